@@ -1,0 +1,1 @@
+"""Object storage: where backups live."""

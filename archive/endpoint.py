@@ -1,0 +1,57 @@
+"""Asks the array's S3 endpoint whether it is there and lets us into the bucket.
+
+The server is any S3: path-style addresses, and no checksums beyond what it requires, since third-party servers store
+the newer trailers as data (https://github.com/boto/boto3/issues/4435).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from config.models import ObjectStoreSettings
+
+TIMEOUT_SECONDS = 5
+
+
+def connect(store: ObjectStoreSettings, credentials: Mapping[str, str]) -> Any:
+    """Make a boto3 client for the endpoint.
+
+    Args:
+        store: where it is.
+        credentials: `access-key` and `secret-key`.
+    """
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=str(store.endpoint),
+        region_name=store.region,
+        aws_access_key_id=credentials.get("access-key"),
+        aws_secret_access_key=credentials.get("secret-key"),
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            connect_timeout=TIMEOUT_SECONDS,
+            read_timeout=TIMEOUT_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": 2},
+        ),
+    )
+
+
+def check_endpoint(store: ObjectStoreSettings, credentials: Mapping[str, str]) -> str:
+    """Say what is wrong with endpoint, bucket or credentials; "" if nothing is."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        connect(store, credentials).head_bucket(Bucket=store.bucket)
+    except ClientError as exc:
+        code = exc.response["ResponseMetadata"]["HTTPStatusCode"]
+        causes = {403: "the credentials are refused", 404: "there is no such bucket"}
+        return f"{store.endpoint}, bucket {store.bucket}: {causes.get(code, f'HTTP {code}')}"
+    except (BotoCoreError, ValueError) as exc:
+        return f"{store.endpoint}: {exc}"
+    return ""

@@ -1,0 +1,1 @@
+"""The `isa` command: arguments, output, exit codes; nothing else."""

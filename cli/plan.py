@@ -1,0 +1,65 @@
+"""`isa plan` and `isa render`: look, change nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cli import options
+
+CHANGES = 3
+
+
+@click.command()
+@options.environment
+@options.as_json
+def plan(environment: str, as_json: bool) -> None:
+    """Show what a deploy would do, and everything that would stop it.
+
+    Exits 0 if nothing would change, 3 if something would, 1 if the preflight blocks it.
+    """
+    from config.loading import load
+
+    from cli.main import emit
+    from cli.tables import console, table
+    from operations.platform import Platform
+    from operations.run import checked_plan
+
+    found = checked_plan(Platform.open(load(environment)))
+    if as_json:
+        emit(found.as_json())
+    else:
+        out = console()
+        rows = [
+            (n.name, n.action, "\n".join(n.reasons[:6]) + _more(len(n.reasons) - 6))
+            for n in found.nodes
+        ]
+        out.print(table(f"Plan for {environment}", ("node", "action", "why"), rows))
+        verdicts = [
+            (c.name, "ok" if c.ok else "blocks" if c.critical else "warning", c.hint)
+            for c in found.preflight
+        ]
+        out.print()
+        out.print(table("Preflight", ("asked", "verdict", "finding"), verdicts))
+    raise click.exceptions.Exit(1 if found.blocked else CHANGES if found.changes else 0)
+
+
+@click.command()
+@options.environment
+@click.option(
+    "--output", type=click.Path(path_type=Path), required=True, help="Directory for the files."
+)
+def render(environment: str, output: Path) -> None:
+    """Write exactly what deploy applies: manifests, last values, and a helmfile.yaml that helmfile takes."""
+    from config.loading import load
+    from operations.render import write_rendered
+
+    write_rendered(load(environment), output)
+    click.echo(
+        f"rendered into {output}; way out without this tool: helmfile -f {output}/helmfile.yaml apply"
+    )
+
+
+def _more(count: int) -> str:
+    return f"\nand {count} more" if count > 0 else ""

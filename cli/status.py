@@ -1,0 +1,71 @@
+"""`isa status`: is each component what it should be, and what is wrong where it is not."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import options
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from operations.status import ComponentStatus
+
+WATCH_SECONDS = 2.0
+
+
+@click.command()
+@options.environment
+@options.only
+@options.as_json
+@click.option("--watch", is_flag=True, help="Ask again every two seconds until interrupted.")
+def status(environment: str, only: tuple[str, ...], as_json: bool, watch: bool) -> None:
+    """Show components, their checks and their members. Exits 1 if any is not ready."""
+    from config.loading import load
+    from rich.live import Live
+
+    from cli.main import emit
+    from cli.tables import console
+    from operations.platform import Platform
+    from operations.status import as_json as to_json
+    from operations.status import read_status
+
+    platform = Platform.open(load(environment))
+    found = read_status(platform, only)
+    if as_json:
+        emit(to_json(found))
+    elif watch:
+        with Live(_tables(found), console=console()) as live:
+            while True:
+                time.sleep(WATCH_SECONDS)
+                found = read_status(platform, only)
+                live.update(_tables(found))
+    else:
+        console().print(_tables(found))
+    if not all(component.ready for component in found):
+        raise click.exceptions.Exit(1)
+
+
+def _tables(found: list[ComponentStatus]) -> Group:
+    from rich.console import Group
+
+    from cli.tables import table
+
+    checks: list[tuple[Any, ...]] = []
+    pods: list[tuple[Any, ...]] = []
+    for component in found:
+        for index, check in enumerate(component.checks):
+            name = component.name if index == 0 else ""
+            verdict = "ok" if check.ok else "not ready" if check.critical else "warning"
+            checks.append((name, check.name, verdict, check.hint))
+        pods += [
+            (component.name, m.name, m.node, m.restarts or "", m.trouble) for m in component.members
+        ]
+    return Group(
+        table("Components", ("component", "check", "verdict", "finding"), checks),
+        "",
+        table("Members", ("component", "pod", "node", "restarts", "trouble"), pods),
+    )

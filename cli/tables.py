@@ -1,0 +1,57 @@
+"""Tables for people: verdict first, colour only on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+COLOURS = {
+    "installed": "green", "upgraded": "green", "unchanged": "dim", "failed": "bold red", "skipped": "yellow",
+    "not-attempted": "dim", "install": "green", "upgrade": "cyan", "drifted": "yellow", "recover": "magenta",
+    "ok": "green", "blocks": "bold red", "warning": "yellow", "ready": "green", "not ready": "bold red",
+    "waiting": "dim", "installing": "cyan", "gate": "blue", "checking": "cyan",
+}  # fmt: skip
+PHASE_ORDER = ("node", "state", "seconds", "note")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console; wide enough for hints when nobody looks at it through a terminal."""
+    plain = Console(stderr=stderr)
+    return plain if plain.is_terminal else Console(stderr=stderr, width=160)
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
+    """Make a table; words that are verdicts get their colour."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(_cell(value) for value in row))
+    return made
+
+
+def nodes_table(rows: Iterable[Mapping[str, Any]], title: str = "") -> Table:
+    """One line per node of a deploy: where it stands, since when, and why."""
+    return table(
+        title,
+        ("node", "state", "seconds", "note"),
+        (
+            (
+                r["name"],
+                r["outcome"] or r["phase"],
+                f"{r['seconds']:.1f}" if r["seconds"] else "",
+                r["note"],
+            )
+            for r in rows
+        ),
+    )
+
+
+def _cell(value: Any) -> str:
+    text = escape(str(value))
+    colour = COLOURS.get(str(value))
+    return f"[{colour}]{text}[/{colour}]" if colour else text

@@ -1,0 +1,210 @@
+"""The one place that starts processes: helm, kubectl and the engines' own tools all go through `Command`.
+
+A deploy that is cancelled must not leave helm half-way (a release in `pending-upgrade` blocks every later one,
+https://github.com/helm/helm/issues/8987), nor may helm live on without the process that holds its Lease. So each child
+runs in a session of its own, where only we decide when it is told to stop; it is asked by SIGTERM first, which helm
+answers by marking the release failed; and on Linux the kernel asks it the same should we be killed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from errors import PermanentError, TemporaryError
+
+# Prefect kills a cancelled run 30 s after SIGTERM (prefect/runner/_process_manager.py); helm needs about 2 s of it.
+STOP_GRACE_SECONDS = 20.0
+ERROR_TAIL_CHARACTERS = 2000  # helm repeats itself; the cause stands at the end
+
+
+class Cancelled(PermanentError):
+    """The run was cancelled while, or before, the command ran."""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a finished process left.
+
+    Attributes:
+        argv: program and arguments, without the wrapper.
+        returncode: exit status; negative is the signal that ended it.
+        stdout: whole standard output.
+        stderr: whole standard error.
+        seconds: wall time.
+    """
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def error(self) -> str:
+        """The end of what the process said about its failure."""
+        return (self.stderr.strip() or self.stdout.strip())[-ERROR_TAIL_CHARACTERS:]
+
+
+class Cancellation:
+    """Stops every running child once, and refuses new ones from then on."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+
+    def is_set(self) -> bool:
+        """Tell whether the run has been cancelled."""
+        return self._event.is_set()
+
+    def clear(self) -> None:
+        """Allow commands again: a process that serves several runs calls it at the start of each."""
+        self._event.clear()
+
+    def cancel(self, grace: float = STOP_GRACE_SECONDS) -> None:
+        """Ask all running children to end, wait for them, then kill what is left.
+
+        Args:
+            grace: seconds from the request to the kill.
+        """
+        self._event.set()
+        with self._lock:
+            running = list(self._running)
+        for process in running:
+            _signal(process, signal.SIGTERM)
+        deadline = time.monotonic() + grace
+        for process in running:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _signal(process, signal.SIGKILL)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but end at once, with `Cancelled`, when the run is cancelled."""
+        if self._event.wait(seconds):
+            raise Cancelled("cancelled while waiting")
+
+    def register(self, process: subprocess.Popen[str]) -> None:
+        """Add a child; one that raced with `cancel` is asked to end at once."""
+        with self._lock:
+            self._running.add(process)
+        if self._event.is_set():
+            _signal(process, signal.SIGTERM)
+
+    def forget(self, process: subprocess.Popen[str]) -> None:
+        """Drop a child that has ended."""
+        with self._lock:
+            self._running.discard(process)
+
+
+CANCELLATION = Cancellation()
+
+
+class Command:
+    """A program of the PATH, checked at construction.
+
+    Args:
+        program: name or path.
+        install_hint: what to do where it is missing.
+        environ: the whole environment of its processes; ours by default.
+        cancellation: registry that ends its processes on cancel.
+
+    Raises:
+        PermanentError: there is no such program.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        *,
+        install_hint: str = "",
+        environ: Mapping[str, str] | None = None,
+        cancellation: Cancellation = CANCELLATION,
+    ) -> None:
+        path = (environ or os.environ).get("PATH")
+        found = shutil.which(program, path=path)
+        if found is None:
+            raise PermanentError(f"{program} is not on the PATH. {install_hint}".strip())
+        self.program = found
+        self._environ = dict(environ) if environ is not None else None
+        self._cancellation = cancellation
+        # The kernel sends the signal when our *thread* ends; the thread waits for the child, so that is right.
+        setpriv = shutil.which("setpriv")
+        self._wrapper = (setpriv, "--pdeathsig", "SIGTERM", "--") if setpriv else ()
+
+    def run(self, *args: str, timeout: float, stdin: str | None = None) -> Completed:
+        """Run to the end and collect the output.
+
+        Args:
+            args: arguments; never a secret, since other users can read them.
+            timeout: seconds after which the process is stopped.
+            stdin: text for its standard input.
+
+        Returns:
+            What it left, whatever its exit status.
+
+        Raises:
+            Cancelled: the run was cancelled.
+            TemporaryError: it took longer than `timeout`.
+        """
+        if self._cancellation.is_set():
+            raise Cancelled(f"cancelled before {_short(self.program, args)}")
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [*self._wrapper, self.program, *args],
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=self._environ,
+            start_new_session=True,
+        )
+        self._cancellation.register(process)
+        try:
+            stdout, stderr = process.communicate(stdin, timeout=timeout)
+        except subprocess.TimeoutExpired as exc:
+            _stop(process)
+            raise TemporaryError(
+                f"{_short(self.program, args)} did not end within {timeout:.0f} s and was stopped"
+            ) from exc
+        except (
+            BaseException
+        ):  # TerminationSignal and KeyboardInterrupt: never leave the child behind
+            _stop(process)
+            raise
+        finally:
+            self._cancellation.forget(process)
+        if self._cancellation.is_set() and process.returncode != 0:
+            raise Cancelled(f"cancelled during {_short(self.program, args)}")
+        return Completed(
+            (self.program, *args), process.returncode, stdout, stderr, time.monotonic() - started
+        )
+
+
+def _short(program: str, args: Sequence[str]) -> str:
+    return " ".join([os.path.basename(program), *args[:3]])
+
+
+def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    if process.poll() is None:
+        try:
+            os.killpg(process.pid, number)  # start_new_session made it the leader of its own group
+        except ProcessLookupError:
+            return
+
+
+def _stop(process: subprocess.Popen[str], grace: float = STOP_GRACE_SECONDS) -> None:
+    _signal(process, signal.SIGTERM)
+    try:
+        process.communicate(timeout=grace)
+    except subprocess.TimeoutExpired:
+        _signal(process, signal.SIGKILL)
+        process.communicate()

@@ -1,0 +1,339 @@
+"""A small client of the Kubernetes API: manifests as plain dicts, errors of this project, patience with a server away.
+
+The generated client has one method per kind; plans, drift and deploys handle whatever kinds the charts render.
+So this module takes connection, TLS and credentials from the `kubernetes` package and speaks REST itself:
+aggregated discovery to find a kind's path, server-side apply to write, and one rule for retries
+(https://kubernetes.io/docs/reference/using-api/api-concepts/).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import urllib3
+from config.models import KubernetesSettings
+from kubernetes import client
+from kubernetes import config as kubeconfig
+
+from cluster.command import CANCELLATION
+from errors import PermanentError, TemporaryError
+
+Manifest = dict[str, Any]
+
+FIELD_MANAGER = "isa-cloud"
+# An API server restart takes 5-20 s; a rolling control plane upgrade up to a minute.
+PATIENCE_SECONDS = 60.0
+RETRY_STATUSES = {429, 500, 502, 503, 504}
+DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
+
+
+class NotFound(PermanentError):
+    """The object, or its kind, does not exist."""
+
+
+class Conflict(TemporaryError):
+    """Somebody else changed the object between our read and our write, or it exists already."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Where a kind lives in the API.
+
+    Attributes:
+        api_version: group and version, `apps/v1`.
+        kind: `StatefulSet`.
+        plural: last part of the path, `statefulsets`.
+        namespaced: whether its objects live in a namespace.
+    """
+
+    api_version: str
+    kind: str
+    plural: str
+    namespaced: bool
+
+    def path(self, namespace: str | None = None, name: str | None = None) -> str:
+        """Build the path of a collection, or of one object in it."""
+        root = (
+            f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
+        )
+        parts = [root]
+        if self.namespaced and namespace:
+            parts.append(f"namespaces/{quote(namespace)}")
+        parts.append(self.plural)
+        if name:
+            parts.append(quote(name))
+        return "/".join(parts)
+
+
+class Kube:
+    """One cluster, seen with one identity. Safe to share between threads.
+
+    Args:
+        api: configured client of the `kubernetes` package.
+        timeout: seconds for one request.
+        patience: seconds for which a request is repeated while the server is away or overloaded.
+        sleep: waits between repeats; replaced in tests.
+    """
+
+    def __init__(
+        self,
+        api: client.ApiClient,
+        *,
+        timeout: float = 15.0,
+        patience: float = PATIENCE_SECONDS,
+        sleep: Callable[[float], None] = CANCELLATION.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self._timeout = timeout
+        self._patience = patience
+        self._sleep = sleep
+        self._clock = clock
+        self._resources: dict[tuple[str, str], Resource] = {}
+        self._discovery = threading.Lock()
+
+    @classmethod
+    def connect(cls, settings: KubernetesSettings) -> Kube:
+        """Connect as the settings say: a kubeconfig, or the pod's own service account.
+
+        Raises:
+            PermanentError: there is neither, or the context is unknown.
+        """
+        try:
+            if settings.kubeconfig or not _in_cluster():
+                api = kubeconfig.new_client_from_config(
+                    config_file=str(settings.kubeconfig) if settings.kubeconfig else None,
+                    context=settings.context,
+                )
+            else:
+                configuration = client.Configuration()
+                kubeconfig.load_incluster_config(client_configuration=configuration)
+                api = client.ApiClient(configuration)
+        except (kubeconfig.ConfigException, OSError) as exc:
+            raise PermanentError(
+                f"no way to the cluster: {exc}. Set kubernetes.kubeconfig (and .context) or KUBECONFIG"
+            ) from exc
+        # parallel nodes of the deploy share this pool
+        api.rest_client.pool_manager.connection_pool_kw["maxsize"] = 16
+        return cls(api, timeout=settings.request_timeout_seconds)
+
+    @property
+    def server(self) -> str:
+        """Address of the API server, for messages."""
+        return str(self._api.configuration.host)
+
+    # ------------------------------------------------------------------ requests
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: dict[str, Any] | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> dict[str, Any]:
+        """Send one request, again and again while the server is away.
+
+        Returns:
+            The decoded JSON answer.
+
+        Raises:
+            NotFound: 404.
+            Conflict: 409.
+            PermanentError: any other refusal, with the server's own words.
+            TemporaryError: the server stayed away or overloaded for the whole patience.
+        """
+        url = self.server + path + ("?" + urlencode(query) if query else "")
+        payload = None if body is None else json.dumps(body).encode()
+        deadline = self._clock() + self._patience
+        delay = 0.25
+        while True:
+            problem, cause = "", None
+            try:
+                headers = {"Accept": accept, "Content-Type": content_type}
+                self._api.update_params_for_auth(
+                    headers, None, ["BearerToken"], path, method, payload
+                )
+                answer = self._api.rest_client.pool_manager.request(
+                    method,
+                    url,
+                    body=payload,
+                    headers=headers,
+                    timeout=urllib3.Timeout(total=self._timeout),
+                    retries=False,
+                )
+                if answer.status < 400:
+                    return _decode(answer.data)
+                problem = _refusal(method, path, answer.status, answer.data)
+                if answer.status not in RETRY_STATUSES:
+                    raise _error(answer.status, problem)
+            except urllib3.exceptions.HTTPError as exc:
+                problem, cause = f"{method} {path}: {_plain(exc)}", exc
+            if self._clock() + delay > deadline:
+                raise TemporaryError(
+                    f"the API server {self.server} did not answer for {self._patience:.0f} s: {problem}"
+                ) from cause
+            self._sleep(delay)
+            delay = min(delay * 2, 4.0)
+
+    # ------------------------------------------------------------------ discovery
+    def version(self) -> str:
+        """Version of the API server, `v1.36.3`."""
+        return str(self.request("GET", "/version")["gitVersion"])
+
+    def api_versions(self) -> list[str]:
+        """What the server serves, in helm's notation (`apps/v1` and `apps/v1/StatefulSet`)."""
+        self._discover()
+        versions = {version for version, _ in self._resources}
+        return sorted(versions | {f"{version}/{kind}" for version, kind in self._resources})
+
+    def resource(self, api_version: str, kind: str) -> Resource:
+        """Find where a kind lives; asks the server anew once, since a CRD may just have come.
+
+        Raises:
+            NotFound: the server does not serve it.
+        """
+        key = (api_version, kind)
+        if key not in self._resources:
+            self._discover(refresh=True)
+        if key not in self._resources:
+            raise NotFound(
+                f"{self.server} does not serve {kind} of {api_version}: is its CRD installed?"
+            )
+        return self._resources[key]
+
+    def _discover(self, *, refresh: bool = False) -> None:
+        with self._discovery:
+            if self._resources and not refresh:
+                return
+            found: dict[tuple[str, str], Resource] = {}
+            for root in ("/api", "/apis"):
+                answer = self.request("GET", root, accept=DISCOVERY)
+                for resource in _resources(answer):
+                    found[resource.api_version, resource.kind] = resource
+            self._resources = found
+
+    # ------------------------------------------------------------------ objects
+    def get(
+        self, api_version: str, kind: str, name: str, namespace: str | None = None
+    ) -> Manifest | None:
+        """Read one object; None if it, or its kind, is not there."""
+        try:
+            path = self.resource(api_version, kind).path(namespace, name)
+            return self.request("GET", path)
+        except NotFound:
+            return None
+
+    def list(
+        self, api_version: str, kind: str, namespace: str | None = None, selector: str = ""
+    ) -> list[Manifest]:
+        """Read all objects of a kind (in a namespace, with a label selector), page by page."""
+        path = self.resource(api_version, kind).path(namespace)
+        query: dict[str, Any] = {"limit": 500, "labelSelector": selector}
+        items: list[Manifest] = []
+        while True:
+            answer = self.request("GET", path, query=query)
+            items += answer.get("items", [])
+            token = answer.get("metadata", {}).get("continue")
+            if not token:
+                return items
+            query["continue"] = token
+
+    def create(self, manifest: Manifest) -> Manifest:
+        """Create an object; `Conflict` if it exists."""
+        return self.request("POST", self._path(manifest, collection=True), body=manifest)
+
+    def replace(self, manifest: Manifest) -> Manifest:
+        """Write an object whose resourceVersion must still be the newest; `Conflict` if it is not."""
+        return self.request("PUT", self._path(manifest), body=manifest)
+
+    def apply(
+        self, manifest: Manifest, *, manager: str = FIELD_MANAGER, dry_run: bool = False
+    ) -> Manifest:
+        """Server-side apply: afterwards the object has what the manifest says, whoever owned it.
+
+        Args:
+            manifest: only the fields that we care for.
+            manager: owner of these fields; `helm` where a chart owns them.
+            dry_run: only compute what the object would be.
+        """
+        query = {"fieldManager": manager, "force": "true"}
+        if dry_run:
+            query["dryRun"] = "All"
+        return self.request(
+            "PATCH",
+            self._path(manifest),
+            body=manifest,
+            query=query,
+            content_type="application/apply-patch+yaml",
+        )
+
+    def patch(self, manifest: Manifest, change: dict[str, Any]) -> Manifest:
+        """JSON merge patch of one object."""
+        path = self._path(manifest)
+        return self.request("PATCH", path, body=change, content_type="application/merge-patch+json")
+
+    def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> None:
+        """Delete one object, its dependants in the background; gone already is fine."""
+        try:
+            path = self.resource(api_version, kind).path(namespace, name)
+            self.request("DELETE", path, query={"propagationPolicy": "Background"})
+        except NotFound:
+            return
+
+    def _path(self, manifest: Manifest, *, collection: bool = False) -> str:
+        metadata = manifest["metadata"]
+        resource = self.resource(manifest["apiVersion"], manifest["kind"])
+        return resource.path(metadata.get("namespace"), None if collection else metadata["name"])
+
+
+def _in_cluster() -> bool:
+    return "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
+
+
+def _resources(discovery: dict[str, Any]) -> Iterable[Resource]:
+    for group in discovery.get("items", []):
+        name = group.get("metadata", {}).get("name", "")
+        for version in group.get("versions", []):
+            api_version = f"{name}/{version['version']}" if name else version["version"]
+            for entry in version.get("resources", []):
+                kind = entry.get("responseKind", {}).get("kind")
+                if kind and "apply" not in kind:
+                    yield Resource(
+                        api_version, kind, entry["resource"], entry["scope"] == "Namespaced"
+                    )
+
+
+def _decode(data: bytes) -> dict[str, Any]:
+    return dict(json.loads(data)) if data else {}
+
+
+def _refusal(method: str, path: str, status: int, data: bytes) -> str:
+    try:
+        words = str(json.loads(data).get("message", ""))
+    except ValueError:
+        words = data[:300].decode(errors="replace")
+    return f"{method} {path}: HTTP {status}: {words}"
+
+
+def _error(status: int, problem: str) -> PermanentError | TemporaryError:
+    if status == 404:
+        return NotFound(problem)
+    if status == 409:
+        return Conflict(problem, delay=1.0)
+    if status in (401, 403):
+        return PermanentError(f"{problem} (the credentials in use lack this right)")
+    return PermanentError(problem)
+
+
+def _plain(exc: BaseException) -> str:
+    reason = getattr(exc, "reason", None)
+    return f"{type(exc).__name__}: {reason or exc}"

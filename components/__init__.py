@@ -1,0 +1,34 @@
+"""The seven engines, one folder each with the same files, in the order in which the design deploys them."""
+
+from __future__ import annotations
+
+from components.base import Component
+from components.emqx import credentials as emqx_credentials
+from components.emqx import readiness as emqx
+from components.minio import credentials as minio_credentials
+from components.minio import readiness as minio
+from components.nats import credentials as nats_credentials
+from components.nats import readiness as nats
+from components.neo4j import credentials as neo4j_credentials
+from components.neo4j import readiness as neo4j
+from components.postgresql import credentials as postgresql_credentials
+from components.postgresql import readiness as postgresql
+from components.qdrant import credentials as qdrant_credentials
+from components.qdrant import readiness as qdrant
+from components.redis import credentials as redis_credentials
+from components.redis import readiness as redis
+
+COMPONENTS: dict[str, Component] = {
+    component.name: component
+    for component in (
+        Component(
+            "postgresql", "PostgreSQL HA", postgresql_credentials.SECRETS, postgresql.workloads
+        ),
+        Component("redis", "Redis Cluster", redis_credentials.SECRETS, redis.workloads),
+        Component("nats", "NATS JetStream", nats_credentials.SECRETS, nats.workloads),
+        Component("minio", "MinIO", minio_credentials.SECRETS, minio.workloads),
+        Component("qdrant", "Qdrant", qdrant_credentials.SECRETS, qdrant.workloads),
+        Component("neo4j", "Neo4j", neo4j_credentials.SECRETS, neo4j.workloads),
+        Component("emqx", "EMQX", emqx_credentials.SECRETS, emqx.workloads),
+    )
+}

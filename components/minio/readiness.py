@@ -1,0 +1,12 @@
+"""MinIO: four servers with one drive each; three of them take writes."""
+
+from __future__ import annotations
+
+from config.models import Settings
+
+from components.base import Workload
+
+
+def workloads(settings: Settings) -> tuple[Workload, ...]:
+    """What must run for this component, as Kubernetes sees it."""
+    return (Workload("StatefulSet", "minio", settings.components.minio.members),)

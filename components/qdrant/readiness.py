@@ -1,0 +1,12 @@
+"""Qdrant: three peers under Raft."""
+
+from __future__ import annotations
+
+from config.models import Settings
+
+from components.base import Workload
+
+
+def workloads(settings: Settings) -> tuple[Workload, ...]:
+    """What must run for this component, as Kubernetes sees it."""
+    return (Workload("StatefulSet", "qdrant", settings.components.qdrant.members),)

@@ -1,0 +1,1 @@
+"""Typed settings: what they are (`models`) and where they come from (`loading`)."""

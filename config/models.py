@@ -1,0 +1,376 @@
+"""The settings of an environment: typed, frozen, each with its unit and why it defaults so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
+
+# In the order in which the design deploys them.
+Component = Literal["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx"]
+COMPONENTS: tuple[str, ...] = get_args(Component)
+# Bech32 of an X25519 recipient: https://age-encryption.org/v1
+AGE_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
+# A registry is a host with a dot or a port, or localhost; without one Docker Hub would be guessed:
+# https://pkg.go.dev/github.com/distribution/reference
+IMAGE = re.compile(
+    r"(?P<registry>localhost|[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)+(?::\d+)?|[a-zA-Z0-9-]+:\d+)"
+    r"/(?P<repository>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
+    r":(?P<tag>\w[\w.-]{0,127})(?:@(?P<digest>sha256:[a-f0-9]{64}))?"
+)
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+
+
+def _number(value: Any) -> Any:
+    # Python counts true as 1; in a settings file it is a slip
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, not {str(value).lower()}")
+    return value
+
+
+def _declared(path: Path, info: ValidationInfo) -> Path:
+    """Resolve a path against the project's root, which `config.loading` gives as context."""
+    if info.context is None:
+        return path
+    resolved: Path = (info.context["root"] / path).resolve()
+    if not resolved.is_file():
+        raise ValueError(f"there is no file {resolved}")
+    return resolved
+
+
+DnsLabel = Annotated[str, Field(pattern=DNS_LABEL)]
+Count = Annotated[int, BeforeValidator(_number)]
+Seconds = Annotated[float, BeforeValidator(_number)]
+DeclaredFile = Annotated[Path, AfterValidator(_declared)]
+
+
+class Section(BaseModel):
+    """Base of all settings: unknown keys are faults, values never change."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        str_min_length=1,
+        str_strip_whitespace=True,
+        allow_inf_nan=False,
+    )
+
+
+class KubernetesSettings(Section):
+    """Which cluster, and its namespaces."""
+
+    kubeconfig: Path | None = Field(
+        default=None,
+        description="kubeconfig file; unset: KUBECONFIG, or in a pod its service account",
+    )
+    context: str | None = Field(
+        default=None, description="context in the kubeconfig; unset: its current one"
+    )
+    namespace: DnsLabel = Field(description="namespace of the seven engines")
+    control_namespace: DnsLabel = Field(
+        description="namespace of Prefect, its workers and the Leases"
+    )
+    verify_namespace: DnsLabel = Field(
+        description="namespace of the scratch engines of restore proofs"
+    )
+    request_timeout_seconds: Seconds = Field(
+        default=15.0,
+        gt=0,
+        description="limit of one API request, seconds; far above a healthy server's answer",
+    )
+
+
+class PlatformSettings(Section):
+    """Files that declare the platform, relative to the project's root."""
+
+    helmfile: DeclaredFile = Field(description="the releases")
+    storage_manifest: DeclaredFile = Field(description="storage classes")
+    namespace_manifest: DeclaredFile = Field(
+        description="namespaces, RBAC, quota, network policies"
+    )
+    site_values: DeclaredFile = Field(description="values of the releases that belong to a site")
+
+
+class BlockStorage(Section):
+    """The class behind every engine's volume."""
+
+    class_name: DnsLabel = Field(
+        default="infotrend-block", description="name of the storage class, as the design fixes it"
+    )
+    provisioner: str = Field(description="name of the array's CSI driver")
+    parameters: dict[str, str] = Field(
+        description="pool, protocol, file system: as the driver wants them"
+    )
+    fs_type: str = Field(
+        default="xfs", description="file system of the volumes; XFS because MinIO asks for it"
+    )
+
+
+class NfsStorage(Section):
+    """The ReadWriteMany class: shared logs, configuration, backup spool."""
+
+    class_name: DnsLabel = Field(
+        default="infotrend-nfs", description="name of the storage class, as the design fixes it"
+    )
+    provisioner: str = Field(default="nfs.csi.k8s.io", description="name of the NFS CSI driver")
+    server: str = Field(description="address of the array's NFS service")
+    share: str = Field(description="exported path")
+    mount_options: tuple[str, ...] = Field(
+        default=("nfsvers=4.1", "hard"),
+        description="options of each mount; hard: writers wait, nothing is lost",
+    )
+
+
+def _endpoint(value: str) -> str:
+    url = urlsplit(value.rstrip("/"))
+    try:
+        sound = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # a port that is no number
+        sound = False
+    extra = url.path or url.query or url.fragment or re.search(r"[@\s]", url.netloc)
+    if not sound or extra:
+        # the value itself may hold a password: it is not repeated
+        raise ValueError("must be http(s)://host[:port], without a path and without credentials")
+    return url.geturl()
+
+
+class ObjectStoreSettings(Section):
+    """The array's S3 service: backups and archives."""
+
+    class_name: DnsLabel = Field(
+        default="infotrend-object",
+        description="name of the COSI bucket class, as the design fixes it",
+    )
+    endpoint: Annotated[str, AfterValidator(_endpoint)] = Field(
+        description="address of the S3 service"
+    )
+    bucket: str = Field(min_length=3, max_length=63, description="bucket of the backups")
+    region: str = Field(
+        default="us-east-1", description="signing region; arrays ignore it, signatures need it"
+    )
+    credentials_secret: str = Field(
+        default="infotrend-object",
+        description="Secret with access-key and secret-key, in the control namespace",
+    )
+    ca_secret: str | None = Field(
+        default=None,
+        description="Secret with ca.crt; unset: the system's CAs sign the array's certificate",
+    )
+    cosi_driver: str | None = Field(
+        default=None,
+        description="COSI driver; unset: no BucketClass is made, as no driver is public",
+    )
+
+
+class StorageSettings(Section):
+    """Where data lives."""
+
+    block: BlockStorage
+    nfs: NfsStorage
+    object: ObjectStoreSettings
+    minio_class: str = Field(
+        default="",
+        description="storage class of MinIO's drives; unset: the block class, which is XFS",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _minio_on_block(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("minio_class"):
+            block = data.get("block")
+            if isinstance(block, BlockStorage):
+                return {**data, "minio_class": block.class_name}
+            name = block.get("class_name") if isinstance(block, dict) else None
+            return {**data, "minio_class": name or "infotrend-block"}
+        return data
+
+
+def _text(value: Any) -> Any:
+    # YAML 1.1 reads a bare yes as true (https://yaml.org/type/bool.html): one meaning is possible
+    if value is False:
+        raise ValueError(
+            "must be 'yes' or 'eval'; YAML reads a bare no as false, which is no licence"
+        )
+    return "yes" if value is True else value
+
+
+class LicenceSettings(Section):
+    """Under which licence an engine runs: a person's decision, so without a default."""
+
+    neo4j: Annotated[Literal["yes", "eval"], BeforeValidator(_text)] = Field(
+        description="Neo4j Enterprise: `yes` (a commercial licence is held) or `eval`"
+    )
+    emqx: Literal["apache", "enterprise"] = Field(
+        description="`apache` (5.8 line, free to cluster) or `enterprise` "
+        "(licence key in Secret emqx-license)"
+    )
+
+
+class Image(Section):
+    """A pinned image, written `registry/repository:tag` or `registry/repository:tag@sha256:…`."""
+
+    registry: str = Field(description="host[:port]")
+    repository: str = Field(description="path in the registry")
+    tag: str = Field(description="version")
+    digest: str = Field(default="", description="sha256:…; unset: the tag alone pins it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, data: Any) -> Any:
+        if isinstance(data, Image):
+            return data
+        match = IMAGE.fullmatch(data.strip()) if isinstance(data, str) else None
+        if match is None:
+            raise ValueError(
+                "must be registry/repository:tag, as registry.example.com/bitnami/redis:8.2.1"
+            )
+        if match["tag"] == "latest":
+            raise ValueError(
+                "`latest` is no version: a rollback could not bring the old image back"
+            )
+        return {name: text for name, text in match.groupdict().items() if text}
+
+
+class ImageSettings(Section):
+    """Images without a safe public default today; PRODUCTION_DESIGN.md has reasons and choices."""
+
+    postgresql: Image = Field(description="PostgreSQL with repmgr, Bitnami layout")
+    pgpool: Image = Field(description="Pgpool-II, Bitnami layout")
+    postgres_exporter: Image = Field(description="PostgreSQL metrics, Bitnami layout")
+    redis: Image = Field(description="Redis Cluster, Bitnami layout")
+    redis_exporter: Image = Field(description="Redis metrics, Bitnami layout")
+    minio: Image = Field(description="MinIO server")
+    minio_client: Image = Field(description="mc, for the chart's jobs")
+
+
+class Members(Section):
+    """How many members a component has when it is whole."""
+
+    members: Count = Field(ge=1, description="members that must be there")
+
+
+class Neo4jMembers(Members):
+    """Neo4j, which clusters in its Enterprise edition only."""
+
+    members: Count = Field(default=3, ge=1, description="members that must be there")
+    edition: Literal["enterprise", "community"] = Field(
+        default="enterprise", description="edition; only enterprise clusters"
+    )
+
+
+class ComponentSettings(Section):
+    """What a whole component is in this environment."""
+
+    postgresql: Members = Members(members=3)
+    redis: Members = Members(members=6)
+    nats: Members = Members(members=3)
+    minio: Members = Members(members=4)
+    qdrant: Members = Members(members=3)
+    neo4j: Neo4jMembers = Neo4jMembers()
+    emqx: Members = Members(members=3)
+
+
+class DeploySettings(Section):
+    """How a deploy goes about it."""
+
+    max_parallel_releases: Count = Field(
+        default=3,
+        ge=1,
+        le=9,
+        description="nodes under way at once; 3 spares registry and array, 1 is strict order",
+    )
+    attempts: Count = Field(
+        default=4,
+        ge=1,
+        description="tries of a node that fails for a temporary reason; 4 outlast an API restart",
+    )
+    retry_delay_seconds: Seconds = Field(
+        default=5.0, ge=0, description="pause between tries, seconds"
+    )
+    gate_timeout_seconds: Seconds = Field(
+        default=600.0,
+        gt=0,
+        description="limit for a component to get ready, seconds; first pulls take minutes",
+    )
+    lease_seconds: Seconds = Field(
+        default=30.0, ge=3, description="a Lease unrenewed for so many seconds may be taken over"
+    )
+
+
+class ScaledService(Section):
+    """A stateless gRPC service that follows its load."""
+
+    deployment: DnsLabel = Field(description="name of the Deployment")
+    min_replicas: Count = Field(
+        default=2, ge=1, description="pods at least; 2 survive the loss of a node"
+    )
+    max_replicas: Count = Field(default=10, ge=1, description="pods at most; stops a runaway load")
+    cpu_percent: Count = Field(
+        default=70,
+        ge=1,
+        le=100,
+        description="load to aim at, percent of the requested CPU; leaves room while pods start",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ScaledService:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}"
+            )
+        return self
+
+
+class AutoscalingSettings(Section):
+    """Which Deployments get a HorizontalPodAutoscaler."""
+
+    services: tuple[ScaledService, ...] = Field(
+        default=(), description="the services; none unless the site runs some"
+    )
+
+
+def _recipients(value: tuple[str, ...]) -> tuple[str, ...]:
+    for recipient in value:
+        if recipient.upper().startswith("AGE-SECRET-KEY-"):
+            raise ValueError("holds a PRIVATE key: take it out of here and replace that pair")
+        if not AGE_RECIPIENT.fullmatch(recipient):
+            raise ValueError(f"{recipient[:12]}… is not an age public key (age1 and 58 characters)")
+    if len(set(value)) < 2:
+        raise ValueError(
+            "two different keys at least: the verify pool's and an offline break-glass key"
+        )
+    return value
+
+
+class BackupSettings(Section):
+    """Who can read backups."""
+
+    age_recipients: Annotated[tuple[str, ...], AfterValidator(_recipients)] = Field(
+        description="age public keys; backup workers hold none of the private ones"
+    )
+
+
+class Settings(Section):
+    """Everything about one environment."""
+
+    environment: str = Field(description="name of the environment, as the file's")
+    kubernetes: KubernetesSettings
+    platform: PlatformSettings
+    storage: StorageSettings
+    licences: LicenceSettings
+    images: ImageSettings
+    components: ComponentSettings = ComponentSettings()
+    deploy: DeploySettings = DeploySettings()
+    autoscaling: AutoscalingSettings = AutoscalingSettings()
+    backup: BackupSettings

@@ -1,0 +1,62 @@
+"""The error taxonomy of the whole project: may it be tried again, or must somebody act first?
+
+Every layer wraps what its client libraries raise in one of these, with the cause chained, so that retry
+policies, exit codes and reports need to know these classes only. The split follows kopf's
+`TemporaryError`/`PermanentError` (https://docs.kopf.dev/en/stable/errors/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class IsaError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class TemporaryError(IsaError):
+    """The same call may succeed later, with nothing changed by hand (API server away, slot taken).
+
+    Args:
+        message: what failed, where, and what is being waited for.
+        delay: seconds to wait before the next try.
+    """
+
+    def __init__(self, message: str, *, delay: float = 5.0) -> None:
+        super().__init__(message)
+        self.delay = delay
+
+
+class PermanentError(IsaError):
+    """Trying again changes nothing: somebody has to change an input or a state first."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong in an input.
+
+    Attributes:
+        where: file, and key inside it (`production.yaml: storage.nfs.server`).
+        message: what is wrong with it.
+        hint: what to do, or where the right value can be read.
+    """
+
+    where: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+class ConfigurationError(PermanentError):
+    """The input is wrong; nothing has been changed yet. The command line exits with 2.
+
+    Args:
+        faults: all that were found, so that one report shows everything at once.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))

@@ -1,0 +1,60 @@
+"""Deploy: storage classes → namespace and RBAC → seven engines, as one flow whose tasks are the nodes of the graph."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from config.loading import load
+from prefect import flow, runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from operations.platform import Platform
+from operations.run import run_deploy
+from tasks.cancellation import cancellable
+from tasks.deploy import as_tasks
+from tasks.table import LiveTable, plan_artifact
+
+Node = Literal[
+    "storage-classes",
+    "namespace",
+    "postgresql",
+    "redis",
+    "nats",
+    "minio",
+    "qdrant",
+    "neo4j",
+    "emqx",
+]
+# How many nodes are under way is decided by the settings; the runner must only never be the narrower one.
+RUNNER = ThreadPoolTaskRunner(max_workers=16)  # type: ignore[var-annotated]
+
+
+@flow(
+    name="deploy-platform",
+    flow_run_name="deploy-{environment}",
+    task_runner=RUNNER,
+    persist_result=False,
+)
+def deploy_platform(environment: str, only: list[Node] | None = None) -> State[Any]:
+    """Bring the platform of an environment to what is declared.
+
+    Args:
+        environment: name of a settings file, `production`.
+        only: nodes to deploy, with what they need; all if left out.
+    """
+    with cancellable():
+        platform = Platform.open(load(environment))
+        table = LiveTable(f"deploy-{environment}", f"Deploy of {environment}")
+        report = run_deploy(
+            platform,
+            only=only or (),
+            run=f"flow run {runtime.flow_run.name}",
+            start=as_tasks,
+            publish=table.publish,
+            show_plan=lambda plan: plan_artifact(plan, environment),
+        )
+    if report.state == "failed":
+        return Failed(message=report.summary)
+    return Completed(message=report.summary)

@@ -1,0 +1,153 @@
+"""Starts flow runs by the API and follows them to their end, for the command line.
+
+What a run tells while it goes is its table artifact; how it ended is its state. Both are in the server, so it does
+not matter where the worker is, and Ctrl-C ends the watching, not the run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+)
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
+
+from errors import PermanentError, TemporaryError
+
+DEPLOY = "deploy-platform/deploy-platform"
+POLL_SECONDS = 1.0
+# The server may be restarted while a run goes on: that long it may stay away.
+PATIENCE_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A flow run.
+
+    Attributes:
+        id: its id.
+        name: as the UI shows it.
+        url: its page in the UI.
+    """
+
+    id: UUID
+    name: str
+    url: str
+
+
+def start_run(
+    deployment: str, parameters: dict[str, Any], *, idempotency_key: str | None = None
+) -> Run:
+    """Create a flow run from a deployment.
+
+    Args:
+        deployment: `flow/deployment`.
+        parameters: of the flow; never a secret, the UI shows them.
+        idempotency_key: a second call with the same key returns the first call's run.
+
+    Raises:
+        PermanentError: there is no such deployment, or no server is configured.
+        TemporaryError: the server is away.
+    """
+    if not PREFECT_API_URL.value():
+        raise PermanentError("no Prefect server is configured: set PREFECT_API_URL, or use --local")
+    with _client() as client:
+        try:
+            found = client.read_deployment_by_name(deployment)
+        except ObjectNotFound as exc:
+            raise PermanentError(
+                f"the server {PREFECT_API_URL.value()} has no deployment {deployment}: prefect --no-prompt deploy --all"
+            ) from exc
+        run = client.create_flow_run_from_deployment(
+            found.id, parameters=parameters, idempotency_key=idempotency_key
+        )
+    return Run(run.id, run.name, f"{PREFECT_UI_URL.value()}/runs/flow-run/{run.id}")
+
+
+def follow(
+    run: Run, artifact_key: str, show: Callable[[list[dict[str, Any]]], None]
+) -> dict[str, Any]:
+    """Watch a run until it is final.
+
+    Args:
+        run: which one.
+        artifact_key: of its table artifact.
+        show: gets the rows of the table whenever they were read.
+
+    Returns:
+        The report that `isa deploy --json` prints.
+    """
+    rows: list[dict[str, Any]] = []
+    last_answer = time.monotonic()
+    while True:
+        try:
+            with _client() as client:
+                found = client.read_flow_run(run.id)
+                rows = _rows(client, run.id, artifact_key) or rows
+            last_answer = time.monotonic()
+        except TemporaryError:
+            if time.monotonic() - last_answer > PATIENCE_SECONDS:
+                raise
+            time.sleep(POLL_SECONDS)
+            continue
+        show(rows)
+        if found.state is not None and found.state.is_final():
+            break
+        time.sleep(POLL_SECONDS)
+    message = found.state.message or found.state.name
+    completed = found.state.is_completed()
+    return {
+        "state": "completed" if completed else found.state.name.lower(),
+        "seconds": round(found.total_run_time.total_seconds(), 2),
+        "nodes": [
+            {
+                "name": r["name"],
+                "outcome": r["outcome"] or "not-attempted",
+                "seconds": r["seconds"],
+                "reason": r["note"],
+            }
+            for r in rows
+        ],
+        "blocked": [] if rows or completed else [message],
+        "message": message,
+        "flow_run": str(run.id),
+    }
+
+
+def _rows(client: SyncPrefectClient, run: UUID, key: str) -> list[dict[str, Any]]:
+    found = client.read_artifacts(
+        artifact_filter=ArtifactFilter(
+            flow_run_id=ArtifactFilterFlowRunId(any_=[run]), key=ArtifactFilterKey(any_=[key])
+        ),
+        limit=1,
+    )
+    return list(json.loads(str(found[0].data))) if found else []
+
+
+@contextmanager
+def _client() -> Iterator[SyncPrefectClient]:
+    try:
+        with get_client(sync_client=True) as client:
+            yield client
+    except PrefectHTTPStatusError as exc:
+        code = exc.response.status_code
+        kind = TemporaryError if code >= 500 else PermanentError
+        raise kind(
+            f"Prefect server {PREFECT_API_URL.value()}: HTTP {code}: {exc.response.text[:300]}"
+        ) from exc
+    except httpx.HTTPError as exc:
+        raise TemporaryError(
+            f"Prefect server {PREFECT_API_URL.value()} does not answer: {exc}"
+        ) from exc

@@ -1,0 +1,1 @@
+"""Use cases over several parts, in plain Python: plan, preflight, deploy, status, render."""

@@ -1,0 +1,192 @@
+"""Carries out a plan, node by node; every node looks again at what is there, so that a rerun resumes by itself.
+
+Nothing here knows where nodes run: flows submit `Deployer.run` as Prefect tasks, `isa deploy --local` as threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from cluster.credentials import ensure_secret
+from cluster.drift import compare, with_namespace
+from cluster.helm import Helm
+from cluster.kube import Kube, Manifest
+from cluster.lease import Lease
+from cluster.records import read_records
+from cluster.releases import Release
+from components import COMPONENTS
+from errors import PermanentError
+from operations import gate
+from operations.plan import DRIFTED, INSTALL, RECOVER, UNCHANGED, Plan, ReleasePlan, plan_release
+from operations.platform import NAMESPACE, STORAGE, Platform
+from operations.progress import CHECKING, GATE, INSTALLING, Progress
+from operations.recovery import operation, recover
+from operations.schedule import INSTALLED, UPGRADED, NodeResult
+from operations.schedule import UNCHANGED as LEFT_ALONE
+
+
+@dataclass
+class Deployer:
+    """One run of a deploy.
+
+    Attributes:
+        platform: the environment.
+        plan: what was found before the start.
+        progress: where the nodes stand.
+        run: who deploys, shown on the Leases.
+    """
+
+    platform: Platform
+    plan: Plan
+    progress: Progress
+    run: str
+
+    def __post_init__(self) -> None:
+        self._changed: dict[str, bool] = {}  # node → something was changed, in whatever attempt
+        self._lock = threading.Lock()
+
+    def deploy(self, node: str) -> NodeResult:
+        """Bring one node to what is declared and wait until it may be used.
+
+        Args:
+            node: name in the graph.
+
+        Returns:
+            What had to be done.
+
+        Raises:
+            TemporaryError: worth another attempt.
+            PermanentError: somebody has to act.
+        """
+        self.progress.update(node, CHECKING)
+        with self.platform.lease(node, self.run) as lease:
+            if node in (STORAGE, NAMESPACE):
+                fresh = self._apply(node, lease)
+            else:
+                fresh = self._component(node, lease)
+        outcome = LEFT_ALONE
+        if self._changed.get(node):
+            outcome = INSTALLED if fresh else UPGRADED
+        return NodeResult(node, outcome, round(self.progress.seconds(node), 2))
+
+    # ------------------------------------------------------------------ manifests
+    def _apply(self, node: str, lease: Lease) -> bool:
+        kube, namespace = self.platform.kube, self.platform.settings.kubernetes.namespace
+        for manifest in self.platform.manifests[node]:
+            if compare(kube, manifest, namespace=namespace) is None:
+                continue
+            lease.ensure()
+            self.progress.update(
+                node, INSTALLING, f"{manifest['kind']} {manifest['metadata']['name']}"
+            )
+            _apply(kube, with_namespace(kube, manifest, namespace))
+            self._changed[node] = True
+        if node == NAMESPACE:
+            self._secrets(node)
+        return self.plan.node(node).action == INSTALL
+
+    def _secrets(self, node: str) -> None:
+        for component in self.platform.releases.components():
+            for spec in COMPONENTS[component].secrets:
+                namespace = self.platform.settings.kubernetes.namespace
+                if ensure_secret(self.platform.kube, namespace, spec, component):
+                    self._changed[node] = True
+
+    # ------------------------------------------------------------------ releases
+    def _component(self, node: str, lease: Lease) -> bool:
+        plans = [self._look_again(plan, lease) for plan in self.plan.node(node).releases]
+        fresh = all(plan.record is None for plan in plans)
+        changed = [plan for plan in plans if plan.action != UNCHANGED]
+        for plan in changed:
+            self._upgrade(plan, lease)
+        self.progress.update(node, GATE)
+        try:
+            gate.wait(self.platform, node, tell=lambda note: self.progress.update(node, GATE, note))
+        except PermanentError as exc:
+            undone = [self._undo(plan, lease) for plan in changed]
+            raise PermanentError(" ".join([str(exc), *filter(None, undone)])) from exc
+        return fresh
+
+    def _look_again(self, plan: ReleasePlan, lease: Lease) -> ReleasePlan:
+        """The plan as it is now that we hold the Lease: what was planned if nothing moved since."""
+        platform, release = self.platform, plan.release
+        history = read_records(platform.kube, release.namespace).get(release.name, [])
+        newest = history[-1] if history else None
+        if newest is not None and newest.pending:
+            self.progress.update(
+                release.component, INSTALLING, f"freeing {release.name} ({newest.status})"
+            )
+            recover(platform.helm, lease, release, history)
+            self._changed[release.component] = True
+        elif _same(newest, plan.record) and plan.action != RECOVER:
+            return plan
+        history = read_records(platform.kube, release.namespace).get(release.name, [])
+        kube = platform.kube
+        return plan_release(platform, release, history, kube.version(), kube.api_versions())
+
+    def _upgrade(self, plan: ReleasePlan, lease: Lease) -> None:
+        release = plan.release
+        self.progress.update(release.component, INSTALLING, release.name)
+        lease.note(operation(release.name))
+        self._changed[release.component] = True
+        try:
+            self.platform.helm.upgrade(
+                release, self.platform.site_of(release), rollback=not plan.version_change
+            )
+        except PermanentError as exc:
+            if plan.version_change:
+                raise PermanentError(f"{exc}. {_ways_on(plan)}") from exc
+            raise
+        lease.note("")
+
+    def _undo(self, plan: ReleasePlan, lease: Lease) -> str:
+        """Take back a change after which the component did not get ready; say what is true now."""
+        release, record, helm = plan.release, plan.record, self.platform.helm
+        if plan.version_change:
+            return _ways_on(plan)
+        if plan.action == DRIFTED:
+            return f"Release {release.name} was brought back to its declared state."
+        lease.note(operation(release.name))
+        words = _undo(
+            helm, release, record.revision if record and record.status == "deployed" else None
+        )
+        lease.note("")
+        return words
+
+
+def _undo(helm: Helm, release: Release, revision: int | None) -> str:
+    if revision is None:
+        helm.uninstall(release.name, release.namespace, timeout=release.timeout)
+        return f"Release {release.name} was removed again, its volumes are kept."
+    helm.rollback(release.name, release.namespace, revision, timeout=release.timeout)
+    return f"Release {release.name} was rolled back to revision {revision}."
+
+
+def _same(one: object, other: object) -> bool:
+    return getattr(one, "revision", None) == getattr(other, "revision", None) and getattr(
+        one, "status", None
+    ) == getattr(other, "status", None)
+
+
+def _ways_on(plan: ReleasePlan) -> str:
+    release, record = plan.release, plan.record
+    before = f"revision {record.revision} ({record.chart})" if record else "nothing"
+    return (
+        f"Release {release.name} changes the engine's version and was not rolled back, since an older engine may not "
+        f"open newer data. Before it there was {before}. Ways on: mend the cause and deploy again; or restore a proven "
+        f"backup into the old version; or, if the engine's notes allow it, helm rollback {release.name}."
+    )
+
+
+def _apply(kube: Kube, manifest: Manifest) -> None:
+    try:
+        kube.apply(manifest)
+    except PermanentError as exc:
+        if "HTTP 403" not in str(exc):
+            raise
+        what = f"{manifest['kind']} {manifest['metadata']['name']}"
+        raise PermanentError(
+            f"{what} has to change, and this identity may not do that by design. "
+            f"Deploy the node once with an administrator's kubeconfig: isa deploy --only namespace. ({exc})"
+        ) from exc

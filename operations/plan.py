@@ -1,0 +1,235 @@
+"""What a deploy would do, found out before anything is changed.
+
+Each release is rendered as an install would render it and compared with two things: Helm's record of what was applied
+last, and the live objects. So the plan tells an upgrade (the declaration changed) from drift (somebody changed the
+cluster), and a release that is as declared is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.drift import Difference, compare, same_objects
+from cluster.helm import parse_manifests
+from cluster.kube import Kube, Manifest, NotFound
+from cluster.records import ReleaseRecord, read_records
+from cluster.releases import Release
+from components import COMPONENTS
+from components.base import Check
+from operations.platform import NAMESPACE, STORAGE, Platform
+
+INSTALL, UPGRADE, DRIFTED, UNCHANGED, RECOVER = (
+    "install",
+    "upgrade",
+    "drifted",
+    "unchanged",
+    "recover",
+)
+# Renders and comparisons wait for helm and for the API server in turn; more threads than cores keep both busy.
+THREADS = 6
+
+
+@dataclass(frozen=True)
+class ReleasePlan:
+    """What would happen to one release.
+
+    Attributes:
+        release: its declaration.
+        action: install, upgrade, drifted, unchanged or recover.
+        reasons: what differs, object by object.
+        record: newest revision that Helm has, None if there is none.
+        version_change: whether the engine's image or the chart's version changes: such a change is never rolled back.
+        manifests: the rendering, for the preflight.
+    """
+
+    release: Release
+    action: str
+    reasons: tuple[str, ...]
+    record: ReleaseRecord | None
+    version_change: bool = False
+    manifests: tuple[Manifest, ...] = ()
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """What would happen at one node of the deploy."""
+
+    name: str
+    action: str
+    reasons: tuple[str, ...]
+    releases: tuple[ReleasePlan, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole plan, nodes in the order in which they would start."""
+
+    nodes: tuple[NodePlan, ...]
+    preflight: tuple[Check, ...] = field(default=())
+
+    @property
+    def changes(self) -> bool:
+        """Whether a deploy would change anything."""
+        return any(node.action != UNCHANGED for node in self.nodes)
+
+    @property
+    def blocked(self) -> tuple[Check, ...]:
+        """Findings that must be mended first."""
+        return tuple(check for check in self.preflight if check.critical and not check.ok)
+
+    def node(self, name: str) -> NodePlan:
+        """The plan of one node."""
+        return next(node for node in self.nodes if node.name == name)
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as `isa plan --json` prints it."""
+        return {
+            "changes": self.changes,
+            "blocked": bool(self.blocked),
+            "nodes": [
+                {
+                    "name": node.name,
+                    "action": node.action,
+                    "reasons": list(node.reasons),
+                    "releases": [
+                        {"name": r.release.name, "action": r.action, "reasons": list(r.reasons)}
+                        for r in node.releases
+                    ],
+                }
+                for node in self.nodes
+            ],
+            "preflight": [
+                {"name": c.name, "ok": c.ok, "critical": c.critical, "hint": c.hint}
+                for c in self.preflight
+            ],
+        }
+
+
+def make_plan(platform: Platform) -> Plan:
+    """Compare what is declared with what is live.
+
+    Raises:
+        PermanentError: a chart cannot be rendered.
+        TemporaryError: the API server is away.
+    """
+    kube = platform.kube
+    namespaces = {release.namespace for release in platform.releases.releases}
+    records = {name: read_records(kube, name) for name in namespaces}
+    version, served = kube.version(), kube.api_versions()
+    with ThreadPoolExecutor(THREADS) as pool:
+        planned = pool.map(
+            lambda release: plan_release(
+                platform, release, records[release.namespace].get(release.name, []), version, served
+            ),
+            platform.releases.releases,
+        )
+        objects = {node: pool.submit(plan_objects, platform, node) for node in (STORAGE, NAMESPACE)}
+        releases = list(planned)
+        nodes = []
+        for node in platform.graph.sorted():
+            if node in objects:
+                nodes.append(objects[node].result())
+            else:
+                nodes.append(_node(node, [r for r in releases if r.release.component == node]))
+    return Plan(tuple(nodes))
+
+
+def plan_release(
+    platform: Platform,
+    release: Release,
+    history: list[ReleaseRecord],
+    kube_version: str,
+    served: list[str],
+) -> ReleasePlan:
+    """Plan one release.
+
+    Args:
+        platform: the environment.
+        release: its declaration.
+        history: Helm's revisions of it, oldest first.
+        kube_version: of the server.
+        served: API versions of the server.
+    """
+    manifests = tuple(
+        platform.helm.template(
+            release, platform.site_of(release), kube_version=kube_version, api_versions=served
+        )
+    )
+    newest = history[-1] if history else None
+    if newest is None or newest.status == "uninstalled":
+        return ReleasePlan(release, INSTALL, ("is not installed",), newest, manifests=manifests)
+    applied = parse_manifests(newest.manifest)
+    version_change = images(applied) != images(manifests)
+    if newest.pending:
+        reason = f"revision {newest.revision} has been {newest.status} since {newest.updated:%Y-%m-%d %H:%M:%S}"
+        return ReleasePlan(release, RECOVER, (reason,), newest, version_change, manifests)
+    changed = same_objects(applied, list(manifests))
+    if newest.status != "deployed":
+        changed = [f"revision {newest.revision} is {newest.status}", *changed]
+    if changed:
+        return ReleasePlan(release, UPGRADE, tuple(changed), newest, version_change, manifests)
+    drift = _differences(platform.kube, manifests, release.namespace)
+    if drift:
+        return ReleasePlan(release, DRIFTED, tuple(map(str, drift)), newest, False, manifests)
+    return ReleasePlan(release, UNCHANGED, (), newest, False, manifests)
+
+
+def plan_objects(platform: Platform, node: str) -> NodePlan:
+    """Plan a node whose manifests we apply ourselves."""
+    namespace = platform.settings.kubernetes.namespace
+    differences = _differences(platform.kube, platform.manifests[node], namespace)
+    if node == NAMESPACE:
+        missing = missing_secrets(platform)
+        differences += [Difference("Secret", f"{name} ({key})", ()) for name, key in missing]
+    if not differences:
+        return NodePlan(node, UNCHANGED, ())
+    fresh = all(not difference.fields for difference in differences)
+    return NodePlan(node, INSTALL if fresh else UPGRADE, tuple(map(str, differences)))
+
+
+def missing_secrets(platform: Platform) -> list[tuple[str, str]]:
+    """Secrets, and keys in them, that the deploy would generate."""
+    namespace = platform.settings.kubernetes.namespace
+    live = {
+        s["metadata"]["name"]: s.get("data", {})
+        for s in platform.kube.list("v1", "Secret", namespace)
+    }
+    return [
+        (spec.name, key)
+        for name in platform.releases.components()
+        for spec in COMPONENTS[name].secrets
+        for key in spec.keys
+        if key not in live.get(spec.name, {})
+    ]
+
+
+def images(manifests: Iterable[Manifest]) -> set[str]:
+    """Images of all containers: what tells a change of engine version from a change of configuration."""
+    found: set[str] = set()
+    for manifest in manifests:
+        pod = manifest.get("spec", {}).get("template", {}).get("spec", {})
+        for container in [*pod.get("containers", []), *pod.get("initContainers", [])]:
+            found.add(container["image"])
+    return found
+
+
+def _differences(kube: Kube, manifests: Iterable[Manifest], namespace: str) -> list[Difference]:
+    found = []
+    for manifest in manifests:
+        try:
+            difference = compare(kube, manifest, namespace=namespace)
+        except NotFound:  # the namespace, or the kind, is not there yet
+            difference = Difference(manifest["kind"], manifest["metadata"]["name"], ())
+        if difference:
+            found.append(difference)
+    return found
+
+
+def _node(name: str, releases: list[ReleasePlan]) -> NodePlan:
+    order = [RECOVER, INSTALL, UPGRADE, DRIFTED, UNCHANGED]
+    action = min((release.action for release in releases), key=order.index)
+    reasons = tuple(f"{r.release.name}: {reason}" for r in releases for reason in r.reasons)
+    return NodePlan(name, action, reasons, tuple(releases))

@@ -1,0 +1,94 @@
+"""One environment, opened: its settings, its cluster, helm, and the releases that it declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from config.models import Settings
+from operations.render import render_manifest, site_values
+
+from cluster.command import Command
+from cluster.dag import Dag
+from cluster.helm import INSTALL_HINT, Helm
+from cluster.kube import Kube, Manifest
+from cluster.lease import Lease
+from cluster.releases import Release, ReleaseSet, load_releases
+from components import COMPONENTS
+
+STORAGE = "storage-classes"
+NAMESPACE = "namespace"
+DEPLOY_LEASE = "isa-deploy"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Everything that a use case needs of an environment.
+
+    Attributes:
+        settings: checked settings.
+        kube: its cluster.
+        helm: helm against that cluster.
+        releases: what helmfile.yaml declares.
+        site: last values of each release.
+    """
+
+    settings: Settings
+    kube: Kube
+    helm: Helm
+    releases: ReleaseSet
+    site: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def open(cls, settings: Settings) -> Platform:
+        """Read the declared state and connect; nothing is changed.
+
+        Raises:
+            ConfigurationError: helmfile.yaml, or a manifest, has faults.
+            PermanentError: helm is missing, or there is no way to the cluster.
+        """
+        releases = load_releases(settings.platform.helmfile, tuple(COMPONENTS))
+        site = site_values(settings)
+        kube = settings.kubernetes
+        helm = Helm(
+            Command("helm", install_hint=INSTALL_HINT),
+            kubeconfig=kube.kubeconfig,
+            context=kube.context,
+        )
+        return cls(settings, Kube.connect(kube), helm, releases, site)
+
+    @cached_property
+    def graph(self) -> Dag:
+        """The nodes of a deploy: storage classes → namespace → components, with the edges of `needs`."""
+        dag = Dag()
+        dag.add(STORAGE)
+        dag.add(NAMESPACE, [STORAGE])
+        components = self.releases.component_needs()
+        for component in (name for name in COMPONENTS if name in components):
+            dag.add(component, [NAMESPACE, *components.needs(component)])
+        return dag
+
+    @cached_property
+    def manifests(self) -> dict[str, list[Manifest]]:
+        """What the two nodes that are not Helm's apply."""
+        return {
+            STORAGE: render_manifest(self.settings.platform.storage_manifest, self.settings),
+            NAMESPACE: render_manifest(self.settings.platform.namespace_manifest, self.settings),
+        }
+
+    def site_of(self, release: Release) -> Mapping[str, Any]:
+        """Last values of a release."""
+        return self.site.get(release.name, {})
+
+    def lease(self, name: str, purpose: str) -> Lease:
+        """The lease of a component, or of the deploy."""
+        kube = self.settings.kubernetes
+        return Lease(
+            self.kube,
+            kube.control_namespace,
+            name if name == DEPLOY_LEASE else f"isa-{name}",
+            purpose=purpose,
+            duration=self.settings.deploy.lease_seconds,
+        )

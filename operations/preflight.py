@@ -1,0 +1,285 @@
+"""Everything that can be known to go wrong, asked before the first change, over the whole set at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
+from typing import Any
+
+from archive.endpoint import check_endpoint
+from cluster.credentials import read_secret
+from cluster.kube import Manifest
+from components import COMPONENTS
+from components.base import Check
+from errors import IsaError
+from operations.capacity import PodRequest, amount, free_nodes, place, pods_of
+from operations.plan import NodePlan, Plan
+from operations.platform import NAMESPACE, STORAGE, Platform
+
+
+def preflight(platform: Platform, plan: Plan) -> tuple[Check, ...]:
+    """Ask all questions about a plan.
+
+    Args:
+        platform: the environment.
+        plan: with the rendered manifests.
+
+    Returns:
+        One finding for each thing asked about; several where several components are concerned.
+    """
+    pods = [
+        pod
+        for node in plan.nodes
+        for release in node.releases
+        for pod in pods_of(node.name, release.manifests)
+    ]
+    questions: list[tuple[str, Callable[[], Iterable[Check]]]] = [
+        ("Helm", lambda: [Check("Helm", True, f"version {platform.helm.major}")]),
+        ("capacity", lambda: _capacity(platform, pods)),
+        ("storage classes", lambda: _storage_classes(platform, pods)),
+        ("quota", lambda: _quota(platform, pods)),
+        ("API versions", lambda: _api_versions(platform, plan)),
+        ("secrets", lambda: _secrets(platform, plan)),
+        ("volumes", lambda: _orphaned_volumes(platform, plan)),
+        ("object store", lambda: _object_store(platform)),
+    ]
+    findings: list[Check] = []
+    for name, ask in questions:
+        started = time.monotonic()
+        try:
+            answers = list(ask())
+        except IsaError as exc:
+            answers = [Check(name, False, str(exc))]
+        seconds = time.monotonic() - started
+        findings += [Check(a.name, a.ok, a.hint, round(seconds, 3), a.critical) for a in answers]
+    return tuple(findings)
+
+
+def _capacity(platform: Platform, pods: list[PodRequest]) -> Iterator[Check]:
+    kube = platform.kube
+    nodes = free_nodes(
+        kube.list("v1", "Node"), kube.list("v1", "Pod"), {pod.workload for pod in pods}
+    )
+    size = len(nodes)
+    shortages = place(pods, nodes)
+    cpu = sum((pod.requests.get("cpu", Decimal(0)) for pod in pods), Decimal(0))
+    memory = sum((pod.requests.get("memory", Decimal(0)) for pod in pods), Decimal(0))
+    if not shortages:
+        hint = f"{len(pods)} pods with {cpu.normalize():f} CPU and {int(memory) >> 30} GiB fit on {size} nodes"
+        yield Check("capacity", True, hint)
+    for shortage in shortages:
+        yield Check(
+            f"capacity for {shortage.component}", False, f"{shortage} (schedulable now: {size})"
+        )
+    for workload in sorted({pod.workload for pod in pods if pod.apart}):
+        count = sum(1 for pod in pods if pod.workload == workload)
+        if count == size:
+            hint = f"{workload} has a pod on every node: a drained node leaves one Pending; {size + 1} nodes avoid it"
+            yield Check("room for a drain", False, hint, critical=False)
+
+
+def _storage_classes(platform: Platform, pods: list[PodRequest]) -> Iterator[Check]:
+    live = {
+        item["metadata"]["name"] for item in platform.kube.list("storage.k8s.io/v1", "StorageClass")
+    }
+    made = {
+        m["metadata"]["name"] for m in platform.manifests[STORAGE] if m["kind"] == "StorageClass"
+    }
+    wanted: dict[str, set[str]] = {}
+    for pod in pods:
+        for name, _ in pod.storage:
+            wanted.setdefault(name, set()).add(pod.component)
+    missing = {name: users for name, users in wanted.items() if name not in live | made}
+    if not missing:
+        yield Check("storage classes", True, ", ".join(sorted(wanted)))
+    for name, users in sorted(missing.items()):
+        hint = f"{', '.join(sorted(users))} ask for it; neither the cluster nor storage-classes.yaml has it"
+        yield Check(f"storage class {name or '(none named)'}", False, hint)
+
+
+def _quota(platform: Platform, pods: list[PodRequest]) -> Iterator[Check]:
+    namespace = platform.settings.kubernetes.namespace
+    declared = {
+        m["metadata"]["name"]: m["spec"]["hard"]
+        for m in platform.manifests[NAMESPACE]
+        if m["kind"] == "ResourceQuota" and m["metadata"].get("namespace") == namespace
+    }
+    live = {
+        q["metadata"]["name"]: q["spec"]["hard"]
+        for q in platform.kube.list("v1", "ResourceQuota", namespace)
+        if q["metadata"]["name"] not in declared
+    }
+    needs = _needs(pods)
+    short = [
+        f"{name}: {resource} allows {hard[resource]}, needed are {_plain(resource, needs[resource])}"
+        for name, hard in {**declared, **live}.items()
+        for resource in sorted(needs)
+        if resource in hard and amount(str(hard[resource])) < needs[resource]
+    ]
+    hint = "; ".join(short) if short else ", ".join(sorted(declared | live)) or "no quota"
+    yield Check("quota", not short, hint)
+
+
+def _needs(pods: list[PodRequest]) -> dict[str, Decimal]:
+    needs: dict[str, Decimal] = {"pods": Decimal(len(pods))}
+
+    def add(resource: str, value: Decimal) -> None:
+        needs[resource] = needs.get(resource, Decimal(0)) + value
+
+    for pod in pods:
+        for resource in ("cpu", "memory"):
+            add(f"requests.{resource}", pod.requests.get(resource, Decimal(0)))
+            add(resource, pod.requests.get(resource, Decimal(0)))
+        for name, size in pod.storage:
+            add("requests.storage", size)
+            add("persistentvolumeclaims", Decimal(1))
+            add(f"{name}.storageclass.storage.k8s.io/requests.storage", size)
+    return needs
+
+
+def _plain(resource: str, value: Decimal) -> str:
+    return (
+        f"{int(value) >> 30}Gi"
+        if "memory" in resource or "storage" in resource
+        else f"{value.normalize():f}"
+    )
+
+
+def _api_versions(platform: Platform, plan: Plan) -> Iterator[Check]:
+    served = set(platform.kube.api_versions())
+    wanted: dict[str, set[str]] = {}
+    for node in plan.nodes:
+        for manifest in _rendered(platform, node):
+            wanted.setdefault(f"{manifest['apiVersion']}/{manifest['kind']}", set()).add(node.name)
+    missing = {kind: users for kind, users in wanted.items() if kind not in served}
+    if not missing:
+        yield Check("API versions", True, f"all {len(wanted)} kinds are served")
+    for kind, users in sorted(missing.items()):
+        crd = (
+            "install the Prometheus operator's CRDs"
+            if "monitoring.coreos.com" in kind
+            else "install its CRD"
+        )
+        yield Check(
+            f"API {kind}",
+            False,
+            f"{', '.join(sorted(users))} need it and the cluster has it not: {crd}",
+        )
+
+
+def _secrets(platform: Platform, plan: Plan) -> Iterator[Check]:
+    namespace = platform.settings.kubernetes.namespace
+    made = {
+        spec.name: set(spec.keys) for component in COMPONENTS.values() for spec in component.secrets
+    }
+    live = {
+        s["metadata"]["name"]: set(s.get("data", {}))
+        for s in platform.kube.list("v1", "Secret", namespace)
+    }
+    missing: list[str] = []
+    wanted: set[tuple[str, str]] = set()
+    for node in plan.nodes:
+        manifests = _rendered(platform, node)
+        own = {m["metadata"]["name"] for m in manifests if m["kind"] == "Secret"}
+        wanted |= {
+            (name, key) for m in manifests for name, key in secret_references(m) if name not in own
+        }
+    for name, key in sorted(wanted):
+        have = made.get(name, set()) | live.get(name, set())
+        if (name not in made and name not in live) or (key and key not in have):
+            missing.append(f"{name}" + (f" key {key}" if key else ""))
+    hint = (
+        f"Secrets in {namespace} that nobody makes: {', '.join(missing)}"
+        if missing
+        else f"{len(wanted)} references"
+    )
+    yield Check("secrets", not missing, hint)
+
+
+def secret_references(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Secrets, and keys in them (or ""), without which the pods of a workload do not start."""
+    pod = (
+        manifest.get("spec", {}).get("template", {}).get("spec")
+        if isinstance(manifest.get("spec"), dict)
+        else None
+    )
+    if not pod:
+        return
+    for container in [*pod.get("containers", []), *pod.get("initContainers", [])]:
+        for variable in container.get("env") or []:
+            reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
+            if reference and not reference.get("optional"):
+                yield reference["name"], reference["key"]
+        for source in container.get("envFrom") or []:
+            if "secretRef" in source and not source["secretRef"].get("optional"):
+                yield source["secretRef"]["name"], ""
+    for volume in pod.get("volumes") or []:
+        yield from _volume_references(volume)
+    for reference in pod.get("imagePullSecrets") or []:
+        yield reference["name"], ""
+
+
+def _volume_references(volume: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    sources = [volume, *((volume.get("projected") or {}).get("sources") or [])]
+    for source in sources:
+        secret = source.get("secret")
+        if secret and not secret.get("optional"):
+            name = secret.get("secretName") or secret.get("name")
+            yield name, ""
+            for item in secret.get("items") or []:
+                yield name, item["key"]
+
+
+def _orphaned_volumes(platform: Platform, plan: Plan) -> Iterator[Check]:
+    """Volumes of an earlier life whose passwords are gone: new ones would lock everybody out of the old data."""
+    namespace = platform.settings.kubernetes.namespace
+    live = {s["metadata"]["name"] for s in platform.kube.list("v1", "Secret", namespace)}
+    claims = [
+        c["metadata"]["name"] for c in platform.kube.list("v1", "PersistentVolumeClaim", namespace)
+    ]
+    troubles = []
+    for node in plan.nodes:
+        lost = (
+            [s.name for s in COMPONENTS[node.name].secrets if s.name not in live]
+            if node.name in COMPONENTS
+            else []
+        )
+        workloads = {
+            p.workload for r in node.releases for p in pods_of(node.name, r.manifests) if p.storage
+        }
+        old = [claim for claim in claims if any(f"-{workload}-" in claim for workload in workloads)]
+        if lost and old:
+            troubles.append(
+                f"{node.name}: Secret {', '.join(lost)} is gone but volumes {', '.join(old)} exist"
+            )
+    hint = (
+        "; ".join(troubles) + ": restore the Secret from the platform backup, or delete the claims"
+        if troubles
+        else ""
+    )
+    yield Check(
+        "volumes and passwords belong together", not troubles, hint or f"{len(claims)} claims"
+    )
+
+
+def _object_store(platform: Platform) -> Iterator[Check]:
+    store = platform.settings.storage.object
+    namespace = platform.settings.kubernetes.control_namespace
+    credentials = read_secret(platform.kube, namespace, store.credentials_secret)
+    where = f"{store.endpoint}, bucket {store.bucket}"
+    if credentials is None:
+        hint = (
+            f"Secret {namespace}/{store.credentials_secret} (access-key, secret-key) does not exist"
+        )
+        yield Check("object store", False, f"{where}: {hint}", critical=False)
+        return
+    trouble = check_endpoint(store, credentials)
+    # Deploying needs no object store; the nightly backups do.
+    yield Check("object store", not trouble, trouble or where, critical=False)
+
+
+def _rendered(platform: Platform, node: NodePlan) -> list[Manifest]:
+    if node.name in platform.manifests:
+        return platform.manifests[node.name]
+    return [manifest for release in node.releases for manifest in release.manifests]

@@ -1,0 +1,83 @@
+"""Where each node of a deploy stands right now, for whoever wants to look: terminal, artifact, log."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+WAITING, CHECKING, INSTALLING, GATE, DONE = "waiting", "checking", "installing", "gate", "done"
+
+
+@dataclass(frozen=True)
+class NodeProgress:
+    """One line of the table.
+
+    Attributes:
+        name: of the node.
+        phase: waiting, checking, installing, gate or done.
+        outcome: how it ended, "" until then.
+        seconds: since its start, or in all once it is done.
+        note: what it is busy with, or why it ended so.
+    """
+
+    name: str
+    phase: str = WAITING
+    outcome: str = ""
+    seconds: float = 0.0
+    note: str = ""
+
+
+class Progress:
+    """The table; every change is passed on.
+
+    Args:
+        nodes: names, in the order of the lines.
+        publish: gets all lines after each change; called under a lock, one call at a time.
+    """
+
+    def __init__(
+        self,
+        nodes: Iterable[str],
+        publish: Callable[[list[NodeProgress]], None] = lambda lines: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._lines = {name: NodeProgress(name) for name in nodes}
+        self._began: dict[str, float] = {}
+        self._publish = publish
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def update(
+        self,
+        name: str,
+        phase: str,
+        note: str = "",
+        *,
+        outcome: str = "",
+        seconds: float | None = None,
+    ) -> None:
+        """Set what a node is doing, or how it ended."""
+        with self._lock:
+            if phase != WAITING:
+                self._began.setdefault(name, self._clock())
+            elapsed = self._clock() - self._began.get(name, self._clock())
+            self._lines[name] = replace(
+                self._lines[name],
+                phase=phase,
+                note=note,
+                outcome=outcome,
+                seconds=round(elapsed if seconds is None else seconds, 1),
+            )
+            self._publish(list(self._lines.values()))
+
+    def seconds(self, name: str) -> float:
+        """Seconds since the node began, retries included."""
+        return self._clock() - self._began.get(name, self._clock())
+
+
+def as_rows(lines: Iterable[NodeProgress]) -> list[dict[str, Any]]:
+    """The lines as plain rows, for JSON and tables."""
+    return [asdict(line) for line in lines]

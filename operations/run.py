@@ -1,0 +1,184 @@
+"""A deploy from beginning to end: one at a time, planned, asked about, walked, and told truthfully."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cluster.command import CANCELLATION
+from errors import ConfigurationError, Fault, IsaError, PermanentError, TemporaryError
+from operations.deploy import Deployer
+from operations.plan import Plan, make_plan
+from operations.platform import DEPLOY_LEASE, NAMESPACE, Platform
+from operations.preflight import preflight
+from operations.progress import DONE, WAITING, NodeProgress, Progress
+from operations.schedule import FAILED, NOT_ATTEMPTED, SKIPPED, Done, NodeResult, walk
+
+Start = Callable[[str, Done], None]
+
+
+@dataclass(frozen=True)
+class DeployReport:
+    """How a deploy ended.
+
+    Attributes:
+        seconds: wall time.
+        nodes: one result each, in the order of the graph.
+        blocked: findings of the preflight that stopped it before the first change.
+    """
+
+    seconds: float
+    nodes: tuple[NodeResult, ...]
+    blocked: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """`completed`, or `failed` if any selected node did not get to its end."""
+        bad = [node for node in self.nodes if node.outcome in (FAILED, SKIPPED)]
+        return "failed" if bad or self.blocked else "completed"
+
+    @property
+    def summary(self) -> str:
+        """One line: how many nodes ended how, and the first cause."""
+        counts: dict[str, int] = {}
+        for node in self.nodes:
+            counts[node.outcome] = counts.get(node.outcome, 0) + 1
+        words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        causes = [
+            *self.blocked,
+            *(f"{n.name}: {n.reason}" for n in self.nodes if n.outcome == FAILED),
+        ]
+        return f"{words} in {self.seconds:.1f} s" + (f". {causes[0]}" if causes else "")
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as `isa deploy --json` prints it."""
+        return {
+            "state": self.state,
+            "seconds": round(self.seconds, 2),
+            "nodes": [vars(node) for node in self.nodes],
+            "blocked": list(self.blocked),
+        }
+
+
+def checked_plan(platform: Platform) -> Plan:
+    """The plan, with the findings of the preflight; changes nothing."""
+    plan = make_plan(platform)
+    return replace(plan, preflight=preflight(platform, plan))
+
+
+def run_deploy(
+    platform: Platform,
+    *,
+    only: Iterable[str] = (),
+    run: str,
+    start: Callable[[Deployer], Start],
+    publish: Callable[[list[NodeProgress]], None] = lambda lines: None,
+    show_plan: Callable[[Plan], None] = lambda plan: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> DeployReport:
+    """Deploy the platform, or the chosen nodes with what they need.
+
+    Args:
+        platform: the environment.
+        only: names of nodes; all if empty.
+        run: who deploys, for the Leases.
+        start: given the deployer, how a node is begun (a thread, a Prefect task).
+        publish: gets the progress.
+        show_plan: gets the plan before anything is changed.
+
+    Returns:
+        What became of each node. A blocked preflight is a report too: nothing was attempted.
+
+    Raises:
+        LeaseHeld: another deploy is under way.
+        ConfigurationError: `only` names something unknown.
+    """
+    began = clock()
+    graph = platform.graph
+    unknown = [name for name in only if name not in graph]
+    if unknown:
+        known = f"known: {', '.join(graph)}"
+        raise ConfigurationError(
+            [Fault("--only", f"unknown component {name!r}", known) for name in unknown]
+        )
+    selected = graph.with_needs(only or graph)
+    ensure_control_namespace(platform)
+    with platform.lease(DEPLOY_LEASE, run):
+        plan = checked_plan(platform)
+        show_plan(plan)
+        progress = Progress(graph.sorted(), publish, clock)
+        if plan.blocked:
+            nodes = tuple(
+                NodeResult(name, NOT_ATTEMPTED, reason="preflight") for name in graph.sorted()
+            )
+            return DeployReport(
+                clock() - began, nodes, tuple(f"{c.name}: {c.hint}" for c in plan.blocked)
+            )
+        deployer = Deployer(platform, plan, progress, run)
+        results = walk(
+            graph,
+            selected,
+            start(deployer),
+            max_parallel=platform.settings.deploy.max_parallel_releases,
+            report=lambda r: progress.update(
+                r.name,
+                DONE if r.seconds else WAITING,
+                r.reason,
+                outcome=r.outcome,
+                seconds=r.seconds,
+            ),
+            clock=clock,
+        )
+    return DeployReport(clock() - began, tuple(results))
+
+
+def ensure_control_namespace(platform: Platform) -> None:
+    """Create the namespace of the Leases before the first deploy; the namespace node completes it."""
+    name = platform.settings.kubernetes.control_namespace
+    if platform.kube.get("v1", "Namespace", name) is None:
+        wanted = (m for m in platform.manifests[NAMESPACE] if m["kind"] == "Namespace")
+        for manifest in wanted:
+            if manifest["metadata"]["name"] == name:
+                platform.kube.apply(manifest)
+
+
+@contextmanager
+def threads(platform: Platform) -> Any:
+    """Start nodes as threads of this process, with the retries that Prefect would make."""
+    deploy = platform.settings.deploy
+    with ThreadPoolExecutor(deploy.max_parallel_releases, thread_name_prefix="node") as pool:
+
+        def start(deployer: Deployer) -> Start:
+            def begin(node: str, done: Done) -> None:
+                def work() -> None:
+                    try:
+                        done(retrying(lambda: deployer.deploy(node), deploy.attempts))
+                    except IsaError as exc:
+                        done(exc)
+
+                pool.submit(work)
+
+            return begin
+
+        yield start
+
+
+def retrying(call: Callable[[], NodeResult], attempts: int) -> NodeResult:
+    """Call again after temporary errors, each time after the delay that the error asks for.
+
+    Raises:
+        TemporaryError: the last attempt's.
+        PermanentError: at once.
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            return call()
+        except TemporaryError as exc:
+            if attempt == attempts:
+                raise
+            CANCELLATION.sleep(exc.delay)
+    raise PermanentError(f"{attempts} attempts allow none")

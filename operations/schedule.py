@@ -1,0 +1,103 @@
+"""Walks a graph: each node starts as soon as all that it needs is done, and a failure stops only its dependants.
+
+Where nodes run (threads of this process, Prefect tasks) is the caller's business; this module decides when, and calls
+the outcomes by their names: a node that failed, one *skipped* since it needs a failed one, one *not attempted* since
+the run was stopped. Model: sqlmesh's `ConcurrentDAGExecutor`.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cluster.dag import Dag
+
+INSTALLED, UPGRADED, UNCHANGED = "installed", "upgraded", "unchanged"
+FAILED, SKIPPED, NOT_ATTEMPTED = "failed", "skipped", "not-attempted"
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """How a node ended.
+
+    Attributes:
+        name: of the node.
+        outcome: installed, upgraded, unchanged, failed, skipped or not-attempted.
+        seconds: from its start to its end, retries included; 0 if it never started.
+        reason: why, where it is not plain success.
+    """
+
+    name: str
+    outcome: str
+    seconds: float = 0.0
+    reason: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether dependants may go on."""
+        return self.outcome in (INSTALLED, UPGRADED, UNCHANGED)
+
+
+Done = Callable[[NodeResult | BaseException], None]
+
+
+def walk(
+    graph: Dag,
+    selected: set[str],
+    start: Callable[[str, Done], None],
+    *,
+    max_parallel: int,
+    report: Callable[[NodeResult], None] = lambda result: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[NodeResult]:
+    """Run the selected nodes of a graph.
+
+    Args:
+        graph: all nodes and their needs; ties are taken in its order.
+        selected: nodes to run; the others are reported as not attempted.
+        start: begins a node without blocking and calls its second argument once, from any thread, at the end.
+        max_parallel: nodes under way at once.
+        report: called for every node as soon as its outcome is known.
+        clock: seconds.
+
+    Returns:
+        One result a node, in the graph's order.
+    """
+    results: dict[str, NodeResult] = {}
+    began: dict[str, float] = {}
+    ended: queue.SimpleQueue[tuple[str, NodeResult | BaseException]] = queue.SimpleQueue()
+    order = graph.sorted()
+
+    def settle(result: NodeResult) -> None:
+        results[result.name] = result
+        report(result)
+
+    for node in order:
+        if node not in selected:
+            settle(NodeResult(node, NOT_ATTEMPTED, reason="not selected"))
+    while len(results) < len(order):
+        for node in order:
+            if node in results or node in began:
+                continue
+            needs = [results.get(need) for need in graph.needs(node) if need in selected]
+            broken = next((need for need in needs if need and not need.good), None)
+            if broken:
+                settle(NodeResult(node, SKIPPED, reason=f"needs {_root(broken, results)}"))
+            elif all(needs) and len(began.keys() - results.keys()) < max_parallel:
+                began[node] = clock()
+                start(node, lambda end, node=node: ended.put((node, end)))  # type: ignore[misc]
+        if len(results) == len(order):
+            break
+        node, end = ended.get()
+        seconds = clock() - began[node]
+        if isinstance(end, BaseException):
+            end = NodeResult(node, FAILED, seconds, str(end) or type(end).__name__)
+        settle(end)
+    return [results[node] for node in order]
+
+
+def _root(result: NodeResult, results: dict[str, NodeResult]) -> str:
+    """The failed node behind a chain of skipped ones."""
+    return result.reason.removeprefix("needs ") if result.outcome == SKIPPED else result.name

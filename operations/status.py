@@ -1,0 +1,85 @@
+"""How the platform is right now, component by component."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from components import COMPONENTS
+from components.base import Check, worst
+from components.pods import Member, members
+from errors import IsaError
+from operations import gate
+from operations.platform import Platform
+
+
+@dataclass(frozen=True)
+class ComponentStatus:
+    """One component.
+
+    Attributes:
+        name: component.
+        checks: all answers.
+        members: its pods.
+    """
+
+    name: str
+    checks: tuple[Check, ...]
+    members: tuple[Member, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may be used."""
+        return worst(list(self.checks)) is None
+
+
+def read_status(platform: Platform, only: Iterable[str] = ()) -> list[ComponentStatus]:
+    """Ask all components, or some, at the same time."""
+    names = [
+        name for name in COMPONENTS if name in (set(only) or set(platform.releases.components()))
+    ]
+    with ThreadPoolExecutor(len(names) or 1) as pool:
+        return list(pool.map(lambda name: _component(platform, name), names))
+
+
+def as_json(status: list[ComponentStatus]) -> dict[str, Any]:
+    """The status as `isa status --json` prints it."""
+    return {
+        "ready": all(component.ready for component in status),
+        "components": [
+            {
+                "name": component.name,
+                "ready": component.ready,
+                "checks": [
+                    {
+                        "name": c.name,
+                        "ok": c.ok,
+                        "critical": c.critical,
+                        "hint": c.hint,
+                        "seconds": round(c.seconds, 3),
+                    }
+                    for c in component.checks
+                ],
+                "members": [asdict(member) for member in component.members],
+            }
+            for component in status
+        ],
+    }
+
+
+def _component(platform: Platform, name: str) -> ComponentStatus:
+    started = time.monotonic()
+    settings = platform.settings
+    try:
+        checks = gate.check(platform, name)
+        pods = [
+            member
+            for workload in COMPONENTS[name].workloads(settings)
+            for member in members(platform.kube, settings.kubernetes.namespace, workload)
+        ]
+    except IsaError as exc:
+        checks, pods = [Check("reachable", False, str(exc), time.monotonic() - started)], []
+    return ComponentStatus(name, tuple(checks), tuple(pods))

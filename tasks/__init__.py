@@ -1,0 +1,1 @@
+"""Thin Prefect tasks: names, retries, artifacts. Below this layer nothing knows Prefect."""

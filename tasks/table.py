@@ -1,0 +1,78 @@
+"""The live table of a run: one artifact that is rewritten while nodes move, and the log lines that go with it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.logging import get_run_logger
+
+from operations.plan import Plan
+from operations.progress import DONE, NodeProgress, as_rows
+
+
+class LiveTable:
+    """An artifact of the running flow that shows where its nodes stand.
+
+    Args:
+        key: artifact key, `deploy-sandbox`; its history in the UI has one entry a run.
+        description: shown above the table.
+    """
+
+    def __init__(self, key: str, description: str) -> None:
+        self._key = key
+        self._description = description
+        self._artifact: UUID | None = None
+        self._last: dict[str, NodeProgress] = {}
+        self._client = get_client(sync_client=True)
+
+    def publish(self, lines: list[NodeProgress]) -> None:
+        """Write the lines, and log those whose phase changed."""
+        for line in lines:
+            before = self._last.get(line.name)
+            if before is not None and (before.phase, before.note) != (line.phase, line.note):
+                _log(line)
+        if {line.name: line.phase for line in lines} == {n: l.phase for n, l in self._last.items()}:
+            self._last = {line.name: line for line in lines}
+            return  # a new note alone is not worth a request
+        self._last = {line.name: line for line in lines}
+        rows = as_rows(lines)
+        if self._artifact is None:
+            self._artifact = create_table_artifact(
+                rows, key=self._key, description=self._description
+            )
+        else:
+            self._client.update_artifact(self._artifact, ArtifactUpdate(data=json.dumps(rows)))
+
+
+def plan_artifact(plan: Plan, environment: str) -> None:
+    """Keep the plan with the run: nodes with their actions, and all findings of the preflight."""
+    lines = ["| node | action | why |", "| --- | --- | --- |"]
+    lines += [f"| {n.name} | {n.action} | {_cell(n.reasons)} |" for n in plan.nodes]
+    lines += ["", "| preflight | verdict | finding |", "| --- | --- | --- |"]
+    lines += [f"| {c.name} | {_verdict(c.ok, c.critical)} | {c.hint} |" for c in plan.preflight]
+    create_markdown_artifact(
+        "\n".join(lines), key=f"plan-{environment}", description="What this run set out to do"
+    )
+
+
+def _verdict(ok: bool, critical: bool) -> str:
+    return "ok" if ok else ("**blocks**" if critical else "warning")
+
+
+def _cell(reasons: tuple[str, ...], limit: int = 4) -> str:
+    shown = [reason.replace("|", "/") for reason in reasons[:limit]]
+    more = [f"and {len(reasons) - limit} more"] if len(reasons) > limit else []
+    return "<br>".join([*shown, *more])
+
+
+def _log(line: NodeProgress) -> None:
+    logger: Any = get_run_logger()
+    words = f"{line.name}: {line.outcome or line.phase}" + (f" – {line.note}" if line.note else "")
+    if line.phase == DONE:
+        words += f" ({line.seconds:.1f} s)"
+    (logger.error if line.outcome == "failed" else logger.info)(words)

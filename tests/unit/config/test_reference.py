@@ -1,0 +1,38 @@
+"""docs/settings.md says what the models say."""
+
+from __future__ import annotations
+
+from config.loading import ROOT, keys
+from config.reference import reference
+
+
+def row(key: str) -> list[str]:
+    (line,) = [line for line in reference().splitlines() if line.startswith(f"| `{key}` |")]
+    return [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def test_the_document_is_up_to_date() -> None:
+    document = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert document == reference(), "run: python -m config.reference > docs/settings.md"
+
+
+def test_every_setting_has_a_row_with_a_meaning() -> None:
+    every = list(keys())
+    sections = {key.rpartition(".")[0] for key in every}
+    plain = [key for key in every if key not in sections and key.count("images.") * 2 != 4]
+    leaves = [key for key in plain if not (key.startswith("images.") and key.count(".") > 1)]
+    images = [key for key in every if key.startswith("images.") and key.count(".") == 1]
+    for key in leaves + images:
+        assert row(key)[3], key
+
+
+def test_defaults_types_and_variables_are_told() -> None:
+    assert row("deploy.attempts")[1:3] == ["integer", "`4`"]
+    assert row("components.redis.members")[2] == "`6`"
+    assert row("storage.nfs.server")[2] == "**required**"
+    assert row("storage.nfs.server")[4] == "`ISA_STORAGE__NFS__SERVER`"
+    assert row("licences.emqx")[1] == "`apache` or `enterprise`"
+    assert row("autoscaling.services[].max_replicas")[2:] == ["`10`", row(
+        "autoscaling.services[].max_replicas"
+    )[3], ""]  # fmt: skip
+    assert row("images.redis")[1] == "image"
