@@ -19,10 +19,9 @@ def plan(environment: str, as_json: bool) -> None:
 
     Exits 0 if nothing would change, 3 if something would, 1 if the preflight blocks it.
     """
-    from config.loading import load
-
     from cli.main import emit
     from cli.tables import console, table
+    from config.loading import load
     from operations.platform import Platform
     from operations.run import checked_plan
 

@@ -12,11 +12,10 @@ from cli import options
 @options.as_json
 def secrets(environment: str, as_json: bool) -> None:
     """List the Secrets that the platform needs and the keys that are still missing. Prints no values."""
-    from config.loading import load
-
     from cli.main import emit
     from cli.tables import console, table
     from components import COMPONENTS
+    from config.loading import load
     from operations.plan import missing_secrets
     from operations.platform import Platform
 

@@ -24,11 +24,11 @@ WATCH_SECONDS = 2.0
 @click.option("--watch", is_flag=True, help="Ask again every two seconds until interrupted.")
 def status(environment: str, only: tuple[str, ...], as_json: bool, watch: bool) -> None:
     """Show components, their checks and their members. Exits 1 if any is not ready."""
-    from config.loading import load
     from rich.live import Live
 
     from cli.main import emit
     from cli.tables import console
+    from config.loading import load
     from operations.platform import Platform
     from operations.status import as_json as to_json
     from operations.status import read_status

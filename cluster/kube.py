@@ -18,11 +18,11 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import urllib3
-from config.models import KubernetesSettings
 from kubernetes import client
 from kubernetes import config as kubeconfig
 
 from cluster.command import CANCELLATION
+from config.models import KubernetesSettings
 from errors import PermanentError, TemporaryError
 
 Manifest = dict[str, Any]
@@ -100,8 +100,12 @@ class Kube:
         self._discovery = threading.Lock()
 
     @classmethod
-    def connect(cls, settings: KubernetesSettings) -> Kube:
+    def connect(cls, settings: KubernetesSettings, *, patience: float = PATIENCE_SECONDS) -> Kube:
         """Connect as the settings say: a kubeconfig, or the pod's own service account.
+
+        Args:
+            settings: which cluster.
+            patience: seconds for which a request is repeated while the server is away.
 
         Raises:
             PermanentError: there is neither, or the context is unknown.
@@ -122,7 +126,7 @@ class Kube:
             ) from exc
         # parallel nodes of the deploy share this pool
         api.rest_client.pool_manager.connection_pool_kw["maxsize"] = 16
-        return cls(api, timeout=settings.request_timeout_seconds)
+        return cls(api, timeout=settings.request_timeout_seconds, patience=patience)
 
     @property
     def server(self) -> str:
@@ -313,7 +317,9 @@ def _resources(discovery: dict[str, Any]) -> Iterable[Resource]:
 
 
 def _decode(data: bytes) -> dict[str, Any]:
-    return dict(json.loads(data)) if data else {}
+    if not data.startswith(b"{"):
+        return {"message": data.decode(errors="replace")}  # /readyz answers plain text
+    return dict(json.loads(data))
 
 
 def _refusal(method: str, path: str, status: int, data: bytes) -> str:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from config.models import Settings
-
 from cluster.credentials import SecretSpec
+from config.models import Settings
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,8 @@ def _trouble(status: dict[str, Any]) -> str:
     for container in status.get("containerStatuses", []):
         waiting = container.get("state", {}).get("waiting")
         if waiting:
-            return f"container {container['name']}: {waiting.get('reason', 'waiting')} {waiting.get('message', '')}".strip()
+            why = f"{waiting.get('reason', 'waiting')} {waiting.get('message', '')}"
+            return f"container {container['name']}: {why.strip()}"
     for condition in status.get("conditions", []):
         if condition["status"] != "True" and condition.get("message"):
             return str(condition["message"])

@@ -134,7 +134,7 @@ def _override(
     """Put the variables into the document; a section first, then single keys of it."""
     faults: list[Fault] = []
     known = set(keys())
-    for name in sorted(environ, key=lambda name: (name.count("__"), name)):
+    for name in sorted(environ):  # a section before its keys
         path = name.removeprefix(PREFIX).lower().split("__")
         if not name.startswith(PREFIX) or len(path) < 2 or path[0] not in Settings.model_fields:
             continue

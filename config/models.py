@@ -87,7 +87,7 @@ class KubernetesSettings(Section):
     request_timeout_seconds: Seconds = Field(
         default=15.0,
         gt=0,
-        description="limit of one API request, seconds; far above a healthy server's answer",
+        description="limit of one API request, seconds",
     )
 
 
@@ -128,7 +128,7 @@ class NfsStorage(Section):
     share: str = Field(description="exported path")
     mount_options: tuple[str, ...] = Field(
         default=("nfsvers=4.1", "hard"),
-        description="options of each mount; hard: writers wait, nothing is lost",
+        description="options of each mount; hard: I/O waits instead of failing",
     )
 
 
@@ -169,7 +169,7 @@ class ObjectStoreSettings(Section):
     )
     cosi_driver: str | None = Field(
         default=None,
-        description="COSI driver; unset: no BucketClass is made, as no driver is public",
+        description="COSI driver; unset: no BucketClass is made",
     )
 
 
@@ -181,7 +181,7 @@ class StorageSettings(Section):
     object: ObjectStoreSettings
     minio_class: str = Field(
         default="",
-        description="storage class of MinIO's drives; unset: the block class, which is XFS",
+        description="storage class of MinIO's drives; unset: the block class",
     )
 
     @model_validator(mode="before")
@@ -288,12 +288,12 @@ class DeploySettings(Section):
         default=3,
         ge=1,
         le=9,
-        description="nodes under way at once; 3 spares registry and array, 1 is strict order",
+        description="nodes under way at once; 1 is the strict order of the design",
     )
     attempts: Count = Field(
         default=4,
         ge=1,
-        description="tries of a node that fails for a temporary reason; 4 outlast an API restart",
+        description="tries of a node that fails for a temporary reason; bridges a short outage",
     )
     retry_delay_seconds: Seconds = Field(
         default=5.0, ge=0, description="pause between tries, seconds"
@@ -301,7 +301,7 @@ class DeploySettings(Section):
     gate_timeout_seconds: Seconds = Field(
         default=600.0,
         gt=0,
-        description="limit for a component to get ready, seconds; first pulls take minutes",
+        description="limit for a component to get ready, seconds; images may have to be pulled",
     )
     lease_seconds: Seconds = Field(
         default=30.0, ge=3, description="a Lease unrenewed for so many seconds may be taken over"

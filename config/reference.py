@@ -41,24 +41,22 @@ def _section(model: type[BaseModel], prefix: str) -> Iterator[str]:
         key, inner = prefix + name, _model(field.annotation)
         if inner is None or inner is Image:
             rows.append(_row(key, field))
-        elif field.annotation is inner:
-            sections.append((f"{key}.", inner))
         else:
-            rows.append(_row(key, field))
-            sections.append((f"{key}[].", inner))
+            listed = field.annotation is not inner
+            rows += [_row(key, field)] if listed else []
+            sections.append((f"{key}[]." if listed else f"{key}.", inner))
     if rows:
         title = f"`{prefix.rstrip('.')}`" if prefix else "The file"
         head = "| key | type | default | meaning | variable |\n|---|---|---|---|---|\n"
         yield f"\n## {title}\n\n{' '.join((model.__doc__ or '').split())}\n\n{head}"
         yield "\n".join(rows) + "\n"
     for path, inner in sections:
-        # what a component is by default stands in its parent: the members differ
         yield from _section(inner, path)
 
 
 def _row(key: str, field: FieldInfo) -> str:
-    hint = WHERE_TO_READ.get(key, "")
-    meaning = (field.description or "") + (f"; read it from: {hint}" if hint else "")
+    hint = WHERE_TO_READ.get(key) or WHERE_TO_READ.get(key.split(".")[0])
+    meaning = (field.description or "") + (f". Where to read it: {hint}" if hint else "")
     overridable = "." in key and "[]" not in key
     return ROW.format(
         key=key,
@@ -72,7 +70,8 @@ def _row(key: str, field: FieldInfo) -> str:
 def _default(key: str, field: FieldInfo) -> str:
     value = field.default
     *sections, name = key.split(".")
-    if value is PydanticUndefined and sections and sections[0] == "components":
+    if value is PydanticUndefined and sections[:1] == ["components"]:
+        # the members of each component are a default of the section above
         value = getattr(getattr(Settings.model_fields["components"].default, sections[1]), name)
     if value is PydanticUndefined:
         return "**required**"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from config.loading import load
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from config.loading import load
 from operations.platform import Platform
 from operations.run import run_deploy
 from tasks.cancellation import cancellable
@@ -28,7 +28,7 @@ Node = Literal[
     "emqx",
 ]
 # How many nodes are under way is decided by the settings; the runner must only never be the narrower one.
-RUNNER = ThreadPoolTaskRunner(max_workers=16)  # type: ignore[var-annotated]
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=16)
 
 
 @flow(

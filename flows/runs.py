@@ -109,7 +109,7 @@ def follow(
     message = found.state.message or found.state.name
     completed = found.state.is_completed()
     return {
-        "state": "completed" if completed else found.state.name.lower(),
+        "state": "completed" if completed else (found.state.name or "failed").lower(),
         "seconds": round(found.total_run_time.total_seconds(), 2),
         "nodes": [
             {

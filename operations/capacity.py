@@ -92,7 +92,8 @@ class Shortage:
         )
         causes = " and ".join(self.causes) or "no schedulable node"
         return (
-            f"{self.workload} of {self.component}: {self.missing} pod(s) fit nowhere ({causes}; one asks for {per_pod}): "
+            f"{self.workload} of {self.component}: {self.missing} pod(s) fit nowhere "
+            f"({causes}; one asks for {per_pod}): "
             f"{self.missing} node(s) more of that size are missing"
         )
 

@@ -61,10 +61,8 @@ class Deployer:
         """
         self.progress.update(node, CHECKING)
         with self.platform.lease(node, self.run) as lease:
-            if node in (STORAGE, NAMESPACE):
-                fresh = self._apply(node, lease)
-            else:
-                fresh = self._component(node, lease)
+            bring = self._apply if node in (STORAGE, NAMESPACE) else self._component
+            fresh = bring(node, lease)
         outcome = LEFT_ALONE
         if self._changed.get(node):
             outcome = INSTALLED if fresh else UPGRADED

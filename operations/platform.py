@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from config.models import Settings
-from operations.render import render_manifest, site_values
-
 from cluster.command import Command
 from cluster.dag import Dag
 from cluster.helm import INSTALL_HINT, Helm
@@ -17,6 +14,8 @@ from cluster.kube import Kube, Manifest
 from cluster.lease import Lease
 from cluster.releases import Release, ReleaseSet, load_releases
 from components import COMPONENTS
+from config.models import Settings
+from operations.render import render_manifest, site_values
 
 STORAGE = "storage-classes"
 NAMESPACE = "namespace"

@@ -253,7 +253,7 @@ class _Source:
                 kind = "not set" if entry is None else "a map or list"
                 hint = f"{match[0]} inside longer text needs a text or a number"
                 self.fault(path, f"setting {match[1]!r} is {kind}", hint)
-            return str(entry).lower() if isinstance(entry, bool) else str(entry)
+            return str(entry)
 
         return PLACEHOLDER.sub(replace, value)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from config.models import DeploySettings
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
+from config.models import DeploySettings
 from operations.deploy import Deployer
 from operations.run import Start
 from operations.schedule import Done, NodeResult
@@ -45,7 +45,7 @@ def as_tasks(deployer: Deployer) -> Start:
 
     def begin(node: str, done: Done) -> None:
         needed = [futures[need] for need in graph.needs(node) if need in futures]
-        future = deploy_node.submit(node, wait_for=needed)
+        future = deploy_node.submit(node, wait_for=needed, return_state=False)
         futures[node] = future
         future.add_done_callback(lambda ended: done(ended.result(raise_on_failure=False)))
 

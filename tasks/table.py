@@ -36,15 +36,16 @@ class LiveTable:
             before = self._last.get(line.name)
             if before is not None and (before.phase, before.note) != (line.phase, line.note):
                 _log(line)
-        if {line.name: line.phase for line in lines} == {n: l.phase for n, l in self._last.items()}:
+        if {line.name: line.phase for line in lines} == {
+            name: line.phase for name, line in self._last.items()
+        }:
             self._last = {line.name: line for line in lines}
             return  # a new note alone is not worth a request
         self._last = {line.name: line for line in lines}
         rows = as_rows(lines)
         if self._artifact is None:
-            self._artifact = create_table_artifact(
-                rows, key=self._key, description=self._description
-            )
+            made = create_table_artifact(rows, key=self._key, description=self._description)
+            self._artifact = made if isinstance(made, UUID) else None  # sync callers get the id
         else:
             self._client.update_artifact(self._artifact, ArtifactUpdate(data=json.dumps(rows)))
 

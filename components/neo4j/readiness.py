@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from config.models import Settings
-
 from components.base import Workload
+from config.models import Settings
 
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from config.models import Settings
-
 from components.base import Workload
+from config.models import Settings
 
 PGPOOL_REPLICAS = 2  # one may be drained while clients keep their entry point
 

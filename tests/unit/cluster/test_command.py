@@ -35,12 +35,14 @@ def alive(pid: int) -> bool:
 
 
 def test_output_and_exit_status_come_back_whatever_they_are() -> None:
-    done = python().run("-c", "import sys; print('out'); print('err', file=sys.stderr); sys.exit(7)", timeout=30)
+    done = python().run(
+        "-c", "import sys; print('out'); print('err', file=sys.stderr); sys.exit(7)", timeout=30
+    )
     assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
 
 
 def test_a_missing_program_is_told_with_what_installs_it() -> None:
-    with pytest.raises(PermanentError, match="no-such-program is not on the PATH. Install it."):
+    with pytest.raises(PermanentError, match=r"no-such-program is not on the PATH. Install it."):
         Command("no-such-program", install_hint="Install it.")
 
 

@@ -13,7 +13,13 @@ def dag(**needs: list[str]) -> Dag:
 
 
 def test_every_node_comes_after_its_needs_and_ties_keep_their_order() -> None:
-    graph = dag(storage=[], namespace=["storage"], redis=["namespace"], postgresql=["namespace", "nats"], nats=[])
+    graph = dag(
+        storage=[],
+        namespace=["storage"],
+        redis=["namespace"],
+        postgresql=["namespace", "nats"],
+        nats=[],
+    )
     assert graph.sorted() == ["storage", "namespace", "redis", "nats", "postgresql"]
 
 

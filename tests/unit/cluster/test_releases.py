@@ -25,7 +25,11 @@ def release(name: str, component: str, **more: Any) -> dict[str, Any]:
 
 def write(tmp_path: Path, *releases: dict[str, Any], **top: Any) -> Path:
     file = tmp_path / "helmfile.yaml"
-    document = {"repositories": [{"name": "repo", "url": "https://charts.example"}], "releases": list(releases), **top}
+    document = {
+        "repositories": [{"name": "repo", "url": "https://charts.example"}],
+        "releases": list(releases),
+        **top,
+    }
     file.write_text(yaml.safe_dump(document))
     return file
 
@@ -37,8 +41,13 @@ def faults(file: Path) -> str:
 
 
 def test_a_release_says_where_its_chart_comes_from(tmp_path: Path) -> None:
-    oci = [{"name": "oci", "url": "registry.example/charts", "oci": True}, {"name": "repo", "url": "https://c.example/"}]
-    file = write(tmp_path, release("r", "redis", chart="oci/redis"), release("n", "nats"), repositories=oci)
+    oci = [
+        {"name": "oci", "url": "registry.example/charts", "oci": True},
+        {"name": "repo", "url": "https://c.example/"},
+    ]
+    file = write(
+        tmp_path, release("r", "redis", chart="oci/redis"), release("n", "nats"), repositories=oci
+    )
     first, second = load_releases(file, COMPONENTS).releases
     assert (first.chart, first.repository) == ("oci://registry.example/charts/redis", "")
     assert (second.chart, second.repository) == ("chart", "https://c.example")
@@ -46,7 +55,12 @@ def test_a_release_says_where_its_chart_comes_from(tmp_path: Path) -> None:
 
 def test_defaults_hold_where_a_release_says_nothing(tmp_path: Path) -> None:
     defaults = {"timeout": 900, "wait": True}
-    file = write(tmp_path, release("a", "redis"), release("b", "nats", wait=False, timeout=60), helmDefaults=defaults)
+    file = write(
+        tmp_path,
+        release("a", "redis"),
+        release("b", "nats", wait=False, timeout=60),
+        helmDefaults=defaults,
+    )
     first, second = load_releases(file, COMPONENTS).releases
     assert (first.timeout, first.wait) == (900, True)
     assert (second.timeout, second.wait) == (60, False)
@@ -76,11 +90,15 @@ def test_a_missing_values_file_is_named_with_its_path(tmp_path: Path) -> None:
 
 
 def test_a_cycle_in_needs_is_refused(tmp_path: Path) -> None:
-    told = faults(write(tmp_path, release("a", "redis", needs=["b"]), release("b", "nats", needs=["a"])))
+    told = faults(
+        write(tmp_path, release("a", "redis", needs=["b"]), release("b", "nats", needs=["a"]))
+    )
     assert "form a cycle" in told and "a → b → a" in told
 
 
-def test_components_that_need_each_other_through_different_releases_are_a_cycle_too(tmp_path: Path) -> None:
+def test_components_that_need_each_other_through_different_releases_are_a_cycle_too(
+    tmp_path: Path,
+) -> None:
     told = faults(
         write(
             tmp_path,
@@ -95,7 +113,12 @@ def test_components_that_need_each_other_through_different_releases_are_a_cycle_
 
 def test_unknown_components_needs_and_duplicates_are_all_told_at_once(tmp_path: Path) -> None:
     told = faults(
-        write(tmp_path, release("r", "rediss"), release("n", "nats", needs=["reddis"]), release("n", "nats"))
+        write(
+            tmp_path,
+            release("r", "rediss"),
+            release("n", "nats", needs=["reddis"]),
+            release("n", "nats"),
+        )
     )
     assert "did you mean redis?" in told
     assert "unknown release 'reddis'" in told
@@ -106,8 +129,16 @@ def test_an_unpinned_chart_is_refused(tmp_path: Path) -> None:
     assert "releases[r].version" in faults(write(tmp_path, release("r", "redis", version="")))
 
 
-def test_a_chart_of_an_undeclared_repository_or_a_missing_directory_is_refused(tmp_path: Path) -> None:
-    told = faults(write(tmp_path, release("a", "redis", chart="other/x"), release("b", "nats", chart="./charts/x")))
+def test_a_chart_of_an_undeclared_repository_or_a_missing_directory_is_refused(
+    tmp_path: Path,
+) -> None:
+    told = faults(
+        write(
+            tmp_path,
+            release("a", "redis", chart="other/x"),
+            release("b", "nats", chart="./charts/x"),
+        )
+    )
     assert "repository 'other' is not declared" in told
     assert "there is no chart in" in told
 

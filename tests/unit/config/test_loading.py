@@ -169,6 +169,9 @@ class TestVariables:
     def test_text_that_looks_like_a_number_stays_text(self, project: Path) -> None:
         assert sandbox(project, KUBERNETES__CONTEXT="0123").kubernetes.context == "0123"
 
+    def test_may_quote_a_text(self, project: Path) -> None:
+        assert sandbox(project, KUBERNETES__CONTEXT='"prod eu"').kubernetes.context == "prod eu"
+
     def test_of_others_are_ignored(self, project: Path) -> None:
         others = {"ENV": "production", "SANDBOX_NAME": "a", "SANDBOX__X": "b", "STORAGE": "c"}
         assert sandbox(project, **others) == sandbox(project)
@@ -183,6 +186,9 @@ class TestVariables:
         assert found.where == "environment variable ISA_DEPLOY__ATTEMPTS"
         found = fault(project, STORAGE__BLOCK__PARAMETERS='{"pool": 7}')
         assert found.where.endswith("PARAMETERS: storage.block.parameters.pool")
+        whole = {"ISA_COMPONENTS__NEO4J": "{edition: community}"}
+        (found,) = faults(project, environ=whole | {"ISA_COMPONENTS__NEO4J__MEMBERS": "many"})
+        assert found.where == "environment variable ISA_COMPONENTS__NEO4J__MEMBERS"
 
     def test_with_broken_json_are_a_fault(self, project: Path) -> None:
         messages = [one.message for one in faults(

@@ -55,7 +55,9 @@ def test_every_node_starts_after_all_that_it_needs() -> None:
     nodes = Nodes()
     run(nodes)
     for node in graph():
-        assert all(nodes.order.index(need) < nodes.order.index(node) for need in graph().needs(node))
+        assert all(
+            nodes.order.index(need) < nodes.order.index(node) for need in graph().needs(node)
+        )
 
 
 def test_no_more_nodes_run_at_once_than_allowed_and_as_many_as_can() -> None:

@@ -1,0 +1,44 @@
+# Two commands matter: `make demo` and `make test`. The others are their parts.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo down test check unit integration bench clean format
+demo: .venv/installed ## everything installed, sandbox up, platform deployed through the Prefect API
+	$(BIN)/python -m deployments.sandbox.demo
+
+down: .venv/installed ## end all that `make demo` started
+	$(BIN)/python -m deployments.sandbox.demo down
+
+test: check integration ## all tests
+
+check: .venv/installed ## lint, types, layers, unit tests
+	$(BIN)/python -m deployments.sandbox.prerequisites
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) unit
+
+unit: .venv/installed
+	$(BIN)/pytest -q tests/unit
+
+integration: .venv/installed ## on the embedded cluster
+	$(BIN)/pytest -q tests/integration
+
+bench: .venv/installed ## figures of the deploy, as ratios
+	$(BIN)/python -m tests.bench.deploy
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## forget environment and sandboxes; the build cache stays
+	-test -x $(BIN)/isa && $(MAKE) down
+	rm -rf .venv build *.egg-info
+
+.venv/installed: requirements.txt requirements-dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "isa-cloud needs Python 3.11 or newer: make PYTHON=…")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --progress-bar on -r requirements-dev.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@

@@ -1,0 +1,1 @@
+"""What is deployed, and the sandbox that it is deployed on."""

@@ -1,0 +1,1 @@
+"""The embedded cluster: a real Kubernetes control plane on this machine, on which the production tree is deployed."""

@@ -1,0 +1,356 @@
+"""One embedded cluster: up, down, status, and single parts stopped and started for fault tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster.kube import Kube, Manifest
+from config.models import KubernetesSettings
+from deployments.sandbox import addresses, binaries, object_store
+from deployments.sandbox.control_plane import START_ORDER, ControlPlane
+from deployments.sandbox.paths import cache_dir, locked, state_dir, write_atomic
+from deployments.sandbox.processes import Daemon
+from errors import TemporaryError
+
+HERE = Path(__file__).resolve().parent
+CONTROL_NAMESPACE = "isa-cloud-control"
+READY_SECONDS = 90  # 3-8 s on two idle cores; tests run beside other work
+STAGE_FILES = ("pod-stages.yaml", "volume-stages.yaml")
+KWOK_DIRECTORIES = ("crd/bases", "stage/node/fast", "stage/node/heartbeat-with-lease")
+
+
+@dataclass(frozen=True)
+class NodeSize:
+    """How large the cluster's nodes are.
+
+    Attributes:
+        count: nodes, spread over three zones.
+        cpu: cores of each.
+        memory: of each, as Kubernetes writes it.
+    """
+
+    count: int = 8
+    cpu: str = "16"
+    memory: str = "64Gi"
+
+
+class Sandbox:
+    """A sandbox by its name; all its state is in one directory.
+
+    Args:
+        name: several may run side by side.
+        tell: gets a line for each step.
+    """
+
+    def __init__(self, name: str = "default", tell: Callable[[str], None] = binaries.say) -> None:
+        self.name = name
+        self.directory = state_dir() / name
+        self._tell = tell
+
+    # ------------------------------------------------------------------ life
+    def up(
+        self, size: NodeSize | None = None, ready_delay: tuple[float, float] | None = None
+    ) -> dict[str, Any]:
+        """Bring everything up that is not; repairs what a kill left.
+
+        Args:
+            size: of the nodes; more nodes are added, none removed. As before (or the default) if None.
+            ready_delay: shortest and longest time in seconds that a pod takes to get ready.
+
+        Returns:
+            The status.
+
+        Raises:
+            ConfigurationError: the machine lacks something.
+            TemporaryError: a part did not come up; with the end of its log.
+        """
+        started = time.monotonic()
+        programs = binaries.ensure(tell=self._tell)
+        with locked(self.directory / "lock"):
+            plane = self._plane(programs)
+            plane.write_credentials()
+            for name in ("etcd", "kube-apiserver"):
+                plane.start(name)
+            self._await_api(plane)
+            kube = self.kube()
+            for name in ("kube-controller-manager", "kube-scheduler"):
+                plane.start(name)
+            self._install(kube, ready_delay)
+            plane.start("kwok")
+            self._nodes(kube, size)
+            at = plane.addresses
+            store = object_store.start(
+                self.directory, at.object_store, at.object_store_console, programs["minio"]
+            )
+            self._control_namespace(kube, store)
+            self._await_nodes(kube)
+        self._tell(f"sandbox {self.name} is up after {time.monotonic() - started:.1f} s")
+        return self.status()
+
+    def down(self, *, purge: bool = False) -> None:
+        """Stop everything; with `purge` forget everything too."""
+        with locked(self.directory / "lock"):
+            object_store.stop(self.directory)
+            self._plane({}).stop()
+        if purge:
+            addresses.release(self.directory)
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def start(self, part: str) -> None:
+        """Start one process of the control plane again."""
+        plane = self._plane(binaries.ensure())
+        plane.start(part)
+        if part == "kube-apiserver":
+            self._await_api(plane)
+
+    def stop(self, part: str) -> None:
+        """Stop one process of the control plane: a fault for tests."""
+        self._plane({}).daemon(part).stop()
+
+    def pids(self) -> dict[str, int]:
+        """Processes that run."""
+        names = [*START_ORDER, "object-store"]
+        found = {name: Daemon(name, self.directory / "run").pid for name in names}
+        return {name: pid for name, pid in found.items() if pid is not None}
+
+    def status(self) -> dict[str, Any]:
+        """What a person needs to connect by hand."""
+        running = self.pids()
+        up = all(name in running for name in START_ORDER)
+        document: dict[str, Any] = {"name": self.name, "up": up, "processes": running}
+        if (self.directory / "kubeconfig").exists():
+            document["kubeconfig"] = str(self.kubeconfig)
+            store = object_store.describe(
+                self.directory, addresses.allocate(self.name).object_store
+            )
+            document["object_store"] = asdict(store)
+        return document
+
+    # ------------------------------------------------------------------ what others use
+    @property
+    def kubeconfig(self) -> Path:
+        """Administrator's kubeconfig."""
+        return self.directory / "kubeconfig"
+
+    @property
+    def addresses(self) -> addresses.Addresses:
+        """Its network and ports."""
+        return addresses.allocate(self.name)
+
+    def kube(self) -> Kube:
+        """The cluster, as administrator."""
+        return Kube.connect(_settings(self.kubeconfig))
+
+    def binary(self, name: str) -> Path:
+        """Path of a program, built if need be."""
+        return binaries.ensure([name], self._tell)[name]
+
+    def settings_environ(self) -> dict[str, str]:
+        """The ISA_* variables that point the product at this sandbox."""
+        store = object_store.describe(self.directory, self.addresses.object_store)
+        return {
+            "ISA_ENV": "sandbox",
+            "ISA_KUBERNETES__KUBECONFIG": str(self.kubeconfig),
+            "ISA_STORAGE__OBJECT__ENDPOINT": store.endpoint,
+            "ISA_STORAGE__OBJECT__BUCKET": store.bucket,
+        }
+
+    def environ(self) -> dict[str, str]:
+        """This process's environment, with the settings above and the programs on the PATH."""
+        path = os.pathsep.join([binaries.search_path(), os.environ.get("PATH", "")])
+        return {
+            **os.environ,
+            **self.settings_environ(),
+            "PATH": path,
+            "KUBECONFIG": str(self.kubeconfig),
+        }
+
+    def set_ready_delay(self, shortest: float, longest: float) -> None:
+        """Change how long pods take to get ready, in seconds."""
+        for manifest in _stages((shortest, longest)):
+            self.kube().apply(manifest)
+
+    # ------------------------------------------------------------------ steps of `up`
+    def _plane(self, programs: dict[str, Path]) -> ControlPlane:
+        return ControlPlane(self.directory, addresses.allocate(self.name), programs)
+
+    def _await_api(self, plane: ControlPlane) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            certificate = plane.directory / "pki" / "apiserver" / "apiserver.crt"
+            try:
+                if certificate.exists():
+                    kube = Kube.connect(_settings(self.kubeconfig), patience=0.0)
+                    kube.request("GET", "/readyz")
+                    return
+            except TemporaryError as exc:
+                if time.monotonic() > deadline:
+                    tail = plane.daemon("kube-apiserver").tail()
+                    raise TemporaryError(f"the API server did not start: {exc}\n{tail}") from exc
+            if (
+                plane.daemon("kube-apiserver").pid is None
+                and time.monotonic() > deadline - READY_SECONDS + 5
+            ):
+                raise TemporaryError(
+                    f"the API server ended: {plane.daemon('kube-apiserver').tail()}"
+                )
+            time.sleep(0.1)
+
+    def _install(self, kube: Kube, ready_delay: tuple[float, float] | None) -> None:
+        crds = [*_kwok_manifests("crd/bases"), *_load(HERE / "manifests" / "monitoring-crds.yaml")]
+        for crd in crds:
+            kube.apply(crd)
+        for crd in crds:
+            self._await_crd(kube, crd["metadata"]["name"])
+        remembered = self.directory / "ready-delay.json"
+        if ready_delay is not None:
+            write_atomic(remembered, yaml.safe_dump(list(ready_delay)))
+        elif remembered.exists():
+            shortest, longest = yaml.safe_load(remembered.read_text())
+            ready_delay = (shortest, longest)
+        stages = [
+            *_kwok_manifests("stage/node/fast"),
+            *_kwok_manifests("stage/node/heartbeat-with-lease"),
+        ]
+        for stage in [*stages, *_stages(ready_delay)]:
+            kube.apply(stage)
+
+    def _await_crd(self, kube: Kube, name: str) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            crd = kube.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", name) or {}
+            conditions = crd.get("status", {}).get("conditions", [])
+            if any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
+                return
+            time.sleep(0.05)
+        raise TemporaryError(f"CRD {name} was not established within {READY_SECONDS} s")
+
+    def _nodes(self, kube: Kube, size: NodeSize | None) -> None:
+        have = {node["metadata"]["name"] for node in kube.list("v1", "Node")}
+        if size is None and have:
+            return
+        size = size or NodeSize()
+        resources = {
+            "cpu": size.cpu,
+            "memory": size.memory,
+            "pods": "110",
+            "ephemeral-storage": "500Gi",
+        }
+        for number in range(1, size.count + 1):
+            name = f"node-{number}"
+            if name in have:
+                continue
+            kube.create(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Node",
+                    "metadata": {
+                        "name": name,
+                        "labels": {
+                            "kubernetes.io/hostname": name,
+                            "kubernetes.io/os": "linux",
+                            "topology.kubernetes.io/zone": f"zone-{(number - 1) % 3 + 1}",
+                        },
+                    },
+                    # both addresses, or KWOK writes a list of its own
+                    "status": {
+                        "addresses": [
+                            {"type": "InternalIP", "address": "127.0.0.1"},
+                            {"type": "Hostname", "address": name},
+                        ],
+                        "capacity": resources,
+                        "allocatable": resources,
+                    },
+                }
+            )
+
+    def _await_nodes(self, kube: Kube) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            nodes = kube.list("v1", "Node")
+            ready = [n for n in nodes if _condition(n, "Ready") and not n["spec"].get("taints")]
+            if nodes and len(ready) == len(nodes):
+                return
+            time.sleep(0.1)
+        raise TemporaryError(
+            f"the nodes did not get ready: {Daemon('kwok', self.directory / 'run').tail()}"
+        )
+
+    def _control_namespace(self, kube: Kube, store: object_store.ObjectStore) -> None:
+        labels = {"app.kubernetes.io/managed-by": "isa-cloud"}
+        namespace = {"name": CONTROL_NAMESPACE}
+        if kube.get("v1", "Namespace", CONTROL_NAMESPACE) is None:
+            kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": namespace})
+        kube.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "type": "Opaque",
+                "metadata": {
+                    "name": "infotrend-object",
+                    "namespace": CONTROL_NAMESPACE,
+                    "labels": labels,
+                },
+                "stringData": {"access-key": store.access_key, "secret-key": store.secret_key},
+            },
+            manager="isa-sandbox",
+        )
+
+
+def _settings(kubeconfig: Path) -> KubernetesSettings:
+    return KubernetesSettings(
+        kubeconfig=kubeconfig,
+        namespace="isa-cloud-production",
+        control_namespace=CONTROL_NAMESPACE,
+        verify_namespace="isa-cloud-verify",
+    )
+
+
+def _condition(node: Manifest, kind: str) -> bool:
+    conditions = node.get("status", {}).get("conditions", [])
+    return any(c["type"] == kind and c["status"] == "True" for c in conditions)
+
+
+def _load(file: Path) -> list[Manifest]:
+    return [document for document in yaml.safe_load_all(file.read_text()) if document]
+
+
+def _stages(ready_delay: tuple[float, float] | None) -> list[Manifest]:
+    stages = [stage for name in STAGE_FILES for stage in _load(HERE / "manifests" / name)]
+    for stage in stages:
+        if ready_delay is not None and stage["metadata"]["name"] == "pod-ready":
+            shortest, longest = (round(seconds * 1000) for seconds in ready_delay)
+            # the longest may not be the shortest: KWOK takes a jitter only above the duration
+            stage["spec"]["delay"] = {
+                "durationMilliseconds": shortest,
+                "jitterDurationMilliseconds": max(longest, shortest + 1),
+            }
+    return stages
+
+
+def _kwok_manifests(directory: str) -> list[Manifest]:
+    """KWOK's own CRDs and node stages, which are data inside its module; kept beside the binary."""
+    kept = cache_dir() / "kwok-manifests" / binaries.KWOK_MODULE.rpartition("@")[2]
+    if not kept.exists():
+        source = binaries.module_dir(binaries.KWOK_MODULE) / "kustomize"
+        fresh = kept.with_name(f"{kept.name}.{os.getpid()}")
+        for name in KWOK_DIRECTORIES:
+            (fresh / name).mkdir(parents=True)
+            for file in (source / name).glob("*.yaml"):
+                shutil.copyfile(
+                    file, fresh / name / file.name
+                )  # the module cache is read-only, a copy need not be
+        try:
+            os.rename(fresh, kept)
+        except OSError:  # somebody else was faster
+            shutil.rmtree(fresh, ignore_errors=True)
+    files = sorted((kept / directory).glob("*.yaml"))
+    return [m for file in files for m in _load(file) if "kustomize" not in m.get("apiVersion", "")]

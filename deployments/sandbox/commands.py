@@ -1,0 +1,92 @@
+"""`isa sandbox up|down|status`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+name_option = click.option("--name", default="default", show_default=True, help="Which sandbox.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def sandbox() -> None:
+    """The embedded cluster on this machine: a real control plane, for trying and testing everything."""
+
+
+@sandbox.command()
+@name_option
+@json_option
+@click.option("--nodes", type=click.IntRange(1, 100), help="Number of nodes  [default: 8].")
+@click.option("--cpu", default="16", show_default=True, help="Cores of each new node.")
+@click.option("--memory", default="64Gi", show_default=True, help="Memory of each new node.")
+@click.option(
+    "--ready-delay",
+    type=(float, float),
+    metavar="MIN MAX",
+    help="Seconds that pods take to get ready.",
+)
+def up(
+    name: str,
+    as_json: bool,
+    nodes: int | None,
+    cpu: str,
+    memory: str,
+    ready_delay: tuple[float, float] | None,
+) -> None:
+    """Start what does not run; the first time the programs are built (about 10 minutes)."""
+    from deployments.sandbox.cluster import NodeSize, Sandbox
+
+    size = NodeSize(nodes, cpu, memory) if nodes else None
+    _print(Sandbox(name).up(size, ready_delay), as_json)
+
+
+@sandbox.command()
+@name_option
+@click.option("--purge", is_flag=True, help="Forget the sandbox's data too.")
+def down(name: str, purge: bool) -> None:
+    """Stop everything."""
+    from deployments.sandbox.cluster import Sandbox
+
+    Sandbox(name).down(purge=purge)
+
+
+@sandbox.command()
+@name_option
+@json_option
+def status(name: str, as_json: bool) -> None:
+    """Show what runs and how to connect by hand. Exits 1 if the cluster is not up."""
+    from deployments.sandbox.cluster import Sandbox
+
+    document = Sandbox(name).status()
+    _print(document, as_json)
+    if not document["up"]:
+        raise click.exceptions.Exit(1)
+
+
+@sandbox.command()
+@name_option
+def env(name: str) -> None:
+    """Print the environment variables of this sandbox, for `eval "$(isa sandbox env)"`."""
+    import shlex
+
+    from deployments.sandbox.cluster import Sandbox
+
+    made = Sandbox(name).environ()
+    for key in sorted(made):
+        if key.startswith("ISA_") or key in ("PATH", "KUBECONFIG"):
+            click.echo(f"export {key}={shlex.quote(made[key])}")
+
+
+def _print(document: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+        return
+    click.echo(f"sandbox {document['name']}: {'up' if document['up'] else 'not up'}")
+    for part, pid in document["processes"].items():
+        click.echo(f"  {part:<24} pid {pid}")
+    if "kubeconfig" in document:
+        click.echo(f"  kubeconfig               {document['kubeconfig']}")
+        click.echo(f"  object store             {document['object_store']['endpoint']}")

@@ -1,0 +1,106 @@
+"""The stand-in for the array's S3 service: a MinIO server of its own, with versioning and object lock.
+
+It is not the MinIO that the platform deploys: backups never live in what they back up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from deployments.sandbox.paths import write_atomic
+from deployments.sandbox.processes import Daemon
+from errors import TemporaryError
+
+BUCKET = "isa-cloud-backups"
+START_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """Where it is and how to get in.
+
+    Attributes:
+        endpoint: http address on loopback.
+        bucket: bucket of the backups.
+        access_key: user.
+        secret_key: password.
+    """
+
+    endpoint: str
+    bucket: str
+    access_key: str
+    secret_key: str
+
+
+def describe(directory: Path, port: int) -> ObjectStore:
+    """Endpoint and credentials, made at the first call."""
+    file = directory / "object-store.json"
+    if not file.exists():
+        made = ObjectStore(
+            f"http://127.0.0.1:{port}",
+            BUCKET,
+            f"isa{secrets.token_hex(8)}",
+            secrets.token_urlsafe(32),
+        )
+        write_atomic(file, json.dumps(asdict(made)))
+    return ObjectStore(**json.loads(file.read_text()))
+
+
+def start(directory: Path, port: int, console: int, program: Path) -> ObjectStore:
+    """Start the server and make its bucket, both unless they are there.
+
+    Raises:
+        TemporaryError: it did not answer in time; with the end of its log.
+    """
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    store = describe(directory, port)
+    daemon = Daemon("object-store", directory / "run")
+    data = directory / "object-store"
+    data.mkdir(parents=True, exist_ok=True)
+    environ = {
+        **os.environ,
+        "MINIO_ROOT_USER": store.access_key,
+        "MINIO_ROOT_PASSWORD": store.secret_key,
+        "MINIO_UPDATE": "off",
+        "MINIO_CI_CD": "1",  # takes a directory of the root disk as a drive
+    }
+    listen = ["--address", f"127.0.0.1:{port}", "--console-address", f"127.0.0.1:{console}"]
+    daemon.start([str(program), "server", *listen, str(data)], environ)
+    client = boto3.client(
+        "s3",
+        endpoint_url=store.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=store.access_key,
+        aws_secret_access_key=store.secret_key,
+        config=Config(
+            s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}, connect_timeout=2
+        ),
+    )
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            names = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+            if BUCKET not in names:
+                client.create_bucket(
+                    Bucket=BUCKET, ObjectLockEnabledForBucket=True
+                )  # versioning comes with it
+            return store
+        except (ClientError, BotoCoreError) as exc:
+            if time.monotonic() > deadline:
+                raise TemporaryError(
+                    f"the object store did not start: {exc}\n{daemon.tail()}"
+                ) from exc
+            time.sleep(0.2)
+
+
+def stop(directory: Path) -> None:
+    """Stop the server; its data stay."""
+    Daemon("object-store", directory / "run").stop()

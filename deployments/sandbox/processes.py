@@ -1,0 +1,121 @@
+"""Daemons of the sandbox: started in sessions of their own, remembered in files, found again by the next command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployments.sandbox.paths import write_atomic
+
+STOP_GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A long-running process of a sandbox.
+
+    Attributes:
+        name: unique in its sandbox.
+        directory: holds `NAME.json` (pid and start time) and `NAME.log`.
+    """
+
+    name: str
+    directory: Path
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes."""
+        return self.directory / f"{self.name}.log"
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, None if it does not run (or the id belongs to another process by now)."""
+        try:
+            record = json.loads((self.directory / f"{self.name}.json").read_text())
+        except (OSError, ValueError):
+            return None
+        pid = int(record["pid"])
+        return pid if start_time(pid) == record["started"] else None
+
+    def start(
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> int:
+        """Start it unless it runs; return its pid.
+
+        Own session, so that it outlives the command that started it; SIGINT back to its default, which a shell's
+        background job has switched off (a Prefect worker then never ends).
+        """
+        running = self.pid
+        if running is not None:
+            return running
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(environ) if environ is not None else None,
+                cwd=cwd or self.directory,
+                start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
+        record = {"pid": process.pid, "started": start_time(process.pid), "program": argv[0]}
+        write_atomic(self.directory / f"{self.name}.json", json.dumps(record))
+        return process.pid
+
+    def stop(
+        self, grace: float = STOP_GRACE_SECONDS, number: signal.Signals = signal.SIGTERM
+    ) -> None:
+        """Ask its whole session to end, wait, then kill what is left."""
+        pid = self.pid
+        if pid is not None:
+            _signal_group(pid, number)
+            deadline = time.monotonic() + grace
+            while self.pid is not None and time.monotonic() < deadline:
+                _reap(pid)
+                time.sleep(0.02)
+            _signal_group(pid, signal.SIGKILL)
+            while self.pid is not None:
+                _reap(pid)
+                time.sleep(0.01)
+        (self.directory / f"{self.name}.json").unlink(missing_ok=True)
+
+    def tail(self, lines: int = 12) -> str:
+        """The end of its log, for error messages."""
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return "(no log)"
+
+
+def start_time(pid: int) -> str:
+    """Start of a process in clock ticks since boot (proc(5), field 22); "" if it does not run."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return  # started by an earlier command
