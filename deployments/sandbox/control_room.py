@@ -1,0 +1,195 @@
+"""Prefect for the sandbox: a server on a PostgreSQL of its own, a worker, and the deployments of prefect.yaml.
+
+Its database is not one of the engines that the platform deploys: the control room must work while they do not.
+SQLite is no choice either, it locks under two runs at once (Prefect issues 10188, 17473).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from deployments.sandbox import binaries, postgres
+from deployments.sandbox.cluster import Sandbox
+from deployments.sandbox.paths import locked, write_atomic
+from deployments.sandbox.processes import Daemon
+from errors import PermanentError, TemporaryError
+
+PROJECT = Path(__file__).resolve().parents[2]
+POOL = "isa-platform"
+USER = DATABASE = "prefect"
+START_SECONDS = 180  # migrations of an empty database: 10-30 s on two cores
+PARTS = ("prefect-database", "prefect-server", "prefect-worker")
+
+
+class ControlRoom:
+    """Prefect beside one sandbox.
+
+    Args:
+        sandbox: that its runs deploy to.
+        tell: gets a line for each step.
+    """
+
+    def __init__(self, sandbox: Sandbox, tell: Callable[[str], None] = binaries.say) -> None:
+        self._sandbox = sandbox
+        self._tell = tell
+        self._run = sandbox.directory / "run"
+
+    @property
+    def api(self) -> str:
+        """Address of the API."""
+        return f"{self.ui}/api"
+
+    @property
+    def ui(self) -> str:
+        """Address of the UI."""
+        return f"http://127.0.0.1:{self._sandbox.addresses.prefect}"
+
+    def environ(self) -> dict[str, str]:
+        """Environment of the worker, and of whoever talks to this server."""
+        return {
+            **self._sandbox.environ(),
+            "PREFECT_HOME": str(self._sandbox.directory / "prefect"),
+            "PREFECT_API_URL": self.api,
+            "PREFECT_UI_URL": self.ui,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            "PREFECT_CLIENT_MAX_RETRIES": "10",
+            # A run whose worker was killed is noticed by its missing heartbeat.
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        }
+
+    def up(self) -> dict[str, Any]:
+        """Start what does not run.
+
+        Raises:
+            TemporaryError: a part did not come up; with the end of its log.
+        """
+        started = time.monotonic()
+        with locked(self._sandbox.directory / "control-room.lock"):
+            url = self._database()
+            server = Daemon("prefect-server", self._run)
+            port = str(self._sandbox.addresses.prefect)
+            environ = {**self.environ(), "PREFECT_API_DATABASE_CONNECTION_URL": url}
+            server.start(
+                _prefect("server", "start", "--host", "127.0.0.1", "--port", port), environ
+            )
+            self._await_server(server)
+            self._deployments()
+            worker = Daemon("prefect-worker", self._run)
+            worker.start(
+                _prefect(
+                    "worker", "start", "--pool", POOL, "--type", "process", "--name", "sandbox"
+                ),
+                self.environ(),
+                cwd=PROJECT,
+            )
+        self._tell(f"Prefect is up after {time.monotonic() - started:.1f} s: {self.ui}")
+        return self.status()
+
+    def down(self, *, purge: bool = False) -> None:
+        """Stop worker, server and database, users first; with `purge` forget the runs too."""
+        Daemon("prefect-worker", self._run).stop(number=signal.SIGINT)
+        Daemon("prefect-server", self._run).stop(number=signal.SIGINT)
+        Daemon("prefect-database", self._run).stop(
+            number=signal.SIGINT
+        )  # PostgreSQL's fast shutdown
+        if purge:
+            shutil.rmtree(postgres.data_root(self._sandbox.name), ignore_errors=True)
+
+    def daemon(self, part: str) -> Daemon:
+        """One of its processes, for fault tests."""
+        return Daemon(part, self._run)
+
+    def status(self) -> dict[str, Any]:
+        """Addresses, and what runs."""
+        running = {part: pid for part in PARTS if (pid := self.daemon(part).pid) is not None}
+        return {"prefect_api": self.api, "prefect_ui": self.ui, "processes": running}
+
+    # ------------------------------------------------------------------ steps
+    def _database(self) -> str:
+        file = self._sandbox.directory / "prefect-database.json"
+        if not file.exists():
+            write_atomic(file, json.dumps({"password": secrets.token_urlsafe(24)}))
+        password = json.loads(file.read_text())["password"]
+        data = postgres.data_root(self._sandbox.name) / "prefect-database"
+        data.parent.mkdir(parents=True, exist_ok=True)
+        postgres.initialise(data, USER, password)
+        port = self._sandbox.addresses.prefect_database
+        daemon = Daemon("prefect-database", self._run)
+        daemon.start(
+            postgres.unprivileged(
+                str(postgres.programs() / "postgres"), "-D", str(data), "-p", str(port),
+                "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200",
+            ),
+            cwd=Path("/"),
+        )  # fmt: skip
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                with psycopg.connect(
+                    host="127.0.0.1",
+                    port=port,
+                    user=USER,
+                    password=password,
+                    dbname="postgres",
+                    autocommit=True,
+                ) as connection:
+                    query = "SELECT 1 FROM pg_database WHERE datname = %s"
+                    if connection.execute(query, [DATABASE]).fetchone() is None:
+                        connection.execute(f'CREATE DATABASE "{DATABASE}"')
+                break
+            except psycopg.OperationalError as exc:
+                if time.monotonic() > deadline:
+                    raise TemporaryError(
+                        f"Prefect's database did not start: {exc}\n{daemon.tail()}"
+                    ) from exc
+                time.sleep(0.2)
+        return f"postgresql+asyncpg://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
+
+    def _await_server(self, server: Daemon) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.api}/health", timeout=5) as answer:
+                    if answer.status == 200:
+                        return
+            except (urllib.error.URLError, OSError) as exc:
+                if time.monotonic() > deadline or server.pid is None:
+                    raise TemporaryError(
+                        f"the Prefect server did not start: {exc}\n{server.tail()}"
+                    ) from exc
+            time.sleep(0.3)
+
+    def _deployments(self) -> None:
+        for arguments in (
+            ("work-pool", "create", POOL, "--type", "process", "--overwrite"),
+            ("deploy", "--all"),
+        ):
+            done = subprocess.run(
+                _prefect("--no-prompt", *arguments),
+                cwd=PROJECT,
+                env=self.environ(),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode != 0:
+                words = (done.stdout + done.stderr).strip()[-1500:]
+                raise PermanentError(f"prefect {' '.join(arguments)} failed: {words}")
+
+
+def _prefect(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "prefect", *arguments]
