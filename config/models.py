@@ -116,6 +116,13 @@ class BlockStorage(Section):
         default="xfs", description="file system of the volumes; XFS because MinIO asks for it"
     )
 
+    @model_validator(mode="after")
+    def _file_system_is_a_parameter(self) -> BlockStorage:
+        # the one parameter that every CSI driver knows:
+        # https://kubernetes-csi.github.io/docs/external-provisioner.html#storageclass-parameters
+        self.parameters.setdefault("csi.storage.k8s.io/fstype", self.fs_type)
+        return self
+
 
 class NfsStorage(Section):
     """The ReadWriteMany class: shared logs, configuration, backup spool."""
@@ -162,10 +169,6 @@ class ObjectStoreSettings(Section):
     credentials_secret: str = Field(
         default="infotrend-object",
         description="Secret with access-key and secret-key, in the control namespace",
-    )
-    ca_secret: str | None = Field(
-        default=None,
-        description="Secret with ca.crt; unset: the system's CAs sign the array's certificate",
     )
     cosi_driver: str | None = Field(
         default=None,
@@ -266,6 +269,11 @@ class Neo4jMembers(Members):
     members: Count = Field(default=3, ge=1, description="members that must be there")
     edition: Literal["enterprise", "community"] = Field(
         default="enterprise", description="edition; only enterprise clusters"
+    )
+    min_available: Count = Field(
+        default=2,
+        ge=0,
+        description="members that a drain leaves running; two are the quorum of three",
     )
 
 

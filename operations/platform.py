@@ -15,6 +15,7 @@ from cluster.lease import Lease
 from cluster.releases import Release, ReleaseSet, load_releases
 from components import COMPONENTS
 from config.models import Settings
+from errors import ConfigurationError, Fault
 from operations.render import render_manifest, site_values
 
 STORAGE = "storage-classes"
@@ -49,6 +50,7 @@ class Platform:
             PermanentError: helm is missing, or there is no way to the cluster.
         """
         releases = load_releases(settings.platform.helmfile, tuple(COMPONENTS))
+        _in_one_namespace(releases, settings)
         site = site_values(settings)
         kube = settings.kubernetes
         helm = Helm(
@@ -90,4 +92,21 @@ class Platform:
             name if name == DEPLOY_LEASE else f"isa-{name}",
             purpose=purpose,
             duration=self.settings.deploy.lease_seconds,
+        )
+
+
+def _in_one_namespace(releases: ReleaseSet, settings: Settings) -> None:
+    """Refuse a helmfile whose releases would land elsewhere than Secrets, quota and policies do."""
+    namespace = settings.kubernetes.namespace
+    strays = [release for release in releases.releases if release.namespace != namespace]
+    if strays:
+        raise ConfigurationError(
+            [
+                Fault(
+                    f"{releases.path}: releases[{release.name}].namespace",
+                    f"is {release.namespace}, but kubernetes.namespace of the settings is {namespace}",
+                    "the two must be the same",
+                )
+                for release in strays
+            ]
         )

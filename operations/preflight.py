@@ -42,6 +42,7 @@ def preflight(platform: Platform, plan: Plan) -> tuple[Check, ...]:
         ("API versions", lambda: _api_versions(platform, plan)),
         ("secrets", lambda: _secrets(platform, plan)),
         ("volumes", lambda: _orphaned_volumes(platform, plan)),
+        ("licences", lambda: _licences(platform)),
         ("object store", lambda: _object_store(platform)),
     ]
     findings: list[Check] = []
@@ -261,6 +262,21 @@ def _orphaned_volumes(platform: Platform, plan: Plan) -> Iterator[Check]:
     yield Check(
         "volumes and passwords belong together", not troubles, hint or f"{len(claims)} claims"
     )
+
+
+def _licences(platform: Platform) -> Iterator[Check]:
+    """The switches of the settings against what helmfile.yaml would install."""
+    licences = platform.settings.licences
+    charts = {release.chart.rpartition("/")[2] for release in platform.releases.of("emqx")}
+    wanted = "emqx-enterprise" if licences.emqx == "enterprise" else "emqx"
+    if charts and charts != {wanted}:
+        hint = (
+            f"licences.emqx is {licences.emqx}, which is chart {wanted}, but helmfile.yaml has {', '.join(charts)}: "
+            "PRODUCTION_DESIGN.md, Licences, has the edit"
+        )
+        yield Check("licences", False, hint)
+    else:
+        yield Check("licences", True, f"Neo4j {licences.neo4j}, EMQX {licences.emqx}")
 
 
 def _object_store(platform: Platform) -> Iterator[Check]:

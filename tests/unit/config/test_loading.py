@@ -117,7 +117,10 @@ class TestTheShippedEnvironments:
             if key.startswith("images.")
         }
         settings = load("production", facts, project)
-        assert settings.storage.block.parameters == {"pool": "gold"}
+        assert settings.storage.block.parameters == {
+            "pool": "gold",
+            "csi.storage.k8s.io/fstype": "xfs",
+        }
         assert settings.storage.object.endpoint == "https://s3.example.com:9000"
         assert settings.storage.object.bucket == "20260701"
         assert settings.licences.neo4j == "yes"

@@ -108,7 +108,7 @@ class TestPlaceholders:
             file: ${platform.helmfile}
         """
         assert list(one(settings, text).values()) == [
-            {"pool": "gold"},
+            {"pool": "gold", "csi.storage.k8s.io/fstype": "xfs"},
             ["hard", "noatime"],
             6,
             "yes",
