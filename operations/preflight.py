@@ -9,12 +9,13 @@ from typing import Any
 
 from archive.endpoint import check_endpoint
 from cluster.credentials import read_secret
+from cluster.drift import PLANNER, with_namespace
 from cluster.kube import Manifest
 from components import COMPONENTS
 from components.base import Check
-from errors import IsaError
+from errors import IsaError, PermanentError
 from operations.capacity import PodRequest, amount, free_nodes, place, pods_of
-from operations.plan import NodePlan, Plan
+from operations.plan import DRIFTED, UPGRADE, NodePlan, Plan
 from operations.platform import NAMESPACE, STORAGE, Platform
 
 
@@ -42,6 +43,7 @@ def preflight(platform: Platform, plan: Plan) -> tuple[Check, ...]:
         ("API versions", lambda: _api_versions(platform, plan)),
         ("secrets", lambda: _secrets(platform, plan)),
         ("volumes", lambda: _orphaned_volumes(platform, plan)),
+        ("changes in place", lambda: _changes_in_place(platform, plan)),
         ("licences", lambda: _licences(platform)),
         ("object store", lambda: _object_store(platform)),
     ]
@@ -145,6 +147,37 @@ def _plain(resource: str, value: Decimal) -> str:
         if "memory" in resource or "storage" in resource
         else f"{value.normalize():f}"
     )
+
+
+def _changes_in_place(platform: Platform, plan: Plan) -> Iterator[Check]:
+    """Let the server say, without doing it, whether it would take each change: volumes and classes are immutable."""
+    namespace = platform.settings.kubernetes.namespace
+    asked = refused = 0
+    for node in plan.nodes:
+        changing = {
+            reason.removeprefix(f"{r.release.name}: ")
+            for r in node.releases
+            for reason in r.reasons
+        }
+        changing = {reason.partition(":")[0] for reason in [*changing, *node.reasons]}
+        for manifest in _rendered(platform, node) if node.action in (UPGRADE, DRIFTED) else []:
+            what = f"{manifest['kind']}/{manifest['metadata']['name']}"
+            if what not in changing:
+                continue
+            asked += 1
+            try:
+                platform.kube.apply(
+                    with_namespace(platform.kube, manifest, namespace),
+                    manager=PLANNER,
+                    dry_run=True,
+                )
+            except PermanentError as exc:
+                if "HTTP 422" in str(exc):
+                    refused += 1
+                    hint = f"{exc}. Such a field needs a new object: PRODUCTION_DESIGN.md, Changes, has the steps"
+                    yield Check(f"change of {what}", False, hint)
+    if not refused:
+        yield Check("changes in place", True, f"{asked} objects would change")
 
 
 def _api_versions(platform: Platform, plan: Plan) -> Iterator[Check]:

@@ -36,18 +36,22 @@ class LiveTable:
             before = self._last.get(line.name)
             if before is not None and (before.phase, before.note) != (line.phase, line.note):
                 _log(line)
-        if {line.name: line.phase for line in lines} == {
-            name: line.phase for name, line in self._last.items()
-        }:
-            self._last = {line.name: line for line in lines}
-            return  # a new note alone is not worth a request
+        moved = any(
+            self._standing(line) != self._standing(self._last.get(line.name)) for line in lines
+        )
         self._last = {line.name: line for line in lines}
+        if not moved:
+            return  # a new note alone is not worth a request
         rows = as_rows(lines)
         if self._artifact is None:
             made = create_table_artifact(rows, key=self._key, description=self._description)
             self._artifact = made if isinstance(made, UUID) else None  # sync callers get the id
         else:
             self._client.update_artifact(self._artifact, ArtifactUpdate(data=json.dumps(rows)))
+
+    @staticmethod
+    def _standing(line: NodeProgress | None) -> tuple[str, str] | None:
+        return (line.phase, line.outcome) if line else None
 
 
 def plan_artifact(plan: Plan, environment: str) -> None:

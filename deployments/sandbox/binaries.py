@@ -38,7 +38,7 @@ class Tool:
         package: main package.
         label: version as the cache directory is named.
         flags: for the linker.
-        replaces: module file with `replace … => ./staging/…` lines that a requiring module has to repeat.
+        replaces: whether it builds only with its own `replace` lines, which Go obeys in the main module alone.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Tool:
     package: str
     label: str
     flags: str = "-s -w"
-    staged: bool = False
+    replaces: bool = False
 
 
 def _kubernetes(name: str) -> Tool:
@@ -56,7 +56,7 @@ def _kubernetes(name: str) -> Tool:
     flags = f"-s -w -X {version}.gitVersion=v{KUBERNETES} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
     package = f"k8s.io/kubernetes/cmd/{name}"
     return Tool(
-        name, "k8s.io/kubernetes", f"v{KUBERNETES}", package, KUBERNETES, flags, staged=True
+        name, "k8s.io/kubernetes", f"v{KUBERNETES}", package, KUBERNETES, flags, replaces=True
     )
 
 
@@ -80,9 +80,11 @@ TOOLS: dict[str, Tool] = {
         Tool(
             "helmfile",
             "github.com/helmfile/helmfile",
-            "v1.8.1",
+            "v1.8.0",
             "github.com/helmfile/helmfile",
-            "1.8.1",
+            "1.8.0",
+            "-s -w -X go.szostok.io/version.version=v1.8.0",
+            replaces=True,
         ),
     )
 }
@@ -196,8 +198,8 @@ def _build(tool: Tool, go: Path, count: str, tell: Tell) -> Path:
             f"require {tool.module} {tool.version}",
             "",
         ]
-        if tool.staged:
-            lines += _staging(tool, go)
+        if tool.replaces:
+            lines += _replaces(tool)
         (work / "go.mod").write_text("\n".join(lines) + "\n")
         (work / "tools.go").write_text(
             f'//go:build tools\n\npackage build\n\nimport _ "{tool.package}"\n'
@@ -211,14 +213,20 @@ def _build(tool: Tool, go: Path, count: str, tell: Tell) -> Path:
     return target
 
 
-def _staging(tool: Tool, go: Path) -> list[str]:
-    """Kubernetes' staging modules are published apart, as v0.minor.patch of the same release."""
-    source = module_dir(f"{tool.module}@{tool.version}") / "go.mod"
-    names = re.findall(
-        r"^\s*(?:replace )?(\S+) => \./staging/src/", source.read_text(), re.MULTILINE
-    )
-    version = re.sub(r"^v1", "v0", tool.version)
-    return [f"replace {name} => {name} {version}" for name in names]
+def _replaces(tool: Tool) -> list[str]:
+    """The module's own `replace` lines, for our module to repeat.
+
+    Kubernetes' staging modules are published apart, as v0.minor.patch of the same release.
+    """
+    source = (module_dir(f"{tool.module}@{tool.version}") / "go.mod").read_text()
+    staged = re.sub(r"^v1", "v0", tool.version)
+    lines = []
+    for name, target in re.findall(r"^\s*(?:replace )?(\S+) => (\S.*)$", source, re.MULTILINE):
+        lines.append(
+            f"replace {name} => "
+            + (f"{name} {staged}" if target.startswith("./staging/src/") else target)
+        )
+    return lines
 
 
 def _go(go: Path, args: list[str], directory: Path) -> str:

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+import yaml
+from prefect.cli.deploy import _models as prefect_models
+from prefect.cli.deploy._models import PrefectYamlModel
+from pydantic import BaseModel
+
+FILE = Path(__file__).resolve().parents[3] / "prefect.yaml"
+DOCUMENT: dict[str, Any] = yaml.safe_load(FILE.read_text())
+ANCHORS = {
+    "definitions"
+}  # ours: Prefect ignores it, which is what makes it a place for YAML anchors
+
+
+def models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in models(part)]
+
+
+def fields(model: type[BaseModel]) -> dict[str, Any]:
+    """Keys of a model as YAML writes them, with their types (Prefect leaves some as forward references)."""
+    hints = get_type_hints(model, vars(prefect_models))
+    return {field.alias or name: hints[name] for name, field in model.model_fields.items()}
+
+
+def unknown_keys(value: Any, candidates: list[type[BaseModel]], path: str) -> list[str]:
+    """Keys that no model of Prefect's has: it would drop them without a word."""
+    if isinstance(value, list):
+        return [
+            k
+            for i, item in enumerate(value)
+            for k in unknown_keys(item, candidates, f"{path}[{i}]")
+        ]
+    if not isinstance(value, dict) or not candidates:
+        return []
+    found = []
+    for key, entry in value.items():
+        types = [known[key] for known in map(fields, candidates) if key in known]
+        where = f"{path}.{key}".lstrip(".")
+        inner = [model for annotation in types for model in models(annotation)]
+        found += unknown_keys(entry, inner, where) if types else [where]
+    return found
+
+
+def test_prefect_knows_every_key() -> None:
+    document = {key: value for key, value in DOCUMENT.items() if key not in ANCHORS}
+    assert unknown_keys(document, [PrefectYamlModel], "") == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("deployments", 0, "entrypont"),
+        ("deployments", 0, "work_pool", "nam"),
+        ("deployments", 0, "concurrency_limit", "limt"),
+        ("deploymets",),
+    ],
+)
+def test_a_misspelt_key_is_found(path: tuple[Any, ...]) -> None:
+    document = yaml.safe_load(FILE.read_text())
+    document.pop("definitions")
+    place = document
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = "x"
+    assert len(unknown_keys(document, [PrefectYamlModel], "")) == 1
+
+
+@pytest.mark.parametrize("deployment", DOCUMENT["deployments"], ids=lambda d: d["name"])
+def test_the_entrypoint_exists_and_takes_the_parameters(deployment: dict[str, Any]) -> None:
+    file, _, name = deployment["entrypoint"].partition(":")
+    flow = getattr(import_module(file.removesuffix(".py").replace("/", ".")), name)
+    assert deployment.get("parameters", {}).keys() <= inspect.signature(flow.fn).parameters.keys()
