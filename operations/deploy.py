@@ -18,7 +18,16 @@ from cluster.releases import Release
 from components import COMPONENTS
 from errors import PermanentError
 from operations import gate
-from operations.plan import DRIFTED, INSTALL, RECOVER, UNCHANGED, Plan, ReleasePlan, plan_release
+from operations.plan import (
+    DRIFTED,
+    INSTALL,
+    RECOVER,
+    UNCHANGED,
+    UNKNOWN,
+    Plan,
+    ReleasePlan,
+    plan_release,
+)
 from operations.platform import NAMESPACE, STORAGE, Platform
 from operations.progress import CHECKING, GATE, INSTALLING, Progress
 from operations.recovery import operation, recover
@@ -96,6 +105,9 @@ class Deployer:
         plans = [self._look_again(plan, lease) for plan in self.plan.node(node).releases]
         fresh = all(plan.record is None for plan in plans)
         changed = [plan for plan in plans if plan.action != UNCHANGED]
+        broken = next((plan for plan in plans if plan.action == UNKNOWN), None)
+        if broken:
+            raise PermanentError(broken.reasons[0])
         for plan in changed:
             self._upgrade(plan, lease)
         self.progress.update(node, GATE)

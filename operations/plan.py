@@ -19,15 +19,12 @@ from cluster.records import ReleaseRecord, read_records
 from cluster.releases import Release
 from components import COMPONENTS
 from components.base import Check
+from errors import PermanentError
 from operations.platform import NAMESPACE, STORAGE, Platform
 
-INSTALL, UPGRADE, DRIFTED, UNCHANGED, RECOVER = (
-    "install",
-    "upgrade",
-    "drifted",
-    "unchanged",
-    "recover",
-)
+INSTALL, UPGRADE, DRIFTED, UNCHANGED = "install", "upgrade", "drifted", "unchanged"
+RECOVER = "recover"  # a killed helm left the release pending
+UNKNOWN = "unknown"  # the chart cannot be rendered, so nobody knows; the preflight blocks on it
 # Renders and comparisons wait for helm and for the API server in turn; more threads than cores keep both busy.
 THREADS = 6
 
@@ -38,7 +35,7 @@ class ReleasePlan:
 
     Attributes:
         release: its declaration.
-        action: install, upgrade, drifted, unchanged or recover.
+        action: install, upgrade, drifted, unchanged, recover or unknown.
         reasons: what differs, object by object.
         record: newest revision that Helm has, None if there is none.
         version_change: whether the engine's image or the chart's version changes: such a change is never rolled back.
@@ -112,7 +109,6 @@ def make_plan(platform: Platform) -> Plan:
     """Compare what is declared with what is live.
 
     Raises:
-        PermanentError: a chart cannot be rendered.
         TemporaryError: the API server is away.
     """
     kube = platform.kube
@@ -153,12 +149,15 @@ def plan_release(
         kube_version: of the server.
         served: API versions of the server.
     """
-    manifests = tuple(
-        platform.helm.template(
-            release, platform.site_of(release), kube_version=kube_version, api_versions=served
-        )
-    )
     newest = history[-1] if history else None
+    site = platform.site_of(release)
+    try:
+        rendered = platform.helm.template(
+            release, site, kube_version=kube_version, api_versions=served
+        )
+    except PermanentError as exc:
+        return ReleasePlan(release, UNKNOWN, (str(exc),), newest)
+    manifests = tuple(rendered)
     if newest is None or newest.status == "uninstalled":
         return ReleasePlan(release, INSTALL, ("is not installed",), newest, manifests=manifests)
     applied = parse_manifests(newest.manifest)
@@ -186,7 +185,10 @@ def plan_objects(platform: Platform, node: str) -> NodePlan:
         differences += [Difference("Secret", f"{name} ({key})", ()) for name, key in missing]
     if not differences:
         return NodePlan(node, UNCHANGED, ())
-    fresh = all(not difference.fields for difference in differences)
+    # Namespaces may have been there before: the first Lease needs one, and a site may make them.
+    absent = [d for d in differences if not d.fields and d.kind not in ("Namespace", "Secret")]
+    declared = [m for m in platform.manifests[node] if m["kind"] != "Namespace"]
+    fresh = len(absent) == len(declared)
     return NodePlan(node, INSTALL if fresh else UPGRADE, tuple(map(str, differences)))
 
 
@@ -229,7 +231,7 @@ def _differences(kube: Kube, manifests: Iterable[Manifest], namespace: str) -> l
 
 
 def _node(name: str, releases: list[ReleasePlan]) -> NodePlan:
-    order = [RECOVER, INSTALL, UPGRADE, DRIFTED, UNCHANGED]
+    order = [UNKNOWN, RECOVER, INSTALL, UPGRADE, DRIFTED, UNCHANGED]
     action = min((release.action for release in releases), key=order.index)
     reasons = tuple(f"{r.release.name}: {reason}" for r in releases for reason in r.reasons)
     return NodePlan(name, action, reasons, tuple(releases))

@@ -15,7 +15,7 @@ from components import COMPONENTS
 from components.base import Check
 from errors import IsaError, PermanentError
 from operations.capacity import PodRequest, amount, free_nodes, place, pods_of
-from operations.plan import DRIFTED, UPGRADE, NodePlan, Plan
+from operations.plan import DRIFTED, UNKNOWN, UPGRADE, NodePlan, Plan
 from operations.platform import NAMESPACE, STORAGE, Platform
 
 
@@ -37,6 +37,7 @@ def preflight(platform: Platform, plan: Plan) -> tuple[Check, ...]:
     ]
     questions: list[tuple[str, Callable[[], Iterable[Check]]]] = [
         ("Helm", lambda: [Check("Helm", True, f"version {platform.helm.major}")]),
+        ("charts", lambda: _charts(plan)),
         ("capacity", lambda: _capacity(platform, pods)),
         ("storage classes", lambda: _storage_classes(platform, pods)),
         ("quota", lambda: _quota(platform, pods)),
@@ -57,6 +58,15 @@ def preflight(platform: Platform, plan: Plan) -> tuple[Check, ...]:
         seconds = time.monotonic() - started
         findings += [Check(a.name, a.ok, a.hint, round(seconds, 3), a.critical) for a in answers]
     return tuple(findings)
+
+
+def _charts(plan: Plan) -> Iterator[Check]:
+    releases = [release for node in plan.nodes for release in node.releases]
+    broken = [release for release in releases if release.action == UNKNOWN]
+    for release in broken:
+        yield Check(f"chart of {release.release.name}", False, release.reasons[0])
+    if not broken:
+        yield Check("charts", True, f"all {len(releases)} render")
 
 
 def _capacity(platform: Platform, pods: list[PodRequest]) -> Iterator[Check]:

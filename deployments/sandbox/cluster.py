@@ -84,7 +84,7 @@ class Sandbox:
             for name in ("kube-controller-manager", "kube-scheduler"):
                 plane.start(name)
             self._install(kube, ready_delay)
-            plane.start("kwok")
+            self._start_kwok(plane, kube)
             self._nodes(kube, size)
             at = plane.addresses
             store = object_store.start(
@@ -232,6 +232,15 @@ class Sandbox:
                 return
             time.sleep(0.05)
         raise TemporaryError(f"CRD {name} was not established within {READY_SECONDS} s")
+
+    def _start_kwok(self, plane: ControlPlane, kube: Kube) -> None:
+        if plane.daemon("kwok").pid is None:
+            # A new instance waits 40 s for the node leases of a killed one; nobody else can hold them here.
+            for lease in kube.list("coordination.k8s.io/v1", "Lease", "kube-node-lease"):
+                kube.delete(
+                    "coordination.k8s.io/v1", "Lease", lease["metadata"]["name"], "kube-node-lease"
+                )
+        plane.start("kwok")
 
     def _nodes(self, kube: Kube, size: NodeSize | None) -> None:
         have = {node["metadata"]["name"] for node in kube.list("v1", "Node")}

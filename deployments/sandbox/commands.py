@@ -59,8 +59,14 @@ def down(name: str, purge: bool) -> None:
 def status(name: str, as_json: bool) -> None:
     """Show what runs and how to connect by hand. Exits 1 if the cluster is not up."""
     from deployments.sandbox.cluster import Sandbox
+    from deployments.sandbox.control_room import ControlRoom
 
-    document = Sandbox(name).status()
+    made = Sandbox(name)
+    document = made.status()
+    room = ControlRoom(made).status()
+    if room["processes"]:
+        document["processes"] |= room.pop("processes")
+        document |= room
     _print(document, as_json)
     if not document["up"]:
         raise click.exceptions.Exit(1)
@@ -90,3 +96,5 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
     if "kubeconfig" in document:
         click.echo(f"  kubeconfig               {document['kubeconfig']}")
         click.echo(f"  object store             {document['object_store']['endpoint']}")
+    if "prefect_ui" in document:
+        click.echo(f"  Prefect                  {document['prefect_ui']}")

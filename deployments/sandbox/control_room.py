@@ -116,6 +116,8 @@ class ControlRoom:
     def status(self) -> dict[str, Any]:
         """Addresses, and what runs."""
         running = {part: pid for part in PARTS if (pid := self.daemon(part).pid) is not None}
+        if not running:  # a name that never was gets no addresses by being asked about
+            return {"processes": {}}
         return {"prefect_api": self.api, "prefect_ui": self.ui, "processes": running}
 
     # ------------------------------------------------------------------ steps

@@ -88,6 +88,7 @@ class Daemon:
             while self.pid is not None:
                 _reap(pid)
                 time.sleep(0.01)
+            _reap(pid)  # ours to bury, if this very process started it
         (self.directory / f"{self.name}.json").unlink(missing_ok=True)
 
     def tail(self, lines: int = 12) -> str:
