@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo down test check unit integration bench clean format
+.PHONY: demo down test tools check unit integration bench clean format
 demo: .venv/installed ## everything installed, sandbox up, platform deployed through the Prefect API
 	$(BIN)/python -m deployments.sandbox.demo
 
@@ -11,8 +11,11 @@ down: .venv/installed ## end all that `make demo` started
 
 test: check integration ## all tests
 
-check: .venv/installed ## lint, types, layers, unit tests
+tools: .venv/installed ## what the tests run, built once: before them, since it takes longer than a test may
 	$(BIN)/python -m deployments.sandbox.prerequisites
+	$(BIN)/python -m deployments.sandbox.binaries
+
+check: tools ## lint, types, layers, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -22,7 +25,7 @@ check: .venv/installed ## lint, types, layers, unit tests
 unit: .venv/installed
 	$(BIN)/pytest -q tests/unit
 
-integration: .venv/installed ## on the embedded cluster
+integration: tools ## on the embedded cluster
 	$(BIN)/pytest -q tests/integration
 
 bench: .venv/installed ## figures of the deploy, as ratios

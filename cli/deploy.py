@@ -44,24 +44,19 @@ def deploy(
 
 
 def _in_process(settings: Any, only: tuple[str, ...], nodes: LiveNodes) -> dict[str, Any]:
-    from cluster.command import CANCELLATION
     from cluster.lease import identity
     from operations.platform import Platform
     from operations.run import run_deploy, threads
 
     platform = Platform.open(settings)
-    try:
-        with threads(platform) as start:
-            report: DeployReport = run_deploy(
-                platform,
-                only=only,
-                run=f"isa deploy --local as {identity()}",
-                start=start,
-                publish=nodes.publish,
-            )
-    except KeyboardInterrupt:
-        CANCELLATION.cancel()
-        raise
+    with threads(platform) as start:
+        report: DeployReport = run_deploy(
+            platform,
+            only=only,
+            run=f"isa deploy --local as {identity()}",
+            start=start,
+            publish=nodes.publish,
+        )
     return report.as_json()
 
 
@@ -73,7 +68,11 @@ def _by_server(
     parameters = {"environment": environment, "only": list(only) or None}
     run = start_run(DEPLOY, parameters, idempotency_key=key)
     nodes.announce(f"flow run {run.name}: {run.url}")
-    return follow(run, f"deploy-{environment}", nodes.rows)
+    try:
+        return follow(run, f"deploy-{environment}", nodes.rows, nodes.announce)
+    except KeyboardInterrupt:
+        nodes.announce(f"no longer following; the run goes on, cancel it at {run.url}")
+        raise
 
 
 class LiveNodes:
@@ -134,7 +133,7 @@ class LiveNodes:
         rows = [{**node, "phase": "", "note": node["reason"]} for node in report["nodes"]]
         if rows:
             out.print(nodes_table(rows, f"Deploy {report['state']} in {report['seconds']:.1f} s"))
-        for finding in report["blocked"]:
+        for finding in report.get("blocked", ()):
             out.print(f"preflight: {finding}", style="red", highlight=False)
         if report.get("message"):
             out.print(report["message"], highlight=False)

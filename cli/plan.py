@@ -55,8 +55,12 @@ def render(environment: str, output: Path) -> None:
     from operations.render import write_rendered
 
     write_rendered(load(environment), output)
+    # as this tool applies, so that either can go on where the other stopped
+    flags = "--server-side --force-conflicts --field-manager=isa-cloud"
     click.echo(
-        f"rendered into {output}; way out without this tool: helmfile -f {output}/helmfile.yaml apply"
+        f"rendered into {output}; the way out without this tool:\n"
+        f"  kubectl apply {flags} -f {output}/manifests\n"
+        f"  helmfile -f {output}/helmfile.yaml sync"
     )
 
 

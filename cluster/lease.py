@@ -2,7 +2,7 @@
 
 A holder renews while it lives. Another one may take over when the lease was released, ran out, or its holder is a
 process of this very machine that no longer exists (so that a rerun after kill -9 need not wait). Times are those of
-the holders' clocks: a skew near the duration breaks the promise, `Kube.clock_skew` tells.
+the holders' clocks: a skew near the duration breaks the promise, so keep machines on NTP.
 https://kubernetes.io/docs/concepts/architecture/leases/
 """
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -46,6 +47,12 @@ class ReleaseRecord:
     def pending(self) -> bool:
         """Whether an operation is, or seems to be, under way: helm refuses another one then."""
         return self.status.startswith("pending") or self.status == "uninstalling"
+
+
+def last_good(history: Sequence[ReleaseRecord]) -> ReleaseRecord | None:
+    """The newest revision that once was the deployed one: where `helm rollback` and a failed upgrade lead."""
+    good = [record for record in history if record.status in ("deployed", "superseded")]
+    return good[-1] if good else None
 
 
 def read_records(kube: Kube, namespace: str) -> dict[str, list[ReleaseRecord]]:

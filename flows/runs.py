@@ -30,6 +30,7 @@ DEPLOY = "deploy-platform/deploy-platform"
 POLL_SECONDS = 1.0
 # The server may be restarted while a run goes on: that long it may stay away.
 PATIENCE_SECONDS = 120.0
+WORKER_SECONDS = 30.0  # a worker asks every 15 s
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,10 @@ def start_run(
 
 
 def follow(
-    run: Run, artifact_key: str, show: Callable[[list[dict[str, Any]]], None]
+    run: Run,
+    artifact_key: str,
+    show: Callable[[list[dict[str, Any]]], None],
+    warn: Callable[[str], None],
 ) -> dict[str, Any]:
     """Watch a run until it is final.
 
@@ -85,12 +89,14 @@ def follow(
         run: which one.
         artifact_key: of its table artifact.
         show: gets the rows of the table whenever they were read.
+        warn: gets told, once, when no worker takes the run.
 
     Returns:
         The report that `isa deploy --json` prints.
     """
     rows: list[dict[str, Any]] = []
-    last_answer = time.monotonic()
+    asked = last_answer = time.monotonic()
+    told = False
     while True:
         try:
             with _client() as client:
@@ -103,6 +109,12 @@ def follow(
             time.sleep(POLL_SECONDS)
             continue
         show(rows)
+        if not told and found.start_time is None and time.monotonic() - asked > WORKER_SECONDS:
+            told = True
+            pool = found.work_pool_name
+            warn(
+                f"no worker has taken the run for {WORKER_SECONDS:.0f} s: does one serve pool {pool}?"
+            )
         if found.state is not None and found.state.is_final():
             break
         time.sleep(POLL_SECONDS)
@@ -120,7 +132,6 @@ def follow(
             }
             for r in rows
         ],
-        "blocked": [] if rows or completed else [message],
         "message": message,
         "flow_run": str(run.id),
     }

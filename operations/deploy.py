@@ -152,15 +152,13 @@ class Deployer:
 
     def _undo(self, plan: ReleasePlan, lease: Lease) -> str:
         """Take back a change after which the component did not get ready; say what is true now."""
-        release, record, helm = plan.release, plan.record, self.platform.helm
+        release, helm = plan.release, self.platform.helm
         if plan.version_change:
             return _ways_on(plan)
         if plan.action == DRIFTED:
             return f"Release {release.name} was brought back to its declared state."
         lease.note(operation(release.name))
-        words = _undo(
-            helm, release, record.revision if record and record.status == "deployed" else None
-        )
+        words = _undo(helm, release, plan.good.revision if plan.good else None)
         lease.note("")
         return words
 
@@ -180,7 +178,7 @@ def _same(one: object, other: object) -> bool:
 
 
 def _ways_on(plan: ReleasePlan) -> str:
-    release, record = plan.release, plan.record
+    release, record = plan.release, plan.good or plan.record
     before = f"revision {record.revision} ({record.chart})" if record else "nothing"
     return (
         f"Release {release.name} changes the engine's version and was not rolled back, since an older engine may not "

@@ -15,7 +15,7 @@ from typing import Any
 from cluster.drift import Difference, compare, same_objects
 from cluster.helm import parse_manifests
 from cluster.kube import Kube, Manifest, NotFound
-from cluster.records import ReleaseRecord, read_records
+from cluster.records import ReleaseRecord, last_good, read_records
 from cluster.releases import Release
 from components import COMPONENTS
 from components.base import Check
@@ -38,8 +38,10 @@ class ReleasePlan:
         action: install, upgrade, drifted, unchanged, recover or unknown.
         reasons: what differs, object by object.
         record: newest revision that Helm has, None if there is none.
-        version_change: whether the engine's image or the chart's version changes: such a change is never rolled back.
+        version_change: whether the engine's image changes, against what ran last or what a rollback would bring
+            back: such a change is never rolled back.
         manifests: the rendering, for the preflight.
+        good: newest revision that worked, None if there is none.
     """
 
     release: Release
@@ -48,6 +50,7 @@ class ReleasePlan:
     record: ReleaseRecord | None
     version_change: bool = False
     manifests: tuple[Manifest, ...] = ()
+    good: ReleaseRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -160,16 +163,20 @@ def plan_release(
     manifests = tuple(rendered)
     if newest is None or newest.status == "uninstalled":
         return ReleasePlan(release, INSTALL, ("is not installed",), newest, manifests=manifests)
-    applied = parse_manifests(newest.manifest)
-    version_change = images(applied) != images(manifests)
+    applied, good = parse_manifests(newest.manifest), last_good(history)
+    # A first try may have failed and stayed: the second one must not be rolled back to the engine before it either.
+    before = [applied, *([parse_manifests(good.manifest)] if good else [])]
+    version_change = any(images(old) != images(manifests) for old in before)
     if newest.pending:
         reason = f"revision {newest.revision} has been {newest.status} since {newest.updated:%Y-%m-%d %H:%M:%S}"
-        return ReleasePlan(release, RECOVER, (reason,), newest, version_change, manifests)
+        return ReleasePlan(release, RECOVER, (reason,), newest, version_change, manifests, good)
     changed = same_objects(applied, list(manifests))
     if newest.status != "deployed":
         changed = [f"revision {newest.revision} is {newest.status}", *changed]
     if changed:
-        return ReleasePlan(release, UPGRADE, tuple(changed), newest, version_change, manifests)
+        return ReleasePlan(
+            release, UPGRADE, tuple(changed), newest, version_change, manifests, good
+        )
     drift = _differences(platform.kube, manifests, release.namespace)
     if drift:
         return ReleasePlan(release, DRIFTED, tuple(map(str, drift)), newest, False, manifests)

@@ -1,7 +1,8 @@
 """Frees a release that somebody left in `pending-*`: only when that somebody is gone.
 
 Helm refuses every operation on such a release (https://github.com/helm/helm/issues/8987). A rollback is not refused,
-and rolling back to the pending first revision itself completes an interrupted install without removing anything.
+and rolling back to the pending first revision itself completes an interrupted install without removing anything; so is
+an interrupted change of engine version completed, since the older engine may not open what the newer one has touched.
 Who left it is told by the component's Lease: we hold it now, so its former holder is gone, and the operation noted on
 it says whether helm was running for us. A pending release that is not in the note is another tool's: it is left alone
 until it is older than helm itself would have waited.
@@ -12,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from cluster.helm import Helm
+from cluster.helm import Helm, parse_manifests
 from cluster.lease import Lease
-from cluster.records import ReleaseRecord
+from cluster.records import ReleaseRecord, last_good
 from cluster.releases import Release
 from errors import TemporaryError
+from operations.plan import images
 
 RETRY_SECONDS = 15.0
 
@@ -57,6 +59,10 @@ def recover(
     if newest.status == "uninstalling":
         helm.uninstall(release.name, release.namespace, timeout=release.timeout)
         return
-    good = [record for record in history if record.status in ("deployed", "superseded")]
-    target = good[-1].revision if good else newest.revision
-    helm.rollback(release.name, release.namespace, target, timeout=release.timeout)
+    good = last_good(history)
+    target = newest if good is None or _images(good) != _images(newest) else good
+    helm.rollback(release.name, release.namespace, target.revision, timeout=release.timeout)
+
+
+def _images(record: ReleaseRecord) -> set[str]:
+    return images(parse_manifests(record.manifest))

@@ -43,16 +43,14 @@ class DeployReport:
 
     @property
     def summary(self) -> str:
-        """One line: how many nodes ended how, and the first cause."""
+        """One line: how many nodes ended how, and every cause."""
         counts: dict[str, int] = {}
         for node in self.nodes:
             counts[node.outcome] = counts.get(node.outcome, 0) + 1
         words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-        causes = [
-            *self.blocked,
-            *(f"{n.name}: {n.reason}" for n in self.nodes if n.outcome == FAILED),
-        ]
-        return f"{words} in {self.seconds:.1f} s" + (f". {causes[0]}" if causes else "")
+        failed = [f"{node.name}: {node.reason}" for node in self.nodes if node.outcome == FAILED]
+        causes = "; ".join([*(f"preflight: {finding}" for finding in self.blocked), *failed])
+        return f"{words} in {self.seconds:.1f} s" + (f". {causes}" if causes else "")
 
     def as_json(self) -> dict[str, Any]:
         """The report as `isa deploy --json` prints it."""
@@ -119,20 +117,25 @@ def run_deploy(
                 clock() - began, nodes, tuple(f"{c.name}: {c.hint}" for c in plan.blocked)
             )
         deployer = Deployer(platform, plan, progress, run)
-        results = walk(
-            graph,
-            selected,
-            start(deployer),
-            max_parallel=platform.settings.deploy.max_parallel_releases,
-            report=lambda r: progress.update(
-                r.name,
-                DONE if r.seconds else WAITING,
-                r.reason,
-                outcome=r.outcome,
-                seconds=r.seconds,
-            ),
-            clock=clock,
-        )
+        try:
+            results = walk(
+                graph,
+                selected,
+                start(deployer),
+                max_parallel=platform.settings.deploy.max_parallel_releases,
+                report=lambda r: progress.update(
+                    r.name,
+                    DONE if r.seconds else WAITING,
+                    r.reason,
+                    outcome=r.outcome,
+                    seconds=r.seconds,
+                ),
+                clock=clock,
+            )
+        except BaseException:
+            # told to stop: first the children, while the Lease is ours and before anybody waits for the threads
+            CANCELLATION.cancel()
+            raise
     return DeployReport(clock() - began, tuple(results))
 
 

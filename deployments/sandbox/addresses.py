@@ -50,6 +50,15 @@ class Addresses:
         """All its ports."""
         return (port for name, port in asdict(self).items() if name != "number")
 
+    def by_part(self) -> dict[str, tuple[int, ...]]:
+        """Ports of each process of the cluster."""
+        return {
+            "etcd": (self.etcd, self.etcd_peer),
+            "kube-apiserver": (self.apiserver,),
+            "kwok": (self.kwok,),
+            "object-store": (self.object_store, self.object_store_console),
+        }
+
 
 def allocate(name: str) -> Addresses:
     """The addresses of a sandbox: those that it has had, or the first free ones.
@@ -67,7 +76,7 @@ def allocate(name: str) -> Addresses:
         }
         for number in range(FIRST, LAST):
             addresses = Addresses.of(number)
-            if number not in taken and all(_free(port) for port in addresses.ports()):
+            if number not in taken and all(is_free(port) for port in addresses.ports()):
                 write_atomic(file, json.dumps({"number": number}))
                 return addresses
     raise PermanentError(f"all sandbox networks are taken: remove old ones under {root}")
@@ -78,7 +87,8 @@ def release(directory: Path) -> None:
     (directory / "addresses.json").unlink(missing_ok=True)
 
 
-def _free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.sandbox.paths import cache_dir, locked
-from errors import ConfigurationError, Fault, PermanentError
+from errors import ConfigurationError, Fault, IsaError, PermanentError
 
 GO_MINIMUM = (1, 26)
 # Directory of ready binaries that are taken instead of building (air-gapped machines, CI caches).
@@ -245,4 +245,7 @@ def _go(go: Path, args: list[str], directory: Path) -> str:
 
 
 if __name__ == "__main__":
-    ensure(sys.argv[1:] or CLUSTER_TOOLS)
+    try:
+        ensure(sys.argv[1:] or TOOLS)
+    except IsaError as exc:
+        sys.exit(str(exc))

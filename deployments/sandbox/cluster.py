@@ -3,54 +3,54 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cluster.kube import Kube, Manifest
+from cluster.kube import Kube
 from config.models import KubernetesSettings
-from deployments.sandbox import addresses, binaries, object_store
+from deployments.sandbox import (
+    addresses,
+    binaries,
+    nodes,
+    object_store,
+    prerequisites,
+    processes,
+    stages,
+)
 from deployments.sandbox.control_plane import START_ORDER, ControlPlane
-from deployments.sandbox.paths import cache_dir, locked, state_dir, write_atomic
+from deployments.sandbox.nodes import NodeSize
+from deployments.sandbox.paths import locked, state_dir, write_atomic
 from deployments.sandbox.processes import Daemon
-from errors import TemporaryError
+from errors import ConfigurationError, Fault, PermanentError, TemporaryError
 
-HERE = Path(__file__).resolve().parent
 CONTROL_NAMESPACE = "isa-cloud-control"
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 READY_SECONDS = 90  # 3-8 s on two idle cores; tests run beside other work
-STAGE_FILES = ("pod-stages.yaml", "volume-stages.yaml")
-KWOK_DIRECTORIES = ("crd/bases", "stage/node/fast", "stage/node/heartbeat-with-lease")
-
-
-@dataclass(frozen=True)
-class NodeSize:
-    """How large the cluster's nodes are.
-
-    Attributes:
-        count: nodes, spread over three zones.
-        cpu: cores of each.
-        memory: of each, as Kubernetes writes it.
-    """
-
-    count: int = 8
-    cpu: str = "16"
-    memory: str = "64Gi"
 
 
 class Sandbox:
     """A sandbox by its name; all its state is in one directory.
 
     Args:
-        name: several may run side by side.
+        name: several may run side by side; lower case letters, digits and dashes.
         tell: gets a line for each step.
+
+    Raises:
+        ConfigurationError: the name is not one (it names a directory that `down --purge` removes).
     """
 
     def __init__(self, name: str = "default", tell: Callable[[str], None] = binaries.say) -> None:
+        if not NAME.fullmatch(name):
+            raise ConfigurationError(
+                [Fault("--name", f"{name!r} is no name of a sandbox", "a-z, 0-9 and -, at most 40")]
+            )
         self.name = name
         self.directory = state_dir() / name
         self._tell = tell
@@ -70,12 +70,15 @@ class Sandbox:
 
         Raises:
             ConfigurationError: the machine lacks something.
+            PermanentError: a port is taken by somebody else.
             TemporaryError: a part did not come up; with the end of its log.
         """
         started = time.monotonic()
+        prerequisites.check(install=False)
         programs = binaries.ensure(tell=self._tell)
         with locked(self.directory / "lock"):
             plane = self._plane(programs)
+            self._check_ports(plane)
             plane.write_credentials()
             for name in ("etcd", "kube-apiserver"):
                 plane.start(name)
@@ -85,7 +88,7 @@ class Sandbox:
                 plane.start(name)
             self._install(kube, ready_delay)
             self._start_kwok(plane, kube)
-            self._nodes(kube, size)
+            nodes.ensure(kube, size)
             at = plane.addresses
             store = object_store.start(
                 self.directory, at.object_store, at.object_store_console, programs["minio"]
@@ -97,9 +100,12 @@ class Sandbox:
 
     def down(self, *, purge: bool = False) -> None:
         """Stop everything; with `purge` forget everything too."""
-        with locked(self.directory / "lock"):
-            object_store.stop(self.directory)
-            self._plane({}).stop()
+        if self.directory.exists():
+            with locked(self.directory / "lock"):
+                object_store.stop(self.directory)
+                self._plane({}).stop()
+        # what a killed `up` had no time to write down, or whose record was removed
+        processes.end_leftovers(self.directory / "run")
         if purge:
             addresses.release(self.directory)
             shutil.rmtree(self.directory, ignore_errors=True)
@@ -175,12 +181,23 @@ class Sandbox:
 
     def set_ready_delay(self, shortest: float, longest: float) -> None:
         """Change how long pods take to get ready, in seconds."""
-        for manifest in _stages((shortest, longest)):
+        for manifest in stages.pod_stages((shortest, longest)):
             self.kube().apply(manifest)
 
     # ------------------------------------------------------------------ steps of `up`
     def _plane(self, programs: dict[str, Path]) -> ControlPlane:
         return ControlPlane(self.directory, addresses.allocate(self.name), programs)
+
+    def _check_ports(self, plane: ControlPlane) -> None:
+        running = self.pids()
+        for part, ports in plane.addresses.by_part().items():
+            for port in ports:
+                if part not in running and not addresses.is_free(port):
+                    raise PermanentError(
+                        f"port {port} of 127.0.0.1, which {part} of sandbox {self.name} needs, is taken by another "
+                        f"process: `isa sandbox down --name {self.name}` ends what an interrupted command left; "
+                        "with --purge the sandbox also gets other ports"
+                    )
 
     def _await_api(self, plane: ControlPlane) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -205,7 +222,7 @@ class Sandbox:
             time.sleep(0.1)
 
     def _install(self, kube: Kube, ready_delay: tuple[float, float] | None) -> None:
-        crds = [*_kwok_manifests("crd/bases"), *_load(HERE / "manifests" / "monitoring-crds.yaml")]
+        crds = stages.crds()
         for crd in crds:
             kube.apply(crd)
         for crd in crds:
@@ -216,12 +233,12 @@ class Sandbox:
         elif remembered.exists():
             shortest, longest = yaml.safe_load(remembered.read_text())
             ready_delay = (shortest, longest)
-        stages = [
-            *_kwok_manifests("stage/node/fast"),
-            *_kwok_manifests("stage/node/heartbeat-with-lease"),
-        ]
-        for stage in [*stages, *_stages(ready_delay)]:
-            kube.apply(stage)
+        for manifest in [
+            *stages.node_stages(),
+            *stages.pod_stages(ready_delay),
+            *stages.volumes(),
+        ]:
+            kube.apply(manifest)
 
     def _await_crd(self, kube: Kube, name: str) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -242,51 +259,10 @@ class Sandbox:
                 )
         plane.start("kwok")
 
-    def _nodes(self, kube: Kube, size: NodeSize | None) -> None:
-        have = {node["metadata"]["name"] for node in kube.list("v1", "Node")}
-        if size is None and have:
-            return
-        size = size or NodeSize()
-        resources = {
-            "cpu": size.cpu,
-            "memory": size.memory,
-            "pods": "110",
-            "ephemeral-storage": "500Gi",
-        }
-        for number in range(1, size.count + 1):
-            name = f"node-{number}"
-            if name in have:
-                continue
-            kube.create(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Node",
-                    "metadata": {
-                        "name": name,
-                        "labels": {
-                            "kubernetes.io/hostname": name,
-                            "kubernetes.io/os": "linux",
-                            "topology.kubernetes.io/zone": f"zone-{(number - 1) % 3 + 1}",
-                        },
-                    },
-                    # both addresses, or KWOK writes a list of its own
-                    "status": {
-                        "addresses": [
-                            {"type": "InternalIP", "address": "127.0.0.1"},
-                            {"type": "Hostname", "address": name},
-                        ],
-                        "capacity": resources,
-                        "allocatable": resources,
-                    },
-                }
-            )
-
     def _await_nodes(self, kube: Kube) -> None:
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
-            nodes = kube.list("v1", "Node")
-            ready = [n for n in nodes if _condition(n, "Ready") and not n["spec"].get("taints")]
-            if nodes and len(ready) == len(nodes):
+            if nodes.all_ready(kube):
                 return
             time.sleep(0.1)
         raise TemporaryError(
@@ -321,45 +297,3 @@ def _settings(kubeconfig: Path) -> KubernetesSettings:
         control_namespace=CONTROL_NAMESPACE,
         verify_namespace="isa-cloud-verify",
     )
-
-
-def _condition(node: Manifest, kind: str) -> bool:
-    conditions = node.get("status", {}).get("conditions", [])
-    return any(c["type"] == kind and c["status"] == "True" for c in conditions)
-
-
-def _load(file: Path) -> list[Manifest]:
-    return [document for document in yaml.safe_load_all(file.read_text()) if document]
-
-
-def _stages(ready_delay: tuple[float, float] | None) -> list[Manifest]:
-    stages = [stage for name in STAGE_FILES for stage in _load(HERE / "manifests" / name)]
-    for stage in stages:
-        if ready_delay is not None and stage["metadata"]["name"] == "pod-ready":
-            shortest, longest = (round(seconds * 1000) for seconds in ready_delay)
-            # the longest may not be the shortest: KWOK takes a jitter only above the duration
-            stage["spec"]["delay"] = {
-                "durationMilliseconds": shortest,
-                "jitterDurationMilliseconds": max(longest, shortest + 1),
-            }
-    return stages
-
-
-def _kwok_manifests(directory: str) -> list[Manifest]:
-    """KWOK's own CRDs and node stages, which are data inside its module; kept beside the binary."""
-    kept = cache_dir() / "kwok-manifests" / binaries.KWOK_MODULE.rpartition("@")[2]
-    if not kept.exists():
-        source = binaries.module_dir(binaries.KWOK_MODULE) / "kustomize"
-        fresh = kept.with_name(f"{kept.name}.{os.getpid()}")
-        for name in KWOK_DIRECTORIES:
-            (fresh / name).mkdir(parents=True)
-            for file in (source / name).glob("*.yaml"):
-                shutil.copyfile(
-                    file, fresh / name / file.name
-                )  # the module cache is read-only, a copy need not be
-        try:
-            os.rename(fresh, kept)
-        except OSError:  # somebody else was faster
-            shutil.rmtree(fresh, ignore_errors=True)
-    files = sorted((kept / directory).glob("*.yaml"))
-    return [m for file in files for m in _load(file) if "kustomize" not in m.get("apiVersion", "")]

@@ -20,8 +20,8 @@ def sandbox() -> None:
 @name_option
 @json_option
 @click.option("--nodes", type=click.IntRange(1, 100), help="Number of nodes  [default: 8].")
-@click.option("--cpu", default="16", show_default=True, help="Cores of each new node.")
-@click.option("--memory", default="64Gi", show_default=True, help="Memory of each new node.")
+@click.option("--cpu", help="Cores of each new node  [default: 16].")
+@click.option("--memory", help="Memory of each new node  [default: 64Gi].")
 @click.option(
     "--ready-delay",
     type=(float, float),
@@ -32,25 +32,30 @@ def up(
     name: str,
     as_json: bool,
     nodes: int | None,
-    cpu: str,
-    memory: str,
+    cpu: str | None,
+    memory: str | None,
     ready_delay: tuple[float, float] | None,
 ) -> None:
     """Start what does not run; the first time the programs are built (about 10 minutes)."""
-    from deployments.sandbox.cluster import NodeSize, Sandbox
+    from deployments.sandbox.cluster import Sandbox
+    from deployments.sandbox.nodes import NodeSize
 
-    size = NodeSize(nodes, cpu, memory) if nodes else None
-    _print(Sandbox(name).up(size, ready_delay), as_json)
+    given = {"count": nodes, "cpu": cpu, "memory": memory}
+    wanted: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    _print(Sandbox(name).up(NodeSize(**wanted) if wanted else None, ready_delay), as_json)
 
 
 @sandbox.command()
 @name_option
 @click.option("--purge", is_flag=True, help="Forget the sandbox's data too.")
 def down(name: str, purge: bool) -> None:
-    """Stop everything."""
+    """Stop everything, Prefect beside the cluster too."""
     from deployments.sandbox.cluster import Sandbox
+    from deployments.sandbox.control_room import ControlRoom
 
-    Sandbox(name).down(purge=purge)
+    made = Sandbox(name)
+    ControlRoom(made).down(purge=purge)
+    made.down(purge=purge)
 
 
 @sandbox.command()

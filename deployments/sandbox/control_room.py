@@ -13,12 +13,11 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 
 from deployments.sandbox import binaries, postgres
@@ -89,13 +88,18 @@ class ControlRoom:
             self._await_server(server)
             self._deployments()
             worker = Daemon("prefect-worker", self._run)
+            # Prefect keeps its runners' files in a fixed folder under the temporary directory, which another user of
+            # this machine may own already
+            temporary = self._sandbox.directory / "tmp"
+            temporary.mkdir(exist_ok=True)
             worker.start(
                 _prefect(
                     "worker", "start", "--pool", POOL, "--type", "process", "--name", "sandbox"
                 ),
-                self.environ(),
+                {**self.environ(), "TMPDIR": str(temporary)},
                 cwd=PROJECT,
             )
+            self._await_worker(worker)
         self._tell(f"Prefect is up after {time.monotonic() - started:.1f} s: {self.ui}")
         return self.status()
 
@@ -165,14 +169,24 @@ class ControlRoom:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                with urllib.request.urlopen(f"{self.api}/health", timeout=5) as answer:
-                    if answer.status == 200:
-                        return
-            except (urllib.error.URLError, OSError) as exc:
+                httpx.get(f"{self.api}/health", timeout=5).raise_for_status()
+                return
+            except httpx.HTTPError as exc:
                 if time.monotonic() > deadline or server.pid is None:
                     raise TemporaryError(
                         f"the Prefect server did not start: {exc}\n{server.tail()}"
                     ) from exc
+            time.sleep(0.3)
+
+    def _await_worker(self, worker: Daemon) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        url = f"{self.api}/work_pools/{POOL}/workers/filter"
+        while True:
+            if worker.pid is None or time.monotonic() > deadline:
+                raise TemporaryError(f"the Prefect worker did not start\n{worker.tail()}")
+            answer = httpx.post(url, json={})
+            if answer.status_code == 200 and any(w["status"] == "ONLINE" for w in answer.json()):
+                return
             time.sleep(0.3)
 
     def _deployments(self) -> None:

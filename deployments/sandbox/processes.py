@@ -8,12 +8,15 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.sandbox.paths import write_atomic
 
 STOP_GRACE_SECONDS = 10.0
+# Every daemon and its children carry it, so that they are found even if their record is lost.
+MARK = "ISACLOUD_SANDBOX_RUN"
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Daemon:
         except (OSError, ValueError):
             return None
         pid = int(record["pid"])
-        return pid if start_time(pid) == record["started"] else None
+        started = start_time(pid)
+        return pid if started and started == record["started"] else None
 
     def start(
         self,
@@ -64,7 +68,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=dict(environ) if environ is not None else None,
+                env={**(os.environ if environ is None else environ), MARK: str(self.directory)},
                 cwd=cwd or self.directory,
                 start_new_session=True,
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -97,6 +101,35 @@ class Daemon:
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
         except OSError:
             return "(no log)"
+
+
+def leftovers(directory: Path) -> list[int]:
+    """Processes that run and were started, directly or not, by the daemons of a directory."""
+    mark = f"{MARK}={directory}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                environ = (entry / "environ").read_bytes()
+            except OSError:  # ended meanwhile, or somebody else's
+                continue
+            if mark in environ.split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+def end_leftovers(directory: Path, grace: float = STOP_GRACE_SECONDS) -> None:
+    """Ask what `leftovers` finds to end, wait, then kill what is left."""
+    deadline = time.monotonic() + grace
+    number: int = signal.SIGTERM
+    while pids := leftovers(directory):
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+            _reap(pid)
+        # asked once, then waited for: signal 0 is none (kill(2))
+        number = signal.SIGKILL if time.monotonic() > deadline else 0
+        time.sleep(0.05)
 
 
 def start_time(pid: int) -> str:

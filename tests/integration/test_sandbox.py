@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,10 +17,12 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox.cluster import NodeSize, Sandbox
+from deployments.sandbox.cluster import Sandbox
 from deployments.sandbox.control_plane import START_ORDER
+from deployments.sandbox.nodes import NodeSize
 from deployments.sandbox.paths import state_dir
 from deployments.sandbox.processes import start_time
+from errors import PermanentError
 
 ISA = str(Path(sys.executable).with_name("isa"))
 
@@ -41,13 +46,13 @@ def until(what: str, condition: Callable[[], Any], seconds: float = 60) -> Any:
     raise AssertionError(f"{what}: not within {seconds} s")
 
 
-def storage_class(name: str) -> dict[str, Any]:
+def storage_class(name: str, reclaim: str) -> dict[str, Any]:
     return {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
         "metadata": {"name": name},
         "provisioner": "block.csi.sandbox.local",
-        "reclaimPolicy": "Retain",
+        "reclaimPolicy": reclaim,
         "volumeBindingMode": "WaitForFirstConsumer",
     }
 
@@ -107,9 +112,10 @@ def test_a_pod_that_shall_never_be_ready_is_not(own: Sandbox) -> None:
     assert not ready(own, "never")
 
 
-def test_a_claim_is_bound_to_a_volume_that_outlives_it(own: Sandbox) -> None:
-    kube, name = own.kube(), "kept"
-    kube.apply(storage_class(name))
+def bound_volume(sandbox: Sandbox, name: str, reclaim: str) -> str:
+    """Name of the volume that a pod's claim of a new class got."""
+    kube = sandbox.kube()
+    kube.apply(storage_class(name, reclaim))
     kube.create(
         {
             "apiVersion": "v1",
@@ -123,17 +129,87 @@ def test_a_claim_is_bound_to_a_volume_that_outlives_it(own: Sandbox) -> None:
         }
     )
     kube.create(pod(name, claim=name))
-    until("ready", lambda: ready(own, name))
+    until("ready", lambda: ready(sandbox, name))
     claim = kube.get("v1", "PersistentVolumeClaim", name, "default") or {}
-    volume = claim["spec"]["volumeName"]
-    kube.delete("v1", "Pod", name, "default")
-    kube.delete("v1", "PersistentVolumeClaim", name, "default")
+    assert claim["status"]["phase"] == "Bound"
+    return str(claim["spec"]["volumeName"])
+
+
+def delete_pod_and_claim(sandbox: Sandbox, name: str) -> None:
+    sandbox.kube().delete("v1", "Pod", name, "default")
+    sandbox.kube().delete("v1", "PersistentVolumeClaim", name, "default")
+
+
+def test_a_volume_of_a_class_that_retains_outlives_its_claim(own: Sandbox) -> None:
+    volume = bound_volume(own, "kept", "Retain")
+    found = own.kube().get("v1", "PersistentVolume", volume) or {}
+    assert found["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+    delete_pod_and_claim(own, "kept")
 
     def released() -> bool:
-        found = kube.get("v1", "PersistentVolume", volume) or {}
+        found = own.kube().get("v1", "PersistentVolume", volume) or {}
         return bool(found["status"]["phase"] == "Released")
 
     until("the volume is released and kept", released)
+
+
+def test_a_volume_of_a_class_that_deletes_goes_with_its_claim(own: Sandbox) -> None:
+    volume = bound_volume(own, "scratch", "Delete")
+    found = own.kube().get("v1", "PersistentVolume", volume) or {}
+    assert found["spec"]["persistentVolumeReclaimPolicy"] == "Delete"
+    delete_pod_and_claim(own, "scratch")
+    until("the volume is gone", lambda: own.kube().get("v1", "PersistentVolume", volume) is None)
+
+
+def test_many_claims_at_once_are_all_bound(own: Sandbox) -> None:
+    names = [f"many-{number}" for number in range(12)]
+    kube = own.kube()
+    kube.apply(storage_class("many", "Delete"))
+    for name in names:
+        kube.create(
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": name, "namespace": "default"},
+                "spec": {
+                    "accessModes": ["ReadWriteOnce"],
+                    "storageClassName": "many",
+                    "resources": {"requests": {"storage": "1Gi"}},
+                },
+            }
+        )
+        kube.create(pod(name, claim=name))
+    until("all ready", lambda: all(ready(own, name) for name in names))
+    claims = [kube.get("v1", "PersistentVolumeClaim", name, "default") or {} for name in names]
+    assert {claim["status"]["phase"] for claim in claims} == {"Bound"}
+    assert len({claim["spec"]["volumeName"] for claim in claims}) == len(names)
+    volumes = [kube.get("v1", "PersistentVolume", c["spec"]["volumeName"]) or {} for c in claims]
+    assert {v["spec"]["persistentVolumeReclaimPolicy"] for v in volumes} == {"Delete"}
+    for name in names:
+        delete_pod_and_claim(own, name)
+
+
+def test_a_job_completes(own: Sandbox) -> None:
+    template = pod("any")["spec"]
+    own.kube().create(
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": "once", "namespace": "default"},
+            "spec": {"template": {"spec": {**template, "restartPolicy": "Never"}}},
+        }
+    )
+
+    def succeeded() -> bool:
+        status = (own.kube().get("batch/v1", "Job", "once", "default") or {}).get("status", {})
+        return any(
+            c["type"] == "Complete" and c["status"] == "True" for c in status.get("conditions", [])
+        )
+
+    until("complete", succeeded)
+    pods = own.kube().list("v1", "Pod", "default")
+    mine = [p for p in pods if p["metadata"].get("labels", {}).get("job-name") == "once"]
+    assert [p["status"]["phase"] for p in mine] == ["Succeeded"]
 
 
 def test_two_sandboxes_run_side_by_side(own: Sandbox, sandbox: Sandbox) -> None:
@@ -165,13 +241,59 @@ def test_asking_about_a_sandbox_that_never_was_makes_none() -> None:
     assert not (state_dir() / name).exists()
 
 
-def test_down_leaves_nothing_running_and_purge_leaves_nothing_at_all() -> None:
-    made = Sandbox(f"gone-{os.getpid()}")
-    made.up(NodeSize(count=1))
-    pids = made.pids()
-    made.down()
-    assert made.pids() == {}
-    assert not any(start_time(pid) for pid in pids.values())
-    assert made.up()["up"] is True, "down without purge keeps the data"
+@pytest.fixture
+def small() -> Iterator[Sandbox]:
+    """A name for a sandbox that a test brings up and down itself."""
+    made = Sandbox(f"small-{os.getpid()}")
+    yield made
     made.down(purge=True)
-    assert not made.directory.exists()
+
+
+def test_down_leaves_nothing_running_and_purge_leaves_nothing_at_all(small: Sandbox) -> None:
+    small.up(NodeSize(count=1))
+    pids = small.pids()
+    small.down()
+    assert small.pids() == {}
+    assert not any(start_time(pid) for pid in pids.values())
+    assert small.up()["up"] is True, "down without purge keeps the data"
+    small.down(purge=True)
+    assert not small.directory.exists()
+
+
+def test_down_ends_also_what_nothing_remembers(small: Sandbox) -> None:
+    small.up(NodeSize(count=1))
+    pids = small.pids()
+    shutil.rmtree(small.directory)
+    assert small.pids() == {}
+    small.down()
+    assert not any(start_time(pid) for pid in pids.values())
+
+
+def test_a_port_that_somebody_else_has_is_named(small: Sandbox) -> None:
+    with socket.create_server(("127.0.0.1", small.addresses.kwok)):
+        with pytest.raises(PermanentError, match=f"port {small.addresses.kwok} .* kwok"):
+            small.up(NodeSize(count=1))
+        assert small.pids() == {}, "nothing is started before all ports are known to be free"
+
+
+def test_the_object_store_keeps_every_version_for_as_long_as_it_is_told(own: Sandbox) -> None:
+    import boto3
+
+    store = own.status()["object_store"]
+    client = boto3.client(
+        "s3",
+        endpoint_url=store["endpoint"],
+        region_name="us-east-1",
+        aws_access_key_id=store["access_key"],
+        aws_secret_access_key=store["secret_key"],
+    )
+    assert client.get_bucket_versioning(Bucket=store["bucket"])["Status"] == "Enabled"
+    lock = client.get_object_lock_configuration(Bucket=store["bucket"])
+    assert lock["ObjectLockConfiguration"]["ObjectLockEnabled"] == "Enabled"
+
+
+def test_the_object_stores_credentials_are_where_the_product_reads_them(own: Sandbox) -> None:
+    secret = own.kube().get("v1", "Secret", "infotrend-object", "isa-cloud-control") or {}
+    found = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
+    store = own.status()["object_store"]
+    assert found == {"access-key": store["access_key"], "secret-key": store["secret_key"]}

@@ -1,0 +1,273 @@
+"""What scripts may rely on: the shapes that `--json` prints, where it prints them, and the exit codes.
+
+0 done, 1 failed, 2 usage or configuration with nothing changed; `plan` exits 3 if a deploy would change something.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from deployments.sandbox.cluster import Sandbox
+
+from .platform_tree import NEVER_READY, Ended, PlatformTree
+
+pytestmark = pytest.mark.integration
+
+OUTCOMES = {"installed", "upgraded", "unchanged", "failed", "skipped", "not-attempted"}
+ACTIONS = {"install", "upgrade", "drifted", "unchanged", "recover"}
+TEXTS = [str]
+
+
+def assert_shape(value: Any, shape: Any, path: str = "$") -> None:
+    """Check that a document is exactly of a shape.
+
+    Args:
+        value: what was printed.
+        shape: a type, several of them, a set of texts, a list of one shape, or a map of shapes by key.
+        path: leads to the value.
+    """
+    if isinstance(shape, dict):
+        assert isinstance(value, Mapping) and set(value) == set(shape), f"{path}: {value}"
+        for key, entry in shape.items():
+            assert_shape(value[key], entry, f"{path}.{key}")
+    elif isinstance(shape, list):
+        assert isinstance(value, list), f"{path}: {value}"
+        for index, entry in enumerate(value):
+            assert_shape(entry, shape[0], f"{path}[{index}]")
+    elif isinstance(shape, set):
+        assert value in shape, f"{path}: {value}"
+    else:
+        assert type(value) in (shape if isinstance(shape, tuple) else (shape,)), f"{path}: {value}"
+
+
+PLAN = {
+    "changes": bool,
+    "blocked": bool,
+    "nodes": [
+        {
+            "name": str,
+            "action": ACTIONS,
+            "reasons": TEXTS,
+            "releases": [{"name": str, "action": ACTIONS, "reasons": TEXTS}],
+        }
+    ],
+    "preflight": [{"name": str, "ok": bool, "critical": bool, "hint": str}],
+}
+DEPLOY = {
+    "state": {"completed", "failed"},
+    "seconds": (int, float),
+    "nodes": [{"name": str, "outcome": OUTCOMES, "seconds": (int, float), "reason": str}],
+    "blocked": TEXTS,
+}
+STATUS = {
+    "ready": bool,
+    "components": [
+        {
+            "name": str,
+            "ready": bool,
+            "checks": [
+                {"name": str, "ok": bool, "critical": bool, "hint": str, "seconds": (int, float)}
+            ],
+            "members": [
+                {"name": str, "workload": str, "node": str, "ready": bool, "restarts": int, "trouble": str}
+            ],
+        }
+    ],
+}  # fmt: skip
+SECRETS = {
+    "namespace": str,
+    "secrets": [{"component": str, "secret": str, "key": str, "exists": bool}],
+}
+SANDBOX_STATUS = {
+    "name": str,
+    "up": bool,
+    "processes": dict,
+    "kubeconfig": str,
+    "object_store": {"endpoint": str, "bucket": str, "access_key": str, "secret_key": str},
+}
+ERROR = {"error": str, "faults": TEXTS}
+
+
+def document(ended: Ended, code: int, shape: Any) -> dict[str, Any]:
+    """What a command printed, which must be nothing but JSON of that shape."""
+    assert ended.code == code, ended.words
+    assert_shape(ended.report, shape)
+    return ended.report
+
+
+def error(ended: Ended, code: int) -> dict[str, Any]:
+    """How a command failed: JSON on standard error, nothing on standard output."""
+    assert ended.code == code, ended.words
+    assert ended.stdout == ""
+    told: dict[str, Any] = json.loads(ended.stderr)
+    assert_shape(told, ERROR)
+    return told
+
+
+@pytest.fixture
+def declared(tree: PlatformTree) -> PlatformTree:
+    tree.declare("nats", replicas=3)
+    tree.declare("qdrant", needs=("nats",), timeout=5)
+    return tree
+
+
+def test_an_environment_from_nothing_to_unchanged(declared: PlatformTree) -> None:
+    plan = document(declared.isa("plan", "--json"), 3, PLAN)
+    assert plan["changes"]
+    assert [(node["name"], node["action"]) for node in plan["nodes"]] == [
+        (name, "install") for name in ("storage-classes", "namespace", "nats", "qdrant")
+    ]
+    assert [release["name"] for release in plan["nodes"][2]["releases"]] == ["nats"]
+    status = document(declared.isa("status", "--json"), 1, STATUS)
+    assert not status["ready"]
+    missing = document(declared.isa("secrets", "--json"), 0, SECRETS)
+    assert not any(row["exists"] for row in missing["secrets"])
+
+    deploy = document(declared.isa("deploy", "--local", "--json"), 0, DEPLOY)
+    assert deploy["state"] == "completed"
+    assert {node["outcome"] for node in deploy["nodes"]} == {"installed"}
+    assert all(node["seconds"] > 0 for node in deploy["nodes"])
+    assert deploy["seconds"] > max(node["seconds"] for node in deploy["nodes"])
+
+    assert not document(declared.isa("plan", "--json"), 0, PLAN)["changes"]
+    status = document(declared.isa("status", "--json"), 0, STATUS)
+    assert status["ready"]
+    assert [c["name"] for c in status["components"]] == ["nats", "qdrant"]
+    assert [len(c["members"]) for c in status["components"]] == [3, 1]
+    assert (
+        len(document(declared.isa("status", "--only", "qdrant", "--json"), 0, STATUS)["components"])
+        == 1
+    )
+    made = document(declared.isa("secrets", "--json"), 0, SECRETS)
+    assert {(row["secret"], row["key"]) for row in made["secrets"] if row["exists"]} >= {
+        ("nats-auth", "sys-password"),
+        ("qdrant-auth", "api-key"),
+    }
+    again = document(declared.isa("deploy", "--local", "--json"), 0, DEPLOY)
+    assert {node["outcome"] for node in again["nodes"]} == {"unchanged"}
+
+
+def test_no_command_prints_a_password(declared: PlatformTree) -> None:
+    document(declared.isa("deploy", "--local", "--only", "namespace", "--json"), 0, DEPLOY)
+    live = declared.kube.get("v1", "Secret", "nats-auth", declared.namespace)
+    assert live is not None and len(live["data"]) == 2
+    passwords = [base64.b64decode(value).decode() for value in live["data"].values()]
+
+    for arguments in (
+        ["secrets"],
+        ["plan"],
+        ["status"],
+        ["deploy", "--local", "--only", "namespace"],
+    ):
+        for words in (arguments, [*arguments, "--json"]):
+            said = declared.isa(*words).words
+            assert said
+            assert not [password for password in passwords if password in said], words
+
+
+def test_a_failed_deploy_exits_with_one_and_says_what_became_of_each_node(
+    declared: PlatformTree,
+) -> None:
+    declared.declare("nats", timeout=3, annotations=NEVER_READY)
+
+    report = document(declared.isa("deploy", "--local", "--json"), 1, DEPLOY)
+
+    assert report["state"] == "failed"
+    nodes = {node["name"]: node for node in report["nodes"]}
+    assert nodes["nats"]["outcome"] == "failed"
+    assert "nats" in nodes["nats"]["reason"]
+    assert (nodes["qdrant"]["outcome"], nodes["qdrant"]["reason"]) == ("skipped", "needs nats")
+    assert nodes["qdrant"]["seconds"] == 0
+
+
+def test_a_blocked_preflight_exits_with_one_and_attempts_nothing(declared: PlatformTree) -> None:
+    declared.declare("nats", replicas=30)
+
+    plan = document(declared.isa("plan", "--json"), 1, PLAN)
+    deploy = document(declared.isa("deploy", "--local", "--json"), 1, DEPLOY)
+
+    assert plan["blocked"]
+    assert [c["name"] for c in plan["preflight"] if c["critical"] and not c["ok"]] == [
+        "capacity for nats"
+    ]
+    assert deploy["state"] == "failed"
+    assert {node["outcome"] for node in deploy["nodes"]} == {"not-attempted"}
+    assert len(deploy["blocked"]) == 1
+
+
+def test_only_some_nodes_leave_the_others_not_attempted(declared: PlatformTree) -> None:
+    report = document(declared.isa("deploy", "--local", "--only", "nats", "--json"), 0, DEPLOY)
+
+    assert report["state"] == "completed"
+    outcomes = {node["name"]: (node["outcome"], node["reason"]) for node in report["nodes"]}
+    assert outcomes["nats"] == ("installed", "")
+    assert outcomes["qdrant"] == ("not-attempted", "not selected")
+
+
+@pytest.mark.parametrize("command", ["plan", "deploy", "status", "secrets"])
+def test_an_incomplete_configuration_exits_with_two_and_names_every_fault(
+    tree: PlatformTree, command: str
+) -> None:
+    told = error(tree.isa(command, "--env", "production", "--json"), 2)
+
+    assert "nothing has been changed" in told["error"]
+    faults = "\n".join(told["faults"])
+    for key in (
+        "storage.block.provisioner",
+        "storage.nfs.server",
+        "licences.neo4j",
+        "images.minio",
+    ):
+        assert key in faults
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["plan", "--env", "moon"],
+        ["deploy", "--local", "--only", "moon"],
+        ["deploy", "--moon"],
+        ["moon"],
+        ["sandbox", "moon"],
+        ["render"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_two(declared: PlatformTree, arguments: list[str]) -> None:
+    ended = declared.isa(*arguments)
+
+    assert ended.code == 2, ended.words
+    assert "moon" in ended.stderr or "--output" in ended.stderr
+    assert not declared.exists(declared.namespace)
+
+
+def test_what_changes_things_has_no_default_environment(declared: PlatformTree) -> None:
+    for command in ("plan", "deploy", "status", "secrets"):
+        ended = declared.isa(command, ENV="")
+        assert ended.code == 2, ended.words
+        assert "--env" in ended.stderr
+    assert not declared.exists(declared.namespace)
+
+
+def test_the_sandbox_tells_how_to_connect(sandbox: Sandbox, tree: PlatformTree) -> None:
+    status = document(
+        tree.isa("sandbox", "status", "--name", sandbox.name, "--json"), 0, SANDBOX_STATUS
+    )
+
+    assert status["up"]
+    assert status["kubeconfig"] == str(sandbox.kubeconfig)
+    assert {"etcd", "kube-apiserver", "kube-scheduler", "kwok", "object-store"} <= set(
+        status["processes"]
+    )
+
+
+def test_a_sandbox_that_is_not_up_exits_with_one(tree: PlatformTree) -> None:
+    ended = tree.isa("sandbox", "status", "--name", "never-was", "--json")
+
+    assert ended.code == 1
+    assert ended.report["up"] is False

@@ -1,0 +1,453 @@
+"""What each service account of namespace.yaml may do, asked of the real API server with the account's own token.
+
+The whole production tree, with stand-in charts and all three Neo4j members, is deployed once by an administrator;
+from then on isa-deployer must manage alone, and must not be able to get at anything else.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.kube import Kube, Manifest
+from cluster.records import read_records
+from config.loading import ROOT
+from config.models import KubernetesSettings
+from deployments.sandbox.cluster import Sandbox
+from errors import PermanentError
+
+pytestmark = pytest.mark.integration
+
+ISA = str(Path(sys.executable).with_name("isa"))
+TREE = ROOT / "deployments/kubernetes"
+PRODUCTION, CONTROL, VERIFY = "isa-cloud-production", "isa-cloud-control", "isa-cloud-verify"
+ACCOUNTS = ("isa-deployer", "isa-backup", "isa-verify", "isa-reader")
+RBAC = "rbac.authorization.k8s.io"
+DEBUG = {"emqxConfig": {"EMQX_LOG__CONSOLE__LEVEL": "debug"}}
+
+
+@dataclass(frozen=True)
+class Account:
+    """A service account, as the product would run with it.
+
+    Attributes:
+        kube: the cluster, seen with its token.
+        environ: of its processes.
+    """
+
+    kube: Kube
+    environ: Mapping[str, str]
+
+    def isa(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+        """Run a command with `--json`; its exit status must be `code`."""
+        done = subprocess.run(
+            [ISA, *arguments, "--json"],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr + done.stdout
+        document: dict[str, Any] = json.loads(done.stdout or done.stderr)
+        return document
+
+    def deploy(self, *only: str) -> dict[str, str]:
+        """Deploy; outcome by node."""
+        chosen = [part for node in only for part in ("--only", node)]
+        report = self.isa("deploy", "--local", *chosen)
+        return {node["name"]: node["outcome"] for node in report["nodes"]}
+
+    def actions(self, *, code: int) -> dict[str, str]:
+        """What a plan would do to the nodes that are not as declared."""
+        plan = self.isa("plan", code=code)
+        return {n["name"]: n["action"] for n in plan["nodes"] if n["action"] != "unchanged"}
+
+
+def production_tree(file: Path, **added: Mapping[str, Any]) -> Path:
+    """Write production's helmfile with stand-in charts, and with last values for the named releases."""
+    source = TREE / "production/helm/helmfile.yaml"
+    document = yaml.safe_load(source.read_text())
+    del document["repositories"]
+    for release in document["releases"]:
+        release["chart"] = str(TREE / "sandbox/charts" / release["chart"].split("/")[1])
+        release["values"] = [
+            str(source.parent / value) if isinstance(value, str) else value
+            for value in release["values"]
+        ]
+        release["values"] += [added[release["name"]]] if release["name"] in added else []
+    file.write_text(yaml.safe_dump(document))
+    return file
+
+
+@pytest.fixture(scope="module")
+def environ(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment of an administrator of the production tree."""
+    helmfile = production_tree(tmp_path_factory.mktemp("tree") / "helmfile.yaml")
+    return {
+        **sandbox.environ(),
+        "ISA_PLATFORM__HELMFILE": str(helmfile),
+        "ISA_COMPONENTS__NEO4J__MEMBERS": "3",
+        "ISA_COMPONENTS__NEO4J__EDITION": "enterprise",
+        "ISA_COMPONENTS__NEO4J__MIN_AVAILABLE": "2",
+    }
+
+
+def remove_releases(sandbox: Sandbox, environ: Mapping[str, str], *names: str) -> None:
+    helm = str(sandbox.binary("helm"))
+    for name in names:
+        subprocess.run(
+            [helm, "uninstall", name, "-n", PRODUCTION],
+            env=environ,
+            check=True,
+            capture_output=True,
+        )
+
+
+@pytest.fixture(scope="module")
+def accounts(
+    sandbox: Sandbox, environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Account]]:
+    """The four accounts, after an administrator has deployed everything once."""
+    remove_releases(sandbox, environ, *read_records(sandbox.kube(), PRODUCTION))
+    administrator = Account(sandbox.kube(), environ)
+    assert set(administrator.deploy().values()) <= {"installed", "upgraded", "unchanged"}
+    directory = tmp_path_factory.mktemp("accounts")
+    yield {name: account(sandbox, environ, directory, name) for name in ACCOUNTS}
+    remove_releases(sandbox, environ, *read_records(sandbox.kube(), PRODUCTION))
+
+
+def account(sandbox: Sandbox, environ: Mapping[str, str], directory: Path, name: str) -> Account:
+    """Log in as a service account, by the TokenRequest API as a pod does."""
+    answer = sandbox.kube().request(
+        "POST",
+        f"/api/v1/namespaces/{CONTROL}/serviceaccounts/{name}/token",
+        body={
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": 3600},
+        },
+    )
+    document = yaml.safe_load(sandbox.kubeconfig.read_text())
+    document["users"][0]["user"] = {"token": answer["status"]["token"]}
+    file = directory / name
+    file.touch(mode=0o600)
+    file.write_text(yaml.safe_dump(document))
+    settings = KubernetesSettings(
+        kubeconfig=file, namespace=PRODUCTION, control_namespace=CONTROL, verify_namespace=VERIFY
+    )
+    own = {"ISA_KUBERNETES__KUBECONFIG": str(file), "KUBECONFIG": str(file)}
+    return Account(Kube.connect(settings), {**environ, **own})
+
+
+@pytest.fixture
+def deployer(accounts: dict[str, Account]) -> Account:
+    return accounts["isa-deployer"]
+
+
+def allowed(
+    kube: Kube, verb: str, group: str, resource: str, namespace: str = "", name: str = ""
+) -> bool:
+    """Ask the API server whether this identity may do something (SelfSubjectAccessReview)."""
+    attributes = {"verb": verb, "group": group, "namespace": namespace, "name": name}
+    attributes["resource"], _, attributes["subresource"] = resource.partition("/")
+    answer = kube.request(
+        "POST",
+        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+        body={
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        },
+    )
+    return bool(answer["status"]["allowed"])
+
+
+def revisions(kube: Kube) -> dict[str, int]:
+    return {name: history[-1].revision for name, history in read_records(kube, PRODUCTION).items()}
+
+
+# ---------------------------------------------------------------------- what the deployer must manage
+def test_deployer_plans_and_finds_nothing_to_do(deployer: Account) -> None:
+    plan = deployer.isa("plan", code=0)
+
+    assert not plan["changes"]
+    assert not plan["blocked"]
+    assert len(plan["nodes"]) == 9
+
+
+def test_deployers_second_deploy_changes_nothing(deployer: Account) -> None:
+    before = revisions(deployer.kube)
+
+    assert set(deployer.deploy().values()) == {"unchanged"}
+    assert len(before) == 10
+    assert revisions(deployer.kube) == before
+
+
+def test_deployer_rolls_out_changed_values(
+    accounts: dict[str, Account], deployer: Account, tmp_path: Path
+) -> None:
+    tree = production_tree(tmp_path / "helmfile.yaml", emqx=DEBUG)
+    changed = Account(deployer.kube, {**deployer.environ, "ISA_PLATFORM__HELMFILE": str(tree)})
+    before = revisions(deployer.kube)["emqx"]
+
+    assert changed.actions(code=3) == {"emqx": "upgrade"}
+    assert changed.deploy()["emqx"] == "upgraded"
+    assert revisions(deployer.kube)["emqx"] == before + 1
+    assert deployer.deploy()["emqx"] == "upgraded"  # and back
+
+
+def test_deployer_repairs_what_was_edited_by_hand(sandbox: Sandbox, deployer: Account) -> None:
+    administrator = sandbox.kube()
+    edits: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+        ("apps/v1", "StatefulSet", "qdrant", {"spec": {"replicas": 2}}),
+        ("v1", "Service", "nats", {"spec": {"selector": {"app.kubernetes.io/name": "other"}}}),
+        ("policy/v1", "PodDisruptionBudget", "minio", {"spec": {"maxUnavailable": 4}}),
+    )
+    for api, kind, name, change in edits:
+        live = administrator.get(api, kind, name, PRODUCTION)
+        assert live is not None, name
+        administrator.patch(live, change)
+
+    wanted = {"qdrant": "drifted", "nats": "drifted", "minio": "drifted"}
+    assert deployer.actions(code=3) == wanted
+    outcomes = deployer.deploy()
+    assert {name: outcomes[name] for name in wanted} == dict.fromkeys(wanted, "upgraded")
+    assert deployer.actions(code=0) == {}
+
+
+def test_deployer_uninstalls_and_installs_every_component_again(
+    sandbox: Sandbox, deployer: Account
+) -> None:
+    remove_releases(sandbox, deployer.environ, *revisions(deployer.kube))
+    assert revisions(deployer.kube) == {}
+
+    outcomes = deployer.deploy()
+
+    engines = set(outcomes) - {"storage-classes", "namespace"}
+    assert {outcomes[name] for name in engines} == {"installed"}
+    assert deployer.isa("status")["ready"]
+
+
+def test_deployer_puts_a_lost_password_secret_back_but_leaves_the_others(
+    sandbox: Sandbox, deployer: Account
+) -> None:
+    def passwords() -> dict[str, Any]:
+        names = ("emqx-auth", "redis-auth")
+        live = {name: deployer.kube.get("v1", "Secret", name, PRODUCTION) for name in names}
+        return {name: (secret or {}).get("data") for name, secret in live.items()}
+
+    before = passwords()
+    live = sandbox.kube().get("v1", "Secret", "emqx-auth", PRODUCTION)
+    assert live is not None
+    key, kept = sorted(live["data"])[0], sorted(live["data"])[1]
+    sandbox.kube().patch(live, {"data": {key: None}})
+
+    assert deployer.deploy("namespace")["namespace"] == "upgraded"
+    after = passwords()
+    assert after["redis-auth"] == before["redis-auth"]
+    assert after["emqx-auth"][kept] == before["emqx-auth"][kept]
+    assert after["emqx-auth"][key] != before["emqx-auth"][key]
+
+
+def test_deployer_adds_the_autoscaler_of_a_service(sandbox: Sandbox, deployer: Account) -> None:
+    service = {"deployment": "orders", "min_replicas": 2, "max_replicas": 4, "cpu_percent": 70}
+    services = {"ISA_AUTOSCALING__SERVICES": json.dumps([service])}
+    scaling = Account(deployer.kube, {**deployer.environ, **services})
+
+    assert scaling.deploy("namespace")["namespace"] == "upgraded"
+    assert scaling.actions(code=0) == {}
+    sandbox.kube().delete("autoscaling/v2", "HorizontalPodAutoscaler", "orders", PRODUCTION)
+
+
+# ---------------------------------------------------------------------- what the deployer must not be able to do
+WRITE = ("create", "update", "patch", "delete")
+
+
+@pytest.mark.parametrize("namespace", ["", PRODUCTION, CONTROL, VERIFY, "kube-system", "default"])
+def test_deployer_changes_no_rbac(deployer: Account, namespace: str) -> None:
+    resources = ("roles", "rolebindings") if namespace else ("clusterroles", "clusterrolebindings")
+    for resource in resources:
+        for verb in (*WRITE, "bind", "escalate", "deletecollection"):
+            assert not allowed(deployer.kube, verb, RBAC, resource, namespace), verb
+            assert not allowed(deployer.kube, verb, RBAC, resource, namespace, "isa-deployer"), verb
+
+
+def test_deployer_cannot_give_itself_more_through_neo4js_roles(
+    sandbox: Sandbox, deployer: Account
+) -> None:
+    """It may write the members' Roles, by name; and Kubernetes lets nobody grant what he has not got."""
+    role: Manifest = {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "Role",
+        "metadata": {"name": "neo4j-1-service-reader", "namespace": PRODUCTION},
+        "rules": [{"apiGroups": [RBAC], "resources": ["roles"], "verbs": ["create", "escalate"]}],
+    }
+    binding: Manifest = {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "neo4j-1-service-binding", "namespace": PRODUCTION},
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": "isa-deployer", "namespace": CONTROL}],
+    }
+    reader = sandbox.kube().get(f"{RBAC}/v1", "Role", "neo4j-1-service-reader", PRODUCTION)
+    for manifest in (role, binding):
+        deployer.kube.delete(
+            f"{RBAC}/v1", manifest["kind"], manifest["metadata"]["name"], PRODUCTION
+        )
+        with pytest.raises(
+            PermanentError, match=r"HTTP 403.*(not currently held|escalat|forbidden)"
+        ):
+            deployer.kube.apply(manifest)
+
+    assert deployer.deploy("neo4j")["neo4j"] == "upgraded"
+    restored = sandbox.kube().get(f"{RBAC}/v1", "Role", "neo4j-1-service-reader", PRODUCTION)
+    assert reader is not None and restored is not None
+    assert restored["rules"] == reader["rules"]
+
+
+def test_deployer_sees_a_changed_quota_and_says_who_may_put_it_right(
+    sandbox: Sandbox, environ: dict[str, str], deployer: Account
+) -> None:
+    live = sandbox.kube().get("v1", "ResourceQuota", "platform", PRODUCTION)
+    assert live is not None
+    sandbox.kube().patch(live, {"spec": {"hard": {"pods": "81"}}})
+    before = revisions(deployer.kube)
+
+    assert deployer.actions(code=3) == {"namespace": "upgrade"}
+    report = deployer.isa("deploy", "--local", code=1)
+
+    nodes = {node["name"]: node for node in report["nodes"]}
+    assert nodes["namespace"]["outcome"] == "failed"
+    assert "ResourceQuota platform has to change" in nodes["namespace"]["reason"]
+    assert "isa deploy --only namespace" in nodes["namespace"]["reason"]
+    assert nodes["redis"]["reason"] == "needs namespace"
+    assert revisions(deployer.kube) == before
+    administrator = Account(sandbox.kube(), environ)
+    assert administrator.deploy("namespace")["namespace"] == "upgraded"
+    assert deployer.actions(code=0) == {}
+
+
+@pytest.mark.parametrize("namespace", [VERIFY, "default", "kube-system"])
+def test_deployer_reads_no_secret_elsewhere_and_changes_nothing_there(
+    deployer: Account, namespace: str
+) -> None:
+    with pytest.raises(PermanentError, match="HTTP 403"):
+        deployer.kube.list("v1", "Secret", namespace)
+    for group, resource in (
+        ("", "secrets"), ("", "configmaps"), ("", "services"), ("", "serviceaccounts"), ("", "pods"),
+        ("", "pods/exec"), ("", "pods/portforward"), ("", "persistentvolumeclaims"), ("apps", "statefulsets"),
+        ("apps", "deployments"), ("batch", "jobs"), ("networking.k8s.io", "networkpolicies"),
+        ("coordination.k8s.io", "leases"), ("", "resourcequotas"),
+    ):  # fmt: skip
+        for verb in WRITE:
+            assert not allowed(deployer.kube, verb, group, resource, namespace), (verb, resource)
+    assert not allowed(deployer.kube, "get", "", "secrets", namespace)
+
+
+def test_deployer_knows_one_secret_of_the_control_namespace(deployer: Account) -> None:
+    assert deployer.kube.get("v1", "Secret", "infotrend-object", CONTROL)
+    for call in (
+        lambda: deployer.kube.list("v1", "Secret", CONTROL),
+        lambda: deployer.kube.get("v1", "Secret", "prefect", CONTROL),
+    ):
+        with pytest.raises(PermanentError, match="HTTP 403"):
+            call()
+
+
+@pytest.mark.parametrize("name", ACCOUNTS)
+def test_nobody_gets_another_identity_or_at_the_cluster_itself(
+    accounts: dict[str, Account], name: str
+) -> None:
+    kube = accounts[name].kube
+    for verb, group, resource, namespace in (
+        ("create", "", "serviceaccounts/token", CONTROL), ("create", "", "serviceaccounts/token", "kube-system"),
+        ("create", "", "serviceaccounts/token", PRODUCTION), ("impersonate", "", "serviceaccounts", CONTROL),
+        ("impersonate", "", "users", ""), ("impersonate", "", "groups", ""),
+        ("create", "", "namespaces", ""), ("patch", "", "namespaces", ""), ("delete", "", "namespaces", ""),
+        ("patch", "", "nodes", ""), ("create", "", "nodes/proxy", ""), ("get", "", "nodes/proxy", ""),
+        ("delete", "", "persistentvolumes", ""), ("patch", "", "persistentvolumes", ""),
+        ("delete", "storage.k8s.io", "storageclasses", ""), ("create", "", "pods/exec", PRODUCTION),
+        ("create", "apiextensions.k8s.io", "customresourcedefinitions", ""),
+        ("create", "admissionregistration.k8s.io", "validatingwebhookconfigurations", ""),
+        ("create", "certificates.k8s.io", "certificatesigningrequests", ""),
+        ("patch", "", "resourcequotas", PRODUCTION), ("delete", "", "limitranges", PRODUCTION),
+    ):  # fmt: skip
+        assert not allowed(kube, verb, group, resource, namespace), (verb, resource, namespace)
+
+
+# ---------------------------------------------------------------------- the reader, the backup, the verifier
+def test_reader_sees_the_status_and_no_secret(accounts: dict[str, Account]) -> None:
+    reader = accounts["isa-reader"]
+
+    status = reader.isa("status")
+    assert status["ready"]
+    assert all(component["members"] for component in status["components"])
+    for namespace in (PRODUCTION, CONTROL, VERIFY, "kube-system"):
+        with pytest.raises(PermanentError, match="HTTP 403"):
+            reader.kube.list("v1", "Secret", namespace)
+    with pytest.raises(PermanentError, match="HTTP 403"):
+        reader.kube.get("v1", "Secret", "redis-auth", PRODUCTION)
+
+
+@pytest.mark.parametrize("name", ["isa-reader", "isa-backup", "isa-verify"])
+def test_who_does_not_deploy_changes_nothing_in_production(
+    accounts: dict[str, Account], name: str
+) -> None:
+    kube = accounts[name].kube
+    for group, resource in (
+        ("", "pods"), ("", "services"), ("", "secrets"), ("", "configmaps"), ("", "serviceaccounts"),
+        ("", "persistentvolumeclaims"), ("apps", "statefulsets"), ("apps", "deployments"),
+        ("apps", "statefulsets/scale"), ("batch", "jobs"), ("policy", "poddisruptionbudgets"),
+        ("networking.k8s.io", "networkpolicies"), (RBAC, "roles"), (RBAC, "rolebindings"),
+    ):  # fmt: skip
+        for verb in WRITE:
+            assert not allowed(kube, verb, group, resource, PRODUCTION), (verb, resource)
+
+
+@pytest.mark.parametrize("name", ["isa-reader", "isa-backup", "isa-verify"])
+def test_who_may_not_deploy_is_told_so_and_leaves_all_as_it_was(
+    sandbox: Sandbox, accounts: dict[str, Account], tmp_path: Path, name: str
+) -> None:
+    tree = production_tree(tmp_path / "helmfile.yaml", emqx=DEBUG)
+    account = accounts[name]
+    changed = Account(account.kube, {**account.environ, "ISA_PLATFORM__HELMFILE": str(tree)})
+    before = revisions(sandbox.kube())
+
+    refusal = changed.isa("deploy", "--local", code=1)
+
+    assert "HTTP 403" in refusal["error"]
+    assert name in refusal["error"]
+    assert revisions(sandbox.kube()) == before
+    live = sandbox.kube().get("apps/v1", "StatefulSet", "emqx", PRODUCTION)
+    assert live is not None
+    assert "debug" not in json.dumps(live["spec"])
+
+
+def test_backup_reads_what_it_saves(accounts: dict[str, Account]) -> None:
+    kube = accounts["isa-backup"].kube
+
+    names = {secret["metadata"]["name"] for secret in kube.list("v1", "Secret", PRODUCTION)}
+    assert {"postgresql-ha-auth", "redis-auth", "neo4j-auth"} <= names
+    assert len(revisions(kube)) == 10
+    assert allowed(kube, "create", "", "pods/portforward", PRODUCTION)
+    assert kube.list("v1", "Pod", PRODUCTION)
+
+
+def test_verifier_makes_scratch_engines_and_sees_no_password(accounts: dict[str, Account]) -> None:
+    kube = accounts["isa-verify"].kube
+
+    for resource in ("pods", "persistentvolumeclaims", "secrets", "configmaps"):
+        assert allowed(kube, "create", "", resource, VERIFY), resource
+        assert allowed(kube, "delete", "", resource, VERIFY), resource
+    assert kube.list("apps/v1", "StatefulSet", PRODUCTION)
+    with pytest.raises(PermanentError, match="HTTP 403"):
+        kube.list("v1", "Secret", PRODUCTION)
