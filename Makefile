@@ -41,7 +41,8 @@ clean: ## forget environment and sandboxes; the build cache stays
 
 .venv/installed: requirements.txt requirements-dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "isa-cloud needs Python 3.11 or newer: make PYTHON=…")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PYTHON) -c 'import ensurepip' || apt-get install -y python3-venv # Debian keeps it apart
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --progress-bar on -r requirements-dev.txt
 	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@

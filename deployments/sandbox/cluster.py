@@ -30,6 +30,8 @@ from deployments.sandbox.paths import locked, state_dir, write_atomic
 from deployments.sandbox.processes import Daemon
 from errors import ConfigurationError, Fault, PermanentError, TemporaryError
 
+# A killed process is a zombie before its last thread has closed its ports.
+PORT_SECONDS = 5
 CONTROL_NAMESPACE = "isa-cloud-control"
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 READY_SECONDS = 90  # 3-8 s on two idle cores; tests run beside other work
@@ -190,14 +192,17 @@ class Sandbox:
 
     def _check_ports(self, plane: ControlPlane) -> None:
         running = self.pids()
+        deadline = time.monotonic() + PORT_SECONDS
         for part, ports in plane.addresses.by_part().items():
-            for port in ports:
-                if part not in running and not addresses.is_free(port):
-                    raise PermanentError(
-                        f"port {port} of 127.0.0.1, which {part} of sandbox {self.name} needs, is taken by another "
-                        f"process: `isa sandbox down --name {self.name}` ends what an interrupted command left; "
-                        "with --purge the sandbox also gets other ports"
-                    )
+            for port in () if part in running else ports:
+                while not addresses.is_free(port):
+                    if time.monotonic() > deadline:
+                        raise PermanentError(
+                            f"port {port} of 127.0.0.1, which {part} of sandbox {self.name} needs, is taken by another "
+                            f"process: `isa sandbox down --name {self.name}` ends what an interrupted command left; "
+                            "with --purge the sandbox also gets other ports"
+                        )
+                    time.sleep(0.05)
 
     def _await_api(self, plane: ControlPlane) -> None:
         deadline = time.monotonic() + READY_SECONDS

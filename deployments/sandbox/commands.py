@@ -84,10 +84,15 @@ def env(name: str) -> None:
     import shlex
 
     from deployments.sandbox.cluster import Sandbox
+    from deployments.sandbox.control_room import ControlRoom
 
-    made = Sandbox(name).environ()
+    sandbox = Sandbox(name)
+    made, room = sandbox.environ(), ControlRoom(sandbox)
+    if room.status()["processes"]:
+        made |= {"PREFECT_API_URL": room.api, "PREFECT_UI_URL": room.ui}
     for key in sorted(made):
-        if key.startswith("ISA_") or key in ("PATH", "KUBECONFIG"):
+        wanted = ("PATH", "KUBECONFIG", "PREFECT_API_URL", "PREFECT_UI_URL")
+        if key.startswith("ISA_") or key in wanted:
             click.echo(f"export {key}={shlex.quote(made[key])}")
 
 

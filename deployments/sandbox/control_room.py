@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 import psycopg
+import yaml
 
 from deployments.sandbox import binaries, postgres
 from deployments.sandbox.cluster import Sandbox
@@ -27,6 +28,7 @@ from deployments.sandbox.processes import Daemon
 from errors import PermanentError, TemporaryError
 
 PROJECT = Path(__file__).resolve().parents[2]
+AUTOMATIONS = PROJECT / "deployments" / "automations.yaml"
 POOL = "isa-platform"
 USER = DATABASE = "prefect"
 START_SECONDS = 180  # migrations of an empty database: 10-30 s on two cores
@@ -59,14 +61,15 @@ class ControlRoom:
     def environ(self) -> dict[str, str]:
         """Environment of the worker, and of whoever talks to this server."""
         return {
-            **self._sandbox.environ(),
+            # what this shell knows of another Prefect server (its key, its profile) is not for this one
+            **{k: v for k, v in self._sandbox.environ().items() if not k.startswith("PREFECT_")},
             "PREFECT_HOME": str(self._sandbox.directory / "prefect"),
             "PREFECT_API_URL": self.api,
             "PREFECT_UI_URL": self.ui,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
             "PREFECT_CLIENT_MAX_RETRIES": "10",
-            # A run whose worker was killed is noticed by its missing heartbeat.
+            # what deployments/automations.yaml misses when a worker is killed with its run
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         }
 
@@ -87,6 +90,7 @@ class ControlRoom:
             )
             self._await_server(server)
             self._deployments()
+            self._automations()
             worker = Daemon("prefect-worker", self._run)
             # Prefect keeps its runners' files in a fixed folder under the temporary directory, which another user of
             # this machine may own already
@@ -184,8 +188,11 @@ class ControlRoom:
         while True:
             if worker.pid is None or time.monotonic() > deadline:
                 raise TemporaryError(f"the Prefect worker did not start\n{worker.tail()}")
-            answer = httpx.post(url, json={})
-            if answer.status_code == 200 and any(w["status"] == "ONLINE" for w in answer.json()):
+            try:
+                workers = httpx.post(url, json={}).raise_for_status().json()
+            except httpx.HTTPError:  # a busy machine; the deadline decides
+                workers = []
+            if any(w["status"] == "ONLINE" for w in workers):
                 return
             time.sleep(0.3)
 
@@ -205,6 +212,20 @@ class ControlRoom:
             if done.returncode != 0:
                 words = (done.stdout + done.stderr).strip()[-1500:]
                 raise PermanentError(f"prefect {' '.join(arguments)} failed: {words}")
+
+    def _automations(self) -> None:
+        """Create those that the server has not; by name, since creating one twice makes two."""
+        try:
+            with httpx.Client(base_url=self.api, timeout=30) as server:
+                found = server.post("/automations/filter", json={}).raise_for_status().json()
+                present = {automation["name"] for automation in found}
+                for automation in yaml.safe_load(AUTOMATIONS.read_text())["automations"]:
+                    if automation["name"] not in present:
+                        server.post("/automations/", json=automation).raise_for_status()
+        except httpx.HTTPError as exc:
+            raise TemporaryError(
+                f"the Prefect server did not take {AUTOMATIONS.name}: {exc}"
+            ) from exc
 
 
 def _prefect(*arguments: str) -> list[str]:

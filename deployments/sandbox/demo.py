@@ -16,6 +16,7 @@ from errors import ConfigurationError, IsaError
 
 NAME = "default"
 ISA = str(Path(sys.executable).with_name("isa"))
+ACTIVATE = Path(sys.executable).with_name("activate")
 
 
 def up() -> int:
@@ -35,8 +36,8 @@ def up() -> int:
         subprocess.run([ISA, "status"], env=environ, check=False)
     print(
         f"\nPrefect UI   {room.ui}\n"
-        f'kubectl      eval "$({ISA} sandbox env)"; kubectl get pods -n isa-cloud-production\n'
-        f"again        isa plan, isa deploy, isa status\n"
+        f'this shell   source {ACTIVATE}; eval "$(isa sandbox env)"\n'
+        f"then         isa plan, isa deploy, isa status, kubectl get pods -n isa-cloud-production\n"
         f"the end      make down"
     )
     return deployed

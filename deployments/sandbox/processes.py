@@ -121,14 +121,21 @@ def leftovers(directory: Path) -> list[int]:
 def end_leftovers(directory: Path, grace: float = STOP_GRACE_SECONDS) -> None:
     """Ask what `leftovers` finds to end, wait, then kill what is left."""
     deadline = time.monotonic() + grace
-    number: int = signal.SIGTERM
-    while pids := leftovers(directory):
-        for pid in pids:
+    asked: dict[int, str] = {}
+    while True:
+        found = {pid: start_time(pid) for pid in leftovers(directory)}
+        # one that is ending has no environment any more: it is waited for by its id and start time
+        alive = {p: at for p, at in (asked | found).items() if at and start_time(p) == at}
+        if not alive:
+            return
+        for pid in alive:
             with suppress(ProcessLookupError):
-                os.kill(pid, number)
+                if time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGKILL)
+                elif pid not in asked:
+                    os.kill(pid, signal.SIGTERM)
             _reap(pid)
-        # asked once, then waited for: signal 0 is none (kill(2))
-        number = signal.SIGKILL if time.monotonic() > deadline else 0
+        asked = alive
         time.sleep(0.05)
 
 

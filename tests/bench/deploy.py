@@ -285,8 +285,8 @@ def write(figures: list[Figure], directory: Path, load: float) -> None:
         f"`make bench` on {cores} cores, {date:%Y-%m-%d}, load by others {load:.1f}: embedded cluster, all releases of "
         f"the sandbox, pods that take {READY_DELAY[0]:g}–{READY_DELAY[1]:g} s to get ready. Every run starts without "
         "releases and volumes; times are of whole commands. The longest path counts the nodes' own seconds, a node "
-        "that waits for a place after the one that made it. The ratio to helm alone, which is the limit, compares medians "
-        f"of {REPEATS} runs each."
+        "that waits for a place after the one that made it. The ratio to helm alone, which is the limit, compares "
+        f"medians of {REPEATS} runs each."
     )
     text = f"# Figures of the deploy\n\n{textwrap.fill(words, 130)}\n\n{table(figures)}\n"
     (directory / "bench.md").write_text(text)
