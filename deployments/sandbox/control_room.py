@@ -136,9 +136,12 @@ class ControlRoom:
         password = json.loads(file.read_text())["password"]
         data = postgres.data_root(self._sandbox.name) / "prefect-database"
         data.parent.mkdir(parents=True, exist_ok=True)
-        postgres.initialise(data, USER, password)
-        port = self._sandbox.addresses.prefect_database
         daemon = Daemon("prefect-database", self._run)
+        if postgres.initialise(data, USER, password):
+            # what may still run on lost data: the server makes its tables when it starts, and only then
+            Daemon("prefect-server", self._run).stop(number=signal.SIGINT)
+            daemon.stop(number=signal.SIGINT)
+        port = self._sandbox.addresses.prefect_database
         daemon.start(
             postgres.unprivileged(
                 str(postgres.programs() / "postgres"), "-D", str(data), "-p", str(port),

@@ -6,6 +6,7 @@ them, which neither /root nor a checkout under it is.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -44,10 +45,15 @@ def programs() -> Path:
 
 
 def data_root(sandbox: str) -> Path:
-    """Directory for the data of a sandbox's PostgreSQL servers, theirs to write."""
+    """Directory for the data of a sandbox's PostgreSQL servers, theirs to write.
+
+    Two state directories may each have a sandbox of this name; below the shared directory their data stay apart.
+    """
+    home = state_dir() / sandbox
     if os.geteuid() != 0:
-        return state_dir() / sandbox / "postgres"
-    root = SHARED / "sandboxes" / sandbox
+        return home / "postgres"
+    digest = hashlib.sha256(str(home).encode()).hexdigest()[:12]
+    root = SHARED / "sandboxes" / f"{sandbox}-{digest}"
     root.mkdir(parents=True, exist_ok=True)
     os.chown(root, NOBODY, NOBODY)
     return root
@@ -61,10 +67,14 @@ def unprivileged(*argv: str) -> list[str]:
     return ["setpriv", *ids, "--", *argv]
 
 
-def initialise(data: Path, user: str, password: str) -> None:
-    """Make a database cluster unless there is one; the password goes through a file, not the command line."""
+def initialise(data: Path, user: str, password: str) -> bool:
+    """Make a database cluster unless there is one; the password goes through a file, not the command line.
+
+    Returns:
+        Whether it was made.
+    """
     if (data / "PG_VERSION").exists():
-        return
+        return False
     shutil.rmtree(
         data, ignore_errors=True
     )  # a half-made one: PG_VERSION is written early, but not first
@@ -85,3 +95,4 @@ def initialise(data: Path, user: str, password: str) -> None:
         )  # fmt: skip
     finally:
         secret.unlink()
+    return True
