@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from cluster.kube import Kube
 from config.models import KubernetesSettings
@@ -34,6 +35,8 @@ from errors import ConfigurationError, Fault, PermanentError, TemporaryError
 PORT_SECONDS = 5
 CONTROL_NAMESPACE = "isa-cloud-control"
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+AGENT = "agent"
+ENGINES_GRACE_SECONDS = 20
 READY_SECONDS = 90  # 3-8 s on two idle cores; tests run beside other work
 
 
@@ -59,13 +62,18 @@ class Sandbox:
 
     # ------------------------------------------------------------------ life
     def up(
-        self, size: NodeSize | None = None, ready_delay: tuple[float, float] | None = None
+        self,
+        size: NodeSize | None = None,
+        ready_delay: tuple[float, float] | None = None,
+        *,
+        engines: bool | None = None,
     ) -> dict[str, Any]:
         """Bring everything up that is not; repairs what a kill left.
 
         Args:
             size: of the nodes; more nodes are added, none removed. As before (or the default) if None.
-            ready_delay: shortest and longest time in seconds that a pod takes to get ready.
+            ready_delay: without engines, shortest and longest time in seconds that a pod takes to get ready.
+            engines: whether engines run behind the pods, or pods get ready by themselves. As before (or with) if None.
 
         Returns:
             The status.
@@ -88,7 +96,8 @@ class Sandbox:
             kube = self.kube()
             for name in ("kube-controller-manager", "kube-scheduler"):
                 plane.start(name)
-            self._install(kube, ready_delay)
+            engines = self._remember("engines", engines, True)
+            self._install(kube, ready_delay, engines)
             self._start_kwok(plane, kube)
             nodes.ensure(kube, size)
             at = plane.addresses
@@ -97,6 +106,8 @@ class Sandbox:
             )
             self._control_namespace(kube, store)
             self._await_nodes(kube)
+            if engines:
+                self.start_agent()
         self._tell(f"sandbox {self.name} is up after {time.monotonic() - started:.1f} s")
         return self.status()
 
@@ -104,6 +115,8 @@ class Sandbox:
         """Stop everything; with `purge` forget everything too."""
         if self.directory.exists():
             with locked(self.directory / "lock"):
+                self.stop_agent()
+                processes.end_leftovers(self.engines / "pods", ENGINES_GRACE_SECONDS)
                 object_store.stop(self.directory)
                 self._plane({}).stop()
         # what a killed `up` had no time to write down, or whose record was removed
@@ -125,7 +138,7 @@ class Sandbox:
 
     def pids(self) -> dict[str, int]:
         """Processes that run."""
-        names = [*START_ORDER, "object-store"]
+        names = [*START_ORDER, "object-store", AGENT]
         found = {name: Daemon(name, self.directory / "run").pid for name in names}
         return {name: pid for name, pid in found.items() if pid is not None}
 
@@ -142,7 +155,21 @@ class Sandbox:
             document["object_store"] = asdict(store)
         return document
 
+    def start_agent(self) -> None:
+        """Start what runs the engines behind the pods."""
+        argv = [sys.executable, "-m", "deployments.sandbox.agent", self.name]
+        Daemon(AGENT, self.directory / "run").start(argv)
+
+    def stop_agent(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Stop it; the engines go on, and the next agent adopts them."""
+        Daemon(AGENT, self.directory / "run").stop(number=number)
+
     # ------------------------------------------------------------------ what others use
+    @property
+    def engines(self) -> Path:
+        """Directory of the engines: homes of the pods, data of the volumes."""
+        return self.directory / "engines"
+
     @property
     def kubeconfig(self) -> Path:
         """Administrator's kubeconfig."""
@@ -226,24 +253,27 @@ class Sandbox:
                 )
             time.sleep(0.1)
 
-    def _install(self, kube: Kube, ready_delay: tuple[float, float] | None) -> None:
+    def _install(self, kube: Kube, ready_delay: tuple[float, float] | None, engines: bool) -> None:
         crds = stages.crds()
         for crd in crds:
             kube.apply(crd)
         for crd in crds:
             self._await_crd(kube, crd["metadata"]["name"])
-        remembered = self.directory / "ready-delay.json"
-        if ready_delay is not None:
-            write_atomic(remembered, yaml.safe_dump(list(ready_delay)))
-        elif remembered.exists():
-            shortest, longest = yaml.safe_load(remembered.read_text())
-            ready_delay = (shortest, longest)
-        for manifest in [
-            *stages.node_stages(),
-            *stages.pod_stages(ready_delay),
-            *stages.volumes(),
-        ]:
+        delay = self._remember("ready-delay", list(ready_delay) if ready_delay else None, None)
+        for manifest in [*stages.node_stages(), *stages.volumes()]:
             kube.apply(manifest)
+        for manifest in stages.pod_stages(tuple(delay) if delay else None):
+            if engines:  # the agent is the pods' kubelet then
+                kube.delete("kwok.x-k8s.io/v1alpha1", "Stage", manifest["metadata"]["name"])
+            else:
+                kube.apply(manifest)
+
+    def _remember(self, name: str, wanted: Any, default: Any) -> Any:
+        """What was asked for now, or at an earlier `up`."""
+        file = self.directory / f"{name}.json"
+        if wanted is not None:
+            write_atomic(file, json.dumps(wanted))
+        return json.loads(file.read_text()) if file.exists() else default
 
     def _await_crd(self, kube: Kube, name: str) -> None:
         deadline = time.monotonic() + READY_SECONDS

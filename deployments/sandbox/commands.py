@@ -28,6 +28,11 @@ def sandbox() -> None:
     metavar="MIN MAX",
     help="Seconds that pods take to get ready.",
 )
+@click.option(
+    "--engines/--no-engines",
+    default=None,
+    help="Run engines behind the pods, or let pods get ready by themselves  [default: engines].",
+)
 def up(
     name: str,
     as_json: bool,
@@ -35,6 +40,7 @@ def up(
     cpu: str | None,
     memory: str | None,
     ready_delay: tuple[float, float] | None,
+    engines: bool | None,
 ) -> None:
     """Start what does not run; the first time the programs are built (about 10 minutes)."""
     from deployments.sandbox.cluster import Sandbox
@@ -42,7 +48,8 @@ def up(
 
     given = {"count": nodes, "cpu": cpu, "memory": memory}
     wanted: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    _print(Sandbox(name).up(NodeSize(**wanted) if wanted else None, ready_delay), as_json)
+    size = NodeSize(**wanted) if wanted else None
+    _print(Sandbox(name).up(size, ready_delay, engines=engines), as_json)
 
 
 @sandbox.command()

@@ -137,7 +137,7 @@ class ControlPlane:
                     f"--kubeconfig={kubeconfig}", "--manage-all-nodes", f"--cidr={at.pod_network}",
                     "--node-ip=127.0.0.1", f"--node-port={at.kwok}", f"--server-address=127.0.0.1:{at.kwok}",
                     f"--tls-cert-file={keys / 'kwok.crt'}", f"--tls-private-key-file={keys / 'kwok.key'}",
-                    "--node-lease-duration-seconds=40", "--enable-crds=Stage", "--v=WARN",
+                    "--node-lease-duration-seconds=40", "--enable-crds=Stage,Logs,PortForward,Exec", "--v=WARN",
                 ]  # fmt: skip
 
 

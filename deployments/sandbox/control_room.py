@@ -47,6 +47,7 @@ class ControlRoom:
         self._sandbox = sandbox
         self._tell = tell
         self._run = sandbox.directory / "run"
+        self._data = sandbox.directory / "prefect-database"
 
     @property
     def api(self) -> str:
@@ -115,7 +116,7 @@ class ControlRoom:
             number=signal.SIGINT
         )  # PostgreSQL's fast shutdown
         if purge:
-            shutil.rmtree(postgres.data_root(self._sandbox.name), ignore_errors=True)
+            shutil.rmtree(self._data, ignore_errors=True)
 
     def daemon(self, part: str) -> Daemon:
         """One of its processes, for fault tests."""
@@ -134,20 +135,18 @@ class ControlRoom:
         if not file.exists():
             write_atomic(file, json.dumps({"password": secrets.token_urlsafe(24)}))
         password = json.loads(file.read_text())["password"]
-        data = postgres.data_root(self._sandbox.name) / "prefect-database"
-        data.parent.mkdir(parents=True, exist_ok=True)
         daemon = Daemon("prefect-database", self._run)
-        if postgres.initialise(data, USER, password):
+        self._data.parent.mkdir(parents=True, exist_ok=True)
+        if postgres.initialise(self._data, USER, password):
             # what may still run on lost data: the server makes its tables when it starts, and only then
             Daemon("prefect-server", self._run).stop(number=signal.SIGINT)
             daemon.stop(number=signal.SIGINT)
         port = self._sandbox.addresses.prefect_database
         daemon.start(
             postgres.unprivileged(
-                str(postgres.programs() / "postgres"), "-D", str(data), "-p", str(port),
+                str(postgres.programs() / "postgres"), "-D", str(self._data), "-p", str(port),
                 "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200",
             ),
-            cwd=Path("/"),
         )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
         while True:

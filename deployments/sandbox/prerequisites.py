@@ -8,11 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
+from deployments.sandbox import postgres
 from deployments.sandbox.binaries import CLUSTER_TOOLS, TOOLS, find_go, ready
 from errors import ConfigurationError, Fault
 
 # program → Debian package that brings it
-PROGRAMS = {"openssl": "openssl", "setpriv": "util-linux"}
+PROGRAMS = {"openssl": "openssl", "unshare": "util-linux"}
 
 
 def missing(programs: Iterable[str] = PROGRAMS) -> list[str]:
@@ -40,6 +41,11 @@ def check(*, install: bool) -> None:
         Fault("this machine", f"has no {program}", f"apt-get install {PROGRAMS[program]}")
         for program in lacking
     ]
+    if "unshare" not in lacking and not _may_run_postgres():
+        hint = "run as an ordinary user, or allow user namespaces (a container needs CAP_SYS_ADMIN)"
+        faults.append(
+            Fault("this machine", "lets root make no user namespace for PostgreSQL", hint)
+        )
     if any(ready(TOOLS[name]) is None for name in CLUSTER_TOOLS):
         try:
             find_go()
@@ -47,6 +53,11 @@ def check(*, install: bool) -> None:
             faults += exc.faults
     if faults:
         raise ConfigurationError(faults)
+
+
+def _may_run_postgres() -> bool:
+    done = subprocess.run(postgres.unprivileged("true"), capture_output=True, check=False)
+    return done.returncode == 0
 
 
 if __name__ == "__main__":

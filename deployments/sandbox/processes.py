@@ -37,10 +37,15 @@ class Daemon:
         return self.directory / f"{self.name}.log"
 
     @property
+    def record(self) -> Path:
+        """Its pid and start time, written when it starts."""
+        return self.directory / f"{self.name}.json"
+
+    @property
     def pid(self) -> int | None:
         """Its process id, None if it does not run (or the id belongs to another process by now)."""
         try:
-            record = json.loads((self.directory / f"{self.name}.json").read_text())
+            record = json.loads(self.record.read_text())
         except (OSError, ValueError):
             return None
         pid = int(record["pid"])
@@ -74,7 +79,7 @@ class Daemon:
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         record = {"pid": process.pid, "started": start_time(process.pid), "program": argv[0]}
-        write_atomic(self.directory / f"{self.name}.json", json.dumps(record))
+        write_atomic(self.record, json.dumps(record))
         return process.pid
 
     def stop(
@@ -93,7 +98,18 @@ class Daemon:
                 _reap(pid)
                 time.sleep(0.01)
             _reap(pid)  # ours to bury, if this very process started it
-        (self.directory / f"{self.name}.json").unlink(missing_ok=True)
+        self.record.unlink(missing_ok=True)
+
+    def forget(self) -> int:
+        """Forget a process that has ended by itself; returns its exit code as a shell would, 137 if it is unknown."""
+        pid = int(json.loads(self.record.read_text())["pid"])
+        self.record.unlink()
+        try:
+            _, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:  # somebody else's child: killed together with it, for all we know
+            return 137
+        code = os.waitstatus_to_exitcode(status)
+        return code if code >= 0 else 128 - code
 
     def tail(self, lines: int = 12) -> str:
         """The end of its log, for error messages."""
@@ -104,7 +120,7 @@ class Daemon:
 
 
 def leftovers(directory: Path) -> list[int]:
-    """Processes that run and were started, directly or not, by the daemons of a directory."""
+    """Processes that run and were started, directly or not, by the daemons of a directory or of one below it."""
     mark = f"{MARK}={directory}".encode()
     found = []
     for entry in Path("/proc").iterdir():
@@ -113,7 +129,8 @@ def leftovers(directory: Path) -> list[int]:
                 environ = (entry / "environ").read_bytes()
             except OSError:  # ended meanwhile, or somebody else's
                 continue
-            if mark in environ.split(b"\0"):
+            variables = environ.split(b"\0")
+            if any(v == mark or v.startswith(mark + b"/") for v in variables):
                 found.append(int(entry.name))
     return found
 

@@ -299,7 +299,7 @@ def main() -> int:
         print(f"this machine is busy (load {load:.1f}): the figures suffer", file=sys.stderr)
     sandbox = Sandbox(f"bench-{os.getpid()}")
     try:
-        sandbox.up(ready_delay=READY_DELAY)
+        sandbox.up(ready_delay=READY_DELAY, engines=False)
         with tempfile.TemporaryDirectory(prefix="isa-bench-") as directory:
             figures = measure(
                 Bench(sandbox, Path(directory)),

@@ -19,7 +19,7 @@ def sandbox() -> Iterator[Sandbox]:
     """A running sandbox that belongs to this test process."""
     made = Sandbox(f"test-{os.getpid()}")
     try:
-        made.up()
+        made.up(engines=False)
         yield made
     finally:
         made.down(purge=True)

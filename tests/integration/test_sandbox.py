@@ -31,7 +31,7 @@ ISA = str(Path(sys.executable).with_name("isa"))
 def own() -> Iterator[Sandbox]:
     """A sandbox that these tests may break."""
     made = Sandbox(f"broken-{os.getpid()}")
-    made.up(NodeSize(count=3), ready_delay=(0.1, 0.2))
+    made.up(NodeSize(count=3), ready_delay=(0.1, 0.2), engines=False)
     yield made
     made.down(purge=True)
 
@@ -250,7 +250,7 @@ def small() -> Iterator[Sandbox]:
 
 
 def test_down_leaves_nothing_running_and_purge_leaves_nothing_at_all(small: Sandbox) -> None:
-    small.up(NodeSize(count=1))
+    small.up(NodeSize(count=1), engines=False)
     pids = small.pids()
     small.down()
     assert small.pids() == {}
@@ -261,7 +261,7 @@ def test_down_leaves_nothing_running_and_purge_leaves_nothing_at_all(small: Sand
 
 
 def test_down_ends_also_what_nothing_remembers(small: Sandbox) -> None:
-    small.up(NodeSize(count=1))
+    small.up(NodeSize(count=1), engines=False)
     pids = small.pids()
     shutil.rmtree(small.directory)
     assert small.pids() == {}
@@ -272,7 +272,7 @@ def test_down_ends_also_what_nothing_remembers(small: Sandbox) -> None:
 def test_a_port_that_somebody_else_has_is_named(small: Sandbox) -> None:
     with socket.create_server(("127.0.0.1", small.addresses.kwok)):
         with pytest.raises(PermanentError, match=f"port {small.addresses.kwok} .* kwok"):
-            small.up(NodeSize(count=1))
+            small.up(NodeSize(count=1), engines=False)
         assert small.pids() == {}, "nothing is started before all ports are known to be free"
 
 

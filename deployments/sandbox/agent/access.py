@@ -1,0 +1,70 @@
+"""Logs, port-forward and exec of a pod: KWOK serves them on the node's behalf, as these objects tell it.
+
+https://kwok.sigs.k8s.io/docs/user/kwok-manage-logs-exec-attach-portforward/
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cluster.kube import Kube, Manifest
+from deployments.sandbox.agent.pod import Pod
+
+API = "kwok.x-k8s.io/v1alpha1"
+KINDS = ("Logs", "PortForward", "Exec")
+
+
+def grant(kube: Kube, pod: Pod, logs: Path) -> None:
+    """Make a pod's output, ports and commands reachable through the API server; they go with the pod."""
+    containers = [container["name"] for container in pod.containers]
+    ports = sorted({p["containerPort"] for c in pod.containers for p in c.get("ports", [])})
+    forwards = [
+        {"ports": [port], "target": {"port": port, "address": pod.address}} for port in ports
+    ]
+    logs.touch(mode=0o600)
+    specs: dict[str, Manifest] = {
+        "Logs": {"logs": [{"containers": containers, "logsFile": str(logs), "follow": True}]},
+        "PortForward": {"forwards": forwards},
+        "Exec": {"execs": [{"containers": containers, "local": {"workDir": str(pod.home)}}]},
+    }
+    for kind in KINDS:
+        kube.apply(_manifest(pod, kind, specs[kind]), manager="isa-sandbox")
+
+
+class Output:
+    """Copies what an engine prints into the form in which a container runtime keeps it, and `kubectl logs` reads it.
+
+    Args:
+        home: of the pod; `engine.log` is read, `containers.log` written.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._source = home / "engine.log"
+        self.file = home / "containers.log"
+        self._position = 0
+        if self.file.exists() and self._source.exists():  # an earlier agent's copy goes on
+            self._position = self._source.stat().st_size
+
+    def copy(self) -> None:
+        """Copy the lines that have come since the last call."""
+        if not self._source.exists():
+            return
+        with self._source.open("rb") as source, self.file.open("ab") as copy:
+            source.seek(self._position)
+            at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z").encode()
+            for line in source:
+                if not line.endswith(b"\n"):  # it is still being written
+                    break
+                copy.write(at + b" stdout F " + line)
+                self._position += len(line)
+
+
+def _manifest(pod: Pod, kind: str, spec: Manifest) -> Manifest:
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid}
+    return {
+        "apiVersion": API,
+        "kind": kind,
+        "metadata": {"name": pod.name, "namespace": pod.namespace, "ownerReferences": [owner]},
+        "spec": spec,
+    }

@@ -1,0 +1,10 @@
+"""The engines that the sandbox runs behind pods, one file each; found by the name of the pod's container."""
+
+from __future__ import annotations
+
+from deployments.sandbox.engines import minio, nats, postgresql, redis
+from deployments.sandbox.engines.base import Engine
+
+ENGINES: dict[str, Engine] = {
+    module.ENGINE.container: module.ENGINE for module in (postgresql, redis, nats, minio)
+}
