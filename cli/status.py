@@ -57,15 +57,17 @@ def _tables(found: list[ComponentStatus]) -> Group:
     checks: list[tuple[Any, ...]] = []
     pods: list[tuple[Any, ...]] = []
     for component in found:
-        for index, check in enumerate(component.checks):
+        for index, check in enumerate(component.finding.checks):
             name = component.name if index == 0 else ""
-            verdict = "ok" if check.ok else "not ready" if check.critical else "warning"
+            verdict = "ok" if check.ok else "down" if check.critical else "degraded"
             checks.append((name, check.name, verdict, check.hint))
-        pods += [
-            (component.name, m.name, m.node, m.restarts or "", m.trouble) for m in component.members
-        ]
+        for m in component.members:
+            role = component.role(m)
+            pods.append(
+                (component.name, m.name, role.role, role.lag, m.node, m.restarts or "", m.trouble)
+            )
     return Group(
         table("Components", ("component", "check", "verdict", "finding"), checks),
         "",
-        table("Members", ("component", "pod", "node", "restarts", "trouble"), pods),
+        table("Members", ("component", "pod", "role", "lag", "node", "restarts", "trouble"), pods),
     )

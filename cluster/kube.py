@@ -110,20 +110,7 @@ class Kube:
         Raises:
             PermanentError: there is neither, or the context is unknown.
         """
-        try:
-            if settings.kubeconfig or not _in_cluster():
-                api = kubeconfig.new_client_from_config(
-                    config_file=str(settings.kubeconfig) if settings.kubeconfig else None,
-                    context=settings.context,
-                )
-            else:
-                configuration = client.Configuration()
-                kubeconfig.load_incluster_config(client_configuration=configuration)
-                api = client.ApiClient(configuration)
-        except (kubeconfig.ConfigException, OSError) as exc:
-            raise PermanentError(
-                f"no way to the cluster: {exc}. Set kubernetes.kubeconfig (and .context) or KUBECONFIG"
-            ) from exc
+        api = connect_client(settings)
         # parallel nodes of the deploy share this pool
         api.rest_client.pool_manager.connection_pool_kw["maxsize"] = 16
         return cls(api, timeout=settings.request_timeout_seconds, patience=patience)
@@ -297,6 +284,27 @@ class Kube:
         metadata = manifest["metadata"]
         resource = self.resource(manifest["apiVersion"], manifest["kind"])
         return resource.path(metadata.get("namespace"), None if collection else metadata["name"])
+
+
+def connect_client(settings: KubernetesSettings) -> client.ApiClient:
+    """A client of the `kubernetes` package as the settings say: a kubeconfig, or the pod's own service account.
+
+    Raises:
+        PermanentError: there is neither, or the context is unknown.
+    """
+    try:
+        if settings.kubeconfig or not _in_cluster():
+            return kubeconfig.new_client_from_config(
+                config_file=str(settings.kubeconfig) if settings.kubeconfig else None,
+                context=settings.context,
+            )
+        configuration = client.Configuration()
+        kubeconfig.load_incluster_config(client_configuration=configuration)
+        return client.ApiClient(configuration)
+    except (kubeconfig.ConfigException, OSError) as exc:
+        raise PermanentError(
+            f"no way to the cluster: {exc}. Set kubernetes.kubeconfig (and .context) or KUBECONFIG"
+        ) from exc
 
 
 def _in_cluster() -> bool:

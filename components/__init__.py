@@ -22,13 +22,17 @@ COMPONENTS: dict[str, Component] = {
     component.name: component
     for component in (
         Component(
-            "postgresql", "PostgreSQL HA", postgresql_credentials.SECRETS, postgresql.workloads
+            "postgresql",
+            "PostgreSQL HA",
+            postgresql_credentials.SECRETS,
+            postgresql.workloads,
+            postgresql.ask,
         ),
-        Component("redis", "Redis Cluster", redis_credentials.SECRETS, redis.workloads),
-        Component("nats", "NATS JetStream", nats_credentials.SECRETS, nats.workloads),
-        Component("minio", "MinIO", minio_credentials.SECRETS, minio.workloads),
-        Component("qdrant", "Qdrant", qdrant_credentials.SECRETS, qdrant.workloads),
-        Component("neo4j", "Neo4j", neo4j_credentials.SECRETS, neo4j.workloads),
-        Component("emqx", "EMQX", emqx_credentials.SECRETS, emqx.workloads),
+        Component("redis", "Redis Cluster", redis_credentials.SECRETS, redis.workloads, redis.ask),
+        Component("nats", "NATS JetStream", nats_credentials.SECRETS, nats.workloads, nats.ask),
+        Component("minio", "MinIO", minio_credentials.SECRETS, minio.workloads, minio.ask),
+        Component("qdrant", "Qdrant", qdrant_credentials.SECRETS, qdrant.workloads, qdrant.ask),
+        Component("neo4j", "Neo4j", neo4j_credentials.SECRETS, neo4j.workloads, neo4j.ask),
+        Component("emqx", "EMQX", emqx_credentials.SECRETS, emqx.workloads, emqx.ask),
     )
 }

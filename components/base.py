@@ -6,10 +6,11 @@ artifacts are different renderings of the same checks (model: barman's `CheckStr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from cluster.credentials import SecretSpec
+from components.access import Access
 from config.models import Settings
 
 
@@ -22,7 +23,7 @@ class Check:
         ok: the answer.
         hint: what was found, and what to do about it where it is not ok.
         seconds: time that asking took.
-        critical: whether a gate may pass without it.
+        critical: whether the component is of no use without it; if not, it is degraded only.
     """
 
     name: str
@@ -30,6 +31,34 @@ class Check:
     hint: str = ""
     seconds: float = 0.0
     critical: bool = True
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a member is to its engine.
+
+    Attributes:
+        member: pod name.
+        role: the engine's own word: primary, standby, master, leader, follower.
+        lag: how far it is behind, as a person reads it; "" where that means nothing.
+    """
+
+    member: str
+    role: str
+    lag: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an engine says about itself.
+
+    Attributes:
+        checks: in the order in which they were asked.
+        roles: of the members that answered.
+    """
+
+    checks: tuple[Check, ...]
+    roles: tuple[Role, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,14 +87,17 @@ class Component:
         title: as people write it.
         secrets: what must exist before its releases.
         workloads: what Kubernetes must run for it.
+        ask: asks the engine: quorum, replication, and a transaction of its own that is cleaned up.
     """
 
     name: str
     title: str
     secrets: tuple[SecretSpec, ...]
     workloads: Callable[[Settings], tuple[Workload, ...]]
+    ask: Callable[[Access], Report]
 
 
-def worst(checks: list[Check]) -> Check | None:
-    """The first critical check that is not ok, or None if the component may be used."""
-    return next((check for check in checks if check.critical and not check.ok), None)
+def worst(checks: Iterable[Check]) -> Check | None:
+    """The check that matters most: a critical one that is not ok, else any that is not; None if all is well."""
+    failed = [check for check in checks if not check.ok]
+    return next((check for check in failed if check.critical), failed[0] if failed else None)

@@ -103,7 +103,7 @@ def _rolled_out(
     hint = f"{ready} of {wanted} pods ready" + (
         f" ({troubles})" if troubles else ", still rolling out"
     )
-    return Check(name, False, hint, seconds)
+    return Check(name, False, hint, seconds, critical=ready == 0)
 
 
 def _spread(group: str, pods: list[Member]) -> Check:
@@ -114,7 +114,7 @@ def _spread(group: str, pods: list[Member]) -> Check:
         if not crowded
         else f"several pods on {', '.join(crowded)}: one loss takes them all"
     )
-    return Check(f"{group} on nodes of their own", not crowded, hint)
+    return Check(f"{group} on nodes of their own", not crowded, hint, critical=False)
 
 
 def _claims_bound(kube: Kube, namespace: str, claims: set[str]) -> Check:

@@ -84,6 +84,11 @@ class KubernetesSettings(Section):
     verify_namespace: DnsLabel = Field(
         description="namespace of the scratch engines of restore proofs"
     )
+    engine_access: Literal["address", "port-forward"] = Field(
+        default="address",
+        description="how engines are reached: by the pods' addresses (a worker in the cluster), "
+        "or through the API server (from a desk)",
+    )
     request_timeout_seconds: Seconds = Field(
         default=15.0,
         gt=0,
@@ -263,6 +268,20 @@ class Members(Section):
     members: Count = Field(ge=1, description="members that must be there")
 
 
+class PostgresqlMembers(Members):
+    """PostgreSQL and its proxy."""
+
+    members: Count = Field(default=3, ge=1, description="members that must be there")
+    max_lag_bytes: Count = Field(
+        default=64 << 20,
+        ge=0,
+        description="WAL that a standby may be behind, bytes; 64 MiB are four segments",
+    )
+    pgpool: bool = Field(
+        default=True, description="whether Pgpool answers, so that the gate asks it for its nodes"
+    )
+
+
 class Neo4jMembers(Members):
     """Neo4j, which clusters in its Enterprise edition only."""
 
@@ -280,7 +299,7 @@ class Neo4jMembers(Members):
 class ComponentSettings(Section):
     """What a whole component is in this environment."""
 
-    postgresql: Members = Members(members=3)
+    postgresql: PostgresqlMembers = PostgresqlMembers()
     redis: Members = Members(members=6)
     nats: Members = Members(members=3)
     minio: Members = Members(members=4)
@@ -305,6 +324,14 @@ class DeploySettings(Section):
     )
     retry_delay_seconds: Seconds = Field(
         default=5.0, ge=0, description="pause between tries, seconds"
+    )
+    gate: Literal["whole", "quorum", "kubernetes"] = Field(
+        default="whole",
+        description="what a gate waits for: `whole`, every check of Kubernetes and of the engine; `quorum`, the engine "
+        "serves though a member is missing; `kubernetes`, pods alone, for a cluster without engines",
+    )
+    gate_stable_seconds: Seconds = Field(
+        default=3.0, ge=0, description="a gate opens when all was well for so long, seconds"
     )
     gate_timeout_seconds: Seconds = Field(
         default=600.0,

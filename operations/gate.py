@@ -4,20 +4,61 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from cluster.command import CANCELLATION
 from components import COMPONENTS
-from components.base import Check, worst
+from components.access import Access
+from components.base import Check, Role, worst
 from components.pods import check_workloads
+from components.questions import explain
 from errors import PermanentError, TemporaryError
 from operations.platform import Platform
 
 # The API answers a round in about 20 ms; twice a second is quick for people and idle for two cores.
 POLL_SECONDS = 0.5
 
+READY, DEGRADED, DOWN = "ready", "degraded", "down"
 
-def check(platform: Platform, component: str) -> list[Check]:
-    """Ask everything about a component once."""
+
+@dataclass(frozen=True)
+class Finding:
+    """What a round found.
+
+    Attributes:
+        checks: of Kubernetes, then of the engine.
+        roles: of the engine's members.
+    """
+
+    checks: tuple[Check, ...]
+    roles: tuple[Role, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """`ready`: as declared. `degraded`: it serves, but something is missing. `down`: it does not serve."""
+        trouble = worst(self.checks)
+        if trouble is None:
+            return READY
+        return DOWN if trouble.critical else DEGRADED
+
+
+def check(platform: Platform, component: str) -> Finding:
+    """Ask Kubernetes and the engine everything about a component, once."""
+    pods = check_pods(platform, component)
+    if platform.settings.deploy.gate == "kubernetes":
+        return Finding(tuple(pods))
+    try:
+        with Access(platform.settings, platform.kube) as access:
+            report = COMPONENTS[component].ask(access)
+    except TemporaryError:  # the API server is away
+        raise
+    except Exception as exc:  # a Secret is missing, or an answer that nobody has seen yet: no reason to stop looking
+        return Finding((*pods, Check("engine asked", False, explain(exc))))
+    return Finding((*pods, *report.checks), report.roles)
+
+
+def check_pods(platform: Platform, component: str) -> list[Check]:
+    """Ask Kubernetes alone."""
     settings = platform.settings
     workloads = COMPONENTS[component].workloads(settings)
     return check_workloads(platform.kube, settings.kubernetes.namespace, workloads)
@@ -30,36 +71,53 @@ def wait(
     tell: Callable[[str], None] = lambda note: None,
     sleep: Callable[[float], None] = CANCELLATION.sleep,
     clock: Callable[[], float] = time.monotonic,
-) -> list[Check]:
-    """Wait until all critical checks are good.
+    ask: Callable[[Platform, str], Finding] = check,
+) -> Finding:
+    """Wait until a component is as `deploy.gate` wants it, and stays so for `deploy.gate_stable_seconds`.
 
     Args:
         platform: the environment.
         component: which one.
         tell: gets the first trouble whenever it changes.
+        ask: asks one round.
 
     Returns:
-        The checks of the last round.
+        What the last round found.
 
     Raises:
         PermanentError: the time of `deploy.gate_timeout_seconds` is over; it names what is still wrong.
         Cancelled: the run was cancelled.
     """
-    limit = platform.settings.deploy.gate_timeout_seconds
-    deadline = clock() + limit
-    told = ""
+    settings = platform.settings.deploy
+    stable = 0.0 if settings.gate == "kubernetes" else settings.gate_stable_seconds
+    deadline = clock() + settings.gate_timeout_seconds
+    told, good_since = "", None
     while True:
+        finding, trouble = Finding(()), None
         try:
-            checks = check(platform, component)
-            trouble = worst(checks)
-            words = f"{trouble.name}: {trouble.hint}" if trouble else ""
+            finding = ask(platform, component)
+            trouble = _in_the_way(finding, settings.gate)
         except TemporaryError as exc:  # the API server is away; the engines may be fine
-            trouble, words = Check("API server", False), str(exc)
+            trouble = Check("API server", False, str(exc))
+        now = clock()
         if trouble is None:
-            return checks
+            good_since = now if good_since is None else good_since
+            if now - good_since >= stable:
+                return finding
+            words = f"well; watching for {stable:.0f} s"
+        else:
+            good_since, words = None, f"{trouble.name}: {trouble.hint}"
         if words != told:
             tell(words)
             told = words
-        if clock() > deadline:
+        if trouble is not None and now > deadline:
+            limit = settings.gate_timeout_seconds
             raise PermanentError(f"{component} is not ready after {limit:.0f} s: {words}")
         sleep(POLL_SECONDS)
+
+
+def _in_the_way(finding: Finding, policy: str) -> Check | None:
+    trouble = worst(finding.checks)
+    if policy == "quorum" and trouble is not None and not trouble.critical:
+        return None
+    return trouble

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from components import COMPONENTS
-from components.base import Check, worst
+from components.base import Check, Role
 from components.pods import Member, members
 from errors import IsaError
 from operations import gate
+from operations.gate import Finding
 from operations.platform import Platform
 
 
@@ -22,18 +23,23 @@ class ComponentStatus:
 
     Attributes:
         name: component.
-        checks: all answers.
+        finding: what Kubernetes and the engine say.
         members: its pods.
     """
 
     name: str
-    checks: tuple[Check, ...]
+    finding: Finding
     members: tuple[Member, ...]
 
     @property
     def ready(self) -> bool:
-        """Whether it may be used."""
-        return worst(list(self.checks)) is None
+        """Whether it is all that it is declared to be."""
+        return self.finding.state == gate.READY
+
+    def role(self, member: Member) -> Role:
+        """What a pod is to its engine."""
+        roles = {role.member: role for role in self.finding.roles}
+        return roles.get(member.name, Role(member.name, ""))
 
 
 def read_status(platform: Platform, only: Iterable[str] = ()) -> list[ComponentStatus]:
@@ -53,6 +59,7 @@ def as_json(status: list[ComponentStatus]) -> dict[str, Any]:
             {
                 "name": component.name,
                 "ready": component.ready,
+                "state": component.finding.state,
                 "checks": [
                     {
                         "name": c.name,
@@ -61,9 +68,13 @@ def as_json(status: list[ComponentStatus]) -> dict[str, Any]:
                         "hint": c.hint,
                         "seconds": round(c.seconds, 3),
                     }
-                    for c in component.checks
+                    for c in component.finding.checks
                 ],
-                "members": [asdict(member) for member in component.members],
+                "members": [
+                    asdict(member)
+                    | {"role": component.role(member).role, "lag": component.role(member).lag}
+                    for member in component.members
+                ],
             }
             for component in status
         ],
@@ -74,12 +85,13 @@ def _component(platform: Platform, name: str) -> ComponentStatus:
     started = time.monotonic()
     settings = platform.settings
     try:
-        checks = gate.check(platform, name)
+        finding = gate.check(platform, name)
         pods = [
             member
             for workload in COMPONENTS[name].workloads(settings)
             for member in members(platform.kube, settings.kubernetes.namespace, workload)
         ]
     except IsaError as exc:
-        checks, pods = [Check("reachable", False, str(exc), time.monotonic() - started)], []
-    return ComponentStatus(name, tuple(checks), tuple(pods))
+        lost = Check("reachable", False, str(exc), time.monotonic() - started)
+        finding, pods = Finding((lost,)), []
+    return ComponentStatus(name, finding, tuple(pods))

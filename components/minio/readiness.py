@@ -1,11 +1,123 @@
-"""MinIO: four servers with one drive each; three of them take writes."""
+"""MinIO: four servers with one drive each, EC:2; three of them take writes, two still read.
+
+Write and read quorum are asked of the health endpoints (minio/minio: docs/metrics/healthcheck), drives
+of the admin API (`/minio/admin/v3/info`, which `mc admin info` shows), and an object is put through one server and read
+through another.
+"""
 
 from __future__ import annotations
 
-from components.base import Workload
+import secrets
+from typing import Any
+
+import boto3
+import httpx
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
+
+from components.access import Access, Endpoint
+from components.base import Report, Role, Workload
+from components.questions import PROBE, Round, ask_members, words
 from config.models import Settings
+
+STATEFULSET = "minio"
+PORT = 9000
+REGION = "us-east-1"
+PREFIX = "gate/"
 
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
     """What must run for this component, as Kubernetes sees it."""
-    return (Workload("StatefulSet", "minio", settings.components.minio.members),)
+    return (Workload("StatefulSet", STATEFULSET, settings.components.minio.members),)
+
+
+def ask(access: Access) -> Report:
+    """Ask for write and read quorum, whole drives, and an object that travels."""
+    wanted = access.settings.components.minio.members
+    servers = access.endpoints(STATEFULSET, wanted, PORT)
+    questions = Round()
+    answers = ask_members(servers, lambda server: _health(access, server, "live"))
+    questions.checks.append(answers.check("servers answer"))
+    alive = [server for server in servers if answers.good.get(server.member) == 200]
+    if not alive:
+        questions.note("write quorum", False, "no server answers")
+        return Report(tuple(questions.checks))
+    for name, path in (("write quorum", "cluster"), ("read quorum", "cluster/read")):
+        with questions.check(name) as answer:
+            ok = _health(access, alive[0], path) == 200
+            answer.settle(ok, "" if ok else "too few drives are online: see `drives are whole`")
+    drives: dict[str, str] = {}
+    with questions.check("drives are whole", critical=False) as answer:
+        drives = _drives(access, alive[0], {s.pod_ip: s.member for s in servers})
+        trouble = {drive: state for drive, state in drives.items() if state != "ok"}
+        absent = wanted - len(drives)
+        missing = f"{absent} of {wanted} drives are unknown" if absent > 0 else ""
+        hint = "; ".join(filter(None, [words(trouble), missing])) or f"{wanted} drives"
+        answer.settle(not trouble and not missing, hint)
+    with questions.check("object put and read through another server") as answer:
+        answer.settle(True, _transaction(access, alive))
+    roles = tuple(Role(s.member, f"drive {drives.get(s.member, 'unknown')}") for s in servers)
+    return Report(tuple(questions.checks), roles)
+
+
+def _transaction(access: Access, servers: list[Endpoint]) -> str:
+    """Put an object, get it elsewhere, delete it and what earlier rounds left."""
+    first, last = servers[0], servers[-1]
+    writer, reader = _client(access, first), _client(access, last)
+    token = secrets.token_hex(8).encode()
+    key = f"{PREFIX}{token.decode()}"
+    if PROBE not in {bucket["Name"] for bucket in writer.list_buckets()["Buckets"]}:
+        writer.create_bucket(Bucket=PROBE)
+    writer.put_object(Bucket=PROBE, Key=key, Body=token)
+    found = reader.get_object(Bucket=PROBE, Key=key)["Body"].read()
+    for left in writer.list_objects_v2(Bucket=PROBE, Prefix=PREFIX).get("Contents", []):
+        writer.delete_object(Bucket=PROBE, Key=left["Key"])
+    if found != token:
+        raise RuntimeError(f"{last.member} returned another object than was put")
+    return f"put through {first.member}, read through {last.member}"
+
+
+def _drives(access: Access, server: Endpoint, names: dict[str, str]) -> dict[str, str]:
+    """Member → state of its drive: `ok`, `offline`, `healing`."""
+    credentials = Credentials(*_keys(access))
+    request = AWSRequest("GET", f"http://{server.url}/minio/admin/v3/info")
+    S3SigV4Auth(credentials, "s3", REGION).add_auth(request)
+    answer = httpx.get(
+        request.url, headers=dict(request.headers.items()), timeout=access.timeout_seconds
+    )
+    answer.raise_for_status()
+    states: dict[str, str] = {}
+    for entry in answer.json().get("servers") or []:
+        host = str(entry["endpoint"]).rpartition(":")[0]
+        member = names.get(host, host.partition(".")[0])  # a DNS name begins with the pod's
+        for drive in entry.get("drives") or [{"state": entry.get("state", "offline")}]:
+            states[member] = "healing" if drive.get("healing") else str(drive.get("state"))
+    return states
+
+
+def _health(access: Access, server: Endpoint, path: str) -> int:
+    url = f"http://{server.url}/minio/health/{path}"
+    return httpx.get(url, timeout=access.timeout_seconds).status_code
+
+
+def _client(access: Access, server: Endpoint) -> Any:
+    user, password = _keys(access)
+    return boto3.client(
+        "s3",
+        endpoint_url=f"http://{server.url}",
+        region_name=REGION,
+        aws_access_key_id=user,
+        aws_secret_access_key=password,
+        config=Config(
+            s3={"addressing_style": "path"},
+            connect_timeout=access.timeout_seconds,
+            read_timeout=access.timeout_seconds,
+            retries={"total_max_attempts": 1},
+        ),
+    )
+
+
+def _keys(access: Access) -> tuple[str, str]:
+    return access.secret("minio-auth", "rootUser"), access.secret("minio-auth", "rootPassword")

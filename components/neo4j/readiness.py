@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from components.base import Workload
+from components.access import Access
+from components.base import Report, Workload
 from config.models import Settings
 
 
@@ -12,3 +13,8 @@ def workloads(settings: Settings) -> tuple[Workload, ...]:
     return tuple(
         Workload("StatefulSet", f"neo4j-{n}", 1, group="neo4j") for n in range(1, members + 1)
     )
+
+
+def ask(access: Access) -> Report:
+    """Ask the engine."""
+    return Report(())

@@ -1,16 +1,250 @@
-"""PostgreSQL HA: three nodes under repmgr, and two Pgpool proxies in front."""
+"""PostgreSQL HA: three nodes under repmgr, and two Pgpool proxies in front.
+
+The gate asks every node itself, as the owner of the database, who has `pg_monitor`: roles by `pg_is_in_recovery()`,
+standbys by the primary's `pg_stat_replication`
+(https://www.postgresql.org/docs/17/monitoring-stats.html#MONITORING-PG-STAT-REPLICATION-VIEW), and a row written to the
+primary and read from every standby. Who manages failover does not matter to these questions. Tried on PostgreSQL 18
+under Patroni; of repmgr and Pgpool only the documentation was read.
+"""
 
 from __future__ import annotations
 
-from components.base import Workload
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from components.access import Access, Endpoint
+from components.base import Report, Role, Workload
+from components.questions import PROBE, Answers, Round, ask_members, words
 from config.models import Settings
+from errors import PermanentError
 
 PGPOOL_REPLICAS = 2  # one may be drained while clients keep their entry point
+STATEFULSET, PGPOOL = "postgresql-ha-postgresql", "postgresql-ha-pgpool"
+PORT = 5432
+USER = DATABASE = "isa"
+SCHEMA = PROBE.replace("-", "_")  # backups leave this schema out
+SLOT_LIMIT_BYTES = 1 << 30  # an unused slot fills the primary's disk; the values drop one at 20 GB
+
+STANDING = """
+    SELECT pg_is_in_recovery() AS standby, system_identifier::text AS system,
+           timeline_id AS timeline, current_setting('server_version') AS version
+    FROM pg_control_system(), pg_control_checkpoint()
+"""
+REPLICATION = """
+    SELECT application_name AS name, host(client_addr) AS address, state, sync_state,
+           pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint AS lag
+    FROM pg_stat_replication
+"""
+SLOTS = """
+    SELECT slot_name, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint AS held
+    FROM pg_replication_slots WHERE NOT active AND restart_lsn IS NOT NULL
+"""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a node says of itself.
+
+    Attributes:
+        standby: whether it replays another node's WAL.
+        system: identifier of the database cluster; nodes with different ones are strangers.
+        timeline: grows with every promotion.
+        version: of the server.
+    """
+
+    standby: bool
+    system: str
+    timeline: int
+    version: str
 
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
     """What must run for this component, as Kubernetes sees it."""
     return (
-        Workload("StatefulSet", "postgresql-ha-postgresql", settings.components.postgresql.members),
-        Workload("Deployment", "postgresql-ha-pgpool", PGPOOL_REPLICAS),
+        Workload("StatefulSet", STATEFULSET, settings.components.postgresql.members),
+        Workload("Deployment", PGPOOL, PGPOOL_REPLICAS),
+    )
+
+
+def ask(access: Access) -> Report:
+    """Ask for one primary, streaming standbys within the lag limit, and a row that travels."""
+    wanted = access.settings.components.postgresql
+    nodes = {e.member: e for e in access.endpoints(STATEFULSET, wanted.members, PORT)}
+    questions = Round()
+    answers = ask_members(nodes.values(), lambda node: _standing(access, node))
+    questions.checks.append(answers.check("nodes answer"))
+    primary = _one_primary(questions, answers)
+    roles = {m: Role(m, "standby" if s.standby else "primary") for m, s in answers.good.items()}
+    if primary is None:
+        return Report(tuple(questions.checks), tuple(roles.values()))
+    with questions.check("standbys stream", critical=False) as answer:
+        standbys = _query(access, nodes[primary], REPLICATION)
+        if any(s["state"] is None for s in standbys):
+            raise PermanentError(f"user {USER} may not see replication: GRANT pg_monitor TO {USER}")
+        by_address = {node.pod_ip: name for name, node in nodes.items()}
+        lags = {}
+        for standby in (s for s in standbys if s["state"] == "streaming"):
+            # repmgr and Patroni both announce the node by its name
+            name = (
+                standby["name"] if standby["name"] in nodes else by_address.get(standby["address"])
+            )
+            if name is not None:  # else a backup, or a receiver of somebody else's
+                lags[name] = int(standby["lag"] or 0)
+        roles |= {m: Role(m, "standby", f"{lag} B") for m, lag in lags.items() if m in roles}
+        missing = sorted(set(nodes) - set(lags) - {primary})
+        answer.settle(not missing, _streaming(lags, missing))
+        behind = {m: f"{lag} B" for m, lag in lags.items() if lag > wanted.max_lag_bytes}
+        limit = f"limit {wanted.max_lag_bytes} B"
+        questions.note(
+            "lag within the limit",
+            not behind,
+            f"{words(behind)} behind ({limit}): a slow disk or network, or a long query on it"
+            if behind
+            else f"at most {max(lags.values(), default=0)} B, {limit}",
+            critical=False,
+        )
+    with questions.check("no slot holds back WAL", critical=False) as answer:
+        held = {s["slot_name"]: int(s["held"]) for s in _query(access, nodes[primary], SLOTS)}
+        large = {
+            name: f"{size >> 20} MiB" for name, size in held.items() if size > SLOT_LIMIT_BYTES
+        }
+        hint = f"{words(large)}, used by nobody: drop it or bring its standby back" if large else ""
+        answer.settle(not large, hint)
+    _transaction(access, questions, nodes[primary], [nodes[name] for name in sorted(lags)])
+    if wanted.pgpool:
+        _pgpool(access, questions, primary)
+    return Report(tuple(questions.checks), tuple(roles[name] for name in sorted(roles)))
+
+
+def _one_primary(questions: Round, answers: Answers[Standing]) -> str | None:
+    primaries = sorted(name for name, s in answers.good.items() if not s.standby)
+    systems = {s.system for s in answers.good.values()}
+    if len(primaries) > 1:
+        lines = ", ".join(f"{p} (timeline {answers.good[p].timeline})" for p in primaries)
+        hint = (
+            f"split brain: {lines} all take writes. Stop the clients, keep the node on the highest timeline, "
+            "save what only the others have, and let them clone it anew"
+        )
+        questions.note("one primary", False, hint)
+        return None
+    if not primaries:
+        hint = "no node takes writes: a promotion is under way, or the failover manager has no majority"
+        questions.note("one primary", False, hint)
+        return None
+    if len(systems) > 1:
+        questions.note(
+            "one primary",
+            False,
+            "the nodes belong to different database clusters: one was initialised by itself",
+        )
+        return None
+    standing = answers.good[primaries[0]]
+    hint = f"{primaries[0]}, timeline {standing.timeline}, PostgreSQL {standing.version}"
+    questions.note("one primary", True, hint)
+    return primaries[0]
+
+
+def _streaming(lags: dict[str, int], missing: list[str]) -> str:
+    if not missing:
+        return ", ".join(sorted(lags))
+    return f"{', '.join(missing)}: not streaming from the primary; a loss of the primary now may lose more than lag"
+
+
+def _transaction(
+    access: Access, questions: Round, primary: Endpoint, standbys: list[Endpoint]
+) -> None:
+    """Write a row, read it on every standby, remove it and what earlier rounds left."""
+    token = secrets.token_hex(8)
+    with questions.check("write") as answer, _connect(access, primary) as connection:
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {SCHEMA}.probe "
+            "(token text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())"
+        )
+        connection.execute(f"DELETE FROM {SCHEMA}.probe WHERE at < now() - interval '1 hour'")
+        connection.execute(f"INSERT INTO {SCHEMA}.probe (token) VALUES (%s)", [token])
+        answer.settle(True, f"to {primary.member}")
+    if not questions.checks[-1].ok:
+        return
+    with questions.check("read back on every standby", critical=False) as answer:
+        seen = ask_members(standbys, lambda node: _await_token(access, node, token))
+        late = seen.bad | {
+            m: "the row has not arrived" for m, found in seen.good.items() if not found
+        }
+        answer.settle(
+            bool(standbys) and not late, words(late) or "there is no standby to read from"
+        )
+        if answer.ok:
+            answer.hint = f"{len(standbys)} of {len(standbys)}"
+    with (
+        questions.check("clean up", critical=False) as answer,
+        _connect(access, primary) as connection,
+    ):
+        connection.execute(f"DELETE FROM {SCHEMA}.probe WHERE token = %s", [token])
+        answer.settle(True)
+
+
+def _await_token(access: Access, node: Endpoint, token: str) -> bool:
+    deadline = time.monotonic() + access.timeout_seconds
+    with _connect(access, node) as connection:
+        while time.monotonic() < deadline:
+            try:
+                query = f"SELECT 1 FROM {SCHEMA}.probe WHERE token = %s"
+                if connection.execute(query, [token]).fetchone():
+                    return True
+            except psycopg.errors.UndefinedTable:  # the first round: the table travels too
+                pass
+            time.sleep(0.02)
+    return False
+
+
+def _pgpool(access: Access, questions: Round, primary: str) -> None:
+    """Ask each Pgpool for its view; a Pgpool that sticks to an old primary fails every write (bitnami/charts#20998)."""
+    namespace = access.settings.kubernetes.namespace
+    selector = "app.kubernetes.io/component=pgpool"
+    pods = [p["metadata"]["name"] for p in access.kube.list("v1", "Pod", namespace, selector)]
+    endpoints = [access.endpoint(pod, PORT) for pod in pods]
+    answers = ask_members(endpoints, lambda pool: _query(access, pool, "SHOW pool_nodes"))
+    questions.checks.append(answers.check("Pgpool answers"))
+    wrong = {
+        pool: f"takes {n['hostname']} for {n['role']}, {n['status']}"
+        for pool, nodes in answers.good.items()
+        for n in nodes
+        if n["status"] != "up"
+        or (n["role"] == "primary") != str(n["hostname"]).startswith(f"{primary}.")
+    }
+    hint = (
+        f"{words(wrong)}: restart that Pgpool, or attach the node (pcp_attach_node)"
+        if wrong
+        else ""
+    )
+    questions.note("Pgpool knows the nodes", not wrong, hint, critical=False)
+
+
+def _standing(access: Access, node: Endpoint) -> Standing:
+    return Standing(**_query(access, node, STANDING)[0])
+
+
+def _query(access: Access, node: Endpoint, query: str) -> list[dict[str, Any]]:
+    with _connect(access, node) as connection, connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query.encode()).fetchall()
+
+
+def _connect(access: Access, node: Endpoint) -> psycopg.Connection[Any]:
+    seconds = access.timeout_seconds
+    return psycopg.connect(
+        host=node.host,
+        port=node.port,
+        user=USER,
+        password=access.secret("postgresql-ha-auth", "password"),
+        dbname=DATABASE,
+        connect_timeout=max(2, round(seconds)),
+        options=f"-c statement_timeout={round(seconds * 1000)}",
+        application_name=PROBE,
+        autocommit=True,
     )

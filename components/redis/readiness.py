@@ -1,11 +1,240 @@
-"""Redis Cluster: three masters and a replica of each, six pods on six nodes."""
+"""Redis Cluster: three masters and a replica of each, six pods on six nodes.
+
+Every member is asked for its own view (`CLUSTER NODES`, `INFO replication`): a member that was cut off still believes
+in an old one. A key is written to every shard, acknowledged by its replica (`WAIT`) and read from there. Tried on
+Valkey 9.1 (protocol of Redis 7.2); the commands are the same in Redis 8.2
+(https://redis.io/docs/latest/commands/cluster-nodes/).
+"""
 
 from __future__ import annotations
 
-from components.base import Workload
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.retry import Retry
+
+from components.access import Access, Endpoint
+from components.base import Report, Role, Workload
+from components.questions import PROBE, Round, ask_members, words
 from config.models import Settings
+
+STATEFULSET = "redis-cluster"
+PORT, SLOTS = 6379, 16384
+# What a failed round leaves behind goes by itself.
+PROBE_EXPIRY_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class View:
+    """What a member says.
+
+    Attributes:
+        nodes: its table of the cluster, by `address:port`.
+        info: its `INFO replication`.
+        state: `ok` or `fail`.
+    """
+
+    nodes: Mapping[str, Mapping[str, Any]]
+    info: Mapping[str, Any]
+    state: str
+
+    def slots(self) -> dict[int, str]:
+        """Slot → address of its master."""
+        return {
+            slot: address
+            for address, node in self.nodes.items()
+            if "master" in node["flags"] and not {"fail", "handshake"} & set(_flags(node))
+            for first, last in (_range(part) for part in node["slots"])
+            for slot in range(first, last + 1)
+        }
 
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
     """What must run for this component, as Kubernetes sees it."""
-    return (Workload("StatefulSet", "redis-cluster", settings.components.redis.members),)
+    return (Workload("StatefulSet", STATEFULSET, settings.components.redis.members),)
+
+
+def ask(access: Access) -> Report:
+    """Ask for all slots, a linked replica of each master on another node, and a key that travels in every shard."""
+    members = access.endpoints(STATEFULSET, access.settings.components.redis.members, PORT)
+    questions = Round()
+    answers = ask_members(members, lambda member: _view(access, member))
+    questions.checks.append(answers.check("members answer"))
+    if not answers.good:
+        questions.note("all slots covered", False, "no member answers")
+        return Report(tuple(questions.checks))
+    names = {m.pod_ip: m.member for m in members}
+    failing = [name for name, view in answers.good.items() if view.state != "ok"]
+    slots, agree = _slots(answers.good)
+    missing = _ranges(set(range(SLOTS)) - set(slots))
+    hint = f"{SLOTS} slots on {len(set(slots.values()))} masters"
+    if missing:
+        hint = f"nobody serves slots {missing}: a shard has lost all its members, or was never given out"
+    elif failing:
+        hint = f"cluster_state:fail says {', '.join(failing)}: a majority of masters is out of its sight"
+    questions.note("all slots covered", not missing and not failing, hint)
+    hint = (
+        ""
+        if agree
+        else "members disagree about who serves what: a partition, or a failover under way"
+    )
+    questions.note("one view of the cluster", agree, hint, critical=False)
+    moving = sorted(n for n, view in answers.good.items() if _moves(view))
+    hint = f"{', '.join(moving)}: slots are migrating; backups wait for the end" if moving else ""
+    questions.note("no slot is moving", not moving, hint, critical=False)
+
+    replicas = _replicas(questions, members, answers.good, set(slots.values()), names)
+    masters = {names.get(address.rpartition(":")[0], address) for address in slots.values()}
+    by_name = {member.member: member for member in members}
+    shards = {
+        name: ([by_name[r] for r, of in replicas.items() if of == name], slot)
+        for slot, address in slots.items()
+        if (name := names.get(address.rpartition(":")[0], "")) in by_name
+    }
+    _transaction(access, questions, by_name, shards)
+    roles = [_role(name, view, name in masters) for name, view in sorted(answers.good.items())]
+    return Report(tuple(questions.checks), tuple(roles))
+
+
+def _slots(views: Mapping[str, View]) -> tuple[dict[int, str], bool]:
+    """The slots as most members see them, and whether all see the same."""
+    maps = [view.slots() for view in views.values()]
+    best = max(maps, key=lambda slots: (maps.count(slots), len(slots)))
+    return best, all(slots == best for slots in maps)
+
+
+def _replicas(
+    questions: Round,
+    members: list[Endpoint],
+    views: Mapping[str, View],
+    masters: set[str],
+    names: Mapping[str, str],
+) -> dict[str, str]:
+    """Check the replicas; returns those with a good link, replica → master."""
+    linked: dict[str, str] = {}
+    broken: dict[str, str] = {}
+    for name, view in views.items():
+        if view.info["role"] != "slave":
+            continue
+        master = names.get(str(view.info["master_host"]), str(view.info["master_host"]))
+        if view.info["master_link_status"] == "up":
+            linked[name] = master
+        else:
+            broken[name] = f"its link to {master} is down"
+    bare = {names.get(m.rpartition(":")[0], m) for m in masters} - set(linked.values())
+    trouble = broken | dict.fromkeys(bare, "has no linked replica: its loss takes its slots")
+    hint = words(trouble) or f"{len(linked)} replicas"
+    questions.note("each master has a linked replica", not trouble, hint, critical=False)
+    nodes = {member.member: member.node for member in members}
+    together = {
+        replica: f"on {nodes[replica]} like its master {master}: one node takes the shard"
+        for replica, master in linked.items()
+        if nodes.get(replica) and nodes.get(replica) == nodes.get(master)
+    }
+    questions.note("copies on different nodes", not together, words(together), critical=False)
+    return linked
+
+
+def _transaction(
+    access: Access,
+    questions: Round,
+    members: Mapping[str, Endpoint],
+    shards: Mapping[str, tuple[list[Endpoint], int]],
+) -> None:
+    """Write a key to each shard, have it acknowledged by a replica, read it there, remove it."""
+    token = secrets.token_hex(8)
+    keys = {name: _key_of(slot) for name, (_, slot) in shards.items()}
+
+    def write(master: Endpoint) -> str:
+        replicas, key = shards[master.member][0], keys[master.member]
+        with _client(access, master) as client:
+            client.set(key, token, ex=PROBE_EXPIRY_SECONDS)
+            milliseconds = round(access.timeout_seconds * 500)
+            copies = int(client.execute_command("WAIT", min(len(replicas), 1), milliseconds))
+        if replicas and not copies:
+            return "no replica acknowledged the write"
+        for replica in replicas[:1]:
+            with _client(access, replica) as client:
+                client.execute_command("READONLY")
+                if client.get(key) != token:
+                    return f"{replica.member} has not what was written"
+        return ""
+
+    def remove(master: Endpoint) -> None:
+        with _client(access, master) as client:
+            client.delete(keys[master.member])
+
+    masters = [members[name] for name in sorted(shards)]
+    written = ask_members(masters, write)
+    check = written.check("write to every shard", critical=True)
+    questions.checks.append(check)
+    unread = {name: trouble for name, trouble in written.good.items() if trouble}
+    questions.note("read back on the replicas", not unread, words(unread), critical=False)
+    questions.checks.append(ask_members(masters, remove).check("clean up"))
+
+
+def _role(name: str, view: View, serving: bool) -> Role:
+    if view.info["role"] == "slave":
+        behind = int(view.info["slave_read_repl_offset"]) - int(view.info["slave_repl_offset"])
+        return Role(
+            name, "replica", f"{behind} B" if view.info["master_link_status"] == "up" else ""
+        )
+    return Role(name, "master" if serving else "master without slots")
+
+
+def _view(access: Access, member: Endpoint) -> View:
+    with _client(access, member) as client:
+        nodes: Any = client.execute_command("CLUSTER NODES")
+        state: Any = client.execute_command("CLUSTER INFO")
+        info: Any = client.info("replication")
+    return View(nodes, info, str(state["cluster_state"]))
+
+
+def _client(access: Access, member: Endpoint) -> redis.Redis:
+    return redis.Redis(
+        host=member.host,
+        port=member.port,
+        password=access.secret("redis-auth", "redis-password"),
+        socket_timeout=access.timeout_seconds,
+        socket_connect_timeout=access.timeout_seconds,
+        retry=Retry(NoBackoff(), 0),  # the gate asks again; a retry would hide what it is about
+        client_name=PROBE,
+        decode_responses=True,
+    )
+
+
+def _key_of(slot: int) -> str:
+    """A key of ours that belongs to a slot, found by trying hash tags."""
+    return next(
+        key
+        for number in range(1 << 22)
+        if key_slot((key := f"{PROBE}:{{{number}}}").encode()) == slot
+    )
+
+
+def _moves(view: View) -> bool:
+    return any(node.get("migrations") for node in view.nodes.values())
+
+
+def _flags(node: Mapping[str, Any]) -> list[str]:
+    return str(node["flags"]).split(",")
+
+
+def _range(part: list[str]) -> tuple[int, int]:
+    return int(part[0]), int(part[-1])
+
+
+def _ranges(slots: set[int]) -> str:
+    """`0-5460, 7000`."""
+    parts: list[list[int]] = []
+    for slot in sorted(slots):
+        if parts and slot == parts[-1][1] + 1:
+            parts[-1][1] = slot
+        else:
+            parts.append([slot, slot])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)

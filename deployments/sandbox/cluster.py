@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ class Sandbox:
         if self.directory.exists():
             with locked(self.directory / "lock"):
                 self.stop_agent()
-                processes.end_leftovers(self.engines / "pods", ENGINES_GRACE_SECONDS)
+                self._stop_engines()
                 object_store.stop(self.directory)
                 self._plane({}).stop()
         # what a killed `up` had no time to write down, or whose record was removed
@@ -166,6 +167,11 @@ class Sandbox:
 
     # ------------------------------------------------------------------ what others use
     @property
+    def has_engines(self) -> bool:
+        """Whether engines run behind its pods."""
+        return bool(self._remember("engines", None, True))
+
+    @property
     def engines(self) -> Path:
         """Directory of the engines: homes of the pods, data of the volumes."""
         return self.directory / "engines"
@@ -196,6 +202,7 @@ class Sandbox:
             "ISA_KUBERNETES__KUBECONFIG": str(self.kubeconfig),
             "ISA_STORAGE__OBJECT__ENDPOINT": store.endpoint,
             "ISA_STORAGE__OBJECT__BUCKET": store.bucket,
+            "ISA_DEPLOY__GATE": "whole" if self.has_engines else "kubernetes",
         }
 
     def environ(self) -> dict[str, str]:
@@ -212,6 +219,12 @@ class Sandbox:
         """Change how long pods take to get ready, in seconds."""
         for manifest in stages.pod_stages((shortest, longest)):
             self.kube().apply(manifest)
+
+    def _stop_engines(self) -> None:
+        homes = list((self.engines / "pods").glob("*/"))
+        with ThreadPoolExecutor(len(homes) or 1) as pool:
+            list(pool.map(lambda home: Daemon("engine", home).stop(ENGINES_GRACE_SECONDS), homes))
+        processes.end_leftovers(self.engines / "pods")
 
     # ------------------------------------------------------------------ steps of `up`
     def _plane(self, programs: dict[str, Path]) -> ControlPlane:

@@ -70,11 +70,13 @@ STATUS = {
         {
             "name": str,
             "ready": bool,
+            "state": {"ready", "degraded", "down"},
             "checks": [
                 {"name": str, "ok": bool, "critical": bool, "hint": str, "seconds": (int, float)}
             ],
             "members": [
-                {"name": str, "workload": str, "node": str, "ready": bool, "restarts": int, "trouble": str}
+                {"name": str, "workload": str, "node": str, "ready": bool, "restarts": int, "trouble": str,
+                 "role": str, "lag": str}
             ],
         }
     ],

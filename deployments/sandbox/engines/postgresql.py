@@ -20,6 +20,7 @@ from deployments.sandbox.engines.base import Engine, Launch
 from deployments.sandbox.paths import write_atomic
 
 CONTAINER = "postgresql"
+SCRIPTS = "custom-init-scripts"  # the values' initdbScripts
 SCOPE_LABEL = "isa-cloud.io/patroni"
 # 20 s until a lost leader is replaced; 3 s between looks. Shorter ones flap on two loaded cores.
 TTL_SECONDS, LOOP_SECONDS = 20, 3
@@ -45,7 +46,9 @@ def prepare(pod: Pod) -> Launch:
     label = {"metadata": {"labels": {SCOPE_LABEL: scope}}}
     pod.host.kube.patch(pod.manifest, label)
     pod.home.mkdir(parents=True, exist_ok=True)
-    script = _bootstrap(pod.home, environ, passwords)
+    names = {volume["name"] for volume in pod.manifest["spec"]["volumes"]}
+    scripts = pod.files(SCRIPTS) if SCRIPTS in names else {}
+    script = _bootstrap(pod.home, environ, passwords, scripts)
     data = pod.volume("data") / "data"
     address = pod.address
     configuration = {
@@ -114,7 +117,9 @@ def probe(pod: Pod) -> str:
     return ""
 
 
-def _bootstrap(home: Path, environ: dict[str, str], passwords: dict[str, str]) -> Path:
+def _bootstrap(
+    home: Path, environ: dict[str, str], passwords: dict[str, str], scripts: dict[str, str]
+) -> Path:
     """The script that makes what the image makes at its first start; Patroni gives it a connection string."""
     user, database = environ["POSTGRES_USER"], environ.get("POSTGRES_DB", "postgres")
     repmgr, check = environ["REPMGR_USERNAME"], environ["POSTGRESQL_SR_CHECK_USERNAME"]
@@ -125,7 +130,7 @@ def _bootstrap(home: Path, environ: dict[str, str], passwords: dict[str, str]) -
         CREATE DATABASE "{environ["REPMGR_DATABASE"]}" OWNER "{repmgr}";
         CREATE ROLE "{check}" LOGIN PASSWORD '{passwords["sr-check-password"]}';
     """
-    write_atomic(home / "bootstrap.sql", statements)
+    write_atomic(home / "bootstrap.sql", statements + "".join(scripts.values()))
     script = home / "bootstrap.sh"
     psql = postgres.programs() / "psql"
     text = f'#!/bin/sh\nexec "{psql}" -q -v ON_ERROR_STOP=1 -f "{home}/bootstrap.sql" "$1"\n'

@@ -32,6 +32,7 @@ def prepare(pod: Pod) -> Launch:
         f"port {PORT}",
         f"dir {data}",
         "protected-mode no",
+        "set-proc-title no",  # it is written over the environment, by which leftovers are found
         f"requirepass {secret}",
         f"primaryauth {secret}",
         "cluster-enabled yes",

@@ -1,0 +1,104 @@
+"""How a check, a backup or a restore gets at an engine: addresses of its members, and credentials from Secrets.
+
+By the pods' own addresses where these can be reached (a worker in the cluster), else by port-forward through the API
+server. Always member by member: a Service would show one healthy member and hide two that are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cluster.credentials import read_secret
+from cluster.forward import Forwards
+from cluster.kube import Kube
+from config.models import Settings
+from errors import PermanentError
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a member listens.
+
+    Attributes:
+        member: pod name.
+        host: address to connect to; "" while the pod has none.
+        port: TCP port to connect to.
+        pod_ip: the pod's own address, which the engine's members call it by.
+        node: where the pod runs; "" while it does not.
+    """
+
+    member: str
+    host: str
+    port: int
+    pod_ip: str
+    node: str
+
+    @property
+    def url(self) -> str:
+        """`host:port`, for messages and clients."""
+        return f"{self.host}:{self.port}"
+
+
+@dataclass
+class Access:
+    """The way into one environment's engines; close it when done.
+
+    Attributes:
+        settings: of the environment.
+        kube: its cluster.
+        timeout_seconds: limit of one question to one member.
+    """
+
+    settings: Settings
+    kube: Kube
+    timeout_seconds: float = 4.0
+    _forwards: Forwards = field(init=False)
+    _secrets: dict[str, Mapping[str, str]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._forwards = Forwards(self.settings.kubernetes)
+
+    def __enter__(self) -> Access:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._forwards.close()
+
+    def endpoints(self, workload: str, members: int, port: int) -> list[Endpoint]:
+        """Where the members of a StatefulSet listen, by name; those that have no pod too.
+
+        Args:
+            workload: name of the StatefulSet.
+            members: how many there should be.
+            port: of the container.
+        """
+        return [self.endpoint(f"{workload}-{number}", port) for number in range(members)]
+
+    def endpoint(self, pod: str, port: int) -> Endpoint:
+        """Where one pod listens."""
+        namespace = self.settings.kubernetes.namespace
+        live = self.kube.get("v1", "Pod", pod, namespace) or {}
+        address = str(live.get("status", {}).get("podIP") or "")
+        node = str(live.get("spec", {}).get("nodeName") or "")
+        if not address or self.settings.kubernetes.engine_access == "address":
+            return Endpoint(pod, address, port, address, node)
+        host, local = self._forwards.open(namespace, pod, port)
+        return Endpoint(pod, host, local, address, node)
+
+    def secret(self, name: str, key: str) -> str:
+        """Value of a Secret.
+
+        Raises:
+            PermanentError: there is no such Secret or key.
+        """
+        if name not in self._secrets:
+            values = read_secret(self.kube, self.settings.kubernetes.namespace, name)
+            if values is None:
+                raise PermanentError(
+                    f"Secret {name} is not there: `isa deploy --only namespace` makes the missing ones"
+                )
+            self._secrets[name] = values
+        if key not in self._secrets[name]:
+            raise PermanentError(f"Secret {name} has no key {key}")
+        return self._secrets[name][key]

@@ -1,0 +1,174 @@
+"""Puts questions to an engine's members: in parallel, each within a limit, and an exception is an answer too.
+
+Seven client libraries word one trouble in seven ways; `explain` says what it is and what to do about it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from components.access import Endpoint
+from components.base import Check
+from errors import IsaError
+
+PROBE = (
+    "isa-cloud-probe"  # name of everything that synthetic transactions write; backups leave it out
+)
+
+T = TypeVar("T")
+
+# What the clients say → what it means. The first match counts.
+TROUBLES: tuple[tuple[str, str], ...] = (
+    (
+        r"certificate has expired|certificate_expired|certificate is not yet valid",
+        "its TLS certificate has expired: renew it and restart the member (or check the clocks)",
+    ),
+    (
+        r"certificate verify failed|self.signed|unknown ca|hostname mismatch|bad certificate",
+        "its TLS certificate is not trusted: check the CA and the names in it",
+    ),
+    (
+        r"password authentication failed|WRONGPASS|NOAUTH|invalid username-password|authori[sz]ation violation"
+        r"|InvalidAccessKeyId|SignatureDoesNotMatch|unauthori[sz]ed|\b401\b|bad_username_or_pwd|not authori[sz]ed"
+        r"|Invalid API key|Must provide an API key|AuthenticationRateLimit",
+        "it refuses the credentials: the Secret was changed by hand, or the data was initialised with another one",
+    ),
+    (
+        r"connection refused|Errno 111|connect call failed|WinError 10061",
+        "nothing listens there: the process is down or still starting (kubectl logs tells)",
+    ),
+    (
+        r"timed? ?out|timeout|deadline exceeded|not answer",
+        "it accepts connections but does not answer, or the network drops them",
+    ),
+    (
+        r"connection reset|closed by (?:the )?(?:remote|server|peer)|server closed|EOF|broken pipe|disconnected"
+        r"|incomplete read",
+        "it closed the connection: it is restarting, or something else listens there",
+    ),
+    (
+        r"no route to host|network is unreachable|Errno 113",
+        "its network cannot be reached from here: set kubernetes.engine_access to port-forward",
+    ),
+)
+
+
+@dataclass
+class Answer:
+    """What a question found; not ok until settled."""
+
+    ok: bool = False
+    hint: str = ""
+
+    def settle(self, ok: bool, hint: str = "") -> None:
+        """Say how it is."""
+        self.ok, self.hint = ok, hint
+
+
+@dataclass
+class Round:
+    """Collects the checks of one round.
+
+    Attributes:
+        checks: so far.
+    """
+
+    checks: list[Check] = field(default_factory=list)
+
+    @contextmanager
+    def check(self, name: str, *, critical: bool = True) -> Iterator[Answer]:
+        """Ask one thing; an exception settles it as not ok, with an explanation."""
+        answer, started = Answer(), time.monotonic()
+        try:
+            yield answer
+        except Exception as exc:  # whatever a client library raises
+            answer.settle(False, explain(exc))
+        seconds = time.monotonic() - started
+        self.checks.append(Check(name, answer.ok, answer.hint, seconds, critical))
+
+    def note(self, name: str, ok: bool, hint: str = "", *, critical: bool = True) -> None:
+        """Add a check that took no asking."""
+        self.checks.append(Check(name, ok, hint, 0.0, critical))
+
+
+@dataclass(frozen=True)
+class Answers(Generic[T]):
+    """What each member said.
+
+    Attributes:
+        good: member → its answer.
+        bad: member → why there is none.
+        seconds: time that the slowest took.
+    """
+
+    good: dict[str, T]
+    bad: dict[str, str]
+    seconds: float
+
+    def check(self, name: str, *, critical: bool = False) -> Check:
+        """Whether all answered."""
+        total = len(self.good) + len(self.bad)
+        hint = f"{len(self.good)} of {total}" if not self.bad else words(self.bad)
+        return Check(name, not self.bad, hint, self.seconds, critical)
+
+
+def ask_members(endpoints: Iterable[Endpoint], question: Callable[[Endpoint], T]) -> Answers[T]:
+    """Put one question to all members at the same time.
+
+    Args:
+        endpoints: the members.
+        question: asks one of them; it must keep to a time limit of its own.
+    """
+    started = time.monotonic()
+    good: dict[str, T] = {}
+    bad: dict[str, str] = {}
+    members = list(endpoints)
+    with ThreadPoolExecutor(max(len(members), 1)) as pool:
+        futures = {
+            member.member: pool.submit(question, member) for member in members if member.host
+        }
+        bad |= {m.member: "its pod has no address: not started" for m in members if not m.host}
+        for name, future in futures.items():
+            try:
+                good[name] = future.result()
+            except Exception as exc:
+                bad[name] = explain(exc)
+    return Answers(good, dict(sorted(bad.items())), time.monotonic() - started)
+
+
+def explain(exc: BaseException) -> str:
+    """Say what an exception of a client library means and what to do, with the library's own words behind it."""
+    chain = list(_causes(exc))
+    said = next((str(e).strip() for e in chain if str(e).strip()), type(exc).__name__)
+    said = re.sub(r"\s+", " ", said)
+    if len(said) > 200:
+        said = said[:197] + "…"
+    if isinstance(exc, IsaError):
+        return said
+    text = " ".join(f"{type(e).__name__} {e}" for e in chain)
+    for pattern, meaning in TROUBLES:
+        if re.search(pattern, text, re.IGNORECASE):
+            return f"{meaning} ({said})"
+    return said
+
+
+def words(troubles: dict[str, str]) -> str:
+    """`member: trouble; …`, members with the same trouble together."""
+    by_trouble: dict[str, list[str]] = {}
+    for member, trouble in troubles.items():
+        by_trouble.setdefault(trouble, []).append(member)
+    return "; ".join(f"{', '.join(members)}: {trouble}" for trouble, members in by_trouble.items())
+
+
+def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while exc is not None and id(exc) not in seen:
+        seen.add(id(exc))
+        yield exc
+        exc = exc.__cause__ or exc.__context__

@@ -1,0 +1,115 @@
+"""How a gate waits: by policy, for a stable time, and never longer than its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from components.base import Check
+from config.models import DeploySettings
+from errors import PermanentError, TemporaryError
+from operations import gate
+from operations.gate import Finding
+from operations.platform import Platform
+
+WELL = Finding((Check("one primary", True),))
+DEGRADED = Finding(
+    (
+        Check("one primary", True),
+        Check("standbys stream", False, "b: not streaming", critical=False),
+    )
+)
+DOWN = Finding(
+    (
+        Check("standbys stream", False, "b", critical=False),
+        Check("one primary", False, "no node takes writes"),
+    )
+)
+
+
+@dataclass
+class Scene:
+    """A clock that only sleeping moves, and rounds that are told in advance; the last one lasts."""
+
+    rounds: Sequence[Finding | Exception]
+    told: list[str] = field(default_factory=list)
+    now: float = 0.0
+    asked: int = 0
+
+    def wait(self, **settings: Any) -> Finding:
+        deploy = DeploySettings(
+            **{"gate_timeout_seconds": 60, "gate_stable_seconds": 3, **settings}
+        )
+        platform = cast(Platform, SimpleNamespace(settings=SimpleNamespace(deploy=deploy)))
+        return gate.wait(
+            platform, "postgresql", tell=self.told.append, sleep=self._sleep, clock=lambda: self.now, ask=self._ask
+        )  # fmt: skip
+
+    def _ask(self, _: Platform, __: str) -> Finding:
+        found = self.rounds[min(self.asked, len(self.rounds) - 1)]
+        self.asked += 1
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_opens_only_after_all_was_well_for_the_stable_time() -> None:
+    scene = Scene([WELL])
+    assert scene.wait() == WELL
+    assert 3 <= scene.now < 4
+
+
+def test_begins_to_count_anew_when_trouble_comes_back() -> None:
+    scene = Scene([WELL, WELL, DOWN, WELL])
+    scene.wait()
+    assert scene.now >= 1.5 + 3
+
+
+def test_waits_for_a_missing_standby_if_the_whole_is_wanted() -> None:
+    scene = Scene([DEGRADED, DEGRADED, WELL])
+    assert scene.wait(gate="whole") == WELL
+
+
+def test_opens_without_the_standby_if_a_quorum_is_enough() -> None:
+    scene = Scene([DEGRADED])
+    assert scene.wait(gate="quorum") == DEGRADED
+
+
+def test_does_not_open_without_a_primary_under_any_policy() -> None:
+    for policy in ("whole", "quorum"):
+        with pytest.raises(PermanentError, match="one primary: no node takes writes"):
+            Scene([DOWN]).wait(gate=policy)
+
+
+def test_gives_up_at_its_limit_and_names_what_is_wrong() -> None:
+    scene = Scene([DEGRADED])
+    with pytest.raises(
+        PermanentError, match=r"not ready after 60 s: standbys stream: b: not streaming"
+    ):
+        scene.wait()
+    assert 60 < scene.now < 62
+
+
+def test_takes_no_outage_of_the_api_server_for_an_engine_s_failure() -> None:
+    scene = Scene([WELL, TemporaryError("the API server did not answer"), WELL])
+    assert scene.wait() == WELL
+    assert any("API server" in note for note in scene.told)
+
+
+def test_tells_each_trouble_once() -> None:
+    scene = Scene([DOWN] * 5 + [WELL])
+    scene.wait()
+    assert [note for note in scene.told if "one primary" in note] == [
+        "one primary: no node takes writes"
+    ]
+
+
+def test_tells_the_state_by_the_worst_check() -> None:
+    assert [finding.state for finding in (WELL, DEGRADED, DOWN)] == ["ready", "degraded", "down"]
