@@ -51,25 +51,30 @@ def prepare(pod: Pod) -> Launch:
 
 
 def form(pod: Pod) -> None:
-    """Create the cluster when all members are there and none has been in one."""
-    if not pod.name.endswith("-0"):
-        return
+    """Create the cluster, as member 0, when all are there and none has been in one; or take a master, as a replica."""
     with suppress(redis.RedisError):
         clients = {address: _client(pod, address) for address in pod.peers.values()}
+        addresses = list(clients)
+        index, masters = addresses.index(pod.address), len(addresses) // 2
         known = [int(_info(client)["cluster_known_nodes"]) for client in clients.values()]
-        if any(count > 1 for count in known):
-            _replicate(clients)
-            return
-        _create(clients)
+        if index == 0 and max(known) == 1:
+            _create(clients)
+        elif index >= masters and min(known) == len(addresses) and _useless(clients[pod.address]):
+            identity = _call(clients[addresses[index - masters]], "CLUSTER MYID")
+            _call(clients[pod.address], "CLUSTER REPLICATE", identity)
 
 
 def probe(pod: Pod) -> str:
     """As the chart's script: it answers, and the cluster is whole."""
+    client = _client(pod, pod.address)
     try:
-        state = str(_info(_client(pod, pod.address))["cluster_state"])
+        state = str(_info(client)["cluster_state"])
+        useless = _useless(client)
     except redis.RedisError as exc:
         return str(exc)
-    return "" if state == "ok" else f"cluster_state:{state}"
+    if state != "ok":
+        return f"cluster_state:{state}"
+    return "it has neither slots nor a master" if useless else ""
 
 
 def _create(clients: dict[str, redis.Redis]) -> None:
@@ -85,17 +90,10 @@ def _create(clients: dict[str, redis.Redis]) -> None:
             _call(clients[addresses[0]], "CLUSTER MEET", address, PORT)
 
 
-def _replicate(clients: dict[str, redis.Redis]) -> None:
-    """Give each master its replica, as soon as gossip has told all of all."""
-    addresses = list(clients)
-    masters = len(addresses) // 2
-    for number, address in enumerate(addresses[masters:]):
-        client, master = clients[address], clients[addresses[number]]
-        if _call(client, "ROLE")[0] in (b"slave", "slave"):
-            continue
-        if int(_info(client)["cluster_size"]) == masters:
-            identity = _call(master, "CLUSTER MYID")
-            _call(client, "CLUSTER REPLICATE", identity)
+def _useless(client: redis.Redis) -> bool:
+    """Whether a member is a master without slots."""
+    (myself,) = (n for n in _call(client, "CLUSTER NODES").values() if "myself" in n["flags"])
+    return "master" in myself["flags"] and not myself["slots"]
 
 
 def _info(client: redis.Redis) -> dict[str, str]:

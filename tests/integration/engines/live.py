@@ -1,0 +1,121 @@
+"""Hands for fault tests: kill a member and keep it down, ask a component, wait with a limit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cluster.kube import Manifest
+from components import COMPONENTS
+from deployments.sandbox import processes
+from deployments.sandbox.agent.pod import HOLD
+from deployments.sandbox.cluster import Sandbox
+from operations import gate
+from operations.gate import Finding
+from operations.platform import Platform
+
+# Generous: two cores are shared with other work. What is fast is measured by the bench.
+PATIENCE_SECONDS = 90.0
+
+
+@dataclass
+class Live:
+    """A deployed platform and its processes.
+
+    Attributes:
+        sandbox: below it.
+        platform: as the product sees it.
+        components: what the tests of now are about; all if empty.
+    """
+
+    sandbox: Sandbox
+    platform: Platform
+    held: set[str] = field(default_factory=set)
+    touched: set[str] = field(default_factory=set)
+
+    @property
+    def namespace(self) -> str:
+        return self.platform.settings.kubernetes.namespace
+
+    def pod(self, name: str) -> Manifest:
+        live = self.platform.kube.get("v1", "Pod", name, self.namespace)
+        assert live is not None, f"there is no pod {name}"
+        return live
+
+    def address(self, name: str) -> str:
+        return str(self.pod(name)["status"]["podIP"])
+
+    def pids(self, name: str) -> list[int]:
+        """Processes behind a pod."""
+        uid = self.pod(name)["metadata"]["uid"]
+        home: Path = self.sandbox.engines / "pods" / f"{self.namespace}_{name}_{uid[:8]}"
+        return processes.leftovers(home)
+
+    def kill(self, *names: str) -> None:
+        """Kill members with all their processes, and keep them down."""
+        for name in names:
+            self.annotate(name, "true")
+            self.held.add(name)
+        for name in names:
+            for pid in self.pids(name):
+                os.kill(pid, signal.SIGKILL)
+
+    def heal(self) -> None:
+        """Let everything that was killed start again."""
+        for name in self.held:
+            self.annotate(name, None)
+        self.held.clear()
+
+    def annotate(self, name: str, value: str | None) -> None:
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": self.namespace},
+        }
+        self.platform.kube.patch(pod, {"metadata": {"annotations": {HOLD: value}}})
+
+    def ask(self, component: str) -> Finding:
+        self.touched.add(component)
+        return gate.check(self.platform, component)
+
+    def await_state(self, state: str) -> None:
+        """Wait until all components that were touched are so (all of them at the first call)."""
+        for component in sorted(self.touched) or COMPONENTS:
+            self.until(component, lambda found: found.state == state, f"{state}")
+        self.touched.clear()
+
+    def until(
+        self,
+        component: str,
+        holds: Callable[[Finding], bool],
+        what: str,
+        seconds: float = PATIENCE_SECONDS,
+    ) -> tuple[Finding, float]:
+        """Ask again and again; returns the finding and the seconds that it took."""
+        started = time.monotonic()
+        while True:
+            found = self.ask(component)
+            took = time.monotonic() - started
+            if holds(found):
+                return found, took
+            assert took < seconds, (
+                f"{component} is not {what} after {seconds:.0f} s: {troubles(found)}"
+            )
+            time.sleep(0.2)
+
+
+def troubles(found: Finding) -> dict[str, str]:
+    """What is not ok, by check."""
+    return {check.name: check.hint for check in found.checks if not check.ok}
+
+
+def says(check: str, *parts: str) -> Callable[[Finding], bool]:
+    """Whether a check failed with a hint that holds all the parts."""
+    return lambda found: (
+        all(part in troubles(found).get(check, "") for part in ("", *parts))
+        and check in troubles(found)
+    )
