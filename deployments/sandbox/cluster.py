@@ -20,13 +20,16 @@ from config.models import KubernetesSettings
 from deployments.sandbox import (
     addresses,
     binaries,
+    keys,
     nodes,
     object_store,
     prerequisites,
     processes,
     stages,
 )
+from deployments.sandbox.connections import connections
 from deployments.sandbox.control_plane import START_ORDER, ControlPlane
+from deployments.sandbox.engines import neo4j_programs
 from deployments.sandbox.nodes import NodeSize
 from deployments.sandbox.paths import locked, state_dir, write_atomic
 from deployments.sandbox.processes import Daemon
@@ -34,6 +37,7 @@ from errors import ConfigurationError, Fault, PermanentError, TemporaryError
 
 # A killed process is a zombie before its last thread has closed its ports.
 PORT_SECONDS = 5
+ENGINES_NAMESPACE = "isa-cloud-production"
 CONTROL_NAMESPACE = "isa-cloud-control"
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 AGENT = "agent"
@@ -87,6 +91,9 @@ class Sandbox:
         started = time.monotonic()
         prerequisites.check(install=False)
         programs = binaries.ensure(tell=self._tell)
+        engines = bool(self._remember("engines", engines, True))
+        if engines:
+            neo4j_programs.ensure(self._tell)
         with locked(self.directory / "lock"):
             plane = self._plane(programs)
             self._check_ports(plane)
@@ -97,7 +104,6 @@ class Sandbox:
             kube = self.kube()
             for name in ("kube-controller-manager", "kube-scheduler"):
                 plane.start(name)
-            engines = self._remember("engines", engines, True)
             self._install(kube, ready_delay, engines)
             self._start_kwok(plane, kube)
             nodes.ensure(kube, size)
@@ -154,6 +160,10 @@ class Sandbox:
                 self.directory, addresses.allocate(self.name).object_store
             )
             document["object_store"] = asdict(store)
+            document["age_identity_file"] = str(keys.identity_file(self.directory, "verify"))
+            document["engines"] = {}
+            if up and self.has_engines:
+                document["engines"] = connections(self.kube(), ENGINES_NAMESPACE)
         return document
 
     def start_agent(self) -> None:
@@ -202,6 +212,7 @@ class Sandbox:
             "ISA_KUBERNETES__KUBECONFIG": str(self.kubeconfig),
             "ISA_STORAGE__OBJECT__ENDPOINT": store.endpoint,
             "ISA_STORAGE__OBJECT__BUCKET": store.bucket,
+            "ISA_BACKUP__AGE_RECIPIENTS": json.dumps(keys.recipients(self.directory)),
             "ISA_DEPLOY__GATE": "whole" if self.has_engines else "kubernetes",
         }
 
@@ -341,7 +352,7 @@ class Sandbox:
 def _settings(kubeconfig: Path) -> KubernetesSettings:
     return KubernetesSettings(
         kubeconfig=kubeconfig,
-        namespace="isa-cloud-production",
+        namespace=ENGINES_NAMESPACE,
         control_namespace=CONTROL_NAMESPACE,
         verify_namespace="isa-cloud-verify",
     )

@@ -113,5 +113,12 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
     if "kubeconfig" in document:
         click.echo(f"  kubeconfig               {document['kubeconfig']}")
         click.echo(f"  object store             {document['object_store']['endpoint']}")
+    for component, members in document.get("engines", {}).items():
+        for member in members:
+            where = f"{member['host']}:{member['port']}"
+            kind = "" if member["real"] else "  (double)"
+            click.echo(
+                f"  {component:<12} {member['member']:<28} {where:<22} {member['secret']}{kind}"
+            )
     if "prefect_ui" in document:
         click.echo(f"  Prefect                  {document['prefect_ui']}")

@@ -10,9 +10,11 @@ from collections.abc import Iterable
 
 from deployments.sandbox import postgres
 from deployments.sandbox.binaries import CLUSTER_TOOLS, TOOLS, find_go, ready
+from deployments.sandbox.engines import neo4j_programs
 from errors import ConfigurationError, Fault
 
 # program → Debian package that brings it
+JAVA_PACKAGE = "openjdk-17-jre-headless"
 PROGRAMS = {"openssl": "openssl", "unshare": "util-linux"}
 
 
@@ -32,7 +34,9 @@ def check(*, install: bool) -> None:
     """
     lacking = missing()
     packages = sorted({PROGRAMS[program] for program in lacking})
-    if lacking and install and os.geteuid() == 0 and shutil.which("apt-get"):
+    if not _java():
+        packages.append(JAVA_PACKAGE)
+    if packages and install and os.geteuid() == 0 and shutil.which("apt-get"):
         print(f"installing {' '.join(packages)}", file=sys.stderr)
         subprocess.run(["apt-get", "update", "-qq"], check=False)
         subprocess.run(["apt-get", "install", "-y", "-qq", *packages], check=False)
@@ -46,6 +50,10 @@ def check(*, install: bool) -> None:
         faults.append(
             Fault("this machine", "lets root make no user namespace for PostgreSQL", hint)
         )
+    try:
+        neo4j_programs.java()
+    except ConfigurationError as exc:
+        faults += exc.faults
     if any(ready(TOOLS[name]) is None for name in CLUSTER_TOOLS):
         try:
             find_go()
@@ -53,6 +61,14 @@ def check(*, install: bool) -> None:
             faults += exc.faults
     if faults:
         raise ConfigurationError(faults)
+
+
+def _java() -> bool:
+    try:
+        neo4j_programs.java()
+    except ConfigurationError:
+        return False
+    return True
 
 
 def _may_run_postgres() -> bool:

@@ -91,6 +91,8 @@ SANDBOX_STATUS = {
     "processes": dict,
     "kubeconfig": str,
     "object_store": {"endpoint": str, "bucket": str, "access_key": str, "secret_key": str},
+    "age_identity_file": str,
+    "engines": dict,
 }
 ERROR = {"error": str, "faults": TEXTS}
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from deployments.sandbox.engines import minio, nats, postgresql, redis
+from deployments.sandbox.engines import emqx, minio, nats, neo4j, postgresql, qdrant, redis
 from deployments.sandbox.engines.base import Engine
 
 ENGINES: dict[str, Engine] = {
-    module.ENGINE.container: module.ENGINE for module in (postgresql, redis, nats, minio)
+    module.ENGINE.container: module.ENGINE
+    for module in (postgresql, redis, nats, minio, qdrant, neo4j, emqx)
 }

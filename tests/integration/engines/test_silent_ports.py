@@ -39,7 +39,9 @@ def hints(
     ), time.monotonic() - started
 
 
-@pytest.mark.parametrize("component", ["postgresql", "redis", "nats", "minio"])
+@pytest.mark.parametrize(
+    "component", ["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx"]
+)
 def test_a_closed_port_is_called_closed(
     component: str, engines: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,7 +50,9 @@ def test_a_closed_port_is_called_closed(
     assert seconds < 15
 
 
-@pytest.mark.parametrize("component", ["postgresql", "redis", "nats", "minio"])
+@pytest.mark.parametrize(
+    "component", ["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx"]
+)
 def test_a_port_that_never_answers_is_told_within_the_limit(
     component: str, engines: Live, mute: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

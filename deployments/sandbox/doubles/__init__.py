@@ -1,0 +1,1 @@
+"""Doubles: servers that no package registry has, answering as the real ones do."""

@@ -1,0 +1,50 @@
+"""One node as a process: `python -m deployments.sandbox.doubles.emqx --name N --data DIR --host H --peers N=IP,…`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from deployments.sandbox.doubles.emqx.broker import Broker, password_hash
+from deployments.sandbox.doubles.emqx.server import Node, servers
+from deployments.sandbox.doubles.emqx.state import State
+
+
+def main() -> None:
+    """Serve until killed; configuration comes by EMQX's own environment variables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for option in ("--name", "--data", "--host", "--peers"):
+        parser.add_argument(option, required=True)
+    given = parser.parse_args()
+    data = Path(given.data)
+    data.mkdir(parents=True, exist_ok=True)
+    peers = dict(pair.split("=") for pair in given.peers.split(","))
+    anonymous = os.environ.get("EMQX_AUTHENTICATION__1__BACKEND") != "built_in_database"
+    cookie = os.environ["EMQX_NODE__COOKIE"]
+    state = State(given.name, peers, data / "state.json", cookie, lambda: broker.reload())
+    broker = Broker(state, data, anonymous)
+    api, internal = servers(Node(state, broker, data, given.host, cookie, anonymous), cookie)
+    threading.Thread(target=internal.serve_forever, daemon=True).start()
+    state.join()
+    _first_user(state)
+    signal.signal(signal.SIGTERM, lambda *_: broker.stop())
+    for task in (api.serve_forever, state.beat):
+        threading.Thread(target=task, daemon=True).start()
+    sys.exit(broker.run())
+
+
+def _first_user(state: State) -> None:
+    """The dashboard's user, at the first boot only: the password then lives in the data, as in the real one."""
+    name = os.environ.get("EMQX_DASHBOARD__DEFAULT_USERNAME", "admin")
+    password = os.environ.get("EMQX_DASHBOARD__DEFAULT_PASSWORD", "public")
+    if state.name.endswith("-0") and not state.tables["dashboard_users"]:
+        made = {"password_hash": password_hash(password), "description": ""}
+        state.change(lambda tables: tables["dashboard_users"].setdefault(name, made))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Neo4j Community: one member, since only Enterprise clusters."""
+
+from __future__ import annotations
+
+from deployments.sandbox.agent.pod import Pod
+from deployments.sandbox.engines import neo4j_programs as programs
+from deployments.sandbox.engines.base import Engine, Launch
+
+CONTAINER = "neo4j"
+
+
+def prepare(pod: Pod) -> Launch:
+    """Write the configuration; set the Secret's password where the data has none yet."""
+    data = pod.volume("data") / "data"
+    data.mkdir(exist_ok=True)
+    programs.write_config(pod.home, data, pod.address)
+    if not (data / "dbms").exists():
+        _, _, password = pod.files("neo4j-auth")["NEO4J_AUTH"].partition("/")
+        programs.set_initial_password(pod.home, password)
+    return Launch(programs.server_argv(pod.home))
+
+
+ENGINE = Engine(CONTAINER, real=True, prepare=prepare, grace=20)

@@ -1,0 +1,35 @@
+"""What the gate says of Neo4j; the sandbox has one Community member, so that its loss is the service's."""
+
+from __future__ import annotations
+
+import pytest
+
+from components.access import Access
+from components.neo4j.readiness import ask as ask_engine
+
+from .live import Live, says, troubles
+
+C = "neo4j"
+
+
+def test_a_healthy_member_writes_and_is_read(live: Live) -> None:
+    found = live.ask(C)
+    assert found.state == "ready", troubles(found)
+    assert [role.role for role in found.roles] == ["leader"]
+
+
+def test_a_dead_member_is_down_and_comes_back_with_its_data(live: Live) -> None:
+    live.ask(C)
+    live.kill("neo4j-1-0")
+    found, _ = live.until(C, says("members answer", "neo4j-1-0", "nothing listens"), "down", 15)
+    assert found.state == "down"
+
+
+def test_a_wrong_password_is_called_by_its_name(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Access(live.platform.settings, live.platform.kube) as access:
+        monkeypatch.setattr(access, "secret", lambda name, key: "neo4j/wrong-wrong")
+        report = ask_engine(access)
+    hints = {check.name: check.hint for check in report.checks if not check.ok}
+    assert "refuses the credentials" in hints["members answer"]

@@ -1,0 +1,56 @@
+"""What the gate says of Qdrant when peers die: nothing of the server's own states would tell."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from cluster.credentials import read_secret
+from components.access import Access
+from components.qdrant.readiness import ask as ask_engine
+
+from .live import Live, says, troubles
+
+PEERS = [f"qdrant-{n}" for n in range(3)]
+C = "qdrant"
+
+
+def cluster_of(live: Live, collection: str) -> str:
+    key = (read_secret(live.platform.kube, live.namespace, "qdrant-auth") or {})["api-key"]
+    url = f"http://{live.address('qdrant-0')}:6333/collections/{collection}/cluster"
+    return httpx.get(url, headers={"api-key": key}, timeout=10).text
+
+
+def test_a_healthy_cluster_shows_a_leader_and_two_followers(live: Live) -> None:
+    found = live.ask(C)
+    assert found.state == "ready", troubles(found)
+    assert sorted(role.role for role in found.roles) == ["follower", "follower", "leader"]
+
+
+def test_a_killed_peer_that_every_state_still_calls_active_is_found_and_its_replicas_are_named(
+    live: Live,
+) -> None:
+    live.ask(C)
+    live.kill("qdrant-2")
+    assert "Dead" not in cluster_of(live, "isa-cloud-probe"), "the server has not noticed"
+    found, _ = live.until(
+        C, says("replicas are active", "isa-cloud-probe", "is Dead"), "degraded", 20
+    )
+    assert found.state == "degraded"
+    assert "qdrant-2" in troubles(found)["peers answer"]
+    assert "do not arrive" in troubles(found)["peers reach one another"]
+
+
+def test_two_killed_peers_leave_no_quorum(live: Live) -> None:
+    live.ask(C)
+    live.kill("qdrant-1", "qdrant-2")
+    found, _ = live.until(C, says("peers have a quorum", "1 of 3"), "down", 20)
+    assert found.state == "down"
+
+
+def test_a_wrong_key_is_called_by_its_name(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Access(live.platform.settings, live.platform.kube) as access:
+        monkeypatch.setattr(access, "secret", lambda name, key: "wrong")
+        report = ask_engine(access)
+    hints = {check.name: check.hint for check in report.checks if not check.ok}
+    assert "refuses the credentials" in hints["peers answer"]
