@@ -86,6 +86,36 @@ def status(name: str, as_json: bool) -> None:
 
 @sandbox.command()
 @name_option
+@json_option
+@click.option(
+    "--size", type=click.IntRange(1, 1000), default=1, show_default=True, help="How much data."
+)
+@click.option(
+    "--seed", "number", default=1, show_default=True, help="The same seed gives the same data."
+)
+def seed(name: str, as_json: bool, size: int, number: int) -> None:
+    """Fill all seven engines with sample data; a second run leaves the same."""
+    from dataclasses import asdict
+
+    from cluster.kube import Kube
+    from components.access import Access
+    from config.loading import load
+    from deployments.sandbox.cluster import Sandbox
+    from deployments.sandbox.seed import seed_all
+
+    settings = load("sandbox", environ=Sandbox(name).settings_environ())
+    with Access(settings, Kube.connect(settings.kubernetes)) as access:
+        done = seed_all(access, size, number)
+    if as_json:
+        click.echo(json.dumps({"seeded": [asdict(entry) for entry in done]}, indent=2))
+        return
+    for entry in done:
+        counts = ", ".join(f"{count} {kind}" for kind, count in entry.counts.items())
+        click.echo(f"{entry.component:<12} {entry.seconds:5.1f} s  {counts}")
+
+
+@sandbox.command()
+@name_option
 def env(name: str) -> None:
     """Print the environment variables of this sandbox, for `eval "$(isa sandbox env)"`."""
     import shlex

@@ -1,0 +1,110 @@
+"""Neo4j: people, companies, cities and orders, with constraints, indexes of each kind, and a second user."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import neo4j
+from neo4j.spatial import WGS84Point
+
+from components.access import Access
+from components.neo4j.readiness import DATABASE, PORT
+from deployments.sandbox.seed import words
+
+PEOPLE, BATCH = 800, 1000
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+SCHEMA = (
+    "CREATE CONSTRAINT person_id IF NOT EXISTS FOR (p:Person) REQUIRE p.id IS UNIQUE",
+    "CREATE CONSTRAINT order_id IF NOT EXISTS FOR (o:Order) REQUIRE o.id IS UNIQUE",
+    "CREATE INDEX person_joined IF NOT EXISTS FOR (p:Person) ON (p.joined)",
+    "CREATE TEXT INDEX person_name IF NOT EXISTS FOR (p:Person) ON (p.name)",
+    "CREATE POINT INDEX city_place IF NOT EXISTS FOR (c:City) ON (c.place)",
+    "CREATE FULLTEXT INDEX order_note IF NOT EXISTS FOR (o:Order) ON EACH [o.note]",
+)
+LIVES = "MATCH (p:Person {id: r.person}), (c:City {name: r.city}) CREATE (p)-[:LIVES_IN {since: r.since}]->(c)"
+PLACED = "MATCH (p:Person {id: r.person}), (o:Order {id: r.order}) CREATE (p)-[:PLACED]->(o)"
+KNOWS = (
+    "MATCH (a:Person {id: r.a}), (b:Person {id: r.b}) CREATE (a)-[:KNOWS {weight: r.weight}]->(b)"
+)
+FILL = {
+    "cities": "CREATE (c:City) SET c = r",
+    "people": "CREATE (p:Person) SET p = r",
+    "orders": "CREATE (o:Order) SET o = r",
+    "homes": LIVES,
+    "placed": PLACED,
+    "known": KNOWS,
+}
+
+
+def seed(access: Access, size: int, random: Random) -> dict[str, int]:
+    """Fill the default database."""
+    member = access.endpoint("neo4j-1-0", PORT)
+    user, _, password = access.secret("neo4j-auth", "NEO4J_AUTH").partition("/")
+    rows = _rows(random, PEOPLE * size)
+    with neo4j.GraphDatabase.driver(f"bolt://{member.url}", auth=(user, password)) as driver:
+        with driver.session(database=DATABASE) as session:
+            session.run(
+                "MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 5000 ROWS"
+            ).consume()
+            for statement in SCHEMA:
+                session.run(statement).consume()
+            session.run("CALL db.awaitIndexes(60)").consume()
+            for kind, statement in FILL.items():
+                for start in range(0, len(rows[kind]), BATCH):
+                    session.run(
+                        f"UNWIND $rows AS r {statement}", rows=rows[kind][start : start + BATCH]
+                    ).consume()
+        with driver.session(database="system") as session:
+            query = "CREATE USER analyst IF NOT EXISTS SET PASSWORD $password CHANGE NOT REQUIRED"
+            session.run(query, password=random.randbytes(12).hex()).consume()
+    nodes = sum(len(rows[kind]) for kind in ("cities", "people", "orders"))
+    relationships = sum(len(rows[kind]) for kind in ("homes", "placed", "known"))
+    return {
+        "nodes": nodes,
+        "relationships": relationships,
+        "indexes": 4,
+        "constraints": 2,
+        "users": 1,
+    }
+
+
+def _rows(random: Random, people: int) -> dict[str, list[dict[str, Any]]]:
+    cities = [
+        {"name": name, "place": WGS84Point((random.uniform(-180, 180), random.uniform(-60, 60)))}
+        for name in words.CITIES
+    ]
+    persons = [
+        {
+            "id": number,
+            "name": words.person(random),
+            "joined": EPOCH + timedelta(hours=random.randint(0, 8000)),
+            "born": (EPOCH - timedelta(days=random.randint(7000, 25_000))).date(),
+            "scores": [random.random() for _ in range(3)],
+            "active": random.random() < 0.8,
+        }
+        for number in range(people)
+    ]
+    orders = [
+        {"id": number, "total": round(random.uniform(1, 900), 2), "note": words.text(random, 5)}
+        for number in range(people)
+    ]
+    return {
+        "cities": cities,
+        "people": persons,
+        "orders": orders,
+        "homes": [
+            {"person": n, "city": random.choice(words.CITIES), "since": random.randint(1990, 2026)}
+            for n in range(people)
+        ],
+        "placed": [{"person": random.randrange(people), "order": n} for n in range(people)],
+        "known": [
+            {
+                "a": random.randrange(people),
+                "b": random.randrange(people),
+                "weight": random.random(),
+            }
+            for _ in range(people * 3)
+        ],
+    }
