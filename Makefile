@@ -29,8 +29,9 @@ unit: .venv/installed
 integration: tools ## on the embedded cluster
 	$(BIN)/pytest -q tests/integration
 
-bench: .venv/installed ## figures of the deploy, as ratios
+bench: .venv/installed ## figures of deploy and gates, with their targets
 	$(BIN)/python -m tests.bench.deploy
+	$(BIN)/python -m tests.bench.engines
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -9,12 +9,14 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from components import COMPONENTS
 from config.loading import load
 from operations.platform import Platform
 from operations.run import run_deploy
+from operations.status import read_status
 from tasks.cancellation import cancellable
 from tasks.deploy import as_tasks
-from tasks.table import LiveTable, plan_artifact
+from tasks.table import LiveTable, plan_artifact, status_artifact
 
 Node = Literal[
     "storage-classes",
@@ -54,6 +56,9 @@ def deploy_platform(environment: str, only: list[Node] | None = None) -> State[A
             start=as_tasks,
             publish=table.publish,
             show_plan=lambda plan: plan_artifact(plan, environment),
+        )
+        status_artifact(
+            read_status(platform, [n for n in only or () if n in COMPONENTS]), environment
         )
     if report.state == "failed":
         return Failed(message=report.summary)

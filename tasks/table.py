@@ -13,6 +13,7 @@ from prefect.logging import get_run_logger
 
 from operations.plan import Plan
 from operations.progress import DONE, NodeProgress, as_rows
+from operations.status import ComponentStatus
 
 
 class LiveTable:
@@ -62,6 +63,38 @@ def plan_artifact(plan: Plan, environment: str) -> None:
     lines += [f"| {c.name} | {_verdict(c.ok, c.critical)} | {c.hint} |" for c in plan.preflight]
     create_markdown_artifact(
         "\n".join(lines), key=f"plan-{environment}", description="What this run set out to do"
+    )
+
+
+def status_artifact(status: list[ComponentStatus], environment: str) -> None:
+    """Keep with the run how the platform stands after it: every check of every component, and the members."""
+    lines = [
+        "| component | state | check | verdict | finding | s |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for component in status:
+        for index, check in enumerate(component.finding.checks):
+            name, state = (component.name, component.finding.state) if index == 0 else ("", "")
+            verdict = "ok" if check.ok else ("**down**" if check.critical else "degraded")
+            hint = check.hint.replace("|", "/")
+            lines.append(
+                f"| {name} | {state} | {check.name} | {verdict} | {hint} | {check.seconds:.1f} |"
+            )
+    lines += [
+        "",
+        "| component | member | role | lag | node | restarts |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for component in status:
+        for member in component.members:
+            role = component.role(member)
+            lines.append(
+                f"| {component.name} | {member.name} | {role.role} | {role.lag} | {member.node} | {member.restarts} |"
+            )
+    create_markdown_artifact(
+        "\n".join(lines),
+        key=f"status-{environment}",
+        description="How the platform stands after this run",
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import queue
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,6 +29,8 @@ API_PORT, MQTT_PORT = 18083, 1883
 USER = "isa"
 USERS = "/authentication/password_based:built_in_database/users"
 TOPIC = f"{PROBE}/gate"
+
+Api = Callable[..., httpx.Response]
 
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
@@ -106,16 +108,15 @@ def _transaction(access: Access, api: Endpoint, first: Endpoint, last: Endpoint)
 def _user(access: Access, api: Endpoint) -> Iterator[tuple[str, str]]:
     """A user for one round; one that an earlier round left is replaced."""
     name, password = PROBE, secrets.token_hex(16)
-    with _api(access, api) as client:
-        client.delete(f"{USERS}/{name}")
-        made = client.post(USERS, json={"user_id": name, "password": password})
-        # without an authenticator there are no users, and none is needed
-        if made.status_code != 404:
-            made.raise_for_status()
-        try:
-            yield name, password
-        finally:
-            client.delete(f"{USERS}/{name}")
+    call = _sign_on(access, api)
+    call("DELETE", f"{USERS}/{name}")
+    made = call("POST", USERS, {"user_id": name, "password": password})
+    if made.status_code != 404:  # without an authenticator there are no users, and none is needed
+        made.raise_for_status()
+    try:
+        yield name, password
+    finally:
+        call("DELETE", f"{USERS}/{name}")
 
 
 @contextmanager
@@ -163,8 +164,7 @@ def _within(access: Access, outcome: queue.Queue[Any], otherwise: str) -> Any:
 
 def _nodes(access: Access, node: Endpoint) -> dict[str, str]:
     """Pod name → state of its node, as one node sees it."""
-    with _api(access, node) as client:
-        seen = client.get("/nodes").raise_for_status().json()
+    seen = _sign_on(access, node)("GET", "/nodes").raise_for_status().json()
     return {_pod(entry["node"]): str(entry["node_status"]) for entry in seen}
 
 
@@ -173,15 +173,17 @@ def _pod(node: str) -> str:
     return node.partition("@")[2].partition(".")[0]
 
 
-@contextmanager
-def _api(access: Access, node: Endpoint) -> Iterator[httpx.Client]:
-    """A client that has signed on as the dashboard's administrator."""
+def _sign_on(access: Access, node: Endpoint) -> Api:
+    """Sign on as the dashboard's administrator."""
     password = access.secret("emqx-auth", "EMQX_DASHBOARD__DEFAULT_PASSWORD")
-    with httpx.Client(
-        base_url=f"http://{node.url}/api/v5", timeout=access.timeout_seconds
-    ) as client:
-        answer = client.post("/login", json={"username": USER, "password": password})
-        if answer.status_code == 401:
-            raise PermissionError(f"{node.member}: {answer.json().get('code', 'unauthorized')}")
-        client.headers["authorization"] = f"Bearer {answer.raise_for_status().json()['token']}"
-        yield client
+    base = f"http://{node.url}/api/v5"
+    answer = access.http.post(f"{base}/login", json={"username": USER, "password": password})
+    if answer.status_code == 401:
+        raise PermissionError(f"{node.member}: {answer.json().get('code', 'unauthorized')}")
+    token = answer.raise_for_status().json()["token"]
+
+    def call(method: str, path: str, body: Any = None) -> httpx.Response:
+        headers = {"authorization": f"Bearer {token}"}
+        return access.http.request(method, base + path, json=body, headers=headers)
+
+    return call

@@ -11,7 +11,6 @@ import secrets
 from typing import Any
 
 import boto3
-import httpx
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
@@ -84,9 +83,7 @@ def _drives(access: Access, server: Endpoint, names: dict[str, str]) -> dict[str
     credentials = Credentials(*_keys(access))
     request = AWSRequest("GET", f"http://{server.url}/minio/admin/v3/info")
     S3SigV4Auth(credentials, "s3", REGION).add_auth(request)
-    answer = httpx.get(
-        request.url, headers=dict(request.headers.items()), timeout=access.timeout_seconds
-    )
+    answer = access.http.get(request.url, headers=dict(request.headers.items()))
     answer.raise_for_status()
     states: dict[str, str] = {}
     for entry in answer.json().get("servers") or []:
@@ -99,7 +96,7 @@ def _drives(access: Access, server: Endpoint, names: dict[str, str]) -> dict[str
 
 def _health(access: Access, server: Endpoint, path: str) -> int:
     url = f"http://{server.url}/minio/health/{path}"
-    return httpx.get(url, timeout=access.timeout_seconds).status_code
+    return access.http.get(url).status_code
 
 
 def _client(access: Access, server: Endpoint) -> Any:

@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
 import nats
 from nats.aio.client import Client
 from nats.js.api import StreamConfig
@@ -154,7 +153,7 @@ async def _connect(access: Access, server: Endpoint) -> Client:
 
 def _jetstream(access: Access, server: Endpoint) -> dict[str, Any]:
     query = "accounts=true&streams=true&config=true"
-    answer = httpx.get(f"http://{server.url}/jsz?{query}", timeout=access.timeout_seconds)
+    answer = access.http.get(f"http://{server.url}/jsz?{query}")
     return {"server_name": server.member, **answer.raise_for_status().json()}
 
 

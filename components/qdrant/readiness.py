@@ -146,12 +146,11 @@ def _get(access: Access, peer: Endpoint, path: str) -> Any:
 
 
 def _call(access: Access, peer: Endpoint, method: str, path: str, body: Any = None) -> Any:
-    answer = httpx.request(
+    answer = access.http.request(
         method,
         f"http://{peer.url}{path}",
         json=body,
         headers={"api-key": access.secret("qdrant-auth", "api-key")},
-        timeout=access.timeout_seconds,
     )
     if answer.status_code >= 400:
         raise RuntimeError(

@@ -32,6 +32,9 @@ def up() -> int:
     environ = room.environ()
     with _step("Deploy through the Prefect API"):
         deployed = subprocess.run([ISA, "deploy"], env=environ, check=False).returncode
+    if deployed == 0:
+        with _step("Sample data"):
+            subprocess.run([ISA, "sandbox", "seed", "--name", NAME], env=environ, check=True)
     with _step("Status"):
         subprocess.run([ISA, "status"], env=environ, check=False)
     print(
