@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from kubernetes import client, stream
 
@@ -67,7 +67,7 @@ class Forwards:
             except Exception:  # the caller sees its connection closed, and its client says so
                 return
             remote = forward.socket(port)
-            with remote:
+            with closing(remote):  # it only looks like a socket
                 self._pump(local, remote)
 
     def _pump(self, one: socket.socket, other: socket.socket) -> None:
