@@ -10,5 +10,5 @@ EMQX does from 6.0.3 on.
 state    what the nodes share, and how they keep it alike
 broker   the MQTT server of a node
 export   data export and import
-server   the routes
+wire, server   the management API; internal   what nodes ask one another
 """

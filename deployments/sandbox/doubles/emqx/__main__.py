@@ -10,8 +10,9 @@ import threading
 from pathlib import Path
 
 from deployments.sandbox.doubles.emqx.broker import Broker, password_hash
-from deployments.sandbox.doubles.emqx.server import Node, servers
+from deployments.sandbox.doubles.emqx.server import servers
 from deployments.sandbox.doubles.emqx.state import State
+from deployments.sandbox.doubles.emqx.wire import Node
 
 
 def main() -> None:

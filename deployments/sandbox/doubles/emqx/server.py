@@ -1,126 +1,38 @@
-"""The routes: the management API on 18083, the nodes' own on 5369."""
+"""The routes of the management API on 18083, and the two HTTP servers of a node."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
-import json
 import re
 import secrets
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
 
 from deployments.sandbox.doubles.emqx import export
-from deployments.sandbox.doubles.emqx.broker import Broker, is_password, password_hash
-from deployments.sandbox.doubles.emqx.state import INTERNAL_PORT, State
+from deployments.sandbox.doubles.emqx.broker import is_password, password_hash
+from deployments.sandbox.doubles.emqx.internal import Internal
+from deployments.sandbox.doubles.emqx.state import INTERNAL_PORT
+from deployments.sandbox.doubles.emqx.wire import Json, Node, Raw, Refused, Wire
 
 API_PORT = 18083
-TOKEN_SECONDS = 3600
 AUTHN = "password_based:built_in_database"
-Json = dict[str, Any]
 
 
-class Refused(Exception):
-    """An answer that is not a success, with EMQX's code."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
-
-
-class Raw(Exception):
-    """An answer that is no JSON."""
-
-    def __init__(self, body: bytes, kind: str) -> None:
-        super().__init__()
-        self.body, self.kind = body, kind
-
-
-class Node:
-    """What the routes need.
-
-    Attributes:
-        state: shared tables.
-        broker: the MQTT server.
-        data: directory of this node.
-        host: DNS suffix of node names.
-    """
-
-    def __init__(
-        self, state: State, broker: Broker, data: Path, host: str, cookie: str, anonymous: bool
-    ) -> None:
-        self.state, self.broker, self.data = state, broker, data
-        self.anonymous = anonymous
-        self._host = host
-        self._key = hashlib.sha256(cookie.encode()).digest()  # a token is good on every node
-
-    def node_name(self, pod: str) -> str:
-        """`emqx@POD.HOST`."""
-        return f"emqx@{pod}.{self._host}"
-
-    def sign(self, user: str) -> str:
-        """A token for a signed-on user."""
-        text = f"{user}|{int(time.time()) + TOKEN_SECONDS}"
-        mark = hmac.new(self._key, text.encode(), "sha256").hexdigest()
-        return base64.urlsafe_b64encode(f"{text}|{mark}".encode()).decode()
-
-    def signed(self, token: str) -> str:
-        """The user of a token, "" if it is not good."""
-        try:
-            user, until, mark = base64.urlsafe_b64decode(token).decode().split("|")
-        except ValueError:
-            return ""
-        good = hmac.compare_digest(
-            mark, hmac.new(self._key, f"{user}|{until}".encode(), "sha256").hexdigest()
-        )
-        return user if good and int(until) > time.time() else ""
-
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(Wire):
     """One request of the management API."""
 
-    protocol_version = "HTTP/1.1"
-
-    def __init__(self, node: Node, *args: Any) -> None:
-        self.node = node
-        self.administrator = False
-        super().__init__(*args)
-
-    def log_message(self, *_: Any) -> None:
-        """Requests are not logged: their credentials are in the headers."""
-
-    def handle_request(self) -> None:
-        """Answer one request."""
-        url = urlsplit(self.path)
-        self.query = {key: values[-1] for key, values in parse_qs(url.query).items()}
-        self.content = self.rfile.read(int(self.headers.get("content-length") or 0))
-        try:
-            status, body = self._route(url.path)
-            self._send(
-                status, b"" if body is None else json.dumps(body).encode(), "application/json"
-            )
-        except Raw as raw:
-            self._send(200, raw.body, raw.kind)
-        except Refused as refused:
-            said = {"code": refused.code, "message": str(refused)}
-            self._send(refused.status, json.dumps(said).encode(), "application/json")
-
-    do_GET = do_PUT = do_POST = do_DELETE = handle_request  # noqa: N815
-
-    # ------------------------------------------------------------------ routes
-    def _route(self, path: str) -> tuple[int, Any]:
+    def route(self, path: str) -> tuple[int, Any]:
+        """Find what answers a path, and let it; returns status and body."""
         if path == "/status":
             name = self.node.node_name(self.node.state.name)
             raise Raw(f"Node {name} is started\nemqx is running".encode(), "text/plain")
         if path != "/api/v5/login":
-            self._authorise()
+            self.authorise()
         for method, pattern, status, action in ROUTES:
             match = re.fullmatch(f"/api/v5{pattern}", path)
             if match and method == self.command:
@@ -128,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         raise Refused(404, "NOT_FOUND", "Request Path Not Found")
 
     def login(self) -> Json:
-        given = self._json()
+        given = self.json_body()
         user = self._tables["dashboard_users"].get(given.get("username"))
         if user is None or not is_password(str(given.get("password")), user["password_hash"]):
             raise Refused(401, "BAD_USERNAME_OR_PWD", "Auth failed")
@@ -180,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def add_mqtt_user(self) -> Json:
         self._needs_authenticator()
-        given = self._json()
+        given = self.json_body()
         made = {
             "password_hash": password_hash(given["password"]),
             "is_superuser": bool(given.get("is_superuser")),
@@ -199,7 +111,7 @@ class Handler(BaseHTTPRequestHandler):
         ]
 
     def add_dashboard_user(self) -> Json:
-        given = self._json()
+        given = self.json_body()
         made = {
             "password_hash": password_hash(given["password"]),
             "description": given.get("description", ""),
@@ -220,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
         ]
 
     def add_api_key(self) -> Json:
-        given, secret = self._json(), secrets.token_urlsafe(32)
+        given, secret = self.json_body(), secrets.token_urlsafe(32)
         made = {
             "api_key": secrets.token_hex(8),
             "secret_hash": password_hash(secret),
@@ -238,7 +150,7 @@ class Handler(BaseHTTPRequestHandler):
         return self._page([{"id": i, **rule} for i, rule in sorted(self._tables["rules"].items())])
 
     def add_rule(self) -> Json:
-        given = self._json()
+        given = self.json_body()
         if "sql" not in given:
             raise Refused(400, "BAD_REQUEST", "missing required field: sql")
         identity = given.pop("id", None) or f"rule_{secrets.token_hex(2)}"
@@ -250,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
         self._remove("rules", identity)
 
     def publish(self) -> Json:
-        given = self._json()
+        given = self.json_body()
         payload = str(given.get("payload", ""))
         data = (
             base64.b64decode(payload)
@@ -306,7 +218,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def import_data(self) -> None:
         try:
-            export.read(self._file(self._json()["filename"]), self.node.state, self.node.broker)
+            export.read(self._file(self.json_body()["filename"]), self.node.state, self.node.broker)
         except ValueError as exc:
             raise Refused(400, "BAD_REQUEST", str(exc)) from exc
 
@@ -359,75 +271,6 @@ class Handler(BaseHTTPRequestHandler):
                 "hasnext": page * limit < len(rows),
             },
         }
-
-    def _json(self) -> Json:
-        try:
-            return dict(json.loads(self.content or b"{}"))
-        except ValueError as exc:
-            raise Refused(400, "BAD_REQUEST", f"invalid JSON: {exc}") from exc
-
-    def _authorise(self) -> None:
-        kind, _, value = str(self.headers.get("authorization") or "").partition(" ")
-        if kind == "Bearer":
-            if not self.node.signed(value):
-                raise Refused(401, "BAD_TOKEN", "Get a token by POST /login")
-            self.administrator = True
-        elif kind == "Basic":
-            key, _, secret = base64.b64decode(value).decode().partition(":")
-            found = next(
-                (k for k in self._tables["api_keys"].values() if k["api_key"] == key), None
-            )
-            if (
-                found is None
-                or not found["enable"]
-                or not is_password(secret, found["secret_hash"])
-            ):
-                raise Refused(401, "BAD_API_KEY_OR_SECRET", "Check api_key/api_secret")
-            if found["role"] == "viewer" and self.command != "GET":
-                raise Refused(403, "UNAUTHORIZED_ROLE", "Insufficient permission")
-        else:
-            raise Refused(401, "AUTHORIZATION_HEADER_ERROR", "Support authorization: basic/bearer")
-
-    def _send(self, status: int, body: bytes, kind: str) -> None:
-        self.send_response(status)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
-class Internal(BaseHTTPRequestHandler):
-    """One request of another node."""
-
-    protocol_version = "HTTP/1.1"
-
-    def __init__(self, state: State, cookie: str, *args: Any) -> None:
-        self.state, self.cookie = state, cookie
-        super().__init__(*args)
-
-    def log_message(self, *_: Any) -> None:
-        """Silence."""
-
-    def do_GET(self) -> None:
-        """The tables."""
-        self._answer()
-
-    def do_PUT(self) -> None:
-        """Newer tables."""
-        tables = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if self._knows():
-            self.state.take(tables)
-        self._answer()
-
-    def _knows(self) -> bool:
-        return hmac.compare_digest(self.headers.get("x-cookie") or "", self.cookie)
-
-    def _answer(self) -> None:
-        body = json.dumps(self.state.tables).encode() if self._knows() else b""
-        self.send_response(200 if body else 403)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
 
 
 def servers(node: Node, cookie: str) -> tuple[ThreadingHTTPServer, ThreadingHTTPServer]:

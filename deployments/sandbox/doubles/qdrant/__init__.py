@@ -9,5 +9,5 @@ errors   how a refusal looks
 points   JSON of the API ↔ objects of qdrant-edge
 shards   shards on disk, and their snapshots
 peer     one peer: what it knows of collections, where shards live, how writes and reads find them
-server   the routes
+wire, snapshots, server   the public API; internal   what peers ask one another
 """

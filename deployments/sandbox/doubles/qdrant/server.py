@@ -1,85 +1,30 @@
-"""The routes: the public API on 6333, the peers' own on 6335."""
+"""The routes of the public API on 6333, and the two servers of a peer."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import re
-import shutil
-import tempfile
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from http.server import ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
 
-from deployments.sandbox.doubles.qdrant import operations
 from deployments.sandbox.doubles.qdrant.errors import Refused
+from deployments.sandbox.doubles.qdrant.internal import Internal
 from deployments.sandbox.doubles.qdrant.peer import DEAD, P2P_PORT, Peer
+from deployments.sandbox.doubles.qdrant.snapshots import Snapshots
+from deployments.sandbox.doubles.qdrant.wire import Raw
 
 VERSION = "1.16.3"  # whose answers were recorded
 HTTP_PORT = 6333
-CHUNK = 1 << 20
-READS = ("count", "scroll", "query", "search", "retrieve")
-OPEN = ("/", "/readyz", "/livez", "/healthz")
 
 
-class Raw(Exception):
-    """An answer that is no JSON: text, or a file."""
-
-    def __init__(self, body: str | Path) -> None:
-        super().__init__()
-        self.body = body
-
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(Snapshots):
     """One request of the public API."""
 
-    protocol_version = "HTTP/1.1"
-    server_version = "qdrant-double"
-
-    def __init__(self, peer: Peer, keys: tuple[str, str], *args: Any) -> None:
-        self.peer = peer
-        self.key, self.read_key = keys
-        super().__init__(*args)
-
-    def log_message(self, *_: Any) -> None:
-        """Requests are not logged: their keys are in the headers."""
-
-    def handle_request(self) -> None:
-        """Answer, in the server's envelope."""
-        started = time.monotonic()
-        url = urlsplit(self.path)
-        self.query = {key: values[-1] for key, values in parse_qs(url.query).items()}
-        self._left = int(self.headers.get("content-length") or 0)
-        try:
-            self._authorise(url.path)
-            result = self._route(url.path)
-            body: dict[str, Any] = {"result": result, "status": "ok"}
-            status = 200
-        except Raw as raw:
-            self._drain()
-            return self._send_raw(raw.body)
-        except Refused as refused:
-            if refused.plain:
-                self._drain()
-                return self._send(refused.status, str(refused).encode(), "text/plain")
-            body, status = {"status": {"error": str(refused)}}, refused.status
-        self._drain()
-        if url.path == "/" and status == 200:
-            body = body["result"]  # the one answer without an envelope
-        else:
-            body["time"] = time.monotonic() - started
-        return self._send(status, json.dumps(body).encode(), "application/json")
-
-    do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = handle_request  # noqa: N815
-
-    # ------------------------------------------------------------------ routes
-    def _route(self, path: str) -> Any:
+    def route(self, path: str) -> Any:
+        """Find what answers a path, and let it."""
         for method, pattern, action in ROUTES:
             match = re.fullmatch(pattern, path)
             if match and method == self.command:
@@ -120,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
         return {"collections": [{"name": name} for name in sorted(self.peer.meta["collections"])]}
 
     def create(self, name: str) -> Any:
-        self.peer.create(name, self._json())
+        self.peer.create(name, self.json_body())
         return True
 
     def drop(self, name: str) -> Any:
@@ -187,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
                 "remote_shards": remote, "shard_transfers": []}  # fmt: skip
 
     def change_aliases(self) -> Any:
-        actions = self._json()["actions"]
+        actions = self.json_body()["actions"]
 
         def edit(meta: dict[str, Any]) -> None:
             for action in actions:
@@ -217,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
         return {"aliases": found}
 
     def index(self, name: str) -> Any:
-        spec = self._json()
+        spec = self.json_body()
         found = self.peer.collection(name)
         number = self.peer.write(name, {int(s): {"index": spec} for s in found["shards"]})
         field, schema = spec["field_name"], spec["field_schema"]
@@ -228,14 +173,14 @@ class Handler(BaseHTTPRequestHandler):
         return {"operation_id": number, "status": "completed"}
 
     def upsert(self, name: str) -> Any:
-        points = self._json()["points"]
+        points = self.json_body()["points"]
         by_id = {point["id"]: point for point in points}
         parts = self.peer.split(name, list(by_id))
         per_shard = {shard: {"upsert": [by_id[i] for i in ids]} for shard, ids in parts.items()}
         return {"operation_id": self.peer.write(name, per_shard), "status": "completed"}
 
     def delete_points(self, name: str) -> Any:
-        spec = self._json()
+        spec = self.json_body()
         if "points" in spec:
             per_shard: dict[int, dict[str, Any]] = {
                 shard: {"delete": ids}
@@ -247,10 +192,10 @@ class Handler(BaseHTTPRequestHandler):
         return {"operation_id": self.peer.write(name, per_shard), "status": "completed"}
 
     def count(self, name: str) -> Any:
-        return {"count": sum(self.peer.read(name, {"count": self._json()}))}
+        return {"count": sum(self.peer.read(name, {"count": self.json_body()}))}
 
     def scroll(self, name: str) -> Any:
-        spec = self._json()
+        spec = self.json_body()
         limit = int(spec.get("limit") or 10)
         answers = self.peer.read(name, {"scroll": spec})
         found = sorted(
@@ -264,7 +209,7 @@ class Handler(BaseHTTPRequestHandler):
         }
 
     def search(self, name: str) -> Any:
-        spec = self._json()
+        spec = self.json_body()
         answers = self.peer.read(name, {"query": spec})
         hits = sorted((p for part in answers for p in part), key=lambda p: -p["score"])
         shown = [
@@ -274,234 +219,10 @@ class Handler(BaseHTTPRequestHandler):
         return {"points": shown}
 
     def retrieve(self, name: str) -> Any:
-        spec = self._json()
+        spec = self.json_body()
         answers = self.peer.read(name, {"retrieve": spec["ids"]})
         payload, vector = spec.get("with_payload", True), spec.get("with_vector", False)
         return [_show(p, payload, vector) for part in answers for p in part]
-
-    # ------------------------------------------------------------------ snapshots
-    def make_shard_snapshot(self, name: str, shard: str) -> Any:
-        found = self.peer.collection(name)
-        replica = self.peer.local(found["name"], int(shard))
-        directory = self._snapshots(found["name"], shard)
-        file = directory / f"{found['name']}-shard-{shard}-{_now('%Y-%m-%d-%H-%M-%S')}.snapshot"
-        replica.snapshot(file)
-        file.with_suffix(".checksum").write_text(_sha256(file))
-        return _described(file)
-
-    def shard_snapshots(self, name: str, shard: str) -> Any:
-        self.peer.local(self.peer.collection(name)["name"], int(shard))
-        return [
-            _described(file) for file in sorted(self._snapshots(name, shard).glob("*.snapshot"))
-        ]
-
-    def shard_snapshot(self, name: str, shard: str, snapshot: str) -> Any:
-        raise Raw(self._snapshot(name, shard, snapshot))
-
-    def drop_shard_snapshot(self, name: str, shard: str, snapshot: str) -> Any:
-        file = self._snapshot(name, shard, snapshot)
-        file.unlink()
-        file.with_suffix(".checksum").unlink(missing_ok=True)
-        return True
-
-    def stream_shard_snapshot(self, name: str, shard: str) -> Any:
-        found = self.peer.collection(name)
-        with tempfile.TemporaryDirectory(dir=self.peer.data) as scratch:
-            file = (
-                Path(scratch)
-                / f"{found['name']}-shard-{shard}-{_now('%Y-%m-%d-%H-%M-%S')}.snapshot"
-            )
-            self.peer.local(found["name"], int(shard)).snapshot(file)
-            self._send_raw(file)
-        raise Raw("")
-
-    def upload(self, name: str, shard: str) -> Any:
-        found = self.peer.collection(name)
-        replica = self.peer.local(found["name"], int(shard))
-        with tempfile.TemporaryDirectory(dir=self.peer.data) as scratch:
-            file = Path(scratch) / "archive"
-            self._receive(file)
-            wanted = self.query.get("checksum")
-            if wanted and wanted != (actual := _sha256(file)):
-                # the real server has the two the wrong way round
-                raise Refused(400, f"Checksum mismatch: expected {actual}, actual {wanted}")
-            replica.restore(file)
-        self.peer.restored(found["name"], int(shard))
-        return None
-
-    def collection_snapshots(self, name: str) -> Any:
-        found = self.peer.collection(name)["name"]
-        return [_described(f) for f in sorted(self._snapshots(found, "all").glob("*.snapshot"))]
-
-    def make_collection_snapshot(self, name: str) -> Any:
-        """Of the shards that are here: what a snapshot of a collection is in a cluster."""
-        found = self.peer.collection(name)["name"]
-        directory = self._snapshots(found, "all")
-        stem = f"{found}-{self.peer.me.identity}-{_now('%Y-%m-%d-%H-%M-%S')}"
-        return self._bundle(directory / f"{stem}.snapshot", [found])
-
-    def make_full_snapshot(self) -> Any:
-        directory = self._snapshots("", "")
-        file = directory / f"full-snapshot-{_now('%Y-%m-%d-%H-%M-%S')}.snapshot"
-        return self._bundle(file, sorted(self.peer.meta["collections"]))
-
-    def recover(self, name: str) -> Any:
-        location = str(self._json()["location"])
-        self.peer.collection(name)
-        path = location.removeprefix("file://")
-        if not Path(path).exists():
-            raise Refused(400, f'Bad request: Snapshot file "{path}" does not exist')
-        raise Refused(400, "Bad request: this double restores shards, not collections")
-
-    def _bundle(self, target: Path, names: list[str]) -> dict[str, Any]:
-        with tempfile.TemporaryDirectory(dir=self.peer.data) as scratch:
-            root = Path(scratch) / "bundle"
-            for name in names:
-                for shard, replicas in self.peer.collection(name)["shards"].items():
-                    if self.peer.me.name in replicas:
-                        part = root / name / shard
-                        part.parent.mkdir(parents=True, exist_ok=True)
-                        self.peer.local(name, int(shard)).snapshot(part)
-            root.mkdir(exist_ok=True)
-            archive = shutil.make_archive(str(Path(scratch) / "archive"), "tar", root)
-            shutil.move(archive, target)
-        target.with_suffix(".checksum").write_text(_sha256(target))
-        return _described(target)
-
-    def _snapshots(self, name: str, shard: str) -> Path:
-        directory = self.peer.data / "snapshots" / name / shard
-        directory.mkdir(parents=True, exist_ok=True)
-        return directory
-
-    def _snapshot(self, name: str, shard: str, snapshot: str) -> Path:
-        file = self._snapshots(self.peer.collection(name)["name"], shard) / snapshot
-        if not file.is_file():
-            raise Refused(404, f'Not found: Snapshot "{file}" not found')
-        return file
-
-    # ------------------------------------------------------------------ wire
-    def _authorise(self, path: str) -> None:
-        given = self.headers.get("api-key") or str(
-            self.headers.get("authorization") or ""
-        ).removeprefix("Bearer ")
-        if path in OPEN or not self.key or given == self.key:
-            return
-        if not given:
-            raise Refused(
-                401, "Must provide an API key or an Authorization bearer token", plain=True
-            )
-        if given != self.read_key:
-            raise Refused(401, "Invalid API key or JWT", plain=True)
-        reads = (
-            self.command == "GET" or path.rpartition("/")[2] in READS or path.endswith("/points")
-        )
-        if not reads:
-            raise Refused(403, "Forbidden: Global manage access is required", plain=True)
-
-    def _json(self) -> dict[str, Any]:
-        text = self.rfile.read(self._left)
-        self._left = 0
-        try:
-            return dict(json.loads(text or b"{}"))
-        except ValueError as exc:
-            raise Refused(400, f"Format error in JSON body: {exc}") from exc
-
-    def _receive(self, target: Path) -> None:
-        """Take the file out of a multipart body with one part, without holding it in memory."""
-        boundary = (
-            str(self.headers.get("content-type") or "")
-            .partition("boundary=")[2]
-            .strip('"')
-            .encode()
-        )
-        if not boundary:
-            raise Refused(400, "Multipart error: no boundary")
-        while True:  # headers of the part
-            line = self.rfile.readline()
-            self._left -= len(line)
-            if line in (b"\r\n", b""):
-                break
-        rest = self._left - len(b"\r\n--" + boundary + b"--\r\n")
-        with target.open("wb") as file:
-            while rest > 0 and (chunk := self.rfile.read(min(CHUNK, rest))):
-                file.write(chunk)
-                rest -= len(chunk)
-                self._left -= len(chunk)
-
-    def _drain(self) -> None:
-        while self._left > 0 and (chunk := self.rfile.read(min(CHUNK, self._left))):
-            self._left -= len(chunk)
-
-    def _send(self, status: int, body: bytes, kind: str) -> None:
-        self.send_response(status)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _send_raw(self, body: str | Path) -> None:
-        if body == "":
-            return
-        if isinstance(body, str):
-            self._send(200, body.encode(), "text/plain; charset=utf-8")
-            return
-        self.send_response(200)
-        self.send_header("content-type", "application/octet-stream")
-        self.send_header("content-length", str(body.stat().st_size))
-        self.send_header("content-disposition", f'attachment; filename="{body.name}"')
-        self.end_headers()
-        with body.open("rb") as file:
-            shutil.copyfileobj(file, self.wfile, CHUNK)
-
-
-class Internal(BaseHTTPRequestHandler):
-    """One request of another peer."""
-
-    protocol_version = "HTTP/1.1"
-
-    def __init__(self, peer: Peer, *args: Any) -> None:
-        self.peer = peer
-        super().__init__(*args)
-
-    def log_message(self, *_: Any) -> None:
-        """Silence."""
-
-    def do_GET(self) -> None:
-        """The metadata, or a shard's archive."""
-        parts = urlsplit(self.path).path.strip("/").split("/")
-        if parts[0] == "meta":
-            return self._send(200, json.dumps(self.peer.meta).encode())
-        with tempfile.TemporaryDirectory(dir=self.peer.data) as scratch:
-            file = Path(scratch) / "archive"
-            self.peer.local(unquote(parts[1]), int(parts[2])).snapshot(file)
-            return self._send(200, file.read_bytes())
-
-    def do_PUT(self) -> None:
-        """Newer metadata."""
-        self.peer.take(self._json())
-        self._send(200, b"{}")
-
-    def do_POST(self) -> None:
-        """An operation or a question for a replica."""
-        kind, name, shard = urlsplit(self.path).path.strip("/").split("/")
-        try:
-            if kind == "apply":
-                self.peer.apply(unquote(name), int(shard), self._json())
-                return self._send(200, b"{}")
-            answer = operations.ask(self.peer.local(unquote(name), int(shard)), self._json())
-            return self._send(200, json.dumps(answer).encode())
-        except Refused as refused:
-            return self._send(refused.status, json.dumps({"error": str(refused)}).encode())
-
-    def _json(self) -> dict[str, Any]:
-        return dict(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-
-    def _send(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        with contextlib.suppress(BrokenPipeError):
-            self.wfile.write(body)
 
 
 def servers(peer: Peer, key: str, read_key: str) -> tuple[ThreadingHTTPServer, ThreadingHTTPServer]:
@@ -516,26 +237,6 @@ def servers(peer: Peer, key: str, read_key: str) -> tuple[ThreadingHTTPServer, T
 def _show(point: dict[str, Any], payload: Any, vector: Any) -> dict[str, Any]:
     hidden = {name for name, wanted in (("payload", payload), ("vector", vector)) if not wanted}
     return {key: value for key, value in point.items() if key not in hidden}
-
-
-def _described(file: Path) -> dict[str, Any]:
-    made = datetime.fromtimestamp(file.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    checksum = file.with_suffix(".checksum").read_text()
-    return {
-        "name": file.name,
-        "creation_time": made,
-        "size": file.stat().st_size,
-        "checksum": checksum,
-    }
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _now(form: str) -> str:
-    return datetime.now(UTC).strftime(form)
 
 
 DEFAULTS: dict[str, Any] = {
