@@ -113,9 +113,20 @@ def troubles(found: Finding) -> dict[str, str]:
     return {check.name: check.hint for check in found.checks if not check.ok}
 
 
-def says(check: str, *parts: str) -> Callable[[Finding], bool]:
-    """Whether a check failed with a hint that holds all the parts."""
-    return lambda found: (
-        all(part in troubles(found).get(check, "") for part in ("", *parts))
-        and check in troubles(found)
-    )
+def says(check: str, *parts: str, state: str = "") -> Callable[[Finding], bool]:
+    """Whether a check failed with a hint that holds all the parts, in a state if one is wanted.
+
+    Right after a death some other check may fail for a moment too: what a test says of the state belongs in here.
+    """
+
+    def holds(found: Finding) -> bool:
+        hint = troubles(found).get(check)
+        wanted = not state or found.state == state
+        return wanted and hint is not None and all(part in hint for part in parts)
+
+    return holds
+
+
+def both(*conditions: Callable[[Finding], bool]) -> Callable[[Finding], bool]:
+    """Whether all hold of the same finding."""
+    return lambda found: all(condition(found) for condition in conditions)

@@ -12,6 +12,7 @@ from typing import Any
 import redis
 
 from cluster.credentials import read_secret
+from deployments.sandbox import processes
 
 from .live import Live
 
@@ -79,7 +80,7 @@ def test_a_deleted_pod_comes_back_with_its_data_and_address(live: Live) -> None:
     kubectl(live, "delete", "pod", POD)
     eventually(lambda: _exists(live, POD) and live.pod(POD)["metadata"]["uid"] != old)
     eventually(lambda: is_ready(live, POD))
-    assert not any(_alive(pid) for pid in pids)
+    assert not any(processes.start_time(pid) for pid in pids)
     assert live.address(POD) == address
     assert _volume(live, f"redis-data-{POD}") == volume
     assert (live.sandbox.engines / "volumes" / volume / "nodes.conf").exists()
@@ -177,11 +178,3 @@ def _volume(live: Live, claim: str) -> str:
 def _released(live: Live, volume: str) -> bool:
     found = live.platform.kube.get("v1", "PersistentVolume", volume) or {}
     return bool(found.get("status", {}).get("phase") == "Released")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

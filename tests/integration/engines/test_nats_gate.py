@@ -12,7 +12,7 @@ from cluster.credentials import read_secret
 from components.access import Access
 from components.nats.readiness import ask as ask_engine
 
-from .live import Live, says, troubles
+from .live import Live, both, says, troubles
 
 SERVERS = [f"nats-{n}" for n in range(3)]
 C = "nats"
@@ -42,11 +42,11 @@ def test_a_dead_server_is_named_and_so_is_the_stream_that_misses_it(live: Live) 
     asyncio.run(make_stream(live, "orders"))
     dead = next(server for server in SERVERS if server != leader(live))
     live.kill(dead)
-    found, _ = live.until(
-        C, says("stream replicas are current", "APP/orders", dead), "degraded", 30
+    named = both(
+        says("stream replicas are current", "APP/orders", dead, state="degraded"),
+        says("servers answer", dead),
     )
-    assert found.state == "degraded"
-    assert dead in troubles(found)["servers answer"]
+    live.until(C, named, "degraded")
 
 
 def test_a_dead_leader_is_replaced(live: Live) -> None:
@@ -60,8 +60,7 @@ def test_a_dead_leader_is_replaced(live: Live) -> None:
 
 def test_two_dead_servers_leave_no_meta_leader(live: Live) -> None:
     live.kill("nats-0", "nats-1")
-    found, _ = live.until(C, says("meta leader", "no agreed leader"), "down", 30)
-    assert found.state == "down"
+    live.until(C, says("meta leader", "no agreed leader", state="down"), "down")
 
 
 def test_a_wrong_password_is_called_by_its_name(
