@@ -1,8 +1,8 @@
 """Neo4j Community from Maven Central: its jars, pinned by their hashes, and how to run server and admin tool with them.
 
-`neo4j-jars.lock` has path and SHA-256 of every jar. Made anew, for another version, with Maven: dependencies
-`org.neo4j:neo4j` and `org.neo4j.app:neo4j-server`, then `mvn dependency:copy-dependencies -DincludeScope=runtime
--Dmdep.useRepositoryLayout=true`, and `sha256sum` of each.
+`neo4j-jars.lock` has path and SHA-256 of every jar; `python -m deployments.sandbox.engines.neo4j_programs lock VERSION`
+makes it anew with Maven. Where Maven is installed it also brings the jars, so that its own settings (mirrors, proxies,
+credentials) hold; without it they come from the repository by HTTP. Either way the hashes decide.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +24,7 @@ import httpx
 
 from deployments.sandbox.binaries import say
 from deployments.sandbox.paths import cache_dir, locked, write_atomic
-from errors import ConfigurationError, Fault, PermanentError, TemporaryError
+from errors import ConfigurationError, Fault, IsaError, PermanentError, TemporaryError
 
 LOCK = Path(__file__).with_name("neo4j-jars.lock")
 REPOSITORY_VARIABLE = "ISA_MAVEN_REPOSITORY"  # where Maven Central is reached by a mirror
@@ -31,6 +34,7 @@ JAVA_VERSIONS = (
     21,
 )  # https://neo4j.com/docs/operations-manual/5/installation/requirements/#deployment-requirements-java
 DOWNLOADS, TRIES = 8, 4
+MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:2.8:copy-dependencies"
 SERVER = "org.neo4j.server.CommunityEntryPoint"
 ADMIN = "org.neo4j.server.startup.Neo4jAdminCommand"
 # What a sandbox needs: 5-7 s to the first query and 280 MB, measured with 5.26.30.
@@ -66,19 +70,35 @@ def ensure(tell: Callable[[str], None] = say) -> Path:
         partial = kept.with_name(f"{version()}.partial")
         partial.mkdir(parents=True, exist_ok=True)
         entries = [line.split() for line in LOCK.read_text().splitlines()]
-        with (
-            httpx.Client(follow_redirects=True, timeout=60) as client,
-            ThreadPoolExecutor(DOWNLOADS) as pool,
-        ):
-            futures = [pool.submit(_download, client, partial, p, digest) for p, digest in entries]
-            told = time.monotonic()
-            for done, future in enumerate(futures, 1):
-                future.result()
-                if time.monotonic() - told > 3 or done == len(futures):
-                    tell(f"Neo4j {version()}: {done} of {len(futures)} jars")
-                    told = time.monotonic()
+        maven = shutil.which("mvn")
+        if maven and REPOSITORY_VARIABLE not in os.environ:
+            tell(f"Neo4j {version()}: {len(entries)} jars with Maven (once; about a minute)")
+            _copy_with_maven(maven, version(), partial)
+            _check(partial, entries)
+        else:
+            _download_all(partial, entries, tell)
         partial.rename(kept)
     return kept
+
+
+def lock(wanted: str) -> str:
+    """Resolve a version of Neo4j with Maven.
+
+    Returns:
+        Text of the lock file: path in the repository and SHA-256 of each jar, by path.
+
+    Raises:
+        ConfigurationError: Maven is not installed.
+        PermanentError: Maven failed; with its last words.
+    """
+    maven = shutil.which("mvn")
+    if not maven:
+        raise ConfigurationError([Fault("this machine", "has no Maven", "apt-get install maven")])
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        _copy_with_maven(maven, wanted, root, "-Dmdep.useRepositoryLayout=true")
+        jars = {jar.relative_to(root).as_posix(): _sha256(jar) for jar in root.rglob("*.jar")}
+    return "".join(f"{path} {jars[path]}\n" for path in sorted(jars))
 
 
 def java() -> Path:
@@ -142,23 +162,97 @@ def admin(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def set_initial_password(home: Path, password: str) -> None:
-    """Set the first password, before the first start.
+    """Set the first password, before the first start, as `neo4j-admin dbms set-initial-password` does: in auth.ini.
 
-    Raises:
-        PermanentError: neo4j-admin refused; with its words.
+    Written here, the password is on no command line and no Java is started (4 s of a busy core). The format is that
+    of 5.26.30: SHA-256 of salt and password, hashed again until there were 1024 rounds.
     """
-    done = admin(home, "dbms", "set-initial-password", password)
-    if done.returncode != 0:
-        words = (done.stdout + done.stderr).replace(password, "***").strip()[-500:]
-        raise PermanentError(f"neo4j-admin dbms set-initial-password failed: {words}")
+    salt, rounds = secrets.token_bytes(32), 1024
+    digest = hashlib.sha256(salt + password.encode()).digest()
+    for _ in range(rounds - 1):
+        digest = hashlib.sha256(digest).digest()
+    found = re.search(
+        r"^server\.directories\.data=(.+)$",
+        (home / "conf" / "neo4j.conf").read_text(),
+        re.MULTILINE,
+    )
+    data = Path(found[1]) if found else home / "data"
+    line = f"neo4j:SHA-256,{digest.hex()},{salt.hex()},{rounds}:\n"
+    write_atomic(data / "dbms" / "auth.ini", line)
 
 
 def _argv(home: Path, name: str, main: str, words: Sequence[str]) -> tuple[str, ...]:
     """Java with everything in an argument file (java(1), "@argfiles"): the class path alone would fill a screen."""
     arguments = [*MEMORY, *MODULES, "-cp", f"{ensure()}/*", main, *words]
     file = home / f"{name}.args"
-    write_atomic(file, "\n".join(f'"{a}"' for a in arguments) + "\n")
+    write_atomic(file, "".join(f"{_quoted(argument)}\n" for argument in arguments))
     return (str(java()), f"@{file}")
+
+
+def _quoted(argument: str) -> str:
+    """Quoted for an argument file, where a backslash escapes, a newline too."""
+    escaped = argument.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def _copy_with_maven(maven: str, wanted: str, target: Path, *options: str) -> None:
+    """Copy all jars that a version needs at run time to a directory."""
+    pairs = (("org.neo4j", "neo4j"), ("org.neo4j.app", "neo4j-server"))
+    dependencies = "".join(
+        f"<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{wanted}</version></dependency>"
+        for group, artifact in pairs
+    )
+    project = (
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+        "<groupId>sandbox.local</groupId><artifactId>neo4j</artifactId><version>1</version>"
+        f"<dependencies>{dependencies}</dependencies></project>"
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        pom = Path(directory) / "pom.xml"
+        pom.write_text(project)
+        scope = ["-DincludeScope=runtime", f"-DoutputDirectory={target}"]
+        argv = [maven, "-B", "-q", "-f", str(pom), MAVEN_COPY, *scope, *options]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise PermanentError(f"Maven brought no Neo4j {wanted}: {done.stdout.strip()[-1000:]}")
+
+
+def _check(directory: Path, entries: Sequence[Sequence[str]]) -> None:
+    """Compare a directory with the lock file: nothing missing, nothing other, nothing more."""
+    wanted = {Path(path).name: digest for path, digest in entries}
+    for file in directory.iterdir():
+        if file.name not in wanted:
+            file.unlink()
+    bad = [
+        n for n, d in wanted.items() if not (directory / n).exists() or _sha256(directory / n) != d
+    ]
+    for name in bad:
+        (directory / name).unlink(missing_ok=True)
+    if bad:
+        raise PermanentError(
+            f"Maven brought not the files that {LOCK.name} pins: {', '.join(bad[:5])}"
+        )
+
+
+def _download_all(
+    directory: Path, entries: Sequence[Sequence[str]], tell: Callable[[str], None]
+) -> None:
+    with (
+        httpx.Client(follow_redirects=True, timeout=60) as client,
+        ThreadPoolExecutor(DOWNLOADS) as pool,
+    ):
+        futures = [pool.submit(_download, client, directory, p, digest) for p, digest in entries]
+        told = time.monotonic()
+        try:
+            for done, future in enumerate(futures, 1):
+                future.result()
+                if time.monotonic() - told > 3 or done == len(futures):
+                    tell(f"Neo4j {version()}: {done} of {len(futures)} jars")
+                    told = time.monotonic()
+        except IsaError:
+            # The others would each wait and try again: an hour, where nothing answers.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _download(client: httpx.Client, directory: Path, path: str, digest: str) -> None:
@@ -191,4 +285,6 @@ def _sha256(file: Path) -> str:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["lock"]:
+        LOCK.write_text(lock(sys.argv[2]))
     ensure()

@@ -1,38 +1,46 @@
-"""Neo4j: people, companies, cities and orders, with constraints, indexes of each kind, and a second user."""
+"""Neo4j: a graph with all property types, constraints, indexes of each kind, and a second user."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from random import Random
 from typing import Any
 
 import neo4j
-from neo4j.spatial import WGS84Point
+from neo4j.spatial import CartesianPoint, WGS84Point
+from neo4j.time import Duration
 
 from components.access import Access
 from components.neo4j.readiness import DATABASE, PORT
 from deployments.sandbox.seed import words
 
-PEOPLE, BATCH = 800, 1000
+PEOPLE, BATCH = 1000, 1000
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 SCHEMA = (
     "CREATE CONSTRAINT person_id IF NOT EXISTS FOR (p:Person) REQUIRE p.id IS UNIQUE",
     "CREATE CONSTRAINT order_id IF NOT EXISTS FOR (o:Order) REQUIRE o.id IS UNIQUE",
+    "CREATE CONSTRAINT company_id IF NOT EXISTS FOR (c:Company) REQUIRE c.id IS UNIQUE",
     "CREATE INDEX person_joined IF NOT EXISTS FOR (p:Person) ON (p.joined)",
     "CREATE TEXT INDEX person_name IF NOT EXISTS FOR (p:Person) ON (p.name)",
     "CREATE POINT INDEX city_place IF NOT EXISTS FOR (c:City) ON (c.place)",
     "CREATE FULLTEXT INDEX order_note IF NOT EXISTS FOR (o:Order) ON EACH [o.note]",
 )
+WORKS = """
+    MATCH (p:Person {id: r.person}), (c:Company {id: r.company})
+    CREATE (p)-[:WORKS_AT {role: r.role, hired: r.hired}]->(c)
+"""
 LIVES = "MATCH (p:Person {id: r.person}), (c:City {name: r.city}) CREATE (p)-[:LIVES_IN {since: r.since}]->(c)"
-PLACED = "MATCH (p:Person {id: r.person}), (o:Order {id: r.order}) CREATE (p)-[:PLACED]->(o)"
+PLACED = "MATCH (p:Person {id: r.person}), (o:Order {id: r.order}) CREATE (p)-[:PLACED {items: r.items}]->(o)"
 KNOWS = (
     "MATCH (a:Person {id: r.a}), (b:Person {id: r.b}) CREATE (a)-[:KNOWS {weight: r.weight}]->(b)"
 )
 FILL = {
     "cities": "CREATE (c:City) SET c = r",
+    "companies": "CREATE (c:Company) SET c = r, c.closes = time(r.closes)",
     "people": "CREATE (p:Person) SET p = r",
     "orders": "CREATE (o:Order) SET o = r",
     "homes": LIVES,
+    "jobs": WORKS,
     "placed": PLACED,
     "known": KNOWS,
 }
@@ -59,13 +67,13 @@ def seed(access: Access, size: int, random: Random) -> dict[str, int]:
         with driver.session(database="system") as session:
             query = "CREATE USER analyst IF NOT EXISTS SET PASSWORD $password CHANGE NOT REQUIRED"
             session.run(query, password=random.randbytes(12).hex()).consume()
-    nodes = sum(len(rows[kind]) for kind in ("cities", "people", "orders"))
-    relationships = sum(len(rows[kind]) for kind in ("homes", "placed", "known"))
+    nodes = sum(len(rows[kind]) for kind in ("cities", "companies", "people", "orders"))
+    relationships = sum(len(rows[kind]) for kind in ("homes", "jobs", "placed", "known"))
     return {
         "nodes": nodes,
         "relationships": relationships,
         "indexes": 4,
-        "constraints": 2,
+        "constraints": 3,
         "users": 1,
     }
 
@@ -90,15 +98,44 @@ def _rows(random: Random, people: int) -> dict[str, list[dict[str, Any]]]:
         {"id": number, "total": round(random.uniform(1, 900), 2), "note": words.text(random, 5)}
         for number in range(people)
     ]
+    companies = [
+        {
+            "id": number,
+            "name": f"{random.choice(words.LAST)} {random.choice(words.GOODS)}s",
+            "goods": random.sample(words.GOODS, 3),
+            "opens": time(random.randint(6, 10), 30),
+            "closes": f"{random.randint(16, 20)}:00+01:00",
+            "founded": datetime(random.randint(1900, 2025), 5, 17, 8),
+            "delivery": Duration(
+                months=1, days=random.randint(1, 30), seconds=random.randint(0, 86_399)
+            ),
+            "desk": CartesianPoint((random.random(), random.random(), random.random())),
+            "logo": random.randbytes(64),
+        }
+        for number in range(max(1, people // 8))
+    ]
     return {
         "cities": cities,
+        "companies": companies,
         "people": persons,
         "orders": orders,
         "homes": [
             {"person": n, "city": random.choice(words.CITIES), "since": random.randint(1990, 2026)}
             for n in range(people)
         ],
-        "placed": [{"person": random.randrange(people), "order": n} for n in range(people)],
+        "jobs": [
+            {
+                "person": n,
+                "company": random.randrange(len(companies)),
+                "role": random.choice(("engineer", "buyer", "clerk")),
+                "hired": (EPOCH - timedelta(days=random.randint(1, 6000))).date(),
+            }
+            for n in range(people)
+        ],
+        "placed": [
+            {"person": random.randrange(people), "order": n, "items": random.randint(1, 9)}
+            for n in range(people)
+        ],
         "known": [
             {
                 "a": random.randrange(people),

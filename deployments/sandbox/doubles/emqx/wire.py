@@ -127,7 +127,8 @@ class Wire(BaseHTTPRequestHandler):
         elif kind == "Basic":
             key, _, secret = base64.b64decode(value).decode().partition(":")
             found = next(
-                (k for k in self.node.state.tables["api_keys"].values() if k["api_key"] == key), None
+                (k for k in self.node.state.tables["api_keys"].values() if k["api_key"] == key),
+                None,
             )
             if (
                 found is None
