@@ -105,7 +105,9 @@ def test_an_interrupted_download_goes_on_where_it_was(repository: Repository) ->
     repository.files[last] = body
     repository.asked.clear()
     programs.ensure(lambda words: None)
-    assert repository.asked == [last]
+    assert last in repository.asked
+    # the downloads that were under way beside the failed one may have been given up with it
+    assert len(repository.asked) <= programs.DOWNLOADS
 
 
 def test_a_dead_repository_is_given_up_after_the_first_jar(repository: Repository) -> None:
