@@ -213,8 +213,10 @@ class Runner:
         path = self._host.kube.resource("v1", "Pod").path(pod.namespace, pod.name)
         content = "application/strategic-merge-patch+json"
         try:
+            # the uid: a StatefulSet may have made another pod of this name meanwhile
+            body = {"metadata": {"uid": pod.uid}, "status": wanted}
             self._manifest = self._host.kube.request(
-                "PATCH", f"{path}/status", body={"status": wanted}, content_type=content
+                "PATCH", f"{path}/status", body=body, content_type=content
             )
             self._published = wanted
         except NotFound:

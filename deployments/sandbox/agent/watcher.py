@@ -8,7 +8,7 @@ import time
 from cluster.kube import Manifest
 from deployments.sandbox.agent.pod import Host
 from deployments.sandbox.agent.runner import Runner
-from errors import TemporaryError
+from errors import IsaError
 
 # Thirty pods are 200 KB and 5 ms; a watch would save that and need a resync besides.
 POLL_SECONDS = 0.5
@@ -25,7 +25,7 @@ def watch(host: Host) -> None:
             if time.monotonic() > volumes_due:
                 _remove_volumes(host)
                 volumes_due = time.monotonic() + VOLUMES_SECONDS
-        except TemporaryError as exc:  # engines go on while the API server is away
+        except IsaError as exc:  # engines go on while the API server is away
             print(exc, flush=True)
         time.sleep(POLL_SECONDS)
 
