@@ -15,7 +15,7 @@ from errors import ConfigurationError, Fault
 
 # program → Debian package that brings it
 JAVA_PACKAGE = "openjdk-17-jre-headless"
-PROGRAMS = {"openssl": "openssl", "unshare": "util-linux"}
+PROGRAMS = {"openssl": "openssl", "unshare": "util-linux", "zstd": "zstd"}
 
 
 def missing(programs: Iterable[str] = PROGRAMS) -> list[str]:

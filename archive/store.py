@@ -1,0 +1,230 @@
+"""A bucket of any S3 server: whole small objects, large ones in parts, and errors that say whether to try again.
+
+Nothing beyond the common ground of third-party servers is used: path-style addresses, single deletes (bulk ones need a
+Content-MD5 that boto3 no longer sends, https://github.com/EnterpriseDB/barman/issues/1146), equal part sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from archive.endpoint import connect
+from config.models import ObjectStoreSettings
+from errors import PermanentError, TemporaryError
+
+# A read that is cut is taken up again so many times; each time from the byte after the last one.
+READ_ATTEMPTS = 5
+CHUNK_BYTES = 1 << 20
+PERMANENT = {
+    "AccessDenied",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "NoSuchBucket",
+    "RequestTimeTooSkewed",
+}
+
+
+class Missing(PermanentError):
+    """There is no such object, or no such upload."""
+
+
+class Changed(PermanentError):
+    """The object was replaced while it was read."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object in a listing.
+
+    Attributes:
+        key: its name.
+        size: bytes.
+        modified: when it was written, by the server's clock.
+    """
+
+    key: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class PendingUpload:
+    """A multipart upload that was neither completed nor aborted.
+
+    Attributes:
+        key: of the object that it would become.
+        identity: of the upload.
+        begun: when, by the server's clock.
+    """
+
+    key: str
+    identity: str
+    begun: datetime
+
+
+class Store:
+    """One bucket. Safe to share between threads.
+
+    Args:
+        client: boto3 client of the endpoint.
+        bucket: its name.
+    """
+
+    def __init__(self, client: Any, bucket: str) -> None:
+        self._client = client
+        self.bucket = bucket
+
+    @classmethod
+    def open(cls, settings: ObjectStoreSettings, credentials: Mapping[str, str]) -> Store:
+        """The bucket of the settings.
+
+        Args:
+            settings: where it is.
+            credentials: `access-key` and `secret-key`.
+        """
+        return cls(connect(settings, credentials), settings.bucket)
+
+    # ------------------------------------------------------------------ whole objects
+    def put(self, key: str, body: bytes) -> None:
+        """Write a small object."""
+        self._call("put_object", key, Key=key, Body=body)
+
+    def get(self, key: str) -> bytes:
+        """Read a small object; `Missing` if there is none."""
+        return b"".join(self.read(key))
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """Read an object in pieces; a connection that breaks is taken up where it broke.
+
+        Raises:
+            Missing: there is no such object.
+            Changed: somebody replaced it meanwhile.
+            TemporaryError: the server stayed away.
+        """
+        size, etag = self.describe(key)
+        position, attempts = 0, READ_ATTEMPTS
+        while position < size:
+            wanted = (
+                {"Range": f"bytes={position}-", "IfMatch": etag} if position else {"IfMatch": etag}
+            )
+            try:
+                body = self._call("get_object", key, Key=key, **wanted)["Body"]
+                for piece in body.iter_chunks(CHUNK_BYTES):
+                    position += len(piece)
+                    yield piece
+            except TemporaryError:
+                raise
+            except PermanentError:
+                raise
+            except Exception as exc:  # urllib3's and botocore's own, of a stream that broke
+                attempts -= 1
+                if attempts == 0:
+                    raise TemporaryError(
+                        f"reading {self._where(key)} broke at byte {position}: {exc}"
+                    ) from exc
+
+    def describe(self, key: str) -> tuple[int, str]:
+        """Size in bytes and ETag of an object; `Missing` if there is none."""
+        answer = self._call("head_object", key, Key=key)
+        return int(answer["ContentLength"]), str(answer["ETag"])
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        """All objects below a prefix, by key."""
+        token: dict[str, str] = {}
+        while True:
+            answer = self._call("list_objects_v2", prefix, Prefix=prefix, **token)
+            for entry in answer.get("Contents", []):
+                yield Entry(entry["Key"], int(entry["Size"]), entry["LastModified"])
+            if not answer.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    def delete(self, key: str) -> None:
+        """Delete an object; gone already is fine."""
+        self._call("delete_object", key, Key=key)
+
+    # ------------------------------------------------------------------ objects in parts
+    def begin(self, key: str) -> str:
+        """Begin an upload in parts; returns its identity."""
+        return str(self._call("create_multipart_upload", key, Key=key)["UploadId"])
+
+    def put_part(self, key: str, upload: str, number: int, body: bytes) -> str:
+        """Upload a part, counted from 1; returns its ETag."""
+        answer = self._call(
+            "upload_part", key, Key=key, UploadId=upload, PartNumber=number, Body=body
+        )
+        return str(answer["ETag"])
+
+    def complete(self, key: str, upload: str, etags: Sequence[str], size: int) -> None:
+        """Make the parts one object. A lost reply is no failure: the object is there then.
+
+        Args:
+            key: of the object.
+            upload: identity.
+            etags: of all parts, in order.
+            size: of the whole, bytes.
+        """
+        parts = [{"PartNumber": n, "ETag": etag} for n, etag in enumerate(etags, 1)]
+        try:
+            self._call(
+                "complete_multipart_upload",
+                key,
+                Key=key,
+                UploadId=upload,
+                MultipartUpload={"Parts": parts},
+            )
+        except (Missing, TemporaryError):
+            # the upload is gone, or nobody knows; had it been completed, the object has our size and number of parts
+            try:
+                there, etag = self.describe(key)
+            except Missing:
+                there, etag = -1, ""
+            if there != size or not etag.strip('"').endswith(f"-{len(etags)}"):
+                raise
+
+    def abort(self, key: str, upload: str) -> None:
+        """Throw an upload's parts away; gone already is fine."""
+        try:
+            self._call("abort_multipart_upload", key, Key=key, UploadId=upload)
+        except Missing:
+            return
+
+    def pending(self, prefix: str) -> tuple[PendingUpload, ...]:
+        """Uploads below a prefix that nobody has ended."""
+        answer = self._call("list_multipart_uploads", prefix, Prefix=prefix)
+        return tuple(
+            PendingUpload(entry["Key"], entry["UploadId"], entry["Initiated"])
+            for entry in answer.get("Uploads", [])
+        )
+
+    # ------------------------------------------------------------------ inside
+    def _where(self, key: str) -> str:
+        return f"{self._client.meta.endpoint_url}/{self.bucket}/{key}"
+
+    def _call(self, operation: str, key: str, **arguments: Any) -> Any:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return getattr(self._client, operation)(Bucket=self.bucket, **arguments)
+        except ClientError as exc:
+            raise _translated(exc, f"{operation} {self._where(key)}") from exc
+        except (BotoCoreError, OSError) as exc:
+            raise TemporaryError(f"{operation} {self._where(key)}: {exc}") from exc
+
+
+def _translated(exc: Any, what: str) -> PermanentError | TemporaryError:
+    code = str(exc.response["Error"].get("Code"))
+    status = int(exc.response["ResponseMetadata"].get("HTTPStatusCode", 0))
+    words = f"{what}: {code} {exc.response['Error'].get('Message', '')}".strip()
+    if code in ("NoSuchKey", "NoSuchUpload", "404"):
+        return Missing(words)
+    if code in ("PreconditionFailed", "412"):
+        return Changed(f"{words}: the object was replaced while it was read")
+    if code == "RequestTimeTooSkewed":
+        return PermanentError(f"{words}: the clocks of this machine and of the object store differ")
+    if code in PERMANENT or status in (400, 401, 403, 405, 409, 411):
+        return PermanentError(words)
+    return TemporaryError(words)
