@@ -13,8 +13,8 @@ from deployments.sandbox.binaries import CLUSTER_TOOLS, TOOLS, find_go, ready
 from deployments.sandbox.engines import neo4j_programs
 from errors import ConfigurationError, Fault
 
-# program → Debian package that brings it
 JAVA_PACKAGE = "openjdk-17-jre-headless"
+# program → Debian package that brings it
 PROGRAMS = {"openssl": "openssl", "unshare": "util-linux", "zstd": "zstd"}
 
 
