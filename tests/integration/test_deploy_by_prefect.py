@@ -128,7 +128,11 @@ def test_the_command_starts_a_run_and_tells_what_became_of_every_node(
     assert found["state_name"] == "Completed"
     filters = {"artifacts": {"flow_run_id": {"any_": [report["flow_run"]]}}}
     artifacts = httpx.post(f"{room.api}/artifacts/filter", json=filters).json()
-    assert {artifact["key"] for artifact in artifacts} == {"deploy-sandbox", "plan-sandbox"}
+    assert {artifact["key"] for artifact in artifacts} == {
+        "deploy-sandbox",
+        "plan-sandbox",
+        "status-sandbox",
+    }
     tasks = httpx.post(
         f"{room.api}/task_runs/filter", json={"flow_runs": {"id": {"any_": [report["flow_run"]]}}}
     ).json()
