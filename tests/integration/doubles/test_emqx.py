@@ -84,7 +84,11 @@ class Cluster:
             try:
                 if holds():
                     return
-            except (httpx.HTTPError, OSError):
+            except (
+                httpx.HTTPError,
+                OSError,
+                queue.Empty,
+            ):  # a broker that starts leaves a CONNECT unanswered
                 pass
             assert time.monotonic() < deadline, "not in time"
             time.sleep(0.2)
