@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import json
+import queue
+import secrets
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import bcrypt
+import httpx
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from deployments.sandbox.doubles.emqx.state import State
 from deployments.sandbox.paths import write_atomic
 
-MQTT_PORT, ROUTE_PORT = 1883, 4370
+MQTT_PORT, ROUTE_PORT, MONITOR_PORT = 1883, 4370, 8222
 INTERNAL_USER = "$internal"
 # Cheap on purpose: the sandbox's users are not worth 200 ms of a core each.
 BCRYPT_ROUNDS = 4
+TIMEOUT_SECONDS = 10.0
+Message = tuple[str, bytes, int, bool]  # topic, payload, QoS, retain
 
 
 class Broker:
@@ -66,29 +71,42 @@ class Broker:
         if self._process is not None:
             self._process.terminate()
 
-    def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> None:
-        """Publish as the broker itself."""
-        with Session(self) as client:
-            client.publish(topic, payload, qos, retain).wait_for_publish(5)
+    def publish(self, messages: Iterable[Message]) -> None:
+        """Publish as the broker itself.
+
+        Raises:
+            TimeoutError: the server did not take them in time.
+        """
+        with Session(self) as session:
+            for sent in [session.client.publish(*message) for message in messages]:
+                sent.wait_for_publish(TIMEOUT_SECONDS)
+                if not sent.is_published():
+                    raise TimeoutError("the broker did not take a message in time")
+            # what of QoS 0 is still on its way is taken before what comes after it
+            session.barrier()
 
     def retained(self) -> dict[str, tuple[bytes, int]]:
-        """Retained messages: topic → payload and QoS."""
+        """Retained messages: topic → payload and QoS.
+
+        Raises:
+            TimeoutError: the server did not send them in time.
+        """
         found: dict[str, tuple[bytes, int]] = {}
-        seen = time.monotonic()
 
         def receive(_: Any, __: Any, message: mqtt.MQTTMessage) -> None:
-            nonlocal seen
-            seen = time.monotonic()
             if message.retain:
                 found[message.topic] = (bytes(message.payload), message.qos)
 
-        with Session(self, receive) as client:
-            client.subscribe("#", 2)
-            while (
-                time.monotonic() - seen < 0.4
-            ):  # they come at once, and nothing says that all have
-                time.sleep(0.05)
+        with Session(self, receive) as session:
+            session.client.subscribe("#", 2)
+            session.barrier()
+            session.settle()
         return found
+
+    def monitor(self, pod: str, path: str) -> dict[str, Any]:
+        """What a node's server says of itself (https://docs.nats.io/running-a-nats-service/nats_admin/monitoring)."""
+        url = f"http://{self._state.peers[pod]}:{MONITOR_PORT}/{path}"
+        return dict(httpx.get(url, timeout=2.0).raise_for_status().json())
 
     def _write(self) -> bool:
         state = self._state
@@ -103,15 +121,10 @@ class Broker:
             "server_name": state.name,
             "host": self.address,
             "port": -1,
+            "http": f"{self.address}:{MONITOR_PORT}",
             "jetstream": {"store_dir": str(self._directory / "broker"), "max_file_store": 1 << 30},
             "mqtt": {"host": self.address, "port": MQTT_PORT}
             | ({"no_auth_user": "$anonymous"} if self._anonymous else {}),
-            "cluster": {
-                "name": "emqx",
-                "host": self.address,
-                "port": ROUTE_PORT,
-                "routes": [f"nats://{address}:{ROUTE_PORT}" for address in state.peers.values()],
-            },
             "accounts": {
                 "SYS": {"users": [{"user": "$sys", "password": internal["password"]}]},
                 "MQTT": {
@@ -121,6 +134,13 @@ class Broker:
             },
             "system_account": "SYS",
         }
+        if len(state.peers) > 1:  # one alone would wait for ever to be elected
+            document["cluster"] = {
+                "name": "emqx",
+                "host": self.address,
+                "port": ROUTE_PORT,
+                "routes": [f"nats://{address}:{ROUTE_PORT}" for address in state.peers.values()],
+            }
         text = json.dumps(document, indent=1)
         if self._config.exists() and self._config.read_text() == text:
             return False
@@ -134,19 +154,58 @@ class Session:
     def __init__(
         self, broker: Broker, receive: Callable[[Any, Any, mqtt.MQTTMessage], None] | None = None
     ) -> None:
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        self._client.username_pw_set(INTERNAL_USER, f"x{broker._state.tables['internal_password']}")
-        self._client.on_message = receive
+        self.client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        self.client.username_pw_set(INTERNAL_USER, f"x{broker._state.tables['internal_password']}")
+        self.client.on_message = receive
+        self.client.on_connect = lambda _, __, ___, reason, ____: self._let_in.put(reason)
+        self.client.on_subscribe = lambda _, __, number, *___: self._acknowledged.put(number)
+        self._let_in: queue.Queue[Any] = queue.Queue()
+        self._acknowledged: queue.Queue[int] = queue.Queue()
         self._address = broker.address
 
-    def __enter__(self) -> mqtt.Client:
-        self._client.connect(self._address, MQTT_PORT)
-        self._client.loop_start()
-        return self._client
+    def __enter__(self) -> Session:
+        self.client.connect(self._address, MQTT_PORT)
+        self.client.loop_start()
+        try:
+            reason = self._let_in.get(timeout=TIMEOUT_SECONDS)
+        except queue.Empty:
+            self.__exit__()
+            raise TimeoutError("the broker did not answer in time") from None
+        if reason.is_failure:
+            self.__exit__()
+            raise ConnectionRefusedError(f"the broker refuses its own user: {reason}")
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def barrier(self) -> None:
+        """Wait until the server has answered all that was sent: it answers a connection's packets in their order.
+
+        Raises:
+            TimeoutError: it has not, in time.
+        """
+        _, wanted = self.client.subscribe(f"barrier/{secrets.token_hex(8)}")
+        try:
+            while self._acknowledged.get(timeout=TIMEOUT_SECONDS) != wanted:
+                pass
+        except queue.Empty:
+            raise TimeoutError("the broker did not answer in time") from None
+
+    def settle(self) -> None:
+        """Wait until messages of QoS 2 that have come are handed over: the server ends their handshakes at its leisure.
+
+        Raises:
+            TimeoutError: it has not, in time.
+        """
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
+            with self.client._in_message_mutex:  # held while a message is handed over
+                if not self.client._in_messages:
+                    return
+            time.sleep(0.01)
+        raise TimeoutError("the broker did not hand over its messages in time")
 
 
 def password_hash(password: str) -> str:

@@ -6,179 +6,134 @@ import base64
 import re
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from http.server import ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from deployments.sandbox.doubles.emqx import export
-from deployments.sandbox.doubles.emqx.broker import is_password, password_hash
+from deployments.sandbox.doubles.emqx.broker import MQTT_PORT, Message
 from deployments.sandbox.doubles.emqx.internal import Internal
+from deployments.sandbox.doubles.emqx.seen import Seen
 from deployments.sandbox.doubles.emqx.state import INTERNAL_PORT
-from deployments.sandbox.doubles.emqx.wire import Json, Node, Raw, Refused, Wire
+from deployments.sandbox.doubles.emqx.subjects import AUTHN, Subjects
+from deployments.sandbox.doubles.emqx.wire import (
+    Json,
+    Node,
+    Raw,
+    Refused,
+    an_object,
+)
 
 API_PORT = 18083
-AUTHN = "password_based:built_in_database"
 
 
-class Handler(Wire):
+class Handler(Subjects, Seen):
     """One request of the management API."""
 
     def route(self, path: str) -> tuple[int, Any]:
         """Find what answers a path, and let it; returns status and body."""
-        if path == "/status":
+        if path in ("/status", "/api/v5/status"):
             name = self.node.node_name(self.node.state.name)
             raise Raw(f"Node {name} is started\nemqx is running".encode(), "text/plain")
         if path != "/api/v5/login":
-            self.authorise()
+            self.authorise(path)
+        known = False
         for method, pattern, status, action in ROUTES:
             match = re.fullmatch(f"/api/v5{pattern}", path)
+            known = known or bool(match)
             if match and method == self.command:
                 return status, action(self, *(unquote(part) for part in match.groups()))
+        if known:
+            raise Refused(405, "METHOD_NOT_ALLOWED", "Method Not Allowed")
         raise Refused(404, "NOT_FOUND", "Request Path Not Found")
 
-    def login(self) -> Json:
-        given = self.json_body()
-        user = self._tables["dashboard_users"].get(given.get("username"))
-        if user is None or not is_password(str(given.get("password")), user["password_hash"]):
-            raise Refused(401, "BAD_USERNAME_OR_PWD", "Auth failed")
-        token = self.node.sign(given["username"])
+    # ------------------------------------------------------------------ nodes
+    def nodes(self) -> list[Json]:
+        return [self._node(pod) for pod in sorted(self.node.state.peers)]
+
+    def one_node(self, name: str) -> Json:
+        for pod in self.node.state.peers:
+            if self.node.node_name(pod) == name:
+                return self._node(pod)
+        raise Refused(404, "NOT_FOUND", f"Node not found: {name}")
+
+    def cluster(self) -> Json:
+        running = [self.node.node_name(pod) for pod in self.node.running()]
         return {
-            "token": token,
-            "version": export.VERSION,
-            "license": {"edition": "opensource"},
-            "role": "administrator",
+            "name": "emqxcl",
+            "nodes": running,
+            "self": self.node.node_name(self.node.state.name),
         }
 
-    def nodes(self) -> list[Json]:
-        state = self.node.state
+    def _node(self, pod: str) -> Json:
+        name = self.node.node_name(pod)
+        if pod in self.node.state.away:  # no more than this is known of one that does not answer
+            return {"node": name, "node_status": "stopped", "role": "core"}
+        return {
+            "node": name,
+            "node_status": "running",
+            "version": export.VERSION,
+            "edition": "Opensource",
+            "role": "core",
+            "uptime": 0,
+            "connections": 0,
+            "live_connections": 0,
+        }
+
+    # ------------------------------------------------------------------ configuration
+    def authorizers(self) -> Json:
+        return {"sources": [{"type": "built_in_database", "enable": True}]}
+
+    def listeners(self) -> list[Json]:
+        status = {"running": True, "current_connections": 0, "max_connections": "infinity"}
+        nodes = [self.node.node_name(pod) for pod in self.node.running()]
         return [
             {
-                "node": self.node.node_name(pod),
-                "node_status": "stopped" if pod in state.away else "running",
-                "version": export.VERSION,
-                "edition": "Opensource",
-                "role": "core",
-                "uptime": 0,
-                "connections": 0,
-                "live_connections": 0,
+                "id": "tcp:default",
+                "type": "tcp",
+                "name": "default",
+                "enable": True,
+                "bind": f"0.0.0.0:{MQTT_PORT}",
+                "status": status,
+                "node_status": [{"node": node, "status": status} for node in nodes],
             }
-            for pod in sorted(state.peers)
         ]
 
-    def stats(self) -> list[Json]:
-        counts = {
-            "retained.count": len(self.node.broker.retained()),
-            "rules.count": len(self._tables["rules"]),
-        }
-        return [{"node": self.node.node_name(self.node.state.name), **counts}]
-
-    def authenticators(self) -> list[Json]:
-        if self.node.anonymous:
-            return []
-        return [{"id": AUTHN, "mechanism": "password_based", "backend": "built_in_database", "enable": True,
-                 "user_id_type": "username", "password_hash_algorithm": {"name": "bcrypt"}}]  # fmt: skip
-
-    def mqtt_users(self) -> Json:
-        self._needs_authenticator()
-        users = self._tables["mqtt_users"]
-        shown = [
-            {"user_id": name, "is_superuser": u["is_superuser"]}
-            for name, u in sorted(users.items())
-        ]
-        return self._page(shown)
-
-    def add_mqtt_user(self) -> Json:
-        self._needs_authenticator()
-        given = self.json_body()
-        made = {
-            "password_hash": password_hash(given["password"]),
-            "is_superuser": bool(given.get("is_superuser")),
-        }
-        self._insert("mqtt_users", given["user_id"], made)
-        return {"user_id": given["user_id"], "is_superuser": made["is_superuser"]}
-
-    def drop_mqtt_user(self, name: str) -> None:
-        self._remove("mqtt_users", name)
-
-    def dashboard_users(self) -> list[Json]:
-        users = self._tables["dashboard_users"]
-        return [
-            {"username": n, "description": u["description"], "role": "administrator"}
-            for n, u in sorted(users.items())
-        ]
-
-    def add_dashboard_user(self) -> Json:
-        given = self.json_body()
-        made = {
-            "password_hash": password_hash(given["password"]),
-            "description": given.get("description", ""),
-        }
-        self._insert("dashboard_users", given["username"], made)
+    def configs(self) -> Json:
         return {
-            "username": given["username"],
-            "description": made["description"],
-            "role": "administrator",
+            "authentication": self.authenticators(),
+            "authorization": self.authorizers(),
+            "listeners": {"tcp": {"default": {"bind": f"0.0.0.0:{MQTT_PORT}", "enable": True}}},
+            "node": {"name": self.node.node_name(self.node.state.name)},
         }
 
-    def drop_dashboard_user(self, name: str) -> None:
-        self._remove("dashboard_users", name)
+    def alarms(self) -> Json:
+        return self.page([])
 
-    def api_keys(self) -> list[Json]:
-        return [
-            self._shown_key(name, key) for name, key in sorted(self._tables["api_keys"].items())
-        ]
+    def clear_alarms(self) -> None:
+        return None
 
-    def add_api_key(self) -> Json:
-        given, secret = self.json_body(), secrets.token_urlsafe(32)
-        made = {
-            "api_key": secrets.token_hex(8),
-            "secret_hash": password_hash(secret),
-            "role": given.get("role", "administrator"),
-            "enable": given.get("enable", True),
-            "description": given.get("description", ""),
-        }
-        self._insert("api_keys", given["name"], made)
-        return self._shown_key(given["name"], made) | {"api_secret": secret}
-
-    def drop_api_key(self, name: str) -> None:
-        self._remove("api_keys", name)
-
-    def rules(self) -> Json:
-        return self._page([{"id": i, **rule} for i, rule in sorted(self._tables["rules"].items())])
-
-    def add_rule(self) -> Json:
-        given = self.json_body()
-        if "sql" not in given:
-            raise Refused(400, "BAD_REQUEST", "missing required field: sql")
-        identity = given.pop("id", None) or f"rule_{secrets.token_hex(2)}"
-        made = {"enable": True, "actions": [], "name": "", "description": "", **given}
-        self._insert("rules", identity, made)
-        return {"id": identity, **made}
-
-    def drop_rule(self, identity: str) -> None:
-        self._remove("rules", identity)
-
+    # ------------------------------------------------------------------ messages
     def publish(self) -> Json:
-        given = self.json_body()
-        payload = str(given.get("payload", ""))
-        data = (
-            base64.b64decode(payload)
-            if given.get("payload_encoding") == "base64"
-            else payload.encode()
-        )
-        self.node.broker.publish(
-            given["topic"], data, int(given.get("qos", 0)), bool(given.get("retain"))
-        )
-        return {"id": secrets.token_hex(16).upper()}
+        self.node.broker.publish([_message(self.json_body("topic"))])
+        return _published()
+
+    def publish_bulk(self) -> list[Json]:
+        given = self.any_body()
+        if not isinstance(given, list) or not given:
+            raise Refused(400, "BAD_REQUEST", "empty_batch")
+        messages = [_message(an_object(one, "topic")) for one in given]
+        self.node.broker.publish(messages)
+        return [_published() for _ in messages]
 
     def retained(self) -> Json:
-        found = self.node.broker.retained()
-        return self._page(
-            [{"topic": t, "qos": q, "payload_size": len(p)} for t, (p, q) in sorted(found.items())]
-        )
+        found = sorted(self.node.broker.retained().items())
+        return self.page([{"topic": t, "qos": q, "payload_size": len(p)} for t, (p, q) in found])
+
+    def drop_all_retained(self) -> None:
+        topics = self.node.broker.retained()
+        self.node.broker.publish([(topic, b"", 0, True) for topic in topics])
 
     def retained_message(self, topic: str) -> Json:
         found = self.node.broker.retained().get(topic)
@@ -187,127 +142,182 @@ class Handler(Wire):
         return {"topic": topic, "qos": found[1], "payload": base64.b64encode(found[0]).decode()}
 
     def drop_retained(self, topic: str) -> None:
-        self.node.broker.publish(topic, b"", 0, True)
+        self.retained_message(topic)
+        self.node.broker.publish([(topic, b"", 0, True)])
 
     # ------------------------------------------------------------------ data
     def export(self) -> Json:
-        file = export.write(self.node.state, self.node.broker, self._backups, self.administrator)
-        return self._described(file)
+        node = self.node
+        name = export.write(node.state, node.broker, node.backups, self.administrator)
+        return node.backups.described(node.backups.directory / name)
 
     def files(self) -> Json:
-        return self._page(
-            [self._described(file) for file in sorted(self._backups.glob("*.tar.gz"))]
-        )
+        return self.page(self.node.backups.everywhere())
 
     def file(self, name: str) -> Json:
-        raise Raw(self._file(name).read_bytes(), "application/octet-stream")
+        pod = self._pod(self.query.get("node"))
+        try:
+            raise Raw(self.node.backups.read(_archive_name(name), pod), "application/octet-stream")
+        except FileNotFoundError:
+            raise NO_BACKUP from None
 
     def drop_file(self, name: str) -> None:
-        self._file(name).unlink()
+        pod = self._pod(self.query.get("node"))
+        try:
+            self.node.backups.delete(_archive_name(name), pod)
+        except FileNotFoundError:
+            raise NO_BACKUP from None
 
     def upload(self) -> None:
         boundary = (
             str(self.headers.get("content-type")).partition("boundary=")[2].strip('"').encode()
         )
         head, _, rest = self.content.partition(b"\r\n\r\n")
-        name = re.search(rb'filename="([^"/]+)"', head)
-        if not boundary or name is None:
-            raise Refused(400, "BAD_REQUEST", "a file is required")
-        self._backups.mkdir(parents=True, exist_ok=True)
-        (self._backups / name[1].decode()).write_bytes(rest.rpartition(b"\r\n--" + boundary)[0])
-
-    def import_data(self) -> None:
+        given = re.search(rb'filename="([^"/]+)"', head)
+        if not boundary or given is None:
+            raise Refused(400, "BAD_REQUEST", "Missing required parameter: filename")
+        name, content = given[1].decode(), rest.rpartition(b"\r\n--" + boundary)[0]
         try:
-            export.read(self._file(self.json_body()["filename"]), self.node.state, self.node.broker)
+            export.check(name, content)
         except ValueError as exc:
             raise Refused(400, "BAD_REQUEST", str(exc)) from exc
+        self.node.backups.write(name, content)
+
+    def import_data(self) -> None:
+        given = self.json_body("filename")
+        name, node = str(given["filename"]), self.node
+        try:
+            found = export.check(name, node.backups.read(name, self._pod(given.get("node"))))
+        except FileNotFoundError:
+            raise Refused(400, "BAD_REQUEST", "backup file not found") from None
+        except ValueError as exc:
+            raise Refused(400, "BAD_REQUEST", str(exc)) from exc
+        if export.has_administrators(found) and not self.administrator:
+            raise Refused(403, "UNAUTHORIZED_ROLE", "dashboard users and API keys need a token")
+        export.restore(found, node.state, node.broker)
 
     # ------------------------------------------------------------------ inside
-    @property
-    def _tables(self) -> Json:
-        return self.node.state.tables
+    def _pod(self, name: str | None) -> str:
+        """The pod of a node that runs; this one's if none is named."""
+        if name is None:
+            return self.node.state.name
+        for pod in self.node.running():
+            if self.node.node_name(pod) == name:
+                return pod
+        raise Refused(400, "BAD_REQUEST", f"Unknown node: {name}")
 
-    @property
-    def _backups(self) -> Path:
-        return self.node.data / "backup"
 
-    def _file(self, name: str) -> Path:
-        file = self._backups / Path(name).name
-        if not file.is_file():
-            raise Refused(404, "NOT_FOUND", "File not found")
-        return file
+NO_BACKUP = Refused(404, "NOT_FOUND", "backup file not found")
 
-    def _described(self, file: Path) -> Json:
-        made = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-        return {"filename": file.name, "node": self.node.node_name(self.node.state.name), "size": file.stat().st_size,
-                "created_at": made.isoformat(), "created_at_sec": int(made.timestamp())}  # fmt: skip
 
-    def _needs_authenticator(self) -> None:
-        if self.node.anonymous:
-            raise Refused(404, "NOT_FOUND", f"Authenticator '{AUTHN}' does not exist")
+def _archive_name(name: str) -> str:
+    if not name.endswith(export.SUFFIX):
+        said = f"invalid backup name: file name must have {export.SUFFIX} extension"
+        raise Refused(400, "BAD_REQUEST", said)
+    return name
 
-    def _insert(self, table: str, name: str, made: Json) -> None:
-        if name in self._tables[table]:
-            raise Refused(409, "ALREADY_EXISTS", f"{name} already exists")
-        self.node.state.change(lambda tables: tables[table].update({name: made}))
 
-    def _remove(self, table: str, name: str) -> None:
-        if name not in self._tables[table]:
-            raise Refused(404, "NOT_FOUND", f"{name} not found")
-        self.node.state.change(lambda tables: tables[table].pop(name))
+def _message(given: Json) -> Message:
+    topic, payload = str(given["topic"]), str(given.get("payload", ""))
+    if set(topic) & {"#", "+"}:
+        raise Refused(400, "BAD_REQUEST", "topic_name_invalid")
+    try:
+        encoded = given.get("payload_encoding") == "base64"
+        data = base64.b64decode(payload, validate=True) if encoded else payload.encode()
+        qos = int(given.get("qos", 0))
+    except (TypeError, ValueError) as exc:
+        raise Refused(400, "BAD_REQUEST", f"bad payload or qos: {exc}") from exc
+    if qos not in (0, 1, 2):
+        raise Refused(400, "BAD_REQUEST", "qos must be 0, 1 or 2")
+    return topic, data, qos, bool(given.get("retain"))
 
-    def _shown_key(self, name: str, key: Json) -> Json:
-        return {"name": name} | {k: v for k, v in key.items() if k != "secret_hash"}
 
-    def _page(self, rows: list[Json]) -> Json:
-        page, limit = int(self.query.get("page", 1)), int(self.query.get("limit", 100))
-        shown = rows[(page - 1) * limit : page * limit]
-        return {
-            "data": shown,
-            "meta": {
-                "page": page,
-                "limit": limit,
-                "count": len(rows),
-                "hasnext": page * limit < len(rows),
-            },
-        }
+def _published() -> Json:
+    return {"id": secrets.token_hex(16).upper()}
 
 
 def servers(node: Node, cookie: str) -> tuple[ThreadingHTTPServer, ThreadingHTTPServer]:
     """The two HTTP servers of a node, bound."""
     at = node.broker.address
+    internal = partial(Internal, node.state, node.backups, cookie)
     return (
         ThreadingHTTPServer((at, API_PORT), partial(Handler, node)),
-        ThreadingHTTPServer((at, INTERNAL_PORT), partial(Internal, node.state, cookie)),
+        ThreadingHTTPServer((at, INTERNAL_PORT), internal),
     )
 
 
+ONE = "([^/]+)"
 USERS = f"/authentication/{AUTHN}/users"
+ACL = "/authorization/sources/built_in_database/rules"
+KEPT = "(connectors|actions|bridges)"
+WHOM = f"{ACL}/(users|clients)"
 ROUTES: tuple[tuple[str, str, int, Callable[..., Any]], ...] = (
     ("POST", "/login", 200, Handler.login),
+    ("POST", "/logout", 204, Handler.logout),
     ("GET", "/nodes", 200, Handler.nodes),
+    ("GET", f"/nodes/{ONE}", 200, Handler.one_node),
+    ("GET", "/cluster", 200, Handler.cluster),
     ("GET", "/stats", 200, Handler.stats),
+    ("GET", "/metrics", 200, Handler.metrics),
+    ("GET", "/clients", 200, Handler.clients),
+    ("GET", f"/clients/{ONE}", 200, Handler.client),
+    ("GET", f"/clients/{ONE}/subscriptions", 200, Handler.client_subscriptions),
+    ("GET", "/subscriptions", 200, Handler.subscriptions),
+    ("GET", "/topics", 200, Handler.topics),
+    ("GET", "/listeners", 200, Handler.listeners),
+    ("GET", "/configs", 200, Handler.configs),
+    ("GET", "/alarms", 200, Handler.alarms),
+    ("DELETE", "/alarms", 204, Handler.clear_alarms),
     ("GET", "/authentication", 200, Handler.authenticators),
     ("GET", USERS, 200, Handler.mqtt_users),
     ("POST", USERS, 201, Handler.add_mqtt_user),
-    ("DELETE", f"{USERS}/([^/]+)", 204, Handler.drop_mqtt_user),
+    ("GET", f"{USERS}/{ONE}", 200, Handler.mqtt_user),
+    ("PUT", f"{USERS}/{ONE}", 200, Handler.put_mqtt_user),
+    ("DELETE", f"{USERS}/{ONE}", 204, Handler.drop_mqtt_user),
+    ("GET", "/authorization/sources", 200, Handler.authorizers),
+    ("DELETE", ACL, 204, Handler.drop_all_acl),
+    ("GET", f"{ACL}/all", 200, Handler.acl_of_all),
+    ("POST", f"{ACL}/all", 204, Handler.put_acl_of_all),
+    ("DELETE", f"{ACL}/all", 204, Handler.drop_acl_of_all),
+    ("GET", WHOM, 200, Handler.acl),
+    ("POST", WHOM, 204, Handler.add_acl),
+    ("GET", f"{WHOM}/{ONE}", 200, Handler.one_acl),
+    ("PUT", f"{WHOM}/{ONE}", 204, Handler.put_acl),
+    ("DELETE", f"{WHOM}/{ONE}", 204, Handler.drop_acl),
     ("GET", "/users", 200, Handler.dashboard_users),
     ("POST", "/users", 200, Handler.add_dashboard_user),
-    ("DELETE", "/users/([^/]+)", 204, Handler.drop_dashboard_user),
+    ("PUT", f"/users/{ONE}", 200, Handler.put_dashboard_user),
+    ("DELETE", f"/users/{ONE}", 204, Handler.drop_dashboard_user),
+    ("POST", f"/users/{ONE}/change_pwd", 204, Handler.change_password),
     ("GET", "/api_key", 200, Handler.api_keys),
     ("POST", "/api_key", 200, Handler.add_api_key),
-    ("DELETE", "/api_key/([^/]+)", 204, Handler.drop_api_key),
+    ("GET", f"/api_key/{ONE}", 200, Handler.api_key),
+    ("PUT", f"/api_key/{ONE}", 200, Handler.put_api_key),
+    ("DELETE", f"/api_key/{ONE}", 204, Handler.drop_api_key),
     ("GET", "/rules", 200, Handler.rules),
     ("POST", "/rules", 201, Handler.add_rule),
-    ("DELETE", "/rules/([^/]+)", 204, Handler.drop_rule),
+    ("GET", f"/rules/{ONE}", 200, Handler.rule),
+    ("PUT", f"/rules/{ONE}", 200, Handler.put_rule),
+    ("DELETE", f"/rules/{ONE}", 204, Handler.drop_rule),
+    ("GET", f"/{KEPT}", 200, Handler.configured),
+    ("POST", f"/{KEPT}", 201, Handler.add_configured),
+    ("GET", f"/{KEPT}/{ONE}", 200, Handler.one_configured),
+    ("PUT", f"/{KEPT}/{ONE}", 200, Handler.put_configured),
+    ("DELETE", f"/{KEPT}/{ONE}", 204, Handler.drop_configured),
+    ("GET", "/banned", 200, Handler.banned),
+    ("POST", "/banned", 200, Handler.ban),
+    ("DELETE", "/banned", 204, Handler.unban_all),
+    ("DELETE", f"/banned/{ONE}/{ONE}", 204, Handler.unban),
     ("POST", "/publish", 200, Handler.publish),
+    ("POST", "/publish/bulk", 200, Handler.publish_bulk),
     ("GET", "/mqtt/retainer/messages", 200, Handler.retained),
-    ("GET", "/mqtt/retainer/message/([^/]+)", 200, Handler.retained_message),
-    ("DELETE", "/mqtt/retainer/message/([^/]+)", 204, Handler.drop_retained),
+    ("DELETE", "/mqtt/retainer/messages", 204, Handler.drop_all_retained),
+    ("GET", f"/mqtt/retainer/message/{ONE}", 200, Handler.retained_message),
+    ("DELETE", f"/mqtt/retainer/message/{ONE}", 204, Handler.drop_retained),
     ("POST", "/data/export", 200, Handler.export),
     ("GET", "/data/files", 200, Handler.files),
     ("POST", "/data/files", 204, Handler.upload),
-    ("GET", "/data/files/([^/]+)", 200, Handler.file),
-    ("DELETE", "/data/files/([^/]+)", 204, Handler.drop_file),
+    ("GET", f"/data/files/{ONE}", 200, Handler.file),
+    ("DELETE", f"/data/files/{ONE}", 204, Handler.drop_file),
     ("POST", "/data/import", 204, Handler.import_data),
 )

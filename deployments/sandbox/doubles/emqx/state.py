@@ -1,4 +1,8 @@
-"""What the nodes share: users, keys, rules. Broadcast with a version, the highest wins; kept in a file."""
+"""What the nodes share: users, keys, rules. Broadcast with a version, the highest wins; kept in a file.
+
+A change is made by one node at a time, the one that has the lock; the first node that runs lends it. Nodes that do not
+see one another both go on, as EMQX's do, and the half with fewer changes loses its own when they meet again.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,12 @@ from deployments.sandbox.paths import write_atomic
 INTERNAL_PORT = 5369
 TIMEOUT_SECONDS = 2.0
 BEAT_SECONDS = 0.5
-TABLES = ("mqtt_users", "dashboard_users", "api_keys", "rules", "banned")
+# A lender waits less than a borrower's request may take; a borrower that died keeps the lock no longer than a lease.
+LEND_SECONDS, BORROW_SECONDS, LEASE_SECONDS = 1.0, 15.0, 5.0
+TABLES = (
+    "mqtt_users", "dashboard_users", "api_keys", "rules", "banned",
+    "acl", "connectors", "actions", "bridges", "revoked",
+)  # fmt: skip
 
 
 class State:
@@ -41,9 +50,14 @@ class State:
         self._http = httpx.Client(headers={"x-cookie": cookie}, timeout=TIMEOUT_SECONDS)
         self._changed = changed
         self._lock = threading.RLock()
+        self._free = threading.Condition()
+        self._lent: tuple[str, float] = ("", 0.0)  # ticket, until when
         self.away: set[str] = set()
-        fresh: dict[str, Any] = {"version": 0, "internal_password": "", **{t: {} for t in TABLES}}
-        self.tables: dict[str, Any] = json.loads(file.read_text()) if file.exists() else fresh
+        fresh: dict[str, Any] = {"version": 0, "writer": "", "internal_password": ""}
+        fresh |= {table: {} for table in TABLES}
+        self.tables: dict[str, Any] = (
+            fresh | json.loads(file.read_text()) if file.exists() else fresh
+        )
 
     def join(self) -> None:
         """Take what the others have; the first node makes the beginnings if nobody has any."""
@@ -60,8 +74,8 @@ class State:
 
     def look(self) -> None:
         """Ask all others for newer tables, and see who is away."""
-        for name in [n for n in self.peers if n != self.name]:
-            answer = self._call(name, "GET")
+        for name in self.others():
+            answer = self.ask(name, "GET", "/state")
             if answer is not None:
                 self.take(answer.json())
 
@@ -71,36 +85,98 @@ class State:
             self.look()
             time.sleep(BEAT_SECONDS)
 
+    def others(self) -> list[str]:
+        """Pods of the other nodes."""
+        return [name for name in sorted(self.peers) if name != self.name]
+
     def take(self, tables: dict[str, Any]) -> None:
-        """Take another node's tables if they are newer."""
+        """Take another node's tables if they are newer; of two of one version all nodes take the same."""
         with self._lock:
-            if tables["version"] <= self.tables["version"]:
+            if _age(tables) <= _age(self.tables):
                 return
             self._adopt(tables)
         self._changed()
 
     def change(self, edit: Callable[[dict[str, Any]], Any]) -> Any:
-        """Change the tables on all nodes that answer."""
-        with self._lock:
-            tables = json.loads(json.dumps(self.tables))
-            result = edit(tables)
-            tables["version"] += 1
-            self._adopt(tables)
-        self._changed()
-        for name in [n for n in self.peers if n != self.name]:
-            self._call(name, "PUT", tables)
+        """Change the tables on all nodes that answer; nothing changes if the edit raises.
+
+        Raises:
+            TimeoutError: other changes did not end in time.
+        """
+        ticket = secrets.token_hex(8)
+        lender = self._borrow(ticket)
+        try:
+            with self._lock:
+                tables = json.loads(json.dumps(self.tables))
+                result = edit(tables)
+                tables["version"] += 1
+                tables["writer"] = self.name
+                self._adopt(tables)
+            self._changed()
+            for name in self.others():
+                if name not in self.away:  # who comes back asks by itself
+                    self.ask(name, "PUT", "/state", tables)
+        finally:
+            if lender == self.name:
+                self.give_back(ticket)
+            else:
+                self.ask(lender, "DELETE", "/lock", {"ticket": ticket})
         return result
+
+    def lend(self, ticket: str) -> bool:
+        """Lend the lock to whoever shows this ticket, unless it is out for too long."""
+        deadline = time.monotonic() + LEND_SECONDS
+        with self._free:
+            while (now := time.monotonic()) < self._lent[1]:
+                if now >= deadline:
+                    return False
+                self._free.wait(min(deadline, self._lent[1]) - now)
+            self._lent = (ticket, now + LEASE_SECONDS)
+            return True
+
+    def give_back(self, ticket: str) -> None:
+        """Take the lock back."""
+        with self._free:
+            if self._lent[0] == ticket:
+                self._lent = ("", 0.0)
+                self._free.notify()
+
+    def ask(self, name: str, method: str, path: str, body: Any = None) -> httpx.Response | None:
+        """Ask another node; None if it does not answer or does not know the cookie."""
+        try:
+            answer = self._http.request(
+                method, f"http://{self.peers[name]}:{INTERNAL_PORT}{path}", json=body
+            )
+        except httpx.HTTPError:
+            self.away.add(name)
+            return None
+        if answer.status_code == 403:
+            self.away.add(name)
+            return None
+        self.away.discard(name)
+        return answer
+
+    def _borrow(self, ticket: str) -> str:
+        """Get the lock, and what its lender knows; returns who lent it."""
+        deadline = time.monotonic() + BORROW_SECONDS
+        while time.monotonic() < deadline:
+            lender = next(
+                n for n in sorted(self.peers) if n == self.name or n not in self.away
+            )  # all nodes find the same while they see the same
+            if lender == self.name:
+                if self.lend(ticket):
+                    return lender
+                continue
+            answer = self.ask(lender, "POST", "/lock", {"ticket": ticket})
+            if answer is not None and answer.status_code == 200:
+                self.take(answer.json())
+                return lender
+        raise TimeoutError("other changes did not end in time")
 
     def _adopt(self, tables: dict[str, Any]) -> None:
         self.tables = tables
         write_atomic(self._file, json.dumps(tables))
 
-    def _call(self, name: str, method: str, body: Any = None) -> httpx.Response | None:
-        url = f"http://{self.peers[name]}:{INTERNAL_PORT}/state"
-        try:
-            answer = self._http.request(method, url, json=body).raise_for_status()
-        except httpx.HTTPError:
-            self.away.add(name)
-            return None
-        self.away.discard(name)
-        return answer
+
+def _age(tables: dict[str, Any]) -> tuple[int, str]:
+    return tables["version"], tables.get("writer", "")
