@@ -11,15 +11,25 @@ from typing import Any
 
 from config.models import ObjectStoreSettings
 
-TIMEOUT_SECONDS = 5
+ASK_SECONDS = 5  # for a question
+SEND_SECONDS = 60  # for a part of some MiB on a busy array
+CONNECTIONS = 32  # several backups, each with parts in flight
 
 
-def connect(store: ObjectStoreSettings, credentials: Mapping[str, str]) -> Any:
+def connect(
+    store: ObjectStoreSettings,
+    credentials: Mapping[str, str],
+    *,
+    read_seconds: float = ASK_SECONDS,
+    attempts: int = 2,
+) -> Any:
     """Make a boto3 client for the endpoint.
 
     Args:
         store: where it is.
         credentials: `access-key` and `secret-key`.
+        read_seconds: limit for an answer.
+        attempts: tries of each request that fails for a passing reason.
     """
     import boto3
     from botocore.config import Config
@@ -35,9 +45,10 @@ def connect(store: ObjectStoreSettings, credentials: Mapping[str, str]) -> Any:
             s3={"addressing_style": "path"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            connect_timeout=TIMEOUT_SECONDS,
-            read_timeout=TIMEOUT_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": 2},
+            connect_timeout=ASK_SECONDS,
+            read_timeout=read_seconds,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            max_pool_connections=CONNECTIONS,
         ),
     )
 

@@ -6,17 +6,22 @@ Content-MD5 that boto3 no longer sends, https://github.com/EnterpriseDB/barman/i
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cached_property
 from typing import Any
 
-from archive.endpoint import connect
+from archive.endpoint import SEND_SECONDS, connect
 from config.models import ObjectStoreSettings
 from errors import PermanentError, TemporaryError
 
 # A read that is cut is taken up again so many times; each time from the byte after the last one.
 READ_ATTEMPTS = 5
+ATTEMPTS = 5  # of a request; a part is in memory, so only the part is sent again
 CHUNK_BYTES = 1 << 20
 PERMANENT = {
     "AccessDenied",
@@ -71,11 +76,16 @@ class Store:
     Args:
         client: boto3 client of the endpoint.
         bucket: its name.
+        locked_until: the store is to refuse the deletion of what is written until then (S3 object lock, mode
+            compliance).
     """
 
-    def __init__(self, client: Any, bucket: str) -> None:
+    def __init__(self, client: Any, bucket: str, locked_until: datetime | None = None) -> None:
         self._client = client
         self.bucket = bucket
+        self._lock: dict[str, Any] = {}
+        if locked_until is not None:
+            self._lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": locked_until}
 
     @classmethod
     def open(cls, settings: ObjectStoreSettings, credentials: Mapping[str, str]) -> Store:
@@ -85,12 +95,75 @@ class Store:
             settings: where it is.
             credentials: `access-key` and `secret-key`.
         """
-        return cls(connect(settings, credentials), settings.bucket)
+        client = connect(settings, credentials, read_seconds=SEND_SECONDS, attempts=ATTEMPTS)
+        return cls(client, settings.bucket)
+
+    def locking(self, until: datetime) -> Store:
+        """The same bucket; what is written through it cannot be deleted before that date."""
+        return Store(self._client, self.bucket, until)
+
+    # ------------------------------------------------------------------ what it is
+    @property
+    def address(self) -> str:
+        """Endpoint and bucket."""
+        return f"{self._client.meta.endpoint_url}/{self.bucket}"
+
+    def where(self, key: str) -> str:
+        """Address of an object, for messages."""
+        return f"{self.address}/{key}"
+
+    @cached_property
+    def versioned(self) -> bool:
+        """Whether deleting an object keeps it as a version."""
+        try:
+            return str(self._call("get_bucket_versioning", "").get("Status")) == "Enabled"
+        except PermanentError:  # not implemented
+            return False
+
+    @cached_property
+    def lockable(self) -> bool:
+        """Whether the bucket has object lock."""
+        try:
+            answer = self._call("get_object_lock_configuration", "")
+        except PermanentError:  # none was configured, or not implemented
+            return False
+        enabled = answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled")
+        return str(enabled) == "Enabled"
+
+    def deployment(self) -> str:
+        """What a MinIO server calls its deployment; "" of other servers."""
+        answer = self._call("head_bucket", "")
+        return str(answer["ResponseMetadata"]["HTTPHeaders"].get("x-minio-deployment-id", ""))
+
+    def skew_seconds(self) -> float:
+        """How far the server's clock is ahead of ours; whole seconds, as HTTP has them."""
+        said = self._call("head_bucket", "")["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+        if not said:
+            return 0.0
+        return (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
+
+    def refuses_wrong_checksum(self, key: str) -> bool:
+        """Whether an object that comes with another's SHA-256 is refused."""
+        wrong = base64.b64encode(hashlib.sha256(b"another").digest()).decode()
+        try:
+            self._call("put_object", key, Key=key, Body=b"this", ChecksumSHA256=wrong)
+        except PermanentError:
+            return True
+        return False
 
     # ------------------------------------------------------------------ whole objects
-    def put(self, key: str, body: bytes) -> None:
-        """Write a small object."""
-        self._call("put_object", key, Key=key, Body=body)
+    def put(self, key: str, body: bytes, *, only_new: bool = False) -> None:
+        """Write a small object.
+
+        Args:
+            key: its name.
+            body: its bytes.
+            only_new: `Changed` if there is one of that name, on servers that know conditions.
+        """
+        wanted = {"IfNoneMatch": "*"} if only_new else {}
+        if self._lock:  # a locked object needs a checksum of its own, which boto3 no longer sends
+            wanted["ContentMD5"] = base64.b64encode(hashlib.md5(body).digest()).decode()
+        self._call("put_object", key, Key=key, Body=body, **wanted, **self._lock)
 
     def get(self, key: str) -> bytes:
         """Read a small object; `Missing` if there is none."""
@@ -123,7 +196,7 @@ class Store:
                 attempts -= 1
                 if attempts == 0:
                     raise TemporaryError(
-                        f"reading {self._where(key)} broke at byte {position}: {exc}"
+                        f"reading {self.where(key)} broke at byte {position}: {exc}"
                     ) from exc
 
     def describe(self, key: str) -> tuple[int, str]:
@@ -143,13 +216,27 @@ class Store:
             token = {"ContinuationToken": answer["NextContinuationToken"]}
 
     def delete(self, key: str) -> None:
-        """Delete an object; gone already is fine."""
+        """Delete an object; gone already is fine. A versioned bucket keeps its bytes."""
         self._call("delete_object", key, Key=key)
+
+    def purge(self, key: str) -> None:
+        """Delete an object with all its versions, so that its room is free; gone already is fine.
+
+        Raises:
+            PermanentError: object lock still holds it.
+        """
+        if not self.versioned:
+            self.delete(key)
+            return
+        answer = self._call("list_object_versions", key, Prefix=key)
+        for entry in [*answer.get("Versions", []), *answer.get("DeleteMarkers", [])]:
+            if entry["Key"] == key:
+                self._call("delete_object", key, Key=key, VersionId=entry["VersionId"])
 
     # ------------------------------------------------------------------ objects in parts
     def begin(self, key: str) -> str:
         """Begin an upload in parts; returns its identity."""
-        return str(self._call("create_multipart_upload", key, Key=key)["UploadId"])
+        return str(self._call("create_multipart_upload", key, Key=key, **self._lock)["UploadId"])
 
     def put_part(self, key: str, upload: str, number: int, body: bytes) -> str:
         """Upload a part, counted from 1; returns its ETag."""
@@ -194,25 +281,31 @@ class Store:
 
     def pending(self, prefix: str) -> tuple[PendingUpload, ...]:
         """Uploads below a prefix that nobody has ended."""
-        answer = self._call("list_multipart_uploads", prefix, Prefix=prefix)
-        return tuple(
-            PendingUpload(entry["Key"], entry["UploadId"], entry["Initiated"])
-            for entry in answer.get("Uploads", [])
-        )
+        found: list[PendingUpload] = []
+        marker: dict[str, str] = {}
+        while True:
+            answer = self._call("list_multipart_uploads", prefix, Prefix=prefix, **marker)
+            found += [
+                PendingUpload(entry["Key"], entry["UploadId"], entry["Initiated"])
+                for entry in answer.get("Uploads", [])
+            ]
+            if not answer.get("IsTruncated"):
+                return tuple(found)
+            marker = {
+                "KeyMarker": answer["NextKeyMarker"],
+                "UploadIdMarker": answer["NextUploadIdMarker"],
+            }
 
     # ------------------------------------------------------------------ inside
-    def _where(self, key: str) -> str:
-        return f"{self._client.meta.endpoint_url}/{self.bucket}/{key}"
-
     def _call(self, operation: str, key: str, **arguments: Any) -> Any:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             return getattr(self._client, operation)(Bucket=self.bucket, **arguments)
         except ClientError as exc:
-            raise _translated(exc, f"{operation} {self._where(key)}") from exc
+            raise _translated(exc, f"{operation} {self.where(key)}") from exc
         except (BotoCoreError, OSError) as exc:
-            raise TemporaryError(f"{operation} {self._where(key)}: {exc}") from exc
+            raise TemporaryError(f"{operation} {self.where(key)}: {exc}") from exc
 
 
 def _translated(exc: Any, what: str) -> PermanentError | TemporaryError:

@@ -22,6 +22,8 @@ COMMANDS = {
     "render": "cli.plan:render",
     "deploy": "cli.deploy:deploy",
     "status": "cli.status:status",
+    "backup": "cli.backup:backup",
+    "backups": "cli.backup:backups",
     "secrets": "cli.secrets:secrets",
 }
 

@@ -13,7 +13,8 @@ COLOURS = {
     "installed": "green", "upgraded": "green", "unchanged": "dim", "failed": "bold red", "skipped": "yellow",
     "not-attempted": "dim", "install": "green", "upgrade": "cyan", "drifted": "yellow", "recover": "magenta",
     "ok": "green", "blocks": "bold red", "warning": "yellow", "ready": "green", "not ready": "bold red",
-    "waiting": "dim", "installing": "cyan", "gate": "blue", "checking": "cyan",
+    "waiting": "dim", "complete": "green", "partial": "yellow", "exists": "dim", "backing up": "cyan",
+    "installing": "cyan", "gate": "blue", "checking": "cyan",
 }  # fmt: skip
 PHASE_ORDER = ("node", "state", "seconds", "note")
 

@@ -8,19 +8,26 @@ answers by marking the release failed; and on Linux the kernel asks it the same 
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from errors import PermanentError, TemporaryError
 
 # Prefect kills a cancelled run 30 s after SIGTERM (prefect/runner/_process_manager.py); helm needs about 2 s of it.
 STOP_GRACE_SECONDS = 20.0
+PIPE_BYTES = (
+    1 << 20
+)  # what a user may make a pipe; the usual 64 KiB cost a switch of processes each
 ERROR_TAIL_CHARACTERS = 2000  # helm repeats itself; the cause stands at the end
 
 
@@ -58,7 +65,7 @@ class Cancellation:
     def __init__(self) -> None:
         self._event = threading.Event()
         self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[str]] = set()
+        self._running: set[subprocess.Popen[Any]] = set()
 
     def is_set(self) -> bool:
         """Tell whether the run has been cancelled."""
@@ -91,14 +98,14 @@ class Cancellation:
         if self._event.wait(seconds):
             raise Cancelled("cancelled while waiting")
 
-    def register(self, process: subprocess.Popen[str]) -> None:
+    def register(self, process: subprocess.Popen[Any]) -> None:
         """Add a child; one that raced with `cancel` is asked to end at once."""
         with self._lock:
             self._running.add(process)
         if self._event.is_set():
             _signal(process, signal.SIGTERM)
 
-    def forget(self, process: subprocess.Popen[str]) -> None:
+    def forget(self, process: subprocess.Popen[Any]) -> None:
         """Drop a child that has ended."""
         with self._lock:
             self._running.discard(process)
@@ -188,12 +195,62 @@ class Command:
             (self.program, *args), process.returncode, stdout, stderr, time.monotonic() - started
         )
 
+    def stream(self, *args: str, stall: float) -> Iterator[bytes]:
+        """Run, and hand on standard output as it comes.
+
+        Args:
+            args: arguments; never a secret.
+            stall: seconds without output after which the process is stopped.
+
+        Raises:
+            Cancelled: the run was cancelled.
+            TemporaryError: it failed, or fell silent; with the end of what it said. Only when all output was handed
+                on is it known whether it was whole.
+        """
+        name = _short(self.program, args)
+        if self._cancellation.is_set():
+            raise Cancelled(f"cancelled before {name}")
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(
+                [*self._wrapper, self.program, *args],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                env=self._environ,
+                start_new_session=True,
+            )
+            self._cancellation.register(process)
+            assert process.stdout is not None
+            # taken from it: nobody shall read the rest while it is stopped
+            pipe, process.stdout = process.stdout, None
+            try:
+                output = pipe.fileno()
+                fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+                while True:
+                    if not select.select([output], [], [], stall)[0]:
+                        raise TemporaryError(f"{name} was silent for {stall:.0f} s and was stopped")
+                    piece = os.read(output, PIPE_BYTES)
+                    if not piece:
+                        break
+                    yield piece
+                code = process.wait(stall)
+            finally:  # also when nobody wants the rest
+                pipe.close()
+                _stop(process)
+                self._cancellation.forget(process)
+            said.seek(0)
+            words = said.read().decode(errors="replace").strip()[-ERROR_TAIL_CHARACTERS:]
+        if self._cancellation.is_set():
+            raise Cancelled(f"cancelled during {name}")
+        if code != 0:
+            raise TemporaryError(f"{name} ended with {code}: {words}")
+
 
 def _short(program: str, args: Sequence[str]) -> str:
     return " ".join([os.path.basename(program), *args[:3]])
 
 
-def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
+def _signal(process: subprocess.Popen[Any], number: signal.Signals) -> None:
     if process.poll() is None:
         try:
             os.killpg(process.pid, number)  # start_new_session made it the leader of its own group
@@ -201,7 +258,7 @@ def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
             return
 
 
-def _stop(process: subprocess.Popen[str], grace: float = STOP_GRACE_SECONDS) -> None:
+def _stop(process: subprocess.Popen[Any], grace: float = STOP_GRACE_SECONDS) -> None:
     _signal(process, signal.SIGTERM)
     try:
         process.communicate(timeout=grace)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from components.base import Component
+from collections.abc import Callable
+
+from archive.writer import SetWriter
+from components.access import Access
+from components.base import Component, Taken
 from components.emqx import credentials as emqx_credentials
 from components.emqx import readiness as emqx
 from components.minio import credentials as minio_credentials
@@ -11,6 +15,7 @@ from components.nats import credentials as nats_credentials
 from components.nats import readiness as nats
 from components.neo4j import credentials as neo4j_credentials
 from components.neo4j import readiness as neo4j
+from components.postgresql import backup as postgresql_backup
 from components.postgresql import credentials as postgresql_credentials
 from components.postgresql import readiness as postgresql
 from components.qdrant import credentials as qdrant_credentials
@@ -27,6 +32,7 @@ COMPONENTS: dict[str, Component] = {
             postgresql_credentials.SECRETS,
             postgresql.workloads,
             postgresql.ask,
+            postgresql_backup.back_up,
         ),
         Component("redis", "Redis Cluster", redis_credentials.SECRETS, redis.workloads, redis.ask),
         Component("nats", "NATS JetStream", nats_credentials.SECRETS, nats.workloads, nats.ask),
@@ -35,4 +41,9 @@ COMPONENTS: dict[str, Component] = {
         Component("neo4j", "Neo4j", neo4j_credentials.SECRETS, neo4j.workloads, neo4j.ask),
         Component("emqx", "EMQX", emqx_credentials.SECRETS, emqx.workloads, emqx.ask),
     )
+}
+
+# What backups are taken of: the engines, and what runs them.
+SETS: dict[str, Callable[[Access, SetWriter], Taken]] = {
+    component.name: component.back_up for component in COMPONENTS.values() if component.back_up
 }

@@ -7,8 +7,11 @@ artifacts are different renderings of the same checks (model: barman's `CheckStr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+from archive.manifest import Consistency, Engine, Measure
+from archive.writer import SetWriter
 from cluster.credentials import SecretSpec
 from components.access import Access
 from config.models import Settings
@@ -79,6 +82,31 @@ class Workload:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """What a backup says of itself beside its artefacts; all of it goes into the manifest.
+
+    Attributes:
+        engine: what was backed up.
+        topology: members, shards, slots, replicas as they were.
+        consistency: which moment each unit is of.
+        fingerprint: what a restore is compared with.
+        tools: programs that took part → version.
+        not_covered: what such a backup never holds.
+        missing: what should be in it and is not, with why; makes the set partial.
+        needs: ids of earlier sets without which this one is of no use.
+    """
+
+    engine: Engine
+    topology: dict[str, Any]
+    consistency: tuple[Consistency, ...]
+    fingerprint: tuple[Measure, ...]
+    not_covered: tuple[str, ...]
+    tools: dict[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Component:
     """One engine of the platform.
 
@@ -88,6 +116,7 @@ class Component:
         secrets: what must exist before its releases.
         workloads: what Kubernetes must run for it.
         ask: asks the engine: quorum, replication, and a transaction of its own that is cleaned up.
+        back_up: writes the artefacts of one set.
     """
 
     name: str
@@ -95,6 +124,7 @@ class Component:
     secrets: tuple[SecretSpec, ...]
     workloads: Callable[[Settings], tuple[Workload, ...]]
     ask: Callable[[Access], Report]
+    back_up: Callable[[Access, SetWriter], Taken] | None = None
 
 
 def worst(checks: Iterable[Check]) -> Check | None:

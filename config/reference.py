@@ -75,7 +75,7 @@ def _default(key: str, field: FieldInfo) -> str:
         value = getattr(getattr(Settings.model_fields["components"].default, sections[1]), name)
     if value is PydanticUndefined:
         return "**required**"
-    return "unset" if value in (None, "") else f"`{json.dumps(value)}`"
+    return "unset" if value in (None, "") else f"`{json.dumps(value, default=str)}`"
 
 
 def _model(kind: Any) -> type[BaseModel] | None:

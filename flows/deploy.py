@@ -15,7 +15,7 @@ from operations.platform import Platform
 from operations.run import run_deploy
 from operations.status import read_status
 from tasks.cancellation import cancellable
-from tasks.deploy import as_tasks
+from tasks.nodes import as_tasks
 from tasks.table import LiveTable, plan_artifact, status_artifact
 
 Node = Literal[
@@ -48,12 +48,13 @@ def deploy_platform(environment: str, only: list[Node] | None = None) -> State[A
     """
     with cancellable():
         platform = Platform.open(load(environment))
+        deploy = platform.settings.deploy
         table = LiveTable(f"deploy-{environment}", f"Deploy of {environment}")
         report = run_deploy(
             platform,
             only=only or (),
             run=f"flow run {runtime.flow_run.name}",
-            start=as_tasks,
+            start=as_tasks("deploy-node", deploy.attempts, deploy.retry_delay_seconds),
             publish=table.publish,
             show_plan=lambda plan: plan_artifact(plan, environment),
         )

@@ -27,6 +27,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from errors import PermanentError, TemporaryError
 
 DEPLOY = "deploy-platform/deploy-platform"
+BACKUP = "backup-platform/backup-platform"
 POLL_SECONDS = 1.0
 # The server may be restarted while a run goes on: that long it may stay away.
 PATIENCE_SECONDS = 120.0
@@ -46,6 +47,25 @@ class Run:
     id: UUID
     name: str
     url: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended.
+
+    Attributes:
+        state: `completed`, or the name of the state in lower case.
+        seconds: that it ran.
+        rows: of its table artifact.
+        message: of its state.
+        flow_run: its id.
+    """
+
+    state: str
+    seconds: float
+    rows: list[dict[str, Any]]
+    message: str
+    flow_run: str
 
 
 def start_run(
@@ -82,7 +102,7 @@ def follow(
     artifact_key: str,
     show: Callable[[list[dict[str, Any]]], None],
     warn: Callable[[str], None],
-) -> dict[str, Any]:
+) -> Ended:
     """Watch a run until it is final.
 
     Args:
@@ -92,7 +112,7 @@ def follow(
         warn: gets told, once, when no worker takes the run.
 
     Returns:
-        The report that `isa deploy --json` prints.
+        How it ended, with the last rows of its table.
     """
     rows: list[dict[str, Any]] = []
     asked = last_answer = time.monotonic()
@@ -118,23 +138,15 @@ def follow(
         if found.state is not None and found.state.is_final():
             break
         time.sleep(POLL_SECONDS)
-    message = found.state.message or found.state.name
+    message = found.state.message or found.state.name or ""
     completed = found.state.is_completed()
-    return {
-        "state": "completed" if completed else (found.state.name or "failed").lower(),
-        "seconds": round(found.total_run_time.total_seconds(), 2),
-        "nodes": [
-            {
-                "name": r["name"],
-                "outcome": r["outcome"] or "not-attempted",
-                "seconds": r["seconds"],
-                "reason": r["note"],
-            }
-            for r in rows
-        ],
-        "message": message,
-        "flow_run": str(run.id),
-    }
+    return Ended(
+        state="completed" if completed else (found.state.name or "failed").lower(),
+        seconds=round(found.total_run_time.total_seconds(), 2),
+        rows=rows,
+        message=message,
+        flow_run=str(run.id),
+    )
 
 
 def _rows(client: SyncPrefectClient, run: UUID, key: str) -> list[dict[str, Any]]:

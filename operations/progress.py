@@ -36,6 +36,8 @@ class Progress:
     Args:
         nodes: names, in the order of the lines.
         publish: gets all lines after each change; called under a lock, one call at a time.
+        clock: seconds.
+        line: makes a line; with more columns than the usual ones.
     """
 
     def __init__(
@@ -43,8 +45,9 @@ class Progress:
         nodes: Iterable[str],
         publish: Callable[[list[NodeProgress]], None] = lambda lines: None,
         clock: Callable[[], float] = time.monotonic,
+        line: Callable[[str], NodeProgress] = NodeProgress,
     ) -> None:
-        self._lines = {name: NodeProgress(name) for name in nodes}
+        self._lines = {name: line(name) for name in nodes}
         self._began: dict[str, float] = {}
         self._publish = publish
         self._clock = clock
@@ -58,8 +61,9 @@ class Progress:
         *,
         outcome: str = "",
         seconds: float | None = None,
+        **more: Any,
     ) -> None:
-        """Set what a node is doing, or how it ended."""
+        """Set what a node is doing, or how it ended; `more` are the line's further columns."""
         with self._lock:
             if phase != WAITING:
                 self._began.setdefault(name, self._clock())
@@ -70,6 +74,7 @@ class Progress:
                 note=note,
                 outcome=outcome,
                 seconds=round(elapsed if seconds is None else seconds, 1),
+                **more,
             )
             self._publish(list(self._lines.values()))
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster.command import CANCELLATION
-from errors import ConfigurationError, Fault, IsaError, PermanentError, TemporaryError
+from cluster.dag import Dag
+from errors import ConfigurationError, Fault, PermanentError, TemporaryError
 from operations.deploy import Deployer
 from operations.plan import Plan, make_plan
 from operations.platform import DEPLOY_LEASE, NAMESPACE, Platform
 from operations.preflight import preflight
 from operations.progress import DONE, WAITING, NodeProgress, Progress
-from operations.schedule import FAILED, NOT_ATTEMPTED, SKIPPED, Done, NodeResult, walk
-
-Start = Callable[[str, Done], None]
+from operations.schedule import (
+    FAILED,
+    NOT_ATTEMPTED,
+    SKIPPED,
+    Done,
+    NodeResult,
+    Start,
+    Work,
+    walk,
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ def run_deploy(
     *,
     only: Iterable[str] = (),
     run: str,
-    start: Callable[[Deployer], Start],
+    start: Callable[[Dag, Work], Start],
     publish: Callable[[list[NodeProgress]], None] = lambda lines: None,
     show_plan: Callable[[Plan], None] = lambda plan: None,
     clock: Callable[[], float] = time.monotonic,
@@ -84,7 +92,7 @@ def run_deploy(
         platform: the environment.
         only: names of nodes; all if empty.
         run: who deploys, for the Leases.
-        start: given the deployer, how a node is begun (a thread, a Prefect task).
+        start: given the graph and the work of a node, how one is begun (a thread, a Prefect task).
         publish: gets the progress.
         show_plan: gets the plan before anything is changed.
 
@@ -121,7 +129,7 @@ def run_deploy(
             results = walk(
                 graph,
                 selected,
-                start(deployer),
+                start(graph, deployer.deploy),
                 max_parallel=platform.settings.deploy.max_parallel_releases,
                 report=lambda r: progress.update(
                     r.name,
@@ -150,20 +158,24 @@ def ensure_control_namespace(platform: Platform) -> None:
 
 
 @contextmanager
-def threads(platform: Platform) -> Any:
-    """Start nodes as threads of this process, with the retries that Prefect would make."""
-    deploy = platform.settings.deploy
-    with ThreadPoolExecutor(deploy.max_parallel_releases, thread_name_prefix="node") as pool:
+def threads(parallel: int, attempts: int) -> Iterator[Callable[[Dag, Work], Start]]:
+    """Start nodes as threads of this process, with the retries that Prefect would make.
 
-        def start(deployer: Deployer) -> Start:
+    Args:
+        parallel: nodes under way at once.
+        attempts: tries of a node that fails for a temporary reason.
+    """
+    with ThreadPoolExecutor(parallel, thread_name_prefix="node") as pool:
+
+        def start(_: Dag, work: Work) -> Start:
             def begin(node: str, done: Done) -> None:
-                def work() -> None:
+                def attempt() -> None:
                     try:
-                        done(retrying(lambda: deployer.deploy(node), deploy.attempts))
-                    except IsaError as exc:
+                        done(retrying(lambda: work(node), attempts))
+                    except Exception as exc:  # a defect of ours too must not leave the walk waiting
                         done(exc)
 
-                pool.submit(work)
+                pool.submit(attempt)
 
             return begin
 

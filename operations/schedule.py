@@ -40,7 +40,9 @@ class NodeResult:
         return self.outcome in (INSTALLED, UPGRADED, UNCHANGED)
 
 
+Work = Callable[[str], NodeResult]
 Done = Callable[[NodeResult | BaseException], None]
+Start = Callable[[str, Done], None]
 
 
 def walk(

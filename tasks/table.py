@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,8 @@ from operations.plan import Plan
 from operations.progress import DONE, NodeProgress, as_rows
 from operations.status import ComponentStatus
 
+REWRITE_SECONDS = 2.0
+
 
 class LiveTable:
     """An artifact of the running flow that shows where its nodes stand.
@@ -22,10 +25,13 @@ class LiveTable:
     Args:
         key: artifact key, `deploy-sandbox`; its history in the UI has one entry a run.
         description: shown above the table.
+        counting: notes begin with what is counted and go on with figures.
     """
 
-    def __init__(self, key: str, description: str) -> None:
+    def __init__(self, key: str, description: str, *, counting: bool = False) -> None:
         self._key = key
+        self._counting = counting
+        self._written = 0.0
         self._description = description
         self._artifact: UUID | None = None
         self._last: dict[str, NodeProgress] = {}
@@ -35,20 +41,26 @@ class LiveTable:
         """Write the lines, and log those whose phase changed."""
         for line in lines:
             before = self._last.get(line.name)
-            if before is not None and (before.phase, before.note) != (line.phase, line.note):
+            if before is not None and self._said(before) != self._said(line):
                 _log(line)
         moved = any(
             self._standing(line) != self._standing(self._last.get(line.name)) for line in lines
         )
         self._last = {line.name: line for line in lines}
-        if not moved:
-            return  # a new note alone is not worth a request
+        now = time.monotonic()
+        if not moved and now - self._written < REWRITE_SECONDS:
+            return  # a new note alone is not worth a request every time
+        self._written = now
         rows = as_rows(lines)
         if self._artifact is None:
             made = create_table_artifact(rows, key=self._key, description=self._description)
             self._artifact = made if isinstance(made, UUID) else None  # sync callers get the id
         else:
             self._client.update_artifact(self._artifact, ArtifactUpdate(data=json.dumps(rows)))
+
+    def _said(self, line: NodeProgress) -> tuple[str, str]:
+        """What a log line is worth: notes that count bytes are not."""
+        return (line.phase, line.note.partition(":")[0] if self._counting else line.note)
 
     @staticmethod
     def _standing(line: NodeProgress | None) -> tuple[str, str] | None:

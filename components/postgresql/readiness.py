@@ -11,30 +11,29 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass
-from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 
 from components.access import Access, Endpoint
 from components.base import Report, Role, Workload
-from components.questions import PROBE, Answers, Round, ask_members, words
+from components.postgresql.client import (
+    OWNER,
+    PORT,
+    SCHEMA,
+    STATEFULSET,
+    Standing,
+    connect,
+    query,
+    standing,
+)
+from components.questions import Answers, Round, ask_members, words
 from config.models import Settings
 from errors import PermanentError
 
 PGPOOL_REPLICAS = 2  # one may be drained while clients keep their entry point
-STATEFULSET, PGPOOL = "postgresql-ha-postgresql", "postgresql-ha-pgpool"
-PORT = 5432
-USER = DATABASE = "isa"
-SCHEMA = PROBE.replace("-", "_")  # backups leave this schema out
+PGPOOL = "postgresql-ha-pgpool"
 SLOT_LIMIT_BYTES = 1 << 30  # an unused slot fills the primary's disk; the values drop one at 20 GB
 
-STANDING = """
-    SELECT pg_is_in_recovery() AS standby, system_identifier::text AS system,
-           timeline_id AS timeline, current_setting('server_version') AS version
-    FROM pg_control_system(), pg_control_checkpoint()
-"""
 REPLICATION = """
     SELECT application_name AS name, host(client_addr) AS address, state, sync_state,
            pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint AS lag
@@ -44,23 +43,6 @@ SLOTS = """
     SELECT slot_name, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint AS held
     FROM pg_replication_slots WHERE NOT active AND restart_lsn IS NOT NULL
 """
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What a node says of itself.
-
-    Attributes:
-        standby: whether it replays another node's WAL.
-        system: identifier of the database cluster; nodes with different ones are strangers.
-        timeline: grows with every promotion.
-        version: of the server.
-    """
-
-    standby: bool
-    system: str
-    timeline: int
-    version: str
 
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
@@ -76,16 +58,18 @@ def ask(access: Access) -> Report:
     wanted = access.settings.components.postgresql
     nodes = {e.member: e for e in access.endpoints(STATEFULSET, wanted.members, PORT)}
     questions = Round()
-    answers = ask_members(nodes.values(), lambda node: _standing(access, node))
+    answers = ask_members(nodes.values(), lambda node: standing(access, node))
     questions.checks.append(answers.check("nodes answer"))
     primary = _one_primary(questions, answers)
     roles = {m: Role(m, "standby" if s.standby else "primary") for m, s in answers.good.items()}
     if primary is None:
         return Report(tuple(questions.checks), tuple(roles.values()))
     with questions.check("standbys stream", critical=False) as answer:
-        standbys = _query(access, nodes[primary], REPLICATION)
+        standbys = query(access, nodes[primary], REPLICATION)
         if any(s["state"] is None for s in standbys):
-            raise PermanentError(f"user {USER} may not see replication: GRANT pg_monitor TO {USER}")
+            raise PermanentError(
+                f"user {OWNER} may not see replication: GRANT pg_monitor TO {OWNER}"
+            )
         by_address = {node.pod_ip: name for name, node in nodes.items()}
         lags = {}
         for standby in (s for s in standbys if s["state"] == "streaming"):
@@ -109,7 +93,7 @@ def ask(access: Access) -> Report:
             critical=False,
         )
     with questions.check("no slot holds back WAL", critical=False) as answer:
-        held = {s["slot_name"]: int(s["held"]) for s in _query(access, nodes[primary], SLOTS)}
+        held = {s["slot_name"]: int(s["held"]) for s in query(access, nodes[primary], SLOTS)}
         large = {
             name: f"{size >> 20} MiB" for name, size in held.items() if size > SLOT_LIMIT_BYTES
         }
@@ -160,7 +144,7 @@ def _transaction(
 ) -> None:
     """Write a row, read it on every standby, remove it and what earlier rounds left."""
     token = secrets.token_hex(8)
-    with questions.check("write") as answer, _connect(access, primary) as connection:
+    with questions.check("write") as answer, connect(access, primary) as connection:
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {SCHEMA}.probe "
@@ -183,7 +167,7 @@ def _transaction(
             answer.hint = f"{len(standbys)} of {len(standbys)}"
     with (
         questions.check("clean up", critical=False) as answer,
-        _connect(access, primary) as connection,
+        connect(access, primary) as connection,
     ):
         connection.execute(f"DELETE FROM {SCHEMA}.probe WHERE token = %s", [token])
         answer.settle(True)
@@ -191,11 +175,11 @@ def _transaction(
 
 def _await_token(access: Access, node: Endpoint, token: str) -> bool:
     deadline = time.monotonic() + access.timeout_seconds
-    with _connect(access, node) as connection:
+    with connect(access, node) as connection:
         while time.monotonic() < deadline:
             try:
-                query = f"SELECT 1 FROM {SCHEMA}.probe WHERE token = %s"
-                if connection.execute(query, [token]).fetchone():
+                seen = f"SELECT 1 FROM {SCHEMA}.probe WHERE token = %s"
+                if connection.execute(seen, [token]).fetchone():
                     return True
             except psycopg.errors.UndefinedTable:  # the first round: the table travels too
                 pass
@@ -209,7 +193,7 @@ def _pgpool(access: Access, questions: Round, primary: str) -> None:
     selector = "app.kubernetes.io/component=pgpool"
     pods = [p["metadata"]["name"] for p in access.kube.list("v1", "Pod", namespace, selector)]
     endpoints = [access.endpoint(pod, PORT) for pod in pods]
-    answers = ask_members(endpoints, lambda pool: _query(access, pool, "SHOW pool_nodes"))
+    answers = ask_members(endpoints, lambda pool: query(access, pool, "SHOW pool_nodes"))
     questions.checks.append(answers.check("Pgpool answers"))
     wrong = {
         pool: f"takes {n['hostname']} for {n['role']}, {n['status']}"
@@ -224,27 +208,3 @@ def _pgpool(access: Access, questions: Round, primary: str) -> None:
         else ""
     )
     questions.note("Pgpool knows the nodes", not wrong, hint, critical=False)
-
-
-def _standing(access: Access, node: Endpoint) -> Standing:
-    return Standing(**_query(access, node, STANDING)[0])
-
-
-def _query(access: Access, node: Endpoint, query: str) -> list[dict[str, Any]]:
-    with _connect(access, node) as connection, connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query.encode()).fetchall()
-
-
-def _connect(access: Access, node: Endpoint) -> psycopg.Connection[Any]:
-    seconds = access.timeout_seconds
-    return psycopg.connect(
-        host=node.host,
-        port=node.port,
-        user=USER,
-        password=access.secret("postgresql-ha-auth", "password"),
-        dbname=DATABASE,
-        connect_timeout=max(2, round(seconds)),
-        options=f"-c statement_timeout={round(seconds * 1000)}",
-        application_name=PROBE,
-        autocommit=True,
-    )

@@ -23,6 +23,7 @@ from deployments.sandbox import (
     keys,
     nodes,
     object_store,
+    postgres,
     prerequisites,
     processes,
     stages,
@@ -213,6 +214,8 @@ class Sandbox:
             "ISA_STORAGE__OBJECT__ENDPOINT": store.endpoint,
             "ISA_STORAGE__OBJECT__BUCKET": store.bucket,
             "ISA_BACKUP__AGE_RECIPIENTS": json.dumps(keys.recipients(self.directory)),
+            "ISA_BACKUP__PROGRAMS": json.dumps([str(postgres.programs())]),
+            "ISA_BACKUP__SPOOL": str(self.directory / "spool"),
             "ISA_DEPLOY__GATE": "whole" if self.has_engines else "kubernetes",
         }
 

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from components.access import Access
-from components.postgresql.readiness import DATABASE, PORT, STATEFULSET
+from components.postgresql.client import DATABASE, PORT, STATEFULSET
 from deployments.sandbox.seed import words
 
 ROWS = 2000

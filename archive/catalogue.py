@@ -1,0 +1,99 @@
+"""Which backup sets there are: those with a manifest, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from archive.manifest import FILE, IDENTITY, Manifest, component_prefix, read_manifest, set_prefix
+from archive.store import Missing, Store
+from errors import PermanentError
+
+READERS = 8  # manifests are small: their time is the round trip
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What an environment's part of the bucket holds.
+
+    Attributes:
+        sets: committed ones, the oldest first.
+        broken: key of a manifest that cannot be read → why.
+        uncommitted: prefixes with objects but without a manifest: under way, or abandoned.
+    """
+
+    sets: tuple[Manifest, ...]
+    broken: dict[str, str]
+    uncommitted: tuple[str, ...]
+
+    def of(self, component: str) -> tuple[Manifest, ...]:
+        """A component's sets, the oldest first."""
+        return tuple(one for one in self.sets if one.component == component)
+
+    def latest(self, component: str) -> Manifest | None:
+        """A component's newest set."""
+        return next(reversed(self.of(component)), None)
+
+
+def read_catalogue(store: Store, environment: str, components: Iterable[str]) -> Catalogue:
+    """List the sets of some components.
+
+    Args:
+        store: the bucket.
+        environment: name.
+        components: names.
+
+    Raises:
+        TemporaryError, PermanentError: the bucket cannot be listed.
+    """
+    committed: list[str] = []
+    uncommitted: list[str] = []
+    for component in components:
+        root = component_prefix(environment, component)
+        found: dict[str, bool] = {}
+        for entry in store.list(root):
+            identity, _, name = entry.key.removeprefix(root).partition("/")
+            if IDENTITY.fullmatch(identity):
+                prefix = f"{root}{identity}/"
+                found[prefix] = found.get(prefix, False) or name == FILE
+        committed += [prefix + FILE for prefix, has in found.items() if has]
+        uncommitted += [prefix for prefix, has in found.items() if not has]
+    sets: list[Manifest] = []
+    broken: dict[str, str] = {}
+    with ThreadPoolExecutor(READERS) as pool:
+        for key, answer in zip(
+            committed, pool.map(lambda key: _read(store, key), committed), strict=True
+        ):
+            if isinstance(answer, Manifest):
+                sets.append(answer)
+            elif answer:
+                broken[key] = answer
+    return Catalogue(tuple(sorted(sets, key=lambda one: one.begun)), broken, tuple(uncommitted))
+
+
+def find_set(store: Store, environment: str, identity: str) -> Manifest:
+    """Read one set's manifest.
+
+    Raises:
+        PermanentError: no such set, or its manifest is damaged.
+    """
+    match = IDENTITY.fullmatch(identity)
+    if match is None:
+        raise PermanentError(f"{identity!r} is no id of a backup: `isa backups` lists them")
+    key = set_prefix(environment, match["component"], identity) + FILE
+    try:
+        return read_manifest(store.get(key), key)
+    except Missing as exc:
+        raise PermanentError(
+            f"there is no backup {identity} of {environment}: `isa backups` lists them"
+        ) from exc
+
+
+def _read(store: Store, key: str) -> Manifest | str:
+    try:
+        return read_manifest(store.get(key), key)
+    except Missing:
+        return ""  # retention was quicker
+    except PermanentError as exc:
+        return str(exc)

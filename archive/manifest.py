@@ -1,0 +1,215 @@
+"""What a backup set says of itself: written last, so that a set exists when its manifest does.
+
+The manifest is plain text in the bucket, for the catalogue is read without a private key: it holds names, sizes,
+counts and digests, never a value of the data. Its JSON Schema is docs/manifest.schema.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from errors import PermanentError
+
+FORMAT = 1
+FILE = "manifest.json"
+PLATFORM = "platform"  # the set beside the seven engines'
+IDENTITY = re.compile(r"(?P<component>[a-z0-9]+)-(?P<begun>\d{8}T\d{6}Z)-(?P<nonce>[0-9a-f]{6})")
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Bytes = Annotated[int, Field(ge=0)]
+
+
+class Part(BaseModel):
+    """Base of what a manifest is made of: frozen, and an unknown key is a fault."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Artefact(Part):
+    """One object of a set."""
+
+    name: str = Field(description="file name below the set, `database/isa.dump.zst.age`")
+    unit: str = Field(description="database, shard, stream, bucket or collection that it holds")
+    format: str = Field(description="what is inside, and so which tool reads it: `pg_dump custom`")
+    plain_size: Bytes = Field(description="bytes before compression")
+    plain_sha256: Sha256 = Field(description="of the plain bytes")
+    stored_size: Bytes = Field(description="bytes in the bucket")
+    stored_sha256: Sha256 = Field(description="of the stored bytes")
+    part_size: Bytes = Field(description="size of the parts it was uploaded in, bytes")
+    sealed: bool = Field(default=True, description="zstd, then age; if not, stored as it is")
+
+
+class Measure(Part):
+    """What one thing held, to compare a restore with."""
+
+    unit: str = Field(description="database, shard, stream, bucket or collection")
+    item: str = Field(description="table, type of key, label: what was counted")
+    count: int = Field(ge=0, description="rows, keys, messages, versions, points, nodes")
+    digest: str = Field(default="", description="independent of order; empty: counted only")
+    origin: Literal["source", "artefact"] = Field(
+        description="asked of the engine at the artefact's own point in time, or read from the artefact itself"
+    )
+
+
+class Consistency(Part):
+    """Which moment a unit's data is of."""
+
+    unit: str = Field(description="what is consistent in itself; nothing holds between two units")
+    point: str = Field(
+        description="the moment in the engine's own words: an LSN, an offset, a sequence"
+    )
+    begun: AwareDatetime = Field(description="earliest moment that the data can be of")
+    ended: AwareDatetime = Field(description="latest")
+
+
+class Engine(Part):
+    """What was backed up, as precisely as a scratch engine must match it."""
+
+    name: str = Field(description="product, as it calls itself")
+    version: str = Field(description="of the server")
+    edition: str = Field(
+        default="", description="community, enterprise; empty where there is one only"
+    )
+    identity: str = Field(
+        default="", description="the engine's own name for this data: system identifier, cluster id"
+    )
+    extensions: dict[str, str] = Field(default={}, description="extensions and modules → version")
+
+
+class Capabilities(Part):
+    """What the store was seen to do."""
+
+    conditional_put: bool = Field(description="refuses to overwrite when asked to (If-None-Match)")
+    checksums: bool = Field(description="checks a SHA-256 that comes with an object")
+    versioning: bool = Field(description="keeps what is overwritten or deleted")
+    object_lock: bool = Field(description="can refuse deletion until a date")
+
+
+class Manifest(Part):
+    """One backup set: one component, one run."""
+
+    format: Literal[1] = Field(default=1, description="version of this document")
+    id: str = Field(pattern=IDENTITY.pattern, description="`component-time-nonce`")
+    component: str = Field(description="engine, or `platform`")
+    environment: str = Field(description="name of the environment")
+    cluster: str = Field(description="uid of the engines' namespace")
+    slot: str = Field(description="for which night: two runs of one slot make one set")
+    kind: Literal["full", "incremental"] = Field(
+        default="full", description="whether others are needed"
+    )
+    needs: tuple[str, ...] = Field(
+        default=(), description="ids of the sets without which it is of no use"
+    )
+    begun: AwareDatetime = Field(description="start of the run")
+    ended: AwareDatetime = Field(description="end of the run")
+    outcome: Literal["complete", "partial"] = Field(description="partial: see `missing`")
+    missing: tuple[str, ...] = Field(
+        default=(), description="what should be in the set and is not, with why"
+    )
+    not_covered: tuple[str, ...] = Field(description="what such a set never holds")
+    engine: Engine
+    tools: dict[str, str] = Field(default={}, description="programs that took part → version")
+    topology: dict[str, Any] = Field(
+        default={}, description="members, shards, slots, replicas as they were"
+    )
+    consistency: tuple[Consistency, ...]
+    artefacts: tuple[Artefact, ...]
+    fingerprint: tuple[Measure, ...]
+    store: Capabilities = Field(description="the object store, as it was tried before the run")
+    recipients: tuple[str, ...] = Field(
+        description="age public keys; the holder of any of them can read the set"
+    )
+
+    @property
+    def prefix(self) -> str:
+        """Where the set lies in the bucket."""
+        return set_prefix(self.environment, self.component, self.id)
+
+    def key(self, artefact: Artefact) -> str:
+        """Object of an artefact."""
+        return self.prefix + artefact.name
+
+    @property
+    def plain_size(self) -> int:
+        """Bytes that were read."""
+        return sum(artefact.plain_size for artefact in self.artefacts)
+
+    @property
+    def stored_size(self) -> int:
+        """Bytes in the bucket."""
+        return sum(artefact.stored_size for artefact in self.artefacts)
+
+    def to_bytes(self) -> bytes:
+        """The document as it is stored: JSON with a hash of itself, so that a changed byte anywhere is seen."""
+        body = self.model_dump(mode="json")
+        return json.dumps({**body, "sha256": _hash(body)}, indent=1).encode()
+
+
+def read_manifest(document: bytes, where: str) -> Manifest:
+    """Read a stored manifest.
+
+    Args:
+        document: its bytes.
+        where: they came from, for messages.
+
+    Raises:
+        PermanentError: it was changed or cut, or is of another version of this project.
+    """
+    try:
+        body = json.loads(document)
+        claimed = body.pop("sha256", "")
+        if body.get("format") != FORMAT:
+            raise PermanentError(
+                f"{where}: format {body.get('format')!r}; this version reads {FORMAT}"
+            )
+        if claimed != _hash(body):
+            raise PermanentError(
+                f"{where}: its hash does not fit: it was changed, or damaged in the store"
+            )
+        return Manifest.model_validate(body)
+    except (ValueError, AttributeError, ValidationError) as exc:
+        raise PermanentError(f"{where} is no manifest of a backup: {exc}") from exc
+
+
+def component_prefix(environment: str, component: str) -> str:
+    """Where a component's sets lie."""
+    return f"{environment}/{component}/"
+
+
+def set_prefix(environment: str, component: str, identity: str) -> str:
+    """Where a set lies."""
+    return f"{component_prefix(environment, component)}{identity}/"
+
+
+def new_identity(component: str, begun: datetime, nonce: str) -> str:
+    """Name of a set; sorts by time.
+
+    Args:
+        component: engine.
+        begun: start of the run.
+        nonce: six hexadecimal digits, so that two runs of one second differ.
+    """
+    return f"{component}-{begun.astimezone(UTC):%Y%m%dT%H%M%SZ}-{nonce}"
+
+
+def begun_of(identity: str) -> datetime | None:
+    """When a set was begun, by its name; None if it is no name of a set."""
+    match = IDENTITY.fullmatch(identity)
+    if match is None:
+        return None
+    return datetime.strptime(match["begun"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def _hash(body: dict[str, Any]) -> str:
+    return hashlib.sha256(
+        json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
+
+
+if __name__ == "__main__":  # python -m archive.manifest > docs/manifest.schema.json
+    print(json.dumps(Manifest.model_json_schema(), indent=2))

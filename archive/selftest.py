@@ -1,0 +1,93 @@
+"""Asks the store, before any engine is touched, for what backups need, and finds out what else it can.
+
+Third-party S3 servers differ in what they do silently: so nothing is taken from their documentation, each is tried
+with objects of our own under `ENVIRONMENT/self-test/`, which are deleted again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from archive.manifest import Capabilities
+from archive.store import Store
+from errors import IsaError, PermanentError
+
+SMALLEST_PART = 5 << 20  # of S3, but for the last one
+SKEW_SECONDS = 60  # servers refuse signatures at 15 min; retention and object lock reckon in days
+
+
+def self_test(store: Store, environment: str) -> Capabilities:
+    """Put, read, list and delete objects, whole and in parts.
+
+    Args:
+        store: the bucket.
+        environment: name; its part of the bucket is used.
+
+    Raises:
+        PermanentError: it does not do what backups need, or the clocks differ; with what it did instead.
+        TemporaryError: it is away.
+    """
+    prefix = f"{environment}/self-test/{secrets.token_hex(6)}"
+    body = secrets.token_bytes(1000)
+    try:
+        store.put(f"{prefix}/whole", body)
+        _expect(store, f"{prefix}/whole", body)
+        _parts(store, f"{prefix}/parts")
+        listed = [(entry.key, entry.modified) for entry in store.list(prefix)]
+        if [key for key, _ in listed] != [f"{prefix}/parts", f"{prefix}/whole"]:
+            raise PermanentError(f"{store.where(prefix)} does not list what was just written")
+        skew = store.skew_seconds()
+        if abs(skew) > SKEW_SECONDS:
+            raise PermanentError(
+                f"{store.where(prefix)}: its clock differs from ours by {skew:.0f} s: "
+                "put both on NTP, for signatures and retention go by it"
+            )
+        found = Capabilities(
+            conditional_put=_refuses_overwrite(store, f"{prefix}/whole", body),
+            checksums=store.refuses_wrong_checksum(f"{prefix}/checksum"),
+            versioning=store.versioned,
+            object_lock=store.lockable,
+        )
+    finally:
+        _clean(store, prefix)
+    if any(store.list(prefix)):
+        raise PermanentError(f"{store.where(prefix)} still lists objects that were deleted")
+    return found
+
+
+def _parts(store: Store, key: str) -> None:
+    first, last = secrets.token_bytes(1 << 10) * (SMALLEST_PART >> 10), secrets.token_bytes(1000)
+    upload = store.begin(key)
+    etags = [
+        store.put_part(key, upload, number, part) for number, part in enumerate((first, last), 1)
+    ]
+    store.complete(key, upload, etags, len(first) + len(last))
+    _expect(store, key, first + last)
+
+
+def _expect(store: Store, key: str, body: bytes) -> None:
+    found = store.get(key)
+    if found != body:
+        raise PermanentError(
+            f"{store.where(key)} gives back {len(found)} bytes with SHA-256 {hashlib.sha256(found).hexdigest()[:12]}… "
+            f"instead of the {len(body)} that were put: it does not understand how they were sent"
+        )
+
+
+def _refuses_overwrite(store: Store, key: str, body: bytes) -> bool:
+    try:
+        store.put(key, body, only_new=True)
+    except IsaError:
+        return True
+    return False
+
+
+def _clean(store: Store, prefix: str) -> None:
+    try:
+        for pending in store.pending(prefix):
+            store.abort(pending.key, pending.identity)
+        for entry in list(store.list(prefix)):
+            store.purge(entry.key)
+    except IsaError:  # what went wrong first is what matters; the sweep removes the rest
+        return

@@ -1,0 +1,121 @@
+"""A stream on disk for a while, for sources that do not wait.
+
+NATS kills a snapshot 5 s after the last acknowledgement, Qdrant and Redis hold locks or buffers while they send. So
+their streams are drained at their own pace into a file that has no name, and read from there; the store may be slow,
+or away for a minute. The file may be read again, which is how a fingerprint is taken from the very bytes that were
+stored.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+from errors import PermanentError
+
+PIECE_BYTES = 1 << 20
+
+
+class Spool:
+    """Drains a source in a thread of its own; iterate it as often as wanted, also while it still drains.
+
+    Args:
+        source: the stream.
+        directory: on the disk to use; the plain bytes are there, in a file without a name, until the spool is left.
+    """
+
+    def __init__(self, source: Iterable[bytes], directory: Path) -> None:
+        self._source = source
+        self._directory = directory
+        self._more = threading.Condition()
+        self._failure: BaseException | None = None
+        self._left = self._ended = False
+        self.size = 0
+
+    def __enter__(self) -> Spool:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        # unlinked from the beginning: nothing of it outlives a kill -9
+        self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)
+        self._thread = threading.Thread(target=self._drain, name="spool", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._left = True
+        self._thread.join()
+        self._file.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Its pieces from the beginning; waits for what is still to come.
+
+        Raises:
+            PermanentError: the disk is full.
+            Whatever the source raised.
+        """
+        position, handle = 0, self._file.fileno()
+        while True:
+            with self._more:
+                while self.size == position and not self._ended:
+                    self._more.wait()
+                there, failure = self.size, self._failure
+            if failure is not None:  # not even what came before: nobody must store half of it
+                raise failure
+            if position == there:
+                return
+            piece = os.pread(handle, min(PIECE_BYTES, there - position), position)
+            position += len(piece)
+            yield piece
+
+    def _drain(self) -> None:
+        try:
+            for piece in self._source:
+                if self._left:
+                    break
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+                with self._more:
+                    self.size += len(piece)
+                    self._more.notify_all()
+        except OSError as exc:
+            if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                self._failure = PermanentError(
+                    f"the spool in {self._directory} is full after {self.size >> 20} MiB: "
+                    "give it room, or name another directory in backup.spool"
+                )
+                self._failure.__cause__ = exc
+            else:
+                self._failure = exc
+        except BaseException as exc:  # the reader's thread is where it is wanted
+            self._failure = exc
+        finally:
+            with self._more:
+                self._ended = True
+                self._more.notify_all()
+
+
+def require_room(directory: Path, wanted: int) -> None:
+    """Make sure, before a source is touched, that the spool's disk takes what is expected.
+
+    Args:
+        directory: of the spool.
+        wanted: bytes.
+
+    Raises:
+        PermanentError: it does not.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(directory).free
+    if free < wanted:
+        raise PermanentError(
+            f"the spool in {directory} has {free >> 20} MiB free and needs {wanted >> 20} MiB: "
+            "give it room, or name another directory in backup.spool"
+        )

@@ -1,0 +1,200 @@
+"""`isa backup` and `isa backups`: take sets, and list those that there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import options
+from cli.live import LiveNodes
+
+if TYPE_CHECKING:
+    from archive.catalogue import Catalogue
+
+
+@click.command()
+@click.argument("components", nargs=-1, metavar="[COMPONENT]...")
+@options.environment
+@options.as_json
+@click.option("--local", is_flag=True, help="Run in this process, without a Prefect server.")
+@click.option(
+    "--slot",
+    default="",
+    metavar="NAME",
+    help="For which night, `2026-11-23`: a component that has its set of it is left alone.",
+)
+def backup(
+    components: tuple[str, ...], environment: str, as_json: bool, local: bool, slot: str
+) -> None:
+    """Back up all components, or the named ones, to the object store."""
+    from cli.main import emit
+    from config.loading import load
+    from operations.backup import selected
+
+    settings = load(environment)
+    selected(components)  # a wrong name is told before a run is made
+    with LiveNodes(quiet=as_json) as nodes:
+        report = (
+            _in_process(settings, components, slot, nodes)
+            if local
+            else _by_server(environment, components, slot, nodes)
+        )
+    if as_json:
+        emit(report)
+    else:
+        _summary(report)
+    if report["state"] != "completed":
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("components", nargs=-1, metavar="[COMPONENT]...")
+@options.environment
+@options.as_json
+def backups(components: tuple[str, ...], environment: str, as_json: bool) -> None:
+    """List the backup sets that there are, the newest last. Exits 1 if a manifest is damaged."""
+    from cli.main import emit
+    from config.loading import load
+    from operations.backup import Vault, selected
+
+    catalogue = Vault.open(load(environment)).catalogue(selected(components))
+    if as_json:
+        emit(_catalogue_json(catalogue))
+    else:
+        _print(catalogue)
+    if catalogue.broken:
+        raise click.exceptions.Exit(1)
+
+
+def _in_process(
+    settings: Any, only: tuple[str, ...], slot: str, nodes: LiveNodes
+) -> dict[str, Any]:
+    from cluster.lease import identity
+    from operations.backup import Vault
+    from operations.backups import run_backups
+    from operations.run import threads
+
+    vault = Vault.open(settings)
+    with threads(settings.backup.max_parallel, settings.backup.attempts) as start:
+        report = run_backups(
+            vault,
+            only=only,
+            slot=slot,
+            run=f"isa backup --local as {identity()}",
+            start=start,
+            publish=nodes.publish,
+        )
+    return report.as_json()
+
+
+def _by_server(
+    environment: str, only: tuple[str, ...], slot: str, nodes: LiveNodes
+) -> dict[str, Any]:
+    from flows.runs import BACKUP, follow, start_run
+
+    parameters = {"environment": environment, "only": list(only) or None, "slot": slot}
+    key = f"backup-{environment}-{slot}-{'-'.join(sorted(only))}" if slot else None
+    run = start_run(BACKUP, parameters, idempotency_key=key)
+    nodes.announce(f"flow run {run.name}: {run.url}")
+    try:
+        ended = follow(run, f"backup-{environment}", nodes.rows, nodes.announce)
+    except KeyboardInterrupt:
+        nodes.announce(f"no longer following; the run goes on, cancel it at {run.url}")
+        raise
+    return {
+        "state": ended.state,
+        "seconds": ended.seconds,
+        "backups": [
+            {
+                "component": r["name"],
+                "outcome": r["outcome"] or "not-attempted",
+                "id": r["id"],
+                "bytes_read": r["bytes_read"],
+                "bytes_stored": r["bytes_stored"],
+                "seconds": r["seconds"],
+                "manifest": r["manifest"],
+                "reason": r["note"] if r["outcome"] not in ("complete", "") else "",
+            }
+            for r in ended.rows
+        ],
+        "message": ended.message,
+        "flow_run": ended.flow_run,
+    }
+
+
+def _summary(report: dict[str, Any]) -> None:
+    from cli.tables import console, table
+    from operations.transfer import human
+
+    out = console()
+    rows = [
+        (
+            b["component"],
+            b["outcome"],
+            human(b["bytes_read"]),
+            human(b["bytes_stored"]),
+            f"{b['seconds']:.1f}",
+            b["id"],
+            b["reason"],
+        )
+        for b in report["backups"]
+    ]
+    if rows:
+        columns = ("component", "outcome", "read", "stored", "seconds", "id", "reason")
+        title = f"Backup {report['state']} in {report['seconds']:.1f} s"
+        out.print(table(title, columns, rows))
+    if report.get("message"):
+        out.print(report["message"], highlight=False)
+
+
+def _print(catalogue: Catalogue) -> None:
+    from cli.tables import console, table
+    from operations.transfer import human
+
+    out = console()
+    rows = [
+        (
+            one.component,
+            one.id,
+            one.outcome,
+            one.slot if one.slot != one.id else "",
+            one.kind,
+            human(one.plain_size),
+            human(one.stored_size),
+            f"{(one.ended - one.begun).total_seconds():.1f}",
+            f"{one.engine.name} {one.engine.version}",
+        )
+        for one in catalogue.sets
+    ]
+    columns = ("component", "id", "outcome", "slot", "kind", "plain", "stored", "seconds", "engine")
+    out.print(table("Backup sets", columns, rows))
+    for key, why in catalogue.broken.items():
+        out.print(f"damaged: {key}: {why}", style="red", highlight=False)
+    if catalogue.uncommitted:
+        words = f"{len(catalogue.uncommitted)} without a manifest: under way, or for the sweep"
+        out.print(words, highlight=False)
+
+
+def _catalogue_json(catalogue: Catalogue) -> dict[str, Any]:
+    return {
+        "backups": [
+            {
+                "id": one.id,
+                "component": one.component,
+                "outcome": one.outcome,
+                "kind": one.kind,
+                "slot": one.slot,
+                "begun": one.begun,
+                "ended": one.ended,
+                "bytes_read": one.plain_size,
+                "bytes_stored": one.stored_size,
+                "seconds": round((one.ended - one.begun).total_seconds(), 2),
+                "engine": f"{one.engine.name} {one.engine.version}",
+                "manifest": f"{one.prefix}manifest.json",
+            }
+            for one in catalogue.sets
+        ],
+        "damaged": catalogue.broken,
+        "uncommitted": list(catalogue.uncommitted),
+    }

@@ -1,0 +1,59 @@
+"""The table of a run while it goes, for whoever watches it from a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from operations.progress import NodeProgress
+
+
+class LiveNodes:
+    """One line per node that changes in place on a terminal, or one line per change elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from rich.live import Live
+
+        from cli.tables import console, nodes_table
+
+        self._console = console(stderr=True)
+        self._table = nodes_table
+        self._shown: dict[str, str] = {}
+        self._quiet = quiet
+        live = self._console.is_terminal and not quiet
+        self._live = (
+            Live(nodes_table([]), console=self._console, refresh_per_second=4) if live else None
+        )
+
+    def __enter__(self) -> LiveNodes:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def announce(self, words: str) -> None:
+        """Say something above the table."""
+        if not self._quiet:
+            self._console.print(words, highlight=False, soft_wrap=True)
+
+    def publish(self, lines: list[NodeProgress]) -> None:
+        """Show the progress of a deploy in this process."""
+        from operations.progress import as_rows
+
+        self.rows(as_rows(lines))
+
+    def rows(self, rows: list[dict[str, Any]]) -> None:
+        """Show the rows of the table."""
+        if self._live:
+            self._live.update(self._table(rows))
+            return
+        for row in rows:
+            state = row["outcome"] or row["phase"]
+            if self._shown.get(row["name"], "waiting") != state:
+                self._shown[row["name"]] = state
+                self.announce(
+                    f"{row['name']:<16} {state:<12} {row['seconds']:6.1f} s  {row['note']}"
+                )

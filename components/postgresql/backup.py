@@ -1,0 +1,335 @@
+"""Backs PostgreSQL up: the whole cluster as files, every database as a dump, roles, a fingerprint, all of one moment.
+
+Taken from a healthy standby whose replay is paused (`replay`): base backup, dumps and digests then see the same LSN.
+Where no standby is fit, the primary is taken: the dumps still match their digests, while the files are of a moment a
+little later. https://www.postgresql.org/docs/18/app-pgbasebackup.html,
+https://www.postgresql.org/docs/18/app-pgdump.html
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+
+from archive.manifest import Consistency, Engine, Measure
+from archive.writer import SetWriter
+from cluster.command import Command
+from components.access import Access, Endpoint
+from components.base import Taken
+from components.postgresql.basetar import BaseTar
+from components.postgresql.client import (
+    PORT,
+    SCHEMA,
+    SECRET,
+    STATEFULSET,
+    SUPERUSER,
+    Standing,
+    connect_long,
+    standing,
+)
+from components.postgresql.fingerprint import SESSION, measure_database, measure_roles
+from components.postgresql.replay import paused_replay
+from components.questions import ask_members, words
+from errors import PermanentError, TemporaryError
+
+PROGRAMS = ("pg_basebackup", "pg_dump", "pg_dumpall")
+NO_NODE = "no primary, and no standby that streams"
+# repmgr's own tables describe nodes, which a restore has others of
+LEFT_OUT = ("repmgr",)
+NOT_COVERED = (
+    "replication slots, and what subscribers have not yet received",
+    "WAL after the recovery point: changes between two backups",
+    "repmgr's metadata in the dumps (a new cluster makes its own; the base backup has it)",
+    "unlogged tables' rows",
+)
+RECEIVER = """
+    SELECT status, pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::bigint
+    FROM pg_stat_wal_receiver
+"""
+CONFIGURATION = """
+    SELECT name, setting, source FROM pg_settings
+    WHERE source NOT IN ('default', 'session', 'client') AND name <> 'primary_conninfo' ORDER BY name
+"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The node that is backed up.
+
+    Attributes:
+        node: where it listens.
+        standing: what it says of itself.
+        databases: name → size in bytes.
+        tablespaces: number beyond the two that always are.
+    """
+
+    node: Endpoint
+    standing: Standing
+    databases: dict[str, int]
+    tablespaces: int
+
+
+def back_up(access: Access, writer: SetWriter) -> Taken:
+    """Take one set of all databases.
+
+    Raises:
+        TemporaryError: no node is fit, it was promoted or lost meanwhile.
+        PermanentError: a program is missing.
+    """
+    programs = {name: _program(access, name) for name in PROGRAMS}
+    source = _choose(access)
+    missing: list[str] = []
+    with ExitStack() as stack:
+        begun = datetime.now(UTC)
+        point = ""
+        if source.standing.standby:
+            point = stack.enter_context(paused_replay(access, source.node))
+        snapshots = {
+            name: stack.enter_context(_snapshot(access, source.node, name))
+            for name in source.databases
+        }
+        pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="fingerprint"))
+        measured = pool.submit(_measure, snapshots)
+        if source.tablespaces:
+            missing.append(
+                f"the base backup: {source.tablespaces} tablespaces, which pg_basebackup does not send as one stream"
+            )
+        else:
+            point = _physical(writer, programs["pg_basebackup"], access, source, point)
+        for name, snapshot in snapshots.items():
+            _dump(writer, programs["pg_dump"], access, source, name, snapshot)
+        _globals(writer, programs["pg_dumpall"], access, source)
+        writer.add_json("configuration.json", "globals", _configuration(access, source.node))
+        fingerprint = measured.result()
+    extensions = {
+        f"{name}.{extension}": version
+        for name, snapshot in snapshots.items()
+        for extension, version in snapshot.extensions
+    }
+    return Taken(
+        engine=Engine(
+            name="PostgreSQL",
+            version=source.standing.version,
+            identity=source.standing.system,
+            extensions=extensions,
+        ),
+        topology={
+            "taken_from": source.node.member,
+            "role": "standby" if source.standing.standby else "primary",
+            "timeline": source.standing.timeline,
+            "replay_paused": source.standing.standby,
+        },
+        consistency=_consistency(source, snapshots, point, begun),
+        fingerprint=tuple(fingerprint),
+        tools={
+            name: program.run("--version", timeout=20).stdout.strip()
+            for name, program in programs.items()
+        },
+        not_covered=NOT_COVERED,
+        missing=tuple(missing),
+    )
+
+
+# ---------------------------------------------------------------------- where from
+def _choose(access: Access) -> Source:
+    """The standby that is least behind, within the limit; else the primary."""
+    wanted = access.settings.components.postgresql
+    nodes = {e.member: e for e in access.endpoints(STATEFULSET, wanted.members, PORT)}
+    answers = ask_members(
+        nodes.values(), lambda node: (standing(access, node), _behind(access, node))
+    )
+    fit = sorted(
+        (behind, name)
+        for name, (one, behind) in answers.good.items()
+        if one.standby and behind is not None and behind <= wanted.max_lag_bytes
+    )
+    primaries = [name for name, (one, _) in answers.good.items() if not one.standby]
+    name = fit[0][1] if fit else next(iter(primaries), None)
+    if name is None:
+        raise TemporaryError(
+            f"no node of PostgreSQL can be backed up: {words(answers.bad) or NO_NODE}",
+            delay=20,
+        )
+    with connect_long(access, nodes[name]) as connection:
+        databases = connection.execute(
+            "SELECT datname, pg_database_size(datname) FROM pg_database "
+            "WHERE datallowconn AND NOT datistemplate AND datname <> ALL(%s) ORDER BY datname",
+            [list(LEFT_OUT)],
+        ).fetchall()
+        tablespaces = connection.execute(
+            "SELECT count(*) FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')"
+        ).fetchone()
+    return Source(
+        nodes[name], answers.good[name][0], dict(databases), tablespaces[0] if tablespaces else 0
+    )
+
+
+def _behind(access: Access, node: Endpoint) -> int | None:
+    """Bytes of WAL that a standby has received and not replayed; None if it does not stream."""
+    with connect_long(access, node) as connection:
+        row = connection.execute(RECEIVER).fetchone()
+    return int(row[1] or 0) if row is not None and row[0] == "streaming" else None
+
+
+# ---------------------------------------------------------------------- the moment
+@dataclass(frozen=True)
+class Snapshot:
+    """A transaction that sees one moment of one database, for others to join.
+
+    Attributes:
+        connection: that holds it open.
+        identity: to give to pg_dump.
+        visible: which transactions it sees, as PostgreSQL writes it.
+        taken: when.
+        extensions: name and version of each.
+    """
+
+    connection: psycopg.Connection[Any]
+    identity: str
+    visible: str
+    taken: datetime
+    extensions: tuple[tuple[str, str], ...]
+
+
+@contextmanager
+def _snapshot(access: Access, node: Endpoint, database: str) -> Iterator[Snapshot]:
+    with connect_long(access, node, database, *SESSION) as connection:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        row = connection.execute(
+            "SELECT pg_export_snapshot(), pg_current_snapshot()::text, clock_timestamp()"
+        ).fetchone()
+        assert row is not None
+        extensions = connection.execute("SELECT extname, extversion FROM pg_extension").fetchall()
+        yield Snapshot(connection, row[0], row[1], row[2], tuple(extensions))
+
+
+def _measure(snapshots: dict[str, Snapshot]) -> list[Measure]:
+    found = [
+        measure
+        for name, snapshot in snapshots.items()
+        for measure in measure_database(snapshot.connection, name)
+    ]
+    any_of_them = next(iter(snapshots.values()))
+    return [measure_roles(any_of_them.connection), *found]
+
+
+def _consistency(
+    source: Source, snapshots: dict[str, Snapshot], point: str, begun: datetime
+) -> tuple[Consistency, ...]:
+    ended = datetime.now(UTC)
+    logical = [
+        Consistency(
+            unit=f"database {name}",
+            point=f"LSN {point}" if source.standing.standby else f"snapshot {snapshot.visible}",
+            begun=begun,
+            ended=snapshot.taken,
+        )
+        for name, snapshot in snapshots.items()
+    ]
+    if source.tablespaces:
+        return tuple(logical)
+    whole = Consistency(
+        unit="all databases",
+        point=f"LSN {point}",
+        begun=begun,
+        ended=begun if source.standing.standby else ended,
+    )
+    return (whole, *logical)
+
+
+# ---------------------------------------------------------------------- the artefacts
+def _physical(
+    writer: SetWriter, program: Command, access: Access, source: Source, point: str
+) -> str:
+    """Store the base backup; returns the LSN that a restore of it reaches."""
+    tar = BaseTar(
+        program.stream(
+            *_where(source.node, "--dbname"),
+            "--pgdata=-", "--format=tar", "--wal-method=fetch", "--checkpoint=fast",
+            "--label=isa-cloud", "--no-password",
+            stall=access.settings.backup.stall_seconds,
+        )
+    )  # fmt: skip
+    estimate = sum(source.databases.values())
+    writer.add("base.tar", "all databases", "tar of pg_basebackup with WAL", tar, estimate)
+    return point or max(str(r["End-LSN"]) for r in tar.manifest["WAL-Ranges"])
+
+
+def _dump(
+    writer: SetWriter,
+    program: Command,
+    access: Access,
+    source: Source,
+    name: str,
+    snapshot: Snapshot,
+) -> None:
+    pieces = program.stream(
+        *_where(source.node, "--dbname", name),
+        "--format=custom", "--compress=0", f"--snapshot={snapshot.identity}",
+        f"--exclude-schema={SCHEMA}", "--lock-wait-timeout=60s", "--no-password",
+        stall=access.settings.backup.stall_seconds,
+    )  # fmt: skip
+    file = f"databases/{_file(name)}.dump"
+    writer.add(file, f"database {name}", "pg_dump custom", pieces, source.databases[name])
+
+
+def _globals(writer: SetWriter, program: Command, access: Access, source: Source) -> None:
+    where = _where(source.node, "--dbname", SUPERUSER)
+    pieces = program.stream(
+        *where, "--globals-only", "--no-password", stall=access.settings.backup.stall_seconds
+    )
+    writer.add("globals.sql", "globals", "SQL of pg_dumpall --globals-only", pieces)
+
+
+def _configuration(access: Access, node: Endpoint) -> dict[str, Any]:
+    with connect_long(access, node) as connection:
+        settings = connection.execute(CONFIGURATION).fetchall()
+        rules = connection.execute(
+            "SELECT type, database, user_name, address, netmask, auth_method FROM pg_hba_file_rules"
+        ).fetchall()
+    return {
+        "settings": {name: {"value": value, "source": origin} for name, value, origin in settings},
+        "pg_hba": [list(rule) for rule in rules],
+    }
+
+
+def _where(node: Endpoint, option: str, database: str = "") -> tuple[str, ...]:
+    named = f" dbname='{_quoted(database)}'" if database else ""
+    return (
+        f"{option}=host={node.host} port={node.port} user={SUPERUSER}{named} connect_timeout=10",
+    )
+
+
+def _quoted(value: str) -> str:
+    """For a connection string (https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-CONNSTRING-KEYWORD-VALUE)."""
+    return value.replace("\\", "\\\\").replace("'", "\\'")
+
+
+def _file(database: str) -> str:
+    """A database's name as a file's: any name is allowed for a database."""
+    return "".join(c if c.isalnum() or c in "-_" else f"%{ord(c):02x}" for c in database)
+
+
+def _program(access: Access, name: str) -> Command:
+    """A client program with the superuser's password in its environment, where only its own user can read it."""
+    directories = [str(directory) for directory in access.settings.backup.programs]
+    environ = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("PG")},
+        "PATH": os.pathsep.join([*directories, os.environ.get("PATH", "")]),
+        "PGPASSWORD": access.secret(SECRET, "postgres-password"),
+        "PGAPPNAME": "isa-cloud-backup",
+    }
+    try:
+        return Command(name, environ=environ)
+    except PermanentError as exc:
+        raise PermanentError(
+            f"{exc}: install PostgreSQL's client programs of the server's major version or newer, "
+            "or name their directory in backup.programs"
+        ) from exc

@@ -1,0 +1,105 @@
+"""How one node of PostgreSQL is asked: connections, and where it stands.
+
+Always the nodes themselves: through Pgpool one cannot know which node answers, and snapshots are a node's own
+(https://www.pgpool.net/docs/latest/en/html/backup.html).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.rows import dict_row
+
+from components.access import Access, Endpoint
+from components.questions import PROBE
+
+STATEFULSET = "postgresql-ha-postgresql"
+PORT = 5432
+OWNER = DATABASE = "isa"
+SUPERUSER = "postgres"  # reads everything, replicates; only backups and restores need it
+SECRET = "postgresql-ha-auth"
+SCHEMA = PROBE.replace("-", "_")  # backups leave this schema out
+
+STANDING = """
+    SELECT pg_is_in_recovery() AS standby, system_identifier::text AS system,
+           timeline_id AS timeline, current_setting('server_version') AS version
+    FROM pg_control_system(), pg_control_checkpoint()
+"""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a node says of itself.
+
+    Attributes:
+        standby: whether it replays another node's WAL.
+        system: identifier of the database cluster; nodes with different ones are strangers.
+        timeline: grows with every promotion.
+        version: of the server.
+    """
+
+    standby: bool
+    system: str
+    timeline: int
+    version: str
+
+
+def standing(access: Access, node: Endpoint) -> Standing:
+    """Ask a node where it stands."""
+    return Standing(**query(access, node, STANDING)[0])
+
+
+def query(access: Access, node: Endpoint, text: str) -> list[dict[str, Any]]:
+    """Put one query to a node, as the owner of the database; rows by column."""
+    with connect(access, node) as connection, connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(text.encode()).fetchall()
+
+
+def connect(access: Access, node: Endpoint) -> psycopg.Connection[Any]:
+    """Connect for a short question."""
+    seconds = access.timeout_seconds
+    return psycopg.connect(
+        host=node.host,
+        port=node.port,
+        user=OWNER,
+        password=access.secret(SECRET, "password"),
+        dbname=DATABASE,
+        connect_timeout=max(2, round(seconds)),
+        options=f"-c statement_timeout={round(seconds * 1000)}",
+        application_name=PROBE,
+        autocommit=True,
+    )
+
+
+def connect_long(
+    access: Access, node: Endpoint, database: str = SUPERUSER, *options: LiteralString
+) -> psycopg.Connection[Any]:
+    """Connect as the superuser for a backup: no limit of time, but a peer that is gone is noticed.
+
+    Args:
+        access: the way in.
+        node: which one.
+        database: its name.
+        options: further `name=value` of the session.
+    """
+    # the server gives a session up 25 s after its client's machine was lost
+    given = (
+        "statement_timeout=0", "idle_in_transaction_session_timeout=0", "lock_timeout=60s",
+        "tcp_keepalives_idle=10", "tcp_keepalives_interval=5", "tcp_keepalives_count=3", *options,
+    )  # fmt: skip
+    return psycopg.connect(
+        host=node.host,
+        port=node.port,
+        user=SUPERUSER,
+        password=access.secret(SECRET, "postgres-password"),
+        dbname=database,
+        connect_timeout=10,
+        options=" ".join(f"-c {option}" for option in given),
+        application_name="isa-cloud-backup",
+        autocommit=True,
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
+    )

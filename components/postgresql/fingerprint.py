@@ -1,0 +1,119 @@
+"""What a database holds, as counts and digests that do not depend on order, for a restore to be compared with.
+
+A row counts as its text with fixed session settings, hashed with the server's own `hashtextextended`; a table as
+number of rows, sum and exclusive-or of the hashes, so that two rows that change places, or one that is there twice,
+are seen. Everything is asked in one transaction, on the snapshot that the dump is made of.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from archive.manifest import Measure
+from components.postgresql.client import SCHEMA
+
+# Text of a value depends on these.
+SESSION = (
+    "extra_float_digits=1", "datestyle=ISO", "intervalstyle=postgres", "timezone=UTC",
+    "bytea_output=hex", "search_path=pg_catalog", "lc_monetary=C", "xmlbinary=base64",
+)  # fmt: skip
+TABLES = """
+    SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p'
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema', %s) AND n.nspname NOT LIKE 'pg\\_toast%%'
+    ORDER BY 1, 2
+"""
+DIGEST = """
+    SELECT count(*), coalesce(sum(h), 0)::text, coalesce(bit_xor(h), 0)::text
+    FROM (SELECT hashtextextended({text}, 0) AS h FROM {source}) AS hashes
+"""
+OWN = (
+    "n.nspname NOT IN ('pg_catalog', 'information_schema', '"
+    + SCHEMA
+    + "') AND n.nspname NOT LIKE 'pg\\_toast%'"
+)
+# Everything that is no row: item → a query that gives one text for each.
+CATALOGUES: dict[str, str] = {
+    "relations and owners": f"""
+        SELECT format('%s %I.%I %s %s', c.relkind, n.nspname, c.relname, pg_get_userbyid(c.relowner),
+                      (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(c.relacl) a)) AS t
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OWN} AND c.relpersistence <> 't'""",
+    "columns": f"""
+        SELECT format('%I.%I.%I %s %s %s', n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+                      a.attnotnull, pg_get_expr(d.adbin, d.adrelid)) AS t
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {OWN}""",
+    "constraints": f"""
+        SELECT format('%I %s %s', n.nspname, conname, pg_get_constraintdef(k.oid)) AS t
+        FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace WHERE {OWN} AND k.contype <> 'n'""",
+    "indexes": f"""
+        SELECT pg_get_indexdef(c.oid) AS t
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('i', 'I') AND {OWN}""",
+    "views": f"""
+        SELECT format('%I.%I %s', n.nspname, c.relname, pg_get_viewdef(c.oid)) AS t
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('v', 'm') AND {OWN}""",
+    "functions": f"""
+        SELECT pg_get_functiondef(p.oid) || coalesce(p.proacl::text, '') AS t
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.prokind IN ('f', 'p') AND {OWN}""",
+    "triggers": f"""
+        SELECT pg_get_triggerdef(g.oid) AS t FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
+        JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT g.tgisinternal AND {OWN}""",
+    "policies": "SELECT policies::text AS t FROM pg_policies AS policies",
+    "extensions": "SELECT extname || ' ' || extversion AS t FROM pg_extension",
+    "sequences": f"""
+        SELECT format('%I.%I %s', schemaname, sequencename, last_value) AS t
+        FROM pg_sequences WHERE schemaname <> '{SCHEMA}'""",
+    "large objects": """
+        SELECT m.oid || ' ' || pg_get_userbyid(m.lomowner) || ' ' || md5(lo_get(m.oid)) AS t
+        FROM pg_largeobject_metadata m""",
+}
+ROLES = """
+    SELECT format('%s %s %s %s %s %s %s %s', rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin,
+                  rolreplication, (SELECT array_agg(b.rolname ORDER BY b.rolname) FROM pg_auth_members m
+                                   JOIN pg_roles b ON b.oid = m.roleid WHERE m.member = r.oid)) AS t
+    FROM pg_roles r WHERE rolname NOT LIKE 'pg\\_%'
+"""
+
+
+def measure_database(connection: psycopg.Connection[Any], database: str) -> list[Measure]:
+    """Measure a database in the connection's transaction.
+
+    Args:
+        connection: to that database, with the settings of `SESSION`, on the snapshot that counts.
+        database: its name.
+
+    Returns:
+        One measure a table, and one for each kind of definition.
+    """
+    unit, found = f"database {database}", []
+    for schema, table in connection.execute(TABLES, [SCHEMA]).fetchall():
+        source = sql.SQL("ONLY {} AS row_of_table").format(sql.Identifier(schema, table))
+        text = sql.SQL("(row_of_table.*)::text")
+        found.append(_measure(connection, unit, f"table {schema}.{table}", source, text))
+    for item, rows in CATALOGUES.items():
+        source = sql.SQL("({}) AS rows").format(sql.SQL(rows))
+        found.append(_measure(connection, unit, item, source, sql.SQL("t")))
+    return found
+
+
+def measure_roles(connection: psycopg.Connection[Any]) -> Measure:
+    """Measure the roles of the whole database cluster; passwords are left out."""
+    source = sql.SQL("({}) AS rows").format(sql.SQL(ROLES))
+    return _measure(connection, "globals", "roles", source, sql.SQL("t"))
+
+
+def _measure(
+    connection: psycopg.Connection[Any],
+    unit: str,
+    item: str,
+    source: sql.Composable,
+    text: sql.Composable,
+) -> Measure:
+    row = connection.execute(sql.SQL(DIGEST).format(text=text, source=source)).fetchone()
+    assert row is not None  # an aggregate always gives one
+    digest = f"{row[1]}/{row[2]}" if row[0] else ""
+    return Measure(unit=unit, item=item, count=row[0], digest=digest, origin="source")

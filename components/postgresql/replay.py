@@ -1,0 +1,89 @@
+"""Holds a standby still for a backup, so that its files, its dumps and its digests are of one moment.
+
+While replay is paused the standby still receives and keeps the primary's WAL: nothing is less safe, but the standby
+falls behind and a promotion of it would take longer. It must therefore never stay paused because we died. PostgreSQL
+ties the pause to no session, so a second session does: a block that runs in the server looks once a second whether
+the session that holds the pause is still there, and resumes when it is not. A block that is running does not notice
+that its own client is gone (`client_connection_check_interval` is 0 by default), an idle session does at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from components.access import Access, Endpoint
+from components.postgresql.client import connect_long
+from errors import TemporaryError
+
+PAUSE_SECONDS = 15.0
+# pg_stat_activity is read once a transaction unless told otherwise, and the block is one transaction
+GUARD = """
+DO $$
+BEGIN
+    WHILE EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid} AND backend_start = '{start}') LOOP
+        PERFORM pg_sleep(1);
+        PERFORM pg_stat_clear_snapshot();
+    END LOOP;
+    IF pg_is_in_recovery() THEN
+        PERFORM pg_wal_replay_resume();
+    END IF;
+END $$
+"""
+
+
+@contextmanager
+def paused_replay(access: Access, node: Endpoint) -> Iterator[str]:
+    """Pause a standby's replay; gives the LSN up to which it has replayed.
+
+    Raises:
+        TemporaryError: it was promoted meanwhile, or does not pause in time.
+    """
+    with connect_long(access, node) as holder, connect_long(access, node) as guard:
+        row = holder.execute(
+            "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+        ).fetchone()
+        assert row is not None
+        block = GUARD.format(pid=int(row[0]), start=str(row[1]))
+        guarding = threading.Thread(target=_run, args=(guard, block), daemon=True)
+        guarding.start()
+        try:
+            yield _pause(holder, node)
+        finally:
+            _resume(holder)
+            holder.close()
+            guarding.join(10)  # its resume must not come in the midst of the next backup
+
+
+def _pause(holder: psycopg.Connection, node: Endpoint) -> str:
+    try:
+        holder.execute("SELECT pg_wal_replay_pause()")
+        deadline = time.monotonic() + PAUSE_SECONDS
+        while time.monotonic() < deadline:
+            row = holder.execute(
+                "SELECT pg_get_wal_replay_pause_state(), pg_last_wal_replay_lsn()::text"
+            ).fetchone()
+            if row is not None and row[0] == "paused":
+                return str(row[1])
+            time.sleep(0.02)
+    except psycopg.Error as exc:
+        raise TemporaryError(f"{node.member} does not pause its replay: {exc}") from exc
+    raise TemporaryError(f"{node.member} did not pause its replay within {PAUSE_SECONDS:.0f} s")
+
+
+def _resume(holder: psycopg.Connection) -> None:
+    try:
+        holder.execute("SELECT CASE WHEN pg_is_in_recovery() THEN pg_wal_replay_resume()::text END")
+    except psycopg.Error:  # promoted, stopped, or lost: the guard does what is left to do
+        return
+
+
+def _run(guard: psycopg.Connection, block: str) -> None:
+    try:
+        guard.execute(block.encode())
+    except psycopg.Error:  # the server stopped; a restarted one is not paused
+        return

@@ -1,0 +1,64 @@
+"""Back up: every engine, and what runs them, as one flow whose tasks are the components."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Any, Literal
+
+from prefect import flow, runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from config.loading import load
+from operations.backup import Vault
+from operations.backups import run_backups
+from tasks.cancellation import cancellable
+from tasks.nodes import as_tasks
+from tasks.table import LiveTable
+
+Set = Literal[
+    "postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx", "platform"
+]  # fmt: skip
+# How many are under way is decided by the settings; the runner must only never be the narrower one.
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
+
+
+@flow(
+    name="backup-platform",
+    flow_run_name="backup-{environment}",
+    task_runner=RUNNER,
+    persist_result=False,
+)
+def backup_platform(
+    environment: str, only: list[Set] | None = None, slot: str | None = None
+) -> State[Any]:
+    """Take a backup set of every component of an environment.
+
+    Args:
+        environment: name of a settings file, `production`.
+        only: components; all if left out.
+        slot: for which night, `2026-11-23`; left out, the day for which the run was scheduled. A component that has
+            its set of that slot is left alone; an empty text makes sets in any case.
+    """
+    with cancellable():
+        settings = load(environment)
+        table = LiveTable(f"backup-{environment}", f"Backup of {environment}", counting=True)
+        backup = settings.backup
+        report = run_backups(
+            Vault.open(settings),
+            only=only or (),
+            slot=_scheduled() if slot is None else slot,
+            run=f"flow run {runtime.flow_run.name}",
+            start=as_tasks("back-up", backup.attempts, backup.retry_delay_seconds),
+            publish=table.publish,
+        )
+    if report.state == "failed":
+        return Failed(message=report.summary)
+    return Completed(message=report.summary)
+
+
+def _scheduled() -> str:
+    """The night of a scheduled run: the day for which it was planned, however late it starts."""
+    planned = runtime.flow_run.scheduled_start_time
+    return str(planned.astimezone(UTC).date())

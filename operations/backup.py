@@ -1,0 +1,294 @@
+"""One component's backup from beginning to end, and all of them in one night.
+
+Nothing is asked of an engine before the store, the keys and the spool were tried. The set exists when its manifest is
+written; until then a failure deletes what was stored, and what a killed run leaves the sweep removes.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyrage
+
+from archive.catalogue import Catalogue, read_catalogue
+from archive.manifest import Capabilities, Manifest, new_identity, set_prefix
+from archive.selftest import self_test
+from archive.store import Store
+from archive.writer import SetWriter
+from cluster.command import CANCELLATION, Cancelled
+from cluster.credentials import read_secret
+from cluster.kube import Kube
+from cluster.lease import Lease
+from components import SETS
+from components.access import Access
+from config.models import Settings
+from errors import ConfigurationError, Fault, PermanentError
+from operations.transfer import Transfer
+
+COMPLETE, PARTIAL, EXISTS, FAILED = "complete", "partial", "exists", "failed"
+ENGINE_SECONDS = (
+    30.0  # one answer of an engine, for instance a snapshot of a large shard that it writes first
+)
+
+
+@dataclass(frozen=True)
+class BackupResult:
+    """How a component's backup ended.
+
+    Attributes:
+        component: its name.
+        outcome: complete, partial, exists (this slot has its set already) or failed.
+        id: of the set; "" if there is none.
+        bytes_read: plain bytes.
+        bytes_stored: bytes in the bucket.
+        seconds: wall time.
+        manifest: its key in the bucket.
+        reason: why, where it is not complete.
+    """
+
+    component: str
+    outcome: str
+    id: str = ""
+    bytes_read: int = 0
+    bytes_stored: int = 0
+    seconds: float = 0.0
+    manifest: str = ""
+    reason: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether there is a whole set for the slot."""
+        return self.outcome in (COMPLETE, EXISTS)
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as `isa backup --json` prints it."""
+        return {**asdict(self), "seconds": round(self.seconds, 2)}
+
+
+@dataclass(frozen=True)
+class Vault:
+    """An environment and its part of the bucket.
+
+    Attributes:
+        settings: checked settings.
+        kube: its cluster.
+        store: the bucket.
+        cluster: uid of the engines' namespace; whose sets these are.
+    """
+
+    settings: Settings
+    kube: Kube
+    store: Store
+    cluster: str
+
+    @classmethod
+    def open(cls, settings: Settings) -> Vault:
+        """Connect.
+
+        Raises:
+            PermanentError: the store's credentials or the namespace are not there.
+        """
+        kube = Kube.connect(settings.kubernetes)
+        where, name = (
+            settings.kubernetes.control_namespace,
+            settings.storage.object.credentials_secret,
+        )
+        credentials = read_secret(kube, where, name)
+        if credentials is None:
+            raise PermanentError(
+                f"Secret {where}/{name} is not there: it holds access-key and secret-key of the object store"
+            )
+        namespace = kube.get("v1", "Namespace", settings.kubernetes.namespace)
+        if namespace is None:
+            raise PermanentError(
+                f"there is no namespace {settings.kubernetes.namespace}: isa deploy first"
+            )
+        store = Store.open(settings.storage.object, credentials)
+        return cls(settings, kube, store, str(namespace["metadata"]["uid"]))
+
+    def catalogue(self, components: Iterable[str] = ()) -> Catalogue:
+        """Which sets there are."""
+        return read_catalogue(
+            self.store, self.settings.environment, tuple(components) or tuple(SETS)
+        )
+
+    def check(self) -> Capabilities:
+        """Try everything that a backup needs, but no engine.
+
+        Raises:
+            PermanentError, TemporaryError: with what to do.
+        """
+        backup = self.settings.backup
+        for recipient in backup.age_recipients:
+            try:
+                pyrage.x25519.Recipient.from_str(recipient)
+            except pyrage.RecipientError as exc:
+                raise ConfigurationError(
+                    [
+                        Fault(
+                            "backup.age_recipients",
+                            f"{recipient[:12]}… is no age public key: {exc}",
+                            "age-keygen makes a pair",
+                        )
+                    ]
+                ) from exc
+        _try_spool(backup.spool)
+        found = self_test(self.store, self.settings.environment)
+        if backup.object_lock_days and not found.object_lock:
+            raise PermanentError(
+                f"backup.object_lock_days is {backup.object_lock_days}, but {self.store.address} has no object lock: "
+                "it can only be given when a bucket is made"
+            )
+        return found
+
+
+def selected(only: Iterable[str]) -> tuple[str, ...]:
+    """Names of the sets to take; all if none is given.
+
+    Raises:
+        ConfigurationError: one is unknown.
+    """
+    unknown = [name for name in only if name not in SETS]
+    if unknown:
+        known = f"known: {', '.join(SETS)}"
+        raise ConfigurationError(
+            [Fault("component", f"unknown: {name!r}", known) for name in unknown]
+        )
+    wanted = set(only)
+    return tuple(name for name in SETS if not wanted or name in wanted)
+
+
+def back_up(
+    vault: Vault,
+    component: str,
+    able: Capabilities,
+    *,
+    slot: str,
+    run: str,
+    transfer: Transfer,
+    clock: Callable[[], float] = time.monotonic,
+) -> BackupResult:
+    """Take one set of a component.
+
+    Args:
+        vault: the environment.
+        component: name.
+        able: what the store was seen to do.
+        slot: for which night; "" makes a set in any case.
+        run: who does it, for the Lease.
+        transfer: gets told of bytes.
+
+    Raises:
+        LeaseHeld: another backup of this component is under way.
+        TemporaryError, PermanentError: there is no set.
+    """
+    started = clock()
+    with _lease(vault, component, run):
+        found = slot_taken(vault.catalogue([component]), component, slot)
+        if found is not None:
+            return _result(found, EXISTS, clock() - started, f"slot {slot} has its set")
+        begun = datetime.now(UTC)
+        identity = new_identity(component, begun, secrets.token_hex(3))
+        writer = _writer(vault, component, identity, transfer)
+        try:
+            with Access(vault.settings, vault.kube, ENGINE_SECONDS) as access:
+                taken = SETS[component](access, writer)
+            manifest = Manifest(
+                id=identity,
+                component=component,
+                environment=vault.settings.environment,
+                cluster=vault.cluster,
+                slot=slot or identity,
+                kind="incremental" if taken.needs else "full",
+                needs=taken.needs,
+                begun=begun,
+                ended=datetime.now(UTC),
+                outcome="partial" if taken.missing else "complete",
+                missing=taken.missing,
+                not_covered=taken.not_covered,
+                engine=taken.engine,
+                tools=taken.tools,
+                topology=taken.topology,
+                consistency=taken.consistency,
+                artefacts=writer.artefacts,
+                fingerprint=taken.fingerprint,
+                store=able,
+                recipients=vault.settings.backup.age_recipients,
+            )
+            if CANCELLATION.is_set():
+                raise Cancelled(f"cancelled before the set {identity} was committed")
+            writer.commit(manifest)
+        except BaseException:
+            writer.discard()
+            raise
+    return _result(manifest, manifest.outcome, clock() - started, "; ".join(manifest.missing))
+
+
+def slot_taken(catalogue: Catalogue, component: str, slot: str) -> Manifest | None:
+    """The whole set that a slot already has."""
+    of_slot = (one for one in reversed(catalogue.of(component)) if slot and one.slot == slot)
+    return next((one for one in of_slot if one.outcome == "complete"), None)
+
+
+def failed(component: str, cause: BaseException, seconds: float) -> BackupResult:
+    """What is told of a backup that did not end."""
+    return BackupResult(
+        component, FAILED, seconds=seconds, reason=str(cause) or type(cause).__name__
+    )
+
+
+# ---------------------------------------------------------------------- inside
+def _result(manifest: Manifest, outcome: str, seconds: float, reason: str) -> BackupResult:
+    return BackupResult(
+        component=manifest.component,
+        outcome=outcome,
+        id=manifest.id,
+        bytes_read=manifest.plain_size,
+        bytes_stored=manifest.stored_size,
+        seconds=seconds,
+        manifest=f"{manifest.prefix}manifest.json",
+        reason=reason,
+    )
+
+
+def _writer(vault: Vault, component: str, identity: str, transfer: Transfer) -> SetWriter:
+    backup, store = vault.settings.backup, vault.store
+    if backup.object_lock_days:
+        store = store.locking(datetime.now(UTC) + timedelta(days=backup.object_lock_days))
+
+    def watch(artefact: str, size: int) -> None:
+        if CANCELLATION.is_set():
+            raise Cancelled(f"cancelled in {component}'s {artefact}")
+        transfer.add(artefact, size)
+
+    prefix = set_prefix(vault.settings.environment, component, identity)
+    return SetWriter(store, prefix, backup.age_recipients, backup.spool, watch)
+
+
+def _lease(vault: Vault, component: str, run: str) -> Lease:
+    return Lease(
+        vault.kube,
+        vault.settings.kubernetes.control_namespace,
+        f"isa-backup-{component}",  # beside the deploy's: a backup changes nothing
+        purpose=run,
+        duration=vault.settings.deploy.lease_seconds,
+    )
+
+
+def _try_spool(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"x")
+            file.flush()
+    except OSError as exc:
+        raise PermanentError(
+            f"backup.spool {directory} cannot be written: {exc.strerror or exc}"
+        ) from exc

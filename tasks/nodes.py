@@ -1,0 +1,50 @@
+"""The task behind each node of a run: a release that is deployed, a component that is backed up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+
+from cluster.dag import Dag
+from operations.schedule import Done, NodeResult, Start, Work
+from tasks.cancellation import is_temporary
+
+
+def as_tasks(name: str, attempts: int, retry_delay_seconds: float) -> Callable[[Dag, Work], Start]:
+    """Begin each node as a Prefect task, drawn in the UI behind the nodes that it needed.
+
+    Args:
+        name: of the tasks, `deploy-node`.
+        attempts: tries of a node that fails for a temporary reason.
+        retry_delay_seconds: pause between them, seconds.
+    """
+
+    def start(graph: Dag, work: Work) -> Start:
+        # it closes over the work: as a parameter Prefect would walk through it, looking for futures
+        @task(
+            name=name,
+            task_run_name="{node}",
+            retries=attempts - 1,
+            retry_delay_seconds=retry_delay_seconds,
+            retry_condition_fn=is_temporary,
+            cache_policy=NO_CACHE,  # a rerun resumes from what it observes
+            persist_result=False,
+        )
+        def run_node(node: str) -> NodeResult:
+            return work(node)
+
+        futures: dict[str, PrefectFuture[Any]] = {}
+
+        def begin(node: str, done: Done) -> None:
+            needed = [futures[need] for need in graph.needs(node) if need in futures]
+            future = run_node.submit(node, wait_for=needed, return_state=False)
+            futures[node] = future
+            future.add_done_callback(lambda ended: done(ended.result(raise_on_failure=False)))
+
+        return begin
+
+    return start
