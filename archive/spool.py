@@ -9,6 +9,7 @@ stored.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any, BinaryIO
 
 from errors import PermanentError
 
@@ -74,6 +76,10 @@ class Spool:
             position += len(piece)
             yield piece
 
+    def reader(self) -> BinaryIO:
+        """A file at its beginning, once all has come; for what does not read piece by piece."""
+        return io.BufferedReader(_At(self._file.fileno()), PIECE_BYTES)
+
     def _drain(self) -> None:
         try:
             for piece in self._source:
@@ -100,6 +106,21 @@ class Spool:
             with self._more:
                 self._ended = True
                 self._more.notify_all()
+
+
+class _At(io.RawIOBase):
+    """Reads a file from a position of its own."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle, self._position = handle, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        taken = os.preadv(self._handle, [buffer], self._position)
+        self._position += taken
+        return taken
 
 
 def require_room(directory: Path, wanted: int) -> None:

@@ -130,11 +130,6 @@ class Store:
         enabled = answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled")
         return str(enabled) == "Enabled"
 
-    def deployment(self) -> str:
-        """What a MinIO server calls its deployment; "" of other servers."""
-        answer = self._call("head_bucket", "")
-        return str(answer["ResponseMetadata"]["HTTPHeaders"].get("x-minio-deployment-id", ""))
-
     def skew_seconds(self) -> float:
         """How far the server's clock is ahead of ours; whole seconds, as HTTP has them."""
         said = self._call("head_bucket", "")["ResponseMetadata"]["HTTPHeaders"].get("date", "")

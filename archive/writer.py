@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -12,8 +13,8 @@ from archive.manifest import FILE, Artefact, Manifest
 from archive.seal import SUFFIX, seal
 from archive.spool import Spool, require_room
 from archive.store import Store
-from archive.upload import part_size
-from errors import IsaError
+from archive.upload import Upload, part_size
+from errors import IsaError, PermanentError
 
 
 class SetWriter:
@@ -24,6 +25,7 @@ class SetWriter:
         prefix: where the set is to lie.
         recipients: age public keys.
         spool: directory for streams that do not wait.
+        earlier: the component's committed sets, the oldest first; an incremental one rests on them.
         watch: called with name and size of every piece before it is stored; progress, and the place where a cancelled
             run ends.
     """
@@ -34,12 +36,14 @@ class SetWriter:
         prefix: str,
         recipients: tuple[str, ...],
         spool: Path,
+        earlier: tuple[Manifest, ...] = (),
         watch: Callable[[str, int], None] = lambda name, size: None,
     ) -> None:
         self.store = store
         self.prefix = prefix
         self.recipients = recipients
-        self._spool = spool
+        self.spool = spool
+        self.earlier = earlier
         self._watch = watch
         self._lock = threading.Lock()
         self._artefacts: dict[str, Artefact] = {}
@@ -85,6 +89,49 @@ class SetWriter:
         text = json.dumps(document, indent=1, sort_keys=True, default=str)
         return self.add(name, unit, "JSON", [text.encode()])
 
+    def add_plain(self, name: str, unit: str, form: str, source: Iterable[bytes]) -> Artefact:
+        """Store a stream as it is, for the next incremental set: whoever backs up holds no key to read others.
+
+        Args:
+            name: of the object, below the set.
+            unit: what it belongs to.
+            form: what is inside; never anything of the data itself.
+            source: its bytes.
+        """
+        part = part_size(0)
+        with Upload(self.store, self.prefix + name, part) as upload:
+            for piece in self._watched(name, source):
+                upload.write(piece)
+        return self._note(
+            Artefact(
+                name=name,
+                unit=unit,
+                format=form,
+                plain_size=upload.size,
+                plain_sha256=upload.sha256,
+                stored_size=upload.size,
+                stored_sha256=upload.sha256,
+                part_size=part,
+                sealed=False,
+            )
+        )
+
+    def read_plain(self, manifest: Manifest, name: str) -> bytes:
+        """Read what an earlier set stored as it is.
+
+        Raises:
+            PermanentError: it is not there, or was changed.
+        """
+        artefact = next((one for one in manifest.artefacts if one.name == name), None)
+        if artefact is None:
+            raise PermanentError(f"{manifest.id} has no {name}")
+        data = self.store.get(manifest.key(artefact))
+        if hashlib.sha256(data).hexdigest() != artefact.plain_sha256:
+            raise PermanentError(
+                f"{manifest.key(artefact)} is not what was stored: take a full backup"
+            )
+        return data
+
     def spooled(self, source: Iterable[bytes], expected: int) -> Spool:
         """Drain a stream that does not wait onto the disk.
 
@@ -95,8 +142,8 @@ class SetWriter:
         Raises:
             PermanentError: the disk has less.
         """
-        require_room(self._spool, expected)
-        return Spool(source, self._spool)
+        require_room(self.spool, expected)
+        return Spool(source, self.spool)
 
     def commit(self, manifest: Manifest) -> str:
         """Make the set exist; returns the manifest's key."""

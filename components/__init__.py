@@ -9,8 +9,10 @@ from components.access import Access
 from components.base import Component, Taken
 from components.emqx import credentials as emqx_credentials
 from components.emqx import readiness as emqx
+from components.minio import backup as minio_backup
 from components.minio import credentials as minio_credentials
 from components.minio import readiness as minio
+from components.nats import backup as nats_backup
 from components.nats import credentials as nats_credentials
 from components.nats import readiness as nats
 from components.neo4j import credentials as neo4j_credentials
@@ -20,6 +22,7 @@ from components.postgresql import credentials as postgresql_credentials
 from components.postgresql import readiness as postgresql
 from components.qdrant import credentials as qdrant_credentials
 from components.qdrant import readiness as qdrant
+from components.redis import backup as redis_backup
 from components.redis import credentials as redis_credentials
 from components.redis import readiness as redis
 
@@ -34,9 +37,30 @@ COMPONENTS: dict[str, Component] = {
             postgresql.ask,
             postgresql_backup.back_up,
         ),
-        Component("redis", "Redis Cluster", redis_credentials.SECRETS, redis.workloads, redis.ask),
-        Component("nats", "NATS JetStream", nats_credentials.SECRETS, nats.workloads, nats.ask),
-        Component("minio", "MinIO", minio_credentials.SECRETS, minio.workloads, minio.ask),
+        Component(
+            "redis",
+            "Redis Cluster",
+            redis_credentials.SECRETS,
+            redis.workloads,
+            redis.ask,
+            redis_backup.back_up,
+        ),
+        Component(
+            "nats",
+            "NATS JetStream",
+            nats_credentials.SECRETS,
+            nats.workloads,
+            nats.ask,
+            nats_backup.back_up,
+        ),
+        Component(
+            "minio",
+            "MinIO",
+            minio_credentials.SECRETS,
+            minio.workloads,
+            minio.ask,
+            minio_backup.back_up,
+        ),
         Component("qdrant", "Qdrant", qdrant_credentials.SECRETS, qdrant.workloads, qdrant.ask),
         Component("neo4j", "Neo4j", neo4j_credentials.SECRETS, neo4j.workloads, neo4j.ask),
         Component("emqx", "EMQX", emqx_credentials.SECRETS, emqx.workloads, emqx.ask),

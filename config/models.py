@@ -430,6 +430,16 @@ class NatsBackup(Section):
     )
 
 
+class MinioBackup(Section):
+    """MinIO's backups."""
+
+    full_every_days: Count = Field(
+        default=7,
+        ge=1,
+        description="days between full backups; those between hold new versions only and need the earlier ones",
+    )
+
+
 class Neo4jBackup(Section):
     """Neo4j's backups."""
 
@@ -485,6 +495,7 @@ class BackupSettings(Section):
     retention: RetentionSettings = RetentionSettings()
     postgresql: PostgresqlBackup = PostgresqlBackup()
     nats: NatsBackup = NatsBackup()
+    minio: MinioBackup = MinioBackup()
     neo4j: Neo4jBackup = Neo4jBackup()
 
 

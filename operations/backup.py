@@ -191,12 +191,13 @@ def back_up(
     """
     started = clock()
     with _lease(vault, component, run):
-        found = slot_taken(vault.catalogue([component]), component, slot)
+        catalogue = vault.catalogue([component])
+        found = slot_taken(catalogue, component, slot)
         if found is not None:
             return _result(found, EXISTS, clock() - started, f"slot {slot} has its set")
         begun = datetime.now(UTC)
         identity = new_identity(component, begun, secrets.token_hex(3))
-        writer = _writer(vault, component, identity, transfer)
+        writer = _writer(vault, component, identity, catalogue.of(component), transfer)
         try:
             with Access(vault.settings, vault.kube, ENGINE_SECONDS) as access:
                 taken = SETS[component](access, writer)
@@ -258,7 +259,13 @@ def _result(manifest: Manifest, outcome: str, seconds: float, reason: str) -> Ba
     )
 
 
-def _writer(vault: Vault, component: str, identity: str, transfer: Transfer) -> SetWriter:
+def _writer(
+    vault: Vault,
+    component: str,
+    identity: str,
+    earlier: tuple[Manifest, ...],
+    transfer: Transfer,
+) -> SetWriter:
     backup, store = vault.settings.backup, vault.store
     if backup.object_lock_days:
         store = store.locking(datetime.now(UTC) + timedelta(days=backup.object_lock_days))
@@ -269,7 +276,7 @@ def _writer(vault: Vault, component: str, identity: str, transfer: Transfer) -> 
         transfer.add(artefact, size)
 
     prefix = set_prefix(vault.settings.environment, component, identity)
-    return SetWriter(store, prefix, backup.age_recipients, backup.spool, watch)
+    return SetWriter(store, prefix, backup.age_recipients, backup.spool, earlier, watch)
 
 
 def _lease(vault: Vault, component: str, run: str) -> Lease:

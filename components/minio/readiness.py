@@ -8,22 +8,13 @@ through another.
 from __future__ import annotations
 
 import secrets
-from typing import Any
-
-import boto3
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.config import Config
-from botocore.credentials import Credentials
 
 from components.access import Access, Endpoint
 from components.base import Report, Role, Workload
+from components.minio.client import PORT, STATEFULSET, admin, connect, health
 from components.questions import PROBE, Round, ask_members, words
 from config.models import Settings
 
-STATEFULSET = "minio"
-PORT = 9000
-REGION = "us-east-1"
 PREFIX = "gate/"
 
 
@@ -37,7 +28,7 @@ def ask(access: Access) -> Report:
     wanted = access.settings.components.minio.members
     servers = access.endpoints(STATEFULSET, wanted, PORT)
     questions = Round()
-    answers = ask_members(servers, lambda server: _health(access, server, "live"))
+    answers = ask_members(servers, lambda server: health(access, server, "live"))
     questions.checks.append(answers.check("servers answer"))
     alive = [server for server in servers if answers.good.get(server.member) == 200]
     if not alive:
@@ -45,7 +36,7 @@ def ask(access: Access) -> Report:
         return Report(tuple(questions.checks))
     for name, path in (("write quorum", "cluster"), ("read quorum", "cluster/read")):
         with questions.check(name) as answer:
-            ok = _health(access, alive[0], path) == 200
+            ok = health(access, alive[0], path) == 200
             answer.settle(ok, "" if ok else "too few drives are online: see `drives are whole`")
     drives: dict[str, str] = {}
     with questions.check("drives are whole", critical=False) as answer:
@@ -64,7 +55,7 @@ def ask(access: Access) -> Report:
 def _transaction(access: Access, servers: list[Endpoint]) -> str:
     """Put an object, get it elsewhere, delete it and what earlier rounds left."""
     first, last = servers[0], servers[-1]
-    writer, reader = _client(access, first), _client(access, last)
+    writer, reader = connect(access, first), connect(access, last)
     token = secrets.token_hex(8).encode()
     key = f"{PREFIX}{token.decode()}"
     if PROBE not in {bucket["Name"] for bucket in writer.list_buckets()["Buckets"]}:
@@ -80,11 +71,7 @@ def _transaction(access: Access, servers: list[Endpoint]) -> str:
 
 def _drives(access: Access, server: Endpoint, names: dict[str, str]) -> dict[str, str]:
     """Member → state of its drive: `ok`, `offline`, `healing`."""
-    credentials = Credentials(*_keys(access))
-    request = AWSRequest("GET", f"http://{server.url}/minio/admin/v3/info")
-    S3SigV4Auth(credentials, "s3", REGION).add_auth(request)
-    answer = access.http.get(request.url, headers=dict(request.headers.items()))
-    answer.raise_for_status()
+    answer = admin(access, server, "info")
     states: dict[str, str] = {}
     for entry in answer.json().get("servers") or []:
         host = str(entry["endpoint"]).rpartition(":")[0]
@@ -92,29 +79,3 @@ def _drives(access: Access, server: Endpoint, names: dict[str, str]) -> dict[str
         for drive in entry.get("drives") or [{"state": entry.get("state", "offline")}]:
             states[member] = "healing" if drive.get("healing") else str(drive.get("state"))
     return states
-
-
-def _health(access: Access, server: Endpoint, path: str) -> int:
-    url = f"http://{server.url}/minio/health/{path}"
-    return access.http.get(url).status_code
-
-
-def _client(access: Access, server: Endpoint) -> Any:
-    user, password = _keys(access)
-    return boto3.client(
-        "s3",
-        endpoint_url=f"http://{server.url}",
-        region_name=REGION,
-        aws_access_key_id=user,
-        aws_secret_access_key=password,
-        config=Config(
-            s3={"addressing_style": "path"},
-            connect_timeout=access.timeout_seconds,
-            read_timeout=access.timeout_seconds,
-            retries={"total_max_attempts": 1},
-        ),
-    )
-
-
-def _keys(access: Access) -> tuple[str, str]:
-    return access.secret("minio-auth", "rootUser"), access.secret("minio-auth", "rootPassword")

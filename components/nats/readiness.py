@@ -12,18 +12,14 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-import nats
-from nats.aio.client import Client
 from nats.js.api import StreamConfig
 
 from components.access import Access, Endpoint
 from components.base import Report, Role, Workload
+from components.nats.client import CLIENT_PORT, MONITOR_PORT, STATEFULSET, connect
 from components.questions import PROBE, Round, ask_members, words
 from config.models import Settings
 
-STATEFULSET = "nats"
-CLIENT_PORT, MONITOR_PORT = 4222, 8222
-USER = "app"
 SUBJECT = f"{PROBE}.gate"
 # What a failed round leaves behind goes by itself.
 PROBE_AGE_SECONDS = 3600
@@ -107,7 +103,7 @@ async def _transaction(access: Access, servers: list[Endpoint], replicas: int) -
     """Store a message through one server, read it through another, delete it."""
     token = secrets.token_hex(8).encode()
     first, last = servers[0], servers[-1]
-    writer = await _connect(access, first)
+    writer = await connect(access, [first])
     try:
         stream = writer.jetstream(timeout=access.timeout_seconds)
         config = StreamConfig(
@@ -119,7 +115,7 @@ async def _transaction(access: Access, servers: list[Endpoint], replicas: int) -
         )
         await stream.add_stream(config)
         stored = await stream.publish(SUBJECT, token, timeout=access.timeout_seconds)
-        reader = await _connect(access, last)
+        reader = await connect(access, [last])
         try:
             found = await reader.jetstream(timeout=access.timeout_seconds).get_msg(
                 PROBE, stored.seq
@@ -132,23 +128,6 @@ async def _transaction(access: Access, servers: list[Endpoint], replicas: int) -
     if found.data != token:
         raise RuntimeError(f"{last.member} returned another message than was stored")
     return f"stored through {first.member}, read through {last.member}"
-
-
-async def _connect(access: Access, server: Endpoint) -> Client:
-    async def ignore(
-        _: Exception,
-    ) -> None:  # the client would print a traceback; the exception comes anyway
-        return
-
-    return await nats.connect(
-        f"nats://{server.url}",
-        name=PROBE,
-        user=USER,
-        password=access.secret("nats-auth", "app-password"),
-        connect_timeout=max(1, round(access.timeout_seconds)),
-        allow_reconnect=False,
-        error_cb=ignore,
-    )
 
 
 def _jetstream(access: Access, server: Endpoint) -> dict[str, Any]:

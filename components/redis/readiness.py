@@ -10,48 +10,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
-import redis
-from redis.backoff import NoBackoff
 from redis.crc import key_slot
-from redis.retry import Retry
 
 from components.access import Access, Endpoint
 from components.base import Report, Role, Workload
 from components.questions import PROBE, Round, ask_members, words
+from components.redis.client import PORT, SLOTS, STATEFULSET, View, connect, ranges, read_view
 from config.models import Settings
 
-STATEFULSET = "redis-cluster"
-PORT, SLOTS = 6379, 16384
 # What a failed round leaves behind goes by itself.
 PROBE_EXPIRY_SECONDS = 60
-
-
-@dataclass(frozen=True)
-class View:
-    """What a member says.
-
-    Attributes:
-        nodes: its table of the cluster, by `address:port`.
-        info: its `INFO replication`.
-        state: `ok` or `fail`.
-    """
-
-    nodes: Mapping[str, Mapping[str, Any]]
-    info: Mapping[str, Any]
-    state: str
-
-    def slots(self) -> dict[int, str]:
-        """Slot → address of its master."""
-        return {
-            slot: address
-            for address, node in self.nodes.items()
-            if "master" in node["flags"] and not {"fail", "handshake"} & set(_flags(node))
-            for first, last in (_range(part) for part in node["slots"])
-            for slot in range(first, last + 1)
-        }
 
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
@@ -63,7 +32,7 @@ def ask(access: Access) -> Report:
     """Ask for all slots, a linked replica of each master on another node, and a key that travels in every shard."""
     members = access.endpoints(STATEFULSET, access.settings.components.redis.members, PORT)
     questions = Round()
-    answers = ask_members(members, lambda member: _view(access, member))
+    answers = ask_members(members, lambda member: read_view(access, member))
     questions.checks.append(answers.check("members answer"))
     if not answers.good:
         questions.note("all slots covered", False, "no member answers")
@@ -71,7 +40,7 @@ def ask(access: Access) -> Report:
     names = {m.pod_ip: m.member for m in members}
     failing = [name for name, view in answers.good.items() if view.state != "ok"]
     slots, agree = _slots(answers.good)
-    missing = _ranges(set(range(SLOTS)) - set(slots))
+    missing = ranges(set(range(SLOTS)) - set(slots))
     hint = f"{SLOTS} slots on {len(set(slots.values()))} masters"
     if missing:
         hint = f"nobody serves slots {missing}: a shard has lost all its members, or was never given out"
@@ -84,7 +53,7 @@ def ask(access: Access) -> Report:
         else "members disagree about who serves what: a partition, or a failover under way"
     )
     questions.note("one view of the cluster", agree, hint, critical=False)
-    moving = sorted(n for n, view in answers.good.items() if _moves(view))
+    moving = sorted(n for n, one in answers.good.items() if one.moving)
     hint = f"{', '.join(moving)}: slots are migrating; backups wait for the end" if moving else ""
     questions.note("no slot is moving", not moving, hint, critical=False)
 
@@ -152,21 +121,21 @@ def _transaction(
 
     def write(master: Endpoint) -> str:
         replicas, key = shards[master.member][0], keys[master.member]
-        with _client(access, master) as client:
+        with connect(access, master) as client:
             client.set(key, token, ex=PROBE_EXPIRY_SECONDS)
             milliseconds = round(access.timeout_seconds * 500)
             copies = int(client.execute_command("WAIT", min(len(replicas), 1), milliseconds))
         if replicas and not copies:
             return "no replica acknowledged the write"
         for replica in replicas[:1]:
-            with _client(access, replica) as client:
+            with connect(access, replica) as client:
                 client.execute_command("READONLY")
                 if client.get(key) != token:
                     return f"{replica.member} has not what was written"
         return ""
 
     def remove(master: Endpoint) -> None:
-        with _client(access, master) as client:
+        with connect(access, master) as client:
             client.delete(keys[master.member])
 
     masters = [members[name] for name in sorted(shards)]
@@ -187,27 +156,6 @@ def _role(name: str, view: View, serving: bool) -> Role:
     return Role(name, "master" if serving else "master without slots")
 
 
-def _view(access: Access, member: Endpoint) -> View:
-    with _client(access, member) as client:
-        nodes: Any = client.execute_command("CLUSTER NODES")
-        state: Any = client.execute_command("CLUSTER INFO")
-        info: Any = client.info("replication")
-    return View(nodes, info, str(state["cluster_state"]))
-
-
-def _client(access: Access, member: Endpoint) -> redis.Redis:
-    return redis.Redis(
-        host=member.host,
-        port=member.port,
-        password=access.secret("redis-auth", "redis-password"),
-        socket_timeout=access.timeout_seconds,
-        socket_connect_timeout=access.timeout_seconds,
-        retry=Retry(NoBackoff(), 0),  # the gate asks again; a retry would hide what it is about
-        client_name=PROBE,
-        decode_responses=True,
-    )
-
-
 def _key_of(slot: int) -> str:
     """A key of ours that belongs to a slot, found by trying hash tags."""
     return next(
@@ -215,26 +163,3 @@ def _key_of(slot: int) -> str:
         for number in range(1 << 22)
         if key_slot((key := f"{PROBE}:{{{number}}}").encode()) == slot
     )
-
-
-def _moves(view: View) -> bool:
-    return any(node.get("migrations") for node in view.nodes.values())
-
-
-def _flags(node: Mapping[str, Any]) -> list[str]:
-    return str(node["flags"]).split(",")
-
-
-def _range(part: list[str]) -> tuple[int, int]:
-    return int(part[0]), int(part[-1])
-
-
-def _ranges(slots: set[int]) -> str:
-    """`0-5460, 7000`."""
-    parts: list[list[int]] = []
-    for slot in sorted(slots):
-        if parts and slot == parts[-1][1] + 1:
-            parts[-1][1] = slot
-        else:
-            parts.append([slot, slot])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)

@@ -14,7 +14,7 @@ from minio.minioadmin import MinioAdmin
 from minio.versioningconfig import VersioningConfig
 
 from components.access import Access
-from components.minio.readiness import PORT, STATEFULSET
+from components.minio.client import PORT, STATEFULSET
 from deployments.sandbox.seed import words
 
 OBJECTS = 60

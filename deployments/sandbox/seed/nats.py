@@ -11,7 +11,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, KeyValueConfig, ObjectStoreCo
 from nats.js.client import JetStreamContext
 
 from components.access import Access
-from components.nats.readiness import CLIENT_PORT, STATEFULSET, USER
+from components.nats.client import CLIENT_PORT, STATEFULSET, USER
 from deployments.sandbox.seed import words
 
 MESSAGES, ENTRIES, OBJECTS = 1000, 100, 3

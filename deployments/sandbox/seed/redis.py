@@ -7,7 +7,7 @@ from random import Random
 from redis.cluster import ClusterNode, RedisCluster
 
 from components.access import Access
-from components.redis.readiness import PORT, STATEFULSET
+from components.redis.client import PORT, STATEFULSET
 from deployments.sandbox.seed import words
 
 KEYS = 400

@@ -1,0 +1,222 @@
+"""Backs MinIO up: all versions of all buckets, the rights, and what buckets are set to. Incremental by version.
+
+A bucket becomes a tar of contents and a list that says which is what; users, policies and buckets' settings are
+MinIO's own exports (`mc admin cluster iam export`, `mc admin cluster bucket export`). A store is never backed up into
+itself.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from httpx import HTTPError
+
+from archive.manifest import Consistency, Engine, Measure
+from archive.writer import SetWriter
+from components.access import Access, Endpoint
+from components.base import Taken
+from components.minio.client import PORT, STATEFULSET, admin, connect, health
+from components.minio.fingerprint import BucketMeasure, measure_rights
+from components.minio.index import Index, name_of, packed, record
+from components.minio.versions import READERS, Version, VersionTar
+from components.questions import PROBE
+from errors import PermanentError, TemporaryError
+
+INDEX = "index.bin"
+NOT_COVERED = (
+    "a common moment: objects are read one after another while clients go on; each version is whole",
+    "version ids and times of writing, on other S3 servers than MinIO",
+    "objects that are encrypted with keys of their clients (SSE-C)",
+    "events, replication queues, and objects that were moved to a remote tier",
+    "the root user's password (set `platform` has the Secret)",
+)
+ATTEMPTS = 4
+
+
+def back_up(access: Access, writer: SetWriter) -> Taken:
+    """Take one set of all buckets.
+
+    Raises:
+        PermanentError: the backups' own store is this MinIO.
+        TemporaryError: it has no read quorum, or went away.
+    """
+    server = _server(access)
+    client = connect(access, server, attempts=ATTEMPTS, connections=READERS + 2)
+    try:
+        answer = client.list_buckets()
+    except (ClientError, BotoCoreError) as exc:
+        raise TemporaryError(f"MinIO does not list its buckets: {exc}") from exc
+    _refuse_itself(access, writer, client)
+    chain = _chain(access, writer)
+    index = _index(writer, chain)
+    buckets = [str(bucket["Name"]) for bucket in answer["Buckets"] if bucket["Name"] != PROBE]
+    records: list[bytes] = []
+    found: list[Measure] = []
+    consistency: list[Consistency] = []
+    settings: dict[str, Any] = {}
+    for bucket in buckets:
+        begun = datetime.now(UTC)
+        measure = _bucket(writer, client, bucket, index, chain, records)
+        found += measure.measures()
+        settings[bucket] = {**_settings(client, bucket), "bytes": measure.bytes}
+        consistency.append(
+            Consistency(
+                unit=f"bucket {bucket}",
+                point="each version by itself",
+                begun=begun,
+                ended=datetime.now(UTC),
+            )
+        )
+    writer.add_json("buckets.json", "settings", settings)
+    rights = _exports(access, writer, server)
+    writer.add_plain(INDEX, "all buckets", "index of versions", packed(records))
+    info = _info(access, server)
+    return Taken(
+        engine=Engine(
+            name="MinIO",
+            version=str(info["servers"][0].get("version", "")),
+            identity=str(info.get("deploymentID", "")),
+        ),
+        topology={"buckets": settings, "servers": len(info["servers"])},
+        consistency=tuple(consistency),
+        fingerprint=(*found, *rights),
+        not_covered=NOT_COVERED,
+        needs=chain,
+    )
+
+
+def _server(access: Access) -> Endpoint:
+    """A server that lives, of a cluster that has its read quorum."""
+    for server in access.endpoints(STATEFULSET, access.settings.components.minio.members, PORT):
+        try:
+            if server.host and health(access, server, "cluster/read") == 200:
+                return server
+        except HTTPError:
+            continue
+    raise TemporaryError("MinIO has no read quorum: see `isa status`", delay=20)
+
+
+def _refuse_itself(access: Access, writer: SetWriter, client: Any) -> None:
+    """Leave a mark in the backups' store and look for it in the source: no server tells it more surely."""
+    mark = f"{writer.prefix}mark"
+    writer.store.put(mark, b"Is this MinIO the store of its own backups?")
+    try:
+        client.head_object(Bucket=writer.store.bucket, Key=mark)
+    except ClientError:  # no such object, no such bucket
+        return
+    finally:
+        writer.store.purge(mark)
+    raise PermanentError(
+        f"storage.object.endpoint {access.settings.storage.object.endpoint} is the MinIO that is to be backed up: "
+        "a store is no backup of itself. Name the array's own S3 service"
+    )
+
+
+# ---------------------------------------------------------------------- the chain
+def _chain(access: Access, writer: SetWriter) -> tuple[str, ...]:
+    """Ids of the sets that this one may rest on, the full one first; none when it is time for a full one."""
+    whole = {one.id: one for one in writer.earlier if one.outcome == "complete"}
+    if not whole:
+        return ()
+    last = list(whole.values())[-1]
+    chain = (*last.needs, last.id)
+    days = access.settings.backup.minio.full_every_days
+    if any(one not in whole for one in chain):  # one was deleted, or cannot be read
+        return ()
+    due = (
+        whole[chain[0]].begun + timedelta(days=days) - timedelta(hours=1)
+    )  # a night is not to the minute
+    return () if datetime.now(UTC) >= due else chain
+
+
+def _index(writer: SetWriter, chain: tuple[str, ...]) -> Index:
+    if not chain:
+        return Index()
+    last = next(one for one in writer.earlier if one.id == chain[-1])
+    return Index(writer.read_plain(last, INDEX), chain)
+
+
+# ---------------------------------------------------------------------- one bucket
+def _bucket(
+    writer: SetWriter,
+    client: Any,
+    bucket: str,
+    index: Index,
+    chain: tuple[str, ...],
+    records: list[bytes],
+) -> BucketMeasure:
+    numbers = {identity: place for place, identity in enumerate(chain)}
+    measure = BucketMeasure(bucket)
+    with tempfile.TemporaryFile(dir=writer.spool) as lines:
+
+        def note(version: Version) -> None:
+            measure.add(version)
+            lines.write(json.dumps(asdict(version), default=str).encode() + b"\n")
+            if version.marker:
+                return
+            name = name_of(bucket, version.key, version.identity, version.etag)
+            records.append(record(name, version.content, numbers.get(version.held, len(chain))))
+
+        def earlier(version: Version) -> tuple[str, str] | None:
+            return index.find(name_of(bucket, version.key, version.identity, version.etag))
+
+        tar = VersionTar(client, bucket, earlier, note)
+        unit = f"bucket {bucket}"
+        writer.add(
+            f"buckets/{bucket}/versions.tar",
+            unit,
+            "tar of objects' bytes",
+            tar,
+            _estimate(client, bucket),
+        )
+        lines.seek(0)
+        writer.add(f"buckets/{bucket}/versions.jsonl", unit, "JSON lines", _pieces(lines))
+    return measure
+
+
+def _estimate(client: Any, bucket: str) -> int:
+    """Size of the first page of a bucket, a hundredfold: it decides the part size only."""
+    page = client.list_object_versions(Bucket=bucket)
+    size = sum(int(entry["Size"]) for entry in page.get("Versions", []))
+    return size * 100 if page.get("IsTruncated") else size
+
+
+def _pieces(file: Any) -> Iterator[bytes]:
+    while piece := file.read(1 << 20):
+        yield piece
+
+
+# ---------------------------------------------------------------------- the rest
+def _settings(client: Any, bucket: str) -> dict[str, Any]:
+    """What a bucket must be made with; the rest is in MinIO's export."""
+    versioning = client.get_bucket_versioning(Bucket=bucket).get("Status", "")
+    try:
+        lock = client.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"]
+    except ClientError:  # it has none
+        lock = {}
+    return {"versioning": versioning, "object_lock": lock}
+
+
+def _exports(access: Access, writer: SetWriter, server: Endpoint) -> list[Measure]:
+    try:
+        rights = admin(access, server, "export-iam").content
+        buckets = admin(access, server, "export-bucket-metadata").content
+    except HTTPError as exc:
+        raise TemporaryError(f"MinIO does not export its settings: {exc}") from exc
+    writer.add("iam.zip", "rights", "mc admin cluster iam export", [rights])
+    writer.add("bucket-metadata.zip", "settings", "mc admin cluster bucket export", [buckets])
+    return measure_rights(rights)
+
+
+def _info(access: Access, server: Endpoint) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = admin(access, server, "info").json()
+    except HTTPError as exc:
+        raise TemporaryError(f"MinIO does not say what it is: {exc}") from exc
+    return found

@@ -1,0 +1,76 @@
+"""How MinIO is asked: S3 and its admin API, each of one server."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+import boto3
+import httpx
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
+
+from components.access import Access, Endpoint
+
+STATEFULSET = "minio"
+PORT = 9000
+REGION = "us-east-1"
+
+
+def connect(access: Access, server: Endpoint, *, attempts: int = 1, connections: int = 10) -> Any:
+    """An S3 client of one server.
+
+    Args:
+        access: the way in.
+        server: which one.
+        attempts: tries of each request.
+        connections: at the same time.
+    """
+    user, password = _keys(access)
+    return boto3.client(
+        "s3",
+        endpoint_url=f"http://{server.url}",
+        region_name=REGION,
+        aws_access_key_id=user,
+        aws_secret_access_key=password,
+        config=Config(
+            s3={"addressing_style": "path"},
+            connect_timeout=access.timeout_seconds,
+            read_timeout=access.timeout_seconds,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            max_pool_connections=connections,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+
+
+def admin(access: Access, server: Endpoint, path: str, **query: str) -> httpx.Response:
+    """Ask the admin API, which `mc admin` uses.
+
+    Args:
+        access: the way in.
+        server: which one.
+        path: behind `/minio/admin/v3/`.
+        query: parameters.
+
+    Raises:
+        httpx.HTTPStatusError: it refuses.
+    """
+    credentials = Credentials(*_keys(access))
+    tail = f"?{urlencode(query)}" if query else ""
+    request = AWSRequest("GET", f"http://{server.url}/minio/admin/v3/{path}{tail}")
+    S3SigV4Auth(credentials, "s3", REGION).add_auth(request)
+    answer = access.http.get(request.url, headers=dict(request.headers.items()))
+    return answer.raise_for_status()
+
+
+def health(access: Access, server: Endpoint, path: str) -> int:
+    """Status of a health endpoint (minio/minio: docs/metrics/healthcheck)."""
+    return access.http.get(f"http://{server.url}/minio/health/{path}").status_code
+
+
+def _keys(access: Access) -> tuple[str, str]:
+    return access.secret("minio-auth", "rootUser"), access.secret("minio-auth", "rootPassword")

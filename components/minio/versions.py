@@ -1,0 +1,204 @@
+"""Every version of a bucket's objects as one tar, and a line for each with what a tar cannot say.
+
+`mc mirror` and its like copy what is current. Here the versions come oldest first, delete markers among them, each
+with metadata, tags, retention and legal hold, so that a replay in this order makes the same history. What an earlier
+set has is not read again: a version never changes, but for its tags and its retention, which are asked for every
+time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from errors import TemporaryError
+
+READERS = 8
+# up to here an object is fetched ahead, whole; larger ones are passed on as they come
+WHOLE_BYTES = 2 << 20
+PIECE_BYTES = 1 << 20
+GONE = ("NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed", "405")
+HEADERS = (
+    "ContentType", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Metadata",
+    "ObjectLockMode", "ObjectLockRetainUntilDate", "ObjectLockLegalHoldStatus", "StorageClass",
+    "ServerSideEncryption", "WebsiteRedirectLocation",
+)  # fmt: skip
+
+
+@dataclass
+class Version:
+    """One version of an object.
+
+    Attributes:
+        key: name of the object.
+        identity: version id, `null` in a bucket without versions.
+        ordinal: 0 is the oldest of its key.
+        marker: whether it is a delete marker.
+        etag: as S3 gives it.
+        size: bytes.
+        modified: when it was written.
+        headers: content type, metadata, retention and the like, as boto3 names them.
+        tags: of the object.
+        content: SHA-256 of the bytes, in hexadecimal.
+        held: id of the earlier set that has the bytes; "" if this one does.
+        file: its name in the tar.
+    """
+
+    key: str
+    identity: str
+    ordinal: int
+    marker: bool
+    etag: str = ""
+    size: int = 0
+    modified: str = ""
+    headers: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    content: str = ""
+    held: str = ""
+    file: str = ""
+
+
+def list_versions(client: Any, bucket: str) -> Iterator[Version]:
+    """All versions of a bucket: keys in order, each key's oldest version first."""
+    for _, entries in groupby(_entries(client, bucket), key=lambda entry: entry["Key"]):
+        newest_first = list(entries)
+        for ordinal, entry in enumerate(reversed(newest_first)):
+            yield Version(
+                key=entry["Key"],
+                identity=str(entry["VersionId"]),
+                ordinal=ordinal,
+                marker="Size" not in entry,
+                etag=str(entry.get("ETag", "")).strip('"'),
+                size=int(entry.get("Size", 0)),
+                modified=entry["LastModified"].isoformat(),
+            )
+
+
+class VersionTar:
+    """A bucket's versions as a tar; iterate it once.
+
+    Args:
+        client: of the source.
+        bucket: its name.
+        earlier: id of the set that has a version's bytes, and their SHA-256; None if none has.
+        note: gets every version, in order, when everything is known of it.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        bucket: str,
+        earlier: Callable[[Version], tuple[str, str] | None],
+        note: Callable[[Version], None],
+    ) -> None:
+        self._client, self._bucket = client, bucket
+        self._earlier, self._note = earlier, note
+        self._files = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The tar's bytes.
+
+        Raises:
+            TemporaryError: an object's bytes broke off, or the server is away.
+        """
+        with ThreadPoolExecutor(READERS, thread_name_prefix="versions") as pool:
+            ahead: deque[tuple[Version, Future[Any]]] = deque()
+            for version in list_versions(self._client, self._bucket):
+                ahead.append((version, pool.submit(self._fetch, version)))
+                if len(ahead) > READERS:
+                    yield from self._write(*ahead.popleft())
+            while ahead:
+                yield from self._write(*ahead.popleft())
+        yield b"\0" * (2 * tarfile.BLOCKSIZE)
+
+    def _fetch(self, version: Version) -> Any:
+        """What is known of a version, and its bytes where these are new: whole, or as a stream; None if it is gone."""
+        if version.marker:
+            return b""
+        place = {"Bucket": self._bucket, "Key": version.key, "VersionId": version.identity}
+        try:
+            found = self._earlier(version)
+            if found is not None:
+                version.held, version.content = found
+                answer = self._client.head_object(**place)
+            else:
+                answer = self._client.get_object(**place)
+            version.headers = {name: answer[name] for name in HEADERS if answer.get(name)}
+            if answer.get("TagCount") or (found is not None and "TagCount" not in answer):
+                tagging = self._client.get_object_tagging(**place)["TagSet"]
+                version.tags = {tag["Key"]: tag["Value"] for tag in tagging}
+            if found is not None:
+                return b""
+            # an object without versions may have been replaced since it was listed: what came is what counts
+            version.size = int(answer["ContentLength"])
+            version.etag = str(answer["ETag"]).strip('"')
+            version.modified = answer["LastModified"].isoformat()
+            body = answer["Body"]
+            return body.read() if version.size <= WHOLE_BYTES else body
+        except ClientError as exc:
+            if str(exc.response["Error"].get("Code")) in GONE:
+                return None
+            raise TemporaryError(f"{self._bucket}/{version.key}: {exc}") from exc
+        except (BotoCoreError, OSError) as exc:
+            raise TemporaryError(f"{self._bucket}/{version.key}: {exc}") from exc
+
+    def _write(self, version: Version, fetched: Future[Any]) -> Iterator[bytes]:
+        body = fetched.result()
+        if body is None:  # deleted since it was listed
+            return
+        if not version.marker and not version.held:
+            yield from self._member(version, body)
+        self._note(version)
+
+    def _member(self, version: Version, body: Any) -> Iterator[bytes]:
+        version.file = f"{self._files:09d}"
+        self._files += 1
+        info = tarfile.TarInfo(version.file)
+        info.size, info.mode = version.size, 0o600
+        yield info.tobuf(tarfile.PAX_FORMAT)
+        digest, seen = hashlib.sha256(), 0
+        for piece in [body] if isinstance(body, bytes) else self._pieces(version, body):
+            digest.update(piece)
+            seen += len(piece)
+            yield piece
+        if seen != version.size:
+            raise TemporaryError(
+                f"{self._bucket}/{version.key}: {seen} bytes came instead of {version.size}"
+            )
+        version.content = digest.hexdigest()
+        yield b"\0" * (-version.size % tarfile.BLOCKSIZE)
+
+    def _pieces(self, version: Version, body: Any) -> Iterator[bytes]:
+        try:
+            yield from body.iter_chunks(PIECE_BYTES)
+        except Exception as exc:  # urllib3's and botocore's own, of a stream that broke
+            raise TemporaryError(f"{self._bucket}/{version.key} broke off: {exc}") from exc
+
+
+def _entries(client: Any, bucket: str) -> Iterator[dict[str, Any]]:
+    """Versions and delete markers as S3 lists them: by key, the newest first."""
+    marker: dict[str, str] = {}
+    while True:
+        try:
+            page = client.list_object_versions(Bucket=bucket, **marker)
+        except (ClientError, BotoCoreError, OSError) as exc:
+            raise TemporaryError(f"versions of bucket {bucket} cannot be listed: {exc}") from exc
+        both = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        # boto3 parts the two kinds; the order of a key's versions is that of their times, the newest marked
+        yield from sorted(
+            both, key=lambda e: (e["Key"], not e["IsLatest"], -e["LastModified"].timestamp())
+        )
+        if not page.get("IsTruncated"):
+            return
+        marker = {
+            "KeyMarker": page["NextKeyMarker"],
+            "VersionIdMarker": page.get("NextVersionIdMarker", ""),
+        }

@@ -1,0 +1,205 @@
+"""Backs JetStream up: every stream of every account by the snapshot API, key-value buckets and object stores too.
+
+What lies in the bucket is what the `nats` tool makes and reads: `stream.tar.s2` beside `backup.json`, one folder a
+stream (`nats stream restore`). Consumers are saved a second time as JSON: servers up to 2.14 leave those out of a
+snapshot whose replicas are not where the stream's leader is, without a word (nats-io/nats-server#7829).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from nats.aio.client import Client
+
+from archive.manifest import Consistency, Engine, Measure
+from archive.writer import SetWriter
+from components.access import Access
+from components.base import Taken
+from components.nats.client import (
+    CLIENT_PORT,
+    KEY,
+    SECRET,
+    STATEFULSET,
+    USER,
+    Refused,
+    call,
+    connect,
+    listed,
+)
+from components.nats.fingerprint import measure_messages, measures
+from components.nats.snapshot import Snapshot
+from components.questions import PROBE
+from config.models import NatsAccount
+from errors import PermanentError, TemporaryError
+
+NOT_COVERED = (
+    "messages outside JetStream, ephemeral consumers",
+    "accounts, users, keys and the servers' configuration (Helm values and Secrets have them: set `platform`)",
+    "a common moment of several streams: each is consistent in itself",
+    "redeliveries under way: after a restore, messages above a consumer's acknowledged one come again",
+)
+# nats-server up to 2.14 takes snapshots of streams on disk only
+MEMORY_SINCE = (2, 15)
+# of a snapshot against the stream's bytes: tar headers and indexes; s2 makes it smaller as a rule
+SPOOL_MARGIN = 64 << 20
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Account:
+    """One account's connection.
+
+    Attributes:
+        user: by whom it is reached, and named.
+        client: connected.
+        loop: of it.
+    """
+
+    user: str
+    client: Client
+    loop: asyncio.AbstractEventLoop
+
+    def run(self, what: Coroutine[Any, Any, T]) -> T:
+        """Do something on the loop."""
+        return self.loop.run_until_complete(what)
+
+
+def back_up(access: Access, writer: SetWriter) -> Taken:
+    """Take one set of all streams of all accounts.
+
+    Raises:
+        TemporaryError: JetStream has no leader, a snapshot broke off.
+        PermanentError: an account's user may not use JetStream.
+    """
+    own = NatsAccount(user=USER, secret=SECRET, key=KEY)
+    found: list[Measure] = []
+    consistency: list[Consistency] = []
+    missing: list[str] = []
+    streams: dict[str, Any] = {}
+    version = identity = ""
+    for declared in (own, *access.settings.backup.nats.accounts):
+        with _account(access, declared) as account:
+            info: Any = account.client._server_info
+            version, identity = str(info["version"]), str(info.get("cluster", ""))
+            for name in _names(account, access.timeout_seconds):
+                unit = f"stream {account.user}/{name}"
+                taken = _stream(access, writer, account, name, unit, version)
+                if isinstance(taken, str):
+                    missing.append(taken)
+                    continue
+                found += taken.measures
+                consistency.append(taken.consistency)
+                streams[f"{account.user}/{name}"] = taken.layout
+    return Taken(
+        engine=Engine(name="NATS JetStream", version=version, identity=identity),
+        topology={"streams": streams},
+        consistency=tuple(consistency),
+        fingerprint=tuple(found),
+        not_covered=NOT_COVERED,
+        missing=tuple(missing),
+    )
+
+
+@dataclass(frozen=True)
+class StreamTaken:
+    """What became of a stream."""
+
+    measures: list[Measure]
+    consistency: Consistency
+    layout: dict[str, Any]
+
+
+def _stream(
+    access: Access, writer: SetWriter, account: Account, name: str, unit: str, version: str
+) -> StreamTaken | str:
+    """Store one stream; or say why it cannot be."""
+    timeout, folder = access.timeout_seconds, f"{account.user}/{name}"
+    begun = datetime.now(UTC)
+    consumers = account.run(
+        listed(account.client, f"CONSUMER.LIST.{name}", "consumers", timeout=timeout)
+    )
+    snapshot = Snapshot(
+        account.loop, account.client, name, min(access.settings.backup.stall_seconds, 60)
+    )
+    try:
+        snapshot.begin()
+    except Refused as exc:
+        info = account.run(call(account.client, f"STREAM.INFO.{name}", timeout=timeout))
+        if info["config"].get("storage") == "memory" and _numbers(version) < MEMORY_SINCE:
+            return f"{unit}: it is kept in memory, and servers before 2.15 take no snapshot of such: {exc}"
+        raise
+    size = int(snapshot.state["bytes"])
+    with writer.spooled(snapshot, size + SPOOL_MARGIN) as spool:
+        writer.add(f"{folder}/stream.tar.s2", unit, "nats stream backup", spool, size)
+    consistency = Consistency(
+        unit=unit,
+        point=f"sequence {snapshot.state['last_seq']}",
+        begun=begun,
+        ended=datetime.now(UTC),
+    )
+    writer.add_json(
+        f"{folder}/backup.json", unit, {"config": snapshot.config, "state": snapshot.state}
+    )
+    writer.add_json(f"{folder}/consumers.json", unit, consumers)
+    promised = int(snapshot.state.get("consumer_count", 0))
+    if promised > len(consumers):
+        raise TemporaryError(f"{unit} has {promised} consumers and lists {len(consumers)}")
+    seen = account.run(measure_messages(account.client, name, snapshot.state))
+    layout = {
+        "replicas": snapshot.config.get("num_replicas", 1),
+        "consumers": [c["name"] for c in consumers],
+        "consumers_left_out_of_the_snapshot": _left_out(snapshot.config, consumers, version),
+    }
+    return StreamTaken(measures(unit, snapshot.state, consumers, seen), consistency, layout)
+
+
+def _left_out(config: dict[str, Any], consumers: list[dict[str, Any]], version: str) -> list[str]:
+    """Consumers that a restore may have to make anew from `consumers.json`."""
+    if _numbers(version) >= MEMORY_SINCE:  # from then on each is asked of its own leader
+        return []
+    replicas = int(config.get("num_replicas", 1))
+    return [
+        str(c["name"])
+        for c in consumers
+        if c["config"].get("durable_name")
+        and 0 < int(c["config"].get("num_replicas") or replicas) < replicas
+    ]
+
+
+def _names(account: Account, timeout: float) -> list[str]:
+    names: list[Any] = account.run(
+        listed(account.client, "STREAM.NAMES", "streams", timeout=timeout)
+    )
+    return [str(name) for name in names if name != PROBE]
+
+
+@contextmanager
+def _account(access: Access, declared: NatsAccount) -> Iterator[Account]:
+    """Connect to an account on a loop of its own, which runs only while something is asked."""
+    servers = access.endpoints(STATEFULSET, access.settings.components.nats.members, CLIENT_PORT)
+    loop = asyncio.new_event_loop()
+    try:
+        there = [server for server in servers if server.host]
+        try:
+            client = loop.run_until_complete(
+                connect(access, there, declared.user, declared.secret, declared.key)
+            )
+        except Exception as exc:
+            kind = PermanentError if "uthoriz" in str(exc) else TemporaryError
+            raise kind(f"user {declared.user} cannot connect to NATS: {exc}") from exc
+        try:
+            yield Account(declared.user, client, loop)
+        finally:
+            loop.run_until_complete(client.close())
+    finally:
+        loop.close()
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("-")[0].split(".")[:2])

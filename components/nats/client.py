@@ -1,0 +1,105 @@
+"""How NATS is asked: connections to one server, and JetStream's API as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import nats
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeoutError
+
+from components.access import Access, Endpoint
+from components.questions import PROBE
+from errors import PermanentError, TemporaryError
+
+STATEFULSET = "nats"
+CLIENT_PORT, MONITOR_PORT = 4222, 8222
+SECRET, USER, KEY = "nats-auth", "app", "app-password"
+
+
+async def connect(
+    access: Access,
+    servers: Sequence[Endpoint],
+    user: str = USER,
+    secret: str = SECRET,
+    key: str = KEY,
+) -> Client:
+    """Connect to the first of some servers that answers.
+
+    Args:
+        access: the way in.
+        servers: to try in order.
+        user: whose account is meant.
+        secret: name of the Secret with the password.
+        key: in it.
+    """
+
+    async def ignore(_: Exception) -> None:
+        return  # the client would print a traceback; the exception comes anyway
+
+    return await nats.connect(
+        [f"nats://{server.url}" for server in servers],
+        name=PROBE,
+        user=user,
+        password=access.secret(secret, key),
+        connect_timeout=max(1, round(access.timeout_seconds)),
+        allow_reconnect=False,
+        dont_randomize=True,
+        error_cb=ignore,
+    )
+
+
+async def call(client: Client, subject: str, body: Any = None, *, timeout: float) -> dict[str, Any]:
+    """Ask JetStream's API (https://docs.nats.io/reference/reference-protocols/nats_api_reference).
+
+    Args:
+        client: connected.
+        subject: behind `$JS.API.`.
+        body: of the request.
+        timeout: seconds.
+
+    Raises:
+        Refused: JetStream says no.
+        TemporaryError: nobody answers.
+    """
+    request = json.dumps(body).encode() if body is not None else b""
+    try:
+        answer = await client.request(f"$JS.API.{subject}", request, timeout=timeout)
+    except (NatsTimeoutError, NoRespondersError) as exc:
+        raise TemporaryError(
+            f"JetStream does not answer {subject}: no leader, or too slow"
+        ) from exc
+    except NatsError as exc:
+        raise TemporaryError(f"JetStream, {subject}: {exc}") from exc
+    found: dict[str, Any] = json.loads(answer.data)
+    if "error" in found:
+        error = found["error"]
+        raise Refused(subject, int(error.get("err_code", 0)), str(error.get("description")))
+    return found
+
+
+async def listed(client: Client, subject: str, key: str, *, timeout: float) -> list[dict[str, Any]]:
+    """All entries of a list that comes in pages."""
+    found: list[dict[str, Any]] = []
+    while True:
+        page = await call(client, subject, {"offset": len(found)}, timeout=timeout)
+        entries = page.get(key) or []
+        found += entries
+        if not entries or len(found) >= int(page.get("total", 0)):
+            return found
+
+
+class Refused(PermanentError):
+    """JetStream said no.
+
+    Attributes:
+        code: its own number for the reason.
+    """
+
+    def __init__(self, subject: str, code: int, words: str) -> None:
+        super().__init__(f"JetStream refuses {subject}: {words} ({code})")
+        self.code = code

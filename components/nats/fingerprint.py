@@ -1,0 +1,121 @@
+"""What a stream holds: its state at the snapshot's moment, its consumers, and a digest of every message.
+
+The digest is read from the living stream, over the sequences that the snapshot has. Where messages have left the
+stream in between (a work queue, an age limit), it cannot be had, and the stream is counted only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any
+
+from nats.aio.client import Client
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from archive.manifest import Measure
+
+MASK = (1 << 128) - 1
+SILENCE_SECONDS = 10.0
+# What a consumer is, without what its server fills in or what moves while it is read.
+CONSUMER_KEYS = (
+    "durable_name",
+    "ack_policy",
+    "filter_subject",
+    "filter_subjects",
+    "deliver_policy",
+    "max_deliver",
+)
+
+
+async def measure_messages(client: Client, stream: str, state: dict[str, Any]) -> tuple[int, str]:
+    """Count and digest the messages of a stream that its snapshot has.
+
+    Args:
+        client: connected to its account.
+        stream: name.
+        state: of the stream, as the snapshot says.
+
+    Returns:
+        Number of messages seen, and their digest.
+    """
+    first, last, wanted = int(state["first_seq"]), int(state["last_seq"]), int(state["messages"])
+    total = crossed = seen = 0
+    if not wanted:
+        return 0, ""
+    config = ConsumerConfig(
+        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+        opt_start_seq=first,
+        ack_policy=AckPolicy.NONE,
+    )
+    context = client.jetstream()
+    # an ordered consumer: ephemeral, with flow control, made anew where a message is missing
+    messages = await context.subscribe(">", stream=stream, ordered_consumer=True, config=config)
+    try:
+        while seen < wanted:
+            message = await messages.next_msg(SILENCE_SECONDS)
+            sequence, stamp = _position(message.reply)
+            if sequence > last:
+                break
+            digest = blake2b(digest_size=16)
+            headers = json.dumps(message.headers, sort_keys=True) if message.headers else ""
+            for part in (str(sequence), stamp, message.subject, headers):
+                digest.update(part.encode() + b"\0")
+            digest.update(message.data)
+            number = int.from_bytes(digest.digest(), "big")
+            total, crossed, seen = (total + number) & MASK, crossed ^ number, seen + 1
+            if sequence == last:
+                break
+    except NatsTimeoutError:  # the rest has left the stream
+        return seen, ""
+    finally:
+        await messages.unsubscribe()
+    return seen, f"{total:032x}/{crossed:032x}"
+
+
+def measures(
+    unit: str,
+    state: dict[str, Any],
+    consumers: Iterable[dict[str, Any]],
+    seen: tuple[int, str],
+) -> list[Measure]:
+    """The measures of a stream.
+
+    Args:
+        unit: its name in the manifest.
+        state: at the snapshot's moment.
+        consumers: as JetStream lists them.
+        seen: what `measure_messages` found.
+    """
+    wanted = int(state["messages"])
+    digest = seen[1] if seen[0] == wanted else ""
+    named = {str(c["name"]): _consumer(c) for c in consumers if c["config"].get("durable_name")}
+    text = json.dumps(named, sort_keys=True)
+    return [
+        Measure(unit=unit, item="messages", count=wanted, digest=digest, origin="source"),
+        Measure(
+            unit=unit, item="subjects", count=int(state.get("num_subjects", 0)), origin="source"
+        ),
+        Measure(unit=unit, item="last sequence", count=int(state["last_seq"]), origin="source"),
+        Measure(
+            unit=unit,
+            item="consumers",
+            count=len(named),
+            digest=blake2b(text.encode(), digest_size=16).hexdigest(),
+            origin="source",
+        ),
+    ]
+
+
+def _consumer(info: dict[str, Any]) -> dict[str, Any]:
+    config = info["config"]
+    kept = {key: config[key] for key in CONSUMER_KEYS if config.get(key)}
+    return {**kept, "acknowledged": info.get("ack_floor", {}).get("stream_seq", 0)}
+
+
+def _position(reply: str) -> tuple[int, str]:
+    """Sequence and time from `$JS.ACK.…`; a longer form names domain and account first (ADR-15)."""
+    parts = reply.split(".")
+    return (int(parts[5]), parts[7]) if len(parts) == 9 else (int(parts[7]), parts[9])

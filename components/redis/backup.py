@@ -1,0 +1,220 @@
+"""Backs Redis Cluster up: the RDB of every shard over the replication protocol, and what an RDB does not hold.
+
+From replicas with a good link, where the fork's memory does no harm, and all shards at the same time, so that their
+moments lie close together: a cluster has no common one. Slots must stand still; they are compared before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from archive.manifest import Consistency, Engine, Measure
+from archive.writer import SetWriter
+from components.access import Access, Endpoint
+from components.base import Taken
+from components.questions import ask_members, words
+from components.redis.client import PORT, SLOTS, STATEFULSET, View, connect, ranges, read_view
+from components.redis.fingerprint import measure_rdb
+from components.redis.rdb import UnknownFormat
+from components.redis.replication import Replica
+from errors import TemporaryError
+
+NOT_COVERED = (
+    "a common moment of all shards: each is consistent in itself only",
+    "keys that are in flight between masters: a backup waits until no slot moves",
+    "publish/subscribe, client connections, the replication backlog",
+)
+SECRETS = ("requirepass", "masterauth", "pass", "key-file-pass")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A master and whom its data is taken from.
+
+    Attributes:
+        slots: that it serves, `0-5460`.
+        master: member.
+        source: where to read: a replica with a good link, or the master.
+        behind: bytes of the replication stream that the source lacks.
+        size: bytes in memory.
+    """
+
+    slots: str
+    master: str
+    source: Endpoint
+    behind: int
+    size: int
+
+    @property
+    def unit(self) -> str:
+        """As the manifest names it."""
+        return f"shard {self.slots}"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What became of a shard."""
+
+    measures: list[Measure]
+    consistency: Consistency
+    missing: str = ""
+
+
+def back_up(access: Access, writer: SetWriter) -> Taken:
+    """Take one set of all shards.
+
+    Raises:
+        TemporaryError: members are away, slots move, or moved while they were read.
+    """
+    members = access.endpoints(STATEFULSET, access.settings.components.redis.members, PORT)
+    before = _look(access, members)
+    shards = _shards(access, members, before)
+    with ThreadPoolExecutor(len(shards), thread_name_prefix="shard") as pool:
+        pieces = list(pool.map(lambda shard: _take(access, writer, shard), shards))
+    after = _look(access, members)
+    if _slots(before) != _slots(after):
+        raise TemporaryError(
+            "slots changed their masters during the backup (resharding, or a failover): "
+            "a key could be in two shards' data or in none",
+            delay=15,
+        )
+    configuration = _configuration(access, shards[0].source)
+    writer.add_json("configuration.json", "cluster", {**configuration, "nodes": _nodes(before)})
+    return Taken(
+        engine=Engine(
+            name=str(configuration["server"].get("server_name") or "redis"),
+            version=str(
+                configuration["server"].get("valkey_version")
+                or configuration["server"].get("redis_version")
+            ),
+            extensions={m["name"]: str(m["ver"]) for m in configuration["modules"]},
+        ),
+        topology={
+            "shards": [
+                {
+                    "slots": s.slots,
+                    "master": s.master,
+                    "taken_from": s.source.member,
+                    "behind": s.behind,
+                }
+                for s in shards
+            ]
+        },
+        consistency=tuple(piece.consistency for piece in pieces),
+        fingerprint=tuple(measure for piece in pieces for measure in piece.measures),
+        not_covered=NOT_COVERED,
+        missing=tuple(piece.missing for piece in pieces if piece.missing),
+    )
+
+
+def _look(access: Access, members: list[Endpoint]) -> Mapping[str, View]:
+    """The members' views; they must agree, cover all slots, and no slot may move."""
+    answers = ask_members(members, lambda member: read_view(access, member))
+    if not answers.good:
+        raise TemporaryError(f"no member of Redis answers: {words(answers.bad)}", delay=15)
+    slots = _slots(answers.good)
+    missing = set(range(SLOTS)) - set(slots)
+    moving = sorted(name for name, one in answers.good.items() if one.moving)
+    disagree = any(one.slots() != slots for one in answers.good.values())
+    if missing or moving or disagree:
+        trouble = (
+            f"nobody serves slots {ranges(missing)}" if missing
+            else f"slots are moving ({', '.join(moving)})" if moving
+            else "members disagree about who serves what"
+        )  # fmt: skip
+        raise TemporaryError(f"Redis cannot be backed up now: {trouble}", delay=15)
+    return answers.good
+
+
+def _slots(views: Mapping[str, View]) -> dict[int, str]:
+    return views[min(views)].slots()
+
+
+def _shards(access: Access, members: list[Endpoint], views: Mapping[str, View]) -> list[Shard]:
+    by_address = {member.pod_ip: member for member in members}
+    owned: dict[str, set[int]] = {}
+    for slot, address in _slots(views).items():
+        owned.setdefault(address.rpartition(":")[0], set()).add(slot)
+    shards = []
+    for address, slots in sorted(owned.items(), key=lambda item: min(item[1])):
+        master = by_address.get(address)
+        if master is None:
+            raise TemporaryError(
+                f"the master of slots {ranges(slots)} is at {address}, which is no pod of ours"
+            )
+        source, behind = _source(master, members, views)
+        with connect(access, source) as client:
+            memory: Any = client.info("memory")
+        shards.append(
+            Shard(ranges(slots), master.member, source, behind, int(memory["used_memory"]))
+        )
+    return shards
+
+
+def _source(
+    master: Endpoint, members: list[Endpoint], views: Mapping[str, View]
+) -> tuple[Endpoint, int]:
+    """The replica of a master that is least behind; the master itself if none has a good link."""
+    found = []
+    for member in members:
+        info = views[member.member].info if member.member in views else {}
+        if (
+            info.get("role") == "slave"
+            and info["master_host"] == master.pod_ip
+            and info["master_link_status"] == "up"
+        ):
+            behind = int(info["slave_read_repl_offset"]) - int(info["slave_repl_offset"])
+            found.append((behind, member.member, member))
+    if not found:
+        return master, 0
+    behind, _, member = min(found)
+    return member, behind
+
+
+def _take(access: Access, writer: SetWriter, shard: Shard) -> Piece:
+    backup = access.settings.backup
+    replica = Replica(access, shard.source, backup.stall_seconds)
+    begun = datetime.now(UTC)
+    with writer.spooled(replica, shard.size) as spool:
+        writer.add(
+            f"shard-{shard.slots.replace(', ', '+')}.rdb", shard.unit, "RDB", spool, shard.size
+        )
+        consistency = Consistency(
+            unit=shard.unit,
+            point=f"replication offset {replica.history}",
+            begun=begun,
+            ended=datetime.now(UTC),
+        )
+        try:
+            with spool.reader() as file:
+                return Piece(measure_rdb(file, shard.unit), consistency)
+        except UnknownFormat as exc:
+            why = (
+                f"{shard.unit}: the fingerprint, since its RDB has {exc}; the data itself is stored"
+            )
+            return Piece([], consistency, why)
+
+
+def _configuration(access: Access, member: Endpoint) -> dict[str, Any]:
+    """What an RDB does not hold: rights, settings, modules; without passwords."""
+    with connect(access, member) as client:
+        settings: Any = client.config_get("*")
+        rights: Any = client.execute_command("ACL LIST")
+        functions: Any = client.execute_command("FUNCTION LIST")
+        modules: Any = client.module_list()
+        server: Any = client.info("server")
+    return {
+        "settings": {k: v for k, v in settings.items() if not k.endswith(SECRETS)},
+        "acl": rights,
+        "functions": functions,
+        "modules": [{"name": m["name"], "ver": m["ver"]} for m in modules],
+        "server": server,
+    }
+
+
+def _nodes(views: Mapping[str, View]) -> dict[str, Any]:
+    return {address: dict(node) for address, node in views[min(views)].nodes.items()}

@@ -1,0 +1,90 @@
+"""How one member of Redis Cluster is asked, and what it says of the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from components.access import Access, Endpoint
+from components.questions import PROBE
+
+STATEFULSET = "redis-cluster"
+PORT, SLOTS = 6379, 16384
+SECRET, KEY = "redis-auth", "redis-password"
+
+
+@dataclass(frozen=True)
+class View:
+    """What a member says.
+
+    Attributes:
+        nodes: its table of the cluster, by `address:port`.
+        info: its `INFO replication`.
+        state: `ok` or `fail`.
+    """
+
+    nodes: Mapping[str, Mapping[str, Any]]
+    info: Mapping[str, Any]
+    state: str
+
+    def slots(self) -> dict[int, str]:
+        """Slot → address of its master."""
+        return {
+            slot: address
+            for address, node in self.nodes.items()
+            if "master" in node["flags"] and not {"fail", "handshake"} & set(_flags(node))
+            for first, last in (_range(part) for part in node["slots"])
+            for slot in range(first, last + 1)
+        }
+
+    @property
+    def moving(self) -> bool:
+        """Whether slots are on their way to another master."""
+        return any(node.get("migrations") for node in self.nodes.values())
+
+
+def read_view(access: Access, member: Endpoint) -> View:
+    """Ask a member for its view of the cluster."""
+    with connect(access, member) as client:
+        nodes: Any = client.execute_command("CLUSTER NODES")
+        state: Any = client.execute_command("CLUSTER INFO")
+        info: Any = client.info("replication")
+    return View(nodes, info, str(state["cluster_state"]))
+
+
+def connect(access: Access, member: Endpoint) -> redis.Redis:
+    """Connect to one member."""
+    return redis.Redis(
+        host=member.host,
+        port=member.port,
+        password=access.secret(SECRET, KEY),
+        socket_timeout=access.timeout_seconds,
+        socket_connect_timeout=access.timeout_seconds,
+        retry=Retry(NoBackoff(), 0),  # the gate asks again; a retry would hide what it is about
+        client_name=PROBE,
+        decode_responses=True,
+    )
+
+
+def ranges(slots: set[int]) -> str:
+    """`0-5460, 7000`."""
+    parts: list[list[int]] = []
+    for slot in sorted(slots):
+        if parts and slot == parts[-1][1] + 1:
+            parts[-1][1] = slot
+        else:
+            parts.append([slot, slot])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+
+
+def _flags(node: Mapping[str, Any]) -> list[str]:
+    return str(node["flags"]).split(",")
+
+
+def _range(part: list[str]) -> tuple[int, int]:
+    return int(part[0]), int(part[-1])
