@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,42 @@ from archive.spool import Spool, require_room
 from archive.store import Store
 from archive.upload import Upload, part_size
 from errors import IsaError, PermanentError
+
+Held = Mapping[str, Any]
+
+
+class Leftovers:
+    """What engines hold for us while a set is made, written down so that the run after a killed one removes it.
+
+    Args:
+        earlier: what a run before wrote down and did not remove.
+        note: keeps what is held now.
+    """
+
+    def __init__(
+        self, earlier: Sequence[Held] = (), note: Callable[[list[Held]], None] = lambda held: None
+    ) -> None:
+        self.earlier = tuple(earlier)
+        self._note = note
+        self._lock = threading.Lock()
+        self._held: list[Held] = []
+
+    @contextmanager
+    def holding(self, what: Held) -> Iterator[None]:
+        """An engine makes something for us and we remove it before the block ends.
+
+        Args:
+            what: enough to find it again.
+        """
+        with self._lock:
+            self._held.append(what)
+            self._note(self._held)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.remove(what)
+                self._note(self._held)
 
 
 class SetWriter:
@@ -28,6 +65,7 @@ class SetWriter:
         earlier: the component's committed sets, the oldest first; an incremental one rests on them.
         watch: called with name and size of every piece before it is stored; progress, and the place where a cancelled
             run ends.
+        leftovers: what engines hold for us meanwhile.
     """
 
     def __init__(
@@ -38,12 +76,14 @@ class SetWriter:
         spool: Path,
         earlier: tuple[Manifest, ...] = (),
         watch: Callable[[str, int], None] = lambda name, size: None,
+        leftovers: Leftovers | None = None,
     ) -> None:
         self.store = store
         self.prefix = prefix
         self.recipients = recipients
         self.spool = spool
         self.earlier = earlier
+        self.leftovers = leftovers or Leftovers()
         self._watch = watch
         self._lock = threading.Lock()
         self._artefacts: dict[str, Artefact] = {}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from archive.writer import SetWriter
 from components.access import Access
 from components.base import Component, Taken
+from components.emqx import backup as emqx_backup
 from components.emqx import credentials as emqx_credentials
 from components.emqx import readiness as emqx
 from components.minio import backup as minio_backup
@@ -20,6 +21,7 @@ from components.neo4j import readiness as neo4j
 from components.postgresql import backup as postgresql_backup
 from components.postgresql import credentials as postgresql_credentials
 from components.postgresql import readiness as postgresql
+from components.qdrant import backup as qdrant_backup
 from components.qdrant import credentials as qdrant_credentials
 from components.qdrant import readiness as qdrant
 from components.redis import backup as redis_backup
@@ -61,9 +63,18 @@ COMPONENTS: dict[str, Component] = {
             minio.ask,
             minio_backup.back_up,
         ),
-        Component("qdrant", "Qdrant", qdrant_credentials.SECRETS, qdrant.workloads, qdrant.ask),
+        Component(
+            "qdrant",
+            "Qdrant",
+            qdrant_credentials.SECRETS,
+            qdrant.workloads,
+            qdrant.ask,
+            qdrant_backup.back_up,
+        ),
         Component("neo4j", "Neo4j", neo4j_credentials.SECRETS, neo4j.workloads, neo4j.ask),
-        Component("emqx", "EMQX", emqx_credentials.SECRETS, emqx.workloads, emqx.ask),
+        Component(
+            "emqx", "EMQX", emqx_credentials.SECRETS, emqx.workloads, emqx.ask, emqx_backup.back_up
+        ),
     )
 }
 

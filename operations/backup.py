@@ -6,6 +6,7 @@ written; until then a failure deletes what was stored, and what a killed run lea
 
 from __future__ import annotations
 
+import json
 import secrets
 import tempfile
 import time
@@ -21,7 +22,7 @@ from archive.catalogue import Catalogue, read_catalogue
 from archive.manifest import Capabilities, Manifest, new_identity, set_prefix
 from archive.selftest import self_test
 from archive.store import Store
-from archive.writer import SetWriter
+from archive.writer import Leftovers, SetWriter
 from cluster.command import CANCELLATION, Cancelled
 from cluster.credentials import read_secret
 from cluster.kube import Kube
@@ -190,14 +191,14 @@ def back_up(
         TemporaryError, PermanentError: there is no set.
     """
     started = clock()
-    with _lease(vault, component, run):
+    with _lease(vault, component, run) as lease:
         catalogue = vault.catalogue([component])
         found = slot_taken(catalogue, component, slot)
         if found is not None:
             return _result(found, EXISTS, clock() - started, f"slot {slot} has its set")
         begun = datetime.now(UTC)
         identity = new_identity(component, begun, secrets.token_hex(3))
-        writer = _writer(vault, component, identity, catalogue.of(component), transfer)
+        writer = _writer(vault, component, identity, catalogue.of(component), transfer, lease)
         try:
             with Access(vault.settings, vault.kube, ENGINE_SECONDS) as access:
                 taken = SETS[component](access, writer)
@@ -265,6 +266,7 @@ def _writer(
     identity: str,
     earlier: tuple[Manifest, ...],
     transfer: Transfer,
+    lease: Lease,
 ) -> SetWriter:
     backup, store = vault.settings.backup, vault.store
     if backup.object_lock_days:
@@ -276,7 +278,10 @@ def _writer(
         transfer.add(artefact, size)
 
     prefix = set_prefix(vault.settings.environment, component, identity)
-    return SetWriter(store, prefix, backup.age_recipients, backup.spool, earlier, watch)
+    leftovers = Leftovers(
+        json.loads(lease.previous_operation or "[]"), lambda held: lease.note(json.dumps(held))
+    )
+    return SetWriter(store, prefix, backup.age_recipients, backup.spool, earlier, watch, leftovers)
 
 
 def _lease(vault: Vault, component: str, run: str) -> Lease:

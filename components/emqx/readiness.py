@@ -10,27 +10,21 @@ from __future__ import annotations
 
 import queue
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from components.access import Access, Endpoint
 from components.base import Report, Role, Workload
+from components.emqx.client import API_PORT, MQTT_PORT, STATEFULSET, USERS, sign_on
 from components.questions import PROBE, Round, ask_members, words
 from config.models import Settings
 
-STATEFULSET = "emqx"
-API_PORT, MQTT_PORT = 18083, 1883
-USER = "isa"
-USERS = "/authentication/password_based:built_in_database/users"
 TOPIC = f"{PROBE}/gate"
-
-Api = Callable[..., httpx.Response]
 
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
@@ -108,7 +102,7 @@ def _transaction(access: Access, api: Endpoint, first: Endpoint, last: Endpoint)
 def _user(access: Access, api: Endpoint) -> Iterator[tuple[str, str]]:
     """A user for one round; one that an earlier round left is replaced."""
     name, password = PROBE, secrets.token_hex(16)
-    call = _sign_on(access, api)
+    call = sign_on(access, api)
     call("DELETE", f"{USERS}/{name}")
     made = call("POST", USERS, {"user_id": name, "password": password})
     if made.status_code != 404:  # without an authenticator there are no users, and none is needed
@@ -164,26 +158,10 @@ def _within(access: Access, outcome: queue.Queue[Any], otherwise: str) -> Any:
 
 def _nodes(access: Access, node: Endpoint) -> dict[str, str]:
     """Pod name → state of its node, as one node sees it."""
-    seen = _sign_on(access, node)("GET", "/nodes").raise_for_status().json()
+    seen = sign_on(access, node)("GET", "/nodes").raise_for_status().json()
     return {_pod(entry["node"]): str(entry["node_status"]) for entry in seen}
 
 
 def _pod(node: str) -> str:
     """`emqx@emqx-0.emqx-headless…` → `emqx-0`."""
     return node.partition("@")[2].partition(".")[0]
-
-
-def _sign_on(access: Access, node: Endpoint) -> Api:
-    """Sign on as the dashboard's administrator."""
-    password = access.secret("emqx-auth", "EMQX_DASHBOARD__DEFAULT_PASSWORD")
-    base = f"http://{node.url}/api/v5"
-    answer = access.http.post(f"{base}/login", json={"username": USER, "password": password})
-    if answer.status_code == 401:
-        raise PermissionError(f"{node.member}: {answer.json().get('code', 'unauthorized')}")
-    token = answer.raise_for_status().json()["token"]
-
-    def call(method: str, path: str, body: Any = None) -> httpx.Response:
-        headers = {"authorization": f"Bearer {token}"}
-        return access.http.request(method, base + path, json=body, headers=headers)
-
-    return call

@@ -12,15 +12,12 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
-
 from components.access import Access, Endpoint
 from components.base import Report, Role, Workload
+from components.qdrant.client import PORT, STATEFULSET, call, get
 from components.questions import PROBE, Round, ask_members, words
 from config.models import Settings
 
-STATEFULSET = "qdrant"
-PORT = 6333
 REPLICATION = 2
 # Enough that none of the shards gets none: with 3 shards the odds against it are 1 : 10^10.
 POINTS = 64
@@ -37,7 +34,7 @@ def ask(access: Access) -> Report:
     wanted = access.settings.components.qdrant.members
     peers = access.endpoints(STATEFULSET, wanted, PORT)
     questions = Round()
-    answers = ask_members(peers, lambda peer: _get(access, peer, "/cluster"))
+    answers = ask_members(peers, lambda peer: get(access, peer, "/cluster"))
     questions.checks.append(answers.check("peers answer"))
     alive = [peer for peer in peers if peer.member in answers.good]
     quorum = wanted // 2 + 1
@@ -86,26 +83,24 @@ def _unreached(said: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) 
 def _transaction(access: Access, writer: Endpoint, reader: Endpoint, shards: int) -> str:
     """Write points to all shards, read them elsewhere, delete them and what earlier rounds left."""
     base = f"/collections/{PROBE}"
-    if not _get(access, writer, f"{base}/exists")["exists"]:
+    if not get(access, writer, f"{base}/exists")["exists"]:
         spec = {
             "vectors": {"size": SIZE, "distance": "Dot"},
             "shard_number": shards,
             "replication_factor": min(REPLICATION, shards),
             "write_consistency_factor": 1,
         }
-        _call(access, writer, "PUT", base, spec)
+        call(access, writer, "PUT", base, spec)
     token = secrets.token_hex(8)
     points = [
         {"id": number, "vector": [1.0] * SIZE, "payload": {"token": token}}
         for number in range(POINTS)
     ]
-    _call(access, writer, "PUT", f"{base}/points?wait=true", {"points": points})
+    call(access, writer, "PUT", f"{base}/points?wait=true", {"points": points})
     wanted = {"must": [{"key": "token", "match": {"value": token}}]}
     body = {"exact": True, "filter": wanted}
-    found = _call(access, reader, "POST", f"{base}/points/count", body)["count"]
-    _call(
-        access, writer, "POST", f"{base}/points/delete?wait=true", {"points": list(range(POINTS))}
-    )
+    found = call(access, reader, "POST", f"{base}/points/count", body)["count"]
+    call(access, writer, "POST", f"{base}/points/delete?wait=true", {"points": list(range(POINTS))})
     if found != POINTS:
         raise RuntimeError(f"{reader.member} counts {found} of {POINTS} points")
     return f"{POINTS} points written through {writer.member}, read through {reader.member}"
@@ -115,10 +110,10 @@ def _replicas(access: Access, alive: list[Endpoint], names: Mapping[str, str]) -
     """Replicas that are not active, and shards that have too few, over all collections."""
     trouble: dict[str, str] = {}
     first = alive[0]
-    for entry in _get(access, first, "/collections")["collections"]:
+    for entry in get(access, first, "/collections")["collections"]:
         collection = entry["name"]
-        params = _get(access, first, f"/collections/{collection}")["config"]["params"]
-        layout = _get(access, first, f"/collections/{collection}/cluster")
+        params = get(access, first, f"/collections/{collection}")["config"]["params"]
+        layout = get(access, first, f"/collections/{collection}/cluster")
         active: dict[int, int] = {}
         here = [{**shard, "peer_id": layout["peer_id"]} for shard in layout["local_shards"]]
         for shard in [*here, *layout["remote_shards"]]:
@@ -139,28 +134,3 @@ def _replicas(access: Access, alive: list[Endpoint], names: Mapping[str, str]) -
             elif count < copies and not any(f"{collection}, shard {number} " in t for t in trouble):
                 trouble[f"{collection}, shard {number}"] = f"has {count} of {copies} replicas"
     return trouble
-
-
-def _get(access: Access, peer: Endpoint, path: str) -> Any:
-    return _call(access, peer, "GET", path)
-
-
-def _call(access: Access, peer: Endpoint, method: str, path: str, body: Any = None) -> Any:
-    answer = access.http.request(
-        method,
-        f"http://{peer.url}{path}",
-        json=body,
-        headers={"api-key": access.secret("qdrant-auth", "api-key")},
-    )
-    if answer.status_code >= 400:
-        raise RuntimeError(
-            f"{method} {path} on {peer.member}: HTTP {answer.status_code}: {_words(answer)}"
-        )
-    return answer.json()["result"]
-
-
-def _words(answer: httpx.Response) -> str:
-    try:
-        return str(answer.json()["status"]["error"])
-    except (ValueError, KeyError, TypeError):
-        return answer.text[:200]

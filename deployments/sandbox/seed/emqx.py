@@ -7,7 +7,7 @@ from random import Random
 import httpx
 
 from components.access import Access
-from components.emqx.readiness import API_PORT, STATEFULSET, USER, USERS
+from components.emqx.client import API_PORT, STATEFULSET, USER, USERS
 from deployments.sandbox.seed import words
 
 DEVICES, TOPICS = 20, 30

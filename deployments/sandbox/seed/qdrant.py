@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx
 
 from components.access import Access
-from components.qdrant.readiness import PORT, STATEFULSET
+from components.qdrant.client import PORT, STATEFULSET
 from deployments.sandbox.seed import words
 
 POINTS, BATCH = 500, 250

@@ -1,0 +1,80 @@
+"""What the brokers hold: users, rights, rules and the like by the API, retained messages with their contents.
+
+Passwords are not to be had by the API; that they came back shows when a client signs on. Times and states are left
+out: they are the node's, not the data's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from typing import Any
+
+from archive.manifest import Measure
+from components.emqx.client import USERS, Api, quoted, rows
+from components.questions import PROBE
+
+MASK = (1 << 128) - 1
+READERS = 4
+# Beyond that many retained messages their contents are not read one by one: 5 ms each.
+CONTENTS = 20_000
+ACL = "/authorization/sources/built_in_database/rules"
+# item → path, and what of each entry counts
+LISTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "users": (USERS, ("user_id", "is_superuser")),
+    "rights of users": (f"{ACL}/users", ("username", "rules")),
+    "rights of clients": (f"{ACL}/clients", ("clientid", "rules")),
+    "rules": ("/rules", ("id", "name", "sql", "actions", "enable", "description")),
+    "connectors": ("/connectors", ("type", "name", "enable", "server", "url")),
+    "actions": ("/actions", ("type", "name", "enable", "connector", "parameters")),
+    "banned": ("/banned", ("as", "who", "reason", "until")),
+    "dashboard users": ("/users", ("username", "role", "description")),
+    "API keys": ("/api_key", ("name", "api_key", "enable", "desc")),
+}
+RETAINED = "/mqtt/retainer/messages"
+
+
+def measure(api: Api) -> list[Measure]:
+    """Measure one cluster.
+
+    Args:
+        api: of one node; it answers for all.
+    """
+    found = [
+        _measure(item, ({key: row.get(key) for key in keys} for row in _own(rows(api, path))))
+        for item, (path, keys) in LISTS.items()
+    ]
+    return [*found, _measure("retained messages", _retained(api))]
+
+
+def _retained(api: Api) -> Iterator[dict[str, Any]]:
+    topics = [(str(row["topic"]), row.get("qos")) for row in rows(api, RETAINED)]
+    topics = [(topic, qos) for topic, qos in topics if not topic.startswith(PROBE)]
+
+    def read(entry: tuple[str, Any]) -> dict[str, Any]:
+        topic, qos = entry
+        payload = ""
+        if len(topics) <= CONTENTS:
+            answer = api("GET", f"/mqtt/retainer/message/{quoted(topic)}")
+            payload = str(answer.json().get("payload", "")) if answer.status_code == 200 else "gone"
+        return {"topic": topic, "qos": qos, "payload": payload}
+
+    with ThreadPoolExecutor(READERS, thread_name_prefix="retained") as pool:
+        yield from pool.map(read, topics)
+
+
+def _own(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Without what gates make."""
+    return (row for row in found if PROBE not in (row.get("user_id"), row.get("username")))
+
+
+def _measure(item: str, entries: Iterable[dict[str, Any]]) -> Measure:
+    count = total = crossed = 0
+    for entry in entries:
+        text = json.dumps(entry, sort_keys=True).encode()
+        number = int.from_bytes(blake2b(text, digest_size=16).digest(), "big")
+        count, total, crossed = count + 1, (total + number) & MASK, crossed ^ number
+    digest = f"{total:032x}/{crossed:032x}" if count else ""
+    return Measure(unit="cluster", item=item, count=count, digest=digest, origin="source")

@@ -1,0 +1,69 @@
+"""How one peer of Qdrant is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from components.access import Access, Endpoint
+
+STATEFULSET = "qdrant"
+PORT = 6333
+
+
+def get(access: Access, peer: Endpoint, path: str) -> Any:
+    """Read something; returns the answer's `result`."""
+    return call(access, peer, "GET", path)
+
+
+def call(
+    access: Access,
+    peer: Endpoint,
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    timeout: float | None = None,
+) -> Any:
+    """Ask one peer.
+
+    Args:
+        access: the way in.
+        peer: which one.
+        method: of HTTP.
+        path: with its query.
+        body: as JSON.
+        timeout: seconds; the usual limit if left out.
+
+    Returns:
+        The answer's `result`.
+
+    Raises:
+        RuntimeError: it refuses, with its words.
+        httpx.HTTPError: it does not answer.
+    """
+    answer = access.http.request(
+        method,
+        f"http://{peer.url}{path}",
+        json=body,
+        headers=headers(access),
+        timeout=timeout or access.timeout_seconds,
+    )
+    if answer.status_code >= 400:
+        raise RuntimeError(
+            f"{method} {path} on {peer.member}: HTTP {answer.status_code}: {_words(answer)}"
+        )
+    return answer.json()["result"]
+
+
+def headers(access: Access) -> dict[str, str]:
+    """What lets a request in."""
+    return {"api-key": access.secret("qdrant-auth", "api-key")}
+
+
+def _words(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["status"]["error"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:200]
