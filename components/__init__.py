@@ -16,6 +16,7 @@ from components.minio import readiness as minio
 from components.nats import backup as nats_backup
 from components.nats import credentials as nats_credentials
 from components.nats import readiness as nats
+from components.neo4j import backup as neo4j_backup
 from components.neo4j import credentials as neo4j_credentials
 from components.neo4j import readiness as neo4j
 from components.postgresql import backup as postgresql_backup
@@ -71,7 +72,14 @@ COMPONENTS: dict[str, Component] = {
             qdrant.ask,
             qdrant_backup.back_up,
         ),
-        Component("neo4j", "Neo4j", neo4j_credentials.SECRETS, neo4j.workloads, neo4j.ask),
+        Component(
+            "neo4j",
+            "Neo4j",
+            neo4j_credentials.SECRETS,
+            neo4j.workloads,
+            neo4j.ask,
+            neo4j_backup.back_up,
+        ),
         Component(
             "emqx", "EMQX", emqx_credentials.SECRETS, emqx.workloads, emqx.ask, emqx_backup.back_up
         ),

@@ -16,12 +16,10 @@ import neo4j
 
 from components.access import Access, Endpoint
 from components.base import Report, Role, Workload
+from components.neo4j.client import DATABASE, LABEL, Rows, driver_of, members_of, query
 from components.questions import Answers, Round, ask_members, words
 from config.models import Settings
 
-PORT = 7687
-DATABASE = "neo4j"
-LABEL = "IsaCloudProbe"  # backups count nodes without it
 DATABASES = """
     SHOW DATABASES YIELD name, address, role, writer, requestedStatus, currentStatus, statusMessage, replicationLag
 """
@@ -35,8 +33,6 @@ WRITE = f"""
 READ = f"MATCH (n:{LABEL} {{token: $token}}) RETURN count(n) AS found"
 REMOVE = f"MATCH (n:{LABEL} {{token: $token}}) DELETE n"
 
-Rows = list[dict[str, Any]]
-
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
     """What must run for this component, as Kubernetes sees it."""
@@ -49,9 +45,9 @@ def workloads(settings: Settings) -> tuple[Workload, ...]:
 def ask(access: Access) -> Report:
     """Ask for enabled members, databases online with a writer, and a node that travels."""
     wanted = access.settings.components.neo4j
-    members = [access.endpoint(f"neo4j-{n}-0", PORT) for n in range(1, wanted.members + 1)]
+    members = members_of(access)
     questions = Round()
-    answers = ask_members(members, lambda member: _query(access, member, DATABASES))
+    answers = ask_members(members, lambda member: query(access, member, DATABASES))
     questions.checks.append(answers.check("members answer"))
     if not answers.good:
         questions.note("databases have a writer", False, "no member answers")
@@ -59,7 +55,7 @@ def ask(access: Access) -> Report:
     if wanted.edition == "enterprise":
         with questions.check("servers are enabled and available", critical=False) as answer:
             first = next(m for m in members if m.member in answers.good)
-            servers = _query(access, first, SERVERS)
+            servers = query(access, first, SERVERS)
             bad = {
                 str(s["address"]): f"{s['state']}, {s['health']}"
                 for s in servers
@@ -122,39 +118,20 @@ def _roles(answers: Answers[Rows], leader: str) -> list[Role]:
 def _transaction(access: Access, writer: Endpoint, reader: Endpoint) -> str:
     """Write a node, read it behind the writer's bookmark, delete it and what earlier rounds left."""
     token = secrets.token_hex(8)
-    with _driver(access, writer) as driver:
+    with driver_of(access, writer) as driver:
         with driver.session(database=DATABASE) as session:
             session.run(neo4j.Query(WRITE, timeout=access.timeout_seconds), token=token).consume()
             bookmarks = session.last_bookmarks()
         with (
-            _driver(access, reader) as other,
+            driver_of(access, reader) as other,
             other.session(
                 database=DATABASE, bookmarks=bookmarks, default_access_mode=neo4j.READ_ACCESS
             ) as session,
         ):
-            query = neo4j.Query(READ, timeout=access.timeout_seconds)
-            found = session.run(query, token=token).single(strict=True)["found"]
+            read = neo4j.Query(READ, timeout=access.timeout_seconds)
+            found = session.run(read, token=token).single(strict=True)["found"]
         with driver.session(database=DATABASE) as session:
             session.run(REMOVE, token=token).consume()
     if found != 1:
         raise RuntimeError(f"{reader.member} has not what was written")
     return f"written on {writer.member}, read on {reader.member}"
-
-
-def _query(access: Access, member: Endpoint, query: str) -> Rows:
-    with _driver(access, member) as driver, driver.session(database="system") as session:
-        result = session.run(neo4j.Query(query, timeout=access.timeout_seconds))
-        return [dict(record) for record in result]
-
-
-def _driver(access: Access, member: Endpoint) -> neo4j.Driver:
-    user, _, password = access.secret("neo4j-auth", "NEO4J_AUTH").partition("/")
-    return neo4j.GraphDatabase.driver(
-        f"bolt://{member.url}",
-        auth=(user, password),
-        connection_timeout=access.timeout_seconds,
-        connection_acquisition_timeout=access.timeout_seconds,
-        max_transaction_retry_time=0,
-        telemetry_disabled=True,
-        notifications_min_severity="OFF",
-    )

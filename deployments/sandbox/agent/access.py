@@ -5,6 +5,7 @@ https://kwok.sigs.k8s.io/docs/user/kwok-manage-logs-exec-attach-portforward/
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,10 +24,13 @@ def grant(kube: Kube, pod: Pod, logs: Path) -> None:
         {"ports": [port], "target": {"port": port, "address": pod.address}} for port in ports
     ]
     logs.touch(mode=0o600)
+    # programs that an image would have on its PATH are in `bin`
+    path = f"{pod.home / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    local = {"workDir": str(pod.home), "envs": [{"name": "PATH", "value": path}]}
     specs: dict[str, Manifest] = {
         "Logs": {"logs": [{"containers": containers, "logsFile": str(logs), "follow": True}]},
         "PortForward": {"forwards": forwards},
-        "Exec": {"execs": [{"containers": containers, "local": {"workDir": str(pod.home)}}]},
+        "Exec": {"execs": [{"containers": containers, "local": local}]},
     }
     for kind in KINDS:
         kube.apply(_manifest(pod, kind, specs[kind]), manager="isa-sandbox")

@@ -8,4 +8,4 @@ from deployments.sandbox.engines.base import Engine
 ENGINES: dict[str, Engine] = {
     module.ENGINE.container: module.ENGINE
     for module in (postgresql, redis, nats, minio, qdrant, neo4j, emqx)
-}
+} | {neo4j.ADMIN.container: neo4j.ADMIN}

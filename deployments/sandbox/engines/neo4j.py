@@ -21,3 +21,13 @@ def prepare(pod: Pod) -> Launch:
 
 
 ENGINE = Engine(CONTAINER, real=True, prepare=prepare, grace=20)
+
+
+def prepare_admin(pod: Pod) -> Launch:
+    """A pod that waits for `neo4j-admin` to be run in it, on a stopped member's volume."""
+    programs.write_config(pod.home, pod.volume("data") / "data", pod.address)
+    programs.write_admin(pod.home / "bin", pod.home)
+    return Launch(("sleep", "infinity"))
+
+
+ADMIN = Engine("neo4j-admin", real=True, prepare=prepare_admin, grace=2)

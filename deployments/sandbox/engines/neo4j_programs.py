@@ -161,6 +161,23 @@ def admin(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
         Path(argv[-1].removeprefix("@")).unlink()
 
 
+def write_admin(directory: Path, home: Path) -> Path:
+    """Write a `neo4j-admin` like the one that an installation has on its PATH.
+
+    Args:
+        directory: where to.
+        home: of the installation: its `conf` says where the data is.
+    """
+    argv = _argv(home, "admin", ADMIN, ())
+    script = directory / "neo4j-admin"
+    directory.mkdir(parents=True, exist_ok=True)
+    words = " ".join(f'"{word}"' for word in argv)
+    exports = f'NEO4J_HOME="{home}" NEO4J_CONF="{home / "conf"}"'
+    write_atomic(script, f'#!/bin/sh\nexec env {exports} {words} "$@"\n')
+    script.chmod(0o755)
+    return script
+
+
 def set_initial_password(home: Path, password: str) -> None:
     """Set the first password, before the first start, as `neo4j-admin dbms set-initial-password` does: in auth.ini.
 

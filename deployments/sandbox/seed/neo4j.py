@@ -11,7 +11,7 @@ from neo4j.spatial import CartesianPoint, WGS84Point
 from neo4j.time import Duration
 
 from components.access import Access
-from components.neo4j.readiness import DATABASE, PORT
+from components.neo4j.client import DATABASE, PORT
 from deployments.sandbox.seed import words
 
 PEOPLE, BATCH = 1000, 1000

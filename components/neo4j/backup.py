@@ -1,0 +1,121 @@
+"""Backs Neo4j up: Enterprise while it runs (`online`), Community while it is stopped (`offline`); and its users."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from neo4j.exceptions import DriverError, Neo4jError
+
+from archive.manifest import Consistency, Engine, Measure
+from archive.writer import SetWriter
+from components.access import Access, Endpoint
+from components.base import Taken
+from components.neo4j import offline, online
+from components.neo4j.client import Rows, members_of, query
+from components.neo4j.fingerprint import measure_database, settled
+from errors import PermanentError, TemporaryError
+
+SYSTEM = "system"
+DATABASES = "SHOW DATABASES YIELD name, type, currentStatus, requestedStatus"
+COMPONENTS = "CALL dbms.components() YIELD name, versions, edition"
+NOT_COVERED = (
+    "neo4j.conf, certificates and plugins (Helm values and Secrets: set `platform`)",
+    "transactions after the recovery point",
+    "a common moment of several databases: each is consistent in itself",
+)
+
+
+def back_up(access: Access, writer: SetWriter) -> Taken:
+    """Take one set of all databases.
+
+    Raises:
+        PermanentError: Community, and the settings do not allow to stop it; neo4j-admin is missing.
+        TemporaryError: no member answers, or the backup broke off.
+    """
+    wanted = access.settings.components.neo4j
+    community = wanted.edition == "community"
+    if community and not access.settings.backup.neo4j.offline:
+        raise PermanentError(
+            "Neo4j Community has no backup while it runs: set backup.neo4j.offline to let it be stopped for "
+            "the time of a dump, or run Enterprise"
+        )
+    if community:
+        offline.sweep(access, writer.leftovers)
+    try:
+        member, found = _member(access)
+        databases = [str(row["name"]) for row in found if row["name"] != SYSTEM]
+        about = query(access, member, COMPONENTS)[0]
+        writer.add_json("users.json", "users", _users(access, member, community))
+        before = _measure(access, member, databases)
+        begun = datetime.now(UTC)
+        tools = {}
+        if community:
+            offline.dump(access, writer)
+            member, _ = _member(access)
+        else:
+            online.back_up_databases(access, writer, [*databases, SYSTEM])
+            tools = {"neo4j-admin": online.version(access)}
+        ended = datetime.now(UTC)
+        after = _measure(access, member, databases)
+    except (Neo4jError, DriverError) as exc:
+        raise TemporaryError(f"Neo4j: {exc}", delay=15) from exc
+    return Taken(
+        engine=Engine(
+            name="Neo4j", version=str(about["versions"][0]), edition=str(about["edition"])
+        ),
+        topology={
+            "members": [m.member for m in members_of(access) if m.host],
+            "databases": databases,
+            "way": "offline dump" if community else "online backup",
+        },
+        consistency=tuple(
+            Consistency(
+                unit=f"database {name}",
+                point="stopped" if community else "the last transaction of the backup",
+                begun=begun,
+                ended=ended,
+            )
+            for name in (*databases, SYSTEM)
+        ),
+        fingerprint=tuple(settled(before, after)),
+        tools=tools,
+        not_covered=NOT_COVERED,
+    )
+
+
+def _member(access: Access) -> tuple[Endpoint, Rows]:
+    """A member that answers, with its databases; all that should be online must be."""
+    causes = []
+    for member in members_of(access):
+        if not member.host:
+            continue
+        try:
+            rows = query(access, member, DATABASES)
+        except (Neo4jError, DriverError) as exc:
+            causes.append(f"{member.member}: {exc}")
+            continue
+        there = {row["name"]: row for row in rows if row["type"] != "composite"}
+        bad = [
+            n
+            for n, row in there.items()
+            if row["requestedStatus"] == "online" and row["currentStatus"] != "online"
+        ]
+        if bad:
+            raise TemporaryError(f"Neo4j: {', '.join(bad)} should be online and is not", delay=15)
+        return member, [row for row in there.values() if row["currentStatus"] == "online"]
+    raise TemporaryError(
+        f"no member of Neo4j answers: {'; '.join(causes) or 'none has started'}", delay=15
+    )
+
+
+def _measure(access: Access, member: Endpoint, databases: list[str]) -> list[Measure]:
+    return [measure for name in databases for measure in measure_database(access, member, name)]
+
+
+def _users(access: Access, member: Endpoint, community: bool) -> dict[str, Rows]:
+    """Who there is and what they may; passwords are in the database `system` only."""
+    found = {"users": query(access, member, "SHOW USERS")}
+    if not community:
+        found["roles"] = query(access, member, "SHOW ROLES WITH USERS")
+        found["privileges"] = query(access, member, "SHOW PRIVILEGES AS COMMANDS")
+    return found

@@ -1,0 +1,42 @@
+"""How one member of Neo4j is asked, over Bolt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import neo4j
+
+from components.access import Access, Endpoint
+
+PORT, BACKUP_PORT = 7687, 6362
+DATABASE = "neo4j"
+LABEL = "IsaCloudProbe"  # backups count nodes without it
+
+Rows = list[dict[str, Any]]
+
+
+def members_of(access: Access, port: int = PORT) -> list[Endpoint]:
+    """All members; each is a StatefulSet of one pod."""
+    members = access.settings.components.neo4j.members
+    return [access.endpoint(f"neo4j-{n}-0", port) for n in range(1, members + 1)]
+
+
+def query(access: Access, member: Endpoint, text: str, database: str = "system") -> Rows:
+    """Put one query to a member; rows by column."""
+    with driver_of(access, member) as driver, driver.session(database=database) as session:
+        result = session.run(neo4j.Query(text, timeout=access.timeout_seconds))
+        return [dict(record) for record in result]
+
+
+def driver_of(access: Access, member: Endpoint) -> neo4j.Driver:
+    """Connect to one member, not to whom it would route to."""
+    user, _, password = access.secret("neo4j-auth", "NEO4J_AUTH").partition("/")
+    return neo4j.GraphDatabase.driver(
+        f"bolt://{member.url}",
+        auth=(user, password),
+        connection_timeout=access.timeout_seconds,
+        connection_acquisition_timeout=access.timeout_seconds,
+        max_transaction_retry_time=0,
+        telemetry_disabled=True,
+        notifications_min_severity="OFF",
+    )

@@ -1,0 +1,162 @@
+"""Community's way: the member is stopped, its databases are dumped by a pod on its volume, and it is started again.
+
+Community has no online backup. The pause is the operator's decision (`backup.neo4j.offline`), takes as long as the
+dump, and is written down before it begins, so that the run after a killed one starts the member again.
+https://neo4j.com/docs/operations-manual/5/backup-restore/offline-backup/
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from archive.writer import Leftovers, SetWriter
+from cluster.command import CANCELLATION
+from cluster.exec import exec_stream
+from cluster.kube import Kube, Manifest
+from components.access import Access
+from components.neo4j.client import DATABASE
+from errors import PermanentError, TemporaryError
+
+RELEASE = "neo4j-1"
+POD = f"{RELEASE}-0"
+DUMPER = f"{RELEASE}-dump"
+CONTAINER = "neo4j-admin"
+DATABASES = (DATABASE, "system")  # Community has no others
+STOP_SECONDS, START_SECONDS = 180.0, 300.0
+
+
+def dump(access: Access, writer: SetWriter) -> None:
+    """Store a dump of each database, with the member stopped.
+
+    Raises:
+        TemporaryError: it does not stop, or a dump fails; it is started again in any case.
+    """
+    kubernetes, stall = access.settings.kubernetes, access.settings.backup.stall_seconds
+    with _stopped(access, writer.leftovers), _dumper(access):
+        for database in DATABASES:
+            command = ("neo4j-admin", "database", "dump", database, "--to-stdout")
+            pieces = exec_stream(kubernetes, DUMPER, CONTAINER, command, stall=stall)
+            writer.add(
+                f"{database}.dump", f"database {database}", "neo4j-admin database dump", pieces
+            )
+
+
+def sweep(access: Access, leftovers: Leftovers) -> None:
+    """Start the member again that a killed run has stopped."""
+    for held in leftovers.earlier:
+        _remove_dumper(access)
+        live = _statefulset(access)
+        if int(live["spec"].get("replicas", 0)) < int(held["replicas"]):
+            _scale(access.kube, live, int(held["replicas"]))
+            _await_ready(access)
+
+
+@contextmanager
+def _stopped(access: Access, leftovers: Leftovers) -> Iterator[None]:
+    live = _statefulset(access)
+    replicas = int(live["spec"].get("replicas", 1))
+    with leftovers.holding({"statefulset": RELEASE, "replicas": replicas}):
+        _scale(access.kube, live, 0)
+        try:
+            _until(lambda: _pod(access, POD) is None, STOP_SECONDS, f"{POD} does not stop")
+            yield
+        finally:
+            _scale(access.kube, live, replicas)
+            _await_ready(access)
+
+
+@contextmanager
+def _dumper(access: Access) -> Iterator[None]:
+    """A pod of the release's own image on the release's volume, that waits for commands."""
+    _remove_dumper(access)
+    access.kube.create(_manifest(_statefulset(access)))
+    try:
+        _until(
+            lambda: _phase(access, DUMPER) == "Running", START_SECONDS, f"{DUMPER} does not start"
+        )
+        yield
+    finally:
+        _remove_dumper(access)
+
+
+def _manifest(live: Manifest) -> Manifest:
+    template = live["spec"]["template"]["spec"]
+    server = next(c for c in template["containers"] if c["name"] == "neo4j")
+    claims = {claim["metadata"]["name"] for claim in live["spec"].get("volumeClaimTemplates", [])}
+    mounts = [mount for mount in server["volumeMounts"] if mount["name"] in claims]
+    volumes = [
+        {"name": name, "persistentVolumeClaim": {"claimName": f"{name}-{POD}"}}
+        for name in sorted({mount["name"] for mount in mounts})
+    ]
+    container = {
+        "name": CONTAINER,
+        "image": server["image"],
+        "command": ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done"],
+        "resources": server.get("resources", {}),
+        "securityContext": server.get("securityContext", {}),
+        "volumeMounts": mounts,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": DUMPER,
+            "namespace": live["metadata"]["namespace"],
+            "labels": {"app.kubernetes.io/managed-by": "isa-cloud"},
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "securityContext": template.get("securityContext", {}),
+            "containers": [container],
+            "volumes": volumes,
+        },
+    }
+
+
+def _statefulset(access: Access) -> Manifest:
+    found = access.kube.get("apps/v1", "StatefulSet", RELEASE, access.settings.kubernetes.namespace)
+    if found is None:
+        raise PermanentError(f"there is no StatefulSet {RELEASE}")
+    return found
+
+
+def _scale(kube: Kube, live: Manifest, replicas: int) -> None:
+    kube.patch(live, {"spec": {"replicas": replicas}})
+
+
+def _pod(access: Access, name: str) -> Manifest | None:
+    return access.kube.get("v1", "Pod", name, access.settings.kubernetes.namespace)
+
+
+def _phase(access: Access, name: str) -> str:
+    return str((_pod(access, name) or {}).get("status", {}).get("phase", ""))
+
+
+def _remove_dumper(access: Access) -> None:
+    access.kube.delete("v1", "Pod", DUMPER, access.settings.kubernetes.namespace)
+    _until(lambda: _pod(access, DUMPER) is None, STOP_SECONDS, f"{DUMPER} does not go away")
+
+
+def _await_ready(access: Access) -> None:
+    """Until clients are served again; while it is not so, the backup is not over."""
+
+    def ready() -> bool:
+        conditions = (_pod(access, POD) or {}).get("status", {}).get("conditions", [])
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+    _until(ready, START_SECONDS, f"{POD} does not get ready again")
+
+
+def _until(so: Any, seconds: float, otherwise: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not so():
+        if time.monotonic() > deadline:
+            raise TemporaryError(f"{otherwise} within {seconds:.0f} s")
+        if CANCELLATION.is_set():
+            time.sleep(0.5)  # what must be put right is put right first
+        else:
+            CANCELLATION.sleep(0.5)

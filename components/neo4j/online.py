@@ -1,0 +1,98 @@
+"""Enterprise's way: `neo4j-admin database backup` over port 6362, checked for consistency before it is stored.
+
+The protocol is Neo4j's own, so the program is needed, of the servers' version, with Java. It writes to a directory of
+the spool, which must hold the largest database. Exit status 1 can mean that it succeeded with problems; then the
+artefact is there, and the check decides. Only the documentation was read, no Enterprise server was at hand:
+https://neo4j.com/docs/operations-manual/5/backup-restore/online-backup/
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from archive.writer import SetWriter
+from cluster.command import Command
+from components.access import Access
+from components.neo4j.client import BACKUP_PORT, members_of
+from errors import PermanentError, TemporaryError
+
+BACKUP_SECONDS = 6 * 3600.0
+PIECE_BYTES = 1 << 20
+
+
+def back_up_databases(access: Access, writer: SetWriter, databases: list[str]) -> None:
+    """Store an online backup of each database.
+
+    Args:
+        access: the way in.
+        writer: of the set.
+        databases: names; `system` among them.
+
+    Raises:
+        TemporaryError: no member gives it.
+        PermanentError: neo4j-admin is missing; a store is inconsistent.
+    """
+    program = _program(access)
+    members = ",".join(m.url for m in members_of(access, BACKUP_PORT) if m.host)
+    for database in databases:
+        with tempfile.TemporaryDirectory(dir=writer.spool, prefix="neo4j-") as made:
+            file = _take(program, members, database, Path(made))
+            _check(program, database, Path(made))
+            unit = f"database {database}"
+            # under its own name: a chain and the database's name are told from it
+            writer.add(
+                file.name, unit, "neo4j-admin database backup", _pieces(file), file.stat().st_size
+            )
+
+
+def version(access: Access) -> str:
+    """Of neo4j-admin."""
+    return _program(access).run("--version", timeout=60).stdout.strip()
+
+
+def _take(program: Command, members: str, database: str, target: Path) -> Path:
+    scratch = target / "temp"
+    scratch.mkdir()
+    done = program.run(
+        "database", "backup", f"--from={members}", f"--to-path={target}", f"--temp-path={scratch}",
+        "--type=FULL", "--include-metadata=all", "--compress=true", database,
+        timeout=BACKUP_SECONDS,
+    )  # fmt: skip
+    found = sorted(target.glob("*.backup"))
+    if len(found) != 1:
+        raise TemporaryError(
+            f"neo4j-admin database backup {database} ended with {done.returncode}: {done.error}"
+        )
+    return found[0]
+
+
+def _check(program: Command, database: str, target: Path) -> None:
+    done = program.run(
+        "database", "check", f"--from-path={target}", f"--temp-path={target / 'temp'}", database,
+        timeout=BACKUP_SECONDS,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise PermanentError(
+            f"the backup of {database} is not consistent, nor is the source then: {done.error}. "
+            "Keep the last good set, and look at the store with `neo4j-admin database check`"
+        )
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as opened:
+        while piece := opened.read(PIECE_BYTES):
+            yield piece
+
+
+def _program(access: Access) -> Command:
+    directories = [str(directory) for directory in access.settings.backup.programs]
+    path = os.pathsep.join([*directories, os.environ.get("PATH", "")])
+    try:
+        return Command("neo4j-admin", environ={**os.environ, "PATH": path})
+    except PermanentError as exc:
+        raise PermanentError(
+            f"{exc} Install Neo4j Enterprise of the servers' version where backups run, or name it in backup.programs"
+        ) from exc
