@@ -24,6 +24,7 @@ COMMANDS = {
     "status": "cli.status:status",
     "backup": "cli.backup:backup",
     "backups": "cli.backup:backups",
+    "retention": "cli.retention:retention",
     "secrets": "cli.secrets:secrets",
 }
 

@@ -13,6 +13,7 @@ COLOURS = {
     "installed": "green", "upgraded": "green", "unchanged": "dim", "failed": "bold red", "skipped": "yellow",
     "not-attempted": "dim", "install": "green", "upgrade": "cyan", "drifted": "yellow", "recover": "magenta",
     "ok": "green", "blocks": "bold red", "warning": "yellow", "ready": "green", "not ready": "bold red",
+    "keep": "green", "may go": "yellow", "removed": "dim", "held": "yellow",
     "waiting": "dim", "complete": "green", "partial": "yellow", "exists": "dim", "backing up": "cyan",
     "installing": "cyan", "gate": "blue", "checking": "cyan",
 }  # fmt: skip

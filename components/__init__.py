@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from archive.manifest import PLATFORM
 from archive.writer import SetWriter
 from components.access import Access
 from components.base import Component, Taken
@@ -19,6 +20,7 @@ from components.nats import readiness as nats
 from components.neo4j import backup as neo4j_backup
 from components.neo4j import credentials as neo4j_credentials
 from components.neo4j import readiness as neo4j
+from components.platform import backup as platform_backup
 from components.postgresql import backup as postgresql_backup
 from components.postgresql import credentials as postgresql_credentials
 from components.postgresql import readiness as postgresql
@@ -88,5 +90,6 @@ COMPONENTS: dict[str, Component] = {
 
 # What backups are taken of: the engines, and what runs them.
 SETS: dict[str, Callable[[Access, SetWriter], Taken]] = {
-    component.name: component.back_up for component in COMPONENTS.values() if component.back_up
+    **{component.name: component.back_up for component in COMPONENTS.values()},
+    PLATFORM: platform_backup.back_up,
 }

@@ -124,7 +124,7 @@ class Component:
     secrets: tuple[SecretSpec, ...]
     workloads: Callable[[Settings], tuple[Workload, ...]]
     ask: Callable[[Access], Report]
-    back_up: Callable[[Access, SetWriter], Taken] | None = None
+    back_up: Callable[[Access, SetWriter], Taken]
 
 
 def worst(checks: Iterable[Check]) -> Check | None:

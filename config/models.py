@@ -487,10 +487,10 @@ class BackupSettings(Section):
         description="days for which the store refuses to delete a set's objects (S3 object lock, compliance); "
         "0: not used",
     )
-    prefect_database_secret: str | None = Field(
-        default=None,
-        description="Secret in the control namespace whose key `url` is Prefect's database; unset: "
-        "the set `platform` is partial",
+    prefect_database_secret: DnsLabel = Field(
+        default="prefect-database",
+        description="Secret in the control namespace whose key `url` is the connection URL of Prefect's database; "
+        "without it the set `platform` is partial",
     )
     retention: RetentionSettings = RetentionSettings()
     postgresql: PostgresqlBackup = PostgresqlBackup()

@@ -22,7 +22,7 @@ import psycopg
 import yaml
 
 from deployments.sandbox import binaries, postgres
-from deployments.sandbox.cluster import Sandbox
+from deployments.sandbox.cluster import CONTROL_NAMESPACE, Sandbox
 from deployments.sandbox.paths import locked, write_atomic
 from deployments.sandbox.processes import Daemon
 from errors import PermanentError, TemporaryError
@@ -83,6 +83,7 @@ class ControlRoom:
         started = time.monotonic()
         with locked(self._sandbox.directory / "control-room.lock"):
             url = self._database()
+            self._publish(url)
             server = Daemon("prefect-server", self._run)
             port = str(self._sandbox.addresses.prefect)
             environ = {**self.environ(), "PREFECT_API_DATABASE_CONNECTION_URL": url}
@@ -170,6 +171,17 @@ class ControlRoom:
                     ) from exc
                 time.sleep(0.2)
         return f"postgresql+asyncpg://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
+
+    def _publish(self, url: str) -> None:
+        """Let backups know the database, as an installation of Prefect on the cluster does."""
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "Opaque",
+            "metadata": {"name": "prefect-database", "namespace": CONTROL_NAMESPACE},
+            "stringData": {"url": url},
+        }
+        self._sandbox.kube().apply(secret, manager="isa-sandbox")
 
     def _await_server(self, server: Daemon) -> None:
         deadline = time.monotonic() + START_SECONDS

@@ -1,0 +1,72 @@
+"""Which sets may go: grandfather, father, son, for each component by itself, by the recorded start of the run.
+
+Not by name or by an engine's own numbers: those start anew after an upgrade, and tools that sort by them have deleted
+the new backups and kept the old. What is kept keeps what it needs; the newest whole set and the last proven one stay
+in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from archive.manifest import Manifest
+from config.models import RetentionSettings
+
+Period = Callable[[datetime], object]
+PERIODS: tuple[tuple[str, str, Period], ...] = (
+    ("daily", "day", lambda at: at.date()),
+    ("weekly", "week", lambda at: at.isocalendar()[:2]),
+    ("monthly", "month", lambda at: (at.year, at.month)),
+    ("yearly", "year", lambda at: at.year),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a set.
+
+    Attributes:
+        manifest: of the set.
+        kept: why it stays, one reason each; it goes if there is none.
+    """
+
+    manifest: Manifest
+    kept: tuple[str, ...]
+
+
+def decide(
+    sets: Iterable[Manifest], rules: RetentionSettings, proven: Collection[str] = ()
+) -> list[Verdict]:
+    """Decide about the sets of one component.
+
+    Args:
+        sets: of that component.
+        rules: how many of which age.
+        proven: ids of sets whose restore was proven.
+
+    Returns:
+        A verdict each, the oldest first.
+    """
+    ordered = sorted(sets, key=lambda one: one.begun)
+    reasons: dict[str, list[str]] = {one.id: [] for one in ordered}
+    whole = [one for one in ordered if one.outcome == "complete"]
+    for name, period, key in PERIODS:
+        last: dict[object, Manifest] = {key(one.begun): one for one in whole}
+        wanted: int = getattr(rules, name)
+        for one in list(last.values())[-wanted:] if wanted else []:
+            reasons[one.id].append(f"last of its {period}")
+    if whole:
+        reasons[whole[-1].id].append("newest whole set")
+    shown = [one for one in ordered if one.id in proven]
+    if shown:
+        reasons[shown[-1].id].append("last proven set")
+    if ordered and (not whole or ordered[-1].begun > whole[-1].begun):
+        reasons[ordered[-1].id].append("newest set")  # partial, and better than nothing
+    for one in reversed(ordered):  # needs are older, so those of a kept set are kept in turn
+        if reasons[one.id]:
+            for needed in one.needs:
+                if needed in reasons:
+                    reasons[needed].append(f"needed by {one.id}")
+    return [Verdict(one, tuple(dict.fromkeys(reasons[one.id]))) for one in ordered]

@@ -1,0 +1,63 @@
+"""Removes what no set has: uploads that nobody ended, and objects whose manifest was never written.
+
+Only what is older than any backup takes: a run that is under way looks just the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from archive.manifest import FILE, begun_of
+from archive.store import Store
+
+
+@dataclass(frozen=True)
+class Waste:
+    """What may be removed.
+
+    Attributes:
+        uploads: key and identity of each.
+        objects: key of each.
+        size: bytes of the objects.
+    """
+
+    uploads: tuple[tuple[str, str], ...]
+    objects: tuple[str, ...]
+    size: int
+
+
+def find_waste(store: Store, environment: str, before: datetime) -> Waste:
+    """Look for waste in an environment's part of the bucket.
+
+    Args:
+        store: the bucket.
+        environment: name.
+        before: what is younger is left alone.
+    """
+    root = f"{environment}/"
+    uploads = tuple((one.key, one.identity) for one in store.pending(root) if one.begun < before)
+    entries = list(store.list(root))
+    committed = {e.key.removesuffix(FILE) for e in entries if e.key.endswith(f"/{FILE}")}
+    objects = []
+    for entry in entries:
+        parts = entry.key.split("/")
+        begun = begun_of(parts[2]) if len(parts) > 3 else None
+        prefix = "/".join(parts[:3]) + "/"
+        abandoned = begun is not None and begun < before and prefix not in committed
+        probe = parts[1] == "self-test" and entry.modified < before
+        if entry.modified < before and (abandoned or probe):
+            objects.append(entry)
+    return Waste(uploads, tuple(e.key for e in objects), sum(e.size for e in objects))
+
+
+def remove_waste(store: Store, waste: Waste) -> None:
+    """Remove it.
+
+    Raises:
+        TemporaryError, PermanentError: the store's; what is left is found the next time.
+    """
+    for key, identity in waste.uploads:
+        store.abort(key, identity)
+    for key in waste.objects:
+        store.purge(key)

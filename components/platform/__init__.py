@@ -1,0 +1,1 @@
+"""What runs the engines: Secrets, Helm's records, settings, Prefect's database."""
