@@ -86,10 +86,12 @@ TOOLS: dict[str, Tool] = {
             "-s -w -X go.szostok.io/version.version=v1.8.0",
             replaces=True,
         ),
+        Tool("age", "filippo.io/age", "v1.2.1", "filippo.io/age/cmd/age", "1.2.1"),
     )
 }
-# What `up` needs; helmfile is built by the test that asks it about our files.
-CLUSTER_TOOLS = tuple(name for name in TOOLS if name != "helmfile")
+# What `up` does not need: helmfile is asked about our files, age opens backups by hand.
+TEST_TOOLS = ("helmfile", "age")
+CLUSTER_TOOLS = tuple(name for name in TOOLS if name not in TEST_TOOLS)
 
 Tell = Callable[[str], None]
 

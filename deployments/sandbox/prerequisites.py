@@ -15,7 +15,13 @@ from errors import ConfigurationError, Fault
 
 JAVA_PACKAGE = "openjdk-17-jre-headless"
 # program → Debian package that brings it
-PROGRAMS = {"openssl": "openssl", "unshare": "util-linux", "zstd": "zstd"}
+PROGRAMS = {
+    "openssl": "openssl",
+    "unshare": "util-linux",
+    "zstd": "zstd",
+    "curl": "curl",
+    "jq": "jq",
+}
 
 
 def missing(programs: Iterable[str] = PROGRAMS) -> list[str]:

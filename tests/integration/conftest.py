@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from config.loading import load
 from deployments.sandbox.cluster import Sandbox
+from operations.platform import Platform
 
+from .engines.live import Live
 from .platform_tree import PlatformTree
+
+ISA = str(Path(sys.executable).with_name("isa"))
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +38,19 @@ def tree(sandbox: Sandbox, tmp_path: Path) -> Iterator[PlatformTree]:
     made = PlatformTree(sandbox, tmp_path, f"t-{uuid.uuid4().hex[:8]}")
     yield made
     made.remove()
+
+
+@pytest.fixture(scope="session")
+def engines() -> Iterator[Live]:
+    """One platform with real engines for all tests that need them; each test leaves it whole."""
+    sandbox = Sandbox(f"engines-{os.getpid()}")
+    try:
+        sandbox.up(engines=True)
+        environ = sandbox.environ()
+        subprocess.run([ISA, "deploy", "--local"], env=environ, check=True, timeout=400)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", environ["PATH"])
+            settings = load("sandbox", environ=sandbox.settings_environ())
+            yield Live(sandbox, Platform.open(settings))
+    finally:
+        sandbox.down(purge=True)

@@ -1,0 +1,227 @@
+"""One fault at every call to the store while a set is made: it is whole, or it does not exist."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from archive.catalogue import read_catalogue
+from archive.check import look, read_back
+from archive.manifest import Capabilities, Consistency, Engine, Manifest, new_identity, set_prefix
+from archive.retention import decide
+from archive.selftest import self_test
+from archive.store import Store
+from archive.sweep import find_waste, remove_waste
+from archive.writer import SetWriter
+from config.models import RetentionSettings
+from errors import PermanentError, TemporaryError
+
+from .test_seal import Place, pieces, place
+
+__all__ = ["place"]  # the fixture
+
+pytestmark = pytest.mark.integration
+
+BODY = random.Random(2).randbytes(9 << 20)
+ABLE = Capabilities(conditional_put=True, checksums=True, versioning=True, object_lock=True)
+SLOW_SECONDS = 0.05
+
+
+class Troubled:
+    """A boto3 client with one call that goes wrong in a given way."""
+
+    def __init__(
+        self, client: Any, position: int, trouble: Callable[[Callable[[], Any]], Any]
+    ) -> None:
+        self._client, self._position, self._trouble = client, position, trouble
+        self.calls = 0
+
+    @property
+    def meta(self) -> Any:
+        return self._client.meta
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._client, name)
+
+        def call(**arguments: Any) -> Any:
+            hit = self.calls == self._position
+            self.calls += 1
+            return self._trouble(lambda: real(**arguments)) if hit else real(**arguments)
+
+        return call
+
+
+def reset(call: Callable[[], Any]) -> Any:
+    raise ConnectionResetError(104, "Connection reset by peer")
+
+
+def lost_reply(call: Callable[[], Any]) -> Any:
+    call()
+    raise ConnectionResetError(104, "Connection reset by peer")
+
+
+def busy(call: Callable[[], Any]) -> Any:
+    answer = {"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}
+    raise ClientError(answer, "PutObject")
+
+
+def denied(call: Callable[[], Any]) -> Any:
+    answer = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    raise ClientError(answer, "PutObject")
+
+
+def slow(call: Callable[[], Any]) -> Any:
+    time.sleep(SLOW_SECONDS)
+    return call()
+
+
+TROUBLES = (reset, lost_reply, busy, denied, slow)
+
+
+def make_set(place: Place, store: Store, begun: datetime | None = None, **more: Any) -> Manifest:
+    """What a backup does to the store: artefacts, then the manifest; on failure it takes them away."""
+    begun = begun or datetime.now(UTC)
+    identity = new_identity("redis", begun, f"{random.getrandbits(24):06x}")
+    writer = SetWriter(
+        store,
+        set_prefix(place.prefix, "redis", identity),
+        tuple(place.recipients),
+        more.pop("spool"),
+    )
+    try:
+        for number in range(2):
+            writer.add(f"shard-{number}.rdb", f"shard {number}", "RDB", pieces(BODY))
+        writer.add_plain("index.bin", "all", "index", [b"index"])
+        manifest = Manifest(
+            id=identity,
+            component="redis",
+            environment=place.prefix,
+            cluster="uid",
+            slot=identity,
+            begun=begun,
+            ended=begun,
+            outcome="complete",
+            not_covered=("nothing",),
+            engine=Engine(name="redis", version="8"),
+            consistency=(Consistency(unit="shard 0", point="0", begun=begun, ended=begun),),
+            artefacts=writer.artefacts,
+            fingerprint=(),
+            store=ABLE,
+            recipients=tuple(place.recipients),
+            **more,
+        )
+        writer.commit(manifest)
+    except BaseException:
+        writer.discard()
+        raise
+    return manifest
+
+
+def calls_of_a_set(place: Place, spool: Any) -> int:
+    client = Troubled(place.client, -1, reset)
+    make_set(place, Store(client, place.bucket), spool=spool)
+    return client.calls
+
+
+def listed(place: Place) -> list[Manifest]:
+    return list(read_catalogue(place.store()[0], place.prefix, ["redis"]).sets)
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda t: t.__name__)
+def test_a_set_is_whole_or_does_not_exist(trouble: Any, place: Place, tmp_path: Any) -> None:
+    good = calls_of_a_set(place, tmp_path)
+    known = {one.id for one in listed(place)}
+    survived = 0
+    for position in range(good):
+        client = Troubled(place.client, position, trouble)
+        try:
+            made = make_set(place, Store(client, place.bucket), spool=tmp_path)
+        except (TemporaryError, PermanentError):
+            made = None
+        new = [one for one in listed(place) if one.id not in known]
+        if made is not None:
+            assert [one.id for one in new] == [made.id]
+            survived += 1
+        for (
+            one
+        ) in new:  # a lost reply to the manifest: the set exists though its run was told otherwise
+            assert look(place.store()[0], one) == [], position
+            assert read_back(place.store()[0], one, place.identity) == [], position
+        known |= {one.id for one in new}
+    assert survived == good if trouble is slow else survived < good
+    assert make_set(place, place.store()[0], spool=tmp_path).id  # a clean run converges
+
+
+def test_the_sweep_takes_what_no_set_has_and_nothing_else(place: Place, tmp_path: Any) -> None:
+    store = place.store()[0]
+    kept = make_set(place, store, spool=tmp_path)
+    old = datetime.now(UTC) - timedelta(days=9)
+    orphan = set_prefix(place.prefix, "redis", new_identity("redis", old, "abcdef"))
+    store.put(f"{orphan}shard-0.rdb.zst.age", b"left by a killed run")
+    store.begin(f"{orphan}shard-1.rdb.zst.age")
+    young = set_prefix(place.prefix, "redis", new_identity("redis", datetime.now(UTC), "fedcba"))
+    store.put(f"{young}shard-0.rdb.zst.age", b"under way")
+    assert find_waste(store, place.prefix, old).objects == ()  # the store's own time counts too
+    waste = find_waste(store, place.prefix, datetime.now(UTC) + timedelta(minutes=1))
+    assert [key for key in waste.objects if key.startswith(orphan)]
+    remove_waste(
+        store,
+        type(waste)(waste.uploads, tuple(k for k in waste.objects if k.startswith(orphan)), 0),
+    )
+    assert list(store.list(orphan)) == []
+    assert store.pending(orphan) == ()
+    assert list(store.list(young)) != []
+    assert look(store, kept) == []
+
+
+def test_a_locked_set_cannot_be_deleted(place: Place, tmp_path: Any) -> None:
+    store = place.store()[0].locking(datetime.now(UTC) + timedelta(seconds=4))
+    made = make_set(place, store, spool=tmp_path)
+    with pytest.raises(PermanentError):
+        store.purge(f"{made.prefix}manifest.json")
+    assert look(store, made) == []
+    time.sleep(4.5)
+    store.purge(f"{made.prefix}manifest.json")
+    assert made.id not in {one.id for one in listed(place)}
+
+
+def test_the_self_test_says_what_the_store_can_and_leaves_nothing(place: Place) -> None:
+    store = place.store()[0]
+    assert self_test(store, place.prefix) == ABLE
+    assert list(store.list(place.prefix)) == []
+
+
+def test_the_self_test_fails_on_a_store_that_changes_what_it_gets(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As servers do that store a trailing checksum as data (boto3 4435)."""
+    real = Store.put
+    monkeypatch.setattr(
+        Store, "put", lambda self, key, body, **more: real(self, key, b"5\r\n" + body, **more)
+    )
+    with pytest.raises(PermanentError, match="gives back"):
+        self_test(place.store()[0], place.prefix)
+
+
+def test_a_clock_that_differs_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "skew_seconds", lambda self: 7200.0)
+    with pytest.raises(PermanentError, match="differs from ours by 7200 s"):
+        self_test(place.store()[0], place.prefix)
+
+
+def test_retention_keeps_what_an_incremental_set_needs(place: Place, tmp_path: Any) -> None:
+    store = place.store()[0]
+    at = datetime(2026, 1, 1, 1, tzinfo=UTC)
+    full = make_set(place, store, at, spool=tmp_path)
+    last = make_set(
+        place, store, at + timedelta(days=1), spool=tmp_path, kind="incremental", needs=(full.id,)
+    )
+    rules = RetentionSettings(daily=1, weekly=0, monthly=0, yearly=0)
+    kept = {verdict.manifest.id: verdict.kept for verdict in decide(listed(place), rules)}
+    assert f"needed by {last.id}" in kept[full.id]

@@ -1,0 +1,107 @@
+"""The platform with sample data, its vault, and one set of each component, made once."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyrage
+import pytest
+
+from archive.manifest import Manifest
+from archive.seal import SUFFIX, unseal
+from components.access import Access
+from deployments.sandbox import keys, seed
+from deployments.sandbox.cluster import Sandbox
+from operations.backup import Vault
+
+from ..engines.live import Live
+
+ISA = str(Path(sys.executable).with_name("isa"))
+SLOT = "test-night"
+ENGINE_SECONDS = 30.0
+
+
+def until(so: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    """Wait for something, with a limit."""
+    deadline = time.monotonic() + seconds
+    while not so():
+        assert time.monotonic() < deadline, f"not so after {seconds:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+@dataclass
+class Backups:
+    """What the tests of backups work with.
+
+    Attributes:
+        sandbox: below it all.
+        live: the engines, for killing.
+        vault: as the product opens it.
+        identity: private key of the verify pool.
+    """
+
+    sandbox: Sandbox
+    live: Live
+    vault: Vault
+    identity: str
+
+    def isa(self, *arguments: str, code: int = 0, **environ: str) -> Any:
+        """Run a command with `--json`; its exit status must be `code`."""
+        done = subprocess.run(
+            [ISA, *arguments, "--json"],
+            env={**self.sandbox.environ(), **environ},
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr + done.stdout
+        return json.loads(done.stdout or done.stderr)
+
+    def manifest(self, component: str) -> Manifest:
+        """The newest set of a component."""
+        found = self.vault.catalogue([component]).latest(component)
+        assert found is not None, f"there is no set of {component}"
+        return found
+
+    def access(self) -> Access:
+        """The way into the engines; to be closed."""
+        return Access(self.vault.settings, self.vault.kube, ENGINE_SECONDS)
+
+    def fetch(self, manifest: Manifest, name: str) -> bytes:
+        """An artefact's plain bytes, by its plain name."""
+        target = io.BytesIO()
+        unseal(self.vault.store, manifest.prefix + name + SUFFIX, self.identity, target)
+        return target.getvalue()
+
+
+@pytest.fixture(scope="session")
+def backups(engines: Live) -> Iterator[Backups]:
+    """The platform, filled."""
+    sandbox = engines.sandbox
+    engines.await_state("ready")
+    settings = engines.platform.settings
+    with Access(settings, engines.platform.kube, ENGINE_SECONDS) as access:
+        seed.seed_all(access, 1, 1)
+    line = keys.identity_file(sandbox.directory, "verify").read_text().splitlines()[-1]
+    assert pyrage.x25519.Identity.from_str(line)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in sandbox.settings_environ().items():
+            patch.setenv(name, value)
+        yield Backups(sandbox, engines, Vault.open(settings), line)
+
+
+@pytest.fixture(scope="session")
+def report(backups: Backups) -> Any:
+    """What `isa backup` says of a backup of everything."""
+    return backups.isa(
+        "backup", "--local", "--slot", SLOT, code=1
+    )  # Prefect is not up here: `platform` is partial

@@ -1,0 +1,134 @@
+"""A backup of everything: one set a component, whole, sealed, listed, and made once a night."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archive.catalogue import find_set
+from archive.check import look, read_back
+from cluster.credentials import read_secret
+from components import SETS
+from errors import PermanentError
+
+from .conftest import SLOT, Backups
+
+pytestmark = pytest.mark.integration
+
+ENGINES = [name for name in SETS if name != "platform"]
+# Words of the sample data that compression would leave readable.
+PLAINTEXT = (b"person-", b"session:", b"limit.", b"Amsterdam", b"example.com")
+
+
+def test_every_component_gets_a_set_and_the_state_says_that_one_is_partial(report: Any) -> None:
+    outcomes = {backup["component"]: backup["outcome"] for backup in report["backups"]}
+    assert outcomes == {**dict.fromkeys(ENGINES, "complete"), "platform": "partial"}
+    assert report["state"] == "failed"
+    assert all(backup["bytes_read"] and backup["bytes_stored"] for backup in report["backups"])
+
+
+def test_the_catalogue_lists_them(backups: Backups, report: Any) -> None:
+    listed = {one["id"] for one in backups.isa("backups")["backups"]}
+    assert {backup["id"] for backup in report["backups"]} <= listed
+
+
+def test_a_second_run_of_the_same_night_makes_only_what_is_not_whole(
+    backups: Backups, report: Any
+) -> None:
+    again = backups.isa("backup", "redis", "nats", "--local", "--slot", SLOT)
+    first = {backup["component"]: backup["id"] for backup in report["backups"]}
+    assert [(b["outcome"], b["id"]) for b in again["backups"]] == [
+        ("exists", first["redis"]),
+        ("exists", first["nats"]),
+    ]
+
+
+@pytest.mark.parametrize("component", list(SETS))
+def test_every_byte_can_be_read_back(component: str, backups: Backups, report: Any) -> None:
+    manifest = backups.manifest(component)
+    assert look(backups.vault.store, manifest) == []
+    assert read_back(backups.vault.store, manifest, backups.identity) == []
+
+
+@pytest.mark.parametrize("component", ENGINES)
+def test_the_manifest_says_what_was_there(component: str, backups: Backups, report: Any) -> None:
+    manifest = backups.manifest(component)
+    assert manifest.engine.version
+    assert manifest.consistency
+    assert manifest.not_covered
+    measured = {(m.unit, m.item): m for m in manifest.fingerprint}
+    assert any(m.count and m.digest for m in measured.values())
+    assert len(measured) == len(manifest.fingerprint)  # no two of one name
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut"])
+@pytest.mark.parametrize("component", list(SETS))
+def test_a_flipped_bit_or_a_missing_end_is_found(
+    component: str, harm: str, backups: Backups, report: Any
+) -> None:
+    store = backups.vault.store
+    manifest = backups.manifest(component)
+    for artefact in manifest.artefacts:
+        key = manifest.key(artefact)
+        whole = store.get(key)
+        middle = len(whole) // 2
+        flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        store.put(key, flipped if harm == "flip" else whole[:-1])
+        try:
+            only = manifest.model_copy(update={"artefacts": (artefact,)})
+            assert read_back(store, only, backups.identity), artefact.name
+        finally:
+            store.put(key, whole)
+    document = store.get(manifest.prefix + "manifest.json")
+    place = document.index(b'"count"')
+    store.put(
+        manifest.prefix + "manifest.json", document[:place] + b'"c0unt"' + document[place + 7 :]
+    )
+    try:
+        with pytest.raises(PermanentError):
+            find_set(store, "sandbox", manifest.id)
+    finally:
+        store.put(manifest.prefix + "manifest.json", document)
+
+
+def test_neither_data_nor_secrets_are_readable_in_the_bucket(backups: Backups, report: Any) -> None:
+    store = backups.vault.store
+    secrets = _secrets(backups)
+    assert len(secrets) > 10
+    for entry in store.list("sandbox/"):
+        body = store.get(entry.key)
+        for word in (*PLAINTEXT, *secrets):
+            assert word not in body, f"{entry.key} holds {word!r}"
+
+
+def test_secrets_are_in_no_output_and_no_process_arguments(
+    backups: Backups, tmp_path: Path
+) -> None:
+    watcher = subprocess.Popen(
+        ["sh", "-c", f"while :; do cat /proc/[0-9]*/cmdline 2>/dev/null >> {tmp_path}/seen; done"]
+    )
+    try:
+        done = backups.isa("backup", "postgresql", "redis", "--local")
+    finally:
+        watcher.kill()
+        watcher.wait()
+    seen = (tmp_path / "seen").read_bytes() + json.dumps(done).encode()
+    assert b"pg_basebackup" in seen  # the watcher did look
+    for word in _secrets(backups):
+        assert word not in seen
+
+
+def _secrets(backups: Backups) -> list[bytes]:
+    """Every password of the platform."""
+    namespace = backups.vault.settings.kubernetes.namespace
+    found = []
+    for secret in backups.vault.kube.list("v1", "Secret", namespace):
+        if secret.get("type") == "helm.sh/release.v1":
+            continue
+        values = read_secret(backups.vault.kube, namespace, secret["metadata"]["name"]) or {}
+        found += [value.partition("/")[2] or value for value in values.values()]
+    return [value.encode() for value in found if len(value) >= 12]
