@@ -29,9 +29,10 @@ unit: .venv/installed
 integration: tools ## on the embedded cluster
 	$(BIN)/pytest -q tests/integration
 
-bench: .venv/installed ## figures of deploy and gates, with their targets
+bench: .venv/installed ## figures of deploy, gates and backups, with their targets
 	$(BIN)/python -m tests.bench.deploy
 	$(BIN)/python -m tests.bench.engines
+	$(BIN)/python -m tests.bench.backup
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

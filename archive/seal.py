@@ -6,6 +6,8 @@ Both are formats of stock tools: `age -d -i KEY | zstd -d` gives the plain strea
 from __future__ import annotations
 
 import hashlib
+import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,14 +142,42 @@ class _Watched:
             raise
 
 
+class _Pieces:
+    """Bytes in the order in which they came, taken in other sizes; each is copied once."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[memoryview] = deque()
+        self.size = 0
+
+    def add(self, piece: bytes) -> None:
+        if piece:
+            self._pieces.append(memoryview(piece))
+            self.size += len(piece)
+
+    def take(self, size: int) -> bytes:
+        left = self.size if size < 0 else min(size, self.size)
+        self.size -= left
+        taken = []
+        while left:
+            piece = self._pieces.popleft()
+            if len(piece) > left:
+                self._pieces.appendleft(piece[left:])
+                piece = piece[:left]
+            taken.append(piece)
+            left -= len(piece)
+        return b"".join(taken)
+
+
 class _Compressed:
-    """A file to read, that compresses what it takes from the source."""
+    """A file to read, that compresses what it takes from the source, with all cores."""
 
     def __init__(self, source: Iterable[bytes]) -> None:
         self._source: Iterator[bytes] = iter(source)
-        self._compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
+        self._compressor = zstandard.ZstdCompressor(
+            level=LEVEL, write_checksum=True, threads=len(os.sched_getaffinity(0))
+        ).compressobj()
         self._digest = hashlib.sha256()
-        self._ready = bytearray()
+        self._ready = _Pieces()
         self._ended = False
         self.size = 0
 
@@ -156,18 +186,16 @@ class _Compressed:
         return self._digest.hexdigest()
 
     def read(self, size: int = -1) -> bytes:
-        while not self._ended and (size < 0 or len(self._ready) < size):
+        while not self._ended and (size < 0 or self._ready.size < size):
             piece = next(self._source, None)
             if piece is None:
-                self._ready += self._compressor.flush()
+                self._ready.add(self._compressor.flush())
                 self._ended = True
                 break
             self._digest.update(piece)
             self.size += len(piece)
-            self._ready += self._compressor.compress(piece)
-        taken = bytes(self._ready if size < 0 else self._ready[:size])
-        del self._ready[: len(taken)]
-        return taken
+            self._ready.add(self._compressor.compress(piece))
+        return self._ready.take(size)
 
 
 class _Stored:
@@ -176,7 +204,7 @@ class _Stored:
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._digest = hashlib.sha256()
-        self._ready = bytearray()
+        self._ready = _Pieces()
         self.size = 0
 
     @property
@@ -184,16 +212,14 @@ class _Stored:
         return self._digest.hexdigest()
 
     def read(self, size: int = -1) -> bytes:
-        while size < 0 or len(self._ready) < size:
+        while size < 0 or self._ready.size < size:
             piece = next(self._pieces, None)
             if piece is None:
                 break
             self._digest.update(piece)
             self.size += len(piece)
-            self._ready += piece
-        taken = bytes(self._ready if size < 0 else self._ready[:size])
-        del self._ready[: len(taken)]
-        return taken
+            self._ready.add(piece)
+        return self._ready.take(size)
 
     def drain(self) -> None:
         """Hash what stands behind the encrypted stream; nothing should."""

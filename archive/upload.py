@@ -45,7 +45,8 @@ class Upload:
 
     def __init__(self, store: Store, key: str, part: int, parallel: int = PARALLEL_PARTS) -> None:
         self._store, self._key, self._part = store, key, part
-        self._buffer = bytearray()
+        self._buffer: list[bytes] = []
+        self._buffered = 0
         self._digest = hashlib.sha256()
         self._slots = threading.Semaphore(parallel)
         self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="upload")
@@ -79,11 +80,14 @@ class Upload:
     def write(self, data: bytes) -> int:
         """Take data; waits while all slots are busy, and raises what a part before has failed of."""
         self._digest.update(data)
-        self._buffer += data
+        self._buffer.append(data)
+        self._buffered += len(data)
         self.size += len(data)
-        while len(self._buffer) >= self._part:
-            self._send(bytes(self._buffer[: self._part]))
-            del self._buffer[: self._part]
+        while self._buffered >= self._part:
+            whole = b"".join(self._buffer)
+            self._buffer = [whole[self._part :]]
+            self._buffered -= self._part
+            self._send(whole[: self._part])
         return len(data)
 
     def flush(self) -> None:
@@ -105,8 +109,8 @@ class Upload:
         self._parts.append(future)
 
     def _finish(self) -> None:
-        if self._buffer or not self._parts:  # the last part may be short, the only one empty
-            self._send(bytes(self._buffer))
+        if self._buffered or not self._parts:  # the last part may be short, the only one empty
+            self._send(b"".join(self._buffer))
             self._buffer.clear()
         etags = [part.result() for part in self._parts]
         self._store.complete(self._key, self._upload, etags, self.size)

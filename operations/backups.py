@@ -102,6 +102,7 @@ def run_backups(
     components = selected(only)
     able = vault.check()
     progress = Progress(components, publish, clock, BackupLine)
+    progress.show()
     results: dict[str, BackupResult] = {}
     graph = Dag()
     for component in components:

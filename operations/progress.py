@@ -78,6 +78,11 @@ class Progress:
             )
             self._publish(list(self._lines.values()))
 
+    def show(self) -> None:
+        """Publish the lines as they are."""
+        with self._lock:
+            self._publish(list(self._lines.values()))
+
     def seconds(self, name: str) -> float:
         """Seconds since the node began, retries included."""
         return self._clock() - self._began.get(name, self._clock())

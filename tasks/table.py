@@ -36,13 +36,15 @@ class LiveTable:
         self._artifact: UUID | None = None
         self._last: dict[str, NodeProgress] = {}
         self._client = get_client(sync_client=True)
+        # bound to the flow here: bytes are counted in threads that belong to no run
+        self._logger: Any = get_run_logger()
 
     def publish(self, lines: list[NodeProgress]) -> None:
         """Write the lines, and log those whose phase changed."""
         for line in lines:
             before = self._last.get(line.name)
             if before is not None and self._said(before) != self._said(line):
-                _log(line)
+                _log(self._logger, line)
         moved = any(
             self._standing(line) != self._standing(self._last.get(line.name)) for line in lines
         )
@@ -120,8 +122,7 @@ def _cell(reasons: tuple[str, ...], limit: int = 4) -> str:
     return "<br>".join([*shown, *more])
 
 
-def _log(line: NodeProgress) -> None:
-    logger: Any = get_run_logger()
+def _log(logger: Any, line: NodeProgress) -> None:
     words = f"{line.name}: {line.outcome or line.phase}" + (f" – {line.note}" if line.note else "")
     if line.phase == DONE:
         words += f" ({line.seconds:.1f} s)"

@@ -9,6 +9,7 @@ https://www.postgresql.org/docs/18/app-pgdump.html
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -35,6 +36,7 @@ from components.postgresql.client import (
     standing,
 )
 from components.postgresql.fingerprint import SESSION, measure_database, measure_roles
+from components.postgresql.increment import MANIFEST, Base, find_base
 from components.postgresql.replay import paused_replay
 from components.questions import ask_members, words
 from errors import PermanentError, TemporaryError
@@ -86,6 +88,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
     programs = {name: _program(access, name) for name in PROGRAMS}
     source = _choose(access)
     missing: list[str] = []
+    needs: tuple[str, ...] = ()
     with ExitStack() as stack:
         begun = datetime.now(UTC)
         point = ""
@@ -102,7 +105,9 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
                 f"the base backup: {source.tablespaces} tablespaces, which pg_basebackup does not send as one stream"
             )
         else:
-            point = _physical(writer, programs["pg_basebackup"], access, source, point)
+            base = find_base(access, writer, source.node, source.standing)
+            point = _physical(writer, programs["pg_basebackup"], access, source, point, base)
+            needs = base.needs if base else ()
         for name, snapshot in snapshots.items():
             _dump(writer, programs["pg_dump"], access, source, name, snapshot)
         _globals(writer, programs["pg_dumpall"], access, source)
@@ -134,6 +139,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         },
         not_covered=NOT_COVERED,
         missing=tuple(missing),
+        needs=needs,
     )
 
 
@@ -246,19 +252,35 @@ def _consistency(
 
 # ---------------------------------------------------------------------- the artefacts
 def _physical(
-    writer: SetWriter, program: Command, access: Access, source: Source, point: str
+    writer: SetWriter,
+    program: Command,
+    access: Access,
+    source: Source,
+    point: str,
+    base: Base | None,
 ) -> str:
     """Store the base backup; returns the LSN that a restore of it reaches."""
-    tar = BaseTar(
-        program.stream(
-            *_where(source.node, "--dbname"),
-            "--pgdata=-", "--format=tar", "--wal-method=fetch", "--checkpoint=fast",
-            "--label=isa-cloud", "--no-password",
-            stall=access.settings.backup.stall_seconds,
-        )
-    )  # fmt: skip
-    estimate = sum(source.databases.values())
-    writer.add("base.tar", "all databases", "tar of pg_basebackup with WAL", tar, estimate)
+    with tempfile.NamedTemporaryFile(dir=writer.spool) as earlier:
+        incremental = []
+        form = "tar of pg_basebackup with WAL"
+        if base is not None:
+            earlier.write(base.manifest)
+            earlier.flush()
+            incremental, form = (
+                [f"--incremental={earlier.name}"],
+                "tar of pg_basebackup --incremental with WAL",
+            )
+        tar = BaseTar(
+            program.stream(
+                *_where(source.node, "--dbname"), *incremental,
+                "--pgdata=-", "--format=tar", "--wal-method=fetch", "--checkpoint=fast",
+                "--label=isa-cloud", "--no-password",
+                stall=access.settings.backup.stall_seconds,
+            )
+        )  # fmt: skip
+        writer.add("base.tar", "all databases", form, tar, sum(source.databases.values()))
+    # names and sizes of files: what the next incremental backup is told to rest on
+    writer.add_plain(MANIFEST, "all databases", MANIFEST, [tar.manifest_bytes])
     return point or max(str(r["End-LSN"]) for r in tar.manifest["WAL-Ranges"])
 
 

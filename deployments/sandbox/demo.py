@@ -20,7 +20,7 @@ ACTIVATE = Path(sys.executable).with_name("activate")
 
 
 def up() -> int:
-    """Bring everything up and deploy; return the exit code."""
+    """Bring everything up and deploy; return the exit code of the last step that failed."""
     sandbox = Sandbox(NAME)
     room = ControlRoom(sandbox)
     with _step("What this machine needs"):
@@ -35,6 +35,10 @@ def up() -> int:
     if deployed == 0:
         with _step("Sample data"):
             subprocess.run([ISA, "sandbox", "seed", "--name", NAME], env=environ, check=True)
+        with _step("Backup of everything, through the Prefect API"):
+            deployed = subprocess.run([ISA, "backup"], env=environ, check=False).returncode
+        with _step("Backup sets"):
+            subprocess.run([ISA, "backups"], env=environ, check=False)
     with _step("Status"):
         subprocess.run([ISA, "status"], env=environ, check=False)
     print(

@@ -20,15 +20,15 @@ import yaml
 from cluster.kube import Kube, Manifest
 from cluster.records import read_records
 from config.loading import ROOT
-from config.models import KubernetesSettings
 from deployments.sandbox.cluster import Sandbox
 from errors import PermanentError
+
+from .accounts import CONTROL, PRODUCTION, VERIFY, log_in
 
 pytestmark = pytest.mark.integration
 
 ISA = str(Path(sys.executable).with_name("isa"))
 TREE = ROOT / "deployments/kubernetes"
-PRODUCTION, CONTROL, VERIFY = "isa-cloud-production", "isa-cloud-control", "isa-cloud-verify"
 ACCOUNTS = ("isa-deployer", "isa-backup", "isa-verify", "isa-reader")
 RBAC = "rbac.authorization.k8s.io"
 DEBUG = {"emqxConfig": {"EMQX_LOG__CONSOLE__LEVEL": "debug"}}
@@ -98,6 +98,7 @@ def environ(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[
         "ISA_COMPONENTS__NEO4J__MEMBERS": "3",
         "ISA_COMPONENTS__NEO4J__EDITION": "enterprise",
         "ISA_COMPONENTS__NEO4J__MIN_AVAILABLE": "2",
+        "ISA_BACKUP__NEO4J__OFFLINE": "false",  # what Community needs, production's roles have not
     }
 
 
@@ -126,25 +127,9 @@ def accounts(
 
 
 def account(sandbox: Sandbox, environ: Mapping[str, str], directory: Path, name: str) -> Account:
-    """Log in as a service account, by the TokenRequest API as a pod does."""
-    answer = sandbox.kube().request(
-        "POST",
-        f"/api/v1/namespaces/{CONTROL}/serviceaccounts/{name}/token",
-        body={
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {"expirationSeconds": 3600},
-        },
-    )
-    document = yaml.safe_load(sandbox.kubeconfig.read_text())
-    document["users"][0]["user"] = {"token": answer["status"]["token"]}
-    file = directory / name
-    file.touch(mode=0o600)
-    file.write_text(yaml.safe_dump(document))
-    settings = KubernetesSettings(
-        kubeconfig=file, namespace=PRODUCTION, control_namespace=CONTROL, verify_namespace=VERIFY
-    )
-    own = {"ISA_KUBERNETES__KUBECONFIG": str(file), "KUBECONFIG": str(file)}
+    """A service account as the product would run with it."""
+    settings = log_in(sandbox, directory, name)
+    own = dict.fromkeys(("ISA_KUBERNETES__KUBECONFIG", "KUBECONFIG"), str(settings.kubeconfig))
     return Account(Kube.connect(settings), {**environ, **own})
 
 

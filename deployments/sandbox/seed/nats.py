@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from random import Random
+from typing import TypeVar
 
 import nats
 from nats.js.api import AckPolicy, ConsumerConfig, KeyValueConfig, ObjectStoreConfig, StreamConfig
 from nats.js.client import JetStreamContext
+from nats.js.errors import NoStreamResponseError, ServiceUnavailableError
 
 from components.access import Access
 from components.nats.client import CLIENT_PORT, STATEFULSET, USER
 from deployments.sandbox.seed import words
 
 MESSAGES, ENTRIES, OBJECTS = 1000, 100, 3
+REACHABLE_SECONDS = 20.0
 STREAM, BUCKET, STORE = "ORDERS", "settings", "documents"
+
+T = TypeVar("T")
 
 
 def seed(access: Access, size: int, random: Random) -> dict[str, int]:
@@ -67,6 +75,9 @@ async def _orders(stream: JetStreamContext, messages: int, replicas: int, random
     for number in range(messages):
         order = {"n": number, "good": random.choice(words.GOODS), "who": words.person(random)}
         subject = f"orders.{random.choice(('new', 'paid', 'sent'))}"
+        if number == 0:
+            await _served(partial(stream.publish, subject, json.dumps(order).encode()))
+            continue
         pending.append(await stream.publish_async(subject, json.dumps(order).encode()))
         if len(pending) == 200:
             await asyncio.gather(*pending)
@@ -78,9 +89,21 @@ async def _orders(stream: JetStreamContext, messages: int, replicas: int, random
         )
         await stream.add_consumer(STREAM, config)
         consumer = await stream.pull_subscribe_bind(name, STREAM)
-        for message in await consumer.fetch(taken, timeout=10):
+        for message in await _served(partial(consumer.fetch, taken, timeout=10)):
             if random.random() < 0.9:  # the others stay pending
                 await message.ack()
+
+
+async def _served(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask until what was just made is known to the server that we are connected to; a loaded machine takes seconds."""
+    deadline = time.monotonic() + REACHABLE_SECONDS
+    while True:
+        try:
+            return await ask()
+        except (NoStreamResponseError, ServiceUnavailableError):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
 
 
 async def _drop(stream: JetStreamContext, name: str) -> None:

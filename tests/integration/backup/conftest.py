@@ -22,6 +22,7 @@ from deployments.sandbox import keys, seed
 from deployments.sandbox.cluster import Sandbox
 from operations.backup import Vault
 
+from ..accounts import log_in
 from ..engines.live import Live
 
 ISA = str(Path(sys.executable).with_name("isa"))
@@ -46,18 +47,26 @@ class Backups:
         live: the engines, for killing.
         vault: as the product opens it.
         identity: private key of the verify pool.
+        kubeconfig: of the service account isa-backup, with which all commands are run.
     """
 
     sandbox: Sandbox
     live: Live
     vault: Vault
     identity: str
+    kubeconfig: Path
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Of a backup worker's processes."""
+        own = dict.fromkeys(("ISA_KUBERNETES__KUBECONFIG", "KUBECONFIG"), str(self.kubeconfig))
+        return {**self.sandbox.environ(), **own}
 
     def isa(self, *arguments: str, code: int = 0, **environ: str) -> Any:
         """Run a command with `--json`; its exit status must be `code`."""
         done = subprocess.run(
             [ISA, *arguments, "--json"],
-            env={**self.sandbox.environ(), **environ},
+            env={**self.environ, **environ},
             capture_output=True,
             text=True,
             timeout=400,
@@ -84,8 +93,8 @@ class Backups:
 
 
 @pytest.fixture(scope="session")
-def backups(engines: Live) -> Iterator[Backups]:
-    """The platform, filled."""
+def backups(engines: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backups]:
+    """The platform, filled, and a backup worker with no more rights than its role has."""
     sandbox = engines.sandbox
     engines.await_state("ready")
     settings = engines.platform.settings
@@ -96,7 +105,9 @@ def backups(engines: Live) -> Iterator[Backups]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in sandbox.settings_environ().items():
             patch.setenv(name, value)
-        yield Backups(sandbox, engines, Vault.open(settings), line)
+        account = log_in(sandbox, tmp_path_factory.mktemp("accounts"), "isa-backup")
+        assert account.kubeconfig is not None
+        yield Backups(sandbox, engines, Vault.open(settings), line, account.kubeconfig)
 
 
 @pytest.fixture(scope="session")

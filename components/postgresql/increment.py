@@ -1,0 +1,63 @@
+"""On which earlier set an incremental base backup may rest: PostgreSQL 17 and newer, with `summarize_wal` on.
+
+The server needs the earlier backup's `backup_manifest`; each set stores it readable, for whoever backs up holds no
+key. Chains are short on purpose: every member is needed for a restore (pg_combinebackup).
+https://www.postgresql.org/docs/18/continuous-archiving.html#BACKUP-INCREMENTAL-BACKUP
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from archive.manifest import Manifest
+from archive.writer import SetWriter
+from components.access import Access, Endpoint
+from components.postgresql.client import Standing, connect_long
+
+MANIFEST = "backup_manifest"
+SINCE = 170000
+
+
+@dataclass(frozen=True)
+class Base:
+    """What an incremental backup rests on.
+
+    Attributes:
+        manifest: the earlier backup's own.
+        needs: ids of the chain's sets, the full one first.
+    """
+
+    manifest: bytes
+    needs: tuple[str, ...]
+
+
+def find_base(access: Access, writer: SetWriter, node: Endpoint, standing: Standing) -> Base | None:
+    """The newest set, if its chain is whole, young enough and of the same history; None if a full backup is due."""
+    days = access.settings.backup.postgresql.full_every_days
+    whole = {one.id: one for one in writer.earlier if one.outcome == "complete"}
+    if days <= 1 or not whole or not _able(access, node):
+        return None
+    last = list(whole.values())[-1]
+    chain = (*last.needs, last.id)
+    if any(one not in whole for one in chain) or not _same_history(last, standing):
+        return None
+    due = whole[chain[0]].begun + timedelta(days=days) - timedelta(hours=1)
+    if datetime.now(UTC) >= due:
+        return None
+    return Base(writer.read_plain(last, MANIFEST), chain)
+
+
+def _same_history(last: Manifest, standing: Standing) -> bool:
+    """A promotion, or another cluster of the same name, makes a full one due."""
+    known = any(artefact.name == MANIFEST for artefact in last.artefacts)
+    same = last.engine.identity == standing.system
+    return known and same and last.topology.get("timeline") == standing.timeline
+
+
+def _able(access: Access, node: Endpoint) -> bool:
+    with connect_long(access, node) as connection:
+        row = connection.execute(
+            "SELECT current_setting('server_version_num')::int, current_setting('summarize_wal', true)"
+        ).fetchone()
+    return row is not None and row[0] >= SINCE and row[1] == "on"

@@ -1,0 +1,379 @@
+"""Measures backups against what the machine can do, and beside other tools; part of `make bench`.
+
+T_limit in bytes of the source a second is the least of: the source's own drain, zstd, encryption and hashing,
+compression ratio × parallel PUT, and the cores divided by the CPU seconds a byte of all of these together (two cores
+do not do all at once). Each is measured alone, in the same run, on the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyrage
+import zstandard
+
+from archive.seal import LEVEL, seal, unseal
+from archive.store import Store
+from archive.upload import PARALLEL_PARTS, part_size
+from components.access import Access, Endpoint
+from components.postgresql.backup import _program, _where
+from components.postgresql.client import PORT, STATEFULSET, SUPERUSER, connect_long, standing
+from config.loading import ROOT, load
+from deployments.sandbox import keys
+from deployments.sandbox.cluster import Sandbox
+from operations.backup import Vault
+from tests.bench import peers
+from tests.bench.deploy import ISA, Figure, table
+
+MIB = 1 << 20
+ROWS = 9_000_000  # 2 GiB with their index
+ROUNDS = 3
+CORES = len(os.sched_getaffinity(0))
+SYNTHETIC = """
+import random, resource, sys
+sys.path.insert(0, {root!r})
+from config.loading import load
+from operations.backup import Vault
+from archive.seal import seal
+from archive.upload import part_size
+vault = Vault.open(load("sandbox"))
+block = random.Random(1).randbytes(1 << 20)
+size = int(sys.argv[1]) << 20
+source = (block for _ in range(size >> 20))
+seal(source, vault.store, "sandbox/bench/memory", vault.settings.backup.age_recipients, part_size(8 << 30))
+vault.store.purge("sandbox/bench/memory")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage alone.
+
+    Attributes:
+        name: of it.
+        rate: bytes of the source a second.
+        cpu: CPU seconds of the whole machine for a byte of the source.
+    """
+
+    name: str
+    rate: float
+    cpu: float
+
+
+class Nowhere:
+    """A file that forgets."""
+
+    def write(self, data: bytes) -> int:
+        """Forget it."""
+        return len(data)
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, float]:
+    """Wall and CPU seconds, of all processes of the machine: server and client share it."""
+    before, started = _busy(), time.monotonic()
+    work()
+    return time.monotonic() - started, _busy() - before
+
+
+def _busy() -> float:
+    fields = [int(x) for x in Path("/proc/stat").read_text().split("\n")[0].split()[1:]]
+    return (sum(fields[:3]) + sum(fields[5:8])) / os.sysconf("SC_CLK_TCK")
+
+
+# ---------------------------------------------------------------------- stages alone
+def stages(source: Callable[[], Iterator[bytes]], vault: Vault) -> tuple[list[Stage], int, float]:
+    """Each stage alone; also the source's size and its compression ratio."""
+    size = sum(len(piece) for piece in source())
+    found = [_stage("source drain", lambda: sum(map(len, source())), size)]
+    sample = _sample(source)
+    length = sum(map(len, sample))
+    packed: list[bytes] = []
+
+    def compress() -> None:
+        packer = zstandard.ZstdCompressor(level=LEVEL, threads=CORES).compressobj()
+        packed.extend(packer.compress(piece) for piece in sample)
+        packed.append(packer.flush())
+
+    found.append(_stage("zstd", compress, length))
+    body = b"".join(packed)
+    ratio = length / len(body)
+
+    def protect() -> None:
+        digest = hashlib.sha256()
+        for piece in sample:
+            digest.update(piece)
+        recipients = [
+            pyrage.x25519.Recipient.from_str(r) for r in vault.settings.backup.age_recipients
+        ]
+        pyrage.encrypt_io(io.BytesIO(body), Nowhere(), recipients)
+        hashlib.sha256(body).hexdigest()
+
+    found.append(_stage("encrypt and hash", protect, length))
+    part = part_size(size)
+    count = max(PARALLEL_PARTS, len(body) // part)
+    parts = [os.urandom(part) for _ in range(PARALLEL_PARTS)]
+    found.append(
+        _stage(
+            "parallel PUT × ratio",
+            lambda: _put(vault.store, parts, count),
+            int(count * part * ratio),
+        )
+    )
+    total = sum(stage.cpu for stage in found)
+    found.append(Stage("cores ÷ CPU of all", CORES / total, total))
+    return found, size, ratio
+
+
+def _stage(name: str, work: Callable[[], Any], size: int) -> Stage:
+    wall, cpu = timed(work)
+    return Stage(name, size / wall, cpu / size)
+
+
+def _sample(source: Callable[[], Iterator[bytes]], size: int = 512 * MIB) -> list[bytes]:
+    """The first part of the source, in memory: it would else be drained in every stage."""
+    found, left = [], size
+    for piece in source():
+        found.append(piece)
+        left -= len(piece)
+        if left <= 0:
+            break
+    return found
+
+
+def _put(store: Store, parts: list[bytes], count: int) -> None:
+    key = "sandbox/bench/raw"
+    upload = store.begin(key)
+    with ThreadPoolExecutor(PARALLEL_PARTS) as pool:
+        list(
+            pool.map(
+                lambda n: store.put_part(key, upload, n + 1, parts[n % len(parts)]), range(count)
+            )
+        )
+    store.abort(key, upload)
+
+
+# ---------------------------------------------------------------------- the figures
+def pipeline(
+    name: str, source: Callable[[], Iterator[bytes]], vault: Vault, identity: str, goal: float
+) -> list[Figure]:
+    """The whole way against its limit, and the way back against its own."""
+    found, size, ratio = stages(source, vault)
+    limit = min(stage.rate for stage in found)
+    narrow = min(found, key=lambda stage: stage.rate).name
+    key, part = "sandbox/bench/pipeline", part_size(size)
+    recipients = vault.settings.backup.age_recipients
+    walls = [
+        timed(lambda: seal(source(), vault.store, key, recipients, part))[0] for _ in range(ROUNDS)
+    ]
+    rate = size / statistics.median(walls)
+    terms = ", ".join(f"{stage.name} {stage.rate / MIB:.0f}" for stage in found)
+    share = rate / limit
+    figures = [
+        Figure(name, f"MiB/s: {terms}; ratio {ratio:.2f}", f"{rate / MIB:.0f} MiB/s = {share:.2f} T_limit ({narrow})",
+               f"≥ {goal:.2f}", share >= goal)
+    ]  # fmt: skip
+    stored, _ = vault.store.describe(key)
+    get = timed(lambda: sum(map(len, vault.store.read(key))))
+    unpack = _unpack_rate(source, vault)
+    both = size / max(get[0], size / unpack[0], (get[1] + unpack[1] * size) / CORES)
+    wall = statistics.median(
+        timed(lambda: unseal(vault.store, key, identity, Nowhere()))[0] for _ in range(ROUNDS)
+    )
+    back = size / wall / both
+    figures.append(
+        Figure(f"{name}, read back", f"get {stored / get[0] / MIB:.0f}, open {unpack[0] / MIB:.0f} MiB/s",
+               f"{size / wall / MIB:.0f} MiB/s = {back:.2f} of its limit", "≥ 0.85", back >= 0.85)
+    )  # fmt: skip
+    vault.store.purge(key)
+    return figures
+
+
+def _unpack_rate(source: Callable[[], Iterator[bytes]], vault: Vault) -> tuple[float, float]:
+    """Plain bytes a second of decrypting, decompressing and hashing alone; and CPU seconds a byte."""
+    sample = b"".join(_sample(source, 256 * MIB))
+    identity = pyrage.x25519.Identity.generate()
+    sealed = io.BytesIO()
+    packed = zstandard.ZstdCompressor(level=LEVEL).compress(sample)
+    pyrage.encrypt_io(io.BytesIO(packed), sealed, [identity.to_public()])
+
+    def unpack() -> None:
+        plain = io.BytesIO()
+        body = sealed.getvalue()
+        hashlib.sha256(body)
+        pyrage.decrypt_io(io.BytesIO(body), plain, [identity])
+        hashlib.sha256(zstandard.ZstdDecompressor().decompress(plain.getvalue()))
+
+    wall, cpu = timed(unpack)
+    return len(sample) / wall, cpu / len(sample)
+
+
+def postgresql(sandbox: Sandbox, vault: Vault, identity: str) -> list[Figure]:
+    """The base backup of 2 GiB, and peers on the same."""
+    with Access(vault.settings, vault.kube, 30) as access:
+        node = _filled(access)
+        program = _program(access, "pg_basebackup")
+
+        def source() -> Iterator[bytes]:
+            return program.stream(
+                *_where(node, "--dbname"), "--pgdata=-", "--format=tar", "--wal-method=fetch",
+                "--checkpoint=fast", "--no-password", stall=60,
+            )  # fmt: skip
+
+        figures = pipeline("PostgreSQL base backup, zstd", source, vault, identity, 0.85)
+        figures += _peers(access, node, vault, sandbox, source)
+    return figures
+
+
+def _peers(
+    access: Access,
+    node: Endpoint,
+    vault: Vault,
+    sandbox: Sandbox,
+    source: Callable[[], Iterator[bytes]],
+) -> list[Figure]:
+    store = sandbox.status()["object_store"]
+    path = os.pathsep.join([*(str(p) for p in vault.settings.backup.programs), os.environ["PATH"]])
+    password = access.secret("postgresql-ha-auth", "postgres-password")
+    environ = {**peers.keys(store), "PGPASSWORD": password, "PATH": path}
+    where = f"host={node.host} port={node.port} user={SUPERUSER}"
+    recipients, key = vault.settings.backup.age_recipients, "sandbox/bench/ours"
+    runs: dict[str, Callable[[], Any]] = {
+        "ours": lambda: seal(source(), vault.store, key, recipients, part_size(2 << 30)),
+        "pipe": lambda: peers.pipe(where, environ, store["endpoint"], store["bucket"], LEVEL),
+        "barman-cloud": lambda: peers.barman(
+            f"{where} dbname=postgres",
+            environ,
+            store["endpoint"],
+            store["bucket"],
+            f"b{time.time_ns()}",
+        ),
+    }
+    walls: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(ROUNDS):  # interleaved: what disturbs one disturbs all
+        for name, run in runs.items():
+            walls[name].append(timed(run)[0])
+    sizes = {
+        "ours": vault.store.describe(key)[0],
+        "pipe": vault.store.describe("peers/base.tar.zst")[0],
+    }
+    for entry in list(vault.store.list("peers/")):
+        vault.store.purge(entry.key)
+    vault.store.purge(key)
+    ours, fastest = statistics.median(walls["ours"]), statistics.median(walls["pipe"])
+    told = ", ".join(f"{name} {statistics.median(w):.1f} s" for name, w in walls.items())
+    stored = f"stored {sizes['ours'] / MIB:.0f} and {sizes['pipe'] / MIB:.0f} MiB"
+    return [
+        Figure("beside the plain pipe of about equal stored size", f"{told}; {stored}",
+               f"{fastest / ours:.2f} × faster", "≥ 1.20", fastest / ours >= 1.2)
+    ]  # fmt: skip
+
+
+def _filled(access: Access) -> Endpoint:
+    """Two GiB of rows, on a standby that has them."""
+    nodes = access.endpoints(STATEFULSET, 3, PORT)
+    primary = next(n for n in nodes if not standing(access, n).standby)
+    standby = next(n for n in nodes if standing(access, n).standby)
+    with connect_long(access, primary, "isa") as connection:
+        connection.execute("DROP TABLE IF EXISTS bench")
+        connection.execute(
+            "CREATE TABLE bench AS SELECT n, n * 7919 % 1000003 AS amount, 'customer ' || n % 50021 AS name, "
+            f"md5(n::text) AS token, now() + n * interval '1 s' AS at, repeat(chr(97 + n % 26), 60) AS note "
+            f"FROM generate_series(1, {ROWS}) AS n"
+        )
+        connection.execute("CREATE INDEX ON bench (n)")
+        row = connection.execute("SELECT pg_current_wal_lsn()::text").fetchone()
+        assert row is not None
+    with connect_long(access, standby, "isa") as connection:
+        deadline = time.monotonic() + 300
+        query = f"SELECT pg_last_wal_replay_lsn() >= '{row[0]}'"
+        while connection.execute(query.encode()).fetchone() != (True,):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    return standby
+
+
+def memory(sandbox: Sandbox) -> list[Figure]:
+    """Peak memory of one process, from 1 GiB to 8 GiB."""
+    peaks = {}
+    for size in (1024, 8192):
+        done = subprocess.run(
+            [sys.executable, "-c", SYNTHETIC.format(root=str(ROOT)), str(size)],
+            env=sandbox.environ(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        peaks[size] = int(done.stdout)
+    part, peak = part_size(8 << 30) // MIB, peaks[8192]
+    limit = 256 + (PARALLEL_PARTS + 1) * part
+    grown = peaks[8192] - peaks[1024]
+    return [
+        Figure("peak memory", "8 GiB that do not compress", f"{peak} MiB", f"≤ {limit} MiB", peak <= limit),
+        Figure("its growth", "from 1 GiB to 8 GiB", f"{grown} MiB", "< 32 MiB", grown < 32),
+    ]  # fmt: skip
+
+
+def everything(sandbox: Sandbox) -> Figure:
+    """All sets of the sample data."""
+    done = subprocess.run(
+        [ISA, "backup", "--local", "--json"],
+        env=sandbox.environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    report = json.loads(done.stdout)
+    slowest = max(report["backups"], key=lambda b: b["seconds"])
+    words = f"the longest: {slowest['component']} {slowest['seconds']:.0f} s"
+    return Figure(
+        "a set of everything",
+        words,
+        f"{report['seconds']:.0f} s",
+        "≤ 60 s",
+        report["seconds"] <= 60,
+    )
+
+
+def main() -> None:
+    """Measure, and write docs/bench-backup.md."""
+    sandbox = Sandbox(f"bench-{os.getpid()}")
+    try:
+        sandbox.up(engines=True)
+        environ = sandbox.environ()
+        os.environ["PATH"] = environ["PATH"]
+        subprocess.run([ISA, "deploy", "--local"], env=environ, check=True, capture_output=True)
+        subprocess.run(
+            [ISA, "sandbox", "seed", "--name", sandbox.name],
+            env=environ,
+            check=True,
+            capture_output=True,
+        )
+        identity = keys.identity_file(sandbox.directory, "verify").read_text().splitlines()[-1]
+        vault = Vault.open(load("sandbox", environ=sandbox.settings_environ()))
+        figures = [everything(sandbox), *memory(sandbox), *postgresql(sandbox, vault, identity)]
+    finally:
+        sandbox.down(purge=True)
+    head = f"# Backups, measured\n\n`make bench`, {CORES} cores, {datetime.now(UTC):%Y-%m-%d}.\n\n"
+    text = head + table(figures)
+    (ROOT / "docs/bench-backup.md").write_text(text)
+    print(text)
+    if not all(figure.met for figure in figures):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

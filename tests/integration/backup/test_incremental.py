@@ -1,0 +1,109 @@
+"""Sets that rest on earlier ones: what is new only, and everything when they are put together."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.minio.backup import _server
+from components.minio.client import connect
+from components.postgresql.client import PORT, STATEFULSET, connect_long, standing
+from deployments.sandbox import postgres
+
+from .conftest import Backups
+
+pytestmark = pytest.mark.integration
+
+
+def checkpoint(backups: Backups) -> None:
+    """Somebody works, and a checkpoint passes: a standby begins a backup at its last one."""
+    with backups.access() as access:
+        nodes = access.endpoints(STATEFULSET, 3, PORT)
+        primary = next(n for n in nodes if not standing(access, n).standby)
+        with connect_long(access, primary, "isa") as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS later AS SELECT 1 AS n")
+            connection.execute("INSERT INTO later SELECT generate_series(1, 1000)")
+            connection.execute("CHECKPOINT")
+
+
+def test_an_incremental_base_backup_is_whole_with_the_one_it_needs(
+    backups: Backups, tmp_path: Path
+) -> None:
+    checkpoint(backups)
+    first = backups.isa("backup", "postgresql", "--local")["backups"][0]
+    checkpoint(backups)
+    second = backups.isa(
+        "backup", "postgresql", "--local", ISA_BACKUP__POSTGRESQL__FULL_EVERY_DAYS="7"
+    )["backups"][0]
+    manifest = backups.manifest("postgresql")
+    assert (manifest.id, manifest.kind, manifest.needs) == (
+        second["id"],
+        "incremental",
+        (first["id"],),
+    )
+    assert second["bytes_read"] < first["bytes_read"] / 2
+    directories = []
+    for one in backups.vault.catalogue(["postgresql"]).sets[-2:]:
+        directory = tmp_path / one.id
+        (tmp_path / "tar").write_bytes(backups.fetch(one, "base.tar"))
+        with tarfile.open(tmp_path / "tar") as archive:
+            archive.extractall(directory, filter="data")
+        directories.append(str(directory))
+    target = str(tmp_path / "whole")
+    _run("pg_combinebackup", *directories, "-o", target)
+    _run("pg_verifybackup", "--no-parse-wal", target)
+
+
+def test_a_promotion_makes_a_full_one_due(backups: Backups) -> None:
+    from components.postgresql.increment import _same_history
+
+    manifest = backups.manifest("postgresql")
+    with backups.access() as access:
+        node = access.endpoints(STATEFULSET, 3, PORT)[0]
+        now = standing(access, node)
+    assert _same_history(manifest, now)
+    assert not _same_history(
+        manifest, type(now)(now.standby, now.system, now.timeline + 1, now.version)
+    )
+    assert not _same_history(manifest, type(now)(now.standby, "1", now.timeline, now.version))
+
+
+def test_an_object_that_is_there_already_is_not_read_again(backups: Backups, report: Any) -> None:
+    first = backups.manifest("minio")
+    with backups.access() as access:
+        client = connect(access, _server(access))
+        client.put_object(Bucket="documents", Key="new.txt", Body=b"new")
+        client.put_object_tagging(
+            Bucket="exports",
+            Key="export-00000.bin",
+            Tagging={"TagSet": [{"Key": "late", "Value": "yes"}]},
+        )
+        try:
+            said = backups.isa("backup", "minio", "--local")["backups"][0]
+        finally:
+            client.delete_object(Bucket="documents", Key="new.txt")
+    second = backups.manifest("minio")
+    assert second.needs == (*first.needs, first.id)
+    assert said["bytes_read"] < first.plain_size
+    versions = {(m.unit, m.item): m for m in second.fingerprint}
+    before = {(m.unit, m.item): m for m in first.fingerprint}
+    key = ("bucket documents", "versions")
+    assert versions[key].count == before[key].count + 1
+    other = ("bucket exports", "versions")
+    assert versions[other].count == before[other].count
+    assert (
+        versions[other].digest != before[other].digest
+    )  # its tag changed, though its bytes did not
+    lines = backups.fetch(second, "buckets/documents/versions.jsonl").decode()
+    assert lines.count('"held": ""') >= 1
+    assert first.id in lines
+
+
+def _run(program: str, *arguments: str) -> None:
+    path = str(postgres.programs() / program)
+    done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,369 @@
+"""What goes wrong in the midst of a backup leaves no set, and the engine as it was; the next run makes one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from archive.writer import SetWriter
+from components.nats import snapshot as nats_snapshot
+from components.postgresql.backup import back_up as back_up_postgresql
+from components.postgresql.client import PORT, STATEFULSET, connect_long, standing
+from components.postgresql.replay import paused_replay
+from components.qdrant import backup as qdrant
+from components.qdrant.client import get
+from components.qdrant.snapshot import Download
+from components.redis import backup as redis_backup
+from components.redis.client import connect as connect_redis
+from components.redis.client import read_view
+from errors import IsaError, PermanentError, TemporaryError
+
+from .conftest import ISA, Backups, until
+
+pytestmark = pytest.mark.integration
+
+
+def writer_of(backups: Backups, prefix: str, **more: Any) -> SetWriter:
+    settings = backups.vault.settings.backup
+    return SetWriter(
+        backups.vault.store, f"sandbox/{prefix}/", settings.age_recipients, settings.spool, **more
+    )
+
+
+def sets(backups: Backups, component: str) -> set[str]:
+    return {one.id for one in backups.vault.catalogue([component]).sets}
+
+
+# ---------------------------------------------------------------------- PostgreSQL
+def paused(backups: Backups) -> list[str]:
+    """Standbys whose replay stands still."""
+    found = []
+    with backups.access() as access:
+        for node in access.endpoints(STATEFULSET, 3, PORT):
+            with connect_long(access, node) as connection:
+                row = connection.execute(
+                    "SELECT pg_is_in_recovery() AND pg_is_wal_replay_paused()"
+                ).fetchone()
+                if row is not None and row[0]:
+                    found.append(node.member)
+    return found
+
+
+def test_a_standby_goes_on_replaying_when_the_backup_is_killed(backups: Backups) -> None:
+    before = sets(backups, "postgresql")
+    running = subprocess.Popen(
+        [ISA, "backup", "postgresql", "--local"],
+        env=backups.environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    until(lambda: bool(paused(backups)), "a standby pauses")
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    until(lambda: not paused(backups), "all standbys replay again")
+    assert sets(backups, "postgresql") == before
+    assert backups.isa("backup", "postgresql", "--local")["state"] == "completed"
+
+
+def test_the_files_and_the_digests_are_of_one_moment_while_clients_write(backups: Backups) -> None:
+    """Counts under load: the fingerprint's equals the dump's, row for row."""
+    stop = threading.Event()
+    with backups.access() as access:
+        primary = next(
+            n for n in access.endpoints(STATEFULSET, 3, PORT) if not standing(access, n).standby
+        )
+        with connect_long(access, primary, "isa") as connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS busy (n bigserial PRIMARY KEY, at timestamptz DEFAULT now())"
+            )
+
+        def write() -> None:
+            with connect_long(access, primary, "isa") as connection:
+                while not stop.is_set():
+                    connection.execute("INSERT INTO busy DEFAULT VALUES")
+
+        clients = threading.Thread(target=write)
+        clients.start()
+        try:
+            backups.isa("backup", "postgresql", "--local")
+        finally:
+            stop.set()
+            clients.join()
+            with connect_long(access, primary, "isa") as connection:
+                connection.execute("DROP TABLE busy")
+    manifest = backups.manifest("postgresql")
+    measure = next(m for m in manifest.fingerprint if m.item == "table public.busy")
+    listing = subprocess.run(
+        [
+            str(backups.vault.settings.backup.programs[0] / "pg_restore"),
+            "-a",
+            "-t",
+            "busy",
+            "-f",
+            "-",
+        ],
+        input=backups.fetch(manifest, "databases/isa.dump"),
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    rows = [
+        line for line in listing.partition("FROM stdin;\n")[2].splitlines() if line[:1].isdigit()
+    ]
+    assert measure.count == len(rows) > 0
+
+
+def test_a_promotion_in_the_midst_fails_loudly_and_the_next_run_succeeds(backups: Backups) -> None:
+    with backups.access() as access:
+        nodes = access.endpoints(STATEFULSET, 3, PORT)
+        standby = next(n for n in nodes if standing(access, n).standby)
+        with (
+            pytest.raises((IsaError, psycopg.Error)),
+            paused_replay(access, standby),
+            connect_long(access, standby) as connection,
+        ):
+            backups.live.kill(standby.member)
+            until(lambda: not _answers(access, standby), "the standby is gone")
+            connection.execute("SELECT 1")
+        backups.live.heal()
+    backups.live.await_state("ready")
+    assert backups.isa("backup", "postgresql", "--local")["state"] == "completed"
+
+
+def _answers(access: Any, node: Any) -> bool:
+    try:
+        standing(access, node)
+    except psycopg.Error:
+        return False
+    return True
+
+
+def test_without_a_fit_standby_the_primary_is_taken(
+    backups: Backups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from components.postgresql import backup as module
+
+    monkeypatch.setattr(module, "_behind", lambda access, node: None)
+    with backups.access() as access:
+        taken = back_up_postgresql(access, writer_of(backups, "test/primary"))
+    assert taken.topology["role"] == "primary"
+    assert taken.consistency[0].point.startswith("LSN ")
+
+
+# ---------------------------------------------------------------------- Redis
+def test_slots_that_move_put_the_backup_off(backups: Backups) -> None:
+    with backups.access() as access:
+        members = {m.member: m for m in access.endpoints("redis-cluster", 6, 6379)}
+        views = {n: read_view(access, m) for n, m in members.items()}
+        slots = redis_backup._slots(views)
+        by_ip = {m.pod_ip: m for m in members.values()}
+        source = by_ip[slots[0].rpartition(":")[0]]
+        target = by_ip[slots[16383].rpartition(":")[0]]
+        with connect_redis(access, source) as one, connect_redis(access, target) as other:
+            names = one.execute_command("CLUSTER MYID"), other.execute_command("CLUSTER MYID")
+            other.execute_command("CLUSTER", "SETSLOT", 0, "IMPORTING", names[0])
+            one.execute_command("CLUSTER", "SETSLOT", 0, "MIGRATING", names[1])
+            try:
+                with pytest.raises(TemporaryError, match="slots are moving"):
+                    redis_backup.back_up(access, writer_of(backups, "test/moving"))
+            finally:
+                one.execute_command("CLUSTER", "SETSLOT", 0, "STABLE")
+                other.execute_command("CLUSTER", "SETSLOT", 0, "STABLE")
+        taken = redis_backup.back_up(access, writer_of(backups, "test/still"))
+    assert len(taken.consistency) == 3
+
+
+def test_slots_that_changed_hands_meanwhile_put_the_backup_off(
+    backups: Backups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    real = redis_backup._slots
+
+    def changing(views: Any) -> dict[int, str]:
+        looks.append(1)
+        found = real(views)
+        return {**found, 0: f"127.0.0.1:{len(looks)}"} if len(looks) > 3 else found
+
+    monkeypatch.setattr(redis_backup, "_slots", changing)
+    with backups.access() as access, pytest.raises(TemporaryError, match="changed their masters"):
+        redis_backup.back_up(access, writer_of(backups, "test/changed"))
+
+
+# ---------------------------------------------------------------------- NATS
+def test_a_snapshot_that_is_not_acknowledged_fails(
+    backups: Backups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server gives up 5 s after the last acknowledgement, and says so; small windows make it wait for one."""
+    from components.nats.backup import back_up
+
+    monkeypatch.setattr(nats_snapshot, "CHUNK_BYTES", 1024)
+    monkeypatch.setattr(nats_snapshot, "WINDOW_BYTES", 2048)
+    real = nats_snapshot.Snapshot._next
+
+    async def deaf(self: Any) -> Any:
+        publish = self._client.publish
+
+        async def nothing(*_: Any) -> None:
+            return
+
+        self._client.publish = nothing
+        try:
+            return await real(self)
+        finally:
+            self._client.publish = publish
+
+    monkeypatch.setattr(nats_snapshot.Snapshot, "_next", deaf)
+    with backups.access() as access, pytest.raises(TemporaryError, match="snapshot of"):
+        back_up(access, writer_of(backups, "test/deaf"))
+
+
+# ---------------------------------------------------------------------- Qdrant
+def test_a_short_snapshot_is_found(backups: Backups, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Download.__iter__
+
+    def short(self: Download) -> Iterator[bytes]:
+        made = self._made
+        object.__setattr__(made, "size", made.size - 512)
+        yield from real(self)
+
+    monkeypatch.setattr(Download, "__iter__", short)
+    with backups.access() as access, pytest.raises(TemporaryError, match="is cut"):
+        qdrant.back_up(access, writer_of(backups, "test/short"))
+
+
+def test_nothing_stays_on_the_peers(backups: Backups) -> None:
+    with backups.access() as access:
+        qdrant.back_up(access, writer_of(backups, "test/clean"))
+        assert _snapshots(access) == []
+
+
+def test_what_a_killed_run_left_on_a_peer_is_removed_by_the_next(backups: Backups) -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-c", KILLED],
+        env={**backups.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    assert running.wait(60) == -signal.SIGKILL
+    with backups.access() as access:
+        assert len(_snapshots(access)) == 1
+    assert backups.isa("backup", "qdrant", "--local")["state"] == "completed"
+    with backups.access() as access:
+        assert _snapshots(access) == []
+
+
+# Dies between the making of a snapshot and its download.
+KILLED = """
+import os, signal
+from components.qdrant import backup
+from components.qdrant.snapshot import Download
+Download.__iter__ = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+backup.PARALLEL_SHARDS = 1
+import sys
+sys.argv = ["isa", "backup", "qdrant", "--local", "--env", "sandbox"]
+from cli.main import main
+main()
+"""
+
+
+def _snapshots(access: Any) -> list[Any]:
+    peers, _ = qdrant._peers(access)
+    first = next(iter(peers.values()))
+    return [
+        made
+        for shard in qdrant._shards(access, peers, first, "articles")
+        for made in get(access, shard.peer, shard.path)
+    ]
+
+
+# ---------------------------------------------------------------------- the way there
+def test_a_full_spool_names_its_disk(backups: Backups, tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(spool)], check=True)
+    try:
+        said = backups.isa("backup", "nats", "--local", code=1, ISA_BACKUP__SPOOL=str(spool))
+    finally:
+        subprocess.run(["umount", str(spool)], check=True)
+    assert "spool" in said["backups"][0]["reason"]
+    assert "MiB free" in said["backups"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "code", "words"),
+    [
+        ({"ISA_STORAGE__OBJECT__BUCKET": "no-such-bucket"}, 1, "NoSuchBucket"),
+        ({"ISA_STORAGE__OBJECT__ENDPOINT": "http://127.0.0.1:9"}, 1, "127.0.0.1:9"),
+        ({"ISA_BACKUP__AGE_RECIPIENTS": '["age1x"]'}, 2, "age public key"),
+        ({"ISA_BACKUP__AGE_RECIPIENTS": "[]"}, 2, "two different keys"),
+        ({"ISA_BACKUP__SPOOL": "/proc/no"}, 1, "backup.spool"),
+    ],
+)
+def test_what_is_wrong_with_the_way_there_is_said_before_an_engine_is_asked(
+    environ: dict[str, str], code: int, words: str, backups: Backups
+) -> None:
+    said = backups.isa("backup", "postgresql", "--local", code=code, **environ)
+    assert words in json.dumps(said)
+    assert "backups" not in said  # it never got as far
+
+
+def test_refused_credentials_are_said(backups: Backups) -> None:
+    kube = backups.vault.kube
+    secret = kube.get("v1", "Secret", "infotrend-object", "isa-cloud-control")
+    assert secret is not None
+    kube.patch(secret, {"stringData": {"secret-key": "not the right one"}})
+    try:
+        said = backups.isa("backup", "redis", "--local", code=1)
+        assert "SignatureDoesNotMatch" in json.dumps(said)
+    finally:
+        kube.patch(secret, {"data": secret["data"]})
+
+
+def test_minio_is_not_backed_up_into_itself(backups: Backups) -> None:
+    from archive.store import Store
+    from components.minio import backup as minio
+    from components.minio.client import connect
+
+    with backups.access() as access:
+        client = connect(access, minio._server(access))
+        client.create_bucket(Bucket="circle")
+        writer = writer_of(backups, "test/circle")
+        writer.store = Store(client, "circle")
+        try:
+            with pytest.raises(PermanentError, match="no backup of itself"):
+                minio.back_up(access, writer)
+        finally:
+            client.delete_bucket(Bucket="circle")
+
+
+def test_two_backups_of_one_component_exclude_each_other(backups: Backups) -> None:
+    from operations.backup import _lease
+
+    with _lease(backups.vault, "redis", "the first run"):
+        said = backups.isa("backup", "redis", "--local", code=1, ISA_BACKUP__ATTEMPTS="1")
+    assert "the first run" in said["backups"][0]["reason"]
+
+
+def test_a_cancelled_backup_leaves_nothing(backups: Backups) -> None:
+    before = {entry.key for entry in backups.vault.store.list("sandbox/postgresql/")}
+    running = subprocess.Popen(
+        [ISA, "backup", "postgresql", "--local"],
+        env=backups.environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until(lambda: bool(paused(backups)), "the backup is under way")
+    running.send_signal(signal.SIGINT)
+    assert running.wait(60) == 130
+    time.sleep(0.5)
+    assert {entry.key for entry in backups.vault.store.list("sandbox/postgresql/")} == before
+    assert paused(backups) == []

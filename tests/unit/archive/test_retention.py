@@ -1,0 +1,81 @@
+from datetime import UTC, datetime, timedelta
+
+from archive.manifest import Capabilities, Consistency, Engine, Manifest, new_identity
+from archive.retention import decide
+from config.models import RetentionSettings
+
+START = datetime(2025, 1, 1, 1, tzinfo=UTC)
+RULES = RetentionSettings(daily=7, weekly=4, monthly=12, yearly=2)
+
+
+def a_set(day: float, **more: object) -> Manifest:
+    begun = START + timedelta(days=day)
+    fields = {
+        "id": new_identity("redis", begun, f"{round(day * 10):06x}"),
+        "component": "redis",
+        "environment": "test",
+        "cluster": "uid",
+        "slot": "",
+        "begun": begun,
+        "ended": begun,
+        "outcome": "complete",
+        "not_covered": (),
+        "engine": Engine(name="redis", version="8"),
+        "consistency": (Consistency(unit="u", point="p", begun=begun, ended=begun),),
+        "artefacts": (),
+        "fingerprint": (),
+        "store": Capabilities(
+            conditional_put=True, checksums=True, versioning=True, object_lock=True
+        ),
+        "recipients": (),
+    }
+    return Manifest.model_validate({**fields, **more})
+
+
+def kept(sets: list[Manifest], **more: object) -> list[int]:
+    verdicts = decide(sets, RULES, **more)  # type: ignore[arg-type]
+    return [round((v.manifest.begun - START).total_seconds() / 86400) for v in verdicts if v.kept]
+
+
+def test_two_years_of_nights_leave_days_weeks_months_and_years() -> None:
+    days = kept([a_set(day) for day in range(730)])
+    assert days[-7:] == list(range(723, 730))
+    assert len(days) <= 7 + 4 + 12 + 2
+    assert days[0] == 364  # the last night of the first year
+
+
+def test_deciding_again_after_removing_changes_nothing() -> None:
+    nights = [a_set(day) for day in range(400)]
+    left = [v.manifest for v in decide(nights, RULES) if v.kept]
+    assert all(verdict.kept for verdict in decide(left, RULES))
+
+
+def test_several_sets_of_a_day_leave_the_last() -> None:
+    assert len(kept([a_set(day / 10) for day in range(5)])) == 1
+
+
+def test_a_partial_set_never_stands_for_its_day() -> None:
+    whole, partial = a_set(0), a_set(0.5, outcome="partial")
+    verdicts = decide([whole, partial], RULES)
+    assert "newest whole set" in verdicts[0].kept
+    assert verdicts[1].kept == ("newest set",)  # nothing newer is there
+    verdicts = decide([whole, partial, a_set(1)], RULES)
+    assert verdicts[1].kept == ()
+
+
+def test_the_last_proven_set_stays_however_old() -> None:
+    nights = [a_set(day) for day in range(100)]
+    assert 3 not in kept(nights)
+    assert 3 in kept(nights, proven={nights[1].id, nights[3].id})
+    assert 1 not in kept(nights, proven={nights[1].id, nights[3].id})
+
+
+def test_what_a_kept_set_needs_stays() -> None:
+    full = a_set(0)
+    nights = [full, *(a_set(day, kind="incremental", needs=(full.id,)) for day in range(1, 20))]
+    assert 0 in kept(nights)
+
+
+def test_the_only_set_stays_whatever_the_rules_say() -> None:
+    rules = RetentionSettings(daily=1, weekly=0, monthly=0, yearly=0)
+    assert decide([a_set(0)], rules)[0].kept

@@ -1,0 +1,72 @@
+import errno
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from archive.spool import Spool, require_room
+from errors import PermanentError, TemporaryError
+
+PIECES = [bytes([n]) * 1000 for n in range(200)]
+
+
+def test_it_is_read_while_it_still_drains_and_again_afterwards(tmp_path: Path) -> None:
+    go_on = threading.Event()
+
+    def source() -> Iterator[bytes]:
+        yield PIECES[0]
+        go_on.wait(5)
+        yield from PIECES[1:]
+
+    with Spool(source(), tmp_path) as spool:
+        first = next(iter(spool))
+        assert first == PIECES[0]
+        go_on.set()
+        assert b"".join(spool) == b"".join(PIECES)
+        assert b"".join(spool) == b"".join(PIECES)
+        assert spool.reader().read() == b"".join(PIECES)
+        assert spool.size == 200_000
+
+
+def test_nothing_is_left_on_the_disk_even_while_it_drains(tmp_path: Path) -> None:
+    with Spool(PIECES, tmp_path) as spool:
+        assert list(tmp_path.iterdir()) == []
+        b"".join(spool)
+
+
+def test_what_the_source_raises_is_raised_to_the_reader(tmp_path: Path) -> None:
+    def source() -> Iterator[bytes]:
+        yield b"half"
+        raise TemporaryError("the source went away")
+
+    with Spool(source(), tmp_path) as spool:
+        time.sleep(0.05)
+        with pytest.raises(TemporaryError, match="went away"):
+            b"".join(spool)
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def source() -> Iterator[bytes]:
+        started.wait(5)
+        yield b"data"
+
+    started = threading.Event()
+    spool = Spool(source(), tmp_path)
+    with spool:
+        monkeypatch.setattr(spool, "_file", type("Full", (), {
+            "write": staticmethod(full), "fileno": lambda self: 0, "close": lambda self: None,
+        })())  # fmt: skip
+        started.set()
+        with pytest.raises(PermanentError, match=r"full after 0 MiB.*backup\.spool"):
+            list(spool)
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_source_is_asked(tmp_path: Path) -> None:
+    require_room(tmp_path, 1)
+    with pytest.raises(PermanentError, match="MiB free and needs"):
+        require_room(tmp_path, 1 << 60)
