@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo down test tools check unit integration bench clean format
+.PHONY: demo down test tools check unit integration bench soak clean format
 demo: .venv/installed ## everything installed, sandbox up, platform deployed through the Prefect API
 	$(BIN)/python -m deployments.sandbox.demo
 
@@ -33,6 +33,9 @@ bench: .venv/installed ## figures of deploy, gates and backups, with their targe
 	$(BIN)/python -m tests.bench.deploy
 	$(BIN)/python -m tests.bench.engines
 	$(BIN)/python -m tests.bench.backup
+
+soak: tools ## exhaustive: faults at every call of every component's backup; half an hour
+	$(BIN)/python -m tests.soak.backup
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,222 @@
+"""`make soak`: one fault at every call to the store of every component's backup, and kills at random moments.
+
+After each: every set that is listed is whole, byte for byte; nothing is held in an engine; at the end a clean run
+makes a set of each. The result is kept in docs/soak-backup.md.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from archive.check import read_back
+from archive.manifest import Capabilities
+from archive.store import Store
+from components import SETS
+from config.loading import ROOT, load
+from deployments.sandbox import keys
+from deployments.sandbox.cluster import Sandbox
+from errors import IsaError
+from operations.backup import Vault, back_up
+from operations.transfer import Transfer
+from tests.bench.deploy import ISA
+
+# A Neo4j Community backup stops the engine: 45 s each. So of its calls a sample is taken, with one kind of fault.
+SAMPLED = {"neo4j": 4}
+KILLS = 4
+KILL_SEED = 1
+
+
+def reset(call: Callable[[], Any]) -> Any:
+    raise ConnectionResetError(104, "Connection reset by peer")
+
+
+def lost_reply(call: Callable[[], Any]) -> Any:
+    call()
+    raise ConnectionResetError(104, "Connection reset by peer")
+
+
+def busy(call: Callable[[], Any]) -> Any:
+    answer: Any = {"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}
+    raise ClientError(answer, "PutObject")
+
+
+TROUBLES: tuple[Callable[[Callable[[], Any]], Any], ...] = (reset, lost_reply, busy)
+
+
+class Troubled:
+    """A boto3 client whose call number `position` goes wrong."""
+
+    def __init__(
+        self, client: Any, position: int, trouble: Callable[[Callable[[], Any]], Any]
+    ) -> None:
+        self._client, self._position, self._trouble = client, position, trouble
+        self.calls = 0
+
+    @property
+    def meta(self) -> Any:
+        return self._client.meta
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._client, name)
+
+        def call(**arguments: Any) -> Any:
+            hit = self.calls == self._position
+            self.calls += 1
+            return self._trouble(lambda: real(**arguments)) if hit else real(**arguments)
+
+        return call
+
+
+@dataclass
+class Tally:
+    """What came of one component's faults.
+
+    Attributes:
+        component: its name.
+        faults: injected.
+        failed: runs that said so.
+        made: runs that made a set all the same.
+        broken: sets that were listed and not whole; must be none.
+        seconds: in all.
+    """
+
+    component: str
+    faults: int = 0
+    failed: int = 0
+    made: int = 0
+    broken: int = 0
+    seconds: float = 0.0
+
+
+def sweep(vault: Vault, component: str, able: Capabilities, identity: str) -> Tally:
+    """A fault at every position."""
+    tally, started = Tally(component), time.monotonic()
+    counter = Troubled(vault.store._client, -1, reset)
+    _run(vault, component, able, counter)
+    checked = {one.id for one in vault.catalogue([component]).sets}
+    positions = list(range(counter.calls))
+    troubles = TROUBLES
+    if component in SAMPLED:
+        positions = sorted(random.Random(KILL_SEED).sample(positions, SAMPLED[component]))
+        troubles = (reset,)
+    for trouble in troubles:
+        for position in positions:
+            tally.faults += 1
+            if _run(vault, component, able, Troubled(vault.store._client, position, trouble)):
+                tally.made += 1
+            else:
+                tally.failed += 1
+            catalogue = vault.catalogue([component])
+            tally.broken += len(catalogue.broken)
+            for one in catalogue.sets:
+                if one.id not in checked:
+                    checked.add(one.id)
+                    tally.broken += bool(read_back(vault.store, one, identity))
+        print(f"{component}: {trouble.__name__}: {tally}", file=sys.stderr, flush=True)
+    tally.seconds = time.monotonic() - started
+    return tally
+
+
+def kills(sandbox: Sandbox, vault: Vault, component: str, identity: str) -> Tally:
+    """The whole process is killed at random moments of its backup."""
+    tally, started = Tally(f"{component}, killed"), time.monotonic()
+    chance = random.Random(KILL_SEED)
+    longest = _seconds(sandbox, component)
+    for _ in range(KILLS):
+        tally.faults += 1
+        running = _start(sandbox, component)
+        time.sleep(1.5 + chance.random() * longest)
+        running.kill()
+        tally.made += running.wait() == 0
+    tally.failed = tally.faults - tally.made
+    for one in vault.catalogue([component]).sets:
+        tally.broken += bool(read_back(vault.store, one, identity))
+    if _start(sandbox, component).wait() != 0:
+        tally.broken += 1  # a clean run must converge
+    tally.seconds = time.monotonic() - started
+    print(tally, file=sys.stderr, flush=True)
+    return tally
+
+
+def _run(vault: Vault, component: str, able: Capabilities, client: Any) -> bool:
+    troubled = replace(vault, store=Store(client, vault.store.bucket))
+    try:
+        back_up(
+            troubled, component, able, slot="", run="soak", transfer=Transfer(lambda note: None)
+        )
+    except IsaError:
+        return False
+    return True
+
+
+def _start(sandbox: Sandbox, component: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [ISA, "backup", component, "--local"],
+        env=sandbox.environ(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _seconds(sandbox: Sandbox, component: str) -> float:
+    started = time.monotonic()
+    _start(sandbox, component).wait()
+    return max(1.0, time.monotonic() - started - 1.5)
+
+
+def main() -> None:
+    """Sweep, and write docs/soak-backup.md."""
+    sandbox = Sandbox(f"soak-{os.getpid()}")
+    try:
+        sandbox.up(engines=True)
+        environ = sandbox.environ()
+        os.environ["PATH"] = environ["PATH"]
+        subprocess.run([ISA, "deploy", "--local"], env=environ, check=True, capture_output=True)
+        subprocess.run(
+            [ISA, "sandbox", "seed", "--name", sandbox.name],
+            env=environ,
+            check=True,
+            capture_output=True,
+        )
+        vault = Vault.open(load("sandbox", environ=sandbox.settings_environ()))
+        identity = keys.identity_file(sandbox.directory, "verify").read_text().splitlines()[-1]
+        able = vault.check()
+        chosen = [name for name in SETS if not sys.argv[1:] or name in sys.argv[1:]]
+        tallies = [sweep(vault, component, able, identity) for component in chosen]
+        tallies += [
+            kills(sandbox, vault, c, identity) for c in chosen if c not in ("neo4j", "platform")
+        ]
+    finally:
+        sandbox.down(purge=True)
+    lines = [
+        "| component | faults | runs that failed | sets made all the same | sets not whole | s |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {t.component} | {t.faults} | {t.failed} | {t.made} | {t.broken} | {t.seconds:.0f} |"
+        for t in tallies
+    ]
+    words = "One fault at every call to the store (reset, lost reply, 503); then kills at random moments."
+    text = (
+        f"# Backups under faults\n\n`make soak`, {datetime.now(UTC):%Y-%m-%d}. {words}\n\n"
+        + "\n".join(lines)
+        + "\n"
+    )
+    (ROOT / "docs/soak-backup.md").write_text(text)
+    print(text)
+    if any(tally.broken for tally in tallies):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
