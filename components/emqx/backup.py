@@ -120,10 +120,9 @@ def _sweep(api: Api, leftovers: Leftovers) -> None:
 def _store(access: Access, writer: SetWriter, api: Api, made: dict[str, Any]) -> list[str]:
     """Store the archive; returns what it lacks."""
     name, size = str(made["filename"]), int(made["size"])
-    answer = api(
-        "GET", f"{FILES}/{quoted(name)}?node={quoted(str(made['node']))}"
-    ).raise_for_status()
-    with writer.spooled([answer.content], size) as spool:
+    path = f"{FILES}/{quoted(name)}?node={quoted(str(made['node']))}"
+    pieces = api.download(path, access.settings.backup.stall_seconds)
+    with writer.spooled(pieces, size) as spool:
         # under its own name: EMQX refuses an archive that was renamed
         writer.add(name, "cluster", "emqx data export", spool, size)
         if spool.size != size:

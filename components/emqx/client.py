@@ -6,7 +6,8 @@ https://docs.emqx.com/en/emqx/latest/admin/api.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -18,13 +19,39 @@ STATEFULSET = "emqx"
 API_PORT, MQTT_PORT = 18083, 1883
 USER = "isa"
 USERS = "/authentication/password_based:built_in_database/users"
-PAGE = 1000
+PAGE, PIECE_BYTES = 1000, 1 << 20
 
-Api = Callable[..., httpx.Response]
+
+@dataclass(frozen=True)
+class Api:
+    """The API of a node, signed on.
+
+    Attributes:
+        http: client.
+        base: address of the API.
+        headers: what lets a request in.
+    """
+
+    http: httpx.Client
+    base: str
+    headers: dict[str, str]
+
+    def __call__(self, method: str, path: str, body: Any = None, **more: Any) -> httpx.Response:
+        """Ask: method, path, body, and httpx' further arguments."""
+        url = self.base + path
+        return self.http.request(method, url, json=body, headers=self.headers, **more)
+
+    def download(self, path: str, stall: float) -> Iterator[bytes]:
+        """A file's pieces as they come; gives up after so many seconds of silence."""
+        limits = httpx.Timeout(stall)
+        with self.http.stream(
+            "GET", self.base + path, headers=self.headers, timeout=limits
+        ) as answer:
+            yield from answer.raise_for_status().iter_raw(PIECE_BYTES)
 
 
 def sign_on(access: Access, node: Endpoint) -> Api:
-    """Sign on; returns what asks the API: method, path, body, and httpx' further arguments.
+    """Sign on as the dashboard's administrator.
 
     Raises:
         PermissionError: the password is refused.
@@ -35,12 +62,8 @@ def sign_on(access: Access, node: Endpoint) -> Api:
     answer = access.http.post(f"{base}/login", json={"username": USER, "password": password})
     if answer.status_code == 401:
         raise PermissionError(f"{node.member}: {answer.json().get('code', 'unauthorized')}")
-    headers = {"authorization": f"Bearer {answer.raise_for_status().json()['token']}"}
-
-    def call(method: str, path: str, body: Any = None, **more: Any) -> httpx.Response:
-        return access.http.request(method, base + path, json=body, headers=headers, **more)
-
-    return call
+    token = answer.raise_for_status().json()["token"]
+    return Api(access.http, base, {"authorization": f"Bearer {token}"})
 
 
 def rows(api: Api, path: str) -> Iterator[dict[str, Any]]:

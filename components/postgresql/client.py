@@ -20,11 +20,17 @@ PORT = 5432
 OWNER = DATABASE = "isa"
 SUPERUSER = "postgres"  # reads everything, replicates; only backups and restores need it
 SECRET = "postgresql-ha-auth"
+BACKUP = "isa-cloud-backup"  # name of a backup's sessions
 SCHEMA = PROBE.replace("-", "_")  # backups leave this schema out
 
 STANDING = """
     SELECT pg_is_in_recovery() AS standby, system_identifier::text AS system,
-           timeline_id AS timeline, current_setting('server_version') AS version
+           timeline_id AS timeline, current_setting('server_version') AS version,
+           CASE WHEN pg_is_in_recovery() THEN
+               CASE WHEN NOT pg_is_wal_replay_paused() THEN ''
+                    WHEN EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'isa-cloud-backup')
+                    THEN 'a backup' ELSE 'hand' END
+           ELSE '' END AS paused
     FROM pg_control_system(), pg_control_checkpoint()
 """
 
@@ -38,12 +44,14 @@ class Standing:
         system: identifier of the database cluster; nodes with different ones are strangers.
         timeline: grows with every promotion.
         version: of the server.
+        paused: by whom its replay is held, `a backup` or `hand`; "" if it goes on.
     """
 
     standby: bool
     system: str
     timeline: int
     version: str
+    paused: str = ""
 
 
 def standing(access: Access, node: Endpoint) -> Standing:
@@ -97,7 +105,7 @@ def connect_long(
         dbname=database,
         connect_timeout=10,
         options=" ".join(f"-c {option}" for option in given),
-        application_name="isa-cloud-backup",
+        application_name=BACKUP,
         autocommit=True,
         keepalives_idle=10,
         keepalives_interval=5,

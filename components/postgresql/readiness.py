@@ -82,7 +82,11 @@ def ask(access: Access) -> Report:
         roles |= {m: Role(m, "standby", f"{lag} B") for m, lag in lags.items() if m in roles}
         missing = sorted(set(nodes) - set(lags) - {primary})
         answer.settle(not missing, _streaming(lags, missing))
-        behind = {m: f"{lag} B" for m, lag in lags.items() if lag > wanted.max_lag_bytes}
+        # one that is held has the WAL, and goes on when the backup ends (components.postgresql.replay)
+        held = {m: s.paused for m, s in answers.good.items() if s.paused}
+        behind = {
+            m: f"{lag} B" for m, lag in lags.items() if lag > wanted.max_lag_bytes and m not in held
+        }
         limit = f"limit {wanted.max_lag_bytes} B"
         questions.note(
             "lag within the limit",
@@ -92,14 +96,22 @@ def ask(access: Access) -> Report:
             else f"at most {max(lags.values(), default=0)} B, {limit}",
             critical=False,
         )
+    by_hand = sorted(m for m, s in answers.good.items() if s.paused == "hand")
+    backups = sorted(m for m, s in answers.good.items() if s.paused and m not in by_hand)
+    questions.note("replay goes on", not by_hand, _held(by_hand, backups), critical=False)
     with questions.check("no slot holds back WAL", critical=False) as answer:
-        held = {s["slot_name"]: int(s["held"]) for s in query(access, nodes[primary], SLOTS)}
+        slots = {s["slot_name"]: int(s["held"]) for s in query(access, nodes[primary], SLOTS)}
         large = {
-            name: f"{size >> 20} MiB" for name, size in held.items() if size > SLOT_LIMIT_BYTES
+            name: f"{size >> 20} MiB" for name, size in slots.items() if size > SLOT_LIMIT_BYTES
         }
         hint = f"{words(large)}, used by nobody: drop it or bring its standby back" if large else ""
         answer.settle(not large, hint)
-    _transaction(access, questions, nodes[primary], [nodes[name] for name in sorted(lags)])
+    replaying = [
+        nodes[name]
+        for name in sorted(lags)
+        if name in answers.good and not answers.good[name].paused
+    ]
+    _transaction(access, questions, nodes[primary], replaying)
     if wanted.pgpool:
         _pgpool(access, questions, primary)
     return Report(tuple(questions.checks), tuple(roles[name] for name in sorted(roles)))
@@ -131,6 +143,12 @@ def _one_primary(questions: Round, answers: Answers[Standing]) -> str | None:
     hint = f"{primaries[0]}, timeline {standing.timeline}, PostgreSQL {standing.version}"
     questions.note("one primary", True, hint)
     return primaries[0]
+
+
+def _held(by_hand: list[str], backups: list[str]) -> str:
+    if by_hand:
+        return f"{', '.join(by_hand)}: replay was paused by hand: SELECT pg_wal_replay_resume()"
+    return f"{', '.join(backups)} held by a backup" if backups else ""
 
 
 def _streaming(lags: dict[str, int], missing: list[str]) -> str:

@@ -12,7 +12,10 @@ import psycopg
 import pytest
 
 from cluster.credentials import read_secret
+from components.access import Access
+from components.postgresql.client import PORT, STATEFULSET, standing
 from components.postgresql.readiness import ask as ask_engine
+from components.postgresql.replay import paused_replay
 from operations.gate import Finding
 
 from .live import Live, says, troubles
@@ -121,3 +124,21 @@ def _write_until_it_fails(live: Live, node: str, acknowledged: list[int]) -> Non
             except psycopg.Error:
                 return
             acknowledged.append(number)
+
+
+def test_a_standby_that_a_backup_holds_is_no_trouble_but_one_held_by_hand_is(live: Live) -> None:
+    settings, kube = live.platform.settings, live.platform.kube
+    with Access(settings, kube) as access:
+        nodes = access.endpoints(STATEFULSET, 3, PORT)
+        standby = next(node for node in nodes if standing(access, node).standby)
+        with paused_replay(access, standby):
+            found = live.ask(C)
+            assert found.state == "ready"
+            hints = {check.name: check.hint for check in found.checks}
+            assert hints["replay goes on"] == f"{standby.member} held by a backup"
+    with connect(live, standby.member, "postgres") as hand:
+        hand.execute("SELECT pg_wal_replay_pause()")
+        try:
+            live.until(C, says("replay goes on", "by hand", "pg_wal_replay_resume"), "seen")
+        finally:
+            hand.execute("SELECT pg_wal_replay_resume()")
