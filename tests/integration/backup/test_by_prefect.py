@@ -24,6 +24,7 @@ def room(backups: Backups) -> Iterator[ControlRoom]:
     made.up()
     yield made
     made.down(purge=True)
+    backups.vault.kube.delete("v1", "Secret", "prefect-database", "isa-cloud-control")
 
 
 def run(room: ControlRoom, *arguments: str, code: int = 0) -> Any:

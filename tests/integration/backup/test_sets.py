@@ -13,6 +13,7 @@ from archive.catalogue import find_set
 from archive.check import look, read_back
 from cluster.credentials import read_secret
 from components import SETS
+from deployments.sandbox.seed import words
 from errors import PermanentError
 
 from .conftest import SLOT, Backups
@@ -20,8 +21,11 @@ from .conftest import SLOT, Backups
 pytestmark = pytest.mark.integration
 
 ENGINES = [name for name in SETS if name != "platform"]
-# Words of the sample data that compression would leave readable.
-PLAINTEXT = (b"person-", b"session:", b"limit.", b"Amsterdam", b"example.com")
+# What the sample data is full of.
+PLAINTEXT = (
+    *(f"{first} {last}".encode() for first in words.FIRST for last in words.LAST),
+    *(city.encode() for city in words.CITIES if not city.isascii()),
+)
 
 
 def test_every_component_gets_a_set_and_the_state_says_that_one_is_partial(report: Any) -> None:
@@ -93,6 +97,11 @@ def test_a_flipped_bit_or_a_missing_end_is_found(
             find_set(store, "sandbox", manifest.id)
     finally:
         store.put(manifest.prefix + "manifest.json", document)
+
+
+def test_the_words_that_are_looked_for_are_in_the_data(backups: Backups, report: Any) -> None:
+    plain = backups.fetch(backups.manifest("postgresql"), "databases/isa.dump")
+    assert sum(word in plain for word in PLAINTEXT) > 50
 
 
 def test_neither_data_nor_secrets_are_readable_in_the_bucket(backups: Backups, report: Any) -> None:
