@@ -216,6 +216,8 @@ class Sandbox:
             "ISA_BACKUP__AGE_RECIPIENTS": json.dumps(keys.recipients(self.directory)),
             "ISA_BACKUP__PROGRAMS": json.dumps([str(postgres.programs())]),
             "ISA_BACKUP__SPOOL": str(self.directory / "spool"),
+            # Community's one member may be stopped for its dump
+            "ISA_BACKUP__NEO4J__OFFLINE": str(self.has_engines).lower(),
             "ISA_DEPLOY__GATE": "whole" if self.has_engines else "kubernetes",
         }
 

@@ -98,7 +98,6 @@ def environ(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[
         "ISA_COMPONENTS__NEO4J__MEMBERS": "3",
         "ISA_COMPONENTS__NEO4J__EDITION": "enterprise",
         "ISA_COMPONENTS__NEO4J__MIN_AVAILABLE": "2",
-        "ISA_BACKUP__NEO4J__OFFLINE": "false",  # what Community needs, production's roles have not
     }
 
 
