@@ -298,7 +298,7 @@ def _filled(access: Access) -> Endpoint:
         connection.execute(
             "CREATE TABLE bench AS SELECT n, n * 7919 % 1000003 AS amount, 'customer ' || n % 50021 AS name, "
             f"md5(n::text) AS token, now() + n * interval '1 s' AS at, repeat(chr(97 + n % 26), 60) AS note "
-            f"FROM generate_series(1, {ROWS}) AS n"
+            f"FROM generate_series(1::bigint, {ROWS}) AS n"
         )
         connection.execute("CREATE INDEX ON bench (n)")
         row = connection.execute("SELECT pg_current_wal_lsn()::text").fetchone()
