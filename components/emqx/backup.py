@@ -15,10 +15,11 @@ from typing import Any, BinaryIO
 
 import httpx
 
-from archive.manifest import Consistency, Engine, Measure
+from archive.manifest import Consistency, Engine
 from archive.writer import Leftovers, SetWriter
 from components.access import Access, Endpoint
 from components.base import Taken
+from components.digest import settled
 from components.emqx.client import API_PORT, STATEFULSET, Api, quoted, rows, sign_on
 from components.emqx.fingerprint import measure
 from errors import PermanentError, TemporaryError
@@ -69,7 +70,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
                 unit="cluster", point="each table by itself", begun=begun, ended=datetime.now(UTC)
             ),
         ),
-        fingerprint=tuple(_settled(b, a) for b, a in zip(before, after, strict=True)),
+        fingerprint=tuple(settled(before, after)),
         not_covered=NOT_COVERED,
         missing=tuple(missing),
     )
@@ -85,11 +86,6 @@ def _node(access: Access) -> tuple[Endpoint, Api]:
         except httpx.HTTPError as exc:
             cause = exc
     raise TemporaryError(f"no node of EMQX answers: {cause}", delay=15)
-
-
-def _settled(before: Measure, after: Measure) -> Measure:
-    """What is the same before and after the export is in it; of what moved only the count is kept."""
-    return before if before == after else before.model_copy(update={"digest": ""})
 
 
 # ---------------------------------------------------------------------- the archive

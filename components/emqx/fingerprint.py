@@ -6,17 +6,15 @@ out: they are the node's, not the data's.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import blake2b
 from typing import Any
 
 from archive.manifest import Measure
+from components.digest import Digest
 from components.emqx.client import USERS, Api, quoted, rows
 from components.questions import PROBE
 
-MASK = (1 << 128) - 1
 READERS = 4
 # Beyond that many retained messages their contents are not read one by one: 5 ms each.
 CONTENTS = 20_000
@@ -71,10 +69,7 @@ def _own(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _measure(item: str, entries: Iterable[dict[str, Any]]) -> Measure:
-    count = total = crossed = 0
+    found = Digest()
     for entry in entries:
-        text = json.dumps(entry, sort_keys=True).encode()
-        number = int.from_bytes(blake2b(text, digest_size=16).digest(), "big")
-        count, total, crossed = count + 1, (total + number) & MASK, crossed ^ number
-    digest = f"{total:032x}/{crossed:032x}" if count else ""
-    return Measure(unit="cluster", item=item, count=count, digest=digest, origin="source")
+        found.add_document(entry)
+    return found.measure("cluster", item)

@@ -12,9 +12,8 @@ from hashlib import blake2b
 from typing import Any
 
 from archive.manifest import Measure
+from components.digest import Digest
 from components.minio.versions import Version
-
-MASK = (1 << 128) - 1
 
 
 class BucketMeasure:
@@ -26,37 +25,20 @@ class BucketMeasure:
 
     def __init__(self, bucket: str) -> None:
         self._unit = f"bucket {bucket}"
-        self._counts = {"versions": 0, "delete markers": 0}
-        self._sums = {"versions": 0, "delete markers": 0}
-        self._crosses = {"versions": 0, "delete markers": 0}
+        self._found = {"versions": Digest(), "delete markers": Digest()}
         self.bytes = 0
 
     def add(self, version: Version) -> None:
         """Take one version in."""
-        item = "delete markers" if version.marker else "versions"
-        digest = blake2b(digest_size=16)
         kept = {k: str(v) for k, v in version.headers.items() if k not in ("StorageClass",)}
         known = (version.key, version.ordinal, version.size, version.content, kept, version.headers.get("Metadata"),
                  version.tags)  # fmt: skip
-        digest.update(json.dumps(known, sort_keys=True, default=str).encode())
-        number = int.from_bytes(digest.digest(), "big")
-        self._counts[item] += 1
-        self._sums[item] = (self._sums[item] + number) & MASK
-        self._crosses[item] ^= number
+        self._found["delete markers" if version.marker else "versions"].add_document(known)
         self.bytes += version.size
 
     def measures(self) -> list[Measure]:
         """What has been taken in."""
-        return [
-            Measure(
-                unit=self._unit,
-                item=item,
-                count=count,
-                digest=f"{self._sums[item]:032x}/{self._crosses[item]:032x}" if count else "",
-                origin="source",
-            )
-            for item, count in self._counts.items()
-        ]
+        return [digest.measure(self._unit, item) for item, digest in self._found.items()]
 
 
 def measure_rights(export: bytes) -> list[Measure]:

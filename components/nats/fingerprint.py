@@ -16,8 +16,8 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from archive.manifest import Measure
+from components.digest import Digest
 
-MASK = (1 << 128) - 1
 SILENCE_SECONDS = 10.0
 # What a consumer is, without what its server fills in or what moves while it is read.
 CONSUMER_KEYS = (
@@ -42,7 +42,7 @@ async def measure_messages(client: Client, stream: str, state: dict[str, Any]) -
         Number of messages seen, and their digest.
     """
     first, last, wanted = int(state["first_seq"]), int(state["last_seq"]), int(state["messages"])
-    total = crossed = seen = 0
+    found = Digest()
     if not wanted:
         return 0, ""
     config = ConsumerConfig(
@@ -54,7 +54,7 @@ async def measure_messages(client: Client, stream: str, state: dict[str, Any]) -
     # an ordered consumer: ephemeral, with flow control, made anew where a message is missing
     messages = await context.subscribe(">", stream=stream, ordered_consumer=True, config=config)
     try:
-        while seen < wanted:
+        while found.count < wanted:
             message = await messages.next_msg(SILENCE_SECONDS)
             sequence, stamp = _position(message.reply)
             if sequence > last:
@@ -64,15 +64,14 @@ async def measure_messages(client: Client, stream: str, state: dict[str, Any]) -
             for part in (str(sequence), stamp, message.subject, headers):
                 digest.update(part.encode() + b"\0")
             digest.update(message.data)
-            number = int.from_bytes(digest.digest(), "big")
-            total, crossed, seen = (total + number) & MASK, crossed ^ number, seen + 1
+            found.add(int.from_bytes(digest.digest(), "big"))
             if sequence == last:
                 break
     except NatsTimeoutError:  # the rest has left the stream
-        return seen, ""
+        return found.count, ""
     finally:
         await messages.unsubscribe()
-    return seen, f"{total:032x}/{crossed:032x}"
+    return found.count, found.text
 
 
 def measures(

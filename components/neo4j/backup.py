@@ -10,9 +10,10 @@ from archive.manifest import Consistency, Engine, Measure
 from archive.writer import SetWriter
 from components.access import Access, Endpoint
 from components.base import Taken
+from components.digest import settled
 from components.neo4j import offline, online
 from components.neo4j.client import Rows, members_of, query
-from components.neo4j.fingerprint import measure_database, settled
+from components.neo4j.fingerprint import measure_database
 from errors import PermanentError, TemporaryError
 
 SYSTEM = "system"

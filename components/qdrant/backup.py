@@ -19,9 +19,10 @@ from archive.manifest import Consistency, Engine, Measure
 from archive.writer import SetWriter
 from components.access import Access, Endpoint
 from components.base import Taken
-from components.qdrant.client import PORT, STATEFULSET, get
-from components.qdrant.fingerprint import measures, read_points
-from components.qdrant.snapshot import Download, Shard, layout, snapshot, sweep
+from components.digest import settled
+from components.qdrant.client import PORT, STATEFULSET, get, layout, path_of, replicas
+from components.qdrant.fingerprint import measure_collection
+from components.qdrant.snapshot import Download, Shard, snapshot, sweep
 from components.questions import PROBE, ask_members, words
 from errors import TemporaryError
 
@@ -53,13 +54,12 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
                 continue
             begun = datetime.now(UTC)
             shards = _shards(access, peers, first, collection)
-            before = read_points(access, first, collection)
+            before = measure_collection(access, first, collection)
             with ThreadPoolExecutor(PARALLEL_SHARDS, thread_name_prefix="shard") as pool:
                 list(pool.map(lambda shard: _take(access, writer, shard), shards))
-            found += measures(collection, before, read_points(access, first, collection))
-            path = f"/collections/{quote(collection, safe='')}"
+            found += settled([before], [measure_collection(access, first, collection)])
             described = {
-                "collection": get(access, first, path),
+                "collection": get(access, first, path_of(collection)),
                 "layout": layout(access, first, collection),
             }
             writer.add_json(
@@ -104,13 +104,11 @@ def _shards(
     access: Access, peers: dict[str, Endpoint], first: Endpoint, collection: str
 ) -> list[Shard]:
     """For each shard a replica that is active and within reach; peers take turns."""
-    found = layout(access, first, collection)
-    here = [{**shard, "peer_id": found["peer_id"]} for shard in found["local_shards"]]
-    replicas: dict[int, list[dict[str, Any]]] = {}
-    for replica in [*here, *found["remote_shards"]]:
-        replicas.setdefault(int(replica["shard_id"]), []).append(replica)
+    by_shard: dict[int, list[dict[str, Any]]] = {}
+    for replica in replicas(access, first, collection):
+        by_shard.setdefault(int(replica["shard_id"]), []).append(replica)
     shards = []
-    for number, copies in sorted(replicas.items()):
+    for number, copies in sorted(by_shard.items()):
         active = [c for c in copies if c["state"] == "Active" and str(c["peer_id"]) in peers]
         if not active:
             states = ", ".join(f"peer {c['peer_id']} {c['state']}" for c in copies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -12,9 +13,27 @@ STATEFULSET = "qdrant"
 PORT = 6333
 
 
+def path_of(collection: str) -> str:
+    """Path of a collection; any name is allowed for one."""
+    return f"/collections/{quote(collection, safe='')}"
+
+
 def get(access: Access, peer: Endpoint, path: str) -> Any:
     """Read something; returns the answer's `result`."""
     return call(access, peer, "GET", path)
+
+
+def layout(access: Access, peer: Endpoint, collection: str) -> dict[str, Any]:
+    """Where a collection's shards are, as one peer knows it."""
+    found: dict[str, Any] = get(access, peer, f"{path_of(collection)}/cluster")
+    return found
+
+
+def replicas(access: Access, peer: Endpoint, collection: str) -> list[dict[str, Any]]:
+    """All replicas of all shards of a collection, each with its `peer_id`: those of the peer that is asked too."""
+    found = layout(access, peer, collection)
+    here = [{**shard, "peer_id": found["peer_id"]} for shard in found["local_shards"]]
+    return [*here, *found["remote_shards"]]
 
 
 def call(

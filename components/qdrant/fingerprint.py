@@ -7,21 +7,19 @@ kept.
 
 from __future__ import annotations
 
-import json
-from hashlib import blake2b
 from typing import Any
-from urllib.parse import quote
 
 from archive.manifest import Measure
 from components.access import Access, Endpoint
-from components.qdrant.client import call
+from components.digest import Digest
+from components.qdrant.client import call, path_of
 
-MASK = (1 << 128) - 1
 PAGE = 500
 PAGE_SECONDS = 120.0
+KEYS = ("id", "payload", "vector", "shard_key")
 
 
-def read_points(access: Access, peer: Endpoint, collection: str) -> tuple[int, str]:
+def measure_collection(access: Access, peer: Endpoint, collection: str) -> Measure:
     """Count and digest all points of a collection.
 
     Args:
@@ -29,30 +27,13 @@ def read_points(access: Access, peer: Endpoint, collection: str) -> tuple[int, s
         peer: through which one; it asks the others.
         collection: name.
     """
-    path = f"/collections/{quote(collection, safe='')}/points/scroll"
+    path = f"{path_of(collection)}/points/scroll"
     body: dict[str, Any] = {"limit": PAGE, "with_payload": True, "with_vector": True}
-    count = total = crossed = 0
+    found = Digest()
     while True:
         page = call(access, peer, "POST", path, body, timeout=PAGE_SECONDS)
         for point in page["points"]:
-            kept = {key: point.get(key) for key in ("id", "payload", "vector", "shard_key")}
-            text = json.dumps(kept, sort_keys=True).encode()
-            number = int.from_bytes(blake2b(text, digest_size=16).digest(), "big")
-            count, total, crossed = count + 1, (total + number) & MASK, crossed ^ number
+            found.add_document({key: point.get(key) for key in KEYS})
         if page.get("next_page_offset") is None:
-            return count, f"{total:032x}/{crossed:032x}"
+            return found.measure(f"collection {collection}", "points")
         body["offset"] = page["next_page_offset"]
-
-
-def measures(collection: str, before: tuple[int, str], after: tuple[int, str]) -> list[Measure]:
-    """The measures of a collection, from two readings."""
-    digest = before[1] if before == after and before[0] else ""
-    return [
-        Measure(
-            unit=f"collection {collection}",
-            item="points",
-            count=before[0],
-            digest=digest,
-            origin="source",
-        )
-    ]

@@ -14,7 +14,7 @@ from typing import Any
 
 from components.access import Access, Endpoint
 from components.base import Report, Role, Workload
-from components.qdrant.client import PORT, STATEFULSET, call, get
+from components.qdrant.client import PORT, STATEFULSET, call, get, replicas
 from components.questions import PROBE, Round, ask_members, words
 from config.models import Settings
 
@@ -113,10 +113,8 @@ def _replicas(access: Access, alive: list[Endpoint], names: Mapping[str, str]) -
     for entry in get(access, first, "/collections")["collections"]:
         collection = entry["name"]
         params = get(access, first, f"/collections/{collection}")["config"]["params"]
-        layout = get(access, first, f"/collections/{collection}/cluster")
         active: dict[int, int] = {}
-        here = [{**shard, "peer_id": layout["peer_id"]} for shard in layout["local_shards"]]
-        for shard in [*here, *layout["remote_shards"]]:
+        for shard in replicas(access, first, collection):
             number, state = int(shard["shard_id"]), str(shard["state"])
             peer = str(shard["peer_id"])
             active.setdefault(number, 0)

@@ -12,14 +12,13 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
 import httpx
 
 from archive.writer import Leftovers
 from components.access import Access, Endpoint
-from components.qdrant.client import call, get, headers
+from components.qdrant.client import call, get, headers, path_of
 from errors import TemporaryError
 
 PIECE_BYTES = 1 << 20
@@ -45,7 +44,7 @@ class Shard:
     @property
     def path(self) -> str:
         """Of its snapshots."""
-        return f"/collections/{quote(self.collection, safe='')}/shards/{self.number}/snapshots"
+        return f"{path_of(self.collection)}/shards/{self.number}/snapshots"
 
 
 @dataclass(frozen=True)
@@ -147,9 +146,3 @@ def _remove(access: Access, peer: Endpoint, path: str, name: str) -> None:
         call(access, peer, "DELETE", f"{path}/{quote(name)}?wait=true")
     except (httpx.HTTPError, RuntimeError):  # it takes room, no more; the next run tries again
         return
-
-
-def layout(access: Access, peer: Endpoint, collection: str) -> dict[str, Any]:
-    """Where a collection's shards are, as one peer knows it."""
-    found: dict[str, Any] = get(access, peer, f"/collections/{quote(collection, safe='')}/cluster")
-    return found

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from archive.manifest import Measure
+from components.digest import Digest
 from components.questions import PROBE
-from components.redis.rdb import MASK, read_keys
+from components.redis.rdb import read_keys
 
 
 def measure_rdb(file: BinaryIO, unit: str) -> list[Measure]:
@@ -26,24 +27,11 @@ def measure_rdb(file: BinaryIO, unit: str) -> list[Measure]:
     Raises:
         UnknownFormat, EOFError: it cannot be read.
     """
-    counts: dict[str, int] = {}
-    sums: dict[str, int] = {}
-    crosses: dict[str, int] = {}
+    found: dict[str, Digest] = {}
     ours = PROBE.encode()
     for key in read_keys(file):
         if key.name.startswith(ours):
             continue
         item = "keys that expire" if key.expires else f"{key.kind}s"
-        counts[item] = counts.get(item, 0) + 1
-        sums[item] = (sums.get(item, 0) + key.digest) & MASK
-        crosses[item] = crosses.get(item, 0) ^ key.digest
-    return [
-        Measure(
-            unit=unit,
-            item=item,
-            count=counts[item],
-            digest=f"{sums[item]:032x}/{crosses[item]:032x}",
-            origin="artefact",
-        )
-        for item in sorted(counts)
-    ]
+        found.setdefault(item, Digest()).add(key.digest)
+    return [digest.measure(unit, item, "artefact") for item, digest in sorted(found.items())]

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import BinaryIO
 
+from components.digest import MASK
+
 MAGICS = (b"REDIS", b"VALKEY")
 AUX, SELECT, RESIZE, EXPIRE_SECONDS, EXPIRE_MS = 0xFA, 0xFE, 0xFB, 0xFD, 0xFC
 FREQUENCY, IDLE, MODULE_AUX, FUNCTION, SLOT_INFO, END = 0xF9, 0xF8, 0xF7, 0xF5, 0xF4, 0xFF
-MASK = (1 << 128) - 1
 
 
 class UnknownFormat(ValueError):

@@ -41,8 +41,7 @@ from components.neo4j.fingerprint import measure_database as measure_graph
 from components.postgresql.client import SECRET, SUPERUSER
 from components.postgresql.fingerprint import SESSION, measure_database, measure_roles
 from components.qdrant.client import get
-from components.qdrant.fingerprint import measures as measures_of_points
-from components.qdrant.fingerprint import read_points
+from components.qdrant.fingerprint import measure_collection
 from components.redis.fingerprint import measure_rdb
 from deployments.sandbox import binaries, keys, object_store, postgres, processes
 from deployments.sandbox.engines import neo4j_programs
@@ -418,8 +417,7 @@ def test_qdrant_comes_back_collection_by_collection(hand: Hand) -> None:
     )
     found: list[Measure] = []
     for collection in manifest.topology["collections"]:
-        read = read_points(hand.access, scratch, collection)
-        found += measures_of_points(collection, read, read)
+        found.append(measure_collection(hand.access, scratch, collection))
         schema = get(hand.access, scratch, f"/collections/{collection}")["payload_schema"]
         there = hand.backups.fetch(manifest, f"{collection}/collection.json")
         assert set(schema) == set(json.loads(there)["collection"]["payload_schema"])

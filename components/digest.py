@@ -1,0 +1,65 @@
+"""Counts and digests what comes in any order: hashes are summed and crossed, so that a restore may give it in another.
+
+The sum sees what is there twice, the exclusive-or what changed places with something else; both are of 128 bits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any, Literal
+
+from archive.manifest import Measure
+
+MASK = (1 << 128) - 1
+
+
+class Digest:
+    """A count and a digest that do not depend on order.
+
+    Attributes:
+        count: of what was added.
+    """
+
+    def __init__(self) -> None:
+        self.count = self._total = self._crossed = 0
+
+    def add(self, number: int) -> None:
+        """Add something by its hash of 128 bits."""
+        self.count += 1
+        self._total = (self._total + number) & MASK
+        self._crossed ^= number
+
+    def add_document(self, document: Any) -> None:
+        """Add something by the hash of its JSON."""
+        text = json.dumps(document, sort_keys=True, default=str).encode()
+        self.add(int.from_bytes(blake2b(text, digest_size=16).digest(), "big"))
+
+    @property
+    def text(self) -> str:
+        """Sum and exclusive-or in hexadecimal; "" of nothing."""
+        return f"{self._total:032x}/{self._crossed:032x}" if self.count else ""
+
+    def measure(
+        self, unit: str, item: str, origin: Literal["source", "artefact"] = "source"
+    ) -> Measure:
+        """What was added, as the manifest has it."""
+        return Measure(unit=unit, item=item, count=self.count, digest=self.text, origin=origin)
+
+
+def settled(before: Iterable[Measure], after: Iterable[Measure]) -> list[Measure]:
+    """What an engine without a moment to ask at held while it was backed up.
+
+    Args:
+        before: measured before the backup.
+        after: and after it.
+
+    Returns:
+        The measures before; without digest where those after differ, since nobody knows which of them was stored.
+    """
+    later = {(one.unit, one.item): one for one in after}
+    return [
+        one if later.get((one.unit, one.item)) == one else one.model_copy(update={"digest": ""})
+        for one in before
+    ]

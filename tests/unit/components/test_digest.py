@@ -1,0 +1,38 @@
+from archive.manifest import Measure
+from components.digest import Digest, settled
+
+
+def of(*documents: object) -> Digest:
+    found = Digest()
+    for document in documents:
+        found.add_document(document)
+    return found
+
+
+def test_order_does_not_matter() -> None:
+    assert of("a", {"b": 1, "c": 2}).text == of({"c": 2, "b": 1}, "a").text
+
+
+def test_what_is_missing_changed_or_there_twice_is_seen() -> None:
+    texts = {of(*documents).text for documents in ("ab", "a", "ac", "aab", "abb", "aabb")}
+    assert len(texts) == 6
+
+
+def test_nothing_has_no_digest() -> None:
+    assert of().measure("unit", "item") == Measure(
+        unit="unit", item="item", count=0, origin="source"
+    )
+
+
+def test_the_value_stays_what_earlier_sets_recorded() -> None:
+    assert of(["a", 1], {"b": None}).text == (
+        "ddc01c112cf46f188621e5e561898343/d13f9b8ed28b88c771d9d9d09e0972bb"
+    )
+
+
+def test_what_moved_while_it_was_stored_is_counted_only() -> None:
+    still, moved = of("a").measure("u", "still"), of("b").measure("u", "moved")
+    gone = of("c").measure("u", "gone")
+    after = [of("a").measure("u", "still"), of("b", "d").measure("u", "moved")]
+    assert [one.digest for one in settled([still, moved, gone], after)] == [still.digest, "", ""]
+    assert [one.count for one in settled([still, moved, gone], after)] == [1, 1, 1]
