@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from errors import PermanentError
 
@@ -106,6 +106,19 @@ class Spool:
             with self._more:
                 self._ended = True
                 self._more.notify_all()
+
+
+class Readable(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Give at most so many."""
+
+
+def pieces(file: Readable) -> Iterator[bytes]:
+    """What is left of a file, piece by piece."""
+    while piece := file.read(PIECE_BYTES):
+        yield piece
 
 
 class _At(io.RawIOBase):

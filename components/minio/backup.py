@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from httpx import HTTPError
 
+from archive.chain import open_chain
 from archive.manifest import Consistency, Engine, Measure
+from archive.spool import pieces
 from archive.writer import SetWriter
 from components.access import Access, Endpoint
 from components.base import Taken
@@ -53,8 +54,9 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
     except (ClientError, BotoCoreError) as exc:
         raise TemporaryError(f"MinIO does not list its buckets: {exc}") from exc
     _refuse_itself(access, writer, client)
-    chain = _chain(access, writer)
-    index = _index(writer, chain)
+    sets = open_chain(writer.earlier, access.settings.backup.minio.full_every_days)
+    chain = tuple(one.id for one in sets)
+    index = Index(writer.read_plain(sets[-1], INDEX), chain) if sets else Index()
     buckets = [str(bucket["Name"]) for bucket in answer["Buckets"] if bucket["Name"] != PROBE]
     records: list[bytes] = []
     found: list[Measure] = []
@@ -118,30 +120,6 @@ def _refuse_itself(access: Access, writer: SetWriter, client: Any) -> None:
     )
 
 
-# ---------------------------------------------------------------------- the chain
-def _chain(access: Access, writer: SetWriter) -> tuple[str, ...]:
-    """Ids of the sets that this one may rest on, the full one first; none when it is time for a full one."""
-    whole = {one.id: one for one in writer.earlier if one.outcome == "complete"}
-    if not whole:
-        return ()
-    last = list(whole.values())[-1]
-    chain = (*last.needs, last.id)
-    days = access.settings.backup.minio.full_every_days
-    if any(one not in whole for one in chain):  # one was deleted, or cannot be read
-        return ()
-    due = (
-        whole[chain[0]].begun + timedelta(days=days) - timedelta(hours=1)
-    )  # a night is not to the minute
-    return () if datetime.now(UTC) >= due else chain
-
-
-def _index(writer: SetWriter, chain: tuple[str, ...]) -> Index:
-    if not chain:
-        return Index()
-    last = next(one for one in writer.earlier if one.id == chain[-1])
-    return Index(writer.read_plain(last, INDEX), chain)
-
-
 # ---------------------------------------------------------------------- one bucket
 def _bucket(
     writer: SetWriter,
@@ -176,7 +154,7 @@ def _bucket(
             _estimate(client, bucket),
         )
         lines.seek(0)
-        writer.add(f"buckets/{bucket}/versions.jsonl", unit, "JSON lines", _pieces(lines))
+        writer.add(f"buckets/{bucket}/versions.jsonl", unit, "JSON lines", pieces(lines))
     return measure
 
 
@@ -185,11 +163,6 @@ def _estimate(client: Any, bucket: str) -> int:
     page = client.list_object_versions(Bucket=bucket)
     size = sum(int(entry["Size"]) for entry in page.get("Versions", []))
     return size * 100 if page.get("IsTruncated") else size
-
-
-def _pieces(file: Any) -> Iterator[bytes]:
-    while piece := file.read(1 << 20):
-        yield piece
 
 
 # ---------------------------------------------------------------------- the rest

@@ -8,19 +8,18 @@ https://neo4j.com/docs/operations-manual/5/backup-restore/online-backup/
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
+from archive.spool import pieces
 from archive.writer import SetWriter
 from cluster.command import Command
 from components.access import Access
 from components.neo4j.client import BACKUP_PORT, members_of
+from components.programs import find_program
 from errors import PermanentError, TemporaryError
 
 BACKUP_SECONDS = 6 * 3600.0
-PIECE_BYTES = 1 << 20
 
 
 def back_up_databases(access: Access, writer: SetWriter, databases: list[str]) -> None:
@@ -43,9 +42,9 @@ def back_up_databases(access: Access, writer: SetWriter, databases: list[str]) -
             _check(program, database, Path(made))
             unit = f"database {database}"
             # under its own name: a chain and the database's name are told from it
-            writer.add(
-                file.name, unit, "neo4j-admin database backup", _pieces(file), file.stat().st_size
-            )
+            size = file.stat().st_size
+            with file.open("rb") as opened:
+                writer.add(file.name, unit, "neo4j-admin database backup", pieces(opened), size)
 
 
 def version(access: Access) -> str:
@@ -81,18 +80,7 @@ def _check(program: Command, database: str, target: Path) -> None:
         )
 
 
-def _pieces(file: Path) -> Iterator[bytes]:
-    with file.open("rb") as opened:
-        while piece := opened.read(PIECE_BYTES):
-            yield piece
-
-
 def _program(access: Access) -> Command:
-    directories = [str(directory) for directory in access.settings.backup.programs]
-    path = os.pathsep.join([*directories, os.environ.get("PATH", "")])
-    try:
-        return Command("neo4j-admin", environ={**os.environ, "PATH": path})
-    except PermanentError as exc:
-        raise PermanentError(
-            f"{exc} Install Neo4j Enterprise of the servers' version where backups run, or name it in backup.programs"
-        ) from exc
+    return find_program(
+        access, "neo4j-admin", "Install Neo4j Enterprise of the servers' version where backups run"
+    )

@@ -7,7 +7,6 @@ or copied by SQLite itself, as its connection URL says (Secret `backup.prefect_d
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -16,13 +15,16 @@ from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from psycopg.conninfo import make_conninfo
+
 from archive.manifest import Consistency, Engine, Measure
+from archive.spool import pieces
 from archive.writer import SetWriter
-from cluster.command import Command
 from cluster.credentials import read_secret
 from cluster.kube import Manifest
 from components.access import Access
 from components.base import Taken
+from components.postgresql.client import program
 from errors import PermanentError
 
 HELM = "helm.sh/release.v1"
@@ -105,17 +107,20 @@ def _prefect(access: Access, writer: SetWriter) -> tuple[list[str], dict[str, st
     url = urlsplit((secret or {}).get("url", ""))
     kind = url.scheme.partition("+")[0]
     if kind.startswith("postgres"):
-        program = _pg_dump(access, unquote(url.password or ""))
-        where = (
-            f"--dbname=host={url.hostname} port={url.port or 5432} user={unquote(url.username or '')} "
-            f"dbname='{unquote(url.path.lstrip('/'))}' connect_timeout=10"
+        pg_dump = program(access, "pg_dump", unquote(url.password or ""))
+        where = make_conninfo(
+            host=url.hostname,
+            port=url.port or 5432,
+            user=unquote(url.username or ""),
+            dbname=unquote(url.path.lstrip("/")),
+            connect_timeout=10,
         )
-        pieces = program.stream(
-            where, "--format=custom", "--compress=0", "--no-password",
+        dump = pg_dump.stream(
+            f"--dbname={where}", "--format=custom", "--compress=0", "--no-password",
             stall=access.settings.backup.stall_seconds,
         )  # fmt: skip
-        writer.add("prefect.dump", "Prefect", "pg_dump custom", pieces)
-        return [], {"pg_dump": program.run("--version", timeout=20).stdout.strip()}, "PostgreSQL"
+        writer.add("prefect.dump", "Prefect", "pg_dump custom", dump)
+        return [], {"pg_dump": pg_dump.run("--version", timeout=20).stdout.strip()}, "PostgreSQL"
     if kind == "sqlite":
         writer.add(
             "prefect.db", "Prefect", "SQLite", _sqlite(Path(unquote(url.path)), writer.spool)
@@ -123,16 +128,6 @@ def _prefect(access: Access, writer: SetWriter) -> tuple[list[str], dict[str, st
         return [], {"sqlite": sqlite3.sqlite_version}, "SQLite"
     where = f"{access.settings.kubernetes.control_namespace}/{name}"
     return [f"Prefect's database: Secret {where} has no key url with its connection URL"], {}, ""
-
-
-def _pg_dump(access: Access, password: str) -> Command:
-    directories = [str(directory) for directory in access.settings.backup.programs]
-    environ = {
-        **{k: v for k, v in os.environ.items() if not k.startswith("PG")},
-        "PATH": os.pathsep.join([*directories, os.environ.get("PATH", "")]),
-        "PGPASSWORD": password,
-    }
-    return Command("pg_dump", environ=environ, install_hint="See backup.programs.")
 
 
 def _sqlite(file: Path, spool: Path) -> Iterator[bytes]:
@@ -148,5 +143,4 @@ def _sqlite(file: Path, spool: Path) -> Iterator[bytes]:
         finally:
             source.close()
             target.close()
-        while piece := copy.read(1 << 20):
-            yield piece
+        yield from pieces(copy)

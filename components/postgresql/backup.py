@@ -8,7 +8,6 @@ https://www.postgresql.org/docs/18/app-pgdump.html
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,13 +32,15 @@ from components.postgresql.client import (
     SUPERUSER,
     Standing,
     connect_long,
+    program,
     standing,
+    where,
 )
 from components.postgresql.fingerprint import SESSION, measure_database, measure_roles
 from components.postgresql.increment import MANIFEST, Base, find_base
 from components.postgresql.replay import paused_replay
 from components.questions import ask_members, words
-from errors import PermanentError, TemporaryError
+from errors import TemporaryError
 
 PROGRAMS = ("pg_basebackup", "pg_dump", "pg_dumpall")
 NO_NODE = "no primary, and no standby that streams"
@@ -85,7 +86,8 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         TemporaryError: no node is fit, it was promoted or lost meanwhile.
         PermanentError: a program is missing.
     """
-    programs = {name: _program(access, name) for name in PROGRAMS}
+    password = access.secret(SECRET, "postgres-password")
+    programs = {name: program(access, name, password) for name in PROGRAMS}
     source = _choose(access)
     missing: list[str] = []
     needs: tuple[str, ...] = ()
@@ -134,8 +136,8 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         consistency=_consistency(source, snapshots, point, begun),
         fingerprint=tuple(fingerprint),
         tools={
-            name: program.run("--version", timeout=20).stdout.strip()
-            for name, program in programs.items()
+            name: command.run("--version", timeout=20).stdout.strip()
+            for name, command in programs.items()
         },
         not_covered=NOT_COVERED,
         missing=tuple(missing),
@@ -253,7 +255,7 @@ def _consistency(
 # ---------------------------------------------------------------------- the artefacts
 def _physical(
     writer: SetWriter,
-    program: Command,
+    basebackup: Command,
     access: Access,
     source: Source,
     point: str,
@@ -271,8 +273,8 @@ def _physical(
                 "tar of pg_basebackup --incremental with WAL",
             )
         tar = BaseTar(
-            program.stream(
-                *_where(source.node, "--dbname"), *incremental,
+            basebackup.stream(
+                f"--dbname={where(source.node)}", *incremental,
                 "--pgdata=-", "--format=tar", "--wal-method=fetch", "--checkpoint=fast",
                 "--label=isa-cloud", "--no-password",
                 stall=access.settings.backup.stall_seconds,
@@ -286,14 +288,14 @@ def _physical(
 
 def _dump(
     writer: SetWriter,
-    program: Command,
+    pg_dump: Command,
     access: Access,
     source: Source,
     name: str,
     snapshot: Snapshot,
 ) -> None:
-    pieces = program.stream(
-        *_where(source.node, "--dbname", name),
+    pieces = pg_dump.stream(
+        f"--dbname={where(source.node, name)}",
         "--format=custom", "--compress=0", f"--snapshot={snapshot.identity}",
         f"--exclude-schema={SCHEMA}", "--lock-wait-timeout=60s", "--no-password",
         stall=access.settings.backup.stall_seconds,
@@ -302,11 +304,11 @@ def _dump(
     writer.add(file, f"database {name}", "pg_dump custom", pieces, source.databases[name])
 
 
-def _globals(writer: SetWriter, program: Command, access: Access, source: Source) -> None:
-    where = _where(source.node, "--dbname", SUPERUSER)
-    pieces = program.stream(
-        *where, "--globals-only", "--no-password", stall=access.settings.backup.stall_seconds
-    )
+def _globals(writer: SetWriter, dumpall: Command, access: Access, source: Source) -> None:
+    pieces = dumpall.stream(
+        f"--dbname={where(source.node, SUPERUSER)}", "--globals-only", "--no-password",
+        stall=access.settings.backup.stall_seconds,
+    )  # fmt: skip
     writer.add("globals.sql", "globals", "SQL of pg_dumpall --globals-only", pieces)
 
 
@@ -322,36 +324,6 @@ def _configuration(access: Access, node: Endpoint) -> dict[str, Any]:
     }
 
 
-def _where(node: Endpoint, option: str, database: str = "") -> tuple[str, ...]:
-    named = f" dbname='{_quoted(database)}'" if database else ""
-    return (
-        f"{option}=host={node.host} port={node.port} user={SUPERUSER}{named} connect_timeout=10",
-    )
-
-
-def _quoted(value: str) -> str:
-    """For a connection string (https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-CONNSTRING-KEYWORD-VALUE)."""
-    return value.replace("\\", "\\\\").replace("'", "\\'")
-
-
 def _file(database: str) -> str:
     """A database's name as a file's: any name is allowed for a database."""
     return "".join(c if c.isalnum() or c in "-_" else f"%{ord(c):02x}" for c in database)
-
-
-def _program(access: Access, name: str) -> Command:
-    """A client program with the superuser's password in its environment, where only its own user can read it."""
-    directories = [str(directory) for directory in access.settings.backup.programs]
-    environ = {
-        **{k: v for k, v in os.environ.items() if not k.startswith("PG")},
-        "PATH": os.pathsep.join([*directories, os.environ.get("PATH", "")]),
-        "PGPASSWORD": access.secret(SECRET, "postgres-password"),
-        "PGAPPNAME": "isa-cloud-backup",
-    }
-    try:
-        return Command(name, environ=environ)
-    except PermanentError as exc:
-        raise PermanentError(
-            f"{exc}: install PostgreSQL's client programs of the server's major version or newer, "
-            "or name their directory in backup.programs"
-        ) from exc

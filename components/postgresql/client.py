@@ -6,13 +6,17 @@ Always the nodes themselves: through Pgpool one cannot know which node answers, 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
+from cluster.command import Command
 from components.access import Access, Endpoint
+from components.programs import find_program
 from components.questions import PROBE
 
 STATEFULSET = "postgresql-ha-postgresql"
@@ -23,12 +27,12 @@ SECRET = "postgresql-ha-auth"
 BACKUP = "isa-cloud-backup"  # name of a backup's sessions
 SCHEMA = PROBE.replace("-", "_")  # backups leave this schema out
 
-STANDING = """
+STANDING = f"""
     SELECT pg_is_in_recovery() AS standby, system_identifier::text AS system,
            timeline_id AS timeline, current_setting('server_version') AS version,
            CASE WHEN pg_is_in_recovery() THEN
                CASE WHEN NOT pg_is_wal_replay_paused() THEN ''
-                    WHEN EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'isa-cloud-backup')
+                    WHEN EXISTS (SELECT FROM pg_stat_activity WHERE application_name = '{BACKUP}')
                     THEN 'a backup' ELSE 'hand' END
            ELSE '' END AS paused
     FROM pg_control_system(), pg_control_checkpoint()
@@ -52,6 +56,29 @@ class Standing:
     timeline: int
     version: str
     paused: str = ""
+
+
+def program(access: Access, name: str, password: str) -> Command:
+    """A client program with a password in its environment, where only its own user can read it.
+
+    Raises:
+        PermanentError: it is not installed.
+    """
+    environ = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("PG")},
+        "PGPASSWORD": password,
+        "PGAPPNAME": BACKUP,
+    }
+    hint = "Install PostgreSQL's client programs of the server's major version or newer"
+    return find_program(access, name, hint, environ)
+
+
+def where(node: Endpoint, database: str = "") -> str:
+    """Connection string of a node for the superuser's programs; without password."""
+    given = {"dbname": database} if database else {}
+    return make_conninfo(
+        host=node.host, port=node.port, user=SUPERUSER, connect_timeout=10, **given
+    )
 
 
 def standing(access: Access, node: Endpoint) -> Standing:

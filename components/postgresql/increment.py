@@ -8,8 +8,8 @@ https://www.postgresql.org/docs/18/continuous-archiving.html#BACKUP-INCREMENTAL-
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
+from archive.chain import open_chain
 from archive.manifest import Manifest
 from archive.writer import SetWriter
 from components.access import Access, Endpoint
@@ -35,17 +35,10 @@ class Base:
 def find_base(access: Access, writer: SetWriter, node: Endpoint, standing: Standing) -> Base | None:
     """The newest set, if its chain is whole, young enough and of the same history; None if a full backup is due."""
     days = access.settings.backup.postgresql.full_every_days
-    whole = {one.id: one for one in writer.earlier if one.outcome == "complete"}
-    if days <= 1 or not whole or not _able(access, node):
+    chain = open_chain(writer.earlier, days) if days > 1 else ()
+    if not chain or not _same_history(chain[-1], standing) or not _able(access, node):
         return None
-    last = list(whole.values())[-1]
-    chain = (*last.needs, last.id)
-    if any(one not in whole for one in chain) or not _same_history(last, standing):
-        return None
-    due = whole[chain[0]].begun + timedelta(days=days) - timedelta(hours=1)
-    if datetime.now(UTC) >= due:
-        return None
-    return Base(writer.read_plain(last, MANIFEST), chain)
+    return Base(writer.read_plain(chain[-1], MANIFEST), tuple(one.id for one in chain))
 
 
 def _same_history(last: Manifest, standing: Standing) -> bool:

@@ -29,8 +29,15 @@ from archive.seal import LEVEL, seal, unseal
 from archive.store import Store
 from archive.upload import PARALLEL_PARTS, part_size
 from components.access import Access, Endpoint
-from components.postgresql.backup import _program, _where
-from components.postgresql.client import PORT, STATEFULSET, SUPERUSER, connect_long, standing
+from components.postgresql.client import (
+    PORT,
+    SECRET,
+    STATEFULSET,
+    connect_long,
+    program,
+    standing,
+    where,
+)
 from config.loading import ROOT, load
 from deployments.sandbox import keys
 from deployments.sandbox.cluster import Sandbox
@@ -225,11 +232,11 @@ def postgresql(sandbox: Sandbox, vault: Vault, identity: str) -> list[Figure]:
     """The base backup of 2 GiB, and peers on the same."""
     with Access(vault.settings, vault.kube, 30) as access:
         node = _filled(access)
-        program = _program(access, "pg_basebackup")
+        command = program(access, "pg_basebackup", access.secret(SECRET, "postgres-password"))
 
         def source() -> Iterator[bytes]:
-            return program.stream(
-                *_where(node, "--dbname"), "--pgdata=-", "--format=tar", "--wal-method=fetch",
+            return command.stream(
+                f"--dbname={where(node)}", "--pgdata=-", "--format=tar", "--wal-method=fetch",
                 "--checkpoint=fast", "--no-password", stall=60,
             )  # fmt: skip
 
@@ -247,15 +254,14 @@ def _peers(
 ) -> list[Figure]:
     store = sandbox.status()["object_store"]
     path = os.pathsep.join([*(str(p) for p in vault.settings.backup.programs), os.environ["PATH"]])
-    password = access.secret("postgresql-ha-auth", "postgres-password")
+    password = access.secret(SECRET, "postgres-password")
     environ = {**peers.keys(store), "PGPASSWORD": password, "PATH": path}
-    where = f"host={node.host} port={node.port} user={SUPERUSER}"
     recipients, key = vault.settings.backup.age_recipients, "sandbox/bench/ours"
     runs: dict[str, Callable[[], Any]] = {
         "ours": lambda: seal(source(), vault.store, key, recipients, part_size(2 << 30)),
-        "pipe": lambda: peers.pipe(where, environ, store["endpoint"], store["bucket"], LEVEL),
+        "pipe": lambda: peers.pipe(where(node), environ, store["endpoint"], store["bucket"], LEVEL),
         "barman-cloud": lambda: peers.barman(
-            f"{where} dbname=postgres",
+            where(node, "postgres"),
             environ,
             store["endpoint"],
             store["bucket"],

@@ -1,0 +1,33 @@
+"""Engines' own client programs: where they are looked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from cluster.command import Command
+from components.access import Access
+
+
+def find_program(
+    access: Access, name: str, hint: str, environ: Mapping[str, str] | None = None
+) -> Command:
+    """A program of the directories of `backup.programs`, else of the PATH.
+
+    Args:
+        access: knows the settings.
+        name: of the program.
+        hint: what to install where it is missing.
+        environ: of its processes, but for the PATH; ours by default.
+
+    Raises:
+        PermanentError: there is no such program.
+    """
+    directories = [str(directory) for directory in access.settings.backup.programs]
+    path = os.pathsep.join([*directories, os.environ.get("PATH", "")])
+    given = os.environ if environ is None else environ
+    return Command(
+        name,
+        environ={**given, "PATH": path},
+        install_hint=f"{hint}, or name its directory in backup.programs",
+    )

@@ -1,0 +1,35 @@
+from datetime import timedelta
+
+from archive.chain import open_chain
+from archive.manifest import Manifest
+
+from .test_retention import START, a_set
+
+FULL = a_set(0)
+SECOND = a_set(1, kind="incremental", needs=(FULL.id,))
+THIRD = a_set(2, kind="incremental", needs=(FULL.id, SECOND.id))
+
+
+def chain(*earlier: Manifest, day: float) -> list[str]:
+    return [one.id for one in open_chain(earlier, 7, START + timedelta(days=day))]
+
+
+def test_the_newest_set_and_all_that_it_needs() -> None:
+    assert chain(FULL, SECOND, THIRD, day=3) == [FULL.id, SECOND.id, THIRD.id]
+    assert chain(FULL, day=1) == [FULL.id]
+
+
+def test_a_week_after_the_full_one_a_full_one_is_due_though_the_night_begins_early() -> None:
+    assert chain(FULL, SECOND, day=6.9)
+    assert chain(FULL, SECOND, day=6.97) == []
+
+
+def test_without_one_of_the_chain_a_full_one_is_due() -> None:
+    assert chain(day=0) == []
+    assert chain(FULL, THIRD, day=3) == []
+    assert chain(a_set(0, outcome="partial"), day=1) == []
+
+
+def test_a_partial_set_is_not_rested_on() -> None:
+    partial = a_set(2, kind="incremental", needs=(FULL.id,), outcome="partial")
+    assert chain(FULL, SECOND, partial, day=3) == [FULL.id, SECOND.id]
