@@ -130,6 +130,11 @@ class Manifest(Part):
         """Where the set lies in the bucket."""
         return set_prefix(self.environment, self.component, self.id)
 
+    @property
+    def own_key(self) -> str:
+        """Object of the manifest itself."""
+        return self.prefix + FILE
+
     def key(self, artefact: Artefact) -> str:
         """Object of an artefact."""
         return self.prefix + artefact.name

@@ -7,11 +7,12 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from archive.manifest import FILE, Artefact, Manifest
-from archive.seal import SUFFIX, seal
+from archive.manifest import Artefact, Manifest
+from archive.seal import SUFFIX, Sealed, seal
 from archive.spool import Spool, require_room
 from archive.store import Store
 from archive.upload import Upload, part_size
@@ -110,19 +111,8 @@ class SetWriter:
         """
         part = part_size(estimate)
         key = f"{self.prefix}{name}{SUFFIX}"
-        sealed = seal(self._watched(name, source), self.store, key, self.recipients, part)
-        return self._note(
-            Artefact(
-                name=name + SUFFIX,
-                unit=unit,
-                format=form,
-                plain_size=sealed.plain_size,
-                plain_sha256=sealed.plain_sha256,
-                stored_size=sealed.stored_size,
-                stored_sha256=sealed.stored_sha256,
-                part_size=part,
-            )
-        )
+        stored = seal(self._watched(name, source), self.store, key, self.recipients, part)
+        return self._note(name + SUFFIX, unit, form, stored, part, sealed=True)
 
     def add_json(self, name: str, unit: str, document: Any) -> Artefact:
         """Store a small document."""
@@ -142,19 +132,8 @@ class SetWriter:
         with Upload(self.store, self.prefix + name, part) as upload:
             for piece in self._watched(name, source):
                 upload.write(piece)
-        return self._note(
-            Artefact(
-                name=name,
-                unit=unit,
-                format=form,
-                plain_size=upload.size,
-                plain_sha256=upload.sha256,
-                stored_size=upload.size,
-                stored_sha256=upload.sha256,
-                part_size=part,
-                sealed=False,
-            )
-        )
+        stored = Sealed(upload.size, upload.sha256, upload.size, upload.sha256)
+        return self._note(name, unit, form, stored, part, sealed=False)
 
     def read_plain(self, manifest: Manifest, name: str) -> bytes:
         """Read what an earlier set stored as it is.
@@ -185,11 +164,9 @@ class SetWriter:
         require_room(self.spool, expected)
         return Spool(source, self.spool)
 
-    def commit(self, manifest: Manifest) -> str:
-        """Make the set exist; returns the manifest's key."""
-        key = self.prefix + FILE
-        self.store.put(key, manifest.to_bytes())
-        return key
+    def commit(self, manifest: Manifest) -> None:
+        """Make the set exist."""
+        self.store.put(manifest.own_key, manifest.to_bytes())
 
     def discard(self) -> None:
         """Delete what was stored of a set that will not be; what that leaves, the sweep finds."""
@@ -199,7 +176,12 @@ class SetWriter:
         except IsaError:
             return
 
-    def _note(self, artefact: Artefact) -> Artefact:
+    def _note(
+        self, name: str, unit: str, form: str, stored: Sealed, part: int, *, sealed: bool
+    ) -> Artefact:
+        artefact = Artefact(
+            name=name, unit=unit, format=form, part_size=part, sealed=sealed, **asdict(stored)
+        )
         with self._lock:
             self._artefacts[artefact.name] = artefact
         return artefact

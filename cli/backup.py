@@ -91,17 +91,11 @@ def _in_process(
 def _by_server(
     environment: str, only: tuple[str, ...], slot: str, nodes: LiveNodes
 ) -> dict[str, Any]:
-    from flows.runs import BACKUP, follow, start_run
+    from flows.runs import BACKUP
 
     parameters = {"environment": environment, "only": list(only) or None, "slot": slot}
     key = f"backup-{environment}-{slot}-{'-'.join(sorted(only))}" if slot else None
-    run = start_run(BACKUP, parameters, idempotency_key=key)
-    nodes.announce(f"flow run {run.name}: {run.url}")
-    try:
-        ended = follow(run, f"backup-{environment}", nodes.rows, nodes.announce)
-    except KeyboardInterrupt:
-        nodes.announce(f"no longer following; the run goes on, cancel it at {run.url}")
-        raise
+    ended = nodes.follow(BACKUP, parameters, f"backup-{environment}", key)
     return {
         "state": ended.state,
         "seconds": ended.seconds,
@@ -191,7 +185,7 @@ def _catalogue_json(catalogue: Catalogue) -> dict[str, Any]:
                 "bytes_stored": one.stored_size,
                 "seconds": round((one.ended - one.begun).total_seconds(), 2),
                 "engine": f"{one.engine.name} {one.engine.version}",
-                "manifest": f"{one.prefix}manifest.json",
+                "manifest": one.own_key,
             }
             for one in catalogue.sets
         ],

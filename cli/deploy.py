@@ -64,16 +64,10 @@ def _in_process(settings: Any, only: tuple[str, ...], nodes: LiveNodes) -> dict[
 def _by_server(
     environment: str, only: tuple[str, ...], nodes: LiveNodes, key: str | None
 ) -> dict[str, Any]:
-    from flows.runs import DEPLOY, follow, start_run
+    from flows.runs import DEPLOY
 
     parameters = {"environment": environment, "only": list(only) or None}
-    run = start_run(DEPLOY, parameters, idempotency_key=key)
-    nodes.announce(f"flow run {run.name}: {run.url}")
-    try:
-        ended = follow(run, f"deploy-{environment}", nodes.rows, nodes.announce)
-    except KeyboardInterrupt:
-        nodes.announce(f"no longer following; the run goes on, cancel it at {run.url}")
-        raise
+    ended = nodes.follow(DEPLOY, parameters, f"deploy-{environment}", key)
     return {
         "state": ended.state,
         "seconds": ended.seconds,

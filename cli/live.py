@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flows.runs import Ended
     from operations.progress import NodeProgress
 
 
@@ -38,6 +39,31 @@ class LiveNodes:
         """Say something above the table."""
         if not self._quiet:
             self._console.print(words, highlight=False, soft_wrap=True)
+
+    def follow(
+        self,
+        deployment: str,
+        parameters: dict[str, Any],
+        artifact_key: str,
+        idempotency_key: str | None,
+    ) -> Ended:
+        """Start a flow run of the Prefect server and show its table until it ends.
+
+        Args:
+            deployment: `flow/deployment`.
+            parameters: of the flow.
+            artifact_key: of its table.
+            idempotency_key: the same one returns the same run.
+        """
+        from flows.runs import follow, start_run
+
+        run = start_run(deployment, parameters, idempotency_key=idempotency_key)
+        self.announce(f"flow run {run.name}: {run.url}")
+        try:
+            return follow(run, artifact_key, self.rows, self.announce)
+        except KeyboardInterrupt:
+            self.announce(f"no longer following; the run goes on, cancel it at {run.url}")
+            raise
 
     def publish(self, lines: list[NodeProgress]) -> None:
         """Show the progress of a deploy in this process."""

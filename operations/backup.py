@@ -239,13 +239,6 @@ def slot_taken(catalogue: Catalogue, component: str, slot: str) -> Manifest | No
     return next((one for one in of_slot if one.outcome == "complete"), None)
 
 
-def failed(component: str, cause: BaseException, seconds: float) -> BackupResult:
-    """What is told of a backup that did not end."""
-    return BackupResult(
-        component, FAILED, seconds=seconds, reason=str(cause) or type(cause).__name__
-    )
-
-
 # ---------------------------------------------------------------------- inside
 def _result(manifest: Manifest, outcome: str, seconds: float, reason: str) -> BackupResult:
     return BackupResult(
@@ -255,7 +248,7 @@ def _result(manifest: Manifest, outcome: str, seconds: float, reason: str) -> Ba
         bytes_read=manifest.plain_size,
         bytes_stored=manifest.stored_size,
         seconds=seconds,
-        manifest=f"{manifest.prefix}manifest.json",
+        manifest=manifest.own_key,
         reason=reason,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from archive.manifest import FILE, Manifest
+from archive.manifest import Manifest
 from archive.retention import Verdict, decide
 from archive.sweep import Waste, find_waste, remove_waste
 from errors import PermanentError
@@ -86,7 +86,7 @@ def apply_retention(vault: Vault, plan: RetentionPlan) -> dict[str, str]:
     held: dict[str, str] = {}
     for manifest in plan.going:
         try:
-            vault.store.purge(manifest.prefix + FILE)
+            vault.store.purge(manifest.own_key)
         except PermanentError as exc:
             held[manifest.id] = str(exc)
             continue

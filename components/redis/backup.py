@@ -161,13 +161,9 @@ def _source(
     """The replica of a master that is least behind; the master itself if none has a good link."""
     found = []
     for member in members:
-        info = views[member.member].info if member.member in views else {}
-        if (
-            info.get("role") == "slave"
-            and info["master_host"] == master.pod_ip
-            and info["master_link_status"] == "up"
-        ):
-            behind = int(info["slave_read_repl_offset"]) - int(info["slave_repl_offset"])
+        view = views.get(member.member)
+        behind = view.behind if view is not None else None
+        if view is not None and behind is not None and view.info["master_host"] == master.pod_ip:
             found.append((behind, member.member, member))
     if not found:
         return master, 0

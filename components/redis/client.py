@@ -43,6 +43,13 @@ class View:
         }
 
     @property
+    def behind(self) -> int | None:
+        """Bytes that a replica lacks of what its master sent; None of a master, or without a good link."""
+        if self.info["role"] != "slave" or self.info["master_link_status"] != "up":
+            return None
+        return int(self.info["slave_read_repl_offset"]) - int(self.info["slave_repl_offset"])
+
+    @property
     def moving(self) -> bool:
         """Whether slots are on their way to another master."""
         return any(node.get("migrations") for node in self.nodes.values())

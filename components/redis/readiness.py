@@ -149,10 +149,7 @@ def _transaction(
 
 def _role(name: str, view: View, serving: bool) -> Role:
     if view.info["role"] == "slave":
-        behind = int(view.info["slave_read_repl_offset"]) - int(view.info["slave_repl_offset"])
-        return Role(
-            name, "replica", f"{behind} B" if view.info["master_link_status"] == "up" else ""
-        )
+        return Role(name, "replica", "" if view.behind is None else f"{view.behind} B")
     return Role(name, "master" if serving else "master without slots")
 
 

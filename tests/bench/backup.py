@@ -38,12 +38,12 @@ from components.postgresql.client import (
     standing,
     where,
 )
-from config.loading import ROOT, load
-from deployments.sandbox import keys
+from config.loading import ROOT
 from deployments.sandbox.cluster import Sandbox
 from operations.backup import Vault
 from tests.bench import peers
 from tests.bench.deploy import ISA, Figure, table
+from tests.filled import filled
 
 MIB = 1 << 20
 ROWS = 9_000_000  # 2 GiB with their index
@@ -362,23 +362,9 @@ def everything(sandbox: Sandbox) -> Figure:
 
 def main() -> None:
     """Measure, and write docs/bench-backup.md."""
-    sandbox = Sandbox(f"bench-{os.getpid()}")
-    try:
-        sandbox.up(engines=True)
-        environ = sandbox.environ()
-        os.environ["PATH"] = environ["PATH"]
-        subprocess.run([ISA, "deploy", "--local"], env=environ, check=True, capture_output=True)
-        subprocess.run(
-            [ISA, "sandbox", "seed", "--name", sandbox.name],
-            env=environ,
-            check=True,
-            capture_output=True,
-        )
-        identity = keys.identity_file(sandbox.directory, "verify").read_text().splitlines()[-1]
-        vault = Vault.open(load("sandbox", environ=sandbox.settings_environ()))
+    with filled("bench") as platform:
+        sandbox, vault, identity = platform.sandbox, platform.vault, platform.identity
         figures = [everything(sandbox), *memory(sandbox), *postgresql(sandbox, vault, identity)]
-    finally:
-        sandbox.down(purge=True)
     head = f"# Backups, measured\n\n`make bench`, {CORES} cores, {datetime.now(UTC):%Y-%m-%d}.\n\n"
     text = head + table(figures)
     (ROOT / "docs/bench-backup.md").write_text(text)

@@ -6,29 +6,26 @@ makes a set of each. The result is kept in docs/soak-backup.md.
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-
-from botocore.exceptions import ClientError
 
 from archive.check import read_back
 from archive.manifest import Capabilities
 from archive.store import Store
 from components import SETS
-from config.loading import ROOT, load
-from deployments.sandbox import keys
+from config.loading import ROOT
 from deployments.sandbox.cluster import Sandbox
 from errors import IsaError
 from operations.backup import Vault, back_up
 from operations.transfer import Transfer
 from tests.bench.deploy import ISA
+from tests.faults import Trouble, Troubled, busy, lost_reply, reset
+from tests.filled import filled
 
 # A Neo4j Community backup stops the engine: 45 s each. So of its calls a sample is taken, with one kind of fault.
 SAMPLED = {"neo4j": 4}
@@ -36,45 +33,7 @@ KILLS = 4
 KILL_SEED = 1
 
 
-def reset(call: Callable[[], Any]) -> Any:
-    raise ConnectionResetError(104, "Connection reset by peer")
-
-
-def lost_reply(call: Callable[[], Any]) -> Any:
-    call()
-    raise ConnectionResetError(104, "Connection reset by peer")
-
-
-def busy(call: Callable[[], Any]) -> Any:
-    answer: Any = {"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}
-    raise ClientError(answer, "PutObject")
-
-
-TROUBLES: tuple[Callable[[Callable[[], Any]], Any], ...] = (reset, lost_reply, busy)
-
-
-class Troubled:
-    """A boto3 client whose call number `position` goes wrong."""
-
-    def __init__(
-        self, client: Any, position: int, trouble: Callable[[Callable[[], Any]], Any]
-    ) -> None:
-        self._client, self._position, self._trouble = client, position, trouble
-        self.calls = 0
-
-    @property
-    def meta(self) -> Any:
-        return self._client.meta
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._client, name)
-
-        def call(**arguments: Any) -> Any:
-            hit = self.calls == self._position
-            self.calls += 1
-            return self._trouble(lambda: real(**arguments)) if hit else real(**arguments)
-
-        return call
+TROUBLES: tuple[Trouble, ...] = (reset, lost_reply, busy)
 
 
 @dataclass
@@ -101,10 +60,10 @@ class Tally:
 def sweep(vault: Vault, component: str, able: Capabilities, identity: str) -> Tally:
     """A fault at every position."""
     tally, started = Tally(component), time.monotonic()
-    counter = Troubled(vault.store._client, -1, reset)
+    counter = Troubled(vault.store._client)
     _run(vault, component, able, counter)
     checked = {one.id for one in vault.catalogue([component]).sets}
-    positions = list(range(counter.calls))
+    positions = list(range(len(counter.calls)))
     troubles = TROUBLES
     if component in SAMPLED:
         positions = sorted(random.Random(KILL_SEED).sample(positions, SAMPLED[component]))
@@ -176,28 +135,14 @@ def _seconds(sandbox: Sandbox, component: str) -> float:
 
 def main() -> None:
     """Sweep, and write docs/soak-backup.md."""
-    sandbox = Sandbox(f"soak-{os.getpid()}")
-    try:
-        sandbox.up(engines=True)
-        environ = sandbox.environ()
-        os.environ["PATH"] = environ["PATH"]
-        subprocess.run([ISA, "deploy", "--local"], env=environ, check=True, capture_output=True)
-        subprocess.run(
-            [ISA, "sandbox", "seed", "--name", sandbox.name],
-            env=environ,
-            check=True,
-            capture_output=True,
-        )
-        vault = Vault.open(load("sandbox", environ=sandbox.settings_environ()))
-        identity = keys.identity_file(sandbox.directory, "verify").read_text().splitlines()[-1]
+    with filled("soak") as platform:
+        sandbox, vault, identity = platform.sandbox, platform.vault, platform.identity
         able = vault.check()
         chosen = [name for name in SETS if not sys.argv[1:] or name in sys.argv[1:]]
         tallies = [sweep(vault, component, able, identity) for component in chosen]
         tallies += [
             kills(sandbox, vault, c, identity) for c in chosen if c not in ("neo4j", "platform")
         ]
-    finally:
-        sandbox.down(purge=True)
     lines = [
         "| component | faults | runs that failed | sets made all the same | sets not whole | s |",
         "|---|---|---|---|---|---|",

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from archive.catalogue import read_catalogue
 from archive.check import look, read_back
@@ -21,6 +19,7 @@ from archive.sweep import find_waste, remove_waste
 from archive.writer import SetWriter
 from config.models import RetentionSettings
 from errors import PermanentError, TemporaryError
+from tests.faults import Troubled, busy, denied, lost_reply, reset, slow
 
 from .test_seal import Place, pieces, place
 
@@ -30,55 +29,6 @@ pytestmark = pytest.mark.integration
 
 BODY = random.Random(2).randbytes(9 << 20)
 ABLE = Capabilities(conditional_put=True, checksums=True, versioning=True, object_lock=True)
-SLOW_SECONDS = 0.05
-
-
-class Troubled:
-    """A boto3 client with one call that goes wrong in a given way."""
-
-    def __init__(
-        self, client: Any, position: int, trouble: Callable[[Callable[[], Any]], Any]
-    ) -> None:
-        self._client, self._position, self._trouble = client, position, trouble
-        self.calls = 0
-
-    @property
-    def meta(self) -> Any:
-        return self._client.meta
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._client, name)
-
-        def call(**arguments: Any) -> Any:
-            hit = self.calls == self._position
-            self.calls += 1
-            return self._trouble(lambda: real(**arguments)) if hit else real(**arguments)
-
-        return call
-
-
-def reset(call: Callable[[], Any]) -> Any:
-    raise ConnectionResetError(104, "Connection reset by peer")
-
-
-def lost_reply(call: Callable[[], Any]) -> Any:
-    call()
-    raise ConnectionResetError(104, "Connection reset by peer")
-
-
-def busy(call: Callable[[], Any]) -> Any:
-    answer = {"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}
-    raise ClientError(answer, "PutObject")
-
-
-def denied(call: Callable[[], Any]) -> Any:
-    answer = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
-    raise ClientError(answer, "PutObject")
-
-
-def slow(call: Callable[[], Any]) -> Any:
-    time.sleep(SLOW_SECONDS)
-    return call()
 
 
 TROUBLES = (reset, lost_reply, busy, denied, slow)
@@ -124,9 +74,9 @@ def make_set(place: Place, store: Store, begun: datetime | None = None, **more: 
 
 
 def calls_of_a_set(place: Place, spool: Any) -> int:
-    client = Troubled(place.client, -1, reset)
+    client = Troubled(place.client)
     make_set(place, Store(client, place.bucket), spool=spool)
-    return client.calls
+    return len(client.calls)
 
 
 def listed(place: Place) -> list[Manifest]:

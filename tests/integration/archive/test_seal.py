@@ -9,7 +9,7 @@ import random
 import subprocess
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,42 +24,10 @@ from config.loading import load
 from deployments.sandbox import keys
 from deployments.sandbox.cluster import Sandbox
 from errors import IsaError, PermanentError, TemporaryError
+from tests.faults import Troubled, lost_reply, reset
 
 PART = 5 << 20  # the smallest that S3 takes
 PLAIN = random.Random(1).randbytes(41 << 20) + b"the same again " * 400_000
-
-
-@dataclass
-class Faulty:
-    """A boto3 client that fails at one call: before it was made, or after, so that its reply is lost.
-
-    Attributes:
-        client: the real one.
-        position: which call fails, from 0; none if negative.
-        lost: whether the call is made first.
-    """
-
-    client: Any
-    position: int = -1
-    lost: bool = False
-    calls: list[str] = field(default_factory=list)
-
-    @property
-    def meta(self) -> Any:
-        return self.client.meta
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self.client, name)
-
-        def call(**arguments: Any) -> Any:
-            fails = len(self.calls) == self.position
-            self.calls.append(name)
-            answer = real(**arguments) if not fails or self.lost else None
-            if fails:
-                raise ConnectionResetError(104, "Connection reset by peer")
-            return answer
-
-        return call
 
 
 @dataclass(frozen=True)
@@ -72,8 +40,8 @@ class Place:
     recipients: list[str]
     identity: str
 
-    def store(self, **fault: Any) -> tuple[Store, Faulty]:
-        client = Faulty(self.client, **fault)
+    def store(self, **fault: Any) -> tuple[Store, Troubled]:
+        client = Troubled(self.client, **fault)
         return Store(client, self.bucket), client
 
     @property
@@ -144,12 +112,12 @@ def test_one_fault_at_any_call_is_survived_or_leaves_nothing(place: Place) -> No
     sealed_at(place, store)
     calls = list(client.calls)
     assert calls.count("upload_part") >= 2
-    for lost in (False, True):
+    for trouble in (reset, lost_reply):
         for position in range(len(calls)):
             store, _ = place.store()
             store.delete(place.key)
-            faulty, _ = place.store(position=position, lost=lost)
-            where = f"{calls[position]}, {'reply lost' if lost else 'never made'}"
+            faulty, _ = place.store(position=position, trouble=trouble)
+            where = f"{calls[position]}, {trouble.__name__}"
             try:
                 sealed_at(place, faulty)
             except TemporaryError:
@@ -160,7 +128,7 @@ def test_one_fault_at_any_call_is_survived_or_leaves_nothing(place: Place) -> No
             for left in store.pending(
                 place.prefix
             ):  # what only a sweep can find: nobody knows its identity
-                assert calls[position] == "create_multipart_upload" and lost, where
+                assert calls[position] == "create_multipart_upload" and trouble is lost_reply, where
                 store.abort(left.key, left.identity)
 
 
