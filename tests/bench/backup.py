@@ -7,10 +7,12 @@ do not do all at once). Each is measured alone, in the same run, on the same byt
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -19,16 +21,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import pyrage
 import zstandard
+from redis.crc import key_slot
 
 from archive.seal import LEVEL, seal, unseal
+from archive.spool import Spool
 from archive.store import Store
 from archive.upload import PARALLEL_PARTS, part_size
 from components.access import Access, Endpoint
+from components.nats import client as nats_client
+from components.nats.snapshot import Snapshot
 from components.postgresql.client import (
     PORT,
     SECRET,
@@ -38,6 +45,8 @@ from components.postgresql.client import (
     standing,
     where,
 )
+from components.redis import client as redis_client
+from components.redis.replication import Replica
 from config.loading import ROOT
 from deployments.sandbox.cluster import Sandbox
 from operations.backup import Vault
@@ -48,6 +57,8 @@ from tests.filled import filled
 MIB = 1 << 20
 ROWS = 9_000_000  # 2 GiB with their index
 ROUNDS = 3
+SHARD_KEYS = 45_000  # 90 MiB, of the 128 that a sandbox's member may hold
+STREAM, MESSAGES, MESSAGE_BYTES = "bench", 4000, 64 << 10  # 250 MiB
 CORES = len(os.sched_getaffinity(0))
 SYNTHETIC = """
 import random, resource, sys
@@ -245,6 +256,69 @@ def postgresql(sandbox: Sandbox, vault: Vault, identity: str) -> list[Figure]:
     return figures
 
 
+def incompressible(vault: Vault, identity: str) -> list[Figure]:
+    """A source that costs nothing and does not get smaller: what is left is encryption, hashes and the store."""
+    block = random.Random(1).randbytes(MIB)
+    return pipeline(
+        "1 GiB that does not compress", lambda: repeat(block, 1024), vault, identity, 0.90
+    )
+
+
+def redis_shard(vault: Vault, identity: str) -> list[Figure]:
+    """One shard of Redis as its replication gives it."""
+    with Access(vault.settings, vault.kube, 30) as access:
+        members = access.endpoints(redis_client.STATEFULSET, 6, redis_client.PORT)
+        slot = key_slot(b"bench")
+        views = [redis_client.read_view(access, member) for member in members]
+        owner = views[0].slots()[slot].partition(":")[0]
+        master = next(member for member in members if member.pod_ip == owner)
+        with redis_client.connect(access, master) as client:
+            for start in range(0, SHARD_KEYS, 500):
+                batch = client.pipeline(transaction=False)
+                for n in range(start, start + 500):
+                    batch.set(f"{{bench}}{n}", f"order {n * 7919} of customer {n % 97} " * 60)
+                batch.execute()
+        spool = vault.settings.backup.spool
+
+        def source() -> Iterator[bytes]:
+            with Spool(Replica(access, master, 60), spool) as drained:
+                yield from drained
+
+        return pipeline("Redis, one shard, by a spool", source, vault, identity, 0.85)
+
+
+def nats_stream(vault: Vault, identity: str) -> list[Figure]:
+    """One stream of NATS as its snapshot gives it."""
+    with Access(vault.settings, vault.kube, 30) as access:
+        servers = access.endpoints(nats_client.STATEFULSET, 3, nats_client.CLIENT_PORT)
+        loop = asyncio.new_event_loop()
+        client = loop.run_until_complete(nats_client.connect(access, servers))
+        try:
+            loop.run_until_complete(_fill_stream(client))
+            spool = vault.settings.backup.spool
+
+            def source() -> Iterator[bytes]:
+                snapshot = Snapshot(loop, client, STREAM, 60)
+                snapshot.begin()
+                with Spool(snapshot, spool) as drained:
+                    yield from drained
+
+            return pipeline("NATS, one stream, by a spool", source, vault, identity, 0.85)
+        finally:
+            loop.run_until_complete(client.close())
+            loop.close()
+
+
+async def _fill_stream(client: Any) -> None:
+    context = client.jetstream()
+    await context.add_stream(name=STREAM, subjects=["bench.>"], num_replicas=1)
+    words = " ".join(f"order {n * 7919}" for n in range(5000)).encode()[:MESSAGE_BYTES]
+    for start in range(0, MESSAGES, 50):
+        await asyncio.gather(
+            *(context.publish(f"bench.{n}", b"%d " % n + words) for n in range(start, start + 50))
+        )
+
+
 def _peers(
     access: Access,
     node: Endpoint,
@@ -303,8 +377,8 @@ def _filled(access: Access) -> Endpoint:
         connection.execute("DROP TABLE IF EXISTS bench")
         connection.execute(
             "CREATE TABLE bench AS SELECT n, n * 7919 % 1000003 AS amount, 'customer ' || n % 50021 AS name, "
-            f"md5(n::text) AS token, now() + n * interval '1 s' AS at, repeat(chr(97 + n % 26), 60) AS note "
-            f"FROM generate_series(1::bigint, {ROWS}) AS n"
+            f"md5(n::text) AS token, now() + n * interval '1 s' AS at, "
+            f"repeat(chr((97 + n % 26)::int), 60) AS note FROM generate_series(1::bigint, {ROWS}) AS n"
         )
         connection.execute("CREATE INDEX ON bench (n)")
         row = connection.execute("SELECT pg_current_wal_lsn()::text").fetchone()
@@ -364,7 +438,10 @@ def main() -> None:
     """Measure, and write docs/bench-backup.md."""
     with filled("bench") as platform:
         sandbox, vault, identity = platform.sandbox, platform.vault, platform.identity
-        figures = [everything(sandbox), *memory(sandbox), *postgresql(sandbox, vault, identity)]
+        figures = [everything(sandbox), *memory(sandbox)]
+        for measure in (incompressible, redis_shard, nats_stream):
+            figures += measure(vault, identity)
+        figures += postgresql(sandbox, vault, identity)
     head = f"# Backups, measured\n\n`make bench`, {CORES} cores, {datetime.now(UTC):%Y-%m-%d}.\n\n"
     text = head + table(figures)
     (ROOT / "docs/bench-backup.md").write_text(text)
