@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from archive.evidence import Proof, proof_of
 from archive.manifest import FILE, IDENTITY, Manifest, component_prefix, read_manifest, set_prefix
 from archive.store import Missing, Store
 from errors import PermanentError
@@ -21,11 +22,22 @@ class Catalogue:
         sets: committed ones, the oldest first.
         broken: key of a manifest that cannot be read → why.
         uncommitted: prefixes with objects but without a manifest: under way, or abandoned.
+        proofs: id of a set → its proofs, time and verdict of each, the oldest first.
     """
 
     sets: tuple[Manifest, ...]
     broken: dict[str, str]
     uncommitted: tuple[str, ...]
+    proofs: dict[str, tuple[Proof, ...]] = field(default_factory=dict)
+
+    @property
+    def proven(self) -> set[str]:
+        """Ids of the sets whose last verdict is a pass."""
+        verdicts = {
+            identity: [p.verdict for p in proofs if p.verdict != "error"]
+            for identity, proofs in self.proofs.items()
+        }
+        return {identity for identity, found in verdicts.items() if found[-1:] == ["pass"]}
 
     def of(self, component: str) -> tuple[Manifest, ...]:
         """A component's sets, the oldest first."""
@@ -49,6 +61,7 @@ def read_catalogue(store: Store, environment: str, components: Iterable[str]) ->
     """
     committed: list[str] = []
     uncommitted: list[str] = []
+    proofs: dict[str, list[Proof]] = {}
     for component in components:
         root = component_prefix(environment, component)
         found: dict[str, bool] = {}
@@ -57,6 +70,9 @@ def read_catalogue(store: Store, environment: str, components: Iterable[str]) ->
             if IDENTITY.fullmatch(identity):
                 prefix = f"{root}{identity}/"
                 found[prefix] = found.get(prefix, False) or name == FILE
+                proof = proof_of(entry.key, name)
+                if proof is not None:
+                    proofs.setdefault(identity, []).append(proof)
         committed += [prefix + FILE for prefix, has in found.items() if has]
         uncommitted += [prefix for prefix, has in found.items() if not has]
     sets: list[Manifest] = []
@@ -69,7 +85,12 @@ def read_catalogue(store: Store, environment: str, components: Iterable[str]) ->
                 sets.append(answer)
             elif answer:
                 broken[key] = answer
-    return Catalogue(tuple(sorted(sets, key=lambda one: one.begun)), broken, tuple(uncommitted))
+    return Catalogue(
+        tuple(sorted(sets, key=lambda one: one.begun)),
+        broken,
+        tuple(uncommitted),
+        {identity: tuple(sorted(found)) for identity, found in proofs.items()},
+    )
 
 
 def find_set(store: Store, environment: str, identity: str) -> Manifest:

@@ -24,6 +24,8 @@ COMMANDS = {
     "status": "cli.status:status",
     "backup": "cli.backup:backup",
     "backups": "cli.backup:backups",
+    "verify": "cli.verify:verify",
+    "proofs": "cli.proofs:proofs",
     "retention": "cli.retention:retention",
     "secrets": "cli.secrets:secrets",
 }

@@ -15,6 +15,8 @@ COLOURS = {
     "ok": "green", "blocks": "bold red", "warning": "yellow", "ready": "green", "not ready": "bold red",
     "keep": "green", "may go": "yellow", "removed": "dim", "held": "yellow",
     "waiting": "dim", "complete": "green", "partial": "yellow", "exists": "dim", "backing up": "cyan",
+    "pass": "green", "fail": "bold red", "error": "magenta", "proving": "cyan",
+    "fresh": "green", "stale": "yellow", "failing": "bold red", "never": "yellow",
     "installing": "cyan", "gate": "blue", "checking": "cyan",
 }  # fmt: skip
 PHASE_ORDER = ("node", "state", "seconds", "note")

@@ -7,29 +7,37 @@ from collections.abc import Callable
 from archive.manifest import PLATFORM
 from archive.writer import SetWriter
 from components.access import Access
-from components.base import Component, Taken
+from components.base import Component, Restore, Taken
 from components.emqx import backup as emqx_backup
 from components.emqx import credentials as emqx_credentials
 from components.emqx import readiness as emqx
+from components.emqx import restore as emqx_restore
 from components.minio import backup as minio_backup
 from components.minio import credentials as minio_credentials
 from components.minio import readiness as minio
+from components.minio import restore as minio_restore
 from components.nats import backup as nats_backup
 from components.nats import credentials as nats_credentials
 from components.nats import readiness as nats
+from components.nats import restore as nats_restore
 from components.neo4j import backup as neo4j_backup
 from components.neo4j import credentials as neo4j_credentials
 from components.neo4j import readiness as neo4j
+from components.neo4j import restore as neo4j_restore
 from components.platform import backup as platform_backup
+from components.platform import restore as platform_restore
 from components.postgresql import backup as postgresql_backup
 from components.postgresql import credentials as postgresql_credentials
 from components.postgresql import readiness as postgresql
+from components.postgresql import restore as postgresql_restore
 from components.qdrant import backup as qdrant_backup
 from components.qdrant import credentials as qdrant_credentials
 from components.qdrant import readiness as qdrant
+from components.qdrant import restore as qdrant_restore
 from components.redis import backup as redis_backup
 from components.redis import credentials as redis_credentials
 from components.redis import readiness as redis
+from components.redis import restore as redis_restore
 
 COMPONENTS: dict[str, Component] = {
     component.name: component
@@ -41,6 +49,7 @@ COMPONENTS: dict[str, Component] = {
             postgresql.workloads,
             postgresql.ask,
             postgresql_backup.back_up,
+            postgresql_restore.RESTORE,
         ),
         Component(
             "redis",
@@ -49,6 +58,7 @@ COMPONENTS: dict[str, Component] = {
             redis.workloads,
             redis.ask,
             redis_backup.back_up,
+            redis_restore.RESTORE,
         ),
         Component(
             "nats",
@@ -57,6 +67,7 @@ COMPONENTS: dict[str, Component] = {
             nats.workloads,
             nats.ask,
             nats_backup.back_up,
+            nats_restore.RESTORE,
         ),
         Component(
             "minio",
@@ -65,6 +76,7 @@ COMPONENTS: dict[str, Component] = {
             minio.workloads,
             minio.ask,
             minio_backup.back_up,
+            minio_restore.RESTORE,
         ),
         Component(
             "qdrant",
@@ -73,6 +85,7 @@ COMPONENTS: dict[str, Component] = {
             qdrant.workloads,
             qdrant.ask,
             qdrant_backup.back_up,
+            qdrant_restore.RESTORE,
         ),
         Component(
             "neo4j",
@@ -81,9 +94,16 @@ COMPONENTS: dict[str, Component] = {
             neo4j.workloads,
             neo4j.ask,
             neo4j_backup.back_up,
+            neo4j_restore.RESTORE,
         ),
         Component(
-            "emqx", "EMQX", emqx_credentials.SECRETS, emqx.workloads, emqx.ask, emqx_backup.back_up
+            "emqx",
+            "EMQX",
+            emqx_credentials.SECRETS,
+            emqx.workloads,
+            emqx.ask,
+            emqx_backup.back_up,
+            emqx_restore.RESTORE,
         ),
     )
 }
@@ -92,4 +112,10 @@ COMPONENTS: dict[str, Component] = {
 SETS: dict[str, Callable[[Access, SetWriter], Taken]] = {
     **{component.name: component.back_up for component in COMPONENTS.values()},
     PLATFORM: platform_backup.back_up,
+}
+
+# How they are brought back.
+RESTORES: dict[str, Restore] = {
+    **{component.name: component.restore for component in COMPONENTS.values()},
+    PLATFORM: platform_restore.RESTORE,
 }

@@ -52,12 +52,14 @@ class Access:
         settings: of the environment.
         kube: its cluster.
         timeout_seconds: limit of one question to one member.
+        given: Secret → key → value, for engines whose passwords are not in the namespace's Secrets.
         http: client for engines that speak HTTP, with that limit.
     """
 
     settings: Settings
     kube: Kube
     timeout_seconds: float = 4.0
+    given: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     http: httpx.Client = field(init=False)
     _forwards: Forwards = field(init=False)
     _secrets: dict[str, Mapping[str, str]] = field(init=False, default_factory=dict)
@@ -65,6 +67,7 @@ class Access:
     def __post_init__(self) -> None:
         self.http = httpx.Client(verify=_trusted(), timeout=self.timeout_seconds)
         self._forwards = Forwards(self.settings.kubernetes)
+        self._secrets.update(self.given)
 
     def __enter__(self) -> Access:
         return self

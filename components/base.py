@@ -6,14 +6,17 @@ artifacts are different renderings of the same checks (model: barman's `CheckStr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from archive.manifest import Consistency, Engine, Measure
+from archive.evidence import Level
+from archive.manifest import Consistency, Engine, Manifest, Measure
+from archive.reader import SetReader
 from archive.writer import SetWriter
 from cluster.credentials import SecretSpec
-from components.access import Access
+from components.access import Access, Endpoint
 from config.models import Settings
 
 
@@ -107,6 +110,73 @@ class Taken:
 
 
 @dataclass(frozen=True)
+class Step:
+    """What runs in a scratch pod between the data and the engine: a tool of the engine's own image.
+
+    Attributes:
+        name: of its container.
+        command: words; the first is a program of the image.
+        level: what it proves when it ends well, L2 or L3; a failure means that the data is bad.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    level: Level
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """An engine that a set is restored into and that is thrown away afterwards: one pod of the release's own image.
+
+    What it shall listen on is written as 0.0.0.0. Its volume is mounted at `/scratch`, `files` at `/config`.
+
+    Attributes:
+        name: tells the pods of one proof from each other; "" where there is one.
+        workload: StatefulSet whose image it runs.
+        container: of that.
+        command: of the engine.
+        port: that answers when it is ready.
+        environ: of steps and engine; may be secret.
+        files: configuration by file name; may be secret.
+        secrets: Secret → key → value that its clients will look for, instead of the live ones.
+        placed: plain names of the artefacts that are laid into the volume before it starts.
+        steps: in order.
+    """
+
+    name: str
+    workload: str
+    container: str
+    command: tuple[str, ...]
+    port: int
+    environ: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    placed: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True)
+class Restore:
+    """How a set becomes an engine's data again.
+
+    Attributes:
+        scratch: the engines that a proof of a set needs; gets a generated password.
+        place: lays artefacts into a scratch engine's volume: reader, name of the scratch, directory.
+        ask: version of one engine, once it serves; raises whatever its client raises until then.
+        load: gives running engines what is not placed: where each scratch listens, by its name.
+        measure: counts and digests what the engines hold, in the manifest's words; by scratch, where each holds all.
+        highest: level that a proof can reach.
+    """
+
+    scratch: Callable[[Settings, Manifest, str], tuple[Scratch, ...]]
+    place: Callable[[SetReader, str, Path], None]
+    ask: Callable[[Access, Endpoint], str]
+    load: Callable[[Access, Mapping[str, Endpoint], SetReader], None]
+    measure: Callable[[Access, Mapping[str, Endpoint], SetReader], Mapping[str, list[Measure]]]
+    highest: Level = "L4"
+
+
+@dataclass(frozen=True)
 class Component:
     """One engine of the platform.
 
@@ -117,6 +187,7 @@ class Component:
         workloads: what Kubernetes must run for it.
         ask: asks the engine: quorum, replication, and a transaction of its own that is cleaned up.
         back_up: writes the artefacts of one set.
+        restore: brings them back.
     """
 
     name: str
@@ -125,6 +196,7 @@ class Component:
     workloads: Callable[[Settings], tuple[Workload, ...]]
     ask: Callable[[Access], Report]
     back_up: Callable[[Access, SetWriter], Taken]
+    restore: Restore
 
 
 def worst(checks: Iterable[Check]) -> Check | None:

@@ -249,6 +249,12 @@ class Image(Section):
             )
         return {name: text for name, text in match.groupdict().items() if text}
 
+    @property
+    def reference(self) -> str:
+        """As a container names it."""
+        at = f"@{self.digest}" if self.digest else ""
+        return f"{self.registry}/{self.repository}:{self.tag}{at}"
+
 
 class ImageSettings(Section):
     """Images without a safe public default today; PRODUCTION_DESIGN.md has reasons and choices."""
@@ -499,6 +505,50 @@ class BackupSettings(Section):
     neo4j: Neo4jBackup = Neo4jBackup()
 
 
+class VerifySettings(Section):
+    """Proofs of restores: who opens the sets, and where the scratch engines run."""
+
+    identity_secret: DnsLabel = Field(
+        default="isa-verify-identity",
+        description="Secret in the control namespace whose key `identity` is the verify pool's age private key",
+    )
+    image: Image | None = Field(
+        default=None,
+        description="the worker's own image, `registry/repository:tag`: it fetches a set into a scratch engine's "
+        "volume (deployments/worker)",
+    )
+    storage_class: DnsLabel = Field(
+        default="infotrend-block",
+        description="class of the scratch engines' volumes, which go with their pods",
+    )
+    max_parallel: Count = Field(
+        default=2, ge=1, le=8, description="components that are proven at the same time"
+    )
+    attempts: Count = Field(
+        default=2, ge=1, description="tries of a proof that ends in an error, not in a verdict"
+    )
+    retry_delay_seconds: Seconds = Field(
+        default=30.0, ge=0, description="pause between tries, seconds"
+    )
+    timeout_seconds: Seconds = Field(
+        default=14400.0,
+        gt=0,
+        description="limit for a scratch engine to get its data and to serve, seconds; then it is removed",
+    )
+    stale_days: Count = Field(
+        default=8,
+        ge=1,
+        description="a component without a passing proof for so long is stale, days",
+    )
+    metrics_file: Path | None = Field(
+        default=None,
+        description="file for node-exporter's textfile collector, written after every run of proofs",
+    )
+    pushgateway: str | None = Field(
+        default=None, description="URL of a Pushgateway that gets the same metrics"
+    )
+
+
 class Settings(Section):
     """Everything about one environment."""
 
@@ -512,3 +562,4 @@ class Settings(Section):
     deploy: DeploySettings = DeploySettings()
     autoscaling: AutoscalingSettings = AutoscalingSettings()
     backup: BackupSettings
+    verify: VerifySettings = VerifySettings()

@@ -70,7 +70,9 @@ def plan_retention(
         raise PermanentError(
             f"{', '.join(catalogue.broken)} cannot be read: while it is not known what needs what, nothing is removed"
         )
-    verdicts = [v for name in components for v in decide(catalogue.of(name), rules)]
+    verdicts = [
+        v for name in components for v in decide(catalogue.of(name), rules, catalogue.proven)
+    ]
     before = (now or datetime.now(UTC)) - timedelta(hours=rules.grace_hours)
     return RetentionPlan(
         tuple(verdicts), find_waste(vault.store, vault.settings.environment, before)

@@ -14,6 +14,7 @@ from prefect.logging import get_run_logger
 
 from operations.plan import Plan
 from operations.progress import DONE, NodeProgress, as_rows
+from operations.proofs import ProofReport
 from operations.status import ComponentStatus
 
 REWRITE_SECONDS = 2.0
@@ -109,6 +110,26 @@ def status_artifact(status: list[ComponentStatus], environment: str) -> None:
         "\n".join(lines),
         key=f"status-{environment}",
         description="How the platform stands after this run",
+    )
+
+
+def proofs_artifact(report: ProofReport, environment: str) -> None:
+    """Keep with the run what was proven of which set, and what was found."""
+    lines = [
+        "| component | verdict | level | measures | s | restored into | set | finding |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for one in report.proofs:
+        verdict = one.verdict if one.verdict in ("pass", "partial") else f"**{one.verdict}**"
+        finding = one.reason.replace("|", "/")
+        lines.append(
+            f"| {one.component} | {verdict} | {one.level} | {one.compared} | {one.seconds:.1f} | {one.scratch} "
+            f"| `{one.backup}` | {finding} |"
+        )
+    create_markdown_artifact(
+        "\n".join(lines),
+        key=f"proofs-{environment}",
+        description="Restores that were tried, and what they brought back",
     )
 
 

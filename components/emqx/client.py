@@ -17,7 +17,7 @@ from components.access import Access, Endpoint
 
 STATEFULSET = "emqx"
 API_PORT, MQTT_PORT = 18083, 1883
-USER = "isa"
+SECRET, USER, PASSWORD = "emqx-auth", "isa", "EMQX_DASHBOARD__DEFAULT_PASSWORD"
 USERS = "/authentication/password_based:built_in_database/users"
 PAGE, PIECE_BYTES = 1000, 1 << 20
 
@@ -41,6 +41,11 @@ class Api:
         url = self.base + path
         return self.http.request(method, url, json=body, headers=self.headers, **more)
 
+    def upload(self, path: str, files: Any, limit: float) -> httpx.Response:
+        """Send files as a form does."""
+        url = self.base + path
+        return self.http.post(url, files=files, headers=self.headers, timeout=limit)
+
     def download(self, path: str, stall: float) -> Iterator[bytes]:
         """A file's pieces as they come; gives up after so many seconds of silence."""
         limits = httpx.Timeout(stall)
@@ -50,16 +55,21 @@ class Api:
             yield from answer.raise_for_status().iter_raw(PIECE_BYTES)
 
 
-def sign_on(access: Access, node: Endpoint) -> Api:
+def sign_on(access: Access, node: Endpoint, user: str = USER) -> Api:
     """Sign on as the dashboard's administrator.
+
+    Args:
+        access: the way in.
+        node: which one.
+        user: the administrator's name.
 
     Raises:
         PermissionError: the password is refused.
         httpx.HTTPError: the node does not answer.
     """
-    password = access.secret("emqx-auth", "EMQX_DASHBOARD__DEFAULT_PASSWORD")
+    password = access.secret(SECRET, PASSWORD)
     base = f"http://{node.url}/api/v5"
-    answer = access.http.post(f"{base}/login", json={"username": USER, "password": password})
+    answer = access.http.post(f"{base}/login", json={"username": user, "password": password})
     if answer.status_code == 401:
         raise PermissionError(f"{node.member}: {answer.json().get('code', 'unauthorized')}")
     token = answer.raise_for_status().json()["token"]

@@ -47,13 +47,23 @@ def connect(access: Access, server: Endpoint, *, attempts: int = 1, connections:
     )
 
 
-def admin(access: Access, server: Endpoint, path: str, **query: str) -> httpx.Response:
+def admin(
+    access: Access,
+    server: Endpoint,
+    path: str,
+    *,
+    method: str = "GET",
+    body: bytes = b"",
+    **query: str,
+) -> httpx.Response:
     """Ask the admin API, which `mc admin` uses.
 
     Args:
         access: the way in.
         server: which one.
         path: behind `/minio/admin/v3/`.
+        method: of HTTP.
+        body: of the request.
         query: parameters.
 
     Raises:
@@ -61,9 +71,11 @@ def admin(access: Access, server: Endpoint, path: str, **query: str) -> httpx.Re
     """
     credentials = Credentials(*_keys(access))
     tail = f"?{urlencode(query)}" if query else ""
-    request = AWSRequest("GET", f"http://{server.url}/minio/admin/v3/{path}{tail}")
+    url = f"http://{server.url}/minio/admin/v3/{path}{tail}"
+    request = AWSRequest(method, url, data=body)
     S3SigV4Auth(credentials, "s3", REGION).add_auth(request)
-    answer = access.http.get(request.url, headers=dict(request.headers.items()))
+    headers = dict(request.headers.items())
+    answer = access.http.request(method, url, content=body, headers=headers)
     return answer.raise_for_status()
 
 

@@ -15,26 +15,38 @@ from archive.manifest import Measure
 from components.digest import Digest
 from components.minio.versions import Version
 
+# Counted by itself: a retention that is over when it is restored cannot be set again.
+LOCK = ("ObjectLockMode", "ObjectLockRetainUntilDate")
+APART = ("StorageClass", *LOCK)
+
 
 class BucketMeasure:
     """Counts and digests the versions of one bucket.
 
     Args:
         bucket: its name.
+
+    Attributes:
+        bucket: its name.
+        bytes: of all versions.
     """
 
     def __init__(self, bucket: str) -> None:
+        self.bucket = bucket
         self._unit = f"bucket {bucket}"
-        self._found = {"versions": Digest(), "delete markers": Digest()}
+        self._found = {"versions": Digest(), "delete markers": Digest(), "retentions": Digest()}
         self.bytes = 0
 
     def add(self, version: Version) -> None:
         """Take one version in."""
-        kept = {k: str(v) for k, v in version.headers.items() if k not in ("StorageClass",)}
+        kept = {k: str(v) for k, v in version.headers.items() if k not in APART}
         known = (version.key, version.ordinal, version.size, version.content, kept, version.headers.get("Metadata"),
                  version.tags)  # fmt: skip
         self._found["delete markers" if version.marker else "versions"].add_document(known)
         self.bytes += version.size
+        lock = [str(version.headers.get(name, "")) for name in LOCK]
+        if any(lock):
+            self._found["retentions"].add_document((version.key, version.ordinal, *lock))
 
     def measures(self) -> list[Measure]:
         """What has been taken in."""

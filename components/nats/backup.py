@@ -7,14 +7,9 @@ snapshot whose replicas are not where the stream's leader is, without a word (na
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
-
-from nats.aio.client import Client
+from typing import Any
 
 from archive.manifest import Consistency, Engine, Measure
 from archive.writer import SetWriter
@@ -26,16 +21,17 @@ from components.nats.client import (
     SECRET,
     STATEFULSET,
     USER,
+    Account,
     Refused,
+    account,
     call,
-    connect,
     listed,
 )
 from components.nats.fingerprint import measure_messages, measures
 from components.nats.snapshot import Snapshot
 from components.questions import PROBE
 from config.models import NatsAccount
-from errors import PermanentError, TemporaryError
+from errors import TemporaryError
 
 NOT_COVERED = (
     "messages outside JetStream, ephemeral consumers",
@@ -47,27 +43,6 @@ NOT_COVERED = (
 MEMORY_SINCE = (2, 15)
 # of a snapshot against the stream's bytes: tar headers and indexes; s2 makes it smaller as a rule
 SPOOL_MARGIN = 64 << 20
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Account:
-    """One account's connection.
-
-    Attributes:
-        user: by whom it is reached, and named.
-        client: connected.
-        loop: of it.
-    """
-
-    user: str
-    client: Client
-    loop: asyncio.AbstractEventLoop
-
-    def run(self, what: Coroutine[Any, Any, T]) -> T:
-        """Do something on the loop."""
-        return self.loop.run_until_complete(what)
 
 
 def back_up(access: Access, writer: SetWriter) -> Taken:
@@ -84,18 +59,21 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
     streams: dict[str, Any] = {}
     version = identity = ""
     for declared in (own, *access.settings.backup.nats.accounts):
-        with _account(access, declared) as account:
-            info: Any = account.client._server_info
+        servers = access.endpoints(
+            STATEFULSET, access.settings.components.nats.members, CLIENT_PORT
+        )
+        with account(access, servers, declared) as connected:
+            info: Any = connected.client._server_info
             version, identity = str(info["version"]), str(info.get("cluster", ""))
-            for name in _names(account, access.timeout_seconds):
-                unit = f"stream {account.user}/{name}"
-                taken = _stream(access, writer, account, name, unit, version)
+            for name in _names(connected, access.timeout_seconds):
+                unit = f"stream {connected.user}/{name}"
+                taken = _stream(access, writer, connected, name, unit, version)
                 if isinstance(taken, str):
                     missing.append(taken)
                     continue
                 found += taken.measures
                 consistency.append(taken.consistency)
-                streams[f"{account.user}/{name}"] = taken.layout
+                streams[f"{connected.user}/{name}"] = taken.layout
     return Taken(
         engine=Engine(name="NATS JetStream", version=version, identity=identity),
         topology={"streams": streams},
@@ -177,28 +155,6 @@ def _names(account: Account, timeout: float) -> list[str]:
         listed(account.client, "STREAM.NAMES", "streams", timeout=timeout)
     )
     return [str(name) for name in names if name != PROBE]
-
-
-@contextmanager
-def _account(access: Access, declared: NatsAccount) -> Iterator[Account]:
-    """Connect to an account on a loop of its own, which runs only while something is asked."""
-    servers = access.endpoints(STATEFULSET, access.settings.components.nats.members, CLIENT_PORT)
-    loop = asyncio.new_event_loop()
-    try:
-        there = [server for server in servers if server.host]
-        try:
-            client = loop.run_until_complete(
-                connect(access, there, declared.user, declared.secret, declared.key)
-            )
-        except Exception as exc:
-            kind = PermanentError if "uthoriz" in str(exc) else TemporaryError
-            raise kind(f"user {declared.user} cannot connect to NATS: {exc}") from exc
-        try:
-            yield Account(declared.user, client, loop)
-        finally:
-            loop.run_until_complete(client.close())
-    finally:
-        loop.close()
 
 
 def _numbers(version: str) -> tuple[int, ...]:

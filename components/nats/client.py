@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import nats
 from nats.aio.client import Client
@@ -14,11 +17,66 @@ from nats.errors import TimeoutError as NatsTimeoutError
 
 from components.access import Access, Endpoint
 from components.questions import PROBE
+from config.models import NatsAccount
 from errors import PermanentError, TemporaryError
 
 STATEFULSET = "nats"
 CLIENT_PORT, MONITOR_PORT = 4222, 8222
 SECRET, USER, KEY = "nats-auth", "app", "app-password"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Account:
+    """One account's connection.
+
+    Attributes:
+        user: by whom it is reached, and named.
+        client: connected.
+        loop: of it; runs only while something is asked.
+    """
+
+    user: str
+    client: Client
+    loop: asyncio.AbstractEventLoop
+
+    def run(self, what: Coroutine[Any, Any, T]) -> T:
+        """Do something on the loop."""
+        return self.loop.run_until_complete(what)
+
+
+@contextmanager
+def account(
+    access: Access, servers: Sequence[Endpoint], declared: NatsAccount
+) -> Iterator[Account]:
+    """Connect to an account.
+
+    Args:
+        access: the way in.
+        servers: to try in order.
+        declared: the account, by one of its users.
+
+    Raises:
+        PermanentError: the user is refused.
+        TemporaryError: no server answers.
+    """
+    loop = asyncio.new_event_loop()
+    try:
+        there = [server for server in servers if server.host]
+        try:
+            client = loop.run_until_complete(
+                connect(access, there, declared.user, declared.secret, declared.key)
+            )
+        except Exception as exc:
+            kind = PermanentError if "uthoriz" in str(exc) else TemporaryError
+            raise kind(f"user {declared.user} cannot connect to NATS: {exc}") from exc
+        try:
+            yield Account(declared.user, client, loop)
+        finally:
+            loop.run_until_complete(client.close())
+    finally:
+        loop.close()
 
 
 async def connect(

@@ -13,7 +13,7 @@ from components.base import Taken
 from components.digest import settled
 from components.neo4j import offline, online
 from components.neo4j.client import Rows, members_of, query
-from components.neo4j.fingerprint import measure_database
+from components.neo4j.fingerprint import measure_database, measure_users
 from errors import PermanentError, TemporaryError
 
 SYSTEM = "system"
@@ -110,7 +110,8 @@ def _member(access: Access) -> tuple[Endpoint, Rows]:
 
 
 def _measure(access: Access, member: Endpoint, databases: list[str]) -> list[Measure]:
-    return [measure for name in databases for measure in measure_database(access, member, name)]
+    found = [measure for name in databases for measure in measure_database(access, member, name)]
+    return [measure_users(access, member), *found]
 
 
 def _users(access: Access, member: Endpoint, community: bool) -> dict[str, Rows]:

@@ -14,7 +14,7 @@ import neo4j
 from archive.manifest import Measure
 from components.access import Access, Endpoint
 from components.digest import Digest
-from components.neo4j.client import LABEL, driver_of
+from components.neo4j.client import LABEL, driver_of, query
 
 FETCH = 2000
 NODES = f"MATCH (n) WHERE NOT n:{LABEL} RETURN labels(n) AS labels, properties(n) AS properties"
@@ -25,6 +25,8 @@ RELATIONSHIPS = f"""
 """
 CONSTRAINTS = "SHOW CONSTRAINTS YIELD name, type, entityType, labelsOrTypes, properties"
 INDEXES = "SHOW INDEXES YIELD name, type, entityType, labelsOrTypes, properties, owningConstraint"
+
+USERS = "SHOW USERS YIELD user, suspended"
 
 
 def measure_database(access: Access, member: Endpoint, database: str) -> list[Measure]:
@@ -62,6 +64,14 @@ def measure_database(access: Access, member: Endpoint, database: str) -> list[Me
                 found.add_document((row,))
     unit = f"database {database}"
     return [found.measure(unit, item) for item, found in sorted(sums.items())]
+
+
+def measure_users(access: Access, member: Endpoint) -> Measure:
+    """Count and digest the users; passwords cannot be asked for."""
+    found = Digest()
+    for row in query(access, member, USERS):
+        found.add_document((row["user"], row["suspended"]))
+    return found.measure("users", "users")
 
 
 def _rows(session: neo4j.Session, text: str) -> Iterator[dict[str, Any]]:

@@ -62,8 +62,8 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
             Consistency(unit=unit, point="one read", begun=begun, ended=ended) for unit in units
         ),
         fingerprint=(
-            _measure("secrets", [f"{_name(s)} {sorted(s.get('data') or {})}" for s in plain]),
-            _measure("releases", [_name(s) for s in records]),
+            measure_names("secrets", plain),
+            measure_names("releases", records),
         ),
         tools=tools,
         not_covered=NOT_COVERED,
@@ -92,8 +92,9 @@ def _name(secret: Manifest) -> str:
     return str(secret["metadata"]["name"])
 
 
-def _measure(unit: str, names: list[str]) -> Measure:
-    """Names only: a digest of passwords in a readable manifest could be tried out."""
+def measure_names(unit: str, secrets: list[Manifest]) -> Measure:
+    """Names and keys only: a digest of passwords in a readable manifest could be tried out."""
+    names = [f"{_name(s)} {sorted(s.get('data') or {})}" for s in secrets]
     text = "\n".join(sorted(names)).encode()
     digest = blake2b(text, digest_size=16).hexdigest() if names else ""
     return Measure(unit=unit, item="names", count=len(names), digest=digest, origin="source")

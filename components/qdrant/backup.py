@@ -21,7 +21,7 @@ from components.access import Access, Endpoint
 from components.base import Taken
 from components.digest import settled
 from components.qdrant.client import PORT, STATEFULSET, get, layout, path_of, replicas
-from components.qdrant.fingerprint import measure_collection
+from components.qdrant.fingerprint import measure_aliases, measure_collection, measure_indexes
 from components.qdrant.snapshot import Download, Shard, snapshot, sweep
 from components.questions import PROBE, ask_members, words
 from errors import TemporaryError
@@ -58,6 +58,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
             with ThreadPoolExecutor(PARALLEL_SHARDS, thread_name_prefix="shard") as pool:
                 list(pool.map(lambda shard: _take(access, writer, shard), shards))
             found += settled([before], [measure_collection(access, first, collection)])
+            found.append(measure_indexes(access, first, collection))
             described = {
                 "collection": get(access, first, path_of(collection)),
                 "layout": layout(access, first, collection),
@@ -78,7 +79,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
             )
         aliases = get(access, first, "/aliases")["aliases"]
         writer.add_json("aliases.json", "aliases", aliases)
-        found.append(Measure(unit="aliases", item="aliases", count=len(aliases), origin="source"))
+        found.append(measure_aliases(access, first))
         about = access.http.get(f"http://{first.url}/").json()
     return Taken(
         engine=Engine(name="Qdrant", version=str(about["version"])),

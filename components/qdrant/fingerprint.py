@@ -12,7 +12,7 @@ from typing import Any
 from archive.manifest import Measure
 from components.access import Access, Endpoint
 from components.digest import Digest
-from components.qdrant.client import call, path_of
+from components.qdrant.client import call, get, path_of
 
 PAGE = 500
 PAGE_SECONDS = 120.0
@@ -37,3 +37,19 @@ def measure_collection(access: Access, peer: Endpoint, collection: str) -> Measu
         if page.get("next_page_offset") is None:
             return found.measure(f"collection {collection}", "points")
         body["offset"] = page["next_page_offset"]
+
+
+def measure_indexes(access: Access, peer: Endpoint, collection: str) -> Measure:
+    """Count and digest the payload indexes of a collection, without what they count themselves."""
+    found = Digest()
+    for field, schema in get(access, peer, path_of(collection))["payload_schema"].items():
+        found.add_document((field, schema["data_type"], schema.get("params")))
+    return found.measure(f"collection {collection}", "payload indexes")
+
+
+def measure_aliases(access: Access, peer: Endpoint) -> Measure:
+    """Count and digest all aliases."""
+    found = Digest()
+    for alias in get(access, peer, "/aliases")["aliases"]:
+        found.add_document((alias["alias_name"], alias["collection_name"]))
+    return found.measure("aliases", "aliases")

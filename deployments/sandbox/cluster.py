@@ -352,6 +352,22 @@ class Sandbox:
             },
             manager="isa-sandbox",
         )
+        kube.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "type": "Opaque",
+                "metadata": {
+                    "name": "isa-verify-identity",
+                    "namespace": CONTROL_NAMESPACE,
+                    "labels": labels,
+                },
+                "stringData": {
+                    "identity": keys.identity_file(self.directory, "verify").read_text()
+                },
+            },
+            manager="isa-sandbox",
+        )
 
 
 def _settings(kubeconfig: Path) -> KubernetesSettings:

@@ -17,6 +17,9 @@ from deployments.sandbox.paths import write_atomic
 STOP_GRACE_SECONDS = 10.0
 # Every daemon and its children carry it, so that they are found even if their record is lost.
 MARK = "ISACLOUD_SANDBOX_RUN"
+# Children of this process by pid. One that nobody holds is waited for by `subprocess` itself, and its exit code is
+# lost.
+_STARTED: dict[int, subprocess.Popen[bytes]] = {}
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class Daemon:
                 start_new_session=True,
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
+        _STARTED[process.pid] = process
         record = {"pid": process.pid, "started": start_time(process.pid), "program": argv[0]}
         write_atomic(self.record, json.dumps(record))
         return process.pid
@@ -104,11 +108,10 @@ class Daemon:
         """Forget a process that has ended by itself; returns its exit code as a shell would, 137 if it is unknown."""
         pid = int(json.loads(self.record.read_text())["pid"])
         self.record.unlink()
-        try:
-            _, status = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:  # somebody else's child: killed together with it, for all we know
+        process = _STARTED.pop(pid, None)
+        if process is None:  # somebody else's child: killed together with it, for all we know
             return 137
-        code = os.waitstatus_to_exitcode(status)
+        code = process.wait()
         return code if code >= 0 else 128 - code
 
     def tail(self, lines: int = 12) -> str:
@@ -173,7 +176,7 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 
 
 def _reap(pid: int) -> None:
-    try:
-        os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return  # started by an earlier command
+    """Bury a child of ours that has ended; others' children are theirs to bury."""
+    process = _STARTED.get(pid)
+    if process is not None and process.poll() is not None:
+        _STARTED.pop(pid, None)

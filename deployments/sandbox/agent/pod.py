@@ -15,6 +15,7 @@ from deployments.sandbox.agent.addresses import AddressBook
 
 HOLD = "isa-cloud.io/hold"  # a dead process stays dead: a fault for tests
 NEVER_READY = "isa-cloud.io/never-ready"
+SCRATCH = "isa-cloud.io/scratch"  # label of what is run by its own command lines
 REFERENCE = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 
 
@@ -87,6 +88,16 @@ class Pod:
     def containers(self) -> list[dict[str, Any]]:
         """Its containers' specifications."""
         return list(self.manifest["spec"]["containers"])
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """Init containers that are run for what they are: those of scratch engines."""
+        return list(self.manifest["spec"].get("initContainers", [])) if self.scratch else []
+
+    @property
+    def scratch(self) -> bool:
+        """Whether it is run by its own command lines, and once only."""
+        return SCRATCH in (self.manifest["metadata"].get("labels") or {})
 
     @property
     def address(self) -> str:
@@ -166,6 +177,8 @@ class Pod:
         """
         spec = next(v for v in self.manifest["spec"].get("volumes", []) if v["name"] == name)
         claim = spec.get("persistentVolumeClaim")
+        if "ephemeral" in spec:
+            claim = {"claimName": f"{self.name}-{name}"}
         if claim is None:
             directory = self.home / "volumes" / name
         else:
@@ -185,7 +198,7 @@ class Pod:
             NotStartable: a Secret, ConfigMap, key or claim is not there.
         """
         for volume in self.manifest["spec"].get("volumes", []):
-            if "persistentVolumeClaim" in volume:
+            if {"persistentVolumeClaim", "ephemeral"} & set(volume):
                 self.volume(volume["name"])
             elif {"secret", "configMap", "projected"} & set(volume):
                 self.files(volume["name"])

@@ -14,6 +14,7 @@ from deployments.sandbox import processes
 from deployments.sandbox.agent import access, probes, status
 from deployments.sandbox.agent.pod import HOLD, NEVER_READY, Host, NotStartable, Pod
 from deployments.sandbox.agent.status import ContainerState
+from deployments.sandbox.agent.steps import Steps, terminated
 from deployments.sandbox.engines import ENGINES
 from deployments.sandbox.engines.base import Engine
 from deployments.sandbox.processes import Daemon
@@ -53,6 +54,7 @@ class Runner:
         self._next_probe = 0.0
         self._failed_probes = 0
         self._trouble = ""
+        self._steps: Steps | None = None
 
     def update(self, manifest: Manifest) -> None:
         """Take the newest state of the pod."""
@@ -105,6 +107,9 @@ class Runner:
             access.grant(self._host.kube, pod, self._output.file)
             self._granted = True
         self._output.copy()
+        if not self._prepared(pod):
+            self._publish(pod)
+            return False
         engines = [c for c in pod.containers if c["name"] in ENGINES]
         try:
             for container in engines:
@@ -116,9 +121,20 @@ class Runner:
             self._publish(pod)
         return False
 
+    def _prepared(self, pod: Pod) -> bool:
+        """Whether the steps before a scratch engine have ended well."""
+        if not pod.steps:
+            return True
+        self._steps = self._steps or Steps(pod)
+        return self._steps.advance(pod)
+
     def _serve(self, pod: Pod, container: Mapping[str, Any], engine: Engine) -> None:
         state, daemon = self._states[container["name"]], self._daemon(pod)
         if daemon.pid is None:
+            if pod.scratch and daemon.record.exists():
+                state.ended = terminated(daemon, daemon.forget())
+                state.running_since, state.ready = "", False
+                return
             self._note_exit(daemon, state)
             self._start(pod, engine, daemon, state)
             return
@@ -205,7 +221,10 @@ class Runner:
         self._publish(Pod(self._manifest, self._host))
 
     def _publish(self, pod: Pod) -> None:
-        self._patch(pod, status.pod_status(pod, self._states, self._trouble))
+        steps = self._steps.statuses(pod) if self._steps else None
+        ended = any(state.ended for state in self._states.values())
+        failed = ended or (self._steps is not None and self._steps.failed)
+        self._patch(pod, status.pod_status(pod, self._states, self._trouble, steps, failed))
 
     def _patch(self, pod: Pod, wanted: dict[str, Any]) -> None:
         if wanted == self._published:

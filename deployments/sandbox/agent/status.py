@@ -28,6 +28,7 @@ class ContainerState:
         restarts: starts after the first one.
         waiting: reason and message while it does not run.
         last: how its last process ended.
+        ended: how its only process ended, where it is not started again.
     """
 
     name: str
@@ -36,11 +37,14 @@ class ContainerState:
     restarts: int = 0
     waiting: tuple[str, str] = ("ContainerCreating", "")
     last: dict[str, Any] = field(default_factory=dict)
+    ended: dict[str, Any] = field(default_factory=dict)
 
     def as_status(self, image: str) -> dict[str, Any]:
         """The entry of `containerStatuses`."""
         state: dict[str, Any]
-        if self.running_since:
+        if self.ended:
+            state = {"terminated": self.ended}
+        elif self.running_since:
             state = {"running": {"startedAt": self.running_since}}
         else:
             reason, message = self.waiting
@@ -57,24 +61,32 @@ class ContainerState:
         }
 
 
-def pod_status(pod: Pod, states: Mapping[str, ContainerState], trouble: str) -> dict[str, Any]:
+def pod_status(
+    pod: Pod,
+    states: Mapping[str, ContainerState],
+    trouble: str,
+    steps: list[dict[str, Any]] | None = None,
+    failed: bool = False,
+) -> dict[str, Any]:
     """Compose the status of a running, or starting, pod.
 
     Args:
         pod: the pod.
         states: its containers.
         trouble: why it is not ready.
+        steps: statuses of its init containers; by default they have all ended well.
+        failed: whether it has ended, and is not started again.
     """
     statuses = [states[c["name"]].as_status(c["image"]) for c in pod.containers]
     ready = all(status["ready"] for status in statuses)
     started = any(states[c["name"]].running_since for c in pod.containers)
     return {
-        "phase": "Running" if started else "Pending",
+        "phase": "Failed" if failed else "Running" if started else "Pending",
         "hostIP": "127.0.0.1",
         "podIP": pod.address,
         "podIPs": [{"ip": pod.address}],
         "conditions": _conditions(pod, ready, trouble),
-        "initContainerStatuses": _done(pod, "initContainers"),
+        "initContainerStatuses": _done(pod, "initContainers") if steps is None else steps,
         "containerStatuses": statuses,
     }
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from deployments.sandbox.engines import emqx, minio, nats, neo4j, postgresql, qdrant, redis
+from deployments.sandbox.engines import (
+    commands,
+    emqx,
+    minio,
+    nats,
+    neo4j,
+    postgresql,
+    qdrant,
+    redis,
+)
 from deployments.sandbox.engines.base import Engine
 
 ENGINES: dict[str, Engine] = {
     module.ENGINE.container: module.ENGINE
-    for module in (postgresql, redis, nats, minio, qdrant, neo4j, emqx)
+    for module in (postgresql, redis, nats, minio, qdrant, neo4j, emqx, commands)
 } | {neo4j.ADMIN.container: neo4j.ADMIN}

@@ -178,6 +178,24 @@ def write_admin(directory: Path, home: Path) -> Path:
     return script
 
 
+def write_programs(directory: Path, home: Path) -> None:
+    """Write `neo4j` and `neo4j-admin` as an installation has them, told by NEO4J_CONF where their settings are.
+
+    Args:
+        directory: where to.
+        home: of the installation.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    for name, main, words in (
+        ("neo4j-admin", ADMIN, '"$@"'),
+        ("neo4j", SERVER, f'--home-dir="{home}" --config-dir="$NEO4J_CONF"'),
+    ):
+        argv = " ".join(f'"{word}"' for word in _argv(home, name, main, ()))
+        script = directory / name
+        write_atomic(script, f'#!/bin/sh\nNEO4J_HOME="{home}" exec {argv} {words}\n')
+        script.chmod(0o755)
+
+
 def set_initial_password(home: Path, password: str) -> None:
     """Set the first password, before the first start, as `neo4j-admin dbms set-initial-password` does: in auth.ini.
 

@@ -38,10 +38,14 @@ from components.minio.versions import VersionTar
 from components.nats.client import call, listed
 from components.nats.fingerprint import measure_messages, measures
 from components.neo4j.fingerprint import measure_database as measure_graph
+from components.neo4j.fingerprint import measure_users
 from components.postgresql.client import SECRET, SUPERUSER
 from components.postgresql.fingerprint import SESSION, measure_database, measure_roles
-from components.qdrant.client import get
-from components.qdrant.fingerprint import measure_collection
+from components.qdrant.fingerprint import (
+    measure_aliases,
+    measure_collection,
+    measure_indexes,
+)
 from components.redis.fingerprint import measure_rdb
 from deployments.sandbox import binaries, keys, object_store, postgres, processes
 from deployments.sandbox.engines import neo4j_programs
@@ -418,13 +422,8 @@ def test_qdrant_comes_back_collection_by_collection(hand: Hand) -> None:
     found: list[Measure] = []
     for collection in manifest.topology["collections"]:
         found.append(measure_collection(hand.access, scratch, collection))
-        schema = get(hand.access, scratch, f"/collections/{collection}")["payload_schema"]
-        there = hand.backups.fetch(manifest, f"{collection}/collection.json")
-        assert set(schema) == set(json.loads(there)["collection"]["payload_schema"])
-    aliases = get(hand.access, scratch, "/aliases")["aliases"]
-    assert aliases == json.loads(hand.backups.fetch(manifest, "aliases.json"))
-    found.append(Measure(unit="aliases", item="aliases", count=len(aliases), origin="source"))
-    same(found, manifest)
+        found.append(measure_indexes(hand.access, scratch, collection))
+    same([*found, measure_aliases(hand.access, scratch)], manifest)
 
 
 def test_neo4j_comes_back_with_its_users(hand: Hand) -> None:
@@ -441,7 +440,7 @@ def test_neo4j_comes_back_with_its_users(hand: Hand) -> None:
         for database in manifest.topology["databases"]
         for measure in measure_graph(hand.access, scratch, database)
     ]
-    same(found, manifest)
+    same([measure_users(hand.access, scratch), *found], manifest)
 
 
 def test_emqx_comes_back_with_its_users_and_retained_messages(hand: Hand) -> None:

@@ -1,0 +1,175 @@
+"""What a proof found, kept beside the set that it is about: signed, so that nobody else can say it.
+
+The key is made from the verify pool's age identity (HKDF, RFC 5869; Ed25519, RFC 8032): who can open the sets is who
+can say what is in them, and there is no second secret to keep. `signer` is its public half, the same for every proof
+of a pool.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from pydantic import AwareDatetime, Field, ValidationError
+
+from archive.manifest import Manifest, Part
+from archive.store import Store
+from errors import PermanentError
+
+FORMAT = 1
+Verdict = Literal["pass", "partial", "fail", "error"]
+Level = Literal["", "L0", "L1", "L2", "L3", "L4"]
+NAME = re.compile(r"proof-(?P<at>\d{8}T\d{6}\.\d{3}Z)-(?P<verdict>pass|partial|fail|error)\.json")
+PURPOSE = b"isa-cloud evidence 1"
+
+
+class Difference(Part):
+    """Something that did not come back as it was."""
+
+    unit: str = Field(description="database, shard, stream, bucket or collection")
+    item: str = Field(description="table, type of key, label")
+    what: str = Field(description="in words, with the numbers")
+
+
+class Evidence(Part):
+    """One proof of one set."""
+
+    format: Literal[1] = 1
+    set: str = Field(description="id of the set")
+    component: str
+    environment: str
+    manifest_sha256: str = Field(
+        description="of the manifest's bytes as they were read; empty: unreadable"
+    )
+    verdict: Verdict
+    level: Level = Field(description="highest level that was reached and passed")
+    failed_at: Level = Field(default="", description="level that saw the damage")
+    reason: str = Field(default="", description="why it is not a pass")
+    begun: AwareDatetime
+    seconds: float = Field(description="wall time of the whole proof")
+    stages: dict[str, float] = Field(default={}, description="seconds of each part of it")
+    scratch: str = Field(
+        default="", description="engine that it was restored into, with its version"
+    )
+    compared: int = Field(default=0, description="measures that were compared")
+    things: int = Field(default=0, description="rows, keys, messages … that these count")
+    counted_only: tuple[str, ...] = Field(
+        default=(), description="measures without a digest: the source moved while it was read"
+    )
+    from_artefact: int = Field(
+        default=0,
+        description="measures whose digest was taken from the artefact, not from the engine",
+    )
+    differences: tuple[Difference, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The proof in one line, as people want to read it."""
+        if self.verdict in ("pass", "partial"):
+            what = f"restore proven at {self.level}: {self.compared} measures of {self.things:,} things equal"
+            told = f"{what}; took {self.seconds:.0f} s"
+            return f"{told}; partial: {self.reason}" if self.verdict == "partial" else told
+        return f"{self.verdict} at {self.failed_at or 'no level'}: {self.reason}"
+
+
+def file_of(manifest_prefix: str, at: datetime, verdict: str) -> str:
+    """Key of a proof's document: time and verdict are in its name, so that a listing tells them."""
+    stamp = at.astimezone(UTC).strftime("%Y%m%dT%H%M%S.") + f"{at.microsecond // 1000:03d}Z"
+    return f"{manifest_prefix}proof-{stamp}-{verdict}.json"
+
+
+def write_evidence(store: Store, prefix: str, evidence: Evidence, identity: str) -> str:
+    """Keep a proof beside its set; returns its key."""
+    body = evidence.model_dump(mode="json")
+    key = _signer(identity)
+    signature = key.sign(_bytes(body)).hex()
+    document = {**body, "signer": _public(key), "signature": signature}
+    where = file_of(prefix, evidence.begun, evidence.verdict)
+    store.put(where, json.dumps(document, indent=1).encode())
+    return where
+
+
+def read_evidence(document: bytes, where: str, signer: str = "") -> Evidence:
+    """Read a proof, and check who says it.
+
+    Args:
+        document: its bytes.
+        where: they came from, for messages.
+        signer: public key that must have signed it; "" takes the one that the document names.
+
+    Raises:
+        PermanentError: it was changed, or somebody else signed it.
+    """
+    try:
+        body = json.loads(document)
+        claimed, signature = body.pop("signer"), bytes.fromhex(body.pop("signature"))
+        if signer and claimed != signer:
+            raise PermanentError(f"{where} is signed by {claimed[:16]}…, not by the verify pool")
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(claimed)).verify(signature, _bytes(body))
+        return Evidence.model_validate(body)
+    except InvalidSignature as exc:
+        raise PermanentError(f"{where} was changed after it was signed") from exc
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as exc:
+        raise PermanentError(f"{where} is no evidence of a proof: {exc}") from exc
+
+
+def signer_of(identity: str) -> str:
+    """Public key, in hexadecimal, of whoever holds an age identity."""
+    return _public(_signer(identity))
+
+
+@dataclass(frozen=True, order=True)
+class Proof:
+    """What the name of a proof's document says.
+
+    Attributes:
+        at: when it was begun.
+        verdict: pass, partial, fail or error.
+        key: of the document.
+    """
+
+    at: datetime
+    verdict: str
+    key: str
+
+
+def proof_of(key: str, name: str) -> Proof | None:
+    """The proof that an object of a set is; None if it is none.
+
+    Args:
+        key: of the object.
+        name: the same without the set's prefix.
+    """
+    match = NAME.fullmatch(name)
+    if match is None:
+        return None
+    at = datetime.strptime(match["at"], "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
+    return Proof(at, match["verdict"], key)
+
+
+def manifest_digest(manifest: Manifest) -> str:
+    """What a proof calls the manifest that it refers to."""
+    return hashlib.sha256(manifest.to_bytes()).hexdigest()
+
+
+def _bytes(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _signer(identity: str) -> Ed25519PrivateKey:
+    seed = HKDF(hashes.SHA256(), 32, salt=None, info=PURPOSE).derive(identity.strip().encode())
+    return Ed25519PrivateKey.from_private_bytes(seed)
+
+
+def _public(key: Ed25519PrivateKey) -> str:
+    return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()

@@ -1,0 +1,141 @@
+"""`isa verify`: prove that sets can be restored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cli import options
+from cli.live import LiveNodes
+
+
+@click.command()
+@click.argument("what", nargs=-1, metavar="[BACKUP|COMPONENT]...")
+@options.environment
+@options.as_json
+@click.option(
+    "--latest", "which", flag_value="latest", default=True, help="The newest set of each (default)."
+)
+@click.option("--due", "which", flag_value="due", help="The same, where there is no verdict yet.")
+@click.option("--all", "which", flag_value="all", help="Every set that there is.")
+@click.option(
+    "--sample", "which", flag_value="sample", help="An older set of each, another one every week."
+)
+@click.option("--local", is_flag=True, help="Run in this process, without a Prefect server.")
+def verify(what: tuple[str, ...], environment: str, as_json: bool, which: str, local: bool) -> None:
+    """Restore sets into scratch engines and compare what comes back with what the source held.
+
+    Without a name, all components; with names of components these only; with ids of sets (`isa backups`) just those.
+    Exits 1 if a set failed, or if there is one without a verdict.
+    """
+    from archive.manifest import IDENTITY
+    from cli.main import emit
+    from config.loading import load
+    from operations.proofs import choose
+
+    settings = load(environment)
+    backups = tuple(name for name in what if IDENTITY.fullmatch(name))
+    components = tuple(name for name in what if name not in backups)
+    with LiveNodes(quiet=as_json) as nodes:
+        if local:
+            report = _in_process(settings, backups, components, which, nodes, choose)
+        else:
+            report = _by_server(environment, backups, components, which, nodes)
+    if as_json:
+        emit(report)
+    else:
+        _summary(report)
+    if report["state"] != "completed":
+        raise click.exceptions.Exit(1)
+
+
+def _in_process(
+    settings: Any,
+    backups: tuple[str, ...],
+    components: tuple[str, ...],
+    which: str,
+    nodes: LiveNodes,
+    choose: Any,
+) -> dict[str, Any]:
+    from cluster.lease import identity
+    from operations.backup import Vault
+    from operations.proofs import run_proofs, week
+    from operations.run import threads
+
+    vault = Vault.open(settings)
+    wanted = choose(vault, backups, components, which, week())
+    with threads(settings.verify.max_parallel, settings.verify.attempts) as start:
+        report = run_proofs(
+            vault,
+            wanted,
+            run=f"isa verify --local as {identity()}",
+            start=start,
+            publish=nodes.publish,
+        )
+    return report.as_json()
+
+
+def _by_server(
+    environment: str,
+    backups: tuple[str, ...],
+    components: tuple[str, ...],
+    which: str,
+    nodes: LiveNodes,
+) -> dict[str, Any]:
+    from flows.runs import VERIFY
+    from operations.backup import selected
+
+    selected(components)  # a wrong name is told before a run is made
+    parameters = {
+        "environment": environment,
+        "backups": list(backups) or None,
+        "only": list(components) or None,
+        "which": which,
+    }
+    ended = nodes.follow(VERIFY, parameters, f"verify-{environment}", None)
+    return {
+        "state": ended.state,
+        "seconds": ended.seconds,
+        "proofs": [
+            {
+                "backup": r["name"],
+                "component": r["name"].partition("-")[0],
+                "verdict": r["outcome"] or "not-attempted",
+                "level": r["level"],
+                "compared": r["compared"],
+                "seconds": r["seconds"],
+                "reason": r["note"],
+                "scratch": r["scratch"],
+            }
+            for r in ended.rows
+        ],
+        "message": ended.message,
+        "flow_run": ended.flow_run,
+    }
+
+
+def _summary(report: dict[str, Any]) -> None:
+    from cli.tables import console, table
+
+    out = console()
+    rows = [
+        (
+            p["component"],
+            p["verdict"],
+            p["level"],
+            f"{p['seconds']:.1f}",
+            p["scratch"],
+            p["backup"],
+            p["reason"],
+        )
+        for p in report["proofs"]
+    ]
+    if rows:
+        columns = ("component", "verdict", "level", "seconds", "restored into", "set", "finding")
+        title = f"Proof {report['state']} in {report['seconds']:.1f} s"
+        out.print(table(title, columns, rows))
+    else:
+        out.print("There is no such set: nothing was proven.", highlight=False)
+    if report.get("message"):
+        out.print(report["message"], highlight=False)

@@ -1,0 +1,295 @@
+"""Brings MinIO back: buckets as they were made, every version of every object, oldest first, then rights and settings.
+
+Version ids and times are new ones. Versions whose bytes an earlier set has are taken from there, by their content.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import tarfile
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from botocore.exceptions import BotoCoreError, ClientError
+from httpx import HTTPError, HTTPStatusError
+
+from archive.manifest import Manifest, Measure
+from archive.reader import SetReader, opened
+from components.access import Access, Endpoint
+from components.base import Restore, Scratch
+from components.minio.client import PORT, STATEFULSET, admin, connect, health
+from components.minio.fingerprint import LOCK, BucketMeasure, measure_rights
+from components.minio.versions import Version, VersionTar
+from config.models import Settings
+from errors import PermanentError, TemporaryError
+
+LISTS, TARS = "JSON lines", "tar of objects' bytes"
+WRITERS, ATTEMPTS = 8, 4
+WHOLE_BYTES = 16 << 20  # up to here an object is sent in one piece
+IMPORTS = (
+    ("bucket-metadata.zip", "import-bucket-metadata"),
+    ("iam.zip", "import-iam-v2"),
+)
+
+
+def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ...]:
+    """One server with one drive; it can encrypt, for buckets that want it."""
+    key = base64.b64encode(secrets.token_bytes(32)).decode()
+    environ = {
+        "MINIO_ROOT_USER": "isa-proof",
+        "MINIO_ROOT_PASSWORD": password,
+        "MINIO_KMS_SECRET_KEY": f"isa-proof:{key}",
+        "MINIO_UPDATE": "off",
+        "MINIO_CI_CD": "1",  # takes a directory for a drive
+    }
+    command = (
+        "minio",
+        "server",
+        "--address",
+        f"0.0.0.0:{PORT}",
+        "--console-address",
+        "0.0.0.0:9001",
+        "/scratch/drive",
+    )
+    login = {"rootUser": "isa-proof", "rootPassword": password}
+    return (
+        Scratch("", STATEFULSET, "minio", command, PORT, environ, secrets={"minio-auth": login}),
+    )  # fmt: skip
+
+
+def place(reader: SetReader, name: str, directory: Path) -> None:
+    """Nothing: objects come over the network."""
+
+
+def ask(access: Access, endpoint: Endpoint) -> str:
+    """Version of a server that can be written to."""
+    if health(access, endpoint, "cluster") != 200:
+        raise TemporaryError(f"{endpoint.member} has no write quorum")
+    found = admin(access, endpoint, "info").json()
+    return f"MinIO {found['servers'][0].get('version', '')}"
+
+
+def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
+    """Make all buckets with all versions, and give back rights and settings.
+
+    Raises:
+        Damaged: an artefact is not what was stored.
+        PermanentError: the server refuses something; with its words.
+        TemporaryError: it went away.
+    """
+    server = next(iter(at.values()))
+    client = connect(access, server, attempts=ATTEMPTS, connections=WRITERS + 2)
+    made: dict[str, Any] = reader.json("buckets.json")
+    with _explained(), _held(access, reader, made) as held:
+        for bucket, how in made.items():
+            _make(client, bucket, how)
+            _replay(client, bucket, reader, held)
+        for file, path in IMPORTS:
+            _import(access, server, path, reader.read(file))
+
+
+def measure(
+    access: Access, at: Mapping[str, Endpoint], reader: SetReader
+) -> Mapping[str, list[Measure]]:
+    """What the buckets hold that the server lists, and its rights.
+
+    Raises:
+        TemporaryError: the server went away.
+    """
+    server = next(iter(at.values()))
+    client = connect(access, server, attempts=ATTEMPTS, connections=WRITERS + 2)
+    found: list[Measure] = []
+    with _explained():
+        for bucket in (str(entry["Name"]) for entry in client.list_buckets()["Buckets"]):
+            versions = BucketMeasure(bucket)
+            for _ in VersionTar(client, bucket, lambda version: None, versions.add):
+                pass
+            found += versions.measures()
+        found += measure_rights(admin(access, server, "export-iam").content)
+    return {"": _with_lapsed_retentions(found, reader)}
+
+
+RESTORE = Restore(scratch, place, ask, load, measure)
+
+
+# ---------------------------------------------------------------------- buckets
+def _make(client: Any, bucket: str, how: Mapping[str, Any]) -> None:
+    client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=bool(how["object_lock"]))
+    if how["versioning"] and not how["object_lock"]:
+        # a suspended one has versions too; the settings that are imported suspend it again
+        client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+
+
+def _import(access: Access, server: Endpoint, path: str, body: bytes) -> None:
+    answer = admin(access, server, path, method="PUT", body=body)
+    failed = [
+        f"{kind}: {entry}" for kind, entry in (answer.json().get("failed") or {}).items() if entry
+    ] if answer.content.strip().startswith(b"{") else []  # fmt: skip
+    if failed:
+        raise PermanentError(f"MinIO, {path}: {'; '.join(failed)[:1000]}")
+
+
+# ---------------------------------------------------------------------- versions
+def _replay(client: Any, bucket: str, reader: SetReader, held: Mapping[str, Path]) -> None:
+    """Write a bucket's versions again. The list and the tar are in the same order, each read once."""
+    tar = reader.stream(f"buckets/{bucket}/versions.tar")
+    with (
+        opened(tar) as file,
+        tarfile.open(fileobj=file, mode="r|") as archive,
+        ThreadPoolExecutor(WRITERS, thread_name_prefix="versions") as pool,
+    ):
+        under_way: deque[Future[None]] = deque()
+        for _, versions in groupby(_versions(reader, bucket), key=lambda v: v.key):
+            history: list[tuple[Version, bytes]] = []
+            for version in versions:
+                body = _body(archive, version, held)
+                if version.size <= WHOLE_BYTES:
+                    history.append((version, b"" if body is None else body.read()))
+                    continue
+                _write_all(client, bucket, history)  # what is older first
+                history = []
+                client.upload_fileobj(body, bucket, version.key, ExtraArgs=_arguments(version))
+            # a key's versions one after another, keys beside each other
+            under_way.append(pool.submit(_write_all, client, bucket, history))
+            if len(under_way) > WRITERS:
+                under_way.popleft().result()
+        for last in under_way:
+            last.result()
+
+
+def _write_all(client: Any, bucket: str, history: list[tuple[Version, bytes]]) -> None:
+    for version, body in history:
+        if version.marker:
+            client.delete_object(Bucket=bucket, Key=version.key)
+        else:
+            client.put_object(Bucket=bucket, Key=version.key, Body=body, **_arguments(version))
+
+
+def _arguments(version: Version) -> dict[str, Any]:
+    given = {key: value for key, value in version.headers.items() if key != "StorageClass"}
+    if LOCK[1] in given:
+        until = datetime.fromisoformat(str(given[LOCK[1]]))
+        given[LOCK[1]] = until
+        if until <= datetime.now(UTC):  # it would be refused
+            del given[LOCK[0]], given[LOCK[1]]
+    if version.tags:
+        given["Tagging"] = urlencode(version.tags)
+    if LOCK[0] in given or "ObjectLockLegalHoldStatus" in given:
+        given["ChecksumAlgorithm"] = "SHA256"  # S3 wants a checksum of what it locks
+    return given
+
+
+def _body(archive: tarfile.TarFile, version: Version, held: Mapping[str, Path]) -> Any:
+    if version.marker:
+        return None
+    if version.held:
+        return held[version.content].open("rb")
+    entry = archive.next()
+    if entry is None or entry.name != version.file:
+        raise PermanentError(f"{version.key}: its bytes are not where the list says")
+    return archive.extractfile(entry)
+
+
+def _versions(reader: SetReader, bucket: str, of: Manifest | None = None) -> Iterator[Version]:
+    with opened(reader.stream(f"buckets/{bucket}/versions.jsonl", of)) as file:
+        for line in file:
+            yield Version(**json.loads(line))
+
+
+@contextmanager
+def _held(
+    access: Access, reader: SetReader, buckets: Mapping[str, Any]
+) -> Iterator[Mapping[str, Path]]:
+    """What earlier sets have of this one's versions, by content, on the spool's disk for a while."""
+    wanted = {
+        version.content
+        for bucket in (buckets if reader.manifest.needs else ())
+        for version in _versions(reader, bucket)
+        if version.held
+    }
+    spool = access.settings.backup.spool
+    spool.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=spool) as directory:
+        found: dict[str, Path] = {}
+        for earlier in reader.chain[:-1]:
+            for name in reader.names(TARS, earlier):
+                _keep(reader, earlier, name, wanted - set(found), Path(directory), found)
+        lost = sorted(wanted - set(found))
+        if lost:
+            raise PermanentError(
+                f"no set of the chain has the bytes of {len(lost)} versions: {lost[0]}"
+            )
+        yield found
+
+
+def _keep(
+    reader: SetReader, earlier: Manifest, name: str, wanted: set[str], directory: Path, found: dict[str, Path],
+) -> None:  # fmt: skip
+    bucket = name.split("/")[1]
+    files = {
+        v.file: v.content
+        for v in _versions(reader, bucket, earlier)
+        if v.content in wanted and v.file
+    }
+    with (
+        opened(reader.stream(name, earlier)) as file,
+        tarfile.open(fileobj=file, mode="r|") as archive,
+    ):
+        for entry in archive:
+            body = archive.extractfile(entry) if entry.name in files else None
+            if body is not None:
+                place = directory / files[entry.name]
+                with place.open("wb") as target:
+                    while piece := body.read(1 << 20):
+                        target.write(piece)
+                found[files[entry.name]] = place
+
+
+# ---------------------------------------------------------------------- retention
+def _with_lapsed_retentions(found: list[Measure], reader: SetReader) -> list[Measure]:
+    """A retention that was over when it was restored cannot be set again, and binds nobody: no difference.
+
+    Where some were, those that still run are compared with those of the list that still run; if they are the same,
+    the manifest's measure holds.
+    """
+    wanted = {m.unit: m for m in reader.manifest.fingerprint if m.item == "retentions"}
+    kept = []
+    for one in found:
+        if one.item == "retentions" and wanted.get(one.unit) not in (None, one):
+            still = BucketMeasure(one.unit.partition(" ")[2])
+            for version in _versions(reader, still.bucket):
+                if LOCK[1] not in _arguments(version):
+                    for name in LOCK:
+                        version.headers.pop(name, None)
+                still.add(version)
+            same = next(m for m in still.measures() if m.item == "retentions") == one
+            kept.append(wanted[one.unit] if same else one)
+        else:
+            kept.append(one)
+    return kept
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What the clients raise, in the project's own terms."""
+    try:
+        yield
+    except ClientError as exc:
+        status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        kind: Callable[[str], Exception] = PermanentError if 400 <= status < 500 else TemporaryError
+        raise kind(f"MinIO: {exc}") from exc
+    except HTTPStatusError as exc:
+        kind = PermanentError if exc.response.status_code < 500 else TemporaryError
+        raise kind(f"MinIO: {exc}: {exc.response.text[:300]}") from exc
+    except (BotoCoreError, HTTPError) as exc:
+        raise TemporaryError(f"MinIO: {exc}") from exc

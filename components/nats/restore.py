@@ -1,0 +1,186 @@
+"""Brings JetStream back, stream by stream, by the restore API that the `nats` tool uses.
+
+One request for each chunk; the server gives up 5 s after the last one, and a restore that failed leaves a part of the
+stream behind although it answers with an error (measured on 2.15.1): such a stream is deleted. In a proof streams have
+one replica and follow no other stream.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nats.errors import Error as NatsError
+
+from archive.manifest import Manifest, Measure
+from archive.reader import SetReader
+from components.access import Access, Endpoint
+from components.base import Restore, Scratch
+from components.nats.client import (
+    CLIENT_PORT,
+    KEY,
+    SECRET,
+    STATEFULSET,
+    USER,
+    Account,
+    Refused,
+    account,
+    call,
+    listed,
+)
+from components.nats.fingerprint import measure_messages, measures
+from config.models import NatsAccount, Settings
+from errors import IsaError, PermanentError, TemporaryError
+
+FORM = "nats stream backup"
+CHUNK_BYTES = 512 << 10  # a server takes 1 MiB by default
+CHUNK_SECONDS, END_SECONDS = 30.0, 3600.0  # the end waits for the server to index what came
+# What ties a stream to where it came from.
+TIES = ("placement", "mirror", "sources", "republish")
+SETTINGS = """
+host: 0.0.0.0
+port: %d
+max_payload: 8MB
+jetstream { store_dir: "/scratch/jetstream", max_file_store: 1000TB }
+accounts {
+%s
+}
+"""
+ACCOUNT = '  "%s" { jetstream: enabled, users: [ { user: "%s", password: "%s" } ] }'
+
+
+def scratch(settings: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ...]:
+    """One server with an account for each of the set's."""
+    users = _users(manifest)
+    lines = "\n".join(ACCOUNT % (f"account of {user}", user, password) for user in users)
+    secrets: dict[str, dict[str, str]] = {}
+    for one in _accounts(settings, users):
+        secrets.setdefault(one.secret, {})[one.key] = password
+    return (
+        Scratch(
+            "", STATEFULSET, "nats", ("nats-server", "--config", "/config/nats.conf"), CLIENT_PORT,
+            files={"nats.conf": SETTINGS % (CLIENT_PORT, lines)}, secrets=secrets,
+        ),
+    )  # fmt: skip
+
+
+def place(reader: SetReader, name: str, directory: Path) -> None:
+    """Nothing: streams come over the network."""
+
+
+def ask(access: Access, endpoint: Endpoint) -> str:
+    """Version of a server whose JetStream answers."""
+    with account(access, [endpoint], _own()) as connected:
+        connected.run(call(connected.client, "INFO", timeout=access.timeout_seconds))
+        info: Any = connected.client._server_info
+        return f"NATS {info['version']}"
+
+
+def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
+    """Restore all streams of all accounts.
+
+    Raises:
+        Damaged: an artefact is not what was stored.
+        PermanentError: the server does not take a stream; what was there of it is deleted.
+        TemporaryError: it went away.
+    """
+    servers = list(at.values())
+    for declared in _accounts(access.settings, _users(reader.manifest)):
+        with account(access, servers, declared) as connected:
+            for name in reader.names(FORM):
+                folder = name.rpartition("/")[0]
+                if folder.partition("/")[0] == declared.user:
+                    restore_stream(connected, reader, folder)
+
+
+def restore_stream(to: Account, reader: SetReader, folder: str) -> None:
+    """Restore one stream, with one replica.
+
+    Args:
+        to: account that it goes into, and that has none of its name.
+        reader: of the set.
+        folder: of the stream in the set, `USER/STREAM`.
+
+    Raises:
+        Damaged, PermanentError, TemporaryError: there is no such stream afterwards.
+    """
+    backup = reader.json(f"{folder}/backup.json")
+    config = {key: value for key, value in backup["config"].items() if key not in TIES}
+    name, begun = config["name"], False
+    request = {"config": {**config, "num_replicas": 1}, "state": backup["state"]}
+
+    async def send(subject: str, data: bytes, seconds: float) -> None:
+        answer = (await to.client.request(subject, data, timeout=seconds)).data
+        error = (json.loads(answer) if answer else {}).get("error")
+        if error:
+            raise PermanentError(f"JetStream does not take stream {name}: {error['description']}")
+
+    try:
+        opened = to.run(call(to.client, f"STREAM.RESTORE.{name}", request, timeout=CHUNK_SECONDS))
+        begun = True
+        for piece in reader.stream(f"{folder}/stream.tar.s2"):
+            for start in range(0, len(piece), CHUNK_BYTES):
+                chunk = piece[start : start + CHUNK_BYTES]
+                to.run(send(opened["deliver_subject"], chunk, CHUNK_SECONDS))
+        to.run(send(opened["deliver_subject"], b"", END_SECONDS))
+    except BaseException as exc:
+        if begun:
+            _delete(to, name)
+        if isinstance(exc, NatsError):
+            raise TemporaryError(f"NATS, stream {name}: {exc}") from exc
+        raise
+
+
+def measure(
+    access: Access, at: Mapping[str, Endpoint], reader: SetReader
+) -> Mapping[str, list[Measure]]:
+    """What the streams hold that the server lists.
+
+    Raises:
+        TemporaryError: the server went away.
+    """
+    found: list[Measure] = []
+    seconds = access.timeout_seconds
+    for declared in _accounts(access.settings, _users(reader.manifest)):
+        with account(access, list(at.values()), declared) as connected:
+            client = connected.client
+            for name in connected.run(listed(client, "STREAM.NAMES", "streams", timeout=seconds)):
+                state = connected.run(call(client, f"STREAM.INFO.{name}", timeout=seconds))["state"]
+                consumers = connected.run(
+                    listed(client, f"CONSUMER.LIST.{name}", "consumers", timeout=seconds)
+                )
+                seen = connected.run(measure_messages(client, str(name), state))
+                found += measures(f"stream {declared.user}/{name}", state, consumers, seen)
+    return {"": found}
+
+
+RESTORE = Restore(scratch, place, ask, load, measure)
+
+
+# ---------------------------------------------------------------------- inside
+def _delete(to: Account, name: str) -> None:
+    try:
+        to.run(call(to.client, f"STREAM.DELETE.{name}", timeout=CHUNK_SECONDS))
+    except (IsaError, NatsError, Refused):
+        return
+
+
+def _own() -> NatsAccount:
+    return NatsAccount(user=USER, secret=SECRET, key=KEY)
+
+
+def _accounts(settings: Settings, users: list[str]) -> list[NatsAccount]:
+    """How the set's users are reached; those that the settings do not have any more by a Secret's name of their own."""
+    declared = {one.user: one for one in (_own(), *settings.backup.nats.accounts)}
+    gone = (
+        NatsAccount(user=user, secret=f"user-{n}", key="password") for n, user in enumerate(users)
+    )
+    return [declared.get(one.user, one) for one in gone]
+
+
+def _users(manifest: Manifest) -> list[str]:
+    """The users whose accounts the set has; our own too, which asks whether the server is there."""
+    named = (unit.partition("/")[0] for unit in manifest.topology["streams"])
+    return list(dict.fromkeys([USER, *named]))

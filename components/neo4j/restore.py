@@ -1,0 +1,121 @@
+"""Brings Neo4j back: databases are loaded into a stopped server's volume, checked there, and served.
+
+Community's sets hold dumps, Enterprise's backups; `neo4j-admin` of the engine's own image reads both. The database
+`system` comes along, so the users are the source's, whose passwords nobody here knows: the scratch server asks for
+none, and who reaches it is the network policy's business.
+https://neo4j.com/docs/operations-manual/5/backup-restore/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from neo4j.exceptions import DriverError, Neo4jError
+
+from archive.manifest import Manifest, Measure
+from archive.reader import SetReader
+from archive.seal import SUFFIX
+from components.access import Access, Endpoint
+from components.base import Restore, Scratch, Step
+from components.neo4j.client import PORT, query
+from components.neo4j.fingerprint import measure_database, measure_users
+from components.neo4j.offline import RELEASE
+from config.models import Settings
+from errors import TemporaryError
+
+DUMP, BACKUP = "neo4j-admin database dump", "neo4j-admin database backup"
+SYSTEM = "system"
+FOLDER = "/scratch/sets"
+SETTINGS = f"""
+server.directories.data=/scratch/data
+server.directories.logs=/scratch/logs
+server.directories.run=/scratch/run
+server.default_listen_address=0.0.0.0
+server.bolt.listen_address=0.0.0.0:{PORT}
+server.http.enabled=false
+server.https.enabled=false
+dbms.security.auth_enabled=false
+dbms.usage_report.enabled=false
+db.tx_log.preallocate=false
+"""
+ADMIN = ("neo4j-admin", "database")
+
+
+def scratch(_: Settings, manifest: Manifest, __: str) -> tuple[Scratch, ...]:
+    """One server with all databases."""
+    steps: list[Step] = []
+    placed = []
+    for number, artefact in enumerate(a for a in manifest.artefacts if a.format in (DUMP, BACKUP)):
+        name = artefact.name.removesuffix(SUFFIX)
+        database = artefact.unit.partition(" ")[2]
+        placed.append(name)
+        words = (
+            ("load", database, f"--from-path={FOLDER}", "--overwrite-destination=true")
+            if artefact.format == DUMP
+            else (
+                "restore",
+                f"--from-path={FOLDER}/{name}",
+                "--overwrite-destination=true",
+                database,
+            )
+        )
+        steps.append(Step(f"load-{number}", (*ADMIN, *words), "L2"))
+        if database != SYSTEM:
+            check = (*ADMIN, "check", database, "--report-path=/scratch")
+            steps.append(Step(f"check-{number}", check, "L2"))
+    return (
+        Scratch(
+            "", RELEASE, "neo4j", ("neo4j", "console"), PORT, {"NEO4J_CONF": "/config"},
+            files={"neo4j.conf": SETTINGS}, secrets={"neo4j-auth": {"NEO4J_AUTH": "neo4j/none"}},
+            placed=tuple(placed), steps=tuple(steps),
+        ),
+    )  # fmt: skip
+
+
+def place(reader: SetReader, name: str, directory: Path) -> None:
+    """Lay dumps and backups where neo4j-admin looks for them.
+
+    Raises:
+        Damaged: one is not what was stored.
+    """
+    for form in (DUMP, BACKUP):
+        for artefact in reader.names(form):
+            reader.save(artefact, directory / "sets" / artefact)
+
+
+def ask(access: Access, endpoint: Endpoint) -> str:
+    """Version of a server whose databases are online."""
+    rows = query(access, endpoint, "SHOW DATABASES YIELD name, currentStatus")
+    waiting = [row["name"] for row in rows if row["currentStatus"] != "online"]
+    if waiting:
+        raise TemporaryError(f"{endpoint.member}: {', '.join(waiting)} is not online")
+    about = query(access, endpoint, "CALL dbms.components() YIELD versions, edition")[0]
+    return f"Neo4j {about['versions'][0]} {about['edition']}"
+
+
+def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
+    """Nothing: all of it was placed."""
+
+
+def measure(
+    access: Access, at: Mapping[str, Endpoint], reader: SetReader
+) -> Mapping[str, list[Measure]]:
+    """What the databases hold that the server lists, and its users.
+
+    Raises:
+        TemporaryError: the server went away.
+    """
+    server = next(iter(at.values()))
+    try:
+        rows = query(access, server, "SHOW DATABASES YIELD name, type")
+        names = sorted({str(r["name"]) for r in rows if r["type"] not in ("system", "composite")})
+        found = [measure_users(access, server)]
+        for name in names:
+            found += measure_database(access, server, name)
+    except (Neo4jError, DriverError) as exc:
+        raise TemporaryError(f"Neo4j: {exc}") from exc
+    return {"": found}
+
+
+RESTORE = Restore(scratch, place, ask, load, measure)

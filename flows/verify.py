@@ -1,0 +1,63 @@
+"""Prove restores: the newest sets after every night's backups, and a sample of the older ones every week."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from prefect import flow, runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from config.loading import load
+from flows.backup import Set
+from operations.backup import Vault
+from operations.proofs import choose, run_proofs, week
+from tasks.cancellation import cancellable
+from tasks.freshness import tell_freshness
+from tasks.nodes import as_tasks
+from tasks.table import LiveTable, proofs_artifact
+
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
+
+
+@flow(
+    name="verify-restores",
+    flow_run_name="verify-{environment}",
+    task_runner=RUNNER,
+    persist_result=False,
+)
+def verify_restores(
+    environment: str,
+    backups: list[str] | None = None,
+    only: list[Set] | None = None,
+    which: Literal["latest", "due", "all", "sample"] = "latest",
+) -> State[Any]:
+    """Restore backup sets into scratch engines and compare what comes back with what the source held.
+
+    Args:
+        environment: name of a settings file, `production`.
+        backups: ids of sets; if left out, those that `which` says.
+        only: components; all if left out.
+        which: the newest set of each component, the same where there is no verdict yet, every set, or an older one of
+            each, another one every week.
+    """
+    with cancellable():
+        settings = load(environment)
+        vault = Vault.open(settings)
+        table = LiveTable(
+            f"verify-{environment}", f"Proofs of restores of {environment}", counting=True
+        )
+        verify = settings.verify
+        report = run_proofs(
+            vault,
+            choose(vault, backups or (), only or (), which, week()),
+            run=f"flow run {runtime.flow_run.name}",
+            start=as_tasks("verify", verify.attempts, verify.retry_delay_seconds),
+            publish=table.publish,
+        )
+        proofs_artifact(report, environment)
+        tell_freshness(vault)
+    if report.state == "failed":
+        return Failed(message=report.summary)
+    return Completed(message=report.summary)

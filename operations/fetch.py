@@ -1,0 +1,56 @@
+"""The first step of a scratch pod: fetch, decrypt and unpack a set into the volume that the engine then starts on.
+
+`python -m operations.fetch REQUEST DIRECTORY`. It ends with 0, with 3 where the set is damaged, or with 75
+(EX_TEMPFAIL) where it may be tried again; the last line says why.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from archive.catalogue import find_set
+from archive.reader import Damaged, SetReader
+from archive.store import Store
+from components import RESTORES
+from config.models import ObjectStoreSettings
+from errors import IsaError
+
+DAMAGED, AGAIN = 3, 75
+
+
+def fetch(request: dict[str, Any], directory: Path) -> None:
+    """Lay out a part of a set.
+
+    Args:
+        request: what `operations.scratch` wrote: environment, set, scratch, store, credentials, identity.
+        directory: the volume.
+
+    Raises:
+        Damaged: an artefact is not what was stored.
+        IsaError: the store is away, or refuses.
+    """
+    store = Store.open(ObjectStoreSettings(**request["store"]), request["credentials"])
+    manifest = find_set(store, request["environment"], request["set"])
+    earlier = [find_set(store, request["environment"], needed) for needed in manifest.needs]
+    reader = SetReader(store, manifest, request["identity"], earlier)
+    RESTORES[manifest.component].place(reader, request["scratch"], directory)
+
+
+def main(request: str, directory: str) -> int:
+    """Do it; returns the exit status."""
+    try:
+        fetch(json.loads(Path(request).read_text()), Path(directory))
+    except Damaged as exc:
+        print(exc)
+        return DAMAGED
+    except (IsaError, OSError) as exc:
+        print(f"{type(exc).__name__}: {exc}")
+        return AGAIN
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:3]))

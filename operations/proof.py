@@ -1,0 +1,367 @@
+"""One set's restore, proven: restored into scratch engines, and compared with what the source held.
+
+Levels: L0 the manifest and its objects are there; L1 every byte is what was stored; L2 the engine's own tools accept
+it; L3 an engine serves it; L4 it holds what the fingerprint says. A verdict is about the set; whatever kept us from
+finding out is an *error*, a different thing.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyrage
+
+from archive.catalogue import find_set
+from archive.check import look
+from archive.evidence import (
+    Difference,
+    Evidence,
+    Level,
+    Verdict,
+    manifest_digest,
+    write_evidence,
+)
+from archive.manifest import IDENTITY, Manifest, Measure, set_prefix
+from archive.reader import Damaged, SetReader
+from cluster.command import CANCELLATION, Cancelled
+from cluster.credentials import password, read_secret
+from cluster.lease import Lease
+from components import RESTORES
+from components.base import Restore
+from errors import IsaError, PermanentError, TemporaryError
+from operations.backup import Vault
+from operations.scratch import (
+    Request,
+    Unrestorable,
+    engines,
+    require_scratch,
+    store_credentials,
+    sweep,
+)
+from operations.transfer import Transfer
+
+
+@dataclass
+class Course:
+    """How far a proof has come.
+
+    Attributes:
+        tell: gets a note for people.
+        clock: seconds.
+        level: the highest that was reached.
+        stages: seconds of each part.
+    """
+
+    tell: Callable[[str], None]
+    clock: Callable[[], float]
+    level: Level = ""
+    stages: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure a part, and say that it is under way."""
+        self.tell(name)
+        began = self.clock()
+        try:
+            yield
+        finally:
+            self.stages[name] = round(self.clock() - began, 2)
+
+
+class Rejected(PermanentError):
+    """The set does not hold what it should.
+
+    Attributes:
+        level: that saw it.
+        differences: what is other than it was; empty below L4.
+    """
+
+    def __init__(self, level: Level, message: str, differences: Iterable[Difference] = ()) -> None:
+        super().__init__(message)
+        self.level: Level = level
+        self.differences = tuple(differences)
+
+
+def read_identity(vault: Vault) -> str:
+    """The verify pool's private key.
+
+    Raises:
+        PermanentError: it is not there, or is none.
+    """
+    where, name = (
+        vault.settings.kubernetes.control_namespace,
+        vault.settings.verify.identity_secret,
+    )
+    found = (read_secret(vault.kube, where, name) or {}).get("identity", "")
+    lines = [line.strip() for line in found.splitlines() if line.strip() and line[0] != "#"]
+    try:
+        pyrage.x25519.Identity.from_str(lines[-1] if lines else "")
+    except pyrage.IdentityError as exc:
+        raise PermanentError(
+            f"Secret {where}/{name} has no age private key under `identity`: without it no set can be opened"
+        ) from exc
+    return lines[-1]
+
+
+def prove(
+    vault: Vault,
+    identity: str,
+    backup: str,
+    *,
+    run: str,
+    tell: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> Evidence:
+    """Prove one set, and keep the evidence beside it.
+
+    Args:
+        vault: the environment.
+        identity: the verify pool's age private key.
+        backup: id of the set.
+        run: who does it, for the Lease.
+        tell: gets notes for people.
+
+    Raises:
+        LeaseHeld: another proof of this component is under way.
+        TemporaryError, PermanentError: no verdict could be reached, for reasons that are not the set's.
+    """
+    match = IDENTITY.fullmatch(backup)
+    if match is None or match["component"] not in RESTORES:
+        raise PermanentError(f"{backup!r} is no id of a backup: `isa backups` lists them")
+    component = match["component"]
+    course, outcome, begun = Course(tell, clock), Outcome(), datetime.now(UTC)
+    began = clock()
+
+    def keep(verdict: Verdict, reason: str = "", failed_at: Level = "") -> Evidence:
+        evidence = Evidence(
+            set=backup,
+            component=component,
+            environment=vault.settings.environment,
+            verdict=verdict,
+            level=course.level,
+            failed_at=failed_at,
+            reason=reason,
+            begun=begun,
+            seconds=round(clock() - began, 2),
+            stages=course.stages,
+            **outcome.facts("compare" in course.stages),
+        )
+        prefix = set_prefix(vault.settings.environment, component, backup)
+        write_evidence(vault.store, prefix, evidence, identity)
+        return evidence
+
+    with _lease(vault, component, run):
+        try:
+            _prove(vault, identity, backup, course, outcome)
+        except Rejected as exc:
+            outcome.differences = exc.differences
+            return keep("fail", str(exc), exc.level)
+        except IsaError as exc:
+            if CANCELLATION.is_set():
+                raise Cancelled("cancelled before there was a verdict") from exc
+            with suppress(IsaError):  # it may be the store that is away
+                keep("error", str(exc))
+            raise
+        reason = "; ".join(outcome.partly)
+        return keep("partial" if reason else "pass", reason)
+
+
+@dataclass
+class Outcome:
+    """What was found on the way.
+
+    Attributes:
+        manifest: of the set, once it was read.
+        scratch: version of the engine.
+        partly: why a proof that found nothing wrong is not the whole one.
+        differences: what is other than it was.
+    """
+
+    manifest: Manifest | None = None
+    scratch: str = ""
+    partly: list[str] = field(default_factory=list)
+    differences: tuple[Difference, ...] = ()
+
+    def facts(self, compared: bool) -> dict[str, Any]:
+        """What the evidence has of it."""
+        measures = self.manifest.fingerprint if self.manifest else ()
+        return {
+            "manifest_sha256": manifest_digest(self.manifest) if self.manifest else "",
+            "scratch": self.scratch,
+            "compared": len(measures) if compared else 0,
+            "things": sum(one.count for one in measures) if compared else 0,
+            "counted_only": tuple(
+                f"{one.unit}, {one.item}" for one in measures if one.count and not one.digest
+            ),
+            "from_artefact": sum(one.origin == "artefact" for one in measures),
+            "differences": self.differences,
+        }
+
+
+def compare(
+    wanted: Iterable[Measure], found: Mapping[str, list[Measure]]
+) -> tuple[Difference, ...]:
+    """What is not as it was.
+
+    Args:
+        wanted: the manifest's fingerprint.
+        found: what each scratch holds, by its name.
+    """
+    table = {(one.unit, one.item): one for one in wanted}
+    differences = []
+    for name, measures in found.items():
+        where = f"{name}: " if name else ""
+        there = {(one.unit, one.item): one for one in measures}
+        for key, one in table.items():
+            what = _difference(one, there.get(key))
+            if what:
+                differences.append(Difference(unit=one.unit, item=one.item, what=where + what))
+        for key, extra in there.items():
+            if key not in table and extra.count:
+                what = f"{where}{extra.count} came back that the source did not have"
+                differences.append(Difference(unit=extra.unit, item=extra.item, what=what))
+    return tuple(differences)
+
+
+# ---------------------------------------------------------------------- inside
+def _prove(vault: Vault, identity: str, backup: str, course: Course, outcome: Outcome) -> None:
+    with course.stage("manifest"):
+        manifest, earlier = _manifests(vault, backup)
+        outcome.manifest = manifest
+        _look(vault, identity, manifest, earlier)
+    course.level = "L0"
+    restore = RESTORES[manifest.component]
+    transfer = Transfer(course.tell)
+    reader = SetReader(vault.store, manifest, identity, earlier, _watched(transfer))
+    try:
+        found = _restored(vault, identity, reader, restore, course, outcome)
+    except Damaged as exc:
+        raise Rejected("L1", str(exc)) from exc
+    except Unrestorable as exc:
+        raise Rejected(exc.level, str(exc)) from exc
+    differences = compare(manifest.fingerprint, found)
+    if differences:
+        raise Rejected("L4", _told(differences), differences)
+    course.level = restore.highest
+    if manifest.missing:
+        outcome.partly.append(f"the set itself is partial: {'; '.join(manifest.missing)}")
+    ours, theirs = _major(outcome.scratch), _major(manifest.engine.version)
+    if ours and ours != theirs:
+        outcome.partly.append(
+            f"it was restored into {outcome.scratch}, and taken of {manifest.engine.version}"
+        )
+
+
+def _restored(
+    vault: Vault,
+    identity: str,
+    reader: SetReader,
+    restore: Restore,
+    course: Course,
+    outcome: Outcome,
+) -> Mapping[str, list[Measure]]:
+    """Restore; returns what the scratch engines hold."""
+    settings, kube = vault.settings, vault.kube
+    wanted = restore.scratch(settings, reader.manifest, password())
+    request = Request(settings, kube, reader.manifest, store_credentials(kube, settings), identity)
+    placed = [name for one in wanted for name in one.placed]
+    with ExitStack() as stack:
+        sweep(request)
+        with course.stage("start"):
+            made = stack.enter_context(engines(request, wanted, restore.ask, course.tell))
+        outcome.scratch = made.version
+        require_scratch(made, _live(vault))
+        try:
+            with course.stage("load"):
+                restore.load(made.access, made.at, reader)
+            with course.stage("read the rest"):
+                reader.read_rest(placed)
+            course.level = "L3" if wanted else "L1"
+            with course.stage("compare"):
+                found = restore.measure(made.access, made.at, reader)
+        except TemporaryError:
+            made.check()  # was it the engine that died?
+            raise
+        except (Damaged, Cancelled):
+            raise
+        except PermanentError as exc:  # the engine does not take it
+            raise Unrestorable("L3" if wanted else "L2", str(exc)) from exc
+    return found
+
+
+def _manifests(vault: Vault, backup: str) -> tuple[Manifest, tuple[Manifest, ...]]:
+    try:
+        manifest = find_set(vault.store, vault.settings.environment, backup)
+        if manifest.id != backup:
+            raise Rejected("L0", f"the manifest at {backup} is that of {manifest.id}")
+        needs = [find_set(vault.store, vault.settings.environment, one) for one in manifest.needs]
+        return manifest, tuple(needs)
+    except Rejected:
+        raise
+    except PermanentError as exc:
+        raise Rejected("L0", str(exc)) from exc
+
+
+def _look(vault: Vault, identity: str, manifest: Manifest, earlier: tuple[Manifest, ...]) -> None:
+    for one in (*earlier, manifest):
+        faults = look(vault.store, one)
+        if faults:
+            words = "; ".join(f"{fault.artefact} {fault.what}" for fault in faults)
+            raise Rejected("L0", f"{one.id}: {words}")
+    public = str(pyrage.x25519.Identity.from_str(identity).to_public())
+    if public not in manifest.recipients:
+        raise Rejected("L0", f"it is not encrypted for the verify pool's key {public[:12]}…")
+
+
+def _live(vault: Vault) -> frozenset[str]:
+    """Addresses of the live pods."""
+    kubernetes = vault.settings.kubernetes
+    found = vault.kube.list("v1", "Pod", kubernetes.namespace)
+    return frozenset(str(pod.get("status", {}).get("podIP") or "") for pod in found) - {""}
+
+
+def _difference(wanted: Measure, found: Measure | None) -> str:
+    if found is None:
+        return f"{wanted.count} are not there at all" if wanted.count else ""
+    if found.count != wanted.count:
+        return f"{found.count} instead of {wanted.count}"
+    if wanted.digest and found.digest != wanted.digest:
+        return f"as many ({wanted.count}), but not the same"
+    return ""
+
+
+def _told(differences: tuple[Difference, ...], shown: int = 5) -> str:
+    words = [f"{d.unit}, {d.item}: {d.what}" for d in differences[:shown]]
+    more = [f"and {len(differences) - shown} more"] if len(differences) > shown else []
+    return "; ".join([*words, *more])
+
+
+def _watched(transfer: Transfer) -> Callable[[str, int], None]:
+    def watch(artefact: str, size: int) -> None:
+        if CANCELLATION.is_set():
+            raise Cancelled(f"cancelled in {artefact}")
+        transfer.add(artefact, size)
+
+    return watch
+
+
+def _major(version: str) -> str:
+    """The number that decides whether two versions read each other's data."""
+    found = re.search(r"(\d+)\.\d", version)
+    return found[1] if found else ""
+
+
+def _lease(vault: Vault, component: str, run: str) -> Lease:
+    return Lease(
+        vault.kube,
+        vault.settings.kubernetes.control_namespace,
+        f"isa-verify-{component}",
+        purpose=run,
+        duration=vault.settings.deploy.lease_seconds,
+    )

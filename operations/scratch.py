@@ -1,0 +1,444 @@
+"""Scratch engines: throwaway pods in a namespace of their own, each with a volume that goes with it.
+
+A pod fetches its data by itself (`operations.fetch`), lets the engine's own tools look at it, and starts the engine
+of the release's own image. It can reach no live engine and be taken for none: another namespace, a label, and
+policies that let production's in nowhere. Its Secrets are owned by the pod, so that deleting it removes everything.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from archive.evidence import Level
+from archive.manifest import Manifest as Set
+from cluster.command import CANCELLATION
+from cluster.credentials import read_secret
+from cluster.kube import Kube, Manifest
+from components.access import Access, Endpoint
+from components.base import Scratch
+from config.models import Settings
+from errors import ConfigurationError, Fault, IsaError, PermanentError, TemporaryError
+from operations.fetch import DAMAGED
+
+LABEL, SET = "isa-cloud.io/scratch", "isa-cloud.io/set"
+FETCH, ENGINE = "fetch", "engine"
+ANSWER_SECONDS = 30.0  # one answer of an engine that was just filled
+PAUSE_SECONDS, QUOTA_SECONDS = 0.5, 2.0
+REMOVAL_SECONDS = 60.0  # a pod counts against the quota until it is gone
+GIB = 1 << 30
+KILLED = 128  # exit statuses from here on are signals: the machine's doing, not the data's
+HARDENED = {
+    "allowPrivilegeEscalation": False,
+    "runAsNonRoot": True,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+class Unrestorable(PermanentError):
+    """The data itself is bad, says the engine or one of its tools.
+
+    Attributes:
+        level: that failed: L1, L2 or L3.
+    """
+
+    def __init__(self, level: Level, message: str) -> None:
+        super().__init__(message)
+        self.level: Level = level
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Scratch engines that serve.
+
+    Attributes:
+        access: the way to them.
+        at: where each listens, by its name.
+        version: of the engine.
+        check: raises TemporaryError if one of them has died.
+    """
+
+    access: Access
+    at: Mapping[str, Endpoint]
+    version: str
+    check: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What scratch engines are made from.
+
+    Attributes:
+        settings: of the environment.
+        kube: its cluster.
+        manifest: of the set.
+        credentials: of the object store.
+        identity: age private key.
+    """
+
+    settings: Settings
+    kube: Kube
+    manifest: Set
+    credentials: Mapping[str, str]
+    identity: str
+
+    @property
+    def namespace(self) -> str:
+        """Where scratch engines live."""
+        return self.settings.kubernetes.verify_namespace
+
+
+@contextmanager
+def engines(
+    request: Request,
+    wanted: tuple[Scratch, ...],
+    ask: Callable[[Access, Endpoint], str],
+    tell: Callable[[str], None],
+) -> Iterator[Engines]:
+    """Start scratch engines and wait until they serve; they are removed in any case.
+
+    Args:
+        request: for what.
+        wanted: the engines.
+        ask: version of one, once it serves.
+        tell: gets a note for people.
+
+    Raises:
+        Unrestorable: the data is bad.
+        TemporaryError: the cluster did not get them to run.
+        PermanentError: the release that they are made from is not there.
+    """
+    given = {name: values for one in wanted for name, values in one.secrets.items()}
+    kubernetes = request.settings.kubernetes.model_copy(update={"namespace": request.namespace})
+    settings = request.settings.model_copy(update={"kubernetes": kubernetes})
+    nonce = secrets.token_hex(3)
+    pods = {one.name: _name(request.manifest.component, one.name, nonce) for one in wanted}
+    try:
+        for one in wanted:
+            _create(request, one, pods[one.name], tell)
+        with Access(settings, request.kube, ANSWER_SECONDS, given) as access:
+            version = ""
+            at: dict[str, Endpoint] = {}
+            for one in wanted:
+                at[one.name], version = _await(request, access, one, pods[one.name], ask, tell)
+
+            def check() -> None:
+                for one in wanted:
+                    _refuse_dead(_pod(request, pods[one.name]), one, serving=True)
+
+            yield Engines(access, at, version, check)
+    finally:
+        _remove(request, pods.values())
+
+
+def sweep(request: Request) -> None:
+    """Remove what killed proofs of the component left; the caller has its Lease."""
+    _require_other_namespace(request)
+    label = f"{LABEL}={request.manifest.component}"
+    found = request.kube.list("v1", "Pod", request.namespace, label)
+    _remove(request, [pod["metadata"]["name"] for pod in found])
+
+
+def require_scratch(engines: Engines, live: frozenset[str]) -> None:
+    """Make sure, before anything is written, that these are no live engines.
+
+    Args:
+        engines: where a set shall go.
+        live: addresses of the live members.
+
+    Raises:
+        PermanentError: one of them is, or may be.
+    """
+    for endpoint in engines.at.values():
+        if endpoint.pod_ip in live:
+            raise PermanentError(
+                f"{endpoint.member} has the address {endpoint.pod_ip} of a live engine: nothing was restored"
+            )
+
+
+def _require_other_namespace(request: Request) -> None:
+    where = request.settings.kubernetes.namespace
+    if request.namespace == where:
+        raise PermanentError(
+            f"kubernetes.verify_namespace is {where}, where the live engines are: nothing was restored"
+        )
+
+
+# ---------------------------------------------------------------------- the pod
+def _create(request: Request, scratch: Scratch, name: str, tell: Callable[[str], None]) -> None:
+    """Make the pod, then its Secrets, which it owns; it waits for them."""
+    wanted = _manifest(request, scratch, name, _release(request, scratch))
+    pod = _within_quota(request, wanted, tell)
+    store = request.settings.storage.object
+    asked = {
+        "environment": request.manifest.environment,
+        "set": request.manifest.id,
+        "scratch": scratch.name,
+        "store": store.model_dump(mode="json"),
+        "credentials": dict(request.credentials),
+        "identity": request.identity,
+    }
+    values = {
+        "environ": dict(scratch.environ),
+        "config": dict(scratch.files),
+        "fetch": {"request.json": json.dumps(asked)} if scratch.placed else {},
+    }
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": pod["metadata"]["uid"]}
+    for kind, content in values.items():
+        if content:
+            request.kube.create(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Secret",
+                    "type": "Opaque",
+                    "metadata": {
+                        "name": f"{name}-{kind}",
+                        "namespace": request.namespace,
+                        "labels": _labels(request),
+                        "ownerReferences": [owner],
+                    },
+                    "stringData": content,
+                }
+            )
+
+
+def _within_quota(request: Request, wanted: Manifest, tell: Callable[[str], None]) -> Manifest:
+    """Create a pod as soon as the namespace's quota lets it: others' scratch engines come and go."""
+    deadline = time.monotonic() + request.settings.verify.timeout_seconds
+    while True:
+        try:
+            return request.kube.create(wanted)
+        except PermanentError as exc:
+            if "exceeded quota" not in str(exc):
+                raise
+            if time.monotonic() > deadline:
+                raise TemporaryError(str(exc)) from exc
+            tell("waits until other scratch engines leave room in the quota")
+        CANCELLATION.sleep(QUOTA_SECONDS)
+
+
+def _manifest(request: Request, scratch: Scratch, name: str, release: Manifest) -> Manifest:
+    template = release["spec"]["template"]["spec"]
+    server = next(c for c in template["containers"] if c["name"] == scratch.container)
+    mounts: list[Manifest] = [
+        {"name": "scratch", "mountPath": "/scratch"},
+        {"name": "temporary", "mountPath": "/tmp"},
+    ]
+    volumes: list[Manifest] = [_volume(request), {"name": "temporary", "emptyDir": {}}]
+    if scratch.files:
+        mounts.append({"name": "config", "mountPath": "/config", "readOnly": True})
+        volumes.append({"name": "config", "secret": {"secretName": f"{name}-config"}})
+    common = {
+        "image": server["image"],
+        "resources": server.get("resources", {}),
+        "securityContext": {**server.get("securityContext", {}), **HARDENED},
+        "volumeMounts": mounts,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    if scratch.environ:
+        common["envFrom"] = [{"secretRef": {"name": f"{name}-environ"}}]
+    first = []
+    if scratch.placed:
+        first.append(_fetch(request))
+        volumes.append({"name": "fetch", "secret": {"secretName": f"{name}-fetch"}})
+    steps = [{"name": s.name, "command": list(s.command), **common} for s in scratch.steps]
+    engine = {
+        "name": ENGINE,
+        "command": list(scratch.command),
+        "ports": [{"containerPort": scratch.port}],
+        **common,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": request.namespace,
+            "labels": _labels(request),
+            "annotations": {SET: request.manifest.id},
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 1,  # there is nothing to save
+            # of no use to anybody afterwards, whatever became of us
+            "activeDeadlineSeconds": math.ceil(2 * request.settings.verify.timeout_seconds),
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "imagePullSecrets": template.get("imagePullSecrets", []),
+            "securityContext": {
+                **template.get("securityContext", {}),
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "initContainers": [*first, *steps],
+            "containers": [engine],
+            "volumes": volumes,
+        },
+    }
+
+
+def _fetch(request: Request) -> Manifest:
+    image = request.settings.verify.image
+    if image is None:
+        raise ConfigurationError(
+            [Fault("verify.image", "is not set", "the worker's own image, deployments/worker")]
+        )
+    return {
+        "name": FETCH,
+        "image": image.reference,
+        "command": ["python", "-m", "operations.fetch", "/fetch/request.json", "/scratch"],
+        "resources": {key: {"cpu": "1", "memory": "1Gi"} for key in ("requests", "limits")},
+        "securityContext": HARDENED,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "scratch", "mountPath": "/scratch"},
+            {"name": "temporary", "mountPath": "/tmp"},
+            {"name": "fetch", "mountPath": "/fetch", "readOnly": True},
+        ],
+    }
+
+
+def _volume(request: Request) -> Manifest:
+    """A claim that goes with the pod: what is fetched, what is made of it, and room to start."""
+    wanted = max(1, math.ceil(3 * request.manifest.plain_size / GIB)) + 1
+    claim = {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": request.settings.verify.storage_class,
+        "resources": {"requests": {"storage": f"{wanted}Gi"}},
+    }
+    return {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": claim}}}
+
+
+def _labels(request: Request) -> dict[str, str]:
+    return {
+        "app.kubernetes.io/managed-by": "isa-cloud",
+        LABEL: request.manifest.component,
+    }
+
+
+def _name(component: str, scratch: str, nonce: str) -> str:
+    return "-".join(part for part in ("proof", component, scratch, nonce) if part)
+
+
+def _release(request: Request, scratch: Scratch) -> Manifest:
+    where = request.settings.kubernetes.namespace
+    found = request.kube.get("apps/v1", "StatefulSet", scratch.workload, where)
+    if found is None:
+        raise PermanentError(
+            f"there is no StatefulSet {where}/{scratch.workload}, whose image a scratch engine runs: isa deploy first"
+        )
+    return found
+
+
+# ---------------------------------------------------------------------- waiting
+def _await(
+    request: Request,
+    access: Access,
+    scratch: Scratch,
+    name: str,
+    ask: Callable[[Access, Endpoint], str],
+    tell: Callable[[str], None],
+) -> tuple[Endpoint, str]:
+    deadline = time.monotonic() + request.settings.verify.timeout_seconds
+    told = ""
+    while True:
+        pod = _pod(request, name)
+        _refuse_dead(pod, scratch, serving=False)
+        note = _standing(pod, scratch)
+        if note != told:
+            told = note
+            tell(note)
+        if pod.get("status", {}).get("phase") == "Running":
+            endpoint = access.endpoint(name, scratch.port)
+            try:
+                return endpoint, ask(access, endpoint)
+            except Exception as exc:  # seven clients have seven ways to say that nobody answers yet
+                why = str(exc) or type(exc).__name__
+        else:
+            why = note
+        if time.monotonic() > deadline:
+            raise TemporaryError(f"{name} does not serve: {why}")
+        CANCELLATION.sleep(PAUSE_SECONDS)
+
+
+def _pod(request: Request, name: str) -> Manifest:
+    found = request.kube.get("v1", "Pod", name, request.namespace)
+    if found is None:
+        raise TemporaryError(f"the scratch engine {name} is gone: somebody deleted it")
+    return found
+
+
+def _refuse_dead(pod: Manifest, scratch: Scratch, *, serving: bool) -> None:
+    """Say why a pod has ended, if it has: because of its data, or for other reasons."""
+    status, name = pod.get("status", {}), pod["metadata"]["name"]
+    levels = {step.name: step.level for step in scratch.steps}
+    for container in status.get("initContainerStatuses", []):
+        ended = container.get("state", {}).get("terminated")
+        if not ended or ended["exitCode"] == 0:
+            continue
+        step, code = container["name"], int(ended["exitCode"])
+        words = f"{step} of {name} ended with {code}: {_words(ended)}"
+        if step == FETCH and code == DAMAGED:
+            raise Unrestorable("L1", _words(ended))
+        if step in levels and code < KILLED:
+            raise Unrestorable(levels[step], words)
+        raise TemporaryError(words)
+    for container in status.get("containerStatuses", []):
+        ended = container.get("state", {}).get("terminated")
+        if ended:
+            code = int(ended["exitCode"])
+            words = f"the engine {name} ended with {code}: {_words(ended)}"
+            if serving or code >= KILLED or code == 0:
+                raise TemporaryError(words)
+            raise Unrestorable("L3", words)
+    if status.get("phase") == "Failed":
+        raise TemporaryError(
+            f"{name} failed: {status.get('reason', '')} {status.get('message', '')}"
+        )
+
+
+def _words(ended: Mapping[str, Any]) -> str:
+    said = str(ended.get("message") or ended.get("reason") or "").strip()
+    return " ".join(said[-1500:].split())
+
+
+def _standing(pod: Manifest, scratch: Scratch) -> str:
+    """What a pod is busy with, in words."""
+    status = pod.get("status", {})
+    for container in status.get("initContainerStatuses", []):
+        if not container.get("state", {}).get("terminated"):
+            waiting = container.get("state", {}).get("waiting", {})
+            return f"{container['name']} {waiting.get('message', '')}".strip()
+    if status.get("phase") == "Running":
+        return f"the scratch engine {scratch.name} starts".replace("  ", " ")
+    for condition in status.get("conditions", []):
+        if condition["type"] == "PodScheduled" and condition["status"] != "True":
+            return f"waits for a node: {condition.get('message', '')}"
+    return "the scratch engine is being made"
+
+
+def _remove(request: Request, pods: Iterable[str]) -> None:
+    """Delete pods, and wait a while until they are gone; what stays, the next sweep or its own deadline ends."""
+    names = list(pods)
+    with suppress(IsaError):
+        for name in names:
+            request.kube.delete("v1", "Pod", name, request.namespace)
+        deadline = time.monotonic() + REMOVAL_SECONDS
+        for name in names:
+            while request.kube.get("v1", "Pod", name, request.namespace) is not None:
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(PAUSE_SECONDS)  # also when cancelled: it is short
+
+
+def store_credentials(kube: Kube, settings: Settings) -> dict[str, str]:
+    """Credentials of the object store, which a scratch pod's first step needs too."""
+    where = settings.kubernetes.control_namespace
+    found = read_secret(kube, where, settings.storage.object.credentials_secret)
+    return found or {}

@@ -1,0 +1,46 @@
+"""Tells who listens how fresh the proofs are: an event for each component, and metrics where the settings say so."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+
+from errors import IsaError
+from operations import exporting, freshness
+from operations.backup import Vault
+
+
+def tell_freshness(vault: Vault) -> None:
+    """Tell it once; what cannot be told fails its own task, not the proofs.
+
+    Args:
+        vault: the environment.
+    """
+
+    # it closes over the vault: as a parameter Prefect would walk through it
+    @task(name="tell-freshness", cache_policy=NO_CACHE, persist_result=False)
+    def tell() -> None:
+        found = freshness.look(vault)
+        environment, verify = vault.settings.environment, vault.settings.verify
+        for one in found:
+            emit_event(
+                event=f"isa-cloud.proof.{one.state}",
+                resource={
+                    "prefect.resource.id": f"isa-cloud.proof.{environment}.{one.component}",
+                    "prefect.resource.name": f"{one.component} of {environment}",
+                    "isa-cloud.component": one.component,
+                    "isa-cloud.environment": environment,
+                },
+                payload={"sentence": one.as_json()["sentence"], "state": one.state},
+            )
+        text = freshness.metrics(found, environment)
+        if verify.metrics_file is not None:
+            exporting.write_metrics(verify.metrics_file, text)
+        if verify.pushgateway is not None:
+            exporting.push_metrics(verify.pushgateway, text, environment)
+
+    try:
+        tell()
+    except IsaError:  # the task says so
+        return

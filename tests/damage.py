@@ -1,0 +1,156 @@
+"""Sets that are damaged on purpose: copies of a good one, each with one fault, for proofs to find.
+
+Three kinds: of what lies in the store, of what was sealed, and of what was there to be backed up. A copy has an id
+and a manifest of its own, so the good set stays what it is.
+"""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyrage
+
+from archive.manifest import Artefact, Manifest, new_identity
+from archive.seal import SUFFIX, seal, unseal
+from archive.store import Store
+
+PART_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Forger:
+    """Makes damaged copies of sets.
+
+    Attributes:
+        store: the bucket.
+        identity: age private key that opens the good sets.
+    """
+
+    store: Store
+    identity: str
+
+    def copy(self, good: Manifest, **changes: Any) -> Manifest:
+        """A set like a good one, under a new id; with other contents of the manifest."""
+        identity = new_identity(good.component, datetime.now(UTC), secrets.token_hex(3))
+        made = good.model_copy(update={"id": identity, "slot": identity, **changes})
+        for artefact in made.artefacts:
+            self.store.put(made.key(artefact), self.store.get(good.key(artefact)))
+        self.store.put(made.own_key, made.to_bytes())
+        return made
+
+    def remove(self, made: Manifest) -> None:
+        """Forget a copy, with the proofs of it."""
+        for entry in list(self.store.list(made.prefix)):
+            self.store.purge(entry.key)
+
+    # ------------------------------------------------------------------ in the store
+    def flipped(self, good: Manifest, name: str) -> Manifest:
+        """One bit in the middle of an object."""
+        made, key, body = self._object(good, name)
+        middle = len(body) // 2
+        self.store.put(key, body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :])
+        return made
+
+    def cut(self, good: Manifest, name: str) -> Manifest:
+        """An object without its last byte."""
+        made, key, body = self._object(good, name)
+        self.store.put(key, body[:-1])
+        return made
+
+    def missing(self, good: Manifest, name: str) -> Manifest:
+        """An object that is not there."""
+        made, key, _ = self._object(good, name)
+        self.store.purge(key)
+        return made
+
+    def swapped(self, good: Manifest, name: str) -> Manifest:
+        """The bytes of another sealing of the same: readable, sound, and of another set."""
+        made, key, _ = self._object(good, name)
+        plain = self._plain(good, name)
+        seal([plain], self.store, key, good.recipients, PART_BYTES)
+        return made
+
+    def edited(self, good: Manifest, name: str) -> Manifest:
+        """A manifest that somebody has put his hand to."""
+        made = self.copy(good)
+        document = self.store.get(made.own_key)
+        self.store.put(made.own_key, document.replace(b'"count": ', b'"count": 1', 1))
+        return made
+
+    # ------------------------------------------------------------------ as it was sealed
+    def wrong_key(self, good: Manifest, name: str) -> Manifest:
+        """An artefact that was sealed for somebody else, in a manifest that knows nothing of it."""
+        stranger = str(pyrage.x25519.Identity.generate().to_public())
+        return self._resealed(good, name, self._plain(good, name), (stranger,))
+
+    def garbled(self, good: Manifest, name: str) -> Manifest:
+        """An artefact whose inside was damaged before it was hashed and sealed: the engine's tools must see it."""
+        plain = self._plain(good, name)
+        middle = len(plain) // 2
+        return self._resealed(
+            good, name, plain[: middle - 32] + secrets.token_bytes(64) + plain[middle + 32 :]
+        )
+
+    def left_out(self, good: Manifest, name: str) -> Manifest:
+        """An artefact that the set does not have, and its manifest does not miss."""
+        kept = tuple(a for a in good.artefacts if a.name != name + SUFFIX)
+        assert len(kept) == len(good.artefacts) - 1, name
+        return self.copy(good, artefacts=kept)
+
+    # ------------------------------------------------------------------ as it was taken
+    def promising(self, taken: Manifest, promised: Manifest) -> Manifest:
+        """What was taken after something had gone, with the fingerprint from before: it promises what it has not."""
+        return self.copy(taken, fingerprint=promised.fingerprint)
+
+    # ------------------------------------------------------------------ inside
+    def _object(self, good: Manifest, name: str) -> tuple[Manifest, str, bytes]:
+        made = self.copy(good)
+        key = made.key(artefact_of(made, name))
+        return made, key, self.store.get(key)
+
+    def _plain(self, good: Manifest, name: str) -> bytes:
+        target = io.BytesIO()
+        unseal(self.store, good.key(artefact_of(good, name)), self.identity, target)
+        return target.getvalue()
+
+    def _resealed(
+        self, good: Manifest, name: str, plain: bytes, recipients: tuple[str, ...] | None = None
+    ) -> Manifest:
+        made = self.copy(good)
+        old = artefact_of(made, name)
+        for_whom = recipients or good.recipients
+        stored = seal([plain], self.store, made.key(old), for_whom, PART_BYTES)
+        new = old.model_copy(update=dict(stored.__dict__))
+        artefacts = tuple(new if a.name == old.name else a for a in made.artefacts)
+        changed = made.model_copy(update={"artefacts": artefacts})
+        self.store.put(changed.own_key, changed.to_bytes())
+        return changed
+
+
+def artefact_of(manifest: Manifest, name: str) -> Artefact:
+    """An artefact by its plain name."""
+    return next(a for a in manifest.artefacts if a.name in (name, name + SUFFIX))
+
+
+def largest(manifest: Manifest) -> str:
+    """Plain name of the artefact with most in it; the one whose damage hurts most."""
+    sealed = [a for a in manifest.artefacts if a.sealed]
+    return max(sealed, key=lambda a: a.stored_size).name.removesuffix(SUFFIX)
+
+
+Damage = Callable[[Forger, Manifest, str], Manifest]
+
+# What it is → how it is made, and at which level it must be seen: at L0 where the size tells it already.
+STORED: dict[str, tuple[Damage, tuple[str, ...]]] = {
+    "flipped bit": (Forger.flipped, ("L1",)),
+    "cut object": (Forger.cut, ("L0",)),
+    "missing object": (Forger.missing, ("L0",)),
+    "swapped object": (Forger.swapped, ("L0", "L1")),
+    "manifest edited": (Forger.edited, ("L0",)),
+    "wrong recipient key": (Forger.wrong_key, ("L1",)),
+}

@@ -1,0 +1,251 @@
+"""Proofs of restores: good sets pass at L4, damaged ones fail for the right reason, trouble is an error.
+
+All commands run as the service account isa-verify, which has no access to production's Secrets.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archive.evidence import Evidence, read_evidence, signer_of
+from archive.manifest import Manifest
+from components import SETS
+from operations.scratch import LABEL
+from tests.damage import STORED, Forger, largest
+from tests.losses import LOSSES
+
+from ..accounts import VERIFY, log_in
+from .conftest import Backups, until
+
+pytestmark = pytest.mark.integration
+
+ISA = str(Path(sys.executable).with_name("isa"))
+ENGINES = [name for name in SETS if name != "platform"]
+# Those whose proof takes a few seconds; the whole matrix is `make soak`'s.
+QUICK = ("postgresql", "redis", "nats", "minio", "qdrant")
+
+
+@dataclass
+class Prover:
+    """The verify pool.
+
+    Attributes:
+        backups: whose sets are proven.
+        kubeconfig: of isa-verify.
+        forger: of damaged sets.
+    """
+
+    backups: Backups
+    kubeconfig: Path
+    forger: Forger
+
+    @property
+    def environ(self) -> dict[str, str]:
+        own = dict.fromkeys(("ISA_KUBERNETES__KUBECONFIG", "KUBECONFIG"), str(self.kubeconfig))
+        return {**self.backups.sandbox.environ(), "ISA_VERIFY__ATTEMPTS": "1", **own}
+
+    def isa(self, *arguments: str, code: int = 0, **environ: str) -> Any:
+        done = subprocess.run(
+            [ISA, "verify", *arguments, "--local", "--json"],
+            env={**self.environ, **environ},
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr + done.stdout
+        return json.loads(done.stdout or done.stderr)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [ISA, "verify", *arguments, "--local", "--json"],
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def pods(self, component: str = "") -> list[dict[str, Any]]:
+        label = f"{LABEL}={component}" if component else LABEL
+        found = self.backups.vault.kube.list("v1", "Pod", VERIFY, label)
+        return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+
+    def evidence(self, made: Manifest) -> Evidence:
+        store = self.backups.vault.store
+        names = [e.key.removeprefix(made.prefix) for e in store.list(made.prefix)]
+        newest = max(name for name in names if name.startswith("proof-"))
+        signer = signer_of(self.backups.identity)
+        return read_evidence(store.get(made.prefix + newest), newest, signer)
+
+
+@pytest.fixture(scope="module")
+def prover(backups: Backups, report: Any, tmp_path_factory: pytest.TempPathFactory) -> Prover:
+    account = log_in(backups.sandbox, tmp_path_factory.mktemp("verify"), "isa-verify")
+    assert account.kubeconfig is not None
+    return Prover(backups, account.kubeconfig, Forger(backups.vault.store, backups.identity))
+
+
+@pytest.fixture(scope="module")
+def proofs(prover: Prover) -> Any:
+    """What `isa verify` says of the newest set of everything."""
+    return prover.isa()
+
+
+@pytest.fixture
+def copies(prover: Prover) -> Iterator[list[Manifest]]:
+    """Damaged sets that go with the test."""
+    made: list[Manifest] = []
+    yield made
+    for one in made:
+        prover.forger.remove(one)
+
+
+def test_all_seven_engines_are_restored_and_hold_what_the_source_held(proofs: Any) -> None:
+    found = {p["component"]: (p["verdict"], p["level"]) for p in proofs["proofs"]}
+    assert found == {
+        **dict.fromkeys(ENGINES, ("pass", "L4")),
+        "platform": ("partial", "L2"),  # no Prefect here, and nothing to restore into
+    }
+    assert proofs["state"] == "completed"
+
+
+def test_nothing_of_a_proof_is_left_behind(prover: Prover, proofs: Any) -> None:
+    kube = prover.backups.vault.kube
+    until(lambda: not kube.list("v1", "Pod", VERIFY, LABEL), "scratch pods are gone")
+    for kind in ("Secret", "PersistentVolumeClaim"):
+
+        def none_left(kind: str = kind) -> bool:
+            return not [
+                x for x in kube.list("v1", kind, VERIFY) if "proof-" in x["metadata"]["name"]
+            ]
+
+        until(none_left, f"{kind}s of scratch pods are gone", 120)
+
+
+def test_the_evidence_is_signed_and_names_what_it_is_about(prover: Prover, proofs: Any) -> None:
+    manifest = prover.backups.manifest("redis")
+    evidence = prover.evidence(manifest)
+    assert (evidence.set, evidence.verdict, evidence.level) == (manifest.id, "pass", "L4")
+    assert evidence.compared == len(manifest.fingerprint)
+    assert evidence.scratch.startswith("valkey")
+    assert {"start", "load", "compare"} <= set(evidence.stages)
+
+
+@pytest.mark.parametrize("damage", list(STORED))
+def test_what_was_done_to_a_stored_set_is_seen_at_the_lowest_level_that_can(
+    damage: str, prover: Prover, copies: list[Manifest]
+) -> None:
+    make, levels = STORED[damage]
+    component = QUICK[list(STORED).index(damage) % len(QUICK)]
+    good = prover.backups.manifest(component)
+    copies.append(make(prover.forger, good, largest(good)))
+    (proof,) = prover.isa(copies[0].id, code=1)["proofs"]
+    evidence = prover.evidence(copies[0])
+    assert proof["verdict"] == "fail"
+    assert evidence.failed_at in levels, proof["reason"]
+
+
+@pytest.mark.parametrize("component", QUICK)
+def test_one_thing_that_was_not_backed_up_is_missed_by_its_name(
+    component: str, prover: Prover, copies: list[Manifest]
+) -> None:
+    what, lose = LOSSES[component]
+    backups = prover.backups
+    with backups.access() as access:
+        put_back = lose(access)
+        try:
+            backups.isa("backup", component, "--local")
+            promised = backups.manifest(component)
+        finally:
+            put_back()
+        backups.isa("backup", component, "--local")
+    copies.append(prover.forger.promising(backups.manifest(component), promised))
+    (proof,) = prover.isa(copies[0].id, code=1)["proofs"]
+    evidence = prover.evidence(copies[0])
+    assert (proof["verdict"], evidence.failed_at, evidence.level) == ("fail", "L4", "L3"), what
+    assert evidence.differences
+    assert evidence.differences[0].unit in proof["reason"]
+
+
+def test_a_shard_that_is_not_in_the_set_is_missed(prover: Prover, copies: list[Manifest]) -> None:
+    good = prover.backups.manifest("redis")
+    shard = next(a for a in good.artefacts if a.format == "RDB")
+    copies.append(prover.forger.left_out(good, shard.name.removesuffix(".zst.age")))
+    prover.isa(copies[0].id, code=1)
+    evidence = prover.evidence(copies[0])
+    assert evidence.failed_at == "L4"
+    assert {d.unit for d in evidence.differences} == {shard.unit}
+
+
+def test_an_rdb_that_was_garbled_before_it_was_sealed_is_refused_by_the_engines_own_tool(
+    prover: Prover, copies: list[Manifest]
+) -> None:
+    good = prover.backups.manifest("redis")
+    shard = next(a for a in good.artefacts if a.format == "RDB")
+    copies.append(prover.forger.garbled(good, shard.name.removesuffix(".zst.age")))
+    (proof,) = prover.isa(copies[0].id, code=1)["proofs"]
+    assert (proof["verdict"], prover.evidence(copies[0]).failed_at) == ("fail", "L2")
+    assert "check of proof-redis" in proof["reason"]
+
+
+def test_a_scratch_engine_that_is_killed_is_an_error_and_no_verdict(prover: Prover) -> None:
+    running = prover.start("postgresql")
+    until(lambda: any(_started(pod) for pod in prover.pods("postgresql")), "an engine runs", 90)
+    pod = next(pod for pod in prover.pods("postgresql") if _started(pod))
+    prover.backups.vault.kube.delete("v1", "Pod", pod["metadata"]["name"], VERIFY)
+    said, _ = running.communicate(timeout=200)
+    (proof,) = json.loads(said)["proofs"]
+    assert proof["verdict"] == "error", said
+    assert running.returncode == 1
+
+
+def test_what_a_killed_proof_left_is_removed_by_the_next_one(prover: Prover) -> None:
+    running = prover.start("redis")
+    until(lambda: len(prover.pods("redis")) == 3, "scratch engines are made", 90)
+    left = {pod["metadata"]["name"] for pod in prover.pods("redis")}
+    running.kill()
+    running.wait()
+    assert prover.isa("redis")["proofs"][0]["verdict"] == "pass"
+    assert not left & {pod["metadata"]["name"] for pod in prover.pods("redis")}
+
+
+def test_a_scratch_engine_in_the_live_engines_namespace_is_refused(prover: Prover) -> None:
+    where = prover.backups.vault.settings.kubernetes.namespace
+    backups = prover.backups
+    done = subprocess.run(
+        [ISA, "verify", "nats", "--local", "--json"],
+        # with every right in the world: it is the guard that must refuse, not the API server
+        env={**backups.sandbox.environ(), "ISA_KUBERNETES__VERIFY_NAMESPACE": where},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "live engines" in done.stdout
+    assert not backups.vault.kube.list("v1", "Pod", where, LABEL)
+
+
+def test_another_key_than_the_verify_pools_opens_nothing(prover: Prover) -> None:
+    report = prover.isa("nats", code=1, ISA_VERIFY__IDENTITY_SECRET="infotrend-object")
+    assert "age private key" in report["error"]
+
+
+def test_proofs_of_a_set_are_listed_in_order(prover: Prover, proofs: Any) -> None:
+    manifest = prover.backups.manifest("emqx")
+    catalogue = prover.backups.vault.catalogue(["emqx"])
+    assert [proof.verdict for proof in catalogue.proofs[manifest.id]] == ["pass"]
+    assert manifest.id in catalogue.proven
+
+
+def _started(pod: dict[str, Any]) -> bool:
+    statuses = pod.get("status", {}).get("containerStatuses", [])
+    return bool(statuses) and "running" in statuses[0].get("state", {})

@@ -1,0 +1,38 @@
+from datetime import UTC, datetime
+
+from archive.catalogue import Catalogue
+from archive.evidence import Proof
+from operations.proofs import due, everything, latest, sample
+
+OLD, NEW = "redis-20261101T010000Z-000001", "redis-20261102T010000Z-000002"
+NATS = "nats-20261101T010000Z-000003"
+AT = datetime(2026, 11, 3, tzinfo=UTC)
+NAMES = ("redis", "nats")
+
+
+def catalogue(**verdicts: str) -> Catalogue:
+    """Damaged sets only: what is chosen does not depend on what can be read."""
+    broken = {f"test/{i.partition('-')[0]}/{i}/manifest.json": "?" for i in (OLD, NEW, NATS)}
+    proofs = {"old": OLD, "new": NEW, "nats": NATS}
+    found: dict[str, tuple[Proof, ...]] = {
+        proofs[name]: (Proof(AT, verdict, "key"),) for name, verdict in verdicts.items()
+    }
+    return Catalogue((), broken, (), found)
+
+
+def test_the_newest_set_of_each_is_chosen_even_if_it_is_damaged() -> None:
+    assert latest(catalogue(), NAMES) == (NEW, NATS)
+
+
+def test_what_has_a_verdict_is_not_due_and_an_error_is_none() -> None:
+    assert due(catalogue(new="pass", nats="error"), NAMES) == (NATS,)
+    assert due(catalogue(old="pass"), NAMES) == (NEW, NATS)
+
+
+def test_a_sample_is_of_the_older_ones_and_the_same_all_week() -> None:
+    assert sample(catalogue(), NAMES, "2026-W48") == (OLD,)
+    assert sample(catalogue(), NAMES, "2026-W48") == sample(catalogue(), NAMES, "2026-W48")
+
+
+def test_everything_is_everything() -> None:
+    assert set(everything(catalogue())) == {OLD, NEW, NATS}

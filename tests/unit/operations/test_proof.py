@@ -1,0 +1,49 @@
+from archive.manifest import Measure
+from operations.proof import compare
+
+
+def measure(item: str, count: int = 1, digest: str = "a", unit: str = "database isa") -> Measure:
+    return Measure(unit=unit, item=item, count=count, digest=digest, origin="source")
+
+
+def what(wanted: list[Measure], found: list[Measure], name: str = "") -> list[str]:
+    return [f"{d.item}: {d.what}" for d in compare(wanted, {name: found})]
+
+
+def test_the_same_is_no_difference_whatever_its_order() -> None:
+    assert what([measure("a"), measure("b")], [measure("b"), measure("a")]) == []
+
+
+def test_a_lost_table_is_named() -> None:
+    assert what([measure("table a", 7)], []) == ["table a: 7 are not there at all"]
+
+
+def test_fewer_and_more_are_told_with_both_numbers() -> None:
+    assert what([measure("a", 7)], [measure("a", 6)]) == ["a: 6 instead of 7"]
+    assert what([measure("a", 7)], [measure("a", 8)]) == ["a: 8 instead of 7"]
+
+
+def test_as_many_but_others_are_seen_by_the_digest() -> None:
+    found = what([measure("a", 7, "x")], [measure("a", 7, "y")])
+    assert found == ["a: as many (7), but not the same"]
+
+
+def test_what_was_counted_only_is_compared_by_its_count() -> None:
+    assert what([measure("a", 7, "")], [measure("a", 7, "y")]) == []
+    assert what([measure("a", 7, "")], [measure("a", 6, "y")]) != []
+
+
+def test_what_the_source_did_not_have_is_a_difference() -> None:
+    assert what([], [measure("table b", 3)]) == [
+        "table b: 3 came back that the source did not have"
+    ]
+
+
+def test_nothing_of_a_kind_need_not_be_there() -> None:
+    assert what([measure("policies", 0, "")], []) == []
+    assert what([], [measure("policies", 0, "")]) == []
+
+
+def test_each_scratch_must_hold_everything() -> None:
+    found = compare([measure("a", 7)], {"files": [measure("a", 7)], "dumps": []})
+    assert [d.what for d in found] == ["dumps: 7 are not there at all"]
