@@ -26,6 +26,7 @@ COMMANDS = {
     "backups": "cli.backup:backups",
     "verify": "cli.verify:verify",
     "proofs": "cli.proofs:proofs",
+    "restore": "cli.restore:restore",
     "retention": "cli.retention:retention",
     "secrets": "cli.secrets:secrets",
 }

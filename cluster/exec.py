@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from kubernetes import client, stream
 from kubernetes.client.exceptions import ApiException
+from websocket import WebSocketException
 
 from cluster.kube import connect_client
 from config.models import KubernetesSettings
@@ -18,7 +19,13 @@ TAIL_CHARACTERS = 2000
 
 
 def exec_stream(
-    settings: KubernetesSettings, pod: str, container: str, command: Sequence[str], *, stall: float
+    settings: KubernetesSettings,
+    pod: str,
+    container: str,
+    command: Sequence[str],
+    *,
+    stall: float,
+    stdin: Iterator[bytes] | None = None,
 ) -> Iterator[bytes]:
     """Run a command and hand on its standard output as it comes.
 
@@ -28,6 +35,7 @@ def exec_stream(
         container: of the pod; it must have `sh`.
         command: words; never a secret.
         stall: seconds without a sign after which it is given up.
+        stdin: what the command reads; it is never told that this has ended.
 
     Raises:
         TemporaryError: it failed, with the end of what it said; or fell silent.
@@ -44,7 +52,7 @@ def exec_stream(
             command=words,
             stdout=True,
             stderr=True,
-            stdin=False,
+            stdin=stdin is not None,
             tty=False,
             binary=True,
             _preload_content=False,
@@ -55,7 +63,11 @@ def exec_stream(
     heard = time.monotonic()
     try:
         while channel.is_open():
-            channel.update(timeout=1)
+            piece = next(stdin, None) if stdin is not None else None
+            if piece is not None:
+                channel.write_stdin(piece)
+                heard = time.monotonic()
+            channel.update(timeout=0 if piece is not None else 1)
             if channel.peek_stderr():
                 said += channel.read_stderr()
                 heard = time.monotonic()
@@ -67,6 +79,10 @@ def exec_stream(
         if channel.peek_stdout():
             yield channel.read_stdout()
         said += channel.read_stderr() if channel.peek_stderr() else b""
+    except WebSocketException as exc:  # the command ended while it was still being written to
+        said += channel.read_stderr() if channel.peek_stderr() else b""
+        last = said.decode(errors="replace").strip()[-TAIL_CHARACTERS:]
+        raise TemporaryError(f"{name} in {pod} broke off: {exc}: {last}") from exc
     finally:
         channel.close()
     text = said.decode(errors="replace").strip()

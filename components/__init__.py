@@ -10,32 +10,39 @@ from components.access import Access
 from components.base import Component, Restore, Taken
 from components.emqx import backup as emqx_backup
 from components.emqx import credentials as emqx_credentials
+from components.emqx import live as emqx_live
 from components.emqx import readiness as emqx
 from components.emqx import restore as emqx_restore
 from components.minio import backup as minio_backup
 from components.minio import credentials as minio_credentials
+from components.minio import live as minio_live
 from components.minio import readiness as minio
 from components.minio import restore as minio_restore
 from components.nats import backup as nats_backup
 from components.nats import credentials as nats_credentials
+from components.nats import live as nats_live
 from components.nats import readiness as nats
 from components.nats import restore as nats_restore
 from components.neo4j import backup as neo4j_backup
 from components.neo4j import credentials as neo4j_credentials
+from components.neo4j import live as neo4j_live
 from components.neo4j import readiness as neo4j
 from components.neo4j import restore as neo4j_restore
 from components.platform import backup as platform_backup
 from components.platform import restore as platform_restore
 from components.postgresql import backup as postgresql_backup
 from components.postgresql import credentials as postgresql_credentials
+from components.postgresql import live as postgresql_live
 from components.postgresql import readiness as postgresql
 from components.postgresql import restore as postgresql_restore
 from components.qdrant import backup as qdrant_backup
 from components.qdrant import credentials as qdrant_credentials
+from components.qdrant import live as qdrant_live
 from components.qdrant import readiness as qdrant
 from components.qdrant import restore as qdrant_restore
 from components.redis import backup as redis_backup
 from components.redis import credentials as redis_credentials
+from components.redis import live as redis_live
 from components.redis import readiness as redis
 from components.redis import restore as redis_restore
 
@@ -50,6 +57,7 @@ COMPONENTS: dict[str, Component] = {
             postgresql.ask,
             postgresql_backup.back_up,
             postgresql_restore.RESTORE,
+            postgresql_live.LIVE,
         ),
         Component(
             "redis",
@@ -59,6 +67,7 @@ COMPONENTS: dict[str, Component] = {
             redis.ask,
             redis_backup.back_up,
             redis_restore.RESTORE,
+            redis_live.LIVE,
         ),
         Component(
             "nats",
@@ -68,6 +77,7 @@ COMPONENTS: dict[str, Component] = {
             nats.ask,
             nats_backup.back_up,
             nats_restore.RESTORE,
+            nats_live.LIVE,
         ),
         Component(
             "minio",
@@ -77,6 +87,7 @@ COMPONENTS: dict[str, Component] = {
             minio.ask,
             minio_backup.back_up,
             minio_restore.RESTORE,
+            minio_live.LIVE,
         ),
         Component(
             "qdrant",
@@ -86,6 +97,7 @@ COMPONENTS: dict[str, Component] = {
             qdrant.ask,
             qdrant_backup.back_up,
             qdrant_restore.RESTORE,
+            qdrant_live.LIVE,
         ),
         Component(
             "neo4j",
@@ -95,6 +107,7 @@ COMPONENTS: dict[str, Component] = {
             neo4j.ask,
             neo4j_backup.back_up,
             neo4j_restore.RESTORE,
+            neo4j_live.LIVE,
         ),
         Component(
             "emqx",
@@ -104,6 +117,7 @@ COMPONENTS: dict[str, Component] = {
             emqx.ask,
             emqx_backup.back_up,
             emqx_restore.RESTORE,
+            emqx_live.LIVE,
         ),
     )
 }

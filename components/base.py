@@ -7,6 +7,7 @@ artifacts are different renderings of the same checks (model: barman's `CheckStr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,50 @@ class Restore:
 
 
 @dataclass(frozen=True)
+class Served:
+    """A set that scratch engines serve, to be copied from.
+
+    Attributes:
+        access: the way to them.
+        at: where each listens, by its name.
+    """
+
+    access: Access
+    at: Mapping[str, Endpoint]
+
+
+def _fingerprint(reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
+    wanted = set(chosen)
+    return [one for one in reader.manifest.fingerprint if one.unit in wanted]
+
+
+@dataclass(frozen=True)
+class Live:
+    """How a set replaces what the live engine holds.
+
+    Attributes:
+        units: what can be restored by itself → its size in bytes.
+        fence: keeps writers away from units while it is entered; gives what they see, in words.
+        replace: removes units and restores them, from scratch engines if it wants some; returns what is kept of the
+            old data, for people.
+        measure: counts and digests the units as they are now.
+        writers: what happens to writers from the beginning to the end, for whoever has to approve it.
+        wanted: what the units must hold then; the manifest's own measures of them by default.
+        scratch: whether the set must be served by scratch engines for it.
+        unless_named: units that are left as they are unless they are asked for.
+    """
+
+    units: Callable[[SetReader], dict[str, int]]
+    fence: Callable[[Access, Iterable[str]], AbstractContextManager[str]]
+    replace: Callable[[Access, Served | None, SetReader, Iterable[str]], list[str]]
+    measure: Callable[[Access, SetReader, Iterable[str]], list[Measure]]
+    writers: str
+    wanted: Callable[[SetReader, Iterable[str]], list[Measure]] = _fingerprint
+    scratch: bool = False
+    unless_named: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Component:
     """One engine of the platform.
 
@@ -187,7 +232,8 @@ class Component:
         workloads: what Kubernetes must run for it.
         ask: asks the engine: quorum, replication, and a transaction of its own that is cleaned up.
         back_up: writes the artefacts of one set.
-        restore: brings them back.
+        restore: brings them back, somewhere else.
+        live: puts them in the place of what is there.
     """
 
     name: str
@@ -197,6 +243,7 @@ class Component:
     ask: Callable[[Access], Report]
     back_up: Callable[[Access, SetWriter], Taken]
     restore: Restore
+    live: Live
 
 
 def worst(checks: Iterable[Check]) -> Check | None:

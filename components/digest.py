@@ -63,3 +63,36 @@ def settled(before: Iterable[Measure], after: Iterable[Measure]) -> list[Measure
         one if later.get((one.unit, one.item)) == one else one.model_copy(update={"digest": ""})
         for one in before
     ]
+
+
+def summed(measures: Iterable[Measure], unit: str) -> list[Measure]:
+    """Measures of several units as those of one, for data that is spread otherwise now.
+
+    Args:
+        measures: each with a digest of this module.
+        unit: name of the one.
+    """
+    found: dict[str, list[Measure]] = {}
+    for one in measures:
+        found.setdefault(one.item, []).append(one)
+    return [
+        Measure(
+            unit=unit,
+            item=item,
+            count=sum(one.count for one in parts),
+            digest=_joined([one.digest for one in parts if one.count]),
+            origin=parts[0].origin,
+        )
+        for item, parts in sorted(found.items())
+    ]
+
+
+def _joined(digests: list[str]) -> str:
+    """The digest of everything together; none if one lacks its own."""
+    if not digests or not all(digests):
+        return ""
+    total = crossed = 0
+    for text in digests:
+        added, mixed = (int(part, 16) for part in text.split("/"))
+        total, crossed = (total + added) & MASK, crossed ^ mixed
+    return f"{total:032x}/{crossed:032x}"

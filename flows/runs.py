@@ -28,6 +28,7 @@ from errors import PermanentError, TemporaryError
 
 DEPLOY = "deploy-platform/deploy-platform"
 BACKUP = "backup-platform/backup-platform"
+RESTORE = "restore-component/restore-component"
 VERIFY = "verify-restores/verify-restores"
 POLL_SECONDS = 1.0
 # The server may be restarted while a run goes on: that long it may stay away.

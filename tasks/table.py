@@ -15,6 +15,7 @@ from prefect.logging import get_run_logger
 from operations.plan import Plan
 from operations.progress import DONE, NodeProgress, as_rows
 from operations.proofs import ProofReport
+from operations.restoring import RestorePlan
 from operations.status import ComponentStatus
 
 REWRITE_SECONDS = 2.0
@@ -130,6 +131,24 @@ def proofs_artifact(report: ProofReport, environment: str) -> None:
         "\n".join(lines),
         key=f"proofs-{environment}",
         description="Restores that were tried, and what they brought back",
+    )
+
+
+def restore_plan_artifact(plans: list[RestorePlan], environment: str) -> None:
+    """Keep with the run what it set out to replace."""
+    lines = ["| component | unit | bytes | back to | set |", "| --- | --- | --- | --- | --- |"]
+    for plan in plans:
+        point = f"{plan.manifest.begun:%Y-%m-%d %H:%M} UTC"
+        lines += [
+            f"| {plan.manifest.component} | {one.unit} | {one.size:,} | {point} | `{plan.manifest.id}` |"
+            for one in plan.units
+        ]
+    notes = [f"- {plan.manifest.component}: {plan.writers}" for plan in plans]
+    notes += [f"- **{plan.manifest.component}**: {w}" for plan in plans for w in plan.warnings]
+    create_markdown_artifact(
+        "\n".join([*lines, "", *notes]),
+        key=f"restore-plan-{environment}",
+        description="What this run set out to replace",
     )
 
 

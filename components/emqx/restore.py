@@ -18,7 +18,16 @@ from archive.manifest import Manifest, Measure
 from archive.reader import SetReader
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
-from components.emqx.client import API_PORT, PASSWORD, SECRET, STATEFULSET, Api, rows, sign_on
+from components.emqx.client import (
+    API_PORT,
+    PASSWORD,
+    SECRET,
+    STATEFULSET,
+    Api,
+    quoted,
+    rows,
+    sign_on,
+)
 from components.emqx.fingerprint import measure as measure_cluster
 from components.questions import PROBE
 from config.models import Settings
@@ -68,20 +77,12 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
         PermanentError: EMQX does not take it; with its words.
         TemporaryError: it went away.
     """
-    seconds = access.settings.backup.stall_seconds
     spool = access.settings.backup.spool
     spool.mkdir(parents=True, exist_ok=True)
-    with _api(access, at) as api, tempfile.TemporaryDirectory(dir=spool) as directory:
+    with explained(), tempfile.TemporaryDirectory(dir=spool) as directory:
+        api = sign_on(access, next(iter(at.values())), PROBE)
         for name in reader.names(FORM):
-            # under its own name: EMQX refuses one that was renamed
-            file = reader.save(name, Path(directory) / name)
-            with file.open("rb") as body:
-                api.upload(FILES, {"filename": (name, body)}, seconds).raise_for_status()
-            found = next((row for row in rows(api, FILES) if row["filename"] == name), None)
-            if found is None:
-                raise PermanentError(f"EMQX took {name} and does not list it")
-            wanted = {"filename": name, "node": found["node"]}
-            api("POST", "/data/import", wanted, timeout=seconds).raise_for_status()
+            import_export(access, api, reader.save(name, Path(directory) / name))
 
 
 def measure(
@@ -92,18 +93,39 @@ def measure(
     Raises:
         TemporaryError: it went away.
     """
-    with _api(access, at) as api:
-        return {"": measure_cluster(api)}
+    with explained():
+        return {"": measure_cluster(sign_on(access, next(iter(at.values())), PROBE))}
 
 
 RESTORE = Restore(scratch, place, ask, load, measure)
 
 
-@contextmanager
-def _api(access: Access, at: Mapping[str, Endpoint]) -> Iterator[Api]:
-    """The broker's API, and what its client raises in the project's own terms."""
+def import_export(access: Access, api: Api, file: Path) -> None:
+    """Have a broker import an export.
+
+    Args:
+        access: knows the limits.
+        api: the administrator's.
+        file: under its own name: EMQX refuses one that was renamed.
+    """
+    seconds = access.settings.backup.stall_seconds
+    with file.open("rb") as body:
+        api.upload(FILES, {"filename": (file.name, body)}, seconds).raise_for_status()
+    found = next((row for row in rows(api, FILES) if row["filename"] == file.name), None)
+    if found is None:
+        raise PermanentError(f"EMQX took {file.name} and does not list it")
+    wanted = {"filename": file.name, "node": found["node"]}
     try:
-        yield sign_on(access, next(iter(at.values())), PROBE)
+        api("POST", "/data/import", wanted, timeout=seconds).raise_for_status()
+    finally:
+        api("DELETE", f"{FILES}/{quoted(file.name)}?node={quoted(str(found['node']))}")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """What the API's client raises, in the project's own terms."""
+    try:
+        yield
     except PermissionError as exc:
         raise PermanentError(f"EMQX refuses its administrator: {exc}") from exc
     except httpx.HTTPStatusError as exc:

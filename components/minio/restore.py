@@ -36,8 +36,9 @@ from errors import PermanentError, TemporaryError
 LISTS, TARS = "JSON lines", "tar of objects' bytes"
 WRITERS, ATTEMPTS = 8, 4
 WHOLE_BYTES = 16 << 20  # up to here an object is sent in one piece
+SETTINGS = "bucket-metadata.zip"
 IMPORTS = (
-    ("bucket-metadata.zip", "import-bucket-metadata"),
+    (SETTINGS, "import-bucket-metadata"),
     ("iam.zip", "import-iam-v2"),
 )
 
@@ -90,12 +91,12 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
     server = next(iter(at.values()))
     client = connect(access, server, attempts=ATTEMPTS, connections=WRITERS + 2)
     made: dict[str, Any] = reader.json("buckets.json")
-    with _explained(), _held(access, reader, made) as held:
+    with explained(), held_bytes(access, reader, made) as held:
         for bucket, how in made.items():
-            _make(client, bucket, how)
-            _replay(client, bucket, reader, held)
+            make_bucket(client, bucket, how)
+            replay(client, bucket, reader, held)
         for file, path in IMPORTS:
-            _import(access, server, path, reader.read(file))
+            import_zip(access, server, path, reader.read(file))
 
 
 def measure(
@@ -109,28 +110,30 @@ def measure(
     server = next(iter(at.values()))
     client = connect(access, server, attempts=ATTEMPTS, connections=WRITERS + 2)
     found: list[Measure] = []
-    with _explained():
+    with explained():
         for bucket in (str(entry["Name"]) for entry in client.list_buckets()["Buckets"]):
             versions = BucketMeasure(bucket)
             for _ in VersionTar(client, bucket, lambda version: None, versions.add):
                 pass
             found += versions.measures()
         found += measure_rights(admin(access, server, "export-iam").content)
-    return {"": _with_lapsed_retentions(found, reader)}
+    return {"": with_lapsed_retentions(found, reader)}
 
 
 RESTORE = Restore(scratch, place, ask, load, measure)
 
 
 # ---------------------------------------------------------------------- buckets
-def _make(client: Any, bucket: str, how: Mapping[str, Any]) -> None:
+def make_bucket(client: Any, bucket: str, how: Mapping[str, Any]) -> None:
+    """Make a bucket as it was made."""
     client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=bool(how["object_lock"]))
     if how["versioning"] and not how["object_lock"]:
         # a suspended one has versions too; the settings that are imported suspend it again
         client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
 
-def _import(access: Access, server: Endpoint, path: str, body: bytes) -> None:
+def import_zip(access: Access, server: Endpoint, path: str, body: bytes) -> None:
+    """Give MinIO one of its own exports back; it goes on after a fault, which we do not."""
     answer = admin(access, server, path, method="PUT", body=body)
     failed = [
         f"{kind}: {entry}" for kind, entry in (answer.json().get("failed") or {}).items() if entry
@@ -140,7 +143,7 @@ def _import(access: Access, server: Endpoint, path: str, body: bytes) -> None:
 
 
 # ---------------------------------------------------------------------- versions
-def _replay(client: Any, bucket: str, reader: SetReader, held: Mapping[str, Path]) -> None:
+def replay(client: Any, bucket: str, reader: SetReader, held: Mapping[str, Path]) -> None:
     """Write a bucket's versions again. The list and the tar are in the same order, each read once."""
     tar = reader.stream(f"buckets/{bucket}/versions.tar")
     with (
@@ -207,7 +210,7 @@ def _versions(reader: SetReader, bucket: str, of: Manifest | None = None) -> Ite
 
 
 @contextmanager
-def _held(
+def held_bytes(
     access: Access, reader: SetReader, buckets: Mapping[str, Any]
 ) -> Iterator[Mapping[str, Path]]:
     """What earlier sets have of this one's versions, by content, on the spool's disk for a while."""
@@ -256,7 +259,7 @@ def _keep(
 
 
 # ---------------------------------------------------------------------- retention
-def _with_lapsed_retentions(found: list[Measure], reader: SetReader) -> list[Measure]:
+def with_lapsed_retentions(found: list[Measure], reader: SetReader) -> list[Measure]:
     """A retention that was over when it was restored cannot be set again, and binds nobody: no difference.
 
     Where some were, those that still run are compared with those of the list that still run; if they are the same,
@@ -280,7 +283,7 @@ def _with_lapsed_retentions(found: list[Measure], reader: SetReader) -> list[Mea
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """What the clients raise, in the project's own terms."""
     try:
         yield

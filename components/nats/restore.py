@@ -56,7 +56,7 @@ def scratch(settings: Settings, manifest: Manifest, password: str) -> tuple[Scra
     users = _users(manifest)
     lines = "\n".join(ACCOUNT % (f"account of {user}", user, password) for user in users)
     secrets: dict[str, dict[str, str]] = {}
-    for one in _accounts(settings, users):
+    for one in accounts(settings, manifest):
         secrets.setdefault(one.secret, {})[one.key] = password
     return (
         Scratch(
@@ -87,7 +87,7 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
         TemporaryError: it went away.
     """
     servers = list(at.values())
-    for declared in _accounts(access.settings, _users(reader.manifest)):
+    for declared in accounts(access.settings, reader.manifest):
         with account(access, servers, declared) as connected:
             for name in reader.names(FORM):
                 folder = name.rpartition("/")[0]
@@ -143,7 +143,7 @@ def measure(
     """
     found: list[Measure] = []
     seconds = access.timeout_seconds
-    for declared in _accounts(access.settings, _users(reader.manifest)):
+    for declared in accounts(access.settings, reader.manifest):
         with account(access, list(at.values()), declared) as connected:
             client = connected.client
             for name in connected.run(listed(client, "STREAM.NAMES", "streams", timeout=seconds)):
@@ -171,11 +171,12 @@ def _own() -> NatsAccount:
     return NatsAccount(user=USER, secret=SECRET, key=KEY)
 
 
-def _accounts(settings: Settings, users: list[str]) -> list[NatsAccount]:
-    """How the set's users are reached; those that the settings do not have any more by a Secret's name of their own."""
+def accounts(settings: Settings, manifest: Manifest) -> list[NatsAccount]:
+    """How the set's users are reached; those that the settings do not have any more by a Secret of their own."""
     declared = {one.user: one for one in (_own(), *settings.backup.nats.accounts)}
     gone = (
-        NatsAccount(user=user, secret=f"user-{n}", key="password") for n, user in enumerate(users)
+        NatsAccount(user=user, secret=f"user-{number}", key="password")
+        for number, user in enumerate(_users(manifest))
     )
     return [declared.get(one.user, one) for one in gone]
 

@@ -35,13 +35,32 @@ def dump(access: Access, writer: SetWriter) -> None:
         TemporaryError: it does not stop, or a dump fails; it is started again in any case.
     """
     kubernetes, stall = access.settings.kubernetes, access.settings.backup.stall_seconds
-    with _stopped(access, writer.leftovers), _dumper(access):
+    with stopped(access, writer.leftovers), helper(access):
         for database in DATABASES:
             command = ("neo4j-admin", "database", "dump", database, "--to-stdout")
             pieces = exec_stream(kubernetes, DUMPER, CONTAINER, command, stall=stall)
             writer.add(
                 f"{database}.dump", f"database {database}", "neo4j-admin database dump", pieces
             )
+
+
+def load(access: Access, database: str, size: int, pieces: Iterator[bytes]) -> None:
+    """Load a dump into the stopped member's volume, in the pod that `helper` made.
+
+    Args:
+        access: the way in.
+        database: its name; what it holds is overwritten.
+        size: of the dump, bytes: a command in a pod is not told that its input has ended, so it is told the size.
+        pieces: of the dump.
+
+    Raises:
+        TemporaryError: the load fails; the database is then damaged, and must be loaded again.
+    """
+    kubernetes, stall = access.settings.kubernetes, access.settings.backup.stall_seconds
+    words = f"head -c {size} | neo4j-admin database load '{database}' --from-stdin --overwrite-destination=true"
+    command = ("sh", "-c", words)
+    for _ in exec_stream(kubernetes, DUMPER, CONTAINER, command, stall=stall, stdin=pieces):
+        pass
 
 
 def sweep(access: Access, leftovers: Leftovers) -> None:
@@ -55,9 +74,10 @@ def sweep(access: Access, leftovers: Leftovers) -> None:
 
 
 @contextmanager
-def _stopped(access: Access, leftovers: Leftovers) -> Iterator[None]:
+def stopped(access: Access, leftovers: Leftovers) -> Iterator[None]:
+    """Stop the member, and start it again in any case."""
     live = _statefulset(access)
-    replicas = int(live["spec"].get("replicas", 1))
+    replicas = max(1, int(live["spec"].get("replicas", 1)))  # 0: somebody was killed in here
     with leftovers.holding({"statefulset": RELEASE, "replicas": replicas}):
         _scale(access.kube, live, 0)
         try:
@@ -69,7 +89,7 @@ def _stopped(access: Access, leftovers: Leftovers) -> Iterator[None]:
 
 
 @contextmanager
-def _dumper(access: Access) -> Iterator[None]:
+def helper(access: Access) -> Iterator[None]:
     """A pod of the release's own image on the release's volume, that waits for commands."""
     _remove_dumper(access)
     access.kube.create(_manifest(_statefulset(access)))

@@ -68,6 +68,8 @@ def program(access: Access, name: str, password: str) -> Command:
         **{k: v for k, v in os.environ.items() if not k.startswith("PG")},
         "PGPASSWORD": password,
         "PGAPPNAME": BACKUP,
+        # a database may be read-only by a setting of its own, and a restore sets that before the data
+        "PGOPTIONS": "-c default_transaction_read_only=off",
     }
     hint = "Install PostgreSQL's client programs of the server's major version or newer"
     return find_program(access, name, hint, environ)

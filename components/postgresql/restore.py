@@ -128,15 +128,15 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
     server, spool = where(at[DUMPS], "template1"), access.settings.backup.spool
     psql, pg_restore = (program(access, name, "") for name in ("psql", "pg_restore"))
     lines = reader.read(GLOBALS).decode().splitlines(keepends=True)
-    roles = "".join(line for line in lines if not _of_superuser(line))
-    _run(psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", server, stdin=roles)
+    roles = "".join(line for line in lines if not of_superuser(line))
+    run(psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", server, stdin=roles)
     spool.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=spool) as directory:
         for name in reader.names(DUMP):
             # a file, not a pipe: pg_restore fills tables in parallel from nothing else
             dump = reader.save(name, Path(directory) / "database.dump")
             words = ("--create", "--clean", "--if-exists", "--exit-on-error", "--jobs=2")
-            _run(pg_restore, *words, "--dbname", server, str(dump))
+            run(pg_restore, *words, "--dbname", server, str(dump))
             dump.unlink()
 
 
@@ -168,7 +168,7 @@ def _lsn(manifest: Manifest) -> str:
     return next(points, "").removeprefix("LSN ")
 
 
-def _of_superuser(line: str) -> bool:
+def of_superuser(line: str) -> bool:
     """Whether a statement is about the superuser, whom every server has."""
     return line.startswith((f"CREATE ROLE {SUPERUSER};", f"ALTER ROLE {SUPERUSER} "))
 
@@ -185,7 +185,8 @@ def _connect(endpoint: Endpoint, database: str) -> psycopg.Connection[Any]:
     )
 
 
-def _run(command: Command, *words: str, stdin: str | None = None) -> None:
+def run(command: Command, *words: str, stdin: str | None = None) -> None:
+    """Run a client program; what it refuses is the data's fault, or ours, and no time heals it."""
     done = command.run(*words, timeout=LOAD_SECONDS, stdin=stdin)
     if done.returncode != 0:
         name = Path(command.program).name

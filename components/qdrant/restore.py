@@ -7,7 +7,7 @@ https://qdrant.tech/documentation/snapshots/
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from archive.manifest import Manifest, Measure
 from archive.reader import SetReader
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
-from components.qdrant.client import PORT, STATEFULSET, call, get, headers, path_of
+from components.qdrant.client import PORT, STATEFULSET, call, get, headers, path_of, replicas
 from components.qdrant.fingerprint import measure_aliases, measure_collection, measure_indexes
 from config.models import Settings
 from errors import PermanentError, TemporaryError
@@ -66,16 +66,12 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
         TemporaryError: it went away.
     """
     peer = next(iter(at.values()))
-    with _explained():
+    with explained():
+        peers = {str(get(access, peer, "/cluster")["peer_id"]): peer}
         for name in reader.names("JSON"):
             if name.endswith(DESCRIPTION):
-                _collection(access, peer, reader, name.removesuffix(DESCRIPTION))
-        aliases = [
-            {"create_alias": {key: alias[key] for key in ("alias_name", "collection_name")}}
-            for alias in reader.json("aliases.json")
-        ]
-        if aliases:
-            call(access, peer, "POST", "/collections/aliases", {"actions": aliases})
+                restore_collection(access, peers, reader, name.removesuffix(DESCRIPTION), copies=1)
+        restore_aliases(access, peer, reader)
 
 
 def measure(
@@ -88,7 +84,7 @@ def measure(
     """
     peer = next(iter(at.values()))
     found: list[Measure] = []
-    with _explained():
+    with explained():
         for entry in get(access, peer, "/collections")["collections"]:
             name = str(entry["name"])
             found += [measure_collection(access, peer, name), measure_indexes(access, peer, name)]
@@ -99,37 +95,69 @@ def measure(
 RESTORE = Restore(scratch, place, ask, load, measure)
 
 
-# ---------------------------------------------------------------------- inside
-def _collection(access: Access, peer: Endpoint, reader: SetReader, folder: str) -> None:
-    name = unquote(folder)
+def restore_collection(
+    access: Access,
+    peers: Mapping[str, Endpoint],
+    reader: SetReader,
+    folder: str,
+    copies: int | None,
+) -> None:
+    """Make a collection as it was, and fill its shards.
+
+    Args:
+        access: the way in.
+        peers: by their ids.
+        reader: of the set.
+        folder: of the collection in it.
+        copies: of each shard; None for as many as it had.
+    """
+    name, peer = unquote(folder), next(iter(peers.values()))
     described: dict[str, Any] = reader.json(folder + DESCRIPTION)["collection"]
     seconds = access.settings.backup.stall_seconds
-    call(access, peer, "PUT", path_of(name), _creation(described["config"]), timeout=seconds)
+    wanted = _creation(described["config"], copies)
+    call(access, peer, "PUT", path_of(name), wanted, timeout=seconds)
     keys = {str(shard["key"]) for shard in reader.manifest.topology["collections"][name]} - {""}
     for key in sorted(keys):
         call(access, peer, "PUT", f"{path_of(name)}/shards", {"shard_key": key}, timeout=seconds)
+    holders = {int(r["shard_id"]): str(r["peer_id"]) for r in replicas(access, peer, name)}
     for shard in reader.names(FORM):
         if shard.startswith(f"{folder}/"):
-            _upload(access, peer, reader, name, shard)
+            number = int(shard.rpartition("/shard-")[2].removesuffix(".snapshot"))
+            _upload(access, peers[holders[number]], reader, name, shard, number)
     for field, schema in described["payload_schema"].items():
         body = {"field_name": field, "field_schema": schema.get("params") or schema["data_type"]}
         call(access, peer, "PUT", f"{path_of(name)}/index?wait=true", body, timeout=seconds)
 
 
-def _creation(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes a collection like one that was described; one copy of each shard."""
+def restore_aliases(
+    access: Access, peer: Endpoint, reader: SetReader, only: Collection[str] | None = None
+) -> None:
+    """Make the aliases again; `only` those of some collections."""
+    aliases = [
+        {"create_alias": {key: alias[key] for key in ("alias_name", "collection_name")}}
+        for alias in reader.json("aliases.json")
+        if only is None or alias["collection_name"] in only
+    ]
+    if aliases:
+        call(access, peer, "POST", "/collections/aliases", {"actions": aliases})
+
+
+# ---------------------------------------------------------------------- inside
+def _creation(config: Mapping[str, Any], copies: int | None) -> dict[str, Any]:
+    """What makes a collection like one that was described."""
+    few = {"replication_factor": copies, "write_consistency_factor": copies} if copies else {}
     wanted = {
         **config["params"],
-        "replication_factor": 1,
-        "write_consistency_factor": 1,
+        **few,
         **{part: config.get(part) for part in PARTS},
         "optimizers_config": config.get("optimizer_config"),
     }
     return {key: value for key, value in wanted.items() if value is not None}
 
 
-def _upload(access: Access, peer: Endpoint, reader: SetReader, name: str, shard: str) -> None:
-    number = shard.rpartition("/shard-")[2].removesuffix(".snapshot")
+def _upload(
+    access: Access, peer: Endpoint, reader: SetReader, name: str, shard: str, number: int
+) -> None:
     spool = access.settings.backup.spool
     spool.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=spool) as directory:
@@ -150,7 +178,8 @@ def _upload(access: Access, peer: Endpoint, reader: SetReader, name: str, shard:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
+    """What the client raises, in the project's own terms."""
     try:
         yield
     except httpx.HTTPError as exc:

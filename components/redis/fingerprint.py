@@ -13,6 +13,8 @@ from components.digest import Digest
 from components.questions import PROBE
 from components.redis.rdb import read_keys
 
+EXPIRING = "keys that expire"
+
 
 def measure_rdb(file: BinaryIO, unit: str) -> list[Measure]:
     """Measure an RDB file.
@@ -32,6 +34,6 @@ def measure_rdb(file: BinaryIO, unit: str) -> list[Measure]:
     for key in read_keys(file):
         if key.name.startswith(ours):
             continue
-        item = "keys that expire" if key.expires else f"{key.kind}s"
+        item = EXPIRING if key.expires else f"{key.kind}s"
         found.setdefault(item, Digest()).add(key.digest)
     return [digest.measure(unit, item, "artefact") for item, digest in sorted(found.items())]

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 
 ISA = str(Path(sys.executable).with_name("isa"))
 TREE = ROOT / "deployments/kubernetes"
-ACCOUNTS = ("isa-deployer", "isa-backup", "isa-verify", "isa-reader")
+ACCOUNTS = ("isa-deployer", "isa-backup", "isa-verify", "isa-restore", "isa-reader")
 RBAC = "rbac.authorization.k8s.io"
 DEBUG = {"emqxConfig": {"EMQX_LOG__CONSOLE__LEVEL": "debug"}}
 

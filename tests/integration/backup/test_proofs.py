@@ -18,11 +18,12 @@ import pytest
 from archive.evidence import Evidence, read_evidence, signer_of
 from archive.manifest import Manifest
 from components import SETS
+from deployments.sandbox import keys
 from operations.scratch import LABEL
 from tests.damage import STORED, Forger, largest
 from tests.losses import LOSSES
 
-from ..accounts import VERIFY, log_in
+from ..accounts import CONTROL, VERIFY, log_in
 from .conftest import Backups, until
 
 pytestmark = pytest.mark.integration
@@ -237,6 +238,31 @@ def test_a_scratch_engine_in_the_live_engines_namespace_is_refused(prover: Prove
 def test_another_key_than_the_verify_pools_opens_nothing(prover: Prover) -> None:
     report = prover.isa("nats", code=1, ISA_VERIFY__IDENTITY_SECRET="infotrend-object")
     assert "age private key" in report["error"]
+
+
+def test_the_offline_break_glass_key_alone_restores(prover: Prover) -> None:
+    backups = prover.backups
+    key = keys.identity_file(backups.sandbox.directory, "break-glass").read_text()
+    name = "isa-break-glass"
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": CONTROL},
+        "stringData": {"identity": key},
+    }
+    backups.vault.kube.create(secret)
+    try:
+        done = subprocess.run(
+            [ISA, "verify", "redis", "--local", "--json"],
+            env={**backups.sandbox.environ(), "ISA_VERIFY__IDENTITY_SECRET": name},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+    finally:
+        backups.vault.kube.delete("v1", "Secret", name, CONTROL)
+    assert json.loads(done.stdout)["proofs"][0]["verdict"] == "pass", done.stdout
 
 
 def test_proofs_of_a_set_are_listed_in_order(prover: Prover, proofs: Any) -> None:

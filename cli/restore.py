@@ -1,0 +1,178 @@
+"""`isa restore`: put a set in the place of what the live platform holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import options
+from cli.live import LiveNodes
+
+if TYPE_CHECKING:
+    from operations.restoring import RestorePlan
+
+
+@click.command()
+@click.argument("backup", required=False, metavar="[SET]")
+@options.environment
+@options.as_json
+@click.option(
+    "--into",
+    type=click.Choice(["live"]),
+    required=True,
+    help="`live` replaces what is there. To try a set without risk: isa verify.",
+)
+@click.option(
+    "--unit", "units", multiple=True, metavar="NAME", help="Only this database, stream, bucket …"
+)
+@click.option(
+    "--all", "everything", is_flag=True, help="Every engine's newest proven set: after a disaster."
+)
+@click.option(
+    "--other-cluster", is_flag=True, help="Take sets of a cluster of this environment that is gone."
+)
+@click.option(
+    "--no-safety-backup", is_flag=True, help="Nothing here is worth keeping: the platform is new."
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--plan", "plan_only", is_flag=True, help="Only say what would be replaced.")
+@click.option("--local", is_flag=True, help="Run in this process, without a Prefect server.")
+def restore(
+    backup: str | None,
+    environment: str,
+    as_json: bool,
+    into: str,
+    units: tuple[str, ...],
+    everything: bool,
+    other_cluster: bool,
+    no_safety_backup: bool,
+    yes: bool,
+    plan_only: bool,
+    local: bool,
+) -> None:
+    """Replace what the live platform holds by a backup set, behind a safety backup of what goes.
+
+    The plan is shown first. Exits 1 if something was not restored, or is not what the set holds.
+    """
+    from cli.main import emit
+    from config.loading import load
+    from operations.backup import Vault
+    from operations.restoring import plans_of
+
+    if bool(backup) == everything or (everything and units):
+        raise click.UsageError("name a set, or say --all")
+    vault = Vault.open(load(environment))
+    plans = plans_of(vault, backup or "", units, other_cluster=other_cluster)
+    if plan_only and as_json:
+        emit({"plans": [plan.as_json() for plan in plans]})
+        return
+    _show(plans, no_safety_backup)
+    if plan_only:
+        return
+    wanted = environment if everything else plans[0].manifest.component
+    if not yes:
+        choice = click.Choice([wanted])
+        click.prompt(f"Type {wanted} to replace it", type=choice, show_choices=False, err=True)
+    with LiveNodes(quiet=as_json) as nodes:
+        if local:
+            report = _in_process(vault, plans, not no_safety_backup, nodes)
+        else:
+            parameters = {
+                "environment": environment,
+                "backup": backup,
+                "units": list(units) or None,
+                "other_cluster": other_cluster,
+                "safety_backup": not no_safety_backup,
+                "confirm": wanted,
+            }
+            report = _by_server(environment, parameters, nodes)
+    if as_json:
+        emit(report)
+    else:
+        _tell(report)
+    if report["state"] != "completed":
+        raise click.exceptions.Exit(1)
+
+
+def _in_process(
+    vault: Any, plans: list[RestorePlan], safety: bool, nodes: LiveNodes
+) -> dict[str, Any]:
+    import time
+
+    from cluster.lease import identity
+    from operations.restoring import as_json, run_restores
+    from operations.run import threads
+
+    began = time.monotonic()
+    with threads(vault.settings.verify.max_parallel, 1) as start:
+        reports = run_restores(
+            vault,
+            plans,
+            run=f"isa restore --local as {identity()}",
+            start=start,
+            publish=nodes.publish,
+            safety=safety,
+        )
+    return as_json(reports, time.monotonic() - began)
+
+
+def _by_server(environment: str, parameters: dict[str, Any], nodes: LiveNodes) -> dict[str, Any]:
+    from flows.runs import RESTORE
+
+    ended = nodes.follow(RESTORE, parameters, f"restore-{environment}", None)
+    return {
+        "state": ended.state,
+        "seconds": ended.seconds,
+        "restores": [
+            {
+                "backup": r["backup"],
+                "component": r["name"],
+                "outcome": r["outcome"] or "not-attempted",
+                "safety": r["safety"],
+                "seconds": r["seconds"],
+                "reason": r["note"],
+            }
+            for r in ended.rows
+        ],
+        "message": ended.message,
+        "flow_run": ended.flow_run,
+    }
+
+
+def _show(plans: list[RestorePlan], no_safety: bool) -> None:
+    from cli.tables import console, table
+    from operations.transfer import human
+
+    out = console(stderr=True)
+    for plan in plans:
+        title = f"{plan.manifest.component}: back to {plan.manifest.begun:%Y-%m-%d %H:%M} UTC ({plan.manifest.id})"
+        rows = [(one.unit, human(one.size), "replaced") for one in plan.units]
+        rows += [(unit, "", "left as it is") for unit in plan.left]
+        out.print(table(title, ("unit", "in the set", "what happens"), rows))
+        out.print(f"writers: {plan.writers}", highlight=False)
+        safety = "no safety backup" if no_safety else "what is replaced is backed up first"
+        out.print(f"{safety}; proven: {'yes' if plan.proven else 'no'}", highlight=False)
+        for warning in plan.warnings:
+            out.print(f"! {warning}", style="yellow", highlight=False)
+        out.print()
+
+
+def _tell(report: dict[str, Any]) -> None:
+    from cli.tables import console, table
+
+    out = console()
+    columns = ("component", "outcome", "seconds", "safety backup", "finding")
+    rows = [
+        (
+            r["component"],
+            r["outcome"],
+            f"{r['seconds']:.1f}",
+            r["safety"],
+            r["reason"] or "; ".join(r.get("kept", [])),
+        )
+        for r in report["restores"]
+    ]
+    out.print(table(f"Restore {report['state']} in {report['seconds']:.1f} s", columns, rows))
+    if report.get("message"):
+        out.print(report["message"], highlight=False)

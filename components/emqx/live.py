@@ -1,0 +1,77 @@
+"""Brings a set's users, rights, rules and retained messages into the live EMQX.
+
+EMQX imports by merging: what is in the set is as it was then, what came since stays beside it. So nothing is removed,
+and the comparison says what the cluster has more. Dashboard users get the set's passwords back, the administrator
+too: where Secret emqx-auth is not the set's (it is in the set `platform`), he cannot sign on any more, and that is
+said.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from archive.manifest import Measure
+from archive.reader import SetReader
+from components.access import Access
+from components.base import Live, Served
+from components.emqx.client import API_PORT, STATEFULSET, Api, sign_on
+from components.emqx.fingerprint import measure as measure_cluster
+from components.emqx.restore import FORM, explained, import_export
+from errors import TemporaryError
+
+EVERYTHING = "cluster"
+
+
+def units(reader: SetReader) -> dict[str, int]:
+    """One unit: the export is imported as a whole."""
+    return {EVERYTHING: sum(reader.size(name) for name in reader.names(FORM))}
+
+
+@contextmanager
+def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
+    """There is none, and no need: nothing is removed."""
+    yield "clients go on"
+
+
+def replace(
+    access: Access, served: Served | None, reader: SetReader, chosen: Iterable[str]
+) -> list[str]:
+    """Import the set's export.
+
+    Raises:
+        Damaged: it is not what was stored.
+        PermanentError: EMQX does not take it.
+        TemporaryError: it went away.
+    """
+    spool = access.settings.backup.spool
+    spool.mkdir(parents=True, exist_ok=True)
+    with explained(), tempfile.TemporaryDirectory(dir=spool) as directory:
+        api = _api(access)
+        for name in reader.names(FORM):
+            import_export(access, api, reader.save(name, Path(directory) / name))
+    return ["what the cluster had besides the set is still there: EMQX merges"]
+
+
+def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
+    """What the cluster holds now."""
+    with explained():
+        return measure_cluster(_api(access))
+
+
+LIVE = Live(
+    units,
+    fence,
+    replace,
+    measure,
+    writers="clients go on; what they retain under a topic of the set until the import is overwritten",
+)
+
+
+def _api(access: Access) -> Api:
+    for node in access.endpoints(STATEFULSET, access.settings.components.emqx.members, API_PORT):
+        if node.host:
+            return sign_on(access, node)
+    raise TemporaryError("no node of EMQX runs", delay=15)

@@ -1,0 +1,130 @@
+"""Replaces buckets of the live MinIO by those of a set: the old versions go, the set's are written, oldest first.
+
+A bucket with object lock is left as it is, since that is what the lock is for: it is restored only where it is away.
+MinIO can stop all clients or none (`mc admin service freeze` would stop us too), so writers are not fenced.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from archive.manifest import Measure
+from archive.reader import SetReader
+from components.access import Access, Endpoint
+from components.base import Live, Served
+from components.minio.client import PORT, STATEFULSET, connect, health
+from components.minio.fingerprint import BucketMeasure
+from components.minio.restore import (
+    ATTEMPTS,
+    IMPORTS,
+    SETTINGS,
+    WRITERS,
+    explained,
+    held_bytes,
+    import_zip,
+    make_bucket,
+    replay,
+    with_lapsed_retentions,
+)
+from components.minio.versions import VersionTar, list_versions
+from errors import PermanentError, TemporaryError
+
+
+def units(reader: SetReader) -> dict[str, int]:
+    """Buckets of the set with their sizes."""
+    buckets: dict[str, Any] = reader.manifest.topology["buckets"]
+    return {f"bucket {name}": int(about["bytes"]) for name, about in buckets.items()}
+
+
+@contextmanager
+def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
+    """There is none."""
+    yield "clients go on: what they write to a bucket meanwhile is lost or mixed in"
+
+
+def replace(
+    access: Access, served: Served | None, reader: SetReader, chosen: Iterable[str]
+) -> list[str]:
+    """Restore buckets with their settings in the place of the live ones; with all of them also the rights, over those
+    that there are.
+
+    Raises:
+        Damaged: an artefact is not what was stored.
+        PermanentError: a bucket is locked; MinIO refuses something.
+        TemporaryError: it went away.
+    """
+    server = _server(access)
+    client = connect(access, server, attempts=ATTEMPTS, connections=WRITERS + 2)
+    made: dict[str, Any] = reader.json("buckets.json")
+    wanted = [name for name in made if f"bucket {name}" in set(chosen)]
+    with explained(), held_bytes(access, reader, made) as held:
+        there = {str(bucket["Name"]) for bucket in client.list_buckets()["Buckets"]}
+        locked = [name for name in wanted if name in there and made[name]["object_lock"]]
+        filled = [name for name in locked if next(list_versions(client, name), None) is not None]
+        if filled:
+            raise PermanentError(
+                f"{', '.join(filled)}: object lock keeps what is there; restore the other buckets by name (--unit)"
+            )
+        for name in wanted:
+            if name in there:
+                _empty(client, name)
+                client.delete_bucket(Bucket=name)
+            make_bucket(client, name, made[name])
+            replay(client, name, reader, held)
+        for file, path in IMPORTS:
+            body = reader.read(file)
+            if file == SETTINGS:
+                import_zip(access, server, path, _of_buckets(body, wanted))
+            elif len(wanted) == len(made):  # rights are nobody's bucket
+                import_zip(access, server, path, body)
+    return []
+
+
+def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
+    """What the live buckets hold now."""
+    client = connect(access, _server(access), attempts=ATTEMPTS, connections=WRITERS + 2)
+    found: list[Measure] = []
+    with explained():
+        for name in (unit.partition(" ")[2] for unit in chosen):
+            versions = BucketMeasure(name)
+            for _ in VersionTar(client, name, lambda version: None, versions.add):
+                pass
+            found += versions.measures()
+    return with_lapsed_retentions(found, reader)
+
+
+LIVE = Live(
+    units,
+    fence,
+    replace,
+    measure,
+    writers="MinIO cannot stop writers: what is written to a bucket until it is restored may be lost",
+)
+
+
+def _of_buckets(export: bytes, buckets: list[str]) -> bytes:
+    """An export of buckets' settings, of some of them only."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(export)) as source, zipfile.ZipFile(made, "w") as target:
+        for name in source.namelist():
+            if name.partition("/")[0] in buckets:
+                target.writestr(name, source.read(name))
+    return made.getvalue()
+
+
+def _empty(client: Any, bucket: str) -> None:
+    """Delete every version and every marker."""
+    for version in list_versions(client, bucket):
+        client.delete_object(Bucket=bucket, Key=version.key, VersionId=version.identity)
+
+
+def _server(access: Access) -> Endpoint:
+    for server in access.endpoints(STATEFULSET, access.settings.components.minio.members, PORT):
+        with explained():
+            if server.host and health(access, server, "cluster") == 200:
+                return server
+    raise TemporaryError("MinIO has no write quorum: see `isa status`", delay=20)

@@ -1,0 +1,81 @@
+"""Replaces databases of a live Neo4j Community by those of a set, while its member is stopped.
+
+The database `system` has the users and their passwords: it is replaced only when it is asked for by its name. An
+Enterprise cluster is restored by hand (docs/restore-by-hand.md): its members must be seeded one from the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from neo4j.exceptions import DriverError, Neo4jError
+
+from archive.manifest import Measure
+from archive.reader import SetReader
+from archive.writer import Leftovers
+from components.access import Access
+from components.base import Live, Served
+from components.neo4j import offline
+from components.neo4j.client import PORT
+from components.neo4j.fingerprint import measure_database
+from components.neo4j.restore import DUMP, SYSTEM
+from errors import PermanentError, TemporaryError
+
+
+def units(reader: SetReader) -> dict[str, int]:
+    """Databases of the set with their sizes; `system` comes last, and is not taken unless it is named."""
+    found = {reader.unit(name): reader.size(name) for name in reader.names(DUMP)}
+    return dict(sorted(found.items(), key=lambda one: one[0] == f"database {SYSTEM}"))
+
+
+@contextmanager
+def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
+    """The stop of the member is the fence."""
+    yield "the member is stopped while its databases are loaded"
+
+
+def replace(
+    access: Access, served: Served | None, reader: SetReader, chosen: Iterable[str]
+) -> list[str]:
+    """Load databases over the live ones, with the member stopped; it is started again in any case.
+
+    Raises:
+        Damaged: a dump is not what was stored.
+        PermanentError: it is an Enterprise cluster.
+        TemporaryError: the member does not stop, or a load failed.
+    """
+    if access.settings.components.neo4j.edition != "community":
+        raise PermanentError(
+            "an Enterprise cluster is restored by hand: docs/restore-by-hand.md, Neo4j"
+        )
+    wanted = set(chosen)
+    with offline.stopped(access, Leftovers()), offline.helper(access):
+        for name in reader.names(DUMP):
+            if reader.unit(name) in wanted:
+                database = reader.unit(name).partition(" ")[2]
+                offline.load(access, database, reader.size(name), reader.stream(name))
+    return []
+
+
+def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
+    """What the live databases hold now."""
+    member = access.endpoint(offline.POD, PORT)
+    found: list[Measure] = []
+    try:
+        for name in (unit.partition(" ")[2] for unit in chosen):
+            if name != SYSTEM:
+                found += measure_database(access, member, name)
+    except (Neo4jError, DriverError) as exc:
+        raise TemporaryError(f"Neo4j: {exc}", delay=15) from exc
+    return found
+
+
+LIVE = Live(
+    units,
+    fence,
+    replace,
+    measure,
+    writers="Neo4j is stopped while its databases are loaded; what was written since the safety backup is lost",
+    unless_named=(f"database {SYSTEM}",),
+)

@@ -1,0 +1,194 @@
+"""Replaces all keys of the live cluster by those of a set, whatever slots its masters have.
+
+The set's shards are served by scratch engines; from there each key goes, in the server's own serialised form, to the
+master that has its slot now (DUMP, RESTORE: https://redis.io/docs/latest/commands/restore/). Writers are fenced by the
+user's rights, on every member, and for the time being only: a member that restarts has its configured rights again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import redis
+from redis.crc import key_slot
+
+from archive.manifest import Measure
+from archive.reader import SetReader
+from archive.spool import Spool
+from components.access import Access, Endpoint
+from components.base import Live, Served
+from components.digest import summed
+from components.redis.client import KEY, PORT, SECRET, STATEFULSET, connect, read_view
+from components.redis.fingerprint import EXPIRING, measure_rdb
+from components.redis.replication import Replica
+from components.redis.restore import FORM
+from errors import PermanentError, TemporaryError
+
+USER = "isa-restore"
+BATCH = 500
+EVERYTHING = "all keys"
+
+
+def units(reader: SetReader) -> dict[str, int]:
+    """One unit: a key has no other place than its slot."""
+    return {EVERYTHING: sum(reader.size(name) for name in reader.names(FORM))}
+
+
+@contextmanager
+def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
+    """Take the right to write from everybody but a user of our own."""
+    members = _members(access)
+    with _explained():
+        try:
+            for member in members:
+                with connect(access, member) as client:
+                    client.execute_command("ACL SETUSER default -@write")
+            yield "clients can read and not write (NOPERM)"
+        finally:
+            for member in members:
+                with connect(access, member) as client:
+                    client.execute_command("ACL SETUSER default +@all")
+                    client.execute_command(f"ACL DELUSER {USER}")
+
+
+def replace(
+    access: Access, served: Served | None, reader: SetReader, chosen: Iterable[str]
+) -> list[str]:
+    """Remove all keys and functions, and copy those that the scratch engines serve.
+
+    Raises:
+        PermanentError, TemporaryError: a member refuses, or went away.
+    """
+    assert served is not None  # LIVE.scratch
+    password, own = secrets.token_hex(32), served.access.secret(SECRET, KEY)
+    with _explained(), ExitStack() as stack:
+        members = _members(access)
+        for member in members:
+            with connect(access, member) as client:
+                client.execute_command(f"ACL SETUSER {USER} reset on >{password} ~* &* +@all")
+        slots = read_view(access, members[0]).slots()
+        owners = {m.pod_ip: m for m in members}
+        masters = {
+            address: stack.enter_context(
+                _client(owners[address.rpartition(":")[0]], USER, password)
+            )
+            for address in set(slots.values())
+        }
+        for master in masters.values():
+            master.execute_command("FLUSHALL SYNC")
+        functions = b""
+        for endpoint in served.at.values():
+            source = stack.enter_context(_client(endpoint, "default", own))
+            functions = functions or source.execute_command("FUNCTION DUMP")
+            for names in _batches(source):
+                _copy(source, names, {n: masters[slots[key_slot(n)]] for n in names})
+        for master in masters.values():
+            if functions:
+                master.execute_command("FUNCTION RESTORE", functions, "FLUSH")
+    return []
+
+
+def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
+    """What the live masters hold now, as one: their slots may be others than the set's."""
+    found: list[Measure] = []
+    members = _members(access)
+    slots = read_view(access, members[0]).slots()
+    for member in members:
+        if any(address.rpartition(":")[0] == member.pod_ip for address in set(slots.values())):
+            replica = Replica(access, member, access.settings.backup.stall_seconds)
+            with Spool(replica, access.settings.backup.spool) as spool:
+                for _ in spool:
+                    pass
+                with spool.reader() as file:
+                    found += measure_rdb(file, EVERYTHING)
+    return _of_now(summed(found, EVERYTHING), reader)
+
+
+def wanted(reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
+    """The set's fingerprint, as one."""
+    return summed(reader.manifest.fingerprint, EVERYTHING)
+
+
+LIVE = Live(
+    units,
+    fence,
+    replace,
+    measure,
+    writers="clients can read, and cannot write, from before the safety backup until the comparison",
+    wanted=wanted,
+    scratch=True,
+)
+
+
+# ---------------------------------------------------------------------- inside
+def _copy(source: Any, names: list[bytes], owners: Mapping[bytes, Any]) -> None:
+    pipe = source.pipeline(transaction=False)
+    for name in names:
+        pipe.execute_command("DUMP", name)
+        pipe.execute_command("PEXPIRETIME", name)
+    answers = pipe.execute()
+    targets: dict[Any, Any] = {}
+    for number, name in enumerate(names):
+        value, expires = answers[2 * number : 2 * number + 2]
+        if value is None:
+            continue
+        owner = owners[name]
+        target = targets.setdefault(owner, owner.pipeline(transaction=False))
+        target.execute_command("RESTORE", name, max(0, expires), value, "REPLACE", "ABSTTL")
+    for target in targets.values():
+        target.execute()
+
+
+def _batches(source: Any) -> Iterator[list[bytes]]:
+    cursor = 0
+    while True:
+        cursor, names = source.scan(cursor, count=BATCH)
+        if names:
+            yield list(names)
+        if cursor == 0:
+            return
+
+
+def _of_now(found: list[Measure], reader: SetReader) -> list[Measure]:
+    """Keys whose time has come since are gone by right: fewer of those that expire are no difference."""
+    promised = {one.item: one for one in summed(reader.manifest.fingerprint, EVERYTHING)}
+    expiring = promised.get(EXPIRING)
+    if expiring is None:
+        return found
+    there = {one.item: one for one in found}
+    left = there.get(EXPIRING)
+    if left is None or left.count < expiring.count:
+        there[EXPIRING] = expiring
+    return list(there.values())
+
+
+def _members(access: Access) -> list[Endpoint]:
+    members = access.endpoints(STATEFULSET, access.settings.components.redis.members, PORT)
+    away = [member.member for member in members if not member.host]
+    if away:
+        raise TemporaryError(f"Redis: {', '.join(away)} does not run: all members must be fenced")
+    return members
+
+
+@contextmanager
+def _client(endpoint: Endpoint, user: str, password: str) -> Iterator[Any]:
+    client = redis.Redis(
+        host=endpoint.host, port=endpoint.port, username=user, password=password, socket_timeout=60
+    )
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except redis.ResponseError as exc:
+        raise PermanentError(f"Redis: {exc}") from exc
+    except redis.RedisError as exc:
+        raise TemporaryError(f"Redis: {exc}") from exc

@@ -1,0 +1,71 @@
+"""Restore into the live platform: one component from a set, or every one after a disaster."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from prefect import flow, runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from config.loading import load
+from operations.backup import Vault
+from operations.restoring import as_json, plans_of, run_restores
+from tasks.cancellation import cancellable
+from tasks.nodes import as_tasks
+from tasks.table import LiveTable, restore_plan_artifact
+
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
+
+
+@flow(
+    name="restore-component",
+    flow_run_name="restore-{environment}",
+    task_runner=RUNNER,
+    persist_result=False,
+)
+def restore_component(
+    environment: str,
+    confirm: str,
+    backup: str | None = None,
+    units: list[str] | None = None,
+    other_cluster: bool = False,
+    safety_backup: bool = True,
+) -> State[Any]:
+    """Replace what the live platform holds by a backup set, behind a safety backup of what goes.
+
+    Args:
+        environment: name of a settings file, `production`.
+        confirm: name of the component that is replaced, or of the environment where `backup` is left out: typed by
+            hand.
+        backup: id of the set; left out, every engine's newest proven set, which is for the day after a disaster.
+        units: databases, streams, buckets or collections; all if left out.
+        other_cluster: whether sets of another cluster of this environment may be taken, one that is gone.
+        safety_backup: whether what is replaced is backed up first; leave it on, unless the platform is new.
+    """
+    with cancellable():
+        vault = Vault.open(load(environment))
+        plans = plans_of(vault, backup or "", units or (), other_cluster=other_cluster)
+        wanted = plans[0].manifest.component if backup else environment
+        if confirm != wanted:
+            return Failed(
+                message=f"not confirmed: `confirm` must be {wanted!r}; nothing was changed"
+            )
+        restore_plan_artifact(plans, environment)
+        table = LiveTable(f"restore-{environment}", f"Restore into {environment}", counting=True)
+        began = time.monotonic()
+        reports = run_restores(
+            vault,
+            plans,
+            run=f"flow run {runtime.flow_run.name}",
+            start=as_tasks("restore", 1, 0.0),  # what was half replaced is looked at by a person
+            publish=table.publish,
+            safety=safety_backup,
+        )
+    found = as_json(reports, time.monotonic() - began)
+    causes = "; ".join(f"{r.component}: {r.reason}" for r in reports if r.reason)
+    if found["state"] == "failed":
+        return Failed(message=causes)
+    return Completed(message=f"{len(reports)} restored in {found['seconds']:.1f} s")

@@ -1,0 +1,301 @@
+"""Restores into the live platform: what was lost comes back, what must not be touched is not, and nothing is ever lost.
+
+All commands run as the service account isa-restore.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+
+from archive.manifest import Manifest
+from components import COMPONENTS
+from components.access import Access
+from components.minio import client as minio
+from components.minio.versions import list_versions
+from components.nats import client as nats
+from components.postgresql import client as postgresql
+from components.qdrant import client as qdrant
+from components.redis import client as redis_client
+from tests.damage import Forger, largest
+from tests.losses import LOSSES
+
+from ..accounts import log_in
+from .conftest import Backups
+
+pytestmark = pytest.mark.integration
+
+ISA = str(Path(sys.executable).with_name("isa"))
+QUICK = ("postgresql", "redis", "nats", "minio", "qdrant")
+
+
+@dataclass
+class Restorer:
+    """Who restores.
+
+    Attributes:
+        backups: whose sets are restored.
+        kubeconfig: of isa-restore.
+        forger: of damaged sets.
+    """
+
+    backups: Backups
+    kubeconfig: Path
+    forger: Forger
+
+    @property
+    def environ(self) -> dict[str, str]:
+        own = dict.fromkeys(("ISA_KUBERNETES__KUBECONFIG", "KUBECONFIG"), str(self.kubeconfig))
+        return {**self.backups.sandbox.environ(), **own}
+
+    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [ISA, "restore", *arguments, "--into", "live"],
+            env=self.environ,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+
+    def isa(self, *arguments: str, code: int = 0) -> Any:
+        done = self.run(*arguments, "--local", "--yes", "--json")
+        assert done.returncode == code, done.stderr + done.stdout
+        return json.loads(done.stdout or done.stderr)
+
+    def ready(self, component: str) -> None:
+        """The gate says so."""
+        self.backups.live.until(component, lambda found: found.state == "ready", "ready")
+
+    def take(self, component: str) -> Manifest:
+        self.backups.isa("backup", component, "--local")
+        return self.backups.manifest(component)
+
+
+@pytest.fixture(scope="module")
+def restorer(backups: Backups, report: Any, tmp_path_factory: pytest.TempPathFactory) -> Restorer:
+    account = log_in(backups.sandbox, tmp_path_factory.mktemp("restore"), "isa-restore")
+    assert account.kubeconfig is not None
+    return Restorer(backups, account.kubeconfig, Forger(backups.vault.store, backups.identity))
+
+
+@pytest.fixture
+def copies(restorer: Restorer) -> Iterator[list[Manifest]]:
+    made: list[Manifest] = []
+    yield made
+    for one in made:
+        restorer.forger.remove(one)
+
+
+# ---------------------------------------------------------------------- what somebody did by mistake
+def primary(access: Access) -> Any:
+    nodes = access.endpoints(postgresql.STATEFULSET, 3, postgresql.PORT)
+
+    def standby(node: Any) -> bool:
+        with postgresql.connect_long(access, node) as connection:
+            return connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
+
+    return next(node for node in nodes if not standby(node))
+
+
+def drop_a_schema(access: Access) -> None:
+    with postgresql.connect_long(access, primary(access), "isa") as connection:
+        connection.execute("DROP SCHEMA shop CASCADE")
+
+
+def flush_a_master(access: Access) -> None:
+    members = access.endpoints(redis_client.STATEFULSET, 6, redis_client.PORT)
+    owners = set(redis_client.read_view(access, members[0]).slots().values())
+    first = min(owners).partition(":")[0]
+    with redis_client.connect(access, next(m for m in members if m.pod_ip == first)) as client:
+        client.execute_command("FLUSHALL SYNC")
+
+
+def delete_a_stream(access: Access) -> None:
+    import asyncio
+
+    async def run() -> None:
+        client = await nats.connect(access, access.endpoints(nats.STATEFULSET, 3, nats.CLIENT_PORT))
+        await nats.call(client, "STREAM.DELETE.ORDERS", timeout=20)
+        await client.close()
+
+    asyncio.run(run())
+
+
+def delete_all_objects(access: Access) -> None:
+    client = minio.connect(access, access.endpoints(minio.STATEFULSET, 4, minio.PORT)[0])
+    for bucket in client.list_buckets()["Buckets"]:
+        for version in list_versions(client, bucket["Name"]):
+            client.delete_object(Bucket=bucket["Name"], Key=version.key, VersionId=version.identity)
+
+
+def delete_a_collection(access: Access) -> None:
+    peer = access.endpoints(qdrant.STATEFULSET, 3, qdrant.PORT)[0]
+    qdrant.call(access, peer, "DELETE", qdrant.path_of("articles"), timeout=60)
+
+
+MISTAKES: dict[str, Callable[[Access], None]] = {
+    "postgresql": drop_a_schema,
+    "redis": flush_a_master,
+    "nats": delete_a_stream,
+    "minio": delete_all_objects,
+    "qdrant": delete_a_collection,
+}
+
+
+@pytest.mark.parametrize("component", QUICK)
+def test_what_somebody_removed_comes_back_and_what_he_added_is_gone(
+    component: str, restorer: Restorer
+) -> None:
+    good = restorer.take(component)
+    with restorer.backups.access() as access:
+        LOSSES[component][1](access)  # something that the set does not have
+        MISTAKES[component](access)
+    (done,) = restorer.isa(good.id)["restores"]
+    assert done["outcome"] == "restored", done
+    assert done["safety"] > good.id  # what was there in between is not lost either
+    restorer.ready(component)
+
+
+def test_neo4j_comes_back_with_its_users_as_they_are(restorer: Restorer) -> None:
+    good = restorer.take("neo4j")
+    with restorer.backups.access() as access:
+        LOSSES["neo4j"][1](access)
+    (done,) = restorer.isa(good.id)["restores"]
+    assert done["outcome"] == "restored", done
+
+
+def test_emqx_gets_back_what_it_lost(restorer: Restorer) -> None:
+    with restorer.backups.access() as access:
+        lose = LOSSES["emqx"][1](access)
+        good = restorer.take("emqx")
+        lose()
+    (done,) = restorer.isa(good.id)["restores"]
+    assert done["outcome"] == "restored", done
+    with restorer.backups.access() as access:
+        LOSSES["emqx"][1](access)()  # it is there: making it is not needed; and is removed again
+
+
+def test_one_stream_is_restored_and_the_others_are_left_alone(restorer: Restorer) -> None:
+    good = restorer.take("nats")
+    with restorer.backups.access() as access:
+        delete_a_stream(access)
+    (done,) = restorer.isa(good.id, "--unit", "app/ORDERS")["restores"]
+    assert done["outcome"] == "restored"
+    report = restorer.isa(good.id, "--unit", "nonsense", code=2)
+    assert "app/ORDERS" in report["faults"][0]
+
+
+def test_the_old_database_stays_beside_the_new_one_until_somebody_drops_it(
+    restorer: Restorer,
+) -> None:
+    good = restorer.take("postgresql")
+    (done,) = restorer.isa(good.id)["restores"]
+    with restorer.backups.access() as access:
+        node = primary(access)
+        with postgresql.connect_long(access, node) as connection:
+            rows = connection.execute(
+                "SELECT datname FROM pg_database WHERE datname LIKE 'isa\\_\\_before\\_%'"
+            ).fetchall()
+        newest = max(name for (name,) in rows)
+        assert newest in done["kept"][0]
+        with (
+            postgresql.connect_long(access, node, newest) as connection,
+            pytest.raises(psycopg.errors.ReadOnlySqlTransaction),
+        ):
+            connection.execute("CREATE TABLE written (n int)")
+        with postgresql.connect_long(access, node) as connection:
+            for (name,) in rows:
+                connection.execute(f'DROP DATABASE "{name}" (FORCE)'.encode())
+
+
+def test_a_dump_that_does_not_restore_leaves_the_old_database(
+    restorer: Restorer, copies: list[Manifest]
+) -> None:
+    good = restorer.take("postgresql")
+    copies.append(restorer.forger.garbled(good, "databases/isa.dump"))
+    (done,) = restorer.isa(copies[0].id, code=1)["restores"]
+    assert done["outcome"] == "failed"
+    assert done["safety"] in done["reason"]  # the way back
+    with restorer.backups.access() as access:
+        with postgresql.connect(access, primary(access)) as connection:
+            row = connection.execute("SELECT count(*) FROM shop.turnover").fetchone()
+        assert row is not None
+        assert row[0] > 0
+    restorer.ready("postgresql")
+
+
+def test_a_restore_that_is_killed_is_done_again_and_nothing_is_lost(restorer: Restorer) -> None:
+    good = restorer.take("postgresql")
+    running = subprocess.Popen(
+        [ISA, "restore", good.id, "--into", "live", "--local", "--yes"],
+        env=restorer.environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    with restorer.backups.access() as access:
+        node = primary(access)
+        query = "SELECT 1 FROM pg_database WHERE datname LIKE 'isa\\_\\_before\\_%'"
+        with postgresql.connect_long(access, node) as connection:
+            while connection.execute(query).fetchone() is None:  # the old one is aside
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+    running.kill()
+    running.wait()
+    (done,) = restorer.isa(good.id)["restores"]
+    assert done["outcome"] == "restored", done
+    restorer.ready("postgresql")
+
+
+def test_while_it_is_fenced_redis_can_be_read_and_not_written(restorer: Restorer) -> None:
+    with restorer.backups.access() as access:
+        members = access.endpoints(redis_client.STATEFULSET, 6, redis_client.PORT)
+        with COMPONENTS["redis"].live.fence(access, ["all keys"]):
+            with (
+                redis_client.connect(access, members[0]) as client,
+                pytest.raises(redis.exceptions.NoPermissionError),
+            ):
+                client.execute_command("SET", "somebody", "wrote")
+            with redis_client.connect(access, members[0]) as client:
+                assert client.ping()
+    restorer.ready("redis")
+
+
+def test_a_set_of_another_cluster_is_refused_unless_that_one_is_gone(
+    restorer: Restorer, copies: list[Manifest]
+) -> None:
+    good = restorer.backups.manifest("redis")
+    copies.append(restorer.forger.copy(good, cluster="11111111-2222-3333-4444-555555555555"))
+    refused = restorer.isa(copies[0].id, code=1)
+    assert "another cluster" in refused["error"]
+    assert restorer.run(copies[0].id, "--other-cluster", "--plan").returncode == 0
+
+
+def test_a_set_that_failed_its_proof_is_refused(restorer: Restorer, copies: list[Manifest]) -> None:
+    good = restorer.backups.manifest("nats")
+    copies.append(restorer.forger.flipped(good, largest(good)))
+    subprocess.run(
+        [ISA, "verify", copies[0].id, "--local"], env=restorer.environ, check=False, timeout=200
+    )
+    assert "proof" in restorer.isa(copies[0].id, code=1)["error"]
+
+
+def test_nothing_happens_without_the_components_name_typed_by_hand(restorer: Restorer) -> None:
+    good = restorer.backups.manifest("redis")
+    before = restorer.backups.manifest("redis").id
+    done = restorer.run(good.id, "--local", stdin="yes\n")
+    assert done.returncode != 0
+    assert "all keys" in done.stderr  # the plan was shown
+    assert restorer.backups.manifest("redis").id == before
