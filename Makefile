@@ -2,9 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo down test tools check unit integration bench soak clean format
+.PHONY: demo drill down test tools check unit integration bench soak clean format
 demo: .venv/installed ## everything installed, sandbox up, platform deployed through the Prefect API
 	$(BIN)/python -m deployments.sandbox.demo
+
+drill: .venv/installed ## behind `make demo`: lose its platform with all volumes, bring it back, print the recovery time
+	$(BIN)/python -m deployments.sandbox.demo drill
 
 down: .venv/installed ## end all that `make demo` started
 	$(BIN)/python -m deployments.sandbox.demo down
@@ -29,13 +32,15 @@ unit: .venv/installed
 integration: tools ## on the embedded cluster
 	$(BIN)/pytest -q tests/integration
 
-bench: .venv/installed ## figures of deploy, gates and backups, with their targets
+bench: .venv/installed ## figures of deploy, gates, backups and proofs, with their targets
 	$(BIN)/python -m tests.bench.deploy
 	$(BIN)/python -m tests.bench.engines
 	$(BIN)/python -m tests.bench.backup
+	$(BIN)/python -m tests.bench.proof
 
-soak: tools ## exhaustive: faults at every call of every component's backup; half an hour
+soak: tools ## exhaustive: faults at every call of every component's backup; an hour
 	$(BIN)/python -m tests.soak.backup
+	$(BIN)/python -m tests.soak.proofs
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

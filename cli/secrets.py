@@ -1,4 +1,4 @@
-"""`isa secrets`: which credentials exist, never what they are."""
+"""`isa secrets`: which credentials exist, never what they are; and the way they come back after a disaster."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ from cli import options
 @click.command()
 @options.environment
 @options.as_json
-def secrets(environment: str, as_json: bool) -> None:
+@click.option(
+    "--from",
+    "backup",
+    metavar="SET",
+    help="Put the Secrets of a set `platform` into a namespace without engines.",
+)
+def secrets(environment: str, as_json: bool, backup: str | None) -> None:
     """List the Secrets that the platform needs and the keys that are still missing. Prints no values."""
+    if backup is not None:
+        _reinstate(environment, backup, as_json)
+        return
     from cli.main import emit
     from cli.tables import console, table
     from components import COMPONENTS
@@ -40,3 +49,20 @@ def secrets(environment: str, as_json: bool) -> None:
         for r in rows
     ]
     console().print(table("Credentials", ("component", "Secret", "key", "state"), lines))
+
+
+def _reinstate(environment: str, backup: str, as_json: bool) -> None:
+    from cli.main import emit
+    from cli.tables import console, table
+    from config.loading import load
+    from operations.backup import Vault
+    from operations.credentials import reinstate
+    from operations.proof import read_identity
+
+    vault = Vault.open(load(environment))
+    done = reinstate(vault, read_identity(vault), backup)
+    if as_json:
+        emit({"replaced": done.replaced, "created": done.created})
+        return
+    rows = [*((name, "restored") for name in (*done.replaced, *done.created))]
+    console().print(table("Credentials", ("Secret", "state"), rows))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import secrets
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -91,10 +92,8 @@ class Forger:
     def garbled(self, good: Manifest, name: str) -> Manifest:
         """An artefact whose inside was damaged before it was hashed and sealed: the engine's tools must see it."""
         plain = self._plain(good, name)
-        middle = len(plain) // 2
-        return self._resealed(
-            good, name, plain[: middle - 32] + secrets.token_bytes(64) + plain[middle + 32 :]
-        )
+        at = _heart(plain) if name.endswith("base.tar") else len(plain) // 2 - 32
+        return self._resealed(good, name, plain[:at] + secrets.token_bytes(64) + plain[at + 64 :])
 
     def left_out(self, good: Manifest, name: str) -> Manifest:
         """An artefact that the set does not have, and its manifest does not miss."""
@@ -130,6 +129,16 @@ class Forger:
         changed = made.model_copy(update={"artefacts": artefacts})
         self.store.put(changed.own_key, changed.to_bytes())
         return changed
+
+
+def _heart(tar: bytes) -> int:
+    """Somewhere in the largest file of data: the rest of a base backup may be WAL that nobody reads any more."""
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        found = max(
+            (e for e in archive if e.isfile() and e.name.startswith(("base/", "./base/"))),
+            key=lambda entry: entry.size,
+        )
+    return found.offset_data + found.size // 2
 
 
 def artefact_of(manifest: Manifest, name: str) -> Artefact:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from deployments.sandbox import drill as disaster
 from deployments.sandbox import prerequisites
 from deployments.sandbox.cluster import Sandbox
 from deployments.sandbox.control_room import ControlRoom
@@ -54,6 +55,22 @@ def up() -> int:
     return deployed
 
 
+def drill() -> int:
+    """Lose the platform of the demo and bring it back; return 1 if something is not what it was."""
+    sandbox, room = Sandbox(NAME), ControlRoom(Sandbox(NAME))
+    with _step("Disaster drill: namespace, volumes and Secrets are lost"):
+        done = disaster.run(sandbox, ISA, room.environ())
+    width = max(map(len, done.stages))
+    for stage, seconds in done.stages.items():
+        print(f"  {stage:<{width}}  {seconds:6.1f} s")
+    print(f"  {'recovery time':<{width}}  {done.seconds:6.1f} s")
+    for one in done.restores:
+        print(
+            f"  {one['component']:<12} {one['outcome']:<10} {one['seconds']:6.1f} s  {one['reason']}"
+        )
+    return 0 if all(one["outcome"] == "restored" for one in done.restores) else 1
+
+
 def down() -> int:
     """End everything and forget it; the build cache stays."""
     sandbox = Sandbox(NAME)
@@ -74,7 +91,7 @@ def _step(title: str) -> Iterator[None]:
 
 def main() -> None:
     """Run what the argument names."""
-    actions: dict[str, Callable[[], int]] = {"up": up, "down": down}
+    actions: dict[str, Callable[[], int]] = {"up": up, "down": down, "drill": drill}
     try:
         sys.exit(actions[(sys.argv[1:] or ["up"])[0]]())
     except ConfigurationError as exc:

@@ -57,6 +57,7 @@ from tests.filled import filled
 MIB = 1 << 20
 ROWS = 9_000_000  # 2 GiB with their index
 ROUNDS = 3
+READ_BACK_BYTES = 100 * MIB
 SHARD_KEYS = 45_000  # 90 MiB, of the 128 that a sandbox's member may hold
 STREAM, MESSAGES, MESSAGE_BYTES = "bench", 4000, 64 << 10  # 250 MiB
 CORES = len(os.sched_getaffinity(0))
@@ -205,6 +206,9 @@ def pipeline(
                f"≥ {goal:.2f}", share >= goal)
     ]  # fmt: skip
     stored, _ = vault.store.describe(key)
+    if stored < READ_BACK_BYTES:  # mostly the first request
+        vault.store.purge(key)
+        return figures
     get = timed(lambda: sum(map(len, vault.store.read(key))))
     unpack = _unpack_rate(source, vault)
     both = size / max(get[0], size / unpack[0], (get[1] + unpack[1] * size) / CORES)
@@ -242,7 +246,7 @@ def _unpack_rate(source: Callable[[], Iterator[bytes]], vault: Vault) -> tuple[f
 def postgresql(sandbox: Sandbox, vault: Vault, identity: str) -> list[Figure]:
     """The base backup of 2 GiB, and peers on the same."""
     with Access(vault.settings, vault.kube, 30) as access:
-        node = _filled(access)
+        node = fill_postgresql(access)
         command = program(access, "pg_basebackup", access.secret(SECRET, "postgres-password"))
 
         def source() -> Iterator[bytes]:
@@ -368,7 +372,7 @@ def _peers(
     ]  # fmt: skip
 
 
-def _filled(access: Access) -> Endpoint:
+def fill_postgresql(access: Access) -> Endpoint:
     """Two GiB of rows, on a standby that has them."""
     nodes = access.endpoints(STATEFULSET, 3, PORT)
     primary = next(n for n in nodes if not standing(access, n).standby)

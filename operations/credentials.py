@@ -1,0 +1,76 @@
+"""Brings Secrets back from a set `platform`, for engines that do not exist yet.
+
+Engines keep their passwords inside their data. After a disaster the data of the sets comes back, so the new platform
+must be made with the old passwords. Where there are volumes already, nothing is touched: a Secret that does not fit
+locks everybody out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from archive.catalogue import find_set
+from archive.manifest import PLATFORM
+from archive.reader import SetReader
+from components import COMPONENTS
+from errors import PermanentError
+from operations.backup import Vault
+
+LIST = "secrets.json"
+HELM = "Helm"  # what a chart made, it makes again
+MANAGER = "app.kubernetes.io/managed-by"
+
+
+@dataclass(frozen=True)
+class Reinstated:
+    """What was done.
+
+    Attributes:
+        replaced: Secrets that had just been generated.
+        created: Secrets that were not there.
+    """
+
+    replaced: tuple[str, ...]
+    created: tuple[str, ...]
+
+
+def reinstate(vault: Vault, identity: str, backup: str) -> Reinstated:
+    """Put the Secrets of a set into the namespace.
+
+    Args:
+        vault: the environment.
+        identity: age private key that opens the set.
+        backup: id of a set `platform`.
+
+    Raises:
+        Damaged: the set is not what was stored.
+        PermanentError: it is no such set, or engines have data here already.
+    """
+    namespace = vault.settings.kubernetes.namespace
+    manifest = find_set(vault.store, vault.settings.environment, backup)
+    if manifest.component != PLATFORM:
+        raise PermanentError(
+            f"{backup} is a set of {manifest.component}: Secrets are in {PLATFORM}"
+        )
+    claims = vault.kube.list("v1", "PersistentVolumeClaim", namespace)
+    if claims:
+        raise PermanentError(
+            f"{namespace} has {len(claims)} volumes: their engines have passwords of their own. Nothing was changed. "
+            "Secrets come back before the first deploy: isa deploy --only namespace, then this"
+        )
+    items: list[dict[str, Any]] = SetReader(vault.store, manifest, identity).json(LIST)["items"]
+    ours = {spec.name for component in COMPONENTS.values() for spec in component.secrets}
+    replaced, created = [], []
+    for secret in items:
+        metadata = secret["metadata"]
+        name, labels = metadata["name"], metadata.get("labels") or {}
+        wanted = {**secret, "metadata": {**metadata, "namespace": namespace}}
+        live = vault.kube.get("v1", "Secret", name, namespace)
+        if live is None and (name in ours or labels.get(MANAGER) != HELM):
+            vault.kube.create(wanted)
+            created.append(name)
+        elif live is not None and name in ours and live.get("data") != secret["data"]:
+            vault.kube.patch(live, {"data": secret["data"]})
+            replaced.append(name)
+    return Reinstated(tuple(replaced), tuple(created))
