@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from archive.manifest import Manifest
-from config.models import RetentionSettings
+from config.backups import RetentionSettings
 
 Period = Callable[[datetime], object]
 PERIODS: tuple[tuple[str, str, Period], ...] = (

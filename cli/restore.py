@@ -10,7 +10,7 @@ from cli import options
 from cli.live import LiveNodes
 
 if TYPE_CHECKING:
-    from operations.restoring import RestorePlan
+    from operations.restore_plan import RestorePlan
 
 
 @click.command()
@@ -58,7 +58,7 @@ def restore(
     from cli.main import emit
     from config.loading import load
     from operations.backup import Vault
-    from operations.restoring import plans_of
+    from operations.restore_plan import plans_of
 
     if bool(backup) == everything or (everything and units):
         raise click.UsageError("name a set, or say --all")

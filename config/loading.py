@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from config.models import Image, Section, Settings
+from config.models import Settings
+from config.values import Image, Section
 from errors import ConfigurationError, Fault
 
 ROOT = Path(__file__).resolve().parent.parent

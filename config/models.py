@@ -7,64 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from config.backups import BackupSettings, VerifySettings
+from config.values import Count, DeclaredFile, DnsLabel, Image, Seconds, Section
 
 # In the order in which the design deploys them.
 Component = Literal["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx"]
 COMPONENTS: tuple[str, ...] = get_args(Component)
-# Bech32 of an X25519 recipient: https://age-encryption.org/v1
-AGE_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
-# A registry is a host with a dot or a port, or localhost; without one Docker Hub would be guessed:
-# https://pkg.go.dev/github.com/distribution/reference
-IMAGE = re.compile(
-    r"(?P<registry>localhost|[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)+(?::\d+)?|[a-zA-Z0-9-]+:\d+)"
-    r"/(?P<repository>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
-    r":(?P<tag>\w[\w.-]{0,127})(?:@(?P<digest>sha256:[a-f0-9]{64}))?"
-)
-DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
-
-
-def _number(value: Any) -> Any:
-    # Python counts true as 1; in a settings file it is a slip
-    if isinstance(value, bool):
-        raise ValueError(f"must be a number, not {str(value).lower()}")
-    return value
-
-
-def _declared(path: Path, info: ValidationInfo) -> Path:
-    """Resolve a path against the project's root, which `config.loading` gives as context."""
-    if info.context is None:
-        return path
-    resolved: Path = (info.context["root"] / path).resolve()
-    if not resolved.is_file():
-        raise ValueError(f"there is no file {resolved}")
-    return resolved
-
-
-DnsLabel = Annotated[str, Field(pattern=DNS_LABEL)]
-Count = Annotated[int, BeforeValidator(_number)]
-Seconds = Annotated[float, BeforeValidator(_number)]
-DeclaredFile = Annotated[Path, AfterValidator(_declared)]
-
-
-class Section(BaseModel):
-    """Base of all settings: unknown keys are faults, values never change."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        str_min_length=1,
-        str_strip_whitespace=True,
-        allow_inf_nan=False,
-    )
 
 
 class KubernetesSettings(Section):
@@ -225,37 +175,6 @@ class LicenceSettings(Section):
     )
 
 
-class Image(Section):
-    """A pinned image, written `registry/repository:tag` or `registry/repository:tag@sha256:…`."""
-
-    registry: str = Field(description="host[:port]")
-    repository: str = Field(description="path in the registry")
-    tag: str = Field(description="version")
-    digest: str = Field(default="", description="sha256:…; unset: the tag alone pins it")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _parse(cls, data: Any) -> Any:
-        if isinstance(data, Image):
-            return data
-        match = IMAGE.fullmatch(data.strip()) if isinstance(data, str) else None
-        if match is None:
-            raise ValueError(
-                "must be registry/repository:tag, as registry.example.com/bitnami/redis:8.2.1"
-            )
-        if match["tag"] == "latest":
-            raise ValueError(
-                "`latest` is no version: a rollback could not bring the old image back"
-            )
-        return {name: text for name, text in match.groupdict().items() if text}
-
-    @property
-    def reference(self) -> str:
-        """As a container names it."""
-        at = f"@{self.digest}" if self.digest else ""
-        return f"{self.registry}/{self.repository}:{self.tag}{at}"
-
-
 class ImageSettings(Section):
     """Images without a safe public default today; PRODUCTION_DESIGN.md has reasons and choices."""
 
@@ -378,174 +297,6 @@ class AutoscalingSettings(Section):
 
     services: tuple[ScaledService, ...] = Field(
         default=(), description="the services; none unless the site runs some"
-    )
-
-
-def _recipients(value: tuple[str, ...]) -> tuple[str, ...]:
-    for recipient in value:
-        if recipient.upper().startswith("AGE-SECRET-KEY-"):
-            raise ValueError("holds a PRIVATE key: take it out of here and replace that pair")
-        if not AGE_RECIPIENT.fullmatch(recipient):
-            raise ValueError(f"{recipient[:12]}… is not an age public key (age1 and 58 characters)")
-    if len(set(value)) < 2:
-        raise ValueError(
-            "two different keys at least: the verify pool's and an offline break-glass key"
-        )
-    return value
-
-
-class RetentionSettings(Section):
-    """How many sets of each component are kept, by age (grandfather, father, son)."""
-
-    daily: Count = Field(default=14, ge=1, description="days of which the last set is kept")
-    weekly: Count = Field(default=8, ge=0, description="weeks of which the last set is kept")
-    monthly: Count = Field(default=12, ge=0, description="months of which the last set is kept")
-    yearly: Count = Field(default=0, ge=0, description="years of which the last set is kept")
-    grace_hours: Count = Field(
-        default=48,
-        ge=1,
-        description="objects without a manifest are swept when they are so old, hours; longer than any backup takes",
-    )
-
-
-class PostgresqlBackup(Section):
-    """PostgreSQL's backups."""
-
-    full_every_days: Count = Field(
-        default=1,
-        ge=1,
-        description="days between full physical backups; those between are incremental, where the server has "
-        "`summarize_wal` on (17 and newer). 1: every one is full",
-    )
-
-
-class NatsAccount(Section):
-    """An account of NATS, by one of its users."""
-
-    user: str = Field(description="name of a user who may use the JetStream API")
-    secret: DnsLabel = Field(description="Secret in the engines' namespace with the password")
-    key: str = Field(description="key in it")
-
-
-class NatsBackup(Section):
-    """NATS' backups."""
-
-    accounts: tuple[NatsAccount, ...] = Field(
-        default=(),
-        description="further accounts with streams, each `{user, secret, key}`; the platform's own is always in",
-    )
-
-
-class MinioBackup(Section):
-    """MinIO's backups."""
-
-    full_every_days: Count = Field(
-        default=7,
-        ge=1,
-        description="days between full backups; those between hold new versions only and need the earlier ones",
-    )
-
-
-class Neo4jBackup(Section):
-    """Neo4j's backups."""
-
-    offline: bool = Field(
-        default=False,
-        description="Community only: whether its one member may be stopped while the dump is made; "
-        "without it there is no backup",
-    )
-
-
-class BackupSettings(Section):
-    """Backups: who can read them, how they go about it, how long they stay."""
-
-    age_recipients: Annotated[tuple[str, ...], AfterValidator(_recipients)] = Field(
-        description="age public keys; backup workers hold none of the private ones"
-    )
-    programs: tuple[Path, ...] = Field(
-        default=(),
-        description="directories that are searched before PATH for pg_basebackup, pg_dump, pg_dumpall and "
-        "neo4j-admin; each of the server's major version or newer",
-    )
-    spool: Path = Field(
-        default=Path("/var/tmp/isa-cloud-spool"),
-        description="directory for streams that do not wait (NATS, Qdrant, Redis, Neo4j); room for the largest of them",
-    )
-    max_parallel: Count = Field(
-        default=3, ge=1, le=8, description="components that are backed up at the same time"
-    )
-    attempts: Count = Field(
-        default=3, ge=1, description="tries of a backup that fails for a temporary reason"
-    )
-    retry_delay_seconds: Seconds = Field(
-        default=20.0,
-        ge=0,
-        description="pause between tries, seconds; a failover takes about as long",
-    )
-    stall_seconds: Seconds = Field(
-        default=600.0,
-        gt=0,
-        description="a source that sends nothing for so long is given up, seconds",
-    )
-    object_lock_days: Count = Field(
-        default=0,
-        ge=0,
-        description="days for which the store refuses to delete a set's objects (S3 object lock, compliance); "
-        "0: not used",
-    )
-    prefect_database_secret: DnsLabel = Field(
-        default="prefect-database",
-        description="Secret in the control namespace whose key `url` is the connection URL of Prefect's database; "
-        "without it the set `platform` is partial",
-    )
-    retention: RetentionSettings = RetentionSettings()
-    postgresql: PostgresqlBackup = PostgresqlBackup()
-    nats: NatsBackup = NatsBackup()
-    minio: MinioBackup = MinioBackup()
-    neo4j: Neo4jBackup = Neo4jBackup()
-
-
-class VerifySettings(Section):
-    """Proofs of restores: who opens the sets, and where the scratch engines run."""
-
-    identity_secret: DnsLabel = Field(
-        default="isa-verify-identity",
-        description="Secret in the control namespace whose key `identity` is the verify pool's age private key",
-    )
-    image: Image | None = Field(
-        default=None,
-        description="the worker's own image, `registry/repository:tag`: it fetches a set into a scratch engine's "
-        "volume (deployments/worker)",
-    )
-    storage_class: DnsLabel = Field(
-        default="infotrend-block",
-        description="class of the scratch engines' volumes, which go with their pods",
-    )
-    max_parallel: Count = Field(
-        default=2, ge=1, le=8, description="components that are proven at the same time"
-    )
-    attempts: Count = Field(
-        default=2, ge=1, description="tries of a proof that ends in an error, not in a verdict"
-    )
-    retry_delay_seconds: Seconds = Field(
-        default=30.0, ge=0, description="pause between tries, seconds"
-    )
-    timeout_seconds: Seconds = Field(
-        default=14400.0,
-        gt=0,
-        description="limit for a scratch engine to get its data and to serve, seconds; then it is removed",
-    )
-    stale_days: Count = Field(
-        default=8,
-        ge=1,
-        description="a component without a passing proof for so long is stale, days",
-    )
-    metrics_file: Path | None = Field(
-        default=None,
-        description="file for node-exporter's textfile collector, written after every run of proofs",
-    )
-    pushgateway: str | None = Field(
-        default=None, description="URL of a Pushgateway that gets the same metrics"
     )
 
 

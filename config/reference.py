@@ -13,7 +13,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from config.loading import WHERE_TO_READ, variable
-from config.models import Image, Section, Settings
+from config.models import Settings
+from config.values import Image, Section
 
 HEAD = """\
 # Settings

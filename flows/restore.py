@@ -12,7 +12,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
 from operations.backup import Vault
-from operations.restoring import as_json, plans_of, run_restores
+from operations.restore_plan import plans_of
+from operations.restoring import as_json, run_restores
 from tasks.cancellation import cancellable
 from tasks.nodes import as_tasks
 from tasks.table import LiveTable, restore_plan_artifact

@@ -37,13 +37,13 @@ from components.base import Restore
 from errors import IsaError, PermanentError, TemporaryError
 from operations.backup import Vault
 from operations.scratch import (
-    Request,
     Unrestorable,
     engines,
     require_scratch,
     store_credentials,
     sweep,
 )
+from operations.scratch_pod import Request
 from operations.transfer import Transfer
 
 

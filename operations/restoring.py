@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from archive.catalogue import find_set
-from archive.check import look
 from archive.evidence import Difference
-from archive.manifest import IDENTITY, Manifest
 from archive.reader import SetReader
 from cluster.command import CANCELLATION, Cancelled
 from cluster.credentials import password
@@ -23,14 +21,16 @@ from cluster.dag import Dag
 from cluster.lease import Lease
 from components import COMPONENTS, RESTORES
 from components.access import Access
-from components.base import Live, Served
+from components.base import Served
 from config.models import Settings
-from errors import ConfigurationError, Fault, IsaError, PermanentError
+from errors import IsaError
 from operations.backup import ENGINE_SECONDS, Vault, back_up
 from operations.progress import DONE, NodeProgress, Progress
 from operations.proof import compare, read_identity
+from operations.restore_plan import RestorePlan
 from operations.schedule import NodeResult, Start, Work, walk
-from operations.scratch import Request, engines, store_credentials, sweep
+from operations.scratch import engines, store_credentials, sweep
+from operations.scratch_pod import Request
 from operations.transfer import Transfer
 
 TITLES = {
@@ -56,55 +56,6 @@ class RestoreLine(NodeProgress):
 
     backup: str = ""
     safety: str = ""
-
-
-@dataclass(frozen=True)
-class Replacement:
-    """One unit.
-
-    Attributes:
-        unit: database, stream, bucket, collection.
-        size: bytes in the set.
-    """
-
-    unit: str
-    size: int
-
-
-@dataclass(frozen=True)
-class RestorePlan:
-    """What a restore would do.
-
-    Attributes:
-        manifest: of the set.
-        earlier: of those that it needs.
-        units: what is replaced.
-        left: units of the set that stay as they are.
-        writers: what happens to writers meanwhile.
-        proven: whether the set's last verdict is a pass.
-        warnings: what whoever approves it should know.
-    """
-
-    manifest: Manifest
-    earlier: tuple[Manifest, ...]
-    units: tuple[Replacement, ...]
-    left: tuple[str, ...]
-    writers: str
-    proven: bool
-    warnings: tuple[str, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """As `isa restore --json` prints it."""
-        return {
-            "backup": self.manifest.id,
-            "component": self.manifest.component,
-            "recovery_point": self.manifest.begun,
-            "replaced": [{"unit": one.unit, "bytes": one.size} for one in self.units],
-            "left_alone": list(self.left),
-            "writers": self.writers,
-            "proven": self.proven,
-            "warnings": list(self.warnings),
-        }
 
 
 @dataclass
@@ -149,85 +100,6 @@ class RestoreReport:
             "seconds": self.seconds,
             "reason": self.reason,
         }
-
-
-def plan_restore(
-    vault: Vault, backup: str, only: Iterable[str] = (), *, other_cluster: bool = False
-) -> RestorePlan:
-    """Look at a set, and say what restoring it would do. Nothing is changed.
-
-    Args:
-        vault: the environment.
-        backup: id of the set.
-        only: units; those that are restored by default if empty.
-        other_cluster: whether a set of another cluster of this environment may be taken: after a disaster.
-
-    Raises:
-        ConfigurationError: the id or a unit is unknown.
-        PermanentError: the set is not this platform's, or not whole.
-    """
-    match = IDENTITY.fullmatch(backup)
-    if match is None or match["component"] not in COMPONENTS:
-        hint = "`isa backups` lists them"
-        raise ConfigurationError([Fault("backup", f"{backup!r} is no set of an engine", hint)])
-    manifest = find_set(vault.store, vault.settings.environment, backup)
-    earlier = tuple(
-        find_set(vault.store, vault.settings.environment, one) for one in manifest.needs
-    )
-    _check_identity(vault, manifest, match["component"], other_cluster)
-    faults = [fault for one in (*earlier, manifest) for fault in look(vault.store, one)]
-    if faults:
-        words = "; ".join(f"{fault.artefact} {fault.what}" for fault in faults)
-        raise PermanentError(f"{backup} is not whole: {words}")
-    live = COMPONENTS[manifest.component].live
-    there = live.units(SetReader(vault.store, manifest, ""))
-    chosen = _chosen(there, live, tuple(only))
-    catalogue = vault.catalogue([manifest.component])
-    verdicts = [proof.verdict for proof in catalogue.proofs.get(backup, ())]
-    warnings = [f"the set is partial: {why}" for why in manifest.missing]
-    if "fail" in verdicts[-1:]:
-        raise PermanentError(f"the last proof of {backup} failed: take another set (`isa proofs`)")
-    if backup not in catalogue.proven:
-        warnings.append("no restore of this set was ever proven: `isa verify` would, without risk")
-    newest = catalogue.latest(manifest.component)
-    if newest is not None and newest.id != backup:
-        warnings.append(f"there is a newer set, of {newest.begun:%Y-%m-%d %H:%M} UTC: {newest.id}")
-    return RestorePlan(
-        manifest,
-        earlier,
-        tuple(Replacement(unit, there[unit]) for unit in chosen),
-        tuple(unit for unit in there if unit not in chosen),
-        live.writers,
-        backup in catalogue.proven,
-        tuple(warnings),
-    )
-
-
-def plans_of(
-    vault: Vault, backup: str, units: Iterable[str], *, other_cluster: bool
-) -> list[RestorePlan]:
-    """The plan of one set, or where none is named those of every engine."""
-    if backup:
-        return [plan_restore(vault, backup, units, other_cluster=other_cluster)]
-    return plan_all(vault, other_cluster=other_cluster)
-
-
-def plan_all(vault: Vault, *, other_cluster: bool = False) -> list[RestorePlan]:
-    """What bringing every engine back to its newest whole set would do; for each the last one that was proven, if any.
-
-    Raises:
-        PermanentError: an engine has no whole set.
-    """
-    catalogue = vault.catalogue(COMPONENTS)
-    plans = []
-    for component in COMPONENTS:
-        whole = [one for one in catalogue.of(component) if one.outcome == "complete"]
-        proven = [one for one in whole if one.id in catalogue.proven]
-        if not whole:
-            raise PermanentError(f"there is no whole set of {component}")
-        chosen = (proven or whole)[-1]
-        plans.append(plan_restore(vault, chosen.id, other_cluster=other_cluster))
-    return plans
 
 
 def run_restore(
@@ -403,32 +275,6 @@ def as_json(reports: Iterable[RestoreReport], seconds: float) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------- inside
-def _check_identity(vault: Vault, manifest: Manifest, component: str, other_cluster: bool) -> None:
-    """Refuse what was not taken of this very platform."""
-    environment = vault.settings.environment
-    if manifest.environment != environment or manifest.component != component:
-        raise PermanentError(
-            f"{manifest.id} is of {manifest.component} in {manifest.environment}, not of {component} in {environment}"
-        )
-    if manifest.cluster != vault.cluster and not other_cluster:
-        raise PermanentError(
-            f"{manifest.id} was taken of another cluster ({manifest.cluster[:8]}…, this is {vault.cluster[:8]}…): "
-            "if that one is gone and this one shall take its place, say --other-cluster"
-        )
-
-
-def _chosen(there: dict[str, int], live: Live, only: tuple[str, ...]) -> tuple[str, ...]:
-    """Units by their names, or by the last word of these."""
-    if not only:
-        return tuple(unit for unit in there if unit not in live.unless_named)
-    by_name = {**{unit.partition(" ")[2]: unit for unit in there}, **{unit: unit for unit in there}}
-    unknown = [name for name in only if name not in by_name]
-    if unknown:
-        hint = f"the set has {', '.join(there)}"
-        raise ConfigurationError([Fault("--unit", f"unknown: {name!r}", hint) for name in unknown])
-    return tuple(dict.fromkeys(by_name[name] for name in only))
-
-
 def _safety(vault: Vault, identity: str, component: str, run: str, transfer: Transfer) -> str:
     """Back up what will be replaced, and read it back; returns the set's id."""
     able = vault.check()

@@ -7,8 +7,6 @@ policies that let production's in nowhere. Its Secrets are owned by the pod, so 
 
 from __future__ import annotations
 
-import json
-import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,29 +15,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from archive.evidence import Level
-from archive.manifest import Manifest as Set
 from cluster.command import CANCELLATION
 from cluster.credentials import read_secret
 from cluster.kube import Kube, Manifest
 from components.access import Access, Endpoint
 from components.base import Scratch
 from config.models import Settings
-from errors import ConfigurationError, Fault, IsaError, PermanentError, TemporaryError
+from errors import IsaError, PermanentError, TemporaryError
 from operations.fetch import DAMAGED
+from operations.scratch_pod import FETCH, LABEL, Request, pod_of, secrets_of
 
-LABEL, SET = "isa-cloud.io/scratch", "isa-cloud.io/set"
-FETCH, ENGINE = "fetch", "engine"
 ANSWER_SECONDS = 30.0  # one answer of an engine that was just filled
 PAUSE_SECONDS, QUOTA_SECONDS = 0.5, 2.0
 REMOVAL_SECONDS = 60.0  # a pod counts against the quota until it is gone
-GIB = 1 << 30
 KILLED = 128  # exit statuses from here on are signals: the machine's doing, not the data's
-HARDENED = {
-    "allowPrivilegeEscalation": False,
-    "runAsNonRoot": True,
-    "capabilities": {"drop": ["ALL"]},
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
 
 
 class Unrestorable(PermanentError):
@@ -69,30 +58,6 @@ class Engines:
     at: Mapping[str, Endpoint]
     version: str
     check: Callable[[], None]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What scratch engines are made from.
-
-    Attributes:
-        settings: of the environment.
-        kube: its cluster.
-        manifest: of the set.
-        credentials: of the object store.
-        identity: age private key.
-    """
-
-    settings: Settings
-    kube: Kube
-    manifest: Set
-    credentials: Mapping[str, str]
-    identity: str
-
-    @property
-    def namespace(self) -> str:
-        """Where scratch engines live."""
-        return self.settings.kubernetes.verify_namespace
 
 
 @contextmanager
@@ -174,39 +139,9 @@ def _require_other_namespace(request: Request) -> None:
 # ---------------------------------------------------------------------- the pod
 def _create(request: Request, scratch: Scratch, name: str, tell: Callable[[str], None]) -> None:
     """Make the pod, then its Secrets, which it owns; it waits for them."""
-    wanted = _manifest(request, scratch, name, _release(request, scratch))
-    pod = _within_quota(request, wanted, tell)
-    store = request.settings.storage.object
-    asked = {
-        "environment": request.manifest.environment,
-        "set": request.manifest.id,
-        "scratch": scratch.name,
-        "store": store.model_dump(mode="json"),
-        "credentials": dict(request.credentials),
-        "identity": request.identity,
-    }
-    values = {
-        "environ": dict(scratch.environ),
-        "config": dict(scratch.files),
-        "fetch": {"request.json": json.dumps(asked)} if scratch.placed else {},
-    }
-    owner = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": pod["metadata"]["uid"]}
-    for kind, content in values.items():
-        if content:
-            request.kube.create(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Secret",
-                    "type": "Opaque",
-                    "metadata": {
-                        "name": f"{name}-{kind}",
-                        "namespace": request.namespace,
-                        "labels": _labels(request),
-                        "ownerReferences": [owner],
-                    },
-                    "stringData": content,
-                }
-            )
+    pod = _within_quota(request, pod_of(request, scratch, name, _release(request, scratch)), tell)
+    for secret in secrets_of(request, scratch, pod):
+        request.kube.create(secret)
 
 
 def _within_quota(request: Request, wanted: Manifest, tell: Callable[[str], None]) -> Manifest:
@@ -222,104 +157,6 @@ def _within_quota(request: Request, wanted: Manifest, tell: Callable[[str], None
                 raise TemporaryError(str(exc)) from exc
             tell("waits until other scratch engines leave room in the quota")
         CANCELLATION.sleep(QUOTA_SECONDS)
-
-
-def _manifest(request: Request, scratch: Scratch, name: str, release: Manifest) -> Manifest:
-    template = release["spec"]["template"]["spec"]
-    server = next(c for c in template["containers"] if c["name"] == scratch.container)
-    mounts: list[Manifest] = [
-        {"name": "scratch", "mountPath": "/scratch"},
-        {"name": "temporary", "mountPath": "/tmp"},
-    ]
-    volumes: list[Manifest] = [_volume(request), {"name": "temporary", "emptyDir": {}}]
-    if scratch.files:
-        mounts.append({"name": "config", "mountPath": "/config", "readOnly": True})
-        volumes.append({"name": "config", "secret": {"secretName": f"{name}-config"}})
-    common = {
-        "image": server["image"],
-        "resources": server.get("resources", {}),
-        "securityContext": {**server.get("securityContext", {}), **HARDENED},
-        "volumeMounts": mounts,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-    }
-    if scratch.environ:
-        common["envFrom"] = [{"secretRef": {"name": f"{name}-environ"}}]
-    first = []
-    if scratch.placed:
-        first.append(_fetch(request))
-        volumes.append({"name": "fetch", "secret": {"secretName": f"{name}-fetch"}})
-    steps = [{"name": s.name, "command": list(s.command), **common} for s in scratch.steps]
-    engine = {
-        "name": ENGINE,
-        "command": list(scratch.command),
-        "ports": [{"containerPort": scratch.port}],
-        **common,
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "namespace": request.namespace,
-            "labels": _labels(request),
-            "annotations": {SET: request.manifest.id},
-        },
-        "spec": {
-            "restartPolicy": "Never",
-            "terminationGracePeriodSeconds": 1,  # there is nothing to save
-            # of no use to anybody afterwards, whatever became of us
-            "activeDeadlineSeconds": math.ceil(2 * request.settings.verify.timeout_seconds),
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "imagePullSecrets": template.get("imagePullSecrets", []),
-            "securityContext": {
-                **template.get("securityContext", {}),
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "initContainers": [*first, *steps],
-            "containers": [engine],
-            "volumes": volumes,
-        },
-    }
-
-
-def _fetch(request: Request) -> Manifest:
-    image = request.settings.verify.image
-    if image is None:
-        raise ConfigurationError(
-            [Fault("verify.image", "is not set", "the worker's own image, deployments/worker")]
-        )
-    return {
-        "name": FETCH,
-        "image": image.reference,
-        "command": ["python", "-m", "operations.fetch", "/fetch/request.json", "/scratch"],
-        "resources": {key: {"cpu": "1", "memory": "1Gi"} for key in ("requests", "limits")},
-        "securityContext": HARDENED,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            {"name": "scratch", "mountPath": "/scratch"},
-            {"name": "temporary", "mountPath": "/tmp"},
-            {"name": "fetch", "mountPath": "/fetch", "readOnly": True},
-        ],
-    }
-
-
-def _volume(request: Request) -> Manifest:
-    """A claim that goes with the pod: what is fetched, what is made of it, and room to start."""
-    wanted = max(1, math.ceil(3 * request.manifest.plain_size / GIB)) + 1
-    claim = {
-        "accessModes": ["ReadWriteOnce"],
-        "storageClassName": request.settings.verify.storage_class,
-        "resources": {"requests": {"storage": f"{wanted}Gi"}},
-    }
-    return {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": claim}}}
-
-
-def _labels(request: Request) -> dict[str, str]:
-    return {
-        "app.kubernetes.io/managed-by": "isa-cloud",
-        LABEL: request.manifest.component,
-    }
 
 
 def _name(component: str, scratch: str, nonce: str) -> str:

@@ -15,7 +15,7 @@ from prefect.logging import get_run_logger
 from operations.plan import Plan
 from operations.progress import DONE, NodeProgress, as_rows
 from operations.proofs import ProofReport
-from operations.restoring import RestorePlan
+from operations.restore_plan import RestorePlan
 from operations.status import ComponentStatus
 
 REWRITE_SECONDS = 2.0

@@ -30,7 +30,7 @@ from components.nats.client import (
 from components.nats.fingerprint import measure_messages, measures
 from components.nats.snapshot import Snapshot
 from components.questions import PROBE
-from config.models import NatsAccount
+from config.backups import NatsAccount
 from errors import TemporaryError
 
 NOT_COVERED = (

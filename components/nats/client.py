@@ -17,7 +17,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 
 from components.access import Access, Endpoint
 from components.questions import PROBE
-from config.models import NatsAccount
+from config.backups import NatsAccount
 from errors import PermanentError, TemporaryError
 
 STATEFULSET = "nats"

@@ -31,7 +31,8 @@ from components.nats.client import (
     listed,
 )
 from components.nats.fingerprint import measure_messages, measures
-from config.models import NatsAccount, Settings
+from config.backups import NatsAccount
+from config.models import Settings
 from errors import IsaError, PermanentError, TemporaryError
 
 FORM = "nats stream backup"

@@ -18,7 +18,7 @@ from archive.selftest import self_test
 from archive.store import Store
 from archive.sweep import find_waste, remove_waste
 from archive.writer import SetWriter
-from config.models import RetentionSettings
+from config.backups import RetentionSettings
 from errors import PermanentError, TemporaryError
 from tests.faults import Troubled, busy, denied, lost_reply, reset, slow
 

@@ -19,7 +19,7 @@ from archive.evidence import Evidence, read_evidence, signer_of
 from archive.manifest import Manifest
 from components import SETS
 from deployments.sandbox import keys
-from operations.scratch import LABEL
+from operations.scratch_pod import LABEL
 from tests.damage import STORED, Forger, largest
 from tests.losses import LOSSES
 

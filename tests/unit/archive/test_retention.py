@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 from archive.manifest import Capabilities, Consistency, Engine, Manifest, new_identity
 from archive.retention import decide
-from config.models import RetentionSettings
+from config.backups import RetentionSettings
 
 START = datetime(2025, 1, 1, 1, tzinfo=UTC)
 RULES = RetentionSettings(daily=7, weekly=4, monthly=12, yearly=2)

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from config.backups import BackupSettings
 from config.models import (
     COMPONENTS,
-    BackupSettings,
     ComponentSettings,
     DeploySettings,
-    Image,
     NfsStorage,
     ObjectStoreSettings,
     ScaledService,
     StorageSettings,
 )
+from config.values import Image
 
 ONE = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
 OTHER = "age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg"
