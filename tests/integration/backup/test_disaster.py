@@ -12,7 +12,7 @@ from components.postgresql.client import connect as connect_postgresql
 from deployments.sandbox import drill
 from tests.filled import filled
 
-from .conftest import ISA
+from .conftest import ISA, until
 
 pytestmark = pytest.mark.integration
 
@@ -38,4 +38,8 @@ def test_a_lost_platform_comes_back_from_its_sets() -> None:
                 row = connection.execute("SELECT count(*) FROM shop.turnover").fetchone()
         assert row is not None
         assert row[0] > 0
-        subprocess.run([ISA, "status"], env=environ, check=True, timeout=120)
+
+        def ready() -> bool:
+            return subprocess.run([ISA, "status"], env=environ, check=False).returncode == 0
+
+        until(ready, "the whole platform is ready", 180)
