@@ -68,7 +68,8 @@ def test_a_deploy_survives_an_api_server_that_is_away_for_twenty_seconds(
         assert deploy.poll() is None
     ended = tree.end_of(deploy)
     assert ended.code == 0, ended.words
-    assert set(ended.outcomes().values()) == {"installed"}
+    # a helm that gave up in the midst of it is started again, and completes what is there by an upgrade
+    assert set(ended.outcomes().values()) <= {"installed", "upgraded"}
     assert {tree.status(name) for name in ("nats", "minio", "qdrant")} == {"deployed"}
     assert tree.isa("plan").code == 0
 
