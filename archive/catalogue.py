@@ -33,11 +33,12 @@ class Catalogue:
     @property
     def proven(self) -> set[str]:
         """Ids of the sets whose last verdict is a pass."""
-        verdicts = {
-            identity: [p.verdict for p in proofs if p.verdict != "error"]
-            for identity, proofs in self.proofs.items()
-        }
-        return {identity for identity, found in verdicts.items() if found[-1:] == ["pass"]}
+        return {identity for identity in self.proofs if self.verdict(identity) == "pass"}
+
+    def verdict(self, identity: str) -> str:
+        """The last verdict on a set, whatever errors came behind it; "" if there is none."""
+        told = [proof.verdict for proof in self.proofs.get(identity, ()) if proof.told]
+        return told[-1] if told else ""
 
     def of(self, component: str) -> tuple[Manifest, ...]:
         """A component's sets, the oldest first."""
@@ -109,6 +110,18 @@ def find_set(store: Store, environment: str, identity: str) -> Manifest:
         raise PermanentError(
             f"there is no backup {identity} of {environment}: `isa backups` lists them"
         ) from exc
+
+
+def find_chain(
+    store: Store, environment: str, identity: str
+) -> tuple[Manifest, tuple[Manifest, ...]]:
+    """Read one set's manifest, and those of the sets that it needs.
+
+    Raises:
+        PermanentError: one of them is not there, or its manifest is damaged.
+    """
+    manifest = find_set(store, environment, identity)
+    return manifest, tuple(find_set(store, environment, needed) for needed in manifest.needs)
 
 
 def _read(store: Store, key: str) -> Manifest | str:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -22,11 +21,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import AwareDatetime, Field, ValidationError
 
-from archive.manifest import Manifest, Part
+from archive.manifest import Manifest, Part, canonical
 from archive.store import Store
 from errors import PermanentError
 
-FORMAT = 1
 Verdict = Literal["pass", "partial", "fail", "error"]
 Level = Literal["", "L0", "L1", "L2", "L3", "L4"]
 NAME = re.compile(r"proof-(?P<at>\d{8}T\d{6}\.\d{3}Z)-(?P<verdict>pass|partial|fail|error)\.json")
@@ -92,7 +90,7 @@ def write_evidence(store: Store, prefix: str, evidence: Evidence, identity: str)
     """Keep a proof beside its set; returns its key."""
     body = evidence.model_dump(mode="json")
     key = _signer(identity)
-    signature = key.sign(_bytes(body)).hex()
+    signature = key.sign(canonical(body)).hex()
     document = {**body, "signer": _public(key), "signature": signature}
     where = file_of(prefix, evidence.begun, evidence.verdict)
     store.put(where, json.dumps(document, indent=1).encode())
@@ -115,7 +113,9 @@ def read_evidence(document: bytes, where: str, signer: str = "") -> Evidence:
         claimed, signature = body.pop("signer"), bytes.fromhex(body.pop("signature"))
         if signer and claimed != signer:
             raise PermanentError(f"{where} is signed by {claimed[:16]}…, not by the verify pool")
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(claimed)).verify(signature, _bytes(body))
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(claimed)).verify(
+            signature, canonical(body)
+        )
         return Evidence.model_validate(body)
     except InvalidSignature as exc:
         raise PermanentError(f"{where} was changed after it was signed") from exc
@@ -142,6 +142,11 @@ class Proof:
     verdict: str
     key: str
 
+    @property
+    def told(self) -> bool:
+        """Whether it says anything of the set: an error does not."""
+        return self.verdict != "error"
+
 
 def proof_of(key: str, name: str) -> Proof | None:
     """The proof that an object of a set is; None if it is none.
@@ -160,10 +165,6 @@ def proof_of(key: str, name: str) -> Proof | None:
 def manifest_digest(manifest: Manifest) -> str:
     """What a proof calls the manifest that it refers to."""
     return hashlib.sha256(manifest.to_bytes()).hexdigest()
-
-
-def _bytes(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _signer(identity: str) -> Ed25519PrivateKey:

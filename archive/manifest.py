@@ -202,6 +202,11 @@ def new_identity(component: str, begun: datetime, nonce: str) -> str:
     return f"{component}-{begun.astimezone(UTC):%Y%m%dT%H%M%SZ}-{nonce}"
 
 
+def component_of(identity: str) -> str:
+    """Whose set it is, by its name."""
+    return identity.partition("-")[0]
+
+
 def begun_of(identity: str) -> datetime | None:
     """When a set was begun, by its name; None if it is no name of a set."""
     match = IDENTITY.fullmatch(identity)
@@ -210,10 +215,13 @@ def begun_of(identity: str) -> datetime | None:
     return datetime.strptime(match["begun"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
+def canonical(body: dict[str, Any]) -> bytes:
+    """The one way to write a document, for what is hashed or signed."""
+    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+
+
 def _hash(body: dict[str, Any]) -> str:
-    return hashlib.sha256(
-        json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
-    ).hexdigest()
+    return hashlib.sha256(canonical(body)).hexdigest()
 
 
 if __name__ == "__main__":  # python -m archive.manifest > docs/manifest.schema.json

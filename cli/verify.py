@@ -83,6 +83,7 @@ def _by_server(
     which: str,
     nodes: LiveNodes,
 ) -> dict[str, Any]:
+    from archive.manifest import component_of
     from flows.runs import VERIFY
     from operations.backup import selected
 
@@ -100,7 +101,7 @@ def _by_server(
         "proofs": [
             {
                 "backup": r["name"],
-                "component": r["name"].partition("-")[0],
+                "component": component_of(r["name"]),
                 "verdict": r["outcome"] or "not-attempted",
                 "level": r["level"],
                 "compared": r["compared"],

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from archive.catalogue import find_set
+from archive.catalogue import find_chain
 from archive.reader import Damaged, SetReader
 from archive.store import Store
 from components import RESTORES
@@ -33,8 +33,7 @@ def fetch(request: dict[str, Any], directory: Path) -> None:
         IsaError: the store is away, or refuses.
     """
     store = Store.open(ObjectStoreSettings(**request["store"]), request["credentials"])
-    manifest = find_set(store, request["environment"], request["set"])
-    earlier = [find_set(store, request["environment"], needed) for needed in manifest.needs]
+    manifest, earlier = find_chain(store, request["environment"], request["set"])
     reader = SetReader(store, manifest, request["identity"], earlier)
     RESTORES[manifest.component].place(reader, request["scratch"], directory)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from archive.catalogue import Catalogue
 from archive.evidence import Evidence, Proof, read_evidence
+from archive.manifest import component_of
 from components import SETS
 from errors import IsaError
 from operations.backup import Vault
@@ -101,9 +102,9 @@ def judge(
     proofs = sorted(
         proof
         for identity, found in catalogue.proofs.items()
-        if identity.partition("-")[0] == component
+        if component_of(identity) == component
         for proof in found
-        if proof.verdict != "error"
+        if proof.told
     )
     passes = [proof for proof in proofs if proof.verdict == "pass"]
     evidence = read(passes[-1]) if passes else None

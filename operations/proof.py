@@ -17,7 +17,7 @@ from typing import Any
 
 import pyrage
 
-from archive.catalogue import find_set
+from archive.catalogue import find_chain
 from archive.check import look
 from archive.evidence import (
     Difference,
@@ -297,15 +297,12 @@ def _restored(
 
 def _manifests(vault: Vault, backup: str) -> tuple[Manifest, tuple[Manifest, ...]]:
     try:
-        manifest = find_set(vault.store, vault.settings.environment, backup)
-        if manifest.id != backup:
-            raise Rejected("L0", f"the manifest at {backup} is that of {manifest.id}")
-        needs = [find_set(vault.store, vault.settings.environment, one) for one in manifest.needs]
-        return manifest, tuple(needs)
-    except Rejected:
-        raise
+        manifest, earlier = find_chain(vault.store, vault.settings.environment, backup)
     except PermanentError as exc:
         raise Rejected("L0", str(exc)) from exc
+    if manifest.id != backup:
+        raise Rejected("L0", f"the manifest at {backup} is that of {manifest.id}")
+    return manifest, earlier
 
 
 def _look(vault: Vault, identity: str, manifest: Manifest, earlier: tuple[Manifest, ...]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from archive.catalogue import Catalogue
 from archive.evidence import Evidence
-from archive.manifest import IDENTITY
+from archive.manifest import IDENTITY, component_of
 from cluster.command import CANCELLATION, Cancelled
 from cluster.dag import Dag
 from errors import ConfigurationError, Fault, IsaError
@@ -111,18 +111,14 @@ def latest(catalogue: Catalogue, components: Iterable[str]) -> tuple[str, ...]:
     """The newest set of each component, damaged ones too: their ids sort by time."""
     found: dict[str, str] = {}
     for identity in sorted(everything(catalogue)):
-        found[identity.partition("-")[0]] = identity
+        found[component_of(identity)] = identity
     return tuple(found[name] for name in components if name in found)
 
 
 def due(catalogue: Catalogue, components: Iterable[str]) -> tuple[str, ...]:
     """The newest set of each component, where there is no verdict on it yet."""
-    judged = {
-        identity
-        for identity, proofs in catalogue.proofs.items()
-        if any(proof.verdict != ERROR for proof in proofs)
-    }
-    return tuple(identity for identity in latest(catalogue, components) if identity not in judged)
+    newest = latest(catalogue, components)
+    return tuple(identity for identity in newest if not catalogue.verdict(identity))
 
 
 def everything(catalogue: Catalogue) -> tuple[str, ...]:
@@ -143,7 +139,7 @@ def sample(catalogue: Catalogue, components: Iterable[str], seed: str) -> tuple[
     older: dict[str, list[str]] = {}
     for identity in everything(catalogue):
         if identity not in newest:
-            older.setdefault(identity.partition("-")[0], []).append(identity)
+            older.setdefault(component_of(identity), []).append(identity)
     return tuple(
         random.Random(f"{seed} {name}").choice(older[name]) for name in components if name in older
     )
@@ -215,7 +211,7 @@ def run_proofs(
     wanted = tuple(backups)
     queues: dict[str, list[str]] = {}
     for one in wanted:
-        queues.setdefault(one.partition("-")[0], []).append(one)
+        queues.setdefault(component_of(one), []).append(one)
     progress = Progress(wanted, publish, clock, ProofLine)
     progress.show()
     results: dict[str, ProofResult] = {}

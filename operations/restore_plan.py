@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from archive.catalogue import find_set
+from archive.catalogue import Catalogue, find_chain
 from archive.check import look
-from archive.manifest import IDENTITY, Manifest
+from archive.manifest import IDENTITY, Manifest, component_of
 from archive.reader import SetReader
 from components import COMPONENTS
 from components.base import Live
@@ -69,29 +69,28 @@ class RestorePlan:
 
 
 def plan_restore(
-    vault: Vault, backup: str, only: Iterable[str] = (), *, other_cluster: bool = False
+    vault: Vault,
+    catalogue: Catalogue,
+    backup: str,
+    only: Iterable[str] = (),
+    *,
+    other_cluster: bool = False,
 ) -> RestorePlan:
     """Look at a set, and say what restoring it would do. Nothing is changed.
 
     Args:
         vault: the environment.
+        catalogue: of the component's sets, or of all.
         backup: id of the set.
         only: units; those that are restored by default if empty.
         other_cluster: whether a set of another cluster of this environment may be taken: after a disaster.
 
     Raises:
-        ConfigurationError: the id or a unit is unknown.
+        ConfigurationError: a unit is unknown.
         PermanentError: the set is not this platform's, or not whole.
     """
-    match = IDENTITY.fullmatch(backup)
-    if match is None or match["component"] not in COMPONENTS:
-        hint = "`isa backups` lists them"
-        raise ConfigurationError([Fault("backup", f"{backup!r} is no set of an engine", hint)])
-    manifest = find_set(vault.store, vault.settings.environment, backup)
-    earlier = tuple(
-        find_set(vault.store, vault.settings.environment, one) for one in manifest.needs
-    )
-    _check_identity(vault, manifest, match["component"], other_cluster)
+    manifest, earlier = find_chain(vault.store, vault.settings.environment, backup)
+    _check_identity(vault, manifest, component_of(backup), other_cluster)
     faults = [fault for one in (*earlier, manifest) for fault in look(vault.store, one)]
     if faults:
         words = "; ".join(f"{fault.artefact} {fault.what}" for fault in faults)
@@ -99,12 +98,11 @@ def plan_restore(
     live = COMPONENTS[manifest.component].live
     there = live.units(SetReader(vault.store, manifest, ""))
     chosen = _chosen(there, live, tuple(only))
-    catalogue = vault.catalogue([manifest.component])
-    verdicts = [proof.verdict for proof in catalogue.proofs.get(backup, ())]
+    verdict = catalogue.verdict(backup)
     warnings = [f"the set is partial: {why}" for why in manifest.missing]
-    if "fail" in verdicts[-1:]:
+    if verdict == "fail":
         raise PermanentError(f"the last proof of {backup} failed: take another set (`isa proofs`)")
-    if backup not in catalogue.proven:
+    if verdict != "pass":
         warnings.append("no restore of this set was ever proven: `isa verify` would, without risk")
     newest = catalogue.latest(manifest.component)
     if newest is not None and newest.id != backup:
@@ -115,7 +113,7 @@ def plan_restore(
         tuple(Replacement(unit, there[unit]) for unit in chosen),
         tuple(unit for unit in there if unit not in chosen),
         live.writers,
-        backup in catalogue.proven,
+        verdict == "pass",
         tuple(warnings),
     )
 
@@ -123,27 +121,34 @@ def plan_restore(
 def plans_of(
     vault: Vault, backup: str, units: Iterable[str], *, other_cluster: bool
 ) -> list[RestorePlan]:
-    """The plan of one set, or where none is named those of every engine."""
-    if backup:
-        return [plan_restore(vault, backup, units, other_cluster=other_cluster)]
-    return plan_all(vault, other_cluster=other_cluster)
+    """The plan of one set, or where none is named those of every engine.
 
-
-def plan_all(vault: Vault, *, other_cluster: bool = False) -> list[RestorePlan]:
-    """What bringing every engine back to its newest whole set would do; for each the last one that was proven, if any.
+    Args:
+        vault: the environment.
+        backup: id of the set; "" for each engine's newest whole one, the last that was proven if any was.
+        units: of the set; those that are restored by default if empty.
+        other_cluster: whether sets of another cluster of this environment may be taken: after a disaster.
 
     Raises:
-        PermanentError: an engine has no whole set.
+        ConfigurationError: the id or a unit is unknown.
+        PermanentError: a set is not this platform's, or not whole, or an engine has none.
     """
+    if backup:
+        match = IDENTITY.fullmatch(backup)
+        if match is None or match["component"] not in COMPONENTS:
+            hint = "`isa backups` lists them"
+            raise ConfigurationError([Fault("backup", f"{backup!r} is no set of an engine", hint)])
+        catalogue = vault.catalogue([match["component"]])
+        return [plan_restore(vault, catalogue, backup, units, other_cluster=other_cluster)]
     catalogue = vault.catalogue(COMPONENTS)
+    proven = catalogue.proven
     plans = []
     for component in COMPONENTS:
         whole = [one for one in catalogue.of(component) if one.outcome == "complete"]
-        proven = [one for one in whole if one.id in catalogue.proven]
         if not whole:
             raise PermanentError(f"there is no whole set of {component}")
-        chosen = (proven or whole)[-1]
-        plans.append(plan_restore(vault, chosen.id, other_cluster=other_cluster))
+        chosen = ([one for one in whole if one.id in proven] or whole)[-1]
+        plans.append(plan_restore(vault, catalogue, chosen.id, other_cluster=other_cluster))
     return plans
 
 

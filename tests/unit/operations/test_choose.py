@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from archive.catalogue import Catalogue
 from archive.evidence import Proof
@@ -36,3 +36,12 @@ def test_a_sample_is_of_the_older_ones_and_the_same_all_week() -> None:
 
 def test_everything_is_everything() -> None:
     assert set(everything(catalogue())) == {OLD, NEW, NATS}
+
+
+def test_an_error_behind_a_verdict_does_not_take_it_back() -> None:
+    later = Proof(AT + timedelta(days=1), "error", "key")
+    for verdict in ("pass", "partial", "fail"):
+        found = Catalogue((), {}, (), {NEW: (Proof(AT, verdict, "key"), later)})
+        assert found.verdict(NEW) == verdict
+        assert (NEW in found.proven) == (verdict == "pass")
+    assert Catalogue((), {}, (), {NEW: (later,)}).verdict(NEW) == ""
