@@ -3,99 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import struct
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
+from deployments.sandbox.doubles.qdrant.points import shard_of
+
+from .qdrant_cluster import READER, Cluster, running
+
 RECORDINGS = json.loads(Path(__file__).with_name("qdrant-recordings.json").read_text())["answers"]
-KEY = "the-key-of-the-test"
-NETWORK = f"127.{100 + os.getpid() % 100}.9"
-PEERS = {f"qdrant-{n}": f"{NETWORK}.{n + 1}" for n in range(3)}
-PATIENCE_SECONDS = 20.0
-
-
-@dataclass
-class Cluster:
-    """Three peers as processes."""
-
-    data: Path
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    def start(self, name: str) -> None:
-        peers = ",".join(f"{n}={a}" for n, a in PEERS.items())
-        module = "deployments.sandbox.doubles.qdrant"
-        argv = [
-            sys.executable,
-            "-m",
-            module,
-            "--name",
-            name,
-            "--data",
-            str(self.data / name),
-            "--peers",
-            peers,
-        ]
-        environ = {
-            **os.environ,
-            "QDRANT__SERVICE__API_KEY": KEY,
-            "QDRANT__SERVICE__READ_ONLY_API_KEY": "read",
-        }
-        self.processes[name] = subprocess.Popen(argv, env=environ)
-
-    def kill(self, name: str) -> None:
-        process = self.processes.pop(name)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-
-    def ask(self, node: int, method: str, path: str, **given: Any) -> httpx.Response:
-        headers = {"api-key": KEY} | given.pop("headers", {})
-        return httpx.request(
-            method,
-            f"http://{PEERS[f'qdrant-{node}']}:6333{path}",
-            headers=headers,
-            timeout=20,
-            **given,
-        )
-
-    def json(self, node: int, method: str, path: str, body: Any = None) -> Any:
-        return self.ask(node, method, path, json=body).raise_for_status().json()["result"]
-
-    def until(self, holds: Any) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                if holds():
-                    return
-            except httpx.HTTPError:
-                pass
-            assert time.monotonic() < deadline, "not in time"
-            time.sleep(0.1)
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
-    try:
-        for name in PEERS:
-            made.start(name)
-        for node in range(3):
-            made.until(lambda n=node: not made.json(n, "GET", "/cluster")["message_send_failures"])
+    with running(tmp_path, 3) as made:
         yield made
-    finally:
-        for process in made.processes.values():
-            process.kill()
-            process.wait()
 
 
 def points(count: int, first: int = 0) -> dict[str, Any]:
@@ -150,12 +77,8 @@ def test_all_recorded_answers_are_given_by_the_double(cluster: Cluster) -> None:
         given: dict[str, Any] = {"headers": headers}
         if note in ("cluster, one peer killed", "count, two peers killed"):
             victim = {"cluster, one peer killed": 2, "count, two peers killed": 1}[note]
-            cluster.kill(f"qdrant-{victim}")
-            cluster.until(
-                lambda v=victim: (
-                    len(cluster.json(0, "GET", "/cluster")["message_send_failures"]) == 3 - v
-                )
-            )
+            cluster.kill(victim)
+            cluster.until(partial(_away, cluster, 3 - victim))
         if isinstance(body, str) and "multipart" in body:
             data = {
                 "upload truncated": snapshot[: len(snapshot) // 2],
@@ -198,15 +121,15 @@ def test_data_survive_a_kill_and_a_peer_that_was_away_catches_up(cluster: Cluste
         {"vectors": vectors, "shard_number": 3, "replication_factor": 2},
     )
     cluster.json(0, "PUT", "/collections/docs/points?wait=true", points(60))
-    cluster.kill("qdrant-2")
+    cluster.kill(2)
     states = cluster.json(0, "GET", "/collections/docs/cluster")["remote_shards"]
     assert {s["state"] for s in states} == {"Active"}, "nobody notices before a write"
     cluster.json(0, "PUT", "/collections/docs/points?wait=true", points(60, 60))
     states = cluster.json(0, "GET", "/collections/docs/cluster")["remote_shards"]
     assert sorted(s["state"] for s in states).count("Dead") == 2
-    cluster.start("qdrant-2")
+    cluster.start(2)
     cluster.until(lambda: "Dead" not in str(cluster.json(0, "GET", "/collections/docs/cluster")))
-    cluster.kill("qdrant-0")
+    cluster.kill(0)
     cluster.until(
         lambda: (
             cluster.json(2, "POST", "/collections/docs/points/count", {"exact": True})["count"]
@@ -216,15 +139,18 @@ def test_data_survive_a_kill_and_a_peer_that_was_away_catches_up(cluster: Cluste
 
 
 def test_a_reader_s_key_does_not_write(cluster: Cluster) -> None:
-    refused = cluster.ask(0, "PUT", "/collections/x", json={}, headers={"api-key": "read"})
+    refused = cluster.ask(0, "PUT", "/collections/x", json={}, headers={"api-key": READER})
     assert refused.status_code == 403
-    assert cluster.ask(0, "GET", "/collections", headers={"api-key": "read"}).status_code == 200
+    assert cluster.ask(0, "GET", "/collections", headers={"api-key": READER}).status_code == 200
+
+
+def _away(cluster: Cluster, count: int) -> bool:
+    """Whether the first peer misses as many others."""
+    return len(cluster.json(0, "GET", "/cluster")["message_send_failures"]) == count
 
 
 def _few(cluster: Cluster, note: str) -> dict[str, Any]:
     """Three points of a shard that the peer asked has itself: more would need the peers that are dead."""
-    from deployments.sandbox.doubles.qdrant.points import shard_of
-
     wanted = 0 if "two" in note else 2
     ids = [n for n in range(1000, 2000) if shard_of(n, 3) == wanted][:3]
     return {"points": [points(1, n)["points"][0] for n in ids]}

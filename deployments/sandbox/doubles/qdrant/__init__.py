@@ -1,13 +1,17 @@
-"""A double of a Qdrant cluster: its HTTP API on real qdrant-edge shards, with three peers that replicate.
+"""A double of a Qdrant cluster: its HTTP API on real qdrant-edge shards, with peers that replicate.
 
 It answers as a real cluster of 1.16.3 did (tests/integration/doubles/qdrant-recordings.json), surprises included: a
 killed peer's replicas stay `Active` until the first write to them, `/readyz` says that all is well, an upload without a
-checksum takes any bytes. What it does not do: Raft (changes of collections are broadcast with a version, the highest
-wins), gRPC, custom sharding, resharding, and the rarer calls of the API; those answer 404.
+checksum takes any bytes. What it does not do: gRPC, custom sharding, resharding, sparse vectors, restoring whole
+collections' snapshots, and calls that nothing here makes; those answer 404, or 400 where a field of a known call is
+meant. A write is acknowledged at a consistency factor of 1, whatever a collection says.
 
-errors   how a refusal looks
-points   JSON of the API ↔ objects of qdrant-edge
-shards   shards on disk, and their snapshots
-peer     one peer: what it knows of collections, where shards live, how writes and reads find them
-wire, snapshots, server   the public API; internal   what peers ask one another
+errors, body       how a refusal looks; a request's body as a stream
+points, operations JSON of the API ↔ objects of qdrant-edge, carried out on a replica
+shards             shards on disk, and their snapshots
+network, consensus the other peers; the cluster's state, which a majority of them keeps
+peer               one peer: what it knows of collections, and its shards
+replication, questions   how writes find all replicas, and a dead one comes back; how reads find one
+wire; structure, stored, snapshots; server   the public API: bytes, routes, their table
+internal           what peers ask one another
 """

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class Refused(Exception):
     """An answer that is not 200.
@@ -17,9 +20,45 @@ class Refused(Exception):
         self.plain = plain
 
 
+class NoConsensus(Refused):
+    """A change of the cluster's state that no majority has confirmed; it may still come to hold."""
+
+    def __init__(self) -> None:
+        text = "Waiting for consensus operation commit failed. Timeout set at: 10 seconds"
+        super().__init__(500, f"Service internal error: {text}")
+
+
+class Stale(Refused):
+    """Who asks, or who is asked, knows an older state of the cluster: look again and repeat."""
+
+    def __init__(self, message: str = "the state of the cluster has changed") -> None:
+        super().__init__(409, f"Service internal error: {message}")
+
+
 def missing_collection(name: str) -> Refused:
     """404 as the server words it."""
     return Refused(404, f"Not found: Collection `{name}` doesn't exist!")
+
+
+def missing_shard(shard: int) -> Refused:
+    """404 as the server words it."""
+    return Refused(404, f"Not found: shard {shard} not found")
+
+
+def malformed(message: str) -> Refused:
+    """400 as the server words it."""
+    return Refused(400, f"Format error in JSON body: {message}")
+
+
+@contextmanager
+def understanding() -> Iterator[None]:
+    """Around what takes a request's body apart, and only that: what does not fit is the asker's fault."""
+    try:
+        yield
+    except KeyError as exc:
+        raise malformed(f"missing field `{exc.args[0]}`") from exc
+    except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as exc:
+        raise malformed(str(exc).partition("\n")[0]) from exc
 
 
 def unavailable(uri: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import qdrant_edge as edge
 
 from deployments.sandbox.doubles.qdrant import points
-from deployments.sandbox.doubles.qdrant.errors import Refused
+from deployments.sandbox.doubles.qdrant.errors import Refused, malformed, understanding
 from deployments.sandbox.doubles.qdrant.shards import Shard
 
 SCHEMAS = {
@@ -24,23 +24,36 @@ SCHEMAS = {
 
 def apply(shard: Shard, operation: dict[str, Any]) -> None:
     """Carry out an update: {"upsert": points}, {"delete": ids}, {"delete_by": filter} or {"index": …}."""
-    (kind, value), *_ = operation.items()
+    with understanding():
+        update = _update(operation)
+    shard.update(update)
+
+
+def _update(operation: dict[str, Any]) -> edge.UpdateOperation:
     update = edge.UpdateOperation
+    (kind, value), *_ = operation.items()
     match kind:
         case "upsert":
-            shard.update(points.upsert(value))
+            return points.upsert(value)
         case "delete":
-            shard.update(update.delete_points(value))
+            return update.delete_points(value)
         case "delete_by":
-            shard.update(update.delete_points_by_filter(points.condition(value) or edge.Filter()))
+            return update.delete_points_by_filter(points.condition(value) or edge.Filter())
         case "index":
-            schema = value["field_schema"]
-            name = schema if isinstance(schema, str) else str(schema.get("type"))
-            if name not in SCHEMAS:
-                raise Refused(400, f"Format error in JSON body: unknown field schema `{name}`")
-            shard.update(update.create_field_index(value["field_name"], SCHEMAS[name]))
-        case _:
-            raise Refused(400, f"this double knows no operation {kind}")
+            return update.create_field_index(value["field_name"], SCHEMAS[schema(value)])
+    raise Refused(400, f"this double knows no operation {kind}")
+
+
+def schema(index: dict[str, Any]) -> str:
+    """The kind of an index, which is given as a word or as an object."""
+    with understanding():
+        given = index["field_schema"]
+        name = given if isinstance(given, str) else str(given["type"])
+        if not isinstance(index["field_name"], str):
+            raise malformed("field_name: invalid type, expected a string")
+    if name not in SCHEMAS:
+        raise malformed(f"unknown field schema `{name}`")
+    return name
 
 
 def ask(shard: Shard, question: dict[str, Any]) -> Any:
@@ -48,29 +61,45 @@ def ask(shard: Shard, question: dict[str, Any]) -> Any:
     (kind, spec), *_ = question.items()
     match kind:
         case "count":
-            request = edge.CountRequest(exact=True, filter=points.condition(spec.get("filter")))
-            return shard.ask(lambda engine: engine.count(request))
+            with understanding():
+                count = edge.CountRequest(exact=True, filter=points.condition(spec.get("filter")))
+            return shard.ask(lambda engine: engine.count(count))
         case "scroll":
-            scroll = edge.ScrollRequest(
-                offset=spec.get("offset"),
-                limit=int(spec.get("limit") or 10) + 1,
-                filter=points.condition(spec.get("filter")),
-                with_payload=True,
-                with_vector=True,
-            )
+            with understanding():
+                scroll = edge.ScrollRequest(
+                    offset=spec.get("offset"),
+                    limit=limit_of(spec) + 1,
+                    filter=points.condition(spec.get("filter")),
+                    with_payload=True,
+                    with_vector=True,
+                )
             found, _ = shard.ask(lambda engine: engine.scroll(scroll))
             return [points.record(p, True, True) for p in found]
         case "query":
-            query = edge.QueryRequest(
-                limit=int(spec.get("limit") or 10),
-                query=edge.Query.Nearest(spec["query"], using=spec.get("using")),
-                filter=points.condition(spec.get("filter")),
-                with_payload=True,
-            )
+            with understanding():
+                query = edge.QueryRequest(
+                    limit=limit_of(spec),
+                    query=edge.Query.Nearest(spec["query"], using=spec.get("using")),
+                    filter=points.condition(spec.get("filter")),
+                    with_payload=True,
+                    with_vector=True,
+                )
             found = shard.ask(lambda engine: engine.query(query))
-            return [points.scored(p, True) for p in found]
+            return [points.scored(p, True, True) for p in found]
         case "retrieve":
             found = shard.ask(lambda engine: engine.retrieve(spec, True, True))
             return [points.record(p, True, True) for p in found]
-        case _:
-            raise Refused(400, f"this double knows no question {kind}")
+    raise Refused(400, f"this double knows no question {kind}")
+
+
+def limit_of(spec: dict[str, Any]) -> int:
+    """How many points are asked for."""
+    limit = spec.get("limit")
+    if limit is None:
+        return 10
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise malformed(f"limit: invalid type: `{limit}`, expected usize")
+    if not 1 <= limit < 1 << 32:
+        text = f"[limit: value {limit} invalid, must be 1 or larger]"
+        raise Refused(422, f"Validation error in JSON body: {text}")
+    return limit

@@ -1,20 +1,25 @@
-"""Requests and answers as bytes: keys, JSON, multipart uploads, files."""
+"""Requests and answers as bytes: keys, JSON in the server's envelope, text, files."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sys
 import time
+import traceback
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from deployments.sandbox.doubles.qdrant.errors import Refused
-from deployments.sandbox.doubles.qdrant.peer import Peer
+from deployments.sandbox.doubles.qdrant.body import Body
+from deployments.sandbox.doubles.qdrant.errors import Refused, malformed
+from deployments.sandbox.doubles.qdrant.questions import read
+from deployments.sandbox.doubles.qdrant.replication import Replication
 
 CHUNK = 1 << 20
-READS = ("count", "scroll", "query", "search", "retrieve")
+READS = ("count", "scroll", "query")
 OPEN = ("/", "/readyz", "/livez", "/healthz")
 
 
@@ -31,9 +36,11 @@ class Wire(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server_version = "qdrant-double"
+    disable_nagle_algorithm = True  # head and body are two writes: 40 ms otherwise
 
-    def __init__(self, peer: Peer, keys: tuple[str, str], *args: Any) -> None:
-        self.peer = peer
+    def __init__(self, replication: Replication, keys: tuple[str, str], *args: Any) -> None:
+        self.replication = replication
+        self.peer = replication.peer
         self.key, self.read_key = keys
         super().__init__(*args)
 
@@ -41,36 +48,52 @@ class Wire(BaseHTTPRequestHandler):
         """Requests are not logged: their keys are in the headers."""
 
     def handle_request(self) -> None:
-        """Answer, in the server's envelope."""
+        """Answer, in the server's envelope, whatever happens."""
         started = time.monotonic()
         url = urlsplit(self.path)
         self.query = {key: values[-1] for key, values in parse_qs(url.query).items()}
-        self._left = int(self.headers.get("content-length") or 0)
+        self.body = Body(self.rfile, self.headers)  # type: ignore[arg-type]
+        self.headed = False
+        status, kind = 200, "application/json"
         try:
             self._authorise(url.path)
-            result = self.route(url.path)
-            body: dict[str, Any] = {"result": result, "status": "ok"}
-            status = 200
+            if self.body.broken:
+                raise Refused(400, "Bad request: content-length is no number")
+            body: Any = {"result": self.route(url.path), "status": "ok"}
+            if url.path == "/":
+                body = body["result"]  # the one answer without an envelope
         except Raw as raw:
-            self._drain()
-            return self.send_file(raw.body)
+            body, kind = raw.body, "text/plain; charset=utf-8"
         except Refused as refused:
+            status = refused.status
+            body = {"status": {"error": str(refused)}}
             if refused.plain:
-                self._drain()
-                return self._send(refused.status, str(refused).encode(), "text/plain")
-            body, status = {"status": {"error": str(refused)}}, refused.status
-        self._drain()
-        if url.path == "/" and status == 200:
-            body = body["result"]  # the one answer without an envelope
-        else:
+                body, kind = str(refused), "text/plain"
+        except ConnectionError:
+            self.close_connection = True
+            return
+        except BaseException as exc:  # the engine's panics are no `Exception`
+            traceback.print_exc(file=sys.stderr)
+            status, body = 500, {"status": {"error": f"Service internal error: {exc!r}"}}
+        if self.headed:
+            # a file has been sent; one that broke off leaves nothing to say but the end
+            self.close_connection = self.close_connection or status != 200
+            return
+        if isinstance(body, dict) and "status" in body:
             body["time"] = time.monotonic() - started
-        return self._send(status, json.dumps(body).encode(), "application/json")
+        self._answer(status, body, kind)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = handle_request  # noqa: N815
 
     def route(self, path: str) -> Any:
         """Find what answers a path, and let it."""
         raise NotImplementedError
+
+    def read(
+        self, found: dict[str, Any], question: dict[str, Any], shards: list[int] | None = None
+    ) -> list[Any]:
+        """Ask one replica of each shard of a collection."""
+        return read(self.replication, found, question, shards)
 
     def _authorise(self, path: str) -> None:
         given = self.headers.get("api-key") or str(
@@ -82,67 +105,57 @@ class Wire(BaseHTTPRequestHandler):
             raise Refused(
                 401, "Must provide an API key or an Authorization bearer token", plain=True
             )
-        if given != self.read_key:
+        if not self.read_key or given != self.read_key:
             raise Refused(401, "Invalid API key or JWT", plain=True)
         reads = (
             self.command == "GET" or path.rpartition("/")[2] in READS or path.endswith("/points")
         )
-        if not reads:
+        if self.command in ("PUT", "DELETE", "PATCH") or not reads:
             raise Refused(403, "Forbidden: Global manage access is required", plain=True)
 
     def json_body(self) -> dict[str, Any]:
-        """The request's body."""
-        text = self.rfile.read(self._left)
-        self._left = 0
+        """The request's body, which must be an object."""
+        text = self.body.read()
         try:
-            return dict(json.loads(text or b"{}"))
-        except ValueError as exc:
-            raise Refused(400, f"Format error in JSON body: {exc}") from exc
+            found = json.loads(text or b"{}")
+            # Python reads NaN, 1e999 and half a surrogate pair, which no other peer could be sent
+            json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as exc:
+            raise malformed(str(exc)) from exc
+        if not isinstance(found, dict):
+            raise malformed(f"invalid type: {type(found).__name__}, expected a struct")
+        return found
 
-    def receive(self, target: Path) -> None:
-        """Take the file out of a multipart body with one part, without holding it in memory."""
-        boundary = (
-            str(self.headers.get("content-type") or "")
-            .partition("boundary=")[2]
-            .strip('"')
-            .encode()
+    def send_file(self, file: Path) -> None:
+        """Answer with a file, piece by piece."""
+        self.body.drain()
+        self.headed = True
+        self._head(
+            200,
+            file.stat().st_size,
+            {
+                "content-type": "application/octet-stream",
+                "content-disposition": f'attachment; filename="{file.name}"',
+            },
         )
-        if not boundary:
-            raise Refused(400, "Multipart error: no boundary")
-        while True:  # headers of the part
-            line = self.rfile.readline()
-            self._left -= len(line)
-            if line in (b"\r\n", b""):
-                break
-        rest = self._left - len(b"\r\n--" + boundary + b"--\r\n")
-        with target.open("wb") as file:
-            while rest > 0 and (chunk := self.rfile.read(min(CHUNK, rest))):
-                file.write(chunk)
-                rest -= len(chunk)
-                self._left -= len(chunk)
+        with file.open("rb") as stream:
+            shutil.copyfileobj(stream, self.wfile, CHUNK)
 
-    def _drain(self) -> None:
-        while self._left > 0 and (chunk := self.rfile.read(min(CHUNK, self._left))):
-            self._left -= len(chunk)
+    def _answer(self, status: int, body: Any, kind: str) -> None:
+        with contextlib.suppress(Refused):
+            self.body.drain()
+        self.close_connection = self.close_connection or self.body.broken
+        try:
+            if isinstance(body, Path):
+                return self.send_file(body)
+            data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+            self._head(status, len(data), {"content-type": kind})
+            self.wfile.write(data)
+        except OSError:  # the asker has gone, or the file has
+            self.close_connection = True
 
-    def _send(self, status: int, body: bytes, kind: str) -> None:
+    def _head(self, status: int, length: int, headers: dict[str, str]) -> None:
         self.send_response(status)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(body)))
+        for name, value in {**headers, "content-length": str(length)}.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
-
-    def send_file(self, body: str | Path) -> None:
-        """Answer with text, or with a file piece by piece."""
-        if body == "":
-            return
-        if isinstance(body, str):
-            self._send(200, body.encode(), "text/plain; charset=utf-8")
-            return
-        self.send_response(200)
-        self.send_header("content-type", "application/octet-stream")
-        self.send_header("content-length", str(body.stat().st_size))
-        self.send_header("content-disposition", f'attachment; filename="{body.name}"')
-        self.end_headers()
-        with body.open("rb") as file:
-            shutil.copyfileobj(file, self.wfile, CHUNK)
