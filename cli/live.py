@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flows.runs import Ended
+    from collections.abc import Callable
+
+    from flows.runs import Ended, Run
     from operations.progress import NodeProgress
 
 
@@ -46,6 +48,7 @@ class LiveNodes:
         parameters: dict[str, Any],
         artifact_key: str,
         idempotency_key: str | None,
+        paused: Callable[[Run], None] = lambda run: None,
     ) -> Ended:
         """Start a flow run of the Prefect server and show its table until it ends.
 
@@ -54,13 +57,14 @@ class LiveNodes:
             parameters: of the flow.
             artifact_key: of its table.
             idempotency_key: the same one returns the same run.
+            paused: gets told, once, that it waits for somebody's answer.
         """
         from flows.runs import follow, start_run
 
         run = start_run(deployment, parameters, idempotency_key=idempotency_key)
         self.announce(f"flow run {run.name}: {run.url}")
         try:
-            return follow(run, artifact_key, self.rows, self.announce)
+            return follow(run, artifact_key, self.rows, self.announce, paused)
         except KeyboardInterrupt:
             self.announce(f"no longer following; the run goes on, cancel it at {run.url}")
             raise

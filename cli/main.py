@@ -27,6 +27,9 @@ COMMANDS = {
     "verify": "cli.verify:verify",
     "proofs": "cli.proofs:proofs",
     "restore": "cli.restore:restore",
+    "rebuild": "cli.rebuild:rebuild",
+    "approve": "cli.rebuild:approve",
+    "doctor": "cli.doctor:doctor",
     "retention": "cli.retention:retention",
     "secrets": "cli.secrets:secrets",
 }

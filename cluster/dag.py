@@ -18,10 +18,14 @@ class CycleError(ValueError):
 
 
 class Dag:
-    """Nodes and what each of them needs."""
+    """Nodes and what each of them needs.
 
-    def __init__(self) -> None:
-        self._needs: dict[str, tuple[str, ...]] = {}
+    Args:
+        nodes: that need nothing, to begin with.
+    """
+
+    def __init__(self, nodes: Iterable[str] = ()) -> None:
+        self._needs: dict[str, tuple[str, ...]] = dict.fromkeys(nodes, ())
 
     def add(self, node: str, needs: Iterable[str] = ()) -> None:
         """Add a node, or more needs to one that is there."""

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from cluster.kube import Conflict, Kube, Manifest
+from config.models import Settings
 from errors import IsaError, PermanentError, TemporaryError
 
 API_VERSION, KIND = "coordination.k8s.io/v1", "Lease"
@@ -48,6 +49,19 @@ class LeaseLost(PermanentError):
 def identity() -> str:
     """Name this process so that others can tell whether it still lives: host/pid/start-time."""
     return f"{socket.gethostname()}/{os.getpid()}/{_start_time(os.getpid())}"
+
+
+def lease_of(kube: Kube, settings: Settings, name: str, purpose: str) -> Lease:
+    """A lease of an environment.
+
+    Args:
+        kube: its cluster.
+        settings: of it.
+        name: what is protected.
+        purpose: shown to others who want it.
+    """
+    where = settings.kubernetes.control_namespace
+    return Lease(kube, where, name, purpose=purpose, duration=settings.deploy.lease_seconds)
 
 
 class Lease:

@@ -209,6 +209,7 @@ class Live:
         wanted: what the units must hold then; the manifest's own measures of them by default.
         scratch: whether the set must be served by scratch engines for it.
         unless_named: units that are left as they are unless they are asked for.
+        by_hand: why this environment's engine can only be restored by hand; "" where it is not so.
     """
 
     units: Callable[[SetReader], dict[str, int]]
@@ -219,6 +220,7 @@ class Live:
     wanted: Callable[[SetReader, Iterable[str]], list[Measure]] = _fingerprint
     scratch: bool = False
     unless_named: tuple[str, ...] = ()
+    by_hand: Callable[[Settings], str] = lambda settings: ""
 
 
 @dataclass(frozen=True)

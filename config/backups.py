@@ -151,8 +151,8 @@ class VerifySettings(Section):
         "volume (deployments/worker)",
     )
     storage_class: DnsLabel = Field(
-        default="infotrend-block",
-        description="class of the scratch engines' volumes, which go with their pods",
+        default="infotrend-scratch",
+        description="class of the scratch engines' volumes, which go with their pods; made with the storage classes",
     )
     max_parallel: Count = Field(
         default=2, ge=1, le=8, description="components that are proven at the same time"
@@ -179,4 +179,19 @@ class VerifySettings(Section):
     )
     pushgateway: str | None = Field(
         default=None, description="URL of a Pushgateway that gets the same metrics"
+    )
+
+
+class RebuildSettings(Section):
+    """Rebuilds: who waits how long for whom, and what is kept."""
+
+    approval_minutes: Count = Field(
+        default=60,
+        ge=1,
+        description="an approval that was not given for so long is a refusal, minutes",
+    )
+    keep_volumes_days: Count = Field(
+        default=14,
+        ge=0,
+        description="old volumes are kept for so long after the comparison that showed the new ones equal, days",
     )

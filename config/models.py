@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from config.backups import BackupSettings, VerifySettings
+from config.backups import BackupSettings, RebuildSettings, VerifySettings
 from config.values import Count, DeclaredFile, DnsLabel, Image, Seconds, Section
 
 # In the order in which the design deploys them.
@@ -314,3 +314,4 @@ class Settings(Section):
     autoscaling: AutoscalingSettings = AutoscalingSettings()
     backup: BackupSettings
     verify: VerifySettings = VerifySettings()
+    rebuild: RebuildSettings = RebuildSettings()

@@ -21,13 +21,15 @@ from prefect.client.schemas.filters import (
     ArtifactFilterFlowRunId,
     ArtifactFilterKey,
 )
+from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 
-from errors import PermanentError, TemporaryError
+from errors import ConfigurationError, Fault, PermanentError, TemporaryError
 
 DEPLOY = "deploy-platform/deploy-platform"
 BACKUP = "backup-platform/backup-platform"
+REBUILD = "rebuild-component/rebuild-component"
 RESTORE = "restore-component/restore-component"
 VERIFY = "verify-restores/verify-restores"
 POLL_SECONDS = 1.0
@@ -104,6 +106,7 @@ def follow(
     artifact_key: str,
     show: Callable[[list[dict[str, Any]]], None],
     warn: Callable[[str], None],
+    paused: Callable[[Run], None] = lambda run: None,
 ) -> Ended:
     """Watch a run until it is final.
 
@@ -112,13 +115,14 @@ def follow(
         artifact_key: of its table artifact.
         show: gets the rows of the table whenever they were read.
         warn: gets told, once, when no worker takes the run.
+        paused: gets told, once, that the run waits for somebody's answer.
 
     Returns:
         How it ended, with the last rows of its table.
     """
     rows: list[dict[str, Any]] = []
     asked = last_answer = time.monotonic()
-    told = False
+    told = asked_for = False
     while True:
         try:
             with _client() as client:
@@ -139,6 +143,9 @@ def follow(
             )
         if found.state is not None and found.state.is_final():
             break
+        if not asked_for and found.state is not None and found.state.is_paused():
+            asked_for = True
+            paused(run)
         time.sleep(POLL_SECONDS)
     message = found.state.message or found.state.name or ""
     completed = found.state.is_completed()
@@ -149,6 +156,33 @@ def follow(
         message=message,
         flow_run=str(run.id),
     )
+
+
+def answer(run: str, words: dict[str, Any]) -> None:
+    """Answer a run that waits for it.
+
+    Args:
+        run: id of the flow run.
+        words: fields of its form.
+
+    Raises:
+        ConfigurationError: that is no id.
+        PermanentError: it does not wait, or does not take the answer.
+        TemporaryError: the server is away.
+    """
+    try:
+        identity = UUID(run)
+    except ValueError as exc:
+        hint = "the run's page in the UI has it"
+        raise ConfigurationError([Fault("FLOW_RUN", f"{run!r} is no id", hint)]) from exc
+    with _client() as client:
+        try:
+            result = client.resume_flow_run(identity, run_input=words)
+        except ObjectNotFound as exc:
+            raise PermanentError(f"there is no flow run {run}") from exc
+    if result.status != SetStateStatus.ACCEPT:
+        reason = getattr(result.details, "reason", "") or "it was not taken"
+        raise PermanentError(f"flow run {run}: {reason}")
 
 
 def _rows(client: SyncPrefectClient, run: UUID, key: str) -> list[dict[str, Any]]:

@@ -26,12 +26,12 @@ from archive.writer import Leftovers, SetWriter
 from cluster.command import CANCELLATION, Cancelled
 from cluster.credentials import read_secret
 from cluster.kube import Kube
-from cluster.lease import Lease
+from cluster.lease import Lease, lease_of
 from components import SETS
 from components.access import Access
 from config.models import Settings
 from errors import ConfigurationError, Fault, PermanentError
-from operations.transfer import Transfer
+from operations.transfer import Transfer, watched
 
 COMPLETE, PARTIAL, EXISTS, FAILED = "complete", "partial", "exists", "failed"
 ENGINE_SECONDS = (
@@ -97,15 +97,7 @@ class Vault:
             PermanentError: the store's credentials or the namespace are not there.
         """
         kube = Kube.connect(settings.kubernetes)
-        where, name = (
-            settings.kubernetes.control_namespace,
-            settings.storage.object.credentials_secret,
-        )
-        credentials = read_secret(kube, where, name)
-        if credentials is None:
-            raise PermanentError(
-                f"Secret {where}/{name} is not there: it holds access-key and secret-key of the object store"
-            )
+        credentials = store_credentials(kube, settings)
         namespace = kube.get("v1", "Namespace", settings.kubernetes.namespace)
         if namespace is None:
             raise PermanentError(
@@ -150,6 +142,22 @@ class Vault:
         return found
 
 
+def store_credentials(kube: Kube, settings: Settings) -> dict[str, str]:
+    """Credentials of the object store.
+
+    Raises:
+        PermanentError: they are not there.
+    """
+    where = settings.kubernetes.control_namespace
+    name = settings.storage.object.credentials_secret
+    found = read_secret(kube, where, name)
+    if found is None:
+        raise PermanentError(
+            f"Secret {where}/{name} is not there: it holds access-key and secret-key of the object store"
+        )
+    return found
+
+
 def selected(only: Iterable[str]) -> tuple[str, ...]:
     """Names of the sets to take; all if none is given.
 
@@ -191,7 +199,8 @@ def back_up(
         TemporaryError, PermanentError: there is no set.
     """
     started = clock()
-    with _lease(vault, component, run) as lease:
+    # beside the deploy's: a backup changes nothing
+    with lease_of(vault.kube, vault.settings, f"isa-backup-{component}", run) as lease:
         catalogue = vault.catalogue([component])
         found = slot_taken(catalogue, component, slot)
         if found is not None:
@@ -265,25 +274,18 @@ def _writer(
     if backup.object_lock_days:
         store = store.locking(datetime.now(UTC) + timedelta(days=backup.object_lock_days))
 
-    def watch(artefact: str, size: int) -> None:
-        if CANCELLATION.is_set():
-            raise Cancelled(f"cancelled in {component}'s {artefact}")
-        transfer.add(artefact, size)
-
     prefix = set_prefix(vault.settings.environment, component, identity)
     leftovers = Leftovers(
         json.loads(lease.previous_operation or "[]"), lambda held: lease.note(json.dumps(held))
     )
-    return SetWriter(store, prefix, backup.age_recipients, backup.spool, earlier, watch, leftovers)
-
-
-def _lease(vault: Vault, component: str, run: str) -> Lease:
-    return Lease(
-        vault.kube,
-        vault.settings.kubernetes.control_namespace,
-        f"isa-backup-{component}",  # beside the deploy's: a backup changes nothing
-        purpose=run,
-        duration=vault.settings.deploy.lease_seconds,
+    return SetWriter(
+        store,
+        prefix,
+        backup.age_recipients,
+        backup.spool,
+        earlier,
+        watched(transfer, component),
+        leftovers,
     )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.command import CANCELLATION
 from cluster.dag import Dag
 from operations.backup import FAILED, BackupResult, Vault, back_up, selected
 from operations.progress import DONE, WAITING, NodeProgress, Progress
@@ -104,9 +103,7 @@ def run_backups(
     progress = Progress(components, publish, clock, BackupLine)
     progress.show()
     results: dict[str, BackupResult] = {}
-    graph = Dag()
-    for component in components:
-        graph.add(component)
+    graph = Dag(components)
 
     def work(component: str) -> NodeResult:
         progress.update(component, RUNNING)
@@ -132,16 +129,12 @@ def run_backups(
             manifest=found.manifest,
         )
 
-    try:
-        walk(
-            graph,
-            set(components),
-            start(graph, work),
-            max_parallel=vault.settings.backup.max_parallel,
-            report=report,
-            clock=clock,
-        )
-    except BaseException:
-        CANCELLATION.cancel()
-        raise
+    walk(
+        graph,
+        set(components),
+        start(graph, work),
+        max_parallel=vault.settings.backup.max_parallel,
+        report=report,
+        clock=clock,
+    )
     return BackupReport(clock() - began, tuple(results[name] for name in components))

@@ -11,7 +11,7 @@ from cluster.command import Command
 from cluster.dag import Dag
 from cluster.helm import INSTALL_HINT, Helm
 from cluster.kube import Kube, Manifest
-from cluster.lease import Lease
+from cluster.lease import Lease, lease_of
 from cluster.releases import Release, ReleaseSet, load_releases
 from components import COMPONENTS
 from config.models import Settings
@@ -85,14 +85,8 @@ class Platform:
 
     def lease(self, name: str, purpose: str) -> Lease:
         """The lease of a component, or of the deploy."""
-        kube = self.settings.kubernetes
-        return Lease(
-            self.kube,
-            kube.control_namespace,
-            name if name == DEPLOY_LEASE else f"isa-{name}",
-            purpose=purpose,
-            duration=self.settings.deploy.lease_seconds,
-        )
+        full = name if name == DEPLOY_LEASE else f"isa-{name}"
+        return lease_of(self.kube, self.settings, full, purpose)
 
 
 def _in_one_namespace(releases: ReleaseSet, settings: Settings) -> None:

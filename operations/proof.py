@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -31,47 +31,30 @@ from archive.manifest import IDENTITY, Manifest, Measure, set_prefix
 from archive.reader import Damaged, SetReader
 from cluster.command import CANCELLATION, Cancelled
 from cluster.credentials import password, read_secret
-from cluster.lease import Lease
+from cluster.lease import lease_of
 from components import RESTORES
 from components.base import Restore
 from errors import IsaError, PermanentError, TemporaryError
-from operations.backup import Vault
+from operations.backup import Vault, store_credentials
+from operations.progress import Stages
 from operations.scratch import (
     Unrestorable,
     engines,
     require_scratch,
-    store_credentials,
-    sweep,
 )
 from operations.scratch_pod import Request
-from operations.transfer import Transfer
+from operations.transfer import Transfer, watched
 
 
 @dataclass
-class Course:
+class Course(Stages):
     """How far a proof has come.
 
     Attributes:
-        tell: gets a note for people.
-        clock: seconds.
         level: the highest that was reached.
-        stages: seconds of each part.
     """
 
-    tell: Callable[[str], None]
-    clock: Callable[[], float]
     level: Level = ""
-    stages: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measure a part, and say that it is under way."""
-        self.tell(name)
-        began = self.clock()
-        try:
-            yield
-        finally:
-            self.stages[name] = round(self.clock() - began, 2)
 
 
 class Rejected(PermanentError):
@@ -149,14 +132,14 @@ def prove(
             reason=reason,
             begun=begun,
             seconds=round(clock() - began, 2),
-            stages=course.stages,
-            **outcome.facts("compare" in course.stages),
+            stages=course.seconds,
+            **outcome.facts("compare" in course.seconds),
         )
         prefix = set_prefix(vault.settings.environment, component, backup)
         write_evidence(vault.store, prefix, evidence, identity)
         return evidence
 
-    with _lease(vault, component, run):
+    with lease_of(vault.kube, vault.settings, f"isa-verify-{component}", run):
         try:
             _prove(vault, identity, backup, course, outcome)
         except Rejected as exc:
@@ -238,7 +221,9 @@ def _prove(vault: Vault, identity: str, backup: str, course: Course, outcome: Ou
     course.level = "L0"
     restore = RESTORES[manifest.component]
     transfer = Transfer(course.tell)
-    reader = SetReader(vault.store, manifest, identity, earlier, _watched(transfer))
+    reader = SetReader(
+        vault.store, manifest, identity, earlier, watched(transfer, manifest.component)
+    )
     try:
         found = _restored(vault, identity, reader, restore, course, outcome)
     except Damaged as exc:
@@ -272,7 +257,6 @@ def _restored(
     request = Request(settings, kube, reader.manifest, store_credentials(kube, settings), identity)
     placed = [name for one in wanted for name in one.placed]
     with ExitStack() as stack:
-        sweep(request)
         with course.stage("start"):
             made = stack.enter_context(engines(request, wanted, restore.ask, course.tell))
         outcome.scratch = made.version
@@ -339,26 +323,7 @@ def _told(differences: tuple[Difference, ...], shown: int = 5) -> str:
     return "; ".join([*words, *more])
 
 
-def _watched(transfer: Transfer) -> Callable[[str, int], None]:
-    def watch(artefact: str, size: int) -> None:
-        if CANCELLATION.is_set():
-            raise Cancelled(f"cancelled in {artefact}")
-        transfer.add(artefact, size)
-
-    return watch
-
-
 def _major(version: str) -> str:
     """The number that decides whether two versions read each other's data."""
     found = re.search(r"(\d+)\.\d", version)
     return found[1] if found else ""
-
-
-def _lease(vault: Vault, component: str, run: str) -> Lease:
-    return Lease(
-        vault.kube,
-        vault.settings.kubernetes.control_namespace,
-        f"isa-verify-{component}",
-        purpose=run,
-        duration=vault.settings.deploy.lease_seconds,
-    )

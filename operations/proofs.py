@@ -12,7 +12,7 @@ from typing import Any
 from archive.catalogue import Catalogue
 from archive.evidence import Evidence
 from archive.manifest import IDENTITY, component_of
-from cluster.command import CANCELLATION, Cancelled
+from cluster.command import Cancelled
 from cluster.dag import Dag
 from errors import ConfigurationError, Fault, IsaError
 from operations.backup import Vault, selected
@@ -215,9 +215,7 @@ def run_proofs(
     progress = Progress(wanted, publish, clock, ProofLine)
     progress.show()
     results: dict[str, ProofResult] = {}
-    graph = Dag()
-    for component in queues:
-        graph.add(component)
+    graph = Dag(queues)
 
     def settle(result: ProofResult) -> None:
         results[result.backup] = result
@@ -262,18 +260,14 @@ def run_proofs(
                     )
                 )
 
-    try:
-        walk(
-            graph,
-            set(queues),
-            start(graph, work),
-            max_parallel=vault.settings.verify.max_parallel,
-            report=report,
-            clock=clock,
-        )
-    except BaseException:
-        CANCELLATION.cancel()
-        raise
+    walk(
+        graph,
+        set(queues),
+        start(graph, work),
+        max_parallel=vault.settings.verify.max_parallel,
+        report=report,
+        clock=clock,
+    )
     return ProofReport(clock() - began, tuple(results[name] for name in wanted))
 
 

@@ -7,40 +7,29 @@ for what the plan says. A failure names the safety set, which brings back what w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from archive.catalogue import find_set
 from archive.evidence import Difference
 from archive.reader import SetReader
-from cluster.command import CANCELLATION, Cancelled
 from cluster.credentials import password
 from cluster.dag import Dag
-from cluster.lease import Lease
+from cluster.lease import lease_of
 from components import COMPONENTS, RESTORES
 from components.access import Access
 from components.base import Served
-from config.models import Settings
 from errors import IsaError
-from operations.backup import ENGINE_SECONDS, Vault, back_up
-from operations.progress import DONE, NodeProgress, Progress
+from operations.backup import ENGINE_SECONDS, Vault, back_up, store_credentials
+from operations.progress import DONE, NodeProgress, Progress, Stages
 from operations.proof import compare, read_identity
 from operations.restore_plan import RestorePlan
 from operations.schedule import NodeResult, Start, Work, walk
-from operations.scratch import engines, store_credentials, sweep
+from operations.scratch import engines
 from operations.scratch_pod import Request
-from operations.transfer import Transfer
-
-TITLES = {
-    "fence": "keep writers away",
-    "safety": "back up what will be replaced",
-    "scratch": "serve the set for copying",
-    "replace": "replace",
-    "compare": "compare with the set",
-}
-
+from operations.transfer import Transfer, watched
 
 RUNNING, FAILED, RESTORED, DIFFERENT = "restoring", "failed", "restored", "different"
 
@@ -130,54 +119,34 @@ def run_restore(
     component = COMPONENTS[manifest.component]
     report = RestoreReport(manifest.id, manifest.component)
     transfer = Transfer(tell)
-    reader = SetReader(vault.store, manifest, identity, plan.earlier, _watched(transfer))
+    reader = SetReader(
+        vault.store, manifest, identity, plan.earlier, watched(transfer, component.name)
+    )
     chosen = tuple(one.unit for one in plan.units)
     live = component.live
-
-    def stage(name: str, began: float) -> float:
-        now = clock()
-        report.stages[name] = round(now - began, 2)
-        return now
-
-    with _lease(vault, component.name, run), ExitStack() as stack:
-        began = clock()
+    stages = Stages(tell, clock, report.stages)
+    # the deploy's own: both change the component
+    lease = lease_of(vault.kube, vault.settings, f"isa-{component.name}", run)
+    with lease, ExitStack() as stack:
         served: Served | None = None
         if live.scratch:
-            tell(TITLES["scratch"])
-            request = Request(
-                vault.settings,
-                vault.kube,
-                manifest,
-                store_credentials(vault.kube, vault.settings),
-                identity,
-            )
-            restore = RESTORES[manifest.component]
-            sweep(request)
-            wanted = restore.scratch(vault.settings, manifest, password())
-            made = stack.enter_context(engines(request, wanted, restore.ask, tell))
-            restore.load(made.access, made.at, reader)
-            served = Served(made.access, made.at)
-            began = stage("scratch", began)
+            with stages.stage("scratch", "serve the set for copying"):
+                served = stack.enter_context(_served(vault, identity, reader, tell))
         access = stack.enter_context(Access(vault.settings, vault.kube, ENGINE_SECONDS))
-        tell(TITLES["fence"])
-        told = stack.enter_context(live.fence(access, chosen))
+        with stages.stage("fence", "keep writers away"):
+            told = stack.enter_context(live.fence(access, chosen))
         tell(f"fence: {told}")
-        began = stage("fence", began)
         if safety:
-            tell(TITLES["safety"])
-            report.safety = _safety(vault, identity, component.name, run, transfer)
-            began = stage("safety", began)
-        tell(TITLES["replace"])
+            with stages.stage("safety", "back up what will be replaced"):
+                report.safety = _safety(vault, identity, component.name, run, transfer)
         try:
-            report.kept = live.replace(access, served, reader, chosen)
-            began = stage("replace", began)
-            tell(TITLES["compare"])
-            found = live.measure(access, reader, chosen)
+            with stages.stage("replace"):
+                report.kept = live.replace(access, served, reader, chosen)
+            with stages.stage("compare", "compare with the set"):
+                found = live.measure(access, reader, chosen)
         except IsaError as exc:
             report.reason = f"{exc}. {_way_back(report)}"
-            stage("replace", began)
             return report
-        stage("compare", began)
         report.differences = compare(live.wanted(reader, chosen), {"": found})
         report.outcome = DIFFERENT if report.differences else RESTORED
         if report.differences:
@@ -219,9 +188,7 @@ def run_restores(
     )
     progress.show()
     reports: dict[str, RestoreReport] = {}
-    graph = Dag()
-    for name in by_component:
-        graph.add(name)
+    graph = Dag(by_component)
 
     def work(name: str) -> NodeResult:
         def tell(note: str) -> None:
@@ -249,18 +216,14 @@ def run_restores(
             safety=report.safety,
         )
 
-    try:
-        walk(
-            graph,
-            set(by_component),
-            start(graph, work),
-            max_parallel=vault.settings.verify.max_parallel,
-            report=settle,
-            clock=clock,
-        )
-    except BaseException:
-        CANCELLATION.cancel()
-        raise
+    walk(
+        graph,
+        set(by_component),
+        start(graph, work),
+        max_parallel=vault.settings.verify.max_parallel,
+        report=settle,
+        clock=clock,
+    )
     return [reports[name] for name in by_component]
 
 
@@ -275,6 +238,19 @@ def as_json(reports: Iterable[RestoreReport], seconds: float) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------- inside
+@contextmanager
+def _served(
+    vault: Vault, identity: str, reader: SetReader, tell: Callable[[str], None]
+) -> Iterator[Served]:
+    """A set in scratch engines, to be copied from."""
+    settings, kube, restore = vault.settings, vault.kube, RESTORES[reader.manifest.component]
+    request = Request(settings, kube, reader.manifest, store_credentials(kube, settings), identity)
+    wanted = restore.scratch(settings, reader.manifest, password())
+    with engines(request, wanted, restore.ask, tell) as made:
+        restore.load(made.access, made.at, reader)
+        yield made
+
+
 def _safety(vault: Vault, identity: str, component: str, run: str, transfer: Transfer) -> str:
     """Back up what will be replaced, and read it back; returns the set's id."""
     able = vault.check()
@@ -288,23 +264,3 @@ def _way_back(report: RestoreReport) -> str:
     if not report.safety:
         return "Nothing was there before: the same command again starts anew"
     return f"What was there before is in {report.safety}: `isa restore {report.safety} --into live`"
-
-
-def _watched(transfer: Transfer) -> Callable[[str, int], None]:
-    def watch(artefact: str, size: int) -> None:
-        if CANCELLATION.is_set():
-            raise Cancelled(f"cancelled in {artefact}")
-        transfer.add(artefact, size)
-
-    return watch
-
-
-def _lease(vault: Vault, component: str, run: str) -> Lease:
-    settings: Settings = vault.settings
-    return Lease(
-        vault.kube,
-        settings.kubernetes.control_namespace,
-        f"isa-{component}",  # the deploy's own: both change the component
-        purpose=run,
-        duration=settings.deploy.lease_seconds,
-    )

@@ -125,25 +125,20 @@ def run_deploy(
                 clock() - began, nodes, tuple(f"{c.name}: {c.hint}" for c in plan.blocked)
             )
         deployer = Deployer(platform, plan, progress, run)
-        try:
-            results = walk(
-                graph,
-                selected,
-                start(graph, deployer.deploy),
-                max_parallel=platform.settings.deploy.max_parallel_releases,
-                report=lambda r: progress.update(
-                    r.name,
-                    DONE if r.seconds else WAITING,
-                    r.reason,
-                    outcome=r.outcome,
-                    seconds=r.seconds,
-                ),
-                clock=clock,
-            )
-        except BaseException:
-            # told to stop: first the children, while the Lease is ours and before anybody waits for the threads
-            CANCELLATION.cancel()
-            raise
+        results = walk(
+            graph,
+            selected,
+            start(graph, deployer.deploy),
+            max_parallel=platform.settings.deploy.max_parallel_releases,
+            report=lambda r: progress.update(
+                r.name,
+                DONE if r.seconds else WAITING,
+                r.reason,
+                outcome=r.outcome,
+                seconds=r.seconds,
+            ),
+            clock=clock,
+        )
     return DeployReport(clock() - began, tuple(results))
 
 

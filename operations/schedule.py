@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cluster.command import CANCELLATION
 from cluster.dag import Dag
 
 INSTALLED, UPGRADED, UNCHANGED = "installed", "upgraded", "unchanged"
@@ -37,7 +38,7 @@ class NodeResult:
     @property
     def good(self) -> bool:
         """Whether dependants may go on."""
-        return self.outcome in (INSTALLED, UPGRADED, UNCHANGED)
+        return self.outcome not in (FAILED, SKIPPED, NOT_ATTEMPTED)
 
 
 Work = Callable[[str], NodeResult]
@@ -66,7 +67,24 @@ def walk(
 
     Returns:
         One result a node, in the graph's order.
+
+    Whatever breaks it off ends the running commands first, before anybody waits for the threads that wait for them.
     """
+    try:
+        return _walk(graph, selected, start, max_parallel, report, clock)
+    except BaseException:
+        CANCELLATION.cancel()
+        raise
+
+
+def _walk(
+    graph: Dag,
+    selected: set[str],
+    start: Callable[[str, Done], None],
+    max_parallel: int,
+    report: Callable[[NodeResult], None],
+    clock: Callable[[], float],
+) -> list[NodeResult]:
     results: dict[str, NodeResult] = {}
     began: dict[str, float] = {}
     ended: queue.SimpleQueue[tuple[str, NodeResult | BaseException]] = queue.SimpleQueue()

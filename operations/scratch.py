@@ -16,11 +16,9 @@ from typing import Any
 
 from archive.evidence import Level
 from cluster.command import CANCELLATION
-from cluster.credentials import read_secret
-from cluster.kube import Kube, Manifest
+from cluster.kube import Manifest
 from components.access import Access, Endpoint
-from components.base import Scratch
-from config.models import Settings
+from components.base import Scratch, Served
 from errors import IsaError, PermanentError, TemporaryError
 from operations.fetch import DAMAGED
 from operations.scratch_pod import FETCH, LABEL, Request, pod_of, secrets_of
@@ -44,18 +42,14 @@ class Unrestorable(PermanentError):
 
 
 @dataclass(frozen=True)
-class Engines:
+class Engines(Served):
     """Scratch engines that serve.
 
     Attributes:
-        access: the way to them.
-        at: where each listens, by its name.
         version: of the engine.
         check: raises TemporaryError if one of them has died.
     """
 
-    access: Access
-    at: Mapping[str, Endpoint]
     version: str
     check: Callable[[], None]
 
@@ -67,10 +61,10 @@ def engines(
     ask: Callable[[Access, Endpoint], str],
     tell: Callable[[str], None],
 ) -> Iterator[Engines]:
-    """Start scratch engines and wait until they serve; they are removed in any case.
+    """Start scratch engines and wait until they serve; they are removed in any case, and first what a killed run left.
 
     Args:
-        request: for what.
+        request: for what; the caller has a Lease of its component's proofs, or of the component.
         wanted: the engines.
         ask: version of one, once it serves.
         tell: gets a note for people.
@@ -80,6 +74,7 @@ def engines(
         TemporaryError: the cluster did not get them to run.
         PermanentError: the release that they are made from is not there.
     """
+    _sweep(request)
     given = {name: values for one in wanted for name, values in one.secrets.items()}
     kubernetes = request.settings.kubernetes.model_copy(update={"namespace": request.namespace})
     settings = request.settings.model_copy(update={"kubernetes": kubernetes})
@@ -103,8 +98,8 @@ def engines(
         _remove(request, pods.values())
 
 
-def sweep(request: Request) -> None:
-    """Remove what killed proofs of the component left; the caller has its Lease."""
+def _sweep(request: Request) -> None:
+    """Remove what killed runs of the component left."""
     _require_other_namespace(request)
     label = f"{LABEL}={request.manifest.component}"
     found = request.kube.list("v1", "Pod", request.namespace, label)
@@ -272,10 +267,3 @@ def _remove(request: Request, pods: Iterable[str]) -> None:
                 if time.monotonic() > deadline:
                     return
                 time.sleep(PAUSE_SECONDS)  # also when cancelled: it is short
-
-
-def store_credentials(kube: Kube, settings: Settings) -> dict[str, str]:
-    """Credentials of the object store, which a scratch pod's first step needs too."""
-    where = settings.kubernetes.control_namespace
-    found = read_secret(kube, where, settings.storage.object.credentials_secret)
-    return found or {}

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from cluster.command import CANCELLATION, Cancelled
+
 TELL_SECONDS = 0.5
 
 
@@ -40,6 +42,22 @@ class Transfer:
             rate = self._bytes / max(now - self._began, 0.001)
             note = f"{artefact}: {human(self._bytes)}, {human(rate)}/s"
         self._tell(note)
+
+
+def watched(transfer: Transfer, component: str) -> Callable[[str, int], None]:
+    """Count bytes as they pass, and break off where the run is cancelled.
+
+    Args:
+        transfer: counts them.
+        component: whose they are.
+    """
+
+    def watch(artefact: str, size: int) -> None:
+        if CANCELLATION.is_set():
+            raise Cancelled(f"cancelled in {component}'s {artefact}")
+        transfer.add(artefact, size)
+
+    return watch
 
 
 def human(size: float) -> str:

@@ -12,10 +12,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.logging import get_run_logger
 
+from components.base import Check
 from operations.plan import Plan
 from operations.progress import DONE, NodeProgress, as_rows
 from operations.proofs import ProofReport
+from operations.rebuild_plan import RebuildPlan
 from operations.restore_plan import RestorePlan
+from operations.retention import RetentionPlan
 from operations.status import ComponentStatus
 
 REWRITE_SECONDS = 2.0
@@ -149,6 +152,64 @@ def restore_plan_artifact(plans: list[RestorePlan], environment: str) -> None:
         "\n".join([*lines, "", *notes]),
         key=f"restore-plan-{environment}",
         description="What this run set out to replace",
+    )
+
+
+def rebuild_plan_artifact(plan: RebuildPlan, environment: str) -> str:
+    """Keep with the run what somebody is asked to approve; gives its Markdown."""
+    policy = plan.policy
+    lines = [
+        f"**Rebuild of {policy.component} in {environment}**: volumes {policy.volumes}, restore {policy.restore}, "
+        f"{'behind a fresh proven backup' if policy.final_backup else '**without a backup before**'} "
+        f"(plan {plan.digest})",
+        "",
+        "| release | installed now |",
+        "| --- | --- |",
+        *(f"| {name} | {what or 'nothing'} |" for name, what in plan.releases.items()),
+        "",
+        f"- volumes: {', '.join(f'{n} ({size})' for n, size in plan.claims.items()) or 'none'}",
+        f"- last proof: {plan.proof or '**none**'}",
+        f"- writers: {plan.writers}",
+        f"- gates afterwards: {', '.join(plan.dependants) or 'its own only'}",
+        *(f"- **{words}**" for words in plan.warnings),
+        *(f"- **in the way: {words}**" for words in plan.blocked),
+    ]
+    text = "\n".join(lines)
+    create_markdown_artifact(
+        text, key=f"rebuild-plan-{environment}", description="What somebody is asked to approve"
+    )
+    return text
+
+
+def retention_artifact(plan: RetentionPlan, environment: str, *, applied: bool) -> None:
+    """Keep with the run what stays and why, and what goes."""
+    lines = ["| component | set | bytes | verdict | why |", "| --- | --- | --- | --- | --- |"]
+    for one in plan.verdicts:
+        verdict = "keep" if one.kept else ("**removed**" if applied else "may go")
+        manifest = one.manifest
+        lines.append(
+            f"| {manifest.component} | `{manifest.id}` | {manifest.stored_size:,} | {verdict} | {'; '.join(one.kept)} |"
+        )
+    waste = plan.waste
+    lines += [
+        "",
+        f"{len(waste.objects)} objects without a set, {len(waste.uploads)} unended uploads",
+    ]
+    create_markdown_artifact(
+        "\n".join(lines), key=f"retention-{environment}", description="Which backup sets stay"
+    )
+
+
+def doctor_artifact(checks: list[Check], environment: str) -> None:
+    """Keep with the run what the doctor found, what is wrong first."""
+    lines = ["| check | verdict | finding |", "| --- | --- | --- |"]
+    for check in sorted(checks, key=lambda one: (one.ok, not one.critical)):
+        verdict = "ok" if check.ok else "**bad**" if check.critical else "warning"
+        lines.append(f"| {check.name} | {verdict} | {check.hint.replace('|', '/')} |")
+    create_markdown_artifact(
+        "\n".join(lines),
+        key=f"doctor-{environment}",
+        description="What is stuck, stale or about to end",
     )
 
 

@@ -20,6 +20,7 @@ from components.neo4j import offline
 from components.neo4j.client import PORT
 from components.neo4j.fingerprint import measure_database
 from components.neo4j.restore import DUMP, SYSTEM
+from config.models import Settings
 from errors import PermanentError, TemporaryError
 
 
@@ -45,10 +46,9 @@ def replace(
         PermanentError: it is an Enterprise cluster.
         TemporaryError: the member does not stop, or a load failed.
     """
-    if access.settings.components.neo4j.edition != "community":
-        raise PermanentError(
-            "an Enterprise cluster is restored by hand: docs/restore-by-hand.md, Neo4j"
-        )
+    refusal = by_hand(access.settings)
+    if refusal:
+        raise PermanentError(refusal)
     wanted = set(chosen)
     with offline.stopped(access, Leftovers()), offline.helper(access):
         for name in reader.names(DUMP):
@@ -71,6 +71,13 @@ def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Me
     return found
 
 
+def by_hand(settings: Settings) -> str:
+    """An Enterprise cluster seeds its members itself, which nobody could try here."""
+    if settings.components.neo4j.edition == "community":
+        return ""
+    return "an Enterprise cluster is restored by hand: docs/restore-by-hand.md, Neo4j"
+
+
 LIVE = Live(
     units,
     fence,
@@ -78,4 +85,5 @@ LIVE = Live(
     measure,
     writers="Neo4j is stopped while its databases are loaded; what was written since the safety backup is lost",
     unless_named=(f"database {SYSTEM}",),
+    by_hand=by_hand,
 )

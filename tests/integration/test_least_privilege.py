@@ -29,7 +29,14 @@ pytestmark = pytest.mark.integration
 
 ISA = str(Path(sys.executable).with_name("isa"))
 TREE = ROOT / "deployments/kubernetes"
-ACCOUNTS = ("isa-deployer", "isa-backup", "isa-verify", "isa-restore", "isa-reader")
+ACCOUNTS = (
+    "isa-deployer",
+    "isa-backup",
+    "isa-verify",
+    "isa-restore",
+    "isa-rebuild",
+    "isa-reader",
+)
 RBAC = "rbac.authorization.k8s.io"
 DEBUG = {"emqxConfig": {"EMQX_LOG__CONSOLE__LEVEL": "debug"}}
 
@@ -358,7 +365,7 @@ def test_nobody_gets_another_identity_or_at_the_cluster_itself(
         ("impersonate", "", "users", ""), ("impersonate", "", "groups", ""),
         ("create", "", "namespaces", ""), ("patch", "", "namespaces", ""), ("delete", "", "namespaces", ""),
         ("patch", "", "nodes", ""), ("create", "", "nodes/proxy", ""), ("get", "", "nodes/proxy", ""),
-        ("delete", "", "persistentvolumes", ""), ("patch", "", "persistentvolumes", ""),
+        ("delete", "", "persistentvolumes", ""), ("create", "", "persistentvolumes", ""),
         ("delete", "storage.k8s.io", "storageclasses", ""), ("create", "", "pods/exec", PRODUCTION),
         ("create", "apiextensions.k8s.io", "customresourcedefinitions", ""),
         ("create", "admissionregistration.k8s.io", "validatingwebhookconfigurations", ""),
@@ -366,6 +373,8 @@ def test_nobody_gets_another_identity_or_at_the_cluster_itself(
         ("patch", "", "resourcequotas", PRODUCTION), ("delete", "", "limitranges", PRODUCTION),
     ):  # fmt: skip
         assert not allowed(kube, verb, group, resource, namespace), (verb, resource, namespace)
+    # a rebuild puts volumes aside, which makes them outlive their claims
+    assert allowed(kube, "patch", "", "persistentvolumes") == (name == "isa-rebuild")
 
 
 # ---------------------------------------------------------------------- the reader, the backup, the verifier

@@ -42,7 +42,9 @@ def prepare(pod: Pod) -> Launch:
     container = next(c for c in pod.containers if c["name"] == CONTAINER)
     environ = pod.environment(container)
     passwords = pod.files("postgresql-creds") | pod.files("pgpool-creds")
-    scope = pod.name.rpartition("-")[0]
+    # what Patroni keeps in Kubernetes must not outlive its StatefulSet, or a new one waits for the old one's leader
+    (owner,) = pod.manifest["metadata"]["ownerReferences"]
+    scope = f"{owner['name']}-{owner['uid'][:8]}"
     label = {"metadata": {"labels": {SCOPE_LABEL: scope}}}
     pod.host.kube.patch(pod.manifest, label)
     pod.home.mkdir(parents=True, exist_ok=True)

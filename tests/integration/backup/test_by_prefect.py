@@ -147,6 +147,170 @@ def test_a_restore_wants_its_confirmation_and_shows_its_plan(
     backups.live.await_state("ready")
 
 
+# ---------------------------------------------------------------------- rebuilds
+ANSWER = {"decision": "approve", "name": "Frances Allen", "ticket": "CHG-1815"}
+
+
+class Rebuild:
+    """A run of rebuild-component, made and answered as README's curl does it."""
+
+    def __init__(self, room: ControlRoom, key: str, **parameters: Any) -> None:
+        self.room = room
+        name = "rebuild-component/rebuild-component"
+        found = httpx.get(f"{room.api}/deployments/name/{name}").json()
+        body = {
+            "idempotency_key": key,
+            "parameters": {"environment": "sandbox", "component": "nats", **parameters},
+        }
+        url = f"{room.api}/deployments/{found['id']}/create_flow_run"
+        self.id = httpx.post(url, json=body).raise_for_status().json()["id"]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        answer = httpx.get(f"{self.room.api}/flow_runs/{self.id}").json()["state"]
+        return answer  # type: ignore[no-any-return]
+
+    def answer(self, **words: Any) -> str:
+        """Say something to it; gives what the server makes of it."""
+        url = f"{self.room.api}/flow_runs/{self.id}/resume"
+        said = httpx.post(url, json={"run_input": {**ANSWER, **words}}, timeout=60)
+        return str(said.json()["status"]) if said.status_code < 300 else str(said.status_code)
+
+    def reaches(self, *kinds: str, seconds: float = 180) -> dict[str, Any]:
+        until(lambda: self.state["type"] in kinds, f"the rebuild is {kinds}", seconds)
+        return self.state
+
+
+def test_a_rebuild_goes_by_the_api_with_one_approval(room: ControlRoom, backups: Backups) -> None:
+    run(room, "nats")
+    assert run(room, "nats", command="verify")["proofs"][0]["verdict"] == "pass"
+    rebuild = Rebuild(room, "CHG-1815")
+    assert Rebuild(room, "CHG-1815").id == rebuild.id  # the same call sent twice is one run
+    rebuild.reaches("PAUSED")
+    before = backups.live.pod("nats-0")["metadata"]["uid"]
+    assert rebuild.answer(decision="perhaps") == "REJECT"
+    assert rebuild.answer(name="") == "REJECT"
+    assert rebuild.state["type"] == "PAUSED"
+    assert backups.live.pod("nats-0")["metadata"]["uid"] == before
+    assert rebuild.answer() == "ACCEPT"
+    rebuild.reaches("RUNNING", "COMPLETED")
+    assert rebuild.answer() != "ACCEPT"  # an answer counts once
+    said = rebuild.reaches("COMPLETED", "FAILED", "CRASHED", seconds=300)
+    assert said["type"] == "COMPLETED", said
+    assert "approved by Frances Allen (CHG-1815)" in said["message"]
+    assert backups.live.pod("nats-0")["metadata"]["uid"] != before
+    found = httpx.post(
+        f"{room.api}/task_runs/filter", json={"flow_runs": {"id": {"any_": [rebuild.id]}}}
+    ).json()
+    names = {task["name"]: task["state"]["type"] for task in found}
+    for step in ("backup", "proof", "uninstall", "volumes", "install", "restore"):
+        assert names[step] == "COMPLETED", names
+    backups.live.await_state("ready")
+
+
+def test_a_refused_or_cancelled_rebuild_changes_nothing(
+    room: ControlRoom, backups: Backups
+) -> None:
+    before = backups.live.pod("nats-0")["metadata"]["uid"]
+    refused = Rebuild(room, "CHG-2")
+    refused.reaches("PAUSED")
+    assert refused.answer(decision="refuse") == "ACCEPT"
+    assert "refused by Frances Allen" in refused.reaches("CANCELLED")["message"]
+    cancelled = Rebuild(room, "CHG-3")
+    cancelled.reaches("PAUSED")
+    body = {"state": {"type": "CANCELLING"}}
+    httpx.post(f"{room.api}/flow_runs/{cancelled.id}/set_state", json=body).raise_for_status()
+    cancelled.reaches("CANCELLED", seconds=60)
+    assert cancelled.answer() != "ACCEPT"  # late
+    assert backups.live.pod("nats-0")["metadata"]["uid"] == before
+
+
+def test_the_command_line_approves_and_follows(room: ControlRoom, backups: Backups) -> None:
+    words = ("nats", "--volumes", "keep", "--approver", "Ada", "--ticket", "CHG-4")
+    said = run(room, *words, command="rebuild")
+    assert [step["name"] for step in said["steps"]] == ["backup", "proof", "uninstall", "install"]
+    assert {step["outcome"] for step in said["steps"]} == {"done"}
+    backups.live.await_state("ready")
+
+
+# ---------------------------------------------------------------------- the doctor
+def doctor(room: ControlRoom, *arguments: str) -> dict[str, dict[str, Any]]:
+    """Its checks by name."""
+    done = subprocess.run(
+        [ISA, "doctor", *arguments, "--json"],
+        env=room.environ(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+
+
+def test_the_doctor_finds_a_working_control_room_well(room: ControlRoom) -> None:
+    found = doctor(room)
+    names = [
+        "Prefect server", "workers of isa-platform", "runs", "automations", "versions", "releases",
+        "rebuilds", "scratch engines", "object store", "leftovers",
+        *(f"schedule of {name}" for name in ("backup-platform", "verify-restores", "retention", "doctor")),
+    ]  # fmt: skip
+    assert {name: found[name]["hint"] for name in names if not found[name]["ok"]} == {}
+    assert any(name.startswith("certificate of") for name in found)
+
+
+def test_the_doctor_finds_what_is_broken_and_mends_what_is_safe(
+    room: ControlRoom, backups: Backups
+) -> None:
+    present = httpx.post(f"{room.api}/automations/filter", json={}).json()
+    httpx.delete(f"{room.api}/automations/{present[0]['id']}").raise_for_status()
+    name = "backup-platform/backup-platform"
+    deployment = httpx.get(f"{room.api}/deployments/name/{name}").json()
+    httpx.post(f"{room.api}/deployments/{deployment['id']}/pause_deployment").raise_for_status()
+    kube, where = backups.vault.kube, backups.vault.settings.kubernetes.verify_namespace
+    orphan = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "proof-redis-orphan",
+            "namespace": where,
+            "labels": {"isa-cloud.io/scratch": "redis"},
+        },
+        "spec": {
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 10001,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": "engine",
+                    "image": "example/never:1",
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                }
+            ],
+        },
+    }
+    kube.create(orphan)
+    found = doctor(room)
+    bad = {name for name, check in found.items() if not check["ok"]}
+    assert {"automations", "scratch engines", "schedule of backup-platform"} <= bad
+    after = doctor(room, "--fix")
+    assert after["automations"]["hint"].startswith("mended: created")
+    assert after["scratch engines"]["hint"] == "mended: removed proof-redis-orphan"
+    assert not after["schedule of backup-platform"]["ok"]  # somebody may have paused it on purpose
+    httpx.post(f"{room.api}/deployments/{deployment['id']}/resume_deployment").raise_for_status()
+
+    def well() -> bool:
+        again = doctor(room)
+        checks = ("automations", "scratch engines", "schedule of backup-platform")
+        return all(again[name]["ok"] for name in checks)
+
+    until(well, "the doctor is content", 90)
+
+
 def test_prefect_knows_neither_data_nor_secrets(room: ControlRoom, backups: Backups) -> None:
     """Everything that Prefect wrote down, from its own database as the set `platform` has it."""
     run(room, "platform")

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from archive.writer import SetWriter
+from cluster.lease import lease_of
 from components.nats import snapshot as nats_snapshot
 from components.postgresql.backup import back_up as back_up_postgresql
 from components.postgresql.client import PORT, STATEFULSET, connect_long, standing
@@ -346,9 +347,8 @@ def test_minio_is_not_backed_up_into_itself(backups: Backups) -> None:
 
 
 def test_two_backups_of_one_component_exclude_each_other(backups: Backups) -> None:
-    from operations.backup import _lease
-
-    with _lease(backups.vault, "redis", "the first run"):
+    vault = backups.vault
+    with lease_of(vault.kube, vault.settings, "isa-backup-redis", "the first run"):
         said = backups.isa("backup", "redis", "--local", code=1, ISA_BACKUP__ATTEMPTS="1")
     assert "the first run" in said["backups"][0]["reason"]
 

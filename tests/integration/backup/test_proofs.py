@@ -202,7 +202,7 @@ def test_a_scratch_engine_that_is_killed_is_an_error_and_no_verdict(prover: Prov
     until(lambda: any(_started(pod) for pod in prover.pods("postgresql")), "an engine runs", 90)
     pod = next(pod for pod in prover.pods("postgresql") if _started(pod))
     prover.backups.vault.kube.delete("v1", "Pod", pod["metadata"]["name"], VERIFY)
-    said, _ = running.communicate(timeout=200)
+    said, _ = running.communicate(timeout=400)
     (proof,) = json.loads(said)["proofs"]
     assert proof["verdict"] == "error", said
     assert running.returncode == 1
@@ -257,7 +257,7 @@ def test_the_offline_break_glass_key_alone_restores(prover: Prover) -> None:
             env={**backups.sandbox.environ(), "ISA_VERIFY__IDENTITY_SECRET": name},
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=400,
             check=False,
         )
     finally:

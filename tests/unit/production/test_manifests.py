@@ -137,7 +137,14 @@ def test_every_binding_names_a_role_and_an_account_that_exist(
     manifests: list[dict[str, Any]],
 ) -> None:
     accounts = {m["metadata"]["name"] for m in manifests if m["kind"] == "ServiceAccount"}
-    assert accounts == {"isa-deployer", "isa-backup", "isa-verify", "isa-restore", "isa-reader"}
+    assert accounts == {
+        "isa-deployer",
+        "isa-backup",
+        "isa-verify",
+        "isa-restore",
+        "isa-rebuild",
+        "isa-reader",
+    }
     for m in manifests:
         if m["kind"].endswith("RoleBinding"):
             assert rules(manifests, m["subjects"][0]["name"], m["metadata"].get("namespace"))

@@ -160,6 +160,8 @@ def test_the_quota_holds_the_releases_with_sidecars_and_a_rolling_pgpool(
 
 def test_volumes_and_data_outlive_the_release(manifests: list[dict[str, Any]]) -> None:
     classes = {m["metadata"]["name"]: m for m in manifests if m["kind"] == "StorageClass"}
+    scratch = classes.pop("infotrend-scratch")
+    assert scratch["reclaimPolicy"] == "Delete"  # nothing but what goes with its pod
     assert set(classes) == {"infotrend-block", "infotrend-nfs"}
     assert {c["reclaimPolicy"] for c in classes.values()} == {"Retain"}
     assert classes["infotrend-block"]["volumeBindingMode"] == "WaitForFirstConsumer"

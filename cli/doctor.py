@@ -1,0 +1,38 @@
+"""`isa doctor`: what is stuck, stale, orphaned or about to end, and what to do about it."""
+
+from __future__ import annotations
+
+import click
+
+from cli import options
+
+
+@click.command()
+@options.environment
+@options.as_json
+@click.option("--fix", is_flag=True, help="Mend what can do no harm.")
+def doctor(environment: str, as_json: bool, fix: bool) -> None:
+    """Look at cluster, object store and Prefect server. Exits 1 if something critical is not well."""
+    from cli.main import emit
+    from cli.tables import console, table
+    from flows.doctor import examine
+
+    found = examine(environment, fix=fix)
+    checks = [one.check for one in found]
+    if as_json:
+        emit({"checks": [{**vars(one.check), "mendable": one.mend is not None} for one in found]})
+    else:
+        rows = [
+            (
+                c.name,
+                "ok" if c.ok else "BAD" if c.critical else "warning",
+                f"{c.seconds:.1f}",
+                c.hint,
+            )
+            for c in checks
+        ]
+        console().print(table("Doctor", ("check", "verdict", "seconds", "finding"), rows))
+        if not fix and any(not one.check.ok and one.mend for one in found):
+            click.echo("isa doctor --fix would mend some of it")
+    if any(check.critical and not check.ok for check in checks):
+        raise click.exceptions.Exit(1)

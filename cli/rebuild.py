@@ -1,0 +1,206 @@
+"""`isa rebuild` and `isa approve`: a component anew, once somebody has approved the plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import options
+from cli.live import LiveNodes
+
+if TYPE_CHECKING:
+    from operations.backup import Vault
+    from operations.platform import Platform
+    from operations.rebuild_plan import RebuildPlan
+
+
+@click.command()
+@click.argument("component")
+@options.environment
+@options.as_json
+@click.option(
+    "--volumes", type=click.Choice(["new", "keep"]), default="new", show_default=True,
+    help="`new` puts the old ones aside and keeps them, `keep` installs upon them.",
+)  # fmt: skip
+@click.option(
+    "--restore",
+    metavar="fresh|none|SET",
+    help="What comes back; fresh, and none with --volumes keep.",
+)
+@click.option("--no-final-backup", is_flag=True, help="Take no backup before: the engine is dead.")
+@click.option("--plan", "plan_only", is_flag=True, help="Only say what would be done.")
+@click.option("--approver", metavar="NAME", help="Approve it at once: who you are …")
+@click.option("--ticket", metavar="TICKET", help="… and why.")
+@click.option("--undo", is_flag=True, help="Put the volumes of the last rebuild back instead.")
+@click.option(
+    "--give-up",
+    is_flag=True,
+    help="Remove old volumes whose time is over (rebuild.keep_volumes_days).",
+)
+@click.option("--local", is_flag=True, help="Run in this process, without a Prefect server.")
+def rebuild(
+    component: str,
+    environment: str,
+    as_json: bool,
+    volumes: str,
+    restore: str | None,
+    no_final_backup: bool,
+    plan_only: bool,
+    approver: str | None,
+    ticket: str | None,
+    undo: bool,
+    give_up: bool,
+    local: bool,
+) -> None:
+    """Make COMPONENT anew, behind an approval and a backup whose restore was just proven.
+
+    The old volumes are kept until the new ones were compared. What was interrupted goes on by the same call. Exits 1 if
+    it was not rebuilt.
+    """
+    from cli.main import emit
+    from config.loading import load
+    from operations.backup import Vault
+    from operations.platform import Platform
+    from operations.rebuild_plan import Policy, plan_rebuild
+
+    if bool(approver) != bool(ticket):
+        raise click.UsageError("--approver and --ticket go together")
+    back = restore or ("fresh" if volumes == "new" else "none")
+    policy = Policy(component, volumes, back, not no_final_backup)  # type: ignore[arg-type]
+    policy.check()
+    settings = load(environment)
+    platform, vault = Platform.open(settings), Vault.open(settings)
+    if undo or give_up:
+        emit(_undo(platform, vault, component) if undo else _give_up(platform, component))
+        return
+    plan = plan_rebuild(platform, vault, policy)
+    if plan_only and as_json:
+        emit(plan.as_json())
+        return
+    if not as_json:
+        _show(plan)
+    if plan_only:
+        return
+    if local and not approver:
+        raise click.UsageError("--local has nobody to ask: say --approver and --ticket")
+    with LiveNodes(quiet=as_json) as nodes:
+        if local:
+            report = _in_process(platform, vault, plan, f"{approver} ({ticket})", nodes)
+        else:
+            report = _by_server(environment, policy, approver, ticket, nodes)
+    if as_json:
+        emit(report)
+    else:
+        click.echo(report["message"])
+    if report["state"] != "completed":
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("run", metavar="FLOW_RUN")
+@click.option("--name", required=True, help="Who you are.")
+@click.option("--ticket", required=True, help="Change ticket, or a reason.")
+@click.option("--refuse", is_flag=True, help="Refuse it: nothing is changed.")
+def approve(run: str, name: str, ticket: str, refuse: bool) -> None:
+    """Answer a rebuild that waits for its approval. Exits 1 if it does not wait any more."""
+    from flows.runs import answer
+
+    answer(run, {"decision": "refuse" if refuse else "approve", "name": name, "ticket": ticket})
+    click.echo("refused" if refuse else "approved")
+
+
+def _in_process(
+    platform: Platform, vault: Vault, plan: RebuildPlan, who: str, nodes: LiveNodes
+) -> dict[str, Any]:
+    from cluster.lease import identity
+    from operations.rebuild import run_rebuild
+    from operations.run import threads
+
+    with threads(1, platform.settings.deploy.attempts) as start:
+        report = run_rebuild(
+            platform,
+            vault,
+            plan,
+            run=f"isa rebuild --local as {identity()}, approved by {who}",
+            start=start,
+            publish=nodes.publish,
+        )
+    return report.as_json()
+
+
+def _by_server(
+    environment: str, policy: Any, approver: str | None, ticket: str | None, nodes: LiveNodes
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from flows.runs import REBUILD, Run, answer
+
+    def paused(run: Run) -> None:
+        if approver:
+            answer(str(run.id), {"decision": "approve", "name": approver, "ticket": ticket})
+            return
+        nodes.announce(f"it waits for an approval: {run.url}")
+        nodes.announce(f"or: isa approve {run.id} --name NAME --ticket TICKET")
+
+    parameters = {"environment": environment, **asdict(policy)}
+    ended = nodes.follow(REBUILD, parameters, f"rebuild-{environment}", None, paused)
+    return {
+        "state": ended.state,
+        "component": policy.component,
+        "seconds": ended.seconds,
+        "steps": [
+            {
+                "name": row["name"],
+                "outcome": row["outcome"] or "not-attempted",
+                "seconds": row["seconds"],
+                "reason": row["note"],
+            }
+            for row in ended.rows
+        ],
+        "message": ended.message,
+        "flow_run": ended.flow_run,
+    }
+
+
+def _undo(platform: Platform, vault: Vault, component: str) -> dict[str, Any]:
+    from cluster.lease import identity
+    from operations.reinstall import undo
+
+    words = f"Type {component} to put its old volumes back; what was written since is lost"
+    click.prompt(words, type=click.Choice([component]), show_choices=False, err=True)
+    back = undo(
+        platform,
+        vault,
+        component,
+        run=f"isa rebuild --undo as {identity()}",
+        tell=lambda note: click.echo(note, err=True),
+    )
+    return {"component": component, "volumes_put_back": list(back)}
+
+
+def _give_up(platform: Platform, component: str) -> dict[str, Any]:
+    from operations.reinstall import give_up
+
+    gone = give_up(platform, component)
+    return {"component": component, "volumes_given_up": [one.name for one in gone]}
+
+
+def _show(plan: RebuildPlan) -> None:
+    from cli.tables import console, table
+
+    out = console(stderr=True)
+    policy = plan.policy
+    title = f"Rebuild of {policy.component}: volumes {policy.volumes}, restore {policy.restore} (plan {plan.digest})"
+    fate = "put aside and kept" if policy.volumes == "new" else "stays"
+    rows = [
+        (name, what or "not installed", "installed anew") for name, what in plan.releases.items()
+    ]
+    rows += [(name, size, fate) for name, size in plan.claims.items()]
+    out.print(table(title, ("release or volume", "now", "what happens"), rows))
+    out.print(f"last proof: {plan.proof or 'none'}", highlight=False)
+    out.print(f"writers: {plan.writers}", highlight=False)
+    for warning in plan.warnings:
+        out.print(f"! {warning}", style="yellow", highlight=False)
+    for reason in plan.blocked:
+        out.print(f"✗ in the way: {reason}", style="red", highlight=False)

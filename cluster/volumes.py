@@ -1,0 +1,244 @@
+"""Puts the volumes of a workload aside and back: a claim is removed only when nothing can be lost with it.
+
+A volume whose claim is deleted goes with it where its reclaim policy is Delete
+(https://kubernetes.io/docs/concepts/storage/persistent-volumes/#reclaiming). So the policy becomes Retain first, on all
+volumes, and only then the claims go. The volume keeps in its annotations what its claim was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.command import CANCELLATION
+from cluster.kube import Kube, Manifest
+from errors import PermanentError, TemporaryError
+
+COMPONENT, REBUILD = "isa-cloud.io/component", "isa-cloud.io/rebuild"
+CLAIM, POLICY, COMPARED = (
+    "isa-cloud.io/claim",
+    "isa-cloud.io/reclaim-policy",
+    "isa-cloud.io/compared",
+)
+PAUSE_SECONDS, GONE_SECONDS = 0.5, 180.0
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume that was put aside.
+
+    Attributes:
+        name: of the PersistentVolume.
+        claim: name of the claim that it was bound to.
+        size: its capacity, `8Gi`.
+        rebuild: what put it aside.
+        compared: when what took its place was compared and found equal (ISO 8601); "" if it was not yet.
+        manifest: the PersistentVolume.
+    """
+
+    name: str
+    claim: str
+    size: str
+    rebuild: str
+    compared: str
+    manifest: Manifest
+
+
+def claims_of(kube: Kube, namespace: str, workloads: Iterable[str]) -> list[Manifest]:
+    """Claims of StatefulSets, which Kubernetes names `TEMPLATE-STATEFULSET-ORDINAL`."""
+    names = tuple(workloads)
+    found = kube.list("v1", "PersistentVolumeClaim", namespace)
+    return [c for c in found if any(_is_of(c["metadata"]["name"], name) for name in names)]
+
+
+def aside(kube: Kube, component: str) -> list[Volume]:
+    """Volumes of a component that were put aside, oldest rebuild first."""
+    found = kube.list("v1", "PersistentVolume", selector=f"{COMPONENT}={component},{REBUILD}")
+    return sorted((_volume(one) for one in found), key=lambda one: (one.rebuild, one.claim))
+
+
+def put_aside(kube: Kube, claims: Iterable[Manifest], component: str, rebuild: str) -> list[Volume]:
+    """Keep the volumes and remove their claims; those that are aside already are left alone.
+
+    Args:
+        kube: the cluster.
+        claims: of workloads that are gone: a claim in use would stay until its pod ends.
+        component: whose they are.
+        rebuild: what puts them aside; a label value.
+
+    Raises:
+        PermanentError: a claim has no volume.
+        TemporaryError: the claims do not go, since a pod still has them.
+    """
+    done = {one.claim for one in aside(kube, component) if one.rebuild == rebuild}
+    held: list[Manifest] = []
+    for claim in claims:
+        name, volume = claim["metadata"]["name"], _bound(kube, claim)
+        ours = volume["metadata"].get("labels", {}).get(REBUILD) == rebuild
+        if name in done and not ours:
+            continue  # the new volume of a run that got further
+        if not ours:
+            _keep(kube, volume, claim, component, rebuild)
+        held.append(claim)
+    for claim in held:  # only now: every volume is kept, whatever happens next
+        metadata = claim["metadata"]
+        kube.delete("v1", "PersistentVolumeClaim", metadata["name"], metadata["namespace"])
+    _await_gone(kube, held)
+    return [one for one in aside(kube, component) if one.rebuild == rebuild]
+
+
+def put_back(kube: Kube, namespace: str, volumes: Iterable[Volume]) -> None:
+    """Give volumes their claims again; the claims that took their place go, and their volumes with them.
+
+    Args:
+        kube: the cluster.
+        namespace: of the claims.
+        volumes: that were put aside, of a workload that is not there now.
+
+    Raises:
+        TemporaryError: a claim does not go.
+    """
+    chosen = list(volumes)
+    newer = []
+    for volume in chosen:
+        claim = kube.get("v1", "PersistentVolumeClaim", volume.claim, namespace)
+        if claim is not None and claim["spec"].get("volumeName") != volume.name:
+            kube.delete("v1", "PersistentVolumeClaim", volume.claim, namespace)
+            newer.append(claim)
+    _await_gone(kube, newer)
+    for volume in chosen:
+        annotations = volume.manifest["metadata"]["annotations"]
+        if kube.get("v1", "PersistentVolumeClaim", volume.claim, namespace) is None:
+            # the old claim's uid would keep the volume Released for ever
+            reference = {
+                "name": volume.claim,
+                "namespace": namespace,
+                "uid": None,
+                "resourceVersion": None,
+            }
+            kube.patch(_named(volume.name), {"spec": {"claimRef": reference}})
+            kube.create(_claim(volume, namespace))
+        kube.patch(
+            _named(volume.name),
+            {
+                "metadata": {
+                    "labels": {COMPONENT: None, REBUILD: None},
+                    "annotations": {CLAIM: None, POLICY: None, COMPARED: None},
+                },
+                "spec": {"persistentVolumeReclaimPolicy": annotations[POLICY]},
+            },
+        )
+
+
+def mark_compared(kube: Kube, volumes: Iterable[Volume], when: str) -> None:
+    """Write on volumes that what took their place is equal: from now on they may be released some day."""
+    for volume in volumes:
+        kube.patch(_named(volume.name), {"metadata": {"annotations": {COMPARED: when}}})
+
+
+def release(kube: Kube, volumes: Iterable[Volume]) -> None:
+    """Give volumes up for good.
+
+    Raises:
+        PermanentError: what took the place of one was never compared.
+    """
+    chosen = list(volumes)
+    kept = [one.name for one in chosen if not one.compared]
+    if kept:
+        raise PermanentError(
+            f"{', '.join(kept)}: nothing that was compared has taken their place; they stay"
+        )
+    for volume in chosen:  # with Delete the storage goes as well as the object
+        change = {"spec": {"persistentVolumeReclaimPolicy": "Delete"}}
+        kube.patch(_named(volume.name), change)
+
+
+# ---------------------------------------------------------------------- inside
+def _is_of(claim: str, workload: str) -> bool:
+    head, _, ordinal = claim.rpartition("-")
+    return ordinal.isdigit() and head.endswith(f"-{workload}")
+
+
+def _named(name: str) -> Manifest:
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}}
+
+
+def _bound(kube: Kube, claim: Manifest) -> Manifest:
+    name = claim["spec"].get("volumeName")
+    found = kube.get("v1", "PersistentVolume", name) if name else None
+    if found is None:
+        where = claim["metadata"]
+        raise PermanentError(
+            f"claim {where['namespace']}/{where['name']} has no volume: remove it or mend it first"
+        )
+    return found
+
+
+def _keep(kube: Kube, volume: Manifest, claim: Manifest, component: str, rebuild: str) -> None:
+    spec: dict[str, Any] = {k: v for k, v in claim["spec"].items() if k != "volumeName"}
+    what = {
+        "name": claim["metadata"]["name"],
+        "labels": claim["metadata"].get("labels", {}),
+        "spec": spec,
+    }
+    change = {
+        "metadata": {
+            "labels": {COMPONENT: component, REBUILD: rebuild},
+            "annotations": {
+                CLAIM: json.dumps(what),
+                POLICY: volume["spec"].get("persistentVolumeReclaimPolicy", "Retain"),
+            },
+        },
+        "spec": {"persistentVolumeReclaimPolicy": "Retain"},
+    }
+    kube.patch(_named(volume["metadata"]["name"]), change)
+
+
+def _claim(volume: Volume, namespace: str) -> Manifest:
+    what = json.loads(volume.manifest["metadata"]["annotations"][CLAIM])
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": what["name"], "namespace": namespace, "labels": what["labels"]},
+        "spec": {**what["spec"], "volumeName": volume.name},
+    }
+
+
+def _volume(manifest: Manifest) -> Volume:
+    metadata = manifest["metadata"]
+    annotations = metadata.get("annotations", {})
+    return Volume(
+        metadata["name"],
+        str(json.loads(annotations.get(CLAIM, "{}")).get("name", "")),
+        str(manifest["spec"].get("capacity", {}).get("storage", "")),
+        metadata["labels"][REBUILD],
+        annotations.get(COMPARED, ""),
+        manifest,
+    )
+
+
+def _await_gone(
+    kube: Kube,
+    claims: Iterable[Manifest],
+    sleep: Callable[[float], None] = CANCELLATION.sleep,
+) -> None:
+    waited = 0.0
+    left = list(claims)
+    while left:
+        still = []
+        for claim in left:
+            metadata = claim["metadata"]
+            live = kube.get("v1", "PersistentVolumeClaim", metadata["name"], metadata["namespace"])
+            if live is not None and live["metadata"]["uid"] == metadata["uid"]:
+                still.append(claim)
+        left = still
+        if left and waited >= GONE_SECONDS:
+            names = ", ".join(one["metadata"]["name"] for one in left)
+            raise TemporaryError(
+                f"claims {names} are still there after {waited:.0f} s: a pod has them"
+            )
+        if left:
+            sleep(PAUSE_SECONDS)
+            waited += PAUSE_SECONDS

@@ -1,0 +1,45 @@
+"""Doctor: looks at everything that nobody looks at, and mends what is safe where it is told to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from config.loading import load
+from operations import doctor as inside
+from operations.backup import Vault
+from operations.doctor import Finding
+from operations.platform import Platform
+from tasks import doctor as server
+from tasks.cancellation import cancellable
+from tasks.table import doctor_artifact
+
+
+def examine(environment: str, *, fix: bool) -> list[Finding]:
+    """Ask cluster, object store and Prefect server; with `fix` mend what is safe."""
+    settings = load(environment)
+    found = inside.examine(
+        [*server.questions(), *inside.questions(Platform.open(settings), Vault.open(settings))]
+    )
+    return inside.mend(found) if fix else found
+
+
+@flow(name="doctor", flow_run_name="doctor-{environment}", persist_result=False)
+def doctor(environment: str, fix: bool = False) -> State[Any]:
+    """Look for what is stuck, stale, orphaned or about to end.
+
+    Args:
+        environment: name of a settings file, `production`.
+        fix: whether what can do no harm is mended.
+    """
+    with cancellable():
+        found = examine(environment, fix=fix)
+        doctor_artifact([one.check for one in found], environment)
+    bad = [one.check for one in found if not one.check.ok]
+    words = "; ".join(f"{check.name}: {check.hint}" for check in bad)
+    if any(check.critical for check in bad):
+        return Failed(message=words)
+    return Completed(message=words or f"{len(found)} checks, all well")

@@ -1,0 +1,82 @@
+"""Rebuild: a component anew, behind an approval and a fresh proven backup; its steps are the tasks of the run."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from prefect import flow, runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from config.loading import load
+from operations.backup import Vault
+from operations.platform import Platform
+from operations.rebuild import run_rebuild
+from operations.rebuild_plan import Policy, plan_rebuild
+from tasks.approval import ask
+from tasks.cancellation import cancellable
+from tasks.nodes import as_tasks
+from tasks.table import LiveTable, rebuild_plan_artifact
+
+Engine = Literal["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx"]
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=2)
+
+
+@flow(
+    name="rebuild-component",
+    flow_run_name="rebuild-{component}-{environment}",
+    task_runner=RUNNER,
+    persist_result=False,
+)
+def rebuild_component(
+    environment: str,
+    component: Engine,
+    volumes: Literal["new", "keep"] = "new",
+    restore: str = "fresh",
+    final_backup: bool = True,
+) -> State[Any]:
+    """Make a component anew, behind an approval and a backup whose restore was just proven.
+
+    Args:
+        environment: name of a settings file, `production`.
+        component: what is rebuilt.
+        volumes: `new` puts the old volumes aside and keeps them, `keep` installs upon them.
+        restore: `fresh` for the set that this run takes itself, `none`, or the id of a set.
+        final_backup: whether a set is taken and proven first; turn it off only for an engine that is dead.
+    """
+    with cancellable():
+        settings = load(environment)
+        platform, vault = Platform.open(settings), Vault.open(settings)
+        policy = Policy(component, volumes, restore, final_backup)
+        plan = plan_rebuild(platform, vault, policy)
+        text = rebuild_plan_artifact(plan, environment)
+        if plan.blocked:
+            return Failed(message=f"nothing was changed: {'; '.join(plan.blocked)}")
+        answer = ask(text, settings.rebuild.approval_minutes)
+        if answer is None:
+            return Failed(message="the approval has expired; nothing was changed")
+        who = f"{answer.name} ({answer.ticket})"
+        if answer.decision != "approve":
+            return Cancelled(message=f"refused by {who}; nothing was changed")
+        if plan_rebuild(platform, vault, policy).digest != plan.digest:
+            return Failed(
+                message=f"what {who} approved is no longer what would be done; nothing was changed: call it again"
+            )
+        report = run_rebuild(
+            platform,
+            vault,
+            plan,
+            run=f"flow run {runtime.flow_run.name}, approved by {who}",
+            start=as_tasks(
+                "rebuild-step", settings.deploy.attempts, settings.deploy.retry_delay_seconds
+            ),
+            publish=LiveTable(
+                f"rebuild-{environment}",
+                f"Rebuild of {component}, approved by {who}",
+                counting=True,
+            ).publish,
+        )
+    if report.state == "failed":
+        return Failed(message=report.summary)
+    return Completed(message=f"{report.summary}; approved by {who}")

@@ -1,0 +1,36 @@
+"""Retention: which backup sets and leftovers may go, and their removal where the parameters say so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from config.loading import load
+from operations.backup import Vault
+from operations.retention import apply_retention, plan_retention
+from tasks.cancellation import cancellable
+from tasks.table import retention_artifact
+
+
+@flow(name="retention", flow_run_name="retention-{environment}", persist_result=False)
+def retention(
+    environment: str, components: list[str] | None = None, apply: bool = False
+) -> State[Any]:
+    """Say which backup sets may go by the rules of the settings; the last proven one of each component never does.
+
+    Args:
+        environment: name of a settings file, `production`.
+        components: whose sets; all if left out.
+        apply: whether they are removed; otherwise they are only listed.
+    """
+    with cancellable():
+        vault = Vault.open(load(environment))
+        plan = plan_retention(vault, components or ())
+        retention_artifact(plan, environment, applied=apply)
+        held = apply_retention(vault, plan) if apply else {}
+    going = len(plan.going) - len(held)
+    words = f"{going} of {len(plan.verdicts)} sets {'removed' if apply else 'may go'}"
+    return Completed(message=words + (f"; {len(held)} are held by object lock" if held else ""))

@@ -1,0 +1,234 @@
+"""What nobody looks at until it hurts: leftovers, stale proofs, certificates, versions; mends what can do no harm.
+
+Each question stands for itself: one that cannot be asked is a finding too, and stops no other.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import ssl
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from packaging.requirements import Requirement
+
+from archive.sweep import find_waste, remove_waste
+from cluster import volumes
+from cluster.lease import OPERATION
+from cluster.records import read_records
+from components import COMPONENTS
+from components.base import Check
+from config.loading import ROOT
+from errors import IsaError
+from operations import freshness
+from operations.backup import Vault
+from operations.platform import Platform
+from operations.scratch_pod import LABEL
+from operations.transfer import human
+
+CERTIFICATE_DAYS = 30  # time to find whoever can renew it
+THREADS = 6
+CONNECT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One answer.
+
+    Attributes:
+        check: the answer.
+        mend: puts it right where that can do no harm, and says what it did; None where a person must act.
+    """
+
+    check: Check
+    mend: Callable[[], str] | None = None
+
+
+Question = tuple[str, Callable[[], Iterable[Finding]]]
+
+
+def examine(questions: Iterable[Question]) -> list[Finding]:
+    """Ask everything, several questions at a time.
+
+    Args:
+        questions: name and call of each.
+    """
+
+    def ask(question: Question) -> list[Finding]:
+        name, call = question
+        began = time.monotonic()
+        try:
+            found = list(call())
+        except (IsaError, OSError, ValueError) as exc:
+            found = [Finding(Check(name, False, str(exc)))]
+        seconds = round(time.monotonic() - began, 3)
+        return [replace(one, check=replace(one.check, seconds=seconds)) for one in found]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return [finding for found in pool.map(ask, questions) for finding in found]
+
+
+def mend(findings: Iterable[Finding]) -> list[Finding]:
+    """Mend what can be mended; what was done becomes the hint."""
+    after = []
+    for one in findings:
+        if one.check.ok or one.mend is None:
+            after.append(one)
+            continue
+        try:
+            words, ok = f"mended: {one.mend()}", True
+        except IsaError as exc:
+            words, ok = f"{one.check.hint}; could not be mended: {exc}", False
+        after.append(Finding(replace(one.check, ok=ok, hint=words)))
+    return after
+
+
+def questions(platform: Platform, vault: Vault) -> list[Question]:
+    """What is asked of cluster and object store."""
+    endpoints = [platform.kube.server, str(platform.settings.storage.object.endpoint)]
+    return [
+        ("versions", lambda: versions(ROOT / "requirements.txt")),
+        ("Helm", lambda: [Finding(Check("Helm", True, f"version {platform.helm.major}"))]),
+        ("Kubernetes", lambda: [Finding(Check("Kubernetes", True, platform.kube.version()))]),
+        ("releases", lambda: _releases(platform)),
+        ("rebuilds", lambda: _rebuilds(platform)),
+        ("scratch engines", lambda: _scratch(platform)),
+        ("object store", lambda: _store(vault)),
+        ("leftovers", lambda: _waste(vault)),
+        ("proofs", lambda: _proofs(vault)),
+        *((f"certificate of {url}", lambda url=url: certificate(url)) for url in endpoints),
+    ]
+
+
+def versions(requirements: Path) -> Iterator[Finding]:
+    """Compare installed packages with the pins: newer ones break, mostly without a word."""
+    wrong = []
+    for line in requirements.read_text().splitlines():
+        text = line.partition("#")[0].strip()
+        if not text or text.startswith("-"):
+            continue
+        wanted = Requirement(text)
+        try:
+            found = importlib.metadata.version(wanted.name)
+        except importlib.metadata.PackageNotFoundError:
+            found = "none"
+        if found == "none" or not wanted.specifier.contains(found, prereleases=True):
+            wrong.append(f"{wanted.name} is {found}, not {wanted.specifier}")
+    hint = f"{'; '.join(wrong)}: pip install -r requirements.txt" if wrong else "as pinned"
+    yield Finding(Check("versions", not wrong, hint))
+
+
+def certificate(url: str, now: datetime | None = None) -> Iterator[Finding]:
+    """How long the certificate of an https endpoint is good for."""
+    parts = urlsplit(url)
+    name = f"certificate of {parts.hostname}"
+    if parts.scheme != "https":
+        return
+    where = (str(parts.hostname), parts.port or 443)
+    text = ssl.get_server_certificate(where, timeout=CONNECT_SECONDS)
+    end = x509.load_pem_x509_certificate(text.encode()).not_valid_after_utc
+    days = (end - (now or datetime.now(UTC))).days
+    hint = f"good until {end:%Y-%m-%d}, {days} days" + (
+        ": renew it" if days < CERTIFICATE_DAYS else ""
+    )
+    yield Finding(Check(name, days >= CERTIFICATE_DAYS, hint, critical=days < 1))
+
+
+# ---------------------------------------------------------------------- inside
+def _releases(platform: Platform) -> Iterator[Finding]:
+    records = read_records(platform.kube, platform.settings.kubernetes.namespace)
+    names = [release.name for release in platform.releases.releases]
+    stuck = [
+        f"{n} ({records[n][-1].status})" for n in names if n in records and records[n][-1].pending
+    ]
+    hint = (
+        f"{', '.join(stuck)}: a deploy frees them once nobody is at work there"
+        if stuck
+        else "none is stuck"
+    )
+    yield Finding(Check("releases", not stuck, hint))
+
+
+def _rebuilds(platform: Platform) -> Iterator[Finding]:
+    open_ones, kept = [], []
+    for component in COMPONENTS:
+        note, held = _lease(platform, f"isa-rebuild-{component}")
+        if note and not held:
+            open_ones.append(component)
+        kept += [
+            f"{one.name} ({component}, {one.size})"
+            for one in volumes.aside(platform.kube, component)
+        ]
+    hint = "none is unfinished"
+    if open_ones:
+        hint = (
+            f"{', '.join(open_ones)}: call the same rebuild again, or isa rebuild COMPONENT --undo"
+        )
+    yield Finding(Check("rebuilds", not open_ones, hint))
+    words = f"kept: {', '.join(kept)}; isa rebuild COMPONENT --give-up, once their time is over"
+    yield Finding(Check("volumes put aside", True, words if kept else "none"))
+
+
+def _scratch(platform: Platform) -> Iterator[Finding]:
+    where, kube = platform.settings.kubernetes.verify_namespace, platform.kube
+    pods = kube.list("v1", "Pod", where, LABEL)
+    orphans = []
+    for pod in pods:
+        component = pod["metadata"]["labels"][LABEL]
+        if not any(_lease(platform, f"{kind}-{component}")[1] for kind in ("isa-verify", "isa")):
+            orphans.append(pod["metadata"]["name"])
+
+    def remove() -> str:
+        for name in orphans:
+            kube.delete("v1", "Pod", name, where)  # its claims and Secrets go with it
+        return f"removed {', '.join(orphans)}"
+
+    hint = f"{', '.join(orphans)}: what killed proofs left" if orphans else f"{len(pods)} at work"
+    yield Finding(Check("scratch engines", not orphans, hint, critical=False), remove)
+
+
+def _store(vault: Vault) -> Iterator[Finding]:
+    able = vault.check()
+    words = ", ".join(name for name, value in vars(able).items() if value is True)
+    yield Finding(Check("object store", True, f"{vault.store.address}: {words}"))
+
+
+def _waste(vault: Vault) -> Iterator[Finding]:
+    grace = timedelta(hours=vault.settings.backup.retention.grace_hours)
+    waste = find_waste(vault.store, vault.settings.environment, datetime.now(UTC) - grace)
+    there = bool(waste.uploads or waste.objects)
+    words = f"{len(waste.uploads)} unended uploads, {len(waste.objects)} objects without a set ({human(waste.size)})"
+
+    def remove() -> str:
+        remove_waste(vault.store, waste)
+        return f"removed {words}"
+
+    yield Finding(Check("leftovers", not there, words if there else "none", critical=False), remove)
+
+
+def _proofs(vault: Vault) -> Iterator[Finding]:
+    for one in freshness.look(vault):
+        good = one.state == freshness.FRESH
+        said = one.evidence.sentence if one.evidence else "nothing was proven yet"
+        hint = f"{one.state}: {said}" + ("" if good else f" (isa verify {one.component})")
+        critical = one.state == freshness.FAILING
+        yield Finding(Check(f"proof of {one.component}", good, hint, critical=critical))
+
+
+def _lease(platform: Platform, name: str) -> tuple[str, bool]:
+    """What is noted on a Lease, and whether somebody holds it now."""
+    where = platform.settings.kubernetes.control_namespace
+    found: dict[str, Any] = platform.kube.get("coordination.k8s.io/v1", "Lease", name, where) or {}
+    spec = found.get("spec", {})
+    renewed = datetime.fromisoformat(spec.get("renewTime", "1970-01-01T00:00:00+00:00"))
+    age = (datetime.now(UTC) - renewed).total_seconds()
+    held = bool(spec.get("holderIdentity")) and age <= float(spec.get("leaseDurationSeconds", 0))
+    annotations = found.get("metadata", {}).get("annotations", {})
+    return str(annotations.get(OPERATION, "")), held

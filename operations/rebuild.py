@@ -1,0 +1,395 @@
+"""Rebuilds a component: everything about it is made anew, and nothing is lost on the way.
+
+fence → last backup → its proof → uninstall → volumes aside → install, behind the gate → restore and compare →
+dependants' gates. Up to the uninstall nothing has changed, and whatever fails there opens the fence again. From then on
+the set is proven, the old volumes are kept, and what was done is written on the Lease of the rebuild: the same call
+goes on behind the last step that ended. Old volumes are given up only after the comparison, and when their time is
+over.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from cluster import volumes
+from cluster.dag import Dag
+from cluster.lease import Lease, lease_of
+from components import COMPONENTS
+from components.access import Access
+from errors import IsaError, PermanentError
+from operations import gate
+from operations.backup import ENGINE_SECONDS, Vault, back_up
+from operations.platform import DEPLOY_LEASE, Platform
+from operations.progress import DONE, WAITING, NodeProgress, Progress
+from operations.proof import prove, read_identity
+from operations.rebuild_plan import FRESH, NEW, NONE, Policy, RebuildPlan
+from operations.reinstall import claims, install, uninstall
+from operations.restore_plan import plan_restore
+from operations.restoring import RESTORED, run_restore
+from operations.schedule import NodeResult, Start, Work, walk
+from operations.transfer import Transfer
+
+FENCE, BACKUP, PROOF, UNINSTALL = "fence", "backup", "proof", "uninstall"
+VOLUMES, INSTALL, RESTORE, DEPENDANTS = "volumes", "install", "restore", "dependants"
+RUNNING, ENDED, EARLIER = "running", "done", "done-earlier"
+
+
+@dataclass
+class Standing:
+    """How far a rebuild has come, as its Lease keeps it.
+
+    Attributes:
+        id: of the rebuild; label of the volumes that it puts aside, and slot of its set.
+        policy: what was approved.
+        set: that comes back.
+        done: steps that have ended.
+    """
+
+    id: str
+    policy: Policy
+    set: str = ""
+    done: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """As it is written on the Lease."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def read(cls, text: str) -> Standing | None:
+        """What an earlier run left behind; None if it came to its end."""
+        if not text:
+            return None
+        found = json.loads(text)
+        return cls(**{**found, "policy": Policy(**found["policy"])})
+
+
+@dataclass(frozen=True)
+class RebuildReport:
+    """How a rebuild ended.
+
+    Attributes:
+        component: name.
+        id: of the rebuild.
+        seconds: wall time.
+        steps: one result each.
+        set: that came back, or was taken; "" if none.
+        aside: old volumes that are kept.
+        changed: whether anything has changed.
+    """
+
+    component: str
+    id: str
+    seconds: float
+    steps: tuple[NodeResult, ...]
+    set: str
+    aside: tuple[str, ...]
+    changed: bool
+
+    @property
+    def state(self) -> str:
+        """`completed`, or `failed`."""
+        return "completed" if all(step.good for step in self.steps) else "failed"
+
+    @property
+    def summary(self) -> str:
+        """What is true now, in a few sentences."""
+        failed = next((step for step in self.steps if not step.good), None)
+        if failed is None:
+            kept = f"; {len(self.aside)} old volumes are kept" if self.aside else ""
+            return f"{self.component} rebuilt in {self.seconds:.1f} s{kept}"
+        words = f"{failed.name}: {failed.reason}. "
+        if not self.changed:
+            return words + "Nothing was changed, writers are let in"
+        held = [f"the set {self.set}"] if self.set else []
+        held += [f"the old volumes {', '.join(self.aside)}"] if self.aside else []
+        where = f"; nothing is lost: {' and '.join(held)} are kept" if held else ""
+        return (
+            f"{words}The same call goes on here{where}; "
+            f"`isa rebuild {self.component} --undo` puts the old volumes back"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """As `isa rebuild --json` prints it."""
+        return {
+            "state": self.state,
+            "component": self.component,
+            "rebuild": self.id,
+            "seconds": round(self.seconds, 2),
+            "steps": [vars(step) for step in self.steps],
+            "set": self.set,
+            "volumes_aside": list(self.aside),
+            "message": self.summary,
+        }
+
+
+def run_rebuild(
+    platform: Platform,
+    vault: Vault,
+    plan: RebuildPlan,
+    *,
+    run: str,
+    start: Callable[[Dag, Work], Start],
+    publish: Callable[[list[NodeProgress]], None] = lambda lines: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> RebuildReport:
+    """Do what was approved, or go on with what an earlier run of the same policy left.
+
+    Args:
+        platform: the environment.
+        vault: its sets.
+        plan: what was approved.
+        run: who does it, for the Leases.
+        start: how a step is begun (a thread, a Prefect task).
+        publish: gets the progress.
+
+    Raises:
+        LeaseHeld: a deploy or another rebuild is under way.
+        PermanentError: the plan is blocked, or a rebuild of another policy is unfinished.
+    """
+    if plan.blocked:
+        raise PermanentError(f"nothing was changed: {'; '.join(plan.blocked)}")
+    began, name = clock(), plan.policy.component
+    with (
+        platform.lease(DEPLOY_LEASE, run),
+        lease_of(platform.kube, platform.settings, f"isa-rebuild-{name}", run) as lease,
+    ):
+        standing = _standing(lease, plan.policy)
+        steps = _steps(plan)
+        progress = Progress(steps, publish, clock)
+        progress.show()
+        rebuild = Rebuild(platform, vault, plan, standing, lease, progress, run)
+        try:
+            results = walk(
+                _chain(steps),
+                set(steps),
+                start(_chain(steps), rebuild.do),
+                max_parallel=1,
+                report=lambda r: progress.update(
+                    r.name,
+                    DONE if r.seconds else WAITING,
+                    r.reason,
+                    outcome=r.outcome,
+                    seconds=r.seconds,
+                ),
+                clock=clock,
+            )
+        finally:
+            rebuild.close()
+        if all(one.good for one in results):
+            lease.note("")
+        kept = volumes.aside(platform.kube, name) if plan.policy.volumes == NEW else []
+        return RebuildReport(
+            name,
+            standing.id,
+            clock() - began,
+            tuple(results),
+            standing.set,
+            tuple(one.name for one in kept if one.rebuild == standing.id),
+            rebuild.changed,
+        )
+
+
+class Rebuild:
+    """The steps of one rebuild.
+
+    Args:
+        platform: the environment.
+        vault: its sets.
+        plan: what was approved.
+        standing: how far it has come.
+        lease: of the rebuild.
+        progress: where the steps stand.
+        run: who does it.
+    """
+
+    def __init__(
+        self,
+        platform: Platform,
+        vault: Vault,
+        plan: RebuildPlan,
+        standing: Standing,
+        lease: Lease,
+        progress: Progress,
+        run: str,
+    ) -> None:
+        self._platform, self._vault, self._plan = platform, vault, plan
+        self._standing, self._lease = standing, lease
+        self._progress, self._run = progress, run
+        self._component = COMPONENTS[plan.policy.component]
+        self._fenced = ExitStack()
+        # its note is written right before the first change
+        self.changed = bool(lease.previous_operation)
+        self._steps: dict[str, Callable[[], str]] = {
+            FENCE: self._fence,
+            BACKUP: self._backup,
+            PROOF: self._proof,
+            UNINSTALL: self._uninstall,
+            VOLUMES: self._put_aside,
+            INSTALL: self._install,
+            RESTORE: self._restore,
+            DEPENDANTS: self._dependants,
+        }
+
+    def do(self, step: str) -> NodeResult:
+        """Do one step, unless an earlier run has done it.
+
+        Raises:
+            TemporaryError: worth another attempt.
+            PermanentError: somebody has to act.
+        """
+        if step in self._standing.done:
+            return NodeResult(step, EARLIER)
+        self._lease.ensure()
+        self._tell(step, "")
+        words = self._steps[step]()
+        self._standing.done.append(step)
+        if self.changed:
+            self._lease.note(self._standing.text())
+        return NodeResult(step, ENDED, round(self._progress.seconds(step), 2), words)
+
+    def close(self) -> None:
+        """Let writers in again; what was uninstalled has no fence any more."""
+        if self.changed:
+            with suppress(IsaError):
+                self._fenced.close()
+        else:
+            self._fenced.close()
+
+    # ------------------------------------------------------------------ while nothing has changed
+    def _fence(self) -> str:
+        settings, kube = self._platform.settings, self._platform.kube
+        access = self._fenced.enter_context(Access(settings, kube, ENGINE_SECONDS))
+        return self._fenced.enter_context(self._component.live.fence(access, self._plan.units))
+
+    def _backup(self) -> str:
+        able = self._vault.check()
+        transfer = Transfer(lambda note: self._tell(BACKUP, note))
+        found = back_up(
+            self._vault,
+            self._component.name,
+            able,
+            slot=self._standing.id,
+            run=self._run,
+            transfer=transfer,
+        )
+        if found.reason and found.outcome == "partial":
+            raise PermanentError(f"the set {found.id} is partial: {found.reason}")
+        self._standing.set = found.id
+        return found.id
+
+    def _proof(self) -> str:
+        found = prove(
+            self._vault,
+            read_identity(self._vault),
+            self._standing.set,
+            run=self._run,
+            tell=lambda note: self._tell(PROOF, note),
+        )
+        if found.verdict != "pass":
+            raise PermanentError(
+                f"the proof of {self._standing.set} is {found.verdict}: {found.reason}"
+            )
+        return found.sentence
+
+    # ------------------------------------------------------------------ from here on something has
+    def _uninstall(self) -> str:
+        policy = self._plan.policy
+        if policy.restore not in (FRESH, NONE):
+            self._standing.set = policy.restore
+        self._lease.note(
+            self._standing.text()
+        )  # before the change: whoever finds it half done goes on
+        self.changed = True
+        uninstall(
+            self._platform,
+            self._component.name,
+            self._run,
+            lambda note: self._tell(UNINSTALL, note),
+        )
+        return ", ".join(self._plan.releases)
+
+    def _put_aside(self) -> str:
+        platform, name = self._platform, self._component.name
+        with platform.lease(name, self._run):
+            kept = volumes.put_aside(platform.kube, claims(platform, name), name, self._standing.id)
+        return f"{len(kept)} volumes are kept: {', '.join(one.name for one in kept)}"
+
+    def _install(self) -> str:
+        return install(
+            self._platform, self._component.name, self._run, lambda note: self._tell(INSTALL, note)
+        )
+
+    def _restore(self) -> str:
+        name, vault = self._component.name, self._vault
+        plan = plan_restore(vault, vault.catalogue([name]), self._standing.set)
+        report = run_restore(
+            vault,
+            read_identity(vault),
+            plan,
+            run=self._run,
+            tell=lambda note: self._tell(RESTORE, note),
+            safety=False,  # what is replaced is what was just installed
+        )
+        if report.outcome != RESTORED:
+            raise PermanentError(report.reason)
+        kube = self._platform.kube
+        mine = [one for one in volumes.aside(kube, name) if one.rebuild == self._standing.id]
+        volumes.mark_compared(kube, mine, datetime.now(UTC).isoformat(timespec="seconds"))
+        return f"{self._standing.set} is back, compared and equal"
+
+    def _dependants(self) -> str:
+        for name in self._plan.dependants:
+            self._tell(DEPENDANTS, name)
+            gate.wait(self._platform, name)
+        return ", ".join(self._plan.dependants)
+
+    def _tell(self, step: str, note: str) -> None:
+        self._progress.update(step, RUNNING, note)
+
+
+# ---------------------------------------------------------------------- inside
+def _standing(lease: Lease, policy: Policy) -> Standing:
+    """That of the unfinished rebuild, or of a new one."""
+    found = Standing.read(lease.previous_operation)
+    if found is None:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        return Standing(f"rebuild-{stamp}-{secrets.token_hex(2)}".lower(), policy)
+    if found.policy != policy:
+        words = ", ".join(f"{key}={value}" for key, value in asdict(found.policy).items())
+        raise PermanentError(
+            f"the rebuild {found.id} is not finished ({words}; done: {', '.join(found.done)}): "
+            f"call it again with the same policy, or `isa rebuild {policy.component} --undo`"
+        )
+    return found
+
+
+def _steps(plan: RebuildPlan) -> list[str]:
+    """What a policy asks for, in order."""
+    policy, steps = plan.policy, []
+    if policy.final_backup:
+        # with the old volumes in place nothing that is written can be lost, and with none to come back nothing is
+        # compared
+        fenced = policy.volumes == NEW and policy.restore == FRESH and plan.units
+        steps += [FENCE] if fenced else []
+        steps += [BACKUP, PROOF]
+    steps += [UNINSTALL]
+    steps += [VOLUMES] if policy.volumes == NEW else []
+    steps += [INSTALL]
+    steps += [RESTORE] if policy.restore != NONE else []
+    steps += [DEPENDANTS] if plan.dependants else []
+    return steps
+
+
+def _chain(steps: Iterable[str]) -> Dag:
+    graph, before = Dag(), ""
+    for step in steps:
+        graph.add(step, [before] if before else [])
+        before = step
+    return graph

@@ -1,0 +1,204 @@
+"""What a rebuild of a component would do: which releases and volumes go, what comes back, which proof one relies on.
+
+Nothing is changed here. Whoever approves a rebuild approves one of these plans. It is made again after the approval,
+and a rebuild does not begin if it is another one by then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from archive.catalogue import Catalogue
+from cluster import volumes as volumes_of
+from cluster.records import read_records
+from components import COMPONENTS
+from errors import ConfigurationError, Fault, PermanentError
+from operations import freshness
+from operations.backup import Vault
+from operations.plan import DRIFTED, UPGRADE
+from operations.platform import Platform
+from operations.restore_plan import RestorePlan, plan_restore
+from operations.run import checked_plan
+
+Volumes = Literal["new", "keep"]
+NEW, KEEP = "new", "keep"
+FRESH, NONE = "fresh", "none"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What whoever asks for a rebuild wants.
+
+    Attributes:
+        component: name.
+        volumes: `new` puts the old ones aside, `keep` installs upon them.
+        restore: `fresh` for the set that the rebuild takes itself, `none`, or the id of a set.
+        final_backup: whether a set is taken and proven first; an engine that is dead cannot give one.
+    """
+
+    component: str
+    volumes: Volumes = "new"
+    restore: str = FRESH
+    final_backup: bool = True
+
+    def check(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ConfigurationError: a value is unknown, or two contradict each other.
+        """
+        faults = []
+        if self.component not in COMPONENTS:
+            known = f"known: {', '.join(COMPONENTS)}"
+            faults.append(Fault("component", f"unknown: {self.component!r}", known))
+        if self.volumes not in (NEW, KEEP):
+            faults.append(Fault("volumes", f"unknown: {self.volumes!r}", "new or keep"))
+        if self.restore == FRESH and not self.final_backup:
+            hint = "name the set that shall come back, or `none`"
+            faults.append(Fault("restore", "is `fresh`, but no backup is taken", hint))
+        if faults:
+            raise ConfigurationError(faults)
+
+
+@dataclass(frozen=True)
+class RebuildPlan:
+    """What a rebuild would do.
+
+    Attributes:
+        policy: what was asked for.
+        releases: name → what is installed now, `redis-cluster-13.0.4, revision 3`; "" where nothing is.
+        claims: name of each claim → its size.
+        units: what is fenced, backed up and restored.
+        proof: what is known of the component's last restore, a sentence.
+        writers: what happens to writers meanwhile.
+        dependants: components whose gates are waited for afterwards.
+        warnings: what whoever approves it should know.
+        blocked: why it cannot begin.
+    """
+
+    policy: Policy
+    releases: dict[str, str]
+    claims: dict[str, str]
+    units: tuple[str, ...]
+    proof: str
+    writers: str
+    dependants: tuple[str, ...]
+    warnings: tuple[str, ...]
+    blocked: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """Tells whether two plans are one: 12 hexadecimal digits."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def as_json(self) -> dict[str, Any]:
+        """As `isa rebuild --plan --json` prints it."""
+        return {**asdict(self), "digest": self.digest}
+
+
+def plan_rebuild(platform: Platform, vault: Vault, policy: Policy) -> RebuildPlan:
+    """Look at a component and its sets, and say what a rebuild would do. Nothing is changed.
+
+    Raises:
+        ConfigurationError: the policy cannot be meant.
+        TemporaryError, PermanentError: cluster or store cannot be asked, or a named set is not there or not whole.
+    """
+    policy.check()
+    component, settings = COMPONENTS[policy.component], platform.settings
+    namespace = settings.kubernetes.namespace
+    catalogue = vault.catalogue([component.name])
+    (known,) = freshness.look(vault, [component.name])
+    back = _set_to_look_at(vault, catalogue, policy)
+    warnings, blocked = _about_the_set(policy, back)
+    deploy = checked_plan(platform)
+    blocked += [f"{check.name}: {check.hint}" for check in deploy.blocked]
+    if deploy.node(component.name).action in (UPGRADE, DRIFTED):
+        warnings.append(
+            "what is installed is not what is declared: the rebuild installs what is declared"
+        )
+    if policy.final_backup and known.state != freshness.FRESH:
+        blocked.append(
+            f"its proof is {known.state}: a restore of {component.name} must have been proven lately "
+            f"(isa backup {component.name}; isa verify {component.name} --latest)"
+        )
+    refusal = component.live.by_hand(settings)
+    if refusal and policy.restore != NONE:
+        blocked.append(refusal)
+    records = read_records(platform.kube, namespace)
+    mine = [one for one in platform.releases.releases if one.component == component.name]
+    workloads = [one.name for one in component.workloads(settings) if one.kind == "StatefulSet"]
+    return RebuildPlan(
+        policy,
+        {one.name: _installed(records.get(one.name, [])) for one in mine},
+        {
+            claim["metadata"]["name"]: claim["spec"]["resources"]["requests"]["storage"]
+            for claim in volumes_of.claims_of(platform.kube, namespace, workloads)
+        },
+        tuple(one.unit for one in back.units) if back else (),
+        known.evidence.sentence if known.evidence else "",
+        _writers(policy, component.live.writers),
+        _dependants(platform, component.name),
+        tuple(warnings),
+        tuple(blocked),
+    )
+
+
+# ---------------------------------------------------------------------- inside
+def _set_to_look_at(vault: Vault, catalogue: Catalogue, policy: Policy) -> RestorePlan | None:
+    """The named set, or the newest one: what the fresh one will be like."""
+    name = policy.restore
+    if name in (FRESH, NONE):
+        newest = catalogue.latest(policy.component)
+        if newest is None:
+            return None
+        name = newest.id
+    elif not name.startswith(f"{policy.component}-"):
+        hint = f"`isa backups {policy.component}` lists them"
+        raise ConfigurationError([Fault("restore", f"{name!r} is no set of it", hint)])
+    try:
+        return plan_restore(vault, catalogue, name)
+    except PermanentError:
+        if name == policy.restore:
+            raise
+        return None  # the newest set is no good; its proof says so
+
+
+def _about_the_set(policy: Policy, back: RestorePlan | None) -> tuple[list[str], list[str]]:
+    """Warnings, and what is in the way."""
+    warnings: list[str] = []
+    blocked: list[str] = []
+    if policy.restore not in (FRESH, NONE) and back is not None:
+        warnings.append(
+            f"what was written since {back.manifest.begun:%Y-%m-%d %H:%M} UTC does not come back"
+        )
+        if not back.proven:
+            blocked.append(f"no restore of {back.manifest.id} was ever proven: isa verify it first")
+    if policy.restore != NONE and back is not None:
+        warnings += [f"does not come back: {what}" for what in back.manifest.not_covered]
+    if policy.restore == NONE and policy.volumes == NEW:
+        warnings.append("it will be EMPTY: the old data stays on the volumes that are put aside")
+    if not policy.final_backup:
+        warnings.append(
+            "no backup is taken before: what is newer than the last set is on the old volumes only"
+        )
+    return warnings, blocked
+
+
+def _writers(policy: Policy, words: str) -> str:
+    away = "it is away from the uninstall until its gate opens"
+    if policy.restore == NONE:
+        return f"{away}; {'clients then find it empty' if policy.volumes == NEW else 'nothing is lost'}"
+    return f"{away}; then, as it is restored: {words}"
+
+
+def _dependants(platform: Platform, component: str) -> tuple[str, ...]:
+    graph = platform.graph
+    return tuple(n for n in graph if n != component and component in graph.with_needs([n]))
+
+
+def _installed(history: list[Any]) -> str:
+    return f"{history[-1].chart}, revision {history[-1].revision}" if history else ""

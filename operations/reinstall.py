@@ -1,0 +1,144 @@
+"""Takes a component away and brings it again, upon its old volumes or upon none; and takes a rebuild back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from archive.reader import SetReader
+from cluster import volumes
+from cluster.command import CANCELLATION
+from cluster.kube import Manifest
+from cluster.lease import lease_of
+from components import COMPONENTS
+from components.access import Access
+from components.pods import members
+from errors import PermanentError, TemporaryError
+from operations.backup import ENGINE_SECONDS, Vault
+from operations.deploy import Deployer
+from operations.plan import make_plan
+from operations.platform import DEPLOY_LEASE, Platform
+from operations.progress import NodeProgress, Progress
+from operations.recovery import operation
+
+GONE_SECONDS = 300.0  # pods have 30-120 s of grace, and end together
+
+
+def claims(platform: Platform, component: str) -> list[Manifest]:
+    """Claims of a component's StatefulSets, whether these are there or not."""
+    found = COMPONENTS[component].workloads(platform.settings)
+    names = [one.name for one in found if one.kind == "StatefulSet"]
+    return volumes.claims_of(platform.kube, platform.settings.kubernetes.namespace, names)
+
+
+def uninstall(platform: Platform, component: str, run: str, tell: Callable[[str], None]) -> None:
+    """Remove the releases of a component, last one first, and wait until no pod of them is left; claims stay.
+
+    Raises:
+        LeaseHeld: somebody else changes it.
+        TemporaryError: pods do not end.
+        PermanentError: helm's own words.
+    """
+    mine = [one for one in platform.releases.releases if one.component == component]
+    with platform.lease(component, run) as lease:
+        for release in reversed(mine):
+            tell(release.name)
+            lease.note(operation(release.name))
+            platform.helm.uninstall(release.name, release.namespace, timeout=release.timeout)
+            lease.note("")
+    deadline = time.monotonic() + GONE_SECONDS
+    while left := _pods(platform, component):
+        tell(f"waiting for the end of {', '.join(left)}")
+        if time.monotonic() > deadline:
+            raise TemporaryError(f"{', '.join(left)} do not end after {GONE_SECONDS:.0f} s")
+        CANCELLATION.sleep(0.5)
+
+
+def install(platform: Platform, component: str, run: str, tell: Callable[[str], None]) -> str:
+    """Bring a component to what is declared and wait for its gate; gives what had to be done.
+
+    Raises:
+        LeaseHeld, TemporaryError, PermanentError: as a deploy of that node does.
+    """
+
+    def publish(lines: list[NodeProgress]) -> None:
+        tell(f"{lines[0].phase} {lines[0].note}".strip())
+
+    deployer = Deployer(platform, make_plan(platform), Progress([component], publish), run)
+    return deployer.deploy(component).outcome
+
+
+def undo(
+    platform: Platform, vault: Vault, component: str, *, run: str, tell: Callable[[str], None]
+) -> tuple[str, ...]:
+    """Put the volumes of the last rebuild back; what was written since goes with the new ones.
+
+    Args:
+        platform: the environment.
+        vault: its sets: that of the rebuild tells what was fenced.
+        component: name.
+        run: who does it, for the Leases.
+        tell: gets notes for people.
+
+    Returns:
+        Names of the volumes.
+
+    Raises:
+        LeaseHeld: a deploy or a rebuild is under way.
+        PermanentError: there are none.
+    """
+    kube, settings = platform.kube, platform.settings
+    with (
+        platform.lease(DEPLOY_LEASE, run),
+        lease_of(kube, settings, f"isa-rebuild-{component}", run) as lease,
+    ):
+        kept = volumes.aside(kube, component)
+        newest = [one for one in kept if one.rebuild == kept[-1].rebuild]
+        if not newest:
+            raise PermanentError(f"no volumes of {component} are aside: there is nothing to undo")
+        uninstall(platform, component, run, tell)
+        with platform.lease(component, run):
+            volumes.put_back(kube, settings.kubernetes.namespace, newest)
+        install(platform, component, run, tell)
+        _open(platform, vault, component, newest[0].rebuild)
+        lease.note("")
+    return tuple(one.name for one in newest)
+
+
+def give_up(
+    platform: Platform, component: str, now: datetime | None = None
+) -> tuple[volumes.Volume, ...]:
+    """Give up old volumes whose successors were compared, once `rebuild.keep_volumes_days` are over.
+
+    Returns:
+        Those that went.
+    """
+    days = timedelta(days=platform.settings.rebuild.keep_volumes_days)
+    before = (now or datetime.now(UTC)) - days
+    found = volumes.aside(platform.kube, component)
+    old = tuple(v for v in found if v.compared and datetime.fromisoformat(v.compared) <= before)
+    volumes.release(platform.kube, old)
+    return old
+
+
+# ---------------------------------------------------------------------- inside
+def _pods(platform: Platform, component: str) -> list[str]:
+    namespace = platform.settings.kubernetes.namespace
+    workloads = COMPONENTS[component].workloads(platform.settings)
+    return [m.name for w in workloads for m in members(platform.kube, namespace, w)]
+
+
+def _open(platform: Platform, vault: Vault, component: str, rebuild: str) -> None:
+    """Lift the fence that was up when the volumes were put aside: some engines keep it on them."""
+    sets = vault.catalogue([component]).of(component)
+    fenced = next((one for one in reversed(sets) if one.slot == rebuild), None)
+    if fenced is None:
+        return
+    live = COMPONENTS[component].live
+    units = tuple(live.units(SetReader(vault.store, fenced, "")))
+    with (
+        Access(platform.settings, platform.kube, ENGINE_SECONDS) as access,
+        live.fence(access, units),
+    ):
+        return

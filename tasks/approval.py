@@ -1,0 +1,37 @@
+"""Waits for a person: the run is paused, the UI shows a form, the API takes the same answer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from prefect.exceptions import FlowPauseTimeout
+from prefect.flow_runs import pause_flow_run
+from prefect.input import RunInput
+from pydantic import Field
+
+POLL_SECONDS = 2  # how soon an answer is heard
+
+
+class Approval(RunInput):
+    """What a person answers. Who it was is what they say of themselves: the server knows no names."""
+
+    decision: Literal["approve", "refuse"] = Field(description="refuse changes nothing")
+    name: str = Field(min_length=2, max_length=100, description="your name")
+    ticket: str = Field(min_length=2, max_length=100, description="change ticket, or a reason")
+
+
+def ask(plan: str, minutes: int) -> Approval | None:
+    """Pause the run until somebody answers.
+
+    Args:
+        plan: Markdown, shown above the form.
+        minutes: after which the question has expired.
+
+    Returns:
+        The answer; None if there was none in time.
+    """
+    form = Approval.with_initial_data(description=plan)
+    try:
+        return pause_flow_run(wait_for_input=form, timeout=minutes * 60, poll_interval=POLL_SECONDS)
+    except FlowPauseTimeout:
+        return None

@@ -1,0 +1,89 @@
+"""The doctor asks everything, whatever breaks on the way, and mends only what it was told to."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.metadata
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from components.base import Check
+from errors import PermanentError
+from operations.doctor import Finding, certificate, examine, mend, versions
+
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+def test_a_question_that_cannot_be_asked_is_a_finding_and_stops_no_other() -> None:
+    def broken() -> Iterable[Finding]:
+        raise PermanentError("refused")
+
+    found = examine([("broken", broken), ("good", lambda: [Finding(Check("good", True))])])
+    assert [(one.check.name, one.check.ok, one.check.hint) for one in found] == [
+        ("broken", False, "refused"),
+        ("good", True, ""),
+    ]
+
+
+def test_only_what_is_wrong_and_safe_is_mended() -> None:
+    done: list[str] = []
+
+    def act(name: str) -> str:
+        done.append(name)
+        return name
+
+    def refuse() -> str:
+        raise PermanentError("HTTP 403")
+
+    found = [
+        Finding(Check("good", True), lambda: act("good")),
+        Finding(Check("bad", False), lambda: act("bad")),
+        Finding(Check("person", False, "somebody must act")),
+        Finding(Check("forbidden", False, "two of them"), refuse),
+    ]
+    after = {one.check.name: one.check for one in mend(found)}
+    assert done == ["bad"]
+    assert after["bad"].ok
+    assert after["bad"].hint == "mended: bad"
+    assert not after["person"].ok
+    assert after["forbidden"].hint == "two of them; could not be mended: HTTP 403"
+
+
+def test_a_package_beside_its_pin_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text("# why\n-r other.txt\nprefect==0.1\nclick>=8\nno-such-package>=1\n")
+    (found,) = versions(file)
+    own = importlib.metadata.version("prefect")
+    assert not found.check.ok
+    assert f"prefect is {own}, not ==0.1" in found.check.hint
+    assert "no-such-package is none" in found.check.hint
+    assert "click" not in found.check.hint
+
+
+@pytest.mark.parametrize(
+    ("days", "ok", "critical"), [(90, True, False), (29, False, False), (0, False, True)]
+)
+def test_a_certificate_is_told_in_time(
+    days: int, ok: bool, critical: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "api")])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(NOW - dt.timedelta(days=1))
+        .not_valid_after(NOW + dt.timedelta(days=days, hours=1))
+        .sign(key, hashes.SHA256())
+    )
+    text = made.public_bytes(serialization.Encoding.PEM).decode()
+    monkeypatch.setattr(ssl, "get_server_certificate", lambda where, timeout: text)
+    (found,) = certificate("https://api.example:6443", NOW)
+    assert (found.check.ok, found.check.critical) == (ok, critical)
+    assert f"{days} days" in found.check.hint
+    assert list(certificate("http://api.example", NOW)) == []

@@ -1,0 +1,90 @@
+"""A rebuild does what its policy asks for, knows where it stood, and refuses what cannot be meant."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from errors import ConfigurationError, PermanentError
+from operations.rebuild import RebuildReport, Standing, _standing, _steps
+from operations.rebuild_plan import Policy, RebuildPlan
+from operations.schedule import FAILED, NodeResult
+
+PLAN = RebuildPlan(
+    Policy("redis"), {"redis-cluster": "redis-cluster-13.0.4, revision 3"}, {"data-0": "8Gi"}, ("all keys",),
+    "restore proven at L4", "they cannot write", ("emqx",), (), (),
+)  # fmt: skip
+
+
+class Lease:
+    def __init__(self, note: str) -> None:
+        self.previous_operation = note
+
+
+@pytest.mark.parametrize(
+    ("policy", "steps"),
+    [
+        (Policy("redis"),
+         "fence backup proof uninstall volumes install restore dependants"),
+        (Policy("redis", "new", "none"),
+         "backup proof uninstall volumes install dependants"),
+        (Policy("redis", "keep", "none"),
+         "backup proof uninstall install dependants"),
+        (Policy("redis", "new", "redis-20260101T000000Z-abcdef", final_backup=False),
+         "uninstall volumes install restore dependants"),
+    ],
+)  # fmt: skip
+def test_the_steps_are_those_of_the_policy(policy: Policy, steps: str) -> None:
+    assert _steps(replace(PLAN, policy=policy)) == steps.split()
+
+
+def test_an_unfinished_rebuild_goes_on_where_it_stood() -> None:
+    stood = Standing("rebuild-1", Policy("redis"), "redis-set", ["fence", "backup"])
+    found = _standing(Lease(stood.text()), Policy("redis"))  # type: ignore[arg-type]
+    assert found == stood
+    assert _standing(Lease(""), Policy("redis")).done == []  # type: ignore[arg-type]
+
+
+def test_an_unfinished_rebuild_of_another_policy_is_not_taken_over() -> None:
+    stood = Standing("rebuild-1", Policy("redis", "keep", "none"), "", ["backup"])
+    with pytest.raises(PermanentError, match=r"rebuild-1 is not finished .*--undo"):
+        _standing(Lease(stood.text()), Policy("redis"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"claims": {"data-0": "16Gi"}},
+        {"releases": {"redis-cluster": "redis-cluster-13.0.4, revision 4"}},
+        {"proof": "another"},
+        {"warnings": ("new",)},
+    ],
+)
+def test_whatever_moves_makes_it_another_plan(change: dict[str, Any]) -> None:
+    assert replace(PLAN).digest == PLAN.digest
+    assert replace(PLAN, **change).digest != PLAN.digest
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        (Policy("mysql"), "component: unknown"),
+        (Policy("redis", "old"), "volumes: unknown"),  # type: ignore[arg-type]
+        (Policy("redis", "new", "fresh", final_backup=False), "no backup is taken"),
+    ],
+)
+def test_a_policy_that_cannot_be_meant_is_refused(policy: Policy, says: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        policy.check()
+    assert says in str(refused.value.faults[0])
+
+
+def test_a_failure_says_what_is_true_now() -> None:
+    steps = (NodeResult("backup", FAILED, 1.0, "the store is away"),)
+    before = RebuildReport("redis", "rebuild-1", 1.0, steps, "", (), changed=False)
+    assert "Nothing was changed" in before.summary
+    after = replace(before, set="redis-set", aside=("pvc-1",), changed=True)
+    assert "the set redis-set and the old volumes pvc-1 are kept" in after.summary
+    assert "goes on here" in after.summary
