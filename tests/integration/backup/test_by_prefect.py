@@ -148,7 +148,7 @@ def test_a_restore_wants_its_confirmation_and_shows_its_plan(
 
 
 # ---------------------------------------------------------------------- rebuilds
-ANSWER = {"decision": "approve", "name": "Frances Allen", "ticket": "CHG-1815"}
+ANSWER = {"decision": "approve", "name": "Ottilie Engineer", "ticket": "CHG-1815"}
 
 
 class Rebuild:
@@ -197,7 +197,7 @@ def test_a_rebuild_goes_by_the_api_with_one_approval(room: ControlRoom, backups:
     assert rebuild.answer() != "ACCEPT"  # an answer counts once
     said = rebuild.reaches("COMPLETED", "FAILED", "CRASHED", seconds=300)
     assert said["type"] == "COMPLETED", said
-    assert "approved by Frances Allen (CHG-1815)" in said["message"]
+    assert "approved by Ottilie Engineer (CHG-1815)" in said["message"]
     assert backups.live.pod("nats-0")["metadata"]["uid"] != before
     found = httpx.post(
         f"{room.api}/task_runs/filter", json={"flow_runs": {"id": {"any_": [rebuild.id]}}}
@@ -215,7 +215,7 @@ def test_a_refused_or_cancelled_rebuild_changes_nothing(
     refused = Rebuild(room, "CHG-2")
     refused.reaches("PAUSED")
     assert refused.answer(decision="refuse") == "ACCEPT"
-    assert "refused by Frances Allen" in refused.reaches("CANCELLED")["message"]
+    assert "refused by Ottilie Engineer" in refused.reaches("CANCELLED")["message"]
     cancelled = Rebuild(room, "CHG-3")
     cancelled.reaches("PAUSED")
     body = {"state": {"type": "CANCELLING"}}

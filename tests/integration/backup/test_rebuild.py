@@ -24,7 +24,7 @@ from .conftest import ISA, Backups, until
 
 pytestmark = pytest.mark.integration
 
-APPROVED = ("--local", "--approver", "Frances Allen", "--ticket", "CHG-1815")
+APPROVED = ("--local", "--approver", "Ottilie Engineer", "--ticket", "CHG-1815")
 KILL = """
 import os, signal, sys
 from cli.main import main
