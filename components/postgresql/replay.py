@@ -41,7 +41,8 @@ def paused_replay(access: Access, node: Endpoint) -> Iterator[str]:
     """Pause a standby's replay; gives the LSN up to which it has replayed.
 
     Raises:
-        TemporaryError: it was promoted meanwhile, or does not pause in time.
+        TemporaryError: it was promoted meanwhile, does not pause in time, or somebody else resumed it in the midst: the
+            files are then of a later moment than the dumps and the digests.
     """
     with connect_long(access, node) as holder, connect_long(access, node) as guard:
         row = holder.execute(
@@ -52,7 +53,9 @@ def paused_replay(access: Access, node: Endpoint) -> Iterator[str]:
         guarding = threading.Thread(target=_run, args=(guard, block), daemon=True)
         guarding.start()
         try:
-            yield _pause(holder, node)
+            point = _pause(holder, node)
+            yield point
+            _still(holder, node, point)
         finally:
             _resume(holder)
             holder.close()
@@ -73,6 +76,22 @@ def _pause(holder: psycopg.Connection, node: Endpoint) -> str:
     except psycopg.Error as exc:
         raise TemporaryError(f"{node.member} does not pause its replay: {exc}") from exc
     raise TemporaryError(f"{node.member} did not pause its replay within {PAUSE_SECONDS:.0f} s")
+
+
+def _still(holder: psycopg.Connection, node: Endpoint, point: str) -> None:
+    """Make sure that nobody resumed it: Patroni does so at each of its looks, an operator may."""
+    try:
+        row = holder.execute(
+            "SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()::text"
+        ).fetchone()
+    except psycopg.Error as exc:
+        raise TemporaryError(f"{node.member} was lost while its replay was paused: {exc}") from exc
+    if row != (True, point):
+        words = f"replay is at {row[1]}" if row is not None and row[0] else "it was promoted"
+        raise TemporaryError(
+            f"{node.member} did not stay paused at {point}: {words}. Something else resumes its replay (Patroni does): "
+            "let it leave one standby alone, or nothing can be backed up as of one moment"
+        )
 
 
 def _resume(holder: psycopg.Connection) -> None:

@@ -24,6 +24,15 @@ SCRIPTS = "custom-init-scripts"  # the values' initdbScripts
 SCOPE_LABEL = "isa-cloud.io/patroni"
 # 20 s until a lost leader is replaced; 3 s between looks. Shorter ones flap on two loaded cores.
 TTL_SECONDS, LOOP_SECONDS = 20, 3
+# Patroni resumes a replay that somebody paused at its next look (`handle_parameter_change`); production's repmgr does
+# not, and a backup needs the pause for longer than three seconds.
+PATRONI = """
+from patroni.__main__ import main
+from patroni.postgresql import Postgresql
+
+Postgresql.handle_parameter_change = lambda _: None
+main()
+"""
 PARAMETERS = {
     "unix_socket_directories": "",
     "max_connections": 60,
@@ -100,7 +109,7 @@ def prepare(pod: Pod) -> Launch:
     }
     file = pod.home / "patroni.yaml"
     write_atomic(file, yaml.safe_dump(configuration))
-    argv = postgres.unprivileged(sys.executable, "-m", "patroni", str(file))
+    argv = postgres.unprivileged(sys.executable, "-c", PATRONI, str(file))
     return Launch(tuple(argv), {"KUBECONFIG": str(pod.host.kubeconfig)})
 
 

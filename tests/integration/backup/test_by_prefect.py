@@ -196,7 +196,7 @@ def test_a_rebuild_goes_by_the_api_with_one_approval(room: ControlRoom, backups:
     rebuild.reaches("RUNNING", "COMPLETED")
     assert rebuild.answer() != "ACCEPT"  # an answer counts once
     said = rebuild.reaches("COMPLETED", "FAILED", "CRASHED", seconds=300)
-    assert said["type"] == "COMPLETED", said
+    assert said["type"] == "COMPLETED", said["message"]
     assert "approved by Ottilie Engineer (CHG-1815)" in said["message"]
     assert backups.live.pod("nats-0")["metadata"]["uid"] != before
     found = httpx.post(

@@ -78,6 +78,29 @@ def test_a_standby_goes_on_replaying_when_the_backup_is_killed(backups: Backups)
     assert backups.isa("backup", "postgresql", "--local")["state"] == "completed"
 
 
+def test_a_replay_that_somebody_resumed_in_the_midst_makes_no_set(backups: Backups) -> None:
+    before = sets(backups, "postgresql")
+    with backups.access() as access:
+        nodes = access.endpoints(STATEFULSET, 3, PORT)
+        primary = next(n for n in nodes if not standing(access, n).standby)
+        standby = next(n for n in nodes if standing(access, n).standby)
+        with (
+            pytest.raises(TemporaryError, match="did not stay paused"),
+            paused_replay(access, standby) as point,
+            connect_long(access, standby) as other,
+            connect_long(access, primary) as writer,
+        ):
+            time.sleep(10)  # by itself nothing resumes it
+            assert paused(backups) == [standby.member]
+            writer.execute("SELECT pg_logical_emit_message(false, 'isa', 'moves the LSN')")
+            writer.execute("SELECT pg_switch_wal()")
+            other.execute("SELECT pg_wal_replay_resume()")
+            moved = f"SELECT pg_last_wal_replay_lsn() > '{point}'".encode()
+            until(lambda: other.execute(moved).fetchone() == (True,), "the replay goes on")
+    assert paused(backups) == []
+    assert sets(backups, "postgresql") == before
+
+
 def test_the_files_and_the_digests_are_of_one_moment_while_clients_write(backups: Backups) -> None:
     """Counts under load: the fingerprint's equals the dump's, row for row."""
     stop = threading.Event()
