@@ -75,6 +75,7 @@ def postgresql(platform: Filled) -> Figure:
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in evidence.stages.items())
     size = manifest.plain_size / (1 << 30)
     measured = f"{size:.1f} GiB: fetch {fetch:.0f} s, load {load:.0f} s; proof: {stages}"
+    measured += f"; {evidence.verdict}: {evidence.reason}" if evidence.verdict != "pass" else ""
     met = evidence.verdict == "pass" and share <= 1.5
     return Figure(
         "L4 proof of PostgreSQL", measured, f"{share:.2f} × (fetch + load)", "≤ 1.50", met
