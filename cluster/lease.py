@@ -64,6 +64,14 @@ def lease_of(kube: Kube, settings: Settings, name: str, purpose: str) -> Lease:
     return Lease(kube, where, name, purpose=purpose, duration=settings.deploy.lease_seconds)
 
 
+def inquire(kube: Kube, settings: Settings, name: str) -> tuple[str, bool]:
+    """What is noted on a lease of an environment, and whether somebody holds it now; takes nothing."""
+    lease = kube.get(API_VERSION, KIND, name, settings.kubernetes.control_namespace) or {}
+    spec = lease.get("spec", {})
+    held = bool(spec.get("holderIdentity")) and not _expired(spec, 0, datetime.now(UTC))
+    return str(lease.get("metadata", {}).get("annotations", {}).get(OPERATION, "")), held
+
+
 class Lease:
     """A lease held inside a `with` block.
 
@@ -171,9 +179,7 @@ class Lease:
 
     def _gone(self, lease: Manifest) -> bool:
         spec = lease["spec"]
-        renewed = datetime.fromisoformat(spec.get("renewTime", "1970-01-01T00:00:00+00:00"))
-        age = (self._now() - renewed).total_seconds()
-        if age > float(spec.get("leaseDurationSeconds", self._duration)):
+        if _expired(spec, self._duration, self._now()):
             return True
         host, _, rest = str(spec["holderIdentity"]).partition("/")
         pid, _, started = rest.partition("/")
@@ -224,6 +230,12 @@ class Lease:
                 "renewTime": stamp,
             },
         }
+
+
+def _expired(spec: Manifest, duration: float, now: datetime) -> bool:
+    """Whether it was not renewed in its time; `duration` in seconds counts where it names none."""
+    renewed = datetime.fromisoformat(spec.get("renewTime", "1970-01-01T00:00:00+00:00"))
+    return (now - renewed).total_seconds() > float(spec.get("leaseDurationSeconds", duration))
 
 
 def _start_time(pid: int) -> str:

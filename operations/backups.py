@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster.dag import Dag
 from operations.backup import FAILED, BackupResult, Vault, back_up, selected
-from operations.progress import DONE, WAITING, NodeProgress, Progress
+from operations.progress import NodeProgress, Progress
 from operations.schedule import NodeResult, Start, Work, walk
 from operations.transfer import Transfer, human
 
@@ -117,12 +117,11 @@ def run_backups(
         if found is None:
             found = BackupResult(ended.name, FAILED, seconds=ended.seconds, reason=ended.reason)
             results[ended.name] = found
-        progress.update(
+        progress.ended(
             ended.name,
-            DONE if ended.seconds else WAITING,
+            found.outcome,
+            ended.seconds,
             found.reason or f"{human(found.bytes_read)} read, {human(found.bytes_stored)} stored",
-            outcome=found.outcome,
-            seconds=ended.seconds,
             id=found.id,
             bytes_read=found.bytes_read,
             bytes_stored=found.bytes_stored,

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -21,7 +20,7 @@ from packaging.requirements import Requirement
 
 from archive.sweep import find_waste, remove_waste
 from cluster import volumes
-from cluster.lease import OPERATION
+from cluster.lease import inquire
 from cluster.records import read_records
 from components import COMPONENTS
 from components.base import Check
@@ -159,7 +158,7 @@ def _releases(platform: Platform) -> Iterator[Finding]:
 def _rebuilds(platform: Platform) -> Iterator[Finding]:
     open_ones, kept = [], []
     for component in COMPONENTS:
-        note, held = _lease(platform, f"isa-rebuild-{component}")
+        note, held = inquire(platform.kube, platform.settings, f"isa-rebuild-{component}")
         if note and not held:
             open_ones.append(component)
         kept += [
@@ -182,7 +181,8 @@ def _scratch(platform: Platform) -> Iterator[Finding]:
     orphans = []
     for pod in pods:
         component = pod["metadata"]["labels"][LABEL]
-        if not any(_lease(platform, f"{kind}-{component}")[1] for kind in ("isa-verify", "isa")):
+        leases = (f"isa-verify-{component}", f"isa-{component}")
+        if not any(inquire(kube, platform.settings, name)[1] for name in leases):
             orphans.append(pod["metadata"]["name"])
 
     def remove() -> str:
@@ -220,15 +220,3 @@ def _proofs(vault: Vault) -> Iterator[Finding]:
         hint = f"{one.state}: {said}" + ("" if good else f" (isa verify {one.component})")
         critical = one.state == freshness.FAILING
         yield Finding(Check(f"proof of {one.component}", good, hint, critical=critical))
-
-
-def _lease(platform: Platform, name: str) -> tuple[str, bool]:
-    """What is noted on a Lease, and whether somebody holds it now."""
-    where = platform.settings.kubernetes.control_namespace
-    found: dict[str, Any] = platform.kube.get("coordination.k8s.io/v1", "Lease", name, where) or {}
-    spec = found.get("spec", {})
-    renewed = datetime.fromisoformat(spec.get("renewTime", "1970-01-01T00:00:00+00:00"))
-    age = (datetime.now(UTC) - renewed).total_seconds()
-    held = bool(spec.get("holderIdentity")) and age <= float(spec.get("leaseDurationSeconds", 0))
-    annotations = found.get("metadata", {}).get("annotations", {})
-    return str(annotations.get(OPERATION, "")), held

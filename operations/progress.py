@@ -79,6 +79,11 @@ class Progress:
             )
             self._publish(list(self._lines.values()))
 
+    def ended(self, name: str, outcome: str, seconds: float, note: str = "", **more: Any) -> None:
+        """Set how a node ended; one that took no time never began, and goes on waiting in the table."""
+        phase = DONE if seconds else WAITING
+        self.update(name, phase, note, outcome=outcome, seconds=seconds, **more)
+
     def show(self) -> None:
         """Publish the lines as they are."""
         with self._lock:

@@ -16,7 +16,7 @@ from cluster.command import Cancelled
 from cluster.dag import Dag
 from errors import ConfigurationError, Fault, IsaError
 from operations.backup import Vault, selected
-from operations.progress import DONE, WAITING, NodeProgress, Progress
+from operations.progress import DONE, NodeProgress, Progress
 from operations.proof import prove, read_identity
 from operations.schedule import NodeResult, Start, Work, walk
 
@@ -219,12 +219,11 @@ def run_proofs(
 
     def settle(result: ProofResult) -> None:
         results[result.backup] = result
-        progress.update(
+        progress.ended(
             result.backup,
-            DONE if result.seconds else WAITING,
+            result.verdict,
+            result.seconds,
             result.reason,
-            outcome=result.verdict,
-            seconds=result.seconds,
             level=result.level,
             compared=result.compared,
             scratch=result.scratch,

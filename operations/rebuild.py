@@ -20,14 +20,14 @@ from typing import Any
 
 from cluster import volumes
 from cluster.dag import Dag
-from cluster.lease import Lease, lease_of
+from cluster.lease import Lease
 from components import COMPONENTS
 from components.access import Access
 from errors import IsaError, PermanentError
 from operations import gate
 from operations.backup import ENGINE_SECONDS, Vault, back_up
 from operations.platform import DEPLOY_LEASE, Platform
-from operations.progress import DONE, WAITING, NodeProgress, Progress
+from operations.progress import NodeProgress, Progress
 from operations.proof import prove, read_identity
 from operations.rebuild_plan import FRESH, NEW, NONE, Policy, RebuildPlan
 from operations.reinstall import claims, install, uninstall
@@ -158,26 +158,21 @@ def run_rebuild(
     began, name = clock(), plan.policy.component
     with (
         platform.lease(DEPLOY_LEASE, run),
-        lease_of(platform.kube, platform.settings, f"isa-rebuild-{name}", run) as lease,
+        platform.lease(f"rebuild-{name}", run) as lease,
     ):
         standing = _standing(lease, plan.policy)
         steps = _steps(plan)
+        graph = _chain(steps)
         progress = Progress(steps, publish, clock)
         progress.show()
         rebuild = Rebuild(platform, vault, plan, standing, lease, progress, run)
         try:
             results = walk(
-                _chain(steps),
+                graph,
                 set(steps),
-                start(_chain(steps), rebuild.do),
+                start(graph, rebuild.do),
                 max_parallel=1,
-                report=lambda r: progress.update(
-                    r.name,
-                    DONE if r.seconds else WAITING,
-                    r.reason,
-                    outcome=r.outcome,
-                    seconds=r.seconds,
-                ),
+                report=lambda r: progress.ended(r.name, r.outcome, r.seconds, r.reason),
                 clock=clock,
             )
         finally:

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from archive.catalogue import Catalogue
-from cluster import volumes as volumes_of
 from cluster.records import read_records
 from components import COMPONENTS
 from errors import ConfigurationError, Fault, PermanentError
@@ -20,6 +19,7 @@ from operations import freshness
 from operations.backup import Vault
 from operations.plan import DRIFTED, UPGRADE
 from operations.platform import Platform
+from operations.reinstall import claims
 from operations.restore_plan import RestorePlan, plan_restore
 from operations.run import checked_plan
 
@@ -109,7 +109,6 @@ def plan_rebuild(platform: Platform, vault: Vault, policy: Policy) -> RebuildPla
     """
     policy.check()
     component, settings = COMPONENTS[policy.component], platform.settings
-    namespace = settings.kubernetes.namespace
     catalogue = vault.catalogue([component.name])
     (known,) = freshness.look(vault, [component.name])
     back = _set_to_look_at(vault, catalogue, policy)
@@ -128,15 +127,16 @@ def plan_rebuild(platform: Platform, vault: Vault, policy: Policy) -> RebuildPla
     refusal = component.live.by_hand(settings)
     if refusal and policy.restore != NONE:
         blocked.append(refusal)
-    records = read_records(platform.kube, namespace)
-    mine = [one for one in platform.releases.releases if one.component == component.name]
-    workloads = [one.name for one in component.workloads(settings) if one.kind == "StatefulSet"]
+    records = read_records(platform.kube, settings.kubernetes.namespace)
     return RebuildPlan(
         policy,
-        {one.name: _installed(records.get(one.name, [])) for one in mine},
+        {
+            one.name: _installed(records.get(one.name, []))
+            for one in platform.releases.of(component.name)
+        },
         {
             claim["metadata"]["name"]: claim["spec"]["resources"]["requests"]["storage"]
-            for claim in volumes_of.claims_of(platform.kube, namespace, workloads)
+            for claim in claims(platform, component.name)
         },
         tuple(one.unit for one in back.units) if back else (),
         known.evidence.sentence if known.evidence else "",

@@ -10,7 +10,6 @@ from archive.reader import SetReader
 from cluster import volumes
 from cluster.command import CANCELLATION
 from cluster.kube import Manifest
-from cluster.lease import lease_of
 from components import COMPONENTS
 from components.access import Access
 from components.pods import members
@@ -40,9 +39,8 @@ def uninstall(platform: Platform, component: str, run: str, tell: Callable[[str]
         TemporaryError: pods do not end.
         PermanentError: helm's own words.
     """
-    mine = [one for one in platform.releases.releases if one.component == component]
     with platform.lease(component, run) as lease:
-        for release in reversed(mine):
+        for release in reversed(platform.releases.of(component)):
             tell(release.name)
             lease.note(operation(release.name))
             platform.helm.uninstall(release.name, release.namespace, timeout=release.timeout)
@@ -91,7 +89,7 @@ def undo(
     kube, settings = platform.kube, platform.settings
     with (
         platform.lease(DEPLOY_LEASE, run),
-        lease_of(kube, settings, f"isa-rebuild-{component}", run) as lease,
+        platform.lease(f"rebuild-{component}", run) as lease,
     ):
         kept = volumes.aside(kube, component)
         newest = [one for one in kept if one.rebuild == kept[-1].rebuild]

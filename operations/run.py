@@ -16,7 +16,7 @@ from operations.deploy import Deployer
 from operations.plan import Plan, make_plan
 from operations.platform import DEPLOY_LEASE, NAMESPACE, Platform
 from operations.preflight import preflight
-from operations.progress import DONE, WAITING, NodeProgress, Progress
+from operations.progress import NodeProgress, Progress
 from operations.schedule import (
     FAILED,
     NOT_ATTEMPTED,
@@ -130,13 +130,7 @@ def run_deploy(
             selected,
             start(graph, deployer.deploy),
             max_parallel=platform.settings.deploy.max_parallel_releases,
-            report=lambda r: progress.update(
-                r.name,
-                DONE if r.seconds else WAITING,
-                r.reason,
-                outcome=r.outcome,
-                seconds=r.seconds,
-            ),
+            report=lambda r: progress.ended(r.name, r.outcome, r.seconds, r.reason),
             clock=clock,
         )
     return DeployReport(clock() - began, tuple(results))
