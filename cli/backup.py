@@ -96,25 +96,20 @@ def _by_server(
     parameters = {"environment": environment, "only": list(only) or None, "slot": slot}
     key = f"backup-{environment}-{slot}-{'-'.join(sorted(only))}" if slot else None
     ended = nodes.follow(BACKUP, parameters, f"backup-{environment}", key)
-    return {
-        "state": ended.state,
-        "seconds": ended.seconds,
-        "backups": [
-            {
-                "component": r["name"],
-                "outcome": r["outcome"] or "not-attempted",
-                "id": r["id"],
-                "bytes_read": r["bytes_read"],
-                "bytes_stored": r["bytes_stored"],
-                "seconds": r["seconds"],
-                "manifest": r["manifest"],
-                "reason": r["note"] if r["outcome"] not in ("complete", "") else "",
-            }
-            for r in ended.rows
-        ],
-        "message": ended.message,
-        "flow_run": ended.flow_run,
-    }
+    rows = [
+        {
+            "component": r["name"],
+            "outcome": r["outcome"] or "not-attempted",
+            "id": r["id"],
+            "bytes_read": r["bytes_read"],
+            "bytes_stored": r["bytes_stored"],
+            "seconds": r["seconds"],
+            "manifest": r["manifest"],
+            "reason": r["note"] if r["outcome"] not in ("complete", "") else "",
+        }
+        for r in ended.rows
+    ]
+    return ended.as_json(backups=rows)
 
 
 def _summary(report: dict[str, Any]) -> None:

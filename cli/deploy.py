@@ -68,21 +68,7 @@ def _by_server(
 
     parameters = {"environment": environment, "only": list(only) or None}
     ended = nodes.follow(DEPLOY, parameters, f"deploy-{environment}", key)
-    return {
-        "state": ended.state,
-        "seconds": ended.seconds,
-        "nodes": [
-            {
-                "name": r["name"],
-                "outcome": r["outcome"] or "not-attempted",
-                "seconds": r["seconds"],
-                "reason": r["note"],
-            }
-            for r in ended.rows
-        ],
-        "message": ended.message,
-        "flow_run": ended.flow_run,
-    }
+    return ended.as_json(nodes=ended.nodes)
 
 
 def _summary(report: dict[str, Any]) -> None:

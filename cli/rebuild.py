@@ -145,22 +145,7 @@ def _by_server(
 
     parameters = {"environment": environment, **asdict(policy)}
     ended = nodes.follow(REBUILD, parameters, f"rebuild-{environment}", None, paused)
-    return {
-        "state": ended.state,
-        "component": policy.component,
-        "seconds": ended.seconds,
-        "steps": [
-            {
-                "name": row["name"],
-                "outcome": row["outcome"] or "not-attempted",
-                "seconds": row["seconds"],
-                "reason": row["note"],
-            }
-            for row in ended.rows
-        ],
-        "message": ended.message,
-        "flow_run": ended.flow_run,
-    }
+    return ended.as_json(component=policy.component, steps=ended.nodes)
 
 
 def _undo(platform: Platform, vault: Vault, component: str) -> dict[str, Any]:

@@ -121,23 +121,18 @@ def _by_server(environment: str, parameters: dict[str, Any], nodes: LiveNodes) -
     from flows.runs import RESTORE
 
     ended = nodes.follow(RESTORE, parameters, f"restore-{environment}", None)
-    return {
-        "state": ended.state,
-        "seconds": ended.seconds,
-        "restores": [
-            {
-                "backup": r["backup"],
-                "component": r["name"],
-                "outcome": r["outcome"] or "not-attempted",
-                "safety": r["safety"],
-                "seconds": r["seconds"],
-                "reason": r["note"],
-            }
-            for r in ended.rows
-        ],
-        "message": ended.message,
-        "flow_run": ended.flow_run,
-    }
+    rows = [
+        {
+            "backup": r["backup"],
+            "component": r["name"],
+            "outcome": r["outcome"] or "not-attempted",
+            "safety": r["safety"],
+            "seconds": r["seconds"],
+            "reason": r["note"],
+        }
+        for r in ended.rows
+    ]
+    return ended.as_json(restores=rows)
 
 
 def _show(plans: list[RestorePlan], no_safety: bool) -> None:

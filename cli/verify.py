@@ -95,25 +95,20 @@ def _by_server(
         "which": which,
     }
     ended = nodes.follow(VERIFY, parameters, f"verify-{environment}", None)
-    return {
-        "state": ended.state,
-        "seconds": ended.seconds,
-        "proofs": [
-            {
-                "backup": r["name"],
-                "component": component_of(r["name"]),
-                "verdict": r["outcome"] or "not-attempted",
-                "level": r["level"],
-                "compared": r["compared"],
-                "seconds": r["seconds"],
-                "reason": r["note"],
-                "scratch": r["scratch"],
-            }
-            for r in ended.rows
-        ],
-        "message": ended.message,
-        "flow_run": ended.flow_run,
-    }
+    rows = [
+        {
+            "backup": r["name"],
+            "component": component_of(r["name"]),
+            "verdict": r["outcome"] or "not-attempted",
+            "level": r["level"],
+            "compared": r["compared"],
+            "seconds": r["seconds"],
+            "reason": r["note"],
+            "scratch": r["scratch"],
+        }
+        for r in ended.rows
+    ]
+    return ended.as_json(proofs=rows)
 
 
 def _summary(report: dict[str, Any]) -> None:

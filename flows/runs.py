@@ -71,6 +71,29 @@ class Ended:
     message: str
     flow_run: str
 
+    @property
+    def nodes(self) -> list[dict[str, Any]]:
+        """The rows as a report of nodes or steps has them."""
+        return [
+            {
+                "name": row["name"],
+                "outcome": row["outcome"] or "not-attempted",
+                "seconds": row["seconds"],
+                "reason": row["note"],
+            }
+            for row in self.rows
+        ]
+
+    def as_json(self, **parts: Any) -> dict[str, Any]:
+        """As a command prints it with `--json`; `parts` are its own."""
+        return {
+            "state": self.state,
+            "seconds": self.seconds,
+            **parts,
+            "message": self.message,
+            "flow_run": self.flow_run,
+        }
+
 
 def start_run(
     deployment: str, parameters: dict[str, Any], *, idempotency_key: str | None = None
