@@ -12,6 +12,12 @@ from deployments.sandbox.cluster import Sandbox
 PRODUCTION, CONTROL, VERIFY = "isa-cloud-production", "isa-cloud-control", "isa-cloud-verify"
 
 
+def environ_of(sandbox: Sandbox, kubeconfig: Path, **more: str) -> dict[str, str]:
+    """Environment of processes that have the kubeconfig of an account."""
+    own = dict.fromkeys(("ISA_KUBERNETES__KUBECONFIG", "KUBECONFIG"), str(kubeconfig))
+    return {**sandbox.environ(), **more, **own}
+
+
 def log_in(sandbox: Sandbox, directory: Path, name: str) -> KubernetesSettings:
     """Log in as a service account, by the TokenRequest API as a pod does; returns the way to the cluster."""
     answer = sandbox.kube().request(

@@ -22,7 +22,7 @@ from deployments.sandbox import keys, seed
 from deployments.sandbox.cluster import Sandbox
 from operations.backup import Vault
 
-from ..accounts import log_in
+from ..accounts import environ_of, log_in
 from ..engines.live import Live
 
 ISA = str(Path(sys.executable).with_name("isa"))
@@ -59,8 +59,7 @@ class Backups:
     @property
     def environ(self) -> dict[str, str]:
         """Of a backup worker's processes."""
-        own = dict.fromkeys(("ISA_KUBERNETES__KUBECONFIG", "KUBECONFIG"), str(self.kubeconfig))
-        return {**self.sandbox.environ(), **own}
+        return environ_of(self.sandbox, self.kubeconfig)
 
     def isa(self, *arguments: str, code: int = 0, **environ: str) -> Any:
         """Run a command with `--json`; its exit status must be `code`."""

@@ -23,7 +23,7 @@ from operations.scratch_pod import LABEL
 from tests.damage import STORED, Forger, largest
 from tests.losses import LOSSES
 
-from ..accounts import CONTROL, VERIFY, log_in
+from ..accounts import CONTROL, VERIFY, environ_of, log_in
 from .conftest import Backups, until
 
 pytestmark = pytest.mark.integration
@@ -50,8 +50,7 @@ class Prover:
 
     @property
     def environ(self) -> dict[str, str]:
-        own = dict.fromkeys(("ISA_KUBERNETES__KUBECONFIG", "KUBECONFIG"), str(self.kubeconfig))
-        return {**self.backups.sandbox.environ(), "ISA_VERIFY__ATTEMPTS": "1", **own}
+        return environ_of(self.backups.sandbox, self.kubeconfig, ISA_VERIFY__ATTEMPTS="1")
 
     def isa(self, *arguments: str, code: int = 0, **environ: str) -> Any:
         done = subprocess.run(

@@ -19,7 +19,7 @@ from components import COMPONENTS
 from operations.freshness import FRESH, look
 from tests.losses import LOSSES
 
-from ..accounts import log_in
+from ..accounts import environ_of, log_in
 from .conftest import ISA, Backups, until
 
 pytestmark = pytest.mark.integration
@@ -61,8 +61,7 @@ class Rebuilder:
 
     @property
     def environ(self) -> dict[str, str]:
-        own = dict.fromkeys(("ISA_KUBERNETES__KUBECONFIG", "KUBECONFIG"), str(self.kubeconfig))
-        return {**self.backups.sandbox.environ(), **own}
+        return environ_of(self.backups.sandbox, self.kubeconfig)
 
     def run(self, *words: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -30,7 +30,7 @@ from components.redis import client as redis_client
 from tests.damage import Forger, largest
 from tests.losses import LOSSES
 
-from ..accounts import log_in
+from ..accounts import environ_of, log_in
 from .conftest import Backups
 
 pytestmark = pytest.mark.integration
@@ -55,8 +55,7 @@ class Restorer:
 
     @property
     def environ(self) -> dict[str, str]:
-        own = dict.fromkeys(("ISA_KUBERNETES__KUBECONFIG", "KUBECONFIG"), str(self.kubeconfig))
-        return {**self.backups.sandbox.environ(), **own}
+        return environ_of(self.backups.sandbox, self.kubeconfig)
 
     def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
