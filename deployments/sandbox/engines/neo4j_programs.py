@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -272,22 +273,32 @@ def _check(directory: Path, entries: Sequence[Sequence[str]]) -> None:
 def _download_all(
     directory: Path, entries: Sequence[Sequence[str]], tell: Callable[[str], None]
 ) -> None:
+    """Download, some at a time; after the first that cannot be had, no other is begun.
+
+    The others would each wait and try again: an hour, where nothing answers.
+    """
     with (
         httpx.Client(follow_redirects=True, timeout=60) as client,
         ThreadPoolExecutor(DOWNLOADS) as pool,
     ):
-        futures = [pool.submit(_download, client, directory, p, digest) for p, digest in entries]
+        dead = threading.Event()
+
+        def bring(path: str, digest: str) -> None:
+            if dead.is_set():
+                return
+            try:
+                _download(client, directory, path, digest)
+            except IsaError:
+                dead.set()
+                raise
+
+        futures = [pool.submit(bring, path, digest) for path, digest in entries]
         told = time.monotonic()
-        try:
-            for done, future in enumerate(futures, 1):
-                future.result()
-                if time.monotonic() - told > 3 or done == len(futures):
-                    tell(f"Neo4j {version()}: {done} of {len(futures)} jars")
-                    told = time.monotonic()
-        except IsaError:
-            # The others would each wait and try again: an hour, where nothing answers.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for done, future in enumerate(futures, 1):
+            future.result()
+            if time.monotonic() - told > 3 or done == len(futures):
+                tell(f"Neo4j {version()}: {done} of {len(futures)} jars")
+                told = time.monotonic()
 
 
 def _download(client: httpx.Client, directory: Path, path: str, digest: str) -> None:
