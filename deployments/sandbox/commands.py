@@ -10,6 +10,9 @@ import click
 name_option = click.option("--name", default="default", show_default=True, help="Which sandbox.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
+# what a client of the Prefect server needs to know
+CLIENT = ("PREFECT_API_URL", "PREFECT_UI_URL", "PREFECT_API_AUTH_STRING")
+
 
 @click.group()
 def sandbox() -> None:
@@ -126,10 +129,9 @@ def env(name: str) -> None:
     sandbox = Sandbox(name)
     made, room = sandbox.environ(), ControlRoom(sandbox)
     if room.status()["processes"]:
-        made |= {"PREFECT_API_URL": room.api, "PREFECT_UI_URL": room.ui}
+        made |= {key: value for key, value in room.environ().items() if key in CLIENT}
     for key in sorted(made):
-        wanted = ("PATH", "KUBECONFIG", "PREFECT_API_URL", "PREFECT_UI_URL")
-        if key.startswith("ISA_") or key in wanted:
+        if key.startswith("ISA_") or key in ("PATH", "KUBECONFIG", *CLIENT):
             click.echo(f"export {key}={shlex.quote(made[key])}")
 
 
@@ -152,3 +154,4 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
             )
     if "prefect_ui" in document:
         click.echo(f"  Prefect                  {document['prefect_ui']}")
+        click.echo(f"  its password             in {document['prefect_login_file']}")

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ PROJECT = Path(__file__).resolve().parents[2]
 AUTOMATIONS = PROJECT / "deployments" / "automations.yaml"
 POOL = "isa-platform"
 USER = DATABASE = "prefect"
+OPERATOR = (
+    "isa"  # who signs in at the UI; Prefect's open-source server knows one password and no names
+)
+REQUEST_SECONDS = 30.0
 START_SECONDS = 180  # migrations of an empty database: 10-30 s on two cores
 PARTS = ("prefect-database", "prefect-server", "prefect-worker")
 
@@ -48,6 +53,7 @@ class ControlRoom:
         self._tell = tell
         self._run = sandbox.directory / "run"
         self._data = sandbox.directory / "prefect-database"
+        self.login_file = sandbox.directory / "prefect-login"
 
     @property
     def api(self) -> str:
@@ -59,6 +65,19 @@ class ControlRoom:
         """Address of the UI."""
         return f"http://127.0.0.1:{self._sandbox.addresses.prefect}"
 
+    @property
+    def login(self) -> str:
+        """`user:password` of the server, made once; the UI asks for it."""
+        if not self.login_file.exists():
+            write_atomic(self.login_file, f"{OPERATOR}:{secrets.token_urlsafe(18)}")
+        return self.login_file.read_text()
+
+    @cached_property
+    def http(self) -> httpx.Client:
+        """Requests to the API, signed in; for whoever speaks to it as curl does."""
+        user, _, password = self.login.partition(":")
+        return httpx.Client(base_url=self.api, auth=(user, password), timeout=REQUEST_SECONDS)
+
     def environ(self) -> dict[str, str]:
         """Environment of the worker, and of whoever talks to this server."""
         return {
@@ -67,6 +86,7 @@ class ControlRoom:
             "PREFECT_HOME": str(self._sandbox.directory / "prefect"),
             "PREFECT_API_URL": self.api,
             "PREFECT_UI_URL": self.ui,
+            "PREFECT_API_AUTH_STRING": self.login,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
             "PREFECT_CLIENT_MAX_RETRIES": "10",
@@ -86,7 +106,11 @@ class ControlRoom:
             self._publish(url)
             server = Daemon("prefect-server", self._run)
             port = str(self._sandbox.addresses.prefect)
-            environ = {**self.environ(), "PREFECT_API_DATABASE_CONNECTION_URL": url}
+            environ = {
+                **self.environ(),
+                "PREFECT_API_DATABASE_CONNECTION_URL": url,
+                "PREFECT_SERVER_API_AUTH_STRING": self.login,
+            }
             server.start(
                 _prefect("server", "start", "--host", "127.0.0.1", "--port", port), environ
             )
@@ -128,7 +152,12 @@ class ControlRoom:
         running = {part: pid for part in PARTS if (pid := self.daemon(part).pid) is not None}
         if not running:  # a name that never was gets no addresses by being asked about
             return {"processes": {}}
-        return {"prefect_api": self.api, "prefect_ui": self.ui, "processes": running}
+        return {
+            "prefect_api": self.api,
+            "prefect_ui": self.ui,
+            "prefect_login_file": str(self.login_file),
+            "processes": running,
+        }
 
     # ------------------------------------------------------------------ steps
     def _database(self) -> str:
@@ -187,7 +216,7 @@ class ControlRoom:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                httpx.get(f"{self.api}/health", timeout=5).raise_for_status()
+                self.http.get("/health", timeout=5).raise_for_status()
                 return
             except httpx.HTTPError as exc:
                 if time.monotonic() > deadline or server.pid is None:
@@ -198,12 +227,12 @@ class ControlRoom:
 
     def _await_worker(self, worker: Daemon) -> None:
         deadline = time.monotonic() + START_SECONDS
-        url = f"{self.api}/work_pools/{POOL}/workers/filter"
         while True:
             if worker.pid is None or time.monotonic() > deadline:
                 raise TemporaryError(f"the Prefect worker did not start\n{worker.tail()}")
             try:
-                workers = httpx.post(url, json={}).raise_for_status().json()
+                answer = self.http.post(f"/work_pools/{POOL}/workers/filter", json={})
+                workers = answer.raise_for_status().json()
             except httpx.HTTPError:  # a busy machine; the deadline decides
                 workers = []
             if any(w["status"] == "ONLINE" for w in workers):
@@ -230,12 +259,11 @@ class ControlRoom:
     def _automations(self) -> None:
         """Create those that the server has not; by name, since creating one twice makes two."""
         try:
-            with httpx.Client(base_url=self.api, timeout=30) as server:
-                found = server.post("/automations/filter", json={}).raise_for_status().json()
-                present = {automation["name"] for automation in found}
-                for automation in yaml.safe_load(AUTOMATIONS.read_text())["automations"]:
-                    if automation["name"] not in present:
-                        server.post("/automations/", json=automation).raise_for_status()
+            found = self.http.post("/automations/filter", json={}).raise_for_status().json()
+            present = {automation["name"] for automation in found}
+            for automation in yaml.safe_load(AUTOMATIONS.read_text())["automations"]:
+                if automation["name"] not in present:
+                    self.http.post("/automations/", json=automation).raise_for_status()
         except httpx.HTTPError as exc:
             raise TemporaryError(
                 f"the Prefect server did not take {AUTOMATIONS.name}: {exc}"

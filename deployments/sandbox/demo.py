@@ -47,7 +47,7 @@ def up() -> int:
     with _step("Status"):
         subprocess.run([ISA, "status"], env=environ, check=False)
     print(
-        f"\nPrefect UI   {room.ui}\n"
+        f"\nPrefect UI   {room.ui}   (its password: {room.login_file})\n"
         f'this shell   source {ACTIVATE}; eval "$(isa sandbox env)"\n'
         f"then         isa plan, isa deploy, isa status, kubectl get pods -n isa-cloud-production\n"
         f"the end      make down"

@@ -63,16 +63,14 @@ def isa(room: ControlRoom, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def start(room: ControlRoom, **body: Any) -> str:
     """Create a run as README's curl does."""
-    deployment = httpx.get(f"{room.api}/deployments/name/deploy-platform/deploy-platform").json()[
-        "id"
-    ]
-    answer = httpx.post(f"{room.api}/deployments/{deployment}/create_flow_run", json=body)
+    deployment = room.http.get("/deployments/name/deploy-platform/deploy-platform").json()["id"]
+    answer = room.http.post(f"/deployments/{deployment}/create_flow_run", json=body)
     assert answer.status_code in (200, 201), answer.text
     return str(answer.json()["id"])
 
 
 def run_of(room: ControlRoom, run: str) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(f"{room.api}/flow_runs/{run}").json()
+    found: dict[str, Any] = room.http.get(f"/flow_runs/{run}").json()
     return found
 
 
@@ -127,14 +125,14 @@ def test_the_command_starts_a_run_and_tells_what_became_of_every_node(
     found = run_of(room, report["flow_run"])
     assert found["state_name"] == "Completed"
     filters = {"artifacts": {"flow_run_id": {"any_": [report["flow_run"]]}}}
-    artifacts = httpx.post(f"{room.api}/artifacts/filter", json=filters).json()
+    artifacts = room.http.post("/artifacts/filter", json=filters).json()
     assert {artifact["key"] for artifact in artifacts} == {
         "deploy-sandbox",
         "plan-sandbox",
         "status-sandbox",
     }
-    tasks = httpx.post(
-        f"{room.api}/task_runs/filter", json={"flow_runs": {"id": {"any_": [report["flow_run"]]}}}
+    tasks = room.http.post(
+        "/task_runs/filter", json={"flow_runs": {"id": {"any_": [report["flow_run"]]}}}
     ).json()
     assert {task["name"] for task in tasks} == {node["name"] for node in report["nodes"]}
 
@@ -151,7 +149,7 @@ def test_a_cancelled_deploy_leaves_no_helm_and_no_stuck_release(
     run = start(room)
     until("helm runs", lambda: helms(sandbox))
     asked = time.monotonic()
-    httpx.post(f"{room.api}/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}})
+    room.http.post(f"/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}})
     state(room, run, "Cancelled")
     assert time.monotonic() - asked < 30
     until("helm ended", lambda: not helms(sandbox), 10)
@@ -171,7 +169,7 @@ def test_a_second_deploy_is_refused_while_one_runs(
     local = isa(room, "deploy", "--local")
     assert local.returncode == 1
     assert "is held by" in local.stderr and "flow run" in local.stderr
-    httpx.post(f"{room.api}/flow_runs/{first}/set_state", json={"state": {"type": "CANCELLING"}})
+    room.http.post(f"/flow_runs/{first}/set_state", json={"state": {"type": "CANCELLING"}})
     state(room, first, "Cancelled")
 
 
@@ -192,3 +190,12 @@ def test_a_killed_run_leaves_no_helm_behind_and_the_next_one_takes_over(
     again = isa(room, "deploy", "--json")
     assert again.returncode == 0, again.stdout + again.stderr
     assert pending(sandbox) == []
+
+
+def test_the_server_answers_nobody_without_the_password(room: ControlRoom) -> None:
+    path = "/deployments/name/deploy-platform/deploy-platform"
+    for auth in (None, ("isa", "wrong")):
+        assert httpx.get(f"{room.api}{path}", auth=auth).status_code == 401
+        made = httpx.post(f"{room.api}/flow_runs/filter", json={}, auth=auth)
+        assert made.status_code == 401
+    assert room.http.get(path).status_code == 200

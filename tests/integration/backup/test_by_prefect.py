@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from deployments.sandbox.control_room import ControlRoom
@@ -48,8 +47,8 @@ def test_a_run_makes_the_sets_and_tells_of_them(room: ControlRoom, backups: Back
     }
     manifest = backups.manifest("platform")
     assert manifest.topology["prefect_database"] == "PostgreSQL"
-    found = httpx.post(
-        f"{room.api}/artifacts/filter",
+    found = room.http.post(
+        "/artifacts/filter",
         json={"artifacts": {"flow_run_id": {"any_": [said["flow_run"]]}}},
     ).json()
     rows = json.loads(next(a["data"] for a in found if a["type"] == "table"))
@@ -91,15 +90,15 @@ def test_a_proof_is_told_as_a_table_and_by_an_event(room: ControlRoom, backups: 
     said = run(room, "redis", command="verify")
     (proof,) = said["proofs"]
     assert (proof["verdict"], proof["level"]) == ("pass", "L4"), said
-    found = httpx.post(
-        f"{room.api}/artifacts/filter",
+    found = room.http.post(
+        "/artifacts/filter",
         json={"artifacts": {"flow_run_id": {"any_": [said["flow_run"]]}}},
     ).json()
     assert any("restore proven at L4" in str(a["data"]) for a in found if a["type"] == "markdown")
 
     def told() -> bool:
         wanted = {"filter": {"event": {"name": ["isa-cloud.proof.fresh"]}}}
-        events = httpx.post(f"{room.api}/events/filter", json=wanted).json()["events"]
+        events = room.http.post("/events/filter", json=wanted).json()["events"]
         return any("redis" in e["resource"]["prefect.resource.id"] for e in events)
 
     until(told, "an event says that redis is fresh")
@@ -110,15 +109,13 @@ def test_the_end_of_a_scheduled_backup_starts_the_proof(
 ) -> None:
     run(room, "nats")  # a set without a verdict
     name = "backup-platform/backup-platform"
-    found = httpx.get(f"{room.api}/deployments/name/{name}").json()
+    found = room.http.get(f"/deployments/name/{name}").json()
     body = {
         "parameters": {"environment": "sandbox", "only": ["redis"], "slot": ""},
         "tags": ["auto-scheduled"],  # what Prefect's scheduler gives its runs
         "state": {"type": "SCHEDULED"},
     }
-    httpx.post(
-        f"{room.api}/deployments/{found['id']}/create_flow_run", json=body
-    ).raise_for_status()
+    room.http.post(f"/deployments/{found['id']}/create_flow_run", json=body).raise_for_status()
     newest = backups.manifest("nats").id
 
     def proven() -> bool:
@@ -132,12 +129,12 @@ def test_a_restore_wants_its_confirmation_and_shows_its_plan(
 ) -> None:
     good = backups.manifest("nats")
     name = "restore-component/restore-component"
-    found = httpx.get(f"{room.api}/deployments/name/{name}").json()
+    found = room.http.get(f"/deployments/name/{name}").json()
     body = {"parameters": {"environment": "sandbox", "backup": good.id, "confirm": "yes"}}
-    made = httpx.post(f"{room.api}/deployments/{found['id']}/create_flow_run", json=body).json()
+    made = room.http.post(f"/deployments/{found['id']}/create_flow_run", json=body).json()
 
     def state() -> dict[str, Any]:
-        answer: dict[str, Any] = httpx.get(f"{room.api}/flow_runs/{made['id']}").json()["state"]
+        answer: dict[str, Any] = room.http.get(f"/flow_runs/{made['id']}").json()["state"]
         return answer
 
     until(lambda: state()["type"] in ("FAILED", "COMPLETED"), "the run has ended", 120)
@@ -157,23 +154,23 @@ class Rebuild:
     def __init__(self, room: ControlRoom, key: str, **parameters: Any) -> None:
         self.room = room
         name = "rebuild-component/rebuild-component"
-        found = httpx.get(f"{room.api}/deployments/name/{name}").json()
+        found = room.http.get(f"/deployments/name/{name}").json()
         body = {
             "idempotency_key": key,
             "parameters": {"environment": "sandbox", "component": "nats", **parameters},
         }
-        url = f"{room.api}/deployments/{found['id']}/create_flow_run"
-        self.id = httpx.post(url, json=body).raise_for_status().json()["id"]
+        url = f"/deployments/{found['id']}/create_flow_run"
+        self.id = room.http.post(url, json=body).raise_for_status().json()["id"]
 
     @property
     def state(self) -> dict[str, Any]:
-        answer = httpx.get(f"{self.room.api}/flow_runs/{self.id}").json()["state"]
+        answer = self.room.http.get(f"/flow_runs/{self.id}").json()["state"]
         return answer  # type: ignore[no-any-return]
 
     def answer(self, **words: Any) -> str:
         """Say something to it; gives what the server makes of it."""
-        url = f"{self.room.api}/flow_runs/{self.id}/resume"
-        said = httpx.post(url, json={"run_input": {**ANSWER, **words}}, timeout=60)
+        url = f"/flow_runs/{self.id}/resume"
+        said = self.room.http.post(url, json={"run_input": {**ANSWER, **words}}, timeout=60)
         return str(said.json()["status"]) if said.status_code < 300 else str(said.status_code)
 
     def reaches(self, *kinds: str, seconds: float = 180) -> dict[str, Any]:
@@ -199,8 +196,8 @@ def test_a_rebuild_goes_by_the_api_with_one_approval(room: ControlRoom, backups:
     assert said["type"] == "COMPLETED", said["message"]
     assert "approved by Ottilie Engineer (CHG-1815)" in said["message"]
     assert backups.live.pod("nats-0")["metadata"]["uid"] != before
-    found = httpx.post(
-        f"{room.api}/task_runs/filter", json={"flow_runs": {"id": {"any_": [rebuild.id]}}}
+    found = room.http.post(
+        "/task_runs/filter", json={"flow_runs": {"id": {"any_": [rebuild.id]}}}
     ).json()
     names = {task["name"]: task["state"]["type"] for task in found}
     for step in ("backup", "proof", "uninstall", "volumes", "install", "restore"):
@@ -219,7 +216,7 @@ def test_a_refused_or_cancelled_rebuild_changes_nothing(
     cancelled = Rebuild(room, "CHG-3")
     cancelled.reaches("PAUSED")
     body = {"state": {"type": "CANCELLING"}}
-    httpx.post(f"{room.api}/flow_runs/{cancelled.id}/set_state", json=body).raise_for_status()
+    room.http.post(f"/flow_runs/{cancelled.id}/set_state", json=body).raise_for_status()
     cancelled.reaches("CANCELLED", seconds=60)
     assert cancelled.answer() != "ACCEPT"  # late
     assert backups.live.pod("nats-0")["metadata"]["uid"] == before
@@ -261,11 +258,11 @@ def test_the_doctor_finds_a_working_control_room_well(room: ControlRoom) -> None
 def test_the_doctor_finds_what_is_broken_and_mends_what_is_safe(
     room: ControlRoom, backups: Backups
 ) -> None:
-    present = httpx.post(f"{room.api}/automations/filter", json={}).json()
-    httpx.delete(f"{room.api}/automations/{present[0]['id']}").raise_for_status()
+    present = room.http.post("/automations/filter", json={}).json()
+    room.http.delete(f"/automations/{present[0]['id']}").raise_for_status()
     name = "backup-platform/backup-platform"
-    deployment = httpx.get(f"{room.api}/deployments/name/{name}").json()
-    httpx.post(f"{room.api}/deployments/{deployment['id']}/pause_deployment").raise_for_status()
+    deployment = room.http.get(f"/deployments/name/{name}").json()
+    room.http.post(f"/deployments/{deployment['id']}/pause_deployment").raise_for_status()
     kube, where = backups.vault.kube, backups.vault.settings.kubernetes.verify_namespace
     orphan = {
         "apiVersion": "v1",
@@ -301,7 +298,7 @@ def test_the_doctor_finds_what_is_broken_and_mends_what_is_safe(
     assert after["automations"]["hint"].startswith("mended: created")
     assert after["scratch engines"]["hint"] == "mended: removed proof-redis-orphan"
     assert not after["schedule of backup-platform"]["ok"]  # somebody may have paused it on purpose
-    httpx.post(f"{room.api}/deployments/{deployment['id']}/resume_deployment").raise_for_status()
+    room.http.post(f"/deployments/{deployment['id']}/resume_deployment").raise_for_status()
 
     def well() -> bool:
         again = doctor(room)
