@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from config.loading import load
+from flows.backup import Set
 from operations.backup import Vault
 from operations.retention import apply_retention, plan_retention
 from tasks.cancellation import cancellable
@@ -17,7 +18,7 @@ from tasks.table import retention_artifact
 
 @flow(name="retention", flow_run_name="retention-{environment}", persist_result=False)
 def retention(
-    environment: str, components: list[str] | None = None, apply: bool = False
+    environment: str, components: list[Set] | None = None, apply: bool = False
 ) -> State[Any]:
     """Say which backup sets may go by the rules of the settings; the last proven one of each component never does.
 

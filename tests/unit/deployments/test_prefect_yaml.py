@@ -11,6 +11,7 @@ import yaml
 from prefect.cli.deploy import _models as prefect_models
 from prefect.cli.deploy._models import PrefectYamlModel
 from prefect.client.schemas import actions as prefect_actions
+from prefect.utilities.callables import parameter_schema
 from pydantic import BaseModel
 
 FILE = Path(__file__).resolve().parents[3] / "prefect.yaml"
@@ -75,8 +76,46 @@ def test_a_misspelt_key_is_found(path: tuple[Any, ...]) -> None:
     assert len(unknown_keys(document, [PrefectYamlModel], "")) == 1
 
 
-@pytest.mark.parametrize("deployment", DOCUMENT["deployments"], ids=lambda d: d["name"])
-def test_the_entrypoint_exists_and_takes_the_parameters(deployment: dict[str, Any]) -> None:
+def flow_of(deployment: dict[str, Any]) -> Any:
     file, _, name = deployment["entrypoint"].partition(":")
-    flow = getattr(import_module(file.removesuffix(".py").replace("/", ".")), name)
-    assert deployment.get("parameters", {}).keys() <= inspect.signature(flow.fn).parameters.keys()
+    return getattr(import_module(file.removesuffix(".py").replace("/", ".")), name)
+
+
+each_deployment = pytest.mark.parametrize(
+    "deployment", DOCUMENT["deployments"], ids=lambda d: d["name"]
+)
+
+
+@each_deployment
+def test_the_entrypoint_exists_and_takes_the_parameters(deployment: dict[str, Any]) -> None:
+    flow = flow_of(deployment)
+    wanted = [deployment, *deployment.get("schedules", []), *deployment.get("triggers", [])]
+    given = {key for one in wanted for key in one.get("parameters", {})}
+    assert given <= inspect.signature(flow.fn).parameters.keys()
+
+
+# What the UI's form offers for a field: these are typed in by hand, everything else is chosen.
+BY_HAND = {"environment", "slot", "confirm", "backup", "backups", "units", "restore"}
+
+
+def choices(field: dict[str, Any]) -> bool:
+    """Whether a form offers the values of a field: an enum, one of several of them, a switch."""
+    if "anyOf" in field:
+        return any(choices(one) for one in field["anyOf"])
+    if field.get("type") == "array":
+        return choices(field["items"])
+    return "enum" in field or field.get("type") == "boolean"
+
+
+@each_deployment
+def test_its_form_explains_every_field_and_offers_what_can_be_chosen(
+    deployment: dict[str, Any],
+) -> None:
+    schema = parameter_schema(flow_of(deployment))
+    assert set(schema.required) <= {"environment", "confirm", "component"}
+    for name, field in schema.properties.items():
+        assert field.get("description"), f"{name} is not explained"
+        assert choices(field) != (name in BY_HAND), f"{name}: {field}"
+        assert name in schema.required or "default" in field
+    fixed = {"environment"} & deployment["parameters"].keys()
+    assert fixed == {"environment"}, "nobody should have to type it"
