@@ -17,7 +17,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,12 +61,13 @@ class Completed:
 
 
 class Cancellation:
-    """Stops every running child once, and refuses new ones from then on."""
+    """Stops every running child and every wait for an engine once, and refuses new ones from then on."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[Any]] = set()
+        self._waits: list[Callable[[], None]] = []
 
     def is_set(self) -> bool:
         """Tell whether the run has been cancelled."""
@@ -83,9 +85,12 @@ class Cancellation:
         """
         self._event.set()
         with self._lock:
-            running = list(self._running)
+            running, waits = list(self._running), list(self._waits)
         for process in running:
             _signal(process, signal.SIGTERM)
+        for end in waits:
+            with suppress(Exception):  # what waited has ended meanwhile
+                end()
         deadline = time.monotonic() + grace
         for process in running:
             try:
@@ -97,6 +102,28 @@ class Cancellation:
         """Sleep, but end at once, with `Cancelled`, when the run is cancelled."""
         if self._event.wait(seconds):
             raise Cancelled("cancelled while waiting")
+
+    def check(self, where: str) -> None:
+        """Raise `Cancelled` if the run is; `where` says where it ended."""
+        if self._event.is_set():
+            raise Cancelled(f"cancelled {where}")
+
+    @contextmanager
+    def ending(self, end: Callable[[], None]) -> Iterator[None]:
+        """Have a cancel end what the block waits for, where that is neither a process nor a sleep.
+
+        Args:
+            end: called once, by another thread; the wait it ends then raises whatever it raises. Only for what may be
+                broken off at any point: what puts things right must not be ended by a cancel.
+        """
+        with self._lock:
+            self._waits.append(end)
+        try:
+            self.check("before it waited for an engine")
+            yield
+        finally:
+            with self._lock:
+                self._waits.remove(end)
 
     def register(self, process: subprocess.Popen[Any]) -> None:
         """Add a child; one that raced with `cancel` is asked to end at once."""
@@ -161,8 +188,7 @@ class Command:
             Cancelled: the run was cancelled.
             TemporaryError: it took longer than `timeout`.
         """
-        if self._cancellation.is_set():
-            raise Cancelled(f"cancelled before {_short(self.program, args)}")
+        self._cancellation.check(f"before {_short(self.program, args)}")
         started = time.monotonic()
         process = subprocess.Popen(
             [*self._wrapper, self.program, *args],
@@ -208,8 +234,7 @@ class Command:
                 on is it known whether it was whole.
         """
         name = _short(self.program, args)
-        if self._cancellation.is_set():
-            raise Cancelled(f"cancelled before {name}")
+        self._cancellation.check(f"before {name}")
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(
                 [*self._wrapper, self.program, *args],
@@ -240,8 +265,7 @@ class Command:
                 self._cancellation.forget(process)
             said.seek(0)
             words = said.read().decode(errors="replace").strip()[-ERROR_TAIL_CHARACTERS:]
-        if self._cancellation.is_set():
-            raise Cancelled(f"cancelled during {name}")
+        self._cancellation.check(f"during {name}")
         if code != 0:
             raise TemporaryError(f"{name} ended with {code}: {words}")
 

@@ -9,6 +9,7 @@ from kubernetes import client, stream
 from kubernetes.client.exceptions import ApiException
 from websocket import WebSocketException
 
+from cluster.command import CANCELLATION
 from cluster.kube import connect_client
 from config.models import KubernetesSettings
 from errors import TemporaryError
@@ -38,6 +39,7 @@ def exec_stream(
         stdin: what the command reads; it is never told that this has ended.
 
     Raises:
+        Cancelled: the run was cancelled; what the command does goes on until its pod ends.
         TemporaryError: it failed, with the end of what it said; or fell silent.
     """
     api = client.CoreV1Api(connect_client(settings))
@@ -63,6 +65,7 @@ def exec_stream(
     heard = time.monotonic()
     try:
         while channel.is_open():
+            CANCELLATION.check(f"during {name} in {pod}")
             piece = next(stdin, None) if stdin is not None else None
             if piece is not None:
                 channel.write_stdin(piece)

@@ -23,7 +23,7 @@ from archive.manifest import Capabilities, Manifest, new_identity, set_prefix
 from archive.selftest import self_test
 from archive.store import Store
 from archive.writer import Leftovers, SetWriter
-from cluster.command import CANCELLATION, Cancelled
+from cluster.command import CANCELLATION
 from cluster.credentials import read_secret
 from cluster.kube import Kube
 from cluster.lease import Lease, lease_of
@@ -233,8 +233,7 @@ def back_up(
                 store=able,
                 recipients=vault.settings.backup.age_recipients,
             )
-            if CANCELLATION.is_set():
-                raise Cancelled(f"cancelled before the set {identity} was committed")
+            CANCELLATION.check(f"before the set {identity} was committed")
             writer.commit(manifest)
         except BaseException:
             writer.discard()

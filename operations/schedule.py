@@ -8,11 +8,12 @@ the run was stopped. Model: sqlmesh's `ConcurrentDAGExecutor`.
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cluster.command import CANCELLATION
+from cluster.command import CANCELLATION, STOP_GRACE_SECONDS
 from cluster.dag import Dag
 
 INSTALLED, UPGRADED, UNCHANGED = "installed", "upgraded", "unchanged"
@@ -68,12 +69,16 @@ def walk(
     Returns:
         One result a node, in the graph's order.
 
-    Whatever breaks it off ends the running commands first, before anybody waits for the threads that wait for them.
+    Whatever breaks it off ends the running commands, and lets the nodes under way put right what they must, before
+    the caller gives up what they work under: a Lease, a fence.
     """
+    under_way = _UnderWay(start)
     try:
-        return _walk(graph, selected, start, max_parallel, report, clock)
+        return _walk(graph, selected, under_way.start, max_parallel, report, clock)
     except BaseException:
+        deadline = time.monotonic() + STOP_GRACE_SECONDS
         CANCELLATION.cancel()
+        under_way.wait(deadline - time.monotonic())
         raise
 
 
@@ -116,6 +121,33 @@ def _walk(
             end = NodeResult(node, FAILED, seconds, str(end) or type(end).__name__)
         settle(end)
     return [results[node] for node in order]
+
+
+class _UnderWay:
+    """Counts the nodes that have begun and not ended."""
+
+    def __init__(self, start: Start) -> None:
+        self._start = start
+        self._count = 0
+        self._changed = threading.Condition()
+
+    def start(self, node: str, done: Done) -> None:
+        def ended(end: NodeResult | BaseException) -> None:
+            done(end)
+            self._add(-1)
+
+        self._add(1)
+        self._start(node, ended)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until none is under way; one that is too slow is left behind."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._count, max(0.0, seconds))
+
+    def _add(self, number: int) -> None:
+        with self._changed:
+            self._count += number
+            self._changed.notify_all()
 
 
 def _root(result: NodeResult, results: dict[str, NodeResult]) -> str:

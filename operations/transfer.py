@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from cluster.command import CANCELLATION, Cancelled
+from cluster.command import CANCELLATION
 
 TELL_SECONDS = 0.5
 
@@ -53,8 +53,7 @@ def watched(transfer: Transfer, component: str) -> Callable[[str, int], None]:
     """
 
     def watch(artefact: str, size: int) -> None:
-        if CANCELLATION.is_set():
-            raise Cancelled(f"cancelled in {component}'s {artefact}")
+        CANCELLATION.check(f"in {component}'s {artefact}")
         transfer.add(artefact, size)
 
     return watch

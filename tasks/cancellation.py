@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import TerminationSignal
@@ -12,21 +17,53 @@ from prefect.tasks import Task
 from cluster.command import CANCELLATION
 from errors import TemporaryError
 
+# Commands have 20 s of them, the rest is for fences and Leases. Prefect kills 30 s after SIGTERM, but looks every 3 s
+# only (prefect/runner/_process_manager.py): this way the run is Cancelled in 30 s whatever hangs.
+LIMIT_SECONDS = 25.0
+
 
 @contextmanager
 def cancellable() -> Iterator[None]:
     """Wrap the body of a flow: on SIGTERM all running commands are ended before the flow is.
 
-    Prefect gives 30 s from SIGTERM to SIGKILL (prefect/runner/_process_manager.py); `Cancellation.cancel` takes 20 s
-    of them at most. The worker signals the flow's process group, and our commands are in sessions of their own, so they
-    hear of it here only.
+    The worker signals the flow's process group, and our commands are in sessions of their own, so they hear of it here
+    only.
     """
     CANCELLATION.clear()
     try:
-        yield
+        with _from_the_signal_on():
+            yield
     except (TerminationSignal, KeyboardInterrupt):
         CANCELLATION.cancel()
         raise
+
+
+@contextmanager
+def _from_the_signal_on() -> Iterator[None]:
+    """Begin with SIGTERM itself: Prefect's exception has to wait until the main thread has left what it waits in."""
+    before = signal.getsignal(signal.SIGTERM)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield  # no worker is behind it
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        # in a thread of its own: the main one may hold any lock at this point
+        threading.Thread(target=_end, name="cancellation", daemon=True).start()
+        before(number, frame)
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end() -> None:
+    """End everything, and the process itself if it is still there at the limit: it leaves what a killed one leaves."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    CANCELLATION.cancel()
+    time.sleep(max(0.0, deadline - time.monotonic()))
+    os._exit(128 + signal.SIGTERM)
 
 
 def is_temporary(task: Task[..., object], task_run: TaskRun, state: State[object]) -> bool:

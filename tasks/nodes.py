@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from prefect import task
+from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
+from cluster.command import CANCELLATION
 from cluster.dag import Dag
 from operations.schedule import Done, NodeResult, Start, Work
 from tasks.cancellation import is_temporary
@@ -29,12 +30,14 @@ def as_tasks(name: str, attempts: int, retry_delay_seconds: float) -> Callable[[
             name=name,
             task_run_name="{node}",
             retries=attempts - 1,
-            retry_delay_seconds=retry_delay_seconds,
             retry_condition_fn=is_temporary,
             cache_policy=NO_CACHE,  # a rerun resumes from what it observes
             persist_result=False,
         )
         def run_node(node: str) -> NodeResult:
+            again = runtime.task_run.run_count > 1
+            # here, since Prefect's own delay does not end when the run is cancelled
+            CANCELLATION.sleep(retry_delay_seconds if again else 0.0)
             return work(node)
 
         futures: dict[str, PrefectFuture[Any]] = {}

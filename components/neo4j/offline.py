@@ -85,7 +85,8 @@ def stopped(access: Access, leftovers: Leftovers) -> Iterator[None]:
             yield
         finally:
             _scale(access.kube, live, replicas)
-            _await_ready(access)
+            if not CANCELLATION.is_set():  # else there is no time to see it start
+                _await_ready(access)
 
 
 @contextmanager

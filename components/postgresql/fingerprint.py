@@ -13,7 +13,10 @@ import psycopg
 from psycopg import sql
 
 from archive.manifest import Measure
+from cluster.command import CANCELLATION
 from components.postgresql.client import SCHEMA
+
+CANCEL_SECONDS = 5.0  # the request to end a query is a connection of its own
 
 # Text of a value depends on these.
 SESSION = (
@@ -113,7 +116,9 @@ def _measure(
     source: sql.Composable,
     text: sql.Composable,
 ) -> Measure:
-    row = connection.execute(sql.SQL(DIGEST).format(text=text, source=source)).fetchone()
+    query = sql.SQL(DIGEST).format(text=text, source=source)
+    with CANCELLATION.ending(lambda: connection.cancel_safe(timeout=CANCEL_SECONDS)):
+        row = connection.execute(query).fetchone()  # of a large table it takes long
     assert row is not None  # an aggregate always gives one
     digest = f"{row[1]}/{row[2]}" if row[0] else ""
     return Measure(unit=unit, item=item, count=row[0], digest=digest, origin="source")

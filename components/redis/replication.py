@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from typing import Any
 
+from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
 from components.redis.client import KEY, SECRET
 from errors import PermanentError, TemporaryError
@@ -50,7 +51,9 @@ class Replica:
                 (self.member.host, self.member.port), self.access.timeout_seconds
             ) as connection:
                 connection.settimeout(self.stall)
-                yield from self._transfer(connection)
+                # until the RDB is made only newlines come, and nobody counts those
+                with CANCELLATION.ending(lambda: connection.shutdown(socket.SHUT_RDWR)):
+                    yield from self._transfer(connection)
         except TimeoutError as exc:
             raise TemporaryError(
                 f"{self.member.member} sent nothing for {self.stall:.0f} s in the midst of its data"

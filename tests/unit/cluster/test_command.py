@@ -89,6 +89,28 @@ def test_nothing_is_started_after_a_cancel() -> None:
         cancellation.sleep(60)
 
 
+def test_a_cancel_ends_what_waits_for_an_engine() -> None:
+    cancellation, engine = Cancellation(), threading.Event()
+    waits = threading.Event()
+    answered: list[bool] = []
+
+    def ask() -> None:
+        with cancellation.ending(engine.set):
+            waits.set()
+            answered.append(engine.wait(20))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    waits.wait(20)
+    with cancellation.ending(engine.clear):
+        pass  # this one has ended before: it is left alone
+    cancellation.cancel()
+    thread.join(20)
+    assert answered == [True]
+    with pytest.raises(Cancelled), cancellation.ending(engine.clear):
+        raise AssertionError("nothing is waited for after a cancel")
+
+
 def test_a_child_does_not_outlive_its_killed_parent(tmp_path: Path) -> None:
     file = tmp_path / "pid"
     child = f"import os,time; open({str(file)!r},'w').write(str(os.getpid())); time.sleep(60)"

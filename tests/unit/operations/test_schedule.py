@@ -3,6 +3,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import pytest
+
+from cluster.command import CANCELLATION
 from cluster.dag import Dag
 from errors import PermanentError
 from operations.schedule import Done, NodeResult, walk
@@ -112,3 +115,26 @@ def test_a_node_starts_as_soon_as_its_own_needs_are_done_not_when_a_whole_group_
         end()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_what_breaks_it_off_waits_for_the_nodes_under_way() -> None:
+    ended: list[str] = []
+
+    def begin(node: str, done: Done) -> None:
+        def end() -> None:
+            ended.append(node)
+            done(NodeResult(node, "installed"))
+
+        threading.Timer(0.3 if node == "nats" else 0.01, end).start()
+
+    def stop(result: NodeResult) -> None:
+        if result.name == "redis":
+            raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            walk(graph(), set(graph()), begin, max_parallel=3, report=stop)
+        assert "nats" in ended
+        assert "minio" not in ended
+    finally:
+        CANCELLATION.clear()
