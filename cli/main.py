@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from errors import ConfigurationError, IsaError
+from redaction import install, redact
 
 COMMANDS = {
     "plan": "cli.plan:plan",
@@ -59,6 +60,7 @@ def isa() -> None:
 
 def main() -> NoReturn:
     """Run `isa` and exit as its errors say."""
+    install()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     try:
         code = isa.main(standalone_mode=False)
@@ -82,13 +84,13 @@ def main() -> NoReturn:
 
 def _report(message: str, details: list[str]) -> None:
     if "--json" in sys.argv:
-        click.echo(json.dumps({"error": message, "faults": details}), err=True)
+        click.echo(redact(json.dumps({"error": message, "faults": details})), err=True)
         return
-    click.echo(f"isa: {message}", err=True)
+    click.echo(redact(f"isa: {message}"), err=True)
     for detail in details:
-        click.echo(f"  • {detail}", err=True)
+        click.echo(redact(f"  • {detail}"), err=True)
 
 
 def emit(document: Any) -> None:
     """Print the JSON that `--json` promises."""
-    click.echo(json.dumps(document, indent=2, default=str))
+    click.echo(redact(json.dumps(document, indent=2, default=str)))

@@ -8,6 +8,7 @@ import click
 
 from cli import options
 from cli.live import LiveNodes
+from redaction import redact
 
 if TYPE_CHECKING:
     from operations.backup import Vault
@@ -92,7 +93,7 @@ def rebuild(
     if as_json:
         emit(report)
     else:
-        click.echo(report["message"])
+        click.echo(redact(report["message"]))
     if report["state"] != "completed":
         raise click.exceptions.Exit(1)
 
@@ -159,7 +160,7 @@ def _undo(platform: Platform, vault: Vault, component: str) -> dict[str, Any]:
         vault,
         component,
         run=f"isa rebuild --undo as {identity()}",
-        tell=lambda note: click.echo(note, err=True),
+        tell=lambda note: click.echo(redact(note), err=True),
     )
     return {"component": component, "volumes_put_back": list(back)}
 

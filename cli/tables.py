@@ -8,6 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from redaction import redact
 
 COLOURS = {
     "installed": "green", "upgraded": "green", "unchanged": "dim", "failed": "bold red", "skipped": "yellow",
@@ -23,10 +26,17 @@ COLOURS = {
 PHASE_ORDER = ("node", "state", "seconds", "note")
 
 
+class _Discreet(Console):
+    """Shows no secret, in no cell of a table either."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(redact(text), **options)
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console; wide enough for hints when nobody looks at it through a terminal."""
-    plain = Console(stderr=stderr)
-    return plain if plain.is_terminal else Console(stderr=stderr, width=160)
+    plain = _Discreet(stderr=stderr)
+    return plain if plain.is_terminal else _Discreet(stderr=stderr, width=160)
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cluster.kube import Conflict, Kube
+from redaction import redact
 
 LENGTH = 32  # alphanumeric: 190 bits
 
@@ -25,7 +26,7 @@ def password() -> str:
     start (measured on 2.15.1).
     """
     rest = "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(LENGTH - 1))
-    return secrets.choice(string.ascii_letters) + rest
+    return redact.remember(secrets.choice(string.ascii_letters) + rest)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ aggregated discovery to find a kind's path, server-side apply to write, and one 
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import threading
@@ -24,6 +25,7 @@ from kubernetes import config as kubeconfig
 from cluster.command import CANCELLATION
 from config.models import KubernetesSettings
 from errors import PermanentError, TemporaryError
+from redaction import redact
 
 Manifest = dict[str, Any]
 
@@ -31,6 +33,7 @@ FIELD_MANAGER = "isa-cloud"
 # An API server restart takes 5-20 s; a rolling control plane upgrade up to a minute.
 PATIENCE_SECONDS = 60.0
 RETRY_STATUSES = {429, 500, 502, 503, 504}
+HELM_RECORD = "helm.sh/release.v1"  # compressed, and no credential: the charts refer to Secrets
 DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
 
 
@@ -219,9 +222,12 @@ class Kube:
         """Read one object; None if it, or its kind, is not there."""
         try:
             path = self.resource(api_version, kind).path(namespace, name)
-            return self.request("GET", path)
+            found = self.request("GET", path)
         except NotFound:
             return None
+        if kind == "Secret":
+            remember(found)
+        return found
 
     def list(
         self, api_version: str, kind: str, namespace: str | None = None, selector: str = ""
@@ -235,8 +241,12 @@ class Kube:
             items += answer.get("items", [])
             token = answer.get("metadata", {}).get("continue")
             if not token:
-                return items
+                break
             query["continue"] = token
+        if kind == "Secret":
+            for item in items:
+                remember(item)
+        return items
 
     def create(self, manifest: Manifest) -> Manifest:
         """Create an object; `Conflict` if it exists."""
@@ -284,6 +294,13 @@ class Kube:
         metadata = manifest["metadata"]
         resource = self.resource(manifest["apiVersion"], manifest["kind"])
         return resource.path(metadata.get("namespace"), None if collection else metadata["name"])
+
+
+def remember(secret: Manifest) -> None:
+    """Keep the values of a Secret out of logs and messages."""
+    if secret.get("type") != HELM_RECORD:
+        for value in (secret.get("data") or {}).values():
+            redact.remember(base64.b64decode(value).decode(errors="replace"))
 
 
 def connect_client(settings: KubernetesSettings) -> client.ApiClient:

@@ -13,6 +13,7 @@ from typing import Any
 from archive.catalogue import find_set
 from archive.manifest import PLATFORM
 from archive.reader import SetReader
+from cluster.kube import remember
 from components import COMPONENTS
 from errors import PermanentError
 from operations.backup import Vault
@@ -63,6 +64,7 @@ def reinstate(vault: Vault, identity: str, backup: str) -> Reinstated:
     ours = {spec.name for component in COMPONENTS.values() for spec in component.secrets}
     replaced, created = [], []
     for secret in items:
+        remember(secret)
         metadata = secret["metadata"]
         name, labels = metadata["name"], metadata.get("labels") or {}
         wanted = {**secret, "metadata": {**metadata, "namespace": namespace}}

@@ -17,6 +17,7 @@ from archive.store import Store
 from components import RESTORES
 from config.models import ObjectStoreSettings
 from errors import IsaError
+from redaction import redact
 
 DAMAGED, AGAIN = 3, 75
 
@@ -32,6 +33,8 @@ def fetch(request: dict[str, Any], directory: Path) -> None:
         Damaged: an artefact is not what was stored.
         IsaError: the store is away, or refuses.
     """
+    for secret in (*request["credentials"].values(), request["identity"]):
+        redact.remember(secret)
     store = Store.open(ObjectStoreSettings(**request["store"]), request["credentials"])
     manifest, earlier = find_chain(store, request["environment"], request["set"])
     reader = SetReader(store, manifest, request["identity"], earlier)
@@ -43,10 +46,10 @@ def main(request: str, directory: str) -> int:
     try:
         fetch(json.loads(Path(request).read_text()), Path(directory))
     except Damaged as exc:
-        print(exc)
+        print(redact(str(exc)))
         return DAMAGED
     except (IsaError, OSError) as exc:
-        print(f"{type(exc).__name__}: {exc}")
+        print(redact(f"{type(exc).__name__}: {exc}"))
         return AGAIN
     return 0
 

@@ -21,13 +21,12 @@ from archive.manifest import Consistency, Engine, Measure
 from archive.spool import pieces
 from archive.writer import SetWriter
 from cluster.credentials import read_secret
-from cluster.kube import Manifest
+from cluster.kube import HELM_RECORD, Manifest
 from components.access import Access
 from components.base import Taken
 from components.postgresql.client import program
 from errors import PermanentError
 
-HELM = "helm.sh/release.v1"
 TOKENS = "kubernetes.io/service-account-token"
 KEPT = ("name", "namespace", "labels", "annotations")
 NOT_COVERED = (
@@ -47,8 +46,8 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
     begun = datetime.now(UTC)
     namespace = access.settings.kubernetes.namespace
     found = access.kube.list("v1", "Secret", namespace)
-    plain = [_applicable(s) for s in found if s.get("type") not in (HELM, TOKENS)]
-    records = [_applicable(s) for s in found if s.get("type") == HELM]
+    plain = [_applicable(s) for s in found if s.get("type") not in (HELM_RECORD, TOKENS)]
+    records = [_applicable(s) for s in found if s.get("type") == HELM_RECORD]
     writer.add("secrets.json", "secrets", "kubectl list", [_list(plain)])
     writer.add("helm-releases.json", "releases", "kubectl list", [_list(records)])
     writer.add_json("settings.json", "settings", access.settings.model_dump(mode="json"))

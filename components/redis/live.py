@@ -26,6 +26,7 @@ from components.redis.fingerprint import EXPIRING, measure_rdb
 from components.redis.replication import Replica
 from components.redis.restore import FORM
 from errors import PermanentError, TemporaryError
+from redaction import redact
 
 USER = "isa-restore"
 BATCH = 500
@@ -63,7 +64,8 @@ def replace(
         PermanentError, TemporaryError: a member refuses, or went away.
     """
     assert served is not None  # LIVE.scratch
-    password, own = secrets.token_hex(32), served.access.secret(SECRET, KEY)
+    password = redact.remember(secrets.token_hex(32))
+    own = served.access.secret(SECRET, KEY)
     with _explained(), ExitStack() as stack:
         members = _members(access)
         for member in members:

@@ -1,0 +1,145 @@
+"""What must be read nowhere: secret values that this process has held, and whatever looks like a credential.
+
+Prefect keeps logs, state messages, artifacts and events as they are, and an engine's error may well repeat what it was
+given. So a value is remembered where it is read or made (`cluster.kube`, `cluster.credentials`), and text is redacted
+where it leaves: log records (`install`), states, artifacts and events (`tasks`), the terminal (`cli`).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+MASK = "‹redacted›"  # no markup of rich, none of Markdown
+# Shorter ones, and short plain words (`postgres`, `prefect-database`), are names: their loss would spoil every message.
+SHORTEST = 8
+NAME = re.compile(r"[a-z-]{1,20}")
+# Of Prefect's settings, those that hold a credential; its runs get their worker's by the environment.
+ENVIRONMENT = re.compile(r"PREFECT_\w*(AUTH_STRING|API_KEY|CONNECTION_URL|PASSWORD)")
+PATTERNS = (
+    (re.compile(r"(?<=://)([^\s/@:'\"]*):[^\s/@'\"]+(?=@)"), rf"\1:{MASK}"),
+    (re.compile(r"AGE-SECRET-KEY-[0-9A-Z-]+"), MASK),
+    (
+        re.compile(r"(authorization['\"]?: *['\"]?(?:basic|bearer) +)[^\s'\"]+", re.IGNORECASE),
+        rf"\1{MASK}",
+    ),
+    (
+        re.compile(
+            r"([?&](?:password|token|secret|api[-_]?key|signature|awsaccesskeyid|x-amz-"
+            r"(?:signature|credential|security-token))=)[^\s&#'\"]+",
+            re.IGNORECASE,
+        ),
+        rf"\1{MASK}",
+    ),
+)
+
+
+class Redactor:
+    """Secret values, in all forms in which they travel. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: tuple[str, ...] = ()
+
+    def remember(self, secret: str) -> str:
+        """Keep a value out of all text from now on; returns it, so that it can be remembered as it is made.
+
+        Args:
+            secret: a password, key, certificate, `user:password`, or URL with a password in it.
+        """
+        forms = {form for piece in _pieces(secret) for form in _forms(piece)}
+        with self._lock:
+            if not forms <= set(self._known):
+                # the longest first: what holds another one is replaced whole
+                self._known = tuple(sorted({*self._known, *forms}, key=len, reverse=True))
+        return secret
+
+    def __call__(self, text: str) -> str:
+        """The text without what must not be read."""
+        for secret in self._known:
+            text = text.replace(secret, MASK)
+        for pattern, mask in PATTERNS:
+            text = pattern.sub(mask, text)
+        return text
+
+
+redact = Redactor()
+
+
+class RecordFactory:
+    """Makes log records that are redacted before any handler, of whatever library, sees them.
+
+    Args:
+        redactor: what must not be read.
+        make: the factory so far.
+    """
+
+    def __init__(self, redactor: Redactor, make: Any) -> None:
+        self._redact = redactor
+        self._make = make
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        """As `logging.LogRecord` is called."""
+        record: logging.LogRecord = self._make(*args, **kwargs)
+        try:
+            words = record.getMessage()
+        except (TypeError, ValueError, KeyError):  # arguments that do not fit: no reason to fail
+            words = f"{record.msg} {record.args}"
+        record.msg, record.args = self._redact(words), ()
+        if record.exc_info and record.exc_info[0]:
+            # formatters take the text where there is one, and would make their own from the exception
+            record.exc_text = self._redact(logging.Formatter().formatException(record.exc_info))
+            record.exc_info = None
+        if record.stack_info:
+            record.stack_info = self._redact(record.stack_info)
+        return record
+
+
+def install() -> None:
+    """Redact every log record of this process, and the traceback of an error that ends it or one of its threads."""
+    for name, value in os.environ.items():
+        if ENVIRONMENT.fullmatch(name):
+            redact.remember(value)
+    make = logging.getLogRecordFactory()
+    if not isinstance(make, RecordFactory):
+        logging.setLogRecordFactory(RecordFactory(redact, make))
+    sys.excepthook = lambda kind, error, trace: _tell(error)
+    threading.excepthook = lambda args: _tell(args.exc_value)
+
+
+def _tell(error: BaseException | None) -> None:
+    if error is not None and not isinstance(error, SystemExit):
+        sys.stderr.write(redact("".join(traceback.format_exception(error))))
+
+
+def _pieces(secret: str) -> Iterator[str]:
+    """The value and the parts of it that are secret alone."""
+    secret = secret.strip()
+    yield secret
+    lines = [line.strip() for line in secret.splitlines()]
+    if len(lines) > 1:  # keys and certificates: a message may repeat one line
+        yield from (line for line in lines if " " not in line and not line.startswith("#"))
+    elif "://" in secret:
+        yield unquote(urlsplit(secret).password or "")
+    else:  # `user:password`, and Neo4j's `user/password`
+        yield re.sub(r"\A[\w.-]{1,32}[:/]", "", secret)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """As it is, in a URL, in JSON, in Python's words, in a Secret or a header."""
+    if len(secret) < SHORTEST or NAME.fullmatch(secret):
+        return
+    yield secret
+    yield quote(secret, safe="")
+    yield json.dumps(secret)[1:-1]
+    yield repr(secret)[1:-1]
+    yield base64.b64encode(secret.encode()).decode()
