@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
 from operations.backup import Vault
 from operations.backups import run_backups
 from tasks.cancellation import cancellable
+from tasks.discretion import completed, discreet, failed
 from tasks.nodes import as_tasks
 from tasks.table import LiveTable
 
@@ -41,21 +41,22 @@ def backup_platform(
         slot: for which night, `2026-11-23`; left out, the day for which the run was scheduled. A component that has
             its set of that slot is left alone; an empty text makes sets in any case.
     """
-    with cancellable():
+    with cancellable(), discreet():
         settings = load(environment)
-        table = LiveTable(f"backup-{environment}", f"Backup of {environment}", counting=True)
         backup = settings.backup
-        report = run_backups(
-            Vault.open(settings),
-            only=only or (),
-            slot=_scheduled() if slot is None else slot,
-            run=f"flow run {runtime.flow_run.name}",
-            start=as_tasks("back-up", backup.attempts, backup.retry_delay_seconds),
-            publish=table.publish,
-        )
+        words = f"Backup of {environment}"
+        with LiveTable(f"backup-{environment}", words, counting=True) as table:
+            report = run_backups(
+                Vault.open(settings),
+                only=only or (),
+                slot=_scheduled() if slot is None else slot,
+                run=f"flow run {runtime.flow_run.name}",
+                start=as_tasks("back-up", backup.attempts, backup.retry_delay_seconds),
+                publish=table.publish,
+            )
     if report.state == "failed":
-        return Failed(message=report.summary)
-    return Completed(message=report.summary)
+        return failed(report.summary)
+    return completed(report.summary)
 
 
 def _scheduled() -> str:

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from components import COMPONENTS
@@ -15,6 +14,7 @@ from operations.platform import Platform
 from operations.run import run_deploy
 from operations.status import read_status
 from tasks.cancellation import cancellable
+from tasks.discretion import completed, discreet, failed
 from tasks.nodes import as_tasks
 from tasks.table import LiveTable, plan_artifact, status_artifact
 
@@ -46,21 +46,21 @@ def deploy_platform(environment: str, only: list[Node] | None = None) -> State[A
         environment: name of a settings file, `production`.
         only: nodes to deploy, with what they need; all if left out.
     """
-    with cancellable():
+    with cancellable(), discreet():
         platform = Platform.open(load(environment))
         deploy = platform.settings.deploy
-        table = LiveTable(f"deploy-{environment}", f"Deploy of {environment}")
-        report = run_deploy(
-            platform,
-            only=only or (),
-            run=f"flow run {runtime.flow_run.name}",
-            start=as_tasks("deploy-node", deploy.attempts, deploy.retry_delay_seconds),
-            publish=table.publish,
-            show_plan=lambda plan: plan_artifact(plan, environment),
-        )
+        with LiveTable(f"deploy-{environment}", f"Deploy of {environment}") as table:
+            report = run_deploy(
+                platform,
+                only=only or (),
+                run=f"flow run {runtime.flow_run.name}",
+                start=as_tasks("deploy-node", deploy.attempts, deploy.retry_delay_seconds),
+                publish=table.publish,
+                show_plan=lambda plan: plan_artifact(plan, environment),
+            )
         status_artifact(
             read_status(platform, [n for n in only or () if n in COMPONENTS]), environment
         )
     if report.state == "failed":
-        return Failed(message=report.summary)
-    return Completed(message=report.summary)
+        return failed(report.summary)
+    return completed(report.summary)

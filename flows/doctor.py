@@ -6,7 +6,6 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
 
 from config.loading import load
 from operations import doctor as inside
@@ -15,6 +14,7 @@ from operations.doctor import Finding
 from operations.platform import Platform
 from tasks import doctor as server
 from tasks.cancellation import cancellable
+from tasks.discretion import completed, discreet, failed
 from tasks.table import doctor_artifact
 
 
@@ -35,11 +35,11 @@ def doctor(environment: str, fix: bool = False) -> State[Any]:
         environment: name of a settings file, `production`.
         fix: whether what can do no harm is mended.
     """
-    with cancellable():
+    with cancellable(), discreet():
         found = examine(environment, fix=fix)
         doctor_artifact([one.check for one in found], environment)
     bad = [one.check for one in found if not one.check.ok]
     words = "; ".join(f"{check.name}: {check.hint}" for check in bad)
     if any(check.critical for check in bad):
-        return Failed(message=words)
-    return Completed(message=words or f"{len(found)} checks, all well")
+        return failed(words)
+    return completed(words or f"{len(found)} checks, all well")

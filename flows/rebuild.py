@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
@@ -16,6 +15,7 @@ from operations.rebuild import run_rebuild
 from operations.rebuild_plan import Policy, plan_rebuild
 from tasks.approval import ask
 from tasks.cancellation import cancellable
+from tasks.discretion import cancelled, completed, discreet, failed
 from tasks.nodes import as_tasks
 from tasks.table import LiveTable, rebuild_plan_artifact
 
@@ -45,38 +45,35 @@ def rebuild_component(
         restore: `fresh` for the set that this run takes itself, `none`, or the id of a set.
         final_backup: whether a set is taken and proven first; turn it off only for an engine that is dead.
     """
-    with cancellable():
+    with cancellable(), discreet():
         settings = load(environment)
         platform, vault = Platform.open(settings), Vault.open(settings)
         policy = Policy(component, volumes, restore, final_backup)
         plan = plan_rebuild(platform, vault, policy)
         text = rebuild_plan_artifact(plan, environment)
         if plan.blocked:
-            return Failed(message=f"nothing was changed: {'; '.join(plan.blocked)}")
+            return failed(f"nothing was changed: {'; '.join(plan.blocked)}")
         answer = ask(text, settings.rebuild.approval_minutes)
         if answer is None:
-            return Failed(message="the approval has expired; nothing was changed")
+            return failed("the approval has expired; nothing was changed")
         who = f"{answer.name} ({answer.ticket})"
         if answer.decision != "approve":
-            return Cancelled(message=f"refused by {who}; nothing was changed")
+            return cancelled(f"refused by {who}; nothing was changed")
         if plan_rebuild(platform, vault, policy).digest != plan.digest:
-            return Failed(
-                message=f"what {who} approved is no longer what would be done; nothing was changed: call it again"
+            return failed(
+                f"what {who} approved is no longer what would be done; nothing was changed: call it again"
             )
-        report = run_rebuild(
-            platform,
-            vault,
-            plan,
-            run=f"flow run {runtime.flow_run.name}, approved by {who}",
-            start=as_tasks(
-                "rebuild-step", settings.deploy.attempts, settings.deploy.retry_delay_seconds
-            ),
-            publish=LiveTable(
-                f"rebuild-{environment}",
-                f"Rebuild of {component}, approved by {who}",
-                counting=True,
-            ).publish,
-        )
+        deploy = settings.deploy
+        words = f"Rebuild of {component}, approved by {who}"
+        with LiveTable(f"rebuild-{environment}", words, counting=True) as table:
+            report = run_rebuild(
+                platform,
+                vault,
+                plan,
+                run=f"flow run {runtime.flow_run.name}, approved by {who}",
+                start=as_tasks("rebuild-step", deploy.attempts, deploy.retry_delay_seconds),
+                publish=table.publish,
+            )
     if report.state == "failed":
-        return Failed(message=report.summary)
-    return Completed(message=f"{report.summary}; approved by {who}")
+        return failed(report.summary)
+    return completed(f"{report.summary}; approved by {who}")

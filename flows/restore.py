@@ -7,7 +7,6 @@ from typing import Any
 
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
@@ -15,6 +14,7 @@ from operations.backup import Vault
 from operations.restore_plan import plans_of
 from operations.restoring import as_json, run_restores
 from tasks.cancellation import cancellable
+from tasks.discretion import completed, discreet, failed
 from tasks.nodes import as_tasks
 from tasks.table import LiveTable, restore_plan_artifact
 
@@ -46,27 +46,26 @@ def restore_component(
         other_cluster: whether sets of another cluster of this environment may be taken, one that is gone.
         safety_backup: whether what is replaced is backed up first; leave it on, unless the platform is new.
     """
-    with cancellable():
+    with cancellable(), discreet():
         vault = Vault.open(load(environment))
         plans = plans_of(vault, backup or "", units or (), other_cluster=other_cluster)
         wanted = plans[0].manifest.component if backup else environment
         if confirm != wanted:
-            return Failed(
-                message=f"not confirmed: `confirm` must be {wanted!r}; nothing was changed"
-            )
+            return failed(f"not confirmed: `confirm` must be {wanted!r}; nothing was changed")
         restore_plan_artifact(plans, environment)
-        table = LiveTable(f"restore-{environment}", f"Restore into {environment}", counting=True)
         began = time.monotonic()
-        reports = run_restores(
-            vault,
-            plans,
-            run=f"flow run {runtime.flow_run.name}",
-            start=as_tasks("restore", 1, 0.0),  # what was half replaced is looked at by a person
-            publish=table.publish,
-            safety=safety_backup,
-        )
+        words = f"Restore into {environment}"
+        with LiveTable(f"restore-{environment}", words, counting=True) as table:
+            reports = run_restores(
+                vault,
+                plans,
+                run=f"flow run {runtime.flow_run.name}",
+                start=as_tasks("restore", 1, 0.0),  # what is half replaced, a person looks at
+                publish=table.publish,
+                safety=safety_backup,
+            )
     found = as_json(reports, time.monotonic() - began)
     causes = "; ".join(f"{r.component}: {r.reason}" for r in reports if r.reason)
     if found["state"] == "failed":
-        return Failed(message=causes)
-    return Completed(message=f"{len(reports)} restored in {found['seconds']:.1f} s")
+        return failed(causes)
+    return completed(f"{len(reports)} restored in {found['seconds']:.1f} s")

@@ -6,13 +6,13 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
 
 from config.loading import load
 from flows.backup import Set
 from operations.backup import Vault
 from operations.retention import apply_retention, plan_retention
 from tasks.cancellation import cancellable
+from tasks.discretion import completed, discreet
 from tasks.table import retention_artifact
 
 
@@ -27,11 +27,11 @@ def retention(
         components: whose sets; all if left out.
         apply: whether they are removed; otherwise they are only listed.
     """
-    with cancellable():
+    with cancellable(), discreet():
         vault = Vault.open(load(environment))
         plan = plan_retention(vault, components or ())
         retention_artifact(plan, environment, applied=apply)
         held = apply_retention(vault, plan) if apply else {}
     going = len(plan.going) - len(held)
     words = f"{going} of {len(plan.verdicts)} sets {'removed' if apply else 'may go'}"
-    return Completed(message=words + (f"; {len(held)} are held by object lock" if held else ""))
+    return completed(words + (f"; {len(held)} are held by object lock" if held else ""))

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
@@ -14,6 +13,7 @@ from flows.backup import Set
 from operations.backup import Vault
 from operations.proofs import choose, run_proofs, week
 from tasks.cancellation import cancellable
+from tasks.discretion import completed, discreet, failed
 from tasks.freshness import tell_freshness
 from tasks.nodes import as_tasks
 from tasks.table import LiveTable, proofs_artifact
@@ -42,22 +42,21 @@ def verify_restores(
         which: the newest set of each component, the same where there is no verdict yet, every set, or an older one of
             each, another one every week.
     """
-    with cancellable():
+    with cancellable(), discreet():
         settings = load(environment)
         vault = Vault.open(settings)
-        table = LiveTable(
-            f"verify-{environment}", f"Proofs of restores of {environment}", counting=True
-        )
         verify = settings.verify
-        report = run_proofs(
-            vault,
-            choose(vault, backups or (), only or (), which, week()),
-            run=f"flow run {runtime.flow_run.name}",
-            start=as_tasks("verify", verify.attempts, verify.retry_delay_seconds),
-            publish=table.publish,
-        )
+        words = f"Proofs of restores of {environment}"
+        with LiveTable(f"verify-{environment}", words, counting=True) as table:
+            report = run_proofs(
+                vault,
+                choose(vault, backups or (), only or (), which, week()),
+                run=f"flow run {runtime.flow_run.name}",
+                start=as_tasks("verify", verify.attempts, verify.retry_delay_seconds),
+                publish=table.publish,
+            )
         proofs_artifact(report, environment)
         tell_freshness(vault)
     if report.state == "failed":
-        return Failed(message=report.summary)
-    return Completed(message=report.summary)
+        return failed(report.summary)
+    return completed(report.summary)

@@ -9,6 +9,8 @@ from prefect.events import emit_event
 from errors import IsaError
 from operations import exporting, freshness
 from operations.backup import Vault
+from redaction import redact
+from tasks.discretion import discreet
 
 
 def tell_freshness(vault: Vault) -> None:
@@ -21,24 +23,25 @@ def tell_freshness(vault: Vault) -> None:
     # it closes over the vault: as a parameter Prefect would walk through it
     @task(name="tell-freshness", cache_policy=NO_CACHE, persist_result=False)
     def tell() -> None:
-        found = freshness.look(vault)
-        environment, verify = vault.settings.environment, vault.settings.verify
-        for one in found:
-            emit_event(
-                event=f"isa-cloud.proof.{one.state}",
-                resource={
-                    "prefect.resource.id": f"isa-cloud.proof.{environment}.{one.component}",
-                    "prefect.resource.name": f"{one.component} of {environment}",
-                    "isa-cloud.component": one.component,
-                    "isa-cloud.environment": environment,
-                },
-                payload={"sentence": one.as_json()["sentence"], "state": one.state},
-            )
-        text = freshness.metrics(found, environment)
-        if verify.metrics_file is not None:
-            exporting.write_metrics(verify.metrics_file, text)
-        if verify.pushgateway is not None:
-            exporting.push_metrics(verify.pushgateway, text, environment)
+        with discreet():
+            found = freshness.look(vault)
+            environment, verify = vault.settings.environment, vault.settings.verify
+            for one in found:
+                emit_event(
+                    event=f"isa-cloud.proof.{one.state}",
+                    resource={
+                        "prefect.resource.id": f"isa-cloud.proof.{environment}.{one.component}",
+                        "prefect.resource.name": f"{one.component} of {environment}",
+                        "isa-cloud.component": one.component,
+                        "isa-cloud.environment": environment,
+                    },
+                    payload={"sentence": redact(one.as_json()["sentence"]), "state": one.state},
+                )
+            text = freshness.metrics(found, environment)
+            if verify.metrics_file is not None:
+                exporting.write_metrics(verify.metrics_file, text)
+            if verify.pushgateway is not None:
+                exporting.push_metrics(verify.pushgateway, text, environment)
 
     try:
         tell()

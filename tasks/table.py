@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
+import threading
 import time
+from types import TracebackType
 from typing import Any
-from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.logging import get_run_logger
 
 from components.base import Check
@@ -20,12 +19,17 @@ from operations.rebuild_plan import RebuildPlan
 from operations.restore_plan import RestorePlan
 from operations.retention import RetentionPlan
 from operations.status import ComponentStatus
+from tasks.artifacts import PATIENCE_SECONDS, RETRY_SECONDS, Artifact, keep
 
 REWRITE_SECONDS = 2.0
+CANCELLED_SECONDS = 5.0  # of the 30 that a cancelled run has, 20 of which are its commands'
 
 
 class LiveTable:
     """An artifact of the running flow that shows where its nodes stand.
+
+    It is written in a thread of its own, always the newest lines: nodes never wait for the server. Its end waits until
+    the last lines are written.
 
     Args:
         key: artifact key, `deploy-sandbox`; its history in the UI has one entry a run.
@@ -34,18 +38,33 @@ class LiveTable:
     """
 
     def __init__(self, key: str, description: str, *, counting: bool = False) -> None:
-        self._key = key
+        self._artifact = Artifact("table", key, description)
         self._counting = counting
-        self._written = 0.0
-        self._description = description
-        self._artifact: UUID | None = None
         self._last: dict[str, NodeProgress] = {}
-        self._client = get_client(sync_client=True)
+        self._rows: list[dict[str, Any]] = []
+        self._asked = 0.0
+        self._due, self._ended = threading.Event(), threading.Event()
+        self._patience = PATIENCE_SECONDS
         # bound to the flow here: bytes are counted in threads that belong to no run
         self._logger: Any = get_run_logger()
+        context = contextvars.copy_context()
+        self._writer = threading.Thread(target=context.run, args=(self._write,), daemon=True)
+
+    def __enter__(self) -> LiveTable:
+        self._writer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and not issubclass(kind, Exception):
+            self._patience = CANCELLED_SECONDS
+        self._ended.set()
+        self._due.set()
+        self._writer.join(self._patience)
 
     def publish(self, lines: list[NodeProgress]) -> None:
-        """Write the lines, and log those whose phase changed."""
+        """Show the lines, and log those whose phase changed."""
         for line in lines:
             before = self._last.get(line.name)
             if before is not None and self._said(before) != self._said(line):
@@ -54,16 +73,24 @@ class LiveTable:
             self._standing(line) != self._standing(self._last.get(line.name)) for line in lines
         )
         self._last = {line.name: line for line in lines}
+        self._rows = as_rows(lines)
         now = time.monotonic()
-        if not moved and now - self._written < REWRITE_SECONDS:
-            return  # a new note alone is not worth a request every time
-        self._written = now
-        rows = as_rows(lines)
-        if self._artifact is None:
-            made = create_table_artifact(rows, key=self._key, description=self._description)
-            self._artifact = made if isinstance(made, UUID) else None  # sync callers get the id
-        else:
-            self._client.update_artifact(self._artifact, ArtifactUpdate(data=json.dumps(rows)))
+        if moved or now - self._asked >= REWRITE_SECONDS:
+            self._asked = now  # a new note alone is not worth a request every time
+            self._due.set()
+
+    def _write(self) -> None:
+        written: list[dict[str, Any]] | None = None
+        while not self._ended.is_set():
+            self._due.wait()
+            self._due.clear()
+            rows = self._rows
+            if self._artifact.write(json.dumps(rows)):
+                written = rows
+            elif not self._ended.wait(RETRY_SECONDS):
+                self._due.set()
+        if self._rows and self._rows is not written:
+            self._artifact.insist(json.dumps(self._rows), self._patience)
 
     def _said(self, line: NodeProgress) -> tuple[str, str]:
         """What a log line is worth: notes that count bytes are not."""
@@ -80,9 +107,7 @@ def plan_artifact(plan: Plan, environment: str) -> None:
     lines += [f"| {n.name} | {n.action} | {_cell(n.reasons)} |" for n in plan.nodes]
     lines += ["", "| preflight | verdict | finding |", "| --- | --- | --- |"]
     lines += [f"| {c.name} | {_verdict(c.ok, c.critical)} | {c.hint} |" for c in plan.preflight]
-    create_markdown_artifact(
-        "\n".join(lines), key=f"plan-{environment}", description="What this run set out to do"
-    )
+    keep(lines, f"plan-{environment}", "What this run set out to do")
 
 
 def status_artifact(status: list[ComponentStatus], environment: str) -> None:
@@ -110,11 +135,7 @@ def status_artifact(status: list[ComponentStatus], environment: str) -> None:
             lines.append(
                 f"| {component.name} | {member.name} | {role.role} | {role.lag} | {member.node} | {member.restarts} |"
             )
-    create_markdown_artifact(
-        "\n".join(lines),
-        key=f"status-{environment}",
-        description="How the platform stands after this run",
-    )
+    keep(lines, f"status-{environment}", "How the platform stands after this run")
 
 
 def proofs_artifact(report: ProofReport, environment: str) -> None:
@@ -130,11 +151,7 @@ def proofs_artifact(report: ProofReport, environment: str) -> None:
             f"| {one.component} | {verdict} | {one.level} | {one.compared} | {one.seconds:.1f} | {one.scratch} "
             f"| `{one.backup}` | {finding} |"
         )
-    create_markdown_artifact(
-        "\n".join(lines),
-        key=f"proofs-{environment}",
-        description="Restores that were tried, and what they brought back",
-    )
+    keep(lines, f"proofs-{environment}", "Restores that were tried, and what they brought back")
 
 
 def restore_plan_artifact(plans: list[RestorePlan], environment: str) -> None:
@@ -148,11 +165,7 @@ def restore_plan_artifact(plans: list[RestorePlan], environment: str) -> None:
         ]
     notes = [f"- {plan.manifest.component}: {plan.writers}" for plan in plans]
     notes += [f"- **{plan.manifest.component}**: {w}" for plan in plans for w in plan.warnings]
-    create_markdown_artifact(
-        "\n".join([*lines, "", *notes]),
-        key=f"restore-plan-{environment}",
-        description="What this run set out to replace",
-    )
+    keep([*lines, "", *notes], f"restore-plan-{environment}", "What this run set out to replace")
 
 
 def rebuild_plan_artifact(plan: RebuildPlan, environment: str) -> str:
@@ -174,11 +187,7 @@ def rebuild_plan_artifact(plan: RebuildPlan, environment: str) -> str:
         *(f"- **{words}**" for words in plan.warnings),
         *(f"- **in the way: {words}**" for words in plan.blocked),
     ]
-    text = "\n".join(lines)
-    create_markdown_artifact(
-        text, key=f"rebuild-plan-{environment}", description="What somebody is asked to approve"
-    )
-    return text
+    return keep(lines, f"rebuild-plan-{environment}", "What somebody is asked to approve")
 
 
 def retention_artifact(plan: RetentionPlan, environment: str, *, applied: bool) -> None:
@@ -195,9 +204,7 @@ def retention_artifact(plan: RetentionPlan, environment: str, *, applied: bool) 
         "",
         f"{len(waste.objects)} objects without a set, {len(waste.uploads)} unended uploads",
     ]
-    create_markdown_artifact(
-        "\n".join(lines), key=f"retention-{environment}", description="Which backup sets stay"
-    )
+    keep(lines, f"retention-{environment}", "Which backup sets stay")
 
 
 def doctor_artifact(checks: list[Check], environment: str) -> None:
@@ -206,11 +213,7 @@ def doctor_artifact(checks: list[Check], environment: str) -> None:
     for check in sorted(checks, key=lambda one: (one.ok, not one.critical)):
         verdict = "ok" if check.ok else "**bad**" if check.critical else "warning"
         lines.append(f"| {check.name} | {verdict} | {check.hint.replace('|', '/')} |")
-    create_markdown_artifact(
-        "\n".join(lines),
-        key=f"doctor-{environment}",
-        description="What is stuck, stale or about to end",
-    )
+    keep(lines, f"doctor-{environment}", "What is stuck, stale or about to end")
 
 
 def _verdict(ok: bool, critical: bool) -> str:

@@ -1,0 +1,102 @@
+"""What a run leaves for people to read: no secret in it, and patiently, since a server that is away fails no run."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+from uuid import UUID
+
+import httpx
+from prefect import runtime
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+)
+from prefect.logging import get_run_logger
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from redaction import redact
+
+# A server's restart takes 10-30 s here, a database's failover as long; `flows.runs.follow` waits so long too.
+PATIENCE_SECONDS = 120.0
+RETRY_SECONDS = 2.0
+
+
+class Artifact:
+    """An artifact of the running flow; what is written later takes its place.
+
+    Args:
+        kind: how the UI draws it.
+        key: `deploy-sandbox`; its history in the UI has one entry a run.
+        description: shown above it.
+    """
+
+    def __init__(self, kind: Literal["table", "markdown"], key: str, description: str) -> None:
+        self._kind, self._key, self._description = kind, key, description
+        # bound to the flow here: it may be written in threads that belong to no run
+        self._run = UUID(runtime.flow_run.id)
+        self._logger: Any = get_run_logger()
+        self._client = get_client(sync_client=True)
+        self._id: UUID | None = None
+        self._away = False
+
+    def write(self, data: str) -> bool:
+        """Try once; tells whether it is written. The first of several failures is logged, and their end."""
+        try:
+            # Prefect's own patience doubles its pauses up to minutes: the newest is tried soon instead
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                self._write(redact(data))
+        except httpx.HTTPError as exc:
+            if not self._away:
+                self._logger.warning("the artifact %s is not up to date: %s", self._key, exc)
+            self._away = True
+            return False
+        if self._away:
+            self._logger.info("the artifact %s is up to date again", self._key)
+        self._away = False
+        return True
+
+    def insist(self, data: str, seconds: float = PATIENCE_SECONDS) -> None:
+        """Try until it is written, or for so many seconds: the run is what counts."""
+        deadline = time.monotonic() + seconds
+        while not self.write(data) and time.monotonic() < deadline:
+            time.sleep(RETRY_SECONDS)
+
+    def _write(self, data: str) -> None:
+        if self._away and self._id is None:  # the answer may be lost of a request that was heard
+            self._id = self._find()
+        if self._id is not None:
+            self._client.update_artifact(self._id, ArtifactUpdate(data=data))
+            return
+        made = ArtifactCreate(
+            type=self._kind,
+            key=self._key,
+            description=redact(self._description),
+            data=data,
+            flow_run_id=self._run,
+        )
+        self._id = self._client.create_artifact(made).id
+
+    def _find(self) -> UUID | None:
+        where = ArtifactFilter(
+            flow_run_id=ArtifactFilterFlowRunId(any_=[self._run]),
+            key=ArtifactFilterKey(any_=[self._key]),
+        )
+        found = self._client.read_artifacts(artifact_filter=where, limit=1)
+        return found[0].id if found else None
+
+
+def keep(lines: list[str], key: str, description: str) -> str:
+    """Keep Markdown with the run; gives it as it was kept.
+
+    Args:
+        lines: of the text.
+        key: of the artifact.
+        description: shown above it.
+    """
+    text = redact("\n".join(lines))
+    Artifact("markdown", key, description).insist(text)
+    return text
