@@ -63,7 +63,8 @@ def rebuild(
     from config.loading import load
     from operations.backup import Vault
     from operations.platform import Platform
-    from operations.rebuild_plan import Policy, plan_rebuild
+    from operations.rebuild_plan import plan_rebuild
+    from operations.standing import Policy
 
     if bool(approver) != bool(ticket):
         raise click.UsageError("--approver and --ticket go together")

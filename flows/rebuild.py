@@ -12,7 +12,8 @@ from config.loading import load
 from operations.backup import Vault
 from operations.platform import Platform
 from operations.rebuild import run_rebuild
-from operations.rebuild_plan import Policy, plan_rebuild
+from operations.rebuild_plan import plan_rebuild
+from operations.standing import Policy
 from tasks.approval import ask
 from tasks.cancellation import cancellable
 from tasks.discretion import cancelled, completed, discreet, failed

@@ -9,12 +9,10 @@ over.
 
 from __future__ import annotations
 
-import json
-import secrets
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,45 +27,17 @@ from operations.backup import ENGINE_SECONDS, Vault, back_up
 from operations.platform import DEPLOY_LEASE, Platform
 from operations.progress import NodeProgress, Progress
 from operations.proof import prove, read_identity
-from operations.rebuild_plan import FRESH, NEW, NONE, Policy, RebuildPlan
+from operations.rebuild_plan import RebuildPlan
 from operations.reinstall import claims, install, uninstall
 from operations.restore_plan import plan_restore
 from operations.restoring import RESTORED, run_restore
 from operations.schedule import NodeResult, Start, Work, walk
+from operations.standing import FRESH, NEW, NONE, Policy, Standing
 from operations.transfer import Transfer
 
 FENCE, BACKUP, PROOF, UNINSTALL = "fence", "backup", "proof", "uninstall"
 VOLUMES, INSTALL, RESTORE, DEPENDANTS = "volumes", "install", "restore", "dependants"
 RUNNING, ENDED, EARLIER = "running", "done", "done-earlier"
-
-
-@dataclass
-class Standing:
-    """How far a rebuild has come, as its Lease keeps it.
-
-    Attributes:
-        id: of the rebuild; label of the volumes that it puts aside, and slot of its set.
-        policy: what was approved.
-        set: that comes back.
-        done: steps that have ended.
-    """
-
-    id: str
-    policy: Policy
-    set: str = ""
-    done: list[str] = field(default_factory=list)
-
-    def text(self) -> str:
-        """As it is written on the Lease."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def read(cls, text: str) -> Standing | None:
-        """What an earlier run left behind; None if it came to its end."""
-        if not text:
-            return None
-        found = json.loads(text)
-        return cls(**{**found, "policy": Policy(**found["policy"])})
 
 
 @dataclass(frozen=True)
@@ -354,8 +324,7 @@ def _standing(lease: Lease, policy: Policy) -> Standing:
     """That of the unfinished rebuild, or of a new one."""
     found = Standing.read(lease.previous_operation)
     if found is None:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        return Standing(f"rebuild-{stamp}-{secrets.token_hex(2)}".lower(), policy)
+        return Standing.new(policy)
     if found.policy != policy:
         words = ", ".join(f"{key}={value}" for key, value in asdict(found.policy).items())
         raise PermanentError(

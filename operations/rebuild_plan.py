@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from archive.catalogue import Catalogue
 from cluster.records import read_records
@@ -22,45 +22,7 @@ from operations.platform import Platform
 from operations.reinstall import claims
 from operations.restore_plan import RestorePlan, plan_restore
 from operations.run import checked_plan
-
-Volumes = Literal["new", "keep"]
-NEW, KEEP = "new", "keep"
-FRESH, NONE = "fresh", "none"
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What whoever asks for a rebuild wants.
-
-    Attributes:
-        component: name.
-        volumes: `new` puts the old ones aside, `keep` installs upon them.
-        restore: `fresh` for the set that the rebuild takes itself, `none`, or the id of a set.
-        final_backup: whether a set is taken and proven first; an engine that is dead cannot give one.
-    """
-
-    component: str
-    volumes: Volumes = "new"
-    restore: str = FRESH
-    final_backup: bool = True
-
-    def check(self) -> None:
-        """Refuse what cannot be meant.
-
-        Raises:
-            ConfigurationError: a value is unknown, or two contradict each other.
-        """
-        faults = []
-        if self.component not in COMPONENTS:
-            known = f"known: {', '.join(COMPONENTS)}"
-            faults.append(Fault("component", f"unknown: {self.component!r}", known))
-        if self.volumes not in (NEW, KEEP):
-            faults.append(Fault("volumes", f"unknown: {self.volumes!r}", "new or keep"))
-        if self.restore == FRESH and not self.final_backup:
-            hint = "name the set that shall come back, or `none`"
-            faults.append(Fault("restore", "is `fresh`, but no backup is taken", hint))
-        if faults:
-            raise ConfigurationError(faults)
+from operations.standing import FRESH, NEW, NONE, Policy
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from errors import ConfigurationError, PermanentError
-from operations.rebuild import RebuildReport, Standing, _standing, _steps
-from operations.rebuild_plan import Policy, RebuildPlan
+from operations.rebuild import RebuildReport, _standing, _steps
+from operations.rebuild_plan import RebuildPlan
 from operations.schedule import FAILED, NodeResult
+from operations.standing import Policy, Standing
 
 PLAN = RebuildPlan(
     Policy("redis"), {"redis-cluster": "redis-cluster-13.0.4, revision 3"}, {"data-0": "8Gi"}, ("all keys",),
