@@ -152,8 +152,11 @@ def _by_server(
 
 def _undo(platform: Platform, vault: Vault, component: str) -> dict[str, Any]:
     from cluster.lease import identity
-    from operations.reinstall import undo
+    from operations.reinstall import undo, way_back
 
+    way = way_back(platform, component)
+    names = ", ".join(one.name for one in way.volumes) or "none: they never left their place"
+    click.echo(f"volumes of {way.rebuild}: {names}", err=True)
     words = f"Type {component} to put its old volumes back; what was written since is lost"
     click.prompt(words, type=click.Choice([component]), show_choices=False, err=True)
     back = undo(
@@ -163,13 +166,14 @@ def _undo(platform: Platform, vault: Vault, component: str) -> dict[str, Any]:
         run=f"isa rebuild --undo as {identity()}",
         tell=lambda note: click.echo(redact(note), err=True),
     )
-    return {"component": component, "volumes_put_back": list(back)}
+    return {"component": component, "rebuild": way.rebuild, "volumes_put_back": list(back)}
 
 
 def _give_up(platform: Platform, component: str) -> dict[str, Any]:
+    from cluster.lease import identity
     from operations.reinstall import give_up
 
-    gone = give_up(platform, component)
+    gone = give_up(platform, component, f"isa rebuild --give-up as {identity()}")
     return {"component": component, "volumes_given_up": [one.name for one in gone]}
 
 

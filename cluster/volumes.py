@@ -2,7 +2,8 @@
 
 A volume whose claim is deleted goes with it where its reclaim policy is Delete
 (https://kubernetes.io/docs/concepts/storage/persistent-volumes/#reclaiming). So the policy becomes Retain first, on all
-volumes, and only then the claims go. The volume keeps in its annotations what its claim was.
+volumes, before anything of the workload goes, and only then the claims. The volume keeps in its annotations what its
+claim was, and its labels until it is back in full use: whoever broke off finds it again.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Volume:
         size: its capacity, `8Gi`.
         rebuild: what put it aside.
         compared: when what took its place was compared and found equal (ISO 8601); "" if it was not yet.
+        bound: whether a claim has it now: it was not yet put aside, or is back.
         manifest: the PersistentVolume.
     """
 
@@ -43,6 +45,7 @@ class Volume:
     size: str
     rebuild: str
     compared: str
+    bound: bool
     manifest: Manifest
 
 
@@ -59,6 +62,24 @@ def aside(kube: Kube, component: str) -> list[Volume]:
     return sorted((_volume(one) for one in found), key=lambda one: (one.rebuild, one.claim))
 
 
+def keep(kube: Kube, claims: Iterable[Manifest], component: str, rebuild: str) -> None:
+    """See to it that the volumes outlive their claims, and can be found again; the claims stay.
+
+    Args:
+        kube: the cluster.
+        claims: of the workloads; one that never got a volume has nothing to keep.
+        component: whose they are.
+        rebuild: what will put them aside; a label value.
+
+    Raises:
+        PermanentError: the volume of a claim is gone.
+    """
+    found = [(claim, _bound(kube, claim)) for claim in claims]
+    for claim, volume in found:
+        if volume is not None:
+            _keep(kube, volume, claim, component, rebuild)
+
+
 def put_aside(kube: Kube, claims: Iterable[Manifest], component: str, rebuild: str) -> list[Volume]:
     """Keep the volumes and remove their claims; those that are aside already are left alone.
 
@@ -69,19 +90,15 @@ def put_aside(kube: Kube, claims: Iterable[Manifest], component: str, rebuild: s
         rebuild: what puts them aside; a label value.
 
     Raises:
-        PermanentError: a claim has no volume.
+        PermanentError: the volume of a claim is gone.
         TemporaryError: the claims do not go, since a pod still has them.
     """
-    done = {one.claim for one in aside(kube, component) if one.rebuild == rebuild}
-    held: list[Manifest] = []
-    for claim in claims:
-        name, volume = claim["metadata"]["name"], _bound(kube, claim)
-        ours = volume["metadata"].get("labels", {}).get(REBUILD) == rebuild
-        if name in done and not ours:
-            continue  # the new volume of a run that got further
-        if not ours:
-            _keep(kube, volume, claim, component, rebuild)
-        held.append(claim)
+    ours = {one.claim: one.name for one in aside(kube, component) if one.rebuild == rebuild}
+    # another volume under the name of one that is kept is the new one of a run that got further
+    held = [
+        c for c in claims if ours.get(c["metadata"]["name"]) in (None, c["spec"].get("volumeName"))
+    ]
+    keep(kube, held, component, rebuild)
     for claim in held:  # only now: every volume is kept, whatever happens next
         metadata = claim["metadata"]
         kube.delete("v1", "PersistentVolumeClaim", metadata["name"], metadata["namespace"])
@@ -89,8 +106,20 @@ def put_aside(kube: Kube, claims: Iterable[Manifest], component: str, rebuild: s
     return [one for one in aside(kube, component) if one.rebuild == rebuild]
 
 
+def in_place(kube: Kube, namespace: str, volume: Volume) -> bool:
+    """Whether its own claim has a volume now, so that nothing has to be put back."""
+    claim = kube.get("v1", "PersistentVolumeClaim", volume.claim, namespace)
+    return (
+        claim is not None
+        and claim["spec"].get("volumeName") == volume.name
+        and "deletionTimestamp" not in claim["metadata"]
+    )
+
+
 def put_back(kube: Kube, namespace: str, volumes: Iterable[Volume]) -> None:
     """Give volumes their claims again; the claims that took their place go, and their volumes with them.
+
+    The volumes stay marked as kept: `forget` ends that, once they are in use.
 
     Args:
         kube: the cluster.
@@ -100,26 +129,30 @@ def put_back(kube: Kube, namespace: str, volumes: Iterable[Volume]) -> None:
     Raises:
         TemporaryError: a claim does not go.
     """
-    chosen = list(volumes)
+    away = [volume for volume in volumes if not in_place(kube, namespace, volume)]
     newer = []
-    for volume in chosen:
+    for volume in away:
         claim = kube.get("v1", "PersistentVolumeClaim", volume.claim, namespace)
-        if claim is not None and claim["spec"].get("volumeName") != volume.name:
+        if claim is not None:
             kube.delete("v1", "PersistentVolumeClaim", volume.claim, namespace)
             newer.append(claim)
     _await_gone(kube, newer)
-    for volume in chosen:
-        annotations = volume.manifest["metadata"]["annotations"]
-        if kube.get("v1", "PersistentVolumeClaim", volume.claim, namespace) is None:
-            # the old claim's uid would keep the volume Released for ever
-            reference = {
-                "name": volume.claim,
-                "namespace": namespace,
-                "uid": None,
-                "resourceVersion": None,
-            }
-            kube.patch(_named(volume.name), {"spec": {"claimRef": reference}})
-            kube.create(_claim(volume, namespace))
+    for volume in away:
+        # the old claim's uid would keep the volume Released for ever
+        reference = {
+            "name": volume.claim,
+            "namespace": namespace,
+            "uid": None,
+            "resourceVersion": None,
+        }
+        kube.patch(_named(volume.name), {"spec": {"claimRef": reference}})
+        kube.create(_claim(volume, namespace))
+
+
+def forget(kube: Kube, volumes: Iterable[Volume]) -> None:
+    """Take the marks off volumes that are in use again, and give them the reclaim policy that they had."""
+    for volume in volumes:
+        policy = volume.manifest["metadata"]["annotations"][POLICY]
         kube.patch(
             _named(volume.name),
             {
@@ -127,13 +160,19 @@ def put_back(kube: Kube, namespace: str, volumes: Iterable[Volume]) -> None:
                     "labels": {COMPONENT: None, REBUILD: None},
                     "annotations": {CLAIM: None, POLICY: None, COMPARED: None},
                 },
-                "spec": {"persistentVolumeReclaimPolicy": annotations[POLICY]},
+                "spec": {"persistentVolumeReclaimPolicy": policy},
             },
         )
 
 
 def mark_compared(kube: Kube, volumes: Iterable[Volume], when: str) -> None:
-    """Write on volumes that what took their place is equal: from now on they may be released some day."""
+    """Write on volumes when what took their place was seen to be equal: from now on they may be released some day.
+
+    Args:
+        kube: the cluster.
+        volumes: that were put aside.
+        when: ISO 8601; "" takes the mark off again.
+    """
     for volume in volumes:
         kube.patch(_named(volume.name), {"metadata": {"annotations": {COMPARED: when}}})
 
@@ -142,13 +181,13 @@ def release(kube: Kube, volumes: Iterable[Volume]) -> None:
     """Give volumes up for good.
 
     Raises:
-        PermanentError: what took the place of one was never compared.
+        PermanentError: what took the place of one was never compared, or one is in use.
     """
     chosen = list(volumes)
-    kept = [one.name for one in chosen if not one.compared]
+    kept = [one.name for one in chosen if not one.compared or one.bound]
     if kept:
         raise PermanentError(
-            f"{', '.join(kept)}: nothing that was compared has taken their place; they stay"
+            f"{', '.join(kept)}: in use, or nothing that was compared has taken their place; they stay"
         )
     for volume in chosen:  # with Delete the storage goes as well as the object
         change = {"spec": {"persistentVolumeReclaimPolicy": "Delete"}}
@@ -165,13 +204,17 @@ def _named(name: str) -> Manifest:
     return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}}
 
 
-def _bound(kube: Kube, claim: Manifest) -> Manifest:
+def _bound(kube: Kube, claim: Manifest) -> Manifest | None:
+    """The volume of a claim; None if it never got one."""
     name = claim["spec"].get("volumeName")
-    found = kube.get("v1", "PersistentVolume", name) if name else None
+    if not name:
+        return None
+    found = kube.get("v1", "PersistentVolume", name)
     if found is None:
         where = claim["metadata"]
         raise PermanentError(
-            f"claim {where['namespace']}/{where['name']} has no volume: remove it or mend it first"
+            f"volume {name} of claim {where['namespace']}/{where['name']} is gone: remove the claim first "
+            f"(kubectl -n {where['namespace']} delete pvc {where['name']})"
         )
     return found
 
@@ -183,12 +226,15 @@ def _keep(kube: Kube, volume: Manifest, claim: Manifest, component: str, rebuild
         "labels": claim["metadata"].get("labels", {}),
         "spec": spec,
     }
+    policy = volume["spec"].get("persistentVolumeReclaimPolicy", "Retain")
     change = {
         "metadata": {
             "labels": {COMPONENT: component, REBUILD: rebuild},
             "annotations": {
                 CLAIM: json.dumps(what),
-                POLICY: volume["spec"].get("persistentVolumeReclaimPolicy", "Retain"),
+                # one that is marked already has its own policy there, and Retain since
+                POLICY: volume["metadata"].get("annotations", {}).get(POLICY, policy),
+                COMPARED: None,
             },
         },
         "spec": {"persistentVolumeReclaimPolicy": "Retain"},
@@ -215,6 +261,7 @@ def _volume(manifest: Manifest) -> Volume:
         str(manifest["spec"].get("capacity", {}).get("storage", "")),
         metadata["labels"][REBUILD],
         annotations.get(COMPARED, ""),
+        manifest.get("status", {}).get("phase") == "Bound",
         manifest,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from archive.reader import SetReader
@@ -20,6 +21,7 @@ from operations.plan import make_plan
 from operations.platform import DEPLOY_LEASE, Platform
 from operations.progress import NodeProgress, Progress
 from operations.recovery import operation
+from operations.standing import unfinished
 
 GONE_SECONDS = 300.0  # pods have 30-120 s of grace, and end together
 
@@ -67,10 +69,41 @@ def install(platform: Platform, component: str, run: str, tell: Callable[[str], 
     return deployer.deploy(component).outcome
 
 
+@dataclass(frozen=True)
+class Way:
+    """What taking a rebuild back would do.
+
+    Attributes:
+        rebuild: its id.
+        volumes: that it has marked, those that are still in place included.
+    """
+
+    rebuild: str
+    volumes: tuple[volumes.Volume, ...]
+
+
+def way_back(platform: Platform, component: str) -> Way:
+    """What there is to take back: the unfinished rebuild, else the last one whose volumes are kept.
+
+    Volumes of an earlier rebuild are never put in the place of those that an unfinished one has not touched.
+
+    Raises:
+        PermanentError: neither is there.
+    """
+    kept = volumes.aside(platform.kube, component)
+    broken_off = unfinished(platform.kube, platform.settings, component)
+    if broken_off is None and not kept:
+        raise PermanentError(f"no volumes of {component} are aside: there is nothing to undo")
+    rebuild = broken_off.id if broken_off else kept[-1].rebuild
+    return Way(rebuild, tuple(one for one in kept if one.rebuild == rebuild))
+
+
 def undo(
     platform: Platform, vault: Vault, component: str, *, run: str, tell: Callable[[str], None]
 ) -> tuple[str, ...]:
-    """Put the volumes of the last rebuild back; what was written since goes with the new ones.
+    """Take the last rebuild back; what was written since goes with the new volumes.
+
+    Whatever breaks it off, the same call goes on: the marks of the volumes go last.
 
     Args:
         platform: the environment.
@@ -80,43 +113,51 @@ def undo(
         tell: gets notes for people.
 
     Returns:
-        Names of the volumes.
+        Names of the volumes that were put back; none where they had never left their place.
 
     Raises:
         LeaseHeld: a deploy or a rebuild is under way.
-        PermanentError: there are none.
+        PermanentError: there is nothing to undo.
     """
-    kube, settings = platform.kube, platform.settings
+    kube, namespace = platform.kube, platform.settings.kubernetes.namespace
     with (
         platform.lease(DEPLOY_LEASE, run),
         platform.lease(f"rebuild-{component}", run) as lease,
     ):
-        kept = volumes.aside(kube, component)
-        newest = [one for one in kept if one.rebuild == kept[-1].rebuild]
-        if not newest:
-            raise PermanentError(f"no volumes of {component} are aside: there is nothing to undo")
-        uninstall(platform, component, run, tell)
-        with platform.lease(component, run):
-            volumes.put_back(kube, settings.kubernetes.namespace, newest)
+        way = way_back(platform, component)
+        volumes.mark_compared(kube, way.volumes, "")  # from now on nobody may give them up
+        away = [one for one in way.volumes if not volumes.in_place(kube, namespace, one)]
+        if away:
+            uninstall(platform, component, run, tell)
+            with platform.lease(component, run):
+                volumes.put_back(kube, namespace, away)
         install(platform, component, run, tell)
-        _open(platform, vault, component, newest[0].rebuild)
+        _open(platform, vault, component, way.rebuild)
+        volumes.forget(kube, way.volumes)
         lease.note("")
-    return tuple(one.name for one in newest)
+    return tuple(one.name for one in away)
 
 
 def give_up(
-    platform: Platform, component: str, now: datetime | None = None
+    platform: Platform, component: str, run: str, now: datetime | None = None
 ) -> tuple[volumes.Volume, ...]:
     """Give up old volumes whose successors were compared, once `rebuild.keep_volumes_days` are over.
 
     Returns:
         Those that went.
+
+    Raises:
+        LeaseHeld: a rebuild of it, or its undoing, is under way.
     """
     days = timedelta(days=platform.settings.rebuild.keep_volumes_days)
     before = (now or datetime.now(UTC)) - days
-    found = volumes.aside(platform.kube, component)
-    old = tuple(v for v in found if v.compared and datetime.fromisoformat(v.compared) <= before)
-    volumes.release(platform.kube, old)
+    with platform.lease(f"rebuild-{component}", run):
+        old = tuple(
+            one
+            for one in volumes.aside(platform.kube, component)
+            if one.compared and not one.bound and datetime.fromisoformat(one.compared) <= before
+        )
+        volumes.release(platform.kube, old)
     return old
 
 
@@ -130,7 +171,10 @@ def _pods(platform: Platform, component: str) -> list[str]:
 def _open(platform: Platform, vault: Vault, component: str, rebuild: str) -> None:
     """Lift the fence that was up when the volumes were put aside: some engines keep it on them."""
     sets = vault.catalogue([component]).of(component)
-    fenced = next((one for one in reversed(sets) if one.slot == rebuild), None)
+    # where retention has taken the set of the rebuild, another one's units are the best that is known
+    fenced = next(
+        (one for one in reversed(sets) if one.slot == rebuild), sets[-1] if sets else None
+    )
     if fenced is None:
         return
     live = COMPONENTS[component].live

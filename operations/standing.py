@@ -6,7 +6,7 @@ import json
 import secrets
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Final, Literal
 
 from cluster.kube import Kube
 from cluster.lease import inquire
@@ -15,7 +15,8 @@ from config.models import Settings
 from errors import ConfigurationError, Fault
 
 Volumes = Literal["new", "keep"]
-NEW, KEEP = "new", "keep"
+NEW: Final = "new"
+KEEP: Final = "keep"
 FRESH, NONE = "fresh", "none"
 
 
