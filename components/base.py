@@ -210,6 +210,7 @@ class Live:
         scratch: whether the set must be served by scratch engines for it.
         unless_named: units that are left as they are unless they are asked for.
         by_hand: why this environment's engine can only be restored by hand; "" where it is not so.
+        fences: whether `fence` keeps writers away; others have none that does, and what they take meanwhile is lost.
     """
 
     units: Callable[[SetReader], dict[str, int]]
@@ -221,6 +222,7 @@ class Live:
     scratch: bool = False
     unless_named: tuple[str, ...] = ()
     by_hand: Callable[[Settings], str] = lambda settings: ""
+    fences: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,16 @@
 fence → last backup → its proof → uninstall → volumes aside → install, behind the gate → restore and compare →
 dependants' gates. Up to the uninstall nothing has changed, and whatever fails there opens the fence again. From then on
 the set is proven, the old volumes are kept, and what was done is written on the Lease of the rebuild: the same call
-goes on behind the last step that ended. Old volumes are given up only after the comparison, and when their time is
-over.
+goes on behind the last step that ended, and if the uninstall had not ended, from the fence: the engine may have been in
+use since. Old volumes are given up only after the comparison, and when their time is over.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,22 +21,35 @@ from cluster.dag import Dag
 from cluster.lease import Lease
 from components import COMPONENTS
 from components.access import Access
-from errors import IsaError, PermanentError
+from components.questions import explain
+from errors import PermanentError
 from operations import gate
-from operations.backup import ENGINE_SECONDS, Vault, back_up
+from operations.backup import ENGINE_SECONDS, PARTIAL, Vault, back_up
 from operations.platform import DEPLOY_LEASE, Platform
 from operations.progress import NodeProgress, Progress
 from operations.proof import prove, read_identity
 from operations.rebuild_plan import RebuildPlan
-from operations.reinstall import claims, install, uninstall
+from operations.reinstall import claims, install, put_aside, uninstall
 from operations.restore_plan import plan_restore
 from operations.restoring import RESTORED, run_restore
-from operations.schedule import NodeResult, Start, Work, walk
-from operations.standing import FRESH, NEW, NONE, Policy, Standing
+from operations.schedule import INSTALLED, NodeResult, Start, Work, walk
+from operations.standing import (
+    BACKUP,
+    DEPENDANTS,
+    FENCE,
+    FRESH,
+    INSTALL,
+    NEW,
+    NONE,
+    PROOF,
+    RESTORE,
+    UNINSTALL,
+    VOLUMES,
+    Policy,
+    Standing,
+)
 from operations.transfer import Transfer
 
-FENCE, BACKUP, PROOF, UNINSTALL = "fence", "backup", "proof", "uninstall"
-VOLUMES, INSTALL, RESTORE, DEPENDANTS = "volumes", "install", "restore", "dependants"
 RUNNING, ENDED, EARLIER = "running", "done", "done-earlier"
 
 
@@ -52,6 +65,7 @@ class RebuildReport:
         set: that came back, or was taken; "" if none.
         aside: old volumes that are kept.
         changed: whether anything has changed.
+        shut: why writers could not be let in again; "" if they were, or if there is nothing to write to.
     """
 
     component: str
@@ -61,6 +75,7 @@ class RebuildReport:
     set: str
     aside: tuple[str, ...]
     changed: bool
+    shut: str = ""
 
     @property
     def state(self) -> str:
@@ -75,14 +90,21 @@ class RebuildReport:
             kept = f"; {len(self.aside)} old volumes are kept" if self.aside else ""
             return f"{self.component} rebuilt in {self.seconds:.1f} s{kept}"
         words = f"{failed.name}: {failed.reason}. "
+        if self.shut:
+            words += f"WRITERS ARE STILL KEPT OUT ({self.shut}): the same call lets them in, however it ends. "
         if not self.changed:
-            return words + "Nothing was changed, writers are let in"
+            rest = (
+                "Nothing else was changed"
+                if self.shut
+                else "Nothing was changed, writers are let in"
+            )
+            return words + rest
         held = [f"the set {self.set}"] if self.set else []
         held += [f"the old volumes {', '.join(self.aside)}"] if self.aside else []
         where = f"; nothing is lost: {' and '.join(held)} are kept" if held else ""
         return (
             f"{words}The same call goes on here{where}; "
-            f"`isa rebuild {self.component} --undo` puts the old volumes back"
+            f"`isa rebuild {self.component} --undo` brings it back upon its old volumes"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -146,7 +168,7 @@ def run_rebuild(
                 clock=clock,
             )
         finally:
-            rebuild.close()
+            shut = rebuild.close()
         if all(one.good for one in results):
             lease.note("")
         kept = volumes.aside(platform.kube, name) if plan.policy.volumes == NEW else []
@@ -158,6 +180,7 @@ def run_rebuild(
             standing.set,
             tuple(one.name for one in kept if one.rebuild == standing.id),
             rebuild.changed,
+            shut,
         )
 
 
@@ -189,6 +212,7 @@ class Rebuild:
         self._progress, self._run = progress, run
         self._component = COMPONENTS[plan.policy.component]
         self._fenced = ExitStack()
+        self._empty = False  # what this very run has installed upon new volumes holds nothing
         # its note is written right before the first change
         self.changed = bool(lease.previous_operation)
         self._steps: dict[str, Callable[[], str]] = {
@@ -219,13 +243,15 @@ class Rebuild:
             self._lease.note(self._standing.text())
         return NodeResult(step, ENDED, round(self._progress.seconds(step), 2), words)
 
-    def close(self) -> None:
-        """Let writers in again; what was uninstalled has no fence any more."""
-        if self.changed:
-            with suppress(IsaError):
-                self._fenced.close()
-        else:
+    def close(self) -> str:
+        """Let writers in again; gives why that could not be done. What was uninstalled has no fence any more."""
+        try:
             self._fenced.close()
+        except (
+            Exception
+        ) as exc:  # a client library's own errors too: how the steps ended must still be told
+            return "" if self._standing.gone else explain(exc)
+        return ""
 
     # ------------------------------------------------------------------ while nothing has changed
     def _fence(self) -> str:
@@ -240,14 +266,27 @@ class Rebuild:
             self._vault,
             self._component.name,
             able,
-            slot=self._standing.id,
+            slot=self._standing.slot,
             run=self._run,
             transfer=transfer,
         )
-        if found.reason and found.outcome == "partial":
+        if found.outcome == PARTIAL:
             raise PermanentError(f"the set {found.id} is partial: {found.reason}")
+        if self._plan.policy.fenced and self._component.live.fences:
+            self._check_fenced(found.id)
         self._standing.set = found.id
         return found.id
+
+    def _check_fenced(self, backup: str) -> None:
+        """Refuse a set of what nobody was kept from: it was made since the set that told what to fence."""
+        name = self._component.name
+        held = plan_restore(self._vault, self._vault.catalogue([name]), backup)
+        open_ones = [one.unit for one in held.units if one.unit not in self._plan.units]
+        if open_ones:
+            raise PermanentError(
+                f"{', '.join(open_ones)}: made since the last set, so not fenced and written to until now: "
+                "call it again, which fences all that this one holds"
+            )
 
     def _proof(self) -> str:
         found = prove(
@@ -265,31 +304,27 @@ class Rebuild:
 
     # ------------------------------------------------------------------ from here on something has
     def _uninstall(self) -> str:
-        policy = self._plan.policy
+        platform, name, policy = self._platform, self._component.name, self._plan.policy
         if policy.restore not in (FRESH, NONE):
             self._standing.set = policy.restore
-        self._lease.note(
-            self._standing.text()
-        )  # before the change: whoever finds it half done goes on
+        if policy.volumes == NEW:  # a chart may let claims go with their StatefulSet
+            volumes.keep(platform.kube, claims(platform, name), name, self._standing.id)
+        # before the change: whoever finds it half done goes on
+        self._lease.note(self._standing.text())
         self.changed = True
-        uninstall(
-            self._platform,
-            self._component.name,
-            self._run,
-            lambda note: self._tell(UNINSTALL, note),
-        )
+        uninstall(platform, name, self._run, lambda note: self._tell(UNINSTALL, note))
         return ", ".join(self._plan.releases)
 
     def _put_aside(self) -> str:
-        platform, name = self._platform, self._component.name
-        with platform.lease(name, self._run):
-            kept = volumes.put_aside(platform.kube, claims(platform, name), name, self._standing.id)
+        kept = put_aside(self._platform, self._component.name, self._standing.id, self._run)
         return f"{len(kept)} volumes are kept: {', '.join(one.name for one in kept)}"
 
     def _install(self) -> str:
-        return install(
+        outcome = install(
             self._platform, self._component.name, self._run, lambda note: self._tell(INSTALL, note)
         )
+        self._empty = outcome == INSTALLED and self._plan.policy.volumes == NEW
+        return outcome
 
     def _restore(self) -> str:
         name, vault = self._component.name, self._vault
@@ -300,7 +335,7 @@ class Rebuild:
             plan,
             run=self._run,
             tell=lambda note: self._tell(RESTORE, note),
-            safety=False,  # what is replaced is what was just installed
+            safety=not self._empty,  # clients may have written since
         )
         if report.outcome != RESTORED:
             raise PermanentError(report.reason)
@@ -326,11 +361,8 @@ def _standing(lease: Lease, policy: Policy) -> Standing:
     if found is None:
         return Standing.new(policy)
     if found.policy != policy:
-        words = ", ".join(f"{key}={value}" for key, value in asdict(found.policy).items())
-        raise PermanentError(
-            f"the rebuild {found.id} is not finished ({words}; done: {', '.join(found.done)}): "
-            f"call it again with the same policy, or `isa rebuild {policy.component} --undo`"
-        )
+        raise PermanentError(found.other(policy))
+    found.resume()
     return found
 
 
@@ -338,10 +370,7 @@ def _steps(plan: RebuildPlan) -> list[str]:
     """What a policy asks for, in order."""
     policy, steps = plan.policy, []
     if policy.final_backup:
-        # with the old volumes in place nothing that is written can be lost, and with none to come back nothing is
-        # compared
-        fenced = policy.volumes == NEW and policy.restore == FRESH and plan.units
-        steps += [FENCE] if fenced else []
+        steps += [FENCE] if policy.fenced and plan.units else []
         steps += [BACKUP, PROOF]
     steps += [UNINSTALL]
     steps += [VOLUMES] if policy.volumes == NEW else []

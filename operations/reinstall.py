@@ -13,7 +13,6 @@ from cluster.command import CANCELLATION
 from cluster.kube import Manifest
 from components import COMPONENTS
 from components.access import Access
-from components.pods import members
 from errors import PermanentError, TemporaryError
 from operations.backup import ENGINE_SECONDS, Vault
 from operations.deploy import Deployer
@@ -21,9 +20,11 @@ from operations.plan import make_plan
 from operations.platform import DEPLOY_LEASE, Platform
 from operations.progress import NodeProgress, Progress
 from operations.recovery import operation
-from operations.standing import unfinished
+from operations.standing import is_of, unfinished
 
-GONE_SECONDS = 300.0  # pods have 30-120 s of grace, and end together
+GONE_SECONDS = (
+    660.0  # pods have 30-120 s of grace and end together; Neo4j has 600 s for its checkpoint
+)
 
 
 def claims(platform: Platform, component: str) -> list[Manifest]:
@@ -53,6 +54,25 @@ def uninstall(platform: Platform, component: str, run: str, tell: Callable[[str]
         if time.monotonic() > deadline:
             raise TemporaryError(f"{', '.join(left)} do not end after {GONE_SECONDS:.0f} s")
         CANCELLATION.sleep(0.5)
+
+
+def put_aside(platform: Platform, component: str, rebuild: str, run: str) -> list[volumes.Volume]:
+    """Put the volumes of a component aside that was uninstalled.
+
+    Raises:
+        LeaseHeld: somebody else changes it.
+        TemporaryError: claims do not go.
+        PermanentError: somebody has installed it again; its claims were left alone.
+    """
+    with platform.lease(component, run):
+        running = _pods(platform, component)
+        if running:
+            raise PermanentError(
+                f"{', '.join(running)} run: somebody has installed {component} again since its uninstall. Its volumes "
+                f"were left in place; `isa rebuild {component} --undo` leaves it so, and another rebuild may begin"
+            )
+        found = claims(platform, component)
+        return volumes.put_aside(platform.kube, found, component, rebuild)
 
 
 def install(platform: Platform, component: str, run: str, tell: Callable[[str], None]) -> str:
@@ -163,9 +183,15 @@ def give_up(
 
 # ---------------------------------------------------------------------- inside
 def _pods(platform: Platform, component: str) -> list[str]:
-    namespace = platform.settings.kubernetes.namespace
-    workloads = COMPONENTS[component].workloads(platform.settings)
-    return [m.name for w in workloads for m in members(platform.kube, namespace, w)]
+    """Pods of a component's StatefulSets, whether these are there or not: helm does not wait for the end of pods."""
+    found = COMPONENTS[component].workloads(platform.settings)
+    owners = {one.name for one in found if one.kind == "StatefulSet"}
+    return [
+        pod["metadata"]["name"]
+        for pod in platform.kube.list("v1", "Pod", platform.settings.kubernetes.namespace)
+        for owner in pod["metadata"].get("ownerReferences", [])
+        if owner["kind"] == "StatefulSet" and owner["name"] in owners
+    ]
 
 
 def _open(platform: Platform, vault: Vault, component: str, rebuild: str) -> None:
@@ -173,7 +199,7 @@ def _open(platform: Platform, vault: Vault, component: str, rebuild: str) -> Non
     sets = vault.catalogue([component]).of(component)
     # where retention has taken the set of the rebuild, another one's units are the best that is known
     fenced = next(
-        (one for one in reversed(sets) if one.slot == rebuild), sets[-1] if sets else None
+        (one for one in reversed(sets) if is_of(one.slot, rebuild)), sets[-1] if sets else None
     )
     if fenced is None:
         return

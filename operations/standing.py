@@ -18,6 +18,8 @@ Volumes = Literal["new", "keep"]
 NEW: Final = "new"
 KEEP: Final = "keep"
 FRESH, NONE = "fresh", "none"
+FENCE, BACKUP, PROOF, UNINSTALL = "fence", "backup", "proof", "uninstall"
+VOLUMES, INSTALL, RESTORE, DEPENDANTS = "volumes", "install", "restore", "dependants"
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,20 @@ class Policy:
         if self.restore == FRESH and not self.final_backup:
             hint = "name the set that shall come back, or `none`"
             faults.append(Fault("restore", "is `fresh`, but no backup is taken", hint))
+        if self.restore == FRESH and self.volumes == KEEP:
+            hint = "`none` starts it upon its volumes, the id of a set puts that in the place of what they hold"
+            faults.append(Fault("restore", "is `fresh`, but the volumes that stay hold more", hint))
         if faults:
             raise ConfigurationError(faults)
+
+    @property
+    def fenced(self) -> bool:
+        """Whether writers must be kept away from the last backup on.
+
+        With the old volumes in place nothing that is written can be lost, and with none to come back nothing is
+        compared.
+        """
+        return self.final_backup and self.volumes == NEW and self.restore == FRESH
 
 
 @dataclass
@@ -60,22 +74,53 @@ class Standing:
     """How far a rebuild has come.
 
     Attributes:
-        id: of the rebuild; label of the volumes that it puts aside, and slot of its set.
+        id: of the rebuild; label of the volumes that it puts aside.
         policy: what was approved.
         set: that comes back.
         done: steps that have ended.
+        again: how often it was begun anew.
     """
 
     id: str
     policy: Policy
     set: str = ""
     done: list[str] = field(default_factory=list)
+    again: int = 0
 
     @classmethod
     def new(cls, policy: Policy) -> Standing:
         """That of a rebuild which begins now."""
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         return cls(f"rebuild-{stamp}-{secrets.token_hex(2)}".lower(), policy)
+
+    @property
+    def slot(self) -> str:
+        """Of its set: a backup that is repeated finds it, one that is taken anew does not."""
+        return f"{self.id}.{self.again}"
+
+    @property
+    def gone(self) -> bool:
+        """Whether the component was uninstalled: what it held is in the set and on the volumes, and nothing since."""
+        return UNINSTALL in self.done
+
+    def resume(self) -> None:
+        """Forget what an interruption has made worthless.
+
+        Until the uninstall has ended the engine may have been in use since, fence or no fence, so that its backup is
+        not all that there is. And until the restore has ended the engine may stand as that has left it.
+        """
+        if not self.gone:
+            self.done, self.set, self.again = [], "", self.again + 1
+        elif RESTORE not in self.done:
+            self.done = [step for step in self.done if step != INSTALL]
+
+    def other(self, policy: Policy) -> str:
+        """Why a rebuild of another policy cannot begin, in words."""
+        words = ", ".join(f"{key}={value}" for key, value in asdict(self.policy).items())
+        return (
+            f"the rebuild {self.id} is not finished ({words}; done: {', '.join(self.done)}): "
+            f"call it again with the same policy, or `isa rebuild {policy.component} --undo`"
+        )
 
     def text(self) -> str:
         """As it is written on the Lease."""
@@ -88,6 +133,11 @@ class Standing:
             return None
         found = json.loads(text)
         return cls(**{**found, "policy": Policy(**found["policy"])})
+
+
+def is_of(slot: str, rebuild: str) -> bool:
+    """Whether a set was taken for a rebuild, by their slot and id."""
+    return slot.rpartition(".")[0] == rebuild
 
 
 def unfinished(kube: Kube, settings: Settings, component: str) -> Standing | None:

@@ -142,6 +142,7 @@ LIVE = Live(
     replace,
     measure,
     writers="the databases are read-only from the safety backup on, and closed while they are restored and compared",
+    fences=True,
 )
 
 

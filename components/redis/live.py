@@ -122,6 +122,7 @@ LIVE = Live(
     writers="clients can read, and cannot write, from before the safety backup until the comparison",
     wanted=wanted,
     scratch=True,
+    fences=True,
 )
 
 

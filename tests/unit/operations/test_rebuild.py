@@ -42,7 +42,8 @@ def test_the_steps_are_those_of_the_policy(policy: Policy, steps: str) -> None:
 
 
 def test_an_unfinished_rebuild_goes_on_where_it_stood() -> None:
-    stood = Standing("rebuild-1", Policy("redis"), "redis-set", ["fence", "backup"])
+    done = ["fence", "backup", "proof", "uninstall", "volumes"]
+    stood = Standing("rebuild-1", Policy("redis"), "redis-set", done)
     found = _standing(Lease(stood.text()), Policy("redis"))  # type: ignore[arg-type]
     assert found == stood
     assert _standing(Lease(""), Policy("redis")).done == []  # type: ignore[arg-type]
@@ -74,6 +75,7 @@ def test_whatever_moves_makes_it_another_plan(change: dict[str, Any]) -> None:
         (Policy("mysql"), "component: unknown"),
         (Policy("redis", "old"), "volumes: unknown"),  # type: ignore[arg-type]
         (Policy("redis", "new", "fresh", final_backup=False), "no backup is taken"),
+        (Policy("redis", "keep", "fresh"), "the volumes that stay hold more"),
     ],
 )
 def test_a_policy_that_cannot_be_meant_is_refused(policy: Policy, says: str) -> None:
@@ -89,3 +91,6 @@ def test_a_failure_says_what_is_true_now() -> None:
     after = replace(before, set="redis-set", aside=("pvc-1",), changed=True)
     assert "the set redis-set and the old volumes pvc-1 are kept" in after.summary
     assert "goes on here" in after.summary
+    shut = replace(before, shut="redis-3 does not answer")
+    assert "WRITERS ARE STILL KEPT OUT (redis-3 does not answer)" in shut.summary
+    assert "let in," not in shut.summary

@@ -1,0 +1,206 @@
+"""Whatever breaks a rebuild off, what was written comes back with the set or is kept, and whoever goes on is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from cluster.dag import Dag
+from errors import PermanentError, TemporaryError
+from operations import rebuild
+from operations.backup import COMPLETE, BackupResult
+from operations.rebuild import RebuildReport, run_rebuild
+from operations.rebuild_plan import RebuildPlan
+from operations.restoring import RESTORED, RestoreReport
+from operations.schedule import INSTALLED, UNCHANGED, Start, Work
+from operations.standing import KEEP, Policy
+
+from ..stored import Stored, platform_of
+
+PLAN = RebuildPlan(
+    Policy("redis"), {"redis-cluster": "redis-cluster-13.0.4, revision 3"}, {"data-redis-0": "8Gi"}, ("all keys",),
+    "restore proven at L4", "they cannot write", (), (), (),
+)  # fmt: skip
+
+
+@dataclass
+class World:
+    """An engine that counts what is written to it, and everything that a rebuild does with it."""
+
+    kube: Stored = field(default_factory=Stored)
+    written: int = 1
+    fenced: bool = False
+    sets: dict[str, int] = field(default_factory=dict)  # id → what had been written
+    slots: list[str] = field(default_factory=list)
+    there: bool = True
+    units: tuple[str, ...] = ("all keys",)
+    done: list[str] = field(default_factory=list)
+    breaks: dict[str, Exception] = field(default_factory=dict)  # what goes wrong, once each
+    safety: bool | None = None
+
+    def step(self, name: str) -> None:
+        self.done.append(name)
+        if name in self.breaks:
+            raise self.breaks.pop(name)
+
+    @contextmanager
+    def fence(self, access: object, units: Iterable[str]) -> Iterator[str]:
+        self.step("fence")
+        self.fenced = True
+        try:
+            yield "fenced"
+        finally:
+            if "open" in self.breaks:
+                raise self.breaks.pop("open")
+            self.fenced = False
+
+    def back_up(self, *_: object, slot: str, **__: object) -> BackupResult:
+        self.step("backup")
+        assert slot not in self.slots
+        self.slots.append(slot)
+        name = f"redis-set-{len(self.sets)}"
+        self.sets[name] = self.written
+        return BackupResult("redis", COMPLETE, name)
+
+    def prove(self, *_: object, **__: object) -> Any:
+        self.step("proof")
+        return SimpleNamespace(verdict="pass", sentence="proven")
+
+    def uninstall(self, *_: object) -> None:
+        self.step("uninstall")
+        self.there = False
+
+    def put_aside(self, *_: object) -> list[Any]:
+        self.step("volumes")
+        return []
+
+    def install(self, *_: object) -> str:
+        self.step("install")
+        outcome = UNCHANGED if self.there else INSTALLED
+        self.there = True
+        return outcome
+
+    def run_restore(self, *_: object, safety: bool, **__: object) -> RestoreReport:
+        self.safety = safety
+        self.step("restore")
+        return RestoreReport("", "redis", RESTORED)
+
+    def run(self, policy: Policy = PLAN.policy) -> RebuildReport:
+        return run_rebuild(
+            platform_of(self.kube),
+            cast(Any, SimpleNamespace(check=lambda: None, catalogue=lambda names: None)),
+            replace(PLAN, policy=policy),
+            run="test",
+            start=inline,
+        )
+
+
+def inline(graph: Dag, work: Work) -> Start:
+    def begin(node: str, done: Callable[[Any], None]) -> None:
+        try:
+            done(work(node))
+        except Exception as exc:
+            done(exc)
+
+    return begin
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World()
+    made.kube.claim("data-redis-0", "old-0")
+    for name in ("back_up", "prove", "uninstall", "put_aside", "install", "run_restore"):
+        monkeypatch.setattr(rebuild, name, getattr(made, name))
+    live = SimpleNamespace(fence=made.fence, fences=True)
+    engine = SimpleNamespace(name="redis", live=live)
+    monkeypatch.setattr(rebuild, "COMPONENTS", {"redis": engine})
+    monkeypatch.setattr(rebuild, "Access", lambda *_: nullcontext())
+    monkeypatch.setattr(rebuild, "read_identity", lambda vault: "")
+    monkeypatch.setattr(
+        rebuild,
+        "plan_restore",
+        lambda *_: SimpleNamespace(units=[SimpleNamespace(unit=one) for one in made.units]),
+    )
+    monkeypatch.setattr(rebuild, "claims", lambda *_: made.kube.list("v1", "PersistentVolumeClaim"))
+    return made
+
+
+def test_what_was_just_installed_is_replaced_without_a_backup_of_it(world: World) -> None:
+    found = world.run()
+    assert found.state == "completed", found.summary
+    assert world.done == ["fence", "backup", "proof", "uninstall", "volumes", "install", "restore"]
+    assert world.safety is False
+
+
+def test_what_was_written_after_a_failed_uninstall_comes_back_too(world: World) -> None:
+    world.breaks["uninstall"] = PermanentError("helm: forbidden")
+    found = world.run()
+    assert found.state == "failed"
+    assert not world.fenced
+    world.written += 1  # by a client, for the engine serves
+    found = world.run()
+    assert found.state == "completed", found.summary
+    assert world.sets[found.set] == world.written
+    assert world.done.count("fence") == world.done.count("proof") == 2
+
+
+@pytest.mark.parametrize("step", ["volumes", "install", "restore"])
+def test_what_was_written_to_the_new_engine_is_backed_up_by_whoever_goes_on(
+    step: str, world: World
+) -> None:
+    world.breaks[step] = PermanentError("it broke")
+    first = world.run()
+    assert first.state == "failed"
+    assert "goes on here" in first.summary
+    world.there = True  # a deploy has brought it up, or the rebuild had done so
+    found = world.run()
+    assert found.state == "completed", found.summary
+    assert found.set == first.set
+    assert world.done.count("backup") == 1
+    assert world.done[-2:] == ["install", "restore"]  # it is in order before it is replaced
+    assert world.safety is True
+
+
+def test_what_stays_on_its_volumes_is_backed_up_before_a_set_takes_its_place(world: World) -> None:
+    found = world.run(Policy("redis", KEEP, "redis-set-of-old"))
+    assert found.state == "completed", found.summary
+    assert found.set == "redis-set-of-old"
+    assert world.safety is True
+
+
+def test_what_was_not_fenced_is_not_uninstalled(world: World) -> None:
+    world.units = ("all keys", "database of today")
+    found = world.run()
+    assert found.state == "failed"
+    assert "database of today" in found.summary
+    assert "Nothing was changed" in found.summary
+    assert "uninstall" not in world.done
+    assert not world.fenced
+
+
+def test_volumes_are_kept_before_helm_removes_anything(world: World) -> None:
+    world.breaks["uninstall"] = TemporaryError("the API server is away")
+    world.run()
+    assert world.kube.volumes == {"old-0": "Retain"}
+    assert world.kube.claims == {"data-redis-0": "old-0"}
+
+
+def test_a_volume_that_is_gone_stops_it_while_nothing_has_changed(world: World) -> None:
+    del world.kube.objects["PersistentVolume", "old-0"]
+    found = world.run()
+    assert "old-0" in found.summary
+    assert "Nothing was changed" in found.summary
+    assert "uninstall" not in world.done
+
+
+def test_a_fence_that_cannot_be_opened_is_told_with_what_had_failed(world: World) -> None:
+    world.breaks |= {"proof": PermanentError("it differs"), "open": OSError("redis-3 is away")}
+    found = world.run()
+    assert "it differs" in found.summary
+    assert "WRITERS ARE STILL KEPT OUT" in found.summary
+    assert "redis-3 is away" in found.summary
