@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from archive.manifest import begun_of
 from cluster import volumes
 from cluster.dag import Dag
 from cluster.lease import Lease
@@ -313,7 +314,11 @@ class Rebuild:
         self._lease.note(self._standing.text())
         self.changed = True
         uninstall(platform, name, self._run, lambda note: self._tell(UNINSTALL, note))
-        return ", ".join(self._plan.releases)
+        words = ", ".join(self._plan.releases)
+        begun = begun_of(self._standing.set)
+        if policy.fenced and not self._component.live.fences and begun is not None:
+            words += f"; what was written since {begun:%H:%M:%S} UTC is on the old volumes only"
+        return words
 
     def _put_aside(self) -> str:
         kept = put_aside(self._platform, self._component.name, self._standing.id, self._run)

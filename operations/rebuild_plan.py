@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from archive.catalogue import Catalogue
+from archive.evidence import Evidence
+from archive.manifest import Manifest
 from cluster.records import read_records
 from components import COMPONENTS
 from errors import ConfigurationError, Fault, PermanentError
@@ -22,7 +24,9 @@ from operations.platform import Platform
 from operations.reinstall import claims
 from operations.restore_plan import RestorePlan, plan_restore
 from operations.run import checked_plan
-from operations.standing import FRESH, NEW, NONE, Policy
+from operations.standing import FRESH, NEW, NONE, Policy, Standing, unfinished
+
+REASONS = 5  # as many as somebody reads
 
 
 @dataclass(frozen=True)
@@ -71,21 +75,29 @@ def plan_rebuild(platform: Platform, vault: Vault, policy: Policy) -> RebuildPla
     """
     policy.check()
     component, settings = COMPONENTS[policy.component], platform.settings
+    standing = unfinished(platform.kube, settings, component.name)
     catalogue = vault.catalogue([component.name])
     (known,) = freshness.look(vault, [component.name])
-    back = _set_to_look_at(vault, catalogue, policy)
+    back = _set_to_look_at(vault, catalogue, policy, standing)
     warnings, blocked = _about_the_set(policy, back)
+    if standing is not None:
+        warnings += [_about(standing)]
+        blocked += [standing.other(policy)] if standing.policy != policy else []
     deploy = checked_plan(platform)
     blocked += [f"{check.name}: {check.hint}" for check in deploy.blocked]
-    if deploy.node(component.name).action in (UPGRADE, DRIFTED):
-        warnings.append(
-            "what is installed is not what is declared: the rebuild installs what is declared"
-        )
-    if policy.final_backup and known.state != freshness.FRESH:
-        blocked.append(
-            f"its proof is {known.state}: a restore of {component.name} must have been proven lately "
-            f"(isa backup {component.name}; isa verify {component.name} --latest)"
-        )
+    node = deploy.node(component.name)
+    if node.action in (UPGRADE, DRIFTED):
+        more = f"; and {len(node.reasons) - REASONS} more" if len(node.reasons) > REASONS else ""
+        what = "; ".join(node.reasons[:REASONS]) + more
+        warnings.append(f"it is installed as it is declared, and not as it is now: {what}")
+    if standing is None or not standing.gone:
+        if policy.final_backup and known.state != freshness.FRESH:
+            blocked.append(
+                f"its proof is {known.state}: a restore of {component.name} must have been proven lately "
+                f"(isa backup {component.name}; isa verify {component.name} --latest)"
+            )
+        if policy.fenced and not component.live.fences:
+            warnings.append(_window(catalogue.latest(component.name), known.evidence))
     refusal = component.live.by_hand(settings)
     if refusal and policy.restore != NONE:
         blocked.append(refusal)
@@ -110,10 +122,14 @@ def plan_rebuild(platform: Platform, vault: Vault, policy: Policy) -> RebuildPla
 
 
 # ---------------------------------------------------------------------- inside
-def _set_to_look_at(vault: Vault, catalogue: Catalogue, policy: Policy) -> RestorePlan | None:
-    """The named set, or the newest one: what the fresh one will be like."""
+def _set_to_look_at(
+    vault: Vault, catalogue: Catalogue, policy: Policy, standing: Standing | None
+) -> RestorePlan | None:
+    """The named set, that of the rebuild which goes on, or the newest one: what the fresh one will be like."""
     name = policy.restore
-    if name in (FRESH, NONE):
+    if standing is not None and standing.set and standing.gone:
+        name = standing.set
+    elif name in (FRESH, NONE):
         newest = catalogue.latest(policy.component)
         if newest is None:
             return None
@@ -126,7 +142,7 @@ def _set_to_look_at(vault: Vault, catalogue: Catalogue, policy: Policy) -> Resto
     except PermanentError:
         if name == policy.restore:
             raise
-        return None  # the newest set is no good; its proof says so
+        return None  # its proof says so
 
 
 def _about_the_set(policy: Policy, back: RestorePlan | None) -> tuple[list[str], list[str]]:
@@ -139,8 +155,15 @@ def _about_the_set(policy: Policy, back: RestorePlan | None) -> tuple[list[str],
         )
         if not back.proven:
             blocked.append(f"no restore of {back.manifest.id} was ever proven: isa verify it first")
+    if policy.fenced and back is None:
+        blocked.append(
+            f"the newest set cannot be restored, so it is not known what to fence: isa backup {policy.component}"
+        )
     if policy.restore != NONE and back is not None:
         warnings += [f"does not come back: {what}" for what in back.manifest.not_covered]
+        if policy.volumes == NEW and back.left:
+            what = ", ".join(back.left)
+            warnings.append(f"does not come back unless it is restored by name afterwards: {what}")
     if policy.restore == NONE and policy.volumes == NEW:
         warnings.append("it will be EMPTY: the old data stays on the volumes that are put aside")
     if not policy.final_backup:
@@ -150,11 +173,32 @@ def _about_the_set(policy: Policy, back: RestorePlan | None) -> tuple[list[str],
     return warnings, blocked
 
 
+def _about(standing: Standing) -> str:
+    """What whoever approves it should know of a rebuild that was broken off."""
+    if not standing.gone:
+        return f"{standing.id} was broken off before its uninstall had ended: all begins anew"
+    set_back = f"; what comes back is {standing.set}" if standing.set else ""
+    done = ", ".join(standing.done)
+    return f"goes on with {standing.id}, which has done {done}: no backup is taken now{set_back}"
+
+
+def _window(newest: Manifest | None, evidence: Evidence | None) -> str:
+    """What is lost of an engine that cannot keep writers away, and how much that was the last time."""
+    words = (
+        "nothing keeps writers away: what they write from the beginning of the last backup until the uninstall does "
+        "not come back, and is on the old volumes only. Stop them, or it is lost"
+    )
+    if newest is None or evidence is None:
+        return words
+    seconds = (newest.ended - newest.begun).total_seconds() + evidence.seconds
+    return f"{words}: by the last backup and proof {max(1, round(seconds / 60))} min of writes"
+
+
 def _writers(policy: Policy, words: str) -> str:
     away = "it is away from the uninstall until its gate opens"
     if policy.restore == NONE:
         return f"{away}; {'clients then find it empty' if policy.volumes == NEW else 'nothing is lost'}"
-    return f"{away}; then, as it is restored: {words}"
+    return f"{away}; what is written then and before its restore begins is replaced; then: {words}"
 
 
 def _dependants(platform: Platform, component: str) -> tuple[str, ...]:

@@ -43,6 +43,9 @@ class World:
     breaks: dict[str, Exception] = field(default_factory=dict)  # what goes wrong, once each
     safety: bool | None = None
 
+    def __post_init__(self) -> None:
+        self.live = SimpleNamespace(fence=self.fence, fences=True)
+
     def step(self, name: str) -> None:
         self.done.append(name)
         if name in self.breaks:
@@ -63,7 +66,7 @@ class World:
         self.step("backup")
         assert slot not in self.slots
         self.slots.append(slot)
-        name = f"redis-set-{len(self.sets)}"
+        name = f"redis-20260101T02300{len(self.sets)}Z-abcdef"
         self.sets[name] = self.written
         return BackupResult("redis", COMPLETE, name)
 
@@ -116,7 +119,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made.kube.claim("data-redis-0", "old-0")
     for name in ("back_up", "prove", "uninstall", "put_aside", "install", "run_restore"):
         monkeypatch.setattr(rebuild, name, getattr(made, name))
-    live = SimpleNamespace(fence=made.fence, fences=True)
+    live = made.live
     engine = SimpleNamespace(name="redis", live=live)
     monkeypatch.setattr(rebuild, "COMPONENTS", {"redis": engine})
     monkeypatch.setattr(rebuild, "Access", lambda *_: nullcontext())
@@ -181,6 +184,12 @@ def test_what_was_not_fenced_is_not_uninstalled(world: World) -> None:
     assert "Nothing was changed" in found.summary
     assert "uninstall" not in world.done
     assert not world.fenced
+
+
+def test_what_an_engine_without_a_fence_has_lost_is_told(world: World) -> None:
+    world.live.fences = False
+    told = {step.name: step.reason for step in world.run().steps}
+    assert "written since 02:30:00 UTC is on the old volumes only" in told["uninstall"]
 
 
 def test_volumes_are_kept_before_helm_removes_anything(world: World) -> None:
