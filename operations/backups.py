@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.dag import Dag
+from errors import PermanentError
 from operations.backup import FAILED, BackupResult, Vault, back_up, selected
 from operations.progress import NodeProgress, Progress
 from operations.schedule import NodeResult, Start, Work, walk
+from operations.standing import unfinished
 from operations.transfer import Transfer, human
 
 RUNNING = "backing up"
@@ -107,6 +109,12 @@ def run_backups(
 
     def work(component: str) -> NodeResult:
         progress.update(component, RUNNING)
+        standing = unfinished(vault.kube, vault.settings, component)
+        if standing is not None and standing.hollow:
+            raise PermanentError(
+                f"{standing.id} has not brought its data back yet: a set now would be a whole one of next to nothing. "
+                f"Call the rebuild again, or `isa rebuild {component} --undo`"
+            )
         transfer = Transfer(lambda note: progress.update(component, RUNNING, note))
         result = back_up(vault, component, able, slot=slot, run=run, transfer=transfer)
         results[component] = result

@@ -32,7 +32,7 @@ from operations.proof import prove, read_identity
 from operations.rebuild_plan import RebuildPlan
 from operations.reinstall import claims, install, put_aside, uninstall
 from operations.restore_plan import plan_restore
-from operations.restoring import RESTORED, run_restore
+from operations.restoring import DIFFERENT, RESTORED, run_restore
 from operations.schedule import INSTALLED, NodeResult, Start, Work, walk
 from operations.standing import (
     BACKUP,
@@ -342,7 +342,9 @@ class Rebuild:
             tell=lambda note: self._tell(RESTORE, note),
             safety=not self._empty,  # clients may have written since
         )
+        self._standing.replaced = report.outcome in (RESTORED, DIFFERENT)
         if report.outcome != RESTORED:
+            self._lease.note(self._standing.text())
             raise PermanentError(report.reason)
         kube = self._platform.kube
         mine = [one for one in volumes.aside(kube, name) if one.rebuild == self._standing.id]

@@ -17,11 +17,11 @@ from archive.evidence import Difference
 from archive.reader import SetReader
 from cluster.credentials import password
 from cluster.dag import Dag
-from cluster.lease import lease_of
+from cluster.lease import inquire, lease_of
 from components import COMPONENTS, RESTORES
 from components.access import Access
 from components.base import Served
-from errors import IsaError
+from errors import IsaError, PermanentError
 from operations.backup import ENGINE_SECONDS, Vault, back_up, store_credentials
 from operations.progress import DONE, NodeProgress, Progress, Stages
 from operations.proof import compare, read_identity
@@ -195,6 +195,8 @@ def run_restores(
             progress.update(name, RUNNING, note)
 
         tell("")
+        if inquire(vault.kube, vault.settings, f"isa-rebuild-{name}")[1]:
+            raise PermanentError(f"{name} is being rebuilt just now: nothing was replaced")
         plan = by_component[name]
         reports[name] = run_restore(
             vault, identity, plan, run=run, tell=tell, safety=safety, clock=clock

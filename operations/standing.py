@@ -79,6 +79,7 @@ class Standing:
         set: that comes back.
         done: steps that have ended.
         again: how often it was begun anew.
+        replaced: whether the set is back, be it that clients have changed something since, so that it does not compare.
     """
 
     id: str
@@ -86,6 +87,7 @@ class Standing:
     set: str = ""
     done: list[str] = field(default_factory=list)
     again: int = 0
+    replaced: bool = False
 
     @classmethod
     def new(cls, policy: Policy) -> Standing:
@@ -102,6 +104,12 @@ class Standing:
     def gone(self) -> bool:
         """Whether the component was uninstalled: what it held is in the set and on the volumes, and nothing since."""
         return UNINSTALL in self.done
+
+    @property
+    def hollow(self) -> bool:
+        """Whether the engine may stand there without what it shall hold."""
+        comes_back = self.policy.volumes == NEW and self.policy.restore != NONE
+        return comes_back and self.gone and not self.replaced
 
     def resume(self) -> None:
         """Forget what an interruption has made worthless.

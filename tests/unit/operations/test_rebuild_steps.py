@@ -16,9 +16,9 @@ from operations import rebuild
 from operations.backup import COMPLETE, BackupResult
 from operations.rebuild import RebuildReport, run_rebuild
 from operations.rebuild_plan import RebuildPlan
-from operations.restoring import RESTORED, RestoreReport
+from operations.restoring import DIFFERENT, RESTORED, RestoreReport
 from operations.schedule import INSTALLED, UNCHANGED, Start, Work
-from operations.standing import KEEP, Policy
+from operations.standing import KEEP, Policy, unfinished
 
 from ..stored import Stored, platform_of
 
@@ -42,6 +42,7 @@ class World:
     done: list[str] = field(default_factory=list)
     breaks: dict[str, Exception] = field(default_factory=dict)  # what goes wrong, once each
     safety: bool | None = None
+    outcome: str = RESTORED
 
     def __post_init__(self) -> None:
         self.live = SimpleNamespace(fence=self.fence, fences=True)
@@ -91,7 +92,7 @@ class World:
     def run_restore(self, *_: object, safety: bool, **__: object) -> RestoreReport:
         self.safety = safety
         self.step("restore")
-        return RestoreReport("", "redis", RESTORED)
+        return RestoreReport("", "redis", self.outcome, reason="clients wrote")
 
     def run(self, policy: Policy = PLAN.policy) -> RebuildReport:
         return run_rebuild(
@@ -167,6 +168,15 @@ def test_what_was_written_to_the_new_engine_is_backed_up_by_whoever_goes_on(
     assert world.done.count("backup") == 1
     assert world.done[-2:] == ["install", "restore"]  # it is in order before it is replaced
     assert world.safety is True
+
+
+def test_what_was_replaced_and_written_to_since_is_no_empty_engine(world: World) -> None:
+    world.outcome = DIFFERENT
+    assert "clients wrote" in world.run().summary
+    left = unfinished(world.kube, platform_of(world.kube).settings, "redis")
+    assert left is not None
+    assert left.replaced
+    assert not left.hollow
 
 
 def test_what_stays_on_its_volumes_is_backed_up_before_a_set_takes_its_place(world: World) -> None:
