@@ -21,6 +21,7 @@ from archive.spool import Spool
 from components.access import Access, Endpoint
 from components.base import Live, Served
 from components.digest import summed
+from components.questions import ask_members, words
 from components.redis.client import KEY, PORT, SECRET, STATEFULSET, connect, read_view
 from components.redis.fingerprint import EXPIRING, measure_rdb
 from components.redis.replication import Replica
@@ -49,10 +50,7 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
                     client.execute_command("ACL SETUSER default -@write")
             yield "clients can read and not write (NOPERM)"
         finally:
-            for member in members:
-                with connect(access, member) as client:
-                    client.execute_command("ACL SETUSER default +@all")
-                    client.execute_command(f"ACL DELUSER {USER}")
+            _open(access, members)
 
 
 def replace(
@@ -127,6 +125,21 @@ LIVE = Live(
 
 
 # ---------------------------------------------------------------------- inside
+def _open(access: Access, members: list[Endpoint]) -> None:
+    """Give everybody the right to write again: on all members that there are, whatever has become of one."""
+
+    def open_one(member: Endpoint) -> None:
+        with connect(access, member) as client:
+            client.execute_command("ACL SETUSER default +@all")
+            client.execute_command(f"ACL DELUSER {USER}")
+
+    answers = ask_members(members, open_one)
+    if answers.bad:
+        raise TemporaryError(
+            f"Redis: clients may still not write to {words(answers.bad)}. A member that restarts lets them again"
+        )
+
+
 def _copy(source: Any, names: list[bytes], owners: Mapping[bytes, Any]) -> None:
     pipe = source.pipeline(transaction=False)
     for name in names:
