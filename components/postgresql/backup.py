@@ -1,14 +1,16 @@
 """Backs PostgreSQL up: the whole cluster as files, every database as a dump, roles, a fingerprint, all of one moment.
 
 Taken from a healthy standby whose replay is paused (`replay`): base backup, dumps and digests then see the same LSN.
-Where no standby is fit, the primary is taken: the dumps still match their digests, while the files are of a moment a
-little later. https://www.postgresql.org/docs/18/app-pgbasebackup.html,
+By then it has all that the primary had when the backup began. Where no standby is fit, the primary is taken: the dumps
+still match their digests, while the files are of a moment a little later.
+https://www.postgresql.org/docs/18/app-pgbasebackup.html,
 https://www.postgresql.org/docs/18/app-pgdump.html
 """
 
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -43,6 +45,7 @@ from components.questions import ask_members, words
 from errors import TemporaryError
 
 PROGRAMS = ("pg_basebackup", "pg_dump", "pg_dumpall")
+CATCH_UP_SECONDS, CATCH_UP_PAUSE = 20.0, 0.1  # one that needs longer is no fit source
 NO_NODE = "no primary, and no standby that streams"
 # repmgr's own tables describe nodes, which a restore has others of
 LEFT_OUT = ("repmgr",)
@@ -147,7 +150,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
 
 # ---------------------------------------------------------------------- where from
 def _choose(access: Access) -> Source:
-    """The standby that is least behind, within the limit; else the primary."""
+    """A standby within the limit, once it has all that was committed by now; else the primary."""
     wanted = access.settings.components.postgresql
     nodes = {e.member: e for e in access.endpoints(STATEFULSET, wanted.members, PORT)}
     answers = ask_members(
@@ -159,7 +162,11 @@ def _choose(access: Access) -> Source:
         if one.standby and behind is not None and behind <= wanted.max_lag_bytes
     )
     primaries = [name for name, (one, _) in answers.good.items() if not one.standby]
-    name = fit[0][1] if fit else next(iter(primaries), None)
+    name = next(iter(primaries), None)
+    if name is None:
+        name = fit[0][1] if fit else None  # nobody is left who could have more
+    elif fit:
+        name = _caught_up(access, nodes[name], [nodes[one] for _, one in fit]) or name
     if name is None:
         raise TemporaryError(
             f"no node of PostgreSQL can be backed up: {words(answers.bad) or NO_NODE}",
@@ -177,6 +184,30 @@ def _choose(access: Access) -> Source:
     return Source(
         nodes[name], answers.good[name][0], dict(databases), tablespaces[0] if tablespaces else 0
     )
+
+
+def _caught_up(access: Access, primary: Endpoint, standbys: list[Endpoint]) -> str | None:
+    """The first standby to replay what the primary has now; None if none does in time.
+
+    A set says when it was begun, and a rebuild relies on it: what was committed before must be in it.
+    """
+    query = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+    try:
+        with connect_long(access, primary) as connection:
+            point = connection.execute("SELECT pg_current_wal_lsn()::text").fetchone()
+        deadline = time.monotonic() + CATCH_UP_SECONDS
+        while True:
+            for standby in standbys:
+                with connect_long(access, standby) as connection:
+                    if connection.execute(query, point).fetchone() == (True,):
+                        return standby.member
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(CATCH_UP_PAUSE)
+    except psycopg.Error as exc:
+        raise TemporaryError(
+            f"PostgreSQL: a node was lost at the start of its backup: {exc}", delay=15
+        ) from exc
 
 
 def _behind(access: Access, node: Endpoint) -> int | None:

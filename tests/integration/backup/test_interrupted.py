@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from archive.writer import SetWriter
 from cluster.lease import lease_of
 from components.nats import snapshot as nats_snapshot
+from components.postgresql import backup as postgresql_backup
 from components.postgresql.backup import back_up as back_up_postgresql
 from components.postgresql.client import PORT, STATEFULSET, connect_long, standing
 from components.postgresql.replay import paused_replay
@@ -59,6 +61,31 @@ def paused(backups: Backups) -> list[str]:
                 if row is not None and row[0]:
                     found.append(node.member)
     return found
+
+
+def test_a_standby_that_lacks_what_was_committed_before_is_not_backed_up(
+    backups: Backups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql_backup, "CATCH_UP_SECONDS", 1.0)
+    with backups.access() as access, ExitStack() as hands:
+        nodes = access.endpoints(STATEFULSET, 3, PORT)
+        by_role = {standing(access, node).standby: node for node in nodes}
+        primary = by_role[False]
+        for node in nodes:
+            if node is not primary:
+                hand = hands.enter_context(connect_long(access, node))
+                hand.execute("SELECT pg_wal_replay_pause()")
+                hands.callback(hand.execute, "SELECT pg_wal_replay_resume()")
+        with connect_long(access, primary, "isa") as client:
+            client.execute("CREATE TABLE just_committed (n int)")
+        try:
+            assert postgresql_backup._choose(access).node.member == primary.member
+            hand.execute("SELECT pg_wal_replay_resume()")
+            monkeypatch.setattr(postgresql_backup, "CATCH_UP_SECONDS", 60.0)
+            assert postgresql_backup._choose(access).standing.standby
+        finally:
+            with connect_long(access, primary, "isa") as client:
+                client.execute("DROP TABLE just_committed")
 
 
 def test_a_standby_goes_on_replaying_when_the_backup_is_killed(backups: Backups) -> None:
