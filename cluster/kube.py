@@ -15,6 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -145,32 +147,42 @@ class Kube:
             PermanentError: any other refusal, with the server's own words.
             TemporaryError: the server stayed away or overloaded for the whole patience.
         """
-        url = self.server + path + ("?" + urlencode(query) if query else "")
         payload = None if body is None else json.dumps(body).encode()
+        headers = {"Accept": accept, "Content-Type": content_type}
+        path += "?" + urlencode(query) if query else ""
+        return _decode(self._answer(method, path, payload, headers).data)
+
+    def now(self) -> datetime:
+        """What the API server's clock says, in whole seconds."""
+        return parsedate_to_datetime(self._answer("GET", "/version", None, {}).headers["Date"])
+
+    def _answer(
+        self, method: str, path: str, payload: bytes | None, headers: dict[str, str]
+    ) -> urllib3.BaseHTTPResponse:
         deadline = self._clock() + self._patience
+        what = f"{method} {path.partition('?')[0]}"
         delay = 0.25
         while True:
             problem, cause = "", None
             try:
-                headers = {"Accept": accept, "Content-Type": content_type}
                 self._api.update_params_for_auth(
                     headers, None, ["BearerToken"], path, method, payload
                 )
-                answer = self._api.rest_client.pool_manager.request(
+                answer: urllib3.BaseHTTPResponse = self._api.rest_client.pool_manager.request(
                     method,
-                    url,
+                    self.server + path,
                     body=payload,
                     headers=headers,
                     timeout=urllib3.Timeout(total=self._timeout),
                     retries=False,
                 )
                 if answer.status < 400:
-                    return _decode(answer.data)
-                problem = _refusal(method, path, answer.status, answer.data)
+                    return answer
+                problem = _refusal(what, answer.status, answer.data)
                 if answer.status not in RETRY_STATUSES:
                     raise _error(answer.status, problem)
             except urllib3.exceptions.HTTPError as exc:
-                problem, cause = f"{method} {path}: {_plain(exc)}", exc
+                problem, cause = f"{what}: {_plain(exc)}", exc
             if self._clock() + delay > deadline:
                 raise TemporaryError(
                     f"the API server {self.server} did not answer for {self._patience:.0f} s: {problem}"
@@ -347,12 +359,12 @@ def _decode(data: bytes) -> dict[str, Any]:
     return dict(json.loads(data))
 
 
-def _refusal(method: str, path: str, status: int, data: bytes) -> str:
+def _refusal(what: str, status: int, data: bytes) -> str:
     try:
         words = str(json.loads(data).get("message", ""))
     except ValueError:
         words = data[:300].decode(errors="replace")
-    return f"{method} {path}: HTTP {status}: {words}"
+    return f"{what}: HTTP {status}: {words}"
 
 
 def _error(status: int, problem: str) -> PermanentError | TemporaryError:

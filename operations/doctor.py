@@ -35,6 +35,7 @@ from operations.transfer import human
 CERTIFICATE_DAYS = 30  # time to find whoever can renew it
 THREADS = 6
 CONNECT_SECONDS = 10.0
+CLOCK_SECONDS = 5.0  # of the 30 s of a Lease; a busy machine answers late
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def questions(platform: Platform, vault: Vault) -> list[Question]:
         ("versions", lambda: versions(ROOT / "requirements.txt")),
         ("Helm", lambda: [Finding(Check("Helm", True, f"version {platform.helm.major}"))]),
         ("Kubernetes", lambda: [Finding(Check("Kubernetes", True, platform.kube.version()))]),
+        ("clock", lambda: clock("Kubernetes", platform.kube.now())),
         ("releases", lambda: _releases(platform)),
         ("rebuilds", lambda: _rebuilds(platform)),
         ("scratch engines", lambda: _scratch(platform)),
@@ -122,6 +124,21 @@ def versions(requirements: Path) -> Iterator[Finding]:
             wrong.append(f"{wanted.name} is {found}, not {wanted.specifier}")
     hint = f"{'; '.join(wrong)}: pip install -r requirements.txt" if wrong else "as pinned"
     yield Finding(Check("versions", not wrong, hint))
+
+
+def clock(whose: str, theirs: datetime, now: datetime | None = None) -> Iterator[Finding]:
+    """How far a server's clock is from ours: Leases are judged by the clocks of whoever holds and wants them.
+
+    Args:
+        whose: name of the server.
+        theirs: what its clock says, in whole seconds.
+    """
+    skew = ((now or datetime.now(UTC)) - theirs).total_seconds()
+    good = abs(skew) <= CLOCK_SECONDS
+    hint = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} {whose}'s" + (
+        "" if good else ": keep both on NTP, a Lease is taken over 30 s after it was renewed last"
+    )
+    yield Finding(Check(f"clock against {whose}", good, hint))
 
 
 def certificate(url: str, now: datetime | None = None) -> Iterator[Finding]:
@@ -177,21 +194,30 @@ def _rebuilds(platform: Platform) -> Iterator[Finding]:
 
 def _scratch(platform: Platform) -> Iterator[Finding]:
     where, kube = platform.settings.kubernetes.verify_namespace, platform.kube
-    pods = kube.list("v1", "Pod", where, LABEL)
-    orphans = []
+    found, orphans = _orphans(platform)
+
+    def remove() -> str:
+        # a proof may have begun since under the same names
+        gone = [name for name, uid in _orphans(platform)[1].items() if orphans.get(name) == uid]
+        for name in gone:
+            kube.delete("v1", "Pod", name, where)  # its claims and Secrets go with it
+        return f"removed {', '.join(gone) or 'none: they are gone already'}"
+
+    hint = f"{', '.join(orphans)}: what killed proofs left" if orphans else f"{found} at work"
+    yield Finding(Check("scratch engines", not orphans, hint, critical=False), remove)
+
+
+def _orphans(platform: Platform) -> tuple[int, dict[str, str]]:
+    """How many scratch pods there are, and name and uid of those at which nobody is at work."""
+    kube, settings = platform.kube, platform.settings
+    pods = kube.list("v1", "Pod", settings.kubernetes.verify_namespace, LABEL)
+    orphans = {}
     for pod in pods:
         component = pod["metadata"]["labels"][LABEL]
         leases = (f"isa-verify-{component}", f"isa-{component}")
-        if not any(inquire(kube, platform.settings, name)[1] for name in leases):
-            orphans.append(pod["metadata"]["name"])
-
-    def remove() -> str:
-        for name in orphans:
-            kube.delete("v1", "Pod", name, where)  # its claims and Secrets go with it
-        return f"removed {', '.join(orphans)}"
-
-    hint = f"{', '.join(orphans)}: what killed proofs left" if orphans else f"{len(pods)} at work"
-    yield Finding(Check("scratch engines", not orphans, hint, critical=False), remove)
+        if not any(inquire(kube, settings, name)[1] for name in leases):
+            orphans[pod["metadata"]["name"]] = pod["metadata"]["uid"]
+    return len(pods), orphans
 
 
 def _store(vault: Vault) -> Iterator[Finding]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,7 +22,7 @@ from prefect.states import Cancelled, Crashed
 from components.base import Check
 from config.loading import ROOT
 from errors import TemporaryError
-from operations.doctor import Finding, Question
+from operations.doctor import Finding, Question, clock
 
 FILE, AUTOMATIONS = ROOT / "prefect.yaml", ROOT / "deployments/automations.yaml"
 # A worker asks every 15 s and a process starts in less than a minute; a cancelled run has 30 s until SIGKILL.
@@ -64,9 +66,12 @@ def automations(file: Path) -> Iterator[Finding]:
 
 # ---------------------------------------------------------------------- inside
 def _server() -> Iterator[Finding]:
-    found, own = str(_get("/admin/version")), prefect.__version__
+    with _client() as client:
+        answer = client.request("GET", "/admin/version")
+    found, own = str(json.loads(answer.content)), prefect.__version__
     hint = f"{found} at {PREFECT_API_URL.value()}" + ("" if found == own else f"; this is {own}")
     yield Finding(Check("Prefect server", found == own, hint))
+    yield from clock("Prefect", parsedate_to_datetime(answer.headers["Date"]))
 
 
 def _workers() -> Iterator[Finding]:
@@ -138,22 +143,15 @@ def _deployments(file: Path) -> list[dict[str, Any]]:
     return list(yaml.safe_load(file.read_text())["deployments"])
 
 
-def _get(path: str) -> Any:
-    return _ask("GET", path, None)
-
-
 def _post(path: str, body: dict[str, Any]) -> Any:
-    return _ask("POST", path, body)
+    with _client() as client:
+        return json.loads(client.request("POST", path, json=body).content)  # type: ignore[arg-type]
 
 
-def _ask(method: str, path: str, body: dict[str, Any] | None) -> Any:
+@contextmanager
+def _client() -> Iterator[SyncPrefectClient]:
     try:
-        with _client() as client:
-            response = client.request(method, path, json=body)  # type: ignore[arg-type]
-            return json.loads(response.content)
+        with get_client(sync_client=True) as client:
+            yield client
     except httpx.HTTPError as exc:
         raise TemporaryError(f"Prefect server {PREFECT_API_URL.value()}: {exc}") from exc
-
-
-def _client() -> SyncPrefectClient:
-    return get_client(sync_client=True)

@@ -109,7 +109,9 @@ class Stored(Kube):
 def platform_of(kube: Kube, **settings: Any) -> Platform:
     """As much of an environment as needs no helm."""
     made = SimpleNamespace(
-        kubernetes=SimpleNamespace(namespace=NAMESPACE, control_namespace=CONTROL),
+        kubernetes=SimpleNamespace(
+            namespace=NAMESPACE, control_namespace=CONTROL, verify_namespace="proofs"
+        ),
         deploy=SimpleNamespace(lease_seconds=30),
         rebuild=SimpleNamespace(keep_volumes_days=0),
         **settings,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deployments.sandbox.control_room import ControlRoom
 
+from ..accounts import log_in
 from .conftest import ISA, Backups, until
 from .test_sets import PLAINTEXT, _secrets
 
@@ -231,11 +233,11 @@ def test_the_command_line_approves_and_follows(room: ControlRoom, backups: Backu
 
 
 # ---------------------------------------------------------------------- the doctor
-def doctor(room: ControlRoom, *arguments: str) -> dict[str, dict[str, Any]]:
+def doctor(room: ControlRoom, *arguments: str, **environ: str) -> dict[str, dict[str, Any]]:
     """Its checks by name."""
     done = subprocess.run(
         [ISA, "doctor", *arguments, "--json"],
-        env=room.environ(),
+        env={**room.environ(), **environ},
         capture_output=True,
         text=True,
         timeout=120,
@@ -244,11 +246,16 @@ def doctor(room: ControlRoom, *arguments: str) -> dict[str, dict[str, Any]]:
     return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
 
-def test_the_doctor_finds_a_working_control_room_well(room: ControlRoom) -> None:
-    found = doctor(room)
+def test_the_doctor_finds_a_working_control_room_well(
+    room: ControlRoom, backups: Backups, tmp_path: Path
+) -> None:
+    account = log_in(backups.sandbox, tmp_path, "isa-deployer")  # its worker runs it every hour
+    own = str(account.kubeconfig)
+    found = doctor(room, KUBECONFIG=own, ISA_KUBERNETES__KUBECONFIG=own)
     names = [
         "Prefect server", "workers of isa-platform", "runs", "automations", "versions", "releases",
-        "rebuilds", "scratch engines", "object store", "leftovers",
+        "rebuilds", "scratch engines", "object store", "leftovers", "clock against Kubernetes",
+        "clock against Prefect",
         *(f"schedule of {name}" for name in ("backup-platform", "verify-restores", "retention", "doctor")),
     ]  # fmt: skip
     assert {name: found[name]["hint"] for name in names if not found[name]["ok"]} == {}

@@ -16,7 +16,10 @@ from cryptography.x509.oid import NameOID
 
 from components.base import Check
 from errors import PermanentError
-from operations.doctor import Finding, certificate, examine, mend, versions
+from operations.doctor import Finding, _scratch, certificate, clock, examine, mend, versions
+from operations.scratch_pod import LABEL
+
+from ..stored import Stored, platform_of
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -30,6 +33,39 @@ def test_a_question_that_cannot_be_asked_is_a_finding_and_stops_no_other() -> No
         ("broken", False, "refused"),
         ("good", True, ""),
     ]
+
+
+@pytest.mark.parametrize(("seconds", "ok"), [(0, True), (-4, True), (6, False), (-40, False)])
+def test_a_clock_that_would_break_a_lease_is_told(seconds: int, ok: bool) -> None:
+    (found,) = clock("Kubernetes", NOW + dt.timedelta(seconds=seconds), NOW)
+    assert found.check.ok == ok
+    assert ("behind" in found.check.hint) == (seconds >= 0)
+
+
+@pytest.mark.parametrize("since", ["nothing", "a proof under the same names", "its own end"])
+def test_only_scratch_engines_that_are_still_nobodys_are_removed(since: str) -> None:
+    kube = Stored()
+
+    def start(uid: str) -> None:
+        labels = {LABEL: "redis"}
+        metadata = {"name": "proof-redis-a", "uid": uid, "labels": labels}
+        kube.create({"kind": "Pod", "metadata": metadata, "spec": {}})
+
+    start("old")
+    platform = platform_of(kube)
+    (found,) = _scratch(platform)
+    assert not found.check.ok
+    assert found.mend is not None
+    with platform.lease("verify-redis", "another proof"):
+        if since != "nothing":
+            kube.delete("v1", "Pod", "proof-redis-a")
+        if since == "a proof under the same names":
+            start("new")
+        elif since == "nothing":
+            assert "none" in found.mend()  # somebody looks after it again
+    found.mend()
+    left = [one["metadata"]["uid"] for one in kube.list("v1", "Pod")]
+    assert left == (["new"] if since == "a proof under the same names" else [])
 
 
 def test_only_what_is_wrong_and_safe_is_mended() -> None:
