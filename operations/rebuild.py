@@ -170,7 +170,7 @@ def run_rebuild(
             )
         finally:
             shut = rebuild.close()
-        if all(one.good for one in results):
+        if all(one.good for one in results) or not (standing.changed or shut):
             lease.note("")
         kept = volumes.aside(platform.kube, name) if plan.policy.volumes == NEW else []
         return RebuildReport(
@@ -180,7 +180,7 @@ def run_rebuild(
             tuple(results),
             standing.set,
             tuple(one.name for one in kept if one.rebuild == standing.id),
-            rebuild.changed,
+            standing.changed,
             shut,
         )
 
@@ -214,8 +214,6 @@ class Rebuild:
         self._component = COMPONENTS[plan.policy.component]
         self._fenced = ExitStack()
         self._empty = False  # what this very run has installed upon new volumes holds nothing
-        # its note is written right before the first change
-        self.changed = bool(lease.previous_operation)
         self._steps: dict[str, Callable[[], str]] = {
             FENCE: self._fence,
             BACKUP: self._backup,
@@ -240,7 +238,7 @@ class Rebuild:
         self._tell(step, "")
         words = self._steps[step]()
         self._standing.done.append(step)
-        if self.changed:
+        if self._standing.changed:
             self._lease.note(self._standing.text())
         return NodeResult(step, ENDED, round(self._progress.seconds(step), 2), words)
 
@@ -257,6 +255,8 @@ class Rebuild:
     # ------------------------------------------------------------------ while nothing has changed
     def _fence(self) -> str:
         settings, kube = self._platform.settings, self._platform.kube
+        # whoever finds writers kept away learns of whom
+        self._lease.note(self._standing.text())
         access = self._fenced.enter_context(Access(settings, kube, ENGINE_SECONDS))
         return self._fenced.enter_context(self._component.live.fence(access, self._plan.units))
 
@@ -311,8 +311,8 @@ class Rebuild:
         if policy.volumes == NEW:  # a chart may let claims go with their StatefulSet
             volumes.keep(platform.kube, claims(platform, name), name, self._standing.id)
         # before the change: whoever finds it half done goes on
+        self._standing.changed = True
         self._lease.note(self._standing.text())
-        self.changed = True
         uninstall(platform, name, self._run, lambda note: self._tell(UNINSTALL, note))
         words = ", ".join(self._plan.releases)
         begun = begun_of(self._standing.set)

@@ -78,6 +78,7 @@ class Standing:
         policy: what was approved.
         set: that comes back.
         done: steps that have ended.
+        changed: whether the uninstall has begun; until then only writers are kept away.
         again: how often it was begun anew.
         replaced: whether the set is back, be it that clients have changed something since, so that it does not compare.
     """
@@ -86,6 +87,7 @@ class Standing:
     policy: Policy
     set: str = ""
     done: list[str] = field(default_factory=list)
+    changed: bool = False
     again: int = 0
     replaced: bool = False
 
@@ -149,5 +151,5 @@ def is_of(slot: str, rebuild: str) -> bool:
 
 
 def unfinished(kube: Kube, settings: Settings, component: str) -> Standing | None:
-    """The rebuild of a component that has begun to change it and not come to its end; None if there is none."""
+    """The rebuild of a component that has fenced or changed it and not come to its end; None if there is none."""
     return Standing.read(inquire(kube, settings, f"isa-rebuild-{component}")[0])

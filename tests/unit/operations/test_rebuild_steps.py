@@ -18,7 +18,7 @@ from operations.rebuild import RebuildReport, run_rebuild
 from operations.rebuild_plan import RebuildPlan
 from operations.restoring import DIFFERENT, RESTORED, RestoreReport
 from operations.schedule import INSTALLED, UNCHANGED, Start, Work
-from operations.standing import KEEP, Policy, unfinished
+from operations.standing import KEEP, Policy, Standing, unfinished
 
 from ..stored import Stored, platform_of
 
@@ -93,6 +93,10 @@ class World:
         self.safety = safety
         self.step("restore")
         return RestoreReport("", "redis", self.outcome, reason="clients wrote")
+
+    @property
+    def unfinished(self) -> Standing | None:
+        return unfinished(self.kube, platform_of(self.kube).settings, "redis")
 
     def run(self, policy: Policy = PLAN.policy) -> RebuildReport:
         return run_rebuild(
@@ -173,7 +177,7 @@ def test_what_was_written_to_the_new_engine_is_backed_up_by_whoever_goes_on(
 def test_what_was_replaced_and_written_to_since_is_no_empty_engine(world: World) -> None:
     world.outcome = DIFFERENT
     assert "clients wrote" in world.run().summary
-    left = unfinished(world.kube, platform_of(world.kube).settings, "redis")
+    left = world.unfinished
     assert left is not None
     assert left.replaced
     assert not left.hollow
@@ -223,3 +227,22 @@ def test_a_fence_that_cannot_be_opened_is_told_with_what_had_failed(world: World
     assert "it differs" in found.summary
     assert "WRITERS ARE STILL KEPT OUT" in found.summary
     assert "redis-3 is away" in found.summary
+    assert world.unfinished is not None  # for the doctor, and for --undo
+    assert world.run().state == "completed"
+    assert world.unfinished is None
+
+
+def test_what_failed_while_nothing_had_changed_leaves_no_trace(world: World) -> None:
+    world.breaks["proof"] = PermanentError("it differs")
+    assert world.run().state == "failed"
+    assert world.unfinished is None
+
+
+def test_a_rebuild_that_was_killed_behind_its_fence_is_seen(world: World) -> None:
+    world.breaks["backup"] = cast(Any, KeyboardInterrupt())
+    world.breaks["open"] = OSError("the process is gone")  # as good as killed
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    assert world.fenced
+    assert world.unfinished is not None
+    assert not world.unfinished.changed

@@ -1,0 +1,38 @@
+"""The doctor survives a Prefect server that goes away between its question and the mending."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+
+from operations.doctor import mend
+from tasks import doctor
+
+
+def test_what_cannot_be_ended_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = {
+        "id": "00000000-0000-0000-0000-000000000001",
+        "name": "backup-1",
+        "state_type": "PENDING",
+        "state_name": "Pending",
+        "state": {"timestamp": "2026-01-01T00:00:00+00:00"},
+    }
+
+    def away(*_: object, **__: object) -> Any:
+        raise httpx.ConnectError("connection refused")
+
+    @contextmanager
+    def client(**_: object) -> Iterator[Any]:
+        yield SimpleNamespace(set_flow_run_state=away)
+
+    monkeypatch.setattr(doctor, "_post", lambda path, body: [stuck])
+    monkeypatch.setattr(doctor, "get_client", client)
+    (after,) = mend(doctor._runs())
+    assert not after.check.ok
+    assert "could not be mended" in after.check.hint
+    assert "connection refused" in after.check.hint
