@@ -16,6 +16,7 @@ from prefect.tasks import Task
 
 from cluster.command import CANCELLATION
 from errors import TemporaryError
+from tasks.unheard import heard
 
 # Commands have 20 s of them, the rest is for fences and Leases. Prefect kills 30 s after SIGTERM, but looks every 3 s
 # only (prefect/runner/_process_manager.py): this way the run is Cancelled in 30 s whatever hangs.
@@ -30,12 +31,13 @@ def cancellable() -> Iterator[None]:
     only.
     """
     CANCELLATION.clear()
-    try:
-        with _from_the_signal_on():
-            yield
-    except (TerminationSignal, KeyboardInterrupt):
-        CANCELLATION.cancel()
-        raise
+    with heard():
+        try:
+            with _from_the_signal_on():
+                yield
+        except (TerminationSignal, KeyboardInterrupt):
+            CANCELLATION.cancel()
+            raise
 
 
 @contextmanager
