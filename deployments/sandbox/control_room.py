@@ -38,6 +38,15 @@ OPERATOR = (
 REQUEST_SECONDS = 30.0
 START_SECONDS = 180  # migrations of an empty database: 10-30 s on two cores
 PARTS = ("prefect-database", "prefect-server", "prefect-worker")
+# As the workers' image has them (deployments/worker/Containerfile), which says why.
+CLIENT = {
+    "PREFECT_CLIENT_MAX_RETRIES": "8",
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,504",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+}
+# Where a run's place in its deployment's limit is kept. In memory, as is the default, a restart of the server ends the
+# runs that hold one when they next ask for it.
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 
 
 class ControlRoom:
@@ -89,9 +98,7 @@ class ControlRoom:
             "PREFECT_API_AUTH_STRING": self.login,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
-            "PREFECT_CLIENT_MAX_RETRIES": "10",
-            # what deployments/automations.yaml misses when a worker is killed with its run
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+            **CLIENT,
         }
 
     def up(self) -> dict[str, Any]:
@@ -102,19 +109,7 @@ class ControlRoom:
         """
         started = time.monotonic()
         with locked(self._sandbox.directory / "control-room.lock"):
-            url = self._database()
-            self._publish(url)
-            server = Daemon("prefect-server", self._run)
-            port = str(self._sandbox.addresses.prefect)
-            environ = {
-                **self.environ(),
-                "PREFECT_API_DATABASE_CONNECTION_URL": url,
-                "PREFECT_SERVER_API_AUTH_STRING": self.login,
-            }
-            server.start(
-                _prefect("server", "start", "--host", "127.0.0.1", "--port", port), environ
-            )
-            self._await_server(server)
+            self._publish(self.serve())
             self._deployments()
             self._automations()
             worker = Daemon("prefect-worker", self._run)
@@ -133,6 +128,25 @@ class ControlRoom:
         self._tell(f"Prefect is up after {time.monotonic() - started:.1f} s: {self.ui}")
         return self.status()
 
+    def serve(self) -> str:
+        """Start database and server, those that do not run; returns the database's URL once the server answers.
+
+        Raises:
+            TemporaryError: a part did not come up; with the end of its log.
+        """
+        url = self._database()
+        server = Daemon("prefect-server", self._run)
+        port = str(self._sandbox.addresses.prefect)
+        environ = {
+            **self.environ(),
+            "PREFECT_API_DATABASE_CONNECTION_URL": url,
+            "PREFECT_SERVER_API_AUTH_STRING": self.login,
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
+        }
+        server.start(_prefect("server", "start", "--host", "127.0.0.1", "--port", port), environ)
+        self._await_server(server)
+        return url
+
     def down(self, *, purge: bool = False) -> None:
         """Stop worker, server and database, users first; with `purge` forget the runs too."""
         Daemon("prefect-worker", self._run).stop(number=signal.SIGINT)
@@ -141,7 +155,8 @@ class ControlRoom:
             number=signal.SIGINT
         )  # PostgreSQL's fast shutdown
         if purge:
-            shutil.rmtree(self._data, ignore_errors=True)
+            for lost in (self._data, self._sandbox.directory / "prefect" / "concurrency_leases"):
+                shutil.rmtree(lost, ignore_errors=True)
 
     def daemon(self, part: str) -> Daemon:
         """One of its processes, for fault tests."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,37 @@ def pending(sandbox: Sandbox) -> list[str]:
     return [name for name, history in records.items() if history[-1].pending]
 
 
+@contextmanager
+def away(room: ControlRoom, part: str, seconds: float) -> Iterator[None]:
+    """One of the control room's parts is gone for a while; it is back at the end."""
+    gone = time.monotonic()
+    room.daemon(part).stop(number=signal.SIGINT)
+    yield
+    time.sleep(max(0.0, seconds - (time.monotonic() - gone)))  # an outage is made of time
+    room.serve()
+
+
+def make_ready(sandbox: Sandbox) -> None:
+    """Let pods that wait be ready soon: new ones do not wait."""
+    sandbox.set_ready_delay(0.3, 1)
+    for pod in sandbox.kube().list("v1", "Pod", NAMESPACE):
+        sandbox.kube().delete("v1", "Pod", pod["metadata"]["name"], NAMESPACE)
+
+
+def artifacts(room: ControlRoom, run: str) -> dict[str, list[Any]]:
+    """What a run left, by key."""
+    filters = {"artifacts": {"flow_run_id": {"any_": [run]}}}
+    found: dict[str, list[Any]] = {}
+    for one in room.http.post("/artifacts/filter", json=filters).json():
+        found.setdefault(one["key"], []).append(one["data"])
+    return found
+
+
+def task_states(room: ControlRoom, run: str) -> dict[str, str]:
+    found = room.http.post("/task_runs/filter", json={"flow_runs": {"id": {"any_": [run]}}}).json()
+    return {task["name"]: task["state_type"] for task in found}
+
+
 def test_the_command_starts_a_run_and_tells_what_became_of_every_node(
     room: ControlRoom, fresh: None
 ) -> None:
@@ -199,3 +231,68 @@ def test_the_server_answers_nobody_without_the_password(room: ControlRoom) -> No
         made = httpx.post(f"{room.api}/flow_runs/filter", json={}, auth=auth)
         assert made.status_code == 401
     assert room.http.get(path).status_code == 200
+
+
+def test_a_deploy_goes_on_without_the_server_and_then_without_its_database(
+    room: ControlRoom, sandbox: Sandbox, fresh: None
+) -> None:
+    sandbox.set_ready_delay(900, 901)
+    followed = subprocess.Popen(
+        [ISA, "deploy", "--only", "redis", "--json"],
+        env=room.environ(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        (helm,) = until("helm waits for the pods", lambda: helms(sandbox))
+        with away(room, "prefect-server", 30):
+            pass
+        assert helms(sandbox) == [helm]  # it has noticed nothing
+        with away(room, "prefect-database", 20):
+            make_ready(sandbox)
+        said, words = followed.communicate(timeout=300)
+    finally:
+        followed.kill()
+        sandbox.set_ready_delay(0.3, 1)
+    report = json.loads(said or "{}")
+    assert followed.returncode == 0, said + words
+    run = run_of(room, report["flow_run"])
+    assert (run["state_name"], run["run_count"]) == ("Completed", 1), run["state"]
+    assert {node["name"]: node["outcome"] for node in report["nodes"]}["redis"] == "installed"
+    left = artifacts(room, report["flow_run"])
+    assert {key: len(data) for key, data in left.items()} == dict.fromkeys(
+        ("deploy-sandbox", "plan-sandbox", "status-sandbox"), 1
+    )
+    rows = {row["name"]: row["outcome"] for row in json.loads(left["deploy-sandbox"][0])}
+    assert rows == {node["name"]: node["outcome"] for node in report["nodes"]}
+    (history,) = read_records(sandbox.kube(), NAMESPACE).values()
+    assert len(history) == 1  # nothing was done twice
+    done = {name for name, outcome in rows.items() if outcome in ("installed", "unchanged")}
+    until(
+        "the server knows how each task ended",
+        lambda: task_states(room, report["flow_run"]) == dict.fromkeys(done, "COMPLETED"),
+    )
+
+
+def test_after_an_outage_a_running_deploy_has_its_place_and_can_be_cancelled(
+    room: ControlRoom, sandbox: Sandbox, slow_pods: None
+) -> None:
+    """Prefect ends a run that has lost its place when it next asks for it, which is minutes later."""
+    run = start(room, parameters={"environment": "sandbox", "only": ["redis"]})
+    until("helm runs", lambda: helms(sandbox))
+    lease = run_of(room, run)["state"]["state_details"]["deployment_concurrency_lease_id"]
+    with away(room, "prefect-server", 45):  # by then the worker listens for no cancel any more
+        pass
+    kept = room.http.post(f"/v2/concurrency_limits/leases/{lease}/renew", json={})
+    assert kept.status_code == 204, kept.text
+    state(room, start(room), "Cancelled")  # the place is taken
+    asked = time.monotonic()
+    room.http.post(f"/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}})
+    state(room, run, "Cancelled")
+    assert time.monotonic() - asked < 45  # it looks every 10 s, and believes what it sees twice
+    until("helm ended", lambda: not helms(sandbox), 10)
+    assert pending(sandbox) == []
+    sandbox.set_ready_delay(0.3, 1)
+    again = isa(room, "deploy", "--only", "redis", "--json")
+    assert again.returncode == 0, again.stdout + again.stderr  # and free again
