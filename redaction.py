@@ -17,7 +17,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 MASK = "‹redacted›"  # no markup of rich, none of Markdown
 # Shorter ones, and short plain words (`postgres`, `prefect-database`), are names: their loss would spoil every message.
@@ -128,8 +128,9 @@ def _pieces(secret: str) -> Iterator[str]:
     lines = [line.strip() for line in secret.splitlines()]
     if len(lines) > 1:  # keys and certificates: a message may repeat one line
         yield from (line for line in lines if " " not in line and not line.startswith("#"))
-    elif "://" in secret:
-        yield unquote(urlsplit(secret).password or "")
+    elif found := re.fullmatch(r"[\w+.-]+://[^:/@]*:(.+)@.*", secret):
+        # one that was not quoted comes in parts: urllib takes `pass/word` for a port and repeats it
+        yield from (unquote(found[1]), *re.split("[/?#@:]", found[1]))
     else:  # `user:password`, and Neo4j's `user/password`
         yield re.sub(r"\A[\w.-]{1,32}[:/]", "", secret)
 

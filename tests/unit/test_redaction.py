@@ -4,7 +4,7 @@ import base64
 import io
 import logging
 from collections.abc import Iterator
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -49,6 +49,16 @@ def test_of_a_url_or_a_pair_the_password_is_secret_alone_and_the_user_is_not() -
     for password in (PASSWORD, "aVeryLongPassword1", "anotherPassword2"):
         assert redact(f"({password})") == f"({MASK})"
     assert redact("neo4j and isa at db.example") == "neo4j and isa at db.example"
+
+
+def test_a_password_that_was_not_quoted_in_its_url_is_secret_in_its_parts() -> None:
+    redact = Redactor()
+    url = "postgresql://prefect:Wort-4711-geheim/und@mehr@db.example/prefect"
+    redact.remember(url)
+    with pytest.raises(ValueError) as caught:
+        assert urlsplit(url).port
+    assert redact(str(caught.value)) == f"Port could not be cast to integer value as '{MASK}'"
+    assert redact("db.example/prefect") == "db.example/prefect"
 
 
 def test_of_a_key_file_every_line_is_secret_but_its_comments() -> None:

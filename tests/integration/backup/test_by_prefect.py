@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deployments.sandbox.control_room import ControlRoom
+from redaction import MASK
 
 from ..accounts import log_in
 from .conftest import ISA, Backups, until
@@ -315,10 +317,34 @@ def test_the_doctor_finds_what_is_broken_and_mends_what_is_safe(
     until(well, "the doctor is content", 90)
 
 
+WORD = "Wort-4711-geheim"
+
+
+@contextmanager
+def unquoted(backups: Backups) -> Iterator[None]:
+    """The Secret with Prefect's database has a password with a slash, which a URL takes for a port and repeats."""
+    kube, where = backups.vault.kube, backups.vault.settings.kubernetes.control_namespace
+    secret = kube.get("v1", "Secret", "prefect-database", where)
+    assert secret is not None
+    url = f"postgresql://prefect:{WORD}/und@127.0.0.1/prefect"
+    kube.patch(secret, {"stringData": {"url": url}})
+    yield
+    kube.patch(secret, {"data": secret["data"]})
+
+
 def test_prefect_knows_neither_data_nor_secrets(room: ControlRoom, backups: Backups) -> None:
     """Everything that Prefect wrote down, from its own database as the set `platform` has it."""
+    with unquoted(backups):
+        said = run(room, "platform", code=1)
+    assert f"as '{MASK}'" in said["message"], said  # the error itself is told
+    filters = {"logs": {"flow_run_id": {"any_": [said["flow_run"]]}}}
+    logs = room.http.post("/logs/filter", json=filters).json()
+    assert any(MASK in line["message"] for line in logs)
     run(room, "platform")
     database = backups.fetch(backups.manifest("platform"), "prefect.dump")
-    assert b"backup-platform" in database
-    for word in (*PLAINTEXT, *_secrets(backups)):
+    assert b"backup-platform" in database and MASK.encode() in database
+    password = room.login.partition(":")[2]
+    printed = room.daemon("prefect-worker").log.read_bytes()
+    for word in (WORD.encode(), password.encode(), *PLAINTEXT, *_secrets(backups)):
         assert word not in database
+        assert word not in printed
