@@ -32,9 +32,10 @@ unit: .venv/installed
 integration: tools ## on the embedded cluster
 	$(BIN)/pytest -q tests/integration
 
-bench: .venv/installed ## figures of deploy, gates, backups and proofs, with their targets
+bench: .venv/installed ## figures of deploy, gates, control room, backups and proofs, with their targets
 	$(BIN)/python -m tests.bench.deploy
 	$(BIN)/python -m tests.bench.engines
+	$(BIN)/python -m tests.bench.control_room
 	$(BIN)/python -m tests.bench.backup
 	$(BIN)/python -m tests.bench.proof
 
