@@ -12,7 +12,21 @@ from dataclasses import dataclass
 
 
 class IsaError(Exception):
-    """Base of every error that this project raises on purpose."""
+    """Base of every error that this project raises on purpose.
+
+    Args:
+        message: in words of our own, which name things and never quote what they hold.
+        said: the words of an engine or a tool, which may quote a row: they end every message, and what is kept in
+            plain text leaves them out.
+
+    Attributes:
+        plain: the message without what was said.
+        said: empty where nobody said anything.
+    """
+
+    def __init__(self, message: str = "", *, said: str = "") -> None:
+        super().__init__(f"{message}: {said}" if said else message)
+        self.plain, self.said = message, said
 
 
 class TemporaryError(IsaError):
@@ -21,10 +35,11 @@ class TemporaryError(IsaError):
     Args:
         message: what failed, where, and what is being waited for.
         delay: seconds to wait before the next try.
+        said: the words of an engine or a tool.
     """
 
-    def __init__(self, message: str, *, delay: float = 5.0) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, delay: float = 5.0, said: str = "") -> None:
+        super().__init__(message, said=said)
         self.delay = delay
 
 

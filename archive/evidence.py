@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -22,7 +23,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import AwareDatetime, Field, ValidationError
 
 from archive.manifest import Manifest, Part, canonical
+from archive.seal import SUFFIX, seal
 from archive.store import Store
+from archive.upload import part_size
 from errors import PermanentError
 
 Verdict = Literal["pass", "partial", "fail", "error"]
@@ -53,6 +56,9 @@ class Evidence(Part):
     level: Level = Field(description="highest level that was reached and passed")
     failed_at: Level = Field(default="", description="level that saw the damage")
     reason: str = Field(default="", description="why it is not a pass")
+    words: str = Field(
+        default="", description="object beside it with what the engine said to that, sealed"
+    )
     begun: AwareDatetime
     seconds: float = Field(description="wall time of the whole proof")
     stages: dict[str, float] = Field(default={}, description="seconds of each part of it")
@@ -77,13 +83,31 @@ class Evidence(Part):
             what = f"restore proven at {self.level}: {self.compared} measures of {self.things:,} things equal"
             told = f"{what}; took {self.seconds:.0f} s"
             return f"{told}; partial: {self.reason}" if self.verdict == "partial" else told
-        return f"{self.verdict} at {self.failed_at or 'no level'}: {self.reason}"
+        sealed = f"; its own words are sealed in {self.words}" if self.words else ""
+        return f"{self.verdict} at {self.failed_at or 'no level'}: {self.reason}{sealed}"
 
 
 def file_of(manifest_prefix: str, at: datetime, verdict: str) -> str:
     """Key of a proof's document: time and verdict are in its name, so that a listing tells them."""
-    stamp = at.astimezone(UTC).strftime("%Y%m%dT%H%M%S.") + f"{at.microsecond // 1000:03d}Z"
-    return f"{manifest_prefix}proof-{stamp}-{verdict}.json"
+    return f"{manifest_prefix}proof-{_stamp(at)}-{verdict}.json"
+
+
+def seal_words(
+    store: Store, prefix: str, at: datetime, said: str, recipients: Sequence[str]
+) -> str:
+    """Keep what an engine said, for holders of the set's keys only; returns the object's name below the set.
+
+    Args:
+        store: the bucket.
+        prefix: of the set.
+        at: when the proof was begun.
+        said: the words.
+        recipients: age public keys.
+    """
+    name = f"words-{_stamp(at)}.txt{SUFFIX}"
+    body = said.encode()
+    seal([body], store, prefix + name, recipients, part_size(len(body)))
+    return name
 
 
 def write_evidence(store: Store, prefix: str, evidence: Evidence, identity: str) -> str:
@@ -165,6 +189,10 @@ def proof_of(key: str, name: str) -> Proof | None:
 def manifest_digest(manifest: Manifest) -> str:
     """What a proof calls the manifest that it refers to."""
     return hashlib.sha256(manifest.to_bytes()).hexdigest()
+
+
+def _stamp(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y%m%dT%H%M%S.") + f"{at.microsecond // 1000:03d}Z"
 
 
 def _signer(identity: str) -> Ed25519PrivateKey:

@@ -167,6 +167,8 @@ class Restore:
         load: gives running engines what is not placed: where each scratch listens, by its name.
         measure: counts and digests what the engines hold, in the manifest's words; by scratch, where each holds all.
         highest: level that a proof can reach.
+        version: prints the engine's version in its image, where data is placed before the engine can be asked.
+        lacking: pattern of what an engine says that has not an extension or a module of the source.
     """
 
     scratch: Callable[[Settings, Manifest, str], tuple[Scratch, ...]]
@@ -175,6 +177,8 @@ class Restore:
     load: Callable[[Access, Mapping[str, Endpoint], SetReader], None]
     measure: Callable[[Access, Mapping[str, Endpoint], SetReader], Mapping[str, list[Measure]]]
     highest: Level = "L4"
+    version: tuple[str, ...] = ()
+    lacking: str = ""
 
 
 @dataclass(frozen=True)

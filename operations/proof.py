@@ -7,7 +7,6 @@ finding out is an *error*, a different thing.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
@@ -25,6 +24,7 @@ from archive.evidence import (
     Level,
     Verdict,
     manifest_digest,
+    seal_words,
     write_evidence,
 )
 from archive.manifest import IDENTITY, Manifest, Measure, set_prefix
@@ -33,15 +33,13 @@ from cluster.command import CANCELLATION, Cancelled
 from cluster.credentials import password, read_secret
 from cluster.lease import lease_of
 from components import RESTORES
-from components.base import Restore
+from components.base import Restore, Scratch
 from errors import IsaError, PermanentError, TemporaryError
 from operations.backup import Vault, store_credentials
+from operations.comparison import compare, told
+from operations.fitness import excuse, unlike
 from operations.progress import Stages
-from operations.scratch import (
-    Unrestorable,
-    engines,
-    require_scratch,
-)
+from operations.scratch import Unrestorable, engines, out_of_room, require_scratch
 from operations.scratch_pod import Request
 from operations.transfer import Transfer, watched
 
@@ -65,8 +63,10 @@ class Rejected(PermanentError):
         differences: what is other than it was; empty below L4.
     """
 
-    def __init__(self, level: Level, message: str, differences: Iterable[Difference] = ()) -> None:
-        super().__init__(message)
+    def __init__(
+        self, level: Level, message: str, differences: Iterable[Difference] = (), said: str = ""
+    ) -> None:
+        super().__init__(message, said=said)
         self.level: Level = level
         self.differences = tuple(differences)
 
@@ -121,7 +121,12 @@ def prove(
     course, outcome, begun = Course(tell, clock), Outcome(), datetime.now(UTC)
     began = clock()
 
-    def keep(verdict: Verdict, reason: str = "", failed_at: Level = "") -> Evidence:
+    def keep(verdict: Verdict, reason: str = "", failed_at: Level = "", said: str = "") -> Evidence:
+        prefix = set_prefix(vault.settings.environment, component, backup)
+        words = ""
+        if said and outcome.manifest:
+            readers = outcome.manifest.recipients
+            words = seal_words(vault.store, prefix, begun, said, readers)
         evidence = Evidence(
             set=backup,
             component=component,
@@ -130,12 +135,12 @@ def prove(
             level=course.level,
             failed_at=failed_at,
             reason=reason,
+            words=words,
             begun=begun,
             seconds=round(clock() - began, 2),
             stages=course.seconds,
             **outcome.facts("compare" in course.seconds),
         )
-        prefix = set_prefix(vault.settings.environment, component, backup)
         write_evidence(vault.store, prefix, evidence, identity)
         return evidence
 
@@ -144,15 +149,16 @@ def prove(
             _prove(vault, identity, backup, course, outcome)
         except Rejected as exc:
             outcome.differences = exc.differences
-            return keep("fail", str(exc), exc.level)
+            return keep("fail", exc.plain, exc.level, exc.said)
         except IsaError as exc:
             if CANCELLATION.is_set():
                 raise Cancelled("cancelled before there was a verdict") from exc
             with suppress(IsaError):  # it may be the store that is away
-                keep("error", str(exc))
+                keep("error", exc.plain, said=exc.said)
+            exc.args = (exc.plain,)  # on its way into Prefect's database
             raise
         reason = "; ".join(outcome.partly)
-        return keep("partial" if reason else "pass", reason)
+        return keep("partial" if reason else "pass", reason, said="\n".join(outcome.said))
 
 
 @dataclass
@@ -163,12 +169,14 @@ class Outcome:
         manifest: of the set, once it was read.
         scratch: version of the engine.
         partly: why a proof that found nothing wrong is not the whole one.
+        said: what engines said that the set is not to blame for.
         differences: what is other than it was.
     """
 
     manifest: Manifest | None = None
     scratch: str = ""
     partly: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
     differences: tuple[Difference, ...] = ()
 
     def facts(self, compared: bool) -> dict[str, Any]:
@@ -187,31 +195,6 @@ class Outcome:
         }
 
 
-def compare(
-    wanted: Iterable[Measure], found: Mapping[str, list[Measure]]
-) -> tuple[Difference, ...]:
-    """What is not as it was.
-
-    Args:
-        wanted: the manifest's fingerprint.
-        found: what each scratch holds, by its name.
-    """
-    table = {(one.unit, one.item): one for one in wanted}
-    differences = []
-    for name, measures in found.items():
-        where = f"{name}: " if name else ""
-        there = {(one.unit, one.item): one for one in measures}
-        for key, one in table.items():
-            what = _difference(one, there.get(key))
-            if what:
-                differences.append(Difference(unit=one.unit, item=one.item, what=where + what))
-        for key, extra in there.items():
-            if key not in table and extra.count:
-                what = f"{where}{extra.count} came back that the source did not have"
-                differences.append(Difference(unit=extra.unit, item=extra.item, what=what))
-    return tuple(differences)
-
-
 # ---------------------------------------------------------------------- inside
 def _prove(vault: Vault, identity: str, backup: str, course: Course, outcome: Outcome) -> None:
     with course.stage("manifest"):
@@ -224,37 +207,73 @@ def _prove(vault: Vault, identity: str, backup: str, course: Course, outcome: Ou
     reader = SetReader(
         vault.store, manifest, identity, earlier, watched(transfer, manifest.component)
     )
+    settings, kube = vault.settings, vault.kube
+    request = Request(settings, kube, manifest, store_credentials(kube, settings), identity)
+    wanted = restore.scratch(settings, manifest, password())
     try:
-        found = _restored(vault, identity, reader, restore, course, outcome)
+        found = _as_far_as_it_goes(vault, request, reader, restore, wanted, course, outcome)
     except Damaged as exc:
-        raise Rejected("L1", str(exc)) from exc
+        raise Rejected("L1", exc.plain, said=exc.said) from exc
     except Unrestorable as exc:
-        raise Rejected(exc.level, str(exc)) from exc
-    differences = compare(manifest.fingerprint, found)
-    if differences:
-        raise Rejected("L4", _told(differences), differences)
-    course.level = restore.highest
+        raise Rejected(exc.level, exc.plain, said=exc.said) from exc
     if manifest.missing:
         outcome.partly.append(f"the set itself is partial: {'; '.join(manifest.missing)}")
-    ours, theirs = _major(outcome.scratch), _major(manifest.engine.version)
-    if ours and ours != theirs:
-        outcome.partly.append(
-            f"it was restored into {outcome.scratch}, and taken of {manifest.engine.version}"
-        )
+    if found is None:
+        return
+    differences, other = compare(manifest.fingerprint, found), unlike(manifest, outcome.scratch)
+    if differences and not other:
+        raise Rejected("L4", told(differences), differences)
+    outcome.differences = differences
+    if differences:
+        other = f"{other}, whose doing the differences may be: {told(differences)}"
+    else:
+        course.level = restore.highest
+    if other:
+        outcome.partly.append(other)
+
+
+def _as_far_as_it_goes(
+    vault: Vault,
+    request: Request,
+    reader: SetReader,
+    restore: Restore,
+    wanted: tuple[Scratch, ...],
+    course: Course,
+    outcome: Outcome,
+) -> Mapping[str, list[Measure]] | None:
+    """Restore what the scratch engines are fit for; None if that is nothing: then every byte was read.
+
+    Raises:
+        Damaged, Unrestorable: the set is bad.
+    """
+    try:
+        return _restored(vault, request, reader, restore, wanted, course, outcome)
+    except Unrestorable as exc:
+        why = excuse(request, restore, wanted, exc, outcome.scratch, course.tell)
+        if not why:
+            raise
+        outcome.partly.append(f"{why} ({exc.plain})")
+        outcome.said.append(exc.said)
+    # files belong to a version; what comes over the network may do without
+    others = tuple(one for one in wanted if not one.placed)
+    if others and others != wanted:
+        return _as_far_as_it_goes(vault, request, reader, restore, others, course, outcome)
+    with course.stage("read the rest"):
+        reader.read_rest()
+    course.level = "L1"
+    return None
 
 
 def _restored(
     vault: Vault,
-    identity: str,
+    request: Request,
     reader: SetReader,
     restore: Restore,
+    wanted: tuple[Scratch, ...],
     course: Course,
     outcome: Outcome,
 ) -> Mapping[str, list[Measure]]:
     """Restore; returns what the scratch engines hold."""
-    settings, kube = vault.settings, vault.kube
-    wanted = restore.scratch(settings, reader.manifest, password())
-    request = Request(settings, kube, reader.manifest, store_credentials(kube, settings), identity)
     placed = [name for one in wanted for name in one.placed]
     with ExitStack() as stack:
         with course.stage("start"):
@@ -274,8 +293,15 @@ def _restored(
             raise
         except (Damaged, Cancelled):
             raise
-        except PermanentError as exc:  # the engine does not take it
-            raise Unrestorable("L3" if wanted else "L2", str(exc)) from exc
+        except (PermanentError, OSError) as exc:
+            if CANCELLATION.is_set():  # what was refused may have been ended for it
+                raise Cancelled("cancelled before there was a verdict") from exc
+            if out_of_room(exc):
+                raise PermanentError("a disk is full: no verdict", said=str(exc)) from exc
+            if not isinstance(exc, PermanentError):
+                raise TemporaryError(f"it broke off: {type(exc).__name__}", said=str(exc)) from exc
+            # the engine does not take it
+            raise Unrestorable("L3" if wanted else "L2", exc.plain, exc.said) from exc
     return found
 
 
@@ -305,25 +331,3 @@ def _live(vault: Vault) -> frozenset[str]:
     kubernetes = vault.settings.kubernetes
     found = vault.kube.list("v1", "Pod", kubernetes.namespace)
     return frozenset(str(pod.get("status", {}).get("podIP") or "") for pod in found) - {""}
-
-
-def _difference(wanted: Measure, found: Measure | None) -> str:
-    if found is None:
-        return f"{wanted.count} are not there at all" if wanted.count else ""
-    if found.count != wanted.count:
-        return f"{found.count} instead of {wanted.count}"
-    if wanted.digest and found.digest != wanted.digest:
-        return f"as many ({wanted.count}), but not the same"
-    return ""
-
-
-def _told(differences: tuple[Difference, ...], shown: int = 5) -> str:
-    words = [f"{d.unit}, {d.item}: {d.what}" for d in differences[:shown]]
-    more = [f"and {len(differences) - shown} more"] if len(differences) > shown else []
-    return "; ".join([*words, *more])
-
-
-def _major(version: str) -> str:
-    """The number that decides whether two versions read each other's data."""
-    found = re.search(r"(\d+)\.\d", version)
-    return found[1] if found else ""

@@ -23,8 +23,9 @@ from components.access import Access
 from components.base import Served
 from errors import IsaError, PermanentError
 from operations.backup import ENGINE_SECONDS, Vault, back_up, store_credentials
+from operations.comparison import compare
 from operations.progress import DONE, NodeProgress, Progress, Stages
-from operations.proof import compare, read_identity
+from operations.proof import read_identity
 from operations.restore_plan import RestorePlan
 from operations.schedule import NodeResult, Start, Work, walk
 from operations.scratch import engines

@@ -7,6 +7,8 @@ policies that let production's in nowhere. Its Secrets are owned by the pod, so 
 
 from __future__ import annotations
 
+import errno
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,6 +29,10 @@ ANSWER_SECONDS = 30.0  # one answer of an engine that was just filled
 PAUSE_SECONDS, QUOTA_SECONDS = 0.5, 2.0
 REMOVAL_SECONDS = 60.0  # a pod counts against the quota until it is gone
 KILLED = 128  # exit statuses from here on are signals: the machine's doing, not the data's
+# In which words tools and engines say that their volume is full: ours to mend, whatever the data is.
+FULL = re.compile(
+    r"no space left|not enough (?:disk )?space|disk (?:quota|full)|StorageFull|insufficient storage|enospc", re.I
+)  # fmt: skip
 
 
 class Unrestorable(PermanentError):
@@ -36,8 +42,8 @@ class Unrestorable(PermanentError):
         level: that failed: L1, L2 or L3.
     """
 
-    def __init__(self, level: Level, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, level: Level, message: str, said: str = "") -> None:
+        super().__init__(message, said=said)
         self.level: Level = level
 
 
@@ -131,6 +137,17 @@ def _require_other_namespace(request: Request) -> None:
         )
 
 
+def out_of_room(exc: BaseException | None) -> bool:
+    """Whether something failed since a disk is full: the scratch engine's, or our own spool."""
+    while exc is not None:
+        if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if FULL.search(str(exc)):
+            return True
+        exc = exc.__cause__
+    return False
+
+
 # ---------------------------------------------------------------------- the pod
 def _create(request: Request, scratch: Scratch, name: str, tell: Callable[[str], None]) -> None:
     """Make the pod, then its Secrets, which it owns; it waits for them."""
@@ -214,21 +231,21 @@ def _refuse_dead(pod: Manifest, scratch: Scratch, *, serving: bool) -> None:
         ended = container.get("state", {}).get("terminated")
         if not ended or ended["exitCode"] == 0:
             continue
-        step, code = container["name"], int(ended["exitCode"])
-        words = f"{step} of {name} ended with {code}: {_words(ended)}"
+        step, code, said = container["name"], int(ended["exitCode"]), _words(ended)
         if step == FETCH and code == DAMAGED:
-            raise Unrestorable("L1", _words(ended))
-        if step in levels and code < KILLED:
-            raise Unrestorable(levels[step], words)
-        raise TemporaryError(words)
+            raise Unrestorable("L1", said)  # our own words
+        words = f"{step} of {name} ended with {code}"
+        if step in levels and code < KILLED and not FULL.search(said):
+            raise Unrestorable(levels[step], words, said)
+        raise TemporaryError(words, said=said)
     for container in status.get("containerStatuses", []):
         ended = container.get("state", {}).get("terminated")
         if ended:
-            code = int(ended["exitCode"])
-            words = f"the engine {name} ended with {code}: {_words(ended)}"
-            if serving or code >= KILLED or code == 0:
-                raise TemporaryError(words)
-            raise Unrestorable("L3", words)
+            code, said = int(ended["exitCode"]), _words(ended)
+            words = f"the engine {name} ended with {code}"
+            if serving or code >= KILLED or code == 0 or FULL.search(said):
+                raise TemporaryError(words, said=said)
+            raise Unrestorable("L3", words, said)
     if status.get("phase") == "Failed":
         raise TemporaryError(
             f"{name} failed: {status.get('reason', '')} {status.get('message', '')}"

@@ -127,9 +127,10 @@ def explained() -> Iterator[None]:
     try:
         yield
     except PermissionError as exc:
-        raise PermanentError(f"EMQX refuses its administrator: {exc}") from exc
+        raise PermanentError("EMQX refuses its administrator", said=str(exc)) from exc
     except httpx.HTTPStatusError as exc:
         kind = PermanentError if exc.response.status_code < 500 else TemporaryError
-        raise kind(f"EMQX: {exc}: {exc.response.text[:500]}") from exc
+        what = f"EMQX, {exc.request.url.path}: HTTP {exc.response.status_code}"
+        raise kind(what, said=exc.response.text[:500]) from exc
     except httpx.HTTPError as exc:
         raise TemporaryError(f"EMQX: {exc}", delay=15) from exc

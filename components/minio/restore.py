@@ -11,7 +11,7 @@ import secrets
 import tarfile
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ from components.minio.client import PORT, STATEFULSET, admin, connect, health
 from components.minio.fingerprint import LOCK, BucketMeasure, measure_rights
 from components.minio.versions import Version, VersionTar
 from config.models import Settings
-from errors import PermanentError, TemporaryError
+from errors import IsaError, PermanentError, TemporaryError
 
 LISTS, TARS = "JSON lines", "tar of objects' bytes"
 WRITERS, ATTEMPTS = 8, 4
@@ -139,7 +139,9 @@ def import_zip(access: Access, server: Endpoint, path: str, body: bytes) -> None
         f"{kind}: {entry}" for kind, entry in (answer.json().get("failed") or {}).items() if entry
     ] if answer.content.strip().startswith(b"{") else []  # fmt: skip
     if failed:
-        raise PermanentError(f"MinIO, {path}: {'; '.join(failed)[:1000]}")
+        raise PermanentError(
+            f"MinIO, {path}: {len(failed)} entries refused", said="; ".join(failed)[:1000]
+        )
 
 
 # ---------------------------------------------------------------------- versions
@@ -289,10 +291,12 @@ def explained() -> Iterator[None]:
         yield
     except ClientError as exc:
         status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        kind: Callable[[str], Exception] = PermanentError if 400 <= status < 500 else TemporaryError
-        raise kind(f"MinIO: {exc}") from exc
+        kind: type[IsaError] = PermanentError if 400 <= status < 500 else TemporaryError
+        code = exc.response.get("Error", {}).get("Code", status)
+        raise kind(f"MinIO, {exc.operation_name}: {code}", said=str(exc)) from exc
     except HTTPStatusError as exc:
         kind = PermanentError if exc.response.status_code < 500 else TemporaryError
-        raise kind(f"MinIO: {exc}: {exc.response.text[:300]}") from exc
+        what = f"MinIO, {exc.request.url.path}: HTTP {exc.response.status_code}"
+        raise kind(what, said=exc.response.text[:300]) from exc
     except (BotoCoreError, HTTPError) as exc:
         raise TemporaryError(f"MinIO: {exc}") from exc

@@ -116,7 +116,8 @@ def restore_stream(to: Account, reader: SetReader, folder: str) -> None:
         answer = (await to.client.request(subject, data, timeout=seconds)).data
         error = (json.loads(answer) if answer else {}).get("error")
         if error:
-            raise PermanentError(f"JetStream does not take stream {name}: {error['description']}")
+            what = f"JetStream does not take stream {name} ({error.get('err_code', 0)})"
+            raise PermanentError(what, said=str(error["description"]))
 
     try:
         opened = to.run(call(to.client, f"STREAM.RESTORE.{name}", request, timeout=CHUNK_SECONDS))

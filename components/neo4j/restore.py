@@ -114,8 +114,9 @@ def measure(
         for name in names:
             found += measure_database(access, server, name)
     except (Neo4jError, DriverError) as exc:
-        raise TemporaryError(f"Neo4j: {exc}") from exc
+        what = getattr(exc, "code", None) or type(exc).__name__
+        raise TemporaryError(f"Neo4j: {what}", said=str(exc)) from exc
     return {"": found}
 
 
-RESTORE = Restore(scratch, place, ask, load, measure)
+RESTORE = Restore(scratch, place, ask, load, measure, version=("neo4j-admin", "--version"))

@@ -54,13 +54,13 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
             file = reader.save(name, Path(directory) / name)
             done = program(access, "pg_restore", "").run("--list", str(file), timeout=LIST_SECONDS)
             if done.returncode != 0:
-                raise PermanentError(f"pg_restore cannot read {name}: {done.error}")
+                raise PermanentError(f"pg_restore cannot read {name}", said=done.error)
         for name in reader.names("SQLite"):
             file = reader.save(name, Path(directory) / name)
             with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
                 (verdict,) = database.execute("PRAGMA integrity_check").fetchone()
             if verdict != "ok":
-                raise PermanentError(f"{name}: {verdict}")
+                raise PermanentError(f"{name} does not pass its integrity check", said=verdict)
 
 
 def measure(

@@ -8,9 +8,11 @@ refuse a target that it cannot reach. https://www.postgresql.org/docs/18/continu
 
 from __future__ import annotations
 
+import re
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from components.base import Restore, Scratch, Step
 from components.postgresql.client import PORT, STATEFULSET, SUPERUSER, program, where
 from components.postgresql.fingerprint import SESSION, measure_database, measure_roles
 from config.models import Settings
-from errors import PermanentError
+from errors import PermanentError, TemporaryError
 
 FILES, DUMPS = "files", "dumps"
 BASE, GLOBALS, DUMP = "base.tar", "globals.sql", "pg_dump custom"
@@ -61,6 +63,10 @@ if pg_waldump -q -p pg_wal -t {timeline} -s '{lsn}' -n 1 2> /dev/null; then
 fi
 """
 LOAD_SECONDS = 86400.0  # of one database
+# An image without an extension that the source has says so, of a dump and of files.
+LACKING = r'extension "[^"]+" is not available|could not access file "\$libdir/[^"]+"'
+# Which object of a dump it was: kind, schema, name. What it holds is in the lines behind.
+ENTRY = re.compile(r"from TOC entry \d+; \d+ \d+ (.+)")
 
 
 def scratch(_: Settings, manifest: Manifest, __: str) -> tuple[Scratch, ...]:
@@ -143,22 +149,29 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
 def measure(
     _: Access, at: Mapping[str, Endpoint], reader: SetReader
 ) -> Mapping[str, list[Measure]]:
-    """What either server holds, of the databases that the set has."""
+    """What either server holds, of the databases that the set has.
+
+    Raises:
+        PermanentError: a server cannot read what it holds.
+        TemporaryError: it went away.
+    """
     units = dict.fromkeys(m.unit for m in reader.manifest.fingerprint)
     names = [unit.partition(" ")[2] for unit in units if unit.startswith("database ")]
     found: dict[str, list[Measure]] = {}
     for way, endpoint in at.items():
-        with _connect(endpoint, SUPERUSER) as connection:
+        with _explained(way), _connect(endpoint, SUPERUSER) as connection:
             found[way] = [measure_roles(connection)]
             there = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
         for name in names:
             if name in there:
-                with _connect(endpoint, name) as connection:
+                with _explained(way), _connect(endpoint, name) as connection:
                     found[way] += measure_database(connection, name)
     return found
 
 
-RESTORE = Restore(scratch, place, ask, load, measure)
+RESTORE = Restore(
+    scratch, place, ask, load, measure, version=("postgres", "--version"), lacking=LACKING
+)
 
 
 # ---------------------------------------------------------------------- inside
@@ -189,5 +202,18 @@ def run(command: Command, *words: str, stdin: str | None = None) -> None:
     """Run a client program; what it refuses is the data's fault, or ours, and no time heals it."""
     done = command.run(*words, timeout=LOAD_SECONDS, stdin=stdin)
     if done.returncode != 0:
-        name = Path(command.program).name
-        raise PermanentError(f"{name} ended with {done.returncode}: {done.error}")
+        name, entry = Path(command.program).name, ENTRY.search(done.error)
+        where = f" at {entry[1]}" if entry else ""
+        raise PermanentError(f"{name} ended with {done.returncode}{where}", said=done.error)
+
+
+@contextmanager
+def _explained(way: str) -> Iterator[None]:
+    """What the client raises, in the project's own terms: a class of error says no value of a row, its message may."""
+    try:
+        yield
+    except psycopg.Error as exc:
+        lost = isinstance(exc, psycopg.OperationalError) and not exc.sqlstate
+        kind = TemporaryError if lost else PermanentError
+        what = f"SQLSTATE {exc.sqlstate}" if exc.sqlstate else "the connection broke off"
+        raise kind(f"PostgreSQL, {way}: {what}", said=str(exc)) from exc

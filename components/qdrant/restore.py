@@ -185,4 +185,7 @@ def explained() -> Iterator[None]:
     except httpx.HTTPError as exc:
         raise TemporaryError(f"Qdrant: {exc}", delay=15) from exc
     except RuntimeError as exc:
-        raise PermanentError(f"Qdrant: {exc}") from exc
+        # up to its status these are our own words; the server's may quote a payload
+        what, status, words = str(exc).partition(": HTTP ")
+        code, _, words = words.partition(":")
+        raise PermanentError(f"Qdrant, {what}{status}{code}", said=words.strip()) from exc

@@ -81,7 +81,7 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
                 client.execute_command("DEBUG SET-ACTIVE-EXPIRE 0")
                 client.execute_command("REPLICAOF NO ONE")
     except redis.ResponseError as exc:
-        raise PermanentError(f"Redis: {exc}") from exc
+        raise PermanentError("Redis refuses a command", said=str(exc)) from exc
     except redis.RedisError as exc:
         raise TemporaryError(f"Redis: {exc}") from exc
 
@@ -110,7 +110,10 @@ def measure(
     return {"": found}
 
 
-RESTORE = Restore(scratch, place, ask, load, measure)
+RESTORE = Restore(
+    scratch, place, ask, load, measure,
+    version=("redis-server", "--version"), lacking=r"no matching module type",
+)  # fmt: skip
 
 
 def _shards(manifest: Manifest) -> list[str]:

@@ -32,7 +32,7 @@ from components.redis.client import connect as connect_redis
 from components.redis.client import read_view
 from errors import IsaError, PermanentError, TemporaryError
 
-from .conftest import ISA, Backups, until
+from .conftest import ISA, Backups, small_disk, until
 
 pytestmark = pytest.mark.integration
 
@@ -338,13 +338,8 @@ def _snapshots(access: Any) -> list[Any]:
 
 # ---------------------------------------------------------------------- the way there
 def test_a_full_spool_names_its_disk(backups: Backups, tmp_path: Path) -> None:
-    spool = tmp_path / "spool"
-    spool.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(spool)], check=True)
-    try:
+    with small_disk(tmp_path / "spool") as spool:
         said = backups.isa("backup", "nats", "--local", code=1, ISA_BACKUP__SPOOL=str(spool))
-    finally:
-        subprocess.run(["umount", str(spool)], check=True)
     assert "spool" in said["backups"][0]["reason"]
     assert "MiB free" in said["backups"][0]["reason"]
 

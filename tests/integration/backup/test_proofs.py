@@ -5,6 +5,7 @@ All commands run as the service account isa-verify, which has no access to produ
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from archive.evidence import Evidence, read_evidence, signer_of
 from archive.manifest import Manifest
+from archive.seal import unseal
 from components import SETS
 from deployments.sandbox import keys
 from operations.scratch_pod import LABEL
@@ -24,7 +26,7 @@ from tests.damage import STORED, Forger, largest
 from tests.losses import LOSSES
 
 from ..accounts import CONTROL, VERIFY, environ_of, log_in
-from .conftest import Backups, until
+from .conftest import Backups, small_disk, until
 
 pytestmark = pytest.mark.integration
 
@@ -192,8 +194,35 @@ def test_an_rdb_that_was_garbled_before_it_was_sealed_is_refused_by_the_engines_
     shard = next(a for a in good.artefacts if a.format == "RDB")
     copies.append(prover.forger.garbled(good, shard.name.removesuffix(".zst.age")))
     (proof,) = prover.isa(copies[0].id, code=1)["proofs"]
-    assert (proof["verdict"], prover.evidence(copies[0]).failed_at) == ("fail", "L2")
+    evidence = prover.evidence(copies[0])
+    assert (proof["verdict"], evidence.failed_at) == ("fail", "L2")
     assert "check of proof-redis" in proof["reason"]
+    # the tool's own words may quote a key: they lie beside the evidence, for who has the set's keys
+    words = io.BytesIO()
+    key = copies[0].prefix + evidence.words
+    unseal(prover.backups.vault.store, key, prover.backups.identity, words)
+    assert b"RDB" in words.getvalue()
+    assert "RDB" not in proof["reason"]
+
+
+def test_files_of_another_major_version_are_not_held_against_the_set(
+    prover: Prover, copies: list[Manifest]
+) -> None:
+    """As after an upgrade: the image refuses the files of the version before, and takes its dumps."""
+    good = prover.backups.manifest("postgresql")
+    engine = good.engine.model_copy(update={"version": "9.6.24"})
+    older = prover.forger.copy(good, engine=engine)
+    copies.extend((older, prover.forger.garbled(older, "base.tar")))
+    (proof,) = prover.isa(copies[1].id)["proofs"]
+    assert (proof["verdict"], proof["level"]) == ("partial", "L4"), proof
+    assert "the set is of 9.6.24 (verify of proof-postgresql-files" in proof["reason"]
+
+
+def test_a_full_disk_is_an_error_and_no_verdict(prover: Prover, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "spool") as spool:
+        (proof,) = prover.isa("redis", code=1, ISA_BACKUP__SPOOL=str(spool))["proofs"]
+    assert (proof["verdict"], proof["level"]) == ("error", ""), proof
+    assert "a disk is full" in proof["reason"]
 
 
 def test_a_scratch_engine_that_is_killed_is_an_error_and_no_verdict(prover: Prover) -> None:

@@ -1,10 +1,12 @@
-from typing import Any
+import errno
+from typing import Any, cast
 
 import pytest
 
+from components.access import Endpoint
 from components.base import Scratch, Step
-from errors import TemporaryError
-from operations.scratch import Unrestorable, _refuse_dead
+from errors import PermanentError, TemporaryError
+from operations.scratch import Engines, Unrestorable, _refuse_dead, out_of_room, require_scratch
 
 STEPS = (Step("check", ("redis-check-rdb",), "L2"),)
 SCRATCH = Scratch("", "redis-cluster", "redis", ("redis-server",), 6379, steps=STEPS)
@@ -55,3 +57,35 @@ def test_an_engine_that_does_not_start_refuses_the_data_and_one_that_dies_later_
 def test_an_evicted_pod_is_no_verdict() -> None:
     with pytest.raises(TemporaryError, match="Evicted"):
         refuse(pod(phase="Failed", reason="Evicted"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "FATAL: could not write lock file: No space left on device",
+        "insufficient storage resources available",
+        "java.io.IOException: No space left on device",
+        "XMinioStorageFull: Storage backend has reached its minimum free drive threshold",
+    ],
+)
+def test_a_full_volume_is_no_verdict_whoever_says_so(said: str) -> None:
+    for status in ("initContainerStatuses", "containerStatuses"):
+        name = "check" if status.startswith("init") else "engine"
+        with pytest.raises(TemporaryError, match=said[:20]):
+            refuse(pod(**{status: [ended(name, 1, said)]}))
+
+
+def test_a_full_spool_is_told_from_data_that_an_engine_refuses() -> None:
+    full = PermanentError("the spool in /spool is full")
+    full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert out_of_room(full)
+    assert out_of_room(PermanentError("psql ended with 1", said="ERROR: 53100 disk full"))
+    assert not out_of_room(PermanentError("psql ended with 1", said="ERROR: duplicate key"))
+
+
+def test_what_has_a_live_engines_address_is_never_restored_into() -> None:
+    source = Endpoint("proof-redis", "127.9.0.1", 6379, "10.0.0.7", "node-1")
+    made = Engines(cast(Any, None), {"": source}, "valkey 9", lambda: None)
+    require_scratch(made, frozenset({"10.0.0.8"}))
+    with pytest.raises(PermanentError, match="nothing was restored"):
+        require_scratch(made, frozenset({"10.0.0.7"}))

@@ -1,0 +1,50 @@
+"""What a restored engine holds, beside what its source held: the fingerprint of a manifest, thing by thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from archive.evidence import Difference
+from archive.manifest import Measure
+
+
+def compare(
+    wanted: Iterable[Measure], found: Mapping[str, list[Measure]]
+) -> tuple[Difference, ...]:
+    """What is not as it was.
+
+    Args:
+        wanted: the manifest's fingerprint.
+        found: what each scratch holds, by its name.
+    """
+    table = {(one.unit, one.item): one for one in wanted}
+    differences = []
+    for name, measures in found.items():
+        where = f"{name}: " if name else ""
+        there = {(one.unit, one.item): one for one in measures}
+        for key, one in table.items():
+            what = _difference(one, there.get(key))
+            if what:
+                differences.append(Difference(unit=one.unit, item=one.item, what=where + what))
+        for key, extra in there.items():
+            if key not in table and extra.count:
+                what = f"{where}{extra.count} came back that the source did not have"
+                differences.append(Difference(unit=extra.unit, item=extra.item, what=what))
+    return tuple(differences)
+
+
+def told(differences: tuple[Difference, ...], shown: int = 5) -> str:
+    """The first differences in words."""
+    words = [f"{d.unit}, {d.item}: {d.what}" for d in differences[:shown]]
+    more = [f"and {len(differences) - shown} more"] if len(differences) > shown else []
+    return "; ".join([*words, *more])
+
+
+def _difference(wanted: Measure, found: Measure | None) -> str:
+    if found is None:
+        return f"{wanted.count} are not there at all" if wanted.count else ""
+    if found.count != wanted.count:
+        return f"{found.count} instead of {wanted.count}"
+    if wanted.digest and found.digest != wanted.digest:
+        return f"as many ({wanted.count}), but not the same"
+    return ""
