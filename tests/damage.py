@@ -106,6 +106,19 @@ class Forger:
         """What was taken after something had gone, with the fingerprint from before: it promises what it has not."""
         return self.copy(taken, fingerprint=promised.fingerprint)
 
+    def with_lists_of(self, taken: Manifest, other: Manifest, name: str) -> Manifest:
+        """A set with the fingerprint of another one, and with that one's artefacts of a name: as of a server that
+        shows what its snapshot leaves out.
+        """
+        made = self.copy(taken, fingerprint=other.fingerprint)
+        lent = {a.name: a for a in other.artefacts if a.name.endswith(name + SUFFIX)}
+        for artefact in lent.values():
+            self.store.put(made.key(artefact), self.store.get(other.key(artefact)))
+        artefacts = tuple(lent.get(a.name, a) for a in made.artefacts)
+        changed = made.model_copy(update={"artefacts": artefacts})
+        self.store.put(changed.own_key, changed.to_bytes())
+        return changed
+
     # ------------------------------------------------------------------ inside
     def _object(self, good: Manifest, name: str) -> tuple[Manifest, str, bytes]:
         made = self.copy(good)

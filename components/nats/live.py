@@ -15,7 +15,13 @@ from archive.manifest import Measure
 from archive.reader import SetReader
 from components.access import Access
 from components.base import Live, Served
-from components.nats.client import CLIENT_PORT, STATEFULSET, Account, Refused, account, call, listed
+from components.nats.client import CLIENT_PORT, STATEFULSET, Account, Refused, account, call
+from components.nats.consumers import (
+    as_saved,
+    consumers_of,
+    make_missing_consumers,
+    saved_consumers,
+)
 from components.nats.fingerprint import measure_messages, measures
 from components.nats.restore import FORM, TIES, accounts, restore_stream
 
@@ -56,7 +62,7 @@ def replace(
             key: value for key, value in config.items() if key not in TIES or key == "placement"
         }
         call_it(connected, f"STREAM.UPDATE.{stream}", later)
-        _missing_consumers(connected, stream, reader.json(f"{folder}/consumers.json"))
+        make_missing_consumers(connected, stream, saved_consumers(reader, folder))
     return []
 
 
@@ -66,9 +72,8 @@ def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Me
     for connected, folder in _chosen(access, reader, chosen):
         stream = folder.partition("/")[2]
         state = call_it(connected, f"STREAM.INFO.{stream}")["state"]
-        consumers = connected.run(
-            listed(connected.client, f"CONSUMER.LIST.{stream}", "consumers", timeout=DELETE_SECONDS)
-        )
+        there = consumers_of(connected, stream)
+        consumers = as_saved(there, saved_consumers(reader, folder))
         seen = connected.run(measure_messages(connected.client, stream, state))
         found += measures(f"stream {folder}", state, consumers, seen)
     return found
@@ -87,23 +92,6 @@ LIVE = Live(
 def call_it(connected: Account, subject: str, body: Any = None) -> dict[str, Any]:
     """Ask JetStream of an account."""
     return connected.run(call(connected.client, subject, body, timeout=DELETE_SECONDS))
-
-
-def _missing_consumers(connected: Account, stream: str, saved: list[dict[str, Any]]) -> None:
-    """Make the consumers that the snapshot left out (servers before 2.15), behind what they had acknowledged."""
-    there = connected.run(
-        listed(connected.client, f"CONSUMER.LIST.{stream}", "consumers", timeout=DELETE_SECONDS)
-    )
-    names = {str(one["name"]) for one in there}
-    for one in saved:
-        if one["name"] in names or not one["config"].get("durable_name"):
-            continue
-        start = {
-            "deliver_policy": "by_start_sequence",
-            "opt_start_seq": one.get("ack_floor", {}).get("stream_seq", 0) + 1,
-        }
-        body = {"stream_name": stream, "config": {**one["config"], **start}}
-        call_it(connected, f"CONSUMER.DURABLE.CREATE.{stream}.{one['name']}", body)
 
 
 def _chosen(

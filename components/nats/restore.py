@@ -30,6 +30,12 @@ from components.nats.client import (
     call,
     listed,
 )
+from components.nats.consumers import (
+    as_saved,
+    consumers_of,
+    make_missing_consumers,
+    saved_consumers,
+)
 from components.nats.fingerprint import measure_messages, measures
 from config.backups import NatsAccount
 from config.models import Settings
@@ -94,6 +100,8 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
                 folder = name.rpartition("/")[0]
                 if folder.partition("/")[0] == declared.user:
                     restore_stream(connected, reader, folder)
+                    stream, saved = folder.partition("/")[2], saved_consumers(reader, folder)
+                    make_missing_consumers(connected, stream, saved, num_replicas=1)
 
 
 def restore_stream(to: Account, reader: SetReader, folder: str) -> None:
@@ -145,16 +153,17 @@ def measure(
     """
     found: list[Measure] = []
     seconds = access.timeout_seconds
+    folders = {name.rpartition("/")[0] for name in reader.names(FORM)}
     for declared in accounts(access.settings, reader.manifest):
         with account(access, list(at.values()), declared) as connected:
             client = connected.client
             for name in connected.run(listed(client, "STREAM.NAMES", "streams", timeout=seconds)):
                 state = connected.run(call(client, f"STREAM.INFO.{name}", timeout=seconds))["state"]
-                consumers = connected.run(
-                    listed(client, f"CONSUMER.LIST.{name}", "consumers", timeout=seconds)
-                )
+                folder = f"{declared.user}/{name}"
+                saved = saved_consumers(reader, folder) if folder in folders else []
+                consumers = as_saved(consumers_of(connected, str(name)), saved)
                 seen = connected.run(measure_messages(client, str(name), state))
-                found += measures(f"stream {declared.user}/{name}", state, consumers, seen)
+                found += measures(f"stream {folder}", state, consumers, seen)
     return {"": found}
 
 

@@ -218,6 +218,25 @@ def test_files_of_another_major_version_are_not_held_against_the_set(
     assert "the set is of 9.6.24 (verify of proof-postgresql-files" in proof["reason"]
 
 
+def test_consumers_that_a_snapshot_left_out_are_made_again(
+    prover: Prover, copies: list[Manifest]
+) -> None:
+    """As on servers before 2.15, which list a consumer of fewer replicas and leave it out of the snapshot."""
+    backups = prover.backups
+    with backups.access() as access:
+        put_away = LOSSES["nats"][1](access)
+        try:
+            backups.isa("backup", "nats", "--local")
+            listed = backups.manifest("nats")
+        finally:
+            put_away()
+        backups.isa("backup", "nats", "--local")
+    snapshot = backups.manifest("nats")
+    copies.append(prover.forger.with_lists_of(snapshot, listed, "consumers.json"))
+    (proof,) = prover.isa(copies[0].id)["proofs"]
+    assert (proof["verdict"], proof["level"]) == ("pass", "L4"), proof
+
+
 def test_a_full_disk_is_an_error_and_no_verdict(prover: Prover, tmp_path: Path) -> None:
     with small_disk(tmp_path / "spool") as spool:
         (proof,) = prover.isa("redis", code=1, ISA_BACKUP__SPOOL=str(spool))["proofs"]
