@@ -5,20 +5,34 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from cluster.command import CANCELLATION
+from cluster.kube import Kube
 from components import COMPONENTS
 from components.access import Access
 from components.base import Check, Role, worst
 from components.pods import check_workloads
 from components.questions import explain
+from config.models import Settings
 from errors import PermanentError, TemporaryError
-from operations.platform import Platform
 
 # The API answers a round in about 20 ms; twice a second is quick for people and idle for two cores.
 POLL_SECONDS = 0.5
 
 READY, DEGRADED, DOWN = "ready", "degraded", "down"
+
+
+class Environment(Protocol):
+    """Where a component is: a platform that is deployed, or a vault that is restored from."""
+
+    @property
+    def settings(self) -> Settings:
+        """Checked settings."""
+
+    @property
+    def kube(self) -> Kube:
+        """Its cluster."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +56,7 @@ class Finding:
         return DOWN if trouble.critical else DEGRADED
 
 
-def check(platform: Platform, component: str) -> Finding:
+def check(platform: Environment, component: str) -> Finding:
     """Ask Kubernetes and the engine everything about a component, once."""
     pods = check_pods(platform, component)
     if platform.settings.deploy.gate == "kubernetes":
@@ -57,7 +71,7 @@ def check(platform: Platform, component: str) -> Finding:
     return Finding((*pods, *report.checks), report.roles)
 
 
-def check_pods(platform: Platform, component: str) -> list[Check]:
+def check_pods(platform: Environment, component: str) -> list[Check]:
     """Ask Kubernetes alone."""
     settings = platform.settings
     workloads = COMPONENTS[component].workloads(settings)
@@ -65,13 +79,13 @@ def check_pods(platform: Platform, component: str) -> list[Check]:
 
 
 def wait(
-    platform: Platform,
+    platform: Environment,
     component: str,
     *,
     tell: Callable[[str], None] = lambda note: None,
     sleep: Callable[[float], None] = CANCELLATION.sleep,
     clock: Callable[[], float] = time.monotonic,
-    ask: Callable[[Platform, str], Finding] = check,
+    ask: Callable[[Environment, str], Finding] = check,
 ) -> Finding:
     """Wait until a component is as `deploy.gate` wants it, and stays so for `deploy.gate_stable_seconds`.
 

@@ -1,7 +1,7 @@
 """Restores a set into the live platform: what is replaced is shown first, and backed up before it goes.
 
-plan → Lease → fence → safety backup, read back → replace → compare → fence down. Credentials stay the live ones, but
-for what the plan says. A failure names the safety set, which brings back what was there.
+plan → Lease → fence → safety backup, read back → replace → compare → fence down → gate. Credentials stay the live ones,
+but for what the plan says. A failure names the safety set, which brings back what was there.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from components import COMPONENTS, RESTORES
 from components.access import Access
 from components.base import Served
 from errors import IsaError, PermanentError
+from operations import gate
 from operations.backup import ENGINE_SECONDS, Vault, back_up, store_credentials
 from operations.comparison import compare
 from operations.progress import DONE, NodeProgress, Progress, Stages
@@ -128,31 +129,39 @@ def run_restore(
     stages = Stages(tell, clock, report.stages)
     # the deploy's own: both change the component
     lease = lease_of(vault.kube, vault.settings, f"isa-{component.name}", run)
-    with lease, ExitStack() as stack:
-        served: Served | None = None
-        if live.scratch:
-            with stages.stage("scratch", "serve the set for copying"):
-                served = stack.enter_context(_served(vault, identity, reader, tell))
-        access = stack.enter_context(Access(vault.settings, vault.kube, ENGINE_SECONDS))
-        with stages.stage("fence", "keep writers away"):
-            told = stack.enter_context(live.fence(access, chosen))
-        tell(f"fence: {told}")
-        if safety:
-            with stages.stage("safety", "back up what will be replaced"):
-                report.safety = _safety(vault, identity, component.name, run, transfer)
-        try:
-            with stages.stage("replace"):
-                report.kept = live.replace(access, served, reader, chosen)
-            with stages.stage("compare", "compare with the set"):
-                found = live.measure(access, reader, chosen)
-        except IsaError as exc:
-            report.reason = f"{exc}. {_way_back(report)}"
-            return report
-        report.differences = compare(live.wanted(reader, chosen), {"": found})
-        report.outcome = DIFFERENT if report.differences else RESTORED
-        if report.differences:
-            first = report.differences[0]
-            report.reason = f"{first.unit}, {first.item}: {first.what}. {_way_back(report)}"
+    with lease:
+        with ExitStack() as stack:
+            served: Served | None = None
+            if live.scratch:
+                with stages.stage("scratch", "serve the set for copying"):
+                    served = stack.enter_context(_served(vault, identity, reader, tell))
+            access = stack.enter_context(Access(vault.settings, vault.kube, ENGINE_SECONDS))
+            with stages.stage("fence", "keep writers away"):
+                told = stack.enter_context(live.fence(access, chosen))
+            tell(f"fence: {told}")
+            if safety:
+                with stages.stage("safety", "back up what will be replaced"):
+                    report.safety = _safety(vault, identity, component.name, run, transfer)
+            try:
+                with stages.stage("replace"):
+                    report.kept = live.replace(access, served, reader, chosen)
+                with stages.stage("compare", "compare with the set"):
+                    found = live.measure(access, reader, chosen)
+            except IsaError as exc:
+                report.reason = f"{exc}. {_way_back(report)}"
+                return report
+            report.differences = compare(live.wanted(reader, chosen), {"": found})
+            report.outcome = DIFFERENT if report.differences else RESTORED
+            if report.differences:
+                first = report.differences[0]
+                report.reason = f"{first.unit}, {first.item}: {first.what}. {_way_back(report)}"
+        with stages.stage("gate"):  # it writes too: the fence had to go first
+            try:
+                gate.wait(vault, component.name, tell=tell)
+            except PermanentError as exc:
+                before = f" ({report.reason})" if report.reason else ""
+                report.outcome = FAILED
+                report.reason = f"the data was replaced, and {exc}{before}. {_way_back(report)}"
     return report
 
 

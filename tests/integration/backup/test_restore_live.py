@@ -164,6 +164,7 @@ def test_what_somebody_removed_comes_back_and_what_he_added_is_gone(
     (done,) = restorer.isa(good.id)["restores"]
     assert done["outcome"] == "restored", done
     assert done["safety"] > good.id  # what was there in between is not lost either
+    assert {"fence", "safety", "replace", "compare", "gate"} <= set(done["stages"])
     restorer.ready(component)
 
 

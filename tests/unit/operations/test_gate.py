@@ -13,8 +13,7 @@ from components.base import Check
 from config.models import DeploySettings
 from errors import PermanentError, TemporaryError
 from operations import gate
-from operations.gate import Finding
-from operations.platform import Platform
+from operations.gate import Environment, Finding
 
 WELL = Finding((Check("one primary", True),))
 DEGRADED = Finding(
@@ -44,12 +43,12 @@ class Scene:
         deploy = DeploySettings(
             **{"gate_timeout_seconds": 60, "gate_stable_seconds": 3, **settings}
         )
-        platform = cast(Platform, SimpleNamespace(settings=SimpleNamespace(deploy=deploy)))
+        platform = cast(Environment, SimpleNamespace(settings=SimpleNamespace(deploy=deploy)))
         return gate.wait(
             platform, "postgresql", tell=self.told.append, sleep=self._sleep, clock=lambda: self.now, ask=self._ask
         )  # fmt: skip
 
-    def _ask(self, _: Platform, __: str) -> Finding:
+    def _ask(self, _: Environment, __: str) -> Finding:
         found = self.rounds[min(self.asked, len(self.rounds) - 1)]
         self.asked += 1
         if isinstance(found, Exception):
