@@ -1,7 +1,8 @@
 """What a backup set says of itself: written last, so that a set exists when its manifest does.
 
-The manifest is plain text in the bucket, for the catalogue is read without a private key: it holds names, sizes,
-counts and digests, never a value of the data. Its JSON Schema is docs/manifest.schema.json.
+The manifest is plain text in the bucket, for the catalogue is read without a private key: it holds names of
+things and of definitions (tables, consumers, users), sizes, counts and digests, never a value of the data. Its JSON
+Schema is docs/manifest.schema.json.
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ class Measure(Part):
     digest: str = Field(default="", description="independent of order; empty: counted only")
     origin: Literal["source", "artefact"] = Field(
         description="asked of the engine at the artefact's own point in time, or read from the artefact itself"
+    )
+    names: dict[str, str] = Field(
+        default={},
+        description="definitions that were counted, where they are few: name → part of its digest, so that what is "
+        "missing can be named",
     )
 
 

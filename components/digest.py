@@ -6,13 +6,15 @@ The sum sees what is there twice, the exclusive-or what changed places with some
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, Literal
 
 from archive.manifest import Measure
 
 MASK = (1 << 128) - 1
+# Beyond that many definitions of a kind the manifest counts them only.
+NAMED = 500
 
 
 class Digest:
@@ -24,6 +26,7 @@ class Digest:
 
     def __init__(self) -> None:
         self.count = self._total = self._crossed = 0
+        self._names: dict[str, str] = {}
 
     def add(self, number: int) -> None:
         """Add something by its hash of 128 bits."""
@@ -31,10 +34,13 @@ class Digest:
         self._total = (self._total + number) & MASK
         self._crossed ^= number
 
-    def add_document(self, document: Any) -> None:
-        """Add something by the hash of its JSON."""
+    def add_document(self, document: Any, name: str = "") -> None:
+        """Add something by the hash of its JSON; a definition with its name."""
         text = json.dumps(document, sort_keys=True, default=str).encode()
-        self.add(int.from_bytes(blake2b(text, digest_size=16).digest(), "big"))
+        digest = blake2b(text, digest_size=16).digest()
+        self.add(int.from_bytes(digest, "big"))
+        if name and self.count <= NAMED:
+            self._names[name] = digest.hex()[:8]
 
     @property
     def text(self) -> str:
@@ -45,7 +51,21 @@ class Digest:
         self, unit: str, item: str, origin: Literal["source", "artefact"] = "source"
     ) -> Measure:
         """What was added, as the manifest has it."""
-        return Measure(unit=unit, item=item, count=self.count, digest=self.text, origin=origin)
+        names = self._names if len(self._names) == self.count else {}
+        return Measure(
+            unit=unit, item=item, count=self.count, digest=self.text, origin=origin, names=names
+        )
+
+
+def few(names: Mapping[str, str]) -> dict[str, str]:
+    """Names for the manifest: none of too many."""
+    return dict(names) if len(names) <= NAMED else {}
+
+
+def part(document: Any) -> str:
+    """Part of a document's digest: enough to see whether it is another one."""
+    text = json.dumps(document, sort_keys=True, default=str).encode()
+    return blake2b(text, digest_size=4).hexdigest()
 
 
 def settled(before: Iterable[Measure], after: Iterable[Measure]) -> list[Measure]:

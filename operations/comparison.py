@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
 from archive.evidence import Difference
 from archive.manifest import Measure
+
+SHOWN = 10  # names of a kind
 
 
 def compare(
@@ -44,7 +47,26 @@ def _difference(wanted: Measure, found: Measure | None) -> str:
     if found is None:
         return f"{wanted.count} are not there at all" if wanted.count else ""
     if found.count != wanted.count:
-        return f"{found.count} instead of {wanted.count}"
+        return f"{found.count} instead of {wanted.count}{_by_name(wanted, found)}"
     if wanted.digest and found.digest != wanted.digest:
-        return f"as many ({wanted.count}), but not the same"
+        return f"as many ({wanted.count}), but not the same{_by_name(wanted, found)}"
     return ""
+
+
+def _by_name(wanted: Measure, found: Measure) -> str:
+    """Which ones, where the manifest has their names."""
+    if not wanted.names and not found.names:
+        return ""
+    was, there = wanted.names, found.names
+    kinds = {
+        "missing": was.keys() - there.keys(),
+        "other": {name for name in was.keys() & there.keys() if was[name] != there[name]},
+        "more": there.keys() - was.keys(),
+    }
+    words = [f"{kind} {_listed(names)}" for kind, names in kinds.items() if names]
+    return f": {', '.join(words)}" if words else ""
+
+
+def _listed(names: AbstractSet[str]) -> str:
+    more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
+    return " ".join([*sorted(names)[:SHOWN], *more])

@@ -19,15 +19,15 @@ READERS = 4
 # Beyond that many retained messages their contents are not read one by one: 5 ms each.
 CONTENTS = 20_000
 ACL = "/authorization/sources/built_in_database/rules"
-# item → path, and what of each entry counts
+# item → path, and what of each entry counts; the first is its name
 LISTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "users": (USERS, ("user_id", "is_superuser")),
     "rights of users": (f"{ACL}/users", ("username", "rules")),
     "rights of clients": (f"{ACL}/clients", ("clientid", "rules")),
     "rules": ("/rules", ("id", "name", "sql", "actions", "enable", "description")),
-    "connectors": ("/connectors", ("type", "name", "enable", "server", "url")),
-    "actions": ("/actions", ("type", "name", "enable", "connector", "parameters")),
-    "banned": ("/banned", ("as", "who", "reason", "until")),
+    "connectors": ("/connectors", ("name", "type", "enable", "server", "url")),
+    "actions": ("/actions", ("name", "type", "enable", "connector", "parameters")),
+    "banned": ("/banned", ("who", "as", "reason", "until")),
     "dashboard users": ("/users", ("username", "role", "description")),
     "API keys": ("/api_key", ("name", "api_key", "enable", "desc")),
 }
@@ -41,7 +41,9 @@ def measure(api: Api) -> list[Measure]:
         api: of one node; it answers for all.
     """
     found = [
-        _measure(item, ({key: row.get(key) for key in keys} for row in _own(rows(api, path))))
+        _measure(
+            item, ({key: row.get(key) for key in keys} for row in _own(rows(api, path))), keys[0]
+        )
         for item, (path, keys) in LISTS.items()
     ]
     return [*found, _measure("retained messages", _retained(api))]
@@ -68,8 +70,8 @@ def _own(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     return (row for row in found if PROBE not in (row.get("user_id"), row.get("username")))
 
 
-def _measure(item: str, entries: Iterable[dict[str, Any]]) -> Measure:
+def _measure(item: str, entries: Iterable[dict[str, Any]], key: str = "") -> Measure:
     found = Digest()
     for entry in entries:
-        found.add_document(entry)
+        found.add_document(entry, str(entry[key]) if key else "")
     return found.measure("cluster", item)

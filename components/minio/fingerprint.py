@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import Any
 
 from archive.manifest import Measure
-from components.digest import Digest
+from components.digest import Digest, few, part
 from components.minio.versions import Version
 
 # Counted by itself: a retention that is over when it is restored cannot be set again.
@@ -67,8 +67,16 @@ def measure_rights(export: bytes) -> list[Measure]:
             kept = {entry: _public(value) for entry, value in document.items()}
             text = json.dumps(kept, sort_keys=True).encode()
             digest = blake2b(text, digest_size=16).hexdigest() if kept else ""
+            names = few({entry: part(value) for entry, value in kept.items()})
             found.append(
-                Measure(unit="rights", item=kind, count=len(kept), digest=digest, origin="source")
+                Measure(
+                    unit="rights",
+                    item=kind,
+                    count=len(kept),
+                    digest=digest,
+                    origin="source",
+                    names=names,
+                )
             )
     return found
 

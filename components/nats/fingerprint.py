@@ -16,7 +16,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from archive.manifest import Measure
-from components.digest import Digest
+from components.digest import Digest, few, part
 
 SILENCE_SECONDS = 10.0
 # What a consumer is, without what its server fills in or what moves while it is read.
@@ -104,6 +104,7 @@ def measures(
             count=len(named),
             digest=blake2b(text.encode(), digest_size=16).hexdigest(),
             origin="source",
+            names=few({name: part(consumer) for name, consumer in named.items()}),
         ),
     ]
 

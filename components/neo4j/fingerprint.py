@@ -61,7 +61,7 @@ def measure_database(access: Access, member: Endpoint, database: str) -> list[Me
         for item, text in (("constraints", CONSTRAINTS), ("indexes", INDEXES)):
             found = sums.setdefault(item, Digest())
             for row in _rows(session, text):
-                found.add_document((row,))
+                found.add_document((row,), str(row["name"]))
     unit = f"database {database}"
     return [found.measure(unit, item) for item, found in sorted(sums.items())]
 
@@ -70,7 +70,7 @@ def measure_users(access: Access, member: Endpoint) -> Measure:
     """Count and digest the users; passwords cannot be asked for."""
     found = Digest()
     for row in query(access, member, USERS):
-        found.add_document((row["user"], row["suspended"]))
+        found.add_document((row["user"], row["suspended"]), str(row["user"]))
     return found.measure("users", "users")
 
 

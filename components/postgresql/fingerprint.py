@@ -14,6 +14,7 @@ from psycopg import sql
 
 from archive.manifest import Measure
 from cluster.command import CANCELLATION
+from components.digest import NAMED
 from components.postgresql.client import SCHEMA
 
 CANCEL_SECONDS = 5.0  # the request to end a query is a connection of its own
@@ -33,49 +34,59 @@ DIGEST = """
     SELECT count(*), coalesce(sum(h), 0)::text, coalesce(bit_xor(h), 0)::text
     FROM (SELECT hashtextextended({text}, 0) AS h FROM {source}) AS hashes
 """
+NAMES = "SELECT name, to_hex(hashtextextended(t, 0)) FROM {source}"
 OWN = (
     "n.nspname NOT IN ('pg_catalog', 'information_schema', '"
     + SCHEMA
     + "') AND n.nspname NOT LIKE 'pg\\_toast%'"
 )
-# Everything that is no row: item → a query that gives one text for each.
+# Everything that is no row: item → a query that gives name and text of each.
 CATALOGUES: dict[str, str] = {
     "relations and owners": f"""
-        SELECT format('%s %I.%I %s %s', c.relkind, n.nspname, c.relname, pg_get_userbyid(c.relowner),
+        SELECT format('%I.%I', n.nspname, c.relname) AS name,
+               format('%s %I.%I %s %s', c.relkind, n.nspname, c.relname, pg_get_userbyid(c.relowner),
                       (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(c.relacl) a)) AS t
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OWN} AND c.relpersistence <> 't'""",
     "columns": f"""
-        SELECT format('%I.%I.%I %s %s %s', n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+        SELECT format('%I.%I.%I', n.nspname, c.relname, a.attname) AS name,
+               format('%I.%I.%I %s %s %s', n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
                       a.attnotnull, pg_get_expr(d.adbin, d.adrelid)) AS t
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
         WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {OWN}""",
     "constraints": f"""
-        SELECT format('%I %s %s', n.nspname, conname, pg_get_constraintdef(k.oid)) AS t
+        SELECT format('%I on %s', conname, conrelid::regclass) AS name,
+               format('%I %s %s', n.nspname, conname, pg_get_constraintdef(k.oid)) AS t
         FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace WHERE {OWN} AND k.contype <> 'n'""",
     "indexes": f"""
-        SELECT pg_get_indexdef(c.oid) AS t
+        SELECT format('%I.%I', n.nspname, c.relname) AS name, pg_get_indexdef(c.oid) AS t
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('i', 'I') AND {OWN}""",
     "views": f"""
-        SELECT format('%I.%I %s', n.nspname, c.relname, pg_get_viewdef(c.oid)) AS t
+        SELECT format('%I.%I', n.nspname, c.relname) AS name,
+               format('%I.%I %s', n.nspname, c.relname, pg_get_viewdef(c.oid)) AS t
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('v', 'm') AND {OWN}""",
     "functions": f"""
-        SELECT pg_get_functiondef(p.oid) || coalesce(p.proacl::text, '') AS t
+        SELECT p.oid::regprocedure::text AS name, pg_get_functiondef(p.oid) || coalesce(p.proacl::text, '') AS t
         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.prokind IN ('f', 'p') AND {OWN}""",
     "triggers": f"""
-        SELECT pg_get_triggerdef(g.oid) AS t FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
+        SELECT format('%I on %s', tgname, tgrelid::regclass) AS name, pg_get_triggerdef(g.oid) AS t
+        FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
         JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT g.tgisinternal AND {OWN}""",
-    "policies": "SELECT policies::text AS t FROM pg_policies AS policies",
-    "extensions": "SELECT extname || ' ' || extversion AS t FROM pg_extension",
+    "policies": """
+        SELECT format('%I on %I.%I', policyname, schemaname, tablename) AS name, policies::text AS t
+        FROM pg_policies AS policies""",
+    "extensions": "SELECT extname AS name, extname || ' ' || extversion AS t FROM pg_extension",
     "sequences": f"""
-        SELECT format('%I.%I %s', schemaname, sequencename, last_value) AS t
+        SELECT format('%I.%I', schemaname, sequencename) AS name,
+               format('%I.%I %s', schemaname, sequencename, last_value) AS t
         FROM pg_sequences WHERE schemaname <> '{SCHEMA}'""",
     "large objects": """
-        SELECT m.oid || ' ' || pg_get_userbyid(m.lomowner) || ' ' || md5(lo_get(m.oid)) AS t
+        SELECT m.oid::text AS name, m.oid || ' ' || pg_get_userbyid(m.lomowner) || ' ' || md5(lo_get(m.oid)) AS t
         FROM pg_largeobject_metadata m""",
 }
 ROLES = """
-    SELECT format('%s %s %s %s %s %s %s %s', rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin,
+    SELECT rolname AS name,
+           format('%s %s %s %s %s %s %s %s', rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin,
                   rolreplication, (SELECT array_agg(b.rolname ORDER BY b.rolname) FROM pg_auth_members m
                                    JOIN pg_roles b ON b.oid = m.roleid WHERE m.member = r.oid)) AS t
     FROM pg_roles r WHERE rolname NOT LIKE 'pg\\_%'
@@ -98,15 +109,23 @@ def measure_database(connection: psycopg.Connection[Any], database: str) -> list
         text = sql.SQL("(row_of_table.*)::text")
         found.append(_measure(connection, unit, f"table {schema}.{table}", source, text))
     for item, rows in CATALOGUES.items():
-        source = sql.SQL("({}) AS rows").format(sql.SQL(rows))
-        found.append(_measure(connection, unit, item, source, sql.SQL("t")))
+        found.append(_defined(connection, unit, item, rows))
     return found
 
 
 def measure_roles(connection: psycopg.Connection[Any]) -> Measure:
     """Measure the roles of the whole database cluster; passwords are left out."""
-    source = sql.SQL("({}) AS rows").format(sql.SQL(ROLES))
-    return _measure(connection, "globals", "roles", source, sql.SQL("t"))
+    return _defined(connection, "globals", "roles", ROLES)
+
+
+def _defined(connection: psycopg.Connection[Any], unit: str, item: str, rows: str) -> Measure:
+    """Measure definitions, with their names where they are few."""
+    source = sql.SQL("({}) AS rows").format(sql.SQL(rows))
+    found = _measure(connection, unit, item, source, sql.SQL("t"))
+    if not 0 < found.count <= NAMED:
+        return found
+    names = dict(connection.execute(sql.SQL(NAMES).format(source=source)).fetchall())
+    return found.model_copy(update={"names": names if len(names) == found.count else {}})
 
 
 def _measure(

@@ -43,7 +43,7 @@ def measure_indexes(access: Access, peer: Endpoint, collection: str) -> Measure:
     """Count and digest the payload indexes of a collection, without what they count themselves."""
     found = Digest()
     for field, schema in get(access, peer, path_of(collection))["payload_schema"].items():
-        found.add_document((field, schema["data_type"], schema.get("params")))
+        found.add_document((field, schema["data_type"], schema.get("params")), field)
     return found.measure(f"collection {collection}", "payload indexes")
 
 
@@ -51,5 +51,5 @@ def measure_aliases(access: Access, peer: Endpoint) -> Measure:
     """Count and digest all aliases."""
     found = Digest()
     for alias in get(access, peer, "/aliases")["aliases"]:
-        found.add_document((alias["alias_name"], alias["collection_name"]))
+        found.add_document((alias["alias_name"], alias["collection_name"]), alias["alias_name"])
     return found.measure("aliases", "aliases")

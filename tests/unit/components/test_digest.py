@@ -1,5 +1,5 @@
 from archive.manifest import Measure
-from components.digest import Digest, settled
+from components.digest import NAMED, Digest, settled
 
 
 def of(*documents: object) -> Digest:
@@ -36,3 +36,19 @@ def test_what_moved_while_it_was_stored_is_counted_only() -> None:
     after = [of("a").measure("u", "still"), of("b", "d").measure("u", "moved")]
     assert [one.digest for one in settled([still, moved, gone], after)] == [still.digest, "", ""]
     assert [one.count for one in settled([still, moved, gone], after)] == [1, 1, 1]
+
+
+def test_definitions_keep_their_names_as_long_as_they_are_few() -> None:
+    found = Digest()
+    for number in range(NAMED):
+        found.add_document(number, f"role {number}")
+    assert len(found.measure("u", "roles").names) == NAMED
+    found.add_document(NAMED, "one too many")
+    assert found.measure("u", "roles").names == {}
+
+
+def test_where_two_have_one_name_there_are_none() -> None:
+    found = Digest()
+    found.add_document(1, "same")
+    found.add_document(2, "same")
+    assert found.measure("u", "roles").names == {}

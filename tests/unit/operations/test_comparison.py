@@ -47,3 +47,19 @@ def test_nothing_of_a_kind_need_not_be_there() -> None:
 def test_each_scratch_must_hold_everything() -> None:
     found = compare([measure("a", 7)], {"files": [measure("a", 7)], "dumps": []})
     assert [d.what for d in found] == ["dumps: 7 are not there at all"]
+
+
+def test_of_definitions_the_missing_the_other_and_the_new_are_named() -> None:
+    was = measure("roles", 3, "x").model_copy(
+        update={"names": {"ada": "1", "ken": "2", "old": "3"}}
+    )
+    now = measure("roles", 2, "y").model_copy(update={"names": {"ada": "1", "ken": "9"}})
+    assert what([was], [now]) == ["roles: 2 instead of 3: missing old, other ken"]
+    assert what([now], [was]) == ["roles: 3 instead of 2: other ken, more old"]
+
+
+def test_many_names_are_cut_to_the_first() -> None:
+    names = {f"n{number:02}": "1" for number in range(12)}
+    was = measure("roles", 12).model_copy(update={"names": names})
+    said = what([was], [measure("roles", 0, "")])[0]
+    assert said.endswith("missing n00 n01 n02 n03 n04 n05 n06 n07 n08 n09 and 2 more")
