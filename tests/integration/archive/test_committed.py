@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from archive.catalogue import read_catalogue
 from archive.check import look
+from archive.endpoint import connect
 from archive.manifest import Capabilities, Consistency, Engine, Manifest, new_identity, set_prefix
 from archive.reader import SetReader
 from archive.retention import decide
@@ -107,6 +110,43 @@ def test_a_set_is_whole_or_does_not_exist(trouble: Any, place: Place, tmp_path: 
         known |= {one.id for one in new}
     assert survived == good if trouble is slow else survived < good
     assert make_set(place, place.store()[0], spool=tmp_path).id  # a clean run converges
+
+
+def test_a_process_that_is_killed_at_any_call_leaves_no_set_or_a_whole_one(
+    place: Place, tmp_path: Any
+) -> None:
+    """kill -9 right before each call, and right after it: the store has what it got, nobody tidies up."""
+    store = place.store()[0]
+    for after in (False, True):
+        for position in range(calls_of_a_set(place, tmp_path)):
+            known = {one.id for one in listed(place)}
+
+            def die(call: Any, after: bool = after) -> Any:
+                if after:
+                    call()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            child = os.fork()
+            if child == 0:
+                client = connect(place.settings, place.credentials)
+                make_set(
+                    place, Store(Troubled(client, position, die), place.bucket), spool=tmp_path
+                )
+                os._exit(0)
+            _, status = os.waitpid(child, 0)
+            assert os.WTERMSIG(status) == signal.SIGKILL, position
+            for one in listed(place):
+                if one.id not in known:
+                    assert look(store, one) == [], position
+                    SetReader(store, one, place.identity).read_rest()
+    assert make_set(place, store, spool=tmp_path).id in {one.id for one in listed(place)}
+    waste = find_waste(store, place.prefix, datetime.now(UTC) + timedelta(minutes=1))
+    assert waste.objects
+    assert waste.uploads
+    remove_waste(store, waste)
+    assert find_waste(store, place.prefix, datetime.now(UTC) + timedelta(minutes=1)).size == 0
+    for one in listed(place):
+        assert look(store, one) == []
 
 
 def test_the_sweep_takes_what_no_set_has_and_nothing_else(place: Place, tmp_path: Any) -> None:

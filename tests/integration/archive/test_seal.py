@@ -8,7 +8,7 @@ import io
 import random
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from archive.seal import SUFFIX, Sealed, seal, unseal
 from archive.store import Missing, Store
 from archive.upload import part_size
 from config.loading import load
+from config.models import ObjectStoreSettings
 from deployments.sandbox import keys
 from deployments.sandbox.cluster import Sandbox
 from errors import IsaError, PermanentError, TemporaryError
@@ -39,6 +40,8 @@ class Place:
     prefix: str
     recipients: list[str]
     identity: str
+    settings: ObjectStoreSettings
+    credentials: Mapping[str, str]
 
     def store(self, **fault: Any) -> tuple[Store, Troubled]:
         client = Troubled(self.client, **fault)
@@ -57,7 +60,10 @@ def place(sandbox: Sandbox) -> Iterator[Place]:
     identity = keys.identity_file(sandbox.directory, "verify").read_text().splitlines()[-1]
     client = connect(settings.storage.object, credentials)
     recipients = list(settings.backup.age_recipients)
-    yield Place(client, store["bucket"], f"test-{uuid.uuid4().hex[:8]}", recipients, identity)
+    yield Place(
+        client, store["bucket"], f"test-{uuid.uuid4().hex[:8]}", recipients, identity,
+        settings.storage.object, credentials,
+    )  # fmt: skip
 
 
 def pieces(data: bytes = PLAIN, size: int = 700_000) -> Iterator[bytes]:
