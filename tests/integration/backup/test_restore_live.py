@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from tests.damage import Forger, largest
 from tests.losses import LOSSES
 
 from ..accounts import environ_of, log_in
-from .conftest import Backups
+from .conftest import Backups, until
 
 pytestmark = pytest.mark.integration
 
@@ -121,6 +122,36 @@ def flush_a_master(access: Access) -> None:
         client.execute_command("FLUSHALL SYNC")
 
 
+def move_slots(access: Access, count: int) -> dict[int, str]:
+    """Empty the cluster, and give the first slots to the last one's master; who has which then."""
+    members = access.endpoints(redis_client.STATEFULSET, 6, redis_client.PORT)
+    slots = redis_client.read_view(access, members[0]).slots()
+    with ExitStack() as stack:
+        masters = {
+            address: stack.enter_context(redis_client.connect(access, member))
+            for member in members
+            for address in set(slots.values())
+            if member.pod_ip == address.partition(":")[0]
+        }
+        for master in masters.values():
+            master.execute_command("FLUSHALL SYNC")
+        old, new = slots[0], slots[16383]
+        assert old != new
+        names = {where: masters[where].execute_command("CLUSTER MYID") for where in (old, new)}
+        for slot in (slot for slot in range(count) if slots[slot] == old):
+            masters[new].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", names[old])
+            masters[old].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", names[new])
+            for where in (new, old):
+                masters[where].execute_command("CLUSTER", "SETSLOT", slot, "NODE", names[new])
+
+    def moved() -> bool:
+        views = [redis_client.read_view(access, member).slots() for member in members]
+        return all(view.get(0) == new for view in views)
+
+    until(moved, "all members know who has the slots now")
+    return redis_client.read_view(access, members[0]).slots()
+
+
 def delete_a_stream(access: Access) -> None:
     import asyncio
 
@@ -166,6 +197,18 @@ def test_what_somebody_removed_comes_back_and_what_he_added_is_gone(
     assert done["safety"] > good.id  # what was there in between is not lost either
     assert {"fence", "safety", "replace", "compare", "gate"} <= set(done["stages"])
     restorer.ready(component)
+
+
+def test_redis_comes_back_into_a_cluster_whose_slots_lie_otherwise(restorer: Restorer) -> None:
+    good = restorer.take("redis")
+    with restorer.backups.access() as access:
+        owners = move_slots(access, 300)
+    (done,) = restorer.isa(good.id)["restores"]
+    assert done["outcome"] == "restored", done
+    with restorer.backups.access() as access:
+        member = access.endpoints(redis_client.STATEFULSET, 6, redis_client.PORT)[0]
+        assert redis_client.read_view(access, member).slots() == owners  # a restore moves none
+    restorer.ready("redis")
 
 
 def test_neo4j_comes_back_with_its_users_as_they_are(restorer: Restorer) -> None:
