@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,11 +13,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
+from archive.reader import SetReader
 from archive.writer import SetWriter
-from cluster.lease import lease_of
 from components.nats import snapshot as nats_snapshot
 from components.postgresql import backup as postgresql_backup
 from components.postgresql.backup import back_up as back_up_postgresql
@@ -30,9 +28,9 @@ from components.qdrant.snapshot import Download
 from components.redis import backup as redis_backup
 from components.redis.client import connect as connect_redis
 from components.redis.client import read_view
-from errors import IsaError, PermanentError, TemporaryError
+from errors import TemporaryError
 
-from .conftest import ISA, Backups, small_disk, until
+from .conftest import ISA, Backups, until
 
 pytestmark = pytest.mark.integration
 
@@ -175,29 +173,38 @@ def test_the_files_and_the_digests_are_of_one_moment_while_clients_write(backups
     assert measure.count == len(rows) > 0
 
 
-def test_a_promotion_in_the_midst_fails_loudly_and_the_next_run_succeeds(backups: Backups) -> None:
+@pytest.mark.parametrize("lost", ["source", "primary"])
+def test_a_node_that_is_lost_in_the_midst_leaves_no_set_or_a_whole_one(
+    lost: str, backups: Backups
+) -> None:
+    """The node that is read fails it loudly; a failover may promote that node, or leave it be."""
+    before = sets(backups, "postgresql")
     with backups.access() as access:
         nodes = access.endpoints(STATEFULSET, 3, PORT)
-        standby = next(n for n in nodes if standing(access, n).standby)
-        with (
-            pytest.raises((IsaError, psycopg.Error)),
-            paused_replay(access, standby),
-            connect_long(access, standby) as connection,
-        ):
-            backups.live.kill(standby.member)
-            until(lambda: not _answers(access, standby), "the standby is gone")
-            connection.execute("SELECT 1")
-        backups.live.heal()
+        primary = next(n.member for n in nodes if not standing(access, n).standby)
+    running = subprocess.Popen(
+        [ISA, "backup", "postgresql", "--local"],
+        env={**backups.environ, "ISA_BACKUP__ATTEMPTS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    held: list[str] = []
+
+    def under_way() -> bool:
+        held[:] = paused(backups)
+        return bool(held)
+
+    until(under_way, "the backup is under way")
+    backups.live.kill(held[0] if lost == "source" else primary)
+    code = running.wait(timeout=180)
+    backups.live.heal()
     backups.live.await_state("ready")
+    made = [one for one in backups.vault.catalogue(["postgresql"]).sets if one.id not in before]
+    assert (code == 0) == bool(made)
+    assert lost == "primary" or not made
+    for one in made:
+        SetReader(backups.vault.store, one, backups.identity).read_rest()
     assert backups.isa("backup", "postgresql", "--local")["state"] == "completed"
-
-
-def _answers(access: Any, node: Any) -> bool:
-    try:
-        standing(access, node)
-    except psycopg.Error:
-        return False
-    return True
 
 
 def test_without_a_fit_standby_the_primary_is_taken(
@@ -210,6 +217,22 @@ def test_without_a_fit_standby_the_primary_is_taken(
         taken = back_up_postgresql(access, writer_of(backups, "test/primary"))
     assert taken.topology["role"] == "primary"
     assert taken.consistency[0].point.startswith("LSN ")
+
+
+def test_a_cancelled_backup_leaves_nothing(backups: Backups) -> None:
+    before = {entry.key for entry in backups.vault.store.list("sandbox/postgresql/")}
+    running = subprocess.Popen(
+        [ISA, "backup", "postgresql", "--local"],
+        env=backups.environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until(lambda: bool(paused(backups)), "the backup is under way")
+    running.send_signal(signal.SIGINT)
+    assert running.wait(60) == 130
+    time.sleep(0.5)
+    assert {entry.key for entry in backups.vault.store.list("sandbox/postgresql/")} == before
+    assert paused(backups) == []
 
 
 # ---------------------------------------------------------------------- Redis
@@ -334,81 +357,3 @@ def _snapshots(access: Any) -> list[Any]:
         for shard in qdrant._shards(access, peers, first, "articles")
         for made in get(access, shard.peer, shard.path)
     ]
-
-
-# ---------------------------------------------------------------------- the way there
-def test_a_full_spool_names_its_disk(backups: Backups, tmp_path: Path) -> None:
-    with small_disk(tmp_path / "spool") as spool:
-        said = backups.isa("backup", "nats", "--local", code=1, ISA_BACKUP__SPOOL=str(spool))
-    assert "spool" in said["backups"][0]["reason"]
-    assert "MiB free" in said["backups"][0]["reason"]
-
-
-@pytest.mark.parametrize(
-    ("environ", "code", "words"),
-    [
-        ({"ISA_STORAGE__OBJECT__BUCKET": "no-such-bucket"}, 1, "NoSuchBucket"),
-        ({"ISA_STORAGE__OBJECT__ENDPOINT": "http://127.0.0.1:9"}, 1, "127.0.0.1:9"),
-        ({"ISA_BACKUP__AGE_RECIPIENTS": '["age1x"]'}, 2, "age public key"),
-        ({"ISA_BACKUP__AGE_RECIPIENTS": "[]"}, 2, "two different keys"),
-        ({"ISA_BACKUP__SPOOL": "/proc/no"}, 1, "backup.spool"),
-    ],
-)
-def test_what_is_wrong_with_the_way_there_is_said_before_an_engine_is_asked(
-    environ: dict[str, str], code: int, words: str, backups: Backups
-) -> None:
-    said = backups.isa("backup", "postgresql", "--local", code=code, **environ)
-    assert words in json.dumps(said)
-    assert "backups" not in said  # it never got as far
-
-
-def test_refused_credentials_are_said(backups: Backups) -> None:
-    kube = backups.vault.kube
-    secret = kube.get("v1", "Secret", "infotrend-object", "isa-cloud-control")
-    assert secret is not None
-    kube.patch(secret, {"stringData": {"secret-key": "not the right one"}})
-    try:
-        said = backups.isa("backup", "redis", "--local", code=1)
-        assert "SignatureDoesNotMatch" in json.dumps(said)
-    finally:
-        kube.patch(secret, {"data": secret["data"]})
-
-
-def test_minio_is_not_backed_up_into_itself(backups: Backups) -> None:
-    from archive.store import Store
-    from components.minio import backup as minio
-    from components.minio.client import connect
-
-    with backups.access() as access:
-        client = connect(access, minio._server(access))
-        client.create_bucket(Bucket="circle")
-        writer = writer_of(backups, "test/circle")
-        writer.store = Store(client, "circle")
-        try:
-            with pytest.raises(PermanentError, match="no backup of itself"):
-                minio.back_up(access, writer)
-        finally:
-            client.delete_bucket(Bucket="circle")
-
-
-def test_two_backups_of_one_component_exclude_each_other(backups: Backups) -> None:
-    vault = backups.vault
-    with lease_of(vault.kube, vault.settings, "isa-backup-redis", "the first run"):
-        said = backups.isa("backup", "redis", "--local", code=1, ISA_BACKUP__ATTEMPTS="1")
-    assert "the first run" in said["backups"][0]["reason"]
-
-
-def test_a_cancelled_backup_leaves_nothing(backups: Backups) -> None:
-    before = {entry.key for entry in backups.vault.store.list("sandbox/postgresql/")}
-    running = subprocess.Popen(
-        [ISA, "backup", "postgresql", "--local"],
-        env=backups.environ,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    until(lambda: bool(paused(backups)), "the backup is under way")
-    running.send_signal(signal.SIGINT)
-    assert running.wait(60) == 130
-    time.sleep(0.5)
-    assert {entry.key for entry in backups.vault.store.list("sandbox/postgresql/")} == before
-    assert paused(backups) == []

@@ -1,0 +1,77 @@
+"""What stands between an engine and its set is tried first, and said: store, keys, spool, credentials, another run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster.lease import lease_of
+from errors import PermanentError
+
+from .conftest import Backups, small_disk
+from .test_interrupted import writer_of
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_full_spool_names_its_disk(backups: Backups, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "spool") as spool:
+        said = backups.isa("backup", "nats", "--local", code=1, ISA_BACKUP__SPOOL=str(spool))
+    assert "spool" in said["backups"][0]["reason"]
+    assert "MiB free" in said["backups"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "code", "words"),
+    [
+        ({"ISA_STORAGE__OBJECT__BUCKET": "no-such-bucket"}, 1, "NoSuchBucket"),
+        ({"ISA_STORAGE__OBJECT__ENDPOINT": "http://127.0.0.1:9"}, 1, "127.0.0.1:9"),
+        ({"ISA_BACKUP__AGE_RECIPIENTS": '["age1x"]'}, 2, "age public key"),
+        ({"ISA_BACKUP__AGE_RECIPIENTS": "[]"}, 2, "two different keys"),
+        ({"ISA_BACKUP__SPOOL": "/proc/no"}, 1, "backup.spool"),
+    ],
+)
+def test_what_is_wrong_with_the_way_there_is_said_before_an_engine_is_asked(
+    environ: dict[str, str], code: int, words: str, backups: Backups
+) -> None:
+    said = backups.isa("backup", "postgresql", "--local", code=code, **environ)
+    assert words in json.dumps(said)
+    assert "backups" not in said  # it never got as far
+
+
+def test_refused_credentials_are_said(backups: Backups) -> None:
+    kube = backups.vault.kube
+    secret = kube.get("v1", "Secret", "infotrend-object", "isa-cloud-control")
+    assert secret is not None
+    kube.patch(secret, {"stringData": {"secret-key": "not the right one"}})
+    try:
+        said = backups.isa("backup", "redis", "--local", code=1)
+        assert "SignatureDoesNotMatch" in json.dumps(said)
+    finally:
+        kube.patch(secret, {"data": secret["data"]})
+
+
+def test_minio_is_not_backed_up_into_itself(backups: Backups) -> None:
+    from archive.store import Store
+    from components.minio import backup as minio
+    from components.minio.client import connect
+
+    with backups.access() as access:
+        client = connect(access, minio._server(access))
+        client.create_bucket(Bucket="circle")
+        writer = writer_of(backups, "test/circle")
+        writer.store = Store(client, "circle")
+        try:
+            with pytest.raises(PermanentError, match="no backup of itself"):
+                minio.back_up(access, writer)
+        finally:
+            client.delete_bucket(Bucket="circle")
+
+
+def test_two_backups_of_one_component_exclude_each_other(backups: Backups) -> None:
+    vault = backups.vault
+    with lease_of(vault.kube, vault.settings, "isa-backup-redis", "the first run"):
+        said = backups.isa("backup", "redis", "--local", code=1, ISA_BACKUP__ATTEMPTS="1")
+    assert "the first run" in said["backups"][0]["reason"]
