@@ -1,11 +1,14 @@
-"""An S3 client with one call that goes wrong, and the ways in which it may."""
+"""An S3 client with one call that goes wrong, and the ways in which it may; a network that breaks in mid-transfer."""
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from botocore.exceptions import ClientError
 
@@ -70,3 +73,52 @@ class Troubled:
             return self.trouble(lambda: real(**arguments)) if hit else real(**arguments)
 
         return call
+
+
+Way = Literal["up", "down"]
+
+
+@dataclass
+class Cable:
+    """The way to a server, on a port of its own, that breaks once in the midst of a transfer.
+
+    Attributes:
+        server: host and port behind it.
+        way: of the bytes that count: up to the server, or down from it.
+        after: how many of one connection.
+        cut: whether it has happened.
+    """
+
+    server: tuple[str, int]
+    way: Way
+    after: int
+    cut: bool = False
+
+    @contextmanager
+    def plugged(self) -> Iterator[str]:
+        """Gives the URL to connect to."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):  # unplugged
+            while True:
+                client, _ = listener.accept()
+                ends = client, socket.create_connection(self.server)
+                for source, target, way in ((*ends, "up"), (*reversed(ends), "down")):
+                    arguments = source, target, way == self.way
+                    threading.Thread(target=self._carry, args=arguments, daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
+        carried = 0
+        with suppress(OSError), source:
+            while data := source.recv(1 << 16):
+                carried += len(data)
+                if counted and carried > self.after and not self.cut:
+                    self.cut = True
+                    for end in (source, target):
+                        end.shutdown(socket.SHUT_RDWR)
+                    return
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyrage
 import pytest
@@ -25,7 +26,7 @@ from config.models import ObjectStoreSettings
 from deployments.sandbox import keys
 from deployments.sandbox.cluster import Sandbox
 from errors import IsaError, PermanentError, TemporaryError
-from tests.faults import Troubled, lost_reply, reset
+from tests.faults import Cable, Troubled, Way, lost_reply, reset
 
 PART = 5 << 20  # the smallest that S3 takes
 PLAIN = random.Random(1).randbytes(41 << 20) + b"the same again " * 400_000
@@ -136,6 +137,22 @@ def test_one_fault_at_any_call_is_survived_or_leaves_nothing(place: Place) -> No
             ):  # what only a sweep can find: nobody knows its identity
                 assert calls[position] == "create_multipart_upload" and trouble is lost_reply, where
                 store.abort(left.key, left.identity)
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_a_connection_that_breaks_in_the_midst_of_a_part_is_taken_up_again(
+    way: Way, place: Place
+) -> None:
+    endpoint = urlsplit(str(place.settings.endpoint))
+    cable = Cable((str(endpoint.hostname), int(endpoint.port or 80)), way, after=2 << 20)
+    with cable.plugged() as url:
+        settings = place.settings.model_copy(update={"endpoint": url})
+        store = Store(connect(settings, place.credentials), place.bucket)
+        went = sealed_at(place, store)
+        target = io.BytesIO()
+        assert unseal(store, place.key, place.identity, target) == went
+    assert cable.cut
+    assert target.getvalue() == PLAIN
 
 
 def test_a_source_that_dies_leaves_nothing(place: Place) -> None:
