@@ -1,0 +1,39 @@
+"""A consumer that a restore made again begins by sequence: no difference, as long as it is the right one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from components.nats.consumers import BY_SEQUENCE, as_saved
+from components.nats.fingerprint import measures
+
+STATE = {"messages": 0, "last_seq": 9}
+
+
+def consumer(policy: str, acknowledged: int, start: int = 0) -> dict[str, Any]:
+    config = {"durable_name": "bills", "ack_policy": "explicit", "deliver_policy": policy}
+    begins = {"opt_start_seq": start} if start else {}
+    floor = {"stream_seq": acknowledged}
+    return {"name": "bills", "config": {**config, **begins}, "ack_floor": floor}
+
+
+def digest(consumers: list[dict[str, Any]]) -> str:
+    return next(m.digest for m in measures("s", STATE, consumers, (0, "")) if m.item == "consumers")
+
+
+def same(saved: dict[str, Any], there: dict[str, Any]) -> bool:
+    return digest([saved]) == digest(as_saved([there], [saved]))
+
+
+def test_one_that_was_made_again_is_the_one_that_was_saved() -> None:
+    assert same(consumer("all", 4), consumer(BY_SEQUENCE, 4, start=5))
+
+
+def test_one_that_begins_elsewhere_or_has_acknowledged_otherwise_is_another() -> None:
+    assert not same(consumer("all", 4), consumer(BY_SEQUENCE, 4, start=3))
+    assert not same(consumer("all", 4), consumer("all", 3))
+
+
+def test_one_that_nobody_saved_stays_as_it_is() -> None:
+    there = consumer(BY_SEQUENCE, 4, start=5)
+    assert as_saved([there], []) == [there]
