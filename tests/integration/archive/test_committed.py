@@ -6,8 +6,9 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -22,7 +23,11 @@ from archive.store import Store
 from archive.sweep import find_waste, remove_waste
 from archive.writer import SetWriter
 from config.backups import RetentionSettings
+from config.loading import load
+from deployments.sandbox.cluster import Sandbox
 from errors import PermanentError, TemporaryError
+from operations.backup import Vault
+from operations.retention import apply_retention, plan_retention
 from tests.faults import Troubled, busy, denied, lost_reply, reset, slow
 
 from .test_seal import Place, pieces, place
@@ -42,6 +47,7 @@ def make_set(place: Place, store: Store, begun: datetime | None = None, **more: 
     """What a backup does to the store: artefacts, then the manifest; on failure it takes them away."""
     begun = begun or datetime.now(UTC)
     identity = new_identity("redis", begun, f"{random.getrandbits(24):06x}")
+    body = more.pop("body", BODY)
     writer = SetWriter(
         store,
         set_prefix(place.prefix, "redis", identity),
@@ -50,7 +56,7 @@ def make_set(place: Place, store: Store, begun: datetime | None = None, **more: 
     )
     try:
         for number in range(2):
-            writer.add(f"shard-{number}.rdb", f"shard {number}", "RDB", pieces(BODY))
+            writer.add(f"shard-{number}.rdb", f"shard {number}", "RDB", pieces(body))
         writer.add_plain("index.bin", "all", "index", [b"index"])
         manifest = Manifest(
             id=identity,
@@ -204,6 +210,36 @@ def test_a_clock_that_differs_is_named(place: Place, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Store, "skew_seconds", lambda self: 7200.0)
     with pytest.raises(PermanentError, match="differs from ours by 7200 s"):
         self_test(place.store()[0], place.prefix)
+
+
+def test_retention_shows_first_and_leaves_no_half_of_a_set_wherever_its_removal_breaks_off(
+    place: Place, sandbox: Sandbox, tmp_path: Any
+) -> None:
+    settings = load("sandbox", environ=sandbox.settings_environ())
+    rules = RetentionSettings(daily=1, weekly=0, monthly=0, yearly=0)
+    backup = settings.backup.model_copy(update={"retention": rules})
+    ours = settings.model_copy(update={"environment": place.prefix, "backup": backup})
+    store, now = place.store()[0], datetime.now(UTC)
+    vault = Vault(ours, cast(Any, None), store, "uid")
+    kept = make_set(place, store, now, spool=tmp_path, body=b"new")
+    ended, position = False, 0
+    while not ended:
+        old = make_set(place, store, now - timedelta(days=5), spool=tmp_path, body=b"old")
+        plan = plan_retention(vault, ["redis"])
+        assert [one.id for one in plan.going] == [old.id]
+        assert {one.id for one in listed(place)} == {kept.id, old.id}  # shown, not removed
+        try:
+            client = Troubled(place.client, position, reset)
+            apply_retention(replace(vault, store=Store(client, place.bucket)), plan)
+            ended = True
+        except TemporaryError:
+            for one in listed(place):
+                assert look(store, one) == [], client.calls
+        apply_retention(vault, plan_retention(vault, ["redis"], now + timedelta(days=9)))
+        assert list(store.list(old.prefix)) == [], client.calls
+        position += 1
+    assert position > len(kept.artefacts)
+    assert look(store, kept) == []
 
 
 def test_retention_keeps_what_an_incremental_set_needs(place: Place, tmp_path: Any) -> None:
