@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+import botocore.auth
 import pytest
 
 from archive.catalogue import read_catalogue
@@ -209,6 +210,19 @@ def test_the_self_test_fails_on_a_store_that_changes_what_it_gets(
 def test_a_clock_that_differs_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Store, "skew_seconds", lambda self: 7200.0)
     with pytest.raises(PermanentError, match="differs from ours by 7200 s"):
+        self_test(place.store()[0], place.prefix)
+
+
+def test_a_clock_that_the_server_refuses_is_named_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = botocore.auth.get_current_datetime
+
+    def ahead(**more: Any) -> datetime:
+        return cast(datetime, real(**more)) + timedelta(hours=1)
+
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", ahead)
+    with pytest.raises(PermanentError, match="clocks of this machine and of the object store"):
         self_test(place.store()[0], place.prefix)
 
 
