@@ -6,22 +6,17 @@ it is worth nothing.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from archive.manifest import Artefact, Manifest
+from archive.pieces import Put, Tally, ahead, as_file
 from archive.seal import SUFFIX, Sealed, Writable, unseal
 from archive.store import Missing, Store
 from errors import PermanentError
-
-AHEAD = 16  # pieces that lie between store and reader, of 1 MiB at most
 
 
 class Damaged(PermanentError):
@@ -81,26 +76,7 @@ class SetReader:
             Damaged: it is not what was stored; known at its end only.
             TemporaryError: the store is away.
         """
-        ahead: queue.Queue[bytes | BaseException | None] = queue.Queue(AHEAD)
-        left = threading.Event()
-
-        def fetch() -> None:
-            try:
-                self.write(name, _Ahead(ahead, left), of)
-                _put(ahead, None, left)
-            except BaseException as exc:  # the reader's thread is where it is wanted
-                _put(ahead, exc, left)
-
-        thread = threading.Thread(target=fetch, name=f"read {name}", daemon=True)
-        thread.start()
-        try:
-            while (piece := ahead.get()) is not None:
-                if isinstance(piece, BaseException):
-                    raise piece
-                yield piece
-        finally:
-            left.set()
-            thread.join()
+        return ahead(lambda put: self.write(name, _Given(put), of), f"read {name}")
 
     def write(self, name: str, target: Writable, of: Manifest | None = None) -> None:
         """Write an artefact's plain bytes somewhere.
@@ -181,37 +157,16 @@ def opened(pieces: Iterator[bytes]) -> Iterator[BinaryIO]:
     """A stream as a file to read, for what wants one; on leaving, what is left of it is read too, so that its end is
     compared.
     """
-    yield io.BufferedReader(_Reading(pieces), 1 << 20)
+    yield as_file(pieces)
     for _ in pieces:
         pass
 
 
-class _Reading(io.RawIOBase):
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._rest = pieces, memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self._rest = memoryview(piece)
-        size = min(len(buffer), len(self._rest))
-        buffer[:size] = self._rest[:size]
-        self._rest = self._rest[size:]
-        return size
-
-
 def _plain(pieces: Iterator[bytes], target: Writable) -> Sealed:
-    digest, size = hashlib.sha256(), 0
-    for piece in pieces:
-        digest.update(piece)
-        size += len(piece)
+    seen = Tally()
+    for piece in seen.of(pieces):
         target.write(piece)
-    return Sealed(size, digest.hexdigest(), size, digest.hexdigest())
+    return Sealed(seen.size, seen.sha256, seen.size, seen.sha256)
 
 
 class _Told:
@@ -235,25 +190,10 @@ class _Nowhere:
         """Forget it."""
 
 
-class _Left(Exception):
-    """Nobody wants the rest."""
-
-
-class _Ahead:
-    def __init__(self, ahead: queue.Queue[Any], left: threading.Event) -> None:
-        self._ahead, self._left = ahead, left
+class _Given:
+    def __init__(self, put: Put) -> None:
+        self._put = put
 
     def write(self, data: bytes, /) -> None:
-        if data and not _put(self._ahead, bytes(data), self._left):
-            raise _Left
-
-
-def _put(ahead: queue.Queue[Any], item: Any, left: threading.Event) -> bool:
-    """Hand something on; False if nobody waits for it any more."""
-    while not left.is_set():
-        try:
-            ahead.put(item, timeout=0.2)
-        except queue.Full:
-            continue
-        return True
-    return False
+        if data:
+            self._put(data)

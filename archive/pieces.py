@@ -1,0 +1,114 @@
+"""A stream as pieces of bytes: counted and hashed on their way, made ahead of whoever takes them, or read as a file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+AHEAD = 16  # pieces that lie between who makes and who takes them
+BUFFER_BYTES = 256 << 10  # half of a core's own cache
+
+Put = Callable[[bytes], object]
+
+
+class Tally:
+    """Counts and hashes what goes by.
+
+    Attributes:
+        size: bytes so far.
+    """
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        """Of what went by, in hexadecimal."""
+        return self._digest.hexdigest()
+
+    def add(self, piece: bytes) -> None:
+        """A piece goes by."""
+        self._digest.update(piece)
+        self.size += len(piece)
+
+    def of(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """The pieces, each told of before it is handed on."""
+        for piece in pieces:
+            self.add(piece)
+            yield piece
+
+
+class _Left(Exception):
+    """Nobody wants the rest."""
+
+
+def ahead(produce: Callable[[Put], None], name: str) -> Generator[bytes, None, None]:
+    """Take pieces from what gives them away.
+
+    Args:
+        produce: called in the thread with a function that takes a piece; it waits there while the taker is behind, and
+            ends there when the taker has left.
+        name: of the thread.
+
+    Raises:
+        Whatever `produce` raised, behind the pieces that came before.
+    """
+    between: queue.Queue[bytes | BaseException | None] = queue.Queue(AHEAD)
+    left = threading.Event()
+
+    def hand(item: bytes | BaseException | None) -> None:
+        while not left.is_set():
+            try:
+                return between.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+        raise _Left
+
+    def run() -> None:
+        with suppress(_Left):
+            try:
+                produce(hand)
+                hand(None)
+            except BaseException as exc:  # the taker's thread is where it is wanted
+                hand(exc)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    try:
+        while (piece := between.get()) is not None:
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+    finally:
+        left.set()
+        thread.join()
+
+
+def as_file(pieces: Iterator[bytes]) -> BinaryIO:
+    """A stream to be read in any sizes."""
+    return io.BufferedReader(_Reading(pieces), BUFFER_BYTES)
+
+
+class _Reading(io.RawIOBase):
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._rest = pieces, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
