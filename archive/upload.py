@@ -6,11 +6,11 @@ decides how large a stream may become; `part_size` picks it from an estimate.
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+import io
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 
+from archive.pieces import Tally
 from archive.store import Store
 from errors import IsaError, PermanentError
 
@@ -45,19 +45,24 @@ class Upload:
 
     def __init__(self, store: Store, key: str, part: int, parallel: int = PARALLEL_PARTS) -> None:
         self._store, self._key, self._part = store, key, part
-        self._buffer: list[bytes] = []
-        self._buffered = 0
-        self._digest = hashlib.sha256()
-        self._slots = threading.Semaphore(parallel)
+        self._body = io.BytesIO()
+        self._seen = Tally()
+        self._parallel = parallel
         self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="upload")
-        self._parts: list[Future[str]] = []
+        self._flying: set[Future[tuple[int, str]]] = set()
+        self._etags: dict[int, str] = {}
+        self._sent = 0
         self._upload = ""
-        self.size = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._seen.size
 
     @property
     def sha256(self) -> str:
         """Of everything written, in hexadecimal."""
-        return self._digest.hexdigest()
+        return self._seen.sha256
 
     def __enter__(self) -> Upload:
         self._upload = self._store.begin(self._key)
@@ -79,46 +84,45 @@ class Upload:
 
     def write(self, data: bytes) -> int:
         """Take data; waits while all slots are busy, and raises what a part before has failed of."""
-        self._digest.update(data)
-        self._buffer.append(data)
-        self._buffered += len(data)
-        self.size += len(data)
-        while self._buffered >= self._part:
-            whole = b"".join(self._buffer)
-            self._buffer = [whole[self._part :]]
-            self._buffered -= self._part
-            self._send(whole[: self._part])
+        self._seen.add(data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._body.write(rest[: self._part - self._body.tell()]) :]
+            if self._body.tell() == self._part:
+                self._send()
         return len(data)
 
     def flush(self) -> None:
         """Parts go when they are full."""
 
-    def _send(self, body: bytes) -> None:
-        self._slots.acquire()
-        for part in self._parts:
-            if part.done():
-                part.result()
-        if len(self._parts) == MAXIMUM_PARTS:
+    def _send(self) -> None:
+        if len(self._flying) == self._parallel:
+            self._land(FIRST_COMPLETED)
+        if self._sent == MAXIMUM_PARTS:
             raise PermanentError(
                 f"{self._key} needs more than {MAXIMUM_PARTS} parts of {self._part} bytes: the estimate was too small"
             )
-        future = self._pool.submit(
-            self._store.put_part, self._key, self._upload, len(self._parts) + 1, body
-        )
-        future.add_done_callback(lambda _: self._slots.release())
-        self._parts.append(future)
+        self._sent += 1
+        self._flying.add(self._pool.submit(self._put, self._sent, self._body.getvalue()))
+        self._body = io.BytesIO()
+
+    def _put(self, number: int, body: bytes) -> tuple[int, str]:
+        return number, self._store.put_part(self._key, self._upload, number, body)
+
+    def _land(self, which: str) -> None:
+        """Wait for parts in flight: one of them, or all."""
+        done, self._flying = wait(self._flying, return_when=which)
+        self._etags.update(part.result() for part in done)
 
     def _finish(self) -> None:
-        if self._buffered or not self._parts:  # the last part may be short, the only one empty
-            self._send(b"".join(self._buffer))
-            self._buffer.clear()
-        etags = [part.result() for part in self._parts]
+        if self._body.tell() or not self._sent:  # the last part may be short, the only one empty
+            self._send()
+        self._land(ALL_COMPLETED)
+        etags = [self._etags[number] for number in sorted(self._etags)]
         self._store.complete(self._key, self._upload, etags, self.size)
 
     def _throw_away(self) -> None:
-        for part in self._parts:
-            part.cancel()
-        self._pool.shutdown()
+        self._pool.shutdown(cancel_futures=True)
         try:
             self._store.abort(self._key, self._upload)
         except IsaError:  # the sweep finds it; what went wrong first is what matters
