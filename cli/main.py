@@ -30,6 +30,7 @@ COMMANDS = {
     "restore": "cli.restore:restore",
     "rebuild": "cli.rebuild:rebuild",
     "approve": "cli.rebuild:approve",
+    "setup": "cli.setup:setup",
     "doctor": "cli.doctor:doctor",
     "retention": "cli.retention:retention",
     "secrets": "cli.secrets:secrets",

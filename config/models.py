@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from config.backups import BackupSettings, RebuildSettings, VerifySettings
+from config.control import NotifySettings, ScheduleSettings
 from config.values import Count, DeclaredFile, DnsLabel, Image, Seconds, Section
 
 # In the order in which the design deploys them.
@@ -315,3 +316,5 @@ class Settings(Section):
     backup: BackupSettings
     verify: VerifySettings = VerifySettings()
     rebuild: RebuildSettings = RebuildSettings()
+    schedules: ScheduleSettings = ScheduleSettings()
+    notify: NotifySettings = NotifySettings()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import Any, Literal
 
 from prefect import flow, runtime
@@ -11,7 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
 from operations.backup import Vault
-from operations.backups import run_backups
+from operations.backups import night, run_backups
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed
 from tasks.nodes import as_tasks
@@ -38,18 +37,20 @@ def backup_platform(
     Args:
         environment: name of a settings file, `production`.
         only: components; all if left out.
-        slot: for which night, `2026-11-23`; left out, the day for which the run was scheduled. A component that has
-            its set of that slot is left alone; an empty text makes sets in any case.
+        slot: for which night, `2026-11-23`; left out, the day for which the run was scheduled, in the time zone of the
+            schedules. A component that has its set of that slot is left alone; an empty text makes sets in any case.
     """
     with cancellable(), discreet():
         settings = load(environment)
         backup = settings.backup
+        # however late it starts
+        planned = night(runtime.flow_run.scheduled_start_time, settings.schedules.timezone)
         words = f"Backup of {environment}"
         with LiveTable(f"backup-{environment}", words, counting=True) as table:
             report = run_backups(
                 Vault.open(settings),
                 only=only or (),
-                slot=_scheduled() if slot is None else slot,
+                slot=planned if slot is None else slot,
                 run=f"flow run {runtime.flow_run.name}",
                 start=as_tasks("back-up", backup.attempts, backup.retry_delay_seconds),
                 publish=table.publish,
@@ -57,9 +58,3 @@ def backup_platform(
     if report.state == "failed":
         return failed(report.summary)
     return completed(report.summary)
-
-
-def _scheduled() -> str:
-    """The night of a scheduled run: the day for which it was planned, however late it starts."""
-    planned = runtime.flow_run.scheduled_start_time
-    return str(planned.astimezone(UTC).date())

@@ -22,7 +22,10 @@ def examine(environment: str, *, fix: bool) -> list[Finding]:
     """Ask cluster, object store and Prefect server; with `fix` mend what is safe."""
     settings = load(environment)
     found = inside.examine(
-        [*server.questions(), *inside.questions(Platform.open(settings), Vault.open(settings))]
+        [
+            *server.questions(settings),
+            *inside.questions(Platform.open(settings), Vault.open(settings)),
+        ]
     )
     return inside.mend(found) if fix else found
 

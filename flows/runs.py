@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import httpx
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
     ArtifactFilterKey,
 )
 from prefect.client.schemas.responses import SetStateStatus
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 
 from errors import ConfigurationError, Fault, PermanentError, TemporaryError
+from tasks.server import connect
 
 DEPLOY = "deploy-platform/deploy-platform"
 BACKUP = "backup-platform/backup-platform"
@@ -111,12 +110,12 @@ def start_run(
     """
     if not PREFECT_API_URL.value():
         raise PermanentError("no Prefect server is configured: set PREFECT_API_URL, or use --local")
-    with _client() as client:
+    with connect() as client:
         try:
             found = client.read_deployment_by_name(deployment)
         except ObjectNotFound as exc:
             raise PermanentError(
-                f"the server {PREFECT_API_URL.value()} has no deployment {deployment}: prefect --no-prompt deploy --all"
+                f"the server {PREFECT_API_URL.value()} has no deployment {deployment}: isa setup"
             ) from exc
         run = client.create_flow_run_from_deployment(
             found.id, parameters=parameters, idempotency_key=idempotency_key
@@ -148,7 +147,7 @@ def follow(
     told = asked_for = False
     while True:
         try:
-            with _client() as client:
+            with connect() as client:
                 found = client.read_flow_run(run.id)
                 rows = _rows(client, run.id, artifact_key) or rows
             last_answer = time.monotonic()
@@ -198,7 +197,7 @@ def answer(run: str, words: dict[str, Any]) -> None:
     except ValueError as exc:
         hint = "the run's page in the UI has it"
         raise ConfigurationError([Fault("FLOW_RUN", f"{run!r} is no id", hint)]) from exc
-    with _client() as client:
+    with connect() as client:
         try:
             result = client.resume_flow_run(identity, run_input=words)
         except ObjectNotFound as exc:
@@ -216,20 +215,3 @@ def _rows(client: SyncPrefectClient, run: UUID, key: str) -> list[dict[str, Any]
         limit=1,
     )
     return list(json.loads(str(found[0].data))) if found else []
-
-
-@contextmanager
-def _client() -> Iterator[SyncPrefectClient]:
-    try:
-        with get_client(sync_client=True) as client:
-            yield client
-    except PrefectHTTPStatusError as exc:
-        code = exc.response.status_code
-        kind = TemporaryError if code >= 500 else PermanentError
-        raise kind(
-            f"Prefect server {PREFECT_API_URL.value()}: HTTP {code}: {exc.response.text[:300]}"
-        ) from exc
-    except httpx.HTTPError as exc:
-        raise TemporaryError(
-            f"Prefect server {PREFECT_API_URL.value()} does not answer: {exc}"
-        ) from exc

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from cluster.dag import Dag
 from errors import PermanentError
@@ -73,6 +75,19 @@ class BackupReport:
             "seconds": round(self.seconds, 2),
             "backups": [result.as_json() for result in self.backups],
         }
+
+
+def night(planned: datetime, timezone: str) -> str:
+    """The slot of a scheduled run: the site's own calendar day for which it was planned.
+
+    By UTC's day two nights can be one: 01:30 in Berlin is 00:30 UTC in the night in which summer time begins, and 23:30
+    UTC of the same day in the next one, which would find its set there and make none.
+
+    Args:
+        planned: when it was to start.
+        timezone: IANA name; the schedule's.
+    """
+    return str(planned.astimezone(ZoneInfo(timezone)).date())
 
 
 def run_backups(

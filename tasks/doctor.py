@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 import prefect
-import yaml
-from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Crashed
 
 from components.base import Check
-from config.loading import ROOT
-from errors import TemporaryError
+from config.models import Settings
 from operations.doctor import Finding, Question, clock
+from tasks import automations
+from tasks.server import connect, deployments, post
+from tasks.setup import filled, variables
 
-FILE, AUTOMATIONS = ROOT / "prefect.yaml", ROOT / "deployments/automations.yaml"
 # A worker asks every 15 s and a process starts in less than a minute; a cancelled run has 30 s until SIGKILL.
 STUCK = {"PENDING": timedelta(minutes=10), "CANCELLING": timedelta(minutes=2)}
 
 
-def questions() -> list[Question]:
+def questions(settings: Settings) -> list[Question]:
     """What is asked of the server; one finding alone where none is configured."""
     if not PREFECT_API_URL.value():
         words = "none is configured: set PREFECT_API_URL"
@@ -43,30 +39,30 @@ def questions() -> list[Question]:
         ("Prefect server", _server),
         ("workers", _workers),
         ("runs", _runs),
-        ("schedules", lambda: _schedules(FILE)),
-        ("automations", lambda: automations(AUTOMATIONS)),
+        ("schedules", lambda: _schedules(variables(settings))),
+        ("automations", lambda: check_automations(settings.notify.blocks)),
     ]
 
 
-def automations(file: Path) -> Iterator[Finding]:
-    """Whether the server has every automation of a file; by name, since creating one twice makes two."""
-    wanted = yaml.safe_load(file.read_text())["automations"]
-    present = {one["name"] for one in _post("/automations/filter", {})}
-    missing = [one for one in wanted if one["name"] not in present]
-
-    def create() -> str:
-        for one in missing:
-            _post("/automations/", one)
-        return f"created {', '.join(one['name'] for one in missing)}"
-
-    names = ", ".join(one["name"] for one in missing)
-    hint = f"missing: {names}" if missing else f"{len(wanted)} are there"
-    yield Finding(Check("automations", not missing, hint, critical=False), create)
+def check_automations(blocks: Iterable[str]) -> Iterator[Finding]:
+    """Whether the server's automations are the declared ones, and whether it has the blocks that they send through."""
+    names = tuple(blocks)
+    lost = [name for name in names if name not in automations.find_blocks(names)]
+    if lost:
+        words = f"{', '.join(lost)}: make them in the UI (Blocks), or correct notify.blocks"
+        yield Finding(Check("notification blocks", False, words))
+    found = automations.compare(names)
+    yield Finding(
+        Check("automations", not found, str(found), critical=False), found.settle if found else None
+    )
+    if found.off:
+        words = f"switched off: {', '.join(found.off)}"
+        yield Finding(Check("automations in use", False, words, critical=False))
 
 
 # ---------------------------------------------------------------------- inside
 def _server() -> Iterator[Finding]:
-    with _client() as client:
+    with connect() as client:
         answer = client.request("GET", "/admin/version")
     found, own = str(json.loads(answer.content)), prefect.__version__
     hint = f"{found} at {PREFECT_API_URL.value()}" + ("" if found == own else f"; this is {own}")
@@ -75,8 +71,8 @@ def _server() -> Iterator[Finding]:
 
 
 def _workers() -> Iterator[Finding]:
-    for pool in sorted({one["work_pool"]["name"] for one in _deployments(FILE)}):
-        found = _post(f"/work_pools/{pool}/workers/filter", {})
+    for pool in sorted({one["work_pool"]["name"] for one in deployments()}):
+        found = post(f"/work_pools/{pool}/workers/filter", {})
         alive = [one["name"] for one in found if one["status"] == "ONLINE"]
         hint = f"{', '.join(alive)} at work" if alive else "no worker is alive: runs wait for ever"
         yield Finding(Check(f"workers of {pool}", bool(alive), hint))
@@ -87,12 +83,12 @@ def _runs() -> Iterator[Finding]:
     body = {"flow_runs": {"state": {"type": {"any_": list(STUCK)}}}, "limit": 200}
     stuck = [
         run
-        for run in _post("/flow_runs/filter", body)
+        for run in post("/flow_runs/filter", body)
         if now - datetime.fromisoformat(run["state"]["timestamp"]) > STUCK[run["state_type"]]
     ]
 
     def end() -> str:
-        with _client() as client:
+        with connect() as client:
             for run in stuck:
                 pending = run["state_type"] == "PENDING"
                 words = "found stuck: no process is behind it"
@@ -105,23 +101,31 @@ def _runs() -> Iterator[Finding]:
     yield Finding(Check("runs", not stuck, hint), end)
 
 
-def _schedules(file: Path) -> Iterator[Finding]:
+def _schedules(environ: Mapping[str, str]) -> Iterator[Finding]:
     """The canary: each active schedule has made runs that are still to come. Prefect's scheduler can fail silently."""
-    present = {one["name"]: one for one in _post("/deployments/filter", {"limit": 200})}
-    for wanted in _deployments(file):
+    present = {one["name"]: one for one in post("/deployments/filter", {"limit": 200})}
+    for wanted in deployments():
         name = wanted["name"]
         live = present.get(name)
         if live is None:
-            yield Finding(
-                Check(f"deployment {name}", False, "is not there: prefect --no-prompt deploy --all")
-            )
+            yield Finding(Check(f"deployment {name}", False, "is not there: isa setup"))
             continue
         if not wanted.get("schedules"):
             continue
-        active = [one for one in live["schedules"] if one["active"]]
-        if live["paused"] or len(active) < len(wanted["schedules"]):
-            words = f"{len(active)} of {len(wanted['schedules'])} schedules are active: resume them in the UI"
-            yield Finding(Check(f"schedule of {name}", False, words))
+        check = f"schedule of {name}"
+        times = {
+            (filled(one["cron"], environ), filled(one["timezone"], environ))
+            for one in wanted["schedules"]
+        }
+        active = [one["schedule"] for one in live["schedules"] if one["active"]]
+        if live["paused"] or len(active) < len(times):
+            words = f"{len(active)} of {len(times)} schedules are active: resume them in the UI"
+            yield Finding(Check(check, False, words))
+            continue
+        other = {(one["cron"], one["timezone"]) for one in active} - times
+        if other:
+            words = "; ".join(f"{cron} {zone}" for cron, zone in sorted(other))
+            yield Finding(Check(check, False, f"{words} is not what the settings say: isa setup"))
             continue
         later = {
             "deployments": {"id": {"any_": [live["id"]]}},
@@ -130,28 +134,10 @@ def _schedules(file: Path) -> Iterator[Finding]:
                 "expected_start_time": {"after_": datetime.now(UTC).isoformat()},
             },
         }
-        count = _post("/flow_runs/count", later)
+        count = post("/flow_runs/count", later)
         words = (
             f"{count} runs to come"
             if count
             else "the scheduler has made no run: restart the server, see its log"
         )
-        yield Finding(Check(f"schedule of {name}", bool(count), words))
-
-
-def _deployments(file: Path) -> list[dict[str, Any]]:
-    return list(yaml.safe_load(file.read_text())["deployments"])
-
-
-def _post(path: str, body: dict[str, Any]) -> Any:
-    with _client() as client:
-        return json.loads(client.request("POST", path, json=body).content)  # type: ignore[arg-type]
-
-
-@contextmanager
-def _client() -> Iterator[SyncPrefectClient]:
-    try:
-        with get_client(sync_client=True) as client:
-            yield client
-    except httpx.HTTPError as exc:
-        raise TemporaryError(f"Prefect server {PREFECT_API_URL.value()}: {exc}") from exc
+        yield Finding(Check(check, bool(count), words))

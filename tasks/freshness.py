@@ -35,7 +35,11 @@ def tell_freshness(vault: Vault) -> None:
                         "isa-cloud.component": one.component,
                         "isa-cloud.environment": environment,
                     },
-                    payload={"sentence": redact(one.as_json()["sentence"]), "state": one.state},
+                    payload={
+                        "state": one.state,
+                        "sentence": redact(one.as_json()["sentence"]),
+                        "last_passing_verify": f"{one.passed:%F %H:%M UTC}" if one.passed else "",
+                    },
                 )
             text = freshness.metrics(found, environment)
             if verify.metrics_file is not None:

@@ -20,7 +20,6 @@ from typing import Any
 
 import httpx
 import psycopg
-import yaml
 
 from deployments.sandbox import binaries, postgres
 from deployments.sandbox.cluster import CONTROL_NAMESPACE, Sandbox
@@ -29,7 +28,6 @@ from deployments.sandbox.processes import Daemon
 from errors import PermanentError, TemporaryError
 
 PROJECT = Path(__file__).resolve().parents[2]
-AUTOMATIONS = PROJECT / "deployments" / "automations.yaml"
 POOL = "isa-platform"
 USER = DATABASE = "prefect"
 OPERATOR = (
@@ -110,8 +108,7 @@ class ControlRoom:
         started = time.monotonic()
         with locked(self._sandbox.directory / "control-room.lock"):
             self._publish(self.serve())
-            self._deployments()
-            self._automations()
+            self._introduce()
             worker = Daemon("prefect-worker", self._run)
             # Prefect keeps its runners' files in a fixed folder under the temporary directory, which another user of
             # this machine may own already
@@ -254,13 +251,17 @@ class ControlRoom:
                 return
             time.sleep(0.3)
 
-    def _deployments(self) -> None:
-        for arguments in (
-            ("work-pool", "create", POOL, "--type", "process", "--overwrite"),
-            ("deploy", "--all"),
+    def _introduce(self) -> None:
+        """Let the server know the project, as an operator does."""
+        isa = str(Path(sys.executable).with_name("isa"))
+        for command in (
+            _prefect(
+                "--no-prompt", "work-pool", "create", POOL, "--type", "process", "--overwrite"
+            ),
+            [isa, "setup"],
         ):
             done = subprocess.run(
-                _prefect("--no-prompt", *arguments),
+                command,
                 cwd=PROJECT,
                 env=self.environ(),
                 capture_output=True,
@@ -269,20 +270,7 @@ class ControlRoom:
             )
             if done.returncode != 0:
                 words = (done.stdout + done.stderr).strip()[-1500:]
-                raise PermanentError(f"prefect {' '.join(arguments)} failed: {words}")
-
-    def _automations(self) -> None:
-        """Create those that the server has not; by name, since creating one twice makes two."""
-        try:
-            found = self.http.post("/automations/filter", json={}).raise_for_status().json()
-            present = {automation["name"] for automation in found}
-            for automation in yaml.safe_load(AUTOMATIONS.read_text())["automations"]:
-                if automation["name"] not in present:
-                    self.http.post("/automations/", json=automation).raise_for_status()
-        except httpx.HTTPError as exc:
-            raise TemporaryError(
-                f"the Prefect server did not take {AUTOMATIONS.name}: {exc}"
-            ) from exc
+                raise PermanentError(f"{' '.join(command[-4:])} failed: {words}")
 
 
 def _prefect(*arguments: str) -> list[str]:

@@ -1,17 +1,40 @@
 from __future__ import annotations
 
+import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
-import yaml
 from prefect.events.schemas.automations import AutomationCore
+from prefect.server.events.schemas.automations import AutomationCreate
+from prefect.server.utilities.user_templates import render_user_template_sync
+
+from tasks.automations import declared, expand
 
 PROJECT = Path(__file__).resolve().parents[3]
-DOCUMENTS: list[dict[str, Any]] = yaml.safe_load(
-    (PROJECT / "deployments" / "automations.yaml").read_text()
-)["automations"]
+BLOCKS = {"slack-webhook/on-call": uuid4(), "webhook/pager": uuid4()}
+WANTED = list(expand(declared(), BLOCKS))
+MESSAGES = [one for one in WANTED if one.name.startswith("isa-notify-")]
+RUN = SimpleNamespace(
+    name="deploy-production",
+    parameters={"environment": "production"},
+    state=SimpleNamespace(
+        name="Failed", message='redis: "no" quorum', timestamp=datetime(2026, 11, 24, 3, tzinfo=UTC)
+    ),
+)
+CONTEXT = {
+    "flow_run": RUN,
+    "deployment": SimpleNamespace(name="rebuild-component"),
+    "event": SimpleNamespace(
+        resource=SimpleNamespace(name="redis of production"),
+        occurred=datetime(2026, 11, 24, 3, tzinfo=UTC),
+        payload={"state": "stale", "last_passing_verify": ""},
+    ),
+}
 
 
 def lost(given: Any, kept: Any, path: str = "") -> list[str]:
@@ -34,17 +57,46 @@ def dropped(document: dict[str, Any]) -> list[str]:
     return lost(document, AutomationCore.model_validate(document).model_dump(mode="json"))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d["name"])
+def actions(document: dict[str, Any]) -> list[Any]:
+    """As the server understands them; it is the server that checks templates."""
+    return AutomationCreate.model_validate(document).actions
+
+
+@pytest.mark.parametrize("document", declared(), ids=lambda d: d["name"])
 def test_prefect_keeps_every_key(document: dict[str, Any]) -> None:
-    assert dropped(document) == []
+    (whole,) = expand([document], BLOCKS)
+    plain = {key: value for key, value in document.items() if key != "notify"}
+    assert document.get("notify", {}).keys() <= {"subject", "body"}
+    assert dropped({"actions": whole.model_dump(mode="json")["actions"], **plain}) == []
+
+
+@pytest.mark.parametrize("one", MESSAGES, ids=lambda one: one.name)
+def test_a_message_says_what_where_since_when_and_what_to_do(one: AutomationCore) -> None:
+    notification, webhook = actions(one.model_dump(mode="json", exclude={"owner_resource"}))
+    subject, body = (
+        render_user_template_sync(text, CONTEXT)
+        for text in (notification.subject, notification.body)
+    )
+    assert "{" not in subject + body
+    assert len(subject) < 80 and "\n" not in subject
+    assert "o do" in body
+    if one.name not in ("isa-notify-silence", "isa-notify-workers"):
+        assert "production" in subject
+        assert "2026-11-24 03:00 UTC" in body or "none" in body
+    sent = json.loads(render_user_template_sync(webhook.payload, CONTEXT))
+    assert sent == {"subject": subject, "body": body}
+
+
+def test_without_blocks_nobody_is_told_and_the_rest_stays() -> None:
+    assert [one.name for one in expand(declared(), {})] == ["isa-crash-silent-runs"]
 
 
 @pytest.mark.parametrize("place", ["trigger", "actions"])
 def test_a_misspelt_key_is_found(place: str) -> None:
-    part = DOCUMENTS[0][place]
+    part = declared()[0][place]
     spoilt = [{**part[0], "mesage": "x"}] if isinstance(part, list) else {**part, "whithin": 90}
     try:
-        assert dropped({**DOCUMENTS[0], place: spoilt})
+        assert dropped({**declared()[0], place: spoilt})
     except ValueError:  # or Prefect refuses it, as good
         return
 
@@ -53,4 +105,4 @@ def test_a_run_is_given_up_after_six_missed_heartbeats_of_the_worker() -> None:
     image = (PROJECT / "deployments" / "worker" / "Containerfile").read_text()
     frequency = re.search(r"PREFECT_FLOWS_HEARTBEAT_FREQUENCY=(\d+)", image)
     assert frequency is not None
-    assert DOCUMENTS[0]["trigger"]["within"] == 6 * int(frequency[1])
+    assert declared()[0]["trigger"]["within"] == 6 * int(frequency[1])

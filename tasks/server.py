@@ -1,0 +1,62 @@
+"""The Prefect server's API, for what is asked of the server itself and not of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_API_URL
+
+from config.loading import ROOT
+from errors import PermanentError, TemporaryError
+
+FILE = ROOT / "prefect.yaml"
+
+
+@contextmanager
+def connect() -> Iterator[SyncPrefectClient]:
+    """A client of the configured server.
+
+    Raises:
+        PermanentError: it refuses what is asked, or none is configured.
+        TemporaryError: it is away.
+    """
+    if not PREFECT_API_URL.value():
+        raise PermanentError("no Prefect server is configured: set PREFECT_API_URL")
+    where = f"Prefect server {PREFECT_API_URL.value()}"
+    try:
+        with get_client(sync_client=True) as client:
+            yield client
+    except PrefectHTTPStatusError as exc:
+        code = exc.response.status_code
+        kind = TemporaryError if code >= 500 else PermanentError
+        raise kind(f"{where}: HTTP {code}: {exc.response.text[:300]}") from exc
+    except httpx.HTTPError as exc:
+        raise TemporaryError(f"{where} does not answer: {exc}") from exc
+
+
+def get(path: str) -> Any:
+    """Ask for what the client has no method for."""
+    return _ask("GET", path, None)
+
+
+def post(path: str, body: Any) -> Any:
+    """The same with a body."""
+    return _ask("POST", path, body)
+
+
+def deployments() -> list[dict[str, Any]]:
+    """What prefect.yaml declares."""
+    return list(yaml.safe_load(FILE.read_text())["deployments"])
+
+
+def _ask(method: str, path: str, body: Any) -> Any:
+    with connect() as client:
+        response = client.request(method, path, json=body)  # type: ignore[arg-type]
+        return json.loads(response.content or "null")

@@ -1,0 +1,61 @@
+"""Makes a Prefect server know this project: deployments with the schedules of the settings, and automations.
+
+As often as one likes: nothing is made twice, and what differs is changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Mapping
+
+from cluster.command import Command
+from config.loading import ROOT, variable
+from config.models import Settings
+from errors import PermanentError
+from tasks import automations
+
+DEPLOY_SECONDS = 300.0  # eight deployments take about 8 s, most of it imports
+
+PLACE = re.compile(r"\{\{ \$(\w+) \}\}")
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    """What prefect.yaml asks its environment for."""
+    schedules = settings.schedules.model_dump()
+    return {
+        "ISA_ENV": settings.environment,
+        **{variable(f"schedules.{name}"): text for name, text in schedules.items()},
+    }
+
+
+def filled(text: str, environ: Mapping[str, str]) -> str:
+    """A text of prefect.yaml as `prefect deploy` reads it."""
+    return PLACE.sub(lambda found: environ[found[1]], text)
+
+
+def set_up(settings: Settings) -> str:
+    """Bring the configured server to what prefect.yaml, deployments/automations.yaml and the settings declare.
+
+    Args:
+        settings: of the environment that the server is of.
+
+    Returns:
+        What became of the automations.
+
+    Raises:
+        PermanentError: the server refuses a part of it.
+        TemporaryError: it is away.
+    """
+    environ = {**os.environ, **variables(settings)}
+    # without a `pull` step, the deployments' working directory is the one that they are made in
+    with contextlib.chdir(ROOT):
+        done = Command(sys.executable, environ=environ).run(
+            "-m", "prefect", "--no-prompt", "deploy", "--all", timeout=DEPLOY_SECONDS
+        )
+    if done.returncode != 0:
+        raise PermanentError(f"prefect deploy failed: {done.error}")
+    found = automations.compare(settings.notify.blocks)
+    return found.settle() if found else str(found)
