@@ -31,6 +31,7 @@ COMMANDS = {
     "rebuild": "cli.rebuild:rebuild",
     "approve": "cli.rebuild:approve",
     "setup": "cli.setup:setup",
+    "notify": "cli.setup:notify",
     "doctor": "cli.doctor:doctor",
     "retention": "cli.retention:retention",
     "secrets": "cli.secrets:secrets",

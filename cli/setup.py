@@ -1,4 +1,4 @@
-"""`isa setup`: what the Prefect server must know of this project."""
+"""`isa setup` and `isa notify`: what the Prefect server must know of this project, and whom it tells."""
 
 from __future__ import annotations
 
@@ -21,3 +21,26 @@ def setup(environment: str, as_json: bool) -> None:
         emit({"automations": words})
     else:
         click.echo(f"deployments are as prefect.yaml declares them; automations: {words}")
+
+
+@click.command()
+@options.environment
+@options.as_json
+def notify(environment: str, as_json: bool) -> None:
+    """Send a test message through every block of `notify.blocks`. Exits 1 if one did not arrive."""
+    from cli.main import emit
+    from cli.tables import console, table
+    from config.loading import load
+    from tasks.notifications import send_test
+
+    sent = send_test(load(environment))
+    if as_json:
+        emit({"sent": [vars(one) for one in sent]})
+    else:
+        rows = [
+            (one.block, "arrived" if one.arrived else "LOST", f"{one.seconds:.1f}", one.words)
+            for one in sent
+        ]
+        console().print(table("Test message", ("block", "verdict", "seconds", "why"), rows))
+    if not all(one.arrived for one in sent):
+        raise click.exceptions.Exit(1)
