@@ -28,8 +28,10 @@ from config.loading import ROOT
 from errors import IsaError
 from operations import freshness
 from operations.backup import Vault
+from operations.gate import DOWN
 from operations.platform import Platform
 from operations.scratch_pod import LABEL
+from operations.status import read_status
 from operations.transfer import human
 
 CERTIFICATE_DAYS = 30  # time to find whoever can renew it
@@ -98,6 +100,7 @@ def questions(platform: Platform, vault: Vault) -> list[Question]:
         ("Helm", lambda: [Finding(Check("Helm", True, f"version {platform.helm.major}"))]),
         ("Kubernetes", lambda: [Finding(Check("Kubernetes", True, platform.kube.version()))]),
         ("clock", lambda: clock("Kubernetes", platform.kube.now())),
+        ("gates", lambda: _gates(platform)),
         ("releases", lambda: _releases(platform)),
         ("rebuilds", lambda: _rebuilds(platform)),
         ("scratch engines", lambda: _scratch(platform)),
@@ -158,6 +161,16 @@ def certificate(url: str, now: datetime | None = None) -> Iterator[Finding]:
 
 
 # ---------------------------------------------------------------------- inside
+def _gates(platform: Platform) -> Iterator[Finding]:
+    for component in read_status(platform):
+        bad = [f"{c.name}: {c.hint}" for c in component.finding.checks if not c.ok]
+        state = component.finding.state
+        words = f"{state}: {'; '.join(bad)} (isa status)" if bad else state
+        yield Finding(
+            Check(f"gate of {component.name}", component.ready, words, critical=state == DOWN)
+        )
+
+
 def _releases(platform: Platform) -> Iterator[Finding]:
     records = read_records(platform.kube, platform.settings.kubernetes.namespace)
     names = [release.name for release in platform.releases.releases]
