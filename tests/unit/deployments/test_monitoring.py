@@ -1,0 +1,140 @@
+"""Alert rules and dashboard ask for what there is, and say of a component what `isa proofs` says."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import yaml
+
+from archive.evidence import Evidence, Proof
+from config.backups import VerifySettings
+from config.loading import ROOT
+from operations.freshness import FAILING, FRESH, NEVER, STALE, Freshness, metrics
+from tests.promql import Vector, evaluate, samples, selectors
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+MONITORING = ROOT / "deployments" / "monitoring"
+(GROUP,) = yaml.safe_load((MONITORING / "proof-alerts.yaml").read_text())["groups"]
+RULES: dict[str, dict[str, Any]] = {rule["alert"]: rule for rule in GROUP["rules"]}
+BOARD: dict[str, Any] = json.loads((MONITORING / "grafana-dashboard.json").read_text())
+PANELS: list[dict[str, Any]] = BOARD["panels"]
+TARGETS = [(panel["title"], one["expr"]) for panel in PANELS for one in panel["targets"]]
+LABELS = {"environment", "component"}
+
+
+def component(name: str, state: str, backup: float | None, passed: float | None) -> Freshness:
+    """One with the ages of its last whole backup in hours and of its last passing proof in days."""
+    at = NOW - timedelta(days=passed) if passed is not None else None
+    evidence = at and Evidence(
+        set=f"{name}-20261101T010000Z-0a1b2c", component=name, environment="test", manifest_sha256="",
+        verdict="pass", level="L4", begun=at, seconds=12.5,
+    )  # fmt: skip
+    return Freshness(
+        name,
+        state,
+        NOW - timedelta(hours=backup) if backup is not None else None,
+        1000,
+        Proof(at, "pass", "key") if at else None,
+        at,
+        evidence or None,
+    )
+
+
+FOUND = [
+    component("redis", FRESH, backup=10, passed=1),
+    component("nats", STALE, backup=10, passed=9),
+    component("minio", FAILING, backup=40, passed=2),
+    component("emqx", NEVER, backup=10, passed=None),
+    component("qdrant", NEVER, backup=None, passed=None),
+]
+THERE = samples(metrics(FOUND, "test"))
+
+
+def named(vector: float | Vector) -> dict[str, float]:
+    assert isinstance(vector, dict)
+    return {dict(labels).get("component", ""): value for labels, value in vector.items()}
+
+
+def resolved(expression: str) -> str:
+    """With Grafana's variables at `All`."""
+    return re.sub(r"\$\w+", ".*", expression)
+
+
+@pytest.mark.parametrize(
+    ("where", "expression"), [*((name, rule["expr"]) for name, rule in RULES.items()), *TARGETS]
+)
+def test_only_metrics_and_labels_that_are_written_are_asked_for(
+    where: str, expression: str
+) -> None:
+    asked = selectors(resolved(expression))
+    assert asked
+    for name, labels in asked:
+        assert name in THERE, where
+        assert labels <= LABELS, where
+
+
+@pytest.mark.parametrize(
+    ("alert", "whom"),
+    [
+        ("BackupTooOld", {"minio"}),
+        ("BackupNever", {"qdrant"}),
+        ("RestoreProofFails", {"minio"}),
+        ("RestoreProofStale", {"nats"}),
+        ("RestoreNeverProven", {"emqx", "qdrant"}),
+        ("BackupMetricsAbsent", set()),
+    ],
+)
+def test_an_alert_is_about_whom_it_should(alert: str, whom: set[str]) -> None:
+    assert set(named(evaluate(RULES[alert]["expr"], THERE, NOW.timestamp()))) == whom
+
+
+def test_every_rule_is_tried_and_silence_is_told() -> None:
+    assert len(RULES) == 6
+    assert evaluate(RULES["BackupMetricsAbsent"]["expr"], {}, NOW.timestamp())
+
+
+def test_the_board_says_of_each_component_what_isa_proofs_says() -> None:
+    (panel,) = [one for one in PANELS if one["type"] == "state-timeline"]
+    (mapping,) = panel["fieldConfig"]["defaults"]["mappings"]
+    words = {float(value): text["text"] for value, text in mapping["options"].items()}
+    (target,) = panel["targets"]
+    said = named(evaluate(resolved(target["expr"]), THERE, NOW.timestamp()))
+    assert {name: words[value] for name, value in said.items()} == {
+        one.component: one.state for one in FOUND
+    }
+
+
+def test_the_limits_are_the_same_everywhere() -> None:
+    stale = VerifySettings().stale_days
+    assert f"> {stale} * 86400" in RULES["RestoreProofStale"]["expr"]
+    limits = {"last_passing_verify": stale * 86400, "last_success_backup": 36 * 3600}
+    assert f"> {36} * 3600" in RULES["BackupTooOld"]["expr"]
+    for panel in PANELS:
+        ages = [limit for name, limit in limits.items() if name in panel["targets"][0]["expr"]]
+        if ages and panel["type"] in ("stat", "bargauge"):
+            steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+            assert [steps[-1]["value"], steps[-1]["color"]] == [*ages, "red"], panel["title"]
+
+
+def test_every_panel_can_be_drawn_and_says_what_it_is() -> None:
+    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+    taken: set[tuple[int, int]] = set()
+    for panel in PANELS:
+        assert len(panel["description"]) > 40, panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        for one in (panel, *panel["targets"]):
+            assert one["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        grid = panel["gridPos"]
+        place = {
+            (x, y)
+            for x in range(grid["x"], grid["x"] + grid["w"])
+            for y in range(grid["y"], grid["y"] + grid["h"])
+        }
+        assert not place & taken and max(x for x, _ in place) < 24, panel["title"]
+        taken |= place
+    variables = {one["name"]: one["type"] for one in BOARD["templating"]["list"]}
+    assert variables == {"datasource": "datasource", "environment": "query", "component": "query"}
