@@ -22,6 +22,7 @@ class NodeProgress:
         outcome: how it ended, "" until then.
         seconds: since its start, or in all once it is done.
         note: what it is busy with, or why it ended so.
+        began: seconds from the table's beginning to the node's; 0 until then.
     """
 
     name: str
@@ -29,6 +30,7 @@ class NodeProgress:
     outcome: str = ""
     seconds: float = 0.0
     note: str = ""
+    began: float = 0.0
 
 
 class Progress:
@@ -52,6 +54,7 @@ class Progress:
         self._began: dict[str, float] = {}
         self._publish = publish
         self._clock = clock
+        self._start = clock()
         self._lock = threading.Lock()
 
     def update(
@@ -68,13 +71,15 @@ class Progress:
         with self._lock:
             if phase != WAITING:
                 self._began.setdefault(name, self._clock())
-            elapsed = self._clock() - self._began.get(name, self._clock())
+            began = self._began.get(name)
+            elapsed = self._clock() - began if began is not None else 0.0
             self._lines[name] = replace(
                 self._lines[name],
                 phase=phase,
                 note=note,
                 outcome=outcome,
                 seconds=round(elapsed if seconds is None else seconds, 1),
+                began=round(began - self._start, 1) if began is not None else 0.0,
                 **more,
             )
             self._publish(list(self._lines.values()))
