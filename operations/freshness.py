@@ -70,16 +70,20 @@ def look(vault: Vault, components: Iterable[str] = ()) -> tuple[Freshness, ...]:
     names = tuple(components) or tuple(SETS)
     catalogue = vault.catalogue(names)
     after = timedelta(days=vault.settings.verify.stale_days)
+    now, read = datetime.now(UTC), documents(vault)
+    return tuple(judge(catalogue, name, after, now, read) for name in names)
+
+
+def documents(vault: Vault) -> Callable[[Proof], Evidence | None]:
+    """Reads a proof's document; None where retention was quicker, or it does not count: who wrote it may not."""
 
     def read(proof: Proof) -> Evidence | None:
         try:
             return read_evidence(vault.store.get(proof.key), proof.key)
-        except (
-            IsaError
-        ):  # retention was quicker, or somebody wrote it who may not: it does not count
+        except IsaError:
             return None
 
-    return tuple(judge(catalogue, name, after, datetime.now(UTC), read) for name in names)
+    return read
 
 
 def judge(
