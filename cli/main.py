@@ -33,6 +33,7 @@ COMMANDS = {
     "setup": "cli.setup:setup",
     "notify": "cli.setup:notify",
     "doctor": "cli.doctor:doctor",
+    "report": "cli.report:report",
     "retention": "cli.retention:retention",
     "secrets": "cli.secrets:secrets",
 }

@@ -1,0 +1,34 @@
+"""`isa report`: how the platform stands and how it came there, as one page that can be sent to anybody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cli import options
+from redaction import redact
+
+
+@click.command()
+@options.environment
+@options.as_json
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Where the page goes; isa-report-NAME.html if left out.",
+)  # fmt: skip
+def report(environment: str, as_json: bool, output: Path | None) -> None:
+    """Write proofs, backups, deploys, gates and the doctor's findings into one HTML page."""
+    from cli.main import emit
+    from flows.report import collect
+    from operations.page import as_html
+
+    found = collect(environment)
+    if as_json:
+        emit(found.as_json())
+    if output or not as_json:
+        file = output or Path(f"isa-report-{environment}.html")
+        file.write_text(as_html(found), encoding="utf-8")
+        click.echo(redact(f"{file}: {found.sentence}"), err=as_json)
+    for words in found.unasked:
+        click.echo(redact(f"could not be asked: {words}"), err=True)
