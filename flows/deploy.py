@@ -16,6 +16,7 @@ from operations.status import read_status
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed
 from tasks.nodes import as_tasks
+from tasks.pictures import outcome_artifact
 from tasks.table import LiveTable, plan_artifact, status_artifact
 
 Node = Literal[
@@ -56,8 +57,10 @@ def deploy_platform(environment: str, only: list[Node] | None = None) -> State[A
                 run=f"flow run {runtime.flow_run.name}",
                 start=as_tasks("deploy-node", deploy.attempts, deploy.retry_delay_seconds),
                 publish=table.publish,
-                show_plan=lambda plan: plan_artifact(plan, environment),
+                show_plan=lambda plan: plan_artifact(plan, platform.graph, environment),
             )
+        if table.lines:
+            outcome_artifact(table.lines, platform.graph, environment)
         status_artifact(
             read_status(platform, [n for n in only or () if n in COMPONENTS]), environment
         )

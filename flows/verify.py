@@ -16,6 +16,7 @@ from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed
 from tasks.freshness import tell_freshness
 from tasks.nodes import as_tasks
+from tasks.pictures import history_artifact
 from tasks.table import LiveTable, proofs_artifact
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
@@ -56,6 +57,7 @@ def verify_restores(
                 publish=table.publish,
             )
         proofs_artifact(report, environment)
+        history_artifact(vault)
         tell_freshness(vault)
     if report.state == "failed":
         return failed(report.summary)

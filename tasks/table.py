@@ -11,6 +11,7 @@ from typing import Any
 
 from prefect.logging import get_run_logger
 
+from cluster.dag import Dag
 from components.base import Check
 from operations.plan import Plan
 from operations.progress import DONE, NodeProgress, as_rows
@@ -20,6 +21,7 @@ from operations.restore_plan import RestorePlan
 from operations.retention import RetentionPlan
 from operations.status import ComponentStatus
 from tasks.artifacts import PATIENCE_SECONDS, RETRY_SECONDS, Artifact, keep
+from tasks.pictures import plan_picture
 
 REWRITE_SECONDS = 2.0
 CANCELLED_SECONDS = 5.0  # of the 30 that a cancelled run has, 20 of which are its commands'
@@ -63,6 +65,11 @@ class LiveTable:
         self._due.set()
         self._writer.join(self._patience)
 
+    @property
+    def lines(self) -> tuple[NodeProgress, ...]:
+        """As they are."""
+        return tuple(self._last.values())
+
     def publish(self, lines: list[NodeProgress]) -> None:
         """Show the lines, and log those whose phase changed."""
         for line in lines:
@@ -101,9 +108,9 @@ class LiveTable:
         return (line.phase, line.outcome) if line else None
 
 
-def plan_artifact(plan: Plan, environment: str) -> None:
+def plan_artifact(plan: Plan, graph: Dag, environment: str) -> None:
     """Keep the plan with the run: nodes with their actions, and all findings of the preflight."""
-    lines = ["| node | action | why |", "| --- | --- | --- |"]
+    lines = [plan_picture(plan, graph), "", "| node | action | why |", "| --- | --- | --- |"]
     lines += [f"| {n.name} | {n.action} | {_cell(n.reasons)} |" for n in plan.nodes]
     lines += ["", "| preflight | verdict | finding |", "| --- | --- | --- |"]
     lines += [f"| {c.name} | {_verdict(c.ok, c.critical)} | {c.hint} |" for c in plan.preflight]

@@ -162,6 +162,7 @@ def test_the_command_starts_a_run_and_tells_what_became_of_every_node(
         "deploy-sandbox",
         "plan-sandbox",
         "status-sandbox",
+        "timeline-sandbox",
     }
     tasks = room.http.post(
         "/task_runs/filter", json={"flow_runs": {"id": {"any_": [report["flow_run"]]}}}

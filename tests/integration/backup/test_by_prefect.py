@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from components import SETS
 from deployments.sandbox.control_room import ControlRoom
 from redaction import MASK
 
@@ -89,16 +91,27 @@ def test_one_that_fails_stops_no_other_and_the_state_says_so(
     backups.live.await_state("ready")
 
 
-def test_a_proof_is_told_as_a_table_and_by_an_event(room: ControlRoom, backups: Backups) -> None:
+@pytest.fixture(scope="module")
+def proven(room: ControlRoom) -> Any:
+    """What `isa verify` says of a set of redis that was just made."""
     run(room, "redis")
-    said = run(room, "redis", command="verify")
-    (proof,) = said["proofs"]
-    assert (proof["verdict"], proof["level"]) == ("pass", "L4"), said
-    found = room.http.post(
-        "/artifacts/filter",
-        json={"artifacts": {"flow_run_id": {"any_": [said["flow_run"]]}}},
-    ).json()
-    assert any("restore proven at L4" in str(a["data"]) for a in found if a["type"] == "markdown")
+    return run(room, "redis", command="verify")
+
+
+def artifacts(room: ControlRoom, flow_run: str) -> dict[str, str]:
+    """What a run left in Markdown, by key."""
+    wanted = {"artifacts": {"flow_run_id": {"any_": [flow_run]}}}
+    found = room.http.post("/artifacts/filter", json=wanted).json()
+    return {one["key"]: str(one["data"]) for one in found if one["type"] == "markdown"}
+
+
+def test_a_proof_is_told_as_a_table_and_by_an_event(room: ControlRoom, proven: Any) -> None:
+    (proof,) = proven["proofs"]
+    assert (proof["verdict"], proof["level"]) == ("pass", "L4"), proven
+    found = artifacts(room, proven["flow_run"])
+    assert "restore proven at L4" in found["proofs-sandbox"]
+    assert "**redis**: restore proven on" in found["history-sandbox"]
+    assert found["history-sandbox"].count("](data:image/svg+xml;base64,") == 1 + len(SETS)
 
     def told() -> bool:
         wanted = {"filter": {"event": {"name": ["isa-cloud.proof.fresh"]}}}
@@ -106,6 +119,31 @@ def test_a_proof_is_told_as_a_table_and_by_an_event(room: ControlRoom, backups: 
         return any("redis" in e["resource"]["prefect.resource.id"] for e in events)
 
     until(told, "an event says that redis is fresh")
+
+
+def test_the_report_has_everything_in_one_page_and_no_secret(
+    room: ControlRoom, backups: Backups, proven: Any, tmp_path: Path
+) -> None:
+    deploy = run(room, "--only", "namespace", command="deploy")
+    assert artifacts(room, deploy["flow_run"])["timeline-sandbox"].count("](data:image/svg") == 2
+    file = tmp_path / "report.html"
+    said = run(room, "--output", str(file), command="report")
+    page = file.read_text()
+    assert said["unasked"] == []
+    components = {one["component"]: one for one in said["components"]}
+    assert list(components) == list(SETS)
+    assert all(f"<b>{name}</b>" in page for name in SETS)
+    redis = components["redis"]
+    assert (redis["state"], redis["proofs"][-1]["level"]) == ("fresh", "L4")
+    assert redis["headline"].startswith("restore proven on ") and redis["headline"] in page
+    assert all(one["bytes_stored"] and one["seconds"] for one in redis["backups"])
+    newest = {node["name"]: node for node in said["deploys"][0]["nodes"]}
+    assert newest["namespace"]["began"] >= newest["storage-classes"]["began"]
+    assert newest["redis"]["outcome"] == "not-attempted"
+    assert said["status"]["ready"] and {check["name"] for check in said["checks"]} >= {"releases"}
+    for word in (*PLAINTEXT, *_secrets(backups)):
+        assert word not in page.encode() and word not in json.dumps(said).encode()
+    assert not re.findall(r'(?:src|href)="(?!#)|@import|url\((?!#)|<script', page)
 
 
 def test_the_end_of_a_scheduled_backup_starts_the_proof(

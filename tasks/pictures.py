@@ -1,0 +1,67 @@
+"""What people see of a run: the graph in the colours of its outcome, the timeline, the history of backups and proofs.
+
+Both of Prefect's UIs show a picture in Markdown by a `data:` address; neither shows SVG in the text, and only one of
+them draws Mermaid (3.8.8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from markupsafe import escape
+from prefect.logging import get_run_logger
+
+from cluster.dag import Dag
+from errors import IsaError
+from operations import drawing, history
+from operations.backup import Vault
+from operations.canvas import Drawing
+from operations.plan import Plan
+from operations.progress import NodeProgress
+from operations.report import needs_of, outcome
+from tasks.artifacts import keep
+
+
+def plan_picture(plan: Plan, graph: Dag) -> str:
+    """The graph in the colours of what is planned, as Markdown."""
+    actions = {node.name: node.action for node in plan.nodes}
+    return _picture(lambda: drawing.graph(needs_of(graph), actions, "What would be done"))
+
+
+def outcome_artifact(nodes: Iterable[NodeProgress], graph: Dag, environment: str) -> None:
+    """Keep with the run how each node ended, and when it was at work."""
+    lines = list(nodes)
+    outcomes = {line.name: outcome(line) for line in lines}
+    pictures = [
+        _picture(lambda: drawing.graph(needs_of(graph), outcomes, "How it ended")),
+        "",
+        _picture(lambda: drawing.timeline(lines, "When each node was at work")),
+    ]
+    keep(pictures, f"timeline-{environment}", "How each node ended, and when it was at work")
+
+
+def history_artifact(vault: Vault) -> None:
+    """Keep with the run what became of all backups and proofs so far; what cannot be read fails no proof."""
+    try:
+        found = history.look(vault)
+    except IsaError as exc:
+        get_run_logger().warning("the history of proofs could not be read: %s", exc)
+        return
+    parts = [_picture(lambda: drawing.proofs(found)), "", drawing.LEGEND]
+    for one in found:
+        parts += [
+            "",
+            f"**{one.component}**: {escape(one.headline)}. {len(one.backups)} sets; {one.growth}",
+            "",
+            _picture(lambda one=one: drawing.backups(one)),  # type: ignore[misc]
+        ]
+    key = f"history-{vault.settings.environment}"
+    keep(parts, key, "Proofs, sizes and durations so far")
+
+
+def _picture(draw: Callable[[], Drawing]) -> str:
+    try:
+        return draw().markdown
+    except Exception as exc:  # whatever it is: no deploy fails for want of its picture
+        get_run_logger().warning("no picture could be drawn: %s", exc)
+        return "(no picture could be drawn)"
