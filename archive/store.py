@@ -275,14 +275,18 @@ class Store:
             return
 
     def pending(self, prefix: str) -> tuple[PendingUpload, ...]:
-        """Uploads below a prefix that nobody has ended."""
+        """Uploads below a prefix that nobody has ended.
+
+        The whole bucket is asked: MinIO lists no upload for a prefix that is no whole key.
+        """
         found: list[PendingUpload] = []
         marker: dict[str, str] = {}
         while True:
-            answer = self._call("list_multipart_uploads", prefix, Prefix=prefix, **marker)
+            answer = self._call("list_multipart_uploads", prefix, **marker)
             found += [
                 PendingUpload(entry["Key"], entry["UploadId"], entry["Initiated"])
                 for entry in answer.get("Uploads", [])
+                if entry["Key"].startswith(prefix)
             ]
             if not answer.get("IsTruncated"):
                 return tuple(found)
