@@ -294,11 +294,24 @@ class Kube:
         path = self._path(manifest)
         return self.request("PATCH", path, body=change, content_type="application/merge-patch+json")
 
-    def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> None:
-        """Delete one object, its dependants in the background; gone already is fine."""
+    def delete(
+        self,
+        api_version: str,
+        kind: str,
+        name: str,
+        namespace: str | None = None,
+        uid: str | None = None,
+    ) -> None:
+        """Delete one object, its dependants in the background; gone already is fine.
+
+        Raises:
+            Conflict: it has another uid: somebody else made a new one under its name.
+        """
+        only = {"preconditions": {"uid": uid}} if uid else {}
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         try:
             path = self.resource(api_version, kind).path(namespace, name)
-            self.request("DELETE", path, query={"propagationPolicy": "Background"})
+            self.request("DELETE", path, body={**options, **only})
         except NotFound:
             return
 

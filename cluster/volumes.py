@@ -100,8 +100,7 @@ def put_aside(kube: Kube, claims: Iterable[Manifest], component: str, rebuild: s
     ]
     keep(kube, held, component, rebuild)
     for claim in held:  # only now: every volume is kept, whatever happens next
-        metadata = claim["metadata"]
-        kube.delete("v1", "PersistentVolumeClaim", metadata["name"], metadata["namespace"])
+        _delete(kube, claim)
     _await_gone(kube, held)
     return [one for one in aside(kube, component) if one.rebuild == rebuild]
 
@@ -134,7 +133,7 @@ def put_back(kube: Kube, namespace: str, volumes: Iterable[Volume]) -> None:
     for volume in away:
         claim = kube.get("v1", "PersistentVolumeClaim", volume.claim, namespace)
         if claim is not None:
-            kube.delete("v1", "PersistentVolumeClaim", volume.claim, namespace)
+            _delete(kube, claim)
             newer.append(claim)
     _await_gone(kube, newer)
     for volume in away:
@@ -240,6 +239,13 @@ def _keep(kube: Kube, volume: Manifest, claim: Manifest, component: str, rebuild
         "spec": {"persistentVolumeReclaimPolicy": "Retain"},
     }
     kube.patch(_named(volume["metadata"]["name"]), change)
+
+
+def _delete(kube: Kube, claim: Manifest) -> None:
+    """Remove this very claim: a run that slept while another one went on must not hit the new one of that name."""
+    metadata = claim["metadata"]
+    where = (metadata["name"], metadata["namespace"])
+    kube.delete("v1", "PersistentVolumeClaim", *where, uid=metadata["uid"])
 
 
 def _claim(volume: Volume, namespace: str) -> Manifest:

@@ -207,30 +207,21 @@ def _rebuilds(platform: Platform) -> Iterator[Finding]:
 
 def _scratch(platform: Platform) -> Iterator[Finding]:
     where, kube = platform.settings.kubernetes.verify_namespace, platform.kube
-    found, orphans = _orphans(platform)
-
-    def remove() -> str:
-        # a proof may have begun since under the same names
-        gone = [name for name, uid in _orphans(platform)[1].items() if orphans.get(name) == uid]
-        for name in gone:
-            kube.delete("v1", "Pod", name, where)  # its claims and Secrets go with it
-        return f"removed {', '.join(gone) or 'none: they are gone already'}"
-
-    hint = f"{', '.join(orphans)}: what killed proofs left" if orphans else f"{found} at work"
-    yield Finding(Check("scratch engines", not orphans, hint, critical=False), remove)
-
-
-def _orphans(platform: Platform) -> tuple[int, dict[str, str]]:
-    """How many scratch pods there are, and name and uid of those at which nobody is at work."""
-    kube, settings = platform.kube, platform.settings
-    pods = kube.list("v1", "Pod", settings.kubernetes.verify_namespace, LABEL)
+    pods = kube.list("v1", "Pod", where, LABEL)
     orphans = {}
     for pod in pods:
         component = pod["metadata"]["labels"][LABEL]
         leases = (f"isa-verify-{component}", f"isa-{component}")
-        if not any(inquire(kube, settings, name)[1] for name in leases):
+        if not any(inquire(kube, platform.settings, name)[1] for name in leases):
             orphans[pod["metadata"]["name"]] = pod["metadata"]["uid"]
-    return len(pods), orphans
+
+    def remove() -> str:
+        for name, uid in orphans.items():  # a proof may have begun since, under the same names
+            kube.delete("v1", "Pod", name, where, uid=uid)  # its claims and Secrets go with it
+        return f"removed {', '.join(orphans)}"
+
+    hint = f"{', '.join(orphans)}: what killed proofs left" if orphans else f"{len(pods)} at work"
+    yield Finding(Check("scratch engines", not orphans, hint, critical=False), remove)
 
 
 def _store(vault: Vault) -> Iterator[Finding]:

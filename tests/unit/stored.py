@@ -6,7 +6,7 @@ from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any, cast
 
-from cluster.kube import Kube, Manifest
+from cluster.kube import Conflict, Kube, Manifest
 from operations.platform import Platform
 
 NAMESPACE, CONTROL = "engines", "control"
@@ -61,8 +61,18 @@ class Stored(Kube):
         self.objects[key] = _merged(self.objects[key], change)
         return self.objects[key]
 
-    def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> None:
+    def delete(
+        self,
+        api_version: str,
+        kind: str,
+        name: str,
+        namespace: str | None = None,
+        uid: str | None = None,
+    ) -> None:
         self._say("delete", kind, name)
+        there = self.objects.get((kind, name))
+        if there is not None and uid and there["metadata"]["uid"] != uid:
+            raise Conflict(f"{kind} {name} has another uid")
         gone = self.objects.pop((kind, name), None)
         volume = (gone or {}).get("spec", {}).get("volumeName", "")
         held = self.objects.get(("PersistentVolume", volume))

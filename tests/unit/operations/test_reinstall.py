@@ -138,6 +138,14 @@ def test_every_volume_is_kept_before_the_first_claim_goes(kube: Stored) -> None:
     assert kube.volumes == {"old-0": "Retain", "old-1": "Retain"}
 
 
+def test_a_run_that_slept_removes_no_claim_of_the_one_that_went_on(kube: Stored) -> None:
+    slept = kube.list("v1", "PersistentVolumeClaim")
+    put_aside(kube, "rebuild-1", {"data-nats-0": "new-0", "data-nats-1": "new-1"})
+    with pytest.raises(IsaError, match="another uid"):
+        volumes._delete(kube, slept[0])
+    assert kube.claims == {"data-nats-0": "new-0", "data-nats-1": "new-1"}
+
+
 def test_a_claim_whose_volume_is_gone_stops_it_before_anything_goes(kube: Stored) -> None:
     del kube.objects["PersistentVolume", "old-1"]
     with pytest.raises(IsaError, match=f"kubectl -n {NAMESPACE} delete pvc data-nats-1"):
