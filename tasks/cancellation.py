@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import TerminationSignal
@@ -18,9 +18,9 @@ from cluster.command import CANCELLATION
 from errors import TemporaryError
 from tasks.unheard import heard
 
-# Commands have 20 s of them, the rest is for fences and Leases. Prefect kills 30 s after SIGTERM, but looks every 3 s
-# only (prefect/runner/_process_manager.py): this way the run is Cancelled in 30 s whatever hangs.
-LIMIT_SECONDS = 25.0
+# Commands have 15 s of them, the rest is for fences and Leases. Prefect's own SIGKILL comes after 30 s
+# (prefect/runner/_process_manager.py), and it takes some seconds more until it calls the run Cancelled.
+LIMIT_SECONDS = 18.0
 
 
 @contextmanager
@@ -42,22 +42,29 @@ def cancellable() -> Iterator[None]:
 
 @contextmanager
 def _from_the_signal_on() -> Iterator[None]:
-    """Begin with SIGTERM itself: Prefect's exception has to wait until the main thread has left what it waits in."""
-    before = signal.getsignal(signal.SIGTERM)
-    if not callable(before) or threading.current_thread() is not threading.main_thread():
-        yield  # no worker is behind it
+    """Begin with SIGTERM itself: Prefect's exception has to wait until the main thread has left what it waits in.
+
+    Its handler stays in place: only then does Prefect call the run cancelled, and not crashed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no signal comes here
         return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        # in a thread of its own: the main one may hold any lock at this point
-        threading.Thread(target=_end, name="cancellation", daemon=True).start()
-        before(number, frame)
-
-    signal.signal(signal.SIGTERM, handle)
+    hears, told = socket.socketpair()
+    told.setblocking(False)
+    before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_listen, args=(hears,), name="cancellation", daemon=True).start()
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.set_wakeup_fd(before)
+        told.close()
+
+
+def _listen(signals: socket.socket) -> None:
+    with signals:
+        while numbers := signals.recv(64):
+            if signal.SIGTERM in numbers:
+                _end()
 
 
 def _end() -> None:
