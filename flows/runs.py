@@ -35,6 +35,8 @@ POLL_SECONDS = 1.0
 # The server may be restarted while a run goes on: that long it may stay away.
 PATIENCE_SECONDS = 120.0
 WORKER_SECONDS = 30.0  # a worker asks every 15 s
+# A run is paused first, and its form is there a moment later (prefect.flow_runs.pause_flow_run).
+NOT_ASKED, ASKED_SECONDS = "Run input schema not found.", 10.0
 
 
 @dataclass(frozen=True)
@@ -197,14 +199,19 @@ def answer(run: str, words: dict[str, Any]) -> None:
     except ValueError as exc:
         hint = "the run's page in the UI has it"
         raise ConfigurationError([Fault("FLOW_RUN", f"{run!r} is no id", hint)]) from exc
-    with connect() as client:
-        try:
-            result = client.resume_flow_run(identity, run_input=words)
-        except ObjectNotFound as exc:
-            raise PermanentError(f"there is no flow run {run}") from exc
-    if result.status != SetStateStatus.ACCEPT:
+    deadline = time.monotonic() + ASKED_SECONDS
+    while True:
+        with connect() as client:
+            try:
+                result = client.resume_flow_run(identity, run_input=words)
+            except ObjectNotFound as exc:
+                raise PermanentError(f"there is no flow run {run}") from exc
+        if result.status == SetStateStatus.ACCEPT:
+            return
         reason = getattr(result.details, "reason", "") or "it was not taken"
-        raise PermanentError(f"flow run {run}: {reason}")
+        if reason != NOT_ASKED or time.monotonic() > deadline:
+            raise PermanentError(f"flow run {run}: {reason}")
+        time.sleep(POLL_SECONDS)
 
 
 def _rows(client: SyncPrefectClient, run: UUID, key: str) -> list[dict[str, Any]]:

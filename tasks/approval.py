@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
@@ -12,12 +12,16 @@ from pydantic import Field
 POLL_SECONDS = 2  # how soon an answer is heard
 
 
+# Nothing that the UI, which shows it as Markdown, would take for markup, a link or a script.
+Plain = Annotated[str, Field(min_length=2, max_length=100, pattern=r"^[^<>\[\]`*|\\\r\n]+$")]
+
+
 class Approval(RunInput):
     """What a person answers. Who it was is what they say of themselves: the server knows no names."""
 
     decision: Literal["approve", "refuse"] = Field(description="refuse changes nothing")
-    name: str = Field(min_length=2, max_length=100, description="your name")
-    ticket: str = Field(min_length=2, max_length=100, description="change ticket, or a reason")
+    name: Plain = Field(description="your name")
+    ticket: Plain = Field(description="change ticket, or a reason")
 
 
 def ask(plan: str, minutes: int) -> Approval | None:
