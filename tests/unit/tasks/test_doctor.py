@@ -30,7 +30,7 @@ def test_what_cannot_be_ended_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> N
     def client(**_: object) -> Iterator[Any]:
         yield SimpleNamespace(set_flow_run_state=away)
 
-    monkeypatch.setattr(doctor, "_post", lambda path, body: [stuck])
+    monkeypatch.setattr(doctor, "post", lambda path, body: [stuck])
     monkeypatch.setattr(doctor, "get_client", client)
     (after,) = mend(doctor._runs())
     assert not after.check.ok
