@@ -27,6 +27,9 @@ NAME = re.compile(r"[a-z-]{1,20}")
 ENVIRONMENT = re.compile(r"PREFECT_\w*(AUTH_STRING|API_KEY|CONNECTION_URL|PASSWORD)")
 PATTERNS = (
     (re.compile(r"(?<=://)([^\s/@:'\"]*):[^\s/@'\"]+(?=@)"), rf"\1:{MASK}"),
+    # whoever knows the address of a chat's webhook can write to it
+    (re.compile(r"(://[\w.-]*hook[\w.-]*/|/webhooks/)[^\s'\"]+", re.IGNORECASE), rf"\1{MASK}"),
+    (re.compile(r"\b((?:slack|discord|msteams)://)[^\s'\"]+", re.IGNORECASE), rf"\1{MASK}"),
     (re.compile(r"AGE-SECRET-KEY-[0-9A-Z-]+"), MASK),
     (
         re.compile(r"(authorization['\"]?: *['\"]?(?:basic|bearer) +)[^\s'\"]+", re.IGNORECASE),

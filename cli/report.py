@@ -28,7 +28,7 @@ def report(environment: str, as_json: bool, output: Path | None) -> None:
         emit(found.as_json())
     if output or not as_json:
         file = output or Path(f"isa-report-{environment}.html")
-        file.write_text(as_html(found), encoding="utf-8")
+        file.write_text(redact(as_html(found)), encoding="utf-8")
         click.echo(redact(f"{file}: {found.sentence}"), err=as_json)
     for words in found.unasked:
         click.echo(redact(f"could not be asked: {words}"), err=True)

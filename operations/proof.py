@@ -42,6 +42,7 @@ from operations.progress import Stages
 from operations.scratch import Unrestorable, engines, out_of_room, require_scratch
 from operations.scratch_pod import Request
 from operations.transfer import Transfer, watched
+from redaction import redact
 
 
 @dataclass
@@ -134,7 +135,7 @@ def prove(
             verdict=verdict,
             level=course.level,
             failed_at=failed_at,
-            reason=reason,
+            reason=redact(reason),
             words=words,
             begun=begun,
             seconds=round(clock() - began, 2),

@@ -86,6 +86,12 @@ def test_what_looks_like_a_credential_needs_not_be_known() -> None:
     )
     assert redact("{'Authorization': 'Basic aXNhOnB3'}") == f"{{'Authorization': 'Basic {MASK}'}}"
     assert redact(IDENTITY.splitlines()[-1]) == MASK
+    for address, what_stays in (
+        ("https://hooks.slack.com/services/T0/B0/XyZ", "https://hooks.slack.com/"),
+        ("https://discord.com/api/webhooks/12/XyZ", "https://discord.com/api/webhooks/"),
+        ("slack://T0/B0/XyZ", "slack://"),
+    ):
+        assert redact(f"{address} refuses") == f"{what_stays}{MASK} refuses"
     words = "Basic authentication at https://s3.example:9000/bucket@2?part=1"
     assert redact(words) == words
 
