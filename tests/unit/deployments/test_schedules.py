@@ -12,7 +12,7 @@ from prefect.client.schemas.schedules import CronSchedule as Declared
 from prefect.server.schemas.schedules import CronSchedule
 from pydantic import ValidationError
 
-from config.control import ScheduleSettings
+from config.control import NotifySettings, ScheduleSettings
 from config.loading import ROOT, variable
 from operations.backups import night
 from tasks.setup import filled
@@ -82,3 +82,8 @@ def test_every_schedule_is_the_settings(deployment: str, schedule: dict[str, str
 def test_what_is_no_schedule_is_a_fault_of_the_settings(wrong: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
         ScheduleSettings(**wrong)
+
+
+def test_a_type_of_block_that_loses_messages_is_refused() -> None:
+    with pytest.raises(ValidationError, match="make a custom-webhook"):
+        NotifySettings(blocks=("slack-webhook/on-call", "webhook/pager"))

@@ -114,6 +114,9 @@ def inline(graph: Dag, work: Work) -> Start:
             done(work(node))
         except Exception as exc:
             done(exc)
+        except BaseException as exc:  # in a run it comes to the one who waits, and the node ends
+            done(exc)
+            raise
 
     return begin
 

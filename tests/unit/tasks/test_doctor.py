@@ -9,9 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from operations.doctor import mend
-from tasks import doctor
+from tasks import doctor, server
 
 
 def test_what_cannot_be_ended_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,8 +32,9 @@ def test_what_cannot_be_ended_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> N
         yield SimpleNamespace(set_flow_run_state=away)
 
     monkeypatch.setattr(doctor, "post", lambda path, body: [stuck])
-    monkeypatch.setattr(doctor, "get_client", client)
-    (after,) = mend(doctor._runs())
+    monkeypatch.setattr(server, "get_client", client)
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:4200/api"}):
+        (after,) = mend(doctor._runs())
     assert not after.check.ok
     assert "could not be mended" in after.check.hint
     assert "connection refused" in after.check.hint
