@@ -228,10 +228,11 @@ def _read_back(name: str, vault: Vault, key: str, identity: str, size: int) -> F
     cpu = {part: statistics.median(cpu for _, cpu in took[part]) for part in works}
     limit = max(wall["get"], wall["open"], (cpu["get"] + cpu["open"]) / CORES)
     share = limit / wall["both"]
+    cores = size * CORES / (cpu["get"] + cpu["open"])
     return Figure(
         f"{name}, read back",
         f"MiB/s: get {len(body) / wall['get'] / MIB:.0f} × ratio {size / len(body):.2f}, "
-        f"open {size / wall['open'] / MIB:.0f}, cores ÷ CPU of both {size * CORES / (cpu['get'] + cpu['open']) / MIB:.0f}",
+        f"open {size / wall['open'] / MIB:.0f}, cores ÷ CPU of both {cores / MIB:.0f}",
         f"{size / wall['both'] / MIB:.0f} MiB/s = {share:.2f} of its limit",
         "≥ 0.85",
         share >= 0.85,
