@@ -21,12 +21,6 @@ from tasks.server import connect, deployments, post
 
 FILE = ROOT / "deployments/automations.yaml"
 PAGE = 200
-WEBHOOK = "webhook"
-# A webhook takes one text, a notification a subject and a body.
-PAYLOAD = (
-    "{{% set subject %}}{subject}{{% endset %}}{{% set body %}}{body}{{% endset %}}"
-    '{{"subject": {{{{ subject|tojson }}}}, "body": {{{{ body|tojson }}}}}}'
-)
 _TRIGGER: TypeAdapter[DeploymentTriggerTypes] = TypeAdapter(DeploymentTriggerTypes)
 
 
@@ -126,7 +120,7 @@ def expand(
     for document in documents:
         plain = {key: value for key, value in document.items() if key != "notify"}
         if "notify" in document:
-            plain["actions"] = [_send(document["notify"], *block) for block in blocks.items()]
+            plain["actions"] = [_send(document["notify"], block) for block in blocks.values()]
         if plain["actions"]:
             yield AutomationCore.model_validate(plain)
 
@@ -145,13 +139,13 @@ def find_blocks(names: Iterable[str]) -> dict[str, UUID]:
 
 
 # ---------------------------------------------------------------------- inside
-def _send(message: dict[str, Any], block: str, identity: UUID) -> dict[str, Any]:
-    subject, body = message["subject"], "\n".join(message["body"])
-    action: dict[str, Any] = {"block_document_id": identity}
-    if block.partition("/")[0] == WEBHOOK:
-        payload = PAYLOAD.format(subject=subject, body=body)
-        return {**action, "type": "call-webhook", "payload": payload}
-    return {**action, "type": "send-notification", "subject": subject, "body": body}
+def _send(message: dict[str, Any], block: UUID) -> dict[str, Any]:
+    return {
+        "type": "send-notification",
+        "block_document_id": block,
+        "subject": message["subject"],
+        "body": "\n".join(message["body"]),
+    }
 
 
 def _triggers(client: SyncPrefectClient) -> Iterator[AutomationCore]:

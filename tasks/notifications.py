@@ -106,9 +106,7 @@ def _answers(event: str) -> list[dict[str, Any]]:
 
 
 def _judge(name: str, answer: dict[str, Any], seconds: float) -> Sent:
-    payload = answer["payload"]
-    status = payload.get("status_code", 200)  # a webhook's refusal is no failure to Prefect
-    if answer["event"] == EXECUTED and status < 300:
+    if answer["event"] == EXECUTED:
         return Sent(name, True, seconds)
-    words = payload.get("notification_log") or payload.get("reason") or f"HTTP {status}"
+    words = answer["payload"].get("notification_log") or answer["payload"]["reason"]
     return Sent(name, False, seconds, " ".join(words.split())[:300])

@@ -10,15 +10,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWebhook
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from pydantic import SecretStr
 
 from cluster.records import read_records
 from deployments.sandbox.cluster import Sandbox
 from deployments.sandbox.control_room import ControlRoom
+from tasks import automations
+
+from .receivers import PASSWORD, Receivers, receiving
 
 NAMESPACE = "isa-cloud-production"
 ISA = str(Path(sys.executable).with_name("isa"))
@@ -297,3 +304,95 @@ def test_after_an_outage_a_running_deploy_has_its_place_and_can_be_cancelled(
     sandbox.set_ready_delay(0.3, 1)
     again = isa(room, "deploy", "--only", "redis", "--json")
     assert again.returncode == 0, again.stdout + again.stderr  # and free again
+
+
+# ---------------------------------------------------------------------- what follows, and who is told
+BLOCKS = (
+    "slack-webhook/on-call",
+    "slack-webhook/mail",
+    "custom-webhook/pager",
+    "slack-webhook/refuses",
+)
+TOLD = ["/on-call", "/pager", "on-call@example.com"]
+
+
+@pytest.fixture
+def receivers(room: ControlRoom, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receivers]:
+    """Who is told by the server through blocks of three kinds, and one whose receiver refuses."""
+    monkeypatch.setenv("ISA_NOTIFY__BLOCKS", json.dumps(BLOCKS))
+    signed_in = {PREFECT_API_URL: room.api, PREFECT_API_AUTH_STRING: room.login}
+    with receiving() as made, temporary_settings(signed_in):
+        mail = f"mailto://isa:{PASSWORD}@{made.mail}?from=isa@example.com&to=on-call@example.com"
+        SlackWebhook(url=SecretStr(f"json://{made.web}/on-call")).save("on-call", overwrite=True)
+        SlackWebhook(url=SecretStr(f"{mail}&mode=insecure")).save("mail", overwrite=True)
+        SlackWebhook(url=SecretStr(f"json://{made.web}/refuse")).save("refuses", overwrite=True)
+        body = {"subject": "{{subject}}", "body": "{{body}}"}
+        CustomWebhookNotificationBlock(
+            name="pager", url=f"http://{made.web}/pager", json_data=body, headers={}, cookies={}
+        ).save("pager", overwrite=True)
+        automations.compare(BLOCKS).settle()
+        yield made
+        automations.compare(()).settle()
+
+
+def test_a_failed_deploy_is_told_once_to_everybody(room: ControlRoom, receivers: Receivers) -> None:
+    run = start(room, parameters={"environment": "nowhere"})
+    state(room, run, "Failed")
+    subject = "Deploy of nowhere failed"
+    until("all are told", lambda: receivers.told(subject) == TOLD)
+    assert receivers.told("To do: isa status") == TOLD
+    assert receivers.told(f"{room.ui}/runs/flow-run/{run}") == TOLD
+    said = isa(room, "notify", "--json")
+    *arrived, refused = json.loads(said.stdout)["sent"]
+    assert [(one["block"], one["arrived"]) for one in arrived] == [(b, True) for b in BLOCKS[:3]]
+    assert (refused["block"], refused["arrived"]) == (BLOCKS[3], False)
+    assert "404" in refused["words"]
+    assert said.returncode == 1
+    # these came behind it on the same way: a second message of the run would be there by now
+    assert receivers.told("Test message of sandbox") == TOLD
+    assert receivers.told(subject) == TOLD
+
+
+def test_automations_that_somebody_changed_are_put_right_and_none_is_made_twice(
+    room: ControlRoom, receivers: Receivers
+) -> None:
+    def found(name: str) -> list[dict[str, Any]]:
+        everything = room.http.post("/automations/filter", json={}).json()
+        return [one for one in everything if one["name"] == name]
+
+    (silent,), (crash,) = found("isa-crash-silent-runs"), found("isa-notify-crash")
+    content = {k: silent[k] for k in ("name", "description", "trigger", "actions")}
+    room.http.post("/automations/", json=content).raise_for_status()  # as by hand, once more
+    (chain,) = found("isa-doctor-after-deploy")
+    room.http.delete(f"/automations/{chain['id']}").raise_for_status()
+    other = {**crash, "description": "other words"}
+    body = {k: other[k] for k in ("name", "description", "trigger", "actions", "enabled")}
+    room.http.put(f"/automations/{crash['id']}", json=body).raise_for_status()
+    (change,) = found("isa-notify-change")
+    room.http.patch(f"/automations/{change['id']}", json={"enabled": False}).raise_for_status()
+    difference = automations.compare(BLOCKS)
+    assert str(difference) == (
+        "missing: isa-doctor-after-deploy; not as declared: isa-notify-crash; "
+        "one too many: isa-crash-silent-runs"
+    )
+    assert difference.off == ("isa-notify-change",)
+    difference.settle()
+    after = automations.compare(BLOCKS)
+    assert not after, str(after)
+    assert after.off == ("isa-notify-change",)  # somebody may have done it on purpose
+    assert len(found("isa-crash-silent-runs")) == 1
+
+
+def test_the_end_of_a_deploy_has_the_gates_asked_again(room: ControlRoom) -> None:
+    doctor = room.http.get("/deployments/name/doctor/doctor").json()["id"]
+    deploy = start(room, parameters={"environment": "nowhere"})
+    ended = state(room, deploy, "Failed")["end_time"]
+
+    def chained() -> bool:
+        wanted = {"deployments": {"id": {"any_": [doctor]}}}
+        runs = room.http.post("/flow_runs/filter", json=wanted).json()
+        made = [r for r in runs if (r["created_by"] or {}).get("type") == "AUTOMATION"]
+        planned = [datetime.fromisoformat(r["expected_start_time"]) for r in made]
+        return any(one > datetime.fromisoformat(ended) + timedelta(minutes=4) for one in planned)
+
+    until("a run of the doctor is planned", chained)
