@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from cluster.command import Cancelled
 from cluster.credentials import ensure_secret
 from cluster.drift import compare, with_namespace
 from cluster.helm import Helm
@@ -113,6 +114,8 @@ class Deployer:
         self.progress.update(node, GATE)
         try:
             gate.wait(self.platform, node, tell=lambda note: self.progress.update(node, GATE, note))
+        except Cancelled:  # nobody knows whether it was any good: it stays, and the next run looks
+            raise
         except PermanentError as exc:
             undone = [self._undo(plan, lease) for plan in changed]
             raise PermanentError(" ".join([str(exc), *filter(None, undone)])) from exc

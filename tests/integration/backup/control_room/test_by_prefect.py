@@ -16,33 +16,12 @@ from components import SETS
 from deployments.sandbox.control_room import ControlRoom
 from redaction import MASK
 
-from ..accounts import log_in
-from .conftest import ISA, Backups, until
-from .test_sets import PLAINTEXT, _secrets
+from ...accounts import log_in
+from ..conftest import ISA, Backups, until
+from ..test_sets import PLAINTEXT, _secrets
+from .control import CANCEL_SECONDS, rebuild, run, start
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def room(backups: Backups) -> Iterator[ControlRoom]:
-    made = ControlRoom(backups.sandbox)
-    made.up()
-    yield made
-    made.down(purge=True)
-    backups.vault.kube.delete("v1", "Secret", "prefect-database", "isa-cloud-control")
-
-
-def run(room: ControlRoom, *arguments: str, code: int = 0, command: str = "backup") -> Any:
-    done = subprocess.run(
-        [ISA, command, *arguments, "--json"],
-        env=room.environ(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return json.loads(done.stdout)
 
 
 def test_a_run_makes_the_sets_and_tells_of_them(room: ControlRoom, backups: Backups) -> None:
@@ -170,96 +149,68 @@ def test_a_restore_wants_its_confirmation_and_shows_its_plan(
     room: ControlRoom, backups: Backups
 ) -> None:
     good = backups.manifest("nats")
-    name = "restore-component/restore-component"
-    found = room.http.get(f"/deployments/name/{name}").json()
-    body = {"parameters": {"environment": "sandbox", "backup": good.id, "confirm": "yes"}}
-    made = room.http.post(f"/deployments/{found['id']}/create_flow_run", json=body).json()
-
-    def state() -> dict[str, Any]:
-        answer: dict[str, Any] = room.http.get(f"/flow_runs/{made['id']}").json()["state"]
-        return answer
-
-    until(lambda: state()["type"] in ("FAILED", "COMPLETED"), "the run has ended", 120)
-    assert "not confirmed" in state()["message"]
+    unsure = start(room, "restore-component", backup=good.id, confirm="yes")
+    assert "not confirmed" in unsure.reaches("FAILED")["message"]
     said = run(room, good.id, "--into", "live", "--yes", command="restore")
     assert [one["outcome"] for one in said["restores"]] == ["restored"], said
     backups.live.await_state("ready")
 
 
 # ---------------------------------------------------------------------- rebuilds
-ANSWER = {"decision": "approve", "name": "Ottilie Engineer", "ticket": "CHG-1815"}
-
-
-class Rebuild:
-    """A run of rebuild-component, made and answered as README's curl does it."""
-
-    def __init__(self, room: ControlRoom, key: str, **parameters: Any) -> None:
-        self.room = room
-        name = "rebuild-component/rebuild-component"
-        found = room.http.get(f"/deployments/name/{name}").json()
-        body = {
-            "idempotency_key": key,
-            "parameters": {"environment": "sandbox", "component": "nats", **parameters},
-        }
-        url = f"/deployments/{found['id']}/create_flow_run"
-        self.id = room.http.post(url, json=body).raise_for_status().json()["id"]
-
-    @property
-    def state(self) -> dict[str, Any]:
-        answer = self.room.http.get(f"/flow_runs/{self.id}").json()["state"]
-        return answer  # type: ignore[no-any-return]
-
-    def answer(self, **words: Any) -> str:
-        """Say something to it; gives what the server makes of it."""
-        url = f"/flow_runs/{self.id}/resume"
-        said = self.room.http.post(url, json={"run_input": {**ANSWER, **words}}, timeout=60)
-        return str(said.json()["status"]) if said.status_code < 300 else str(said.status_code)
-
-    def reaches(self, *kinds: str, seconds: float = 180) -> dict[str, Any]:
-        until(lambda: self.state["type"] in kinds, f"the rebuild is {kinds}", seconds)
-        return self.state
-
-
 def test_a_rebuild_goes_by_the_api_with_one_approval(room: ControlRoom, backups: Backups) -> None:
     run(room, "nats")
     assert run(room, "nats", command="verify")["proofs"][0]["verdict"] == "pass"
-    rebuild = Rebuild(room, "CHG-1815")
-    assert Rebuild(room, "CHG-1815").id == rebuild.id  # the same call sent twice is one run
-    rebuild.reaches("PAUSED")
+    made = rebuild(room, "CHG-1")
+    assert rebuild(room, "CHG-1").id == made.id  # the same call sent twice is one run
+    made.asks()
     before = backups.live.pod("nats-0")["metadata"]["uid"]
-    assert rebuild.answer(decision="perhaps") == "REJECT"
-    assert rebuild.answer(name="") == "REJECT"
-    assert rebuild.state["type"] == "PAUSED"
+    assert made.answer(decision="perhaps") == "REJECT"
+    assert made.answer(name="") == "REJECT"
+    assert made.state["type"] == "PAUSED"
     assert backups.live.pod("nats-0")["metadata"]["uid"] == before
-    assert rebuild.answer() == "ACCEPT"
-    rebuild.reaches("RUNNING", "COMPLETED")
-    assert rebuild.answer() != "ACCEPT"  # an answer counts once
-    said = rebuild.reaches("COMPLETED", "FAILED", "CRASHED", seconds=300)
-    assert said["type"] == "COMPLETED", said["message"]
+    assert made.answer() == "ACCEPT"
+    made.reaches("RUNNING", "COMPLETED")
+    assert made.answer() != "ACCEPT"  # an answer counts once
+    said = made.reaches("COMPLETED", seconds=300)
     assert "approved by Ottilie Engineer (CHG-1815)" in said["message"]
     assert backups.live.pod("nats-0")["metadata"]["uid"] != before
-    found = room.http.post(
-        "/task_runs/filter", json={"flow_runs": {"id": {"any_": [rebuild.id]}}}
-    ).json()
-    names = {task["name"]: task["state"]["type"] for task in found}
+    names = made.tasks
     for step in ("backup", "proof", "uninstall", "volumes", "install", "restore"):
         assert names[step] == "COMPLETED", names
     backups.live.await_state("ready")
+
+
+@pytest.mark.parametrize(
+    ("deployment", "parameters"),
+    [
+        ("rebuild-component", {"component": "mysql"}),
+        ("rebuild-component", {"component": "nats", "volumes": "burn"}),
+        ("verify-restores", {"which": "some"}),
+        ("backup-platform", {"only": "redis"}),
+        ("retention", {"apply": "perhaps"}),
+        ("doctor", {"fixx": True}),
+    ],
+)
+def test_what_no_form_offers_makes_no_run(
+    deployment: str, parameters: dict[str, Any], room: ControlRoom
+) -> None:
+    found = room.http.get(f"/deployments/name/{deployment}/{deployment}").json()
+    body = {"parameters": {"environment": "sandbox", **parameters}}
+    made = room.http.post(f"/deployments/{found['id']}/create_flow_run", json=body)
+    assert made.status_code in (409, 422), made.text
 
 
 def test_a_refused_or_cancelled_rebuild_changes_nothing(
     room: ControlRoom, backups: Backups
 ) -> None:
     before = backups.live.pod("nats-0")["metadata"]["uid"]
-    refused = Rebuild(room, "CHG-2")
-    refused.reaches("PAUSED")
+    refused = rebuild(room, "CHG-2")
+    refused.asks()
     assert refused.answer(decision="refuse") == "ACCEPT"
     assert "refused by Ottilie Engineer" in refused.reaches("CANCELLED")["message"]
-    cancelled = Rebuild(room, "CHG-3")
-    cancelled.reaches("PAUSED")
-    body = {"state": {"type": "CANCELLING"}}
-    room.http.post(f"/flow_runs/{cancelled.id}/set_state", json=body).raise_for_status()
-    cancelled.reaches("CANCELLED", seconds=60)
+    cancelled = rebuild(room, "CHG-3")
+    cancelled.asks()
+    assert cancelled.cancel() < CANCEL_SECONDS
     assert cancelled.answer() != "ACCEPT"  # late
     assert backups.live.pod("nats-0")["metadata"]["uid"] == before
 

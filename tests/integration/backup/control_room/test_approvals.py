@@ -1,0 +1,75 @@
+"""Whoever answers a rebuild is understood or refused, counts once, and approves what will be done or nothing."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from deployments.sandbox.control_room import ControlRoom
+
+from ..conftest import Backups
+from .control import ANSWER, proven, rebuild
+
+pytestmark = pytest.mark.integration
+
+GARBAGE: list[Any] = [
+    None,
+    {},
+    [],
+    "approve",
+    {"decision": "approve"},
+    {**ANSWER, "decision": "APPROVE"},
+    {**ANSWER, "decision": True},
+    {**ANSWER, "name": ["Ada", "Lovelace"]},
+    {**ANSWER, "ticket": 1815},
+    {**ANSWER, "ticket": "x" * 1_000_000},
+    {**ANSWER, "decision": "refuse", "approve": True},
+    {**ANSWER, "name": "<img src=x onerror=alert(1)>"},
+    {**ANSWER, "name": "[Ada](javascript:alert(1))"},
+    {**ANSWER, "ticket": "CHG-1 | **approved by everybody**"},
+    {**ANSWER, "name": "Ada\n\n# Approved"},
+]
+
+
+def test_garbage_is_refused_and_of_several_people_at_once_one_is_heard(
+    room: ControlRoom, backups: Backups
+) -> None:
+    proven(room, backups, "nats")
+    before = backups.live.pod("nats-0")["metadata"]["uid"]
+    made = rebuild(room)
+    made.asks()
+    taken = {str(words)[:80]: said for words in GARBAGE if (said := made.say(words)) == "ACCEPT"}
+    assert taken == {}
+    assert made.state["type"] == "PAUSED"
+    people = [f"Engineer {number}" for number in range(5)]
+    with ThreadPoolExecutor(len(people)) as pool:
+        answers = list(pool.map(lambda name: made.answer(decision="refuse", name=name), people))
+    assert answers.count("ACCEPT") == 1, answers
+    heard = people[answers.index("ACCEPT")]
+    assert f"refused by {heard}" in made.reaches("CANCELLED")["message"]
+    assert backups.live.pod("nats-0")["metadata"]["uid"] == before
+
+
+def test_who_approves_what_is_no_longer_so_approves_nothing(
+    room: ControlRoom, backups: Backups
+) -> None:
+    proven(room, backups, "nats")
+    before = backups.live.pod("nats-0")["metadata"]["uid"]
+    made = rebuild(room)
+    made.asks()
+    kube, label = backups.vault.kube, "app.kubernetes.io/version"
+    service = kube.get("v1", "Service", "nats", backups.live.namespace)
+    assert service is not None
+    was = service["metadata"]["labels"][label]
+    kube.patch(
+        service, {"metadata": {"labels": {label: "0.0.1"}}}
+    )  # what is declared is not what is there any more
+    try:
+        assert made.answer() == "ACCEPT"
+        said = made.reaches("FAILED")["message"]
+    finally:
+        kube.patch(service, {"metadata": {"labels": {label: was}}})
+    assert "approved is no longer what would be done; nothing was changed" in said
+    assert backups.live.pod("nats-0")["metadata"]["uid"] == before
