@@ -91,11 +91,11 @@ def _in_process(
 def _by_server(
     environment: str, only: tuple[str, ...], slot: str, nodes: LiveNodes
 ) -> dict[str, Any]:
-    from flows.runs import BACKUP
+    from flows.runs import BACKUP, NIGHTLY
 
     parameters = {"environment": environment, "only": list(only) or None, "slot": slot}
     key = f"backup-{environment}-{slot}-{'-'.join(sorted(only))}" if slot else None
-    ended = nodes.follow(BACKUP, parameters, f"backup-{environment}", key)
+    ended = nodes.follow(BACKUP if only else NIGHTLY, parameters, f"backup-{environment}", key)
     rows = [
         {
             "component": r["name"],

@@ -27,7 +27,8 @@ from errors import ConfigurationError, Fault, PermanentError, TemporaryError
 from tasks.server import connect
 
 DEPLOY = "deploy-platform/deploy-platform"
-BACKUP = "backup-platform/backup-platform"
+NIGHTLY = "backup-platform/backup-nightly"
+BACKUP = "backup-platform/backup-component"
 REBUILD = "rebuild-component/rebuild-component"
 RESTORE = "restore-component/restore-component"
 VERIFY = "verify-restores/verify-restores"

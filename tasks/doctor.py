@@ -23,6 +23,7 @@ from tasks.setup import filled, variables
 
 # A worker asks every 15 s and a process starts in less than a minute; a cancelled run has 30 s until SIGKILL.
 STUCK = {"PENDING": timedelta(minutes=10), "CANCELLING": timedelta(minutes=2)}
+OURS = "isa-cloud"  # the tag that prefect.yaml gives every deployment
 
 
 def questions(settings: Settings) -> list[Question]:
@@ -104,6 +105,11 @@ def _runs() -> Iterator[Finding]:
 def _schedules(environ: Mapping[str, str]) -> Iterator[Finding]:
     """The canary: each active schedule has made runs that are still to come. Prefect's scheduler can fail silently."""
     present = {one["name"]: one for one in post("/deployments/filter", {"limit": 200})}
+    declared = {one["name"] for one in deployments()}
+    for name, live in present.items():
+        if OURS in live["tags"] and name not in declared:  # of an older version of this project
+            words = f"is no longer declared, and still runs: prefect deployment delete --id {live['id']}"
+            yield Finding(Check(f"deployment {name}", False, words, critical=False))
     for wanted in deployments():
         name = wanted["name"]
         live = present.get(name)

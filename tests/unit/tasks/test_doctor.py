@@ -38,3 +38,15 @@ def test_what_cannot_be_ended_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> N
     assert not after.check.ok
     assert "could not be mended" in after.check.hint
     assert "connection refused" in after.check.hint
+
+
+def test_a_deployment_of_an_older_version_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def old(name: str, *tags: str) -> dict[str, Any]:
+        return {"name": name, "id": f"id-of-{name}", "tags": tags}
+
+    present = [old("backup-platform", "isa-cloud", "backup"), old("somebody-elses")]
+    monkeypatch.setattr(doctor, "post", lambda path, body: present)
+    told = {finding.check.name: finding.check.hint for finding in doctor._schedules({})}
+    assert "delete --id id-of-backup-platform" in told["deployment backup-platform"]
+    assert "deployment somebody-elses" not in told
+    assert told["deployment deploy-platform"] == "is not there: isa setup"

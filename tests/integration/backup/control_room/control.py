@@ -133,10 +133,17 @@ class Run:
 
 def start(room: ControlRoom, deployment: str, key: str | None = None, **parameters: Any) -> Run:
     """Make a run by the API; a second one with the same key is the same."""
-    found = room.http.get(f"/deployments/name/{deployment}/{deployment}").json()
+    found = find_deployment(room, deployment)
     body = {"idempotency_key": key, "parameters": {"environment": "sandbox", **parameters}}
     made = room.http.post(f"/deployments/{found['id']}/create_flow_run", json=body)
     return Run(room, made.raise_for_status().json()["id"])
+
+
+def find_deployment(room: ControlRoom, name: str) -> dict[str, Any]:
+    """What the server has of that name."""
+    body = {"deployments": {"name": {"any_": [name]}}}
+    (found,) = room.http.post("/deployments/filter", json=body).raise_for_status().json()
+    return found  # type: ignore[no-any-return]
 
 
 def rebuild(room: ControlRoom, key: str | None = None) -> Run:

@@ -19,7 +19,7 @@ from redaction import MASK
 from ...accounts import log_in
 from ..conftest import ISA, Backups, until
 from ..test_sets import PLAINTEXT, _secrets
-from .control import CANCEL_SECONDS, rebuild, run, start
+from .control import CANCEL_SECONDS, find_deployment, rebuild, run, start
 
 pytestmark = pytest.mark.integration
 
@@ -129,8 +129,7 @@ def test_the_end_of_a_scheduled_backup_starts_the_proof(
     room: ControlRoom, backups: Backups
 ) -> None:
     run(room, "nats")  # a set without a verdict
-    name = "backup-platform/backup-platform"
-    found = room.http.get(f"/deployments/name/{name}").json()
+    found = find_deployment(room, "backup-nightly")
     body = {
         "parameters": {"environment": "sandbox", "only": ["redis"], "slot": ""},
         "tags": ["auto-scheduled"],  # what Prefect's scheduler gives its runs
@@ -186,7 +185,7 @@ def test_a_rebuild_goes_by_the_api_with_one_approval(room: ControlRoom, backups:
         ("rebuild-component", {"component": "mysql"}),
         ("rebuild-component", {"component": "nats", "volumes": "burn"}),
         ("verify-restores", {"which": "some"}),
-        ("backup-platform", {"only": "redis"}),
+        ("backup-component", {"only": "redis"}),
         ("retention", {"apply": "perhaps"}),
         ("doctor", {"fixx": True}),
     ],
@@ -194,7 +193,7 @@ def test_a_rebuild_goes_by_the_api_with_one_approval(room: ControlRoom, backups:
 def test_what_no_form_offers_makes_no_run(
     deployment: str, parameters: dict[str, Any], room: ControlRoom
 ) -> None:
-    found = room.http.get(f"/deployments/name/{deployment}/{deployment}").json()
+    found = find_deployment(room, deployment)
     body = {"parameters": {"environment": "sandbox", **parameters}}
     made = room.http.post(f"/deployments/{found['id']}/create_flow_run", json=body)
     assert made.status_code in (409, 422), made.text
@@ -247,7 +246,7 @@ def test_the_doctor_finds_a_working_control_room_well(
         "Prefect server", "workers of isa-platform", "runs", "automations", "versions", "releases",
         "rebuilds", "scratch engines", "object store", "leftovers", "clock against Kubernetes",
         "clock against Prefect",
-        *(f"schedule of {name}" for name in ("backup-platform", "verify-restores", "retention", "doctor")),
+        *(f"schedule of {name}" for name in ("backup-nightly", "verify-restores", "retention", "doctor")),
     ]  # fmt: skip
     assert {name: found[name]["hint"] for name in names if not found[name]["ok"]} == {}
     assert any(name.startswith("certificate of") for name in found)
@@ -258,8 +257,7 @@ def test_the_doctor_finds_what_is_broken_and_mends_what_is_safe(
 ) -> None:
     present = room.http.post("/automations/filter", json={}).json()
     room.http.delete(f"/automations/{present[0]['id']}").raise_for_status()
-    name = "backup-platform/backup-platform"
-    deployment = room.http.get(f"/deployments/name/{name}").json()
+    deployment = find_deployment(room, "backup-nightly")
     room.http.post(f"/deployments/{deployment['id']}/pause_deployment").raise_for_status()
     kube, where = backups.vault.kube, backups.vault.settings.kubernetes.verify_namespace
     orphan = {
@@ -291,16 +289,16 @@ def test_the_doctor_finds_what_is_broken_and_mends_what_is_safe(
     kube.create(orphan)
     found = doctor(room)
     bad = {name for name, check in found.items() if not check["ok"]}
-    assert {"automations", "scratch engines", "schedule of backup-platform"} <= bad
+    assert {"automations", "scratch engines", "schedule of backup-nightly"} <= bad
     after = doctor(room, "--fix")
     assert after["automations"]["hint"].startswith("mended: created")
     assert after["scratch engines"]["hint"] == "mended: removed proof-redis-orphan"
-    assert not after["schedule of backup-platform"]["ok"]  # somebody may have paused it on purpose
+    assert not after["schedule of backup-nightly"]["ok"]  # somebody may have paused it on purpose
     room.http.post(f"/deployments/{deployment['id']}/resume_deployment").raise_for_status()
 
     def well() -> bool:
         again = doctor(room)
-        checks = ("automations", "scratch engines", "schedule of backup-platform")
+        checks = ("automations", "scratch engines", "schedule of backup-nightly")
         return all(again[name]["ok"] for name in checks)
 
     until(well, "the doctor is content", 90)

@@ -102,7 +102,7 @@ def test_a_night_leaves_no_set_and_every_engine_as_it_was(
         replica_waits(backups) as waits,
         member_stopped(backups) as stops,
     ):
-        night = start(room, "backup-platform", only=wanted, slot="")
+        night = start(room, "backup-component", only=wanted)
         until(lambda: stops() and waits() and locked(), "three engines are in the midst of it", 120)
         assert paused(backups)
         assert night.cancel() < CANCEL_SECONDS
@@ -117,7 +117,7 @@ def test_a_night_leaves_no_set_and_every_engine_as_it_was(
 def test_a_night_whose_store_hangs_ends_all_the_same(room: ControlRoom, backups: Backups) -> None:
     before = Before.of(backups)
     with replica_waits(backups) as waits:
-        night = start(room, "backup-platform", only=["redis"], slot="")
+        night = start(room, "backup-component", only=["redis"])
         until(waits, "a member is in the midst of it", 120)
         with store_hangs(backups):
             assert night.cancel() < CANCEL_SECONDS

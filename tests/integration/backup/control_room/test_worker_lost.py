@@ -36,12 +36,12 @@ def test_runs_that_are_lost_with_their_worker_end_as_crashed_and_can_be_called_a
     room: ControlRoom, backups: Backups
 ) -> None:
     good = proven(room, backups, "redis")
-    night: dict[str, Any] = {"only": ["postgresql"], "slot": ""}
+    night: dict[str, Any] = {"only": ["postgresql"]}
     restore: dict[str, Any] = {"backup": good, "confirm": "redis"}
     sets = backups.vault.catalogue(["postgresql", "redis"]).sets
     with table_locked(backups) as locked, replica_waits(backups) as waits:
         lost = [
-            start(room, "backup-platform", **night),
+            start(room, "backup-component", **night),
             start(room, "restore-component", **restore),
         ]
         until(lambda: waits() and locked(), "both are in the midst of it", 180)
@@ -49,7 +49,7 @@ def test_runs_that_are_lost_with_their_worker_end_as_crashed_and_can_be_called_a
         lose_the_worker(room, *lost)
         until(lambda: not paused(backups), "the standby replays again by itself", 30)
     assert backups.vault.catalogue(["postgresql", "redis"]).sets == sets
-    again = start(room, "backup-platform", **night)  # waits for the place of the lost one
+    again = start(room, "backup-component", **night)  # waits for the place of the lost one
     for run in lost:
         assert "heartbeat" in run.reaches("CRASHED", seconds=300)["message"]
     restored = start(room, "restore-component", **restore)  # refused, had it no place
