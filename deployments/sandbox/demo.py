@@ -44,6 +44,9 @@ def up() -> int:
         with _step("Backup sets, and what is known of them"):
             subprocess.run([ISA, "backups"], env=environ, check=False)
             subprocess.run([ISA, "proofs"], env=environ, check=False)
+    report = sandbox.directory / "report.html"
+    with _step("Report"):
+        subprocess.run([ISA, "report", "--output", report], env=environ, check=False)
     with _step("Status"):
         subprocess.run([ISA, "status"], env=environ, check=False)
     print(
