@@ -187,7 +187,7 @@ def test_a_rebuild_goes_by_the_api_with_one_approval(room: ControlRoom, backups:
         ("verify-restores", {"which": "some"}),
         ("backup-component", {"only": "redis"}),
         ("retention", {"apply": "perhaps"}),
-        ("doctor", {"fixx": True}),
+        ("doctor", {"fix": "perhaps"}),
     ],
 )
 def test_what_no_form_offers_makes_no_run(
