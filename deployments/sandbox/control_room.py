@@ -118,7 +118,11 @@ class ControlRoom:
                 _prefect(
                     "worker", "start", "--pool", POOL, "--type", "process", "--name", "sandbox"
                 ),
-                {**self.environ(), "TMPDIR": str(temporary)},
+                {
+                    **self.environ(),
+                    "TMPDIR": str(temporary),
+                    "PREFECT_WORKER_QUERY_SECONDS": "2",  # somebody waits for it; Prefect's default is 10
+                },
                 cwd=PROJECT,
             )
             self._await_worker(worker)
