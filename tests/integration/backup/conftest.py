@@ -31,12 +31,12 @@ SLOT = "test-night"
 ENGINE_SECONDS = 30.0
 
 
-def until(so: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    """Wait for something, with a limit."""
+def until(so: Callable[[], bool], what: str, seconds: float = 60.0, pause: float = 0.25) -> None:
+    """Wait for something, with a limit; whoever is asked shares two cores with what is waited for."""
     deadline = time.monotonic() + seconds
     while not so():
         assert time.monotonic() < deadline, f"not so after {seconds:.0f} s: {what}"
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 @contextmanager

@@ -116,7 +116,7 @@ class Run:
                         found.append(pid)
             return bool(found)
 
-        until(seen, f"{program} {word} runs", seconds)
+        until(seen, f"{program} {word} runs", seconds, pause=0.02)  # some run for a moment only
         os.kill(found[0], signal.SIGSTOP)
         return found[0]
 
