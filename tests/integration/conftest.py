@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -19,6 +20,8 @@ from .engines.live import Live
 from .platform_tree import PlatformTree
 
 ISA = str(Path(sys.executable).with_name("isa"))
+# What a shell starts in the background ignores it, and so would every command that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
