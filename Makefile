@@ -39,9 +39,10 @@ bench: .venv/installed ## figures of deploy, gates, control room, backups and pr
 	$(BIN)/python -m tests.bench.backup
 	$(BIN)/python -m tests.bench.proof
 
-soak: tools ## exhaustive: faults at every call of every component's backup; an hour
+soak: tools ## exhaustive: faults at every call of every component's backup, every damage, every engine rebuilt; an hour
 	$(BIN)/python -m tests.soak.backup
 	$(BIN)/python -m tests.soak.proofs
+	$(BIN)/python -m tests.soak.cases
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

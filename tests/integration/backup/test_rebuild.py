@@ -123,7 +123,14 @@ def rebuilder(backups: Backups, report: Any, tmp_path_factory: pytest.TempPathFa
     return made
 
 
-@pytest.mark.parametrize("component", COMPONENTS)
+# One engine with a fence and a primary, one with slots, one without either; the others in `make soak`.
+@pytest.mark.parametrize(
+    "component",
+    [
+        pytest.param(one, marks=[] if one in ("postgresql", "redis", "nats") else pytest.mark.soak)
+        for one in COMPONENTS
+    ],
+)
 def test_a_component_comes_back_with_all_that_it_held(component: str, rebuilder: Rebuilder) -> None:
     rebuilder.proven(component)
     passwords = rebuilder.secrets()
@@ -146,7 +153,12 @@ def test_a_component_comes_back_with_all_that_it_held(component: str, rebuilder:
 
 @pytest.mark.parametrize(
     ("step", "when"),
-    [("uninstall", "before"), ("uninstall", "after"), ("volumes", "after"), ("install", "after")],
+    [
+        pytest.param("uninstall", "before", marks=pytest.mark.soak),
+        ("uninstall", "after"),
+        pytest.param("volumes", "after", marks=pytest.mark.soak),
+        ("install", "after"),
+    ],
 )
 def test_what_was_killed_goes_on_by_the_same_call(
     step: str, when: str, rebuilder: Rebuilder

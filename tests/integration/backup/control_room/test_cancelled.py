@@ -114,6 +114,7 @@ def test_a_night_leaves_no_set_and_every_engine_as_it_was(
     assert [one["outcome"] for one in again["backups"]] == ["complete"] * len(wanted)
 
 
+@pytest.mark.soak
 def test_a_night_whose_store_hangs_ends_all_the_same(room: ControlRoom, backups: Backups) -> None:
     before = Before.of(backups)
     with replica_waits(backups) as waits:
@@ -179,6 +180,7 @@ def safety_of(backups: Backups) -> str:
     return backups.manifest("postgresql").id
 
 
+@pytest.mark.soak
 def test_a_restore_lets_the_writers_in_again(room: ControlRoom, backups: Backups) -> None:
     good = proven(room, backups, "redis")
     before = Before.of(backups)
@@ -196,6 +198,7 @@ def test_a_restore_lets_the_writers_in_again(room: ControlRoom, backups: Backups
 
 
 # ---------------------------------------------------------------------- rebuilds
+@pytest.mark.soak
 def test_a_rebuild_changes_nothing_until_its_set_is_proven(
     room: ControlRoom, backups: Backups
 ) -> None:

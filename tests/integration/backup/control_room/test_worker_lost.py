@@ -17,7 +17,8 @@ from .control import Run, proven, start
 from .moments import fenced, paused, replica_waits, table_locked
 from .test_cancelled import scratch_pods
 
-pytestmark = pytest.mark.integration
+# three minutes of it are waiting for heartbeats that do not come
+pytestmark = [pytest.mark.integration, pytest.mark.soak]
 
 
 def lose_the_worker(room: ControlRoom, *runs: Run) -> None:
