@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from importlib import import_module
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_a_flipped_bit_or_a_missing_end_is_found(
         store.put(key, flipped if harm == "flip" else whole[:-1])
         try:
             only = manifest.model_copy(update={"artefacts": (artefact,)})
-            with pytest.raises(Damaged, match=artefact.name):
+            with pytest.raises(Damaged, match=re.escape(artefact.name)):
                 SetReader(store, only, backups.identity).read_rest()
         finally:
             store.put(key, whole)
