@@ -119,3 +119,8 @@ def test_its_form_explains_every_field_and_offers_what_can_be_chosen(
         assert name in schema.required or "default" in field
     fixed = {"environment"} & deployment["parameters"].keys()
     assert fixed == {"environment"}, "nobody should have to type it"
+
+
+def test_a_run_that_pauses_has_no_place_which_it_would_lose() -> None:
+    (rebuild,) = (one for one in DOCUMENT["deployments"] if one["name"] == "rebuild-component")
+    assert "concurrency_limit" not in rebuild

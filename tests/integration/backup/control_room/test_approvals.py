@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from deployments.sandbox.control_room import ControlRoom
 
 from ..conftest import Backups
-from .control import ANSWER, proven, rebuild
+from .control import ANSWER, Run, proven, rebuild
 
 pytestmark = pytest.mark.integration
 
@@ -73,3 +74,30 @@ def test_who_approves_what_is_no_longer_so_approves_nothing(
         kube.patch(service, {"metadata": {"labels": {label: was}}})
     assert "approved is no longer what would be done; nothing was changed" in said
     assert backups.live.pod("nats-0")["metadata"]["uid"] == before
+
+
+@pytest.mark.soak
+def test_who_takes_his_time_is_heard_all_the_same(room: ControlRoom, backups: Backups) -> None:
+    """A place in Prefect's limits is asked for anew 225 s after a run's start, which a paused run would not get."""
+    proven(room, backups, "nats")
+    made = rebuild(room)
+    made.asks()
+    time.sleep(260)
+    assert made.state["type"] == "PAUSED"
+    assert made.answer() == "ACCEPT"
+    made.reaches("COMPLETED", seconds=300)
+    backups.live.await_state("ready")
+
+
+def test_of_two_rebuilds_that_are_approved_one_goes_on(room: ControlRoom, backups: Backups) -> None:
+    proven(room, backups, "nats")
+    both = [rebuild(room), rebuild(room)]
+    for made in both:
+        made.asks()
+    with ThreadPoolExecutor(len(both)) as pool:
+        assert list(pool.map(Run.answer, both)) == ["ACCEPT"] * 2
+    ends = [made.reaches("COMPLETED", "FAILED", seconds=300) for made in both]
+    assert sorted(end["type"] for end in ends) == ["COMPLETED", "FAILED"], ends
+    (refused,) = (end["message"] for end in ends if end["type"] == "FAILED")
+    assert "is held by" in refused or "no longer what would be done" in refused, refused
+    backups.live.await_state("ready")
