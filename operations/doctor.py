@@ -166,9 +166,24 @@ def _gates(platform: Platform) -> Iterator[Finding]:
         bad = [f"{c.name}: {c.hint}" for c in component.finding.checks if not c.ok]
         state = component.finding.state
         words = f"{state}: {'; '.join(bad)} (isa status)" if bad else state
-        yield Finding(
-            Check(f"gate of {component.name}", component.ready, words, critical=state == DOWN)
-        )
+        ours = not component.ready and _at_work(platform, component.name)
+        if ours:
+            words += f"; {ours} is under way"
+        critical = state == DOWN and not ours
+        yield Finding(Check(f"gate of {component.name}", component.ready, words, critical=critical))
+
+
+def _at_work(platform: Platform, component: str) -> str:
+    """What of ours may well have stopped an engine: Neo4j Community is dumped while it is down."""
+    leases = {
+        f"isa-backup-{component}": "a backup of it",
+        f"isa-rebuild-{component}": "its rebuild",
+        f"isa-{component}": "its deploy or a restore",
+    }
+    for lease, what in leases.items():
+        if inquire(platform.kube, platform.settings, lease)[1]:
+            return what
+    return ""
 
 
 def _releases(platform: Platform) -> Iterator[Finding]:

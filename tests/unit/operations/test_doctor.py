@@ -7,6 +7,7 @@ import importlib.metadata
 import ssl
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
@@ -16,6 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from components.base import Check
 from errors import PermanentError
+from operations import doctor
 from operations.doctor import Finding, _scratch, certificate, clock, examine, mend, versions
 from operations.scratch_pod import LABEL
 
@@ -116,3 +118,18 @@ def test_a_certificate_is_told_in_time(
     assert (found.check.ok, found.check.critical) == (ok, critical)
     assert f"{days} days" in found.check.hint
     assert list(certificate("http://api.example", NOW)) == []
+
+
+def test_an_engine_that_a_backup_has_stopped_is_no_reason_to_wake_anybody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    platform = platform_of(Stored())
+    down = SimpleNamespace(state="down", checks=(Check("members answer", False, "none"),))
+    stopped = SimpleNamespace(name="neo4j", ready=False, finding=down)
+    monkeypatch.setattr(doctor, "read_status", lambda platform: [stopped])
+    with platform.lease("backup-neo4j", "the night"):
+        (found,) = doctor._gates(platform)
+    assert (found.check.ok, found.check.critical) == (False, False)
+    assert "a backup of it is under way" in found.check.hint
+    (found,) = doctor._gates(platform)
+    assert found.check.critical
