@@ -135,10 +135,10 @@ def test_a_night_whose_store_hangs_ends_all_the_same(room: ControlRoom, backups:
 def test_a_proof_leaves_no_scratch_engine_and_no_verdict(
     room: ControlRoom, backups: Backups
 ) -> None:
-    sets = [proven(room, backups, name) for name in ("postgresql", "redis")]
+    good = proven(room, backups, "postgresql")
     before = Before.of(backups)
-    proof = start(room, "verify-restores", backups=sets)
-    until(lambda: len(scratch_pods(backups)) > 1, "scratch engines of both are there", 120)
+    proof = start(room, "verify-restores", backups=[good])
+    until(lambda: bool(scratch_pods(backups)), "a scratch engine is there", 120)
     loading = proof.stops("pg_restore")
     assert proof.cancel(lambda: go_on(loading)) < CANCEL_SECONDS
     before.still()
