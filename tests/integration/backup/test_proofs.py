@@ -157,7 +157,13 @@ def test_what_was_done_to_a_stored_set_is_seen_at_the_lowest_level_that_can(
     assert evidence.failed_at in levels, proof["reason"]
 
 
-@pytest.mark.parametrize("component", QUICK)
+@pytest.mark.parametrize(
+    "component",
+    [
+        pytest.param(one, marks=pytest.mark.soak if one in ("minio", "qdrant") else [])
+        for one in QUICK
+    ],
+)
 def test_one_thing_that_was_not_backed_up_is_missed_by_its_name(
     component: str, prover: Prover, copies: list[Manifest]
 ) -> None:

@@ -211,6 +211,7 @@ def test_redis_comes_back_into_a_cluster_whose_slots_lie_otherwise(restorer: Res
     restorer.ready("redis")
 
 
+@pytest.mark.soak  # it is stopped three times; the lost platform's test has it brought back too
 def test_neo4j_comes_back_with_its_users_as_they_are(restorer: Restorer) -> None:
     good = restorer.take("neo4j")
     with restorer.backups.access() as access:
