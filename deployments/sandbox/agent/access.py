@@ -52,7 +52,10 @@ class Output:
 
     def copy(self) -> None:
         """Copy the lines that have come since the last call."""
-        if not self._source.exists():
+        try:
+            if self._source.stat().st_size == self._position:
+                return
+        except FileNotFoundError:
             return
         with self._source.open("rb") as source, self.file.open("ab") as copy:
             source.seek(self._position)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Pod:
-    """One bound pod.
+    """One bound pod, and what it refers to as this object first read it.
 
     Attributes:
         manifest: as the API server has it.
@@ -63,6 +63,9 @@ class Pod:
 
     manifest: Manifest
     host: Host
+    _read: dict[tuple[str, str], dict[str, str]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def name(self) -> str:
@@ -211,15 +214,18 @@ class Pod:
         Raises:
             NotStartable: there is none.
         """
+        if (kind, name) in self._read:
+            return self._read[kind, name]
         live = self.host.kube.get("v1", kind, name, self.namespace)
         if live is None:
             if optional:
                 return {}
             raise NotStartable("CreateContainerConfigError", f"{kind.lower()} {name!r} not found")
-        values = live.get("data") or {}
+        values = dict(live.get("data") or {})
         if kind == "Secret":
-            return {key: base64.b64decode(value).decode() for key, value in values.items()}
-        return dict(values)
+            values = {key: base64.b64decode(value).decode() for key, value in values.items()}
+        self._read[kind, name] = values
+        return values
 
     def _value(self, variable: Mapping[str, Any]) -> str | None:
         source = variable.get("valueFrom")

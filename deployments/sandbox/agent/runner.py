@@ -25,6 +25,8 @@ TICK_SECONDS = 0.5
 BACKOFF_FIRST, BACKOFF_LAST = 1.0, 30.0
 STABLE_SECONDS = 60.0  # so long without a crash, and the back-off starts anew
 IDLE_READY_SECONDS = 0.3
+# For so long a running engine's probes use the Secrets that were read: asked for each, they were 11 requests a second.
+READ_SECONDS = 5.0
 
 
 class Runner:
@@ -55,6 +57,7 @@ class Runner:
         self._failed_probes = 0
         self._trouble = ""
         self._steps: Steps | None = None
+        self._pod, self._pod_until = Pod(manifest, host), 0.0
 
     def update(self, manifest: Manifest) -> None:
         """Take the newest state of the pod."""
@@ -94,7 +97,7 @@ class Runner:
     # ------------------------------------------------------------------ steps
     def _step(self) -> bool:
         """Do what is due; True when the pod has ended."""
-        pod = Pod(self._manifest, self._host)
+        pod = self._current()
         metadata = self._manifest["metadata"]
         if self._gone or metadata.get("deletionTimestamp"):
             grace = 0.0 if self._gone else float(metadata.get("deletionGracePeriodSeconds", 30))
@@ -120,6 +123,14 @@ class Runner:
         finally:
             self._publish(pod)
         return False
+
+    def _current(self) -> Pod:
+        """The pod as it is now; while its engine runs, with what it referred to a moment ago."""
+        now = time.monotonic()
+        running = self._daemon(self._pod).pid is not None
+        if not running or now > self._pod_until or self._pod.manifest is not self._manifest:
+            self._pod, self._pod_until = Pod(self._manifest, self._host), now + READ_SECONDS
+        return self._pod
 
     def _prepared(self, pod: Pod) -> bool:
         """Whether the steps before a scratch engine have ended well."""
@@ -152,7 +163,8 @@ class Runner:
             state.ready = NEVER_READY not in pod.annotations
         elif self._failed_probes >= probes.threshold(container):
             state.ready = False
-        self._next_probe = time.monotonic() + probes.period(container)
+        whole = state.ready and not self._failed_probes
+        self._next_probe = time.monotonic() + probes.period(container, whole)
 
     def _start(self, pod: Pod, engine: Engine, daemon: Daemon, state: ContainerState) -> None:
         if HOLD in pod.annotations:

@@ -3,47 +3,82 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
+from collections.abc import Iterator
+
+import urllib3
+from kubernetes import client, config
+from kubernetes import watch as kubernetes_watch
 
 from cluster.kube import Manifest
 from deployments.sandbox.agent.pod import Host
 from deployments.sandbox.agent.runner import Runner
 from errors import IsaError
 
-# Thirty pods are 200 KB and 5 ms; a watch would save that and need a resync besides.
-POLL_SECONDS = 0.5
+# A watch begins with all pods there are, and tells of none that vanished before it began: hence the list each time.
+WATCH_SECONDS = 60
+RETRY_SECONDS = 0.5
 VOLUMES_SECONDS = 2.0
+POD = {"apiVersion": "v1", "kind": "Pod"}  # which the items of a list lack
 
 
 def watch(host: Host) -> None:
     """Run pods for ever."""
+    threading.Thread(target=_keep_volumes, args=(host,), name="volumes", daemon=True).start()
     runners: dict[str, Runner] = {}
-    volumes_due = 0.0
     while True:
         try:
             _look(host, runners)
-            if time.monotonic() > volumes_due:
-                _remove_volumes(host)
-                volumes_due = time.monotonic() + VOLUMES_SECONDS
-        except IsaError as exc:  # engines go on while the API server is away
-            print(exc, flush=True)
-        time.sleep(POLL_SECONDS)
+            for kind, pod in _events(host):
+                if kind == "DELETED":
+                    _vanish(pod["metadata"]["uid"], runners)
+                else:
+                    _take(host, POD | pod, runners)
+        except (IsaError, client.ApiException, urllib3.exceptions.HTTPError, ValueError) as exc:
+            print(exc, flush=True)  # engines go on while the API server is away
+            time.sleep(RETRY_SECONDS)
+
+
+def _events(host: Host) -> Iterator[tuple[str, Manifest]]:
+    api = config.new_client_from_config(str(host.kubeconfig), host.context)
+    with api:
+        stream = kubernetes_watch.Watch().stream(
+            client.CoreV1Api(api).list_pod_for_all_namespaces, timeout_seconds=WATCH_SECONDS
+        )
+        for event in stream:
+            yield event["type"], event["raw_object"]
 
 
 def _look(host: Host, runners: dict[str, Runner]) -> None:
-    kind: Manifest = {"apiVersion": "v1", "kind": "Pod"}  # which the items of a list lack
-    pods = {pod["metadata"]["uid"]: kind | pod for pod in host.kube.list("v1", "Pod")}
-    for uid, pod in pods.items():
-        runner = runners.get(uid)
-        if runner is not None:
-            runner.update(pod)
-        elif pod["spec"].get("nodeName"):
-            runners[uid] = Runner(pod, host)
-            runners[uid].start()
+    pods = {pod["metadata"]["uid"]: POD | pod for pod in host.kube.list("v1", "Pod")}
+    for pod in pods.values():
+        _take(host, pod, runners)
     for uid in [uid for uid in runners if uid not in pods]:
+        _vanish(uid, runners)
+
+
+def _take(host: Host, pod: Manifest, runners: dict[str, Runner]) -> None:
+    uid = pod["metadata"]["uid"]
+    if uid in runners:
+        runners[uid].update(pod)
+    elif pod["spec"].get("nodeName"):
+        runners[uid] = Runner(pod, host)
+        runners[uid].start()
+
+
+def _vanish(uid: str, runners: dict[str, Runner]) -> None:
+    if uid in runners:
         runners.pop(uid).vanish()
-    for uid in [uid for uid, runner in runners.items() if not runner.alive]:
-        del runners[uid]
+
+
+def _keep_volumes(host: Host) -> None:
+    while True:
+        try:
+            _remove_volumes(host)
+        except IsaError as exc:
+            print(exc, flush=True)
+        time.sleep(VOLUMES_SECONDS)
 
 
 def _remove_volumes(host: Host) -> None:
