@@ -29,8 +29,8 @@ check: tools ## lint, types, layers, unit tests
 unit: .venv/installed
 	$(BIN)/pytest -q tests/unit
 
-integration: tools ## on the embedded cluster
-	$(BIN)/pytest -q tests/integration
+integration: tools ## on embedded clusters, in two processes: tests/integration/conftest.py says which test in which
+	$(BIN)/pytest -q -n 2 --dist loadgroup tests/integration
 
 bench: .venv/installed ## figures of deploy, gates, control room, backups and proofs, with their targets
 	$(BIN)/python -m tests.bench.deploy

@@ -23,6 +23,19 @@ ISA = str(Path(sys.executable).with_name("isa"))
 # What a shell starts in the background ignores it, and so would every command that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+HERE = Path(__file__).parent
+# Two halves of about the same length, each on a platform of its own: alone, either leaves every other second idle.
+ENGINES = (HERE / "backup", HERE / "engines")
+CONTROL_ROOM = HERE / "backup" / "control_room"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests one process runs, in case there are two (`make integration`)."""
+    for item in items:
+        engines = any(item.path.is_relative_to(folder) for folder in ENGINES)
+        half = "engines" if engines and not item.path.is_relative_to(CONTROL_ROOM) else "control"
+        item.add_marker(pytest.mark.xdist_group(half))
+
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
