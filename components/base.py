@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from archive.evidence import Level
@@ -230,28 +232,63 @@ class Live:
 
 
 @dataclass(frozen=True)
-class Component:
-    """One engine of the platform.
+class Kept:
+    """What sets are made of; its verbs are in the files of its folder.
+
+    A file is imported when its verb is first asked for: the clients of all seven engines take 1.2 s of a core, and a
+    command that has to do with one of them, or with none, needs not wait for the others.
 
     Attributes:
-        name: as in settings, labels and commands.
+        name: as in settings, labels and commands, and of its folder.
         title: as people write it.
-        secrets: what must exist before its releases.
-        workloads: what Kubernetes must run for it.
-        ask: asks the engine: quorum, replication, and a transaction of its own that is cleaned up.
-        back_up: writes the artefacts of one set.
-        restore: brings them back, somewhere else.
-        live: puts them in the place of what is there.
     """
 
     name: str
     title: str
-    secrets: tuple[SecretSpec, ...]
-    workloads: Callable[[Settings], tuple[Workload, ...]]
-    ask: Callable[[Access], Report]
-    back_up: Callable[[Access, SetWriter], Taken]
-    restore: Restore
-    live: Live
+
+    @property
+    def back_up(self) -> Callable[[Access, SetWriter], Taken]:
+        """Writes the artefacts of one set."""
+        verb: Callable[[Access, SetWriter], Taken] = self._file("backup").back_up
+        return verb
+
+    @property
+    def restore(self) -> Restore:
+        """Brings them back, somewhere else."""
+        restore: Restore = self._file("restore").RESTORE
+        return restore
+
+    def _file(self, name: str) -> ModuleType:
+        return import_module(f"components.{self.name}.{name}")
+
+
+@dataclass(frozen=True)
+class Component(Kept):
+    """One engine of the platform."""
+
+    @property
+    def secrets(self) -> tuple[SecretSpec, ...]:
+        """What must exist before its releases."""
+        specs: tuple[SecretSpec, ...] = self._file("credentials").SECRETS
+        return specs
+
+    @property
+    def workloads(self) -> Callable[[Settings], tuple[Workload, ...]]:
+        """What Kubernetes must run for it."""
+        verb: Callable[[Settings], tuple[Workload, ...]] = self._file("readiness").workloads
+        return verb
+
+    @property
+    def ask(self) -> Callable[[Access], Report]:
+        """Asks the engine: quorum, replication, and a transaction of its own that is cleaned up."""
+        verb: Callable[[Access], Report] = self._file("readiness").ask
+        return verb
+
+    @property
+    def live(self) -> Live:
+        """Puts a set's data in the place of what is there."""
+        live: Live = self._file("live").LIVE
+        return live
 
 
 def worst(checks: Iterable[Check]) -> Check | None:

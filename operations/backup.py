@@ -210,7 +210,7 @@ def back_up(
         writer = _writer(vault, component, identity, catalogue.of(component), transfer, lease)
         try:
             with Access(vault.settings, vault.kube, ENGINE_SECONDS) as access:
-                taken = SETS[component](access, writer)
+                taken = SETS[component].back_up(access, writer)
             manifest = Manifest(
                 id=identity,
                 component=component,

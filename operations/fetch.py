@@ -14,7 +14,7 @@ from typing import Any
 from archive.catalogue import find_chain
 from archive.reader import Damaged, SetReader
 from archive.store import Store
-from components import RESTORES
+from components import SETS
 from config.models import ObjectStoreSettings
 from errors import IsaError
 from redaction import redact
@@ -38,7 +38,7 @@ def fetch(request: dict[str, Any], directory: Path) -> None:
     store = Store.open(ObjectStoreSettings(**request["store"]), request["credentials"])
     manifest, earlier = find_chain(store, request["environment"], request["set"])
     reader = SetReader(store, manifest, request["identity"], earlier)
-    RESTORES[manifest.component].place(reader, request["scratch"], directory)
+    SETS[manifest.component].restore.place(reader, request["scratch"], directory)
 
 
 def main(request: str, directory: str) -> int:

@@ -32,7 +32,7 @@ from archive.reader import Damaged, SetReader
 from cluster.command import CANCELLATION, Cancelled
 from cluster.credentials import password, read_secret
 from cluster.lease import lease_of
-from components import RESTORES
+from components import SETS
 from components.base import Restore, Scratch
 from errors import IsaError, PermanentError, TemporaryError
 from operations.backup import Vault, store_credentials
@@ -116,7 +116,7 @@ def prove(
         TemporaryError, PermanentError: no verdict could be reached, for reasons that are not the set's.
     """
     match = IDENTITY.fullmatch(backup)
-    if match is None or match["component"] not in RESTORES:
+    if match is None or match["component"] not in SETS:
         raise PermanentError(f"{backup!r} is no id of a backup: `isa backups` lists them")
     component = match["component"]
     course, outcome, begun = Course(tell, clock), Outcome(), datetime.now(UTC)
@@ -203,7 +203,7 @@ def _prove(vault: Vault, identity: str, backup: str, course: Course, outcome: Ou
         outcome.manifest = manifest
         _look(vault, identity, manifest, earlier)
     course.level = "L0"
-    restore = RESTORES[manifest.component]
+    restore = SETS[manifest.component].restore
     transfer = Transfer(course.tell)
     reader = SetReader(
         vault.store, manifest, identity, earlier, watched(transfer, manifest.component)

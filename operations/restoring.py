@@ -18,7 +18,7 @@ from archive.reader import SetReader
 from cluster.credentials import password
 from cluster.dag import Dag
 from cluster.lease import inquire, lease_of
-from components import COMPONENTS, RESTORES
+from components import COMPONENTS, SETS
 from components.access import Access
 from components.base import Served
 from errors import IsaError, PermanentError
@@ -255,7 +255,7 @@ def _served(
     vault: Vault, identity: str, reader: SetReader, tell: Callable[[str], None]
 ) -> Iterator[Served]:
     """A set in scratch engines, to be copied from."""
-    settings, kube, restore = vault.settings, vault.kube, RESTORES[reader.manifest.component]
+    settings, kube, restore = vault.settings, vault.kube, SETS[reader.manifest.component].restore
     request = Request(settings, kube, reader.manifest, store_credentials(kube, settings), identity)
     wanted = restore.scratch(settings, reader.manifest, password())
     with engines(request, wanted, restore.ask, tell) as made:

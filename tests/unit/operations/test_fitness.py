@@ -9,7 +9,7 @@ import pytest
 
 from archive.manifest import Engine, Manifest
 from cluster.command import Command
-from components import RESTORES
+from components import SETS
 from components.postgresql.restore import run
 from errors import PermanentError
 from operations.fitness import excuse, unlike
@@ -24,7 +24,7 @@ def set_of(version: str) -> Manifest:
 def why(said: str, version: str = "PostgreSQL 18.6", component: str = "postgresql") -> str:
     request = Request(cast(Any, None), cast(Any, None), set_of("18.2"), {}, "")
     refused = Unrestorable("L3", "pg_restore ended with 1", said)
-    return excuse(request, RESTORES[component], (), refused, version, lambda note: None)
+    return excuse(request, SETS[component].restore, (), refused, version, lambda note: None)
 
 
 @pytest.mark.parametrize(
