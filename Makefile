@@ -17,7 +17,7 @@ test: check integration ## all tests
 tools: .venv/installed ## what the tests run, built once: before them, since it takes longer than a test may
 	$(BIN)/python -m deployments.sandbox.prerequisites
 	$(BIN)/python -m deployments.sandbox.binaries
-	$(BIN)/python -m deployments.sandbox.engines.neo4j_programs
+	$(BIN)/python -m deployments.sandbox.engines
 
 check: tools ## lint, types, layers, unit tests
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Neo4j Community from Maven Central: its jars, pinned by their hashes, and how to run server and admin tool with them.
 
-`neo4j-jars.lock` has path and SHA-256 of every jar; `python -m deployments.sandbox.engines.neo4j_programs lock VERSION`
+`neo4j-jars.lock` has path and SHA-256 of every jar; `python -m deployments.sandbox.engines lock VERSION`
 makes it anew with Maven. Where Maven is installed it also brings the jars, so that its own settings (mirrors, proxies,
 credentials) hold; without it they come from the repository by HTTP. Either way the hashes decide.
 """
@@ -13,7 +13,6 @@ import re
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -328,9 +327,3 @@ def _download(client: httpx.Client, directory: Path, path: str, digest: str) -> 
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["lock"]:
-        LOCK.write_text(lock(sys.argv[2]))
-    ensure()
