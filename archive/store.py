@@ -233,7 +233,7 @@ class Store:
         """Begin an upload in parts; returns its identity."""
         return str(self._call("create_multipart_upload", key, Key=key, **self._lock)["UploadId"])
 
-    def put_part(self, key: str, upload: str, number: int, body: bytes) -> str:
+    def put_part(self, key: str, upload: str, number: int, body: bytes | bytearray) -> str:
         """Upload a part, counted from 1; returns its ETag."""
         answer = self._call(
             "upload_part", key, Key=key, UploadId=upload, PartNumber=number, Body=body

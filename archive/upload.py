@@ -6,7 +6,6 @@ decides how large a stream may become; `part_size` picks it from an estimate.
 
 from __future__ import annotations
 
-import io
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 
@@ -45,11 +44,14 @@ class Upload:
 
     def __init__(self, store: Store, key: str, part: int, parallel: int = PARALLEL_PARTS) -> None:
         self._store, self._key, self._part = store, key, part
-        self._body = io.BytesIO()
+        # Parts are written into the same few buffers again and again: made anew for each, they lay about the heap, and
+        # a process grew with what it had sent.
+        self._body, self._filled = bytearray(part), 0
+        self._spare: list[bytearray] = []
         self._seen = Tally()
         self._parallel = parallel
         self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="upload")
-        self._flying: set[Future[tuple[int, str]]] = set()
+        self._flying: set[Future[tuple[int, str, bytearray]]] = set()
         self._etags: dict[int, str] = {}
         self._sent = 0
         self._upload = ""
@@ -87,8 +89,11 @@ class Upload:
         self._seen.add(data)
         rest = memoryview(data)
         while rest:
-            rest = rest[self._body.write(rest[: self._part - self._body.tell()]) :]
-            if self._body.tell() == self._part:
+            piece = rest[: self._part - self._filled]
+            self._body[self._filled : self._filled + len(piece)] = piece
+            self._filled += len(piece)
+            rest = rest[len(piece) :]
+            if self._filled == self._part:
                 self._send()
         return len(data)
 
@@ -103,19 +108,23 @@ class Upload:
                 f"{self._key} needs more than {MAXIMUM_PARTS} parts of {self._part} bytes: the estimate was too small"
             )
         self._sent += 1
-        self._flying.add(self._pool.submit(self._put, self._sent, self._body.getvalue()))
-        self._body = io.BytesIO()
+        self._flying.add(self._pool.submit(self._put, self._sent, self._body, self._filled))
+        self._body = self._spare.pop() if self._spare else bytearray(self._part)
+        self._filled = 0
 
-    def _put(self, number: int, body: bytes) -> tuple[int, str]:
-        return number, self._store.put_part(self._key, self._upload, number, body)
+    def _put(self, number: int, body: bytearray, size: int) -> tuple[int, str, bytearray]:
+        content = body if size == len(body) else body[:size]
+        return number, self._store.put_part(self._key, self._upload, number, content), body
 
     def _land(self, which: str) -> None:
         """Wait for parts in flight: one of them, or all."""
         done, self._flying = wait(self._flying, return_when=which)
-        self._etags.update(part.result() for part in done)
+        for part in done:
+            number, self._etags[number], body = part.result()
+            self._spare.append(body)
 
     def _finish(self) -> None:
-        if self._body.tell() or not self._sent:  # the last part may be short, the only one empty
+        if self._filled or not self._sent:  # the last part may be short, the only one empty
             self._send()
         self._land(ALL_COMPLETED)
         etags = [self._etags[number] for number in sorted(self._etags)]

@@ -24,13 +24,13 @@ class Parts(Store):
     def begin(self, key: str) -> str:
         return "upload"
 
-    def put_part(self, key: str, upload: str, number: int, body: bytes) -> str:
+    def put_part(self, key: str, upload: str, number: int, body: bytes | bytearray) -> str:
         with self._change:
             self._now += 1
             self.most = max(self.most, self._now)
             if number % 2 == 0:  # lands behind the next one
                 self._change.wait_for(lambda: number + 1 in self.bodies, 0.2)
-            self.bodies[number] = body
+            self.bodies[number] = bytes(body)
             self._now -= 1
             self._change.notify_all()
         if number == self._broken:
