@@ -29,6 +29,7 @@ ENGINES = (HERE / "backup", HERE / "engines")
 CONTROL_ROOM = HERE / "backup" / "control_room"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the mark
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say which tests one process runs, in case there are two (`make integration`)."""
     for item in items:
