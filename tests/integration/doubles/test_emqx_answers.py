@@ -233,6 +233,7 @@ def archive(name: str, meta: str) -> bytes:
         ("a.tar.gz", archive("a", 'version = "5.9.0"\nedition = "ce"\n'), "is newer than"),
         ("a.tar.gz", archive("a", 'version = "5.8.1"\nedition = "ee"\n'), "Enterprise"),
     ],
+    ids=["garbage", "other-suffix", "renamed", "empty", "newer", "enterprise"],
 )
 def test_an_upload_that_is_no_export_of_this_version_is_refused(
     api: Cluster, name: str, content: bytes, said: str
