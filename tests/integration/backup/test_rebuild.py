@@ -123,11 +123,11 @@ def rebuilder(backups: Backups, report: Any, tmp_path_factory: pytest.TempPathFa
     return made
 
 
-# One engine with a fence and a primary, one with slots, one without either; the others in `make soak`.
+# One engine with a primary, one with slots; NATS, without a fence, goes by the control room; all in `make soak`.
 @pytest.mark.parametrize(
     "component",
     [
-        pytest.param(one, marks=[] if one in ("postgresql", "redis", "nats") else pytest.mark.soak)
+        pytest.param(one, marks=[] if one in ("postgresql", "redis") else pytest.mark.soak)
         for one in COMPONENTS
     ],
 )
@@ -173,7 +173,7 @@ def test_what_was_killed_goes_on_by_the_same_call(
     rebuilder.give_up("nats")
 
 
-@pytest.mark.parametrize("component", ["postgresql", "nats"])
+@pytest.mark.parametrize("component", ["postgresql", pytest.param("nats", marks=pytest.mark.soak)])
 def test_a_rebuild_that_was_wrong_is_taken_back(component: str, rebuilder: Rebuilder) -> None:
     rebuilder.proven(component)
     said = rebuilder.isa("rebuild", component, "--restore", "none", *APPROVED)
