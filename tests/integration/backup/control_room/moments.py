@@ -60,6 +60,9 @@ def table_locked(backups: Backups) -> Iterator[Reached]:
         standbys = [node for node in _nodes(access) if node != primary]
         with postgresql.connect_long(access, primary, "isa") as holder, holder.transaction():
             holder.execute("LOCK TABLE shop.customer IN ACCESS EXCLUSIVE MODE")
+            # the lock's record alone is not sent: an idle server writes it out behind somebody's commit
+            with postgresql.connect_long(access, primary, "isa") as other:
+                other.execute("SELECT pg_logical_emit_message(true, 'isa-test', '')")
 
             def known() -> bool:
                 return all(_count(access, node, LOCKED) for node in standbys)
