@@ -46,7 +46,7 @@ class Upload:
         self._store, self._key, self._part = store, key, part
         # Parts are written into the same few buffers again and again: made anew for each, they lay about the heap, and
         # a process grew with what it had sent.
-        self._body, self._filled = bytearray(part), 0
+        self._body, self._filled = bytearray(), 0
         self._spare: list[bytearray] = []
         self._seen = Tally()
         self._parallel = parallel
@@ -89,6 +89,8 @@ class Upload:
         self._seen.add(data)
         rest = memoryview(data)
         while rest:
+            if not self._body:
+                self._body = self._spare.pop() if self._spare else bytearray(self._part)
             piece = rest[: self._part - self._filled]
             self._body[self._filled : self._filled + len(piece)] = piece
             self._filled += len(piece)
@@ -109,8 +111,7 @@ class Upload:
             )
         self._sent += 1
         self._flying.add(self._pool.submit(self._put, self._sent, self._body, self._filled))
-        self._body = self._spare.pop() if self._spare else bytearray(self._part)
-        self._filled = 0
+        self._body, self._filled = bytearray(), 0
 
     def _put(self, number: int, body: bytearray, size: int) -> tuple[int, str, bytearray]:
         content = body if size == len(body) else body[:size]
@@ -120,7 +121,8 @@ class Upload:
         """Wait for parts in flight: one of them, or all."""
         done, self._flying = wait(self._flying, return_when=which)
         for part in done:
-            number, self._etags[number], body = part.result()
+            number, etag, body = part.result()
+            self._etags[number] = etag
             self._spare.append(body)
 
     def _finish(self) -> None:
