@@ -34,7 +34,7 @@ def watch(host: Host) -> None:
                 if kind == "DELETED":
                     _vanish(pod["metadata"]["uid"], runners)
                 else:
-                    _take(host, POD | pod, runners)
+                    _take(host, pod, runners)
         except (IsaError, client.ApiException, urllib3.exceptions.HTTPError, ValueError) as exc:
             print(exc, flush=True)  # engines go on while the API server is away
             time.sleep(RETRY_SECONDS)
