@@ -100,16 +100,14 @@ def until(holds: Callable[[], Any]) -> None:
 
 
 def connect(at: str, user: str, password: str, identity: str = "") -> mqtt.Client:
-    """A client that was let in."""
+    """A client that was let in, if need be after the server has taken its new users."""
     outcome: queue.Queue[bool] = queue.Queue()
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=identity)
     client.username_pw_set(user, password)
     client.on_connect = lambda _, __, ___, reason, ____: outcome.put(not reason.is_failure)
     client.connect(at, 1883)
     client.loop_start()
-    if not outcome.get(timeout=10):
-        client.loop_stop()
-        raise ConnectionRefusedError(user)
+    until(lambda: outcome.get(timeout=10))
     return client
 
 
