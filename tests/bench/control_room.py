@@ -145,9 +145,9 @@ def at_once(bench: Bench) -> list[Figure]:
 
 
 def cancelled(bench: Bench, sandbox: Sandbox) -> Figure:
-    """Cancel a deploy whose helm waits for pods."""
+    """Cancel a deploy whose helm waits for pods, of a release that is not there yet."""
     sandbox.set_ready_delay(SLOW_PODS, SLOW_PODS + 1)
-    run = bench.start("deploy-platform/deploy-platform", environment="sandbox", only=["redis"])
+    run = bench.start("deploy-platform/deploy-platform", environment="sandbox", only=["nats"])
     until(lambda: "installing" in _table(bench, run))
     asked = bench.move(run, "CANCELLING")
     took = bench.reaches(run, *FINAL) - asked
