@@ -10,7 +10,7 @@ import hashlib
 import secrets
 
 from archive.manifest import Capabilities
-from archive.store import Store
+from archive.store import Changed, Store, Unsupported
 from errors import IsaError, PermanentError
 
 SMALLEST_PART = 5 << 20  # of S3, but for the last one
@@ -78,8 +78,10 @@ def _expect(store: Store, key: str, body: bytes) -> None:
 def _refuses_overwrite(store: Store, key: str, body: bytes) -> bool:
     try:
         store.put(key, body, only_new=True)
-    except IsaError:
+    except Changed:
         return True
+    except Unsupported:
+        pass
     return False
 
 

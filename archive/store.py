@@ -40,6 +40,10 @@ class Changed(PermanentError):
     """The object was replaced while it was read."""
 
 
+class Unsupported(PermanentError):
+    """The server does not know the request."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """An object in a listing.
@@ -142,6 +146,8 @@ class Store:
         wrong = base64.b64encode(hashlib.sha256(b"another").digest()).decode()
         try:
             self._call("put_object", key, Key=key, Body=b"this", ChecksumSHA256=wrong)
+        except Unsupported:
+            return False
         except PermanentError:
             return True
         return False
@@ -317,6 +323,9 @@ def _translated(exc: Any, what: str) -> PermanentError | TemporaryError:
         return Changed(f"{words}: the object was replaced while it was read")
     if code == "RequestTimeTooSkewed":
         return PermanentError(f"{words}: the clocks of this machine and of the object store differ")
-    if code in PERMANENT or status in (400, 401, 403, 405, 409, 411):
+    if status == 501:
+        return Unsupported(words)
+    # what the request is to blame for stays so, except for those two; 404 is also what a bucket without a lock says
+    if code in PERMANENT or (400 <= status < 500 and status not in (408, 429)):
         return PermanentError(words)
     return TemporaryError(words)

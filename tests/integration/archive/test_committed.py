@@ -8,10 +8,12 @@ import signal
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 import botocore.auth
 import pytest
+from botocore.exceptions import ClientError
 
 from archive.catalogue import read_catalogue
 from archive.check import look
@@ -193,6 +195,38 @@ def test_the_self_test_says_what_the_store_can_and_leaves_nothing(place: Place) 
     store = place.store()[0]
     assert self_test(store, place.prefix) == ABLE
     assert list(store.list(place.prefix)) == []
+
+
+def test_a_bucket_without_versions_and_locks_does_too(place: Place, tmp_path: Any) -> None:
+    plain = replace(place, bucket=f"{place.prefix}-plain")
+    place.client.create_bucket(Bucket=plain.bucket)
+    store = plain.store()[0]
+    found = self_test(store, place.prefix)
+    assert found == ABLE.model_copy(update={"versioning": False, "object_lock": False})
+    made = make_set(plain, store, spool=tmp_path)
+    assert look(store, made) == []
+    assert [one.id for one in listed(plain)] == [made.id]
+
+
+def test_a_server_that_knows_neither_locks_nor_conditions_does_too(
+    place: Place,
+) -> None:
+    def unknown(operation: str, **arguments: Any) -> Any:
+        said = {"Error": {"Code": "NotImplemented"}, "ResponseMetadata": {"HTTPStatusCode": 501}}
+        more = {"IfNoneMatch", "ChecksumSHA256"} & set(arguments)
+        if more or operation in ("get_object_lock_configuration", "get_bucket_versioning"):
+            raise ClientError(cast(Any, said), operation)
+        return getattr(place.client, operation)(**arguments)
+
+    class Simple:
+        meta = place.client.meta
+
+        def __getattr__(self, operation: str) -> Any:
+            return partial(unknown, operation)
+
+    assert self_test(Store(Simple(), place.bucket), place.prefix) == Capabilities(
+        conditional_put=False, checksums=False, versioning=False, object_lock=False
+    )
 
 
 def test_the_self_test_fails_on_a_store_that_changes_what_it_gets(
