@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from archive.manifest import Artefact, Manifest
+from archive.manifest import FILE, Artefact, Manifest
 from archive.seal import SUFFIX, Sealed, seal
 from archive.spool import Spool, require_room
 from archive.store import Store
@@ -169,8 +169,13 @@ class SetWriter:
         self.store.put(manifest.own_key, manifest.to_bytes())
 
     def discard(self) -> None:
-        """Delete what was stored of a set that will not be; what that leaves, the sweep finds."""
+        """Delete what was stored of a set that will not be; what that leaves, the sweep finds.
+
+        The manifest goes first: its upload may have come through though it was reported as failed, and a set that is
+        listed must be whole.
+        """
         try:
+            self.store.purge(self.prefix + FILE)
             for entry in self.store.list(self.prefix):
                 self.store.purge(entry.key)
         except IsaError:

@@ -1,0 +1,40 @@
+"""A set that is given up."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+from archive.store import Entry
+from archive.writer import SetWriter
+from errors import TemporaryError
+
+PREFIX = "there/postgresql/one/"
+
+
+class Bucket:
+    """Objects by key; the store goes away after so many deletions."""
+
+    def __init__(self, names: tuple[str, ...], deletions: int) -> None:
+        self.keys = {PREFIX + name for name in names}
+        self.deletions = deletions
+
+    def list(self, prefix: str) -> list[Entry]:
+        return [Entry(key, 1, datetime.now(UTC)) for key in sorted(self.keys)]
+
+    def purge(self, key: str) -> None:
+        if self.deletions == 0:
+            raise TemporaryError("away")
+        self.deletions -= 1
+        self.keys.discard(key)
+
+
+def test_a_set_that_is_given_up_is_never_listed_without_its_parts() -> None:
+    names = ("base.tar.zst.age", "globals.sql.zst.age", "manifest.json")
+    for deletions in range(len(names) + 2):
+        bucket = Bucket(names, deletions)
+        SetWriter(cast(Any, bucket), PREFIX, (), Path()).discard()
+        listed = PREFIX + "manifest.json" in bucket.keys
+        assert not listed or len(bucket.keys) == len(names)
+    assert not bucket.keys
