@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from archive.evidence import Proof, proof_of
+from archive.evidence import Proof, believe, proof_of
 from archive.manifest import FILE, IDENTITY, Manifest, component_prefix, read_manifest, set_prefix
 from archive.store import Missing, Store
 from errors import PermanentError
@@ -22,13 +22,16 @@ class Catalogue:
         sets: committed ones, the oldest first.
         broken: key of a manifest that cannot be read → why.
         uncommitted: prefixes with objects but without a manifest: under way, or abandoned.
-        proofs: id of a set → its proofs, time and verdict of each, the oldest first.
+        proofs: id of a set → its proofs, time and verdict of each, the oldest first. Its last verdict was read, and is
+            the verify pool's own word on this very manifest.
+        disbelieved: key of a proof that is not → why.
     """
 
     sets: tuple[Manifest, ...]
     broken: dict[str, str]
     uncommitted: tuple[str, ...]
     proofs: dict[str, tuple[Proof, ...]] = field(default_factory=dict)
+    disbelieved: dict[str, str] = field(default_factory=dict)
 
     @property
     def proven(self) -> set[str]:
@@ -49,13 +52,19 @@ class Catalogue:
         return next(reversed(self.of(component)), None)
 
 
-def read_catalogue(store: Store, environment: str, components: Iterable[str]) -> Catalogue:
+def read_catalogue(
+    store: Store,
+    environment: str,
+    components: Iterable[str],
+    signers: Collection[str] = (),
+) -> Catalogue:
     """List the sets of some components.
 
     Args:
         store: the bucket.
         environment: name.
         components: names.
+        signers: public keys of those whose verdicts count; without any, everybody's.
 
     Raises:
         TemporaryError, PermanentError: the bucket cannot be listed.
@@ -86,11 +95,25 @@ def read_catalogue(store: Store, environment: str, components: Iterable[str]) ->
                 sets.append(answer)
             elif answer:
                 broken[key] = answer
+        by_id = {one.id: one for one in sets}
+        disbelieved: dict[str, str] = {}
+
+        def sift(identity: str) -> None:
+            for proof in sorted(proofs[identity], reverse=True):
+                why = _doubt(store, proof, identity, by_id.get(identity), signers)
+                if not why and proof.told:
+                    return
+                if why:
+                    proofs[identity].remove(proof)
+                    disbelieved[proof.key] = why
+
+        list(pool.map(sift, tuple(proofs)))
     return Catalogue(
         tuple(sorted(sets, key=lambda one: one.begun)),
         broken,
         tuple(uncommitted),
-        {identity: tuple(sorted(found)) for identity, found in proofs.items()},
+        {identity: tuple(sorted(found)) for identity, found in proofs.items() if found},
+        disbelieved,
     )
 
 
@@ -122,6 +145,21 @@ def find_chain(
     """
     manifest = find_set(store, environment, identity)
     return manifest, tuple(find_set(store, environment, needed) for needed in manifest.needs)
+
+
+def _doubt(
+    store: Store,
+    proof: Proof,
+    identity: str,
+    manifest: Manifest | None,
+    signers: Collection[str],
+) -> str:
+    """Why a proof is not to be believed; "" if it is."""
+    try:
+        believe(proof, store.get(proof.key), identity, manifest, signers)
+    except PermanentError as exc:  # a missing one too: retention was quicker
+        return str(exc)
+    return ""
 
 
 def _read(store: Store, key: str) -> Manifest | str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -121,13 +121,13 @@ def write_evidence(store: Store, prefix: str, evidence: Evidence, identity: str)
     return where
 
 
-def read_evidence(document: bytes, where: str, signer: str = "") -> Evidence:
+def read_evidence(document: bytes, where: str, signers: Collection[str] = ()) -> Evidence:
     """Read a proof, and check who says it.
 
     Args:
         document: its bytes.
         where: they came from, for messages.
-        signer: public key that must have signed it; "" takes the one that the document names.
+        signers: public keys of which one must have signed it; without any, the one that the document names.
 
     Raises:
         PermanentError: it was changed, or somebody else signed it.
@@ -135,8 +135,10 @@ def read_evidence(document: bytes, where: str, signer: str = "") -> Evidence:
     try:
         body = json.loads(document)
         claimed, signature = body.pop("signer"), bytes.fromhex(body.pop("signature"))
-        if signer and claimed != signer:
-            raise PermanentError(f"{where} is signed by {claimed[:16]}…, not by the verify pool")
+        if signers and claimed not in signers:
+            raise PermanentError(
+                f"{where} is signed by {str(claimed)[:16]}…, not by the verify pool"
+            )
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(claimed)).verify(
             signature, canonical(body)
         )
@@ -186,9 +188,37 @@ def proof_of(key: str, name: str) -> Proof | None:
     return Proof(at, match["verdict"], key)
 
 
+def believe(
+    proof: Proof,
+    document: bytes,
+    identity: str,
+    manifest: Manifest | None,
+    signers: Collection[str],
+) -> None:
+    """Check that a proof says what its name does, of the set that it lies beside, and may say so.
+
+    Args:
+        proof: what its name says.
+        document: its bytes.
+        identity: of the set.
+        manifest: of the set; None if it cannot be read, which only a bad verdict may say.
+        signers: public keys of whose word counts; without any, everybody's.
+
+    Raises:
+        PermanentError: it is not to be believed.
+    """
+    said = read_evidence(document, proof.key, signers)
+    named = (identity, proof.verdict, _stamp(proof.at))
+    if (said.set, said.verdict, _stamp(said.begun)) != named:
+        raise PermanentError(f"{proof.key} is a {said.verdict} of {said.set}, under another name")
+    good = said.verdict in ("pass", "partial")
+    if good and (manifest is None or said.manifest_sha256 != manifest_digest(manifest)):
+        raise PermanentError(f"{proof.key} is of another manifest than the one beside it")
+
+
 def manifest_digest(manifest: Manifest) -> str:
-    """What a proof calls the manifest that it refers to."""
-    return hashlib.sha256(manifest.to_bytes()).hexdigest()
+    """SHA-256 of the document that a manifest was read from: what a proof calls the manifest that it refers to."""
+    return hashlib.sha256(manifest.to_bytes(as_read=True)).hexdigest()
 
 
 def _stamp(at: datetime) -> str:

@@ -155,9 +155,13 @@ class Manifest(Part):
         """Bytes in the bucket."""
         return sum(artefact.stored_size for artefact in self.artefacts)
 
-    def to_bytes(self) -> bytes:
-        """The document as it is stored: JSON with a hash of itself, so that a changed byte anywhere is seen."""
-        body = self.model_dump(mode="json")
+    def to_bytes(self, *, as_read: bool = False) -> bytes:
+        """The document as it is stored: JSON with a hash of itself, so that a changed byte anywhere is seen.
+
+        Args:
+            as_read: the one that this was read from, without what a later version of this project added to all.
+        """
+        body = self.model_dump(mode="json", exclude_unset=as_read)
         return json.dumps({**body, "sha256": _hash(body)}, indent=1).encode()
 
 

@@ -22,8 +22,13 @@ from cli.live import LiveNodes
 @click.option(
     "--sample", "which", flag_value="sample", help="An older set of each, another one every week."
 )
+@click.option(
+    "--signer", is_flag=True, help="Prove nothing: print the verify pool's key, for verify.signers."
+)
 @click.option("--local", is_flag=True, help="Run in this process, without a Prefect server.")
-def verify(what: tuple[str, ...], environment: str, as_json: bool, which: str, local: bool) -> None:
+def verify(
+    what: tuple[str, ...], environment: str, as_json: bool, which: str, signer: bool, local: bool
+) -> None:
     """Restore sets into scratch engines and compare what comes back with what the source held.
 
     Without a name, all components; with names of components these only; with ids of sets (`isa backups`) just those.
@@ -35,6 +40,9 @@ def verify(what: tuple[str, ...], environment: str, as_json: bool, which: str, l
     from operations.proofs import choose
 
     settings = load(environment)
+    if signer:
+        key = _signer(settings)
+        return emit({"signer": key}) if as_json else click.echo(key)
     backups = tuple(name for name in what if IDENTITY.fullmatch(name))
     components = tuple(name for name in what if name not in backups)
     with LiveNodes(quiet=as_json) as nodes:
@@ -48,6 +56,14 @@ def verify(what: tuple[str, ...], environment: str, as_json: bool, which: str, l
         _summary(report)
     if report["state"] != "completed":
         raise click.exceptions.Exit(1)
+
+
+def _signer(settings: Any) -> str:
+    from archive.evidence import signer_of
+    from operations.backup import Vault
+    from operations.proof import read_identity
+
+    return signer_of(read_identity(Vault.open(settings)))
 
 
 def _in_process(

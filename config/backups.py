@@ -27,6 +27,13 @@ def _recipients(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _public_keys(value: tuple[str, ...]) -> tuple[str, ...]:
+    for key in value:
+        if not re.fullmatch(r"[0-9a-f]{64}", key):
+            raise ValueError(f"{key[:12]}… is no Ed25519 public key: 64 hexadecimal digits")
+    return value
+
+
 class RetentionSettings(Section):
     """How many sets of each component are kept, by age (grandfather, father, son)."""
 
@@ -144,6 +151,11 @@ class VerifySettings(Section):
     identity_secret: DnsLabel = Field(
         default="isa-verify-identity",
         description="Secret in the control namespace whose key `identity` is the verify pool's age private key",
+    )
+    signers: Annotated[tuple[str, ...], AfterValidator(_public_keys)] = Field(
+        default=(),
+        description="public keys, in hexadecimal, of those who may say that a restore is proven: the verify pool's "
+        "(`isa verify --signer` prints it). None: whoever may write to the bucket can say so too",
     )
     image: Image | None = Field(
         default=None,

@@ -109,7 +109,10 @@ class Vault:
     def catalogue(self, components: Iterable[str] = ()) -> Catalogue:
         """Which sets there are."""
         return read_catalogue(
-            self.store, self.settings.environment, tuple(components) or tuple(SETS)
+            self.store,
+            self.settings.environment,
+            tuple(components) or tuple(SETS),
+            self.settings.verify.signers,
         )
 
     def check(self) -> Capabilities:

@@ -106,6 +106,7 @@ def questions(platform: Platform, vault: Vault) -> list[Question]:
         ("scratch engines", lambda: _scratch(platform)),
         ("object store", lambda: _store(vault)),
         ("leftovers", lambda: _waste(vault)),
+        ("evidence", lambda: _evidence(vault)),
         ("proofs", lambda: _proofs(vault)),
         *((f"certificate of {url}", lambda url=url: certificate(url)) for url in endpoints),
     ]
@@ -256,6 +257,15 @@ def _waste(vault: Vault) -> Iterator[Finding]:
         return f"removed {words}"
 
     yield Finding(Check("leftovers", not there, words if there else "none", critical=False), remove)
+
+
+def _evidence(vault: Vault) -> Iterator[Finding]:
+    doubted = vault.catalogue().disbelieved
+    words = "; ".join(doubted.values()) if doubted else "every verdict is the verify pool's own"
+    yield Finding(Check("evidence", not doubted, words))
+    if not vault.settings.verify.signers:
+        words = "none is set, so whoever may write to the bucket can say that a restore is proven: isa verify --signer"
+        yield Finding(Check("verify.signers", False, words, critical=False))
 
 
 def _proofs(vault: Vault) -> Iterator[Finding]:

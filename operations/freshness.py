@@ -79,7 +79,8 @@ def documents(vault: Vault) -> Callable[[Proof], Evidence | None]:
 
     def read(proof: Proof) -> Evidence | None:
         try:
-            return read_evidence(vault.store.get(proof.key), proof.key)
+            signers = vault.settings.verify.signers
+            return read_evidence(vault.store.get(proof.key), proof.key, signers)
         except IsaError:
             return None
 

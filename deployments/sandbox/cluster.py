@@ -214,6 +214,7 @@ class Sandbox:
             "ISA_STORAGE__OBJECT__ENDPOINT": store.endpoint,
             "ISA_STORAGE__OBJECT__BUCKET": store.bucket,
             "ISA_BACKUP__AGE_RECIPIENTS": json.dumps(keys.recipients(self.directory)),
+            "ISA_VERIFY__SIGNERS": json.dumps(keys.signers(self.directory)),
             "ISA_BACKUP__PROGRAMS": json.dumps([str(postgres.programs())]),
             "ISA_BACKUP__SPOOL": str(self.directory / "spool"),
             # Community's one member may be stopped for its dump

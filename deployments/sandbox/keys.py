@@ -20,6 +20,15 @@ def identity_file(directory: Path, name: str) -> Path:
     return file
 
 
+def signers(directory: Path) -> list[str]:
+    """The public keys that evidence is signed with by whoever holds one of the private ones, for the settings."""
+    from archive.evidence import signer_of
+
+    return [
+        signer_of(identity_file(directory, name).read_text().splitlines()[-1]) for name in NAMES
+    ]
+
+
 def recipients(directory: Path) -> list[str]:
     """The public keys, for the settings."""
     import pyrage

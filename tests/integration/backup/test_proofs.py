@@ -86,8 +86,9 @@ class Prover:
         store = self.backups.vault.store
         names = [e.key.removeprefix(made.prefix) for e in store.list(made.prefix)]
         newest = max(name for name in names if name.startswith("proof-"))
-        signer = signer_of(self.backups.identity)
-        return read_evidence(store.get(made.prefix + newest), newest, signer)
+        return read_evidence(
+            store.get(made.prefix + newest), newest, self.backups.vault.settings.verify.signers
+        )
 
 
 @pytest.fixture(scope="module")
@@ -327,6 +328,14 @@ def test_proofs_of_a_set_are_listed_in_order(prover: Prover, proofs: Any) -> Non
     catalogue = prover.backups.vault.catalogue(["emqx"])
     assert [proof.verdict for proof in catalogue.proofs[manifest.id]] == ["pass"]
     assert manifest.id in catalogue.proven
+
+
+def test_whose_word_counts_is_told(prover: Prover) -> None:
+    administrator = str(prover.backups.sandbox.kubeconfig)
+    answer = prover.backups.isa("verify", "--signer", ISA_KUBERNETES__KUBECONFIG=administrator)
+    told = answer["signer"]
+    assert told == signer_of(prover.backups.identity)
+    assert told in prover.backups.vault.settings.verify.signers
 
 
 def _started(pod: dict[str, Any]) -> bool:

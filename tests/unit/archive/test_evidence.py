@@ -50,7 +50,7 @@ def kept(one: Evidence, identity: str) -> tuple[str, bytes]:
 def test_what_was_written_is_read_and_its_name_tells_time_and_verdict() -> None:
     identity = str(pyrage.x25519.Identity.generate())
     key, document = kept(evidence(), identity)
-    assert read_evidence(document, key, signer_of(identity)) == evidence()
+    assert read_evidence(document, key, [signer_of(identity)]) == evidence()
     proof = proof_of(key, key.removeprefix(PREFIX))
     assert proof is not None
     assert (proof.at, proof.verdict) == (AT, "pass")
@@ -60,7 +60,7 @@ def test_a_verdict_that_somebody_else_wrote_is_not_believed() -> None:
     key, document = kept(evidence(), str(pyrage.x25519.Identity.generate()))
     pool = signer_of(str(pyrage.x25519.Identity.generate()))
     with pytest.raises(PermanentError, match="not by the verify pool"):
-        read_evidence(document, key, pool)
+        read_evidence(document, key, [pool])
 
 
 def test_a_verdict_that_was_changed_is_seen() -> None:
