@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from archive.evidence import Proof, believe, proof_of
 from archive.manifest import FILE, IDENTITY, Manifest, component_prefix, read_manifest, set_prefix
-from archive.store import Missing, Store
+from archive.store import Missing, Refused, Store
 from errors import PermanentError
 
 READERS = 8  # manifests are small: their time is the round trip
@@ -157,6 +157,8 @@ def _doubt(
     """Why a proof is not to be believed; "" if it is."""
     try:
         believe(proof, store.get(proof.key), identity, manifest, signers)
+    except Refused:
+        raise
     except PermanentError as exc:  # a missing one too: retention was quicker
         return str(exc)
     return ""
@@ -167,5 +169,7 @@ def _read(store: Store, key: str) -> Manifest | str:
         return read_manifest(store.get(key), key)
     except Missing:
         return ""  # retention was quicker
+    except Refused:
+        raise
     except PermanentError as exc:
         return str(exc)

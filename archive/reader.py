@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from archive.manifest import Artefact, Manifest
 from archive.pieces import Put, Tally, ahead, as_file
 from archive.seal import SUFFIX, Sealed, Writable, unseal
-from archive.store import Missing, Store
+from archive.store import Missing, Refused, Store
 from errors import PermanentError
 
 
@@ -137,6 +137,8 @@ class SetReader:
                 found = _plain(self.store.read(key), watched)
         except Missing as exc:
             raise Damaged(f"{where} is not in the store") from exc
+        except Refused:
+            raise
         except PermanentError as exc:
             if watched.failed:  # not the object's fault
                 raise

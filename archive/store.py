@@ -40,7 +40,11 @@ class Changed(PermanentError):
     """The object was replaced while it was read."""
 
 
-class Unsupported(PermanentError):
+class Refused(PermanentError):
+    """The server does not let us: that says nothing of the object."""
+
+
+class Unsupported(Refused):
     """The server does not know the request."""
 
 
@@ -322,10 +326,10 @@ def _translated(exc: Any, what: str) -> PermanentError | TemporaryError:
     if code in ("PreconditionFailed", "412"):
         return Changed(f"{words}: the object was replaced while it was read")
     if code == "RequestTimeTooSkewed":
-        return PermanentError(f"{words}: the clocks of this machine and of the object store differ")
+        return Refused(f"{words}: the clocks of this machine and of the object store differ")
     if status == 501:
         return Unsupported(words)
     # what the request is to blame for stays so, except for those two; 404 is also what a bucket without a lock says
     if code in PERMANENT or (400 <= status < 500 and status not in (408, 429)):
-        return PermanentError(words)
+        return Refused(words)
     return TemporaryError(words)

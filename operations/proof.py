@@ -29,6 +29,7 @@ from archive.evidence import (
 )
 from archive.manifest import IDENTITY, Manifest, Measure, set_prefix
 from archive.reader import Damaged, SetReader
+from archive.store import Refused
 from cluster.command import CANCELLATION, Cancelled
 from cluster.credentials import password, read_secret
 from cluster.lease import lease_of
@@ -292,7 +293,7 @@ def _restored(
         except TemporaryError:
             made.check()  # was it the engine that died?
             raise
-        except (Damaged, Cancelled):
+        except (Damaged, Refused, Cancelled):
             raise
         except (PermanentError, OSError) as exc:
             if CANCELLATION.is_set():  # what was refused may have been ended for it
@@ -309,6 +310,8 @@ def _restored(
 def _manifests(vault: Vault, backup: str) -> tuple[Manifest, tuple[Manifest, ...]]:
     try:
         manifest, earlier = find_chain(vault.store, vault.settings.environment, backup)
+    except Refused:
+        raise
     except PermanentError as exc:
         raise Rejected("L0", str(exc)) from exc
     if manifest.id != backup:

@@ -22,7 +22,7 @@ from archive.manifest import Capabilities, Consistency, Engine, Manifest, new_id
 from archive.reader import SetReader
 from archive.retention import decide
 from archive.selftest import self_test
-from archive.store import Store
+from archive.store import Refused, Store
 from archive.sweep import find_waste, remove_waste
 from archive.writer import SetWriter
 from config.backups import RetentionSettings
@@ -178,6 +178,20 @@ def test_the_sweep_takes_what_no_set_has_and_nothing_else(place: Place, tmp_path
     assert store.pending(orphan) == ()
     assert list(store.list(young)) != []
     assert look(store, kept) == []
+
+
+def test_a_store_that_lets_nobody_read_is_not_taken_for_a_damaged_set(
+    place: Place, tmp_path: Any
+) -> None:
+    made = make_set(place, place.store()[0], spool=tmp_path)
+    for position in range(2):  # asking for the size, and for the bytes
+        store, _ = place.store(position=position, trouble=denied)
+        with pytest.raises(Refused, match="AccessDenied"):
+            SetReader(store, made, place.identity).read_rest()
+        store, _ = place.store(position=position, trouble=denied)
+        with pytest.raises(Refused, match="AccessDenied"):
+            read_catalogue(store, place.prefix, ["redis"])
+    SetReader(place.store()[0], made, place.identity).read_rest()
 
 
 def test_a_locked_set_cannot_be_deleted(place: Place, tmp_path: Any) -> None:
