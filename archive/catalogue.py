@@ -47,6 +47,10 @@ class Catalogue:
         """A component's sets, the oldest first."""
         return tuple(one for one in self.sets if one.component == component)
 
+    def sound(self, component: str) -> tuple[Manifest, ...]:
+        """The same without those whose last proof failed."""
+        return tuple(one for one in self.of(component) if self.verdict(one.id) != "fail")
+
     def latest(self, component: str) -> Manifest | None:
         """A component's newest set."""
         return next(reversed(self.of(component)), None)

@@ -16,13 +16,13 @@ def open_chain(
     """The newest whole set with all that it needs, if a full one is not due.
 
     Args:
-        earlier: a component's committed sets, the oldest first.
+        earlier: a component's committed sets that did not fail their proof, the oldest first.
         full_every_days: days after which a chain ends.
         now: the present by default.
 
     Returns:
         The full set first, the newest last; nothing where the next set must be full, since it is time, or since one
-        of the chain was deleted or cannot be read.
+        of the chain was deleted or cannot be read, or has failed its proof.
     """
     whole = {one.id: one for one in earlier if one.outcome == "complete"}
     last = next(reversed(whole.values()), None)

@@ -63,7 +63,7 @@ class SetWriter:
         prefix: where the set is to lie.
         recipients: age public keys.
         spool: directory for streams that do not wait.
-        earlier: the component's committed sets, the oldest first; an incremental one rests on them.
+        earlier: the component's committed sets, the oldest first, that an incremental one may rest on.
         watch: called with name and size of every piece before it is stored; progress, and the place where a cancelled
             run ends.
         leftovers: what engines hold for us meanwhile.

@@ -210,7 +210,7 @@ def back_up(
             return _result(found, EXISTS, clock() - started, f"slot {slot} has its set")
         begun = datetime.now(UTC)
         identity = new_identity(component, begun, secrets.token_hex(3))
-        writer = _writer(vault, component, identity, catalogue.of(component), transfer, lease)
+        writer = _writer(vault, component, identity, catalogue.sound(component), transfer, lease)
         try:
             with Access(vault.settings, vault.kube, ENGINE_SECONDS) as access:
                 taken = SETS[component].back_up(access, writer)

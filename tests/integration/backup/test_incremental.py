@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import tarfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from archive.evidence import Evidence, manifest_digest, write_evidence
 from components.minio.backup import _server
 from components.minio.client import connect
 from components.postgresql.client import PORT, STATEFULSET, connect_long, standing
@@ -101,6 +103,26 @@ def test_an_object_that_is_there_already_is_not_read_again(backups: Backups, rep
     lines = backups.fetch(second, "buckets/documents/versions.jsonl").decode()
     assert lines.count('"held": ""') >= 1
     assert first.id in lines
+
+
+def test_nothing_rests_on_a_set_that_failed_its_proof(backups: Backups, report: Any) -> None:
+    bad = backups.manifest("minio")
+    said = Evidence(
+        set=bad.id,
+        component="minio",
+        environment=bad.environment,
+        manifest_sha256=manifest_digest(bad),
+        verdict="fail",
+        level="L0",
+        failed_at="L1",
+        begun=datetime.now(UTC),
+        seconds=1.0,
+    )
+    write_evidence(backups.vault.store, bad.prefix, said, backups.identity)
+    backups.isa("backup", "minio", "--local")
+    after = backups.manifest("minio")
+    assert after.id != bad.id
+    assert bad.id not in after.needs
 
 
 def _run(program: str, *arguments: str) -> None:
