@@ -23,6 +23,8 @@ from tasks.setup import filled, variables
 
 # A worker asks every 15 s and a process starts in less than a minute; a cancelled run has 30 s until SIGKILL.
 STUCK = {"PENDING": timedelta(minutes=10), "CANCELLING": timedelta(minutes=2)}
+# A run whose process is gone loses its heartbeat and is ended by an automation; a day is longer than any night's work.
+LONG = timedelta(hours=24)
 OURS = "isa-cloud"  # the tag that prefect.yaml gives every deployment
 
 
@@ -39,7 +41,9 @@ def questions(settings: Settings) -> list[Question]:
     return [
         ("Prefect server", _server),
         ("workers", _workers),
+        ("queues", _queues),
         ("runs", _runs),
+        ("long runs", _long),
         ("schedules", lambda: _schedules(variables(settings))),
         ("automations", lambda: check_automations(settings.notify.blocks)),
     ]
@@ -77,6 +81,38 @@ def _workers() -> Iterator[Finding]:
         alive = [one["name"] for one in found if one["status"] == "ONLINE"]
         hint = f"{', '.join(alive)} at work" if alive else "no worker is alive: runs wait for ever"
         yield Finding(Check(f"workers of {pool}", bool(alive), hint))
+
+
+def _queues() -> Iterator[Finding]:
+    """A pool with one live worker is not enough: each queue has a worker of its own."""
+    declared = [one["work_pool"] for one in deployments()]
+    scheduled = {
+        one["work_pool"]["work_queue_name"] for one in deployments() if one.get("schedules")
+    }
+    asked = {
+        found["name"]: found["status"] == "READY"
+        for pool in sorted({one["name"] for one in declared})
+        for found in post(f"/work_pools/{pool}/queues/filter", {})
+    }
+    for name in sorted({one["work_queue_name"] for one in declared}):
+        if asked.get(name, False):
+            ok, hint = True, "a worker asks it"
+        elif name in scheduled:
+            ok, hint = False, "no worker asks it: scheduled runs wait for ever (deployments/worker)"
+        else:
+            ok, hint = True, "no worker asks it: start one before a run is called"
+        yield Finding(Check(f"queue {name}", ok, hint))
+
+
+def _long() -> Iterator[Finding]:
+    before = (datetime.now(UTC) - LONG).isoformat()
+    body = {
+        "flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}, "start_time": {"before_": before}},
+        "limit": 200,
+    }
+    names = ", ".join(run["name"] for run in post("/flow_runs/filter", body))
+    words = f"for more than a day: {names}; see their logs, cancel them in the UI"
+    yield Finding(Check("long runs", not names, words if names else "none", critical=False))
 
 
 def _runs() -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,6 +39,35 @@ def test_what_cannot_be_ended_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> N
     assert not after.check.ok
     assert "could not be mended" in after.check.hint
     assert "connection refused" in after.check.hint
+
+
+def test_a_queue_that_no_worker_asks_is_told_where_a_schedule_needs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = {"default": "READY", "backups": "NOT_READY", "rebuilds": "NOT_READY"}
+    answer = [{"name": name, "status": status} for name, status in asked.items()]
+    monkeypatch.setattr(doctor, "post", lambda path, body: answer)
+    told = {finding.check.name: finding.check for finding in doctor._queues()}
+    assert told["queue default"].ok
+    assert not told["queue backups"].ok
+    assert not told["queue proofs"].ok  # the server does not even know it
+    assert told["queue rebuilds"].ok
+    assert "start one" in told["queue rebuilds"].hint
+
+
+def test_a_run_of_yesterday_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def post(path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+        before = datetime.fromisoformat(body["flow_runs"]["start_time"]["before_"])
+        began = datetime.now(UTC) - timedelta(hours=25)
+        return [{"name": "backup-1"}] if began < before else []
+
+    monkeypatch.setattr(doctor, "post", post)
+    (found,) = doctor._long()
+    assert not found.check.ok
+    assert "backup-1" in found.check.hint
+    monkeypatch.setattr(doctor, "post", lambda path, body: [])
+    (found,) = doctor._long()
+    assert found.check.ok
 
 
 def test_a_deployment_of_an_older_version_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,9 +243,9 @@ def test_the_doctor_finds_a_working_control_room_well(
     own = str(account.kubeconfig)
     found = doctor(room, KUBECONFIG=own, ISA_KUBERNETES__KUBECONFIG=own)
     names = [
-        "Prefect server", "workers of isa-platform", "runs", "automations", "versions", "releases",
-        "rebuilds", "scratch engines", "object store", "leftovers", "clock against Kubernetes",
-        "clock against Prefect",
+        "Prefect server", "workers of isa-platform", "queue backups", "queue rebuilds", "runs", "long runs",
+        "automations", "versions", "releases", "rebuilds", "scratch engines", "object store", "leftovers",
+        "clock against Kubernetes", "clock against Prefect",
         *(f"schedule of {name}" for name in ("backup-nightly", "verify-restores", "retention", "doctor")),
     ]  # fmt: skip
     assert {name: found[name]["hint"] for name in names if not found[name]["ok"]} == {}
