@@ -83,6 +83,14 @@ class Forger:
         self.store.put(made.own_key, document.replace(b'"count": ', b'"count": 1', 1))
         return made
 
+    def rewritten(self, good: Manifest, name: str) -> Manifest:
+        """A manifest that promises one thing more than the set has, by somebody who knows how to hash it."""
+        first = next(one for one in good.fingerprint if one.digest)
+        more = first.model_copy(update={"count": first.count + 1})
+        return self.copy(
+            good, fingerprint=tuple(more if one is first else one for one in good.fingerprint)
+        )
+
     # ------------------------------------------------------------------ as it was sealed
     def wrong_key(self, good: Manifest, name: str) -> Manifest:
         """An artefact that was sealed for somebody else, in a manifest that knows nothing of it."""

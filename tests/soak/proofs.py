@@ -27,8 +27,8 @@ from tests.filled import filled
 from tests.losses import LOSSES
 
 GOOD_PROOFS = 20
-QUICK = ("postgresql", "redis", "nats", "minio", "qdrant")  # whose proof takes seconds
 # Damages of the inside, before it was sealed: what the engine itself, or its tool, must refuse.
+REWRITTEN = "manifest rewritten"
 INSIDE = "garbled before sealing"
 LEFT_OUT = "artefact left out"
 
@@ -80,6 +80,7 @@ def damages(bench: Bench, component: str, matrix: Matrix) -> None:
         damage: (lambda make=make: make(bench.forger, good, name), levels)  # type: ignore[misc]
         for damage, (make, levels) in STORED.items()
     }
+    makers[REWRITTEN] = (lambda: bench.forger.rewritten(good, name), ("L4",))
     makers[INSIDE] = (lambda: bench.forger.garbled(good, name), ("L2", "L3", "L4"))
     makers[LEFT_OUT] = (lambda: bench.forger.left_out(good, name), ("L1", "L4"))
     for damage, (make, levels) in makers.items():
@@ -108,9 +109,10 @@ def _one(
 
 def false_alarms(bench: Bench, matrix: Matrix) -> None:
     """Good sets, proven one after another while both cores are busy."""
+    names = list(LOSSES)
     with _load():
         for number in range(GOOD_PROOFS):
-            component = QUICK[number % len(QUICK)]
+            component = names[number % len(names)]
             evidence = bench.prove(bench.take(component))
             matrix.good[0] += 1
             if evidence.verdict != "pass":
