@@ -105,15 +105,22 @@ def _server(access: Access) -> Endpoint:
 
 
 def _refuse_itself(access: Access, writer: SetWriter, client: Any) -> None:
-    """Leave a mark in the backups' store and look for it in the source: no server tells it more surely."""
-    mark = f"{writer.prefix}mark"
-    writer.store.put(mark, b"Is this MinIO the store of its own backups?")
+    """Begin an upload in the backups' store and look for it in the source: no server tells it more surely.
+
+    An upload that is aborted leaves nothing, no version and nothing that object lock would hold.
+    """
+    store, mark = writer.store, f"{writer.prefix}mark"
+    upload = store.begin(mark)
     try:
-        client.head_object(Bucket=writer.store.bucket, Key=mark)
-    except ClientError:  # no such object, no such bucket
-        return
+        client.list_parts(Bucket=store.bucket, Key=mark, UploadId=upload)
+    except ClientError as exc:
+        if int(exc.response["ResponseMetadata"].get("HTTPStatusCode", 0)) < 500:
+            return  # no such upload, no such bucket
+        raise TemporaryError(f"MinIO does not say whether it holds {mark}: {exc}") from exc
+    except BotoCoreError as exc:
+        raise TemporaryError(f"MinIO does not say whether it holds {mark}: {exc}") from exc
     finally:
-        writer.store.purge(mark)
+        store.abort(mark, upload)
     raise PermanentError(
         f"storage.object.endpoint {access.settings.storage.object.endpoint} is the MinIO that is to be backed up: "
         "a store is no backup of itself. Name the array's own S3 service"

@@ -122,9 +122,10 @@ def test_neither_data_nor_secrets_are_readable_in_the_bucket(backups: Backups, r
             assert word not in body, f"{entry.key} holds {word!r}"
 
 
-def test_a_set_is_locked_for_as_long_as_the_settings_say(backups: Backups) -> None:
-    backups.isa("backup", "nats", "--local", ISA_BACKUP__OBJECT_LOCK_DAYS="1")
-    manifest, store = backups.manifest("nats"), backups.vault.store
+@pytest.mark.parametrize("component", ["nats", "minio"])
+def test_a_set_is_locked_for_as_long_as_the_settings_say(component: str, backups: Backups) -> None:
+    backups.isa("backup", component, "--local", ISA_BACKUP__OBJECT_LOCK_DAYS="1")
+    manifest, store = backups.manifest(component), backups.vault.store
     for key in (manifest.own_key, *map(manifest.key, manifest.artefacts)):
         with pytest.raises(PermanentError):
             store.purge(key)

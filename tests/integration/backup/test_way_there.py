@@ -54,18 +54,22 @@ def test_refused_credentials_are_said(backups: Backups) -> None:
 
 
 def test_minio_is_not_backed_up_into_itself(backups: Backups) -> None:
+    from datetime import UTC, datetime, timedelta
+
     from archive.store import Store
     from components.minio import backup as minio
     from components.minio.client import connect
 
     with backups.access() as access:
         client = connect(access, minio._server(access))
-        client.create_bucket(Bucket="circle")
+        client.create_bucket(Bucket="circle", ObjectLockEnabledForBucket=True)
         writer = writer_of(backups, "test/circle")
-        writer.store = Store(client, "circle")
+        writer.store = Store(client, "circle").locking(datetime.now(UTC) + timedelta(days=1))
         try:
             with pytest.raises(PermanentError, match="no backup of itself"):
                 minio.back_up(access, writer)
+            assert writer.store.pending("") == ()
+            assert list(writer.store.list("")) == []
         finally:
             client.delete_bucket(Bucket="circle")
 
