@@ -14,6 +14,7 @@ from archive.manifest import Measure
 from components.digest import Digest
 from components.emqx.client import USERS, Api, quoted, rows
 from components.questions import PROBE
+from errors import TemporaryError
 
 READERS = 4
 # Beyond that many retained messages their contents are not read one by one: 5 ms each.
@@ -39,6 +40,10 @@ def measure(api: Api) -> list[Measure]:
 
     Args:
         api: of one node; it answers for all.
+
+    Raises:
+        TemporaryError: it does not say what a message holds.
+        httpx.HTTPError: it does not answer.
     """
     found = [
         _measure(
@@ -55,14 +60,20 @@ def _retained(api: Api) -> Iterator[dict[str, Any]]:
 
     def read(entry: tuple[str, Any]) -> dict[str, Any]:
         topic, qos = entry
-        payload = ""
-        if len(topics) <= CONTENTS:
-            answer = api("GET", f"/mqtt/retainer/message/{quoted(topic)}")
-            payload = str(answer.json().get("payload", "")) if answer.status_code == 200 else "gone"
+        payload = _payload(api, topic) if len(topics) <= CONTENTS else ""
         return {"topic": topic, "qos": qos, "payload": payload}
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="retained") as pool:
         yield from pool.map(read, topics)
+
+
+def _payload(api: Api, topic: str) -> str:
+    answer = api("GET", f"/mqtt/retainer/message/{quoted(topic)}")
+    if answer.status_code == 404:  # since it was listed
+        return "gone"
+    if answer.status_code != 200:  # a node in trouble says nothing of the message: no difference
+        raise TemporaryError(f"EMQX, a retained message: HTTP {answer.status_code}", delay=5)
+    return str(answer.json().get("payload", ""))
 
 
 def _own(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
