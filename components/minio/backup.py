@@ -60,12 +60,17 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
     buckets = [str(bucket["Name"]) for bucket in answer["Buckets"] if bucket["Name"] != PROBE]
     records: list[bytes] = []
     found: list[Measure] = []
+    missing: list[str] = []
     consistency: list[Consistency] = []
     settings: dict[str, Any] = {}
     for bucket in buckets:
         begun = datetime.now(UTC)
-        measure = _bucket(writer, client, bucket, index, chain, records)
+        measure, unreadable = _bucket(writer, client, bucket, index, chain, records)
         found += measure.measures()
+        if unreadable:
+            missing.append(
+                f"bucket {bucket}: {unreadable} versions, encrypted with keys of their clients (SSE-C)"
+            )
         settings[bucket] = {**_settings(client, bucket), "bytes": measure.bytes}
         consistency.append(
             Consistency(
@@ -89,6 +94,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         consistency=tuple(consistency),
         fingerprint=(*found, *rights),
         not_covered=NOT_COVERED,
+        missing=tuple(missing),
         needs=chain,
     )
 
@@ -135,7 +141,8 @@ def _bucket(
     index: Index,
     chain: tuple[str, ...],
     records: list[bytes],
-) -> BucketMeasure:
+) -> tuple[BucketMeasure, int]:
+    """Store a bucket; returns what it holds, and how many versions could not be read."""
     numbers = {identity: place for place, identity in enumerate(chain)}
     measure = BucketMeasure(bucket)
     with tempfile.TemporaryFile(dir=writer.spool) as lines:
@@ -162,7 +169,7 @@ def _bucket(
         )
         lines.seek(0)
         writer.add(f"buckets/{bucket}/versions.jsonl", unit, "JSON lines", pieces(lines))
-    return measure
+    return measure, tar.unreadable
 
 
 def _estimate(client: Any, bucket: str) -> int:

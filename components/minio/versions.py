@@ -26,6 +26,10 @@ READERS = 8
 WHOLE_BYTES = 2 << 20
 PIECE_BYTES = 1 << 20
 GONE = ("NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed", "405")
+# A version that its client encrypted with a key of his own (SSE-C) answers so to everybody else; nothing but the words
+# tells it from other bad requests (ErrSSEEncryptedObject in minio/minio, cmd/api-errors.go; AWS has the same).
+CLIENTS_KEY = ("InvalidRequest", "stored using a form of Server Side Encryption")
+UNREADABLE = object()
 HEADERS = (
     "ContentType", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Metadata",
     "ObjectLockMode", "ObjectLockRetainUntilDate", "ObjectLockLegalHoldStatus", "StorageClass",
@@ -90,6 +94,9 @@ class VersionTar:
         bucket: its name.
         earlier: id of the set that has a version's bytes, and their SHA-256; None if none has.
         note: gets every version, in order, when everything is known of it.
+
+    Attributes:
+        unreadable: versions that were left out since only their clients have the keys (SSE-C).
     """
 
     def __init__(
@@ -101,7 +108,9 @@ class VersionTar:
     ) -> None:
         self._client, self._bucket = client, bucket
         self._earlier, self._note = earlier, note
+        self.unreadable = 0
         self._files = 0
+        self._last = ("", -1)  # key and ordinal
 
     def __iter__(self) -> Iterator[bytes]:
         """The tar's bytes.
@@ -120,7 +129,9 @@ class VersionTar:
         yield b"\0" * (2 * tarfile.BLOCKSIZE)
 
     def _fetch(self, version: Version) -> Any:
-        """What is known of a version, and its bytes where these are new: whole, or as a stream; None if it is gone."""
+        """What is known of a version, and its bytes where these are new: whole, or as a stream; None if it is gone,
+        UNREADABLE if only its client can read it.
+        """
         if version.marker:
             return b""
         place = {"Bucket": self._bucket, "Key": version.key, "VersionId": version.identity}
@@ -146,14 +157,23 @@ class VersionTar:
         except ClientError as exc:
             if str(exc.response["Error"].get("Code")) in GONE:
                 return None
+            if _is_clients(exc):
+                return UNREADABLE
             raise TemporaryError(f"{self._bucket}/{version.key}: {exc}") from exc
         except (BotoCoreError, OSError) as exc:
             raise TemporaryError(f"{self._bucket}/{version.key}: {exc}") from exc
 
     def _write(self, version: Version, fetched: Future[Any]) -> Iterator[bytes]:
         body = fetched.result()
+        if body is UNREADABLE:
+            self.unreadable += 1
+            return
         if body is None:  # deleted since it was listed
             return
+        # counted anew: a restore knows nothing of what was left out between two versions
+        key, ordinal = self._last
+        version.ordinal = ordinal + 1 if version.key == key else 0
+        self._last = (version.key, version.ordinal)
         if not version.marker and not version.held:
             yield from self._member(version, body)
         self._note(version)
@@ -181,6 +201,12 @@ class VersionTar:
             yield from body.iter_chunks(PIECE_BYTES)
         except Exception as exc:  # urllib3's and botocore's own, of a stream that broke
             raise TemporaryError(f"{self._bucket}/{version.key} broke off: {exc}") from exc
+
+
+def _is_clients(exc: ClientError) -> bool:
+    code, words = CLIENTS_KEY
+    error = exc.response["Error"]
+    return str(error.get("Code")) == code and words in str(error.get("Message"))
 
 
 def _entries(client: Any, bucket: str) -> Iterator[dict[str, Any]]:
