@@ -119,6 +119,23 @@ class SetReader:
             if self.manifest.key(artefact) not in self.whole and name not in spared:
                 self._check(self.manifest, artefact, _Nowhere())
 
+    def read_whole(self, but: Iterable[str] = ()) -> None:
+        """Read what nobody has read of the set and of all that it needs: before something is deleted that it shall
+        bring back.
+
+        Args:
+            but: units that nobody wants back.
+
+        Raises:
+            Damaged: an artefact is not what was stored.
+            TemporaryError: the store is away.
+        """
+        spared = set(but)
+        for manifest in self.chain:
+            for artefact in manifest.artefacts:
+                if artefact.unit not in spared and manifest.key(artefact) not in self.whole:
+                    self._check(manifest, artefact, _Nowhere())
+
     # ------------------------------------------------------------------ inside
     @staticmethod
     def _artefact(manifest: Manifest, name: str) -> Artefact:

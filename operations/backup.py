@@ -185,6 +185,7 @@ def back_up(
     slot: str,
     run: str,
     transfer: Transfer,
+    full: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> BackupResult:
     """Take one set of a component.
@@ -196,6 +197,7 @@ def back_up(
         slot: for which night; "" makes a set in any case.
         run: who does it, for the Lease.
         transfer: gets told of bytes.
+        full: rest on no earlier set.
 
     Raises:
         LeaseHeld: another backup of this component is under way.
@@ -210,7 +212,8 @@ def back_up(
             return _result(found, EXISTS, clock() - started, f"slot {slot} has its set")
         begun = datetime.now(UTC)
         identity = new_identity(component, begun, secrets.token_hex(3))
-        writer = _writer(vault, component, identity, catalogue.sound(component), transfer, lease)
+        earlier = () if full else catalogue.sound(component)
+        writer = _writer(vault, component, identity, earlier, transfer, lease)
         try:
             with Access(vault.settings, vault.kube, ENGINE_SECONDS) as access:
                 taken = SETS[component].back_up(access, writer)

@@ -1,7 +1,8 @@
 """Restores a set into the live platform: what is replaced is shown first, and backed up before it goes.
 
-plan → Lease → fence → safety backup, read back → replace → compare → fence down → gate. Credentials stay the live ones,
-but for what the plan says. A failure names the safety set, which brings back what was there.
+plan → Lease → set read → fence → safety backup, read back → replace → compare → fence down → gate. Nothing is deleted
+before every byte was seen of what takes its place, and of what brings it back. Credentials stay the live ones, but for
+what the plan says. A failure names the safety set, which brings back what was there.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from archive.catalogue import find_set
+from archive.catalogue import find_chain
 from archive.evidence import Difference
-from archive.reader import SetReader
+from archive.reader import Damaged, SetReader
 from cluster.credentials import password
 from cluster.dag import Dag
 from cluster.lease import inquire, lease_of
 from components import COMPONENTS, SETS
 from components.access import Access
-from components.base import Served
+from components.base import Live, Served
 from errors import IsaError, PermanentError
 from operations import gate
 from operations.backup import ENGINE_SECONDS, Vault, back_up, store_credentials
@@ -115,6 +116,7 @@ def run_restore(
 
     Raises:
         LeaseHeld: a deploy or another restore of the component is under way.
+        Damaged: the set is not what was stored; nothing was replaced.
         IsaError: nothing was replaced.
     """
     manifest = plan.manifest
@@ -132,6 +134,9 @@ def run_restore(
     with lease:
         with ExitStack() as stack:
             served: Served | None = None
+            if safety and not (live.beside or live.scratch):  # those see a damage in time
+                with stages.stage("read", "read the set to its last byte"):
+                    _read_through(reader, live, chosen)
             if live.scratch:
                 with stages.stage("scratch", "serve the set for copying"):
                     served = stack.enter_context(_served(vault, identity, reader, tell))
@@ -141,7 +146,9 @@ def run_restore(
             tell(f"fence: {told}")
             if safety:
                 with stages.stage("safety", "back up what will be replaced"):
-                    report.safety = _safety(vault, identity, component.name, run, transfer)
+                    report.safety = _safety(
+                        vault, identity, component.name, chosen, run=run, transfer=transfer
+                    )
             try:
                 with stages.stage("replace"):
                     report.kept = live.replace(access, served, reader, chosen)
@@ -263,13 +270,58 @@ def _served(
         yield made
 
 
-def _safety(vault: Vault, identity: str, component: str, run: str, transfer: Transfer) -> str:
-    """Back up what will be replaced, and read it back; returns the set's id."""
+def _safety(
+    vault: Vault,
+    identity: str,
+    component: str,
+    chosen: tuple[str, ...],
+    *,
+    run: str,
+    transfer: Transfer,
+) -> str:
+    """Back up what will be replaced, and read it back with all that it rests on; returns the set's id."""
     able = vault.check()
-    taken = back_up(vault, component, able, slot="", run=run, transfer=transfer)
-    manifest = find_set(vault.store, vault.settings.environment, taken.id)
-    SetReader(vault.store, manifest, identity).read_rest()
-    return taken.id
+
+    def take(full: bool) -> SetReader:
+        taken = back_up(vault, component, able, slot="", run=run, transfer=transfer, full=full)
+        manifest, earlier = find_chain(vault.store, vault.settings.environment, taken.id)
+        return SetReader(vault.store, manifest, identity, earlier)
+
+    live = COMPONENTS[component].live
+    reader = take(full=False)
+    try:
+        _read_through(reader, live, chosen)
+    except Damaged:
+        if not reader.manifest.needs:
+            raise
+        # the bytes of an earlier set are not sound any more; those of the engine are
+        reader = take(full=True)
+        _read_through(reader, live, chosen)
+    _refuse_missing(reader, chosen)
+    return reader.manifest.id
+
+
+def _read_through(reader: SetReader, live: Live, chosen: tuple[str, ...]) -> None:
+    """Read all that a restore of these units needs.
+
+    Raises:
+        Damaged: an artefact is not what was stored.
+    """
+    reader.read_whole(set(live.units(reader)) - set(chosen))
+
+
+def _refuse_missing(reader: SetReader, chosen: tuple[str, ...]) -> None:
+    """Refuse to replace what the safety set does not wholly have."""
+    lost = [
+        why
+        for why in reader.manifest.missing
+        if any(why.startswith(f"{unit}: ") for unit in chosen)
+    ]
+    if lost:
+        raise PermanentError(
+            f"nothing was replaced: the safety backup {reader.manifest.id} lacks {'; '.join(lost)}. "
+            "Take these away by hand first, restore other units (--unit), or let them go (--no-safety-backup)"
+        )
 
 
 def _way_back(report: RestoreReport) -> str:

@@ -1,8 +1,8 @@
 """Replaces streams of the live JetStream by those of a set.
 
 A stream cannot be restored beside itself, so the old one is deleted first: the safety backup, and before it the set
-that is restored, were read to their last byte by then. Streams come back with one replica and are scaled up
-afterwards: with three at once a restore on slow disks fails (nats-io/nats-server#4270).
+that is restored, were read to their last byte by then (`operations.restoring`). Streams come back with one replica and
+are scaled up afterwards: with three at once a restore on slow disks fails (nats-io/nats-server#4270).
 """
 
 from __future__ import annotations

@@ -336,6 +336,19 @@ def test_a_set_that_failed_its_proof_is_refused(restorer: Restorer, copies: list
     assert "proof" in restorer.isa(copies[0].id, code=1)["error"]
 
 
+def test_a_stream_is_not_deleted_for_a_set_that_is_damaged(
+    restorer: Restorer, copies: list[Manifest]
+) -> None:
+    good = restorer.take("nats")
+    copies.append(restorer.forger.flipped(good, largest(good)))
+    (done,) = restorer.isa(copies[0].id, code=1)["restores"]
+    assert "is not what was stored" in done["reason"] or "cannot be opened" in done["reason"]
+    assert not done["safety"]  # it never got as far
+    restorer.ready("nats")
+    after = restorer.take("nats")
+    assert after.fingerprint == good.fingerprint
+
+
 def test_nothing_happens_without_the_components_name_typed_by_hand(restorer: Restorer) -> None:
     good = restorer.backups.manifest("redis")
     before = restorer.backups.manifest("redis").id

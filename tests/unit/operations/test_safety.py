@@ -1,0 +1,159 @@
+"""Before data is replaced, every byte that brings it back was read: those in the earlier sets of a chain too."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from archive.manifest import Artefact, Capabilities, Engine, Manifest
+from archive.reader import Damaged, SetReader
+from errors import PermanentError
+from operations import restoring
+from operations.backup import BackupResult
+
+ABLE = Capabilities(conditional_put=True, checksums=True, versioning=True, object_lock=True)
+BUCKETS = ("wanted", "other")
+CHOSEN = ("bucket wanted",)
+
+
+class Sets(dict[str, bytes]):
+    """A store, and sets of MinIO in it: a body for each bucket, not sealed."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def read(self, key: str) -> Iterator[bytes]:
+        self.seen.append(key)
+        yield self[key]
+
+    def make(self, hour: int, needs: tuple[str, ...] = (), missing: tuple[str, ...] = ()) -> Any:
+        begun = datetime(2026, 1, 1, hour, tzinfo=UTC)
+        body = f"versions of hour {hour}".encode()
+        sha256 = hashlib.sha256(body).hexdigest()
+        manifest = Manifest(
+            id=f"minio-20260101T{hour:02d}0000Z-000000",
+            component="minio",
+            environment="test",
+            cluster="uid",
+            slot="night",
+            kind="incremental" if needs else "full",
+            needs=needs,
+            begun=begun,
+            ended=begun,
+            outcome="partial" if missing else "complete",
+            missing=missing,
+            not_covered=(),
+            engine=Engine(name="MinIO", version="1"),
+            topology={"buckets": {name: {"bytes": len(body)} for name in BUCKETS}},
+            consistency=(),
+            artefacts=tuple(
+                Artefact(
+                    name=f"{name}.tar",
+                    unit=f"bucket {name}",
+                    format="tar",
+                    plain_size=len(body),
+                    plain_sha256=sha256,
+                    stored_size=len(body),
+                    stored_sha256=sha256,
+                    part_size=1,
+                    sealed=False,
+                )
+                for name in BUCKETS
+            ),
+            fingerprint=(),
+            store=ABLE,
+            recipients=(),
+        )
+        for artefact in manifest.artefacts:
+            self[manifest.key(artefact)] = body
+        return manifest
+
+    def harm(self, manifest: Manifest, bucket: str) -> None:
+        key = f"{manifest.prefix}{bucket}.tar"
+        self[key] = self[key][:-1] + b"?"
+
+
+@pytest.fixture
+def sets() -> Sets:
+    return Sets()
+
+
+def safety(
+    sets: Sets,
+    monkeypatch: pytest.MonkeyPatch,
+    earlier: Manifest,
+    taken: Manifest,
+    anew: Manifest | None = None,
+) -> str:
+    """Take a safety backup: an incremental set, and where a full one is asked for, that."""
+    made = {False: taken, True: anew}
+    by_id = {one.id: one for one in (taken, anew) if one}
+
+    def back_up(*_: Any, full: bool, **__: Any) -> BackupResult:
+        one = made[full]
+        assert one is not None, "no full one was to be taken"
+        return BackupResult("minio", one.outcome, one.id)
+
+    def find_chain(_: Any, __: str, identity: str) -> tuple[Manifest, tuple[Manifest, ...]]:
+        return by_id[identity], (earlier,) if by_id[identity].needs else ()
+
+    monkeypatch.setattr(restoring, "back_up", back_up)
+    monkeypatch.setattr(restoring, "find_chain", find_chain)
+    settings = SimpleNamespace(environment="test")
+    vault: Any = SimpleNamespace(store=sets, settings=settings, check=lambda: ABLE)
+    transfer: Any = None
+    return restoring._safety(vault, "", "minio", CHOSEN, run="t", transfer=transfer)
+
+
+def test_the_sets_that_a_safety_backup_rests_on_are_read_too(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = sets.make(1)
+    last = sets.make(2, (full.id,))
+    assert safety(sets, monkeypatch, full, last) == last.id
+    assert sets.seen == [f"{one.prefix}wanted.tar" for one in (full, last)]
+
+
+def test_one_that_rests_on_a_damaged_set_is_taken_anew_and_rests_on_none(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = sets.make(1)
+    last, anew = sets.make(2, (full.id,)), sets.make(3)
+    sets.harm(full, "wanted")
+    assert safety(sets, monkeypatch, full, last, anew) == anew.id
+
+
+def test_one_that_is_damaged_itself_is_none(sets: Sets, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = sets.make(1)
+    last, anew = sets.make(2, (full.id,)), sets.make(3)
+    for one in (last, anew):
+        sets.harm(one, "wanted")
+    with pytest.raises(Damaged, match=anew.id):
+        safety(sets, monkeypatch, full, last, anew)
+
+
+def test_nothing_is_replaced_that_the_safety_backup_does_not_wholly_have(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = sets.make(1)
+    other = sets.make(2, (full.id,), ("bucket other: 3 versions, encrypted",))
+    assert safety(sets, monkeypatch, full, other) == other.id
+    mine = sets.make(3, (full.id,), ("bucket wanted: 3 versions, encrypted",))
+    with pytest.raises(PermanentError, match="bucket wanted: 3 versions"):
+        safety(sets, monkeypatch, full, mine)
+
+
+def test_what_stays_as_it_is_needs_not_be_sound(sets: Sets) -> None:
+    full = sets.make(1)
+    sets.harm(full, "other")
+    store: Any = sets
+    reader = SetReader(store, full, "")
+    reader.read_whole(["bucket other"])
+    assert reader.whole == {f"{full.prefix}wanted.tar"}
+    with pytest.raises(Damaged, match="other"):
+        reader.read_whole()
