@@ -217,6 +217,7 @@ class Live:
         unless_named: units that are left as they are unless they are asked for.
         by_hand: why this environment's engine can only be restored by hand; "" where it is not so.
         fences: whether `fence` keeps writers away; others have none that does, and what they take meanwhile is lost.
+        accounts: whose passwords are the set's afterwards, for whoever has to approve it; "" where nobody's are.
         beside: whether `replace` lets what is there be until all of the set is restored beside it.
     """
 
@@ -230,6 +231,7 @@ class Live:
     unless_named: tuple[str, ...] = ()
     by_hand: Callable[[Settings], str] = lambda settings: ""
     fences: bool = False
+    accounts: str = ""
     beside: bool = False
 
 

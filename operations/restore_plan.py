@@ -107,6 +107,8 @@ def plan_restore(
     newest = catalogue.latest(manifest.component)
     if newest is not None and newest.id != backup:
         warnings.append(f"there is a newer set, of {newest.begun:%Y-%m-%d %H:%M} UTC: {newest.id}")
+    if live.accounts:
+        warnings.append(live.accounts)
     return RestorePlan(
         manifest,
         earlier,

@@ -1,9 +1,8 @@
 """Brings a set's users, rights, rules and retained messages into the live EMQX.
 
 EMQX imports by merging: what is in the set is as it was then, what came since stays beside it. So nothing is removed,
-and the comparison says what the cluster has more. Dashboard users get the set's passwords back, the administrator
-too: where Secret emqx-auth is not the set's (it is in the set `platform`), he cannot sign on any more, and that is
-said.
+and the comparison says what the cluster has more. Whoever is there keeps his password (`accounts`), the administrator
+among them, who must be able to sign on afterwards with what Secret emqx-auth says.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ from archive.manifest import Measure
 from archive.reader import SetReader
 from components.access import Access
 from components.base import Live, Served
+from components.emqx.accounts import import_beside, returning
 from components.emqx.client import API_PORT, STATEFULSET, Api, sign_on
 from components.emqx.fingerprint import measure as measure_cluster
-from components.emqx.restore import FORM, explained, import_export
+from components.emqx.restore import FORM, explained
 from errors import TemporaryError
 
 EVERYTHING = "cluster"
@@ -39,7 +39,10 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
 def replace(
     access: Access, served: Served | None, reader: SetReader, chosen: Iterable[str]
 ) -> list[str]:
-    """Import the set's export.
+    """Import the set's export; accounts that are there keep their passwords.
+
+    Returns:
+        What else there is, and whose passwords are the set's, for people.
 
     Raises:
         Damaged: it is not what was stored.
@@ -50,9 +53,13 @@ def replace(
     spool.mkdir(parents=True, exist_ok=True)
     with explained(), tempfile.TemporaryDirectory(dir=spool) as directory:
         api = _api(access)
+        back = returning(api, reader.manifest)
         for name in reader.names(FORM):
-            import_export(access, api, reader.save(name, Path(directory) / name))
-    return ["what the cluster had besides the set is still there: EMQX merges"]
+            import_beside(access, api, reader.save(name, Path(directory) / name), back)
+    told = ["what the cluster had besides the set is still there: EMQX merges"]
+    if back.names:
+        told.append(f"back with the passwords of the set: {', '.join(back.names)}")
+    return told
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
@@ -67,6 +74,8 @@ LIVE = Live(
     replace,
     measure,
     writers="clients go on; what they retain under a topic of the set until the import is overwritten",
+    accounts="users, dashboard users and API keys that are gone come back with the set's passwords; those that are "
+    "there keep their own",
 )
 
 

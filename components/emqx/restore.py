@@ -127,7 +127,11 @@ def explained() -> Iterator[None]:
     try:
         yield
     except PermissionError as exc:
-        raise PermanentError("EMQX refuses its administrator", said=str(exc)) from exc
+        raise PermanentError(
+            "EMQX refuses its administrator: give him the password of Secret emqx-auth (`emqx ctl admins passwd` in a "
+            "pod)",
+            said=str(exc),
+        ) from exc
     except httpx.HTTPStatusError as exc:
         kind = PermanentError if exc.response.status_code < 500 else TemporaryError
         what = f"EMQX, {exc.request.url.path}: HTTP {exc.response.status_code}"

@@ -16,7 +16,7 @@ from archive.manifest import Measure
 from archive.reader import SetReader
 from components.access import Access, Endpoint
 from components.base import Live, Served
-from components.minio.client import PORT, STATEFULSET, connect, health
+from components.minio.client import PORT, STATEFULSET, admin, connect, health
 from components.minio.fingerprint import BucketMeasure
 from components.minio.restore import (
     ATTEMPTS,
@@ -30,6 +30,7 @@ from components.minio.restore import (
     replay,
     with_lapsed_retentions,
 )
+from components.minio.rights import with_live_keys
 from components.minio.versions import VersionTar, list_versions
 from errors import PermanentError, TemporaryError
 
@@ -50,7 +51,10 @@ def replace(
     access: Access, served: Served | None, reader: SetReader, chosen: Iterable[str]
 ) -> list[str]:
     """Restore buckets with their settings in the place of the live ones; with all of them also the rights, over those
-    that there are.
+    that there are. Users who are there keep their secret keys.
+
+    Returns:
+        Whose secret keys are the set's, for people.
 
     Raises:
         Damaged: an artefact is not what was stored.
@@ -69,6 +73,7 @@ def replace(
             raise PermanentError(
                 f"{', '.join(filled)}: object lock keeps what is there; restore the other buckets by name (--unit)"
             )
+        told: list[str] = []
         for name in wanted:
             if name in there:
                 _empty(client, name)
@@ -80,8 +85,11 @@ def replace(
             if file == SETTINGS:
                 import_zip(access, server, path, _of_buckets(body, wanted))
             elif len(wanted) == len(made):  # rights are nobody's bucket
-                import_zip(access, server, path, body)
-    return []
+                now = admin(access, server, "export-iam").content
+                rights, gone = with_live_keys(body, now)
+                import_zip(access, server, path, rights)
+                told += [f"back with the secret keys of the set: {', '.join(gone)}"] if gone else []
+    return told
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
@@ -103,6 +111,8 @@ LIVE = Live(
     replace,
     measure,
     writers="MinIO cannot stop writers: what is written to a bucket until it is restored may be lost",
+    accounts="where all buckets are restored, users and service accounts that are gone come back with the set's "
+    "secret keys; those that are there keep their own",
 )
 
 

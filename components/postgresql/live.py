@@ -143,6 +143,7 @@ LIVE = Live(
     measure,
     writers="the databases are read-only from the safety backup on, and closed while they are restored and compared",
     fences=True,
+    accounts="roles that are gone come back with the set's passwords; those that are there keep their own",
     beside=True,
 )
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,16 @@ from typing import Any
 import psycopg
 import pytest
 import redis
+from minio import Minio
+from minio.credentials.providers import StaticProvider
+from minio.error import S3Error
+from minio.minioadmin import MinioAdmin
 
 from archive.manifest import Manifest
 from components import COMPONENTS
 from components.access import Access
+from components.emqx import client as emqx
+from components.emqx.readiness import _session as session
 from components.minio import client as minio
 from components.minio.versions import list_versions
 from components.nats import client as nats
@@ -220,15 +226,81 @@ def test_neo4j_comes_back_with_its_users_as_they_are(restorer: Restorer) -> None
     assert done["outcome"] == "restored", done
 
 
-def test_emqx_gets_back_what_it_lost(restorer: Restorer) -> None:
+@contextmanager
+def rotated_administrator(restorer: Restorer) -> Iterator[None]:
+    """Give EMQX's administrator, and the platform's Secret, another password for a while."""
+    kube = restorer.backups.vault.kube
+    secret = kube.get(
+        "v1", "Secret", emqx.SECRET, restorer.backups.vault.settings.kubernetes.namespace
+    )
+    assert secret is not None
+
+    def rotate(change: dict[str, Any], old: str) -> None:
+        with restorer.backups.access() as access:
+            api = emqx.sign_on(access, access.endpoints(emqx.STATEFULSET, 3, emqx.API_PORT)[0])
+        kube.patch(secret, change)
+        with restorer.backups.access() as access:
+            body = {"old_pwd": old, "new_pwd": access.secret(emqx.SECRET, emqx.PASSWORD)}
+            api = emqx.Api(access.http, api.base, api.headers)
+            api("POST", f"/users/{emqx.USER}/change_pwd", body).raise_for_status()
+
+    rotated = "rotated-0123456789"
     with restorer.backups.access() as access:
+        before = access.secret(emqx.SECRET, emqx.PASSWORD)
+    rotate({"stringData": {emqx.PASSWORD: rotated}}, before)
+    try:
+        yield
+    finally:
+        rotate({"data": secret["data"]}, rotated)
+
+
+def test_emqx_gets_back_what_it_lost_and_nobody_who_is_there_an_old_password(
+    restorer: Restorer,
+) -> None:
+    operator = {"username": "operator", "password": "operator-0123456789", "description": ""}
+    device = {"password": "rotated-0123456789"}
+    with restorer.backups.access() as access:
+        node = access.endpoints(emqx.STATEFULSET, 3, emqx.API_PORT)[0]
+        api = emqx.sign_on(access, node)
         lose = LOSSES["emqx"][1](access)
+        api("POST", "/users", operator).raise_for_status()
         good = restorer.take("emqx")
         lose()
-    (done,) = restorer.isa(good.id)["restores"]
-    assert done["outcome"] == "restored", done
+        api("DELETE", "/users/operator").raise_for_status()
+        api("PUT", f"{emqx.USERS}/device-0", device).raise_for_status()
+    with rotated_administrator(restorer):
+        (done,) = restorer.isa(good.id)["restores"]
+        assert done["outcome"] == "restored", done
+        assert "isa-lost, operator" in "; ".join(done["kept"])
+        with restorer.backups.access() as access:
+            LOSSES["emqx"][1](access)()  # it is there: making it is not needed; is removed again
+            api = emqx.sign_on(access, node)
+            login = {key: operator[key] for key in ("username", "password")}
+            assert access.http.post(f"{api.base}/login", json=login).status_code == 200
+            api("DELETE", "/users/operator").raise_for_status()
+            listener = access.endpoints(emqx.STATEFULSET, 3, emqx.MQTT_PORT)[0]
+            with session(access, listener, ("device-0", device["password"])):
+                pass
+        restorer.ready("emqx")
+
+
+def test_minio_gives_nobody_who_is_there_an_old_secret_key(restorer: Restorer) -> None:
     with restorer.backups.access() as access:
-        LOSSES["emqx"][1](access)()  # it is there: making it is not needed; and is removed again
+        server = access.endpoints(minio.STATEFULSET, 4, minio.PORT)[0]
+        root = StaticProvider(*minio._keys(access))
+        admin = MinioAdmin(endpoint=server.url, credentials=root, secure=False)
+        admin.user_add("visitor", "visitor-then")
+        good = restorer.take("minio")
+        admin.user_remove("visitor")
+        admin.user_add("analyst", "analyst-rotated")
+        (done,) = restorer.isa(good.id)["restores"]
+        assert done["outcome"] == "restored", done
+        assert done["kept"] == ["back with the secret keys of the set: visitor"]
+        for user, key in (("analyst", "analyst-rotated"), ("visitor", "visitor-then")):
+            with pytest.raises(S3Error) as refused:  # they may see no bucket
+                Minio(server.url, user, key, secure=False).list_buckets()
+            assert refused.value.code == "AccessDenied"  # of another key: SignatureDoesNotMatch
+        admin.user_remove("visitor")
 
 
 def test_one_stream_is_restored_and_the_others_are_left_alone(restorer: Restorer) -> None:

@@ -1,0 +1,145 @@
+"""Whose passwords a live EMQX has after an import: whoever is there keeps his own.
+
+An import takes whole rows of users, dashboard users and API keys from the archive, and so would bring back what was
+rotated since, the administrator's own password among it. Rows cannot be taken out of an archive, which holds tables in
+Mnesia's own format; whole tables can (apps/emqx_management/src/emqx_mgmt_data_backup.erl imports those that there are).
+So a table that brings nobody back stays out, and behind one that does, the live rows are imported again from an export
+that was made before.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tarfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from archive.manifest import Manifest
+from components.access import Access
+from components.emqx.client import Api, quoted, rows
+from components.emqx.fingerprint import LISTS
+from components.emqx.restore import FILES, import_export
+
+META, TABLES, SUFFIX = "META.hocon", "mnesia/", ".tar.gz"
+# Table of an archive → what the fingerprint calls its rows; "" where the API does not list them.
+ACCOUNTS = {
+    "emqx_authn_mnesia": "users",
+    "emqx_authn_scram_mnesia": "",
+    "emqx_psk": "",
+    "emqx_admin": "dashboard users",
+    "emqx_app": "API keys",
+}
+
+
+@dataclass(frozen=True)
+class Returning:
+    """Whom an archive brings back.
+
+    Attributes:
+        tables: that hold, or may hold, somebody who is not there.
+        names: of those, as far as they are known.
+    """
+
+    tables: frozenset[str]
+    names: tuple[str, ...]
+
+
+def returning(api: Api, manifest: Manifest) -> Returning:
+    """Compare the accounts of a set with those that are there.
+
+    Args:
+        api: of the live EMQX.
+        manifest: of the set.
+
+    Raises:
+        httpx.HTTPError: EMQX does not answer.
+    """
+    measured = {one.item: one for one in manifest.fingerprint}
+    tables, names = set(), []
+    for table, item in ACCOUNTS.items():
+        then = measured.get(item)
+        # without a digest it may have moved while it was backed up; of too many the manifest has no names
+        if then is None or not then.digest or len(then.names) != then.count:
+            tables.add(table)
+            continue
+        path, (name, *_) = LISTS[item]
+        gone = set(then.names) - {str(row.get(name)) for row in rows(api, path)}
+        if gone:
+            tables.add(table)
+            names += sorted(gone)
+    return Returning(frozenset(tables), tuple(names))
+
+
+def import_beside(access: Access, api: Api, file: Path, back: Returning) -> None:
+    """Import an archive, and let every account that is there keep its password.
+
+    Args:
+        access: knows the limits.
+        api: the administrator's; it was signed on before, and so outlives a change of his password.
+        file: the archive, under its own name; beside it others are made.
+        back: whom it brings back.
+
+    Raises:
+        PermanentError: EMQX does not take it.
+        httpx.HTTPError: it does not answer.
+    """
+    tables = _tables(file)
+    bringing = back.tables & tables
+    out = {TABLES + table for table in ACCOUNTS if table in tables - bringing}
+    wanted = _rewritten(file, lambda path: path not in out) if out else file
+    if not bringing:
+        import_export(access, api, wanted)
+        return
+    inside = {META, *(TABLES + table for table in bringing)}
+    before = _rewritten(_export(access, api, file.parent), lambda path: path in inside)
+    try:
+        import_export(access, api, wanted)
+    finally:  # what was refused may have been imported in part
+        import_export(access, api, before)
+
+
+# ---------------------------------------------------------------------- archives
+def _export(access: Access, api: Api, directory: Path) -> Path:
+    """An export of what is there now, which does not stay on the node."""
+    seconds = access.settings.backup.stall_seconds
+    made: Any = api("POST", "/data/export", {}, timeout=seconds).raise_for_status().json()
+    path = f"{FILES}/{quoted(str(made['filename']))}?node={quoted(str(made['node']))}"
+    file = directory / Path(str(made["filename"])).name
+    try:
+        file.touch(mode=0o600)
+        with file.open("wb") as target:
+            for piece in api.download(path, seconds):
+                target.write(piece)
+    finally:
+        api("DELETE", path)
+    return file
+
+
+def _tables(file: Path) -> frozenset[str]:
+    with tarfile.open(file, "r:gz") as archive:
+        return frozenset(
+            path.removeprefix(TABLES)
+            for path in _paths(entry.name for entry in archive)
+            if path.startswith(TABLES)
+        )
+
+
+def _rewritten(file: Path, wanted: Callable[[str], bool]) -> Path:
+    """An archive with some of another's files; under a name of its own, which its folder has too, as EMQX wants it."""
+    stem = f"{file.name.removesuffix(SUFFIX)}-{secrets.token_hex(4)}"
+    made = file.with_name(stem + SUFFIX)
+    made.touch(mode=0o600)
+    with tarfile.open(file, "r:gz") as source, tarfile.open(made, "w:gz") as target:
+        for entry in source:
+            (path,) = _paths([entry.name])
+            if entry.isfile() and wanted(path):
+                entry.name = f"{stem}/{path}"
+                target.addfile(entry, source.extractfile(entry))
+    return made
+
+
+def _paths(names: Iterable[str]) -> list[str]:
+    """Without the folder that everything lies in."""
+    return [name.partition("/")[2] for name in names]
