@@ -27,7 +27,7 @@ from components.nats.client import (
     call,
     listed,
 )
-from components.nats.fingerprint import measure_messages, measures
+from components.nats.fingerprint import Silent, measure_messages, measures
 from components.nats.snapshot import Snapshot
 from components.questions import PROBE
 from config.backups import NatsAccount
@@ -128,7 +128,10 @@ def _stream(
     promised = int(snapshot.state.get("consumer_count", 0))
     if promised > len(consumers):
         raise TemporaryError(f"{unit} has {promised} consumers and lists {len(consumers)}")
-    seen = account.run(measure_messages(account.client, name, snapshot.state))
+    try:
+        seen = account.run(measure_messages(account.client, name, snapshot.state))
+    except Silent:  # it is in use: messages have left it since the snapshot
+        seen = (0, "")
     layout = {
         "replicas": snapshot.config.get("num_replicas", 1),
         "consumers": [c["name"] for c in consumers],

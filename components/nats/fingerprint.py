@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
 
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from archive.manifest import Measure
 from components.digest import Digest, few, part
+from errors import TemporaryError
 
 SILENCE_SECONDS = 10.0
 # What a consumer is, without what its server fills in or what moves while it is read.
@@ -30,6 +33,10 @@ CONSUMER_KEYS = (
 )
 
 
+class Silent(TemporaryError):
+    """A stream gives less than its state promised."""
+
+
 async def measure_messages(client: Client, stream: str, state: dict[str, Any]) -> tuple[int, str]:
     """Count and digest the messages of a stream that its snapshot has.
 
@@ -40,6 +47,11 @@ async def measure_messages(client: Client, stream: str, state: dict[str, Any]) -
 
     Returns:
         Number of messages seen, and their digest.
+
+    Raises:
+        Silent: nothing comes any more. Of a stream in use it means that the rest has left it, of any other that its
+            server does not give it.
+        TemporaryError: the server went away.
     """
     first, last, wanted = int(state["first_seq"]), int(state["last_seq"]), int(state["messages"])
     found = Digest()
@@ -52,7 +64,10 @@ async def measure_messages(client: Client, stream: str, state: dict[str, Any]) -
     )
     context = client.jetstream()
     # an ordered consumer: ephemeral, with flow control, made anew where a message is missing
-    messages = await context.subscribe(">", stream=stream, ordered_consumer=True, config=config)
+    try:
+        messages = await context.subscribe(">", stream=stream, ordered_consumer=True, config=config)
+    except NatsError as exc:
+        raise TemporaryError(f"stream {stream} cannot be read: {exc}") from exc
     try:
         while found.count < wanted:
             message = await messages.next_msg(SILENCE_SECONDS)
@@ -67,10 +82,15 @@ async def measure_messages(client: Client, stream: str, state: dict[str, Any]) -
             found.add(int.from_bytes(digest.digest(), "big"))
             if sequence == last:
                 break
-    except NatsTimeoutError:  # the rest has left the stream
-        return found.count, ""
+    except NatsTimeoutError as exc:
+        raise Silent(
+            f"stream {stream} gave {found.count} of {wanted} messages and then nothing for {SILENCE_SECONDS:.0f} s"
+        ) from exc
+    except NatsError as exc:
+        raise TemporaryError(f"stream {stream} broke off: {exc}") from exc
     finally:
-        await messages.unsubscribe()
+        with suppress(NatsError):  # with the connection gone there is nothing to end
+            await messages.unsubscribe()
     return found.count, found.text
 
 
