@@ -27,7 +27,12 @@ from components.nats.client import (
     call,
     listed,
 )
-from components.nats.fingerprint import Silent, measure_messages, measures
+from components.nats.fingerprint import (
+    Silent,
+    measure_configuration,
+    measure_messages,
+    measures,
+)
 from components.nats.snapshot import Snapshot
 from components.questions import PROBE
 from config.backups import NatsAccount
@@ -36,7 +41,8 @@ from errors import TemporaryError
 NOT_COVERED = (
     "messages outside JetStream, ephemeral consumers",
     "accounts, users, keys and the servers' configuration (Helm values and Secrets have them: set `platform`)",
-    "a common moment of several streams: each is consistent in itself",
+    "a common moment of several streams: each is consistent in itself, and one that mirrors or gathers others goes on "
+    "behind the last message that it has of them",
     "redeliveries under way: after a restore, messages above a consumer's acknowledged one come again",
 )
 # nats-server up to 2.14 takes snapshots of streams on disk only
@@ -137,7 +143,9 @@ def _stream(
         "consumers": [c["name"] for c in consumers],
         "consumers_left_out_of_the_snapshot": _left_out(snapshot.config, consumers, version),
     }
-    return StreamTaken(measures(unit, snapshot.state, consumers, seen), consistency, layout)
+    found = measures(unit, snapshot.state, consumers, seen)
+    found.append(measure_configuration(unit, snapshot.config, snapshot.config))
+    return StreamTaken(found, consistency, layout)
 
 
 def _left_out(config: dict[str, Any], consumers: list[dict[str, Any]], version: str) -> list[str]:

@@ -1,4 +1,5 @@
-"""What a stream holds: its state at the snapshot's moment, its consumers, and a digest of every message.
+"""What a stream is and holds: its configuration, its state at the snapshot's moment, its consumers, a digest of every
+message.
 
 The digest is read from the living stream, over the sequences that the snapshot has. Where messages have left the
 stream in between (a work queue, an age limit), it cannot be had, and the stream is counted only.
@@ -7,7 +8,7 @@ stream in between (a work queue, an age limit), it cannot be had, and the stream
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
@@ -17,11 +18,15 @@ from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from archive.manifest import Measure
+from archive.manifest import Manifest, Measure
 from components.digest import Digest, few, part
 from errors import TemporaryError
 
 SILENCE_SECONDS = 10.0
+CONFIGURATION = "configuration"
+# What is not the stream's own: the platform that it is on, and what its server writes beside the owner's metadata.
+ELSEWHERE = ("name", "num_replicas", "placement")
+SERVERS_OWN = "_nats."
 # What a consumer is, without what its server fills in or what moves while it is read.
 CONSUMER_KEYS = (
     "durable_name",
@@ -127,6 +132,40 @@ def measures(
             names=few({name: part(consumer) for name, consumer in named.items()}),
         ),
     ]
+
+
+def measure_configuration(
+    unit: str, config: Mapping[str, Any], saved: Mapping[str, Any]
+) -> Measure:
+    """The measure of what a stream is: subjects, limits, what it mirrors, gathers and republishes, setting by setting.
+
+    Args:
+        unit: its name in the manifest.
+        config: as its server has it.
+        saved: as its set has it; what a newer server adds to that by itself is no difference.
+    """
+    named = {key: part(value) for key, value in _own(config).items() if key in _own(saved)}
+    return Measure(
+        unit=unit,
+        item=CONFIGURATION,
+        count=len(named),
+        digest=part(named),
+        origin="source",
+        names=few(named),
+    )
+
+
+def has_configuration(manifest: Manifest, unit: str) -> bool:
+    """Whether a set measured its stream's configuration: earlier ones did not, and are as good for that."""
+    return any(one.unit == unit and one.item == CONFIGURATION for one in manifest.fingerprint)
+
+
+def _own(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What somebody set; that a server writes a default and another one leaves it out is the same."""
+    metadata = config.get("metadata") or {}
+    kept = {key: value for key, value in metadata.items() if not key.startswith(SERVERS_OWN)}
+    found = {**config, "metadata": kept}
+    return {key: value for key, value in found.items() if value and key not in ELSEWHERE}
 
 
 def _consumer(info: dict[str, Any]) -> dict[str, Any]:

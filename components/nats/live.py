@@ -2,7 +2,10 @@
 
 A stream cannot be restored beside itself, so the old one is deleted first: the safety backup, and before it the set
 that is restored, were read to their last byte by then (`operations.restoring`). Streams come back with one replica and
-are scaled up afterwards: with three at once a restore on slow disks fails (nats-io/nats-server#4270).
+are scaled up afterwards: with three at once a restore on slow disks fails (nats-io/nats-server#4270). What a stream
+mirrors, gathers and republishes comes back with it: a mirror cannot be made of a stream later (error 10055), and a
+restored one goes on behind the last message that it has of its origin, whether that is there already or not (tried on
+2.15.1).
 """
 
 from __future__ import annotations
@@ -22,10 +25,16 @@ from components.nats.consumers import (
     make_missing_consumers,
     saved_consumers,
 )
-from components.nats.fingerprint import measure_messages, measures
-from components.nats.restore import FORM, TIES, accounts, restore_stream
+from components.nats.fingerprint import (
+    has_configuration,
+    measure_configuration,
+    measure_messages,
+    measures,
+)
+from components.nats.restore import FORM, accounts, restore_stream
 
 NOT_FOUND = 10059
+FOLLOWING = ("mirror", "sources")
 DELETE_SECONDS = 60.0
 
 
@@ -56,12 +65,10 @@ def replace(
         except Refused as exc:
             if exc.code != NOT_FOUND:
                 raise
-        restore_stream(connected, reader, folder)
+        # where it shall be is asked for with its replicas
+        restore_stream(connected, reader, folder, without=("placement",))
         config: dict[str, Any] = reader.json(f"{folder}/backup.json")["config"]
-        later = {
-            key: value for key, value in config.items() if key not in TIES or key == "placement"
-        }
-        call_it(connected, f"STREAM.UPDATE.{stream}", later)
+        call_it(connected, f"STREAM.UPDATE.{stream}", config)
         make_missing_consumers(connected, stream, saved_consumers(reader, folder))
     return []
 
@@ -70,13 +77,33 @@ def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Me
     """What the live streams hold now."""
     found: list[Measure] = []
     for connected, folder in _chosen(access, reader, chosen):
-        stream = folder.partition("/")[2]
-        state = call_it(connected, f"STREAM.INFO.{stream}")["state"]
+        stream, unit = folder.partition("/")[2], f"stream {folder}"
+        saved = reader.json(f"{folder}/backup.json")
+        info = call_it(connected, f"STREAM.INFO.{stream}")
         there = consumers_of(connected, stream)
         consumers = as_saved(there, saved_consumers(reader, folder))
+        more = has_followed(info, saved["state"])
+        state = saved["state"] if more else info["state"]
         seen = connected.run(measure_messages(connected.client, stream, state))
-        found += measures(f"stream {folder}", state, consumers, seen)
+        if more:  # not the promised number, but that which is there of it
+            state = {**state, "messages": seen[0]}
+        found += measures(unit, state, consumers, seen)
+        if has_configuration(reader.manifest, unit):
+            found.append(measure_configuration(unit, info["config"], saved["config"]))
     return found
+
+
+def has_followed(info: dict[str, Any], saved: dict[str, Any]) -> bool:
+    """Whether a stream has taken more from those that it follows since it was restored.
+
+    That is none of the set's: such a stream is compared up to the last sequence of the set.
+
+    Args:
+        info: as JetStream describes it now.
+        saved: the state that the set has.
+    """
+    follows = any(info["config"].get(key) for key in FOLLOWING)
+    return follows and int(info["state"]["last_seq"]) > int(saved["last_seq"])
 
 
 LIVE = Live(

@@ -2,13 +2,13 @@
 
 One request for each chunk; the server gives up 5 s after the last one, and a restore that failed leaves a part of the
 stream behind although it answers with an error (measured on 2.15.1): such a stream is deleted. In a proof streams have
-one replica and follow no other stream.
+one replica and follow no other stream: what they would take from it is not what they held.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,12 @@ from components.nats.consumers import (
     make_missing_consumers,
     saved_consumers,
 )
-from components.nats.fingerprint import measure_messages, measures
+from components.nats.fingerprint import (
+    has_configuration,
+    measure_configuration,
+    measure_messages,
+    measures,
+)
 from config.backups import NatsAccount
 from config.models import Settings
 from errors import IsaError, PermanentError, TemporaryError
@@ -99,24 +104,27 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
             for name in reader.names(FORM):
                 folder = name.rpartition("/")[0]
                 if folder.partition("/")[0] == declared.user:
-                    restore_stream(connected, reader, folder)
+                    restore_stream(connected, reader, folder, without=TIES)
                     stream, saved = folder.partition("/")[2], saved_consumers(reader, folder)
                     make_missing_consumers(connected, stream, saved, num_replicas=1)
 
 
-def restore_stream(to: Account, reader: SetReader, folder: str) -> None:
+def restore_stream(
+    to: Account, reader: SetReader, folder: str, *, without: Collection[str]
+) -> None:
     """Restore one stream, with one replica.
 
     Args:
         to: account that it goes into, and that has none of its name.
         reader: of the set.
         folder: of the stream in the set, `USER/STREAM`.
+        without: settings that it does not get.
 
     Raises:
         Damaged, PermanentError, TemporaryError: there is no such stream afterwards.
     """
     backup = reader.json(f"{folder}/backup.json")
-    config = {key: value for key, value in backup["config"].items() if key not in TIES}
+    config = {key: value for key, value in backup["config"].items() if key not in without}
     name, begun = config["name"], False
     request = {"config": {**config, "num_replicas": 1}, "state": backup["state"]}
 
@@ -158,12 +166,17 @@ def measure(
         with account(access, list(at.values()), declared) as connected:
             client = connected.client
             for name in connected.run(listed(client, "STREAM.NAMES", "streams", timeout=seconds)):
-                state = connected.run(call(client, f"STREAM.INFO.{name}", timeout=seconds))["state"]
-                folder = f"{declared.user}/{name}"
+                info = connected.run(call(client, f"STREAM.INFO.{name}", timeout=seconds))
+                state, folder = info["state"], f"{declared.user}/{name}"
+                unit = f"stream {folder}"
                 saved = saved_consumers(reader, folder) if folder in folders else []
                 consumers = as_saved(consumers_of(connected, str(name)), saved)
                 seen = connected.run(measure_messages(client, str(name), state))
-                found += measures(f"stream {folder}", state, consumers, seen)
+                found += measures(unit, state, consumers, seen)
+                if has_configuration(reader.manifest, unit):
+                    config = reader.json(f"{folder}/backup.json")["config"]
+                    ties = {key: config[key] for key in TIES if key in config}
+                    found.append(measure_configuration(unit, {**info["config"], **ties}, config))
     return {"": found}
 
 

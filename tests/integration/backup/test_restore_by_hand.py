@@ -30,7 +30,7 @@ from components.minio.client import admin, connect, health
 from components.minio.fingerprint import BucketMeasure, measure_rights
 from components.minio.versions import VersionTar
 from components.nats.client import call, listed
-from components.nats.fingerprint import measure_messages, measures
+from components.nats.fingerprint import measure_configuration, measure_messages, measures
 from components.neo4j.fingerprint import measure_database as measure_graph
 from components.neo4j.fingerprint import measure_users
 from components.postgresql.client import SECRET, SUPERUSER
@@ -209,10 +209,12 @@ def test_nats_comes_back_stream_by_stream(hand: Hand) -> None:
         found: list[Measure] = []
         for unit in dict.fromkeys(m.unit for m in manifest.fingerprint):
             stream = unit.partition("/")[2]
-            state = (await call(client, f"STREAM.INFO.{stream}", timeout=10))["state"]
+            info = await call(client, f"STREAM.INFO.{stream}", timeout=10)
+            state, config = info["state"], info["config"]
             consumers = await listed(client, f"CONSUMER.LIST.{stream}", "consumers", timeout=10)
             seen = await measure_messages(client, stream, state)
             found += measures(unit, state, consumers, seen)
+            found.append(measure_configuration(unit, config, config))
         return found
 
     same(asyncio.run(ask(measured)), manifest)
