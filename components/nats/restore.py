@@ -2,7 +2,8 @@
 
 One request for each chunk; the server gives up 5 s after the last one, and a restore that failed leaves a part of the
 stream behind although it answers with an error (measured on 2.15.1): such a stream is deleted. In a proof streams have
-one replica and follow no other stream: what they would take from it is not what they held.
+one replica and follow no other stream: what they would take from it is not what they held. Nor do they have a limit of
+age, which would empty them the sooner the older the set is.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ from errors import IsaError, PermanentError, TemporaryError
 FORM = "nats stream backup"
 CHUNK_BYTES = 512 << 10  # a server takes 1 MiB by default
 CHUNK_SECONDS, END_SECONDS = 30.0, 3600.0  # the end waits for the server to index what came
-# What ties a stream to where it came from.
-TIES = ("placement", "mirror", "sources", "republish")
+# What a proof leaves out: what ties a stream to where it came from, and the age at which its messages go.
+UNPROVEN = ("placement", "mirror", "sources", "republish", "max_age")
 SETTINGS = """
 host: 0.0.0.0
 port: %d
@@ -104,7 +105,7 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
             for name in reader.names(FORM):
                 folder = name.rpartition("/")[0]
                 if folder.partition("/")[0] == declared.user:
-                    restore_stream(connected, reader, folder, without=TIES)
+                    restore_stream(connected, reader, folder, without=UNPROVEN)
                     stream, saved = folder.partition("/")[2], saved_consumers(reader, folder)
                     make_missing_consumers(connected, stream, saved, num_replicas=1)
 
@@ -175,8 +176,8 @@ def measure(
                 found += measures(unit, state, consumers, seen)
                 if has_configuration(reader.manifest, unit):
                     config = reader.json(f"{folder}/backup.json")["config"]
-                    ties = {key: config[key] for key in TIES if key in config}
-                    found.append(measure_configuration(unit, {**info["config"], **ties}, config))
+                    left = {key: config[key] for key in UNPROVEN if key in config}
+                    found.append(measure_configuration(unit, {**info["config"], **left}, config))
     return {"": found}
 
 
