@@ -27,6 +27,8 @@ NOT_COVERED = (
     "a common moment of all shards: each is consistent in itself only",
     "keys that are in flight between masters: a backup waits until no slot moves",
     "publish/subscribe, client connections, the replication backlog",
+    "users' rights and settings: they are in the set to be read, and no restore makes them (Helm values and "
+    "Secrets: set `platform`)",
 )
 SECRETS = ("requirepass", "masterauth", "pass", "key-file-pass")
 

@@ -1,8 +1,8 @@
 """Replaces all keys of the live cluster by those of a set, whatever slots its masters have.
 
 The set's shards are served by scratch engines; from there each key goes, in the server's own serialised form, to the
-master that has its slot now (DUMP, RESTORE: https://redis.io/docs/latest/commands/restore/). Writers are fenced by the
-user's rights, on every member, and for the time being only: a member that restarts has its configured rights again.
+master that has its slot now (DUMP, RESTORE: https://redis.io/docs/latest/commands/restore/). Writers are fenced by
+their users' rights on every member, for the time being only: a member that restarts has its configured rights again.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from components.base import Live, Served
 from components.digest import summed
 from components.questions import ask_members, words
 from components.redis.client import KEY, PORT, SECRET, STATEFULSET, connect, read_view
+from components.redis.fence import USER, close, reopen
 from components.redis.fingerprint import EXPIRING, measure_rdb
 from components.redis.replication import Replica
 from components.redis.restore import FORM
 from errors import PermanentError, TemporaryError
 from redaction import redact
 
-USER = "isa-restore"
 BATCH = 500
 EVERYTHING = "all keys"
 
@@ -47,7 +47,7 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
         try:
             for member in members:
                 with connect(access, member) as client:
-                    client.execute_command("ACL SETUSER default -@write")
+                    close(client)
             yield "clients can read and not write (NOPERM)"
         finally:
             _open(access, members)
@@ -130,8 +130,7 @@ def _open(access: Access, members: list[Endpoint]) -> None:
 
     def open_one(member: Endpoint) -> None:
         with connect(access, member) as client:
-            client.execute_command("ACL SETUSER default +@all")
-            client.execute_command(f"ACL DELUSER {USER}")
+            reopen(client)
 
     answers = ask_members(members, open_one)
     if answers.bad:

@@ -34,6 +34,7 @@ from components.nats import client as nats
 from components.postgresql import client as postgresql
 from components.qdrant import client as qdrant
 from components.redis import client as redis_client
+from components.redis.fence import close
 from tests.damage import Forger, largest
 from tests.losses import LOSSES
 
@@ -435,17 +436,44 @@ def test_a_restore_that_is_killed_is_done_again_and_nothing_is_lost(restorer: Re
     restorer.ready("postgresql")
 
 
-def test_while_it_is_fenced_redis_can_be_read_and_not_written(restorer: Restorer) -> None:
-    with restorer.backups.access() as access:
+USERS = {
+    "shop": ("on", ">shop-password", "~*", "&ch:*", "+@all", "-@dangerous", "(~own:* +@write)"),
+    "reader": ("on", ">reader-password", "~*", "+@all", "-@write"),
+}
+
+
+def test_while_it_is_fenced_redis_can_be_read_and_written_by_nobody(restorer: Restorer) -> None:
+    def rights(access: Access) -> dict[str, list[str]]:
+        found = {}
+        for member in access.endpoints(redis_client.STATEFULSET, 6, redis_client.PORT):
+            with redis_client.connect(access, member) as client:
+                found[member.member] = sorted(client.execute_command("ACL LIST"))
+        return found
+
+    with restorer.backups.access() as access, ExitStack() as stack:
         members = access.endpoints(redis_client.STATEFULSET, 6, redis_client.PORT)
-        with COMPONENTS["redis"].live.fence(access, ["all keys"]):
-            with (
-                redis_client.connect(access, members[0]) as client,
-                pytest.raises(redis.exceptions.NoPermissionError),
-            ):
-                client.execute_command("SET", "somebody", "wrote")
-            with redis_client.connect(access, members[0]) as client:
-                assert client.ping()
+        for member in members:
+            client = stack.enter_context(redis_client.connect(access, member))
+            stack.callback(client.execute_command, "ACL DELUSER", *USERS)
+            for name, rules in USERS.items():
+                client.execute_command("ACL SETUSER", name, *rules)
+        before = rights(access)
+        shop = redis.Redis(
+            members[0].host, members[0].port, username="shop", password="shop-password"
+        )
+        stack.callback(shop.close)
+        assert shop.ping()
+        close(client)  # and is killed
+        with (
+            COMPONENTS["redis"].live.fence(access, ["all keys"]),
+            redis_client.connect(access, members[0]) as default,
+        ):
+            for writer in (default, shop):
+                for key in ("somebody", "own:thing"):
+                    with pytest.raises(redis.exceptions.NoPermissionError):
+                        writer.execute_command("SET", key, "wrote")
+                assert writer.ping()
+        assert rights(access) == before
     restorer.ready("redis")
 
 
