@@ -13,18 +13,19 @@ from components.digest import Digest
 from components.questions import PROBE
 from components.redis.rdb import read_keys
 
-EXPIRING = "keys that expire"
+EXPIRING, LATER = "keys that expire", "keys that expire later"
 
 
-def measure_rdb(file: BinaryIO, unit: str) -> list[Measure]:
+def measure_rdb(file: BinaryIO, unit: str, due: int = 0) -> list[Measure]:
     """Measure an RDB file.
 
     Args:
         file: from its beginning.
         unit: the shard.
+        due: Unix time in ms; keys that expire after it are counted a second time, by themselves. 0: none.
 
     Returns:
-        One measure for each type of key that stays, and one for all that expire.
+        One measure for each type of key that stays, one for all that expire, and one for those that expire later.
 
     Raises:
         UnknownFormat, EOFError: it cannot be read.
@@ -36,4 +37,6 @@ def measure_rdb(file: BinaryIO, unit: str) -> list[Measure]:
             continue
         item = EXPIRING if key.expires else f"{key.kind}s"
         found.setdefault(item, Digest()).add(key.digest)
+        if due and key.expires > due:
+            found.setdefault(LATER, Digest()).add(key.digest)
     return [digest.measure(unit, item, "artefact") for item, digest in sorted(found.items())]

@@ -16,15 +16,16 @@ import redis
 from redis.crc import key_slot
 
 from archive.manifest import Measure
-from archive.reader import SetReader
+from archive.reader import SetReader, opened
 from archive.spool import Spool
 from components.access import Access, Endpoint
 from components.base import Live, Served
 from components.digest import summed
 from components.questions import ask_members, words
 from components.redis.client import KEY, PORT, SECRET, STATEFULSET, connect, read_view
+from components.redis.expiry import as_promised, measure_until_due
 from components.redis.fence import USER, close, reopen
-from components.redis.fingerprint import EXPIRING, measure_rdb
+from components.redis.fingerprint import measure_rdb
 from components.redis.replication import Replica
 from components.redis.restore import FORM
 from errors import PermanentError, TemporaryError
@@ -93,18 +94,8 @@ def replace(
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
     """What the live masters hold now, as one: their slots may be others than the set's."""
-    found: list[Measure] = []
-    members = _members(access)
-    slots = read_view(access, members[0]).slots()
-    for member in members:
-        if any(address.rpartition(":")[0] == member.pod_ip for address in set(slots.values())):
-            replica = Replica(access, member, access.settings.backup.stall_seconds)
-            with Spool(replica, access.settings.backup.spool) as spool:
-                for _ in spool:
-                    pass
-                with spool.reader() as file:
-                    found += measure_rdb(file, EVERYTHING)
-    return _of_now(summed(found, EVERYTHING), reader)
+    found, due = measure_until_due(lambda due: _held(access, due))
+    return as_promised(found, wanted(reader, chosen), lambda: _stored(reader, due))
 
 
 def wanted(reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
@@ -167,17 +158,29 @@ def _batches(source: Any) -> Iterator[list[bytes]]:
             return
 
 
-def _of_now(found: list[Measure], reader: SetReader) -> list[Measure]:
-    """Keys whose time has come since are gone by right: fewer of those that expire are no difference."""
-    promised = {one.item: one for one in summed(reader.manifest.fingerprint, EVERYTHING)}
-    expiring = promised.get(EXPIRING)
-    if expiring is None:
-        return found
-    there = {one.item: one for one in found}
-    left = there.get(EXPIRING)
-    if left is None or left.count < expiring.count:
-        there[EXPIRING] = expiring
-    return list(there.values())
+def _held(access: Access, due: int) -> list[Measure]:
+    """The live masters' keys."""
+    found: list[Measure] = []
+    members = _members(access)
+    slots = read_view(access, members[0]).slots()
+    for member in members:
+        if any(address.rpartition(":")[0] == member.pod_ip for address in set(slots.values())):
+            replica = Replica(access, member, access.settings.backup.stall_seconds)
+            with Spool(replica, access.settings.backup.spool) as spool:
+                for _ in spool:
+                    pass
+                with spool.reader() as file:
+                    found += measure_rdb(file, EVERYTHING, due)
+    return summed(found, EVERYTHING)
+
+
+def _stored(reader: SetReader, due: int) -> list[Measure]:
+    """The set's keys, of all shards."""
+    found: list[Measure] = []
+    for name in reader.names(FORM):
+        with opened(reader.stream(name)) as file:
+            found += measure_rdb(file, EVERYTHING, due)
+    return summed(found, EVERYTHING)
 
 
 def _members(access: Access) -> list[Endpoint]:

@@ -1,0 +1,74 @@
+"""Tells keys whose time has come from keys that are lost, where a restored cluster has fewer that expire.
+
+A moment a little ahead divides them: what expires after it must be there as the set has it, what expires before may
+have gone while it was compared. How many of the set's that are is read from the set, and only where some are missing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from archive.manifest import Measure
+from components.redis.fingerprint import EXPIRING, LATER
+
+AHEAD_SECONDS, SKEW_SECONDS = 120.0, 60.0  # clocks of ours and of the members' may differ
+
+
+def measure_until_due(
+    measure: Callable[[int], list[Measure]],
+    clock: Callable[[], float] = time.time,
+) -> tuple[list[Measure], int]:
+    """Measure, and be done with it before the moment comes that divides the keys.
+
+    Args:
+        measure: the live keys, those that expire after a moment apart; gets Unix time in ms.
+        clock: of this machine.
+
+    Returns:
+        What was found, and the moment.
+    """
+    ahead = AHEAD_SECONDS
+    while True:
+        begun = clock()
+        due = round((begun + ahead) * 1000)
+        found = measure(due)
+        took = clock() - begun
+        if took + SKEW_SECONDS <= ahead:
+            return found, due
+        ahead = 2 * took + SKEW_SECONDS
+
+
+def as_promised(
+    found: Iterable[Measure],
+    promised: Iterable[Measure],
+    stored: Callable[[], Iterable[Measure]],
+) -> list[Measure]:
+    """The live measures in the fingerprint's words: keys that went by right count as if they were there.
+
+    Args:
+        found: in the live cluster, with those that expire later.
+        promised: by the set's fingerprint.
+        stored: measures the set's data in the same way.
+    """
+    there = {one.item: one for one in found}
+    later, left = there.pop(LATER, None), there.get(EXPIRING)
+    wanted = next((one for one in promised if one.item == EXPIRING), None)
+    if wanted is not None and (left is None or left.count < wanted.count):
+        kept = next((one for one in stored() if one.item == LATER), None)
+        if _same(kept, later):
+            there[EXPIRING] = wanted
+        else:
+            lost = _count(kept) - _count(later)
+            there[EXPIRING] = wanted.model_copy(update={"count": wanted.count - lost, "digest": ""})
+    return list(there.values())
+
+
+def _same(one: Measure | None, other: Measure | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return (one.count, one.digest) == (other.count, other.digest)
+
+
+def _count(one: Measure | None) -> int:
+    return one.count if one is not None else 0
