@@ -26,6 +26,7 @@ from components.redis.client import KEY, PORT, SECRET, STATEFULSET, connect, rea
 from components.redis.expiry import as_promised, measure_until_due
 from components.redis.fence import USER, close, reopen
 from components.redis.fingerprint import measure_rdb
+from components.redis.rdb import UnknownFormat
 from components.redis.replication import Replica
 from components.redis.restore import FORM
 from errors import PermanentError, TemporaryError
@@ -93,9 +94,17 @@ def replace(
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
-    """What the live masters hold now, as one: their slots may be others than the set's."""
-    found, due = measure_until_due(lambda due: _held(access, due))
-    return as_promised(found, wanted(reader, chosen), lambda: _stored(reader, due))
+    """What the live masters hold now, as one: their slots may be others than the set's.
+
+    Raises:
+        PermanentError, TemporaryError: a member gives what cannot be counted, or went away.
+    """
+    try:
+        with _explained():
+            found, due = measure_until_due(lambda due: _held(access, due))
+        return as_promised(found, wanted(reader, chosen), lambda: _stored(reader, due))
+    except (UnknownFormat, EOFError) as exc:
+        raise PermanentError(f"the keys were replaced and cannot be counted: {exc}") from exc
 
 
 def wanted(reader: SetReader, chosen: Iterable[str]) -> list[Measure]:

@@ -1,0 +1,31 @@
+"""Trouble while a restored cluster is counted is an error of ours, with which a restore tells the way back."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+import redis
+
+from components.redis import live
+from components.redis.rdb import UnknownFormat
+from errors import PermanentError, TemporaryError
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind"),
+    [
+        (UnknownFormat("type or operation 99 at byte 9"), PermanentError),
+        (EOFError("cut at byte 9"), PermanentError),
+        (redis.ConnectionError("connection refused"), TemporaryError),
+    ],
+)
+def test_what_goes_wrong_is_told(
+    monkeypatch: pytest.MonkeyPatch, trouble: Exception, kind: type[Exception]
+) -> None:
+    def held(access: object, due: int) -> Any:
+        raise trouble
+
+    monkeypatch.setattr(live, "_held", held)
+    with pytest.raises(kind, match=str(trouble)):
+        live.measure(cast(Any, None), cast(Any, None), ["all keys"])
