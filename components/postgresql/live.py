@@ -43,6 +43,8 @@ READ_WRITE = "ALTER DATABASE {} RESET default_transaction_read_only"
 ROLE = re.compile(r'(?:CREATE|ALTER) ROLE (?:"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>\w+))')
 ASIDE = re.compile(r"__(?:before|unfinished)_\d{8}t\d{6}$")
 BEFORE = re.compile(r"__before_\d{8}t\d{6}$")
+# Of a dump's list: what is about the database as a whole, and is restored with it or not at all.
+OF_DATABASE = re.compile(r"^\d+; \d+ \d+ (?:ACL|COMMENT|SECURITY LABEL) - DATABASE ")
 PASSWORD = re.compile(r" PASSWORD '(?:[^']|'')*'")
 
 
@@ -105,17 +107,17 @@ def replace(
     wanted = set(chosen)
     spool.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=spool) as directory:
-        nothing = Path(directory) / "nothing"
-        nothing.touch()
+        entries = Path(directory) / "entries"
         for artefact in reader.names(DUMP):
             if reader.unit(artefact) not in wanted:
                 continue
             name = reader.unit(artefact).partition(" ")[2]
             dump = reader.save(artefact, Path(directory) / "database.dump")
             with _aside(access, primary, name) as old:
-                # the database itself first, and nothing in it: so that it can be closed before there is something to
-                # see
-                run(pg_restore, "--create", "-L", str(nothing), *OPTIONS, "-d", server, str(dump))
+                # the database itself first, with its rights, comment and settings, and nothing in it: so that it can
+                # be closed before there is something to see
+                entries.write_text(of_database(run(pg_restore, "--list", "--create", str(dump))))
+                run(pg_restore, "--create", "-L", str(entries), *OPTIONS, "-d", server, str(dump))
                 with connect_long(access, primary, MAINTENANCE) as connection:
                     connection.execute(_statement("ALTER DATABASE {} CONNECTION LIMIT 0", name))
                     _end_sessions(connection, name)
@@ -163,6 +165,18 @@ def live_roles(text: str, known: set[str]) -> str:
             continue
         lines.append(PASSWORD.sub("", line) if name in known else line)
     return "".join(lines)
+
+
+def of_database(listed: str) -> str:
+    """The entries of a dump that are about the database and not about what is in it.
+
+    pg_restore makes the database and its settings whatever it is asked for, and its rights and comment only with it:
+    a second run without --create leaves them out (`_tocEntryRequired` in pg_backup_archiver.c).
+
+    Args:
+        listed: what `pg_restore --list --create` says.
+    """
+    return "".join(f"{line}\n" for line in listed.splitlines() if OF_DATABASE.match(line))
 
 
 # ---------------------------------------------------------------------- inside

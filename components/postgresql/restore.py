@@ -198,13 +198,14 @@ def _connect(endpoint: Endpoint, database: str) -> psycopg.Connection[Any]:
     )
 
 
-def run(command: Command, *words: str, stdin: str | None = None) -> None:
-    """Run a client program; what it refuses is the data's fault, or ours, and no time heals it."""
+def run(command: Command, *words: str, stdin: str | None = None) -> str:
+    """Run a client program; what it refuses is the data's fault, or ours, and no time heals it. Gives its output."""
     done = command.run(*words, timeout=LOAD_SECONDS, stdin=stdin)
     if done.returncode != 0:
         name, entry = Path(command.program).name, ENTRY.search(done.error)
         where = f" at {entry[1]}" if entry else ""
         raise PermanentError(f"{name} ended with {done.returncode}{where}", said=done.error)
+    return done.stdout
 
 
 @contextmanager

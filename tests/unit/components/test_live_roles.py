@@ -1,4 +1,4 @@
-from components.postgresql.live import live_roles
+from components.postgresql.live import live_roles, of_database
 
 GLOBALS = """\
 \\restrict abc
@@ -30,3 +30,25 @@ def test_the_superuser_is_left_alone_and_everything_else_is_kept() -> None:
     assert "postgres" not in said
     assert 'GRANT isa TO "read only";' in said
     assert said.startswith("\\restrict abc\n")
+
+
+LISTED = """\
+;
+; Archive created at 2026-01-01 02:30:00 UTC
+;     dbname: DATABASE isa
+;
+3721; 1262 16384 DATABASE - isa isa
+3722; 0 0 COMMENT - DATABASE isa isa
+3723; 0 0 ACL - DATABASE isa isa
+3724; 0 0 DATABASE PROPERTIES - isa isa
+215; 1259 16390 TABLE shop DATABASE isa
+3725; 0 0 ACL - SCHEMA shop isa
+3726; 0 0 COMMENT shop TABLE customer isa
+"""
+
+
+def test_what_is_about_the_database_is_told_from_what_is_in_it() -> None:
+    assert of_database(LISTED).splitlines() == [
+        "3722; 0 0 COMMENT - DATABASE isa isa",
+        "3723; 0 0 ACL - DATABASE isa isa",
+    ]
