@@ -3,10 +3,13 @@
 A row counts as its text with fixed session settings, hashed with the server's own `hashtextextended`; a table as
 number of rows, sum and exclusive-or of the hashes, so that two rows that change places, or one that is there twice,
 are seen. Everything is asked in one transaction, on the snapshot that the dump is made of.
+
+A set is compared by the items that its own fingerprint names: an older one knows fewer, and two whose text has changed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import psycopg
@@ -16,6 +19,7 @@ from archive.manifest import Measure
 from cluster.command import CANCELLATION
 from components.digest import NAMED
 from components.postgresql.client import SCHEMA
+from components.postgresql.grants import GRANTS, OWN
 
 CANCEL_SECONDS = 5.0  # the request to end a query is a connection of its own
 
@@ -35,17 +39,11 @@ DIGEST = """
     FROM (SELECT hashtextextended({text}, 0) AS h FROM {source}) AS hashes
 """
 NAMES = "SELECT name, to_hex(hashtextextended(t, 0)) FROM {source}"
-OWN = (
-    "n.nspname NOT IN ('pg_catalog', 'information_schema', '"
-    + SCHEMA
-    + "') AND n.nspname NOT LIKE 'pg\\_toast%'"
-)
 # Everything that is no row: item → a query that gives name and text of each.
 CATALOGUES: dict[str, str] = {
-    "relations and owners": f"""
+    "relations": f"""
         SELECT format('%I.%I', n.nspname, c.relname) AS name,
-               format('%s %I.%I %s %s', c.relkind, n.nspname, c.relname, pg_get_userbyid(c.relowner),
-                      (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(c.relacl) a)) AS t
+               format('%s %I.%I %s', c.relkind, n.nspname, c.relname, pg_get_userbyid(c.relowner)) AS t
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OWN} AND c.relpersistence <> 't'""",
     "columns": f"""
         SELECT format('%I.%I.%I', n.nspname, c.relname, a.attname) AS name,
@@ -65,8 +63,9 @@ CATALOGUES: dict[str, str] = {
         SELECT format('%I.%I', n.nspname, c.relname) AS name,
                format('%I.%I %s', n.nspname, c.relname, pg_get_viewdef(c.oid)) AS t
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('v', 'm') AND {OWN}""",
-    "functions": f"""
-        SELECT p.oid::regprocedure::text AS name, pg_get_functiondef(p.oid) || coalesce(p.proacl::text, '') AS t
+    "functions and owners": f"""
+        SELECT p.oid::regprocedure::text AS name,
+               format('%s %s', pg_get_functiondef(p.oid), pg_get_userbyid(p.proowner)) AS t
         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.prokind IN ('f', 'p') AND {OWN}""",
     "triggers": f"""
         SELECT format('%I on %s', tgname, tgrelid::regclass) AS name, pg_get_triggerdef(g.oid) AS t
@@ -83,6 +82,18 @@ CATALOGUES: dict[str, str] = {
     "large objects": """
         SELECT m.oid::text AS name, m.oid || ' ' || pg_get_userbyid(m.lomowner) || ' ' || md5(lo_get(m.oid)) AS t
         FROM pg_largeobject_metadata m""",
+    **GRANTS,
+}
+# As sets had them before grants were items of their own: a list that says the defaults was not the same as none.
+EARLIER: dict[str, str] = {
+    "relations and owners": f"""
+        SELECT format('%I.%I', n.nspname, c.relname) AS name,
+               format('%s %I.%I %s %s', c.relkind, n.nspname, c.relname, pg_get_userbyid(c.relowner),
+                      (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(c.relacl) a)) AS t
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OWN} AND c.relpersistence <> 't'""",
+    "functions": f"""
+        SELECT p.oid::regprocedure::text AS name, pg_get_functiondef(p.oid) || coalesce(p.proacl::text, '') AS t
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.prokind IN ('f', 'p') AND {OWN}""",
 }
 ROLES = """
     SELECT rolname AS name,
@@ -93,12 +104,20 @@ ROLES = """
 """
 
 
-def measure_database(connection: psycopg.Connection[Any], database: str) -> list[Measure]:
+def items_of(fingerprint: Collection[Measure], database: str) -> set[str]:
+    """What a set's fingerprint knows of a database."""
+    return {one.item for one in fingerprint if one.unit == f"database {database}"}
+
+
+def measure_database(
+    connection: psycopg.Connection[Any], database: str, items: Collection[str] = tuple(CATALOGUES)
+) -> list[Measure]:
     """Measure a database in the connection's transaction.
 
     Args:
         connection: to that database, with the settings of `SESSION`, on the snapshot that counts.
         database: its name.
+        items: kinds of definitions that are measured; those that a set is compared by, else all.
 
     Returns:
         One measure a table, and one for each kind of definition.
@@ -108,8 +127,9 @@ def measure_database(connection: psycopg.Connection[Any], database: str) -> list
         source = sql.SQL("ONLY {} AS row_of_table").format(sql.Identifier(schema, table))
         text = sql.SQL("(row_of_table.*)::text")
         found.append(_measure(connection, unit, f"table {schema}.{table}", source, text))
-    for item, rows in CATALOGUES.items():
-        found.append(_defined(connection, unit, item, rows))
+    for item, rows in {**CATALOGUES, **EARLIER}.items():
+        if item in items:
+            found.append(_defined(connection, unit, item, rows))
     return found
 
 

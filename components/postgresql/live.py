@@ -31,7 +31,7 @@ from components.postgresql.client import (
     program,
     where,
 )
-from components.postgresql.fingerprint import SESSION, measure_database
+from components.postgresql.fingerprint import SESSION, items_of, measure_database
 from components.postgresql.restore import DUMP, GLOBALS, of_superuser, run
 from components.questions import ask_members, words
 from errors import TemporaryError
@@ -134,7 +134,8 @@ def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Me
     found: list[Measure] = []
     for name in (unit.partition(" ")[2] for unit in chosen):
         with connect_long(access, primary, name, *SESSION) as connection:
-            found += measure_database(connection, name)
+            items = items_of(reader.manifest.fingerprint, name)
+            found += measure_database(connection, name, items)
     return found
 
 

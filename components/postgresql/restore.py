@@ -24,7 +24,12 @@ from cluster.command import Command
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch, Step
 from components.postgresql.client import PORT, STATEFULSET, SUPERUSER, program, where
-from components.postgresql.fingerprint import SESSION, measure_database, measure_roles
+from components.postgresql.fingerprint import (
+    SESSION,
+    items_of,
+    measure_database,
+    measure_roles,
+)
 from config.models import Settings
 from errors import PermanentError, TemporaryError
 
@@ -157,6 +162,7 @@ def measure(
     """
     units = dict.fromkeys(m.unit for m in reader.manifest.fingerprint)
     names = [unit.partition(" ")[2] for unit in units if unit.startswith("database ")]
+    known = {name: items_of(reader.manifest.fingerprint, name) for name in names}
     found: dict[str, list[Measure]] = {}
     for way, endpoint in at.items():
         with _explained(way), _connect(endpoint, SUPERUSER) as connection:
@@ -165,7 +171,7 @@ def measure(
         for name in names:
             if name in there:
                 with _explained(way), _connect(endpoint, name) as connection:
-                    found[way] += measure_database(connection, name)
+                    found[way] += measure_database(connection, name, known[name])
     return found
 
 

@@ -40,10 +40,23 @@ DO $$ BEGIN
 END $$;
 GRANT analyst TO reporter;
 """
+# Not in a database but of one: only pg_restore --create brings it back.
+WHOLE = """
+REVOKE CONNECT, TEMPORARY ON DATABASE isa FROM PUBLIC;
+GRANT CONNECT ON DATABASE isa TO isa, analyst;
+COMMENT ON DATABASE isa IS 'the shop';
+ALTER DATABASE isa SET gin_fuzzy_search_limit = 20000;
+ALTER ROLE reporter IN DATABASE isa SET statement_timeout = '5min';
+"""
 GRANTS = """
 GRANT USAGE ON SCHEMA shop TO analyst;
 GRANT SELECT ON ALL TABLES IN SCHEMA shop TO analyst;
 GRANT UPDATE (note) ON shop.invoice TO analyst;
+GRANT SELECT ON shop.ticket TO analyst;
+REVOKE SELECT ON shop.ticket FROM analyst;
+REVOKE EXECUTE ON FUNCTION shop.vat FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION shop.vat TO analyst;
+ALTER DEFAULT PRIVILEGES IN SCHEMA shop GRANT SELECT ON TABLES TO analyst;
 """
 LARGE_OBJECTS = range(900001, 900004)
 
@@ -53,6 +66,7 @@ def seed(access: Access, size: int, random: Random) -> dict[str, int]:
     primary = _primary(access)
     with _connect(primary, access, "postgres", "postgres-password") as connection:
         connection.execute(ROLES)
+        connection.execute(WHOLE)
     rows = ROWS * size
     with _connect(primary, access, "isa", "password") as connection:
         connection.execute(SCHEMA)
