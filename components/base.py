@@ -17,7 +17,7 @@ from typing import Any
 from archive.evidence import Level
 from archive.manifest import Consistency, Engine, Manifest, Measure
 from archive.reader import SetReader
-from archive.writer import SetWriter
+from archive.writer import Leftovers, SetWriter
 from cluster.credentials import SecretSpec
 from components.access import Access, Endpoint
 from config.models import Settings
@@ -208,8 +208,8 @@ class Live:
     Attributes:
         units: what can be restored by itself → its size in bytes.
         fence: keeps writers away from units while it is entered; gives what they see, in words.
-        replace: removes units and restores them, from scratch engines if it wants some; returns what is kept of the
-            old data, for people.
+        replace: removes units and restores them, from scratch engines if it wants some; notes what the engine holds
+            for it meanwhile, and returns what is kept of the old data, for people.
         measure: counts and digests the units as they are now.
         writers: what happens to writers from the beginning to the end, for whoever has to approve it.
         wanted: what the units must hold then; the manifest's own measures of them by default.
@@ -223,7 +223,7 @@ class Live:
 
     units: Callable[[SetReader], dict[str, int]]
     fence: Callable[[Access, Iterable[str]], AbstractContextManager[str]]
-    replace: Callable[[Access, Served | None, SetReader, Iterable[str]], list[str]]
+    replace: Callable[[Access, Served | None, SetReader, Iterable[str], Leftovers], list[str]]
     measure: Callable[[Access, SetReader, Iterable[str]], list[Measure]]
     writers: str
     wanted: Callable[[SetReader, Iterable[str]], list[Measure]] = _fingerprint

@@ -177,6 +177,11 @@ def selected(only: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in SETS if not wanted or name in wanted)
 
 
+def backup_lease(component: str) -> str:
+    """Name of the Lease that a component's backups hold, with what engines hold for them meanwhile."""
+    return f"isa-backup-{component}"
+
+
 def back_up(
     vault: Vault,
     component: str,
@@ -205,7 +210,7 @@ def back_up(
     """
     started = clock()
     # beside the deploy's: a backup changes nothing
-    with lease_of(vault.kube, vault.settings, f"isa-backup-{component}", run) as lease:
+    with lease_of(vault.kube, vault.settings, backup_lease(component), run) as lease:
         catalogue = vault.catalogue([component])
         found = slot_taken(catalogue, component, slot)
         if found is not None:

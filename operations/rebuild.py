@@ -31,6 +31,7 @@ from operations.progress import NodeProgress, Progress
 from operations.proof import prove, read_identity
 from operations.rebuild_plan import RebuildPlan
 from operations.reinstall import claims, install, put_aside, uninstall
+from operations.replacing import BrokenOff, broken_off
 from operations.restore_plan import plan_restore
 from operations.restoring import DIFFERENT, RESTORED, run_restore
 from operations.schedule import INSTALLED, NodeResult, Start, Work, walk
@@ -153,7 +154,7 @@ def run_rebuild(
         platform.lease(DEPLOY_LEASE, run),
         platform.lease(f"rebuild-{name}", run) as lease,
     ):
-        standing = _standing(lease, plan.policy)
+        standing = _standing(lease, plan.policy, broken_off(platform.kube, platform.settings, name))
         steps = _steps(plan)
         graph = _chain(steps)
         progress = Progress(steps, publish, clock)
@@ -362,14 +363,14 @@ class Rebuild:
 
 
 # ---------------------------------------------------------------------- inside
-def _standing(lease: Lease, policy: Policy) -> Standing:
+def _standing(lease: Lease, policy: Policy, restore: BrokenOff | None = None) -> Standing:
     """That of the unfinished rebuild, or of a new one."""
     found = Standing.read(lease.previous_operation)
     if found is None:
         return Standing.new(policy)
     if found.policy != policy:
         raise PermanentError(found.other(policy))
-    found.resume()
+    found.resume(loading=restore is not None and restore.backup == found.set)
     return found
 
 

@@ -13,22 +13,23 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from archive.catalogue import find_chain
 from archive.evidence import Difference
-from archive.reader import Damaged, SetReader
+from archive.reader import SetReader
 from cluster.credentials import password
 from cluster.dag import Dag
 from cluster.lease import inquire, lease_of
 from components import COMPONENTS, SETS
 from components.access import Access
-from components.base import Live, Served
+from components.base import Served
 from errors import IsaError, PermanentError
 from operations import gate
-from operations.backup import ENGINE_SECONDS, Vault, back_up, store_credentials
+from operations.backup import ENGINE_SECONDS, Vault, store_credentials
 from operations.comparison import compare
 from operations.progress import DONE, NodeProgress, Progress, Stages
 from operations.proof import read_identity
+from operations.replacing import BrokenOff, broken_off, replacing
 from operations.restore_plan import RestorePlan
+from operations.safety import read_through, take_safety
 from operations.schedule import NodeResult, Start, Work, walk
 from operations.scratch import engines
 from operations.scratch_pod import Request
@@ -132,11 +133,12 @@ def run_restore(
     # the deploy's own: both change the component
     lease = lease_of(vault.kube, vault.settings, f"isa-{component.name}", run)
     with lease:
+        earlier = broken_off(vault.kube, vault.settings, component.name)
         with ExitStack() as stack:
             served: Served | None = None
             if safety and not (live.beside or live.scratch):  # those see a damage in time
                 with stages.stage("read", "read the set to its last byte"):
-                    _read_through(reader, live, chosen)
+                    read_through(reader, live, chosen)
             if live.scratch:
                 with stages.stage("scratch", "serve the set for copying"):
                     served = stack.enter_context(_served(vault, identity, reader, tell))
@@ -146,12 +148,29 @@ def run_restore(
             tell(f"fence: {told}")
             if safety:
                 with stages.stage("safety", "back up what will be replaced"):
-                    report.safety = _safety(
-                        vault, identity, component.name, chosen, run=run, transfer=transfer
+                    report.safety = take_safety(
+                        vault,
+                        identity,
+                        component.name,
+                        chosen,
+                        run=run,
+                        transfer=transfer,
+                        earlier=earlier,
                     )
+                if earlier is not None and report.safety == earlier.safety:
+                    tell("what the run before has left cannot be backed up: that one's set is kept")
+            before = report.safety or (earlier.safety if earlier else "")
+            what = BrokenOff(manifest.id, before)
             try:
-                with stages.stage("replace"):
-                    report.kept = live.replace(access, served, reader, chosen)
+                with (
+                    stages.stage("replace"),
+                    replacing(vault.kube, vault.settings, component.name, run, what) as leftovers,
+                ):
+                    report.kept = live.replace(access, served, reader, chosen, leftovers)
+                if earlier is not None and earlier.safety not in ("", report.safety):
+                    report.kept.append(
+                        f"what was there before the run that was broken off is in {earlier.safety}"
+                    )
                 with stages.stage("compare", "compare with the set"):
                     found = live.measure(access, reader, chosen)
             except IsaError as exc:
@@ -166,9 +185,9 @@ def run_restore(
             try:
                 gate.wait(vault, component.name, tell=tell)
             except PermanentError as exc:
-                before = f" ({report.reason})" if report.reason else ""
+                also = f" ({report.reason})" if report.reason else ""
                 report.outcome = FAILED
-                report.reason = f"the data was replaced, and {exc}{before}. {_way_back(report)}"
+                report.reason = f"the data was replaced, and {exc}{also}. {_way_back(report)}"
     return report
 
 
@@ -268,60 +287,6 @@ def _served(
     with engines(request, wanted, restore.ask, tell) as made:
         restore.load(made.access, made.at, reader)
         yield made
-
-
-def _safety(
-    vault: Vault,
-    identity: str,
-    component: str,
-    chosen: tuple[str, ...],
-    *,
-    run: str,
-    transfer: Transfer,
-) -> str:
-    """Back up what will be replaced, and read it back with all that it rests on; returns the set's id."""
-    able = vault.check()
-
-    def take(full: bool) -> SetReader:
-        taken = back_up(vault, component, able, slot="", run=run, transfer=transfer, full=full)
-        manifest, earlier = find_chain(vault.store, vault.settings.environment, taken.id)
-        return SetReader(vault.store, manifest, identity, earlier)
-
-    live = COMPONENTS[component].live
-    reader = take(full=False)
-    try:
-        _read_through(reader, live, chosen)
-    except Damaged:
-        if not reader.manifest.needs:
-            raise
-        # the bytes of an earlier set are not sound any more; those of the engine are
-        reader = take(full=True)
-        _read_through(reader, live, chosen)
-    _refuse_missing(reader, chosen)
-    return reader.manifest.id
-
-
-def _read_through(reader: SetReader, live: Live, chosen: tuple[str, ...]) -> None:
-    """Read all that a restore of these units needs.
-
-    Raises:
-        Damaged: an artefact is not what was stored.
-    """
-    reader.read_whole(set(live.units(reader)) - set(chosen))
-
-
-def _refuse_missing(reader: SetReader, chosen: tuple[str, ...]) -> None:
-    """Refuse to replace what the safety set does not wholly have."""
-    lost = [
-        why
-        for why in reader.manifest.missing
-        if any(why.startswith(f"{unit}: ") for unit in chosen)
-    ]
-    if lost:
-        raise PermanentError(
-            f"nothing was replaced: the safety backup {reader.manifest.id} lacks {'; '.join(lost)}. "
-            "Take these away by hand first, restore other units (--unit), or let them go (--no-safety-backup)"
-        )
 
 
 def _way_back(report: RestoreReport) -> str:

@@ -113,15 +113,19 @@ class Standing:
         comes_back = self.policy.volumes == NEW and self.policy.restore != NONE
         return comes_back and self.gone and not self.replaced
 
-    def resume(self) -> None:
+    def resume(self, *, loading: bool = False) -> None:
         """Forget what an interruption has made worthless.
 
         Until the uninstall has ended the engine may have been in use since, fence or no fence, so that its backup is
-        not all that there is. And until the restore has ended the engine may stand as that has left it.
+        not all that there is. And until the restore has ended the engine may stand as that has left it: the gate is
+        asked again, unless a restore that broke off has left something that only its repetition makes well.
+
+        Args:
+            loading: whether a restore of this very set was broken off while it replaced.
         """
         if not self.gone:
             self.done, self.set, self.again = [], "", self.again + 1
-        elif RESTORE not in self.done:
+        elif RESTORE not in self.done and not loading:
             self.done = [step for step in self.done if step != INSTALL]
 
     def other(self, policy: Policy) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from archive.manifest import Measure
 from archive.reader import SetReader
+from archive.writer import Leftovers
 from components.access import Access
 from components.base import Live, Served
 from components.emqx.accounts import import_beside, returning
@@ -37,7 +38,11 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
 
 
 def replace(
-    access: Access, served: Served | None, reader: SetReader, chosen: Iterable[str]
+    access: Access,
+    served: Served | None,
+    reader: SetReader,
+    chosen: Iterable[str],
+    leftovers: Leftovers,
 ) -> list[str]:
     """Import the set's export; accounts that are there keep their passwords.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from archive.manifest import Measure
 from archive.reader import SetReader
+from archive.writer import Leftovers
 from components.access import Access, Endpoint
 from components.base import Live, Served
 from components.minio.client import PORT, STATEFULSET, admin, connect, health
@@ -48,7 +49,11 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
 
 
 def replace(
-    access: Access, served: Served | None, reader: SetReader, chosen: Iterable[str]
+    access: Access,
+    served: Served | None,
+    reader: SetReader,
+    chosen: Iterable[str],
+    leftovers: Leftovers,
 ) -> list[str]:
     """Restore buckets with their settings in the place of the live ones; with all of them also the rights, over those
     that there are. Users who are there keep their secret keys.

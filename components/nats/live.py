@@ -16,6 +16,7 @@ from typing import Any
 
 from archive.manifest import Measure
 from archive.reader import SetReader
+from archive.writer import Leftovers
 from components.access import Access
 from components.base import Live, Served
 from components.nats.client import CLIENT_PORT, STATEFULSET, Account, Refused, account, call
@@ -50,7 +51,11 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
 
 
 def replace(
-    access: Access, served: Served | None, reader: SetReader, chosen: Iterable[str]
+    access: Access,
+    served: Served | None,
+    reader: SetReader,
+    chosen: Iterable[str],
+    leftovers: Leftovers,
 ) -> list[str]:
     """Restore streams in the place of the live ones.
 

@@ -37,9 +37,15 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
 
 
 def replace(
-    access: Access, served: Served | None, reader: SetReader, chosen: Iterable[str]
+    access: Access,
+    served: Served | None,
+    reader: SetReader,
+    chosen: Iterable[str],
+    leftovers: Leftovers,
 ) -> list[str]:
     """Load databases over the live ones, with the member stopped; it is started again in any case.
+
+    A run that is killed leaves it to the next restore or backup, by its note.
 
     Raises:
         Damaged: a dump is not what was stored.
@@ -50,7 +56,7 @@ def replace(
     if refusal:
         raise PermanentError(refusal)
     wanted = set(chosen)
-    with offline.stopped(access, Leftovers()), offline.helper(access):
+    with offline.stopped(access, leftovers), offline.helper(access):
         for name in reader.names(DUMP):
             if reader.unit(name) in wanted:
                 database = reader.unit(name).partition(" ")[2]

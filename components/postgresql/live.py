@@ -20,6 +20,7 @@ from psycopg import sql
 
 from archive.manifest import Measure
 from archive.reader import SetReader
+from archive.writer import Leftovers
 from components.access import Access, Endpoint
 from components.base import Live, Served
 from components.postgresql.client import (
@@ -85,7 +86,11 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
 
 
 def replace(
-    access: Access, served: Served | None, reader: SetReader, chosen: Iterable[str]
+    access: Access,
+    served: Served | None,
+    reader: SetReader,
+    chosen: Iterable[str],
+    leftovers: Leftovers,
 ) -> list[str]:
     """Restore databases in the place of the live ones.
 

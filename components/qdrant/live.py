@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from archive.manifest import Measure
 from archive.reader import SetReader
+from archive.writer import Leftovers
 from components.access import Access, Endpoint
 from components.base import Live, Served
 from components.qdrant.client import PORT, STATEFULSET, call, get, path_of
@@ -43,7 +44,11 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
 
 
 def replace(
-    access: Access, served: Served | None, reader: SetReader, chosen: Iterable[str]
+    access: Access,
+    served: Served | None,
+    reader: SetReader,
+    chosen: Iterable[str],
+    leftovers: Leftovers,
 ) -> list[str]:
     """Restore collections in the place of the live ones, and the aliases that point at them.
 

@@ -18,6 +18,7 @@ from redis.crc import key_slot
 from archive.manifest import Measure
 from archive.reader import SetReader, opened
 from archive.spool import Spool
+from archive.writer import Leftovers
 from components.access import Access, Endpoint
 from components.base import Live, Served
 from components.digest import summed
@@ -56,7 +57,11 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
 
 
 def replace(
-    access: Access, served: Served | None, reader: SetReader, chosen: Iterable[str]
+    access: Access,
+    served: Served | None,
+    reader: SetReader,
+    chosen: Iterable[str],
+    leftovers: Leftovers,
 ) -> list[str]:
     """Remove all keys and functions, and copy those that the scratch engines serve.
 

@@ -22,6 +22,7 @@ from components.access import Access
 from deployments.sandbox import keys, seed
 from deployments.sandbox.cluster import Sandbox
 from operations.backup import Vault
+from tests.damage import Forger
 
 from ..accounts import environ_of, log_in
 from ..engines.live import Live
@@ -103,6 +104,49 @@ class Backups:
         return target.getvalue()
 
 
+@dataclass
+class Restorer:
+    """Who restores.
+
+    Attributes:
+        backups: whose sets are restored.
+        kubeconfig: of isa-restore.
+        forger: of damaged sets.
+    """
+
+    backups: Backups
+    kubeconfig: Path
+    forger: Forger
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return environ_of(self.backups.sandbox, self.kubeconfig)
+
+    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [ISA, "restore", *arguments, "--into", "live"],
+            env=self.environ,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+
+    def isa(self, *arguments: str, code: int = 0) -> Any:
+        done = self.run(*arguments, "--local", "--yes", "--json")
+        assert done.returncode == code, done.stderr + done.stdout
+        return json.loads(done.stdout or done.stderr)
+
+    def ready(self, component: str) -> None:
+        """The gate says so."""
+        self.backups.live.until(component, lambda found: found.state == "ready", "ready")
+
+    def take(self, component: str) -> Manifest:
+        self.backups.isa("backup", component, "--local")
+        return self.backups.manifest(component)
+
+
 @pytest.fixture(scope="session")
 def backups(engines: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backups]:
     """The platform, filled, and a backup worker with no more rights than its role has."""
@@ -127,3 +171,10 @@ def report(backups: Backups) -> Any:
     return backups.isa(
         "backup", "--local", "--slot", SLOT, code=1
     )  # Prefect is not up here: `platform` is partial
+
+
+@pytest.fixture(scope="module")
+def restorer(backups: Backups, report: Any, tmp_path_factory: pytest.TempPathFactory) -> Restorer:
+    account = log_in(backups.sandbox, tmp_path_factory.mktemp("restore"), "isa-restore")
+    assert account.kubeconfig is not None
+    return Restorer(backups, account.kubeconfig, Forger(backups.vault.store, backups.identity))

@@ -5,14 +5,10 @@ All commands run as the service account isa-restore.
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -36,66 +32,14 @@ from components.postgresql import client as postgresql
 from components.qdrant import client as qdrant
 from components.redis import client as redis_client
 from components.redis.fence import close
-from tests.damage import Forger, largest
+from tests.damage import largest
 from tests.losses import LOSSES
 
-from ..accounts import environ_of, log_in
-from .conftest import Backups, until
+from .conftest import ISA, Restorer, until
 
 pytestmark = pytest.mark.integration
 
-ISA = str(Path(sys.executable).with_name("isa"))
 QUICK = ("postgresql", "redis", "nats", "minio", "qdrant")
-
-
-@dataclass
-class Restorer:
-    """Who restores.
-
-    Attributes:
-        backups: whose sets are restored.
-        kubeconfig: of isa-restore.
-        forger: of damaged sets.
-    """
-
-    backups: Backups
-    kubeconfig: Path
-    forger: Forger
-
-    @property
-    def environ(self) -> dict[str, str]:
-        return environ_of(self.backups.sandbox, self.kubeconfig)
-
-    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [ISA, "restore", *arguments, "--into", "live"],
-            env=self.environ,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=400,
-            check=False,
-        )
-
-    def isa(self, *arguments: str, code: int = 0) -> Any:
-        done = self.run(*arguments, "--local", "--yes", "--json")
-        assert done.returncode == code, done.stderr + done.stdout
-        return json.loads(done.stdout or done.stderr)
-
-    def ready(self, component: str) -> None:
-        """The gate says so."""
-        self.backups.live.until(component, lambda found: found.state == "ready", "ready")
-
-    def take(self, component: str) -> Manifest:
-        self.backups.isa("backup", component, "--local")
-        return self.backups.manifest(component)
-
-
-@pytest.fixture(scope="module")
-def restorer(backups: Backups, report: Any, tmp_path_factory: pytest.TempPathFactory) -> Restorer:
-    account = log_in(backups.sandbox, tmp_path_factory.mktemp("restore"), "isa-restore")
-    assert account.kubeconfig is not None
-    return Restorer(backups, account.kubeconfig, Forger(backups.vault.store, backups.identity))
 
 
 @pytest.fixture
@@ -248,15 +192,6 @@ def test_redis_comes_back_into_a_cluster_whose_slots_lie_otherwise(restorer: Res
         member = access.endpoints(redis_client.STATEFULSET, 6, redis_client.PORT)[0]
         assert redis_client.read_view(access, member).slots() == owners  # a restore moves none
     restorer.ready("redis")
-
-
-@pytest.mark.soak  # it is stopped three times; the lost platform's test has it brought back too
-def test_neo4j_comes_back_with_its_users_as_they_are(restorer: Restorer) -> None:
-    good = restorer.take("neo4j")
-    with restorer.backups.access() as access:
-        LOSSES["neo4j"][1](access)
-    (done,) = restorer.isa(good.id)["restores"]
-    assert done["outcome"] == "restored", done
 
 
 @contextmanager

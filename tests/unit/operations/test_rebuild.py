@@ -10,6 +10,7 @@ import pytest
 from errors import ConfigurationError, PermanentError
 from operations.rebuild import RebuildReport, _standing, _steps
 from operations.rebuild_plan import RebuildPlan
+from operations.replacing import BrokenOff
 from operations.schedule import FAILED, NodeResult
 from operations.standing import Policy, Standing
 
@@ -47,6 +48,19 @@ def test_an_unfinished_rebuild_goes_on_where_it_stood() -> None:
     found = _standing(Lease(stood.text()), Policy("redis"))  # type: ignore[arg-type]
     assert found == stood
     assert _standing(Lease(""), Policy("redis")).done == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("restore", "again"),
+    [(None, True), (BrokenOff("redis-set", ""), False), (BrokenOff("another-set", ""), True)],
+)
+def test_an_install_is_looked_at_again_unless_its_restore_has_left_the_engine_half_replaced(
+    restore: BrokenOff | None, again: bool
+) -> None:
+    done = ["uninstall", "volumes", "install"]
+    stood = Standing("rebuild-1", Policy("redis"), "redis-set", done)
+    found = _standing(Lease(stood.text()), Policy("redis"), restore)  # type: ignore[arg-type]
+    assert ("install" not in found.done) == again
 
 
 def test_an_unfinished_rebuild_of_another_policy_is_not_taken_over() -> None:

@@ -13,7 +13,7 @@ import pytest
 from archive.manifest import Artefact, Capabilities, Engine, Manifest
 from archive.reader import Damaged, SetReader
 from errors import PermanentError
-from operations import restoring
+from operations import safety as safety_backup
 from operations.backup import BackupResult
 
 ABLE = Capabilities(conditional_put=True, checksums=True, versioning=True, object_lock=True)
@@ -102,12 +102,12 @@ def safety(
     def find_chain(_: Any, __: str, identity: str) -> tuple[Manifest, tuple[Manifest, ...]]:
         return by_id[identity], (earlier,) if by_id[identity].needs else ()
 
-    monkeypatch.setattr(restoring, "back_up", back_up)
-    monkeypatch.setattr(restoring, "find_chain", find_chain)
+    monkeypatch.setattr(safety_backup, "back_up", back_up)
+    monkeypatch.setattr(safety_backup, "find_chain", find_chain)
     settings = SimpleNamespace(environment="test")
     vault: Any = SimpleNamespace(store=sets, settings=settings, check=lambda: ABLE)
     transfer: Any = None
-    return restoring._safety(vault, "", "minio", CHOSEN, run="t", transfer=transfer)
+    return safety_backup.take_safety(vault, "", "minio", CHOSEN, run="t", transfer=transfer)
 
 
 def test_the_sets_that_a_safety_backup_rests_on_are_read_too(

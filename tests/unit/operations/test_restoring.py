@@ -1,0 +1,160 @@
+"""Whatever breaks a restore off, the same call brings it to its end, and what was there before is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from archive.writer import Leftovers
+from cluster.command import CANCELLATION
+from errors import PermanentError, TemporaryError
+from operations import gate, restoring, safety
+from operations.replacing import BrokenOff, broken_off
+from operations.restoring import RESTORED, RestoreReport, run_restore
+
+from ..stored import Stored, platform_of
+
+SET = "neo4j-20260101T023000Z-abcdef"
+HELD = {"statefulset": "neo4j-1", "replicas": 1}
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches a kill."""
+
+
+@dataclass
+class World:
+    """An engine that is stopped while it is replaced, and the sets that are taken of it.
+
+    Attributes:
+        whole: whether it has something that can be backed up.
+        breaks: what goes wrong while it is replaced, once.
+        earlier: what the engine's file was told of the run before.
+    """
+
+    kube: Stored = field(default_factory=Stored)
+    whole: bool = True
+    breaks: BaseException | None = None
+    earlier: tuple[Any, ...] = ()
+    taken: list[str] = field(default_factory=list)
+
+    def back_up(self, *_: object, **__: object) -> Any:
+        if not self.whole:
+            raise TemporaryError("Neo4j: neo4j should be online and is not")
+        self.taken.append(f"neo4j-safety-{len(self.taken)}")
+        return SimpleNamespace(id=self.taken[-1])
+
+    def replace(
+        self,
+        access: object,
+        served: object,
+        reader: object,
+        chosen: Iterable[str],
+        leftovers: Leftovers,
+    ) -> list[str]:
+        self.earlier = leftovers.earlier
+        with leftovers.holding(HELD):
+            self.whole = False
+            if self.breaks:
+                broken, self.breaks = self.breaks, None
+                raise broken
+        self.whole = True
+        return []
+
+    @property
+    def left(self) -> BrokenOff | None:
+        return broken_off(self.kube, platform_of(self.kube).settings, "neo4j")
+
+    def run(self, *, safety: bool = True) -> RestoreReport:
+        manifest = SimpleNamespace(id=SET, component="neo4j")
+        plan = SimpleNamespace(
+            manifest=manifest, earlier=(), units=[SimpleNamespace(unit="database neo4j")]
+        )
+        settings = platform_of(self.kube, environment="test").settings
+        vault = SimpleNamespace(store=None, kube=self.kube, settings=settings, check=lambda: None)
+        return run_restore(
+            cast(Any, vault), "", cast(Any, plan), run="test", tell=lambda note: None, safety=safety
+        )
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    CANCELLATION.clear()  # a run that another test has cancelled is over
+    made = World()
+    live = SimpleNamespace(
+        scratch=False,
+        beside=False,
+        fence=lambda *_: nullcontext("fenced"),
+        replace=made.replace,
+        measure=lambda *_: [],
+        wanted=lambda *_: [],
+    )
+    component = SimpleNamespace(name="neo4j", live=live)
+    monkeypatch.setattr(restoring, "COMPONENTS", {"neo4j": component})
+    monkeypatch.setattr(restoring, "Access", lambda *_: nullcontext())
+    monkeypatch.setattr(restoring, "SetReader", lambda *_: None)
+    monkeypatch.setattr(restoring, "read_through", lambda *_: None)
+    monkeypatch.setattr(safety, "COMPONENTS", {"neo4j": component})
+    monkeypatch.setattr(
+        safety, "find_chain", lambda _, __, name: (SimpleNamespace(id=name, missing=()), ())
+    )
+    monkeypatch.setattr(
+        safety, "SetReader", lambda _, manifest, *__: SimpleNamespace(manifest=manifest)
+    )
+    monkeypatch.setattr(safety, "read_through", lambda *_: None)
+    monkeypatch.setattr(safety, "back_up", made.back_up)
+    monkeypatch.setattr(gate, "wait", lambda *_, **__: None)
+    return made
+
+
+def test_a_restore_that_ends_well_leaves_no_word(world: World) -> None:
+    assert world.run().outcome == RESTORED
+    assert world.left is None
+
+
+@pytest.mark.parametrize("end", [Killed(), TemporaryError("the store is away")])
+def test_what_was_half_replaced_is_replaced_by_the_same_call(
+    end: BaseException, world: World
+) -> None:
+    world.breaks = end
+    if isinstance(end, Killed):
+        with pytest.raises(Killed):
+            world.run()
+    else:
+        assert "isa restore neo4j-safety-0 --into live" in world.run().reason
+    assert world.left == BrokenOff(SET, "neo4j-safety-0")
+    done = world.run()  # there is nothing that could be backed up
+    assert (done.outcome, done.safety) == (RESTORED, "neo4j-safety-0")
+    assert world.earlier == ({**HELD, "restoring": SET, "safety": "neo4j-safety-0"},)
+    assert world.left is None
+
+
+def test_a_half_replaced_engine_that_can_be_backed_up_is_and_the_first_set_is_named(
+    world: World,
+) -> None:
+    world.breaks = Killed()
+    with pytest.raises(Killed):
+        world.run()
+    world.whole = True
+    done = world.run()
+    assert (done.outcome, done.safety) == (RESTORED, "neo4j-safety-1")
+    assert done.kept == ["what was there before the run that was broken off is in neo4j-safety-0"]
+
+
+def test_without_a_run_that_was_broken_off_no_safety_backup_is_no_restore(world: World) -> None:
+    world.whole = False
+    with pytest.raises(TemporaryError, match="should be online"):
+        world.run()
+    assert world.left is None
+
+
+def test_a_first_run_without_a_safety_backup_is_gone_on_with(world: World) -> None:
+    world.breaks = PermanentError("the dump is not what was stored")
+    assert world.run(safety=False).outcome == "failed"
+    assert world.run().outcome == RESTORED
+    assert world.taken == []
