@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +53,37 @@ def test_garbage_is_refused_and_of_several_people_at_once_one_is_heard(
     assert answers.count("ACCEPT") == 1, answers
     heard = people[answers.index("ACCEPT")]
     assert f"refused by {heard}" in made.reaches("CANCELLED")["message"]
+    assert backups.live.pod("nats-0")["metadata"]["uid"] == before
+
+
+# A rebuild whose minutes are of 50 ms: it waits for 3 s instead of the 60 min of the settings.
+EXPIRES = """
+from tasks import approval
+real = approval.pause_flow_run
+approval.pause_flow_run = lambda **words: real(**{**words, "timeout": words["timeout"] / 1200})
+from flows.rebuild import rebuild_component
+state = rebuild_component("sandbox", "nats", return_state=True)
+print(state.type.value, state.message)
+"""
+
+
+def test_a_question_that_nobody_answers_expires_and_nothing_was_changed(
+    room: ControlRoom, backups: Backups
+) -> None:
+    proven(room, backups, "nats")
+    before = backups.live.pod("nats-0")["metadata"]["uid"]
+    done = subprocess.run(
+        [sys.executable, "-c", EXPIRES],
+        env={**room.environ(), "PYTHONPATH": str(Path(__file__).parents[4])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    end = done.stdout.splitlines()[-1:]
+    assert end == ["FAILED the approval has expired; nothing was changed"], (
+        done.stdout + done.stderr
+    )
     assert backups.live.pod("nats-0")["metadata"]["uid"] == before
 
 
