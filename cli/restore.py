@@ -53,7 +53,8 @@ def restore(
 ) -> None:
     """Replace what the live platform holds by a backup set, behind a safety backup of what goes.
 
-    The plan is shown first. Exits 1 if something was not restored, or is not what the set holds.
+    The plan is shown first. Exits 1 if something was not restored, or is not what the set holds. An engine that is
+    restored by hand is refused with 2; of --all it is left for the end, and that exits 1.
     """
     from cli.main import emit
     from config.loading import load
@@ -141,6 +142,10 @@ def _show(plans: list[RestorePlan], no_safety: bool) -> None:
 
     out = console(stderr=True)
     for plan in plans:
+        if plan.by_hand:
+            words = f"! {plan.manifest.component} is NOT restored here: {plan.by_hand}; its set: {plan.manifest.id}"
+            out.print(words, style="bold yellow", highlight=False)
+    for plan in (one for one in plans if not one.by_hand):
         title = f"{plan.manifest.component}: back to {plan.manifest.begun:%Y-%m-%d %H:%M} UTC ({plan.manifest.id})"
         rows = [(one.unit, human(one.size), "replaced") for one in plan.units]
         rows += [(unit, "", "left as it is") for unit in plan.left]

@@ -19,7 +19,7 @@ COLOURS = {
     "keep": "green", "may go": "yellow", "removed": "dim", "held": "yellow",
     "waiting": "dim", "complete": "green", "partial": "yellow", "exists": "dim", "backing up": "cyan",
     "pass": "green", "fail": "bold red", "error": "magenta", "proving": "cyan",
-    "restored": "green", "different": "bold red", "replaced": "yellow", "restoring": "cyan",
+    "restored": "green", "different": "bold red", "replaced": "yellow", "by-hand": "bold yellow", "restoring": "cyan",
     "fresh": "green", "stale": "yellow", "failing": "bold red", "never": "yellow",
     "installing": "cyan", "gate": "blue", "checking": "cyan",
 }  # fmt: skip

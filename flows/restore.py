@@ -65,7 +65,6 @@ def restore_component(
                 safety=safety_backup,
             )
     found = as_json(reports, time.monotonic() - began)
-    causes = "; ".join(f"{r.component}: {r.reason}" for r in reports if r.reason)
     if found["state"] == "failed":
-        return failed(causes)
+        return failed(found["message"])
     return completed(f"{len(reports)} restored in {found['seconds']:.1f} s")

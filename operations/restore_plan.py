@@ -44,6 +44,7 @@ class RestorePlan:
         writers: what happens to writers meanwhile.
         proven: whether the set's last verdict is a pass.
         warnings: what whoever approves it should know.
+        by_hand: why nothing of it is done here, and what says how it is done; "" where it is.
     """
 
     manifest: Manifest
@@ -53,6 +54,7 @@ class RestorePlan:
     writers: str
     proven: bool
     warnings: tuple[str, ...]
+    by_hand: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """As `isa restore --json` prints it."""
@@ -65,6 +67,7 @@ class RestorePlan:
             "writers": self.writers,
             "proven": self.proven,
             "warnings": list(self.warnings),
+            "by_hand": self.by_hand,
         }
 
 
@@ -117,6 +120,7 @@ def plan_restore(
         live.writers,
         verdict == "pass",
         tuple(warnings),
+        live.by_hand(vault.settings),
     )
 
 
@@ -132,7 +136,7 @@ def plans_of(
         other_cluster: whether sets of another cluster of this environment may be taken: after a disaster.
 
     Raises:
-        ConfigurationError: the id or a unit is unknown.
+        ConfigurationError: the id or a unit is unknown, or that engine is restored by hand.
         PermanentError: a set is not this platform's, or not whole, or an engine has none.
     """
     if backup:
@@ -140,6 +144,11 @@ def plans_of(
         if match is None or match["component"] not in COMPONENTS:
             hint = "`isa backups` lists them"
             raise ConfigurationError([Fault("backup", f"{backup!r} is no set of an engine", hint)])
+        refusal = COMPONENTS[match["component"]].live.by_hand(vault.settings)
+        if refusal:
+            raise ConfigurationError(
+                [Fault("backup", f"{backup!r} cannot be restored here", refusal)]
+            )
         catalogue = vault.catalogue([match["component"]])
         return [plan_restore(vault, catalogue, backup, units, other_cluster=other_cluster)]
     catalogue = vault.catalogue(COMPONENTS)

@@ -36,6 +36,7 @@ from operations.scratch_pod import Request
 from operations.transfer import Transfer, watched
 
 RUNNING, FAILED, RESTORED, DIFFERENT = "restoring", "failed", "restored", "different"
+BY_HAND = "by-hand"  # nothing was done, and somebody has to
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class RestoreReport:
     Attributes:
         backup: id of the set.
         component: of it.
-        outcome: restored, different or failed.
+        outcome: restored, different, failed or by-hand.
         safety: id of the set with what was there before; "" if nothing was.
         kept: what is kept of the old data, for people.
         differences: between the set and what is there now.
@@ -201,7 +202,7 @@ def run_restores(
     safety: bool = True,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[RestoreReport]:
-    """Do several plans, of different components, a few at the same time.
+    """Do several plans, of different components, a few at the same time; what is restored by hand is left.
 
     Args:
         vault: the environment.
@@ -222,9 +223,13 @@ def run_restores(
         clock,
         lambda name: RestoreLine(name, backup=by_component[name].manifest.id),
     )
-    progress.show()
     reports: dict[str, RestoreReport] = {}
-    graph = Dag(by_component)
+    for name, plan in by_component.items():
+        if plan.by_hand:
+            reports[name] = RestoreReport(plan.manifest.id, name, BY_HAND, reason=plan.by_hand)
+            progress.update(name, DONE, plan.by_hand, outcome=BY_HAND, seconds=0.0)
+    progress.show()
+    graph = Dag(name for name in by_component if name not in reports)
 
     def work(name: str) -> NodeResult:
         def tell(note: str) -> None:
@@ -256,7 +261,7 @@ def run_restores(
 
     walk(
         graph,
-        set(by_component),
+        set(graph),
         start(graph, work),
         max_parallel=vault.settings.verify.max_parallel,
         report=settle,
@@ -272,7 +277,21 @@ def as_json(reports: Iterable[RestoreReport], seconds: float) -> dict[str, Any]:
         "state": "completed" if all(r.outcome == RESTORED for r in found) else "failed",
         "seconds": round(seconds, 2),
         "restores": [report.as_json() for report in found],
+        "message": open_ends(found),
     }
+
+
+def open_ends(reports: Iterable[RestoreReport]) -> str:
+    """What went wrong, and what is left for somebody to do; "" if all is restored."""
+    found = list(reports)
+    words = [f"{r.component}: {r.reason}" for r in found if r.reason and r.outcome != BY_HAND]
+    words += [
+        f"{r.component} is still to be restored, from {r.backup}: {r.reason}"
+        for r in found
+        if r.outcome == BY_HAND
+    ]
+    restored = sum(r.outcome == RESTORED for r in found)
+    return "; ".join([f"{restored} of {len(found)} restored", *words]) if words else ""
 
 
 # ---------------------------------------------------------------------- inside

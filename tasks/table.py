@@ -163,7 +163,13 @@ def proofs_artifact(report: ProofReport, environment: str) -> None:
 
 def restore_plan_artifact(plans: list[RestorePlan], environment: str) -> None:
     """Keep with the run what it set out to replace."""
-    lines = ["| component | unit | bytes | back to | set |", "| --- | --- | --- | --- | --- |"]
+    lines = [
+        f"**{plan.manifest.component} is not restored here** (`{plan.manifest.id}`): {plan.by_hand}\n"
+        for plan in plans
+        if plan.by_hand
+    ]
+    plans = [plan for plan in plans if not plan.by_hand]
+    lines += ["| component | unit | bytes | back to | set |", "| --- | --- | --- | --- | --- |"]
     for plan in plans:
         point = f"{plan.manifest.begun:%Y-%m-%d %H:%M} UTC"
         lines += [

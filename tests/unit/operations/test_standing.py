@@ -66,7 +66,8 @@ def test_nothing_is_restored_into_what_is_being_rebuilt(
     kube: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(restoring, "read_identity", lambda vault: "")
-    plan = cast(Any, SimpleNamespace(manifest=SimpleNamespace(id="nats-set", component="nats")))
+    manifest = SimpleNamespace(id="nats-set", component="nats")
+    plan = cast(Any, SimpleNamespace(manifest=manifest, by_hand=""))
     with platform_of(kube).lease("rebuild-nats", "test"), threads(1, 1) as start:
         (report,) = run_restores(vault_of(kube), [plan], run="t", start=start)
     assert "is being rebuilt just now" in report.reason
