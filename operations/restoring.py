@@ -132,8 +132,7 @@ def run_restore(
     live = component.live
     stages = Stages(tell, clock, report.stages)
     # the deploy's own: both change the component
-    lease = lease_of(vault.kube, vault.settings, f"isa-{component.name}", run)
-    with lease:
+    with lease_of(vault.kube, vault.settings, f"isa-{component.name}", run) as lease:
         earlier = broken_off(vault.kube, vault.settings, component.name)
         with ExitStack() as stack:
             served: Served | None = None
@@ -162,6 +161,7 @@ def run_restore(
                     tell("what the run before has left cannot be backed up: that one's set is kept")
             before = report.safety or (earlier.safety if earlier else "")
             what = BrokenOff(manifest.id, before)
+            lease.ensure()  # the safety backup may have taken hours
             try:
                 with (
                     stages.stage("replace"),

@@ -12,6 +12,7 @@ import pytest
 
 from archive.writer import Leftovers
 from cluster.command import CANCELLATION
+from cluster.lease import Lease
 from errors import PermanentError, TemporaryError
 from operations import gate, restoring, safety
 from operations.replacing import BrokenOff, broken_off
@@ -150,6 +151,20 @@ def test_without_a_run_that_was_broken_off_no_safety_backup_is_no_restore(world:
     world.whole = False
     with pytest.raises(TemporaryError, match="should be online"):
         world.run()
+    assert world.left is None
+
+
+def test_nothing_is_replaced_once_somebody_else_has_the_lease(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(self: Lease) -> None:
+        if self.name == "isa-neo4j" and world.taken:  # while the safety backup was made
+            raise PermanentError("the lease isa-neo4j was taken by another run")
+
+    monkeypatch.setattr(Lease, "ensure", taken)
+    with pytest.raises(PermanentError, match="taken by another run"):
+        world.run()
+    assert world.whole
     assert world.left is None
 
 
