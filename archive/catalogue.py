@@ -40,8 +40,13 @@ class Catalogue:
 
     def verdict(self, identity: str) -> str:
         """The last verdict on a set, whatever errors came behind it; "" if there is none."""
-        told = [proof.verdict for proof in self.proofs.get(identity, ()) if proof.told]
-        return told[-1] if told else ""
+        last = self.last(identity)
+        return last.verdict if last else ""
+
+    def last(self, identity: str) -> Proof | None:
+        """The proof that this verdict is of."""
+        told = [proof for proof in self.proofs.get(identity, ()) if proof.told]
+        return told[-1] if told else None
 
     def of(self, component: str) -> tuple[Manifest, ...]:
         """A component's sets, the oldest first."""

@@ -153,6 +153,8 @@ def _show(plans: list[RestorePlan], no_safety: bool) -> None:
         out.print(f"writers: {plan.writers}", highlight=False)
         safety = "no safety backup" if no_safety else "what is replaced is backed up first"
         out.print(f"{safety}; proven: {'yes' if plan.proven else 'no'}", highlight=False)
+        if plan.took:
+            out.print(f"times: {plan.took}", highlight=False)
         for warning in plan.warnings:
             out.print(f"! {warning}", style="yellow", highlight=False)
         out.print()

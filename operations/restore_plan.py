@@ -17,6 +17,7 @@ from components import COMPONENTS
 from components.base import Live
 from errors import ConfigurationError, Fault, PermanentError
 from operations.backup import Vault
+from operations.freshness import documents
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class RestorePlan:
         proven: whether the set's last verdict is a pass.
         warnings: what whoever approves it should know.
         by_hand: why nothing of it is done here, and what says how it is done; "" where it is.
+        took: how long its parts took the last time, in words; "" if nobody knows.
     """
 
     manifest: Manifest
@@ -55,6 +57,7 @@ class RestorePlan:
     proven: bool
     warnings: tuple[str, ...]
     by_hand: str = ""
+    took: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """As `isa restore --json` prints it."""
@@ -68,6 +71,7 @@ class RestorePlan:
             "proven": self.proven,
             "warnings": list(self.warnings),
             "by_hand": self.by_hand,
+            "took": self.took,
         }
 
 
@@ -121,6 +125,7 @@ def plan_restore(
         verdict == "pass",
         tuple(warnings),
         live.by_hand(vault.settings),
+        _took(vault, catalogue, newest, backup),
     )
 
 
@@ -176,6 +181,19 @@ def _check_identity(vault: Vault, manifest: Manifest, component: str, other_clus
             f"{manifest.id} was taken of another cluster ({manifest.cluster[:8]}…, this is {vault.cluster[:8]}…): "
             "if that one is gone and this one shall take its place, say --other-cluster"
         )
+
+
+def _took(vault: Vault, catalogue: Catalogue, newest: Manifest | None, backup: str) -> str:
+    """What the safety backup and the restore may take."""
+    words = []
+    if newest is not None:
+        seconds = (newest.ended - newest.begun).total_seconds()
+        words.append(f"the last backup took {seconds:.0f} s")
+    last = catalogue.last(backup)
+    evidence = documents(vault)(last) if last else None
+    if evidence is not None:
+        words.append(f"the last proof of this set, restored and compared, {evidence.seconds:.0f} s")
+    return "; ".join(words)
 
 
 def _chosen(there: dict[str, int], live: Live, only: tuple[str, ...]) -> tuple[str, ...]:

@@ -177,6 +177,7 @@ def restore_plan_artifact(plans: list[RestorePlan], environment: str) -> None:
             for one in plan.units
         ]
     notes = [f"- {plan.manifest.component}: {plan.writers}" for plan in plans]
+    notes += [f"- {plan.manifest.component}: {plan.took}" for plan in plans if plan.took]
     notes += [f"- **{plan.manifest.component}**: {w}" for plan in plans for w in plan.warnings]
     keep([*lines, "", *notes], f"restore-plan-{environment}", "What this run set out to replace")
 

@@ -463,4 +463,5 @@ def test_nothing_happens_without_the_components_name_typed_by_hand(restorer: Res
     done = restorer.run(good.id, "--local", stdin="yes\n")
     assert done.returncode != 0
     assert "all keys" in done.stderr  # the plan was shown
+    assert "the last backup took" in done.stderr
     assert restorer.backups.manifest("redis").id == before

@@ -32,7 +32,9 @@ def test_it_says_whose_passwords_will_be_those_of_the_set(
     editions = SimpleNamespace(neo4j=SimpleNamespace(edition="community"))
     settings = SimpleNamespace(environment="test", components=editions)
     vault: Any = SimpleNamespace(store=None, settings=settings, cluster="uid")
-    catalogue: Any = SimpleNamespace(verdict=lambda _: "pass", latest=lambda _: None)
+    catalogue: Any = SimpleNamespace(
+        verdict=lambda _: "pass", latest=lambda _: None, last=lambda _: None
+    )
     found = plan_restore(vault, catalogue, manifest.id)
     assert any("come back with the set's" in words for words in found.warnings) == (
         component in ACCOUNTS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from operations.run import threads
 
 from ..stored import Stored, platform_of
 
+AT = datetime(2026, 1, 1, tzinfo=UTC)
 STAMP = "20260101T023000Z-abcdef"
 SETS = {name: f"{name}-{STAMP}" for name in COMPONENTS}
 WHERE = "docs/restore-by-hand.md, Neo4j"
@@ -33,7 +35,8 @@ def vault_of(edition: str) -> Any:
         of=lambda name: (SimpleNamespace(id=SETS[name], outcome="complete"),),
         proven=set(SETS.values()),
         verdict=lambda name: "pass",
-        latest=lambda name: SimpleNamespace(id=SETS[name]),
+        latest=lambda name: SimpleNamespace(id=SETS[name], begun=AT, ended=AT),
+        last=lambda name: None,
     )
     return SimpleNamespace(
         settings=settings, kube=Stored(), store=None, cluster="c", catalogue=lambda names: catalogue
