@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cluster.kube import Kube, Manifest
 from deployments.sandbox.agent.pod import Pod
+from deployments.sandbox.processes import MARK
 
 API = "kwok.x-k8s.io/v1alpha1"
 KINDS = ("Logs", "PortForward", "Exec")
@@ -26,7 +27,10 @@ def grant(kube: Kube, pod: Pod, logs: Path) -> None:
     logs.touch(mode=0o600)
     # programs that an image would have on its PATH are in `bin`
     path = f"{pod.home / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
-    local = {"workDir": str(pod.home), "envs": [{"name": "PATH", "value": path}]}
+    # KWOK starts a command and forgets it: by its mark it ends with the pod, as all processes of a container do
+    environ = {"PATH": path, MARK: str(pod.home)}
+    envs = [{"name": name, "value": value} for name, value in environ.items()]
+    local = {"workDir": str(pod.home), "envs": envs}
     specs: dict[str, Manifest] = {
         "Logs": {"logs": [{"containers": containers, "logsFile": str(logs), "follow": True}]},
         "PortForward": {"forwards": forwards},

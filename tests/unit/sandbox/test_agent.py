@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import base64
+import os
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from cluster.kube import Kube
-from deployments.sandbox.agent import status
+from deployments.sandbox.agent import access, status
 from deployments.sandbox.agent.access import Output
 from deployments.sandbox.agent.addresses import AddressBook
 from deployments.sandbox.agent.pod import Host, NotStartable, Pod
 from deployments.sandbox.agent.status import ContainerState
+from deployments.sandbox.processes import leftovers
 
 
 @dataclass
@@ -159,3 +163,21 @@ def test_output_is_copied_line_by_line_in_the_runtime_s_form(tmp_path: Path) -> 
         ["stdout", "F", "started"],
         ["stdout", "F", "half a line"],
     ]
+
+
+def test_what_is_run_in_a_pod_ends_with_it_by_the_mark_of_its_processes(tmp_path: Path) -> None:
+    applied: dict[str, Any] = {}
+
+    def apply(manifest: Any, manager: str) -> None:
+        applied[manifest["kind"]] = manifest["spec"]
+
+    pod = SimpleNamespace(
+        name="neo4j-1-dump", namespace="n", uid="u", address="127.0.0.1", home=tmp_path,
+        containers=[{"name": "neo4j-admin"}],
+    )  # fmt: skip
+    access.grant(cast(Any, SimpleNamespace(apply=apply)), cast(Any, pod), tmp_path / "log")
+    environ = {one["name"]: one["value"] for one in applied["Exec"]["execs"][0]["local"]["envs"]}
+    running = subprocess.Popen(["sleep", "60"], env={**os.environ, **environ})
+    assert leftovers(tmp_path) == [running.pid]
+    running.kill()
+    running.wait()
