@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Literal
+from uuid import UUID
 
+from prefect import runtime
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
+from prefect.states import Running
 from pydantic import Field
+
+from errors import IsaError
+from tasks.server import connect
 
 POLL_SECONDS = 2  # how soon an answer is heard
 
@@ -38,4 +45,16 @@ def ask(plan: str, minutes: int) -> Approval | None:
     try:
         return pause_flow_run(wait_for_input=form, timeout=minutes * 60, poll_interval=POLL_SECONDS)
     except FlowPauseTimeout:
+        with suppress(IsaError):  # then it ends in the server's words
+            _wake()
         return None
+
+
+def _wake() -> None:
+    """Take the run out of a pause whose time is over, so that it may say itself how it ends.
+
+    The server lets it out of there only as failed, with a message of its own: `The flow was failed and never resumed`
+    (HandleResumingPausedFlows in Prefect's core_policy.py).
+    """
+    with connect() as client:
+        client.set_flow_run_state(UUID(runtime.flow_run.id), Running(), force=True)
