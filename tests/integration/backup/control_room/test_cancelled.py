@@ -151,8 +151,8 @@ def test_a_proof_leaves_no_scratch_engine_and_no_verdict(
 def databases(access: Access, primary: Endpoint) -> Any:
     """Names, limits, and settings of their own."""
     text = (
-        "SELECT datname, datconnlimit, (SELECT array_agg(setconfig) FROM pg_db_role_setting "
-        "WHERE setdatabase = d.oid) FROM pg_database d ORDER BY 1"
+        "SELECT datname, datconnlimit, (SELECT array_agg((setrole, setconfig)::text ORDER BY setrole) "
+        "FROM pg_db_role_setting WHERE setdatabase = d.oid) FROM pg_database d ORDER BY 1"
     )
     with postgresql.connect_long(access, primary) as connection:
         return connection.execute(text).fetchall()
