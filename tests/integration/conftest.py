@@ -24,7 +24,7 @@ ISA = str(Path(sys.executable).with_name("isa"))
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HERE = Path(__file__).parent
-CONTROL_ROOM = HERE / "backup" / "control_room"
+CONTROL_ROOM, DOUBLES = HERE / "backup" / "control_room", HERE / "doubles"
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the mark
@@ -32,9 +32,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say which half of the tests one process runs, in case there are two (`make integration`), and in which order.
 
     Alone, either half leaves every other second idle. What needs no engines comes first: they cost a third of a core.
+    Doubles need nothing at all, and go where there is time: the control room's half is ten minutes the longer one.
     """
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("engines" if _with_engines(item) else "control"))
+        engines = _with_engines(item) or item.path.is_relative_to(DOUBLES)
+        item.add_marker(pytest.mark.xdist_group("engines" if engines else "control"))
     items.sort(key=lambda item: (_with_engines(item), item.path.is_relative_to(CONTROL_ROOM)))
 
 
