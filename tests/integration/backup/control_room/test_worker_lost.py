@@ -60,19 +60,3 @@ def test_runs_that_are_lost_with_their_worker_end_as_crashed_and_can_be_called_a
     assert scratch_pods(backups) == []
     with backups.access() as access:
         LOSSES["redis"][1](access)()
-
-
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_goes_on_without_the_worker_that_began_it(
-    room: ControlRoom, backups: Backups, how: signal.Signals
-) -> None:
-    with table_locked(backups) as locked:
-        run = start(room, "backup-component", only=["postgresql"])
-        until(locked, "the backup is in the midst of it", 180)
-        pid = room.daemon("prefect-worker").pid
-        assert pid is not None
-        os.kill(pid, how)
-        until(lambda: room.daemon("prefect-worker").pid is None, "the worker has ended", 60)
-        assert run.state["type"] == "RUNNING"
-    run.reaches("COMPLETED", seconds=300)
-    room.up()
