@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import secrets
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from archive.manifest import Manifest
 from components.access import Access
-from components.emqx.client import Api, quoted, rows
+from components.emqx.client import Api, archive_path, make_archive, rows
 from components.emqx.fingerprint import LISTS
-from components.emqx.restore import FILES, import_export
+from components.emqx.restore import import_export
 
 META, TABLES, SUFFIX = "META.hocon", "mnesia/", ".tar.gz"
 # Table of an archive → what the fingerprint calls its rows; "" where the API does not list them.
@@ -104,8 +103,8 @@ def import_beside(access: Access, api: Api, file: Path, back: Returning) -> None
 def _export(access: Access, api: Api, directory: Path) -> Path:
     """An export of what is there now, which does not stay on the node."""
     seconds = access.settings.backup.stall_seconds
-    made: Any = api("POST", "/data/export", {}, timeout=seconds).raise_for_status().json()
-    path = f"{FILES}/{quoted(str(made['filename']))}?node={quoted(str(made['node']))}"
+    made = make_archive(api, seconds)
+    path = archive_path(made)
     file = directory / Path(str(made["filename"])).name
     try:
         file.touch(mode=0o600)
@@ -119,11 +118,8 @@ def _export(access: Access, api: Api, directory: Path) -> Path:
 
 def _tables(file: Path) -> frozenset[str]:
     with tarfile.open(file, "r:gz") as archive:
-        return frozenset(
-            path.removeprefix(TABLES)
-            for path in _paths(entry.name for entry in archive)
-            if path.startswith(TABLES)
-        )
+        paths = [_path(entry) for entry in archive]
+    return frozenset(path.removeprefix(TABLES) for path in paths if path.startswith(TABLES))
 
 
 def _rewritten(file: Path, wanted: Callable[[str], bool]) -> Path:
@@ -133,13 +129,13 @@ def _rewritten(file: Path, wanted: Callable[[str], bool]) -> Path:
     made.touch(mode=0o600)
     with tarfile.open(file, "r:gz") as source, tarfile.open(made, "w:gz") as target:
         for entry in source:
-            (path,) = _paths([entry.name])
+            path = _path(entry)
             if entry.isfile() and wanted(path):
                 entry.name = f"{stem}/{path}"
                 target.addfile(entry, source.extractfile(entry))
     return made
 
 
-def _paths(names: Iterable[str]) -> list[str]:
+def _path(entry: tarfile.TarInfo) -> str:
     """Without the folder that everything lies in."""
-    return [name.partition("/")[2] for name in names]
+    return entry.name.partition("/")[2]

@@ -20,7 +20,16 @@ from archive.writer import Leftovers, SetWriter
 from components.access import Access, Endpoint
 from components.base import Taken
 from components.digest import settled
-from components.emqx.client import API_PORT, STATEFULSET, Api, quoted, rows, sign_on
+from components.emqx.client import (
+    API_PORT,
+    FILES,
+    STATEFULSET,
+    Api,
+    archive_path,
+    make_archive,
+    rows,
+    sign_on,
+)
 from components.emqx.fingerprint import measure
 from errors import PermanentError, TemporaryError
 
@@ -39,7 +48,6 @@ TABLES = {
     "emqx_admin": "dashboard users",
     "emqx_app": "API keys",
 }
-FILES = "/data/files"
 
 
 def back_up(access: Access, writer: SetWriter) -> Taken:
@@ -96,9 +104,7 @@ def _export(
     """Have an archive made, and remove it afterwards."""
     known = [row["filename"] for row in rows(api, FILES)]
     with leftovers.holding({"node": node.member, "known": known}):
-        made: dict[str, Any] = (
-            api("POST", "/data/export", {}, timeout=limit).raise_for_status().json()
-        )
+        made = make_archive(api, limit)
         try:
             yield made
         finally:
@@ -116,8 +122,7 @@ def _sweep(api: Api, leftovers: Leftovers) -> None:
 def _store(access: Access, writer: SetWriter, api: Api, made: dict[str, Any]) -> list[str]:
     """Store the archive; returns what it lacks."""
     name, size = str(made["filename"]), int(made["size"])
-    path = f"{FILES}/{quoted(name)}?node={quoted(str(made['node']))}"
-    pieces = api.download(path, access.settings.backup.stall_seconds)
+    pieces = api.download(archive_path(made), access.settings.backup.stall_seconds)
     with writer.spooled(pieces, size) as spool:
         # under its own name: EMQX refuses an archive that was renamed
         writer.add(name, "cluster", "emqx data export", spool, size)
@@ -144,7 +149,7 @@ def _lacks(file: BinaryIO, name: str) -> list[str]:
 
 def _remove(api: Api, made: dict[str, Any]) -> None:
     try:
-        api("DELETE", f"{FILES}/{quoted(str(made['filename']))}?node={quoted(str(made['node']))}")
+        api("DELETE", archive_path(made))
     except httpx.HTTPError:  # the next run tries again
         return
 

@@ -6,7 +6,7 @@ https://docs.emqx.com/en/emqx/latest/admin/api.html
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +19,7 @@ STATEFULSET = "emqx"
 API_PORT, MQTT_PORT = 18083, 1883
 SECRET, USER, PASSWORD = "emqx-auth", "isa", "EMQX_DASHBOARD__DEFAULT_PASSWORD"
 USERS = "/authentication/password_based:built_in_database/users"
+FILES = "/data/files"
 PAGE, PIECE_BYTES = 1000, 1 << 20
 
 
@@ -92,6 +93,27 @@ def rows(api: Api, path: str) -> Iterator[dict[str, Any]]:
         if not meta.get("hasnext", page * PAGE < int(meta.get("count", 0))):
             return
         page += 1
+
+
+def make_archive(api: Api, seconds: float) -> dict[str, Any]:
+    """Have a data export made; it lies on one node, under `filename` and `node`, until it is removed.
+
+    Args:
+        api: the administrator's.
+        seconds: limit.
+
+    Raises:
+        httpx.HTTPError: EMQX does not answer, or refuses.
+    """
+    made: dict[str, Any] = (
+        api("POST", "/data/export", {}, timeout=seconds).raise_for_status().json()
+    )
+    return made
+
+
+def archive_path(archive: Mapping[str, Any]) -> str:
+    """Where an archive is read and removed, by its `filename` and `node`."""
+    return f"{FILES}/{quoted(str(archive['filename']))}?node={quoted(str(archive['node']))}"
 
 
 def quoted(part: str) -> str:

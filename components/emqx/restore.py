@@ -20,11 +20,12 @@ from components.access import Access, Endpoint
 from components.base import Restore, Scratch
 from components.emqx.client import (
     API_PORT,
+    FILES,
     PASSWORD,
     SECRET,
     STATEFULSET,
     Api,
-    quoted,
+    archive_path,
     rows,
     sign_on,
 )
@@ -34,7 +35,6 @@ from config.models import Settings
 from errors import PermanentError, TemporaryError
 
 FORM = "emqx data export"
-FILES = "/data/files"
 
 
 def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ...]:
@@ -118,7 +118,7 @@ def import_export(access: Access, api: Api, file: Path) -> None:
     try:
         api("POST", "/data/import", wanted, timeout=seconds).raise_for_status()
     finally:
-        api("DELETE", f"{FILES}/{quoted(file.name)}?node={quoted(str(found['node']))}")
+        api("DELETE", archive_path(wanted))
 
 
 @contextmanager
