@@ -146,6 +146,11 @@ class Manifest(Part):
         return self.prefix + artefact.name
 
     @property
+    def seconds(self) -> float:
+        """From start to end of the run."""
+        return (self.ended - self.begun).total_seconds()
+
+    @property
     def plain_size(self) -> int:
         """Bytes that were read."""
         return sum(artefact.plain_size for artefact in self.artefacts)

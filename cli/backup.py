@@ -151,7 +151,7 @@ def _print(catalogue: Catalogue) -> None:
             one.kind,
             human(one.plain_size),
             human(one.stored_size),
-            f"{(one.ended - one.begun).total_seconds():.1f}",
+            f"{one.seconds:.1f}",
             f"{one.engine.name} {one.engine.version}",
         )
         for one in catalogue.sets
@@ -178,7 +178,7 @@ def _catalogue_json(catalogue: Catalogue) -> dict[str, Any]:
                 "ended": one.ended,
                 "bytes_read": one.plain_size,
                 "bytes_stored": one.stored_size,
-                "seconds": round((one.ended - one.begun).total_seconds(), 2),
+                "seconds": round(one.seconds, 2),
                 "engine": f"{one.engine.name} {one.engine.version}",
                 "manifest": one.own_key,
             }

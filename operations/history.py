@@ -220,7 +220,7 @@ def history(
             BackupPoint(
                 id=one.id,
                 begun=one.begun,
-                seconds=round((one.ended - one.begun).total_seconds(), 2),
+                seconds=round(one.seconds, 2),
                 bytes_read=one.plain_size,
                 bytes_stored=one.stored_size,
                 kind=one.kind,

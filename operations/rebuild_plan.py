@@ -190,8 +190,8 @@ def _window(newest: Manifest | None, evidence: Evidence | None) -> str:
     )
     if newest is None or evidence is None:
         return words
-    seconds = (newest.ended - newest.begun).total_seconds() + evidence.seconds
-    return f"{words}: by the last backup and proof {max(1, round(seconds / 60))} min of writes"
+    minutes = max(1, round((newest.seconds + evidence.seconds) / 60))
+    return f"{words}: by the last backup and proof {minutes} min of writes"
 
 
 def _writers(policy: Policy, words: str) -> str:

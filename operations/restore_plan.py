@@ -187,8 +187,7 @@ def _took(vault: Vault, catalogue: Catalogue, newest: Manifest | None, backup: s
     """What the safety backup and the restore may take."""
     words = []
     if newest is not None:
-        seconds = (newest.ended - newest.begun).total_seconds()
-        words.append(f"the last backup took {seconds:.0f} s")
+        words.append(f"the last backup took {newest.seconds:.0f} s")
     last = catalogue.last(backup)
     evidence = documents(vault)(last) if last else None
     if evidence is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -53,9 +53,7 @@ class World:
         return SimpleNamespace(blocked=[], node=lambda name: node)
 
     def plan(self, policy: Policy) -> RebuildPlan:
-        newest = SimpleNamespace(
-            id=f"{policy.component}-newest", begun=BEGUN, ended=BEGUN + timedelta(minutes=2)
-        )
+        newest = SimpleNamespace(id=f"{policy.component}-newest", begun=BEGUN, seconds=120.0)
         catalogue = SimpleNamespace(latest=lambda name: newest)
         platform = platform_of(
             self.kube, components=SimpleNamespace(neo4j=SimpleNamespace(edition="community"))

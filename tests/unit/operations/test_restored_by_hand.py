@@ -35,7 +35,7 @@ def vault_of(edition: str) -> Any:
         of=lambda name: (SimpleNamespace(id=SETS[name], outcome="complete"),),
         proven=set(SETS.values()),
         verdict=lambda name: "pass",
-        latest=lambda name: SimpleNamespace(id=SETS[name], begun=AT, ended=AT),
+        latest=lambda name: SimpleNamespace(id=SETS[name], begun=AT, seconds=0.0),
         last=lambda name: None,
     )
     return SimpleNamespace(
