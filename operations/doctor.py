@@ -27,7 +27,7 @@ from components.base import Check
 from config.loading import ROOT
 from errors import IsaError
 from operations import freshness
-from operations.backup import Vault
+from operations.backup import Vault, backup_lease
 from operations.gate import DOWN
 from operations.platform import Platform
 from operations.scratch_pod import LABEL
@@ -177,7 +177,7 @@ def _gates(platform: Platform) -> Iterator[Finding]:
 def _at_work(platform: Platform, component: str) -> str:
     """What of ours may well have stopped an engine: Neo4j Community is dumped while it is down."""
     leases = {
-        f"isa-backup-{component}": "a backup of it",
+        backup_lease(component): "a backup of it",
         f"isa-rebuild-{component}": "its rebuild",
         f"isa-{component}": "its deploy or a restore",
     }

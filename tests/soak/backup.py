@@ -22,7 +22,7 @@ from components import SETS
 from config.loading import ROOT
 from deployments.sandbox.cluster import Sandbox
 from errors import IsaError
-from operations.backup import Vault, back_up
+from operations.backup import Vault, back_up, backup_lease
 from operations.transfer import Transfer
 from tests.bench.deploy import ISA
 from tests.faults import Trouble, Troubled, busy, lost_reply, reset, slow
@@ -71,7 +71,7 @@ def not_whole(store: Store, manifest: Manifest, identity: str) -> bool:
 
 def holds(vault: Vault, component: str) -> bool:
     """Whether something is noted that an engine holds for a backup: a slot, a snapshot, a paused replay."""
-    note, _ = inquire(vault.kube, vault.settings, f"isa-backup-{component}")
+    note, _ = inquire(vault.kube, vault.settings, backup_lease(component))
     return note not in ("", "[]")
 
 
