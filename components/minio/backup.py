@@ -119,11 +119,10 @@ def _refuse_itself(access: Access, writer: SetWriter, client: Any) -> None:
     upload = store.begin(mark)
     try:
         client.list_parts(Bucket=store.bucket, Key=mark, UploadId=upload)
-    except ClientError as exc:
-        if int(exc.response["ResponseMetadata"].get("HTTPStatusCode", 0)) < 500:
+    except (ClientError, BotoCoreError) as exc:
+        answer = exc.response["ResponseMetadata"] if isinstance(exc, ClientError) else {}
+        if 0 < int(answer.get("HTTPStatusCode", 0)) < 500:
             return  # no such upload, no such bucket
-        raise TemporaryError(f"MinIO does not say whether it holds {mark}: {exc}") from exc
-    except BotoCoreError as exc:
         raise TemporaryError(f"MinIO does not say whether it holds {mark}: {exc}") from exc
     finally:
         store.abort(mark, upload)
