@@ -182,15 +182,14 @@ class Store:
             Changed: somebody replaced it meanwhile.
             TemporaryError: the server stayed away.
         """
-        size, etag = self.describe(key)
-        position, attempts = 0, READ_ATTEMPTS
-        while position < size:
-            wanted = (
-                {"Range": f"bytes={position}-", "IfMatch": etag} if position else {"IfMatch": etag}
-            )
+        size, position, attempts = -1, 0, READ_ATTEMPTS
+        wanted: dict[str, str] = {}
+        while size < 0 or position < size:
             try:
-                body = self._call("get_object", key, Key=key, **wanted)["Body"]
-                for piece in body.iter_chunks(CHUNK_BYTES):
+                answer = self._call("get_object", key, Key=key, **wanted)
+                if size < 0:  # the first answer says what the others must go on with
+                    size, wanted["IfMatch"] = int(answer["ContentLength"]), str(answer["ETag"])
+                for piece in answer["Body"].iter_chunks(CHUNK_BYTES):
                     position += len(piece)
                     yield piece
             except TemporaryError:
@@ -203,6 +202,8 @@ class Store:
                     raise TemporaryError(
                         f"reading {self.where(key)} broke at byte {position}: {exc}"
                     ) from exc
+            if position:
+                wanted["Range"] = f"bytes={position}-"
 
     def describe(self, key: str) -> tuple[int, str]:
         """Size in bytes and ETag of an object; `Missing` if there is none."""
