@@ -24,7 +24,9 @@ ISA = str(Path(sys.executable).with_name("isa"))
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HERE = Path(__file__).parent
-CONTROL_ROOM, DOUBLES = HERE / "backup" / "control_room", HERE / "doubles"
+CONTROL_ROOM = HERE / "backup" / "control_room"
+# They need no engines, and go where there is time: the control room's half is else a quarter of an hour the longer.
+BESIDE_ENGINES = [HERE / name for name in ("doubles", "archive", "test_least_privilege.py")]
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the mark
@@ -32,10 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say which half of the tests one process runs, in case there are two (`make integration`), and in which order.
 
     Alone, either half leaves every other second idle. What needs no engines comes first: they cost a third of a core.
-    Doubles need nothing at all, and go where there is time: the control room's half is ten minutes the longer one.
     """
     for item in items:
-        engines = _with_engines(item) or item.path.is_relative_to(DOUBLES)
+        engines = _with_engines(item) or any(item.path.is_relative_to(p) for p in BESIDE_ENGINES)
         item.add_marker(pytest.mark.xdist_group("engines" if engines else "control"))
     items.sort(key=lambda item: (_with_engines(item), item.path.is_relative_to(CONTROL_ROOM)))
 
