@@ -11,7 +11,7 @@ from cli import options
 @options.environment
 @options.as_json
 def setup(environment: str, as_json: bool) -> None:
-    """Bring deployments, schedules and automations to the Prefect server; as often as you like."""
+    """Bring work pool, deployments, schedules and automations to the Prefect server; as often as you like."""
     from cli.main import emit
     from config.loading import load
     from tasks.setup import set_up

@@ -1,4 +1,4 @@
-"""Settings of the control room: when what runs by itself, and who is told."""
+"""Settings of the control room: when what runs by itself, how much at once, and who is told."""
 
 from __future__ import annotations
 
@@ -35,6 +35,15 @@ class ScheduleSettings(Section):
     sample: Cron = Field(default="0 7 * * 6", description="proofs of a sample of older sets, cron")
     retention: Cron = Field(default="0 9 * * *", description="the list of what may go, cron")
     doctor: Cron = Field(default="30 * * * *", description="the doctor, cron")
+
+
+class PoolSettings(Section):
+    """The work pool of the environment. `isa setup` takes it to the Prefect server."""
+
+    runs: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="runs at once, of all its workers together; the others wait. None: as it is on the server",
+    )
 
 
 def _block(value: str) -> str:

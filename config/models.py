@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from config.backups import BackupSettings, RebuildSettings, VerifySettings
-from config.control import NotifySettings, ScheduleSettings
+from config.control import NotifySettings, PoolSettings, ScheduleSettings
 from config.values import Count, DeclaredFile, DnsLabel, Image, Seconds, Section
 
 # In the order in which the design deploys them.
@@ -317,4 +317,5 @@ class Settings(Section):
     verify: VerifySettings = VerifySettings()
     rebuild: RebuildSettings = RebuildSettings()
     schedules: ScheduleSettings = ScheduleSettings()
+    pool: PoolSettings = PoolSettings()
     notify: NotifySettings = NotifySettings()

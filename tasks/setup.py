@@ -1,4 +1,4 @@
-"""Makes a Prefect server know this project: deployments with the schedules of the settings, and automations.
+"""Makes a Prefect server know this project: work pool, deployments with the schedules of the settings, automations.
 
 As often as one likes: nothing is made twice, and what differs is changed.
 """
@@ -11,11 +11,16 @@ import re
 import sys
 from collections.abc import Mapping
 
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.exceptions import ObjectNotFound
+from prefect.workers.process import ProcessWorker
+
 from cluster.command import Command
 from config.loading import ROOT, variable
 from config.models import Settings
 from errors import PermanentError
 from tasks import automations
+from tasks.server import connect, deployments
 
 DEPLOY_SECONDS = 300.0  # eight deployments take about 8 s, most of it imports
 
@@ -49,6 +54,8 @@ def set_up(settings: Settings) -> str:
         PermanentError: the server refuses a part of it.
         TemporaryError: it is away.
     """
+    for pool in sorted({one["work_pool"]["name"] for one in deployments()}):
+        _pool(pool, settings.pool.runs)
     environ = {**os.environ, **variables(settings)}
     # without a `pull` step, the deployments' working directory is the one that they are made in
     with contextlib.chdir(ROOT):
@@ -59,3 +66,16 @@ def set_up(settings: Settings) -> str:
         raise PermanentError(f"prefect deploy failed: {done.error}")
     found = automations.compare(settings.notify.blocks)
     return found.settle() if found else str(found)
+
+
+def _pool(name: str, runs: int | None) -> None:
+    """Make a pool that is not there; of one that is, only the limit is ours: somebody may have paused it."""
+    with connect() as client:
+        try:
+            found = client.read_work_pool(name)
+        except ObjectNotFound:
+            template = ProcessWorker.get_default_base_job_template()
+            made = WorkPoolCreate(name=name, type="process", base_job_template=template)
+            found = client.create_work_pool(made)
+        if runs not in (None, found.concurrency_limit):
+            client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=runs))

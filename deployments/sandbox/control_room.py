@@ -258,23 +258,17 @@ class ControlRoom:
     def _introduce(self) -> None:
         """Let the server know the project, as an operator does."""
         isa = str(Path(sys.executable).with_name("isa"))
-        for command in (
-            _prefect(
-                "--no-prompt", "work-pool", "create", POOL, "--type", "process", "--overwrite"
-            ),
+        done = subprocess.run(
             [isa, "setup"],
-        ):
-            done = subprocess.run(
-                command,
-                cwd=PROJECT,
-                env=self.environ(),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode != 0:
-                words = (done.stdout + done.stderr).strip()[-1500:]
-                raise PermanentError(f"{' '.join(command[-4:])} failed: {words}")
+            cwd=PROJECT,
+            env=self.environ(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            words = (done.stdout + done.stderr).strip()[-1500:]
+            raise PermanentError(f"isa setup failed: {words}")
 
 
 def _prefect(*arguments: str) -> list[str]:

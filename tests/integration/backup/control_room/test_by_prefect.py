@@ -224,6 +224,23 @@ def test_the_command_line_approves_and_follows(room: ControlRoom, backups: Backu
     backups.live.await_state("ready")
 
 
+# ---------------------------------------------------------------------- the work pool
+def test_setup_limits_the_runs_of_the_pool_and_does_not_wake_one_that_somebody_paused(
+    room: ControlRoom,
+) -> None:
+    pool = "/work_pools/isa-platform"
+    room.http.patch(pool, json={"is_paused": True}).raise_for_status()
+    try:
+        for runs in ({"ISA_POOL__RUNS": "7"}, {}):
+            environ = {**room.environ(), **runs}
+            subprocess.run([ISA, "setup"], env=environ, check=True, timeout=120)
+            found = room.http.get(pool).json()
+            assert (found["concurrency_limit"], found["is_paused"]) == (7, True)
+    finally:
+        back = {"is_paused": False, "concurrency_limit": None}
+        room.http.patch(pool, json=back).raise_for_status()
+
+
 # ---------------------------------------------------------------------- the doctor
 def doctor(room: ControlRoom, *arguments: str, **environ: str) -> dict[str, dict[str, Any]]:
     """Its checks by name."""
