@@ -114,10 +114,7 @@ class SetReader:
             Damaged: an artefact is not what was stored.
         """
         spared = set(but)
-        for artefact in self.manifest.artefacts:
-            name = artefact.name.removesuffix(SUFFIX)
-            if self.manifest.key(artefact) not in self.whole and name not in spared:
-                self._check(self.manifest, artefact, _Nowhere())
+        self._read([self.manifest], lambda one: one.name.removesuffix(SUFFIX) in spared)
 
     def read_whole(self, but: Iterable[str] = ()) -> None:
         """Read what nobody has read of the set and of all that it needs: before something is deleted that it shall
@@ -131,10 +128,7 @@ class SetReader:
             TemporaryError: the store is away.
         """
         spared = set(but)
-        for manifest in self.chain:
-            for artefact in manifest.artefacts:
-                if artefact.unit not in spared and manifest.key(artefact) not in self.whole:
-                    self._check(manifest, artefact, _Nowhere())
+        self._read(self.chain, lambda one: one.unit in spared)
 
     # ------------------------------------------------------------------ inside
     @staticmethod
@@ -143,6 +137,12 @@ class SetReader:
             if artefact.name in (name, name + SUFFIX):
                 return artefact
         raise Damaged(f"{manifest.id} has no {name}")
+
+    def _read(self, sets: Iterable[Manifest], spared: Callable[[Artefact], bool]) -> None:
+        for manifest in sets:
+            for artefact in manifest.artefacts:
+                if manifest.key(artefact) not in self.whole and not spared(artefact):
+                    self._check(manifest, artefact, _Nowhere())
 
     def _check(self, manifest: Manifest, artefact: Artefact, target: Writable) -> None:
         key, where = manifest.key(artefact), f"{manifest.id}: {artefact.name}"
