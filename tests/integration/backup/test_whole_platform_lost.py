@@ -15,7 +15,8 @@ from deployments.sandbox import drill
 
 from .conftest import ISA, Backups
 
-pytestmark = pytest.mark.integration
+# five minutes on a machine that is otherwise at rest, and more than ten on one that is not
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
 
 def test_a_lost_platform_comes_back_from_its_sets(backups: Backups) -> None:
