@@ -30,6 +30,7 @@ from operations import freshness
 from operations.backup import Vault, backup_lease
 from operations.gate import DOWN
 from operations.platform import Platform
+from operations.scratch import proof_lease
 from operations.scratch_pod import LABEL
 from operations.status import read_status
 from operations.transfer import human
@@ -227,8 +228,7 @@ def _scratch(platform: Platform) -> Iterator[Finding]:
     orphans = {}
     for pod in pods:
         component = pod["metadata"]["labels"][LABEL]
-        leases = (f"isa-verify-{component}", f"isa-{component}")
-        if not any(inquire(kube, platform.settings, name)[1] for name in leases):
+        if not inquire(kube, platform.settings, proof_lease(component))[1]:
             orphans[pod["metadata"]["name"]] = pod["metadata"]["uid"]
 
     def remove() -> str:

@@ -40,7 +40,13 @@ from operations.backup import Vault, store_credentials
 from operations.comparison import compare, told
 from operations.fitness import excuse, unlike
 from operations.progress import Stages
-from operations.scratch import Unrestorable, engines, out_of_room, require_scratch
+from operations.scratch import (
+    Unrestorable,
+    engines,
+    out_of_room,
+    proof_lease,
+    require_scratch,
+)
 from operations.scratch_pod import Request
 from operations.transfer import Transfer, watched
 from redaction import redact
@@ -146,7 +152,7 @@ def prove(
         write_evidence(vault.store, prefix, evidence, identity)
         return evidence
 
-    with lease_of(vault.kube, vault.settings, f"isa-verify-{component}", run):
+    with lease_of(vault.kube, vault.settings, proof_lease(component), run):
         try:
             _prove(vault, identity, backup, course, outcome)
         except Rejected as exc:

@@ -31,7 +31,7 @@ from operations.replacing import BrokenOff, broken_off, replacing
 from operations.restore_plan import RestorePlan
 from operations.safety import read_through, take_safety
 from operations.schedule import NodeResult, Start, Work, walk
-from operations.scratch import engines
+from operations.scratch import engines, proof_lease
 from operations.scratch_pod import Request
 from operations.transfer import Transfer, watched
 
@@ -117,7 +117,7 @@ def run_restore(
         safety: whether what is there is backed up first; not where there is nothing.
 
     Raises:
-        LeaseHeld: a deploy or another restore of the component is under way.
+        LeaseHeld: a deploy or another restore of the component is under way, or a proof whose scratch engines it needs.
         Damaged: the set is not what was stored; nothing was replaced.
         IsaError: nothing was replaced.
     """
@@ -141,7 +141,7 @@ def run_restore(
                     read_through(reader, live, chosen)
             if live.scratch:
                 with stages.stage("scratch", "serve the set for copying"):
-                    served = stack.enter_context(_served(vault, identity, reader, tell))
+                    served = stack.enter_context(_served(vault, identity, reader, run, tell))
             access = stack.enter_context(Access(vault.settings, vault.kube, ENGINE_SECONDS))
             with stages.stage("fence", "keep writers away"):
                 told = stack.enter_context(live.fence(access, chosen))
@@ -297,13 +297,17 @@ def open_ends(reports: Iterable[RestoreReport]) -> str:
 # ---------------------------------------------------------------------- inside
 @contextmanager
 def _served(
-    vault: Vault, identity: str, reader: SetReader, tell: Callable[[str], None]
+    vault: Vault, identity: str, reader: SetReader, run: str, tell: Callable[[str], None]
 ) -> Iterator[Served]:
     """A set in scratch engines, to be copied from."""
-    settings, kube, restore = vault.settings, vault.kube, SETS[reader.manifest.component].restore
+    settings, kube, component = vault.settings, vault.kube, reader.manifest.component
+    restore = SETS[component].restore
     request = Request(settings, kube, reader.manifest, store_credentials(kube, settings), identity)
     wanted = restore.scratch(settings, reader.manifest, password())
-    with engines(request, wanted, restore.ask, tell) as made:
+    with (
+        lease_of(kube, settings, proof_lease(component), run),  # else a proof would sweep them
+        engines(request, wanted, restore.ask, tell) as made,
+    ):
         restore.load(made.access, made.at, reader)
         yield made
 

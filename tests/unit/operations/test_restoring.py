@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,11 +12,12 @@ import pytest
 
 from archive.writer import Leftovers
 from cluster.command import CANCELLATION
-from cluster.lease import Lease
+from cluster.lease import Lease, LeaseHeld, inquire
 from errors import PermanentError, TemporaryError
 from operations import gate, restoring, safety
 from operations.replacing import BrokenOff, broken_off
 from operations.restoring import RESTORED, RestoreReport, run_restore
+from operations.scratch import proof_lease
 
 from ..stored import Stored, platform_of
 
@@ -43,6 +44,7 @@ class World:
     breaks: BaseException | None = None
     earlier: tuple[Any, ...] = ()
     taken: list[str] = field(default_factory=list)
+    live: Any = None
 
     def back_up(self, *_: object, **__: object) -> Any:
         if not self.whole:
@@ -87,7 +89,7 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     CANCELLATION.clear()  # a run that another test has cancelled is over
     made = World()
-    live = SimpleNamespace(
+    made.live = SimpleNamespace(
         scratch=False,
         beside=False,
         fence=lambda *_: nullcontext("fenced"),
@@ -95,7 +97,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         measure=lambda *_: [],
         wanted=lambda *_: [],
     )
-    component = SimpleNamespace(name="neo4j", live=live)
+    component = SimpleNamespace(name="neo4j", live=made.live)
     monkeypatch.setattr(restoring, "COMPONENTS", {"neo4j": component})
     monkeypatch.setattr(restoring, "Access", lambda *_: nullcontext())
     monkeypatch.setattr(restoring, "SetReader", lambda *_: None)
@@ -173,3 +175,39 @@ def test_a_first_run_without_a_safety_backup_is_gone_on_with(world: World) -> No
     assert world.run(safety=False).outcome == "failed"
     assert world.run().outcome == RESTORED
     assert world.taken == []
+
+
+@pytest.fixture
+def serving(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """One whose set is copied from scratch engines."""
+
+    @contextmanager
+    def engines(*_: object) -> Iterator[Any]:
+        settings = platform_of(world.kube).settings
+        assert inquire(world.kube, settings, proof_lease("neo4j"))[1]  # a proof sweeps under it
+        yield SimpleNamespace(access=None, at={})
+
+    restore = SimpleNamespace(scratch=lambda *_: (), ask=None, load=lambda *_: None)
+    monkeypatch.setattr(restoring, "SETS", {"neo4j": SimpleNamespace(restore=restore)})
+    monkeypatch.setattr(restoring, "store_credentials", lambda *_: {})
+    monkeypatch.setattr(restoring, "engines", engines)
+    monkeypatch.setattr(
+        restoring, "SetReader", lambda _, manifest, *__: SimpleNamespace(manifest=manifest)
+    )
+    monkeypatch.setattr(world.live, "scratch", True)
+    return world
+
+
+def test_no_proof_sweeps_the_scratch_engines_that_a_restore_copies_from(serving: World) -> None:
+    assert serving.run().outcome == RESTORED
+
+
+def test_a_restore_that_needs_scratch_engines_waits_for_a_proof_of_the_component(
+    serving: World,
+) -> None:
+    where = platform_of(serving.kube).settings.kubernetes.control_namespace
+    name = proof_lease("neo4j")
+    proof = Lease(serving.kube, where, name, purpose="a proof", holder="another-host/1/1")
+    with proof, pytest.raises(LeaseHeld, match="a proof"):
+        serving.run()
+    assert serving.taken == []  # nothing was fenced or replaced
