@@ -5,54 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from archive.leftovers import Leftovers
 from archive.manifest import FILE, Artefact, Manifest
 from archive.seal import SUFFIX, Sealed, seal
 from archive.spool import Spool, require_room
 from archive.store import Store
 from archive.upload import Upload, part_size
 from errors import IsaError, PermanentError
-
-Held = Mapping[str, Any]
-
-
-class Leftovers:
-    """What engines hold for us while a set is made, written down so that the run after a killed one removes it.
-
-    Args:
-        earlier: what a run before wrote down and did not remove.
-        note: keeps what is held now.
-    """
-
-    def __init__(
-        self, earlier: Sequence[Held] = (), note: Callable[[list[Held]], None] = lambda held: None
-    ) -> None:
-        self.earlier = tuple(earlier)
-        self._note = note
-        self._lock = threading.Lock()
-        self._held: list[Held] = []
-
-    @contextmanager
-    def holding(self, what: Held) -> Iterator[None]:
-        """An engine makes something for us and we remove it before the block ends.
-
-        Args:
-            what: enough to find it again.
-        """
-        with self._lock:
-            self._held.append(what)
-            self._note(self._held)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._held.remove(what)
-                self._note(self._held)
 
 
 class SetWriter:

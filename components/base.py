@@ -15,9 +15,10 @@ from types import ModuleType
 from typing import Any
 
 from archive.evidence import Level
+from archive.leftovers import Leftovers
 from archive.manifest import Consistency, Engine, Manifest, Measure
 from archive.reader import SetReader
-from archive.writer import Leftovers, SetWriter
+from archive.writer import SetWriter
 from cluster.credentials import SecretSpec
 from components.access import Access, Endpoint
 from config.models import Settings

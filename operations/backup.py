@@ -19,10 +19,11 @@ from typing import Any
 import pyrage
 
 from archive.catalogue import Catalogue, read_catalogue
+from archive.leftovers import Leftovers
 from archive.manifest import Capabilities, Manifest, new_identity, set_prefix
 from archive.selftest import self_test
 from archive.store import Store
-from archive.writer import Leftovers, SetWriter
+from archive.writer import SetWriter
 from cluster.command import CANCELLATION
 from cluster.credentials import read_secret
 from cluster.kube import Kube
@@ -31,6 +32,7 @@ from components import SETS
 from components.access import Access
 from config.models import Settings
 from errors import ConfigurationError, Fault, PermanentError
+from operations.replacing import BrokenOff, backup_lease
 from operations.transfer import Transfer, watched
 
 COMPLETE, PARTIAL, EXISTS, FAILED = "complete", "partial", "exists", "failed"
@@ -177,11 +179,6 @@ def selected(only: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in SETS if not wanted or name in wanted)
 
 
-def backup_lease(component: str) -> str:
-    """Name of the Lease that a component's backups hold, with what engines hold for them meanwhile."""
-    return f"isa-backup-{component}"
-
-
 def back_up(
     vault: Vault,
     component: str,
@@ -222,6 +219,8 @@ def back_up(
         try:
             with Access(vault.settings, vault.kube, ENGINE_SECONDS) as access:
                 taken = SETS[component].back_up(access, writer)
+            left = BrokenOff.read(lease.previous_operation)
+            missing = (*taken.missing, *([left.words] if left else []))
             manifest = Manifest(
                 id=identity,
                 component=component,
@@ -232,8 +231,8 @@ def back_up(
                 needs=taken.needs,
                 begun=begun,
                 ended=datetime.now(UTC),
-                outcome="partial" if taken.missing else "complete",
-                missing=taken.missing,
+                outcome="partial" if missing else "complete",
+                missing=missing,
                 not_covered=taken.not_covered,
                 engine=taken.engine,
                 tools=taken.tools,

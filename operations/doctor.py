@@ -27,9 +27,10 @@ from components.base import Check
 from config.loading import ROOT
 from errors import IsaError
 from operations import freshness
-from operations.backup import Vault, backup_lease
+from operations.backup import Vault
 from operations.gate import DOWN
 from operations.platform import Platform
+from operations.replacing import backup_lease, broken_off
 from operations.scratch import proof_lease
 from operations.scratch_pod import LABEL
 from operations.status import read_status
@@ -104,6 +105,7 @@ def questions(platform: Platform, vault: Vault) -> list[Question]:
         ("gates", lambda: _gates(platform)),
         ("releases", lambda: _releases(platform)),
         ("rebuilds", lambda: _rebuilds(platform)),
+        ("restores", lambda: _restores(platform)),
         ("scratch engines", lambda: _scratch(platform)),
         ("object store", lambda: _store(vault)),
         ("leftovers", lambda: _waste(vault)),
@@ -220,6 +222,16 @@ def _rebuilds(platform: Platform) -> Iterator[Finding]:
     yield Finding(Check("rebuilds", not open_ones, hint))
     words = f"kept: {', '.join(kept)}; isa rebuild COMPONENT --give-up, once their time is over"
     yield Finding(Check("volumes put aside", True, words if kept else "none"))
+
+
+def _restores(platform: Platform) -> Iterator[Finding]:
+    left = {}
+    for component in COMPONENTS:
+        found = broken_off(platform.kube, platform.settings, component)
+        if found and not inquire(platform.kube, platform.settings, f"isa-{component}")[1]:
+            left[component] = found.words
+    hint = "; ".join(f"{component}: {words}" for component, words in left.items())
+    yield Finding(Check("restores", not left, hint or "none was broken off"))
 
 
 def _scratch(platform: Platform) -> Iterator[Finding]:

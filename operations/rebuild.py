@@ -31,7 +31,7 @@ from operations.progress import NodeProgress, Progress
 from operations.proof import prove, read_identity
 from operations.rebuild_plan import RebuildPlan
 from operations.reinstall import claims, install, put_aside, uninstall
-from operations.replacing import BrokenOff, broken_off
+from operations.replacing import BrokenOff, broken_off, forget
 from operations.restore_plan import plan_restore
 from operations.restoring import DIFFERENT, RESTORED, run_restore
 from operations.schedule import INSTALLED, NodeResult, Start, Work, walk
@@ -322,7 +322,9 @@ class Rebuild:
         return words
 
     def _put_aside(self) -> str:
-        kept = put_aside(self._platform, self._component.name, self._standing.id, self._run)
+        platform, name = self._platform, self._component.name
+        kept = put_aside(platform, name, self._standing.id, self._run)
+        forget(platform.kube, platform.settings, name, self._run)
         return f"{len(kept)} volumes are kept: {', '.join(one.name for one in kept)}"
 
     def _install(self) -> str:

@@ -20,6 +20,7 @@ from operations.plan import make_plan
 from operations.platform import DEPLOY_LEASE, Platform
 from operations.progress import NodeProgress, Progress
 from operations.recovery import operation
+from operations.replacing import forget
 from operations.standing import is_of, unfinished
 
 GONE_SECONDS = (
@@ -151,6 +152,7 @@ def undo(
             uninstall(platform, component, run, tell)
             with platform.lease(component, run):
                 volumes.put_back(kube, namespace, away)
+            forget(kube, platform.settings, component, run)
         install(platform, component, run, tell)
         _open(platform, vault, component, way.rebuild)
         volumes.forget(kube, way.volumes)

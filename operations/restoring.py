@@ -21,7 +21,8 @@ from cluster.lease import inquire, lease_of
 from components import COMPONENTS, SETS
 from components.access import Access
 from components.base import Served
-from errors import IsaError, PermanentError
+from components.questions import explain
+from errors import PermanentError
 from operations import gate
 from operations.backup import ENGINE_SECONDS, Vault, store_credentials
 from operations.comparison import compare
@@ -131,64 +132,68 @@ def run_restore(
     chosen = tuple(one.unit for one in plan.units)
     live = component.live
     stages = Stages(tell, clock, report.stages)
-    # the deploy's own: both change the component
-    with lease_of(vault.kube, vault.settings, f"isa-{component.name}", run) as lease:
-        earlier = broken_off(vault.kube, vault.settings, component.name)
-        with ExitStack() as stack:
-            served: Served | None = None
-            if safety and not (live.beside or live.scratch):  # those see a damage in time
-                with stages.stage("read", "read the set to its last byte"):
-                    read_through(reader, live, chosen)
-            if live.scratch:
-                with stages.stage("scratch", "serve the set for copying"):
-                    served = stack.enter_context(_served(vault, identity, reader, run, tell))
-            access = stack.enter_context(Access(vault.settings, vault.kube, ENGINE_SECONDS))
-            with stages.stage("fence", "keep writers away"):
-                told = stack.enter_context(live.fence(access, chosen))
-            tell(f"fence: {told}")
-            if safety:
-                with stages.stage("safety", "back up what will be replaced"):
-                    report.safety = take_safety(
-                        vault,
-                        identity,
-                        component.name,
-                        chosen,
-                        run=run,
-                        transfer=transfer,
-                        earlier=earlier,
-                    )
-                if earlier is not None and report.safety == earlier.safety:
-                    tell("what the run before has left cannot be backed up: that one's set is kept")
-            before = report.safety or (earlier.safety if earlier else "")
-            what = BrokenOff(manifest.id, before)
-            lease.ensure()  # the safety backup may have taken hours
-            try:
+    began = False  # to replace
+    try:
+        # the deploy's own: both change the component
+        with lease_of(vault.kube, vault.settings, f"isa-{component.name}", run) as lease:
+            earlier = broken_off(vault.kube, vault.settings, component.name)
+            with ExitStack() as stack:
+                served: Served | None = None
+                if safety and not (live.beside or live.scratch):  # those see a damage in time
+                    with stages.stage("read", "read the set to its last byte"):
+                        read_through(reader, live, chosen)
+                if live.scratch:
+                    with stages.stage("scratch", "serve the set for copying"):
+                        served = stack.enter_context(_served(vault, identity, reader, run, tell))
+                access = stack.enter_context(Access(vault.settings, vault.kube, ENGINE_SECONDS))
+                with stages.stage("fence", "keep writers away"):
+                    told = stack.enter_context(live.fence(access, chosen))
+                tell(f"fence: {told}")
+                before = earlier.safety if earlier else ()
+                if safety:
+                    with stages.stage("safety", "back up what will be replaced"):
+                        report.safety = take_safety(
+                            vault,
+                            identity,
+                            component.name,
+                            chosen,
+                            run=run,
+                            transfer=transfer,
+                            earlier=earlier,
+                        )
+                    if report.safety in before:
+                        tell("what the run before left cannot be backed up: its set is kept")
+                before = tuple(
+                    dict.fromkeys([*before, *([report.safety] if report.safety else [])])
+                )
+                what = BrokenOff(manifest.id, before, chosen)
+                lease.ensure()  # the safety backup may have taken hours
                 with (
                     stages.stage("replace"),
                     replacing(vault.kube, vault.settings, component.name, run, what) as leftovers,
                 ):
+                    began = True
                     report.kept = live.replace(access, served, reader, chosen, leftovers)
-                if earlier is not None and earlier.safety not in ("", report.safety):
+                if before and before[0] != report.safety:
                     report.kept.append(
-                        f"what was there before the run that was broken off is in {earlier.safety}"
+                        f"what was there before the run that was broken off is in {before[0]}"
                     )
                 with stages.stage("compare", "compare with the set"):
                     found = live.measure(access, reader, chosen)
-            except IsaError as exc:
-                report.reason = f"{exc}. {_way_back(report)}"
-                return report
-            report.differences = compare(live.wanted(reader, chosen), {"": found})
-            report.outcome = DIFFERENT if report.differences else RESTORED
-            if report.differences:
-                first = report.differences[0]
-                report.reason = f"{first.unit}, {first.item}: {first.what}. {_way_back(report)}"
-        with stages.stage("gate"):  # it writes too: the fence had to go first
-            try:
+                report.differences = compare(live.wanted(reader, chosen), {"": found})
+                report.outcome = DIFFERENT if report.differences else RESTORED
+                if report.differences:
+                    first = report.differences[0]
+                    report.reason = f"{first.unit}, {first.item}: {first.what}. {_way_back(report)}"
+            with stages.stage("gate"):  # it writes too: the fence had to go first
                 gate.wait(vault, component.name, tell=tell)
-            except PermanentError as exc:
-                also = f" ({report.reason})" if report.reason else ""
-                report.outcome = FAILED
-                report.reason = f"the data was replaced, and {exc}{also}. {_way_back(report)}"
+    except Exception as exc:  # a client library's own errors too: the way back must be told
+        if not began:
+            raise
+        done = "the data was replaced, and " if report.outcome != FAILED else ""
+        also = f" ({report.reason})" if report.reason else ""
+        report.outcome = FAILED
+        report.reason = f"{done}{explain(exc)}{also}. {_way_back(report)}"
     return report
 
 

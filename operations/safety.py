@@ -38,7 +38,7 @@ def take_safety(
         earlier: the restore that the component was left in the midst of.
 
     Returns:
-        The set's id.
+        The set's id; "" where the run that was broken off had none.
 
     Raises:
         Damaged: what was just stored cannot be read back.
@@ -60,7 +60,7 @@ def take_safety(
     except IsaError:
         if earlier is None or CANCELLATION.is_set():
             raise
-        return earlier.safety
+        return next(iter(earlier.safety), "")
     try:
         read_through(reader, live, chosen)
     except Damaged:

@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 
 import httpx
 
+from archive.leftovers import Leftovers
 from archive.manifest import Consistency, Engine
-from archive.writer import Leftovers, SetWriter
+from archive.writer import SetWriter
 from components.access import Access, Endpoint
 from components.base import Taken
 from components.digest import settled
@@ -33,6 +34,7 @@ from components.emqx.client import (
 from components.emqx.fingerprint import measure
 from errors import PermanentError, TemporaryError
 
+NODE = "node"  # by this the notes of archives are found
 NOT_COVERED = (
     "sessions, subscriptions and queued messages of clients, durable ones too",
     "delayed messages, and retained messages of an external store",
@@ -103,20 +105,23 @@ def _export(
 ) -> Iterator[dict[str, Any]]:
     """Have an archive made, and remove it afterwards."""
     known = [row["filename"] for row in rows(api, FILES)]
-    with leftovers.holding({"node": node.member, "known": known}):
-        made = make_archive(api, limit)
-        try:
-            yield made
-        finally:
-            _remove(api, made)
+    held = {NODE: node.member, "known": known}
+    leftovers.hold(held)
+    made = make_archive(api, limit)
+    try:
+        yield made
+    finally:
+        if _removed(api, made):
+            leftovers.release(held)
 
 
 def _sweep(api: Api, leftovers: Leftovers) -> None:
     """Remove the archives that a killed run left."""
-    for held in leftovers.earlier:
-        for made in list(rows(api, FILES)):
-            if made["filename"] not in held["known"]:
-                _remove(api, made)
+    for held in leftovers.earlier(NODE):
+        made = [one for one in rows(api, FILES) if one["filename"] not in held["known"]]
+        gone = [_removed(api, one) for one in made]
+        if all(gone):
+            leftovers.release(held)
 
 
 def _store(access: Access, writer: SetWriter, api: Api, made: dict[str, Any]) -> list[str]:
@@ -147,11 +152,12 @@ def _lacks(file: BinaryIO, name: str) -> list[str]:
     ]
 
 
-def _remove(api: Api, made: dict[str, Any]) -> None:
+def _removed(api: Api, made: dict[str, Any]) -> bool:
+    """Remove an archive; whether it is gone. It takes room, no more: if not, the next run tries again."""
     try:
-        api("DELETE", archive_path(made))
-    except httpx.HTTPError:  # the next run tries again
-        return
+        return bool(api("DELETE", archive_path(made)).is_success)
+    except httpx.HTTPError:
+        return False
 
 
 @contextmanager

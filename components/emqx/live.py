@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from archive.leftovers import Leftovers
 from archive.manifest import Measure
 from archive.reader import SetReader
-from archive.writer import Leftovers
 from components.access import Access
 from components.base import Live, Served
 from components.emqx.accounts import import_beside, returning
@@ -59,8 +59,11 @@ def replace(
     with explained(), tempfile.TemporaryDirectory(dir=spool) as directory:
         api = _api(access)
         back = returning(api, reader.manifest)
-        for name in reader.names(FORM):
-            import_beside(access, api, reader.save(name, Path(directory) / name), back)
+        names = reader.names(FORM)
+        saved = [reader.save(name, Path(directory) / name) for name in names]
+        with leftovers.replacing(chosen):
+            for file in saved:
+                import_beside(access, api, file, back)
     told = ["what the cluster had besides the set is still there: EMQX merges"]
     if back.names:
         told.append(f"back with the passwords of the set: {', '.join(back.names)}")

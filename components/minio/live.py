@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from archive.leftovers import Leftovers
 from archive.manifest import Measure
 from archive.reader import SetReader
-from archive.writer import Leftovers
 from components.access import Access, Endpoint
 from components.base import Live, Served
 from components.minio.client import PORT, STATEFULSET, admin, connect, health
@@ -79,21 +79,24 @@ def replace(
                 f"{', '.join(filled)}: object lock keeps what is there; restore the other buckets by name (--unit)"
             )
         told: list[str] = []
-        for name in wanted:
-            if name in there:
-                _empty(client, name)
-                client.delete_bucket(Bucket=name)
-            make_bucket(client, name, made[name])
-            replay(client, name, reader, held)
-        for file, path in IMPORTS:
-            body = reader.read(file)
-            if file == SETTINGS:
-                import_zip(access, server, path, _of_buckets(body, wanted))
-            elif len(wanted) == len(made):  # rights are nobody's bucket
-                now = admin(access, server, "export-iam").content
-                rights, gone = with_live_keys(body, now)
-                import_zip(access, server, path, rights)
-                told += [f"back with the secret keys of the set: {', '.join(gone)}"] if gone else []
+        with leftovers.replacing(chosen):
+            for name in wanted:
+                if name in there:
+                    _empty(client, name)
+                    client.delete_bucket(Bucket=name)
+                make_bucket(client, name, made[name])
+                replay(client, name, reader, held)
+            for file, path in IMPORTS:
+                body = reader.read(file)
+                if file == SETTINGS:
+                    import_zip(access, server, path, _of_buckets(body, wanted))
+                elif len(wanted) == len(made):  # rights are nobody's bucket
+                    now = admin(access, server, "export-iam").content
+                    rights, gone = with_live_keys(body, now)
+                    import_zip(access, server, path, rights)
+                    told += (
+                        [f"back with the secret keys of the set: {', '.join(gone)}"] if gone else []
+                    )
     return told
 
 

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from archive.leftovers import Leftovers
 from archive.manifest import Measure
 from archive.reader import SetReader
-from archive.writer import Leftovers
 from components.access import Access
 from components.base import Live, Served
 from components.nats.client import CLIENT_PORT, STATEFULSET, Account, Refused, account, call
@@ -63,18 +63,19 @@ def replace(
         Damaged: an artefact is not what was stored.
         PermanentError, TemporaryError: JetStream does not take it.
     """
-    for connected, folder in _chosen(access, reader, chosen):
-        stream = folder.partition("/")[2]
-        try:
-            call_it(connected, f"STREAM.DELETE.{stream}")
-        except Refused as exc:
-            if exc.code != NOT_FOUND:
-                raise
-        # where it shall be is asked for with its replicas
-        restore_stream(connected, reader, folder, without=("placement",))
-        config: dict[str, Any] = reader.json(f"{folder}/backup.json")["config"]
-        call_it(connected, f"STREAM.UPDATE.{stream}", config)
-        make_missing_consumers(connected, stream, saved_consumers(reader, folder))
+    with leftovers.replacing(chosen):
+        for connected, folder in _chosen(access, reader, chosen):
+            stream = folder.partition("/")[2]
+            try:
+                call_it(connected, f"STREAM.DELETE.{stream}")
+            except Refused as exc:
+                if exc.code != NOT_FOUND:
+                    raise
+            # where it shall be is asked for with its replicas
+            restore_stream(connected, reader, folder, without=("placement",))
+            config: dict[str, Any] = reader.json(f"{folder}/backup.json")["config"]
+            call_it(connected, f"STREAM.UPDATE.{stream}", config)
+            make_missing_consumers(connected, stream, saved_consumers(reader, folder))
     return []
 
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 from neo4j.exceptions import DriverError, Neo4jError
 
+from archive.leftovers import Leftovers
 from archive.manifest import Measure
 from archive.reader import SetReader
-from archive.writer import Leftovers
 from components.access import Access
 from components.base import Live, Served
 from components.neo4j import offline
@@ -56,7 +56,11 @@ def replace(
     if refusal:
         raise PermanentError(refusal)
     wanted = set(chosen)
-    with offline.stopped(access, leftovers), offline.helper(access):
+    with (
+        offline.stopped(access, leftovers),
+        offline.helper(access),
+        leftovers.replacing(chosen),
+    ):
         for name in reader.names(DUMP):
             if reader.unit(name) in wanted:
                 database = reader.unit(name).partition(" ")[2]

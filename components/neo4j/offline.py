@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from archive.writer import Leftovers, SetWriter
+from archive.leftovers import Leftovers
+from archive.writer import SetWriter
 from cluster.command import CANCELLATION
 from cluster.exec import exec_stream
 from cluster.kube import Kube, Manifest
@@ -25,6 +26,7 @@ POD = f"{RELEASE}-0"
 DUMPER = f"{RELEASE}-dump"
 CONTAINER = "neo4j-admin"
 DATABASES = (DATABASE, "system")  # Community has no others
+REPLICAS = "replicas"  # by this its notes are found
 STOP_SECONDS, START_SECONDS = 180.0, 300.0
 
 
@@ -65,12 +67,13 @@ def load(access: Access, database: str, size: int, pieces: Iterator[bytes]) -> N
 
 def sweep(access: Access, leftovers: Leftovers) -> None:
     """Start the member again that a killed run has stopped."""
-    for held in leftovers.earlier:
+    for held in leftovers.earlier(REPLICAS):
         _remove_dumper(access)
         live = _statefulset(access)
-        if int(live["spec"].get("replicas", 0)) < int(held["replicas"]):
-            _scale(access.kube, live, int(held["replicas"]))
+        if int(live["spec"].get("replicas", 0)) < int(held[REPLICAS]):
+            _scale(access.kube, live, int(held[REPLICAS]))
             _await_ready(access)
+        leftovers.release(held)
 
 
 @contextmanager
@@ -78,15 +81,19 @@ def stopped(access: Access, leftovers: Leftovers) -> Iterator[None]:
     """Stop the member, and start it again in any case."""
     live = _statefulset(access)
     replicas = max(1, int(live["spec"].get("replicas", 1)))  # 0: somebody was killed in here
-    with leftovers.holding({"statefulset": RELEASE, "replicas": replicas}):
-        _scale(access.kube, live, 0)
-        try:
-            _until(lambda: _pod(access, POD) is None, STOP_SECONDS, f"{POD} does not stop")
-            yield
-        finally:
-            _scale(access.kube, live, replicas)
-            if not CANCELLATION.is_set():  # else there is no time to see it start
-                _await_ready(access)
+    held = {"statefulset": RELEASE, REPLICAS: replicas}
+    leftovers.hold(held)
+    _scale(access.kube, live, 0)
+    try:
+        _until(lambda: _pod(access, POD) is None, STOP_SECONDS, f"{POD} does not stop")
+        yield
+    finally:
+        _scale(access.kube, live, replicas)
+        leftovers.release(held)
+        for earlier in leftovers.earlier(REPLICAS):
+            leftovers.release(earlier)
+        if not CANCELLATION.is_set():  # else there is no time to see it start
+            _await_ready(access)
 
 
 @contextmanager

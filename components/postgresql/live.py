@@ -18,9 +18,9 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
+from archive.leftovers import Leftovers
 from archive.manifest import Measure
 from archive.reader import SetReader
-from archive.writer import Leftovers
 from components.access import Access, Endpoint
 from components.base import Live, Served
 from components.postgresql.client import (
@@ -111,7 +111,7 @@ def replace(
     kept = []
     wanted = set(chosen)
     spool.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=spool) as directory:
+    with tempfile.TemporaryDirectory(dir=spool) as directory, leftovers.replacing(wanted):
         entries = Path(directory) / "entries"
         for artefact in reader.names(DUMP):
             if reader.unit(artefact) not in wanted:

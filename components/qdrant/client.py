@@ -13,6 +13,10 @@ STATEFULSET = "qdrant"
 PORT = 6333
 
 
+class Gone(RuntimeError):
+    """What is asked for is not there."""
+
+
 def path_of(collection: str) -> str:
     """Path of a collection; any name is allowed for one."""
     return f"/collections/{quote(collection, safe='')}"
@@ -59,6 +63,7 @@ def call(
         The answer's `result`.
 
     Raises:
+        Gone: there is no such thing.
         RuntimeError: it refuses, with its words.
         httpx.HTTPError: it does not answer.
     """
@@ -70,9 +75,8 @@ def call(
         timeout=timeout or access.timeout_seconds,
     )
     if answer.status_code >= 400:
-        raise RuntimeError(
-            f"{method} {path} on {peer.member}: HTTP {answer.status_code}: {_words(answer)}"
-        )
+        kind = Gone if answer.status_code == 404 else RuntimeError
+        raise kind(f"{method} {path} on {peer.member}: HTTP {answer.status_code}: {_words(answer)}")
     return answer.json()["result"]
 
 

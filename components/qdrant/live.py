@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from urllib.parse import unquote
 
+from archive.leftovers import Leftovers
 from archive.manifest import Measure
 from archive.reader import SetReader
-from archive.writer import Leftovers
 from components.access import Access, Endpoint
 from components.base import Live, Served
 from components.qdrant.client import PORT, STATEFULSET, call, get, path_of
@@ -61,7 +61,7 @@ def replace(
     first = next(iter(peers.values()))
     wanted = {unit.partition(" ")[2] for unit in chosen}
     seconds = access.settings.backup.stall_seconds
-    with explained():
+    with explained(), leftovers.replacing(chosen):
         there = {str(c["name"]) for c in get(access, first, "/collections")["collections"]}
         for name in reader.names("JSON"):
             collection = unquote(name.removesuffix(DESCRIPTION))

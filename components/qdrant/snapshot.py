@@ -16,13 +16,14 @@ from urllib.parse import quote
 
 import httpx
 
-from archive.writer import Leftovers
+from archive.leftovers import Leftovers
 from components.access import Access, Endpoint
-from components.qdrant.client import call, get, headers, path_of
+from components.qdrant.client import Gone, call, get, headers, path_of
 from errors import TemporaryError
 
 PIECE_BYTES = 1 << 20
 TAR_END = b"\0" * 1024
+PEER = "peer"  # by this its notes are found
 
 
 @dataclass(frozen=True)
@@ -75,26 +76,32 @@ def snapshot(access: Access, shard: Shard, leftovers: Leftovers, limit: float) -
         limit: seconds that making it may take.
     """
     known = [entry["name"] for entry in get(access, shard.peer, shard.path)]
-    held = {"peer": shard.peer.member, "path": shard.path, "known": known}
-    with leftovers.holding(held):
-        made = call(access, shard.peer, "POST", f"{shard.path}?wait=true", timeout=limit)
-        try:
-            yield Made(shard, made["name"], int(made["size"]), str(made.get("checksum") or ""))
-        finally:
-            _remove(access, shard.peer, shard.path, made["name"])
+    held = {PEER: shard.peer.member, "path": shard.path, "known": known}
+    leftovers.hold(held)
+    made = call(access, shard.peer, "POST", f"{shard.path}?wait=true", timeout=limit)
+    try:
+        yield Made(shard, made["name"], int(made["size"]), str(made.get("checksum") or ""))
+    finally:
+        if _removed(access, shard.peer, shard.path, made["name"]):
+            leftovers.release(held)
 
 
 def sweep(access: Access, peers: dict[str, Endpoint], leftovers: Leftovers) -> None:
-    """Remove the snapshots that a killed run left on the peers."""
-    for held in leftovers.earlier:
-        peer = peers.get(str(held["peer"]))
-        try:
-            names = [e["name"] for e in get(access, peer, str(held["path"]))] if peer else []
-        except (httpx.HTTPError, RuntimeError):  # the collection is gone, and its snapshots with it
+    """Remove the snapshots that a killed run left on the peers; on one that is away they are left for the next run."""
+    for held in leftovers.earlier(PEER):
+        peer, path = peers.get(str(held[PEER])), str(held["path"])
+        if peer is None:
             continue
-        for name in names:
-            if peer and name not in held["known"]:
-                _remove(access, peer, str(held["path"]), name)
+        try:
+            names = [entry["name"] for entry in get(access, peer, path)]
+        except Gone:  # the collection is, or the shard has moved, and the snapshots with it
+            names = []
+        except (httpx.HTTPError, RuntimeError):
+            continue
+        mine = [name for name in names if name not in held["known"]]
+        gone = [_removed(access, peer, path, name) for name in mine]
+        if all(gone):
+            leftovers.release(held)
 
 
 class Download:
@@ -141,8 +148,12 @@ class Download:
             raise TemporaryError(f"{what} sent a snapshot that is not the one it made: {made.name}")
 
 
-def _remove(access: Access, peer: Endpoint, path: str, name: str) -> None:
+def _removed(access: Access, peer: Endpoint, path: str, name: str) -> bool:
+    """Remove a snapshot; whether it is gone. It takes room, no more: if not, the next run tries again."""
     try:
         call(access, peer, "DELETE", f"{path}/{quote(name)}?wait=true")
-    except (httpx.HTTPError, RuntimeError):  # it takes room, no more; the next run tries again
-        return
+    except Gone:
+        return True
+    except (httpx.HTTPError, RuntimeError):
+        return False
+    return True

@@ -15,10 +15,10 @@ from typing import Any
 import redis
 from redis.crc import key_slot
 
+from archive.leftovers import Leftovers
 from archive.manifest import Measure
 from archive.reader import SetReader, opened
 from archive.spool import Spool
-from archive.writer import Leftovers
 from components.access import Access, Endpoint
 from components.base import Live, Served
 from components.digest import summed
@@ -84,6 +84,7 @@ def replace(
             )
             for address in set(slots.values())
         }
+        stack.enter_context(leftovers.replacing(chosen))
         for master in masters.values():
             master.execute_command("FLUSHALL SYNC")
         functions = b""

@@ -22,7 +22,8 @@ from components import SETS
 from config.loading import ROOT
 from deployments.sandbox.cluster import Sandbox
 from errors import IsaError
-from operations.backup import Vault, back_up, backup_lease
+from operations.backup import Vault, back_up
+from operations.replacing import backup_lease
 from operations.transfer import Transfer
 from tests.bench.deploy import ISA
 from tests.faults import Trouble, Troubled, busy, lost_reply, reset, slow

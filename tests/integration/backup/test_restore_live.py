@@ -379,8 +379,12 @@ def test_a_restore_that_is_killed_is_done_again_and_nothing_is_lost(restorer: Re
                 time.sleep(0.01)
     running.kill()
     running.wait()
+    (told,) = restorer.backups.isa("backup", "postgresql", "--local", code=1)["backups"]
+    assert told["outcome"] == "partial"  # the database has not its name back yet
+    assert f"a restore of {good.id} was broken off" in told["reason"]
     (done,) = restorer.isa(good.id)["restores"]
     assert done["outcome"] == "restored", done
+    assert restorer.take("postgresql").outcome == "complete"
     restorer.ready("postgresql")
 
 

@@ -52,7 +52,7 @@ def test_an_unfinished_rebuild_goes_on_where_it_stood() -> None:
 
 @pytest.mark.parametrize(
     ("restore", "again"),
-    [(None, True), (BrokenOff("redis-set", ""), False), (BrokenOff("another-set", ""), True)],
+    [(None, True), (BrokenOff("redis-set"), False), (BrokenOff("another-set"), True)],
 )
 def test_an_install_is_looked_at_again_unless_its_restore_has_left_the_engine_half_replaced(
     restore: BrokenOff | None, again: bool

@@ -10,18 +10,19 @@ from typing import Any, cast
 
 import pytest
 
-from archive.writer import Leftovers
+from archive.leftovers import Leftovers
 from cluster.command import CANCELLATION
 from cluster.lease import Lease, LeaseHeld, inquire
 from errors import PermanentError, TemporaryError
 from operations import gate, restoring, safety
-from operations.replacing import BrokenOff, broken_off
+from operations.replacing import BrokenOff, broken_off, forget
 from operations.restoring import RESTORED, RestoreReport, run_restore
 from operations.scratch import proof_lease
 
 from ..stored import Stored, platform_of
 
 SET = "neo4j-20260101T023000Z-abcdef"
+UNIT = "database neo4j"
 HELD = {"statefulset": "neo4j-1", "replicas": 1}
 
 
@@ -60,23 +61,26 @@ class World:
         chosen: Iterable[str],
         leftovers: Leftovers,
     ) -> list[str]:
-        self.earlier = leftovers.earlier
-        with leftovers.holding(HELD):
+        self.earlier = leftovers.earlier("replicas")
+        leftovers.hold(HELD)
+        with leftovers.replacing(chosen):
             self.whole = False
             if self.breaks:
                 broken, self.breaks = self.breaks, None
                 raise broken
         self.whole = True
+        for held in (HELD, *self.earlier):
+            leftovers.release(held)
         return []
 
     @property
     def left(self) -> BrokenOff | None:
         return broken_off(self.kube, platform_of(self.kube).settings, "neo4j")
 
-    def run(self, *, safety: bool = True) -> RestoreReport:
+    def run(self, *, safety: bool = True, chosen: tuple[str, ...] = (UNIT,)) -> RestoreReport:
         manifest = SimpleNamespace(id=SET, component="neo4j")
         plan = SimpleNamespace(
-            manifest=manifest, earlier=(), units=[SimpleNamespace(unit="database neo4j")]
+            manifest=manifest, earlier=(), units=[SimpleNamespace(unit=unit) for unit in chosen]
         )
         settings = platform_of(self.kube, environment="test").settings
         vault = SimpleNamespace(store=None, kube=self.kube, settings=settings, check=lambda: None)
@@ -130,10 +134,10 @@ def test_what_was_half_replaced_is_replaced_by_the_same_call(
             world.run()
     else:
         assert "isa restore neo4j-safety-0 --into live" in world.run().reason
-    assert world.left == BrokenOff(SET, "neo4j-safety-0")
+    assert world.left == BrokenOff(SET, ("neo4j-safety-0",), (UNIT,))
     done = world.run()  # there is nothing that could be backed up
     assert (done.outcome, done.safety) == (RESTORED, "neo4j-safety-0")
-    assert world.earlier == ({**HELD, "restoring": SET, "safety": "neo4j-safety-0"},)
+    assert world.earlier == (HELD,)
     assert world.left is None
 
 
@@ -147,6 +151,47 @@ def test_a_half_replaced_engine_that_can_be_backed_up_is_and_the_first_set_is_na
     done = world.run()
     assert (done.outcome, done.safety) == (RESTORED, "neo4j-safety-1")
     assert done.kept == ["what was there before the run that was broken off is in neo4j-safety-0"]
+
+
+def test_however_often_it_is_broken_off_the_first_safety_set_is_what_was_there_before(
+    world: World,
+) -> None:
+    for _ in range(2):
+        world.breaks = Killed()
+        with pytest.raises(Killed):
+            world.run()
+        world.whole = True  # it can be backed up, and holds next to nothing
+    assert world.left == BrokenOff(SET, ("neo4j-safety-0", "neo4j-safety-1"), (UNIT,))
+    assert "isa restore neo4j-safety-0 --into live" in world.left.words
+
+
+def test_a_restore_of_another_unit_makes_nothing_whole_that_was_broken_off(world: World) -> None:
+    world.breaks = Killed()
+    with pytest.raises(Killed):
+        world.run()
+    world.whole = True
+    assert world.run(chosen=("database other",)).outcome == RESTORED
+    assert world.left == BrokenOff(SET, ("neo4j-safety-0",), (UNIT,))
+    assert world.run(chosen=("database other", UNIT)).outcome == RESTORED
+    assert world.left is None
+
+
+def test_what_was_half_replaced_goes_with_the_volumes_that_it_is_on(world: World) -> None:
+    world.breaks = Killed()
+    with pytest.raises(Killed):
+        world.run()
+    forget(world.kube, platform_of(world.kube).settings, "neo4j", "a rebuild")
+    assert world.left is None
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), KeyError("config")])
+def test_whatever_goes_wrong_while_it_is_replaced_the_way_back_is_told(
+    error: Exception, world: World
+) -> None:
+    world.breaks = error
+    report = world.run()
+    assert report.outcome == "failed"
+    assert "isa restore neo4j-safety-0 --into live" in report.reason
 
 
 def test_without_a_run_that_was_broken_off_no_safety_backup_is_no_restore(world: World) -> None:
