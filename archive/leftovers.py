@@ -32,8 +32,9 @@ class Leftovers:
         self._held: list[Held] = list(earlier)
 
     def earlier(self, key: str) -> tuple[Held, ...]:
-        """What runs before held, of the kind that is found by `key`."""
-        return tuple(held for held in self._earlier if key in held)
+        """What runs before held and is not known to be gone, of the kind that is found by `key`."""
+        with self._lock:
+            return tuple(held for held in self._earlier if key in held and held in self._held)
 
     def hold(self, what: Held) -> None:
         """An engine makes something for us, next.

@@ -154,7 +154,7 @@ def _choose(access: Access) -> Source:
     wanted = access.settings.components.postgresql
     nodes = {e.member: e for e in access.endpoints(STATEFULSET, wanted.members, PORT)}
     answers = ask_members(
-        nodes.values(), lambda node: (standing(access, node), _behind(access, node))
+        nodes.values(), lambda node: (standing(access, node, superuser=True), _behind(access, node))
     )
     fit = sorted(
         (behind, name)

@@ -7,6 +7,8 @@ Always the nodes themselves: through Pgpool one cannot know which node answers, 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -17,7 +19,8 @@ from psycopg.rows import dict_row
 from cluster.command import Command
 from components.access import Access, Endpoint
 from components.programs import find_program
-from components.questions import PROBE
+from components.questions import PROBE, ask_members, words
+from errors import PermanentError, TemporaryError
 
 STATEFULSET = "postgresql-ha-postgresql"
 PORT = 5432
@@ -25,7 +28,11 @@ OWNER = DATABASE = "isa"
 SUPERUSER = "postgres"  # reads everything, replicates; only backups and restores need it
 SECRET = "postgresql-ha-auth"
 BACKUP = "isa-cloud-backup"  # name of a backup's sessions
+MAINTENANCE = "template1"  # from where databases are renamed
 SCHEMA = PROBE.replace("-", "_")  # backups leave this schema out
+
+# Who has lost its peer notices after 10 + 3 × 5 s.
+IDLE, INTERVAL, COUNT = 10, 5, 3  # seconds, seconds, probes
 
 STANDING = f"""
     SELECT pg_is_in_recovery() AS standby, system_identifier::text AS system,
@@ -79,19 +86,27 @@ def where(node: Endpoint, database: str = "") -> str:
     """Connection string of a node for the superuser's programs; without password."""
     given = {"dbname": database} if database else {}
     return make_conninfo(
-        host=node.host, port=node.port, user=SUPERUSER, connect_timeout=10, **given
-    )
+        host=node.host, port=node.port, user=SUPERUSER, connect_timeout=10,
+        keepalives_idle=IDLE, keepalives_interval=INTERVAL, keepalives_count=COUNT, **given,
+    )  # fmt: skip
 
 
-def standing(access: Access, node: Endpoint) -> Standing:
-    """Ask a node where it stands."""
-    return Standing(**query(access, node, STANDING)[0])
+def standing(access: Access, node: Endpoint, *, superuser: bool = False) -> Standing:
+    """Ask a node where it stands.
+
+    Args:
+        access: the way in.
+        node: which one.
+        superuser: whether as the superuser in a database of its own, for when the owner's is closed by a restore.
+    """
+    with connect_long(access, node) if superuser else connect(access, node) as connection:
+        return Standing(**_rows(connection, STANDING)[0])
 
 
 def query(access: Access, node: Endpoint, text: str) -> list[dict[str, Any]]:
     """Put one query to a node, as the owner of the database; rows by column."""
-    with connect(access, node) as connection, connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(text.encode()).fetchall()
+    with connect(access, node) as connection:
+        return _rows(connection, text)
 
 
 def connect(access: Access, node: Endpoint) -> psycopg.Connection[Any]:
@@ -136,7 +151,74 @@ def connect_long(
         options=" ".join(f"-c {option}" for option in given),
         application_name=BACKUP,
         autocommit=True,
-        keepalives_idle=10,
-        keepalives_interval=5,
-        keepalives_count=3,
+        keepalives_idle=IDLE,
+        keepalives_interval=INTERVAL,
+        keepalives_count=COUNT,
     )
+
+
+def primary(access: Access) -> Endpoint:
+    """The node that takes writes; asked as the superuser, whom no fence keeps out.
+
+    Raises:
+        TemporaryError: none or several do.
+    """
+
+    def standby(node: Endpoint) -> bool:
+        with connect_long(access, node, MAINTENANCE) as connection:
+            return connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
+
+    members = access.settings.components.postgresql.members
+    nodes = access.endpoints(STATEFULSET, members, PORT)
+    answers = ask_members(nodes, standby)
+    found = [node for node in nodes if answers.good.get(node.member) is False]
+    if len(found) != 1:
+        raise TemporaryError(
+            f"PostgreSQL has {len(found)} primaries within reach: {words(answers.bad)}", delay=15
+        )
+    return found[0]
+
+
+@contextmanager
+def at_primary(
+    access: Access, database: str = MAINTENANCE, *options: LiteralString
+) -> Iterator[psycopg.Connection[Any]]:
+    """A long session of the superuser at the primary that there is now.
+
+    Args:
+        access: the way in.
+        database: its name.
+        options: further `name=value` of the session.
+
+    Raises:
+        PermanentError: PostgreSQL refuses what it is asked for.
+        TemporaryError: there is no one primary, or it went away.
+    """
+    node = primary(access)
+    with (
+        explained(node.member),
+        connect_long(access, node, database, *options) as connection,
+    ):
+        yield connection
+
+
+@contextmanager
+def explained(who: str) -> Iterator[None]:
+    """What the client raises, in the project's own terms: a class of error says no value of a row, its message may.
+
+    Args:
+        who: was asked.
+    """
+    try:
+        yield
+    except psycopg.Error as exc:
+        lost = isinstance(exc, psycopg.OperationalError) and not exc.sqlstate
+        kind = TemporaryError if lost else PermanentError
+        what = f"SQLSTATE {exc.sqlstate}" if exc.sqlstate else "the connection broke off"
+        raise kind(f"PostgreSQL, {who}: {what}", said=str(exc)) from exc
+
+
+# ---------------------------------------------------------------------- inside
+def _rows(connection: psycopg.Connection[Any], text: str) -> list[dict[str, Any]]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(text.encode()).fetchall()

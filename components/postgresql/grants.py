@@ -18,6 +18,7 @@ OWN = (
 )
 # The fence of a live restore sets that, and takes it away; a set that is taken behind a fence must not hold it.
 FENCE = "default_transaction_read_only"
+MARKS = "isa."  # of a database that a restore puts aside or makes: components.postgresql.aside
 
 
 def _text(acl: str) -> str:
@@ -52,7 +53,7 @@ DATABASE = f"""
         UNION ALL SELECT concat_ws(' of ', 'setting ' || split_part(setting, '=', 1),
                                    nullif(s.setrole, 0)::regrole::text), setting
         FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS setting
-        WHERE s.setdatabase = d.oid AND NOT (s.setrole = 0 AND setting LIKE '{FENCE}=%')
+        WHERE s.setdatabase = d.oid AND NOT (s.setrole = 0 AND (setting LIKE '{FENCE}=%' OR setting LIKE '{MARKS}%'))
     ) AS properties
     WHERE d.datname = current_database() AND t IS NOT NULL"""
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,14 @@ from archive.reader import SetReader, opened
 from cluster.command import Command
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch, Step
-from components.postgresql.client import PORT, STATEFULSET, SUPERUSER, program, where
+from components.postgresql.client import (
+    PORT,
+    STATEFULSET,
+    SUPERUSER,
+    explained,
+    program,
+    where,
+)
 from components.postgresql.fingerprint import (
     SESSION,
     items_of,
@@ -31,7 +37,7 @@ from components.postgresql.fingerprint import (
     measure_roles,
 )
 from config.models import Settings
-from errors import PermanentError, TemporaryError
+from errors import PermanentError
 
 FILES, DUMPS = "files", "dumps"
 BASE, GLOBALS, DUMP = "base.tar", "globals.sql", "pg_dump custom"
@@ -165,12 +171,12 @@ def measure(
     known = {name: items_of(reader.manifest.fingerprint, name) for name in names}
     found: dict[str, list[Measure]] = {}
     for way, endpoint in at.items():
-        with _explained(way), _connect(endpoint, SUPERUSER) as connection:
+        with explained(way), _connect(endpoint, SUPERUSER) as connection:
             found[way] = [measure_roles(connection)]
             there = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
         for name in names:
             if name in there:
-                with _explained(way), _connect(endpoint, name) as connection:
+                with explained(way), _connect(endpoint, name) as connection:
                     found[way] += measure_database(connection, name, known[name])
     return found
 
@@ -212,15 +218,3 @@ def run(command: Command, *words: str, stdin: str | None = None) -> str:
         where = f" at {entry[1]}" if entry else ""
         raise PermanentError(f"{name} ended with {done.returncode}{where}", said=done.error)
     return done.stdout
-
-
-@contextmanager
-def _explained(way: str) -> Iterator[None]:
-    """What the client raises, in the project's own terms: a class of error says no value of a row, its message may."""
-    try:
-        yield
-    except psycopg.Error as exc:
-        lost = isinstance(exc, psycopg.OperationalError) and not exc.sqlstate
-        kind = TemporaryError if lost else PermanentError
-        what = f"SQLSTATE {exc.sqlstate}" if exc.sqlstate else "the connection broke off"
-        raise kind(f"PostgreSQL, {way}: {what}", said=str(exc)) from exc

@@ -372,7 +372,7 @@ def test_a_restore_that_is_killed_is_done_again_and_nothing_is_lost(restorer: Re
     deadline = time.monotonic() + 60
     with restorer.backups.access() as access:
         node = primary(access)
-        query = "SELECT 1 FROM pg_database WHERE datname LIKE 'isa\\_\\_before\\_%'"
+        query = "SELECT 1 FROM pg_db_role_setting WHERE 'isa.unfinished=on' = ANY (setconfig)"
         with postgresql.connect_long(access, node) as connection:
             while connection.execute(query).fetchone() is None:  # the old one is aside
                 assert time.monotonic() < deadline
