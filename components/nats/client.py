@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Iterator, Sequence
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ from errors import PermanentError, TemporaryError
 
 STATEFULSET = "nats"
 CLIENT_PORT, MONITOR_PORT = 4222, 8222
+UNAVAILABLE = 503  # as in HTTP: it may pass
+PLACEMENT_SECONDS = 60.0
 SECRET, USER, KEY = "nats-auth", "app", "app-password"
 
 T = TypeVar("T")
@@ -136,8 +139,49 @@ async def call(client: Client, subject: str, body: Any = None, *, timeout: float
     found: dict[str, Any] = json.loads(answer.data)
     if "error" in found:
         error = found["error"]
-        raise Refused(subject, int(error.get("err_code", 0)), str(error.get("description")))
+        raise Refused(
+            subject,
+            int(error.get("err_code", 0)),
+            str(error.get("description")),
+            unavailable=error.get("code") == UNAVAILABLE,
+        )
     return found
+
+
+def call_when_placed(
+    connected: Account,
+    subject: str,
+    body: Any = None,
+    *,
+    timeout: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, Any]:
+    """Ask JetStream to make or change something, and again while it finds no servers for it.
+
+    The leader places on servers that it has heard of lately: on a busy machine it refuses what it takes a second later
+    (10023, "insufficient resources", for a consumer of a stream that has its servers).
+
+    Args:
+        connected: the account.
+        subject: behind `$JS.API.`.
+        body: of the request.
+        timeout: seconds of one answer.
+        clock: monotonic seconds.
+        sleep: waits.
+
+    Raises:
+        Refused: JetStream says no, or finds no servers for a minute.
+        TemporaryError: nobody answers.
+    """
+    deadline = clock() + PLACEMENT_SECONDS
+    while True:
+        try:
+            return connected.run(call(connected.client, subject, body, timeout=timeout))
+        except Refused as exc:
+            if not exc.unavailable or clock() > deadline:
+                raise
+            sleep(0.5)
 
 
 async def listed(client: Client, subject: str, key: str, *, timeout: float) -> list[dict[str, Any]]:
@@ -156,8 +200,9 @@ class Refused(PermanentError):
 
     Attributes:
         code: its own number for the reason.
+        unavailable: whether the reason may pass.
     """
 
-    def __init__(self, subject: str, code: int, words: str) -> None:
+    def __init__(self, subject: str, code: int, words: str, *, unavailable: bool = False) -> None:
         super().__init__(f"JetStream refuses {subject}: {words} ({code})")
-        self.code = code
+        self.code, self.unavailable = code, unavailable

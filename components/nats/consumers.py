@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from archive.reader import SetReader
-from components.nats.client import Account, call, listed
+from components.nats.client import Account, call_when_placed, listed
 
 SECONDS = 60.0
 BY_SEQUENCE = "by_start_sequence"
@@ -46,7 +46,7 @@ def make_missing_consumers(
         start = {"deliver_policy": BY_SEQUENCE, "opt_start_seq": _acknowledged(one) + 1}
         body = {"stream_name": stream, "config": {**one["config"], **start, **changes}}
         subject = f"CONSUMER.DURABLE.CREATE.{stream}.{one['name']}"
-        connected.run(call(connected.client, subject, body, timeout=SECONDS))
+        call_when_placed(connected, subject, body, timeout=SECONDS)
 
 
 def as_saved(

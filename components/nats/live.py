@@ -19,7 +19,14 @@ from archive.manifest import Measure
 from archive.reader import SetReader
 from components.access import Access
 from components.base import Live, Served
-from components.nats.client import CLIENT_PORT, STATEFULSET, Account, Refused, account, call
+from components.nats.client import (
+    CLIENT_PORT,
+    STATEFULSET,
+    Account,
+    Refused,
+    account,
+    call_when_placed,
+)
 from components.nats.consumers import (
     as_saved,
     consumers_of,
@@ -36,7 +43,7 @@ from components.nats.restore import FORM, accounts, restore_stream
 
 NOT_FOUND = 10059
 FOLLOWING = ("mirror", "sources")
-DELETE_SECONDS = 60.0
+CALL_SECONDS = 60.0
 
 
 def units(reader: SetReader) -> dict[str, int]:
@@ -124,7 +131,7 @@ LIVE = Live(
 # ---------------------------------------------------------------------- inside
 def call_it(connected: Account, subject: str, body: Any = None) -> dict[str, Any]:
     """Ask JetStream of an account."""
-    return connected.run(call(connected.client, subject, body, timeout=DELETE_SECONDS))
+    return call_when_placed(connected, subject, body, timeout=CALL_SECONDS)
 
 
 def _chosen(

@@ -29,6 +29,7 @@ from components.nats.client import (
     Refused,
     account,
     call,
+    call_when_placed,
     listed,
 )
 from components.nats.consumers import (
@@ -137,7 +138,7 @@ def restore_stream(
             raise PermanentError(what, said=str(error["description"]))
 
     try:
-        opened = to.run(call(to.client, f"STREAM.RESTORE.{name}", request, timeout=CHUNK_SECONDS))
+        opened = call_when_placed(to, f"STREAM.RESTORE.{name}", request, timeout=CHUNK_SECONDS)
         begun = True
         for piece in reader.stream(f"{folder}/stream.tar.s2"):
             for start in range(0, len(piece), CHUNK_BYTES):
