@@ -53,7 +53,13 @@ class Catalogue:
         return tuple(one for one in self.sets if one.component == component)
 
     def sound(self, component: str) -> tuple[Manifest, ...]:
-        """The same without those whose last proof failed."""
+        """The same without those whose last proof failed; none where the newest whole one failed and rests on others.
+
+        Where its fault lies is not known then: it may be in what it rests on, and the next would have it too.
+        """
+        whole = [one for one in self.of(component) if one.outcome == "complete"]
+        if whole and whole[-1].needs and self.verdict(whole[-1].id) == "fail":
+            return ()
         return tuple(one for one in self.of(component) if self.verdict(one.id) != "fail")
 
     def latest(self, component: str) -> Manifest | None:

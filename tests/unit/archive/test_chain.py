@@ -1,6 +1,8 @@
 from datetime import timedelta
 
+from archive.catalogue import Catalogue
 from archive.chain import open_chain
+from archive.evidence import Proof
 from archive.manifest import Manifest
 
 from .test_retention import START, a_set
@@ -33,3 +35,21 @@ def test_without_one_of_the_chain_a_full_one_is_due() -> None:
 def test_a_partial_set_is_not_rested_on() -> None:
     partial = a_set(2, kind="incremental", needs=(FULL.id,), outcome="partial")
     assert chain(FULL, SECOND, partial, day=3) == [FULL.id, SECOND.id]
+
+
+def proved(*sets: Manifest, **verdicts: str) -> tuple[Manifest, ...]:
+    proofs: dict[str, tuple[Proof, ...]] = {
+        one.id: (Proof(START, verdicts[name], "key"),)
+        for name, one in zip(("first", "second", "third"), sets, strict=False)
+        if name in verdicts
+    }
+    return Catalogue(sets, {}, (), proofs).sound("redis")
+
+
+def test_a_full_set_that_failed_its_proof_is_not_rested_on() -> None:
+    assert proved(FULL, a_set(1), second="fail") == (FULL,)
+
+
+def test_behind_an_incremental_set_that_failed_its_proof_everything_is_taken_anew() -> None:
+    assert proved(FULL, SECOND, THIRD, first="pass", second="pass", third="fail") == ()
+    assert proved(FULL, SECOND, a_set(2), first="pass", second="fail") != ()
