@@ -30,8 +30,8 @@ def retention(
     with cancellable(), discreet():
         vault = Vault.open(load(environment))
         plan = plan_retention(vault, components or ())
-        retention_artifact(plan, environment, applied=apply)
         held = apply_retention(vault, plan) if apply else {}
+        retention_artifact(plan, environment, applied=apply, held=held)
     going = len(plan.going) - len(held)
     words = f"{going} of {len(plan.verdicts)} sets {'removed' if apply else 'may go'}"
-    return completed(words + (f"; {len(held)} are held by object lock" if held else ""))
+    return completed(words + (f"; {len(held)} stay for now" if held else ""))

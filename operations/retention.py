@@ -10,8 +10,11 @@ from typing import Any
 from archive.manifest import Manifest
 from archive.retention import Verdict, decide
 from archive.sweep import Waste, find_waste, remove_waste
+from cluster.lease import LeaseHeld, lease_of
 from errors import PermanentError
 from operations.backup import Vault, selected
+from operations.replacing import backup_lease, broken_off
+from operations.standing import unfinished
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,11 @@ def plan_retention(
         raise PermanentError(
             f"{', '.join(catalogue.broken)} cannot be read: while it is not known what needs what, nothing is removed"
         )
-    verdicts = [
-        v for name in components for v in decide(catalogue.of(name), rules, catalogue.proven)
-    ]
+    verdicts: list[Verdict] = []
+    for name in components:
+        sets = catalogue.of(name)
+        shown = {one.id: catalogue.verdict(one.id) for one in sets}
+        verdicts += decide(sets, rules, shown, _wanted(vault, name))
     before = (now or datetime.now(UTC)) - timedelta(hours=rules.grace_hours)
     return RetentionPlan(
         tuple(verdicts), find_waste(vault.store, vault.settings.environment, before)
@@ -82,17 +87,52 @@ def plan_retention(
 def apply_retention(vault: Vault, plan: RetentionPlan) -> dict[str, str]:
     """Remove what may go: of each set the manifest first, so that no half of it is ever listed.
 
+    No backup of the component is under way meanwhile, which could rest on what is removed; what has come to be needed
+    since the plan was made stays.
+
     Returns:
-        Sets that the store holds by object lock → its words.
+        Sets that stay for now → why: the store holds them by object lock, or the component is being backed up.
     """
     held: dict[str, str] = {}
-    for manifest in plan.going:
+    for component in dict.fromkeys(one.component for one in plan.going):
+        mine = [one for one in plan.going if one.component == component]
+        name = backup_lease(component)
         try:
-            vault.store.purge(manifest.own_key)
-        except PermanentError as exc:
-            held[manifest.id] = str(exc)
-            continue
-        for entry in list(vault.store.list(manifest.prefix)):
-            vault.store.purge(entry.key)
+            with lease_of(vault.kube, vault.settings, name, "retention") as lease:
+                still = {one.id for one in plan_retention(vault, [component]).going}
+                for manifest in mine:
+                    lease.ensure()
+                    why = _remove(vault, manifest) if manifest.id in still else "it is needed now"
+                    if why:
+                        held[manifest.id] = why
+        except LeaseHeld as exc:
+            held.update({one.id: str(exc) for one in mine})
     remove_waste(vault.store, plan.waste)
     return held
+
+
+# ---------------------------------------------------------------------- inside
+def _wanted(vault: Vault, component: str) -> dict[str, str]:
+    """Sets that somebody needs to bring a component to a good end → why."""
+    found: dict[str, str] = {}
+    restore = broken_off(vault.kube, vault.settings, component)
+    if restore is not None:
+        found |= dict.fromkeys(
+            restore.safety, "what was there before a restore that was broken off"
+        )
+        found[restore.backup] = "its restore was broken off"
+    rebuild = unfinished(vault.kube, vault.settings, component)
+    if rebuild is not None and rebuild.set:
+        found[rebuild.set] = f"comes back in the rebuild {rebuild.id}"
+    return found
+
+
+def _remove(vault: Vault, manifest: Manifest) -> str:
+    """Remove one set; why it could not be, "" if it was."""
+    try:
+        vault.store.purge(manifest.own_key)
+    except PermanentError as exc:
+        return str(exc)
+    for entry in list(vault.store.list(manifest.prefix)):
+        vault.store.purge(entry.key)
+    return ""

@@ -204,14 +204,19 @@ def rebuild_plan_artifact(plan: RebuildPlan, environment: str) -> str:
     return keep(lines, f"rebuild-plan-{environment}", "What somebody is asked to approve")
 
 
-def retention_artifact(plan: RetentionPlan, environment: str, *, applied: bool) -> None:
+def retention_artifact(
+    plan: RetentionPlan, environment: str, *, applied: bool, held: dict[str, str]
+) -> None:
     """Keep with the run what stays and why, and what goes."""
     lines = ["| component | set | bytes | verdict | why |", "| --- | --- | --- | --- | --- |"]
     for one in plan.verdicts:
-        verdict = "keep" if one.kept else ("**removed**" if applied else "may go")
         manifest = one.manifest
+        stays = held.get(manifest.id, "")
+        gone = "held" if stays else "**removed**" if applied else "may go"
+        verdict = "keep" if one.kept else gone
         lines.append(
-            f"| {manifest.component} | `{manifest.id}` | {manifest.stored_size:,} | {verdict} | {'; '.join(one.kept)} |"
+            f"| {manifest.component} | `{manifest.id}` | {manifest.stored_size:,} | {verdict} "
+            f"| {'; '.join(one.kept) or stays} |"
         )
     waste = plan.waste
     lines += [

@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from archive.catalogue import read_catalogue
 from archive.check import look
 from archive.endpoint import connect
+from archive.leftovers import REPLACING
 from archive.manifest import Capabilities, Consistency, Engine, Manifest, new_identity, set_prefix
 from archive.reader import SetReader
 from archive.retention import decide
@@ -25,11 +26,14 @@ from archive.selftest import self_test
 from archive.store import Refused, Store
 from archive.sweep import find_waste, remove_waste
 from archive.writer import SetWriter
+from cluster.kube import Kube
+from cluster.lease import Lease
 from config.backups import RetentionSettings
 from config.loading import load
 from deployments.sandbox.cluster import Sandbox
 from errors import PermanentError, TemporaryError
 from operations.backup import Vault
+from operations.replacing import BrokenOff, broken_off, forget, replacing
 from operations.retention import apply_retention, plan_retention
 from tests.faults import Troubled, busy, denied, lost_reply, reset, slow
 
@@ -280,9 +284,12 @@ def test_retention_shows_first_and_leaves_no_half_of_a_set_wherever_its_removal_
     settings = load("sandbox", environ=sandbox.settings_environ())
     rules = RetentionSettings(daily=1, weekly=0, monthly=0, yearly=0)
     backup = settings.backup.model_copy(update={"retention": rules})
-    ours = settings.model_copy(update={"environment": place.prefix, "backup": backup})
+    where = settings.kubernetes.model_copy(update={"control_namespace": "default"})
+    ours = settings.model_copy(
+        update={"environment": place.prefix, "backup": backup, "kubernetes": where}
+    )
     store, now = place.store()[0], datetime.now(UTC)
-    vault = Vault(ours, cast(Any, None), store, "uid")
+    vault = Vault(ours, Kube.connect(ours.kubernetes), store, "uid")
     kept = make_set(place, store, now, spool=tmp_path, body=b"new")
     ended, position = False, 0
     while not ended:
@@ -302,6 +309,39 @@ def test_retention_shows_first_and_leaves_no_half_of_a_set_wherever_its_removal_
         position += 1
     assert position > len(kept.artefacts)
     assert look(store, kept) == []
+
+
+def test_nothing_goes_while_a_backup_may_rest_on_it_nor_what_a_broken_off_restore_needs(
+    place: Place, sandbox: Sandbox, tmp_path: Any
+) -> None:
+    settings = load("sandbox", environ=sandbox.settings_environ())
+    rules = RetentionSettings(daily=1, weekly=0, monthly=0, yearly=0)
+    backup = settings.backup.model_copy(update={"retention": rules})
+    where = settings.kubernetes.model_copy(update={"control_namespace": "default"})
+    ours = settings.model_copy(
+        update={"environment": place.prefix, "backup": backup, "kubernetes": where}
+    )
+    store, now = place.store()[0], datetime.now(UTC)
+    vault = Vault(ours, Kube.connect(ours.kubernetes), store, "uid")
+    old, broken, before, new = (
+        make_set(place, store, now - timedelta(days=days), spool=tmp_path) for days in (5, 4, 3, 0)
+    )
+    plan = plan_retention(vault, ["redis"])
+    assert {one.id for one in plan.going} == {old.id, broken.id, before.id}
+    with Lease(vault.kube, "default", "isa-backup-redis", purpose="a backup", holder="a/1/1"):
+        assert set(apply_retention(vault, plan)) == {old.id, broken.id, before.id}
+    with pytest.raises(OSError, match="killed"):
+        what = BrokenOff(broken.id, (before.id,), ("all keys",))
+        with replacing(vault.kube, ours, "redis", "a restore", what) as leftovers:
+            leftovers.hold({REPLACING: ["all keys"]})
+            raise OSError("killed")
+    held = apply_retention(vault, plan)  # that was made before
+    assert set(held) == {broken.id, before.id}
+    assert {one.id for one in listed(place)} == {broken.id, before.id, new.id}
+    assert broken_off(vault.kube, ours, "redis") == what  # its note is none of retention's
+    forget(vault.kube, ours, "redis", "a rebuild")
+    assert apply_retention(vault, plan_retention(vault, ["redis"])) == {}
+    assert {one.id for one in listed(place)} == {new.id}
 
 
 def test_retention_keeps_what_an_incremental_set_needs(place: Place, tmp_path: Any) -> None:

@@ -66,8 +66,33 @@ def test_a_partial_set_never_stands_for_its_day() -> None:
 def test_the_last_proven_set_stays_however_old() -> None:
     nights = [a_set(day) for day in range(100)]
     assert 3 not in kept(nights)
-    assert 3 in kept(nights, proven={nights[1].id, nights[3].id})
-    assert 1 not in kept(nights, proven={nights[1].id, nights[3].id})
+    proven = {nights[1].id: "pass", nights[2].id: "fail", nights[3].id: "pass"}
+    assert 3 in kept(nights, verdicts=proven)
+    assert not {1, 2} & set(kept(nights, verdicts=proven))
+
+
+def test_what_was_proven_in_part_stays_beside_what_was_proven() -> None:
+    nights = [a_set(day) for day in range(100)]
+    assert {1, 3} <= set(kept(nights, verdicts={nights[1].id: "pass", nights[3].id: "partial"}))
+
+
+def test_of_a_component_that_is_never_whole_each_period_keeps_its_last_partial_set() -> None:
+    partial = [a_set(day, outcome="partial") for day in range(730)]
+    whole = [a_set(day) for day in range(730)]
+    assert kept(partial) == kept(whole)
+
+
+def test_partial_sets_push_no_whole_one_out() -> None:
+    whole = [a_set(day) for day in range(10)]
+    partial = [a_set(day, outcome="partial") for day in range(10, 30)]
+    assert set(range(3, 10)) | set(range(23, 30)) <= set(kept([*whole, *partial]))
+
+
+def test_what_somebody_needs_now_stays_and_what_it_rests_on() -> None:
+    nights = [a_set(0), *(a_set(day) for day in range(2, 100))]
+    part = a_set(1, kind="incremental", needs=(nights[0].id,))
+    stays = kept([nights[0], part, *nights[1:]], wanted={part.id: "its restore was broken off"})
+    assert {0, 1} <= set(stays)
 
 
 def test_what_a_kept_set_needs_stays() -> None:
