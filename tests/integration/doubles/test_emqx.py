@@ -154,8 +154,12 @@ def test_a_retained_message_is_kept_for_all_nodes_and_listed_by_the_api(cluster:
     sender, _ = session("emqx-0")
     sender.publish("kept/x", b"42", 1, retain=True).wait_for_publish(5)
     late, inbox = session("emqx-2")
-    late.subscribe("kept/#", 1)
-    assert inbox.get(timeout=5).retain
+
+    def subscriber_is_told() -> bool:
+        late.subscribe("kept/#", 1)
+        return inbox.get(timeout=2).retain
+
+    cluster.until(subscriber_is_told)  # a node learns what another one retains a moment later
     listed = cluster.api("emqx-1", "GET", "/mqtt/retainer/messages").json()["data"]
     assert "kept/x" in [row["topic"] for row in listed]
 
