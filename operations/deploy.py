@@ -17,7 +17,7 @@ from cluster.lease import Lease
 from cluster.records import read_records
 from cluster.releases import Release
 from components import COMPONENTS
-from errors import PermanentError
+from errors import PermanentError, TemporaryError
 from operations import gate
 from operations.plan import (
     DRIFTED,
@@ -151,7 +151,21 @@ class Deployer:
             if plan.version_change:
                 raise PermanentError(f"{exc}. {_ways_on(plan)}") from exc
             raise
+        self._ensure_recorded(release)
         lease.note("")
+
+    def _ensure_recorded(self, release: Release) -> None:
+        """Refuse a release whose record is pending still.
+
+        An install that finds no API server for its last word says "failed to record the release" and ends with 0:
+        https://github.com/helm/helm/blob/main/pkg/action/install.go.
+        """
+        newest = read_records(self.platform.kube, release.namespace)[release.name][-1]
+        if newest.pending:
+            raise TemporaryError(
+                f"helm brought release {release.name} and could not write so: its record is {newest.status} still. "
+                "The next attempt completes it."
+            )
 
     def _undo(self, plan: ReleasePlan, lease: Lease) -> str:
         """Take back a change after which the component did not get ready; say what is true now."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
+
+from errors import PermanentError
 
 from .platform_tree import NEVER_READY, PlatformTree, until
 
@@ -52,6 +56,51 @@ def write_lease(tree: PlatformTree, name: str, *, holder: str = "", operation: s
         },
         manager="test",
     )
+
+
+@contextmanager
+def no_record_is_changed(tree: PlatformTree) -> Iterator[None]:
+    """Have the API server refuse every change of helm's records: what an API server that is away does to helm."""
+    name = f"{tree.namespace}-records"
+    version = "admissionregistration.k8s.io/v1"
+    rule = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "resources": ["secrets"],
+        "operations": ["UPDATE"],
+    }
+    where = {"matchLabels": {"kubernetes.io/metadata.name": tree.namespace}}
+    refusal = {
+        "failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": [rule], "namespaceSelector": where},
+        "validations": [{"expression": "!object.metadata.name.startsWith('sh.helm.')"}],
+    }
+    binding = {"policyName": name, "validationActions": ["Deny"]}
+    kinds = {"ValidatingAdmissionPolicy": refusal, "ValidatingAdmissionPolicyBinding": binding}
+    record = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "sh.helm.probe", "namespace": tree.namespace},
+    }
+
+    def refused() -> bool:
+        try:
+            tree.kube.apply({**record, "stringData": {"asked": str(time.monotonic())}})
+        except PermanentError:
+            return True
+        return False
+
+    try:
+        for kind, spec in kinds.items():
+            tree.kube.apply(
+                {"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec}
+            )
+        until("the API server has heard of it", refused)
+        yield
+    finally:
+        for kind in kinds:
+            tree.kube.delete(version, kind, name)
+        until("the API server has forgotten it", lambda: not refused())
 
 
 def assert_whole(tree: PlatformTree, component: str) -> None:
@@ -186,3 +235,17 @@ def test_a_second_deploy_is_refused_with_the_name_of_the_first(tree: PlatformTre
     assert f"/{first.pid}/" in second.stderr
     assert tree.helms(), "the first one goes on"
     assert [record.status for record in tree.history("nats")] == ["pending-install"]
+
+
+def test_an_install_that_helm_could_not_write_down_is_completed(tree: PlatformTree) -> None:
+    tree.declare("nats", timeout=3600)
+    assert tree.isa("deploy", "--local", "--only", "namespace").code == 0
+    with no_record_is_changed(tree):
+        deploy = tree.start("deploy", "--local", "--json")
+        until("helm starts", lambda: tree.helms("upgrade"))
+        until("helm has ended", lambda: not tree.helms("upgrade"))
+        assert tree.status("nats") == "pending-install"
+    ended = tree.end_of(deploy)
+    assert ended.code == 0, ended.words
+    assert ended.node("nats")["outcome"] == "upgraded"  # by the second attempt
+    assert_whole(tree, "nats")
