@@ -86,7 +86,10 @@ def pod_of(request: Request, scratch: Scratch, name: str, release: Manifest) -> 
         common["envFrom"] = [{"secretRef": {"name": f"{name}-environ"}}]
     first = []
     if scratch.placed:
-        first.append(_fetch(request))
+        user = server.get("securityContext", {})
+        first.append(
+            _fetch(request, {key: user[key] for key in ("runAsUser", "runAsGroup") if key in user})
+        )
         volumes.append({"name": "fetch", "secret": {"secretName": f"{name}-fetch"}})
     steps = [{"name": s.name, "command": list(s.command), **common} for s in scratch.steps]
     engine = {
@@ -123,7 +126,8 @@ def pod_of(request: Request, scratch: Scratch, name: str, release: Manifest) -> 
     }
 
 
-def _fetch(request: Request) -> Manifest:
+def _fetch(request: Request, user: Manifest) -> Manifest:
+    """What lays the set down, as the engine's own user: no other can read a data directory."""
     image = request.settings.verify.image
     if image is None:
         raise ConfigurationError(
@@ -134,7 +138,7 @@ def _fetch(request: Request) -> Manifest:
         "image": image.reference,
         "command": ["python", "-m", "operations.fetch", "/fetch/request.json", "/scratch"],
         "resources": {key: {"cpu": "1", "memory": "1Gi"} for key in ("requests", "limits")},
-        "securityContext": HARDENED,
+        "securityContext": {**user, **HARDENED},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "scratch", "mountPath": "/scratch"},

@@ -42,7 +42,7 @@ db.tx_log.preallocate=false
 ADMIN = ("neo4j-admin", "database")
 
 
-def scratch(_: Settings, manifest: Manifest, __: str) -> tuple[Scratch, ...]:
+def scratch(settings: Settings, manifest: Manifest, _: str) -> tuple[Scratch, ...]:
     """One server with all databases."""
     steps: list[Step] = []
     placed = []
@@ -66,7 +66,8 @@ def scratch(_: Settings, manifest: Manifest, __: str) -> tuple[Scratch, ...]:
             steps.append(Step(f"check-{number}", check, "L2"))
     return (
         Scratch(
-            "", RELEASE, "neo4j", ("neo4j", "console"), PORT, {"NEO4J_CONF": "/config"},
+            "", RELEASE, "neo4j", ("neo4j", "console"), PORT,
+            {"NEO4J_CONF": "/config", "NEO4J_ACCEPT_LICENSE_AGREEMENT": settings.licences.neo4j},
             files={"neo4j.conf": SETTINGS}, secrets={"neo4j-auth": {"NEO4J_AUTH": "neo4j/none"}},
             placed=tuple(placed), steps=tuple(steps),
         ),

@@ -73,6 +73,18 @@ if pg_waldump -q -p pg_wal -t {timeline} -s '{lsn}' -n 1 2> /dev/null; then
     "recovery_target_action = promote" > /scratch/recovery.conf
 fi
 """
+# initdb asks for the name of its user, and the image's has none: its own start gives it one by the same library
+# (libpostgresql.sh in github.com/bitnami/containers).
+INITDB = f"""
+set -eu
+user=$(id -u) wrapper=${{NSS_WRAPPER_LIB:-/opt/bitnami/common/lib/libnss_wrapper.so}}
+if ! getent passwd "$user" > /dev/null && [ -e "$wrapper" ]; then
+  echo "{SUPERUSER}:x:$user:$(id -g):PostgreSQL:/tmp:/bin/false" > /tmp/passwd
+  echo "{SUPERUSER}:x:$(id -g):" > /tmp/group
+  export LD_PRELOAD="$wrapper" NSS_WRAPPER_PASSWD=/tmp/passwd NSS_WRAPPER_GROUP=/tmp/group
+fi
+exec initdb -D {DATA} -U {SUPERUSER} -E UTF8 --locale=C --no-sync
+"""
 LOAD_SECONDS = 86400.0  # of one database
 # An image without an extension that the source has says so, of a dump and of files.
 LACKING = r'extension "[^"]+" is not available|could not access file "\$libdir/[^"]+"'
@@ -83,10 +95,9 @@ ENTRY = re.compile(r"from TOC entry \d+; \d+ \d+ (.+)")
 def scratch(_: Settings, manifest: Manifest, __: str) -> tuple[Scratch, ...]:
     """A server on the files, and an empty one for the dumps."""
     files = {"postgresql.conf": SETTINGS, "pg_hba.conf": RULES, "pg_ident.conf": ""}
-    initdb = ("initdb", "-D", DATA, "-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-sync")
     dumps = Scratch(
         DUMPS, STATEFULSET, "postgresql", COMMAND, PORT, files=files,
-        steps=(Step("initdb", initdb, "L1"),),
+        steps=(Step("initdb", ("sh", "-c", INITDB), "L1"),),
     )  # fmt: skip
     if not _lsn(manifest):  # tablespaces: there is no base backup
         return (dumps,)

@@ -1,0 +1,53 @@
+"""The pod of a scratch engine under images that a site brings: users, licences."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from archive.manifest import Manifest as Set
+from components.base import Scratch
+from components.neo4j import restore as neo4j
+from config.models import Settings
+from errors import ConfigurationError
+from operations.scratch_pod import Request, pod_of
+
+MANIFEST = cast(
+    Set, SimpleNamespace(id="set-1", component="postgresql", plain_size=1, artefacts=[])
+)
+SCRATCH = Scratch("", "postgresql", "postgresql", ("postgres",), 5432, placed=("base.tar.zst.age",))
+
+
+def request(image: str | None = "registry.example.com/isa/worker:1") -> Request:
+    verify = SimpleNamespace(
+        image=SimpleNamespace(reference=image) if image else None,
+        storage_class="block",
+        timeout_seconds=60.0,
+    )
+    settings = SimpleNamespace(verify=verify, kubernetes=SimpleNamespace(verify_namespace="verify"))
+    return Request(cast(Settings, settings), cast(Any, None), MANIFEST, {}, "")
+
+
+def release(**context: Any) -> dict[str, Any]:
+    server = {"name": "postgresql", "image": "pg:17", "securityContext": context}
+    return {"spec": {"template": {"spec": {"containers": [server]}}}}
+
+
+def test_what_fetches_a_data_directory_is_the_user_that_reads_it() -> None:
+    pod = pod_of(
+        request(), SCRATCH, "proof", release(runAsUser=1001, runAsGroup=1002, privileged=True)
+    )
+    fetch = pod["spec"]["initContainers"][0]["securityContext"]
+    assert (fetch["runAsUser"], fetch["runAsGroup"]) == (1001, 1002)
+    assert "privileged" not in fetch and fetch["runAsNonRoot"]
+
+
+def test_without_the_workers_image_nothing_is_fetched() -> None:
+    with pytest.raises(ConfigurationError, match=r"verify\.image"):
+        pod_of(request(None), SCRATCH, "proof", release())
+
+
+def test_neo4j_enterprise_starts_under_the_licence_that_the_platform_has() -> None:
+    settings = SimpleNamespace(licences=SimpleNamespace(neo4j="yes"))
+    (server,) = neo4j.scratch(cast(Settings, settings), MANIFEST, "")
+    assert server.environ["NEO4J_ACCEPT_LICENSE_AGREEMENT"] == "yes"
