@@ -51,6 +51,10 @@ class Measure(Part):
     unit: str = Field(description="database, shard, stream, bucket or collection")
     item: str = Field(description="table, type of key, label: what was counted")
     count: int = Field(ge=0, description="rows, keys, messages, versions, points, nodes")
+    until: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="count after the backup, where it moved meanwhile: nobody knows what of that was stored",
+    )
     digest: str = Field(default="", description="independent of order; empty: counted only")
     origin: Literal["source", "artefact"] = Field(
         description="asked of the engine at the artefact's own point in time, or read from the artefact itself"

@@ -76,13 +76,19 @@ def settled(before: Iterable[Measure], after: Iterable[Measure]) -> list[Measure
         after: and after it.
 
     Returns:
-        The measures before; without digest where those after differ, since nobody knows which of them was stored.
+        What stood still as it is; of what moved both counts and no digest, since nobody knows which was stored.
     """
+    first = {(one.unit, one.item): one for one in before}
     later = {(one.unit, one.item): one for one in after}
-    return [
-        one if later.get((one.unit, one.item)) == one else one.model_copy(update={"digest": ""})
-        for one in before
-    ]
+    found = []
+    for key, either in {**later, **first}.items():
+        was, then = first.get(key), later.get(key)
+        if was == then:
+            found.append(either)
+            continue
+        counts = {"count": was.count if was else 0, "until": then.count if then else 0}
+        found.append(either.model_copy(update={**counts, "digest": "", "names": {}}))
+    return found
 
 
 def summed(measures: Iterable[Measure], unit: str) -> list[Measure]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
@@ -9,6 +10,8 @@ from archive.evidence import Difference
 from archive.manifest import Measure
 
 SHOWN = 10  # names of a kind
+# Of what moved while it was stored, some may have come and gone between the two counts of it.
+CHURN = 0.01
 
 
 def compare(
@@ -44,6 +47,8 @@ def told(differences: tuple[Difference, ...], shown: int = 5) -> str:
 
 
 def _difference(wanted: Measure, found: Measure | None) -> str:
+    if wanted.until is not None:
+        return _outside(wanted.count, wanted.until, found.count if found else 0)
     if found is None:
         return f"{wanted.count} are not there at all" if wanted.count else ""
     if found.count != wanted.count:
@@ -51,6 +56,15 @@ def _difference(wanted: Measure, found: Measure | None) -> str:
     if wanted.digest and found.digest != wanted.digest:
         return f"as many ({wanted.count}), but not the same{_by_name(wanted, found)}"
     return ""
+
+
+def _outside(before: int, after: int, found: int) -> str:
+    """Whether it can have been that many at any moment between two counts."""
+    low, high = sorted((before, after))
+    slack = math.ceil(high * CHURN)
+    if max(low - slack, min(low, 1)) <= found <= high + slack:
+        return ""
+    return f"{found} where the source held {before} before and {after} after it was stored"
 
 
 def _by_name(wanted: Measure, found: Measure) -> str:

@@ -196,7 +196,9 @@ class Outcome:
             "compared": len(measures) if compared else 0,
             "things": sum(one.count for one in measures) if compared else 0,
             "counted_only": tuple(
-                f"{one.unit}, {one.item}" for one in measures if one.count and not one.digest
+                f"{one.unit}, {one.item}"
+                for one in measures
+                if (one.count or one.until) and not one.digest
             ),
             "from_artefact": sum(one.origin == "artefact" for one in measures),
             "differences": self.differences,

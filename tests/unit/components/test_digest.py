@@ -30,12 +30,23 @@ def test_the_value_stays_what_earlier_sets_recorded() -> None:
     )
 
 
-def test_what_moved_while_it_was_stored_is_counted_only() -> None:
+def test_of_what_moved_while_it_was_stored_both_counts_are_kept() -> None:
     still, moved = of("a").measure("u", "still"), of("b").measure("u", "moved")
-    gone = of("c").measure("u", "gone")
-    after = [of("a").measure("u", "still"), of("b", "d").measure("u", "moved")]
-    assert [one.digest for one in settled([still, moved, gone], after)] == [still.digest, "", ""]
-    assert [one.count for one in settled([still, moved, gone], after)] == [1, 1, 1]
+    gone, came = of("c").measure("u", "gone"), of("d", "e").measure("u", "came")
+    after = [of("a").measure("u", "still"), of("b", "d").measure("u", "moved"), came]
+    found = {one.item: one for one in settled([still, moved, gone], after)}
+    assert found["still"] == still
+    counts = {item: (one.count, one.until) for item, one in found.items() if item != "still"}
+    assert counts == {"moved": (1, 2), "gone": (1, 0), "came": (0, 2)}
+    assert not any(found[item].digest for item in counts)
+
+
+def test_what_was_changed_while_it_was_stored_is_counted_only_and_not_named() -> None:
+    was, then = Digest(), Digest()
+    was.add_document("old", "alice")
+    then.add_document("new", "alice")
+    (one,) = settled([was.measure("u", "users")], [then.measure("u", "users")])
+    assert (one.count, one.until, one.digest, one.names) == (1, 1, "", {})
 
 
 def test_definitions_keep_their_names_as_long_as_they_are_few() -> None:

@@ -33,6 +33,34 @@ def test_what_was_counted_only_is_compared_by_its_count() -> None:
     assert what([measure("a", 7, "")], [measure("a", 6, "y")]) != []
 
 
+def moved(before: int, after: int) -> list[Measure]:
+    return [measure("a", before, "").model_copy(update={"until": after})]
+
+
+def test_of_what_moved_any_count_in_between_will_do() -> None:
+    for before, after in ((1000, 1200), (1200, 1000)):
+        for count in (1000, 1100, 1200):
+            assert what(moved(before, after), [measure("a", count)]) == []
+    assert what(moved(1000, 1200), [measure("a", 900)]) == [
+        "a: 900 where the source held 1000 before and 1200 after it was stored"
+    ]
+    assert what(moved(1000, 1200), [measure("a", 1300)]) != []
+
+
+def test_what_came_and_went_between_two_equal_counts_may_be_there() -> None:
+    assert what(moved(1000, 1000), [measure("a", 1010)]) == []
+    assert what(moved(1000, 1000), [measure("a", 1011)]) != []
+
+
+def test_what_came_or_ended_meanwhile_may_be_missing_and_what_was_always_there_may_not() -> None:
+    for before, after in ((0, 3), (3, 0)):
+        assert what(moved(before, after), []) == []
+        assert what(moved(before, after), [measure("a", 3)]) == []
+    assert what(moved(1, 3), []) == [
+        "a: 0 where the source held 1 before and 3 after it was stored"
+    ]
+
+
 def test_what_the_source_did_not_have_is_a_difference() -> None:
     assert what([], [measure("table b", 3)]) == [
         "table b: 3 came back that the source did not have"
