@@ -27,6 +27,7 @@ from components.nats.client import (
     call,
     listed,
 )
+from components.nats.consumers import consumers_of, with_progress
 from components.nats.fingerprint import (
     Silent,
     measure_configuration,
@@ -105,9 +106,7 @@ def _stream(
     """Store one stream; or say why it cannot be."""
     timeout, folder = access.timeout_seconds, f"{account.user}/{name}"
     begun = datetime.now(UTC)
-    consumers = account.run(
-        listed(account.client, f"CONSUMER.LIST.{name}", "consumers", timeout=timeout)
-    )
+    consumers = consumers_of(account, name)
     snapshot = Snapshot(
         account.loop, account.client, name, min(access.settings.backup.stall_seconds, 60)
     )
@@ -130,7 +129,8 @@ def _stream(
     writer.add_json(
         f"{folder}/backup.json", unit, {"config": snapshot.config, "state": snapshot.state}
     )
-    writer.add_json(f"{folder}/consumers.json", unit, consumers)
+    progress = with_progress(consumers, consumers_of(account, name))
+    writer.add_json(f"{folder}/consumers.json", unit, progress)
     promised = int(snapshot.state.get("consumer_count", 0))
     if promised > len(consumers):
         raise TemporaryError(f"{unit} has {promised} consumers and lists {len(consumers)}")

@@ -1,7 +1,8 @@
 """Consumers that a stream's snapshot left out (servers before 2.15: those with fewer replicas than their stream).
 
 A backup saves all of them a second time, and a restore makes the missing ones again, behind what they had acknowledged:
-every message after that comes once more, none is lost.
+every message after that comes once more, none is lost. Clients go on acknowledging meanwhile, and nobody knows what of
+that the snapshot has: the backup notes beside each consumer how far it was at the end.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from components.nats.client import Account, call_when_placed, listed
 
 SECONDS = 60.0
 BY_SEQUENCE = "by_start_sequence"
+UNTIL = "acknowledged_until"
 
 
 def saved_consumers(reader: SetReader, folder: str) -> list[dict[str, Any]]:
@@ -26,6 +28,16 @@ def consumers_of(connected: Account, stream: str) -> list[dict[str, Any]]:
     """The consumers that a stream has now."""
     subject = f"CONSUMER.LIST.{stream}"
     return connected.run(listed(connected.client, subject, "consumers", timeout=SECONDS))
+
+
+def with_progress(
+    before: Iterable[dict[str, Any]], after: Iterable[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Consumers from before a snapshot, each with the sequence that it had acknowledged after it."""
+    later = {str(one["name"]): _acknowledged(one) for one in after}
+    return [
+        {**one, UNTIL: max(_acknowledged(one), later.get(str(one["name"]), 0))} for one in before
+    ]
 
 
 def make_missing_consumers(
@@ -50,22 +62,32 @@ def make_missing_consumers(
 
 
 def as_saved(
-    there: Iterable[dict[str, Any]], saved: Iterable[dict[str, Any]]
+    there: Iterable[dict[str, Any]], saved: Iterable[dict[str, Any]], *, at_work: bool = False
 ) -> list[dict[str, Any]]:
-    """Consumers as their fingerprint has them: where one that was made again begins is no difference.
+    """Consumers as their fingerprint has them, without what is no difference.
+
+    That is where one begins that was made again, and how far one is that moved while its stream was stored.
 
     Args:
         there: as JetStream lists them.
         saved: the set's.
+        at_work: whether clients acknowledge to those that are there.
     """
     before = {str(one["name"]): one for one in saved}
-    found = []
-    for one in there:
-        was, config = before.get(str(one["name"])), one["config"]
-        again = was is not None and config.get("opt_start_seq") == _acknowledged(was) + 1
-        if was is not None and again and config.get("deliver_policy") == BY_SEQUENCE:
-            config = {**config, "deliver_policy": was["config"].get("deliver_policy")}
-        found.append({**one, "config": config})
+    return [_as_saved(one, before.get(str(one["name"])), at_work) for one in there]
+
+
+def _as_saved(there: dict[str, Any], saved: dict[str, Any] | None, at_work: bool) -> dict[str, Any]:
+    if saved is None:
+        return there
+    config, low = there["config"], _acknowledged(saved)
+    again = config.get("opt_start_seq") == low + 1
+    if again and config.get("deliver_policy") == BY_SEQUENCE:
+        config = {**config, "deliver_policy": saved["config"].get("deliver_policy")}
+    found = {**there, "config": config}
+    reached = _acknowledged(there)
+    if low <= reached and (at_work or reached <= int(saved.get(UNTIL, low))):
+        found["ack_floor"] = {"stream_seq": low}
     return found
 
 

@@ -94,7 +94,7 @@ def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Me
         saved = reader.json(f"{folder}/backup.json")
         info = call_it(connected, f"STREAM.INFO.{stream}")
         there = consumers_of(connected, stream)
-        consumers = as_saved(there, saved_consumers(reader, folder))
+        consumers = as_saved(there, saved_consumers(reader, folder), at_work=True)
         more = has_followed(info, saved["state"])
         state = saved["state"] if more else info["state"]
         seen = connected.run(measure_messages(connected.client, stream, state))

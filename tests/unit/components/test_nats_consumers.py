@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from components.nats.consumers import BY_SEQUENCE, as_saved
+from components.nats.consumers import BY_SEQUENCE, as_saved, with_progress
 from components.nats.fingerprint import measures
 
 STATE = {"messages": 0, "last_seq": 9}
@@ -21,8 +21,8 @@ def digest(consumers: list[dict[str, Any]]) -> str:
     return next(m.digest for m in measures("s", STATE, consumers, (0, "")) if m.item == "consumers")
 
 
-def same(saved: dict[str, Any], there: dict[str, Any]) -> bool:
-    return digest([saved]) == digest(as_saved([there], [saved]))
+def same(saved: dict[str, Any], there: dict[str, Any], *, at_work: bool = False) -> bool:
+    return digest([saved]) == digest(as_saved([there], [saved], at_work=at_work))
 
 
 def test_one_that_was_made_again_is_the_one_that_was_saved() -> None:
@@ -37,3 +37,22 @@ def test_one_that_begins_elsewhere_or_has_acknowledged_otherwise_is_another() ->
 def test_one_that_nobody_saved_stays_as_it_is() -> None:
     there = consumer(BY_SEQUENCE, 4, start=5)
     assert as_saved([there], []) == [there]
+
+
+def test_one_that_acknowledged_while_its_stream_was_stored_may_be_anywhere_in_between() -> None:
+    (saved,) = with_progress([consumer("all", 4)], [consumer("all", 7)])
+    assert [same(saved, consumer("all", floor)) for floor in (3, 4, 6, 7, 8)] == [
+        False, True, True, True, False,
+    ]  # fmt: skip
+    assert same(saved, consumer(BY_SEQUENCE, 4, start=5))  # made again: all of that comes once more
+
+
+def test_one_that_was_removed_meanwhile_is_held_to_where_it_was() -> None:
+    (saved,) = with_progress([consumer("all", 4)], [])
+    assert same(saved, consumer("all", 4))
+    assert not same(saved, consumer("all", 5))
+
+
+def test_one_whose_clients_are_at_work_may_be_further_and_never_behind() -> None:
+    assert same(consumer("all", 4), consumer("all", 9), at_work=True)
+    assert not same(consumer("all", 4), consumer("all", 3), at_work=True)

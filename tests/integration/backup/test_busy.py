@@ -1,0 +1,137 @@
+"""Engines whose clients go on meanwhile: their sets are proven all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import count
+
+import nats
+import pytest
+from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
+
+from archive.manifest import Manifest
+from components.access import Access, Endpoint
+from components.emqx import client as emqx
+from components.nats.client import CLIENT_PORT, USER
+from components.nats.client import STATEFULSET as NATS
+from components.qdrant.client import PORT, call
+from components.qdrant.client import STATEFULSET as QDRANT
+
+from .conftest import Backups
+from .test_proofs import Prover, prover
+
+__all__ = ["prover"]  # the fixture
+
+pytestmark = pytest.mark.integration
+
+NAME = "busy"
+BUSY = ("nats", "qdrant", "emqx")
+PAUSE_SECONDS = 0.02  # two cores are shared with what is tested
+
+
+def of(access: Access, statefulset: str, port: int) -> list[Endpoint]:
+    return access.endpoints(statefulset, 3, port)
+
+
+@contextmanager
+def at_work(what: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Have a client at work; its failure is the test's."""
+    stop, causes = threading.Event(), list[BaseException]()
+
+    def run() -> None:
+        try:
+            what(stop)
+        except BaseException as exc:
+            causes.append(exc)
+
+    client = threading.Thread(target=run)
+    client.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        client.join()
+    assert not causes, causes
+
+
+def orders(access: Access, stop: threading.Event) -> None:
+    """Publish to a stream, and acknowledge to its consumer."""
+
+    async def publish_and_acknowledge() -> None:
+        urls = [f"nats://{server.url}" for server in of(access, NATS, CLIENT_PORT)]
+        password = access.secret("nats-auth", "app-password")
+        connection = await nats.connect(urls, user=USER, password=password)
+        try:
+            stream = connection.jetstream(timeout=10)
+            config = StreamConfig(name=NAME, subjects=[f"{NAME}.*"], num_replicas=3)
+            await stream.add_stream(config)
+            durable = ConsumerConfig(durable_name="clerk", ack_policy=AckPolicy.EXPLICIT)
+            await stream.add_consumer(NAME, durable)
+            consumer = await stream.pull_subscribe_bind("clerk", NAME)
+            while not stop.is_set():
+                await stream.publish(f"{NAME}.new", b"an order")
+                (message,) = await consumer.fetch(1, timeout=10)
+                await message.ack_sync()
+                await asyncio.sleep(PAUSE_SECONDS)
+            await stream.delete_stream(NAME)
+        finally:
+            await connection.close()
+
+    asyncio.run(publish_and_acknowledge())
+
+
+def points(access: Access, stop: threading.Event) -> None:
+    """Add points to a collection."""
+    peer, path = of(access, QDRANT, PORT)[0], f"/collections/{NAME}"
+    vectors = {"vectors": {"size": 4, "distance": "Dot"}, "shard_number": 3}
+    call(access, peer, "PUT", path, vectors, timeout=60)
+    for number in count():
+        if stop.wait(PAUSE_SECONDS):
+            break
+        one = {"id": number, "vector": [number, 1, 2, 3], "payload": {"n": number}}
+        call(access, peer, "PUT", f"{path}/points?wait=true", {"points": [one]}, timeout=60)
+    call(access, peer, "DELETE", path, timeout=60)
+
+
+def retained(access: Access, stop: threading.Event) -> None:
+    """Publish retained messages."""
+    api = emqx.sign_on(access, of(access, emqx.STATEFULSET, emqx.API_PORT)[0])
+    topics = []
+    for number in count():
+        topics.append(f"{NAME}/{number}")
+        message = {"topic": topics[-1], "payload": str(number), "qos": 1, "retain": True}
+        api("POST", "/publish", message).raise_for_status()
+        if stop.wait(PAUSE_SECONDS * 5):
+            break
+    for topic in topics:
+        message = {"topic": topic, "payload": "", "qos": 1, "retain": True}
+        api("POST", "/publish", message).raise_for_status()
+
+
+@pytest.fixture
+def sets(backups: Backups, prover: Prover) -> Iterator[dict[str, Manifest]]:
+    """Sets of engines at work; they go with the test."""
+    with ExitStack() as clients:
+        for work in (orders, points, retained):
+            access = clients.enter_context(backups.access())
+            clients.enter_context(at_work(partial(work, access)))
+        backups.isa("backup", *BUSY, "--local")
+    made = {component: backups.manifest(component) for component in BUSY}
+    yield made
+    for one in made.values():
+        prover.forger.remove(one)
+
+
+def test_sets_of_engines_at_work_are_proven(prover: Prover, sets: dict[str, Manifest]) -> None:
+    moved = {name: [m for m in sets[name].fingerprint if m.until is not None] for name in sets}
+    assert [m.unit for m in moved["qdrant"]] == [f"collection {NAME}"]
+    assert [m.item for m in moved["emqx"]] == ["retained messages"]
+    found = prover.isa(*(one.id for one in sets.values()))
+    told = {p["component"]: (p["verdict"], p["level"], p["reason"]) for p in found["proofs"]}
+    assert {name: words[:2] for name, words in told.items()} == dict.fromkeys(
+        BUSY, ("pass", "L4")
+    ), told
