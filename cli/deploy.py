@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.environment
-@options.only
+@options.only("storage-classes", "namespace")
 @options.as_json
 @click.option("--local", is_flag=True, help="Run in this process, without a Prefect server.")
 @click.option(

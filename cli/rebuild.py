@@ -68,6 +68,10 @@ def rebuild(
 
     if bool(approver) != bool(ticket):
         raise click.UsageError("--approver and --ticket go together")
+    ways = {"--plan": plan_only, "--undo": undo, "--give-up": give_up}
+    said = [name for name, given in ways.items() if given]
+    if len(said) > 1:
+        raise click.UsageError(f"{' and '.join(said)} exclude each other")
     back = restore or ("fresh" if volumes == "new" else "none")
     policy = Policy(component, volumes, back, not no_final_backup)  # type: ignore[arg-type]
     policy.check()

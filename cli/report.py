@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cli import options
+from errors import PermanentError
 from redaction import redact
 
 
@@ -23,12 +24,17 @@ def report(environment: str, as_json: bool, output: Path | None) -> None:
     from flows.report import collect
     from operations.page import as_html
 
+    file = output or Path(f"isa-report-{environment}.html")
+    if not file.absolute().parent.is_dir():
+        raise click.BadParameter(f"there is no directory {file.parent}", param_hint="--output")
     found = collect(environment)
     if as_json:
         emit(found.as_json())
     if output or not as_json:
-        file = output or Path(f"isa-report-{environment}.html")
-        file.write_text(redact(as_html(found)), encoding="utf-8")
+        try:
+            file.write_text(redact(as_html(found)), encoding="utf-8")
+        except OSError as exc:
+            raise PermanentError(f"{file} cannot be written: {exc.strerror}") from exc
         click.echo(redact(f"{file}: {found.sentence}"), err=as_json)
     for words in found.unasked:
         click.echo(redact(f"could not be asked: {words}"), err=True)

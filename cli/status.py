@@ -19,7 +19,7 @@ WATCH_SECONDS = 2.0
 
 @click.command()
 @options.environment
-@options.only
+@options.only()
 @options.as_json
 @click.option("--watch", is_flag=True, help="Ask again every two seconds until interrupted.")
 def status(environment: str, only: tuple[str, ...], as_json: bool, watch: bool) -> None:

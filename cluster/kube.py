@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import urllib3
+import yaml
 from kubernetes import client
 from kubernetes import config as kubeconfig
 
@@ -343,7 +344,7 @@ def connect_client(settings: KubernetesSettings) -> client.ApiClient:
         configuration = client.Configuration()
         kubeconfig.load_incluster_config(client_configuration=configuration)
         return client.ApiClient(configuration)
-    except (kubeconfig.ConfigException, OSError) as exc:
+    except (kubeconfig.ConfigException, yaml.YAMLError, ValueError, TypeError, OSError) as exc:
         raise PermanentError(
             f"no way to the cluster: {exc}. Set kubernetes.kubeconfig (and .context) or KUBECONFIG"
         ) from exc

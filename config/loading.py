@@ -137,8 +137,8 @@ def _override(
     known = set(keys())
     for name in sorted(environ):  # a section before its keys
         path = name.removeprefix(PREFIX).lower().split("__")
-        if not name.startswith(PREFIX) or len(path) < 2 or path[0] not in Settings.model_fields:
-            continue
+        if not name.startswith(PREFIX) or len(path) < 2:
+            continue  # others use the prefix too, and never two underscores
         where, dotted = f"environment variable {name}", ".".join(path)
         if dotted not in known:
             faults.append(_unknown(where, dotted, sorted(known), "setting"))

@@ -46,6 +46,16 @@ class KubernetesSettings(Section):
         description="limit of one API request, seconds",
     )
 
+    @model_validator(mode="after")
+    def _namespaces_differ(self) -> KubernetesSettings:
+        # roles and network policies are by namespace, and a proof may remove what is in its own
+        names = (self.namespace, self.control_namespace, self.verify_namespace)
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"engines, control and proofs need a namespace each, not {', '.join(names)}"
+            )
+        return self
+
 
 class PlatformSettings(Section):
     """Files that declare the platform, relative to the project's root."""

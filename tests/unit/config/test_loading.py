@@ -176,13 +176,18 @@ class TestVariables:
         assert sandbox(project, KUBERNETES__CONTEXT='"prod eu"').kubernetes.context == "prod eu"
 
     def test_of_others_are_ignored(self, project: Path) -> None:
-        others = {"ENV": "production", "SANDBOX_NAME": "a", "SANDBOX__X": "b", "STORAGE": "c"}
+        others = {"ENV": "production", "SANDBOX_NAME": "a", "STORAGE": "c"}
         assert sandbox(project, **others) == sandbox(project)
 
     def test_with_a_slip_suggest_the_setting(self, project: Path) -> None:
         found = fault(project, STORAGE__NFS__SEVER="nas")
         assert found.where == "environment variable ISA_STORAGE__NFS__SEVER"
         assert found.hint == "did you mean storage.nfs.server?"
+
+    def test_with_a_slip_in_the_section_are_a_fault_too(self, project: Path) -> None:
+        found = fault(project, KUBERNETS__NAMESPACE="isa")
+        assert found.where == "environment variable ISA_KUBERNETS__NAMESPACE"
+        assert found.hint == "did you mean kubernetes.namespace?"
 
     def test_are_named_by_the_faults_of_their_values(self, project: Path) -> None:
         found = fault(project, DEPLOY__ATTEMPTS="often")

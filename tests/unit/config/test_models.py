@@ -12,6 +12,7 @@ from config.models import (
     COMPONENTS,
     ComponentSettings,
     DeploySettings,
+    KubernetesSettings,
     NfsStorage,
     ObjectStoreSettings,
     ScaledService,
@@ -165,3 +166,8 @@ def test_limits_of_a_deploy_are_kept(data: dict[str, Any]) -> None:
 def test_settings_never_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         DeploySettings().__setattr__("attempts", 9)
+
+
+def test_each_namespace_is_another_one() -> None:
+    names = {"namespace": "a", "control_namespace": "b", "verify_namespace": "a"}
+    assert "a namespace each" in refusal(KubernetesSettings, names)
