@@ -35,7 +35,9 @@ from errors import IsaError, PermanentError, TemporaryError
 
 LISTS, TARS = "JSON lines", "tar of objects' bytes"
 WRITERS, ATTEMPTS = 8, 4
-WHOLE_BYTES = 16 << 20  # up to here an object is sent in one piece
+WHOLE_BYTES = (
+    16 << 20
+)  # up to here an object is sent in one piece, and a key's versions wait for a writer
 SETTINGS = "bucket-metadata.zip"
 IMPORTS = (
     (SETTINGS, "import-bucket-metadata"),
@@ -156,14 +158,18 @@ def replay(client: Any, bucket: str, reader: SetReader, held: Mapping[str, Path]
         under_way: deque[Future[None]] = deque()
         for _, versions in groupby(_versions(reader, bucket), key=lambda v: v.key):
             history: list[tuple[Version, bytes]] = []
+            size = 0
             for version in versions:
                 body = _body(archive, version, held)
-                if version.size <= WHOLE_BYTES:
+                size += version.size
+                if size > WHOLE_BYTES:  # what is older first, and no more than that in memory
+                    _write_all(client, bucket, history)
+                    history, size = [], version.size
+                if version.size > WHOLE_BYTES:
+                    client.upload_fileobj(body, bucket, version.key, ExtraArgs=_arguments(version))
+                    size = 0
+                else:
                     history.append((version, b"" if body is None else body.read()))
-                    continue
-                _write_all(client, bucket, history)  # what is older first
-                history = []
-                client.upload_fileobj(body, bucket, version.key, ExtraArgs=_arguments(version))
             # a key's versions one after another, keys beside each other
             under_way.append(pool.submit(_write_all, client, bucket, history))
             if len(under_way) > WRITERS:
