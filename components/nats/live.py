@@ -10,13 +10,17 @@ restored one goes on behind the last message that it has of its origin, whether 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from archive.leftovers import Leftovers
 from archive.manifest import Measure
 from archive.reader import SetReader
+from archive.spool import PIECE_BYTES, require_room
 from components.access import Access
 from components.base import Live, Served
 from components.nats.client import (
@@ -39,7 +43,8 @@ from components.nats.fingerprint import (
     measure_messages,
     measures,
 )
-from components.nats.restore import FORM, accounts, restore_stream
+from components.nats.restore import ABOUT, ARCHIVE, FORM, accounts, restore_stream
+from config.backups import NatsAccount
 
 NOT_FOUND = 10059
 FOLLOWING = ("mirror", "sources")
@@ -70,39 +75,46 @@ def replace(
         Damaged: an artefact is not what was stored.
         PermanentError, TemporaryError: JetStream does not take it.
     """
-    with leftovers.replacing(chosen):
-        for connected, folder in _chosen(access, reader, chosen):
-            stream = folder.partition("/")[2]
-            try:
-                call_it(connected, f"STREAM.DELETE.{stream}")
-            except Refused as exc:
-                if exc.code != NOT_FOUND:
-                    raise
-            # where it shall be is asked for with its replicas
-            restore_stream(connected, reader, folder, without=("placement",))
-            config: dict[str, Any] = reader.json(f"{folder}/backup.json")["config"]
-            call_it(connected, f"STREAM.UPDATE.{stream}", config)
-            make_missing_consumers(connected, stream, saved_consumers(reader, folder))
+    spool, sizes = access.settings.backup.spool, units(reader)
+    require_room(spool, max(sizes[unit] for unit in chosen))
+    with leftovers.replacing(chosen), tempfile.TemporaryDirectory(dir=spool) as directory:
+        for declared, folder in _chosen(access, reader, chosen):
+            # all of it is here before the old one goes
+            saved = reader.save(f"{folder}/{ARCHIVE}", Path(directory) / "stream")
+            backup, consumers = reader.json(f"{folder}/{ABOUT}"), saved_consumers(reader, folder)
+            with _account(access, declared) as connected, saved.open("rb") as file:
+                stream = folder.partition("/")[2]
+                try:
+                    call_it(connected, f"STREAM.DELETE.{stream}")
+                except Refused as exc:
+                    if exc.code != NOT_FOUND:
+                        raise
+                pieces = iter(partial(file.read, PIECE_BYTES), b"")
+                # where it shall be is asked for with its replicas
+                restore_stream(connected, backup, pieces, without=("placement",))
+                call_it(connected, f"STREAM.UPDATE.{stream}", backup["config"])
+                make_missing_consumers(connected, stream, consumers)
     return []
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
     """What the live streams hold now."""
     found: list[Measure] = []
-    for connected, folder in _chosen(access, reader, chosen):
-        stream, unit = folder.partition("/")[2], f"stream {folder}"
-        saved = reader.json(f"{folder}/backup.json")
-        info = call_it(connected, f"STREAM.INFO.{stream}")
-        there = consumers_of(connected, stream)
-        consumers = as_saved(there, saved_consumers(reader, folder), at_work=True)
-        more = has_followed(info, saved["state"])
-        state = saved["state"] if more else info["state"]
-        seen = connected.run(measure_messages(connected.client, stream, state))
-        if more:  # not the promised number, but that which is there of it
-            state = {**state, "messages": seen[0]}
-        found += measures(unit, state, consumers, seen)
-        if has_configuration(reader.manifest, unit):
-            found.append(measure_configuration(unit, info["config"], saved["config"]))
+    for declared, folder in _chosen(access, reader, chosen):
+        with _account(access, declared) as connected:
+            stream, unit = folder.partition("/")[2], f"stream {folder}"
+            saved = reader.json(f"{folder}/{ABOUT}")
+            info = call_it(connected, f"STREAM.INFO.{stream}")
+            there = consumers_of(connected, stream)
+            consumers = as_saved(there, saved_consumers(reader, folder), at_work=True)
+            more = has_followed(info, saved["state"])
+            state = saved["state"] if more else info["state"]
+            seen = connected.run(measure_messages(connected.client, stream, state))
+            if more:  # not the promised number, but that which is there of it
+                state = {**state, "messages": seen[0]}
+            found += measures(unit, state, consumers, seen)
+            if has_configuration(reader.manifest, unit):
+                found.append(measure_configuration(unit, info["config"], saved["config"]))
     return found
 
 
@@ -136,14 +148,16 @@ def call_it(connected: Account, subject: str, body: Any = None) -> dict[str, Any
 
 def _chosen(
     access: Access, reader: SetReader, chosen: Iterable[str]
-) -> Iterator[tuple[Account, str]]:
+) -> Iterator[tuple[NatsAccount, str]]:
     """Account and folder of each stream."""
     wanted = set(chosen)
     folders = [n.rpartition("/")[0] for n in reader.names(FORM) if reader.unit(n) in wanted]
-    servers = access.endpoints(STATEFULSET, access.settings.components.nats.members, CLIENT_PORT)
     for declared in accounts(access.settings, reader.manifest):
-        mine = [folder for folder in folders if folder.partition("/")[0] == declared.user]
-        if mine:
-            with account(access, servers, declared) as connected:
-                for folder in mine:
-                    yield connected, folder
+        for folder in folders:
+            if folder.partition("/")[0] == declared.user:
+                yield declared, folder
+
+
+def _account(access: Access, declared: NatsAccount) -> AbstractContextManager[Account]:
+    servers = access.endpoints(STATEFULSET, access.settings.components.nats.members, CLIENT_PORT)
+    return account(access, servers, declared)

@@ -9,7 +9,7 @@ age, which would empty them the sooner the older the set is.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ from config.backups import NatsAccount
 from config.models import Settings
 from errors import IsaError, PermanentError, TemporaryError
 
-FORM = "nats stream backup"
+FORM, ARCHIVE, ABOUT = "nats stream backup", "stream.tar.s2", "backup.json"
 CHUNK_BYTES = 512 << 10  # a server takes 1 MiB by default
 CHUNK_SECONDS, END_SECONDS = 30.0, 3600.0  # the end waits for the server to index what came
 # What a proof leaves out: what ties a stream to where it came from, and the age at which its messages go.
@@ -106,26 +106,26 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
             for name in reader.names(FORM):
                 folder = name.rpartition("/")[0]
                 if folder.partition("/")[0] == declared.user:
-                    restore_stream(connected, reader, folder, without=UNPROVEN)
+                    backup, pieces = reader.json(f"{folder}/{ABOUT}"), reader.stream(name)
+                    restore_stream(connected, backup, pieces, without=UNPROVEN)
                     stream, saved = folder.partition("/")[2], saved_consumers(reader, folder)
                     make_missing_consumers(connected, stream, saved, num_replicas=1)
 
 
 def restore_stream(
-    to: Account, reader: SetReader, folder: str, *, without: Collection[str]
+    to: Account, backup: Mapping[str, Any], pieces: Iterable[bytes], *, without: Collection[str]
 ) -> None:
     """Restore one stream, with one replica.
 
     Args:
         to: account that it goes into, and that has none of its name.
-        reader: of the set.
-        folder: of the stream in the set, `USER/STREAM`.
+        backup: its configuration and state, as the set has them.
+        pieces: of its snapshot.
         without: settings that it does not get.
 
     Raises:
         Damaged, PermanentError, TemporaryError: there is no such stream afterwards.
     """
-    backup = reader.json(f"{folder}/backup.json")
     config = {key: value for key, value in backup["config"].items() if key not in without}
     name, begun = config["name"], False
     request = {"config": {**config, "num_replicas": 1}, "state": backup["state"]}
@@ -140,7 +140,7 @@ def restore_stream(
     try:
         opened = call_when_placed(to, f"STREAM.RESTORE.{name}", request, timeout=CHUNK_SECONDS)
         begun = True
-        for piece in reader.stream(f"{folder}/stream.tar.s2"):
+        for piece in pieces:
             for start in range(0, len(piece), CHUNK_BYTES):
                 chunk = piece[start : start + CHUNK_BYTES]
                 to.run(send(opened["deliver_subject"], chunk, CHUNK_SECONDS))
@@ -176,7 +176,7 @@ def measure(
                 seen = connected.run(measure_messages(client, str(name), state))
                 found += measures(unit, state, consumers, seen)
                 if has_configuration(reader.manifest, unit):
-                    config = reader.json(f"{folder}/backup.json")["config"]
+                    config = reader.json(f"{folder}/{ABOUT}")["config"]
                     left = {key: config[key] for key in UNPROVEN if key in config}
                     found.append(measure_configuration(unit, {**info["config"], **left}, config))
     return {"": found}
