@@ -43,8 +43,8 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
     if community:
         offline.sweep(access, writer.leftovers)
     try:
-        member, found = _member(access)
-        databases = [str(row["name"]) for row in found if row["name"] != SYSTEM]
+        member, online_ones, stopped = _member(access)
+        databases = [name for name in online_ones if name != SYSTEM]
         about = query(access, member, COMPONENTS)[0]
         writer.add_json("users.json", "users", _users(access, member, community))
         before = _measure(access, member, databases)
@@ -52,7 +52,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         tools = {}
         if community:
             offline.dump(access, writer)
-            member, _ = _member(access)
+            member, *_ = _member(access)
         else:
             online.back_up_databases(access, writer, [*databases, SYSTEM])
             tools = {"neo4j-admin": online.version(access)}
@@ -81,11 +81,32 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         fingerprint=tuple(settled(before, after)),
         tools=tools,
         not_covered=NOT_COVERED,
+        missing=tuple(
+            f"database {name}: it is stopped, and only one that is online can be backed up: START DATABASE, or drop it"
+            for name in stopped
+        ),
     )
 
 
-def _member(access: Access) -> tuple[Endpoint, Rows]:
-    """A member that answers, with its databases; all that should be online must be."""
+def online_and_stopped(rows: Rows) -> tuple[list[str], list[str]]:
+    """Names of the databases that can be backed up, and of those that somebody has stopped.
+
+    Args:
+        rows: of SHOW DATABASES; a database of a cluster has one for each member.
+
+    Raises:
+        TemporaryError: one should be online and is not.
+    """
+    there = {str(row["name"]): row for row in rows if row["type"] != "composite"}
+    offline_ones = [name for name, row in there.items() if row["currentStatus"] != "online"]
+    bad = [name for name in offline_ones if there[name]["requestedStatus"] == "online"]
+    if bad:
+        raise TemporaryError(f"Neo4j: {', '.join(bad)} should be online and is not", delay=15)
+    return [name for name in there if name not in offline_ones], offline_ones
+
+
+def _member(access: Access) -> tuple[Endpoint, list[str], list[str]]:
+    """A member that answers, with its databases: those that are online, and those that are stopped."""
     causes = []
     for member in members_of(access):
         if not member.host:
@@ -95,15 +116,7 @@ def _member(access: Access) -> tuple[Endpoint, Rows]:
         except (Neo4jError, DriverError) as exc:
             causes.append(f"{member.member}: {exc}")
             continue
-        there = {row["name"]: row for row in rows if row["type"] != "composite"}
-        bad = [
-            n
-            for n, row in there.items()
-            if row["requestedStatus"] == "online" and row["currentStatus"] != "online"
-        ]
-        if bad:
-            raise TemporaryError(f"Neo4j: {', '.join(bad)} should be online and is not", delay=15)
-        return member, [row for row in there.values() if row["currentStatus"] == "online"]
+        return member, *online_and_stopped(rows)
     raise TemporaryError(
         f"no member of Neo4j answers: {'; '.join(causes) or 'none has started'}", delay=15
     )

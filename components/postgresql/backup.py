@@ -54,6 +54,7 @@ NOT_COVERED = (
     "WAL after the recovery point: changes between two backups",
     "repmgr's metadata in the dumps (a new cluster makes its own; the base backup has it)",
     "unlogged tables' rows",
+    "dumps of templates and of databases that allow no connections: the base backup has them",
 )
 RECEIVER = """
     SELECT status, pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::bigint
