@@ -79,12 +79,19 @@ CATALOGUES: dict[str, str] = {
         SELECT format('%I.%I', schemaname, sequencename) AS name,
                format('%I.%I %s', schemaname, sequencename, last_value) AS t
         FROM pg_sequences WHERE schemaname <> '{SCHEMA}'""",
-    "large objects": """
-        SELECT m.oid::text AS name, m.oid || ' ' || pg_get_userbyid(m.lomowner) || ' ' || md5(lo_get(m.oid)) AS t
+    # page by page, for a value has 1 GiB at most; without zeros at a page's end, for a dump writes those of gaps too
+    "contents of large objects": """
+        SELECT m.oid::text AS name,
+               format('%s %s %s %s', m.oid, pg_get_userbyid(m.lomowner),
+                      (SELECT max(l.pageno::bigint * (current_setting('block_size')::int / 4) + length(l.data))
+                       FROM pg_largeobject l WHERE l.loid = m.oid),
+                      (SELECT sum(hashtextextended(format('%s %s', l.pageno, rtrim(l.data, '\\x00'::bytea)), 0))
+                       FROM pg_largeobject l WHERE l.loid = m.oid AND rtrim(l.data, '\\x00'::bytea) <> ''::bytea)) AS t
         FROM pg_largeobject_metadata m""",
     **GRANTS,
 }
-# As sets had them before grants were items of their own: a list that says the defaults was not the same as none.
+# As sets had them before grants were items of their own, when a list that says the defaults was not the same as none,
+# and before large objects of more than 1 GiB could be measured.
 EARLIER: dict[str, str] = {
     "relations and owners": f"""
         SELECT format('%I.%I', n.nspname, c.relname) AS name,
@@ -94,6 +101,9 @@ EARLIER: dict[str, str] = {
     "functions": f"""
         SELECT p.oid::regprocedure::text AS name, pg_get_functiondef(p.oid) || coalesce(p.proacl::text, '') AS t
         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.prokind IN ('f', 'p') AND {OWN}""",
+    "large objects": """
+        SELECT m.oid::text AS name, m.oid || ' ' || pg_get_userbyid(m.lomowner) || ' ' || md5(lo_get(m.oid)) AS t
+        FROM pg_largeobject_metadata m""",
 }
 ROLES = """
     SELECT rolname AS name,

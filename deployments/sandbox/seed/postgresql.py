@@ -89,6 +89,8 @@ def seed(access: Access, size: int, random: Random) -> dict[str, int]:
             connection.execute(
                 "SELECT lo_from_bytea(%s, %s)", [oid, random.randbytes(20_000 * size)]
             )
+        # a gap, which a dump fills with zeros
+        connection.execute("SELECT lo_put(%s, %s, 'far away')", [LARGE_OBJECTS[0], 100_000 * size])
         connection.execute(GRANTS)
     return {
         "customers": rows,

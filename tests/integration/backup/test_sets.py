@@ -9,13 +9,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from archive.catalogue import find_set
 from archive.check import look
+from archive.manifest import Measure
 from archive.reader import Damaged, SetReader
 from cluster.credentials import read_secret
 from components import SETS
+from components.postgresql.client import at_primary
+from components.postgresql.fingerprint import SESSION, measure_database
 from deployments.sandbox.seed import words
 from errors import PermanentError
 
@@ -159,3 +163,17 @@ def _secrets(backups: Backups) -> list[bytes]:
         values = read_secret(backups.vault.kube, namespace, secret["metadata"]["name"]) or {}
         found += [value.partition("/")[2] or value for value in values.values()]
     return [value.encode() for value in found if len(value) >= 12]
+
+
+def test_a_large_object_of_more_than_a_gibibyte_is_measured(backups: Backups) -> None:
+    def contents(connection: psycopg.Connection[Any]) -> Measure:
+        item = "contents of large objects"
+        found = measure_database(connection, "isa", {item})
+        return next(one for one in found if one.item == item)
+
+    with backups.access() as access, at_primary(access, "isa", *SESSION) as connection:
+        before = contents(connection)
+        with connection.transaction(force_rollback=True):
+            connection.execute("SELECT lo_put(lo_create(0), 3 << 29, 'the end of 1.5 GiB')")
+            after = contents(connection)
+    assert (after.count, after.digest != before.digest) == (before.count + 1, True)
