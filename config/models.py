@@ -141,6 +141,12 @@ class ObjectStoreSettings(Section):
         description="COSI driver; unset: no BucketClass is made",
     )
 
+    @property
+    def port(self) -> int:
+        """Where the service listens: network policies open it."""
+        url = urlsplit(self.endpoint)
+        return url.port or (443 if url.scheme == "https" else 80)
+
 
 class StorageSettings(Section):
     """Where data lives."""

@@ -217,7 +217,7 @@ class _Source:
         if self.item is not None and parts[0] == "item":
             value, parts = self.item, parts[1:]
         for part in parts:
-            if isinstance(value, BaseModel) and part in type(value).model_fields:
+            if isinstance(value, BaseModel) and _is_setting(type(value), part):
                 value = getattr(value, part)
             elif isinstance(value, Mapping) and part in value:
                 value = value[part]
@@ -256,6 +256,12 @@ class _Source:
             return str(entry)
 
         return PLACEHOLDER.sub(replace, value)
+
+
+def _is_setting(model: type[BaseModel], name: str) -> bool:
+    """Whether a section has it, or makes it of others."""
+    made = name in vars(model) and isinstance(vars(model)[name], property)
+    return made or name in model.model_fields
 
 
 def _plain(value: Any) -> Any:

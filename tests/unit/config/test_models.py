@@ -102,11 +102,17 @@ def test_a_private_age_key_is_refused_and_not_repeated() -> None:
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["https://s3.example.com", "http://127.0.0.1:9000/", "https://[2001:db8::1]:9000"]
+    ("endpoint", "port"),
+    [
+        ("https://s3.example.com", 443),
+        ("http://s3.example.com", 80),
+        ("http://127.0.0.1:9000/", 9000),
+        ("https://[2001:db8::1]:9000", 9000),
+    ],
 )
-def test_an_endpoint_is_scheme_host_and_port(endpoint: str) -> None:
+def test_an_endpoint_is_scheme_host_and_port(endpoint: str, port: int) -> None:
     store = ObjectStoreSettings(endpoint=endpoint, bucket="backups")
-    assert store.endpoint == endpoint.rstrip("/")
+    assert (store.endpoint, store.port) == (endpoint.rstrip("/"), port)
 
 
 @pytest.mark.parametrize(

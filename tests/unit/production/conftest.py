@@ -23,7 +23,7 @@ SITE: dict[str, Any] = {
     "storage": {
         "block": {"provisioner": "block.example.com", "parameters": {"pool": "one"}},
         "nfs": {"server": "nfs.example.com", "share": "/export"},
-        "object": {"endpoint": "https://s3.example.com", "bucket": "isa-backups"},
+        "object": {"endpoint": "https://s3.example.com:8443", "bucket": "isa-backups"},
     },
     "licences": {"neo4j": "yes", "emqx": "apache"},
     "images": {

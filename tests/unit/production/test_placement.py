@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.releases import Release
+from config.models import Settings
 
 from .conftest import contract
 
@@ -224,3 +225,18 @@ def test_metrics_of_every_engine_are_scraped_once(
         )
     assert values["emqx"]["metrics"]["enabled"] is False
     assert [m["metadata"]["name"] for m in manifests if m["kind"] == "PodMonitor"] == ["emqx"]
+
+
+def test_workers_and_scratch_pods_reach_the_object_store_wherever_it_listens(
+    manifests: list[dict[str, Any]], settings: Settings
+) -> None:
+    port = settings.storage.object.port
+    for namespace in ("isa-cloud-control", "isa-cloud-verify"):
+        opened = {
+            entry["port"]
+            for m in manifests
+            if m["kind"] == "NetworkPolicy" and m["metadata"]["namespace"] == namespace
+            for rule in m["spec"].get("egress", ())
+            for entry in rule.get("ports", ())
+        }
+        assert port in opened, namespace
