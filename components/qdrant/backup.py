@@ -118,7 +118,7 @@ def _shards(
                 delay=20,
             )
         chosen = sorted(active, key=lambda c: str(c["peer_id"]))[number % len(active)]
-        key = str(chosen.get("shard_key") or "")
+        key = "" if chosen.get("shard_key") is None else str(chosen["shard_key"])
         shards.append(Shard(collection, number, peers[str(chosen["peer_id"])], key))
     return shards
 

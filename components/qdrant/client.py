@@ -35,7 +35,11 @@ def layout(access: Access, peer: Endpoint, collection: str) -> dict[str, Any]:
 
 def replicas(access: Access, peer: Endpoint, collection: str) -> list[dict[str, Any]]:
     """All replicas of all shards of a collection, each with its `peer_id`: those of the peer that is asked too."""
-    found = layout(access, peer, collection)
+    return copies_in(layout(access, peer, collection))
+
+
+def copies_in(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """All replicas that a layout tells of, each with its `peer_id`."""
     here = [{**shard, "peer_id": found["peer_id"]} for shard in found["local_shards"]]
     return [*here, *found["remote_shards"]]
 

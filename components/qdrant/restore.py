@@ -7,7 +7,7 @@ https://qdrant.tech/documentation/snapshots/
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,16 @@ from archive.manifest import Manifest, Measure
 from archive.reader import SetReader
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
-from components.qdrant.client import PORT, STATEFULSET, call, get, headers, path_of, replicas
+from components.qdrant.client import (
+    PORT,
+    STATEFULSET,
+    call,
+    copies_in,
+    get,
+    headers,
+    path_of,
+    replicas,
+)
 from components.qdrant.fingerprint import measure_aliases, measure_collection, measure_indexes
 from config.models import Settings
 from errors import PermanentError, TemporaryError
@@ -112,17 +121,22 @@ def restore_collection(
         copies: of each shard; None for as many as it had.
     """
     name, peer = unquote(folder), next(iter(peers.values()))
-    described: dict[str, Any] = reader.json(folder + DESCRIPTION)["collection"]
+    about = reader.json(folder + DESCRIPTION)
+    described: dict[str, Any] = about["collection"]
     seconds = access.settings.backup.stall_seconds
     wanted = _creation(described["config"], copies)
     call(access, peer, "PUT", path_of(name), wanted, timeout=seconds)
-    keys = {str(shard["key"]) for shard in reader.manifest.topology["collections"][name]} - {""}
-    for key in sorted(keys):
-        call(access, peer, "PUT", f"{path_of(name)}/shards", {"shard_key": key}, timeout=seconds)
-    holders = {int(r["shard_id"]): str(r["peer_id"]) for r in replicas(access, peer, name)}
+    then = by_key(copies_in(about["layout"]))
+    for key, numbers in then.items():
+        if key is not None:
+            body = {"shard_key": key, "shards_number": len(numbers)}
+            call(access, peer, "PUT", f"{path_of(name)}/shards", body, timeout=seconds)
+    there = replicas(access, peer, name)
+    holders = {int(r["shard_id"]): str(r["peer_id"]) for r in there}
+    places = _places(name, then, by_key(there))
     for shard in reader.names(FORM):
         if shard.startswith(f"{folder}/"):
-            number = int(shard.rpartition("/shard-")[2].removesuffix(".snapshot"))
+            number = places[int(shard.rpartition("/shard-")[2].removesuffix(".snapshot"))]
             _upload(access, peers[holders[number]], reader, name, shard, number)
     for field, schema in described["payload_schema"].items():
         body = {"field_name": field, "field_schema": schema.get("params") or schema["data_type"]}
@@ -142,7 +156,35 @@ def restore_aliases(
         call(access, peer, "POST", "/collections/aliases", {"actions": aliases})
 
 
+def by_key(copies: Iterable[Mapping[str, Any]]) -> dict[Any, list[int]]:
+    """Numbers of the shards of each key, in order; all are of None where nobody named keys.
+
+    Args:
+        copies: of shards, as Qdrant lists them: a key is a text or a number, and 1 is another one than "1".
+    """
+    keys = {int(copy["shard_id"]): copy.get("shard_key") for copy in copies}
+    found: dict[Any, list[int]] = {}
+    for number, key in sorted(keys.items()):
+        found.setdefault(key, []).append(number)
+    return found
+
+
 # ---------------------------------------------------------------------- inside
+def _places(
+    name: str, then: Mapping[Any, list[int]], now: Mapping[Any, list[int]]
+) -> dict[int, int]:
+    """Which shard takes which one's place: Qdrant numbers those of a new key on, whatever the old ones were."""
+    if {key: len(numbers) for key, numbers in then.items()} != {
+        key: len(numbers) for key, numbers in now.items()
+    }:
+        raise RuntimeError(f"{name} was made with shards {dict(now)} instead of {dict(then)}")
+    return {
+        old: new
+        for key, numbers in then.items()
+        for old, new in zip(numbers, now[key], strict=True)
+    }
+
+
 def _creation(config: Mapping[str, Any], copies: int | None) -> dict[str, Any]:
     """What makes a collection like one that was described."""
     few = {"replication_factor": copies, "write_consistency_factor": copies} if copies else {}
