@@ -9,7 +9,6 @@ from prefect.client.schemas.objects import State
 
 from config.loading import load
 from operations import doctor as inside
-from operations.backup import Vault
 from operations.doctor import Finding
 from operations.platform import Platform
 from tasks import doctor as server
@@ -21,12 +20,8 @@ from tasks.table import doctor_artifact
 def examine(environment: str, *, fix: bool) -> list[Finding]:
     """Ask cluster, object store and Prefect server; with `fix` mend what is safe."""
     settings = load(environment)
-    found = inside.examine(
-        [
-            *server.questions(settings),
-            *inside.questions(Platform.open(settings), Vault.open(settings)),
-        ]
-    )
+    asked = [*server.questions(settings), *inside.questions(Platform.open(settings))]
+    found = inside.examine(asked)
     return inside.mend(found) if fix else found
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -94,8 +95,13 @@ def mend(findings: Iterable[Finding]) -> list[Finding]:
     return after
 
 
-def questions(platform: Platform, vault: Vault) -> list[Question]:
+def questions(platform: Platform) -> list[Question]:
     """What is asked of cluster and object store."""
+
+    @cache
+    def vault() -> Vault:  # whether it can be opened is an answer too
+        return Vault.open(platform.settings)
+
     endpoints = [platform.kube.server, str(platform.settings.storage.object.endpoint)]
     return [
         ("versions", lambda: versions(ROOT / "requirements.txt")),
@@ -107,10 +113,10 @@ def questions(platform: Platform, vault: Vault) -> list[Question]:
         ("rebuilds", lambda: _rebuilds(platform)),
         ("restores", lambda: _restores(platform)),
         ("scratch engines", lambda: _scratch(platform)),
-        ("object store", lambda: _store(vault)),
-        ("leftovers", lambda: _waste(vault)),
-        ("evidence", lambda: _evidence(vault)),
-        ("proofs", lambda: _proofs(vault)),
+        ("object store", lambda: _store(vault())),
+        ("leftovers", lambda: _waste(vault())),
+        ("evidence", lambda: _evidence(vault())),
+        ("proofs", lambda: _proofs(vault())),
         *((f"certificate of {url}", lambda url=url: certificate(url)) for url in endpoints),
     ]
 

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from cryptography import x509
@@ -18,7 +19,18 @@ from cryptography.x509.oid import NameOID
 from components.base import Check
 from errors import PermanentError
 from operations import doctor
-from operations.doctor import Finding, _scratch, certificate, clock, examine, mend, versions
+from operations.backup import Vault
+from operations.doctor import (
+    Finding,
+    _scratch,
+    certificate,
+    clock,
+    examine,
+    mend,
+    questions,
+    versions,
+)
+from operations.platform import Platform
 from operations.scratch_pod import LABEL
 
 from ..stored import Stored, platform_of
@@ -35,6 +47,26 @@ def test_a_question_that_cannot_be_asked_is_a_finding_and_stops_no_other() -> No
         ("broken", False, "refused"),
         ("good", True, ""),
     ]
+
+
+def test_what_is_asked_of_the_store_stops_nothing_else_where_it_cannot_be_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def closed(settings: object) -> None:
+        raise PermanentError("there is no Secret infotrend-object")
+
+    monkeypatch.setattr(Vault, "open", closed)
+    settings = SimpleNamespace(
+        storage=SimpleNamespace(object=SimpleNamespace(endpoint="https://s3.example.com"))
+    )
+    kube = SimpleNamespace(server="https://k8s.example.com", version=lambda: "v1.36")
+    asked = questions(cast(Platform, SimpleNamespace(settings=settings, kube=kube)))
+    some = [one for one in asked if one[0] in ("Kubernetes", "object store", "proofs")]
+    told = {one.check.name: one.check.hint for one in examine(some)}
+    assert told == {
+        "Kubernetes": "v1.36",
+        **dict.fromkeys(("object store", "proofs"), "there is no Secret infotrend-object"),
+    }
 
 
 @pytest.mark.parametrize(("seconds", "ok"), [(0, True), (-4, True), (6, False), (-40, False)])
