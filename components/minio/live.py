@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from archive.leftovers import Leftovers
 from archive.manifest import Measure
 from archive.reader import SetReader
@@ -34,6 +36,9 @@ from components.minio.restore import (
 from components.minio.rights import with_live_keys
 from components.minio.versions import VersionTar, list_versions
 from errors import PermanentError, TemporaryError
+
+# DeleteBucketHandler in https://github.com/minio/minio/blob/master/cmd/bucket-handlers.go
+FORCE, BEFORE_DELETION = "x-minio-force-delete", "before-call.s3.DeleteBucket"
 
 
 def units(reader: SetReader) -> dict[str, int]:
@@ -82,8 +87,7 @@ def replace(
         with leftovers.replacing(chosen):
             for name in wanted:
                 if name in there:
-                    _empty(client, name)
-                    client.delete_bucket(Bucket=name)
+                    remove_bucket(client, name)
                 make_bucket(client, name, made[name])
                 replay(client, name, reader, held)
             for file, path in IMPORTS:
@@ -113,6 +117,25 @@ def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Me
     return with_lapsed_retentions(found, reader)
 
 
+def remove_bucket(client: Any, bucket: str) -> None:
+    """Delete a bucket with all that it holds, however fast clients go on writing into it.
+
+    Args:
+        client: of MinIO; its own header for that is no part of S3.
+        bucket: that has no object lock, or is empty.
+    """
+    try:
+        client.delete_bucket(Bucket=bucket)
+    except ClientError as exc:
+        if exc.response["Error"]["Code"] != "BucketNotEmpty":
+            raise
+        client.meta.events.register(BEFORE_DELETION, _with_content)
+        try:
+            client.delete_bucket(Bucket=bucket)
+        finally:
+            client.meta.events.unregister(BEFORE_DELETION, _with_content)
+
+
 LIVE = Live(
     units,
     fence,
@@ -124,6 +147,10 @@ LIVE = Live(
 )
 
 
+def _with_content(params: dict[str, Any], **_: Any) -> None:
+    params["headers"][FORCE] = "true"
+
+
 def _of_buckets(export: bytes, buckets: list[str]) -> bytes:
     """An export of buckets' settings, of some of them only."""
     made = io.BytesIO()
@@ -132,12 +159,6 @@ def _of_buckets(export: bytes, buckets: list[str]) -> bytes:
             if name.partition("/")[0] in buckets:
                 target.writestr(name, source.read(name))
     return made.getvalue()
-
-
-def _empty(client: Any, bucket: str) -> None:
-    """Delete every version and every marker."""
-    for version in list_versions(client, bucket):
-        client.delete_object(Bucket=bucket, Key=version.key, VersionId=version.identity)
 
 
 def _server(access: Access) -> Endpoint:

@@ -1,4 +1,4 @@
-"""Engines whose clients go on meanwhile: their sets are proven all the same."""
+"""Engines whose clients go on meanwhile: their sets are proven all the same, and restores get their way."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 from archive.manifest import Manifest
 from components.access import Access, Endpoint
 from components.emqx import client as emqx
+from components.minio import client as minio
+from components.minio.live import remove_bucket
 from components.nats.client import CLIENT_PORT, USER
 from components.nats.client import STATEFULSET as NATS
 from components.qdrant.client import PORT, call
 from components.qdrant.client import STATEFULSET as QDRANT
 
-from .conftest import Backups
+from .conftest import Backups, until
 from .test_proofs import Prover, prover
 
 __all__ = ["prover"]  # the fixture
@@ -135,3 +137,33 @@ def test_sets_of_engines_at_work_are_proven(prover: Prover, sets: dict[str, Mani
     assert {name: words[:2] for name, words in told.items()} == dict.fromkeys(
         BUSY, ("pass", "L4")
     ), told
+
+
+def test_a_bucket_goes_though_its_clients_go_on_writing(backups: Backups) -> None:
+    with backups.access() as access:
+        client = minio.connect(access, of(access, minio.STATEFULSET, minio.PORT)[0])
+        client.create_bucket(Bucket=NAME)
+        versioned = {"Status": "Enabled"}
+        client.put_bucket_versioning(Bucket=NAME, VersioningConfiguration=versioned)
+        written: list[int] = []
+
+        def write(stop: threading.Event) -> None:
+            while not stop.is_set():
+                try:
+                    client.put_object(Bucket=NAME, Key=f"{len(written) % 9}", Body=b"a version")
+                except client.exceptions.NoSuchBucket:
+                    return
+                written.append(1)
+
+        with at_work(write):
+            until(lambda: len(written) > 50, "clients write")
+            remove_bucket(client, NAME)
+        assert NAME not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
+
+
+def test_an_empty_bucket_with_a_lock_goes_too(backups: Backups) -> None:
+    with backups.access() as access:
+        client = minio.connect(access, of(access, minio.STATEFULSET, minio.PORT)[0])
+        client.create_bucket(Bucket=NAME, ObjectLockEnabledForBucket=True)
+        remove_bucket(client, NAME)
+        assert NAME not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
