@@ -35,9 +35,7 @@ from errors import IsaError, PermanentError, TemporaryError
 
 LISTS, TARS = "JSON lines", "tar of objects' bytes"
 WRITERS, ATTEMPTS = 8, 4
-WHOLE_BYTES = (
-    16 << 20
-)  # up to here an object is sent in one piece, and a key's versions wait for a writer
+WHOLE_BYTES = 16 << 20  # up to here an object is sent in one piece, and a key's versions wait
 SETTINGS = "bucket-metadata.zip"
 IMPORTS = (
     (SETTINGS, "import-bucket-metadata"),
