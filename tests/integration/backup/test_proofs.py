@@ -292,15 +292,15 @@ def test_a_scratch_engine_in_the_live_engines_namespace_is_refused(prover: Prove
     backups = prover.backups
     done = subprocess.run(
         [ISA, "verify", "nats", "--local", "--json"],
-        # with every right in the world: it is the guard that must refuse, not the API server
+        # with every right in the world: it is we who must refuse, not the API server
         env={**backups.sandbox.environ(), "ISA_KUBERNETES__VERIFY_NAMESPACE": where},
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
-    assert done.returncode == 1
-    assert "live engines" in done.stdout
+    assert done.returncode == 2
+    assert "need a namespace each" in done.stderr
     assert not backups.vault.kube.list("v1", "Pod", where, LABEL)
 
 
