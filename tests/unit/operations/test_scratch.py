@@ -1,4 +1,5 @@
 import errno
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -6,7 +7,14 @@ import pytest
 from components.access import Endpoint
 from components.base import Scratch, Step
 from errors import PermanentError, TemporaryError
-from operations.scratch import Engines, Unrestorable, _refuse_dead, out_of_room, require_scratch
+from operations.scratch import (
+    Engines,
+    Unrestorable,
+    _refuse_dead,
+    _sweep,
+    out_of_room,
+    require_scratch,
+)
 
 STEPS = (Step("check", ("redis-check-rdb",), "L2"),)
 SCRATCH = Scratch("", "redis-cluster", "redis", ("redis-server",), 6379, steps=STEPS)
@@ -22,6 +30,13 @@ def ended(name: str, code: int, message: str = "said so") -> dict[str, Any]:
 
 def refuse(found: dict[str, Any], *, serving: bool = False) -> None:
     _refuse_dead(found, SCRATCH, serving=serving)
+
+
+def test_nothing_is_removed_where_the_live_engines_are() -> None:
+    settings = SimpleNamespace(kubernetes=SimpleNamespace(namespace="isa"))
+    request = SimpleNamespace(namespace="isa", settings=settings)  # nobody who could be asked
+    with pytest.raises(PermanentError, match="live engines"):
+        _sweep(cast(Any, request))
 
 
 def test_a_pod_on_its_way_is_let_be() -> None:
