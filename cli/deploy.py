@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.environment
-@options.only("storage-classes", "namespace")
+@options.only
 @options.as_json
 @click.option("--local", is_flag=True, help="Run in this process, without a Prefect server.")
 @click.option(
@@ -64,8 +64,11 @@ def _in_process(settings: Any, only: tuple[str, ...], nodes: LiveNodes) -> dict[
 def _by_server(
     environment: str, only: tuple[str, ...], nodes: LiveNodes, key: str | None
 ) -> dict[str, Any]:
+    from config.models import COMPONENTS
     from flows.runs import DEPLOY
+    from operations.platform import NAMESPACE, STORAGE, require_known
 
+    require_known(only, (STORAGE, NAMESPACE, *COMPONENTS))  # before a run is made of it
     parameters = {"environment": environment, "only": list(only) or None}
     ended = nodes.follow(DEPLOY, parameters, f"deploy-{environment}", key)
     return ended.as_json(nodes=ended.nodes)

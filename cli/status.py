@@ -19,7 +19,7 @@ WATCH_SECONDS = 2.0
 
 @click.command()
 @options.environment
-@options.only()
+@options.only
 @options.as_json
 @click.option("--watch", is_flag=True, help="Ask again every two seconds until interrupted.")
 def status(environment: str, only: tuple[str, ...], as_json: bool, watch: bool) -> None:
@@ -29,10 +29,12 @@ def status(environment: str, only: tuple[str, ...], as_json: bool, watch: bool) 
     from cli.main import emit
     from cli.tables import console
     from config.loading import load
-    from operations.platform import Platform
+    from config.models import COMPONENTS
+    from operations.platform import Platform, require_known
     from operations.status import as_json as to_json
     from operations.status import read_status
 
+    require_known(only, COMPONENTS)
     platform = Platform.open(load(environment))
     found = read_status(platform, only)
     if as_json:

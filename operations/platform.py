@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -87,6 +87,21 @@ class Platform:
         """The lease of a component, or of the deploy."""
         full = name if name == DEPLOY_LEASE else f"isa-{name}"
         return lease_of(self.kube, self.settings, full, purpose)
+
+
+def require_known(only: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse names given by `--only` that are none.
+
+    Raises:
+        ConfigurationError: for each of them, with those that there are.
+    """
+    names = list(known)
+    wrong = [name for name in only if name not in names]
+    if wrong:
+        hint = f"known: {', '.join(names)}"
+        raise ConfigurationError(
+            [Fault("--only", f"unknown component {name!r}", hint) for name in wrong]
+        )
 
 
 def _in_one_namespace(releases: ReleaseSet, settings: Settings) -> None:

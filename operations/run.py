@@ -11,10 +11,10 @@ from typing import Any
 
 from cluster.command import CANCELLATION
 from cluster.dag import Dag
-from errors import ConfigurationError, Fault, PermanentError, TemporaryError
+from errors import PermanentError, TemporaryError
 from operations.deploy import Deployer
 from operations.plan import Plan, make_plan
-from operations.platform import DEPLOY_LEASE, NAMESPACE, Platform
+from operations.platform import DEPLOY_LEASE, NAMESPACE, Platform, require_known
 from operations.preflight import preflight
 from operations.progress import NodeProgress, Progress
 from operations.schedule import (
@@ -105,12 +105,7 @@ def run_deploy(
     """
     began = clock()
     graph = platform.graph
-    unknown = [name for name in only if name not in graph]
-    if unknown:
-        known = f"known: {', '.join(graph)}"
-        raise ConfigurationError(
-            [Fault("--only", f"unknown component {name!r}", known) for name in unknown]
-        )
+    require_known(only, graph)
     selected = graph.with_needs(only or graph)
     ensure_control_namespace(platform)
     with platform.lease(DEPLOY_LEASE, run):
