@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -97,11 +96,9 @@ def mend(findings: Iterable[Finding]) -> list[Finding]:
 
 def questions(platform: Platform) -> list[Question]:
     """What is asked of cluster and object store."""
-
-    @cache
-    def vault() -> Vault:  # whether it can be opened is an answer too
-        return Vault.open(platform.settings)
-
+    opener = ThreadPoolExecutor(1)  # opened once, and whether it can be is an answer too
+    vault = opener.submit(Vault.open, platform.settings)
+    opener.shutdown(wait=False)
     endpoints = [platform.kube.server, str(platform.settings.storage.object.endpoint)]
     return [
         ("versions", lambda: versions(ROOT / "requirements.txt")),
@@ -113,10 +110,10 @@ def questions(platform: Platform) -> list[Question]:
         ("rebuilds", lambda: _rebuilds(platform)),
         ("restores", lambda: _restores(platform)),
         ("scratch engines", lambda: _scratch(platform)),
-        ("object store", lambda: _store(vault())),
-        ("leftovers", lambda: _waste(vault())),
-        ("evidence", lambda: _evidence(vault())),
-        ("proofs", lambda: _proofs(vault())),
+        ("object store", lambda: _store(vault.result())),
+        ("leftovers", lambda: _waste(vault.result())),
+        ("evidence", lambda: _evidence(vault.result())),
+        ("proofs", lambda: _proofs(vault.result())),
         *((f"certificate of {url}", lambda url=url: certificate(url)) for url in endpoints),
     ]
 
