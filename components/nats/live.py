@@ -11,7 +11,7 @@ restored one goes on behind the last message that it has of its origin, whether 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -78,43 +78,25 @@ def replace(
     spool, sizes = access.settings.backup.spool, units(reader)
     require_room(spool, max(sizes[unit] for unit in chosen))
     with leftovers.replacing(chosen), tempfile.TemporaryDirectory(dir=spool) as directory:
-        for declared, folder in _chosen(access, reader, chosen):
-            # all of it is here before the old one goes
-            saved = reader.save(f"{folder}/{ARCHIVE}", Path(directory) / "stream")
-            backup, consumers = reader.json(f"{folder}/{ABOUT}"), saved_consumers(reader, folder)
-            with _account(access, declared) as connected, saved.open("rb") as file:
-                stream = folder.partition("/")[2]
-                try:
-                    call_it(connected, f"STREAM.DELETE.{stream}")
-                except Refused as exc:
-                    if exc.code != NOT_FOUND:
-                        raise
-                pieces = iter(partial(file.read, PIECE_BYTES), b"")
-                # where it shall be is asked for with its replicas
-                restore_stream(connected, backup, pieces, without=("placement",))
-                call_it(connected, f"STREAM.UPDATE.{stream}", backup["config"])
-                make_missing_consumers(connected, stream, consumers)
+        for declared, folders in _chosen(access, reader, chosen):
+            for folder in folders:
+                # all of it is here before the old one goes
+                saved = reader.save(f"{folder}/{ARCHIVE}", Path(directory) / "stream")
+                backup = reader.json(f"{folder}/{ABOUT}")
+                consumers = saved_consumers(reader, folder)
+                # not before: a connection that nobody serves meanwhile is cut
+                with _account(access, declared) as connected:
+                    _replace(connected, folder.partition("/")[2], saved, backup, consumers)
     return []
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
     """What the live streams hold now."""
     found: list[Measure] = []
-    for declared, folder in _chosen(access, reader, chosen):
+    for declared, folders in _chosen(access, reader, chosen):
         with _account(access, declared) as connected:
-            stream, unit = folder.partition("/")[2], f"stream {folder}"
-            saved = reader.json(f"{folder}/{ABOUT}")
-            info = call_it(connected, f"STREAM.INFO.{stream}")
-            there = consumers_of(connected, stream)
-            consumers = as_saved(there, saved_consumers(reader, folder), at_work=True)
-            more = has_followed(info, saved["state"])
-            state = saved["state"] if more else info["state"]
-            seen = connected.run(measure_messages(connected.client, stream, state))
-            if more:  # not the promised number, but that which is there of it
-                state = {**state, "messages": seen[0]}
-            found += measures(unit, state, consumers, seen)
-            if has_configuration(reader.manifest, unit):
-                found.append(measure_configuration(unit, info["config"], saved["config"]))
+            for folder in folders:
+                found += _measure(connected, reader, folder)
     return found
 
 
@@ -146,16 +128,53 @@ def call_it(connected: Account, subject: str, body: Any = None) -> dict[str, Any
     return call_when_placed(connected, subject, body, timeout=CALL_SECONDS)
 
 
+def _replace(
+    connected: Account,
+    stream: str,
+    saved: Path,
+    backup: Mapping[str, Any],
+    consumers: Iterable[dict[str, Any]],
+) -> None:
+    try:
+        call_it(connected, f"STREAM.DELETE.{stream}")
+    except Refused as exc:
+        if exc.code != NOT_FOUND:
+            raise
+    with saved.open("rb") as file:
+        pieces = iter(partial(file.read, PIECE_BYTES), b"")
+        # where it shall be is asked for with its replicas
+        restore_stream(connected, backup, pieces, without=("placement",))
+    call_it(connected, f"STREAM.UPDATE.{stream}", backup["config"])
+    make_missing_consumers(connected, stream, consumers)
+
+
+def _measure(connected: Account, reader: SetReader, folder: str) -> list[Measure]:
+    stream, unit = folder.partition("/")[2], f"stream {folder}"
+    saved = reader.json(f"{folder}/{ABOUT}")
+    info = call_it(connected, f"STREAM.INFO.{stream}")
+    there = consumers_of(connected, stream)
+    consumers = as_saved(there, saved_consumers(reader, folder), at_work=True)
+    more = has_followed(info, saved["state"])
+    state = saved["state"] if more else info["state"]
+    seen = connected.run(measure_messages(connected.client, stream, state))
+    if more:  # not the promised number, but that which is there of it
+        state = {**state, "messages": seen[0]}
+    found = measures(unit, state, consumers, seen)
+    if has_configuration(reader.manifest, unit):
+        found.append(measure_configuration(unit, info["config"], saved["config"]))
+    return found
+
+
 def _chosen(
     access: Access, reader: SetReader, chosen: Iterable[str]
-) -> Iterator[tuple[NatsAccount, str]]:
-    """Account and folder of each stream."""
+) -> Iterator[tuple[NatsAccount, list[str]]]:
+    """Accounts, each with the folders of its streams."""
     wanted = set(chosen)
     folders = [n.rpartition("/")[0] for n in reader.names(FORM) if reader.unit(n) in wanted]
     for declared in accounts(access.settings, reader.manifest):
-        for folder in folders:
-            if folder.partition("/")[0] == declared.user:
-                yield declared, folder
+        mine = [folder for folder in folders if folder.partition("/")[0] == declared.user]
+        if mine:
+            yield declared, mine
 
 
 def _account(access: Access, declared: NatsAccount) -> AbstractContextManager[Account]:

@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import count
 
-import nats
 import pytest
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 
@@ -18,7 +17,7 @@ from components.access import Access, Endpoint
 from components.emqx import client as emqx
 from components.minio import client as minio
 from components.minio.live import remove_bucket
-from components.nats.client import CLIENT_PORT, USER
+from components.nats.client import CLIENT_PORT, connect
 from components.nats.client import STATEFULSET as NATS
 from components.qdrant.client import PORT, call
 from components.qdrant.client import STATEFULSET as QDRANT
@@ -64,9 +63,7 @@ def orders(access: Access, stop: threading.Event) -> None:
     """Publish to a stream, and acknowledge to its consumer."""
 
     async def publish_and_acknowledge() -> None:
-        urls = [f"nats://{server.url}" for server in of(access, NATS, CLIENT_PORT)]
-        password = access.secret("nats-auth", "app-password")
-        connection = await nats.connect(urls, user=USER, password=password)
+        connection = await connect(access, of(access, NATS, CLIENT_PORT))
         try:
             stream = connection.jetstream(timeout=10)
             config = StreamConfig(name=NAME, subjects=[f"{NAME}.*"], num_replicas=3)
