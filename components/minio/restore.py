@@ -159,15 +159,14 @@ def replay(client: Any, bucket: str, reader: SetReader, held: Mapping[str, Path]
             size = 0
             for version in versions:
                 body = _body(archive, version, held)
-                size += version.size
-                if size > WHOLE_BYTES:  # what is older first, and no more than that in memory
+                if size + version.size > WHOLE_BYTES:  # no more in memory; what is older first
                     _write_all(client, bucket, history)
-                    history, size = [], version.size
+                    history, size = [], 0
                 if version.size > WHOLE_BYTES:
                     client.upload_fileobj(body, bucket, version.key, ExtraArgs=_arguments(version))
-                    size = 0
                 else:
                     history.append((version, b"" if body is None else body.read()))
+                    size += version.size
             # a key's versions one after another, keys beside each other
             under_way.append(pool.submit(_write_all, client, bucket, history))
             if len(under_way) > WRITERS:
