@@ -27,7 +27,7 @@ from components.nats.client import (
     call,
     listed,
 )
-from components.nats.consumers import consumers_of, with_progress
+from components.nats.consumers import LEFT_OUT, consumers_of, with_progress
 from components.nats.fingerprint import (
     Silent,
     measure_configuration,
@@ -141,7 +141,7 @@ def _stream(
     layout = {
         "replicas": snapshot.config.get("num_replicas", 1),
         "consumers": [c["name"] for c in consumers],
-        "consumers_left_out_of_the_snapshot": _left_out(snapshot.config, consumers, version),
+        LEFT_OUT: _left_out(snapshot.config, consumers, version),
     }
     found = measures(unit, snapshot.state, consumers, seen)
     found.append(measure_configuration(unit, snapshot.config, snapshot.config))

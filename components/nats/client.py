@@ -185,14 +185,25 @@ def call_when_placed(
 
 
 async def listed(client: Client, subject: str, key: str, *, timeout: float) -> list[dict[str, Any]]:
-    """All entries of a list that comes in pages."""
+    """All entries of a list that comes in pages.
+
+    Raises:
+        Incomplete: some that there are have no leader to describe them.
+        Refused, TemporaryError: as `call`.
+    """
     found: list[dict[str, Any]] = []
     while True:
         page = await call(client, subject, {"offset": len(found)}, timeout=timeout)
         entries = page.get(key) or []
         found += entries
+        if missing := page.get("missing"):
+            raise Incomplete(f"JetStream, {subject}: no leader answers for {', '.join(missing)}")
         if not entries or len(found) >= int(page.get("total", 0)):
             return found
+
+
+class Incomplete(TemporaryError):
+    """JetStream lists less than there is."""
 
 
 class Refused(PermanentError):

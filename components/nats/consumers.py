@@ -7,13 +7,23 @@ that the snapshot has: the backup notes beside each consumer how far it was at t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from archive.reader import SetReader
-from components.nats.client import Account, call_when_placed, listed
+from components.nats.client import (
+    PLACEMENT_SECONDS,
+    Account,
+    Incomplete,
+    call_when_placed,
+    listed,
+)
 
 SECONDS = 60.0
+# that a restored stream gets for consumers which its snapshot may have or not
+MAYBE_SECONDS = 5.0
+LEFT_OUT = "consumers_left_out_of_the_snapshot"
 BY_SEQUENCE = "by_start_sequence"
 UNTIL = "acknowledged_until"
 
@@ -24,10 +34,33 @@ def saved_consumers(reader: SetReader, folder: str) -> list[dict[str, Any]]:
     return found
 
 
-def consumers_of(connected: Account, stream: str) -> list[dict[str, Any]]:
-    """The consumers that a stream has now."""
-    subject = f"CONSUMER.LIST.{stream}"
-    return connected.run(listed(connected.client, subject, "consumers", timeout=SECONDS))
+def left_out_consumers(reader: SetReader, folder: str) -> list[str]:
+    """Those of them that the stream's snapshot may not have."""
+    names: list[str] = reader.manifest.topology["streams"][folder].get(LEFT_OUT, [])
+    return names
+
+
+def consumers_of(
+    connected: Account,
+    stream: str,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[dict[str, Any]]:
+    """The consumers that a stream has now.
+
+    Raises:
+        TemporaryError: one of them has no leader for a minute, or nobody answers.
+    """
+    deadline = clock() + PLACEMENT_SECONDS
+    while True:
+        try:
+            subject = f"CONSUMER.LIST.{stream}"
+            return connected.run(listed(connected.client, subject, "consumers", timeout=SECONDS))
+        except Incomplete:  # they were made or moved just now
+            if clock() > deadline:
+                raise
+            sleep(0.5)
 
 
 def with_progress(
@@ -38,6 +71,40 @@ def with_progress(
     return [
         {**one, UNTIL: max(_acknowledged(one), later.get(str(one["name"]), 0))} for one in before
     ]
+
+
+def wait_for_consumers(
+    connected: Account,
+    stream: str,
+    saved: Iterable[dict[str, Any]],
+    left_out: Iterable[str],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait until a cluster has taken over the consumers of a stream that it has just restored.
+
+    The stream's leader proposes them after the restore was acknowledged. One that is made beside its proposal is
+    refused (10013) and stays without a leader, so that no snapshot is taken of its stream any more; and what the stream
+    is scaled to before its proposal does not reach it (measured on 2.15.1).
+
+    Args:
+        connected: the stream's account.
+        stream: its name.
+        saved: the set's consumers.
+        left_out: names of those that the snapshot may not have; they are waited for a few seconds, others for a minute.
+        clock: monotonic seconds.
+        sleep: waits.
+    """
+    awaited = {str(one["name"]) for one in saved if one["config"].get("durable_name")}
+    subject, begun = f"CONSUMER.NAMES.{stream}", clock()
+    while True:
+        names = connected.run(listed(connected.client, subject, "consumers", timeout=SECONDS))
+        awaited -= {str(name) for name in names}
+        patience = PLACEMENT_SECONDS if awaited - set(left_out) else MAYBE_SECONDS
+        if not awaited or clock() - begun > patience:
+            return
+        sleep(0.1)
 
 
 def make_missing_consumers(

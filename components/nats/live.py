@@ -34,8 +34,10 @@ from components.nats.client import (
 from components.nats.consumers import (
     as_saved,
     consumers_of,
+    left_out_consumers,
     make_missing_consumers,
     saved_consumers,
+    wait_for_consumers,
 )
 from components.nats.fingerprint import (
     has_configuration,
@@ -83,10 +85,10 @@ def replace(
                 # all of it is here before the old one goes
                 saved = reader.save(f"{folder}/{ARCHIVE}", Path(directory) / "stream")
                 backup = reader.json(f"{folder}/{ABOUT}")
-                consumers = saved_consumers(reader, folder)
+                consumers = saved_consumers(reader, folder), left_out_consumers(reader, folder)
                 # not before: a connection that nobody serves meanwhile is cut
                 with _account(access, declared) as connected:
-                    _replace(connected, folder.partition("/")[2], saved, backup, consumers)
+                    _replace(connected, folder.partition("/")[2], saved, backup, *consumers)
     return []
 
 
@@ -133,7 +135,8 @@ def _replace(
     stream: str,
     saved: Path,
     backup: Mapping[str, Any],
-    consumers: Iterable[dict[str, Any]],
+    consumers: list[dict[str, Any]],
+    left_out: list[str],
 ) -> None:
     try:
         call_it(connected, f"STREAM.DELETE.{stream}")
@@ -144,6 +147,7 @@ def _replace(
         pieces = iter(partial(file.read, PIECE_BYTES), b"")
         # where it shall be is asked for with its replicas
         restore_stream(connected, backup, pieces, without=("placement",))
+    wait_for_consumers(connected, stream, consumers, left_out)
     call_it(connected, f"STREAM.UPDATE.{stream}", backup["config"])
     make_missing_consumers(connected, stream, consumers)
 

@@ -8,12 +8,14 @@ age, which would empty them the sooner the older the set is.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
 
 from archive.manifest import Manifest, Measure
 from archive.reader import SetReader
@@ -51,6 +53,8 @@ from errors import IsaError, PermanentError, TemporaryError
 FORM, ARCHIVE, ABOUT = "nats stream backup", "stream.tar.s2", "backup.json"
 CHUNK_BYTES = 512 << 10  # a server takes 1 MiB by default
 CHUNK_SECONDS, END_SECONDS = 30.0, 3600.0  # the end waits for the server to index what came
+# the server that restores is not the one that we talk to, which hears of its subscription a moment later
+HEARD_TRIES, HEARD_PAUSE_SECONDS = 40, 0.1
 # What a proof leaves out: what ties a stream to where it came from, and the age at which its messages go.
 UNPROVEN = ("placement", "mirror", "sources", "republish", "max_age")
 SETTINGS = """
@@ -131,7 +135,7 @@ def restore_stream(
     request = {"config": {**config, "num_replicas": 1}, "state": backup["state"]}
 
     async def send(subject: str, data: bytes, seconds: float) -> None:
-        answer = (await to.client.request(subject, data, timeout=seconds)).data
+        answer = await _heard(to, subject, data, seconds)
         error = (json.loads(answer) if answer else {}).get("error")
         if error:
             what = f"JetStream does not take stream {name} ({error.get('err_code', 0)})"
@@ -186,6 +190,15 @@ RESTORE = Restore(scratch, place, ask, load, measure)
 
 
 # ---------------------------------------------------------------------- inside
+async def _heard(to: Account, subject: str, data: bytes, seconds: float) -> bytes:
+    for _ in range(HEARD_TRIES):
+        try:
+            return bytes((await to.client.request(subject, data, timeout=seconds)).data)
+        except NoRespondersError:  # so nobody has it
+            await asyncio.sleep(HEARD_PAUSE_SECONDS)
+    return bytes((await to.client.request(subject, data, timeout=seconds)).data)
+
+
 def _delete(to: Account, name: str) -> None:
     try:
         to.run(call(to.client, f"STREAM.DELETE.{name}", timeout=CHUNK_SECONDS))

@@ -1,4 +1,4 @@
-"""What JetStream refuses because it has not heard of its servers lately is asked again; anything else is not."""
+"""What JetStream does a moment later is waited for: servers for what is made, consumers of what was restored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from components.nats.client import PLACEMENT_SECONDS, Account, Refused, call_when_placed
+from components.nats.client import (
+    PLACEMENT_SECONDS,
+    Account,
+    Incomplete,
+    Refused,
+    call_when_placed,
+)
+from components.nats.consumers import MAYBE_SECONDS, consumers_of, wait_for_consumers
 
 NO_SERVERS = {"error": {"code": 503, "err_code": 10023, "description": "insufficient resources"}}
 IN_USE = {"error": {"code": 400, "err_code": 10058, "description": "stream name already in use"}}
@@ -40,6 +47,25 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     made.close()
 
 
+def names(*found: str) -> dict[str, Any]:
+    return {"consumers": list(found), "total": len(found)}
+
+
+def described(*found: str, missing: tuple[str, ...] = ()) -> dict[str, Any]:
+    entries = [{"name": name} for name in found]
+    return {"consumers": entries, "total": len(found) + len(missing), "missing": list(missing)}
+
+
+def wait(server: Server, loop: asyncio.AbstractEventLoop, *left_out: str) -> None:
+    saved = [{"name": name, "config": {"durable_name": name}} for name in ("audit", "bills")]
+    ephemeral: dict[str, Any] = {"name": "x1", "config": {}}
+    connected = Account("app", server, loop)  # type: ignore[arg-type]
+    found = [*saved, ephemeral]
+    wait_for_consumers(
+        connected, "ORDERS", found, left_out, clock=lambda: server.now, sleep=server.sleep
+    )
+
+
 def ask(server: Server, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
     connected = Account("app", server, loop)  # type: ignore[arg-type]
     return call_when_placed(
@@ -63,3 +89,36 @@ def test_what_no_time_heals_is_asked_once(loop: asyncio.AbstractEventLoop) -> No
     with pytest.raises(Refused, match="10058"):
         ask(server, loop)
     assert server.asked == 1
+
+
+def test_restored_consumers_are_waited_for_until_the_cluster_has_them_all(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    server = Server(names(), names("audit"), names("audit", "bills"))
+    wait(server, loop)
+    assert server.asked == 3
+
+
+def test_those_that_a_snapshot_may_not_have_are_waited_for_a_few_seconds_only(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    server = Server(names("audit"))
+    wait(server, loop, "bills")
+    assert MAYBE_SECONDS <= server.now < MAYBE_SECONDS + 1
+    server = Server(names("bills"))
+    wait(server, loop, "bills")
+    assert PLACEMENT_SECONDS <= server.now < PLACEMENT_SECONDS + 1
+
+
+def list_consumers(server: Server, loop: asyncio.AbstractEventLoop) -> list[dict[str, Any]]:
+    connected = Account("app", server, loop)  # type: ignore[arg-type]
+    return consumers_of(connected, "ORDERS", clock=lambda: server.now, sleep=server.sleep)
+
+
+def test_a_list_that_lacks_consumers_without_a_leader_is_asked_for_again(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    server = Server(described("audit", missing=("bills",)), described("audit", "bills"))
+    assert [one["name"] for one in list_consumers(server, loop)] == ["audit", "bills"]
+    with pytest.raises(Incomplete, match="no leader answers for bills"):
+        list_consumers(Server(described("audit", missing=("bills",))), loop)

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from nats.errors import NoRespondersError
 
-from components.nats import live
+from components.nats import live, restore
 from components.nats.client import Account
 from components.nats.restore import UNPROVEN, restore_stream
 from errors import TemporaryError
@@ -27,23 +28,47 @@ CONFIG = {
 }
 
 
-def asked_for(without: tuple[str, ...]) -> dict[str, Any]:
-    """The configuration that JetStream is asked to restore a stream with."""
-    asked: list[Any] = []
+class Server:
+    """Takes a stream.
 
-    async def request(subject: str, data: bytes, timeout: float) -> Any:
+    Attributes:
+        deaf: how many requests it does not hear once it has said where it listens.
+        asked: configurations that it was to restore, and whether the stream was deleted again.
+        taken: chunks.
+    """
+
+    def __init__(self, deaf: int = 0) -> None:
+        self.deaf = deaf
+        self.asked: list[Any] = []
+        self.taken: list[bytes] = []
+
+    async def request(self, subject: str, data: bytes, timeout: float) -> Any:
         if subject == "$JS.API.STREAM.RESTORE.COPY":
-            asked.append(json.loads(data)["config"])
+            self.asked.append(json.loads(data)["config"])
             return SimpleNamespace(data=json.dumps({"deliver_subject": "here"}).encode())
+        if subject == "$JS.API.STREAM.DELETE.COPY":
+            self.asked.append("delete")
+            return SimpleNamespace(data=b"{}")
+        if self.deaf:
+            self.deaf -= 1
+            raise NoRespondersError
+        self.taken.append(data)
         return SimpleNamespace(data=b"")
 
-    loop = asyncio.new_event_loop()
-    try:
-        to = Account("app", cast(Any, SimpleNamespace(request=request)), loop)
-        restore_stream(to, {"config": CONFIG, "state": {}}, [b"snapshot"], without=without)
-    finally:
-        loop.close()
-    return dict(asked[0])
+    def restore(self, without: tuple[str, ...]) -> None:
+        loop = asyncio.new_event_loop()
+        try:
+            to = Account("app", cast(Any, self), loop)
+            restore_stream(to, {"config": CONFIG, "state": {}}, [b"snapshot"], without=without)
+        finally:
+            loop.close()
+
+
+def asked_for(without: tuple[str, ...]) -> dict[str, Any]:
+    """The configuration that JetStream is asked to restore a stream with."""
+    server = Server()
+    server.restore(without)
+    return dict(server.asked[0])
 
 
 def test_the_live_one_follows_and_forgets_as_it_did() -> None:
@@ -53,6 +78,23 @@ def test_the_live_one_follows_and_forgets_as_it_did() -> None:
 
 def test_that_of_a_proof_takes_nothing_and_loses_nothing() -> None:
     assert asked_for(UNPROVEN) == {"name": "COPY", "num_replicas": 1, "max_msgs": 100}
+
+
+def test_a_chunk_that_nobody_heard_yet_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restore, "HEARD_PAUSE_SECONDS", 0)
+    server = Server(deaf=3)
+    server.restore(())
+    assert (server.taken, server.asked[1:]) == ([b"snapshot", b""], [])
+
+
+def test_where_nobody_hears_at_all_what_was_begun_is_deleted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(restore, "HEARD_PAUSE_SECONDS", 0)
+    server = Server(deaf=restore.HEARD_TRIES + 1)
+    with pytest.raises(TemporaryError, match="stream COPY"):
+        server.restore(())
+    assert server.asked[1:] == ["delete"]
 
 
 def test_a_live_one_goes_only_when_all_that_replaces_it_is_here(
