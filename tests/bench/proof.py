@@ -20,8 +20,8 @@ from operations.backup import Vault, back_up
 from operations.proof import prove
 from operations.proofs import latest
 from operations.transfer import Transfer
-from tests.bench.backup import fill_postgresql
 from tests.bench.deploy import ISA, Figure, table
+from tests.bench.filling import fill_postgresql
 from tests.filled import Filled, filled
 
 PORT, PASSWORD = 5999, "bench"
