@@ -49,6 +49,10 @@ def told(differences: tuple[Difference, ...], shown: int = 5) -> str:
 def _difference(wanted: Measure, found: Measure | None) -> str:
     if wanted.until is not None:
         return _outside(wanted.count, wanted.until, found.count if found else 0)
+    if found is not None and found.until is not None:
+        if found.count <= wanted.count <= found.until:  # clients have taken the others since
+            return ""
+        return f"from {found.count} to {found.until} instead of {wanted.count}"
     if found is None:
         return f"{wanted.count} are not there at all" if wanted.count else ""
     if found.count != wanted.count:

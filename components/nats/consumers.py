@@ -8,7 +8,7 @@ that the snapshot has: the backup notes beside each consumer how far it was at t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from archive.reader import SetReader
@@ -25,6 +25,7 @@ SECONDS = 60.0
 MAYBE_SECONDS = 5.0
 LEFT_OUT = "consumers_left_out_of_the_snapshot"
 BY_SEQUENCE = "by_start_sequence"
+QUEUE = "workqueue"
 UNTIL = "acknowledged_until"
 
 
@@ -108,42 +109,72 @@ def wait_for_consumers(
 
 
 def make_missing_consumers(
-    connected: Account, stream: str, saved: Iterable[dict[str, Any]], **changes: Any
+    connected: Account, config: Mapping[str, Any], saved: Iterable[dict[str, Any]], **changes: Any
 ) -> None:
     """Make the durable consumers that a restored stream has not.
 
     Args:
         connected: the stream's account.
-        stream: its name.
+        config: the stream's. A work queue has nothing any more of what was acknowledged, and takes no consumer that
+            begins anywhere else (10101).
         saved: the set's consumers.
         changes: to their configurations.
     """
+    stream, queue = config["name"], config.get("retention") == QUEUE
     names = {str(one["name"]) for one in consumers_of(connected, stream)}
     for one in saved:
         if one["name"] in names or not one["config"].get("durable_name"):
             continue
-        start = {"deliver_policy": BY_SEQUENCE, "opt_start_seq": _acknowledged(one) + 1}
+        behind = {"deliver_policy": BY_SEQUENCE, "opt_start_seq": _acknowledged(one) + 1}
+        start = {} if queue else behind
         body = {"stream_name": stream, "config": {**one["config"], **start, **changes}}
         subject = f"CONSUMER.DURABLE.CREATE.{stream}.{one['name']}"
         call_when_placed(connected, subject, body, timeout=SECONDS)
 
 
 def as_saved(
-    there: Iterable[dict[str, Any]], saved: Iterable[dict[str, Any]], *, at_work: bool = False
+    config: Mapping[str, Any],
+    there: Iterable[dict[str, Any]],
+    saved: Iterable[dict[str, Any]],
+    *,
+    at_work: bool = False,
 ) -> list[dict[str, Any]]:
     """Consumers as their fingerprint has them, without what is no difference.
 
-    That is where one begins that was made again, and how far one is that moved while its stream was stored.
+    That is where one begins that was made again, and how far one is that moved while its stream was stored. In a work
+    queue it is the messages themselves that tell what was acknowledged.
 
     Args:
+        config: the stream's.
         there: as JetStream lists them.
         saved: the set's.
         at_work: whether clients acknowledge to those that are there.
     """
     before = {str(one["name"]): one for one in saved}
+    if config.get("retention") == QUEUE:
+        floors = {name: {"ack_floor": one.get("ack_floor", {})} for name, one in before.items()}
+        return [{**one, **floors.get(str(one["name"]), {})} for one in there]
     return [_as_saved(one, before.get(str(one["name"])), at_work) for one in there]
 
 
+def taken_since(there: Iterable[dict[str, Any]], saved: Iterable[dict[str, Any]]) -> int:
+    """How many messages consumers have acknowledged at most since they were restored from a set.
+
+    Args:
+        there: as JetStream lists them.
+        saved: the set's.
+    """
+    before = {str(one["name"]): int(one["ack_floor"].get("consumer_seq", 0)) for one in saved}
+    found = 0
+    for one in there:
+        acknowledged = int(one["delivered"]["consumer_seq"]) - int(one.get("num_ack_pending", 0))
+        begun = before.get(str(one["name"]), 0)
+        # one that was made again counts from nothing
+        found += max(0, acknowledged - begun if acknowledged >= begun else acknowledged)
+    return found
+
+
+# ---------------------------------------------------------------------- inside
 def _as_saved(there: dict[str, Any], saved: dict[str, Any] | None, at_work: bool) -> dict[str, Any]:
     if saved is None:
         return there

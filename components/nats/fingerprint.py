@@ -2,14 +2,19 @@
 message.
 
 The digest is read from the living stream, over the sequences that the snapshot has. Where messages have left the
-stream in between (a work queue, an age limit), it cannot be had, and the stream is counted only.
+stream in between (a work queue, an age limit), it cannot be had, and the stream is counted only. They are read by a
+consumer of ours, or one by one where the stream takes none: a work queue wants each message acknowledged, and a stream
+may have as many consumers as it is allowed to.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
@@ -17,12 +22,16 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import BadRequestError
 
 from archive.manifest import Manifest, Measure
 from components.digest import Digest, few, part
+from components.nats.client import Refused, call
 from errors import TemporaryError
 
 SILENCE_SECONDS = 10.0
+NO_MESSAGE = 10037
+READERS = 16  # a request for each message: so many at once
 CONFIGURATION = "configuration"
 # What is not the stream's own: the platform that it is on, and what its server writes beside the owner's metadata.
 ELSEWHERE = ("name", "num_replicas", "placement")
@@ -39,7 +48,15 @@ CONSUMER_KEYS = (
 
 
 class Silent(TemporaryError):
-    """A stream gives less than its state promised."""
+    """A stream gives less than its state promised.
+
+    Attributes:
+        count: messages that it gave.
+    """
+
+    def __init__(self, stream: str, count: int, wanted: int) -> None:
+        super().__init__(f"stream {stream} gave {count} of {wanted} messages and then nothing more")
+        self.count = count
 
 
 async def measure_messages(client: Client, stream: str, state: dict[str, Any]) -> tuple[int, str]:
@@ -59,43 +76,15 @@ async def measure_messages(client: Client, stream: str, state: dict[str, Any]) -
         TemporaryError: the server went away.
     """
     first, last, wanted = int(state["first_seq"]), int(state["last_seq"]), int(state["messages"])
-    found = Digest()
     if not wanted:
         return 0, ""
-    config = ConsumerConfig(
-        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-        opt_start_seq=first,
-        ack_policy=AckPolicy.NONE,
-    )
-    context = client.jetstream()
-    # an ordered consumer: ephemeral, with flow control, made anew where a message is missing
     try:
-        messages = await context.subscribe(">", stream=stream, ordered_consumer=True, config=config)
+        try:
+            found = await _by_consumer(client, stream, first, last, wanted)
+        except BadRequestError:
+            found = await _one_by_one(client, stream, first, last)
     except NatsError as exc:
         raise TemporaryError(f"stream {stream} cannot be read: {exc}") from exc
-    try:
-        while found.count < wanted:
-            message = await messages.next_msg(SILENCE_SECONDS)
-            sequence, stamp = _position(message.reply)
-            if sequence > last:
-                break
-            digest = blake2b(digest_size=16)
-            headers = json.dumps(message.headers, sort_keys=True) if message.headers else ""
-            for part in (str(sequence), stamp, message.subject, headers):
-                digest.update(part.encode() + b"\0")
-            digest.update(message.data)
-            found.add(int.from_bytes(digest.digest(), "big"))
-            if sequence == last:
-                break
-    except NatsTimeoutError as exc:
-        raise Silent(
-            f"stream {stream} gave {found.count} of {wanted} messages and then nothing for {SILENCE_SECONDS:.0f} s"
-        ) from exc
-    except NatsError as exc:
-        raise TemporaryError(f"stream {stream} broke off: {exc}") from exc
-    finally:
-        with suppress(NatsError):  # with the connection gone there is nothing to end
-            await messages.unsubscribe()
     return found.count, found.text
 
 
@@ -104,6 +93,7 @@ def measures(
     state: dict[str, Any],
     consumers: Iterable[dict[str, Any]],
     seen: tuple[int, str],
+    until: int | None = None,
 ) -> list[Measure]:
     """The measures of a stream.
 
@@ -112,13 +102,16 @@ def measures(
         state: at the snapshot's moment.
         consumers: as JetStream lists them.
         seen: what `measure_messages` found.
+        until: as many messages may have been there before clients took them.
     """
     wanted = int(state["messages"])
     digest = seen[1] if seen[0] == wanted else ""
     named = {str(c["name"]): _consumer(c) for c in consumers if c["config"].get("durable_name")}
     text = json.dumps(named, sort_keys=True)
     return [
-        Measure(unit=unit, item="messages", count=wanted, digest=digest, origin="source"),
+        Measure(
+            unit=unit, item="messages", count=wanted, until=until, digest=digest, origin="source"
+        ),
         Measure(
             unit=unit, item="subjects", count=int(state.get("num_subjects", 0)), origin="source"
         ),
@@ -158,6 +151,87 @@ def measure_configuration(
 def has_configuration(manifest: Manifest, unit: str) -> bool:
     """Whether a set measured its stream's configuration: earlier ones did not, and are as good for that."""
     return any(one.unit == unit and one.item == CONFIGURATION for one in manifest.fingerprint)
+
+
+# ---------------------------------------------------------------------- inside
+async def _by_consumer(client: Client, stream: str, first: int, last: int, wanted: int) -> Digest:
+    config = ConsumerConfig(
+        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+        opt_start_seq=first,
+        ack_policy=AckPolicy.NONE,
+    )
+    # an ordered consumer: ephemeral, with flow control, made anew where a message is missing
+    messages = await client.jetstream().subscribe(
+        ">", stream=stream, ordered_consumer=True, config=config
+    )
+    found = Digest()
+    try:
+        while found.count < wanted:
+            message = await messages.next_msg(SILENCE_SECONDS)
+            sequence, stamp = _position(message.reply)
+            if sequence > last:
+                break
+            found.add(_digest(sequence, stamp, message.subject, message.headers, message.data))
+            if sequence == last:
+                break
+    except NatsTimeoutError as exc:
+        raise Silent(stream, found.count, wanted) from exc
+    finally:
+        with suppress(NatsError):  # with the connection gone there is nothing to end
+            await messages.unsubscribe()
+    return found
+
+
+async def _one_by_one(client: Client, stream: str, first: int, last: int) -> Digest:
+    found = Digest()
+
+    async def read(low: int, high: int) -> None:
+        while low <= high:
+            wanted = {"seq": low, "next_by_subj": ">"}
+            try:
+                answer = await call(
+                    client, f"STREAM.MSG.GET.{stream}", wanted, timeout=SILENCE_SECONDS
+                )
+            except Refused as exc:
+                if exc.code == NO_MESSAGE:
+                    return
+                raise
+            message = answer["message"]
+            if (sequence := int(message["seq"])) > high:
+                return
+            # the client's own reading of them, as of what its subscriptions give
+            headers = await client._process_headers(b64decode(message.get("hdrs", "")))
+            data, stamp = b64decode(message.get("data", "")), _nanoseconds(message["time"])
+            found.add(_digest(sequence, stamp, message["subject"], headers, data))
+            low = sequence + 1
+
+    each = -(-(last - first + 1) // READERS)
+    ranges = ((low, min(low + each - 1, last)) for low in range(first, last + 1, each))
+    readers = [asyncio.ensure_future(read(*one)) for one in ranges]
+    try:
+        await asyncio.gather(*readers)
+    finally:
+        for reader in readers:
+            reader.cancel()
+    return found
+
+
+def _digest(
+    sequence: int, stamp: str, subject: str, headers: Mapping[str, str] | None, data: bytes
+) -> int:
+    digest = blake2b(digest_size=16)
+    told = json.dumps(headers, sort_keys=True) if headers else ""
+    for text in (str(sequence), stamp, subject, told):
+        digest.update(text.encode() + b"\0")
+    digest.update(data)
+    return int.from_bytes(digest.digest(), "big")
+
+
+def _nanoseconds(time: str) -> str:
+    """Of RFC 3339, since 1970."""
+    seconds, _, fraction = time.removesuffix("Z").partition(".")
+    whole = int(datetime.fromisoformat(f"{seconds}+00:00").timestamp())
+    return str(whole * 1_000_000_000 + int(fraction.ljust(9, "0")))
 
 
 def _own(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,9 +37,11 @@ from components.nats.consumers import (
     left_out_consumers,
     make_missing_consumers,
     saved_consumers,
+    taken_since,
     wait_for_consumers,
 )
 from components.nats.fingerprint import (
+    Silent,
     has_configuration,
     measure_configuration,
     measure_messages,
@@ -49,7 +51,8 @@ from components.nats.restore import ABOUT, ARCHIVE, FORM, accounts, restore_stre
 from config.backups import NatsAccount
 
 NOT_FOUND = 10059
-FOLLOWING = ("mirror", "sources")
+LIMITS = "limits"  # retention that nothing but limits ends
+FULL_AT = ("max_msgs", "max_msgs_per_subject")
 CALL_SECONDS = 60.0
 
 
@@ -102,17 +105,43 @@ def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Me
     return found
 
 
-def has_followed(info: dict[str, Any], saved: dict[str, Any]) -> bool:
-    """Whether a stream has taken more from those that it follows since it was restored.
-
-    That is none of the set's: such a stream is compared up to the last sequence of the set.
+def at_saved(now: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A live stream's state without what has come since from publishers or the streams that it follows.
 
     Args:
-        info: as JetStream describes it now.
-        saved: the state that the set has.
+        now: the state that JetStream tells.
+        saved: the one that the set has.
     """
-    follows = any(info["config"].get(key) for key in FOLLOWING)
-    return follows and int(info["state"]["last_seq"]) > int(saved["last_seq"])
+    if int(now["last_seq"]) <= int(saved["last_seq"]):
+        return dict(now)
+    kept = ("last_seq", "messages", "num_subjects")
+    return {**now, **{key: saved[key] for key in kept if key in saved}}
+
+
+def may_have_gone(
+    info: Mapping[str, Any],
+    saved: Mapping[str, Any],
+    there: Iterable[dict[str, Any]],
+    before: Iterable[dict[str, Any]],
+) -> int:
+    """How many of a set's messages may have left a stream since it was restored, with nothing lost.
+
+    Clients take them from a work queue or a stream that keeps what somebody is interested in, and a stream that is full
+    drops one for each that is published.
+
+    Args:
+        info: as JetStream describes the stream now.
+        saved: the state that the set has.
+        there: its consumers now.
+        before: those of the set.
+    """
+    config = info["config"]
+    gone = 0
+    if any(int(config.get(limit) or 0) > 0 for limit in FULL_AT):
+        gone += max(0, int(info["state"]["last_seq"]) - int(saved["last_seq"]))
+    if config.get("retention", LIMITS) != LIMITS:
+        gone += taken_since(there, before)
+    return gone
 
 
 LIVE = Live(
@@ -149,24 +178,38 @@ def _replace(
         restore_stream(connected, backup, pieces, without=("placement",))
     wait_for_consumers(connected, stream, consumers, left_out)
     call_it(connected, f"STREAM.UPDATE.{stream}", backup["config"])
-    make_missing_consumers(connected, stream, consumers)
+    make_missing_consumers(connected, backup["config"], consumers)
 
 
 def _measure(connected: Account, reader: SetReader, folder: str) -> list[Measure]:
     stream, unit = folder.partition("/")[2], f"stream {folder}"
-    saved = reader.json(f"{folder}/{ABOUT}")
-    info = call_it(connected, f"STREAM.INFO.{stream}")
-    there = consumers_of(connected, stream)
-    consumers = as_saved(there, saved_consumers(reader, folder), at_work=True)
-    more = has_followed(info, saved["state"])
-    state = saved["state"] if more else info["state"]
-    seen = connected.run(measure_messages(connected.client, stream, state))
-    if more:  # not the promised number, but that which is there of it
+    about, before = reader.json(f"{folder}/{ABOUT}"), saved_consumers(reader, folder)
+    saved = about["state"]
+    state = at_saved(call_it(connected, f"STREAM.INFO.{stream}")["state"], saved)
+    seen = _seen(connected, about["config"], state)
+    # behind the messages: what these lack by now, those tell
+    info, there = call_it(connected, f"STREAM.INFO.{stream}"), consumers_of(connected, stream)
+    until, lacking = None, int(saved["messages"]) - seen[0]
+    if 0 < lacking <= (gone := may_have_gone(info, saved, there, before)):
+        state, until = {**saved, "messages": seen[0]}, seen[0] + gone
+    elif (
+        state["last_seq"] != info["state"]["last_seq"]
+    ):  # not the promised number but what is there
         state = {**state, "messages": seen[0]}
-    found = measures(unit, state, consumers, seen)
+    consumers = as_saved(info["config"], there, before, at_work=True)
+    found = measures(unit, state, consumers, seen, until)
     if has_configuration(reader.manifest, unit):
-        found.append(measure_configuration(unit, info["config"], saved["config"]))
+        found.append(measure_configuration(unit, info["config"], about["config"]))
     return found
+
+
+def _seen(connected: Account, config: Mapping[str, Any], state: dict[str, Any]) -> tuple[int, str]:
+    try:
+        return connected.run(measure_messages(connected.client, config["name"], state))
+    except Silent as exc:
+        if config.get("retention", LIMITS) == LIMITS:
+            raise
+        return exc.count, ""
 
 
 def _chosen(

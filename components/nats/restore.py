@@ -112,8 +112,8 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
                 if folder.partition("/")[0] == declared.user:
                     backup, pieces = reader.json(f"{folder}/{ABOUT}"), reader.stream(name)
                     restore_stream(connected, backup, pieces, without=UNPROVEN)
-                    stream, saved = folder.partition("/")[2], saved_consumers(reader, folder)
-                    make_missing_consumers(connected, stream, saved, num_replicas=1)
+                    saved = saved_consumers(reader, folder)
+                    make_missing_consumers(connected, backup["config"], saved, num_replicas=1)
 
 
 def restore_stream(
@@ -176,7 +176,8 @@ def measure(
                 state, folder = info["state"], f"{declared.user}/{name}"
                 unit = f"stream {folder}"
                 saved = saved_consumers(reader, folder) if folder in folders else []
-                consumers = as_saved(consumers_of(connected, str(name)), saved)
+                there = consumers_of(connected, str(name))
+                consumers = as_saved(info["config"], there, saved)
                 seen = connected.run(measure_messages(client, str(name), state))
                 found += measures(unit, state, consumers, seen)
                 if has_configuration(reader.manifest, unit):

@@ -27,7 +27,6 @@ from components.emqx import client as emqx
 from components.emqx.readiness import _session as session
 from components.minio import client as minio
 from components.minio.versions import list_versions
-from components.nats import client as nats
 from components.postgresql import client as postgresql
 from components.qdrant import client as qdrant
 from components.redis import client as redis_client
@@ -36,6 +35,7 @@ from tests.damage import largest
 from tests.losses import LOSSES
 
 from .conftest import ISA, Restorer, until
+from .streams import ask
 
 pytestmark = pytest.mark.integration
 
@@ -104,34 +104,8 @@ def move_slots(access: Access, count: int) -> dict[int, str]:
     return redis_client.read_view(access, members[0]).slots()
 
 
-def ask_jetstream(access: Access, *questions: tuple[str, Any]) -> list[dict[str, Any]]:
-    import asyncio
-
-    async def run() -> list[dict[str, Any]]:
-        client = await nats.connect(access, access.endpoints(nats.STATEFULSET, 3, nats.CLIENT_PORT))
-        try:
-            return [await nats.call(client, what, body, timeout=20) for what, body in questions]
-        finally:
-            await client.close()
-
-    return asyncio.run(run())
-
-
-def publish(access: Access, subject: str) -> None:
-    import asyncio
-
-    async def run() -> None:
-        client = await nats.connect(access, access.endpoints(nats.STATEFULSET, 3, nats.CLIENT_PORT))
-        try:
-            await client.jetstream().publish(subject, b"{}", timeout=20)
-        finally:
-            await client.close()
-
-    asyncio.run(run())
-
-
 def delete_a_stream(access: Access) -> None:
-    ask_jetstream(access, ("STREAM.DELETE.ORDERS", None))
+    ask(access, ("STREAM.DELETE.ORDERS", None))
 
 
 def delete_all_objects(access: Access) -> None:
@@ -269,57 +243,6 @@ def test_minio_gives_nobody_who_is_there_an_old_secret_key(restorer: Restorer) -
                 Minio(server.url, user, key, secure=False).list_buckets()
             assert refused.value.code == "AccessDenied"  # of another key: SignatureDoesNotMatch
         admin.user_remove("visitor")
-
-
-FOLLOWERS: dict[str, dict[str, Any]] = {
-    "COPY": {"mirror": {"name": "ORDERS"}},
-    "GATHERED": {
-        "sources": [{"name": "ORDERS", "filter_subject": "orders.paid"}],
-        "republish": {"src": ">", "dest": "told.>"},
-    },
-}
-
-
-@pytest.fixture
-def followers(restorer: Restorer) -> Iterator[None]:
-    """Streams that follow the one of the orders, and have all that it has."""
-    with restorer.backups.access() as access:
-        for name, ties in FOLLOWERS.items():
-            config = {"name": name, "num_replicas": 3, "storage": "file", **ties}
-            ask_jetstream(access, (f"STREAM.CREATE.{name}", config))
-        until(lambda: _last(access, "COPY") == _last(access, "ORDERS"), "the mirror has it all")
-    yield
-    with restorer.backups.access() as access:
-        ask_jetstream(access, *((f"STREAM.DELETE.{name}", None) for name in FOLLOWERS))
-
-
-def _last(access: Access, stream: str) -> int:
-    return int(ask_jetstream(access, (f"STREAM.INFO.{stream}", None))[0]["state"]["last_seq"])
-
-
-def test_streams_come_back_following_what_they_followed_and_the_others_are_left_alone(
-    restorer: Restorer, followers: None
-) -> None:
-    good = restorer.take("nats")
-    subprocess.run(
-        [ISA, "verify", good.id, "--local"], env=restorer.environ, check=True, timeout=200
-    )
-    with restorer.backups.access() as access:
-        # whoever follows the orders has one more than the set when he is compared with it
-        ask_jetstream(access, ("STREAM.PURGE.COPY", {}))
-        publish(access, "orders.paid")
-        newest = _last(access, "ORDERS")
-    (done,) = restorer.isa(good.id, "--unit", "app/COPY", "--unit", "app/GATHERED")["restores"]
-    assert done["outcome"] == "restored", done
-    with restorer.backups.access() as access:
-        assert _last(access, "ORDERS") == newest
-        until(lambda: _last(access, "COPY") == newest, "the mirror goes on")
-        for name, ties in FOLLOWERS.items():
-            (info,) = ask_jetstream(access, (f"STREAM.INFO.{name}", None))
-            assert {key: info["config"].get(key) for key in ties} == ties
-            assert info["config"]["num_replicas"] == 3
-    report = restorer.isa(good.id, "--unit", "nonsense", code=2)
-    assert "app/ORDERS" in report["faults"][0]
 
 
 def test_the_old_database_stays_beside_the_new_one_until_somebody_drops_it(

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 from archive.manifest import Manifest
 from components.nats.fingerprint import has_configuration, measure_configuration
-from components.nats.live import has_followed
 from operations.comparison import compare
 
 SAVED: dict[str, Any] = {
@@ -47,10 +46,3 @@ def test_a_set_that_measured_no_configuration_is_compared_without() -> None:
     old = cast(Manifest, SimpleNamespace(fingerprint=()))
     new = cast(Manifest, SimpleNamespace(fingerprint=(measured,)))
     assert (has_configuration(old, unit), has_configuration(new, unit)) == (False, True)
-
-
-def test_only_a_stream_that_follows_others_may_have_more_by_now() -> None:
-    now = {"state": {"last_seq": 12}, "config": SAVED}
-    assert has_followed(now, {"last_seq": 10})
-    assert not has_followed(now, {"last_seq": 12})
-    assert not has_followed({**now, "config": {"subjects": ["orders.*"]}}, {"last_seq": 10})

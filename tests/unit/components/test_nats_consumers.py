@@ -1,12 +1,13 @@
-"""A consumer that a restore made again begins by sequence: no difference, as long as it is the right one."""
+"""A consumer may be where its clients left it or begin where a restore made it again, and not have lost its place."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from components.nats.consumers import BY_SEQUENCE, as_saved, with_progress
+from components.nats.consumers import BY_SEQUENCE, QUEUE, as_saved, taken_since, with_progress
 from components.nats.fingerprint import measures
 
+STREAM = {"retention": "limits"}
 STATE = {"messages": 0, "last_seq": 9}
 
 
@@ -21,8 +22,14 @@ def digest(consumers: list[dict[str, Any]]) -> str:
     return next(m.digest for m in measures("s", STATE, consumers, (0, "")) if m.item == "consumers")
 
 
-def same(saved: dict[str, Any], there: dict[str, Any], *, at_work: bool = False) -> bool:
-    return digest([saved]) == digest(as_saved([there], [saved], at_work=at_work))
+def same(
+    saved: dict[str, Any],
+    there: dict[str, Any],
+    *,
+    at_work: bool = False,
+    stream: dict[str, Any] = STREAM,
+) -> bool:
+    return digest([saved]) == digest(as_saved(stream, [there], [saved], at_work=at_work))
 
 
 def test_one_that_was_made_again_is_the_one_that_was_saved() -> None:
@@ -36,7 +43,7 @@ def test_one_that_begins_elsewhere_or_has_acknowledged_otherwise_is_another() ->
 
 def test_one_that_nobody_saved_stays_as_it_is() -> None:
     there = consumer(BY_SEQUENCE, 4, start=5)
-    assert as_saved([there], []) == [there]
+    assert as_saved(STREAM, [there], []) == [there]
 
 
 def test_one_that_acknowledged_while_its_stream_was_stored_may_be_anywhere_in_between() -> None:
@@ -56,3 +63,26 @@ def test_one_that_was_removed_meanwhile_is_held_to_where_it_was() -> None:
 def test_one_whose_clients_are_at_work_may_be_further_and_never_behind() -> None:
     assert same(consumer("all", 4), consumer("all", 9), at_work=True)
     assert not same(consumer("all", 4), consumer("all", 3), at_work=True)
+
+
+def test_one_of_a_work_queue_may_begin_anew_for_what_it_had_acknowledged_is_gone() -> None:
+    queue = {"retention": QUEUE}
+    assert same(consumer("all", 4), consumer("all", 0), stream=queue)
+    assert not same(consumer("all", 4), consumer("new", 4), stream=queue)
+
+
+def counted(name: str, delivered: int, pending: int, floor: int = 0) -> dict[str, Any]:
+    return {
+        "name": name,
+        "delivered": {"consumer_seq": delivered},
+        "num_ack_pending": pending,
+        "ack_floor": {"consumer_seq": floor},
+    }
+
+
+def test_what_was_taken_since_is_what_was_delivered_and_acknowledged() -> None:
+    saved = [counted("bills", 9, 2, floor=7), counted("audit", 5, 0, floor=5)]
+    assert taken_since(saved, saved) == 0
+    assert taken_since([counted("bills", 13, 1), counted("audit", 5, 0)], saved) == 5
+    # made again, and one that nobody saved
+    assert taken_since([counted("bills", 3, 1), counted("new", 4, 1)], saved) == 5

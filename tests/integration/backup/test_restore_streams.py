@@ -1,0 +1,190 @@
+"""Streams of every kind come back as they were, whoever works with them meanwhile."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+
+from components.access import Access
+from components.nats.client import CLIENT_PORT, STATEFULSET, account
+from components.nats.consumers import consumers_of, make_missing_consumers
+from components.nats.restore import _own
+
+from .conftest import ISA, Restorer, until
+from .streams import ask, connected, publish, take
+
+pytestmark = pytest.mark.integration
+
+FOLLOWERS: dict[str, dict[str, Any]] = {
+    "COPY": {"mirror": {"name": "ORDERS"}},
+    "GATHERED": {
+        "sources": [{"name": "ORDERS", "filter_subject": "orders.paid"}],
+        "republish": {"src": ">", "dest": "told.>"},
+    },
+}
+
+
+@pytest.fixture
+def followers(restorer: Restorer) -> Iterator[None]:
+    """Streams that follow the one of the orders, and have all that it has."""
+    with restorer.backups.access() as access:
+        for name, ties in FOLLOWERS.items():
+            config = {"name": name, "num_replicas": 3, "storage": "file", **ties}
+            ask(access, (f"STREAM.CREATE.{name}", config))
+        until(lambda: _last(access, "COPY") == _last(access, "ORDERS"), "the mirror has it all")
+    yield
+    with restorer.backups.access() as access:
+        ask(access, *((f"STREAM.DELETE.{name}", None) for name in FOLLOWERS))
+
+
+def _last(access: Access, stream: str) -> int:
+    return int(ask(access, (f"STREAM.INFO.{stream}", None))[0]["state"]["last_seq"])
+
+
+def test_streams_come_back_following_what_they_followed_and_the_others_are_left_alone(
+    restorer: Restorer, followers: None
+) -> None:
+    good = restorer.take("nats")
+    subprocess.run(
+        [ISA, "verify", good.id, "--local"], env=restorer.environ, check=True, timeout=200
+    )
+    with restorer.backups.access() as access:
+        # whoever follows the orders has one more than the set when he is compared with it
+        ask(access, ("STREAM.PURGE.COPY", {}))
+        publish(access, "orders.paid")
+        newest = _last(access, "ORDERS")
+    (done,) = restorer.isa(good.id, "--unit", "app/COPY", "--unit", "app/GATHERED")["restores"]
+    assert done["outcome"] == "restored", done
+    with restorer.backups.access() as access:
+        assert _last(access, "ORDERS") == newest
+        until(lambda: _last(access, "COPY") == newest, "the mirror goes on")
+        for name, ties in FOLLOWERS.items():
+            (info,) = ask(access, (f"STREAM.INFO.{name}", None))
+            assert {key: info["config"].get(key) for key in ties} == ties
+            assert info["config"]["num_replicas"] == 3
+    report = restorer.isa(good.id, "--unit", "nonsense", code=2)
+    assert "app/ORDERS" in report["faults"][0]
+
+
+# Whose messages are read one by one: a consumer of ours would be refused in the first and third.
+KINDS: dict[str, dict[str, Any]] = {
+    "QUEUE": {"retention": "workqueue"},
+    "WATCHED": {"retention": "interest"},
+    "CROWDED": {"max_consumers": 1},
+    "FIRM": {"deny_delete": True, "deny_purge": True},
+    "MEMORY": {"storage": "memory"},
+    "SHORT": {"max_msgs": 10, "max_age": 3600 * 1_000_000_000},
+    "RENAMED": {"subject_transform": {"src": "RENAMED.>", "dest": "now.>"}},
+    "COUNTED": {"allow_msg_counter": True, "allow_direct": True},
+    "SEALED": {},
+}
+MESSAGES, TAKEN = 20, 8
+
+
+def _make(access: Access, name: str) -> None:
+    config = {"name": name, "subjects": [f"{name}.>"], "num_replicas": 3, "storage": "file"}
+    config |= KINDS[name]
+    worker = {"durable_name": "worker", "ack_policy": "explicit"}
+    ask(access, (f"STREAM.CREATE.{name}", config))
+    body = {"stream_name": name, "config": worker}
+    ask(access, (f"CONSUMER.DURABLE.CREATE.{name}.worker", body))
+    headers = {"Nats-Incr": "2"} if name == "COUNTED" else {"Colour": "grün"}
+    publish(access, f"{name}.a", MESSAGES, **headers)
+    take(access, name, "worker", TAKEN)
+    if name == "SEALED":
+        ask(access, (f"STREAM.UPDATE.{name}", {**config, "sealed": True}))
+
+
+@pytest.fixture
+def kinds(restorer: Restorer) -> Iterator[None]:
+    with restorer.backups.access() as access:
+        for name in KINDS:
+            _make(access, name)
+    yield
+    with restorer.backups.access() as access:
+        there = ask(access, ("STREAM.NAMES", None))[0]["streams"]
+        ask(access, *((f"STREAM.DELETE.{name}", None) for name in KINDS if name in there))
+
+
+def _described(access: Access) -> dict[str, Any]:
+    found = {}
+    for name in KINDS:
+        stream, worker = ask(
+            access, (f"STREAM.INFO.{name}", None), (f"CONSUMER.INFO.{name}.worker", None)
+        )
+        config = {key: value for key, value in stream["config"].items() if key != "metadata"}
+        state = {key: stream["state"][key] for key in ("messages", "first_seq", "last_seq")}
+        floor = worker["ack_floor"]["stream_seq"]
+        found[name] = {"config": config, "state": state, "acknowledged": floor}
+    return found
+
+
+def test_streams_of_every_kind_come_back_as_they_were(restorer: Restorer, kinds: None) -> None:
+    with restorer.backups.access() as access:
+        before = _described(access)
+    good = restorer.take("nats")
+    subprocess.run(
+        [ISA, "verify", good.id, "--local"], env=restorer.environ, check=True, timeout=300
+    )
+    with restorer.backups.access() as access:
+        ask(access, *((f"STREAM.DELETE.{name}", None) for name in KINDS))
+    chosen = [word for name in KINDS for word in ("--unit", f"app/{name}")]
+    (done,) = restorer.isa(good.id, *chosen)["restores"]
+    assert done["outcome"] == "restored", done
+    with restorer.backups.access() as access:
+        assert _described(access) == before
+    restorer.ready("nats")
+
+
+@contextmanager
+def clients_at_work(access: Access, stream: str) -> Iterator[None]:
+    """Somebody publishes to a stream, and its worker takes and acknowledges."""
+    stop = threading.Event()
+
+    async def work(client: Client) -> None:
+        context = client.jetstream(timeout=1)
+        pull = await context.pull_subscribe_bind("worker", stream)
+        while not stop.is_set():
+            with suppress(NatsError):  # it is away for a while
+                for message in await pull.fetch(2, timeout=1):
+                    await message.ack()
+                await context.publish(f"{stream}.b", b"new")
+
+    thread = threading.Thread(target=connected, args=(access, work))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("name", ["QUEUE", "WATCHED", "SHORT", "FIRM"])
+def test_a_stream_whose_clients_are_at_work_is_restored_and_found_well(
+    name: str, restorer: Restorer, kinds: None
+) -> None:
+    good = restorer.take("nats")
+    with restorer.backups.access() as access, clients_at_work(access, name):
+        (done,) = restorer.isa(good.id, "--unit", f"app/{name}")["restores"]
+    assert done["outcome"] == "restored", done
+
+
+def test_a_work_queues_consumer_that_a_snapshot_left_out_is_made_again(
+    restorer: Restorer, kinds: None
+) -> None:
+    with restorer.backups.access() as access:
+        servers = access.endpoints(STATEFULSET, 3, CLIENT_PORT)
+        (info,) = ask(access, ("STREAM.INFO.QUEUE", None))
+        with account(access, servers, _own()) as own:
+            saved = consumers_of(own, "QUEUE")
+            ask(access, ("CONSUMER.DELETE.QUEUE.worker", None))
+            make_missing_consumers(own, info["config"], saved)
+            (again,) = consumers_of(own, "QUEUE")
+        assert again["num_pending"] == MESSAGES - TAKEN

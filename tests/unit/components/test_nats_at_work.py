@@ -1,0 +1,59 @@
+"""A live stream is used while it is compared: what clients brought and took is no loss, and anything more is one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from archive.manifest import Measure
+from components.nats.live import at_saved, may_have_gone
+from operations.comparison import compare
+
+SAVED = {"first_seq": 3, "last_seq": 10, "messages": 8, "num_subjects": 2}
+WORKER = {
+    "name": "worker",
+    "delivered": {"consumer_seq": 2},
+    "num_ack_pending": 0,
+    "ack_floor": {"consumer_seq": 2},
+}
+
+
+def stream(last: int, messages: int, **config: Any) -> dict[str, Any]:
+    state = {"first_seq": 3, "last_seq": last, "messages": messages, "num_subjects": 3}
+    return {"config": {"retention": "limits", **config}, "state": state}
+
+
+def gone(info: dict[str, Any], delivered: int = 2) -> int:
+    worker = {**WORKER, "delivered": {"consumer_seq": delivered}}
+    return may_have_gone(info, SAVED, [worker], [WORKER])
+
+
+def test_what_was_published_since_is_left_out() -> None:
+    now = stream(14, 12)["state"]
+    assert at_saved(now, SAVED) == {**now, "last_seq": 10, "messages": 8, "num_subjects": 2}
+    same = stream(10, 8)["state"]
+    assert at_saved(same, SAVED) == same
+
+
+def test_clients_take_from_a_queue_and_from_what_is_kept_for_interest_only() -> None:
+    assert gone(stream(10, 5, retention="workqueue"), delivered=5) == 3
+    assert gone(stream(10, 5, retention="interest"), delivered=5) == 3
+    assert gone(stream(10, 5), delivered=5) == 0
+
+
+def test_a_stream_that_is_full_drops_no_more_than_was_published() -> None:
+    assert gone(stream(14, 8, max_msgs=8)) == 4
+    assert gone(stream(14, 8, max_msgs_per_subject=1)) == 4
+    assert gone(stream(14, 8, max_msgs=-1)) == 0
+
+
+def measure(count: int, until: int | None = None) -> Measure:
+    return Measure(unit="s", item="messages", count=count, until=until, digest="", origin="source")
+
+
+@pytest.mark.parametrize(("there", "until", "lost"), [(5, 8, False), (4, 7, True), (9, 10, True)])
+def test_so_many_may_be_missing_and_no_more(there: int, until: int, lost: bool) -> None:
+    found = compare([measure(8)], {"": [measure(there, until)]})
+    assert bool(found) is lost
+    assert not lost or "instead of 8" in found[0].what
