@@ -14,13 +14,13 @@ OLDER = ("relations and owners", "columns", "functions")
 
 
 class Database:
-    """Answers every question with one thing, and has no tables."""
+    """Answers every question with one thing, and has a view whose rows are kept."""
 
     def execute(self, query: Any, parameters: Any = None) -> Any:
         text = query if isinstance(query, str) else query.as_string(None)
         rows: list[tuple[Any, ...]] = [(1, "12", "12")]
         if parameters is not None:
-            rows = []
+            rows = [("shop", "sales", True)]
         elif re.match(r"SELECT name, to_hex", text):
             rows = [("a thing", "c")]
         self.rows = rows
@@ -39,6 +39,14 @@ def measured(*items: str) -> list[str]:
         measure_database(connection, "isa", items) if items else measure_database(connection, "isa")
     )
     return [one.item for one in found]
+
+
+def test_rows_of_a_materialized_view_are_compared_where_a_set_measured_them() -> None:
+    older = [
+        Measure(unit="database isa", item=item, count=1, digest="c/c", origin="source")
+        for item in ("views", "table shop.sales")
+    ]
+    assert measured(*items_of(older, "isa")) == ["table shop.sales", "views"]
 
 
 def test_an_older_set_is_measured_by_what_it_knows_and_a_new_one_by_all() -> None:
