@@ -163,7 +163,10 @@ def replay(client: Any, bucket: str, reader: SetReader, held: Mapping[str, Path]
                     _write_all(client, bucket, history)
                     history, size = [], 0
                 if version.size > WHOLE_BYTES:
-                    client.upload_fileobj(body, bucket, version.key, ExtraArgs=_arguments(version))
+                    source = _Forwards(body)
+                    client.upload_fileobj(
+                        source, bucket, version.key, ExtraArgs=_arguments(version)
+                    )
                 else:
                     history.append((version, b"" if body is None else body.read()))
                     size += version.size
@@ -173,6 +176,17 @@ def replay(client: Any, bucket: str, reader: SetReader, held: Mapping[str, Path]
                 under_way.popleft().result()
         for last in under_way:
             last.result()
+
+
+class _Forwards:
+    """A file that is read once from its beginning: that of a streamed tar says it could be sought in, and fails."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        return bytes(self._file.read(size))
 
 
 def _write_all(client: Any, bucket: str, history: list[tuple[Version, bytes]]) -> None:

@@ -33,7 +33,7 @@ UNREADABLE = object()
 HEADERS = (
     "ContentType", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Metadata",
     "ObjectLockMode", "ObjectLockRetainUntilDate", "ObjectLockLegalHoldStatus", "StorageClass",
-    "ServerSideEncryption", "WebsiteRedirectLocation",
+    "ServerSideEncryption", "WebsiteRedirectLocation", "Expires",
 )  # fmt: skip
 
 
@@ -142,7 +142,7 @@ class VersionTar:
                 answer = self._client.head_object(**place)
             else:
                 answer = self._client.get_object(**place)
-            version.headers = {name: answer[name] for name in HEADERS if answer.get(name)}
+            version.headers = {name: _sent(answer[name]) for name in HEADERS if answer.get(name)}
             if answer.get("TagCount") or (found is not None and "TagCount" not in answer):
                 tagging = self._client.get_object_tagging(**place)["TagSet"]
                 version.tags = {tag["Key"]: tag["Value"] for tag in tagging}
@@ -201,6 +201,14 @@ class VersionTar:
             yield from body.iter_chunks(PIECE_BYTES)
         except Exception as exc:  # urllib3's and botocore's own, of a stream that broke
             raise TemporaryError(f"{self._bucket}/{version.key} broke off: {exc}") from exc
+
+
+def _sent(value: Any) -> Any:
+    """A header as its client sent it: in UTF-8, which is read as Latin-1."""
+    try:
+        return value.encode("latin-1").decode() if isinstance(value, str) else value
+    except UnicodeError:
+        return value
 
 
 def _is_clients(exc: ClientError) -> bool:

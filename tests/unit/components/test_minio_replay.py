@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from s3transfer.compat import seekable  # type: ignore[import-untyped]
 
 from archive.reader import SetReader
 from components.minio import restore
@@ -30,6 +31,7 @@ class Bucket:
         self.written.append((given["Key"], given["Body"]))
 
     def upload_fileobj(self, body: io.BytesIO, bucket: str, key: str, **_: Any) -> None:
+        assert not seekable(body)  # boto3 asks so, and else seeks to and fro
         self.written.append((key, body.read()))
 
     def delete_object(self, **given: Any) -> None:
