@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError
 from httpx import HTTPError, HTTPStatusError
 
 from archive.manifest import Manifest, Measure
 from archive.reader import SetReader, opened
+from archive.upload import PARALLEL_PARTS, part_size
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
 from components.minio.client import PORT, STATEFULSET, admin, connect, health
@@ -163,10 +165,7 @@ def replay(client: Any, bucket: str, reader: SetReader, held: Mapping[str, Path]
                     _write_all(client, bucket, history)
                     history, size = [], 0
                 if version.size > WHOLE_BYTES:
-                    source = _Forwards(body)
-                    client.upload_fileobj(
-                        source, bucket, version.key, ExtraArgs=_arguments(version)
-                    )
+                    _write_in_parts(client, bucket, version, body)
                 else:
                     history.append((version, b"" if body is None else body.read()))
                     size += version.size
@@ -176,6 +175,16 @@ def replay(client: Any, bucket: str, reader: SetReader, held: Mapping[str, Path]
                 under_way.popleft().result()
         for last in under_way:
             last.result()
+
+
+def _write_in_parts(client: Any, bucket: str, version: Version, body: Any) -> None:
+    # of what it cannot seek in, boto3 does not know the size: 10,000 parts of its own would be 80 GiB
+    parts = TransferConfig(
+        multipart_chunksize=part_size(version.size), max_concurrency=PARALLEL_PARTS
+    )
+    client.upload_fileobj(
+        _Forwards(body), bucket, version.key, ExtraArgs=_arguments(version), Config=parts
+    )
 
 
 class _Forwards:
