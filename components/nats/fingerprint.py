@@ -148,6 +148,13 @@ def measure_configuration(
     )
 
 
+def nanoseconds(time: str) -> int:
+    """A time as JetStream tells it (RFC 3339), since 1970."""
+    seconds, _, fraction = time.removesuffix("Z").partition(".")
+    whole = int(datetime.fromisoformat(f"{seconds}+00:00").timestamp())
+    return whole * 1_000_000_000 + int(fraction.ljust(9, "0"))
+
+
 def has_configuration(manifest: Manifest, unit: str) -> bool:
     """Whether a set measured its stream's configuration: earlier ones did not, and are as good for that."""
     return any(one.unit == unit and one.item == CONFIGURATION for one in manifest.fingerprint)
@@ -201,8 +208,8 @@ async def _one_by_one(client: Client, stream: str, first: int, last: int) -> Dig
                 return
             # the client's own reading of them, as of what its subscriptions give
             headers = await client._process_headers(b64decode(message.get("hdrs", "")))
-            data, stamp = b64decode(message.get("data", "")), _nanoseconds(message["time"])
-            found.add(_digest(sequence, stamp, message["subject"], headers, data))
+            data, stamp = b64decode(message.get("data", "")), nanoseconds(message["time"])
+            found.add(_digest(sequence, str(stamp), message["subject"], headers, data))
             low = sequence + 1
 
     each = -(-(last - first + 1) // READERS)
@@ -225,13 +232,6 @@ def _digest(
         digest.update(text.encode() + b"\0")
     digest.update(data)
     return int.from_bytes(digest.digest(), "big")
-
-
-def _nanoseconds(time: str) -> str:
-    """Of RFC 3339, since 1970."""
-    seconds, _, fraction = time.removesuffix("Z").partition(".")
-    whole = int(datetime.fromisoformat(f"{seconds}+00:00").timestamp())
-    return str(whole * 1_000_000_000 + int(fraction.ljust(9, "0")))
 
 
 def _own(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ restored one goes on behind the last message that it has of its origin, whether 
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -46,6 +47,7 @@ from components.nats.fingerprint import (
     measure_configuration,
     measure_messages,
     measures,
+    nanoseconds,
 )
 from components.nats.restore import ABOUT, ARCHIVE, FORM, accounts, restore_stream
 from config.backups import NatsAccount
@@ -123,22 +125,30 @@ def may_have_gone(
     saved: Mapping[str, Any],
     there: Iterable[dict[str, Any]],
     before: Iterable[dict[str, Any]],
+    now: int,
 ) -> int:
     """How many of a set's messages may have left a stream since it was restored, with nothing lost.
 
-    Clients take them from a work queue or a stream that keeps what somebody is interested in, and a stream that is full
-    drops one for each that is published.
+    Clients take them from a work queue or a stream that keeps what somebody is interested in; one that is full drops a
+    message for each that is published, and one with a limit of age the oldest, the sooner the older the set is.
 
     Args:
         info: as JetStream describes the stream now.
         saved: the state that the set has.
         there: its consumers now.
         before: those of the set.
+        now: time in nanoseconds since 1970.
     """
-    config = info["config"]
-    gone = 0
+    config, state = info["config"], info["state"]
+    published = max(0, int(state["last_seq"]) - int(saved["last_seq"]))
+    oldest = max(0, int(state["first_seq"]) - int(saved["first_seq"]))
+    age, gone = int(config.get("max_age") or 0), 0
     if any(int(config.get(limit) or 0) > 0 for limit in FULL_AT):
-        gone += max(0, int(info["state"]["last_seq"]) - int(saved["last_seq"]))
+        gone += published
+    elif published and int(config.get("max_bytes") or 0) > 0:
+        gone += oldest
+    if age and nanoseconds(saved["first_ts"]) + age < now:
+        gone += oldest
     if config.get("retention", LIMITS) != LIMITS:
         gone += taken_since(there, before)
     return gone
@@ -190,7 +200,7 @@ def _measure(connected: Account, reader: SetReader, folder: str) -> list[Measure
     # behind the messages: what these lack by now, those tell
     info, there = call_it(connected, f"STREAM.INFO.{stream}"), consumers_of(connected, stream)
     until, lacking = None, int(saved["messages"]) - seen[0]
-    if 0 < lacking <= (gone := may_have_gone(info, saved, there, before)):
+    if 0 < lacking <= (gone := may_have_gone(info, saved, there, before, time.time_ns())):
         state, until = {**saved, "messages": seen[0]}, seen[0] + gone
     elif (
         state["last_seq"] != info["state"]["last_seq"]

@@ -1,8 +1,8 @@
 """Backs PostgreSQL up: the whole cluster as files, every database as a dump, roles, a fingerprint, all of one moment.
 
 Taken from a healthy standby whose replay is paused (`replay`): base backup, dumps and digests then see the same LSN.
-By then it has all that the primary had when the backup began. Where no standby is fit, the primary is taken: the dumps
-still match their digests, while the files are of a moment a little later.
+By then it has all that the primary had when the backup began. Where no standby is fit, the primary is taken: its files
+are of a moment later than its dumps, and what clients changed in between is counted before and after, without a digest.
 https://www.postgresql.org/docs/18/app-pgbasebackup.html,
 https://www.postgresql.org/docs/18/app-pgdump.html
 """
@@ -25,6 +25,7 @@ from archive.writer import SetWriter
 from cluster.command import Command
 from components.access import Access, Endpoint
 from components.base import Taken
+from components.digest import settled
 from components.postgresql.basetar import BaseTar
 from components.postgresql.client import (
     PORT,
@@ -100,10 +101,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         point = ""
         if source.standing.standby:
             point = stack.enter_context(paused_replay(access, source.node))
-        snapshots = {
-            name: stack.enter_context(_snapshot(access, source.node, name))
-            for name in source.databases
-        }
+        snapshots = stack.enter_context(_snapshots(access, source))
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="fingerprint"))
         measured = pool.submit(_measure, snapshots)
         if source.tablespaces:
@@ -119,6 +117,11 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         _globals(writer, programs["pg_dumpall"], access, source)
         writer.add_json("configuration.json", "globals", _configuration(access, source.node))
         fingerprint = measured.result()
+        if (
+            not source.standing.standby
+        ):  # by now clients have changed what the dumps did not see and the files have
+            with _snapshots(access, source) as later:
+                fingerprint = settled(fingerprint, _measure(later))
     extensions = {
         f"{name}.{extension}": version
         for name, snapshot in snapshots.items()
@@ -236,6 +239,15 @@ class Snapshot:
     visible: str
     taken: datetime
     extensions: tuple[tuple[str, str], ...]
+
+
+@contextmanager
+def _snapshots(access: Access, source: Source) -> Iterator[dict[str, Snapshot]]:
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(_snapshot(access, source.node, name))
+            for name in source.databases
+        }
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from components.minio import client as minio
 from components.minio.live import remove_bucket
 from components.nats.client import CLIENT_PORT, connect
 from components.nats.client import STATEFULSET as NATS
+from components.postgresql import client as postgresql
 from components.qdrant.client import PORT, call
 from components.qdrant.client import STATEFULSET as QDRANT
 
@@ -134,6 +135,46 @@ def test_sets_of_engines_at_work_are_proven(prover: Prover, sets: dict[str, Mani
     assert {name: words[:2] for name, words in told.items()} == dict.fromkeys(
         BUSY, ("pass", "L4")
     ), told
+
+
+def rows(access: Access, stop: threading.Event) -> None:
+    """Insert rows, update them, and take numbers of a sequence."""
+    with postgresql.at_primary(access, "isa") as connection:
+        connection.execute("CREATE TABLE busy (n serial, told text)")
+        while not stop.wait(PAUSE_SECONDS):
+            connection.execute("INSERT INTO busy (told) VALUES (now()::text)")
+            connection.execute("UPDATE busy SET told = told || '!' WHERE n % 3 = 0")
+        connection.execute("DROP TABLE busy")
+
+
+@contextmanager
+def standbys_behind(access: Access) -> Iterator[None]:
+    """Standbys that replay nothing."""
+    with ExitStack() as connected:
+        standbys = [
+            connected.enter_context(postgresql.connect_long(access, node))
+            for node in of(access, postgresql.STATEFULSET, postgresql.PORT)
+            if postgresql.standing(access, node).standby
+        ]
+        for standby in standbys:
+            standby.execute("SELECT pg_wal_replay_pause()")
+        try:
+            yield
+        finally:
+            for standby in standbys:
+                standby.execute("SELECT pg_wal_replay_resume()")
+
+
+def test_the_set_of_a_primary_at_work_is_proven(backups: Backups, prover: Prover) -> None:
+    with backups.access() as access, standbys_behind(access), at_work(partial(rows, access)):
+        backups.isa("backup", "postgresql", "--local")
+    made = backups.manifest("postgresql")
+    assert made.topology["role"] == "primary"
+    moved = {m.item for m in made.fingerprint if m.until is not None}
+    assert moved == {"table public.busy", "sequences"}
+    (proof,) = prover.isa(made.id)["proofs"]
+    assert (proof["verdict"], proof["level"]) == ("pass", "L4"), proof
+    prover.forger.remove(made)
 
 
 def test_a_bucket_goes_though_its_clients_go_on_writing(backups: Backups) -> None:

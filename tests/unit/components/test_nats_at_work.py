@@ -10,7 +10,14 @@ from archive.manifest import Measure
 from components.nats.live import at_saved, may_have_gone
 from operations.comparison import compare
 
-SAVED = {"first_seq": 3, "last_seq": 10, "messages": 8, "num_subjects": 2}
+SECOND = 1_000_000_000
+SAVED = {
+    "first_seq": 3,
+    "last_seq": 10,
+    "messages": 8,
+    "num_subjects": 2,
+    "first_ts": "1970-01-01T00:01:40.5Z",
+}
 WORKER = {
     "name": "worker",
     "delivered": {"consumer_seq": 2},
@@ -19,14 +26,14 @@ WORKER = {
 }
 
 
-def stream(last: int, messages: int, **config: Any) -> dict[str, Any]:
-    state = {"first_seq": 3, "last_seq": last, "messages": messages, "num_subjects": 3}
+def stream(last: int, messages: int, first: int = 3, **config: Any) -> dict[str, Any]:
+    state = {"first_seq": first, "last_seq": last, "messages": messages, "num_subjects": 3}
     return {"config": {"retention": "limits", **config}, "state": state}
 
 
-def gone(info: dict[str, Any], delivered: int = 2) -> int:
+def gone(info: dict[str, Any], delivered: int = 2, now: int = 100) -> int:
     worker = {**WORKER, "delivered": {"consumer_seq": delivered}}
-    return may_have_gone(info, SAVED, [worker], [WORKER])
+    return may_have_gone(info, SAVED, [worker], [WORKER], now * SECOND)
 
 
 def test_what_was_published_since_is_left_out() -> None:
@@ -46,6 +53,15 @@ def test_a_stream_that_is_full_drops_no_more_than_was_published() -> None:
     assert gone(stream(14, 8, max_msgs=8)) == 4
     assert gone(stream(14, 8, max_msgs_per_subject=1)) == 4
     assert gone(stream(14, 8, max_msgs=-1)) == 0
+    assert gone(stream(14, 8, first=9, max_bytes=100)) == 6
+    assert gone(stream(10, 2, first=9, max_bytes=100)) == 0
+
+
+def test_the_oldest_go_by_their_age_and_not_before() -> None:
+    aged = stream(10, 2, first=9, max_age=60 * SECOND)
+    assert gone(aged, now=160) == 0
+    assert gone(aged, now=161) == 6
+    assert gone(stream(10, 0, first=11, max_age=60 * SECOND), now=999) == 8
 
 
 def measure(count: int, until: int | None = None) -> Measure:
