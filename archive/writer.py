@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,20 @@ class SetWriter:
         """
         require_room(self.spool, expected)
         return Spool(source, self.spool)
+
+    def drop(self, folder: str) -> None:
+        """Leave out of the set what was stored below a folder; what cannot be deleted of it, being locked, stays.
+
+        Args:
+            folder: of the plain names, with its slash.
+        """
+        with self._lock:
+            names = [name for name in self._artefacts if name.startswith(folder)]
+            for name in names:
+                del self._artefacts[name]
+        with suppress(IsaError):
+            for name in names:
+                self.store.purge(self.prefix + name)
 
     def commit(self, manifest: Manifest) -> None:
         """Make the set exist."""

@@ -7,6 +7,7 @@ snapshot whose replicas are not where the stream's leader is, without a word (na
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,7 @@ from components.nats.client import (
     USER,
     Account,
     Refused,
+    Unanswered,
     account,
     call,
     listed,
@@ -72,15 +74,15 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         with account(access, servers, declared) as connected:
             info: Any = connected.client._server_info
             version, identity = str(info["version"]), str(info.get("cluster", ""))
-            for name in _names(connected, access.timeout_seconds):
-                unit = f"stream {connected.user}/{name}"
-                taken = _stream(access, writer, connected, name, unit, version)
+            for name, taken in _streams(access, writer, connected, version):
                 if isinstance(taken, str):
-                    missing.append(taken)
+                    missing.append(f"stream {name}: {taken}")
                     continue
                 found += taken.measures
                 consistency.append(taken.consistency)
-                streams[f"{connected.user}/{name}"] = taken.layout
+                streams[name] = taken.layout
+    if missing and not streams:
+        raise TemporaryError(f"no stream of NATS could be stored: {'; '.join(missing)}", delay=30)
     return Taken(
         engine=Engine(name="NATS JetStream", version=version, identity=identity),
         topology={"streams": streams},
@@ -100,11 +102,38 @@ class StreamTaken:
     layout: dict[str, Any]
 
 
+def _streams(
+    access: Access, writer: SetWriter, connected: Account, version: str
+) -> Iterator[tuple[str, StreamTaken | str]]:
+    """Store an account's streams; or say why one cannot be.
+
+    One that JetStream does not answer for is tried again behind the others, and left out where that does not help.
+    """
+    left = _names(connected, access.timeout_seconds)
+    for last in (False, True):
+        late: list[str] = []
+        for name in left:
+            folder = f"{connected.user}/{name}"
+            try:
+                taken = _stream(access, writer, connected, name, version)
+            except Unanswered as exc:
+                writer.drop(f"{folder}/")
+                # where it is not this stream alone, this fails too
+                connected.run(call(connected.client, "INFO", timeout=access.timeout_seconds))
+                if not last:
+                    late.append(name)
+                    continue
+                taken = str(exc)
+            yield folder, taken
+        left = late
+
+
 def _stream(
-    access: Access, writer: SetWriter, account: Account, name: str, unit: str, version: str
+    access: Access, writer: SetWriter, account: Account, name: str, version: str
 ) -> StreamTaken | str:
     """Store one stream; or say why it cannot be."""
     timeout, folder = access.timeout_seconds, f"{account.user}/{name}"
+    unit = f"stream {folder}"
     begun = datetime.now(UTC)
     consumers = consumers_of(account, name)
     snapshot = Snapshot(
@@ -115,7 +144,7 @@ def _stream(
     except Refused as exc:
         info = account.run(call(account.client, f"STREAM.INFO.{name}", timeout=timeout))
         if info["config"].get("storage") == "memory" and _numbers(version) < MEMORY_SINCE:
-            return f"{unit}: it is kept in memory, and servers before 2.15 take no snapshot of such: {exc}"
+            return f"it is kept in memory, and servers before 2.15 take no snapshot of such: {exc}"
         raise
     size = int(snapshot.state["bytes"])
     with writer.spooled(snapshot, size + SPOOL_MARGIN) as spool:
@@ -133,7 +162,7 @@ def _stream(
     writer.add_json(f"{folder}/consumers.json", unit, progress)
     promised = int(snapshot.state.get("consumer_count", 0))
     if promised > len(consumers):
-        raise TemporaryError(f"{unit} has {promised} consumers and lists {len(consumers)}")
+        raise Unanswered(f"{unit} has {promised} consumers and lists {len(consumers)}")
     try:
         seen = account.run(measure_messages(account.client, name, snapshot.state))
     except Silent:  # it is in use: messages have left it since the snapshot

@@ -125,17 +125,15 @@ async def call(client: Client, subject: str, body: Any = None, *, timeout: float
 
     Raises:
         Refused: JetStream says no.
-        TemporaryError: nobody answers.
+        Unanswered: nobody answers.
     """
     request = json.dumps(body).encode() if body is not None else b""
     try:
         answer = await client.request(f"$JS.API.{subject}", request, timeout=timeout)
     except (NatsTimeoutError, NoRespondersError) as exc:
-        raise TemporaryError(
-            f"JetStream does not answer {subject}: no leader, or too slow"
-        ) from exc
+        raise Unanswered(f"JetStream does not answer {subject}: no leader, or too slow") from exc
     except NatsError as exc:
-        raise TemporaryError(f"JetStream, {subject}: {exc}") from exc
+        raise Unanswered(f"JetStream, {subject}: {exc}") from exc
     found: dict[str, Any] = json.loads(answer.data)
     if "error" in found:
         error = found["error"]
@@ -189,7 +187,7 @@ async def listed(client: Client, subject: str, key: str, *, timeout: float) -> l
 
     Raises:
         Incomplete: some that there are have no leader to describe them.
-        Refused, TemporaryError: as `call`.
+        Refused, Unanswered: as `call`.
     """
     found: list[dict[str, Any]] = []
     while True:
@@ -202,7 +200,11 @@ async def listed(client: Client, subject: str, key: str, *, timeout: float) -> l
             return found
 
 
-class Incomplete(TemporaryError):
+class Unanswered(TemporaryError):
+    """JetStream does not answer for something, or no further: it has no leader, or its server went away."""
+
+
+class Incomplete(Unanswered):
     """JetStream lists less than there is."""
 
 

@@ -26,8 +26,7 @@ from nats.js.errors import BadRequestError
 
 from archive.manifest import Manifest, Measure
 from components.digest import Digest, few, part
-from components.nats.client import Refused, call
-from errors import TemporaryError
+from components.nats.client import Refused, Unanswered, call
 
 SILENCE_SECONDS = 10.0
 NO_MESSAGE = 10037
@@ -47,7 +46,7 @@ CONSUMER_KEYS = (
 )
 
 
-class Silent(TemporaryError):
+class Silent(Unanswered):
     """A stream gives less than its state promised.
 
     Attributes:
@@ -73,7 +72,7 @@ async def measure_messages(client: Client, stream: str, state: dict[str, Any]) -
     Raises:
         Silent: nothing comes any more. Of a stream in use it means that the rest has left it, of any other that its
             server does not give it.
-        TemporaryError: the server went away.
+        Unanswered: the server went away.
     """
     first, last, wanted = int(state["first_seq"]), int(state["last_seq"]), int(state["messages"])
     if not wanted:
@@ -84,7 +83,7 @@ async def measure_messages(client: Client, stream: str, state: dict[str, Any]) -
         except BadRequestError:
             found = await _one_by_one(client, stream, first, last)
     except NatsError as exc:
-        raise TemporaryError(f"stream {stream} cannot be read: {exc}") from exc
+        raise Unanswered(f"stream {stream} cannot be read: {exc}") from exc
     return found.count, found.text
 
 

@@ -16,8 +16,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from components.nats.client import call
-from errors import TemporaryError
+from components.nats.client import Unanswered, call
 
 # 128 KiB chunks came at 246 MB/s, 1 MiB ones at 459; the window is what lies in our memory at most
 CHUNK_BYTES, WINDOW_BYTES = 512 << 10, 8 << 20
@@ -50,7 +49,7 @@ class Snapshot:
 
         Raises:
             Refused: JetStream will not, for instance since the stream is kept in memory.
-            TemporaryError: the stream has no leader.
+            Unanswered: the stream has no leader.
         """
         self._loop.run_until_complete(self._begin())
 
@@ -58,7 +57,7 @@ class Snapshot:
         """Its bytes: a tar, compressed with s2.
 
         Raises:
-            TemporaryError: it broke off, a chunk is missing, or the server says that it failed.
+            Unanswered: it broke off, a chunk is missing, or the server says that it failed.
         """
         expected = 1
         while True:
@@ -67,14 +66,14 @@ class Snapshot:
                 status = (message.headers or {}).get("Status", "")
                 if status not in DONE:
                     why = (message.headers or {}).get("Description", "")
-                    raise TemporaryError(f"the snapshot of {self._stream} failed: {status} {why}")
+                    raise Unanswered(f"the snapshot of {self._stream} failed: {status} {why}")
                 self._loop.run_until_complete(self._client.flush())
                 return
             if message.reply:
                 # …ACK.<stream>.<id>.<size>.<number>: lost and repeated chunks were seen in nats-server#5122
                 number = int(message.reply.rpartition(".")[2])
                 if number != expected:
-                    raise TemporaryError(
+                    raise Unanswered(
                         f"the snapshot of {self._stream} has chunk {number} in the place of {expected}"
                     )
                 expected += 1
@@ -101,7 +100,7 @@ class Snapshot:
         try:
             message = await self._chunks.next_msg(self._stall)
         except NatsTimeoutError as exc:
-            raise TemporaryError(
+            raise Unanswered(
                 f"the snapshot of {self._stream} stopped for {self._stall:.0f} s"
             ) from exc
         if message.reply:

@@ -33,15 +33,17 @@ def kinds(restorer: Restorer) -> Iterator[str]:
     with restorer.backups.access() as access:
         with at_primary(access, "postgres") as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
-        with at_primary(access, NAME) as connection:
-            connection.execute(KINDS.read_bytes())
-        yield NAME
-        with at_primary(access, "postgres") as connection:
-            rows = connection.execute("SELECT datname FROM pg_database").fetchall()
-            for (there,) in rows:
-                if there == NAME or there.startswith("isa__before"):
-                    drop = sql.SQL("DROP DATABASE {} (FORCE)").format(sql.Identifier(there))
-                    connection.execute(drop)
+        try:
+            with at_primary(access, NAME) as connection:
+                connection.execute(KINDS.read_bytes())
+            yield NAME
+        finally:
+            with at_primary(access, "postgres") as connection:
+                rows = connection.execute("SELECT datname FROM pg_database").fetchall()
+                for (there,) in rows:
+                    if there == NAME or there.startswith("isa__before"):
+                        drop = sql.SQL("DROP DATABASE {} (FORCE)").format(sql.Identifier(there))
+                        connection.execute(drop)
 
 
 def _kept(access: Any) -> Any:

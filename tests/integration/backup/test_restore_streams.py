@@ -79,7 +79,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "WATCHED": {"retention": "interest"},
     "CROWDED": {"max_consumers": 1},
     "FIRM": {"deny_delete": True, "deny_purge": True},
-    "MEMORY": {"storage": "memory"},
     "SHORT": {"max_msgs": 10, "max_age": 3600 * 1_000_000_000},
     "RENAMED": {"subject_transform": {"src": "RENAMED.>", "dest": "now.>"}},
     "COUNTED": {"allow_msg_counter": True, "allow_direct": True},
@@ -105,12 +104,13 @@ def _make(access: Access, name: str) -> None:
 @pytest.fixture
 def kinds(restorer: Restorer) -> Iterator[None]:
     with restorer.backups.access() as access:
-        for name in KINDS:
-            _make(access, name)
-    yield
-    with restorer.backups.access() as access:
-        there = ask(access, ("STREAM.NAMES", None))[0]["streams"]
-        ask(access, *((f"STREAM.DELETE.{name}", None) for name in KINDS if name in there))
+        try:
+            for name in KINDS:
+                _make(access, name)
+            yield
+        finally:
+            there = ask(access, ("STREAM.NAMES", None))[0]["streams"]
+            ask(access, *((f"STREAM.DELETE.{name}", None) for name in KINDS if name in there))
 
 
 def _described(access: Access) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A set that is given up."""
+"""A set, or a part of one, that is given up."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+from archive.seal import Sealed
 from archive.store import Entry
 from archive.writer import SetWriter
 from errors import TemporaryError
@@ -38,3 +39,14 @@ def test_a_set_that_is_given_up_is_never_listed_without_its_parts() -> None:
         listed = PREFIX + "manifest.json" in bucket.keys
         assert not listed or len(bucket.keys) == len(names)
     assert not bucket.keys
+
+
+def test_what_is_dropped_of_a_set_is_neither_in_it_nor_in_the_store() -> None:
+    bucket = Bucket(("a/x", "a/y", "b/x"), 9)
+    writer = SetWriter(cast(Any, bucket), PREFIX, (), Path())
+    sealed = Sealed(1, "0" * 64, 1, "0" * 64)
+    for name in ("a/x", "a/y", "b/x"):
+        writer._note(name, "unit", "form", sealed, 8, sealed=False)
+    writer.drop("a/")
+    assert [one.name for one in writer.artefacts] == ["b/x"]
+    assert bucket.keys == {PREFIX + "b/x"}

@@ -1,0 +1,81 @@
+"""A stream that JetStream does not answer for costs the set that stream, and no other."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from components.nats import backup
+from components.nats.client import Account, Unanswered
+from errors import TemporaryError
+
+
+class Writer:
+    """Remembers what it dropped."""
+
+    def __init__(self) -> None:
+        self.dropped: list[str] = []
+
+    def drop(self, folder: str) -> None:
+        self.dropped.append(folder)
+
+
+class JetStream:
+    """Does not answer for some streams so many times.
+
+    Args:
+        troubles: stream → times.
+        up: whether it answers for itself.
+    """
+
+    def __init__(self, troubles: dict[str, int], *, up: bool = True) -> None:
+        self.troubles, self.up = troubles, up
+        self.asked: list[str] = []
+
+    def store(self, access: Any, writer: Any, account: Any, name: str, version: str) -> str:
+        self.asked.append(name)
+        if self.troubles.get(name, 0):
+            self.troubles[name] -= 1
+            raise Unanswered("no leader")
+        return "stored"
+
+    async def call(self, client: Any, subject: str, *, timeout: float) -> dict[str, Any]:
+        if not self.up:
+            raise Unanswered("nobody there")
+        return {}
+
+
+def stored(server: JetStream, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], list[str]]:
+    """What became of the streams, and what was dropped."""
+    monkeypatch.setattr(backup, "_names", lambda *_: ["A", "B", "C"])
+    monkeypatch.setattr(backup, "_stream", server.store)
+    monkeypatch.setattr(backup, "call", server.call)
+    loop, writer = asyncio.new_event_loop(), Writer()
+    connected = Account("app", cast(Any, None), loop)
+    access = SimpleNamespace(timeout_seconds=1.0)
+    try:
+        found = dict(backup._streams(cast(Any, access), cast(Any, writer), connected, "2.15.1"))
+    finally:
+        loop.close()
+    return found, writer.dropped
+
+
+def test_one_that_is_late_is_stored_behind_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = JetStream({"A": 1})
+    found, dropped = stored(server, monkeypatch)
+    assert found == dict.fromkeys(("app/A", "app/B", "app/C"), "stored")
+    assert (server.asked, dropped) == (["A", "B", "C", "A"], ["app/A/"])
+
+
+def test_one_that_stays_away_is_named_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, dropped = stored(JetStream({"B": 9}), monkeypatch)
+    assert found == {"app/A": "stored", "app/B": "no leader", "app/C": "stored"}
+    assert dropped == ["app/B/"] * 2
+
+
+def test_where_nothing_answers_the_backup_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TemporaryError, match="nobody there"):
+        stored(JetStream({"A": 1}, up=False), monkeypatch)
