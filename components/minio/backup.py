@@ -23,7 +23,8 @@ from archive.writer import SetWriter
 from components.access import Access, Endpoint
 from components.base import Taken
 from components.minio.client import PORT, STATEFULSET, admin, connect, health
-from components.minio.fingerprint import BucketMeasure, measure_rights
+from components.minio.exports import measure_rights, measure_settings
+from components.minio.fingerprint import BucketMeasure
 from components.minio.index import Index, name_of, packed, record
 from components.minio.versions import READERS, Version, VersionTar
 from components.questions import PROBE
@@ -81,7 +82,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
             )
         )
     writer.add_json("buckets.json", "settings", settings)
-    rights = _exports(access, writer, server)
+    exported = _exports(access, writer, server, buckets)
     writer.add_plain(INDEX, "all buckets", "index of versions", packed(records))
     info = _info(access, server)
     return Taken(
@@ -92,7 +93,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         ),
         topology={"buckets": settings, "servers": len(info["servers"])},
         consistency=tuple(consistency),
-        fingerprint=(*found, *rights),
+        fingerprint=(*found, *exported),
         not_covered=NOT_COVERED,
         missing=tuple(missing),
         needs=chain,
@@ -189,15 +190,17 @@ def _settings(client: Any, bucket: str) -> dict[str, Any]:
     return {"versioning": versioning, "object_lock": lock}
 
 
-def _exports(access: Access, writer: SetWriter, server: Endpoint) -> list[Measure]:
+def _exports(
+    access: Access, writer: SetWriter, server: Endpoint, buckets: list[str]
+) -> list[Measure]:
     try:
         rights = admin(access, server, "export-iam").content
-        buckets = admin(access, server, "export-bucket-metadata").content
+        settings = admin(access, server, "export-bucket-metadata").content
     except HTTPError as exc:
         raise TemporaryError(f"MinIO does not export its settings: {exc}") from exc
     writer.add("iam.zip", "rights", "mc admin cluster iam export", [rights])
-    writer.add("bucket-metadata.zip", "settings", "mc admin cluster bucket export", [buckets])
-    return measure_rights(rights)
+    writer.add("bucket-metadata.zip", "settings", "mc admin cluster bucket export", [settings])
+    return [*measure_settings(settings, buckets), *measure_rights(rights)]
 
 
 def _info(access: Access, server: Endpoint) -> dict[str, Any]:

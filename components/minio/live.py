@@ -20,6 +20,7 @@ from archive.reader import SetReader
 from components.access import Access, Endpoint
 from components.base import Live, Served
 from components.minio.client import PORT, STATEFULSET, admin, connect, health
+from components.minio.exports import import_zip, settings_of
 from components.minio.fingerprint import BucketMeasure
 from components.minio.restore import (
     ATTEMPTS,
@@ -28,7 +29,6 @@ from components.minio.restore import (
     WRITERS,
     explained,
     held_bytes,
-    import_zip,
     make_bucket,
     replay,
     with_lapsed_retentions,
@@ -64,7 +64,7 @@ def replace(
     that there are. Users who are there keep their secret keys.
 
     Returns:
-        Whose secret keys are the set's, for people.
+        What of the settings MinIO does not take, and whose secret keys are the set's, for people.
 
     Raises:
         Damaged: an artefact is not what was stored.
@@ -93,7 +93,7 @@ def replace(
             for file, path in IMPORTS:
                 body = reader.read(file)
                 if file == SETTINGS:
-                    import_zip(access, server, path, _of_buckets(body, wanted))
+                    told += import_zip(access, server, path, _of_buckets(body, wanted))
                 elif len(wanted) == len(made):  # rights are nobody's bucket
                     now = admin(access, server, "export-iam").content
                     rights, gone = with_live_keys(body, now)
@@ -106,14 +106,17 @@ def replace(
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
     """What the live buckets hold now."""
-    client = connect(access, _server(access), attempts=ATTEMPTS, connections=WRITERS + 2)
+    server = _server(access)
+    client = connect(access, server, attempts=ATTEMPTS, connections=WRITERS + 2)
     found: list[Measure] = []
+    buckets = [unit.partition(" ")[2] for unit in chosen]
     with explained():
-        for name in (unit.partition(" ")[2] for unit in chosen):
+        for name in buckets:
             versions = BucketMeasure(name)
             for _ in VersionTar(client, name, lambda version: None, versions.add):
                 pass
             found += versions.measures()
+        found += settings_of(access, server, reader, buckets)
     return with_lapsed_retentions(found, reader)
 
 

@@ -30,7 +30,8 @@ from archive.upload import PARALLEL_PARTS, part_size
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
 from components.minio.client import PORT, STATEFULSET, admin, connect, health
-from components.minio.fingerprint import LOCK, BucketMeasure, measure_rights
+from components.minio.exports import import_zip, measure_rights, settings_of
+from components.minio.fingerprint import LOCK, BucketMeasure
 from components.minio.versions import Version, VersionTar
 from config.models import Settings
 from errors import IsaError, PermanentError, TemporaryError
@@ -113,11 +114,13 @@ def measure(
     client = connect(access, server, attempts=ATTEMPTS, connections=WRITERS + 2)
     found: list[Measure] = []
     with explained():
-        for bucket in (str(entry["Name"]) for entry in client.list_buckets()["Buckets"]):
+        buckets = [str(entry["Name"]) for entry in client.list_buckets()["Buckets"]]
+        for bucket in buckets:
             versions = BucketMeasure(bucket)
             for _ in VersionTar(client, bucket, lambda version: None, versions.add):
                 pass
             found += versions.measures()
+        found += settings_of(access, server, reader, buckets)
         found += measure_rights(admin(access, server, "export-iam").content)
     return {"": with_lapsed_retentions(found, reader)}
 
@@ -132,18 +135,6 @@ def make_bucket(client: Any, bucket: str, how: Mapping[str, Any]) -> None:
     if how["versioning"] and not how["object_lock"]:
         # a suspended one has versions too; the settings that are imported suspend it again
         client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-
-
-def import_zip(access: Access, server: Endpoint, path: str, body: bytes) -> None:
-    """Give MinIO one of its own exports back; it goes on after a fault, which we do not."""
-    answer = admin(access, server, path, method="PUT", body=body)
-    failed = [
-        f"{kind}: {entry}" for kind, entry in (answer.json().get("failed") or {}).items() if entry
-    ] if answer.content.strip().startswith(b"{") else []  # fmt: skip
-    if failed:
-        raise PermanentError(
-            f"MinIO, {path}: {len(failed)} entries refused", said="; ".join(failed)[:1000]
-        )
 
 
 # ---------------------------------------------------------------------- versions

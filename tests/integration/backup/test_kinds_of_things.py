@@ -99,6 +99,11 @@ def bucket(restorer: Restorer) -> Iterator[Any]:
         for key in KEYS:
             _put(client, key, b"")
         client.upload_fileobj(io.BytesIO(bytes(PARTS)), BUCKET, "big")
+        rule = {"ID": "old", "Status": "Enabled", "Filter": {"Prefix": "tmp/"}}
+        rule["Expiration"] = {"Days": 9}
+        client.put_bucket_lifecycle_configuration(
+            Bucket=BUCKET, LifecycleConfiguration={"Rules": [rule]}
+        )
         _versions(client, "Suspended")
         _put(client, "old", b"fourth, without a version")
         client.delete_object(Bucket=BUCKET, Key="told")
@@ -137,3 +142,5 @@ def test_a_bucket_with_a_version_of_every_kind_comes_back(restorer: Restorer, bu
     assert done["outcome"] == "restored", done
     assert _history(bucket) == before
     assert bucket.get_bucket_versioning(Bucket=BUCKET)["Status"] == "Suspended"
+    rules = bucket.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    assert [rule["Expiration"] for rule in rules] == [{"Days": 9}]

@@ -27,7 +27,8 @@ from archive.manifest import Manifest, Measure
 from components.emqx.client import USER, sign_on
 from components.emqx.fingerprint import measure as measure_brokers
 from components.minio.client import admin, connect, health
-from components.minio.fingerprint import BucketMeasure, measure_rights
+from components.minio.exports import measure_rights, measure_settings
+from components.minio.fingerprint import BucketMeasure
 from components.minio.versions import VersionTar
 from components.nats.client import call, listed
 from components.nats.fingerprint import measure_configuration, measure_messages, measures
@@ -249,6 +250,8 @@ def test_minio_comes_back_version_by_version(hand: Hand) -> None:
     rights = admin(hand.access, scratch, "export-iam").content
     assert _policies(rights) == _policies(hand.backups.fetch(manifest, "iam.zip"))
     found = [m for m in measure_rights(rights) if m.item != "policies"]
+    settings = admin(hand.access, scratch, "export-bucket-metadata").content
+    found += measure_settings(settings, manifest.topology["buckets"])
     for bucket in manifest.topology["buckets"]:
         measure = BucketMeasure(bucket)
         for _ in VersionTar(client, bucket, lambda _: None, measure.add):

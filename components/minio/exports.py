@@ -1,0 +1,133 @@
+"""MinIO's own exports of what buckets are set to and of the rights: measured, and given back.
+
+`mc admin cluster bucket export` and `mc admin cluster iam export` make the same.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Collection, Iterable
+from hashlib import blake2b
+from typing import Any
+
+from archive.manifest import Measure
+from archive.reader import SetReader
+from components.access import Access, Endpoint
+from components.digest import few, part
+from components.minio.client import admin
+from errors import PermanentError
+
+SETTINGS = "settings"
+# Of a bucket's settings, what names other servers: queues of its events, targets of its replication, tiers.
+ELSEWHERE = ("notification.xml", "bucket-targets.json", "replication.xml")
+TIER = b"<StorageClass>"
+# when MinIO wrote it
+WRITTEN = re.compile(rb"<ExpiryUpdatedAt>[^<]*</ExpiryUpdatedAt>")
+EVENTS, TIERS = "notification", "tier"  # as MinIO calls what it refuses
+
+
+def import_zip(access: Access, server: Endpoint, path: str, body: bytes) -> list[str]:
+    """Give MinIO one of its own exports back; it goes on after a fault, which we do not.
+
+    Returns:
+        What this MinIO refused since it names other servers that it does not know: queues of events, tiers.
+
+    Raises:
+        PermanentError: it refused anything else.
+    """
+    answer = admin(access, server, path, method="PUT", body=body)
+    said = answer.json() if answer.content.strip().startswith(b"{") else {}
+    failed = [f"{kind}: {entry}" for kind, entry in (said.get("failed") or {}).items() if entry]
+    elsewhere: list[str] = []
+    for bucket, settings in (said.get("buckets") or {}).items():
+        for kind, status in settings.items():
+            if error := status.get("error"):
+                others = kind == EVENTS or TIERS in error.lower()
+                (elsewhere if others else failed).append(f"{kind} of bucket {bucket}: {error}")
+    if failed:
+        raise PermanentError(
+            f"MinIO, {path}: {len(failed)} entries refused", said="; ".join(failed)[:1000]
+        )
+    return elsewhere
+
+
+def settings_of(
+    access: Access, server: Endpoint, reader: SetReader, buckets: Iterable[str]
+) -> list[Measure]:
+    """What buckets are set to, of those whose set measured it: earlier ones did not."""
+    known = {one.unit for one in reader.manifest.fingerprint if one.item == SETTINGS}
+    wanted = [bucket for bucket in buckets if f"bucket {bucket}" in known]
+    export = admin(access, server, "export-bucket-metadata").content
+    return measure_settings(export, wanted)
+
+
+def measure_settings(export: bytes, buckets: Collection[str]) -> list[Measure]:
+    """Measure what buckets are set to: policy, lifecycle, quota, encryption, versioning, tags.
+
+    Args:
+        export: the zip of `mc admin cluster bucket export`.
+        buckets: whose settings count.
+    """
+    named: dict[str, dict[str, str]] = {bucket: {} for bucket in buckets}
+    with zipfile.ZipFile(io.BytesIO(export)) as archive:
+        for name in archive.namelist():
+            bucket, _, file = name.partition("/")
+            body = archive.read(name)
+            if bucket in named and file not in ELSEWHERE and TIER not in body:
+                named[bucket][file] = part(_setting(file, body))
+    return [
+        Measure(
+            unit=f"bucket {bucket}", item=SETTINGS, count=len(names), digest=part(names),
+            origin="source", names=names,
+        )
+        for bucket, names in named.items()
+    ]  # fmt: skip
+
+
+def measure_rights(export: bytes) -> list[Measure]:
+    """Measure an IAM export: names and documents, without secrets.
+
+    Args:
+        export: the zip of `mc admin cluster iam export`.
+    """
+    found = []
+    with zipfile.ZipFile(io.BytesIO(export)) as archive:
+        for name in sorted(archive.namelist()):
+            document = json.loads(archive.read(name) or b"null") or {}
+            kind = name.rpartition("/")[2].removesuffix(".json")
+            kept = {entry: _public(value) for entry, value in document.items()}
+            text = json.dumps(kept, sort_keys=True).encode()
+            digest = blake2b(text, digest_size=16).hexdigest() if kept else ""
+            names = few({entry: part(value) for entry, value in kept.items()})
+            found.append(
+                Measure(
+                    unit="rights",
+                    item=kind,
+                    count=len(kept),
+                    digest=digest,
+                    origin="source",
+                    names=names,
+                )
+            )
+    return found
+
+
+def _setting(file: str, body: bytes) -> Any:
+    if file.endswith(".json"):
+        return _public(json.loads(body or b"null"))
+    return WRITTEN.sub(b"", body).decode()
+
+
+def _public(value: Any) -> Any:
+    """Without what is secret, or the server's own note of time."""
+    if isinstance(value, list):  # MinIO gives a policy's actions in another order every time
+        return sorted(
+            (_public(inner) for inner in value), key=lambda inner: json.dumps(inner, sort_keys=True)
+        )
+    if not isinstance(value, dict):
+        return value
+    hidden = ("secretKey", "sessionToken", "updatedAt", "UpdateDate", "CreateDate")
+    return {name: _public(inner) for name, inner in value.items() if name not in hidden}

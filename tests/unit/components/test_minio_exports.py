@@ -1,0 +1,80 @@
+"""What MinIO does not take of its own exports is told, and what a bucket lost of its settings has a name."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from components.access import Access, Endpoint
+from components.minio import exports
+from components.minio.exports import import_zip, measure_settings
+from errors import PermanentError
+from operations.comparison import compare
+
+POLICY = {"Statement": [{"Action": ["s3:GetObject", "s3:ListBucket"]}]}
+LIFECYCLE = "<LifecycleConfiguration><Rule/>{}</LifecycleConfiguration>"
+FILES = {
+    "documents/policy.json": json.dumps(POLICY),
+    "documents/lifecycle.xml": LIFECYCLE.format("<ExpiryUpdatedAt>2026</ExpiryUpdatedAt>"),
+    "documents/notification.xml": "<NotificationConfiguration/>",
+    "exports/quota.json": json.dumps({"quota": 9}),
+    "another/quota.json": json.dumps({"quota": 9}),
+}
+
+
+def export(files: dict[str, str]) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return made.getvalue()
+
+
+def differences(files: dict[str, str]) -> list[str]:
+    buckets = ("documents", "exports")
+    saved = measure_settings(export(FILES), buckets)
+    return [one.what for one in compare(saved, {"": measure_settings(export(files), buckets)})]
+
+
+def test_a_setting_that_did_not_come_back_is_named() -> None:
+    lost = {name: text for name, text in FILES.items() if name != "documents/policy.json"}
+    assert differences(lost) == ["1 instead of 2: missing policy.json"]
+    changed = {**FILES, "exports/quota.json": json.dumps({"quota": 8})}
+    assert differences(changed) == ["as many (1), but not the same: other quota.json"]
+
+
+def test_order_times_of_writing_and_what_names_other_servers_are_no_difference() -> None:
+    actions = {"Statement": [{"Action": ["s3:ListBucket", "s3:GetObject"]}]}
+    there = {
+        **FILES,
+        "documents/policy.json": json.dumps(actions),
+        "documents/lifecycle.xml": LIFECYCLE.format("<ExpiryUpdatedAt>2027</ExpiryUpdatedAt>"),
+        "documents/notification.xml": "<NotificationConfiguration><Queue/></NotificationConfiguration>",
+    }
+    assert differences(there) == []
+
+
+def imported(monkeypatch: pytest.MonkeyPatch, **documents: Any) -> list[str]:
+    answer = SimpleNamespace(content=b"{}", json=lambda: {"buckets": {"documents": documents}})
+    monkeypatch.setattr(exports, "admin", lambda *_, **__: answer)
+    return import_zip(cast(Access, None), cast(Endpoint, None), "import-bucket-metadata", b"")
+
+
+def test_queues_and_tiers_that_are_not_known_here_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = {"isSet": True, "error": "ARN 'arn:minio:sqs::1:webhook' not found"}
+    tier = {"isSet": True, "error": "Specified remote tier was not found"}
+    found = imported(monkeypatch, notification=refused, lifecycle=tier, quota={"isSet": True})
+    assert [words.partition(":")[0] for words in found] == [
+        "notification of bucket documents",
+        "lifecycle of bucket documents",
+    ]
+
+
+def test_any_other_refusal_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PermanentError, match="1 entries refused"):
+        imported(monkeypatch, policy={"isSet": False, "error": "invalid policy"})
