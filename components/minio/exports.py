@@ -21,19 +21,19 @@ from components.minio.client import admin
 from errors import PermanentError
 
 SETTINGS = "settings"
-# Of a bucket's settings, what names other servers: queues of its events, targets of its replication, tiers.
+# Of a bucket's settings, what names other servers: queues of its events, targets of its replication, tiers, keys.
 ELSEWHERE = ("notification.xml", "bucket-targets.json", "replication.xml")
-TIER = b"<StorageClass>"
+NAMING = (b"<StorageClass>", b"<KMSMasterKeyID>")
 # when MinIO wrote it
 WRITTEN = re.compile(rb"<ExpiryUpdatedAt>[^<]*</ExpiryUpdatedAt>")
-EVENTS, TIERS = "notification", "tier"  # as MinIO calls what it refuses
+EVENTS, KEYS, TIERS = "notification", "sse", "tier"  # as MinIO calls what it refuses
 
 
 def import_zip(access: Access, server: Endpoint, path: str, body: bytes) -> list[str]:
     """Give MinIO one of its own exports back; it goes on after a fault, which we do not.
 
     Returns:
-        What this MinIO refused since it names other servers that it does not know: queues of events, tiers.
+        What this MinIO refused since it names other servers that it does not know: queues of events, keys, tiers.
 
     Raises:
         PermanentError: it refused anything else.
@@ -45,7 +45,7 @@ def import_zip(access: Access, server: Endpoint, path: str, body: bytes) -> list
     for bucket, settings in (said.get("buckets") or {}).items():
         for kind, status in settings.items():
             if error := status.get("error"):
-                others = kind == EVENTS or TIERS in error.lower()
+                others = kind in (EVENTS, KEYS) or TIERS in error.lower()
                 (elsewhere if others else failed).append(f"{kind} of bucket {bucket}: {error}")
     if failed:
         raise PermanentError(
@@ -76,8 +76,9 @@ def measure_settings(export: bytes, buckets: Collection[str]) -> list[Measure]:
         for name in archive.namelist():
             bucket, _, file = name.partition("/")
             body = archive.read(name)
-            if bucket in named and file not in ELSEWHERE and TIER not in body:
-                named[bucket][file] = part(_setting(file, body))
+            if bucket not in named or file in ELSEWHERE or any(word in body for word in NAMING):
+                continue
+            named[bucket][file] = part(_setting(file, body))
     return [
         Measure(
             unit=f"bucket {bucket}", item=SETTINGS, count=len(names), digest=part(names),

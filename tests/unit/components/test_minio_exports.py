@@ -22,6 +22,7 @@ FILES = {
     "documents/policy.json": json.dumps(POLICY),
     "documents/lifecycle.xml": LIFECYCLE.format("<ExpiryUpdatedAt>2026</ExpiryUpdatedAt>"),
     "documents/notification.xml": "<NotificationConfiguration/>",
+    "documents/bucket-encryption.xml": "<SSE><KMSMasterKeyID>theirs</KMSMasterKeyID></SSE>",
     "exports/quota.json": json.dumps({"quota": 9}),
     "another/quota.json": json.dumps({"quota": 9}),
 }
@@ -65,12 +66,18 @@ def imported(monkeypatch: pytest.MonkeyPatch, **documents: Any) -> list[str]:
     return import_zip(cast(Access, None), cast(Endpoint, None), "import-bucket-metadata", b"")
 
 
-def test_queues_and_tiers_that_are_not_known_here_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queues_keys_and_tiers_that_are_not_known_here_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     refused = {"isSet": True, "error": "ARN 'arn:minio:sqs::1:webhook' not found"}
+    key = {"isSet": False, "error": "key does not exist"}
     tier = {"isSet": True, "error": "Specified remote tier was not found"}
-    found = imported(monkeypatch, notification=refused, lifecycle=tier, quota={"isSet": True})
+    found = imported(
+        monkeypatch, notification=refused, sse=key, lifecycle=tier, quota={"isSet": True}
+    )
     assert [words.partition(":")[0] for words in found] == [
         "notification of bucket documents",
+        "sse of bucket documents",
         "lifecycle of bucket documents",
     ]
 
