@@ -19,6 +19,7 @@ from components.base import Taken
 from components.nats.client import (
     CLIENT_PORT,
     KEY,
+    NO_STREAM,
     SECRET,
     STATEFULSET,
     USER,
@@ -116,6 +117,11 @@ def _streams(
             folder = f"{connected.user}/{name}"
             try:
                 taken = _stream(access, writer, connected, name, version)
+            except Refused as exc:
+                if exc.code != NO_STREAM:
+                    raise
+                writer.drop(f"{folder}/")  # somebody deleted it meanwhile
+                continue
             except Unanswered as exc:
                 writer.drop(f"{folder}/")
                 # where it is not this stream alone, this fails too

@@ -24,6 +24,7 @@ from errors import PermanentError, TemporaryError
 STATEFULSET = "nats"
 CLIENT_PORT, MONITOR_PORT = 4222, 8222
 UNAVAILABLE = 503  # as in HTTP: it may pass
+NO_STREAM = 10059
 PLACEMENT_SECONDS = 60.0
 SECRET, USER, KEY = "nats-auth", "app", "app-password"
 

@@ -26,6 +26,7 @@ from components.access import Access
 from components.base import Live, Served
 from components.nats.client import (
     CLIENT_PORT,
+    NO_STREAM,
     STATEFULSET,
     Account,
     Refused,
@@ -52,7 +53,6 @@ from components.nats.fingerprint import (
 from components.nats.restore import ABOUT, ARCHIVE, FORM, accounts, restore_stream
 from config.backups import NatsAccount
 
-NOT_FOUND = 10059
 LIMITS = "limits"  # retention that nothing but limits ends
 FULL_AT = ("max_msgs", "max_msgs_per_subject")
 CALL_SECONDS = 60.0
@@ -180,7 +180,7 @@ def _replace(
     try:
         call_it(connected, f"STREAM.DELETE.{stream}")
     except Refused as exc:
-        if exc.code != NOT_FOUND:
+        if exc.code != NO_STREAM:
             raise
     with saved.open("rb") as file:
         pieces = iter(partial(file.read, PIECE_BYTES), b"")

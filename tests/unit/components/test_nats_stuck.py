@@ -1,4 +1,4 @@
-"""A stream that JetStream does not answer for costs the set that stream, and no other."""
+"""A stream that JetStream does not answer for, or that is deleted meanwhile, costs the set nothing but that stream."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from components.nats import backup
-from components.nats.client import Account, Unanswered
+from components.nats.client import NO_STREAM, Account, Refused, Unanswered
 from errors import TemporaryError
 
 
@@ -29,14 +29,17 @@ class JetStream:
     Args:
         troubles: stream → times.
         up: whether it answers for itself.
+        deleted: a stream that is gone when its turn comes.
     """
 
-    def __init__(self, troubles: dict[str, int], *, up: bool = True) -> None:
-        self.troubles, self.up = troubles, up
+    def __init__(self, troubles: dict[str, int], *, up: bool = True, deleted: str = "") -> None:
+        self.troubles, self.up, self.deleted = troubles, up, deleted
         self.asked: list[str] = []
 
     def store(self, access: Any, writer: Any, account: Any, name: str, version: str) -> str:
         self.asked.append(name)
+        if name == self.deleted:
+            raise Refused("CONSUMER.LIST", NO_STREAM, "stream not found")
         if self.troubles.get(name, 0):
             self.troubles[name] -= 1
             raise Unanswered("no leader")
@@ -79,3 +82,8 @@ def test_one_that_stays_away_is_named_with_its_reason(monkeypatch: pytest.Monkey
 def test_where_nothing_answers_the_backup_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TemporaryError, match="nobody there"):
         stored(JetStream({"A": 1}, up=False), monkeypatch)
+
+
+def test_one_that_is_deleted_meanwhile_is_none_of_the_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, dropped = stored(JetStream({}, deleted="B"), monkeypatch)
+    assert (found, dropped) == ({"app/A": "stored", "app/C": "stored"}, ["app/B/"])
