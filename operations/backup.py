@@ -10,7 +10,8 @@ import json
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,7 +32,7 @@ from cluster.lease import Lease, lease_of
 from components import SETS
 from components.access import Access
 from config.models import Settings
-from errors import ConfigurationError, Fault, PermanentError
+from errors import ConfigurationError, Fault, IsaError, PermanentError, TemporaryError
 from operations.replacing import BrokenOff, backup_lease
 from operations.transfer import Transfer, watched
 
@@ -217,7 +218,7 @@ def back_up(
         earlier = () if full else catalogue.sound(component)
         writer = _writer(vault, component, identity, earlier, transfer, lease)
         try:
-            with Access(vault.settings, vault.kube, ENGINE_SECONDS) as access:
+            with Access(vault.settings, vault.kube, ENGINE_SECONDS) as access, explained(component):
                 taken = SETS[component].back_up(access, writer)
             left = BrokenOff.read(lease.previous_operation)
             missing = (*taken.missing, *([left.words] if left else []))
@@ -255,6 +256,20 @@ def slot_taken(catalogue: Catalogue, component: str, slot: str) -> Manifest | No
     """The whole set that a slot already has."""
     of_slot = (one for one in reversed(catalogue.of(component)) if slot and one.slot == slot)
     return next((one for one in of_slot if one.outcome == "complete"), None)
+
+
+@contextmanager
+def explained(component: str) -> Iterator[None]:
+    """What a client library raises in the midst of a backup, in the project's own terms.
+
+    Seven of them have errors of their own. A backup changes nothing, and is better tried once too often.
+    """
+    try:
+        yield
+    except IsaError:
+        raise
+    except Exception as exc:
+        raise TemporaryError(f"{component}: {type(exc).__name__}", said=str(exc)) from exc
 
 
 # ---------------------------------------------------------------------- inside

@@ -35,6 +35,7 @@ from components.postgresql.client import (
     SUPERUSER,
     Standing,
     connect_long,
+    explained,
     program,
     standing,
     where,
@@ -89,9 +90,14 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
     """Take one set of all databases.
 
     Raises:
-        TemporaryError: no node is fit, it was promoted or lost meanwhile.
+        TemporaryError: no node is fit, it was promoted or lost meanwhile; a table was dropped.
         PermanentError: a program is missing.
     """
+    with explained("backup"):
+        return _back_up(access, writer)
+
+
+def _back_up(access: Access, writer: SetWriter) -> Taken:
     password = access.secret(SECRET, "postgres-password")
     programs = {name: program(access, name, password) for name in PROGRAMS}
     source = _choose(access)

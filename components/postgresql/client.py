@@ -202,6 +202,12 @@ def at_primary(
         yield connection
 
 
+# Classes of errors, and single ones, that another attempt may heal: connections, conflicts, resources, objects in use,
+# an operator's intervention; a database or table that somebody dropped.
+# https://www.postgresql.org/docs/18/errcodes-appendix.html
+PASSING = ("08", "40", "53", "55", "57", "3D000", "42P01")
+
+
 @contextmanager
 def explained(who: str) -> Iterator[None]:
     """What the client raises, in the project's own terms: a class of error says no value of a row, its message may.
@@ -213,7 +219,8 @@ def explained(who: str) -> Iterator[None]:
         yield
     except psycopg.Error as exc:
         lost = isinstance(exc, psycopg.OperationalError) and not exc.sqlstate
-        kind = TemporaryError if lost else PermanentError
+        passing = lost or (exc.sqlstate or "").startswith(PASSING)
+        kind = TemporaryError if passing else PermanentError
         what = f"SQLSTATE {exc.sqlstate}" if exc.sqlstate else "the connection broke off"
         raise kind(f"PostgreSQL, {who}: {what}", said=str(exc)) from exc
 

@@ -1,0 +1,43 @@
+"""What another attempt may heal is told from what it will not, by PostgreSQL's own classes of errors."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from components.postgresql.client import explained
+from errors import PermanentError, TemporaryError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        psycopg.OperationalError("server closed the connection unexpectedly"),
+        errors.AdminShutdown(),
+        errors.CannotConnectNow(),
+        errors.TooManyConnections(),
+        errors.LockNotAvailable(),
+        errors.SerializationFailure(),
+        errors.InvalidCatalogName(),  # a database was dropped
+        errors.UndefinedTable(),
+    ],
+)
+def test_another_attempt_may_heal_it(error: psycopg.Error) -> None:
+    with pytest.raises(TemporaryError, match="PostgreSQL, node-0"), explained("node-0"):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.InvalidPassword(),
+        errors.InsufficientPrivilege(),
+        errors.SyntaxError(),
+        errors.DataCorrupted(),
+        errors.ProgramLimitExceeded(),
+    ],
+)
+def test_no_attempt_heals_it(error: psycopg.Error) -> None:
+    with pytest.raises(PermanentError, match="SQLSTATE"), explained("node-0"):
+        raise error
