@@ -24,6 +24,7 @@ from components.nats.client import (
     STATEFULSET,
     USER,
     Account,
+    Incomplete,
     Refused,
     Unanswered,
     account,
@@ -51,6 +52,8 @@ NOT_COVERED = (
 )
 # nats-server up to 2.14 takes snapshots of streams on disk only
 MEMORY_SINCE = (2, 15)
+# a consumer that finds none in that time has lost the servers that it was on; of many streams each waits so long
+LEADER_SECONDS = 10.0
 # of a snapshot against the stream's bytes: tar headers and indexes; s2 makes it smaller as a rule
 SPOOL_MARGIN = 64 << 20
 
@@ -79,6 +82,9 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
                 if isinstance(taken, str):
                     missing.append(f"stream {name}: {taken}")
                     continue
+                if taken.unheard:
+                    silent = f"no leader answers for its consumers {', '.join(taken.unheard)}"
+                    missing.append(f"stream {name}: {silent}")
                 found += taken.measures
                 consistency.append(taken.consistency)
                 streams[name] = taken.layout
@@ -96,11 +102,19 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
 
 @dataclass(frozen=True)
 class StreamTaken:
-    """What became of a stream."""
+    """What became of a stream.
+
+    Attributes:
+        measures: of it.
+        consistency: its moment.
+        layout: for the manifest's topology.
+        unheard: consumers that nobody could be asked about; they are not in the set.
+    """
 
     measures: list[Measure]
     consistency: Consistency
     layout: dict[str, Any]
+    unheard: list[str]
 
 
 def _streams(
@@ -141,7 +155,7 @@ def _stream(
     timeout, folder = access.timeout_seconds, f"{account.user}/{name}"
     unit = f"stream {folder}"
     begun = datetime.now(UTC)
-    consumers = consumers_of(account, name)
+    consumers, unheard = _consumers(account, name, LEADER_SECONDS)
     snapshot = Snapshot(
         account.loop, account.client, name, min(access.settings.backup.stall_seconds, 60)
     )
@@ -164,10 +178,10 @@ def _stream(
     writer.add_json(
         f"{folder}/backup.json", unit, {"config": snapshot.config, "state": snapshot.state}
     )
-    progress = with_progress(consumers, consumers_of(account, name))
+    progress = with_progress(consumers, _consumers(account, name, 0)[0])
     writer.add_json(f"{folder}/consumers.json", unit, progress)
     promised = int(snapshot.state.get("consumer_count", 0))
-    if promised > len(consumers):
+    if promised > len(consumers) + len(unheard):
         raise Unanswered(f"{unit} has {promised} consumers and lists {len(consumers)}")
     try:
         seen = account.run(measure_messages(account.client, name, snapshot.state))
@@ -180,7 +194,17 @@ def _stream(
     }
     found = measures(unit, snapshot.state, consumers, seen)
     found.append(measure_configuration(unit, snapshot.config, snapshot.config))
-    return StreamTaken(found, consistency, layout)
+    return StreamTaken(found, consistency, layout, unheard)
+
+
+def _consumers(
+    account: Account, stream: str, patience: float
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """A stream's consumers, and names of those that have no leader."""
+    try:
+        return consumers_of(account, stream, patience=patience), []
+    except Incomplete as exc:
+        return exc.found, exc.missing
 
 
 def _left_out(config: dict[str, Any], consumers: list[dict[str, Any]], version: str) -> list[str]:

@@ -191,14 +191,19 @@ async def listed(client: Client, subject: str, key: str, *, timeout: float) -> l
         Refused, Unanswered: as `call`.
     """
     found: list[dict[str, Any]] = []
+    missing: list[str] = []
     while True:
-        page = await call(client, subject, {"offset": len(found)}, timeout=timeout)
-        entries = page.get(key) or []
-        found += entries
-        if missing := page.get("missing"):
-            raise Incomplete(f"JetStream, {subject}: no leader answers for {', '.join(missing)}")
-        if not entries or len(found) >= int(page.get("total", 0)):
-            return found
+        offset = len(found) + len(missing)
+        page = await call(client, subject, {"offset": offset}, timeout=timeout)
+        entries, silent = page.get(key) or [], page.get("missing") or []
+        # one whose servers are all away is among both, here without its name
+        found += [entry for entry in entries if not isinstance(entry, dict) or entry["name"]]
+        missing += silent
+        if not (entries or silent) or len(found) + len(missing) >= int(page.get("total", 0)):
+            break
+    if missing:
+        raise Incomplete(subject, found, missing)
+    return found
 
 
 class Unanswered(TemporaryError):
@@ -206,7 +211,16 @@ class Unanswered(TemporaryError):
 
 
 class Incomplete(Unanswered):
-    """JetStream lists less than there is."""
+    """JetStream lists less than there is.
+
+    Attributes:
+        found: what it lists.
+        missing: names of what it does not.
+    """
+
+    def __init__(self, subject: str, found: list[dict[str, Any]], missing: list[str]) -> None:
+        super().__init__(f"JetStream, {subject}: no leader answers for {', '.join(missing)}")
+        self.found, self.missing = found, missing
 
 
 class Refused(PermanentError):

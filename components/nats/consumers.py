@@ -45,21 +45,30 @@ def consumers_of(
     connected: Account,
     stream: str,
     *,
+    patience: float = PLACEMENT_SECONDS,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[dict[str, Any]]:
     """The consumers that a stream has now.
 
+    Args:
+        connected: the stream's account.
+        stream: its name.
+        patience: seconds in which those that were made or moved just now may find their leader.
+        clock: monotonic seconds.
+        sleep: waits.
+
     Raises:
-        TemporaryError: one of them has no leader for a minute, or nobody answers.
+        Incomplete: one of them has no leader.
+        Unanswered: nobody answers.
     """
-    deadline = clock() + PLACEMENT_SECONDS
+    deadline = clock() + patience
     while True:
         try:
             subject = f"CONSUMER.LIST.{stream}"
             return connected.run(listed(connected.client, subject, "consumers", timeout=SECONDS))
-        except Incomplete:  # they were made or moved just now
-            if clock() > deadline:
+        except Incomplete:
+            if clock() >= deadline:
                 raise
             sleep(0.5)
 

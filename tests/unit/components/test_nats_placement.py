@@ -53,7 +53,8 @@ def names(*found: str) -> dict[str, Any]:
 
 def described(*found: str, missing: tuple[str, ...] = ()) -> dict[str, Any]:
     entries = [{"name": name} for name in found]
-    return {"consumers": entries, "total": len(found) + len(missing), "missing": list(missing)}
+    total = len([name for name in found if name]) + len(missing)
+    return {"consumers": entries, "total": total, "missing": list(missing)}
 
 
 def wait(server: Server, loop: asyncio.AbstractEventLoop, *left_out: str) -> None:
@@ -122,3 +123,12 @@ def test_a_list_that_lacks_consumers_without_a_leader_is_asked_for_again(
     assert [one["name"] for one in list_consumers(server, loop)] == ["audit", "bills"]
     with pytest.raises(Incomplete, match="no leader answers for bills"):
         list_consumers(Server(described("audit", missing=("bills",))), loop)
+
+
+def test_a_consumer_whose_servers_are_all_away_is_missing_and_not_listed_without_a_name(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    with pytest.raises(Incomplete) as caught:
+        list_consumers(Server(described("audit", "", missing=("bills",))), loop)
+    assert [one["name"] for one in caught.value.found] == ["audit"]
+    assert caught.value.missing == ["bills"]
