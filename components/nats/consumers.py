@@ -118,25 +118,27 @@ def wait_for_consumers(
 
 
 def make_missing_consumers(
-    connected: Account, config: Mapping[str, Any], saved: Iterable[dict[str, Any]], **changes: Any
+    connected: Account, of: Mapping[str, Any], saved: Iterable[dict[str, Any]], **changes: Any
 ) -> None:
     """Make the durable consumers that a restored stream has not.
 
     Args:
         connected: the stream's account.
-        config: the stream's. A work queue has nothing any more of what was acknowledged, and takes no consumer that
-            begins anywhere else (10101).
+        of: the stream's configuration. A work queue has nothing any more of what was acknowledged, and takes no
+            consumer that begins anywhere else (10101).
         saved: the set's consumers.
         changes: to their configurations.
     """
-    stream, queue = config["name"], config.get("retention") == QUEUE
+    stream, queue = of["name"], of.get("retention") == QUEUE
     names = {str(one["name"]) for one in consumers_of(connected, stream)}
     for one in saved:
         if one["name"] in names or not one["config"].get("durable_name"):
             continue
         behind = {"deliver_policy": BY_SEQUENCE, "opt_start_seq": _acknowledged(one) + 1}
-        start = {} if queue else behind
-        body = {"stream_name": stream, "config": {**one["config"], **start, **changes}}
+        config = {**one["config"], **({} if queue else behind), **changes}
+        if not queue:  # nothing else may say where it begins
+            config.pop("opt_start_time", None)
+        body = {"stream_name": stream, "config": config}
         subject = f"CONSUMER.DURABLE.CREATE.{stream}.{one['name']}"
         call_when_placed(connected, subject, body, timeout=SECONDS)
 

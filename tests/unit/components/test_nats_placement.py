@@ -17,7 +17,13 @@ from components.nats.client import (
     Refused,
     call_when_placed,
 )
-from components.nats.consumers import MAYBE_SECONDS, consumers_of, wait_for_consumers
+from components.nats.consumers import (
+    MAYBE_SECONDS,
+    QUEUE,
+    consumers_of,
+    make_missing_consumers,
+    wait_for_consumers,
+)
 
 NO_SERVERS = {"error": {"code": 503, "err_code": 10023, "description": "insufficient resources"}}
 IN_USE = {"error": {"code": 400, "err_code": 10058, "description": "stream name already in use"}}
@@ -29,10 +35,12 @@ class Server:
     def __init__(self, *answers: dict[str, Any]) -> None:
         self._answers = list(answers)
         self.asked = 0
+        self.bodies: list[Any] = []
         self.now = 0.0
 
     async def request(self, subject: str, data: bytes, timeout: float) -> Any:
         self.asked += 1
+        self.bodies.append(json.loads(data) if data else None)
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         return SimpleNamespace(data=json.dumps(answer).encode())
 
@@ -132,3 +140,21 @@ def test_a_consumer_whose_servers_are_all_away_is_missing_and_not_listed_without
         list_consumers(Server(described("audit", "", missing=("bills",))), loop)
     assert [one["name"] for one in caught.value.found] == ["audit"]
     assert caught.value.missing == ["bills"]
+
+
+def made_again(loop: asyncio.AbstractEventLoop, retention: str) -> dict[str, Any]:
+    """How a consumer is asked for that a snapshot left out."""
+    server = Server(described(), {"name": "audit"})
+    config = {"durable_name": "audit", "deliver_policy": "by_start_time", "opt_start_time": "2026"}
+    saved = {"name": "audit", "config": config, "ack_floor": {"stream_seq": 7}}
+    connected = Account("app", server, loop)  # type: ignore[arg-type]
+    make_missing_consumers(connected, {"name": "ORDERS", "retention": retention}, [saved])
+    return dict(server.bodies[-1]["config"])
+
+
+def test_one_that_was_left_out_begins_behind_what_it_had_acknowledged_and_a_queues_as_it_did(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    behind = {"durable_name": "audit", "deliver_policy": "by_start_sequence", "opt_start_seq": 8}
+    assert made_again(loop, "limits") == behind
+    assert made_again(loop, QUEUE)["deliver_policy"] == "by_start_time"
