@@ -31,10 +31,11 @@ from components.minio.restore import (
     held_bytes,
     make_bucket,
     replay,
+    stored_versions,
     with_lapsed_retentions,
 )
 from components.minio.rights import with_live_keys
-from components.minio.versions import VersionTar, list_versions
+from components.minio.versions import Among, Version, VersionTar, list_versions
 from errors import PermanentError, TemporaryError
 
 # DeleteBucketHandler in https://github.com/minio/minio/blob/master/cmd/bucket-handlers.go
@@ -105,17 +106,14 @@ def replace(
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
-    """What the live buckets hold now."""
+    """What the live buckets hold now of a set's versions; clients have written others since."""
     server = _server(access)
     client = connect(access, server, attempts=ATTEMPTS, connections=WRITERS + 2)
     found: list[Measure] = []
     buckets = [unit.partition(" ")[2] for unit in chosen]
     with explained():
         for name in buckets:
-            versions = BucketMeasure(name)
-            for _ in VersionTar(client, name, lambda version: None, versions.add):
-                pass
-            found += versions.measures()
+            found += _of_the_set(client, reader, name).measures()
         found += settings_of(access, server, reader, buckets)
     return with_lapsed_retentions(found, reader)
 
@@ -148,6 +146,18 @@ LIVE = Live(
     accounts="where all buckets are restored, users and service accounts that are gone come back with the set's "
     "secret keys; those that are there keep their own",
 )
+
+
+def _of_the_set(client: Any, reader: SetReader, bucket: str) -> BucketMeasure:
+    found, among = BucketMeasure(bucket), Among(stored_versions(reader, bucket))
+
+    def note(version: Version) -> None:
+        if among(version):
+            found.add(version)
+
+    for _ in VersionTar(client, bucket, lambda version: None, note):
+        pass
+    return found
 
 
 def _with_content(params: dict[str, Any], **_: Any) -> None:

@@ -147,7 +147,7 @@ def replay(client: Any, bucket: str, reader: SetReader, held: Mapping[str, Path]
         ThreadPoolExecutor(WRITERS, thread_name_prefix="versions") as pool,
     ):
         under_way: deque[Future[None]] = deque()
-        for _, versions in groupby(_versions(reader, bucket), key=lambda v: v.key):
+        for _, versions in groupby(stored_versions(reader, bucket), key=lambda v: v.key):
             history: list[tuple[Version, bytes]] = []
             size = 0
             for version in versions:
@@ -222,7 +222,10 @@ def _body(archive: tarfile.TarFile, version: Version, held: Mapping[str, Path]) 
     return archive.extractfile(entry)
 
 
-def _versions(reader: SetReader, bucket: str, of: Manifest | None = None) -> Iterator[Version]:
+def stored_versions(
+    reader: SetReader, bucket: str, of: Manifest | None = None
+) -> Iterator[Version]:
+    """A set's list of a bucket's versions, in its order."""
     with opened(reader.stream(f"buckets/{bucket}/versions.jsonl", of)) as file:
         for line in file:
             yield Version(**json.loads(line))
@@ -236,7 +239,7 @@ def held_bytes(
     wanted = {
         version.content
         for bucket in (buckets if reader.manifest.needs else ())
-        for version in _versions(reader, bucket)
+        for version in stored_versions(reader, bucket)
         if version.held
     }
     spool = access.settings.backup.spool
@@ -260,7 +263,7 @@ def _keep(
     bucket = name.split("/")[1]
     files = {
         v.file: v.content
-        for v in _versions(reader, bucket, earlier)
+        for v in stored_versions(reader, bucket, earlier)
         if v.content in wanted and v.file
     }
     with (
@@ -289,7 +292,7 @@ def with_lapsed_retentions(found: list[Measure], reader: SetReader) -> list[Meas
     for one in found:
         if one.item == "retentions" and wanted.get(one.unit) not in (None, one):
             still = BucketMeasure(one.unit.partition(" ")[2])
-            for version in _versions(reader, still.bucket):
+            for version in stored_versions(reader, still.bucket):
                 if LOCK[1] not in _arguments(version):
                     for name in LOCK:
                         version.headers.pop(name, None)

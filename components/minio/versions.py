@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -30,6 +30,7 @@ GONE = ("NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed", "405")
 # tells it from other bad requests (ErrSSEEncryptedObject in minio/minio, cmd/api-errors.go; AWS has the same).
 CLIENTS_KEY = ("InvalidRequest", "stored using a form of Server Side Encryption")
 UNREADABLE = object()
+AFTER_ALL = chr(0x10FFFF) * 2
 HEADERS = (
     "ContentType", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Metadata",
     "ObjectLockMode", "ObjectLockRetainUntilDate", "ObjectLockLegalHoldStatus", "StorageClass",
@@ -84,6 +85,25 @@ def list_versions(client: Any, bucket: str) -> Iterator[Version]:
                 size=int(entry.get("Size", 0)),
                 modified=entry["LastModified"].isoformat(),
             )
+
+
+class Among:
+    """Tells versions that a set has from those that clients wrote behind them since it was restored.
+
+    Args:
+        stored: the set's, keys in order.
+    """
+
+    def __init__(self, stored: Iterable[Version]) -> None:
+        self._groups = groupby(stored, key=lambda version: version.key)
+        self._key, self._count = "", 0
+
+    def __call__(self, version: Version) -> bool:
+        """Whether one is among them; to be asked of versions in their order."""
+        while self._key < version.key:
+            key, versions = next(self._groups, (AFTER_ALL, iter(())))
+            self._key, self._count = key, sum(1 for _ in versions)
+        return version.key == self._key and version.ordinal < self._count
 
 
 class VersionTar:
