@@ -35,7 +35,7 @@ from components.minio.restore import (
     with_lapsed_retentions,
 )
 from components.minio.rights import with_live_keys
-from components.minio.versions import Among, Version, VersionTar, list_versions
+from components.minio.versions import Among, Version, list_versions, read_versions
 from errors import PermanentError, TemporaryError
 
 # DeleteBucketHandler in https://github.com/minio/minio/blob/master/cmd/bucket-handlers.go
@@ -155,8 +155,7 @@ def _of_the_set(client: Any, reader: SetReader, bucket: str) -> BucketMeasure:
         if among(version):
             found.add(version)
 
-    for _ in VersionTar(client, bucket, lambda version: None, note):
-        pass
+    read_versions(client, bucket, note)
     return found
 
 

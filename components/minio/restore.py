@@ -32,7 +32,7 @@ from components.base import Restore, Scratch
 from components.minio.client import PORT, STATEFULSET, admin, connect, health
 from components.minio.exports import import_zip, measure_rights, settings_of
 from components.minio.fingerprint import LOCK, BucketMeasure
-from components.minio.versions import Version, VersionTar
+from components.minio.versions import Version, read_versions
 from config.models import Settings
 from errors import IsaError, PermanentError, TemporaryError
 
@@ -117,8 +117,7 @@ def measure(
         buckets = [str(entry["Name"]) for entry in client.list_buckets()["Buckets"]]
         for bucket in buckets:
             versions = BucketMeasure(bucket)
-            for _ in VersionTar(client, bucket, lambda version: None, versions.add):
-                pass
+            read_versions(client, bucket, versions.add)
             found += versions.measures()
         found += settings_of(access, server, reader, buckets)
         found += measure_rights(admin(access, server, "export-iam").content)

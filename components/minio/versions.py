@@ -223,6 +223,22 @@ class VersionTar:
             raise TemporaryError(f"{self._bucket}/{version.key} broke off: {exc}") from exc
 
 
+def read_versions(client: Any, bucket: str, note: Callable[[Version], None]) -> None:
+    """Read every version of a bucket to its last byte, and keep none.
+
+    Args:
+        client: of the server.
+        bucket: its name.
+        note: gets every version, in order, when everything is known of it.
+
+    Raises:
+        TemporaryError: an object's bytes broke off, or the server is away.
+    """
+    for _ in VersionTar(client, bucket, lambda version: None, note):
+        pass
+
+
+# ---------------------------------------------------------------------- inside
 def _sent(value: Any) -> Any:
     """A header as its client sent it: in UTF-8, which is read as Latin-1."""
     try:

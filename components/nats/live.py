@@ -202,9 +202,8 @@ def _measure(connected: Account, reader: SetReader, folder: str) -> list[Measure
     until, lacking = None, int(saved["messages"]) - seen[0]
     if 0 < lacking <= (gone := may_have_gone(info, saved, there, before, time.time_ns())):
         state, until = {**saved, "messages": seen[0]}, seen[0] + gone
-    elif (
-        state["last_seq"] != info["state"]["last_seq"]
-    ):  # not the promised number but what is there
+    elif state["last_seq"] != info["state"]["last_seq"]:
+        # not the promised number but what is there
         state = {**state, "messages": seen[0]}
     consumers = as_saved(info["config"], there, before, at_work=True)
     found = measures(unit, state, consumers, seen, until)

@@ -124,9 +124,8 @@ def _back_up(access: Access, writer: SetWriter) -> Taken:
         _globals(writer, programs["pg_dumpall"], access, source)
         writer.add_json("configuration.json", "globals", _configuration(access, source.node))
         fingerprint = measured.result()
-        if (
-            not source.standing.standby
-        ):  # by now clients have changed what the dumps did not see and the files have
+        if not source.standing.standby:
+            # by now clients have changed what the dumps did not see and the files have
             with _snapshots(access, source) as later:
                 fingerprint = settled(fingerprint, _measure(later))
     extensions = {

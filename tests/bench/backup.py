@@ -21,11 +21,7 @@ from archive.upload import PARALLEL_PARTS, part_size
 from components.access import Access, Endpoint
 from components.nats import client as nats_client
 from components.nats.snapshot import Snapshot
-from components.postgresql.client import (
-    SECRET,
-    program,
-    where,
-)
+from components.postgresql.client import SECRET, program, where
 from components.redis.replication import Replica
 from config.loading import ROOT
 from deployments.sandbox.cluster import Sandbox

@@ -18,7 +18,7 @@ from psycopg import sql
 from components.access import Access
 from components.minio import client as minio
 from components.minio.live import remove_bucket
-from components.minio.versions import VersionTar
+from components.minio.versions import read_versions
 from components.postgresql.client import at_primary
 
 from .conftest import ISA, Restorer
@@ -130,8 +130,7 @@ def _versions(client: Any, status: str) -> None:
 
 def _history(client: Any) -> list[Any]:
     found: list[Any] = []
-    for _ in VersionTar(client, BUCKET, lambda version: None, found.append):
-        pass
+    read_versions(client, BUCKET, found.append)
     return [(v.key, v.ordinal, v.marker, v.size, v.content, v.headers, v.tags) for v in found]
 
 
