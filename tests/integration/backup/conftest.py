@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -145,6 +146,32 @@ class Restorer:
     def take(self, component: str) -> Manifest:
         self.backups.isa("backup", component, "--local")
         return self.backups.manifest(component)
+
+    def prove(self, manifest: Manifest) -> None:
+        """Its proof passes."""
+        command = [ISA, "verify", manifest.id, "--local"]
+        subprocess.run(command, env=self.environ, check=True, timeout=300)
+
+
+@contextmanager
+def at_work(what: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Have a client at work; its failure is the test's."""
+    stop, causes = threading.Event(), list[BaseException]()
+
+    def run() -> None:
+        try:
+            what(stop)
+        except BaseException as exc:
+            causes.append(exc)
+
+    client = threading.Thread(target=run)
+    client.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        client.join()
+    assert not causes, causes
 
 
 @pytest.fixture(scope="session")

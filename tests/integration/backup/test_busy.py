@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import count
@@ -23,7 +23,7 @@ from components.postgresql import client as postgresql
 from components.qdrant.client import PORT, call
 from components.qdrant.client import STATEFULSET as QDRANT
 
-from .conftest import Backups, until
+from .conftest import Backups, at_work, until
 from .test_proofs import Prover, prover
 
 __all__ = ["prover"]  # the fixture
@@ -37,27 +37,6 @@ PAUSE_SECONDS = 0.02  # two cores are shared with what is tested
 
 def of(access: Access, statefulset: str, port: int) -> list[Endpoint]:
     return access.endpoints(statefulset, 3, port)
-
-
-@contextmanager
-def at_work(what: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Have a client at work; its failure is the test's."""
-    stop, causes = threading.Event(), list[BaseException]()
-
-    def run() -> None:
-        try:
-            what(stop)
-        except BaseException as exc:
-            causes.append(exc)
-
-    client = threading.Thread(target=run)
-    client.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        client.join()
-    assert not causes, causes
 
 
 def orders(access: Access, stop: threading.Event) -> None:

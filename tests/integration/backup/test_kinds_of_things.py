@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,8 +20,7 @@ from components.minio.live import remove_bucket
 from components.minio.versions import read_versions
 from components.postgresql.client import at_primary
 
-from .conftest import ISA, Restorer
-from .test_busy import at_work
+from .conftest import Restorer, at_work
 
 pytestmark = pytest.mark.integration
 
@@ -64,9 +62,7 @@ def test_a_database_of_any_name_with_one_of_every_kind_of_thing_comes_back(
     restorer: Restorer, kinds: str
 ) -> None:
     good = restorer.take("postgresql")
-    subprocess.run(
-        [ISA, "verify", good.id, "--local"], env=restorer.environ, check=True, timeout=300
-    )
+    restorer.prove(good)
     with restorer.backups.access() as access:
         before, stale = _kept(access)
         with at_primary(access, kinds) as connection:
@@ -145,9 +141,7 @@ def test_a_bucket_with_a_version_of_every_kind_comes_back(restorer: Restorer, bu
     good = restorer.take("minio")
     before = _history(bucket)
     assert [version[0] for version in before if version[3] == PARTS] == ["big"]
-    subprocess.run(
-        [ISA, "verify", good.id, "--local"], env=restorer.environ, check=True, timeout=300
-    )
+    restorer.prove(good)
     remove_bucket(bucket, BUCKET)
     with at_work(partial(_write, bucket)):
         (done,) = restorer.isa(good.id, "--unit", BUCKET)["restores"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from components.nats.client import CLIENT_PORT, STATEFULSET, account
 from components.nats.consumers import consumers_of, make_missing_consumers
 from components.nats.restore import _own
 
-from .conftest import ISA, Restorer, until
+from .conftest import Restorer, at_work, until
 from .streams import ask, connected, publish, take
 
 pytestmark = pytest.mark.integration
@@ -52,9 +52,7 @@ def test_streams_come_back_following_what_they_followed_and_the_others_are_left_
     restorer: Restorer, followers: None
 ) -> None:
     good = restorer.take("nats")
-    subprocess.run(
-        [ISA, "verify", good.id, "--local"], env=restorer.environ, check=True, timeout=200
-    )
+    restorer.prove(good)
     with restorer.backups.access() as access:
         # whoever follows the orders has one more than the set when he is compared with it
         ask(access, ("STREAM.PURGE.COPY", {}))
@@ -130,9 +128,7 @@ def test_streams_of_every_kind_come_back_as_they_were(restorer: Restorer, kinds:
     with restorer.backups.access() as access:
         before = _described(access)
     good = restorer.take("nats")
-    subprocess.run(
-        [ISA, "verify", good.id, "--local"], env=restorer.environ, check=True, timeout=300
-    )
+    restorer.prove(good)
     with restorer.backups.access() as access:
         ask(access, *((f"STREAM.DELETE.{name}", None) for name in KINDS))
     chosen = [word for name in KINDS for word in ("--unit", f"app/{name}")]
@@ -143,10 +139,8 @@ def test_streams_of_every_kind_come_back_as_they_were(restorer: Restorer, kinds:
     restorer.ready("nats")
 
 
-@contextmanager
-def clients_at_work(access: Access, stream: str) -> Iterator[None]:
-    """Somebody publishes to a stream, and its worker takes and acknowledges."""
-    stop = threading.Event()
+def clients(access: Access, stream: str, stop: threading.Event) -> None:
+    """Publish to a stream, and have its worker take and acknowledge."""
 
     async def work(client: Client) -> None:
         context = client.jetstream(timeout=1)
@@ -157,13 +151,7 @@ def clients_at_work(access: Access, stream: str) -> Iterator[None]:
                     await message.ack()
                 await context.publish(f"{stream}.b", b"new")
 
-    thread = threading.Thread(target=connected, args=(access, work))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    connected(access, work)
 
 
 @pytest.mark.parametrize("name", ["QUEUE", "WATCHED", "SHORT", "FIRM"])
@@ -171,7 +159,7 @@ def test_a_stream_whose_clients_are_at_work_is_restored_and_found_well(
     name: str, restorer: Restorer, kinds: None
 ) -> None:
     good = restorer.take("nats")
-    with restorer.backups.access() as access, clients_at_work(access, name):
+    with restorer.backups.access() as access, at_work(partial(clients, access, name)):
         (done,) = restorer.isa(good.id, "--unit", f"app/{name}")["restores"]
     assert done["outcome"] == "restored", done
 
