@@ -34,6 +34,7 @@ from components.nats.client import (
 from components.nats.consumers import LEFT_OUT, consumers_of, with_progress
 from components.nats.fingerprint import (
     Silent,
+    expires,
     measure_configuration,
     measure_messages,
     measures,
@@ -183,16 +184,17 @@ def _stream(
     promised = int(snapshot.state.get("consumer_count", 0))
     if promised > len(consumers) + len(unheard):
         raise Unanswered(f"{unit} has {promised} consumers and lists {len(consumers)}")
+    apart = expires(snapshot.config)
     try:
-        seen = account.run(measure_messages(account.client, name, snapshot.state))
-    except Silent:  # it is in use: messages have left it since the snapshot
-        seen = (0, "")
+        seen = account.run(measure_messages(account.client, name, snapshot.state, apart=apart))
+    except Silent as exc:  # it is in use: messages have left it since the snapshot
+        seen = exc.seen
     layout = {
         "replicas": snapshot.config.get("num_replicas", 1),
         "consumers": [c["name"] for c in consumers],
         LEFT_OUT: _left_out(snapshot.config, consumers, version),
     }
-    found = measures(unit, snapshot.state, consumers, seen)
+    found = measures(unit, snapshot.state, consumers, seen, apart=apart)
     found.append(measure_configuration(unit, snapshot.config, snapshot.config))
     return StreamTaken(found, consistency, layout, unheard)
 

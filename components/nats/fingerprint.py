@@ -4,7 +4,8 @@ message.
 The digest is read from the living stream, over the sequences that the snapshot has. Where messages have left the
 stream in between (a work queue, an age limit), it cannot be had, and the stream is counted only. They are read by a
 consumer of ours, or one by one where the stream takes none: a work queue wants each message acknowledged, and a stream
-may have as many consumers as it is allowed to.
+may have as many consumers as it is allowed to. Messages that time takes are counted apart: a server since 2.15 leaves
+those out of a restore whose time has run out, whatever the stream allows (`RestoreStreamV2`, server/stream_backup.go).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
@@ -31,7 +33,10 @@ from components.nats.client import Refused, Unanswered, call
 SILENCE_SECONDS = 10.0
 NO_MESSAGE = 10037
 READERS = 16  # a request for each message: so many at once
-CONFIGURATION = "configuration"
+MESSAGES, EXPIRING, CONFIGURATION = "messages", "messages that expire", "configuration"
+# What lets messages of a stream go at their own time, and the headers of those that do: ADR-43, ADR-51.
+OWN_TIMES = ("allow_msg_ttl", "allow_msg_schedules")
+LIFETIME, SCHEDULE, NEVER = "Nats-TTL", "Nats-Schedule", "never"
 # What is not the stream's own: the platform that it is on, and what its server writes beside the owner's metadata.
 ELSEWHERE = ("name", "num_replicas", "placement")
 SERVERS_OWN = "_nats."
@@ -46,28 +51,45 @@ CONSUMER_KEYS = (
 )
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What was read of a stream.
+
+    Attributes:
+        count: messages.
+        digest: of those that stay.
+        expiring: those that do not, being counted apart.
+    """
+
+    count: int = 0
+    digest: str = ""
+    expiring: int = 0
+
+
 class Silent(Unanswered):
     """A stream gives less than its state promised.
 
     Attributes:
-        count: messages that it gave.
+        seen: what it gave.
     """
 
-    def __init__(self, stream: str, count: int, wanted: int) -> None:
-        super().__init__(f"stream {stream} gave {count} of {wanted} messages and then nothing more")
-        self.count = count
+    def __init__(self, stream: str, seen: Seen, wanted: int) -> None:
+        super().__init__(
+            f"stream {stream} gave {seen.count} of {wanted} messages and then nothing more"
+        )
+        self.seen = seen
 
 
-async def measure_messages(client: Client, stream: str, state: dict[str, Any]) -> tuple[int, str]:
+async def measure_messages(
+    client: Client, stream: str, state: dict[str, Any], *, apart: bool = False
+) -> Seen:
     """Count and digest the messages of a stream that its snapshot has.
 
     Args:
         client: connected to its account.
         stream: name.
         state: of the stream, as the snapshot says.
-
-    Returns:
-        Number of messages seen, and their digest.
+        apart: those that expire are counted by themselves.
 
     Raises:
         Silent: nothing comes any more. Of a stream in use it means that the rest has left it, of any other that its
@@ -76,23 +98,26 @@ async def measure_messages(client: Client, stream: str, state: dict[str, Any]) -
     """
     first, last, wanted = int(state["first_seq"]), int(state["last_seq"]), int(state["messages"])
     if not wanted:
-        return 0, ""
+        return Seen()
+    found = _Reading(apart)
     try:
         try:
-            found = await _by_consumer(client, stream, first, last, wanted)
+            await _by_consumer(client, stream, first, last, wanted, found)
         except BadRequestError:
-            found = await _one_by_one(client, stream, first, last)
+            await _one_by_one(client, stream, first, last, found)
     except NatsError as exc:
         raise Unanswered(f"stream {stream} cannot be read: {exc}") from exc
-    return found.count, found.text
+    return found.seen
 
 
 def measures(
     unit: str,
     state: dict[str, Any],
     consumers: Iterable[dict[str, Any]],
-    seen: tuple[int, str],
+    seen: Seen,
     until: int | None = None,
+    *,
+    apart: bool = False,
 ) -> list[Measure]:
     """The measures of a stream.
 
@@ -102,18 +127,27 @@ def measures(
         consumers: as JetStream lists them.
         seen: what `measure_messages` found.
         until: as many messages may have been there before clients took them.
+        apart: those that expire are a measure by themselves, of which a restore may have any number.
     """
-    wanted = int(state["messages"])
-    digest = seen[1] if seen[0] == wanted else ""
+    promised, subjects = int(state["messages"]), int(state.get("num_subjects", 0))
+    digest = seen.digest if seen.count == promised else ""
+    wanted = promised - seen.expiring
+    fewest: int | None = None
+    passing: list[Measure] = []
+    if apart:
+        # nobody knows what of both those were that had left before they were read
+        most = seen.expiring + promised - seen.count
+        fewest = max(0, subjects - most)
+        if promised > seen.count:
+            until = promised - most
+        passing = [Measure(unit=unit, item=EXPIRING, count=most, until=0, origin="source")]
     named = {str(c["name"]): _consumer(c) for c in consumers if c["config"].get("durable_name")}
     text = json.dumps(named, sort_keys=True)
     return [
         Measure(
-            unit=unit, item="messages", count=wanted, until=until, digest=digest, origin="source"
+            unit=unit, item=MESSAGES, count=wanted, until=until, digest=digest, origin="source"
         ),
-        Measure(
-            unit=unit, item="subjects", count=int(state.get("num_subjects", 0)), origin="source"
-        ),
+        Measure(unit=unit, item="subjects", count=subjects, until=fewest, origin="source"),
         Measure(unit=unit, item="last sequence", count=int(state["last_seq"]), origin="source"),
         Measure(
             unit=unit,
@@ -123,6 +157,7 @@ def measures(
             origin="source",
             names=few({name: part(consumer) for name, consumer in named.items()}),
         ),
+        *passing,
     ]
 
 
@@ -156,11 +191,59 @@ def nanoseconds(time: str) -> int:
 
 def has_configuration(manifest: Manifest, unit: str) -> bool:
     """Whether a set measured its stream's configuration: earlier ones did not, and are as good for that."""
-    return any(one.unit == unit and one.item == CONFIGURATION for one in manifest.fingerprint)
+    return _has(manifest, unit, CONFIGURATION)
+
+
+def expires(config: Mapping[str, Any]) -> bool:
+    """Whether a stream may have messages that expire."""
+    return any(config.get(one) for one in OWN_TIMES)
+
+
+def has_expiring(manifest: Manifest, unit: str) -> bool:
+    """Whether a set counted its stream's messages that expire apart: earlier ones did not."""
+    return _has(manifest, unit, EXPIRING)
 
 
 # ---------------------------------------------------------------------- inside
-async def _by_consumer(client: Client, stream: str, first: int, last: int, wanted: int) -> Digest:
+class _Reading:
+    """Messages as they come, in any order."""
+
+    def __init__(self, apart: bool) -> None:
+        self._digest, self._expiring, self._apart = Digest(), 0, apart
+
+    @property
+    def count(self) -> int:
+        return self._digest.count + self._expiring
+
+    @property
+    def seen(self) -> Seen:
+        return Seen(self.count, self._digest.text, self._expiring)
+
+    def add(
+        self,
+        sequence: int,
+        stamp: str,
+        subject: str,
+        headers: Mapping[str, str] | None,
+        data: bytes,
+    ) -> None:
+        if self._apart and headers and _expires(headers):
+            self._expiring += 1
+        else:
+            self._digest.add(_digest(sequence, stamp, subject, headers, data))
+
+
+def _expires(headers: Mapping[str, str]) -> bool:
+    return SCHEDULE in headers or headers.get(LIFETIME, NEVER) != NEVER
+
+
+def _has(manifest: Manifest, unit: str, item: str) -> bool:
+    return any(one.unit == unit and one.item == item for one in manifest.fingerprint)
+
+
+async def _by_consumer(
+    client: Client, stream: str, first: int, last: int, wanted: int, found: _Reading
+) -> None:
     config = ConsumerConfig(
         deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
         opt_start_seq=first,
@@ -170,27 +253,23 @@ async def _by_consumer(client: Client, stream: str, first: int, last: int, wante
     messages = await client.jetstream().subscribe(
         ">", stream=stream, ordered_consumer=True, config=config
     )
-    found = Digest()
     try:
         while found.count < wanted:
             message = await messages.next_msg(SILENCE_SECONDS)
             sequence, stamp = _position(message.reply)
             if sequence > last:
                 break
-            found.add(_digest(sequence, stamp, message.subject, message.headers, message.data))
+            found.add(sequence, stamp, message.subject, message.headers, message.data)
             if sequence == last:
                 break
     except NatsTimeoutError as exc:
-        raise Silent(stream, found.count, wanted) from exc
+        raise Silent(stream, found.seen, wanted) from exc
     finally:
         with suppress(NatsError):  # with the connection gone there is nothing to end
             await messages.unsubscribe()
-    return found
 
 
-async def _one_by_one(client: Client, stream: str, first: int, last: int) -> Digest:
-    found = Digest()
-
+async def _one_by_one(client: Client, stream: str, first: int, last: int, found: _Reading) -> None:
     async def read(low: int, high: int) -> None:
         while low <= high:
             wanted = {"seq": low, "next_by_subj": ">"}
@@ -208,7 +287,7 @@ async def _one_by_one(client: Client, stream: str, first: int, last: int) -> Dig
             # the client's own reading of them, as of what its subscriptions give
             headers = await client._process_headers(b64decode(message.get("hdrs", "")))
             data, stamp = b64decode(message.get("data", "")), nanoseconds(message["time"])
-            found.add(_digest(sequence, str(stamp), message["subject"], headers, data))
+            found.add(sequence, str(stamp), message["subject"], headers, data)
             low = sequence + 1
 
     each = -(-(last - first + 1) // READERS)
@@ -219,7 +298,6 @@ async def _one_by_one(client: Client, stream: str, first: int, last: int) -> Dig
     finally:
         for reader in readers:
             reader.cancel()
-    return found
 
 
 def _digest(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from archive.leftovers import Leftovers
-from archive.manifest import Measure
+from archive.manifest import Manifest, Measure
 from archive.reader import SetReader
 from archive.spool import PIECE_BYTES, require_room
 from components.access import Access
@@ -43,8 +43,12 @@ from components.nats.consumers import (
     wait_for_consumers,
 )
 from components.nats.fingerprint import (
+    MESSAGES,
+    Seen,
     Silent,
+    expires,
     has_configuration,
+    has_expiring,
     measure_configuration,
     measure_messages,
     measures,
@@ -196,29 +200,40 @@ def _measure(connected: Account, reader: SetReader, folder: str) -> list[Measure
     about, before = reader.json(f"{folder}/{ABOUT}"), saved_consumers(reader, folder)
     saved = about["state"]
     state = at_saved(call_it(connected, f"STREAM.INFO.{stream}")["state"], saved)
-    seen = _seen(connected, about["config"], state)
+    apart = has_expiring(reader.manifest, unit)
+    seen = _seen(connected, about["config"], state, apart)
     # behind the messages: what these lack by now, those tell
     info, there = call_it(connected, f"STREAM.INFO.{stream}"), consumers_of(connected, stream)
-    until, lacking = None, int(saved["messages"]) - seen[0]
+    staying = seen.count - seen.expiring
+    until, lacking = None, _staying(reader.manifest, unit) - staying
     if 0 < lacking <= (gone := may_have_gone(info, saved, there, before, time.time_ns())):
-        state, until = {**saved, "messages": seen[0]}, seen[0] + gone
-    elif state["last_seq"] != info["state"]["last_seq"]:
+        state, until = {**saved, "messages": seen.count}, staying + gone
+    elif apart or state["last_seq"] != info["state"]["last_seq"]:
         # not the promised number but what is there
-        state = {**state, "messages": seen[0]}
+        state = {**state, "messages": seen.count}
     consumers = as_saved(info["config"], there, before, at_work=True)
-    found = measures(unit, state, consumers, seen, until)
+    found = measures(unit, state, consumers, seen, until, apart=apart)
     if has_configuration(reader.manifest, unit):
         found.append(measure_configuration(unit, info["config"], about["config"]))
     return found
 
 
-def _seen(connected: Account, config: Mapping[str, Any], state: dict[str, Any]) -> tuple[int, str]:
+def _staying(manifest: Manifest, unit: str) -> int:
+    """How many messages a set counted, without those that it counted apart."""
+    measured = (m for m in manifest.fingerprint if m.unit == unit and m.item == MESSAGES)
+    return next((m.count for m in measured), 0)
+
+
+def _seen(
+    connected: Account, config: Mapping[str, Any], state: dict[str, Any], apart: bool
+) -> Seen:
+    reading = measure_messages(connected.client, config["name"], state, apart=apart)
     try:
-        return connected.run(measure_messages(connected.client, config["name"], state))
+        return connected.run(reading)
     except Silent as exc:
-        if config.get("retention", LIMITS) == LIMITS:
+        if config.get("retention", LIMITS) == LIMITS and not expires(config):
             raise
-        return exc.count, ""
+        return exc.seen
 
 
 def _chosen(

@@ -2,8 +2,8 @@
 
 One request for each chunk; the server gives up 5 s after the last one, and a restore that failed leaves a part of the
 stream behind although it answers with an error (measured on 2.15.1): such a stream is deleted. In a proof streams have
-one replica and follow no other stream: what they would take from it is not what they held. Nor do they have a limit of
-age, which would empty them the sooner the older the set is.
+one replica and follow no other stream: what they would take from it is not what they held. Nor is anything in them that
+comes or goes by time, which would be the more the older the set is: a limit of age, messages' own ends and schedules.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ from components.nats.consumers import (
     saved_consumers,
 )
 from components.nats.fingerprint import (
+    OWN_TIMES,
     has_configuration,
+    has_expiring,
     measure_configuration,
     measure_messages,
     measures,
@@ -55,8 +57,10 @@ CHUNK_BYTES = 512 << 10  # a server takes 1 MiB by default
 CHUNK_SECONDS, END_SECONDS = 30.0, 3600.0  # the end waits for the server to index what came
 # the server that restores is not the one that we talk to, which hears of its subscription a moment later
 HEARD_TRIES, HEARD_PAUSE_SECONDS = 40, 0.1
-# What a proof leaves out: what ties a stream to where it came from, and the age at which its messages go.
-UNPROVEN = ("placement", "mirror", "sources", "republish", "max_age")
+# What a proof leaves out: what ties a stream to where it came from, and what time does to its messages.
+UNPROVEN = (
+    "placement", "mirror", "sources", "republish", "max_age", *OWN_TIMES, "subject_delete_marker_ttl",
+)  # fmt: skip
 SETTINGS = """
 host: 0.0.0.0
 port: %d
@@ -178,8 +182,9 @@ def measure(
                 saved = saved_consumers(reader, folder) if folder in folders else []
                 there = consumers_of(connected, str(name))
                 consumers = as_saved(info["config"], there, saved)
-                seen = connected.run(measure_messages(client, str(name), state))
-                found += measures(unit, state, consumers, seen)
+                apart = has_expiring(reader.manifest, unit)
+                seen = connected.run(measure_messages(client, str(name), state, apart=apart))
+                found += measures(unit, state, consumers, seen, apart=apart)
                 if has_configuration(reader.manifest, unit):
                     config = reader.json(f"{folder}/{ABOUT}")["config"]
                     left = {key: config[key] for key in UNPROVEN if key in config}

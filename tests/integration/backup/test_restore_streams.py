@@ -139,6 +139,42 @@ def test_streams_of_every_kind_come_back_as_they_were(restorer: Restorer, kinds:
     restorer.ready("nats")
 
 
+@pytest.fixture
+def timed(restorer: Restorer) -> Iterator[None]:
+    """A stream that half of its messages leave by themselves, and that a message comes to by its schedule."""
+    allowed = {"allow_msg_ttl": True, "allow_msg_schedules": True, "allow_rollup_hdrs": True}
+    config = {"name": "TIMED", "subjects": ["TIMED.>"], "num_replicas": 3, "storage": "file"}
+    with restorer.backups.access() as access:
+        ask(access, ("STREAM.CREATE.TIMED", {**config, **allowed}))
+        publish(access, "TIMED.stays", MESSAGES)
+        yearly = {"Nats-Schedule": "@every 8760h", "Nats-Schedule-Target": "TIMED.made"}
+        publish(access, "TIMED.yearly", 1, **yearly)
+        lifetime = {"Nats-TTL": "45s"}
+        publish(access, "TIMED.goes", MESSAGES, **lifetime)
+    yield
+    with restorer.backups.access() as access:
+        ask(access, ("STREAM.DELETE.TIMED", None))
+
+
+def test_messages_whose_own_time_has_run_out_are_missed_by_nobody(
+    restorer: Restorer, timed: None
+) -> None:
+    def left() -> int:
+        with restorer.backups.access() as access:
+            state = ask(access, ("STREAM.INFO.TIMED", None))[0]["state"]
+            return int(state["messages"])
+
+    good = restorer.take("nats")
+    counted = {m.item: m for m in good.fingerprint if m.unit == "stream app/TIMED"}
+    assert counted["messages"].count == MESSAGES and counted["messages"].digest
+    assert counted["messages that expire"].count == MESSAGES + 1
+    until(lambda: left() == MESSAGES + 1, "the others have gone")
+    restorer.prove(good)
+    (done,) = restorer.isa(good.id, "--unit", "app/TIMED")["restores"]
+    assert done["outcome"] == "restored", done
+    assert left() == MESSAGES + 1
+
+
 def clients(access: Access, stream: str, stop: threading.Event) -> None:
     """Publish to a stream, and have its worker take and acknowledge."""
 

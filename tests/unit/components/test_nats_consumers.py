@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from components.nats.consumers import BY_SEQUENCE, QUEUE, as_saved, taken_since, with_progress
-from components.nats.fingerprint import measures
+from components.nats.fingerprint import Seen, measures
 
 STREAM = {"retention": "limits"}
 STATE = {"messages": 0, "last_seq": 9}
@@ -19,7 +19,7 @@ def consumer(policy: str, acknowledged: int, start: int = 0) -> dict[str, Any]:
 
 
 def digest(consumers: list[dict[str, Any]]) -> str:
-    return next(m.digest for m in measures("s", STATE, consumers, (0, "")) if m.item == "consumers")
+    return next(m.digest for m in measures("s", STATE, consumers, Seen()) if m.item == "consumers")
 
 
 def same(

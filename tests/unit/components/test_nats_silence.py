@@ -11,13 +11,13 @@ from nats.aio.client import Client
 from nats.errors import ConnectionClosedError
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from components.nats.fingerprint import Silent, measure_messages
+from components.nats.fingerprint import Seen, Silent, measure_messages
 from errors import TemporaryError
 
 STATE = {"first_seq": 1, "last_seq": 3, "messages": 3}
 
 
-def read(*answers: object) -> tuple[int, str]:
+def read(*answers: object) -> Seen:
     """What is measured of a stream that gives these messages, or raises."""
     left = list(answers)
 
@@ -54,6 +54,6 @@ def test_a_server_that_goes_away_may_be_asked_again() -> None:
 
 
 def test_all_that_was_promised_has_a_digest() -> None:
-    count, digest = read(message(1), message(2), message(3))
-    assert count == 3
-    assert digest
+    seen = read(message(1), message(2), message(3))
+    assert seen.count == 3
+    assert seen.digest
