@@ -17,6 +17,7 @@ from prefect.tasks import Task
 from cluster.command import CANCELLATION
 from errors import TemporaryError
 from tasks.unheard import heard
+from tasks.unread import need_no_reader
 
 # Commands have 15 s of them, the rest is for fences and Leases. Prefect's own SIGKILL comes after 30 s
 # (prefect/runner/_process_manager.py), and it takes some seconds more until it calls the run Cancelled.
@@ -31,6 +32,7 @@ def cancellable() -> Iterator[None]:
     only.
     """
     CANCELLATION.clear()
+    need_no_reader()
     with heard():
         try:
             with _from_the_signal_on():

@@ -1,9 +1,10 @@
-"""A machine that is lost with a worker and its runs leaves nothing that the same calls do not put right."""
+"""A worker that is lost alone takes no run with it; what a machine takes along the same calls put right."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -17,24 +18,47 @@ from .control import Run, proven, start
 from .moments import fenced, paused, replica_waits, table_locked
 from .test_cancelled import scratch_pods
 
-# three minutes of it are waiting for heartbeats that do not come
-pytestmark = [pytest.mark.integration, pytest.mark.soak]
+pytestmark = pytest.mark.integration
 
 
-def lose_the_worker(room: ControlRoom, *runs: Run) -> None:
-    """Kill a worker with all that it has started, and start another one."""
+def worker(room: ControlRoom) -> int:
     pid = room.daemon("prefect-worker").pid
     assert pid is not None
+    return pid
+
+
+def kill_with_its_runs(room: ControlRoom, *runs: Run) -> None:
+    """As a machine that is lost."""
     own = [one for run in runs for one, program in run.processes().items() if "python" in program]
-    for one in (pid, *own):  # their children are the kernel's to end
+    for one in (worker(room), *own):  # their children are the kernel's to end
         with suppress(ProcessLookupError):
             os.kill(one, signal.SIGKILL)
-    until(lambda: not any(run.processes() for run in runs), "what they started has ended", 30)
-    room.up()
 
 
-def test_runs_that_are_lost_with_their_worker_end_as_crashed_and_can_be_called_again(
+def terminate(room: ControlRoom, *_: Run) -> None:
+    """As a machine that is shut down: the worker ends its runs itself, hard."""
+    os.kill(worker(room), signal.SIGTERM)
+
+
+def test_a_run_goes_on_to_its_end_when_its_worker_alone_is_killed(
     room: ControlRoom, backups: Backups
+) -> None:
+    with replica_waits(backups) as waits:
+        run = start(room, "backup-component", only=["redis"])
+        until(waits, "it is in the midst of it", 180)
+        os.kill(worker(room), signal.SIGKILL)
+        until(lambda: room.daemon("prefect-worker").pid is None, "the worker is gone", 30)
+    try:
+        run.reaches("COMPLETED")
+    finally:
+        room.up()
+
+
+# three minutes of each are waiting for heartbeats that do not come
+@pytest.mark.soak
+@pytest.mark.parametrize("lose", [kill_with_its_runs, terminate])
+def test_runs_that_are_lost_with_their_worker_end_as_crashed_and_can_be_called_again(
+    lose: Callable[..., None], room: ControlRoom, backups: Backups
 ) -> None:
     good = proven(room, backups, "redis")
     night: dict[str, Any] = {"only": ["postgresql"]}
@@ -47,7 +71,9 @@ def test_runs_that_are_lost_with_their_worker_end_as_crashed_and_can_be_called_a
         ]
         until(lambda: waits() and locked(), "both are in the midst of it", 180)
         assert paused(backups) and fenced(backups) and scratch_pods(backups)
-        lose_the_worker(room, *lost)
+        lose(room, *lost)
+        until(lambda: not any(run.processes() for run in lost), "what they started has ended", 30)
+        room.up()
         until(lambda: not paused(backups), "the standby replays again by itself", 30)
     assert backups.vault.catalogue(["postgresql", "redis"]).sets == sets
     again = start(room, "backup-component", **night)  # waits for the place of the lost one

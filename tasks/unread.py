@@ -1,0 +1,32 @@
+"""Lets a run go on though nobody reads any more what it prints: its worker was killed, and it was not.
+
+A worker reads its runs' output through a pipe. Prefect logs to it by `rich`, which ends whatever logs into a broken one
+with SystemExit: a task crashes, and the flow waits for it for ever (measured on 3.8.8 with rich 15). The server gets
+every line all the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from rich.console import Console
+
+
+def need_no_reader() -> None:
+    """From now on what Prefect's loggers print goes nowhere once nobody reads it."""
+    for name in (None, "prefect"):
+        for handler in logging.getLogger(name).handlers:
+            console = getattr(handler, "console", None)
+            if isinstance(console, Console):
+                _forget_its_reader(console)
+
+
+def _forget_its_reader(console: Console) -> None:
+    def nobody_reads() -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, console.file.fileno())
+        os.close(nowhere)
+
+    # the hook that rich has for it: https://rich.readthedocs.io/en/stable/reference/console.html
+    console.on_broken_pipe = nobody_reads  # type: ignore[method-assign]
