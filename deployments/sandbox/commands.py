@@ -45,7 +45,7 @@ def up(
     ready_delay: tuple[float, float] | None,
     engines: bool | None,
 ) -> None:
-    """Start what does not run; the first time the programs are built (about 10 minutes)."""
+    """Start what does not run; the first time the programs are built (10 to 30 minutes)."""
     from deployments.sandbox.cluster import Sandbox
     from deployments.sandbox.nodes import NodeSize
 
