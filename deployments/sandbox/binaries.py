@@ -1,8 +1,7 @@
 """Builds the sandbox's programs from their Go modules, once: pinned, cached outside the tree, with progress.
 
 None of them is packaged for every machine, all of them are Go modules with checksums in Go's own database, so one
-toolchain brings the lot. Measured on two cores: 10 to 26 minutes and 4 GB of
-Go's build cache once, nothing afterwards.
+toolchain brings the lot. Measured on two cores: 10 to 26 minutes and 4 GB of Go's build cache once, nothing afterwards.
 """
 
 from __future__ import annotations
