@@ -31,7 +31,12 @@ from components.minio.exports import measure_rights, measure_settings
 from components.minio.fingerprint import BucketMeasure
 from components.minio.versions import read_versions
 from components.nats.client import call, listed
-from components.nats.fingerprint import measure_configuration, measure_messages, measures
+from components.nats.fingerprint import (
+    has_expiring,
+    measure_configuration,
+    measure_messages,
+    measures,
+)
 from components.neo4j.fingerprint import measure_database as measure_graph
 from components.neo4j.fingerprint import measure_users
 from components.postgresql.client import SECRET, SUPERUSER
@@ -213,8 +218,9 @@ def test_nats_comes_back_stream_by_stream(hand: Hand) -> None:
             info = await call(client, f"STREAM.INFO.{stream}", timeout=10)
             state, config = info["state"], info["config"]
             consumers = await listed(client, f"CONSUMER.LIST.{stream}", "consumers", timeout=10)
-            seen = await measure_messages(client, stream, state)
-            found += measures(unit, state, consumers, seen)
+            apart = has_expiring(manifest, unit)
+            seen = await measure_messages(client, stream, state, apart=apart)
+            found += measures(unit, state, consumers, seen, apart=apart)
             found.append(measure_configuration(unit, config, config))
         return found
 
