@@ -10,6 +10,7 @@ from functools import partial
 from itertools import count
 
 import pytest
+from botocore.exceptions import ClientError
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 
 from archive.manifest import Manifest
@@ -170,6 +171,10 @@ def test_a_bucket_goes_though_its_clients_go_on_writing(backups: Backups) -> Non
                     client.put_object(Bucket=NAME, Key=f"{len(written) % 9}", Body=b"a version")
                 except client.exceptions.NoSuchBucket:
                     return
+                except ClientError as exc:
+                    if not exc.response["Error"]["Code"].startswith("SlowDown"):
+                        raise
+                    continue  # a busy MinIO says so, and clients try again
                 written.append(1)
 
         with at_work(write):
