@@ -184,9 +184,9 @@ def _stream(
     promised = int(snapshot.state.get("consumer_count", 0))
     if promised > len(consumers) + len(unheard):
         raise Unanswered(f"{unit} has {promised} consumers and lists {len(consumers)}")
-    apart = expires(snapshot.config)
+    reading = measure_messages(account.client, name, snapshot.state, apart=expires(snapshot.config))
     try:
-        seen = account.run(measure_messages(account.client, name, snapshot.state, apart=apart))
+        seen = account.run(reading)
     except Silent as exc:  # it is in use: messages have left it since the snapshot
         seen = exc.seen
     layout = {
@@ -194,7 +194,7 @@ def _stream(
         "consumers": [c["name"] for c in consumers],
         LEFT_OUT: _left_out(snapshot.config, consumers, version),
     }
-    found = measures(unit, snapshot.state, consumers, seen, apart=apart)
+    found = measures(unit, snapshot.state, consumers, seen)
     found.append(measure_configuration(unit, snapshot.config, snapshot.config))
     return StreamTaken(found, consistency, layout, unheard)
 

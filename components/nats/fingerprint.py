@@ -58,12 +58,19 @@ class Seen:
     Attributes:
         count: messages.
         digest: of those that stay.
-        expiring: those that do not, being counted apart.
+        expiring: those that do not, where they are counted apart.
+        apart: whether they are.
     """
 
     count: int = 0
     digest: str = ""
     expiring: int = 0
+    apart: bool = False
+
+    @property
+    def staying(self) -> int:
+        """Messages without those that are counted apart."""
+        return self.count - self.expiring
 
 
 class Silent(Unanswered):
@@ -97,9 +104,9 @@ async def measure_messages(
         Unanswered: the server went away.
     """
     first, last, wanted = int(state["first_seq"]), int(state["last_seq"]), int(state["messages"])
-    if not wanted:
-        return Seen()
     found = _Reading(apart)
+    if not wanted:
+        return found.seen
     try:
         try:
             await _by_consumer(client, stream, first, last, wanted, found)
@@ -116,10 +123,9 @@ def measures(
     consumers: Iterable[dict[str, Any]],
     seen: Seen,
     until: int | None = None,
-    *,
-    apart: bool = False,
 ) -> list[Measure]:
-    """The measures of a stream.
+    """The measures of a stream. Those that expire are one by themselves where they were counted apart: a restore may
+    have any number of them.
 
     Args:
         unit: its name in the manifest.
@@ -127,14 +133,13 @@ def measures(
         consumers: as JetStream lists them.
         seen: what `measure_messages` found.
         until: as many messages may have been there before clients took them.
-        apart: those that expire are a measure by themselves, of which a restore may have any number.
     """
     promised, subjects = int(state["messages"]), int(state.get("num_subjects", 0))
     digest = seen.digest if seen.count == promised else ""
     wanted = promised - seen.expiring
     fewest: int | None = None
     passing: list[Measure] = []
-    if apart:
+    if seen.apart:
         # nobody knows what of both those were that had left before they were read
         most = seen.expiring + promised - seen.count
         fewest = max(0, subjects - most)
@@ -191,7 +196,7 @@ def nanoseconds(time: str) -> int:
 
 def has_configuration(manifest: Manifest, unit: str) -> bool:
     """Whether a set measured its stream's configuration: earlier ones did not, and are as good for that."""
-    return _has(manifest, unit, CONFIGURATION)
+    return measured(manifest, unit, CONFIGURATION) is not None
 
 
 def expires(config: Mapping[str, Any]) -> bool:
@@ -201,7 +206,13 @@ def expires(config: Mapping[str, Any]) -> bool:
 
 def has_expiring(manifest: Manifest, unit: str) -> bool:
     """Whether a set counted its stream's messages that expire apart: earlier ones did not."""
-    return _has(manifest, unit, EXPIRING)
+    return measured(manifest, unit, EXPIRING) is not None
+
+
+def measured(manifest: Manifest, unit: str, item: str) -> Measure | None:
+    """What a set measured of a stream, if it did."""
+    found = (one for one in manifest.fingerprint if one.unit == unit and one.item == item)
+    return next(found, None)
 
 
 # ---------------------------------------------------------------------- inside
@@ -217,7 +228,7 @@ class _Reading:
 
     @property
     def seen(self) -> Seen:
-        return Seen(self.count, self._digest.text, self._expiring)
+        return Seen(self.count, self._digest.text, self._expiring, self._apart)
 
     def add(
         self,
@@ -235,10 +246,6 @@ class _Reading:
 
 def _expires(headers: Mapping[str, str]) -> bool:
     return SCHEDULE in headers or headers.get(LIFETIME, NEVER) != NEVER
-
-
-def _has(manifest: Manifest, unit: str, item: str) -> bool:
-    return any(one.unit == unit and one.item == item for one in manifest.fingerprint)
 
 
 async def _by_consumer(

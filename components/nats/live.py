@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from archive.leftovers import Leftovers
-from archive.manifest import Manifest, Measure
+from archive.manifest import Measure
 from archive.reader import SetReader
 from archive.spool import PIECE_BYTES, require_room
 from components.access import Access
@@ -51,6 +51,7 @@ from components.nats.fingerprint import (
     has_expiring,
     measure_configuration,
     measure_messages,
+    measured,
     measures,
     nanoseconds,
 )
@@ -200,28 +201,21 @@ def _measure(connected: Account, reader: SetReader, folder: str) -> list[Measure
     about, before = reader.json(f"{folder}/{ABOUT}"), saved_consumers(reader, folder)
     saved = about["state"]
     state = at_saved(call_it(connected, f"STREAM.INFO.{stream}")["state"], saved)
-    apart = has_expiring(reader.manifest, unit)
-    seen = _seen(connected, about["config"], state, apart)
+    seen = _seen(connected, about["config"], state, has_expiring(reader.manifest, unit))
     # behind the messages: what these lack by now, those tell
     info, there = call_it(connected, f"STREAM.INFO.{stream}"), consumers_of(connected, stream)
-    staying = seen.count - seen.expiring
-    until, lacking = None, _staying(reader.manifest, unit) - staying
+    wanted = measured(reader.manifest, unit, MESSAGES)
+    until, lacking = None, (wanted.count if wanted else 0) - seen.staying
     if 0 < lacking <= (gone := may_have_gone(info, saved, there, before, time.time_ns())):
-        state, until = {**saved, "messages": seen.count}, staying + gone
-    elif apart or state["last_seq"] != info["state"]["last_seq"]:
+        state, until = {**saved, "messages": seen.count}, seen.staying + gone
+    elif seen.apart or state["last_seq"] != info["state"]["last_seq"]:
         # not the promised number but what is there
         state = {**state, "messages": seen.count}
     consumers = as_saved(info["config"], there, before, at_work=True)
-    found = measures(unit, state, consumers, seen, until, apart=apart)
+    found = measures(unit, state, consumers, seen, until)
     if has_configuration(reader.manifest, unit):
         found.append(measure_configuration(unit, info["config"], about["config"]))
     return found
-
-
-def _staying(manifest: Manifest, unit: str) -> int:
-    """How many messages a set counted, without those that it counted apart."""
-    measured = (m for m in manifest.fingerprint if m.unit == unit and m.item == MESSAGES)
-    return next((m.count for m in measured), 0)
 
 
 def _seen(

@@ -184,7 +184,7 @@ def measure(
                 consumers = as_saved(info["config"], there, saved)
                 apart = has_expiring(reader.manifest, unit)
                 seen = connected.run(measure_messages(client, str(name), state, apart=apart))
-                found += measures(unit, state, consumers, seen, apart=apart)
+                found += measures(unit, state, consumers, seen)
                 if has_configuration(reader.manifest, unit):
                     config = reader.json(f"{folder}/{ABOUT}")["config"]
                     left = {key: config[key] for key in UNPROVEN if key in config}

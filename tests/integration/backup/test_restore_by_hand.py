@@ -220,7 +220,7 @@ def test_nats_comes_back_stream_by_stream(hand: Hand) -> None:
             consumers = await listed(client, f"CONSUMER.LIST.{stream}", "consumers", timeout=10)
             apart = has_expiring(manifest, unit)
             seen = await measure_messages(client, stream, state, apart=apart)
-            found += measures(unit, state, consumers, seen, apart=apart)
+            found += measures(unit, state, consumers, seen)
             found.append(measure_configuration(unit, config, config))
         return found
 

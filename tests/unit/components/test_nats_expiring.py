@@ -19,9 +19,9 @@ def read(*headers: dict[str, str] | None, apart: bool = True) -> Seen:
 
 
 def differing(wanted: list[Measure], messages: int, expiring: int, digest: str = "d") -> list[str]:
-    seen = Seen(messages + expiring, digest, expiring)
+    seen = Seen(messages + expiring, digest, expiring, apart=True)
     state = {"messages": seen.count, "num_subjects": 4, "last_seq": 9}
-    found = compare(wanted, {"": measures("s", state, [], seen, apart=True)})
+    found = compare(wanted, {"": measures("s", state, [], seen)})
     return [one.item for one in found]
 
 
@@ -40,18 +40,18 @@ def test_a_stream_allows_it_or_not() -> None:
 
 @pytest.mark.parametrize("left", [0, 1, 2])
 def test_any_number_of_them_may_come_back(left: int) -> None:
-    wanted = measures("s", STATE, [], Seen(5, "d", 2), apart=True)
+    wanted = measures("s", STATE, [], Seen(5, "d", 2, apart=True))
     assert differing(wanted, 3, left) == []
 
 
 def test_the_others_are_all_missed() -> None:
-    wanted = measures("s", STATE, [], Seen(5, "d", 2), apart=True)
+    wanted = measures("s", STATE, [], Seen(5, "d", 2, apart=True))
     assert differing(wanted, 2, 2) == ["messages"]
     assert differing(wanted, 3, 2, "other") == ["messages"]
     assert differing(wanted, 3, 4) == ["messages that expire"]
 
 
 def test_of_what_had_left_before_it_was_read_nobody_knows_which_it_was() -> None:
-    wanted = measures("s", STATE, [], Seen(4, "d", 1), apart=True)
+    wanted = measures("s", STATE, [], Seen(4, "d", 1, apart=True))
     assert differing(wanted, 3, 2) == differing(wanted, 4, 0) == []
     assert differing(wanted, 1, 2) == differing(wanted, 6, 0) == ["messages"]
