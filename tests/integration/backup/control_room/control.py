@@ -25,16 +25,30 @@ FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 def run(room: ControlRoom, *arguments: str, code: int = 0, command: str = "backup") -> Any:
     """A command that starts a run and follows it; what it says with `--json`."""
-    done = subprocess.run(
-        [ISA, command, *arguments, "--json"],
-        env=room.environ(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [ISA, command, *arguments, "--json"],
+            env=room.environ(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"isa {command} has not ended; {known(room)}") from None
     assert done.returncode == code, done.stdout + done.stderr
     return json.loads(done.stdout)
+
+
+def known(room: ControlRoom) -> str:
+    """What the server knows of the runs of late, for whoever reads why a test failed."""
+    asked = {"sort": "START_TIME_DESC", "limit": 3}
+    runs = room.http.post("/flow_runs/filter", json=asked).json()
+    lines = [f"{one['name']} {one['state']['name']} {one['state']['message']}" for one in runs]
+    lines += [f"{name}: {state}" for name, state in Run(room, runs[0]["id"]).tasks.items()]
+    logs = room.http.post("/logs/filter", json={"sort": "TIMESTAMP_DESC", "limit": 60}).json()
+    lines += [f"{one['timestamp']} {one['message']}" for one in reversed(logs)]
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)
