@@ -48,8 +48,20 @@ def as_tasks(name: str, attempts: int, retry_delay_seconds: float) -> Callable[[
             needed = [futures[need] for need in graph.needs(node) if need in futures]
             future = run_node.submit(node, wait_for=needed, return_state=False)
             futures[node] = future
-            future.add_done_callback(lambda ended: done(ended.result(raise_on_failure=False)))
+            future.add_done_callback(lambda ended: done(_end(ended)))
 
         return begin
 
     return start
+
+
+def _end(future: PrefectFuture[Any]) -> NodeResult | BaseException:
+    """How a task ended, whatever that is: what a callback raises nobody hears of, and the flow would wait for ever.
+
+    Of a thread that was left by SystemExit, Prefect has no state to ask.
+    """
+    try:
+        result = future.result(raise_on_failure=False)
+    except BaseException as exc:
+        return exc
+    return result  # type: ignore[no-any-return]
