@@ -29,7 +29,7 @@ from operations.backup import Vault
 from tests.bench import peers
 from tests.bench.deploy import ISA, Figure, table
 from tests.bench.filling import STREAM, fill_postgresql, fill_redis, fill_stream
-from tests.bench.limits import CORES, MIB, ROUNDS, pipeline, timed
+from tests.bench.limits import CORES, MIB, ROUNDS, Limits, measure, pipeline, timed
 from tests.filled import Filled, filled
 
 SYNTHETIC = """
@@ -62,8 +62,9 @@ def postgresql(sandbox: Sandbox, vault: Vault, identity: str) -> list[Figure]:
                 "--checkpoint=fast", "--no-password", stall=60,
             )  # fmt: skip
 
-        figures = pipeline("PostgreSQL base backup, zstd", source, vault, identity, 0.85)
-        figures += _peers(access, node, vault, sandbox, source)
+        limits = measure(source, vault)
+        figures = pipeline("PostgreSQL base backup, zstd", source, vault, identity, 0.85, limits)
+        figures += _peers(access, node, vault, sandbox, source, limits)
     return figures
 
 
@@ -116,6 +117,7 @@ def _peers(
     vault: Vault,
     sandbox: Sandbox,
     source: Callable[[], Iterator[bytes]],
+    limits: Limits,
 ) -> list[Figure]:
     store = sandbox.status()["object_store"]
     path = os.pathsep.join([*(str(p) for p in vault.settings.backup.programs), os.environ["PATH"]])
@@ -155,6 +157,10 @@ def _peers(
     told = ", ".join(f"{name} {wall[name]:.1f} s ({cpu[name]:.1f} of CPU)" for name in runs)
     ours, fastest = wall["ours"], wall["pipe"]
     stored = f"stored {sizes['ours'] / MIB:.0f} and {sizes['pipe'] / MIB:.0f} MiB"
+    least = (
+        limits.size / limits.narrow.rate
+    )  # nothing that does these stages on these cores is done sooner
+    told += f"; at T_limit {least:.1f} s, {fastest / least:.2f} ×"
     return [
         Figure("beside the plain pipe of about equal stored size", f"{told}; {stored}",
                f"{fastest / ours:.2f} × faster", "≥ 1.20", fastest / ours >= 1.2)

@@ -34,22 +34,27 @@ CORES = len(os.sched_getaffinity(0))
 
 
 def pipeline(
-    name: str, source: Callable[[], Iterator[bytes]], vault: Vault, identity: str, goal: float
+    name: str,
+    source: Callable[[], Iterator[bytes]],
+    vault: Vault,
+    identity: str,
+    goal: float,
+    limits: Limits | None = None,
 ) -> list[Figure]:
-    """The whole way against its limit, and the way back against its own."""
-    found, size, ratio = stages(source, vault)
-    limit = min(stage.rate for stage in found)
-    narrow = min(found, key=lambda stage: stage.rate).name
+    """The whole way against its limit, and the way back against its own; `limits` are the source's, if known."""
+    limits = limits or measure(source, vault)
+    size, narrow = limits.size, limits.narrow
     key, part = "sandbox/bench/pipeline", part_size(size)
     recipients = vault.settings.backup.age_recipients
     walls = [
         timed(lambda: seal(source(), vault.store, key, recipients, part))[0] for _ in range(ROUNDS)
     ]
     rate = size / statistics.median(walls)
-    terms = ", ".join(f"{stage.name} {stage.rate / MIB:.0f}" for stage in found)
-    share = rate / limit
+    terms = ", ".join(f"{stage.name} {stage.rate / MIB:.0f}" for stage in limits.stages)
+    share = rate / narrow.rate
     figures = [
-        Figure(name, f"MiB/s: {terms}; ratio {ratio:.2f}", f"{rate / MIB:.0f} MiB/s = {share:.2f} T_limit ({narrow})",
+        Figure(name, f"MiB/s: {terms}; ratio {limits.ratio:.2f}",
+               f"{rate / MIB:.0f} MiB/s = {share:.2f} T_limit ({narrow.name})",
                f"≥ {goal:.2f}", share >= goal)
     ]  # fmt: skip
     figures.append(_read_back(name, vault, key, identity, size))
@@ -118,6 +123,26 @@ class Stage:
     cpu: float
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What the machine can do with a source.
+
+    Attributes:
+        stages: each alone, and the CPU of all.
+        size: of the source, bytes.
+        ratio: of its compression.
+    """
+
+    stages: tuple[Stage, ...]
+    size: int
+    ratio: float
+
+    @property
+    def narrow(self) -> Stage:
+        """The slowest stage."""
+        return min(self.stages, key=lambda stage: stage.rate)
+
+
 class Nowhere:
     """A file that forgets."""
 
@@ -141,8 +166,8 @@ def _busy() -> float:
     return (sum(fields[:3]) + sum(fields[5:8])) / os.sysconf("SC_CLK_TCK")
 
 
-def stages(source: Callable[[], Iterator[bytes]], vault: Vault) -> tuple[list[Stage], int, float]:
-    """Each stage alone; also the source's size and its compression ratio."""
+def measure(source: Callable[[], Iterator[bytes]], vault: Vault) -> Limits:
+    """Each stage of a source's backup alone."""
     size = sum(len(piece) for piece in source())
     found = [_stage("source drain", lambda: sum(map(len, source())), size)]
     sample = _sample(source)
@@ -181,7 +206,7 @@ def stages(source: Callable[[], Iterator[bytes]], vault: Vault) -> tuple[list[St
     )
     total = sum(stage.cpu for stage in found)
     found.append(Stage("cores ÷ CPU of all", CORES / total, total))
-    return found, size, ratio
+    return Limits(tuple(found), size, ratio)
 
 
 def _stage(name: str, work: Callable[[], Any], size: int) -> Stage:
