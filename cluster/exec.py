@@ -1,13 +1,20 @@
-"""Runs a command in a pod, and hands on what it writes: what `kubectl exec` does."""
+"""Runs a command in a pod, and hands on what it writes: what `kubectl exec` does.
+
+The package opens the connection; its frames are read here, since its own reader takes all that comes before it hands
+anything on, and keeps a copy (kubernetes 37: `WSClient.update`): of a dump, the whole.
+"""
 
 from __future__ import annotations
 
+import select
+import ssl
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from kubernetes import client, stream
 from kubernetes.client.exceptions import ApiException
-from websocket import WebSocketException
+from websocket import ABNF, WebSocket, WebSocketException
 
 from cluster.command import CANCELLATION
 from cluster.kube import connect_client
@@ -17,6 +24,9 @@ from errors import TemporaryError
 # The status of a command is lost or garbled by some runtimes (KWOK makes every one a 1): so the command says it itself.
 DONE = "isa-cloud: the command ended well"
 TAIL_CHARACTERS = 2000
+TAIL_BYTES = 64 << 10  # of what it says, kept
+STDOUT, STDERR = 1, 2  # a frame's first byte (v4.channel.k8s.io)
+POLL_SECONDS = 1.0  # a cancelled run waits no longer
 
 
 def exec_stream(
@@ -61,29 +71,29 @@ def exec_stream(
         )
     except ApiException as exc:
         raise TemporaryError(f"no command can be run in {pod}: {exc.reason}") from exc
+    frames = _Frames(channel.sock, stall)
     said = b""
     heard = time.monotonic()
     try:
-        while channel.is_open():
+        while not frames.ended:
             CANCELLATION.check(f"during {name} in {pod}")
             piece = next(stdin, None) if stdin is not None else None
             if piece is not None:
                 channel.write_stdin(piece)
                 heard = time.monotonic()
-            channel.update(timeout=0 if piece is not None else 1)
-            if channel.peek_stderr():
-                said += channel.read_stderr()
+            for origin, data in frames.arrived(0.0 if piece is not None else POLL_SECONDS):
+                CANCELLATION.check(f"during {name} in {pod}")
                 heard = time.monotonic()
-            if channel.peek_stdout():
-                yield channel.read_stdout()
-                heard = time.monotonic()
+                if origin == STDOUT:
+                    yield data
+                elif origin == STDERR:
+                    said = (said + data)[-TAIL_BYTES:]
             if time.monotonic() - heard > stall:
                 raise TemporaryError(f"{name} in {pod} was silent for {stall:.0f} s")
-        if channel.peek_stdout():
-            yield channel.read_stdout()
-        said += channel.read_stderr() if channel.peek_stderr() else b""
-    except WebSocketException as exc:  # the command ended while it was still being written to
-        said += channel.read_stderr() if channel.peek_stderr() else b""
+    except (
+        WebSocketException,
+        OSError,
+    ) as exc:  # the command ended while it was still being written to
         last = said.decode(errors="replace").strip()[-TAIL_CHARACTERS:]
         raise TemporaryError(f"{name} in {pod} broke off: {exc}: {last}") from exc
     finally:
@@ -91,3 +101,37 @@ def exec_stream(
     text = said.decode(errors="replace").strip()
     if not text.endswith(DONE):
         raise TemporaryError(f"{name} in {pod} failed: {text[-TAIL_CHARACTERS:]}")
+
+
+class _Frames:
+    """What comes over a connection, taken from it one by one: who sends faster than that waits.
+
+    Args:
+        connection: to the API server.
+        stall: seconds after which a frame that has begun, or one that is sent, is given up.
+
+    Attributes:
+        ended: whether the other side has said that there is no more.
+    """
+
+    def __init__(self, connection: WebSocket, stall: float) -> None:
+        self.ended = False
+        self._connection = connection
+        connection.settimeout(stall)
+
+    def arrived(self, seconds: float) -> Iterator[tuple[int, bytes]]:
+        """Channel and bytes of the frames that are there, or that come within so many seconds."""
+        while not self.ended and self._readable(seconds):
+            kind, frame = self._connection.recv_data_frame(True)
+            if kind == ABNF.OPCODE_CLOSE:
+                self.ended = True
+            elif kind in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) and frame.data[1:]:
+                yield frame.data[0], frame.data[1:]
+            seconds = 0.0
+
+    def _readable(self, seconds: float) -> bool:
+        raw: Any = self._connection.sock
+        # what is decrypted already select does not see
+        if isinstance(raw, ssl.SSLSocket) and raw.pending():
+            return True
+        return bool(select.select([raw], [], [], seconds)[0])
