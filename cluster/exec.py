@@ -26,6 +26,9 @@ DONE = "isa-cloud: the command ended well"
 TAIL_CHARACTERS = 2000
 TAIL_BYTES = 64 << 10  # of what it says, kept
 STDOUT, STDERR = 1, 2  # a frame's first byte (v4.channel.k8s.io)
+END_SECONDS = (
+    30.0  # from a command's end to that of its output; whoever waits longer waits for what was lost
+)
 POLL_SECONDS = 1.0  # a cancelled run waits no longer
 
 
@@ -83,24 +86,29 @@ def exec_stream(
                 heard = time.monotonic()
             for origin, data in frames.arrived(0.0 if piece is not None else POLL_SECONDS):
                 CANCELLATION.check(f"during {name} in {pod}")
-                heard = time.monotonic()
                 if origin == STDOUT:
                     yield data
                 elif origin == STDERR:
                     said = (said + data)[-TAIL_BYTES:]
-            if time.monotonic() - heard > stall:
+                heard = time.monotonic()  # behind whoever takes it, who may take long
+            silent = time.monotonic() - heard
+            if silent > stall:
                 raise TemporaryError(f"{name} in {pod} was silent for {stall:.0f} s")
-    except (
-        WebSocketException,
-        OSError,
-    ) as exc:  # the command ended while it was still being written to
+            if silent > END_SECONDS and not frames.ended and _well(said):
+                raise TemporaryError(f"{name} in {pod} has ended, but its output has not")
+    except (WebSocketException, OSError) as exc:  # also: it ended while it was written to
         last = said.decode(errors="replace").strip()[-TAIL_CHARACTERS:]
         raise TemporaryError(f"{name} in {pod} broke off: {exc}: {last}") from exc
     finally:
         channel.close()
-    text = said.decode(errors="replace").strip()
-    if not text.endswith(DONE):
+    if not _well(said):
+        text = said.decode(errors="replace").strip()
         raise TemporaryError(f"{name} in {pod} failed: {text[-TAIL_CHARACTERS:]}")
+
+
+def _well(said: bytes) -> bool:
+    """Whether the command has told that it ended well; what it wrote before may still be on its way."""
+    return said.rstrip().endswith(DONE.encode())
 
 
 class _Frames:

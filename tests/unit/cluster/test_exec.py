@@ -118,6 +118,26 @@ def test_a_command_that_falls_silent_is_given_up(
         over.set()
 
 
+def test_a_command_whose_output_has_no_end_is_given_up_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exec, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(exec, "END_SECONDS", 0.2)
+    over = threading.Event()
+
+    def loses_its_end(peer: ServerConnection) -> None:
+        peer.send(OUT + b"a dump")
+        peer.send(ERR + DONE.encode())
+        over.wait(60)
+
+    with pod(loses_its_end, tmp_path) as settings:
+        pieces = run(settings)
+        assert next(pieces) == b"a dump"
+        with pytest.raises(TemporaryError, match="its output has not"):
+            next(pieces)
+        over.set()
+
+
 def test_a_command_that_answers_while_it_reads_is_read_meanwhile(tmp_path: Path) -> None:
     def echoes(peer: ServerConnection) -> None:
         left = 40 * MIB
