@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.exec import exec_stream
 from cluster.lease import lease_of
 from errors import PermanentError
 
@@ -79,3 +80,11 @@ def test_two_backups_of_one_component_exclude_each_other(backups: Backups) -> No
     with lease_of(vault.kube, vault.settings, "isa-backup-redis", "the first run"):
         said = backups.isa("backup", "redis", "--local", code=1, ISA_BACKUP__ATTEMPTS="1")
     assert "the first run" in said["backups"][0]["reason"]
+
+
+def test_what_a_pod_writes_without_a_pause_arrives_whole(backups: Backups) -> None:
+    # a server whose words nobody takes for half a minute drops the rest: 200 MiB must not wait to be joined
+    size, kubernetes = 200 << 20, backups.vault.settings.kubernetes
+    command = ("head", "-c", str(size), "/dev/zero")
+    pieces = exec_stream(kubernetes, "nats-0", "nats", command, stall=60)
+    assert sum(map(len, pieces)) == size
