@@ -26,9 +26,8 @@ DONE = "isa-cloud: the command ended well"
 TAIL_CHARACTERS = 2000
 TAIL_BYTES = 64 << 10  # of what it says, kept
 STDOUT, STDERR = 1, 2  # a frame's first byte (v4.channel.k8s.io)
-END_SECONDS = (
-    30.0  # from a command's end to that of its output; whoever waits longer waits for what was lost
-)
+# From a command's end to that of its output: whoever waits longer waits for what was lost.
+END_SECONDS = 30.0
 POLL_SECONDS = 1.0  # a cancelled run waits no longer
 
 
