@@ -96,13 +96,16 @@ def exec_stream(
             if silent > END_SECONDS and not frames.ended and _well(said):
                 raise TemporaryError(f"{name} in {pod} has ended, but its output has not")
     except (WebSocketException, OSError) as exc:  # also: it ended while it was written to
-        last = said.decode(errors="replace").strip()[-TAIL_CHARACTERS:]
-        raise TemporaryError(f"{name} in {pod} broke off: {exc}: {last}") from exc
+        raise TemporaryError(f"{name} in {pod} broke off: {exc}: {_tail(said)}") from exc
     finally:
         channel.close()
     if not _well(said):
-        text = said.decode(errors="replace").strip()
-        raise TemporaryError(f"{name} in {pod} failed: {text[-TAIL_CHARACTERS:]}")
+        raise TemporaryError(f"{name} in {pod} failed: {_tail(said)}")
+
+
+def _tail(said: bytes) -> str:
+    """The end of what a command said, for a message."""
+    return said.decode(errors="replace").strip()[-TAIL_CHARACTERS:]
 
 
 def _well(said: bytes) -> bool:
@@ -132,7 +135,7 @@ class _Frames:
             kind, frame = self._connection.recv_data_frame(True)
             if kind == ABNF.OPCODE_CLOSE:
                 self.ended = True
-            elif kind in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) and frame.data[1:]:
+            elif kind in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) and len(frame.data) > 1:
                 yield frame.data[0], frame.data[1:]
             seconds = 0.0
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import yaml
 from websockets.sync.server import Server, ServerConnection, serve
 from websockets.typing import Subprotocol
 
@@ -20,6 +19,12 @@ from errors import TemporaryError
 
 OUT, ERR = b"\x01", b"\x02"
 MIB = 1 << 20
+CLUSTER = """\
+current-context: here
+contexts: [{name: here, context: {cluster: one, user: me}}]
+clusters: [{name: one, cluster: {server: "%s"}}]
+users: [{name: me, user: {}}]
+"""
 Script = Callable[[ServerConnection], None]
 
 
@@ -35,14 +40,8 @@ def pod(script: Script, directory: Path) -> Iterator[KubernetesSettings]:
         max_size=None,
     )
     address = f"http://127.0.0.1:{server.socket.getsockname()[1]}"
-    named = {"clusters": [{"name": "c", "cluster": {"server": address}}]}
-    context = {"contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]}
     file = directory / "kubeconfig"
-    file.write_text(
-        yaml.safe_dump(
-            {**named, **context, "users": [{"name": "c", "user": {}}], "current-context": "c"}
-        )
-    )
+    file.write_text(CLUSTER % address)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
