@@ -39,10 +39,9 @@ def pipeline(
     vault: Vault,
     identity: str,
     goal: float,
-    limits: Limits | None = None,
+    limits: Limits,
 ) -> list[Figure]:
-    """The whole way against its limit, and the way back against its own; `limits` are the source's, if known."""
-    limits = limits or measure(source, vault)
+    """The whole way against the source's limits, and the way back against its own."""
     size, narrow = limits.size, limits.narrow
     key, part = "sandbox/bench/pipeline", part_size(size)
     recipients = vault.settings.backup.age_recipients
@@ -141,6 +140,11 @@ class Limits:
     def narrow(self) -> Stage:
         """The slowest stage."""
         return min(self.stages, key=lambda stage: stage.rate)
+
+    @property
+    def seconds(self) -> float:
+        """What the whole source takes at T_limit; nothing that does these stages here is done sooner."""
+        return self.size / self.narrow.rate
 
 
 class Nowhere:
