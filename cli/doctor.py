@@ -25,7 +25,7 @@ def doctor(environment: str, as_json: bool, fix: bool) -> None:
         rows = [
             (
                 c.name,
-                "ok" if c.ok else "BAD" if c.critical else "warning",
+                c.verdict("BAD", "warning"),
                 f"{c.seconds:.1f}",
                 c.hint,
             )

@@ -35,10 +35,7 @@ def plan(environment: str, as_json: bool) -> None:
             for n in found.nodes
         ]
         out.print(table(f"Plan for {environment}", ("node", "action", "why"), rows))
-        verdicts = [
-            (c.name, "ok" if c.ok else "blocks" if c.critical else "warning", c.hint)
-            for c in found.preflight
-        ]
+        verdicts = [(c.name, c.verdict("blocks", "warning"), c.hint) for c in found.preflight]
         out.print()
         out.print(table("Preflight", ("asked", "verdict", "finding"), verdicts))
     raise click.exceptions.Exit(1 if found.blocked else CHANGES if found.changes else 0)

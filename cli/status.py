@@ -61,8 +61,7 @@ def _tables(found: list[ComponentStatus]) -> Group:
     for component in found:
         for index, check in enumerate(component.finding.checks):
             name = component.name if index == 0 else ""
-            verdict = "ok" if check.ok else "down" if check.critical else "degraded"
-            checks.append((name, check.name, verdict, check.hint))
+            checks.append((name, check.name, check.verdict(), check.hint))
         for m in component.members:
             role = component.role(m)
             pods.append(

@@ -34,6 +34,8 @@ class Check:
         hint: what was found, and what to do about it where it is not ok.
         seconds: time that asking took.
         critical: whether the component is of no use without it; if not, it is degraded only.
+        unknown: the engine's own rules keep us from asking, `hint` says which: neither good nor bad, so `ok` is true
+            and no gate waits for it.
     """
 
     name: str
@@ -41,6 +43,13 @@ class Check:
     hint: str = ""
     seconds: float = 0.0
     critical: bool = True
+    unknown: bool = False
+
+    def verdict(self, critical: str = "down", other: str = "degraded") -> str:
+        """The answer in one word for people: ok, unknown, or one of the two words given."""
+        if self.unknown:
+            return "unknown"
+        return "ok" if self.ok else critical if self.critical else other
 
 
 @dataclass(frozen=True)
@@ -202,6 +211,10 @@ def _fingerprint(reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
     return [one for one in reader.manifest.fingerprint if one.unit in wanted]
 
 
+def _takes_all(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
+    return []
+
+
 @dataclass(frozen=True)
 class Live:
     """How a set replaces what the live engine holds.
@@ -212,6 +225,8 @@ class Live:
         replace: removes units and restores them, from scratch engines if it wants some; notes what the engine holds
             for it meanwhile, and returns what is kept of the old data, for people.
         measure: counts and digests the units as they are now.
+        can_take: why the live engine would refuse units of a set, as if what it holds of them were away: its limits,
+            sizes, accounts, room, peers, licences. `UNIT: reason` each; empty if it takes them. It changes nothing.
         writers: what happens to writers from the beginning to the end, for whoever has to approve it.
         wanted: what the units must hold then; the manifest's own measures of them by default.
         scratch: whether the set must be served by scratch engines for it.
@@ -228,6 +243,7 @@ class Live:
     measure: Callable[[Access, SetReader, Iterable[str]], list[Measure]]
     writers: str
     wanted: Callable[[SetReader, Iterable[str]], list[Measure]] = _fingerprint
+    can_take: Callable[[Access, SetReader, Iterable[str]], list[str]] = _takes_all
     scratch: bool = False
     unless_named: tuple[str, ...] = ()
     by_hand: Callable[[Settings], str] = lambda settings: ""

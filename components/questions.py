@@ -6,11 +6,13 @@ Seven client libraries word one trouble in seven ways; `explain` says what it is
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 
 from components.access import Endpoint
@@ -65,10 +67,15 @@ class Answer:
 
     ok: bool = False
     hint: str = ""
+    refused: bool = False
 
     def settle(self, ok: bool, hint: str = "") -> None:
         """Say how it is."""
         self.ok, self.hint = ok, hint
+
+    def unknown(self, hint: str) -> None:
+        """Say that the engine's own rules keep us from asking, and which: the answer is neither good nor bad."""
+        self.ok, self.hint, self.refused = True, hint, True
 
 
 @dataclass
@@ -90,7 +97,7 @@ class Round:
         except Exception as exc:  # whatever a client library raises
             answer.settle(False, explain(exc))
         seconds = time.monotonic() - started
-        self.checks.append(Check(name, answer.ok, answer.hint, seconds, critical))
+        self.checks.append(Check(name, answer.ok, answer.hint, seconds, critical, answer.refused))
 
     def note(self, name: str, ok: bool, hint: str = "", *, critical: bool = True) -> None:
         """Add a check that took no asking."""
@@ -129,17 +136,31 @@ def ask_members(endpoints: Iterable[Endpoint], question: Callable[[Endpoint], T]
     good: dict[str, T] = {}
     bad: dict[str, str] = {}
     members = list(endpoints)
-    with ThreadPoolExecutor(max(len(members), 1)) as pool:
-        futures = {
-            member.member: pool.submit(question, member) for member in members if member.host
-        }
-        bad |= {m.member: "its pod has no address: not started" for m in members if not m.host}
-        for name, future in futures.items():
-            try:
-                good[name] = future.result()
-            except Exception as exc:
-                bad[name] = explain(exc)
+    asked = {m.member: begin(partial(question, m)) for m in members if m.host}
+    bad |= {m.member: "its pod has no address: not started" for m in members if not m.host}
+    for name, future in asked.items():
+        try:
+            good[name] = future.result()
+        except Exception as exc:
+            bad[name] = explain(exc)
     return Answers(good, dict(sorted(bad.items())), time.monotonic() - started)
+
+
+def begin(question: Callable[[], T]) -> Future[T]:
+    """Ask in a thread that no process waits for at its end: an engine that hangs must not keep a command alive.
+
+    `ThreadPoolExecutor` is of no use here: Python joins its threads at exit (concurrent/futures/thread.py).
+    """
+    future: Future[T] = Future()
+
+    def ask() -> None:
+        try:
+            future.set_result(question())
+        except BaseException as exc:
+            future.set_exception(exc)
+
+    threading.Thread(target=ask, name="question", daemon=True).start()
+    return future
 
 
 def explain(exc: BaseException) -> str:

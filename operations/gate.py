@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,14 +12,18 @@ from cluster.command import CANCELLATION
 from cluster.kube import Kube
 from components import COMPONENTS
 from components.access import Access
-from components.base import Check, Role, worst
+from components.base import Check, Report, Role, worst
 from components.pods import check_workloads
-from components.questions import explain
+from components.questions import begin, explain
 from config.models import Settings
 from errors import PermanentError, TemporaryError
 
 # The API answers a round in about 20 ms; twice a second is quick for people and idle for two cores.
 POLL_SECONDS = 0.5
+
+# A round takes a second or two, and each question has a limit of its own. This one is from outside: a server may keep a
+# client waiting where no limit of the client's counts (PostgreSQL: a commit that waits for a synchronous standby).
+ROUND_SECONDS = 30.0
 
 READY, DEGRADED, DOWN = "ready", "degraded", "down"
 
@@ -56,14 +61,29 @@ class Finding:
         return DOWN if trouble.critical else DEGRADED
 
 
-def check(platform: Environment, component: str) -> Finding:
-    """Ask Kubernetes and the engine everything about a component, once."""
+def check(platform: Environment, component: str, limit: float = ROUND_SECONDS) -> Finding:
+    """Ask Kubernetes and the engine everything about a component, once.
+
+    Args:
+        platform: the environment.
+        component: which one.
+        limit: seconds after which an engine that has not answered everything counts as down.
+    """
     pods = check_pods(platform, component)
     if platform.settings.deploy.gate == "kubernetes":
         return Finding(tuple(pods))
-    try:
+
+    def ask() -> Report:
         with Access(platform.settings, platform.kube) as access:
-            report = COMPONENTS[component].ask(access)
+            return COMPONENTS[component].ask(access)
+
+    asked = begin(ask)
+    try:
+        wait_for([asked], limit)
+        if not asked.done():
+            hint = f"not all questions were answered within {limit:.0f} s: a member hangs"
+            return Finding((*pods, Check("engine asked", False, hint, limit)))
+        report = asked.result()
     except TemporaryError:  # the API server is away
         raise
     except Exception as exc:  # a Secret is missing, or an answer that nobody has seen yet: no reason to stop looking

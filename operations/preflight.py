@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -56,7 +57,7 @@ def preflight(platform: Platform, plan: Plan) -> tuple[Check, ...]:
         except IsaError as exc:
             answers = [Check(name, False, str(exc))]
         seconds = time.monotonic() - started
-        findings += [Check(a.name, a.ok, a.hint, round(seconds, 3), a.critical) for a in answers]
+        findings += [replace(answer, seconds=round(seconds, 3)) for answer in answers]
     return tuple(findings)
 
 

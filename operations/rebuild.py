@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from archive.manifest import begun_of
+from archive.reader import SetReader
 from cluster import volumes
 from cluster.dag import Dag
 from cluster.lease import Lease
@@ -33,7 +34,7 @@ from operations.rebuild_plan import RebuildPlan
 from operations.reinstall import claims, install, put_aside, uninstall
 from operations.replacing import BrokenOff, broken_off, forget
 from operations.restore_plan import plan_restore
-from operations.restoring import DIFFERENT, RESTORED, run_restore
+from operations.restoring import DIFFERENT, RESTORED, refuse_untakeable, run_restore
 from operations.schedule import INSTALLED, NodeResult, Start, Work, walk
 from operations.standing import (
     BACKUP,
@@ -304,11 +305,22 @@ class Rebuild:
             )
         return found.sentence
 
+    def _check_takeable(self) -> None:
+        """Refuse to uninstall an engine whose settings would not let its data come back."""
+        vault, platform, live = self._vault, self._platform, self._component.live
+        plan = plan_restore(vault, vault.catalogue([self._component.name]), self._standing.set)
+        reader = SetReader(vault.store, plan.manifest, read_identity(vault), plan.earlier)
+        with Access(platform.settings, platform.kube, ENGINE_SECONDS) as access:
+            refuse_untakeable(live, access, reader, [one.unit for one in plan.units])
+
     # ------------------------------------------------------------------ from here on something has
     def _uninstall(self) -> str:
         platform, name, policy = self._platform, self._component.name, self._plan.policy
         if policy.restore not in (FRESH, NONE):
             self._standing.set = policy.restore
+        # one that is dead, or half uninstalled, cannot be asked
+        if policy.final_backup and policy.restore != NONE and not self._standing.changed:
+            self._check_takeable()
         if policy.volumes == NEW:  # a chart may let claims go with their StatefulSet
             volumes.keep(platform.kube, claims(platform, name), name, self._standing.id)
         # before the change: whoever finds it half done goes on

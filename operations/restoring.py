@@ -20,7 +20,7 @@ from cluster.dag import Dag
 from cluster.lease import inquire, lease_of
 from components import COMPONENTS, SETS
 from components.access import Access
-from components.base import Served
+from components.base import Live, Served
 from components.questions import explain
 from errors import PermanentError
 from operations import gate
@@ -63,6 +63,7 @@ class RestoreReport:
         outcome: restored, different, failed or by-hand.
         safety: id of the set with what was there before; "" if nothing was.
         kept: what is kept of the old data, for people.
+        left: units that were left alone, since the safety set would not bring them back → why.
         differences: between the set and what is there now.
         stages: seconds of each part.
         reason: why it is not plainly restored.
@@ -73,6 +74,7 @@ class RestoreReport:
     outcome: str = FAILED
     safety: str = ""
     kept: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
     differences: tuple[Difference, ...] = ()
     stages: dict[str, float] = field(default_factory=dict)
     reason: str = ""
@@ -90,6 +92,7 @@ class RestoreReport:
             "outcome": self.outcome,
             "safety": self.safety,
             "kept": self.kept,
+            "left": self.left,
             "differences": [one.model_dump() for one in self.differences],
             "stages": self.stages,
             "seconds": self.seconds,
@@ -146,21 +149,26 @@ def run_restore(
                     with stages.stage("scratch", "serve the set for copying"):
                         served = stack.enter_context(_served(vault, identity, reader, run, tell))
                 access = stack.enter_context(Access(vault.settings, vault.kube, ENGINE_SECONDS))
+                with stages.stage("ask", "ask the engine whether it would take the set"):
+                    refuse_untakeable(live, access, reader, chosen)
                 with stages.stage("fence", "keep writers away"):
                     told = stack.enter_context(live.fence(access, chosen))
                 tell(f"fence: {told}")
                 before = earlier.safety if earlier else ()
                 if safety:
                     with stages.stage("safety", "back up what will be replaced"):
-                        report.safety = take_safety(
+                        taken = take_safety(
                             vault,
                             identity,
                             component.name,
                             chosen,
                             run=run,
                             transfer=transfer,
+                            access=access,
                             earlier=earlier,
                         )
+                        report.safety, report.left = taken.id, taken.lost
+                        chosen = tuple(unit for unit in chosen if unit not in taken.lost)
                     if report.safety in before:
                         tell("what the run before left cannot be backed up: its set is kept")
                 before = tuple(
@@ -181,10 +189,16 @@ def run_restore(
                 with stages.stage("compare", "compare with the set"):
                     found = live.measure(access, reader, chosen)
                 report.differences = compare(live.wanted(reader, chosen), {"": found})
-                report.outcome = DIFFERENT if report.differences else RESTORED
+                whole = not (report.differences or report.left)
+                report.outcome = RESTORED if whole else DIFFERENT
                 if report.differences:
                     first = report.differences[0]
                     report.reason = f"{first.unit}, {first.item}: {first.what}. {_way_back(report)}"
+                elif report.left:
+                    report.reason = (
+                        f"left as they are, since the safety backup {report.safety} would not bring them back: "
+                        f"{'; '.join(report.left.values())}"
+                    )
             with stages.stage("gate"):  # it writes too: the fence had to go first
                 gate.wait(vault, component.name, tell=tell)
     except Exception as exc:  # a client library's own errors too: the way back must be told
@@ -297,6 +311,20 @@ def open_ends(reports: Iterable[RestoreReport]) -> str:
     ]
     restored = sum(r.outcome == RESTORED for r in found)
     return "; ".join([f"{restored} of {len(found)} restored", *words]) if words else ""
+
+
+def refuse_untakeable(live: Live, access: Access, reader: SetReader, chosen: Iterable[str]) -> None:
+    """Ask the live engine whether it would take units of a set, before anything of it goes.
+
+    Raises:
+        PermanentError: it would not; with every reason.
+        TemporaryError: it cannot be asked.
+    """
+    refusals = live.can_take(access, reader, tuple(chosen))
+    if refusals:
+        raise PermanentError(
+            f"nothing was replaced: the engine would refuse data of {reader.manifest.id}: {'; '.join(refusals)}"
+        )
 
 
 # ---------------------------------------------------------------------- inside

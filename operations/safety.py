@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
 from archive.catalogue import find_chain
 from archive.reader import Damaged, SetReader
 from cluster.command import CANCELLATION
 from cluster.lease import LeaseHeld
 from components import COMPONENTS
+from components.access import Access
 from components.base import Live
 from errors import IsaError, PermanentError
 from operations.backup import Vault, back_up
 from operations.replacing import BrokenOff
 from operations.transfer import Transfer
+
+
+@dataclass(frozen=True)
+class SafetySet:
+    """The backup of what a restore replaces.
+
+    Attributes:
+        id: of the set; "" where the run that was broken off had none.
+        lost: units that it would not wholly bring back → why; a restore leaves them alone.
+    """
+
+    id: str
+    lost: dict[str, str] = field(default_factory=dict)
 
 
 def take_safety(
@@ -22,9 +39,10 @@ def take_safety(
     *,
     run: str,
     transfer: Transfer,
+    access: Access,
     earlier: BrokenOff | None = None,
-) -> str:
-    """Back up what will be replaced, and read it back with all that it rests on.
+) -> SafetySet:
+    """Back up what will be replaced, read it back with all that it rests on, ask the engine whether it would take it.
 
     What a run that was broken off has left may be nothing that can be backed up: then that one's safety set counts.
 
@@ -35,14 +53,12 @@ def take_safety(
         chosen: units that will be replaced.
         run: who does it, for the Lease.
         transfer: gets told of bytes.
+        access: the way to the live engine.
         earlier: the restore that the component was left in the midst of.
-
-    Returns:
-        The set's id; "" where the run that was broken off had none.
 
     Raises:
         Damaged: what was just stored cannot be read back.
-        PermanentError: the set lacks something of a unit that will be replaced.
+        PermanentError: there is no unit that the set would bring back.
         LeaseHeld, TemporaryError: there is no set.
     """
     able = vault.check()
@@ -60,7 +76,7 @@ def take_safety(
     except IsaError:
         if earlier is None or CANCELLATION.is_set():
             raise
-        return next(iter(earlier.safety), "")
+        return SafetySet(next(iter(earlier.safety), ""))
     try:
         read_through(reader, live, chosen)
     except Damaged:
@@ -69,8 +85,14 @@ def take_safety(
         # the bytes of an earlier set are not sound any more; those of the engine are
         reader = take(full=True)
         read_through(reader, live, chosen)
-    _refuse_missing(reader, chosen)
-    return reader.manifest.id
+    lost = _lost(reader, chosen, live.can_take(access, reader, chosen))
+    if set(lost) == set(chosen):
+        raise PermanentError(
+            f"nothing was replaced: the safety backup {reader.manifest.id} would not bring back "
+            f"{'; '.join(lost.values())}. Change that in the engine first, or give up the current data "
+            "(--no-safety-backup)"
+        )
+    return SafetySet(reader.manifest.id, lost)
 
 
 def read_through(reader: SetReader, live: Live, chosen: tuple[str, ...]) -> None:
@@ -82,15 +104,11 @@ def read_through(reader: SetReader, live: Live, chosen: tuple[str, ...]) -> None
     reader.read_whole(set(live.units(reader)) - set(chosen))
 
 
-def _refuse_missing(reader: SetReader, chosen: tuple[str, ...]) -> None:
-    """Refuse to replace what the safety set does not wholly have."""
-    lost = [
-        why
-        for why in reader.manifest.missing
-        if any(why.startswith(f"{unit}: ") for unit in chosen)
-    ]
-    if lost:
-        raise PermanentError(
-            f"nothing was replaced: the safety backup {reader.manifest.id} lacks {'; '.join(lost)}. "
-            "Take these away by hand first, restore other units (--unit), or let them go (--no-safety-backup)"
-        )
+def _lost(reader: SetReader, chosen: tuple[str, ...], refusals: Iterable[str]) -> dict[str, str]:
+    """Units that the safety set would not wholly bring back → why."""
+    return {
+        unit: reason
+        for unit in chosen
+        for reason in (*reader.manifest.missing, *refusals)
+        if reason.startswith(f"{unit}: ")
+    }

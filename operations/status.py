@@ -65,6 +65,7 @@ def as_json(status: list[ComponentStatus]) -> dict[str, Any]:
                         "name": c.name,
                         "ok": c.ok,
                         "critical": c.critical,
+                        "unknown": c.unknown,
                         "hint": c.hint,
                         "seconds": round(c.seconds, 3),
                     }

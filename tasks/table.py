@@ -113,7 +113,9 @@ def plan_artifact(plan: Plan, graph: Dag, environment: str) -> None:
     lines = [plan_picture(plan, graph), "", "| node | action | why |", "| --- | --- | --- |"]
     lines += [f"| {n.name} | {n.action} | {_cell(n.reasons)} |" for n in plan.nodes]
     lines += ["", "| preflight | verdict | finding |", "| --- | --- | --- |"]
-    lines += [f"| {c.name} | {_verdict(c.ok, c.critical)} | {c.hint} |" for c in plan.preflight]
+    lines += [
+        f"| {c.name} | {c.verdict('**blocks**', 'warning')} | {c.hint} |" for c in plan.preflight
+    ]
     keep(lines, f"plan-{environment}", "What this run set out to do")
 
 
@@ -126,7 +128,7 @@ def status_artifact(status: list[ComponentStatus], environment: str) -> None:
     for component in status:
         for index, check in enumerate(component.finding.checks):
             name, state = (component.name, component.finding.state) if index == 0 else ("", "")
-            verdict = "ok" if check.ok else ("**down**" if check.critical else "degraded")
+            verdict = check.verdict("**down**")
             hint = check.hint.replace("|", "/")
             lines.append(
                 f"| {name} | {state} | {check.name} | {verdict} | {hint} | {check.seconds:.1f} |"
@@ -230,13 +232,9 @@ def doctor_artifact(checks: list[Check], environment: str) -> None:
     """Keep with the run what the doctor found, what is wrong first."""
     lines = ["| check | verdict | finding |", "| --- | --- | --- |"]
     for check in sorted(checks, key=lambda one: (one.ok, not one.critical)):
-        verdict = "ok" if check.ok else "**bad**" if check.critical else "warning"
+        verdict = check.verdict("**bad**", "warning")
         lines.append(f"| {check.name} | {verdict} | {check.hint.replace('|', '/')} |")
     keep(lines, f"doctor-{environment}", "What is stuck, stale or about to end")
-
-
-def _verdict(ok: bool, critical: bool) -> str:
-    return "ok" if ok else ("**blocks**" if critical else "warning")
 
 
 def _cell(reasons: tuple[str, ...], limit: int = 4) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from components.base import Check
+from components.questions import Round
 from config.models import DeploySettings
 from errors import PermanentError, TemporaryError
 from operations import gate
@@ -112,3 +117,35 @@ def test_tells_each_trouble_once() -> None:
 
 def test_tells_the_state_by_the_worst_check() -> None:
     assert [finding.state for finding in (WELL, DEGRADED, DOWN)] == ["ready", "degraded", "down"]
+
+
+def test_an_engine_that_never_answers_is_down_after_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    released = threading.Event()
+    hanging = SimpleNamespace(ask=lambda _: released.wait(), workloads=lambda _: ())
+    monkeypatch.setattr(gate, "COMPONENTS", {"postgresql": hanging})
+    monkeypatch.setattr(gate, "check_pods", lambda *_: [])
+    monkeypatch.setattr(gate, "Access", lambda *_: nullcontext())
+    settings = SimpleNamespace(deploy=SimpleNamespace(gate="whole"))
+    platform = cast(Environment, SimpleNamespace(settings=settings, kube=None))
+    try:
+        found = gate.check(platform, "postgresql", limit=0.05)
+    finally:
+        released.set()
+    assert found.state == gate.DOWN
+    assert "a member hangs" in found.checks[-1].hint
+
+
+def test_a_command_ends_though_an_engine_still_hangs() -> None:
+    program = "from components.questions import begin; import time; begin(lambda: time.sleep(600))"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_what_cannot_be_asked_is_neither_good_nor_bad() -> None:
+    questions = Round()
+    with questions.check("a message travels") as answer:
+        answer.unknown("the broker refuses the topic: acl.no_match is deny")
+    (found,) = questions.checks
+    assert found.verdict() == "unknown"
+    assert Finding((found,)).state == gate.READY

@@ -43,9 +43,12 @@ class World:
     breaks: dict[str, Exception] = field(default_factory=dict)  # what goes wrong, once each
     safety: bool | None = None
     outcome: str = RESTORED
+    refusals: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.live = SimpleNamespace(fence=self.fence, fences=True)
+        self.live = SimpleNamespace(
+            fence=self.fence, fences=True, can_take=lambda *_: self.refusals
+        )
 
     def step(self, name: str) -> None:
         self.done.append(name)
@@ -101,7 +104,9 @@ class World:
     def run(self, policy: Policy = PLAN.policy) -> RebuildReport:
         return run_rebuild(
             platform_of(self.kube),
-            cast(Any, SimpleNamespace(check=lambda: None, catalogue=lambda names: None)),
+            cast(
+                Any, SimpleNamespace(check=lambda: None, catalogue=lambda names: None, store=None)
+            ),
             replace(PLAN, policy=policy),
             run="test",
             start=inline,
@@ -135,7 +140,14 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(
         rebuild,
         "plan_restore",
-        lambda *_: SimpleNamespace(units=[SimpleNamespace(unit=one) for one in made.units]),
+        lambda _, __, name: SimpleNamespace(
+            manifest=SimpleNamespace(id=name),
+            earlier=(),
+            units=[SimpleNamespace(unit=one) for one in made.units],
+        ),
+    )
+    monkeypatch.setattr(
+        rebuild, "SetReader", lambda _, manifest, *__: SimpleNamespace(manifest=manifest)
     )
     monkeypatch.setattr(rebuild, "claims", lambda *_: made.kube.list("v1", "PersistentVolumeClaim"))
     return made
@@ -249,3 +261,11 @@ def test_a_rebuild_that_was_killed_behind_its_fence_is_seen(world: World) -> Non
     assert world.fenced
     assert world.unfinished is not None
     assert not world.unfinished.changed
+
+
+def test_nothing_is_uninstalled_that_would_not_take_its_data_back(world: World) -> None:
+    world.refusals = ["all keys: a key larger than proto-max-bulk-len"]
+    report = world.run()
+    assert "larger than proto-max-bulk-len" in str(report.steps)
+    assert world.done == ["fence", "backup", "proof"]
+    assert world.there

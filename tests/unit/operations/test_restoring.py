@@ -38,6 +38,7 @@ class World:
         whole: whether it has something that can be backed up.
         breaks: what goes wrong while it is replaced, once.
         earlier: what the engine's file was told of the run before.
+        refusals: why it would not take what comes.
     """
 
     kube: Stored = field(default_factory=Stored)
@@ -45,7 +46,9 @@ class World:
     breaks: BaseException | None = None
     earlier: tuple[Any, ...] = ()
     taken: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
     live: Any = None
+    replaced: list[str] = field(default_factory=list)
 
     def back_up(self, *_: object, **__: object) -> Any:
         if not self.whole:
@@ -61,6 +64,7 @@ class World:
         chosen: Iterable[str],
         leftovers: Leftovers,
     ) -> list[str]:
+        self.replaced = list(chosen)
         self.earlier = leftovers.earlier("replicas")
         leftovers.hold(HELD)
         with leftovers.replacing(chosen):
@@ -98,6 +102,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         beside=False,
         fence=lambda *_: nullcontext("fenced"),
         replace=made.replace,
+        can_take=lambda *_: made.refusals,
         measure=lambda *_: [],
         wanted=lambda *_: [],
     )
@@ -192,6 +197,30 @@ def test_whatever_goes_wrong_while_it_is_replaced_the_way_back_is_told(
     report = world.run()
     assert report.outcome == "failed"
     assert "isa restore neo4j-safety-0 --into live" in report.reason
+
+
+def test_nothing_is_fenced_or_replaced_that_the_engine_would_refuse(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.refusals = [f"{UNIT}: larger than the live limit"]
+    monkeypatch.setattr(world.live, "fence", lambda *_: pytest.fail("it was fenced"))
+    monkeypatch.setattr(
+        restoring, "SetReader", lambda _, manifest, *__: SimpleNamespace(manifest=manifest)
+    )
+    with pytest.raises(PermanentError, match="larger than the live limit"):
+        world.run()
+    assert world.whole and world.taken == []
+
+
+def test_a_unit_that_the_safety_backup_would_not_bring_back_is_left_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = "database other"
+    monkeypatch.setattr(safety, "_lost", lambda *_: {other: f"{other}: encrypted by its clients"})
+    report = world.run(chosen=(UNIT, other))
+    assert (report.outcome, set(report.left)) == ("different", {other})
+    assert "encrypted by its clients" in report.reason
+    assert world.replaced == [UNIT]
 
 
 def test_without_a_run_that_was_broken_off_no_safety_backup_is_no_restore(world: World) -> None:

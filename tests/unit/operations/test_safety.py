@@ -12,6 +12,7 @@ import pytest
 
 from archive.manifest import Artefact, Capabilities, Engine, Manifest
 from archive.reader import Damaged, SetReader
+from components.minio.live import LIVE
 from errors import PermanentError
 from operations import safety as safety_backup
 from operations.backup import BackupResult
@@ -89,7 +90,10 @@ def safety(
     earlier: Manifest,
     taken: Manifest,
     anew: Manifest | None = None,
-) -> str:
+    *,
+    refusals: tuple[str, ...] = (),
+    chosen: tuple[str, ...] = CHOSEN,
+) -> safety_backup.SafetySet:
     """Take a safety backup: an incremental set, and where a full one is asked for, that."""
     made = {False: taken, True: anew}
     by_id = {one.id: one for one in (taken, anew) if one}
@@ -107,7 +111,11 @@ def safety(
     settings = SimpleNamespace(environment="test")
     vault: Any = SimpleNamespace(store=sets, settings=settings, check=lambda: ABLE)
     transfer: Any = None
-    return safety_backup.take_safety(vault, "", "minio", CHOSEN, run="t", transfer=transfer)
+    live = SimpleNamespace(units=LIVE.units, can_take=lambda *_: list(refusals))
+    monkeypatch.setattr(safety_backup, "COMPONENTS", {"minio": SimpleNamespace(live=live)})
+    return safety_backup.take_safety(
+        vault, "", "minio", chosen, run="t", transfer=transfer, access=transfer
+    )
 
 
 def test_the_sets_that_a_safety_backup_rests_on_are_read_too(
@@ -115,7 +123,7 @@ def test_the_sets_that_a_safety_backup_rests_on_are_read_too(
 ) -> None:
     full = sets.make(1)
     last = sets.make(2, (full.id,))
-    assert safety(sets, monkeypatch, full, last) == last.id
+    assert safety(sets, monkeypatch, full, last).id == last.id
     assert sets.seen == [f"{one.prefix}wanted.tar" for one in (full, last)]
 
 
@@ -125,7 +133,7 @@ def test_one_that_rests_on_a_damaged_set_is_taken_anew_and_rests_on_none(
     full = sets.make(1)
     last, anew = sets.make(2, (full.id,)), sets.make(3)
     sets.harm(full, "wanted")
-    assert safety(sets, monkeypatch, full, last, anew) == anew.id
+    assert safety(sets, monkeypatch, full, last, anew).id == anew.id
 
 
 def test_one_that_is_damaged_itself_is_none(sets: Sets, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,10 +150,37 @@ def test_nothing_is_replaced_that_the_safety_backup_does_not_wholly_have(
 ) -> None:
     full = sets.make(1)
     other = sets.make(2, (full.id,), ("bucket other: 3 versions, encrypted",))
-    assert safety(sets, monkeypatch, full, other) == other.id
+    assert safety(sets, monkeypatch, full, other) == safety_backup.SafetySet(other.id)
     mine = sets.make(3, (full.id,), ("bucket wanted: 3 versions, encrypted",))
     with pytest.raises(PermanentError, match="bucket wanted: 3 versions"):
         safety(sets, monkeypatch, full, mine)
+
+
+@pytest.mark.parametrize("where", ["missing", "refused"])
+def test_what_the_safety_backup_would_not_bring_back_costs_its_own_unit_and_no_other(
+    where: str, sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    why = "bucket other: 3 versions, encrypted"
+    full = sets.make(1)
+    last = sets.make(2, (full.id,), (why,) if where == "missing" else ())
+    found = safety(
+        sets,
+        monkeypatch,
+        full,
+        last,
+        refusals=(why,) if where == "refused" else (),
+        chosen=("bucket wanted", "bucket other"),
+    )
+    assert found.lost == {"bucket other": why}
+
+
+def test_nothing_is_replaced_that_the_engine_would_not_take_back(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = sets.make(1)
+    last = sets.make(2, (full.id,))
+    with pytest.raises(PermanentError, match="over its quota"):
+        safety(sets, monkeypatch, full, last, refusals=("bucket wanted: over its quota",))
 
 
 def test_what_stays_as_it_is_needs_not_be_sound(sets: Sets) -> None:
