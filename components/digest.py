@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 from archive.manifest import Measure
+from errors import PermanentError
 
 MASK = (1 << 128) - 1
 # Beyond that many definitions of a kind the manifest counts them only.
@@ -35,9 +36,12 @@ class Digest:
         self._crossed ^= number
 
     def add_document(self, document: Any, name: str = "") -> None:
-        """Add something by the hash of its JSON; a definition with its name."""
-        text = json.dumps(document, sort_keys=True, default=str).encode()
-        digest = blake2b(text, digest_size=16).digest()
+        """Add something by the hash of its JSON; a definition with its name.
+
+        Raises:
+            PermanentError: it holds a value that JSON has no form for.
+        """
+        digest = blake2b(_text(document), digest_size=16).digest()
         self.add(int.from_bytes(digest, "big"))
         if name and self.count <= NAMED:
             self._names[name] = digest.hex()[:8]
@@ -63,9 +67,24 @@ def few(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def part(document: Any) -> str:
-    """Part of a document's digest: enough to see whether it is another one."""
-    text = json.dumps(document, sort_keys=True, default=str).encode()
-    return blake2b(text, digest_size=4).hexdigest()
+    """Part of a document's digest: enough to see whether it is another one.
+
+    Raises:
+        PermanentError: it holds a value that JSON has no form for.
+    """
+    return blake2b(_text(document), digest_size=4).hexdigest()
+
+
+def expiring(unit: str, item: str, count: int) -> Measure:
+    """The measure of what goes at its own time (a lifetime, an end, a ban): a restore may hold any number of it up to
+    what the source held. Every engine counts such things by themselves, so that the others keep count and digest.
+
+    Args:
+        unit: database, shard, stream, bucket or collection.
+        item: name of that kind of thing, `… that expire`.
+        count: of what the source held.
+    """
+    return Measure(unit=unit, item=item, count=count, until=0, origin="source")
 
 
 def settled(before: Iterable[Measure], after: Iterable[Measure]) -> list[Measure]:
@@ -111,6 +130,18 @@ def summed(measures: Iterable[Measure], unit: str) -> list[Measure]:
         )
         for item, parts in sorted(found.items())
     ]
+
+
+def _text(document: Any) -> bytes:
+    """A document as it is hashed: values alone, never how a client's objects happen to print themselves."""
+    return json.dumps(document, sort_keys=True, default=_unknown).encode()
+
+
+def _unknown(value: Any) -> None:
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    raise PermanentError(
+        f"a value of type {kind} cannot be digested: its engine's fingerprint must say what of it counts"
+    )
 
 
 def _joined(digests: list[str]) -> str:

@@ -27,7 +27,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import BadRequestError
 
 from archive.manifest import Manifest, Measure
-from components.digest import Digest, few, part
+from components.digest import Digest, expiring, few, part
 from components.nats.client import Refused, Unanswered, call
 
 SILENCE_SECONDS = 10.0
@@ -145,7 +145,7 @@ def measures(
         fewest = max(0, subjects - most)
         if promised > seen.count:
             until = promised - most
-        passing = [Measure(unit=unit, item=EXPIRING, count=most, until=0, origin="source")]
+        passing = [expiring(unit, EXPIRING, most)]
     named = {str(c["name"]): _consumer(c) for c in consumers if c["config"].get("durable_name")}
     text = json.dumps(named, sort_keys=True)
     return [

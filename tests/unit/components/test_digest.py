@@ -1,5 +1,11 @@
+from datetime import date
+
+import pytest
+
 from archive.manifest import Measure
-from components.digest import NAMED, Digest, settled
+from components.digest import NAMED, Digest, expiring, part, settled
+from errors import PermanentError
+from operations.comparison import compare
 
 
 def of(*documents: object) -> Digest:
@@ -63,3 +69,19 @@ def test_where_two_have_one_name_there_are_none() -> None:
     found.add_document(1, "same")
     found.add_document(2, "same")
     assert found.measure("u", "roles").names == {}
+
+
+@pytest.mark.parametrize("value", [object(), date(1, 1, 1), b"bytes", {1, 2}])
+def test_a_value_whose_text_is_the_clients_own_is_refused(value: object) -> None:
+    with pytest.raises(PermanentError, match="cannot be digested"):
+        of({"when": value})
+    with pytest.raises(PermanentError, match="cannot be digested"):
+        part([value])
+
+
+@pytest.mark.parametrize(("found", "differs"), [(0, False), (7, False), (10, False), (12, True)])
+def test_of_what_goes_at_its_own_time_a_restore_may_hold_any_number(
+    found: int, differs: bool
+) -> None:
+    there = expiring("cluster", "bans that expire", found)
+    assert bool(compare([expiring("cluster", "bans that expire", 10)], {"": [there]})) == differs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,6 +179,10 @@ def test_what_is_run_in_a_pod_ends_with_it_by_the_mark_of_its_processes(tmp_path
     access.grant(cast(Any, SimpleNamespace(apply=apply)), cast(Any, pod), tmp_path / "log")
     environ = {one["name"]: one["value"] for one in applied["Exec"]["execs"][0]["local"]["envs"]}
     running = subprocess.Popen(["sleep", "60"], env={**os.environ, **environ})
-    assert leftovers(tmp_path) == [running.pid]
+    deadline = time.monotonic() + 60
+    # its environment is readable a moment after Popen returns: exec closes our pipe before it sets that up
+    while not (found := leftovers(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert found == [running.pid]
     running.kill()
     running.wait()
