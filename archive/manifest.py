@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from errors import PermanentError
 
@@ -23,6 +23,20 @@ PLATFORM = "platform"  # the set beside the seven engines'
 IDENTITY = re.compile(r"(?P<component>[a-z0-9]+)-(?P<begun>\d{8}T\d{6}Z)-(?P<nonce>[0-9a-f]{6})")
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Bytes = Annotated[int, Field(ge=0)]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of an environment, a component: one folder in the bucket
+AHEAD = timedelta(hours=1)  # clocks may differ; the self test of a backup allows less
+
+
+def _file_name(value: str) -> str:
+    if any(part in ("", ".", "..") for part in value.split("/")):
+        raise ValueError("is no relative path without ways up")
+    return value
+
+
+# Objects and files are made of it, within S3's limit of 1024 bytes a key. Control characters and backslashes: never.
+FileName = Annotated[
+    str, Field(max_length=800, pattern=r"^[^\x00-\x1f\x7f\\]+$"), AfterValidator(_file_name)
+]
 
 
 class Part(BaseModel):
@@ -34,7 +48,7 @@ class Part(BaseModel):
 class Artefact(Part):
     """One object of a set."""
 
-    name: str = Field(description="file name below the set, `database/isa.dump.zst.age`")
+    name: FileName = Field(description="file name below the set, `database/isa.dump.zst.age`")
     unit: str = Field(description="database, shard, stream, bucket or collection that it holds")
     format: str = Field(description="what is inside, and so which tool reads it: `pg_dump custom`")
     plain_size: Bytes = Field(description="bytes before compression")
@@ -105,8 +119,8 @@ class Manifest(Part):
 
     format: Literal[1] = Field(default=1, description="version of this document")
     id: str = Field(pattern=IDENTITY.pattern, description="`component-time-nonce`")
-    component: str = Field(description="engine, or `platform`")
-    environment: str = Field(description="name of the environment")
+    component: str = Field(pattern=NAME, description="engine, or `platform`")
+    environment: str = Field(pattern=NAME, description="name of the environment")
     cluster: str = Field(description="uid of the engines' namespace")
     slot: str = Field(description="for which night: two runs of one slot make one set")
     kind: Literal["full", "incremental"] = Field(
@@ -174,30 +188,36 @@ class Manifest(Part):
         return json.dumps({**body, "sha256": _hash(body)}, indent=1).encode()
 
 
-def read_manifest(document: bytes, where: str) -> Manifest:
-    """Read a stored manifest.
+def read_manifest(document: bytes, key: str, now: datetime | None = None) -> Manifest:
+    """Read a stored manifest. One that lies elsewhere than where it says, or is of another time than its id, is none:
+    an environment's retention would otherwise delete what another one has.
 
     Args:
         document: its bytes.
-        where: they came from, for messages.
+        key: of the object that they came from.
+        now: the present by default.
 
     Raises:
-        PermanentError: it was changed or cut, or is of another version of this project.
+        PermanentError: it was changed or cut, moved or renamed, or is of another version of this project.
     """
     try:
         body = json.loads(document)
         claimed = body.pop("sha256", "")
         if body.get("format") != FORMAT:
             raise PermanentError(
-                f"{where}: format {body.get('format')!r}; this version reads {FORMAT}"
+                f"{key}: format {body.get('format')!r}; this version reads {FORMAT}"
             )
         if claimed != _hash(body):
             raise PermanentError(
-                f"{where}: its hash does not fit: it was changed, or damaged in the store"
+                f"{key}: its hash does not fit: it was changed, or damaged in the store"
             )
-        return Manifest.model_validate(body)
+        manifest = Manifest.model_validate(body)
     except (ValueError, AttributeError, ValidationError) as exc:
-        raise PermanentError(f"{where} is no manifest of a backup: {exc}") from exc
+        raise PermanentError(f"{key} is no manifest of a backup: {exc}") from exc
+    fault = _misplaced(manifest, key, now or datetime.now(UTC))
+    if fault:
+        raise PermanentError(f"{key} is refused: {fault}")
+    return manifest
 
 
 def component_prefix(environment: str, component: str) -> str:
@@ -237,6 +257,21 @@ def begun_of(identity: str) -> datetime | None:
 def canonical(body: dict[str, Any]) -> bytes:
     """The one way to write a document, for what is hashed or signed."""
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _misplaced(manifest: Manifest, key: str, now: datetime) -> str:
+    """Why a manifest cannot be of the set that it lies with; "" if it can."""
+    if manifest.own_key != key:
+        return f"it is the manifest of {manifest.own_key}: it was moved or copied"
+    if component_of(manifest.id) != manifest.component:
+        return f"its component is {manifest.component}"
+    if begun_of(manifest.id) != manifest.begun.replace(microsecond=0):
+        return f"it was begun at {manifest.begun:%Y-%m-%d %H:%M:%S}, its id is of another time"
+    if manifest.ended < manifest.begun:
+        return "it ended before it began"
+    if manifest.begun > now + AHEAD:
+        return "it is of the future: check the clocks of whoever wrote it"
+    return ""
 
 
 def _hash(body: dict[str, Any]) -> str:
