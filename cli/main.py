@@ -1,20 +1,26 @@
 """Entry point of `isa`: finds the commands, and turns errors into exit codes.
 
-0 done, 1 failed, 2 usage or configuration (design: nothing has been changed then), 3 `plan` found changes.
+0 done, 1 failed, 2 usage or configuration (design: nothing has been changed then), 3 `plan` found changes. An exception
+that nothing has foreseen is one line too, and exit code 1; its traceback is printed with -v only.
 Commands load what they need when they run, so that `isa --help` answers at once (Prefect alone takes 2 s to import).
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import sys
+import threading
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, NoReturn
 
 import click
 
+from cli.broken_pipe import tolerate_closed_pipes
+from cli.failures import Reporter, WithoutTraceback
 from errors import ConfigurationError, IsaError
 from redaction import install, redact
 
@@ -39,6 +45,14 @@ COMMANDS = {
 }
 
 
+VERBOSE = click.Option(
+    ["-v", "--verbose"],
+    is_flag=True,
+    expose_value=False,  # `cli.failures.Reporter` reads it: it must hold where parsing fails, too
+    help="Print the traceback of an unexpected error.",
+)
+
+
 class Commands(click.Group):
     """The project's own commands, and those that installed packages add (the sandbox)."""
 
@@ -50,13 +64,28 @@ class Commands(click.Group):
         """Import the module behind a name."""
         if cmd_name in COMMANDS:
             module, _, attribute = COMMANDS[cmd_name].partition(":")
-            return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+            return _with_verbose(getattr(import_module(module), attribute))
         for point in entry_points(group="isa.commands", name=cmd_name):
-            return point.load()  # type: ignore[no-any-return]
+            return _with_verbose(point.load())
         return None
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was named.
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+        Raises:
+            ConnectionError: of a connection that broke. Click takes every EPIPE for the end of its output's reader
+                (`click.core.Command.main`) and exits with 1 and without a word.
+        """
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as exc:
+            broken = ConnectionError(exc.strerror or "broken pipe")
+            raise broken.with_traceback(exc.__traceback__) from None
+
+
+@click.command(
+    cls=Commands, params=[VERBOSE], context_settings={"help_option_names": ["-h", "--help"]}
+)
 def isa() -> None:
     """Deploy, watch, back up, prove and rebuild the isa-cloud data platform."""
 
@@ -64,34 +93,58 @@ def isa() -> None:
 def main() -> NoReturn:
     """Run `isa` and exit as its errors say."""
     install()
+    tolerate_closed_pipes()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    reporter = Reporter.of(sys.argv[1:])
+    logs = logging.StreamHandler()
+    logs.setLevel(logging.WARNING)
+    logs.setFormatter(WithoutTraceback(reporter))
+    logging.getLogger().addHandler(logs)
+    threading.excepthook = lambda args: reporter.unexpected(args.exc_value or args.exc_type())
+    sys.exit(run(sys.argv[1:], reporter))
+
+
+def run(arguments: Sequence[str], reporter: Reporter) -> int:
+    """Run one command line.
+
+    Args:
+        arguments: without the program's name.
+        reporter: prints why it failed.
+
+    Returns:
+        The exit code.
+    """
     try:
-        code = isa.main(standalone_mode=False)
+        code = isa.main(list(arguments), prog_name="isa", standalone_mode=False)
     except ConfigurationError as exc:
-        _report(
-            "The configuration is not complete; nothing has been changed.",
-            [str(f) for f in exc.faults],
-        )
-        sys.exit(2)
+        message = "The configuration is not complete; nothing has been changed."
+        reporter.failed(message, [str(fault) for fault in exc.faults])
+        return 2
     except IsaError as exc:
-        _report(str(exc), [])
-        sys.exit(1)
+        reporter.failed(str(exc))
+        return 1
     except click.ClickException as exc:
-        exc.show()
-        sys.exit(2)
+        if reporter.as_json:
+            reporter.failed(exc.format_message())
+        else:
+            exc.show()
+        return 2
     except (KeyboardInterrupt, click.Abort):
-        _report("stopped", [])
-        sys.exit(130)
-    sys.exit(code if isinstance(code, int) else 0)
+        reporter.failed("stopped")
+        return 130
+    except Exception as exc:
+        reporter.unexpected(exc)
+        return 1
+    return code if isinstance(code, int) else 0
 
 
-def _report(message: str, details: list[str]) -> None:
-    if "--json" in sys.argv:
-        click.echo(redact(json.dumps({"error": message, "faults": details})), err=True)
-        return
-    click.echo(redact(f"isa: {message}"), err=True)
-    for detail in details:
-        click.echo(redact(f"  • {detail}"), err=True)
+def _with_verbose(command: click.Command) -> click.Command:
+    """A command that takes -v, as all of them do, its own commands included."""
+    if VERBOSE not in command.params:
+        command.params.append(VERBOSE)
+    for inner in getattr(command, "commands", {}).values():
+        _with_verbose(inner)
+    return command
 
 
 def emit(document: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ def status(environment: str, only: tuple[str, ...], as_json: bool, watch: bool) 
     """Show components, their checks and their members. Exits 1 if any is not ready."""
     from rich.live import Live
 
+    from cli.broken_pipe import abandoned
     from cli.main import emit
     from cli.tables import console
     from config.loading import load
@@ -41,7 +43,7 @@ def status(environment: str, only: tuple[str, ...], as_json: bool, watch: bool) 
         emit(to_json(found))
     elif watch:
         with Live(_tables(found), console=console()) as live:
-            while True:
+            while not abandoned(sys.stdout):
                 time.sleep(WATCH_SECONDS)
                 found = read_status(platform, only)
                 live.update(_tables(found))

@@ -1,0 +1,103 @@
+"""How `isa` says that a command failed: a line for people, an object for `--json`; never a traceback unasked."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from redaction import redact
+
+ROOT = Path(__file__).resolve().parent.parent
+LONGEST = 300  # characters of an exception's own message
+DETAILS = "the same command with -v prints the traceback"
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Prints failures on standard error, redacted.
+
+    Attributes:
+        as_json: as one JSON object.
+        verbose: with the traceback of an unexpected exception.
+    """
+
+    as_json: bool
+    verbose: bool
+
+    @classmethod
+    def of(cls, arguments: Sequence[str]) -> Reporter:
+        """As the command line asks for it, even where it could not be parsed."""
+        given = set(arguments)
+        return cls("--json" in given, bool(given & {"-v", "--verbose"}))
+
+    def failed(self, message: str, faults: Sequence[str] = ()) -> None:
+        """Print an error that the project foresees.
+
+        Args:
+            message: what failed, where, why, what to do.
+            faults: everything that is wrong with the input.
+        """
+        if self.as_json:
+            self._print(json.dumps({"error": message, "faults": list(faults)}))
+            return
+        self._print(f"isa: {message}")
+        for fault in faults:
+            self._print(f"  • {fault}")
+
+    def unexpected(self, exc: BaseException) -> None:
+        """Print an exception that nothing has foreseen: its kind, its place, and how to get its traceback."""
+        message = describe(exc)
+        if not self.verbose:
+            self.failed(f"{message}; {DETAILS}")
+        elif self.as_json:
+            trace = "".join(traceback.format_exception(exc))
+            self._print(json.dumps({"error": message, "faults": [], "traceback": trace}))
+        else:
+            self._print("".join(traceback.format_exception(exc)).rstrip())
+            self.failed(message)
+
+    def _print(self, text: str) -> None:
+        click.echo(redact(text), err=True)
+
+
+class WithoutTraceback(logging.Formatter):
+    """Formats log records of libraries: one line, the traceback only where it was asked for."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__("%(name)s: %(message)s")
+        self._verbose = reporter.verbose
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As `Formatter.format`."""
+        if self._verbose:
+            return super().format(record)
+        return f"{record.name}: {record.getMessage()}"
+
+
+def describe(exc: BaseException) -> str:
+    """One line: kind, place and first words of an unexpected exception."""
+    words = " ".join("".join(c if c.isprintable() else " " for c in str(exc)).split())
+    if len(words) > LONGEST:
+        words = f"{words[:LONGEST]}…"
+    place = f"unexpected {type(exc).__name__} at {place_of(exc)}"
+    return f"{place}: {words}" if words else place
+
+
+def place_of(exc: BaseException) -> str:
+    """`module:line` of the innermost frame of the project, or of any if none is."""
+    frames = [(frame.f_globals, line) for frame, line in traceback.walk_tb(exc.__traceback__)]
+    own = [(names, line) for names, line in frames if _is_own(str(names.get("__file__") or ""))]
+    for names, line in reversed(own or frames):
+        return f"{names.get('__name__')}:{line}"
+    return "an unknown place"
+
+
+def _is_own(file: str) -> bool:
+    path = Path(file)
+    return path.is_relative_to(ROOT) and "site-packages" not in path.parts
