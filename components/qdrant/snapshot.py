@@ -24,6 +24,7 @@ from errors import TemporaryError
 PIECE_BYTES = 1 << 20
 TAR_END = b"\0" * 1024
 PEER = "peer"  # by this its notes are found
+UNCOMPRESSED = {"accept-encoding": "identity"}
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Download:
         limits = httpx.Timeout(self._stall, connect=self._access.timeout_seconds)
         try:
             with self._access.http.stream(
-                "GET", url, headers=headers(self._access), timeout=limits
+                "GET", url, headers={**headers(self._access), **UNCOMPRESSED}, timeout=limits
             ) as answer:
                 if answer.status_code != 200:
                     raise TemporaryError(

@@ -224,3 +224,20 @@ def test_deleting_an_alias_that_is_not_there_is_no_fault(single: Cluster) -> Non
     moved = {"rename_alias": {"old_alias_name": "live", "new_alias_name": "new"}}
     refused = single.ask(0, "POST", "/collections/aliases", json={"actions": [moved]})
     assert refused.status_code == 404
+
+
+# ---------------------------------------------------------------------- answers, which the server compresses
+def test_every_answer_is_compressed_for_a_client_that_takes_it_and_a_file_then_has_no_length(
+    single: Cluster,
+) -> None:
+    single.json(0, "PUT", "/collections/docs", EVERYWHERE)
+    path = "/collections/docs/shards/0/snapshots"
+    made = single.json(0, "POST", f"{path}?wait=true")
+    asked, plain = {"accept-encoding": "gzip"}, {"accept-encoding": "identity"}
+    for url in ("/collections", f"{path}/{made['name']}"):
+        small, whole = (single.ask(0, "GET", url, headers=h) for h in (asked, plain))
+        assert small.headers["content-encoding"] == "gzip"
+        assert "content-encoding" not in whole.headers
+    assert "content-length" not in small.headers
+    assert small.content == whole.content
+    assert len(whole.content) == made["size"]
