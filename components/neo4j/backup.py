@@ -13,7 +13,7 @@ from components.base import Taken
 from components.digest import settled
 from components.neo4j import offline, online
 from components.neo4j.client import Rows, members_of, query
-from components.neo4j.fingerprint import measure_database, measure_users
+from components.neo4j.fingerprint import NEWEST, VERSION, measure_database, measure_users
 from errors import PermanentError, TemporaryError
 
 SYSTEM = "system"
@@ -68,6 +68,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
             "members": [m.member for m in members_of(access) if m.host],
             "databases": databases,
             "way": "offline dump" if community else "online backup",
+            VERSION: NEWEST.version,
         },
         consistency=tuple(
             Consistency(

@@ -18,7 +18,7 @@ from components.access import Access
 from components.base import Live, Served
 from components.neo4j import offline
 from components.neo4j.client import PORT
-from components.neo4j.fingerprint import measure_database
+from components.neo4j.fingerprint import form_of, measure_database
 from components.neo4j.restore import DUMP, SYSTEM
 from config.models import Settings
 from errors import PermanentError, TemporaryError
@@ -75,7 +75,7 @@ def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Me
     try:
         for name in (unit.partition(" ")[2] for unit in chosen):
             if name != SYSTEM:
-                found += measure_database(access, member, name)
+                found += measure_database(access, member, name, form_of(reader.manifest))
     except (Neo4jError, DriverError) as exc:
         raise TemporaryError(f"Neo4j: {exc}", delay=15) from exc
     return found

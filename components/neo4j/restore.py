@@ -19,7 +19,7 @@ from archive.seal import SUFFIX
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch, Step
 from components.neo4j.client import PORT, query
-from components.neo4j.fingerprint import measure_database, measure_users
+from components.neo4j.fingerprint import form_of, measure_database, measure_users
 from components.neo4j.offline import RELEASE
 from config.models import Settings
 from errors import TemporaryError
@@ -113,7 +113,7 @@ def measure(
         names = sorted({str(r["name"]) for r in rows if r["type"] not in ("system", "composite")})
         found = [measure_users(access, server)]
         for name in names:
-            found += measure_database(access, server, name)
+            found += measure_database(access, server, name, form_of(reader.manifest))
     except (Neo4jError, DriverError) as exc:
         what = getattr(exc, "code", None) or type(exc).__name__
         raise TemporaryError(f"Neo4j: {what}", said=str(exc)) from exc

@@ -36,7 +36,11 @@ KNOWS = (
 )
 FILL = {
     "cities": "CREATE (c:City) SET c = r",
-    "companies": "CREATE (c:Company) SET c = r, c.closes = time(r.closes)",
+    # The driver has no object for the last three.
+    "companies": """
+        CREATE (c:Company) SET c = r, c.closes = time(r.closes), c.legend = date('-0753-04-21'),
+            c.lease = datetime('9999-12-31T23:59:59[America/New_York]'), c.eras = [date('+12026-01-01')]
+    """,
     "people": "CREATE (p:Person) SET p = r",
     "orders": "CREATE (o:Order) SET o = r",
     "homes": LIVES,
