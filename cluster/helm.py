@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from cluster.command import Command, Completed
-from cluster.kube import Manifest
+from cluster.manifests import Manifest, faults_of, parse_manifests
 from cluster.releases import Release
 from errors import PermanentError, TemporaryError
 
@@ -90,7 +90,7 @@ class Helm:
             The manifests, hooks left out, each namespaced one with its namespace.
 
         Raises:
-            PermanentError: the chart cannot be fetched, or refuses the values.
+            PermanentError: the chart cannot be fetched, refuses the values, or renders what is no object.
         """
         with self._values(release, site) as files:
             done = self._command.run(
@@ -99,10 +99,13 @@ class Helm:
                 *(part for version in api_versions for part in ("--api-versions", version)),
                 *files, timeout=120,
             )  # fmt: skip
-        self._check(
-            done, f"rendering release {release.name} from chart {release.chart} {release.version}"
-        )
-        return parse_manifests(done.stdout)
+        what = f"rendering release {release.name} from chart {release.chart} {release.version}"
+        self._check(done, what)
+        manifests = parse_manifests(done.stdout)
+        faults = [fault for manifest in manifests for fault in faults_of(manifest)]
+        if faults:
+            raise PermanentError(f"{what}: the API server would refuse {'; '.join(faults)}")
+        return manifests
 
     def upgrade(self, release: Release, site: Mapping[str, Any], *, rollback: bool) -> Completed:
         """Install or upgrade a release, and wait for it where it is declared so.
@@ -193,13 +196,3 @@ class Helm:
         if done.returncode < 0 or TEMPORARY.search(done.error):
             raise TemporaryError(message)
         raise PermanentError(message)
-
-
-def parse_manifests(text: str) -> list[Manifest]:
-    """Split helm's YAML stream into objects, `List` objects taken apart."""
-    manifests: list[Manifest] = []
-    for document in yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-        if not document:
-            continue
-        manifests += document["items"] if document.get("kind", "").endswith("List") else [document]
-    return manifests

@@ -26,11 +26,11 @@ from kubernetes import client
 from kubernetes import config as kubeconfig
 
 from cluster.command import CANCELLATION
+from cluster.manifests import Manifest as Manifest
+from cluster.manifests import without_nulls
 from config.models import KubernetesSettings
 from errors import PermanentError, TemporaryError
 from redaction import redact
-
-Manifest = dict[str, Any]
 
 FIELD_MANAGER = "isa-cloud"
 # An API server restart takes 5-20 s; a rolling control plane upgrade up to a minute.
@@ -140,7 +140,7 @@ class Kube:
         """Send one request, again and again while the server is away.
 
         Returns:
-            The decoded JSON answer.
+            The decoded JSON answer, keys without a value left out.
 
         Raises:
             NotFound: 404.
@@ -370,7 +370,7 @@ def _resources(discovery: dict[str, Any]) -> Iterable[Resource]:
 def _decode(data: bytes) -> dict[str, Any]:
     if not data.startswith(b"{"):
         return {"message": data.decode(errors="replace")}  # /readyz answers plain text
-    return dict(json.loads(data))
+    return dict(without_nulls(json.loads(data)))
 
 
 def _refusal(what: str, status: int, data: bytes) -> str:

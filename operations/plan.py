@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.drift import Difference, compare, same_objects
-from cluster.helm import parse_manifests
-from cluster.kube import Kube, Manifest, NotFound
+from cluster.kube import Kube, NotFound
+from cluster.manifests import Manifest, parse_manifests
 from cluster.records import ReleaseRecord, last_good, read_records
 from cluster.releases import Release
 from components import COMPONENTS

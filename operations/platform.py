@@ -10,8 +10,9 @@ from typing import Any
 from cluster.command import Command
 from cluster.dag import Dag
 from cluster.helm import INSTALL_HINT, Helm
-from cluster.kube import Kube, Manifest
+from cluster.kube import Kube
 from cluster.lease import Lease, lease_of
+from cluster.manifests import Manifest, faults_of
 from cluster.releases import Release, ReleaseSet, load_releases
 from components import COMPONENTS
 from config.models import Settings
@@ -73,11 +74,23 @@ class Platform:
 
     @cached_property
     def manifests(self) -> dict[str, list[Manifest]]:
-        """What the two nodes that are not Helm's apply."""
-        return {
-            STORAGE: render_manifest(self.settings.platform.storage_manifest, self.settings),
-            NAMESPACE: render_manifest(self.settings.platform.namespace_manifest, self.settings),
-        }
+        """What the two nodes that are not Helm's apply.
+
+        Raises:
+            ConfigurationError: a file has faults, or a document that is no Kubernetes object.
+        """
+        platform = self.settings.platform
+        paths = {STORAGE: platform.storage_manifest, NAMESPACE: platform.namespace_manifest}
+        manifests = {node: render_manifest(path, self.settings) for node, path in paths.items()}
+        faults = [
+            Fault(str(paths[node]), fault)
+            for node, documents in manifests.items()
+            for document in documents
+            for fault in faults_of(document)
+        ]
+        if faults:
+            raise ConfigurationError(faults)
+        return manifests
 
     def site_of(self, release: Release) -> Mapping[str, Any]:
         """Last values of a release."""

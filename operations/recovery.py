@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from cluster.helm import Helm, parse_manifests
+from cluster.helm import Helm
 from cluster.lease import Lease
+from cluster.manifests import parse_manifests
 from cluster.records import ReleaseRecord, last_good
 from cluster.releases import Release
 from errors import TemporaryError

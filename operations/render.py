@@ -19,12 +19,11 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from cluster.manifests import Manifest, without_nulls
 from cluster.releases import load_releases
 from config.loading import keys
 from config.models import COMPONENTS, Settings
 from errors import ConfigurationError, Fault
-
-Manifest = dict[str, Any]
 
 PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 HEADER = "# Written by `isa render`; the next rendering replaces it.\n"
@@ -57,13 +56,13 @@ def render_manifest(path: Path, settings: Settings) -> list[Manifest]:
         if when is not None and not source.setting(when, f"annotation {WHEN}"):
             continue
         if each is None:
-            rendered.append(source.fill(document, ""))
+            rendered.append(without_nulls(source.fill(document, "")))
             continue
         items = source.setting(each, f"annotation {FOR_EACH}")
         if items is not None and not isinstance(items, list):
             source.fault(f"annotation {FOR_EACH}", f"setting {each!r} is not a list")
             continue
-        rendered += [source.of(item).fill(document, "") for item in items or ()]
+        rendered += [without_nulls(source.of(item).fill(document, "")) for item in items or ()]
     if faults:
         raise ConfigurationError(list(dict.fromkeys(faults)))
     return rendered

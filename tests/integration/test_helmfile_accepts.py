@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.helm import parse_manifests
 from cluster.kube import Manifest
+from cluster.manifests import parse_manifests
 from cluster.records import read_records
 from cluster.releases import load_releases
 from config.loading import ROOT, load

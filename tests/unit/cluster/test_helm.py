@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.command import Cancellation, Command
-from cluster.helm import Helm, parse_manifests
+from cluster.helm import Helm
 from cluster.releases import Release
 from errors import PermanentError, TemporaryError
 
@@ -20,14 +19,14 @@ def make(tmp_path: Path) -> Make:
     """A program in helm's place that notes its arguments and answers as told."""
 
     def made(
-        version: str = "v4.3.1", status: int = 0, error: str = ""
+        version: str = "v4.3.1", status: int = 0, error: str = "", output: str = ""
     ) -> tuple[Helm, Callable[[], list[str]]]:
         program, notes = tmp_path / "helm", tmp_path / "arguments"
         program.write_text(
             "#!/bin/sh\n"
             f'if [ "$1" = version ]; then echo {version}; exit 0; fi\n'
             f'for a in "$@"; do echo "$a"; done > {notes}\n'
-            f"echo '{error}' >&2\nexit {status}\n"
+            f"echo '{output}'\necho '{error}' >&2\nexit {status}\n"
         )
         program.chmod(0o755)
         command = Command(str(program), cancellation=Cancellation())
@@ -108,7 +107,9 @@ def test_a_chart_that_refuses_its_values_is_not(make: Make) -> None:
         helm.upgrade(release(), {}, rollback=True)
 
 
-def test_lists_are_taken_apart() -> None:
-    item = {"kind": "ConfigMap", "metadata": {"name": "a"}}
-    text = json.dumps({"kind": "ConfigMapList", "items": [item]})
-    assert parse_manifests(f"{text}\n---\n\n---\n{json.dumps(item)}") == [item, item]
+def test_a_rendering_that_is_no_object_is_refused_with_the_field(make: Make) -> None:
+    helm, _ = make(output='{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": 7}}')
+    with pytest.raises(
+        PermanentError, match=r"rendering release redis-cluster .*metadata.name is a number"
+    ):
+        helm.template(release(), {}, kube_version="v1.36.3", api_versions=[])

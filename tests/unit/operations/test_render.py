@@ -98,13 +98,16 @@ def faults(call: Any, *arguments: Any) -> list[Fault]:
 
 
 class TestPlaceholders:
+    def test_of_a_setting_that_is_not_set_leave_the_key_out(self, settings: Settings) -> None:
+        text = "driver: ${storage.object.cosi_driver}\nkind: X\n"
+        assert one(settings, text) == {"kind": "X"}
+
     def test_that_are_a_whole_scalar_keep_the_settings_type(self, settings: Settings) -> None:
         text = """
             map: ${storage.block.parameters}
             list: ${storage.nfs.mount_options}
             number: ${components.redis.members}
             text: ${licences.neo4j}
-            null: ${storage.object.cosi_driver}
             file: ${platform.helmfile}
         """
         assert list(one(settings, text).values()) == [
@@ -112,7 +115,6 @@ class TestPlaceholders:
             ["hard", "noatime"],
             6,
             "yes",
-            None,
             str(settings.platform.helmfile),
         ]
 

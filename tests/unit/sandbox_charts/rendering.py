@@ -6,7 +6,7 @@ import functools
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,13 @@ def contract(chart: str) -> dict[str, Any]:
     document = json.loads((CONTRACTS / f"{chart}.json").read_text())
     rendered: dict[str, Any] = document["renderedWithReferenceValues"]
     return rendered
+
+
+def contract_empties(chart: str) -> dict[str, dict[str, Any]]:
+    """What the real chart rendered empty with production's values: object → path → value."""
+    document = json.loads((CONTRACTS / f"{chart}.json").read_text())
+    values: dict[str, dict[str, Any]] = document["emptyValues"]
+    return values
 
 
 def releases(helmfile: Path) -> dict[str, Release]:
@@ -100,6 +107,31 @@ def _helm() -> Path:
 def _render(release: Release, environ: Mapping[str, str]) -> tuple[Manifest, ...]:
     site = site_values(load("sandbox", environ)).get(release.name, {})
     return template(chart_of(release), *release.values, site, release=release.name)
+
+
+def empty_values(documents: Iterable[Manifest]) -> dict[str, dict[str, Any]]:
+    """Every null, false, empty text, map and list of a rendering: object → path → value.
+
+    Items of a list go by their `name`, or by their place where they have none.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for document in documents:
+        empty = dict(_empty(document, ""))
+        if empty:
+            found[f"{document['kind']}/{document['metadata']['name']}"] = empty
+    return found
+
+
+def _empty(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if value is None or value is False or value in ("", {}, []):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _empty(entry, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            name = entry.get("name", index) if isinstance(entry, dict) else index
+            yield from _empty(entry, f"{path}[{name}]")
 
 
 def of_kind(documents: Iterable[Manifest], *kinds: str) -> list[Manifest]:

@@ -12,6 +12,8 @@ from .rendering import (
     CHARTS,
     CONTRACTS,
     contract,
+    contract_empties,
+    empty_values,
     observed,
     of_kind,
     production,
@@ -107,6 +109,29 @@ def test_renders_what_the_real_chart_renders(chart: str, part: str) -> None:
     wanted = expected(chart)
 
     assert comparable(observed(documents), wanted)[part] == comparable(wanted, wanted)[part]
+
+
+@pytest.mark.parametrize("chart", RELEASES)
+def test_renders_every_null_and_empty_value_of_the_real_rendering(chart: str) -> None:
+    rendered = empty_values(document for name in RELEASES[chart] for document in production(name))
+    lacking = [
+        f"{manifest}: {path}: {value!r}"
+        for manifest, values in contract_empties(chart).items()
+        for path, value in values.items()
+        if rendered.get(manifest, {}).get(path, "absent") != value
+    ]
+    assert lacking == []
+
+
+def test_the_nulls_that_once_broke_every_plan_are_in_the_contracts() -> None:
+    nulls = {
+        path.rpartition(".")[2]
+        for chart in RELEASES
+        for values in contract_empties(chart).values()
+        for path, value in values.items()
+        if value is None
+    }
+    assert {"initContainers", "envFrom", "annotations", "subPath", "nodePort", "volumes"} <= nulls
 
 
 @pytest.mark.parametrize("release", [names[0] for names in RELEASES.values() if len(names) == 1])
