@@ -17,7 +17,17 @@ from archive.writer import SetWriter
 from components.access import Access, Endpoint
 from components.base import Taken
 from components.questions import ask_members, words
-from components.redis.client import PORT, SLOTS, STATEFULSET, View, connect, ranges, read_view
+from components.redis.client import (
+    PORT,
+    SLOTS,
+    STATEFULSET,
+    View,
+    connect,
+    data_bytes,
+    open_slots,
+    ranges,
+    read_view,
+)
 from components.redis.fingerprint import measure_rdb
 from components.redis.rdb import UnknownFormat
 from components.redis.replication import Replica
@@ -38,23 +48,27 @@ class Shard:
     """A master and whom its data is taken from.
 
     Attributes:
-        slots: that it serves, `0-5460`.
+        number: from 0, by the lowest slot.
+        slots: that it serves, `0-5460`: a master that slots have moved to and from may have a hundred ranges.
         master: member.
         source: where to read: a replica with a good link, or the master.
         behind: bytes of the replication stream that the source lacks.
         size: bytes in memory.
+        data: bytes of these that are keys and values.
     """
 
+    number: int
     slots: str
     master: str
     source: Endpoint
     behind: int
     size: int
+    data: int
 
     @property
     def unit(self) -> str:
         """As the manifest names it."""
-        return f"shard {self.slots}"
+        return f"shard {self.number}"
 
 
 @dataclass(frozen=True)
@@ -98,10 +112,12 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         topology={
             "shards": [
                 {
+                    "unit": s.unit,
                     "slots": s.slots,
                     "master": s.master,
                     "taken_from": s.source.member,
                     "behind": s.behind,
+                    "memory": s.data,
                 }
                 for s in shards
             ]
@@ -120,12 +136,12 @@ def _look(access: Access, members: list[Endpoint]) -> Mapping[str, View]:
         raise TemporaryError(f"no member of Redis answers: {words(answers.bad)}", delay=15)
     slots = _slots(answers.good)
     missing = set(range(SLOTS)) - set(slots)
-    moving = sorted(name for name, one in answers.good.items() if one.moving)
+    moving = open_slots(answers.good)
     disagree = any(one.slots() != slots for one in answers.good.values())
     if missing or moving or disagree:
         trouble = (
             f"nobody serves slots {ranges(missing)}" if missing
-            else f"slots are moving ({', '.join(moving)})" if moving
+            else moving if moving
             else "members disagree about who serves what"
         )  # fmt: skip
         raise TemporaryError(f"Redis cannot be backed up now: {trouble}", delay=15)
@@ -142,7 +158,8 @@ def _shards(access: Access, members: list[Endpoint], views: Mapping[str, View]) 
     for slot, address in _slots(views).items():
         owned.setdefault(address.rpartition(":")[0], set()).add(slot)
     shards = []
-    for address, slots in sorted(owned.items(), key=lambda item: min(item[1])):
+    by_lowest_slot = sorted(owned.items(), key=lambda item: min(item[1]))
+    for number, (address, slots) in enumerate(by_lowest_slot):
         master = by_address.get(address)
         if master is None:
             raise TemporaryError(
@@ -152,7 +169,15 @@ def _shards(access: Access, members: list[Endpoint], views: Mapping[str, View]) 
         with connect(access, source) as client:
             memory: Any = client.info("memory")
         shards.append(
-            Shard(ranges(slots), master.member, source, behind, int(memory["used_memory"]))
+            Shard(
+                number,
+                ranges(slots),
+                master.member,
+                source,
+                behind,
+                int(memory["used_memory"]),
+                data_bytes(memory),
+            )
         )
     return shards
 
@@ -178,9 +203,7 @@ def _take(access: Access, writer: SetWriter, shard: Shard) -> Piece:
     replica = Replica(access, shard.source, backup.stall_seconds)
     begun = datetime.now(UTC)
     with writer.spooled(replica, shard.size) as spool:
-        writer.add(
-            f"shard-{shard.slots.replace(', ', '+')}.rdb", shard.unit, "RDB", spool, shard.size
-        )
+        writer.add(f"shard-{shard.number}.rdb", shard.unit, "RDB", spool, shard.size)
         consistency = Consistency(
             unit=shard.unit,
             point=f"replication offset {replica.history}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,16 @@ from components.questions import PROBE
 
 STATEFULSET = "redis-cluster"
 PORT, SLOTS = 6379, 16384
+# Of `INFO memory`, what no key takes (redis/redis src/object.c, `getMemoryOverheadData`).
+OWN_MEMORY = (
+    "used_memory_startup",
+    "mem_replication_backlog",
+    "mem_clients_normal",
+    "mem_clients_slaves",
+    "mem_cluster_links",
+    "mem_aof_buffer",
+)
+OPEN_SHOWN = 5  # of open slots
 SECRET, KEY = "redis-auth", "redis-password"
 
 
@@ -50,9 +60,15 @@ class View:
         return int(self.info["slave_read_repl_offset"]) - int(self.info["slave_repl_offset"])
 
     @property
-    def moving(self) -> bool:
-        """Whether slots are on their way to another master."""
-        return any(node.get("migrations") for node in self.nodes.values())
+    def open_slots(self) -> dict[int, str]:
+        """Slots that are on their way to another master, or that a broken resharding left open → `migrating` or
+        `importing`. A member tells its own only (redis/redis src/cluster_legacy.c, `clusterGenNodeDescription`).
+        """
+        return {
+            int(slot["slot"]): str(slot["state"])
+            for node in self.nodes.values()
+            for slot in node.get("migrations", ())
+        }
 
 
 def read_view(access: Access, member: Endpoint) -> View:
@@ -78,7 +94,33 @@ def connect(access: Access, member: Endpoint) -> redis.Redis:
     )
 
 
-def ranges(slots: set[int]) -> str:
+def data_bytes(memory: Mapping[str, Any]) -> int:
+    """Bytes of keys and values, from `INFO memory`: what another server needs for them beside its own."""
+    return int(memory["used_memory"]) - own_bytes(memory)
+
+
+def own_bytes(memory: Mapping[str, Any]) -> int:
+    """Bytes that a server needs for itself: at its start, for its clients, its backlog and the cluster bus."""
+    return sum(int(memory.get(name, 0)) for name in OWN_MEMORY)
+
+
+def open_slots(views: Mapping[str, View]) -> str:
+    """Which slots are open on which members, and how they are closed; "" if none is."""
+    found = [
+        f"slot {slot} is {state} on {member}"
+        for member, view in sorted(views.items())
+        for slot, state in sorted(view.open_slots.items())
+    ]
+    if not found:
+        return ""
+    more = [f"and {len(found) - OPEN_SHOWN} more"] if len(found) > OPEN_SHOWN else []
+    return (
+        f"{', '.join([*found[:OPEN_SHOWN], *more])}. Where no resharding is under way: "
+        f"`redis-cli --cluster fix {min(views)}:{PORT}`"
+    )
+
+
+def ranges(slots: Iterable[int]) -> str:
     """`0-5460, 7000`."""
     parts: list[list[int]] = []
     for slot in sorted(slots):
@@ -87,6 +129,12 @@ def ranges(slots: set[int]) -> str:
         else:
             parts.append([slot, slot])
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+
+
+def parse_ranges(text: str) -> set[int]:
+    """What `ranges` wrote."""
+    parts = [_range(part.split("-")) for part in text.split(", ") if part]
+    return {slot for first, last in parts for slot in range(first, last + 1)}
 
 
 def _flags(node: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,16 @@ from redis.crc import key_slot
 from components.access import Access, Endpoint
 from components.base import Report, Role, Workload
 from components.questions import PROBE, Round, ask_members, words
-from components.redis.client import PORT, SLOTS, STATEFULSET, View, connect, ranges, read_view
+from components.redis.client import (
+    PORT,
+    SLOTS,
+    STATEFULSET,
+    View,
+    connect,
+    open_slots,
+    ranges,
+    read_view,
+)
 from config.models import Settings
 
 # What a failed round leaves behind goes by itself.
@@ -53,8 +62,8 @@ def ask(access: Access) -> Report:
         else "members disagree about who serves what: a partition, or a failover under way"
     )
     questions.note("one view of the cluster", agree, hint, critical=False)
-    moving = sorted(n for n, one in answers.good.items() if one.moving)
-    hint = f"{', '.join(moving)}: slots are migrating; backups wait for the end" if moving else ""
+    moving = open_slots(answers.good)
+    hint = f"{moving}. Backups wait for the end" if moving else ""
     questions.note("no slot is moving", not moving, hint, critical=False)
 
     replicas = _replicas(questions, members, answers.good, set(slots.values()), names)

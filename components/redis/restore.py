@@ -117,4 +117,6 @@ RESTORE = Restore(
 
 
 def _shards(manifest: Manifest) -> list[str]:
-    return [a.name.removesuffix(".zst.age") for a in manifest.artefacts if a.format == FORM]
+    """Names of the RDBs, `shard-2` before `shard-10`; older sets name them by their slots."""
+    names = [a.name.removesuffix(".zst.age") for a in manifest.artefacts if a.format == FORM]
+    return sorted(names, key=lambda name: (len(name), name))
