@@ -125,8 +125,8 @@ def _transaction(
     shards: Mapping[str, tuple[list[Endpoint], int]],
 ) -> None:
     """Write a key to each shard, have it acknowledged by a replica, read it there, remove it."""
-    token = secrets.token_hex(8)
-    keys = {name: _key_of(slot) for name, (_, slot) in shards.items()}
+    token = secrets.token_hex(8)  # of this round alone: another one may be under way
+    keys = {name: probe_key(token, slot) for name, (_, slot) in shards.items()}
 
     def write(master: Endpoint) -> str:
         replicas, key = shards[master.member][0], keys[master.member]
@@ -162,10 +162,12 @@ def _role(name: str, view: View, serving: bool) -> Role:
     return Role(name, "master" if serving else "master without slots")
 
 
-def _key_of(slot: int) -> str:
-    """A key of ours that belongs to a slot, found by trying hash tags."""
-    return next(
-        key
-        for number in range(1 << 22)
-        if key_slot((key := f"{PROBE}:{{{number}}}").encode()) == slot
-    )
+def probe_key(token: str, slot: int) -> str:
+    """A key of a round's own that belongs to a slot, found by trying hash tags.
+
+    Args:
+        token: of the round.
+        slot: where the key must lie.
+    """
+    tag = next(f"{{{n}}}" for n in range(1 << 22) if key_slot(f"{{{n}}}".encode()) == slot)
+    return f"{PROBE}:{token}:{tag}"
