@@ -45,7 +45,6 @@ from operations.scratch import (
     engines,
     out_of_room,
     proof_lease,
-    require_scratch,
 )
 from operations.scratch_pod import Request
 from operations.transfer import Transfer, watched
@@ -289,7 +288,6 @@ def _restored(
         with course.stage("start"):
             made = stack.enter_context(engines(request, wanted, restore.ask, course.tell))
         outcome.scratch = made.version
-        require_scratch(made, _live(vault))
         try:
             with course.stage("load"):
                 restore.load(made.access, made.at, reader)
@@ -336,10 +334,3 @@ def _look(vault: Vault, identity: str, manifest: Manifest, earlier: tuple[Manife
     public = str(pyrage.x25519.Identity.from_str(identity).to_public())
     if public not in manifest.recipients:
         raise Rejected("L0", f"it is not encrypted for the verify pool's key {public[:12]}…")
-
-
-def _live(vault: Vault) -> frozenset[str]:
-    """Addresses of the live pods."""
-    kubernetes = vault.settings.kubernetes
-    found = vault.kube.list("v1", "Pod", kubernetes.namespace)
-    return frozenset(str(pod.get("status", {}).get("podIP") or "") for pod in found) - {""}

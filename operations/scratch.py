@@ -11,7 +11,7 @@ import errno
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +83,7 @@ def engines(
     Raises:
         Unrestorable: the data is bad.
         TemporaryError: the cluster did not get them to run.
-        PermanentError: the release that they are made from is not there.
+        PermanentError: the release that they are made from is not there, or one of them is a live engine.
     """
     _sweep(request)
     given = {name: values for one in wanted for name, values in one.secrets.items()}
@@ -99,6 +99,7 @@ def engines(
             at: dict[str, Endpoint] = {}
             for one in wanted:
                 at[one.name], version = _await(request, access, one, pods[one.name], ask, tell)
+            require_scratch(at.values(), live_addresses(request))
 
             def check() -> None:
                 for one in wanted:
@@ -117,21 +118,27 @@ def _sweep(request: Request) -> None:
     _remove(request, [pod["metadata"]["name"] for pod in found])
 
 
-def require_scratch(engines: Engines, live: frozenset[str]) -> None:
+def require_scratch(endpoints: Iterable[Endpoint], live: Collection[str]) -> None:
     """Make sure, before anything is written, that these are no live engines.
 
     Args:
-        engines: where a set shall go.
+        endpoints: where a backup is about to be restored.
         live: addresses of the live members.
 
     Raises:
         PermanentError: one of them is, or may be.
     """
-    for endpoint in engines.at.values():
+    for endpoint in endpoints:
         if endpoint.pod_ip in live:
             raise PermanentError(
                 f"{endpoint.member} has the address {endpoint.pod_ip} of a live engine: nothing was restored"
             )
+
+
+def live_addresses(request: Request) -> frozenset[str]:
+    """Addresses of all pods in the live engines' namespace."""
+    found = request.kube.list("v1", "Pod", request.settings.kubernetes.namespace)
+    return frozenset(str(pod.get("status", {}).get("podIP") or "") for pod in found) - {""}
 
 
 def _require_other_namespace(request: Request) -> None:

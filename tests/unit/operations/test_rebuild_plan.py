@@ -13,7 +13,7 @@ from errors import PermanentError
 from operations import freshness, rebuild_plan
 from operations.plan import DRIFTED, UNCHANGED
 from operations.rebuild_plan import RebuildPlan, plan_rebuild
-from operations.standing import NONE, Policy, Standing
+from operations.standing import NEW, NONE, Policy, Standing
 
 from ..stored import Stored, platform_of
 
@@ -34,6 +34,7 @@ class World:
 
     kube: Stored = field(default_factory=Stored)
     whole: bool = True
+    proven: bool = True
     state: str = freshness.FRESH
     drift: tuple[str, ...] = ()
     asked: list[str] = field(default_factory=list)
@@ -45,7 +46,7 @@ class World:
         manifest = SimpleNamespace(id=name, begun=BEGUN, not_covered=())
         units = [SimpleNamespace(unit="a unit")]
         return SimpleNamespace(
-            manifest=manifest, units=units, left=("database system",), proven=True
+            manifest=manifest, units=units, left=("database system",), proven=self.proven
         )
 
     def checked_plan(self, platform: object) -> Any:
@@ -149,3 +150,11 @@ def test_an_unfinished_rebuild_of_another_policy_is_in_the_way(world: World) -> 
     assert any(
         "rebuild-1 is not finished" in words and "--undo" in words for words in found.blocked
     )
+
+
+def test_a_named_set_without_a_passed_proof_is_in_the_way(world: World) -> None:
+    named = Policy("neo4j", NEW, "neo4j-20260101T023000Z-abcdef", final_backup=False)
+    world.proven = False
+    assert any("was ever proven" in why for why in world.plan(named).blocked)
+    world.proven = True
+    assert not any("was ever proven" in why for why in world.plan(named).blocked)

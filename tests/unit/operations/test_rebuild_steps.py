@@ -13,7 +13,7 @@ import pytest
 from cluster.dag import Dag
 from errors import PermanentError, TemporaryError
 from operations import rebuild
-from operations.backup import COMPLETE, BackupResult
+from operations.backup import COMPLETE, PARTIAL, BackupResult
 from operations.rebuild import RebuildReport, run_rebuild
 from operations.rebuild_plan import RebuildPlan
 from operations.restoring import DIFFERENT, RESTORED, RestoreReport
@@ -44,6 +44,8 @@ class World:
     safety: bool | None = None
     outcome: str = RESTORED
     refusals: list[str] = field(default_factory=list)
+    backup_outcome: str = COMPLETE
+    verdict: str = "pass"
 
     def __post_init__(self) -> None:
         self.live = SimpleNamespace(
@@ -72,11 +74,11 @@ class World:
         self.slots.append(slot)
         name = f"redis-20260101T02300{len(self.sets)}Z-abcdef"
         self.sets[name] = self.written
-        return BackupResult("redis", COMPLETE, name)
+        return BackupResult("redis", self.backup_outcome, name, reason="shard 2 is missing")
 
     def prove(self, *_: object, **__: object) -> Any:
         self.step("proof")
-        return SimpleNamespace(verdict="pass", sentence="proven")
+        return SimpleNamespace(verdict=self.verdict, sentence="proven", reason="no extension pg_x")
 
     def uninstall(self, *_: object) -> None:
         self.step("uninstall")
@@ -269,3 +271,28 @@ def test_nothing_is_uninstalled_that_would_not_take_its_data_back(world: World) 
     assert "larger than proto-max-bulk-len" in str(report.steps)
     assert world.done == ["fence", "backup", "proof"]
     assert world.there
+
+
+def test_nothing_is_uninstalled_after_a_partial_backup(world: World) -> None:
+    world.backup_outcome = PARTIAL
+    report = world.run()
+    assert report.state == "failed"
+    assert "is partial: shard 2 is missing" in report.summary
+    assert "Nothing was changed" in report.summary
+    assert world.done == ["fence", "backup"]
+    assert world.there
+    assert not world.fenced
+
+
+@pytest.mark.parametrize("verdict", ["partial", "fail", "error"])
+def test_nothing_is_uninstalled_unless_the_backup_passed_its_proof(
+    verdict: str, world: World
+) -> None:
+    world.verdict = verdict
+    report = world.run()
+    assert report.state == "failed"
+    assert f"is {verdict}: no extension pg_x" in report.summary
+    assert "Nothing was changed" in report.summary
+    assert world.done == ["fence", "backup", "proof"]
+    assert world.there
+    assert not world.fenced

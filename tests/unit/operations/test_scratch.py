@@ -6,14 +6,19 @@ import pytest
 
 from components.access import Endpoint
 from components.base import Scratch, Step
+from config.loading import load
 from errors import PermanentError, TemporaryError
-from operations.scratch import (
-    Engines,
-    Unrestorable,
-    _refuse_dead,
-    _sweep,
-    out_of_room,
-    require_scratch,
+from operations.scratch import Unrestorable, _refuse_dead, _sweep, engines, out_of_room
+from operations.scratch_pod import Request
+
+from ..stored import Stored
+
+SETTINGS = load(
+    "sandbox",
+    {
+        "ISA_KUBERNETES__ENGINE_ACCESS": "address",
+        "ISA_VERIFY__IMAGE": "registry.example.com/isa/worker:1",
+    },
 )
 
 STEPS = (Step("check", ("redis-check-rdb",), "L2"),)
@@ -98,9 +103,53 @@ def test_a_full_spool_is_told_from_data_that_an_engine_refuses() -> None:
     assert not out_of_room(PermanentError("psql ended with 1", said="ERROR: duplicate key"))
 
 
-def test_what_has_a_live_engines_address_is_never_restored_into() -> None:
-    source = Endpoint("proof-redis", "127.9.0.1", 6379, "10.0.0.7", "node-1")
-    made = Engines(cast(Any, None), {"": source}, "valkey 9", lambda: None)
-    require_scratch(made, frozenset({"10.0.0.8"}))
-    with pytest.raises(PermanentError, match="nothing was restored"):
-        require_scratch(made, frozenset({"10.0.0.7"}))
+class Cluster(Stored):
+    """Gives every scratch pod an address at once, and knows which pods of the live namespace have which."""
+
+    def __init__(self, scratch_address: str, live: dict[str, str]) -> None:
+        super().__init__()
+        self.scratch_address, self.live = scratch_address, live
+
+    def get(
+        self, api_version: str, kind: str, name: str, namespace: str | None = None
+    ) -> dict[str, Any] | None:
+        if kind == "StatefulSet":
+            server = {"name": "redis", "image": "redis:8"}
+            return {"spec": {"template": {"spec": {"containers": [server]}}}}
+        return super().get(api_version, kind, name, namespace)
+
+    def list(
+        self, api_version: str, kind: str, namespace: str | None = None, selector: str | None = None
+    ) -> list[dict[str, Any]]:
+        if namespace == SETTINGS.kubernetes.namespace:
+            return [pod(podIP=address) for address in self.live.values()]
+        return super().list(api_version, kind, namespace, selector)
+
+    def create(self, manifest: dict[str, Any], **_: Any) -> dict[str, Any]:
+        if manifest["kind"] == "Pod":
+            manifest["status"] = {"phase": "Running", "podIP": self.scratch_address}
+        manifest.setdefault("spec", {})
+        return super().create(manifest)
+
+
+def served(cluster: Cluster) -> list[Endpoint]:
+    """What a caller gets to restore into."""
+    manifest = SimpleNamespace(
+        id="set-1", component="redis", environment="sandbox", plain_size=1, artefacts=[]
+    )
+    request = Request(SETTINGS, cluster, cast(Any, manifest), {}, "")
+    with engines(request, (SCRATCH,), lambda *_: "valkey 9", lambda note: None) as made:
+        return list(made.at.values())
+
+
+def test_a_scratch_engine_of_its_own_is_restored_into() -> None:
+    cluster = Cluster("10.0.0.7", {"redis-cluster-0": "10.0.0.8", "redis-cluster-1": ""})
+    assert [endpoint.pod_ip for endpoint in served(cluster)] == ["10.0.0.7"]
+
+
+def test_no_caller_gets_a_scratch_engine_that_has_a_live_engines_address() -> None:
+    """Proofs, restores that copy from scratch engines, and questions for a version: all get them from there."""
+    cluster = Cluster("10.0.0.7", {"redis-cluster-0": "10.0.0.7"})
+    with pytest.raises(PermanentError, match=r"10\.0\.0\.7 of a live engine: nothing was restored"):
+        served(cluster)
+    assert not [kind for kind, _ in cluster.objects if kind == "Pod"]
