@@ -201,12 +201,16 @@ def answer(run: str, words: dict[str, Any]) -> None:
         hint = "the run's page in the UI has it"
         raise ConfigurationError([Fault("FLOW_RUN", f"{run!r} is no id", hint)]) from exc
     deadline = time.monotonic() + ASKED_SECONDS
+    with connect() as client:
+        try:
+            # the resume of a run that does not exist is HTTP 500, which clients repeat for minutes
+            client.read_flow_run(identity)
+        except ObjectNotFound as exc:
+            hint = "the run's page in the UI has its id"
+            raise PermanentError(f"there is no flow run {run} on this server: {hint}") from exc
     while True:
         with connect() as client:
-            try:
-                result = client.resume_flow_run(identity, run_input=words)
-            except ObjectNotFound as exc:
-                raise PermanentError(f"there is no flow run {run}") from exc
+            result = client.resume_flow_run(identity, run_input=words)
         if result.status == SetStateStatus.ACCEPT:
             return
         reason = getattr(result.details, "reason", "") or "it was not taken"

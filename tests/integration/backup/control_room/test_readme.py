@@ -11,20 +11,20 @@ import pytest
 from deployments.sandbox.control_room import PROJECT, ControlRoom
 
 from ..conftest import Backups
-from .control import Run, proven
+from .control import Run, proven, rebuild
 
 pytestmark = pytest.mark.integration
 
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", (PROJECT / "README.md").read_text(), re.M | re.S)
-PAUSED = "# once it is paused:\n"
+PAUSED = "# once it is paused; a refused answer is HTTP 200 too, with another status and a reason\n"
 ASKED = (
     'until [ "$(api /flow_runs/$RUN | jq -r .state.type)" = PAUSED ]; do sleep 1; done; sleep 1\n'
 )
 
 
-def bash(room: ControlRoom, script: str) -> str:
-    """What a script says that has nothing but the environment of the room."""
-    done = subprocess.run(
+def run(room: ControlRoom, script: str) -> subprocess.CompletedProcess[str]:
+    """A script that has nothing but the environment of the room."""
+    return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         env=room.environ(),
         capture_output=True,
@@ -32,6 +32,11 @@ def bash(room: ControlRoom, script: str) -> str:
         timeout=120,
         check=False,
     )
+
+
+def bash(room: ControlRoom, script: str) -> str:
+    """What a script prints that ends well."""
+    done = run(room, script)
     assert done.returncode == 0, done.stderr + done.stdout
     assert room.login not in done.stdout + done.stderr
     return done.stdout
@@ -48,3 +53,24 @@ def test_the_calls_of_the_readme_rebuild_and_deploy(room: ControlRoom, backups: 
     made = json.loads(bash(room, f"{api}\n{deploy.replace('production', 'sandbox')}"))
     assert "unchanged" in Run(room, made["id"]).reaches("COMPLETED")["message"]
     backups.live.await_state("ready")
+
+
+def test_the_call_of_the_readme_fails_where_the_answer_is_refused(
+    room: ControlRoom, backups: Backups
+) -> None:
+    proven(room, backups, "nats")
+    (block,) = (block for block in BLOCKS if "/resume" in block)
+    api, answer = block.partition("\n")[0], block.partition(PAUSED)[2]
+    made = rebuild(room)
+    made.asks()
+    unclear = run(room, f"RUN={made.id}\n{api}\n{answer.replace('approve', 'perhaps')}")
+    assert unclear.returncode != 0
+    assert "perhaps" in unclear.stderr
+    assert made.state["type"] == "PAUSED"
+    nobody = run(room, f"RUN=9d0f0c3e-0000-4000-8000-000000000000\n{api}\n{answer}")
+    assert nobody.returncode != 0
+    assert bash(room, f"RUN={made.id}\n{api}\n{answer.replace('approve', 'refuse')}") == "ACCEPT\n"
+    made.reaches("CANCELLED")
+    late = run(room, f"RUN={made.id}\n{api}\n{answer}")
+    assert late.returncode != 0
+    assert "not paused" in late.stderr
