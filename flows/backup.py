@@ -13,6 +13,7 @@ from operations.backup import Vault
 from operations.backups import night, run_backups
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed
+from tasks.late import superseded
 from tasks.nodes import as_tasks
 from tasks.table import LiveTable
 
@@ -41,9 +42,11 @@ def backup_platform(
             schedules. A component that has its set of that slot is left alone; an empty text makes sets in any case.
     """
     with cancellable(), discreet():
+        if over := superseded():
+            return completed(over)
         settings = load(environment)
         backup = settings.backup
-        # however late it starts
+        # however late it starts: a night lasts until the next one is due
         planned = night(runtime.flow_run.scheduled_start_time, settings.schedules.timezone)
         words = f"Backup of {environment}"
         with LiveTable(f"backup-{environment}", words, counting=True) as table:

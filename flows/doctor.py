@@ -14,6 +14,7 @@ from operations.platform import Platform
 from tasks import doctor as server
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed
+from tasks.late import superseded
 from tasks.table import doctor_artifact
 
 
@@ -34,6 +35,8 @@ def doctor(environment: str, fix: bool = False) -> State[Any]:
         fix: whether what can do no harm is mended.
     """
     with cancellable(), discreet():
+        if over := superseded():
+            return completed(over)
         found = examine(environment, fix=fix)
         doctor_artifact([one.check for one in found], environment)
     bad = [one.check for one in found if not one.check.ok]

@@ -13,6 +13,7 @@ from operations.backup import Vault
 from operations.retention import apply_retention, plan_retention
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet
+from tasks.late import superseded
 from tasks.table import retention_artifact
 
 
@@ -28,6 +29,8 @@ def retention(
         apply: whether they are removed; otherwise they are only listed.
     """
     with cancellable(), discreet():
+        if over := superseded():
+            return completed(over)
         vault = Vault.open(load(environment))
         plan = plan_retention(vault, components or ())
         held = apply_retention(vault, plan) if apply else {}

@@ -15,6 +15,7 @@ from operations.proofs import choose, run_proofs, week
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed
 from tasks.freshness import tell_freshness
+from tasks.late import superseded
 from tasks.nodes import as_tasks
 from tasks.pictures import history_artifact
 from tasks.table import LiveTable, proofs_artifact
@@ -44,6 +45,8 @@ def verify_restores(
             each, another one every week.
     """
     with cancellable(), discreet():
+        if over := superseded():
+            return completed(over)
         settings = load(environment)
         vault = Vault.open(settings)
         verify = settings.verify
