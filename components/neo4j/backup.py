@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from neo4j.exceptions import DriverError, Neo4jError
 
@@ -12,12 +14,15 @@ from components.access import Access, Endpoint
 from components.base import Taken
 from components.digest import settled
 from components.neo4j import offline, online
-from components.neo4j.client import Rows, members_of, query
+from components.neo4j.client import Rows, members_of, query, until_answered
 from components.neo4j.fingerprint import NEWEST, VERSION, measure_database, measure_users
 from errors import PermanentError, TemporaryError
 
 SYSTEM = "system"
-DATABASES = "SHOW DATABASES YIELD name, type, currentStatus, requestedStatus"
+DATABASES = "SHOW DATABASES YIELD name, type, currentStatus, requestedStatus, statusMessage"
+# States that a database passes through by itself; in others it stays until somebody acts.
+# https://neo4j.com/docs/operations-manual/5/database-administration/standard-databases/listing-databases/
+PASSING = frozenset({"initial", "starting", "stopping", "store copying", "draining"})
 COMPONENTS = "CALL dbms.components() YIELD name, versions, edition"
 NOT_COVERED = (
     "neo4j.conf, certificates and plugins (Helm values and Secrets: set `platform`)",
@@ -31,7 +36,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
 
     Raises:
         PermanentError: Community, and the settings do not allow to stop it; neo4j-admin is missing.
-        TemporaryError: no member answers, or the backup broke off.
+        TemporaryError: no member answers, or no database could be stored.
     """
     wanted = access.settings.components.neo4j
     community = wanted.edition == "community"
@@ -43,7 +48,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
     if community:
         offline.sweep(access, writer.leftovers)
     try:
-        member, online_ones, stopped = _member(access)
+        member, online_ones, lacking = _member(access)
         databases = [name for name in online_ones if name != SYSTEM]
         about = query(access, member, COMPONENTS)[0]
         writer.add_json("users.json", "users", _users(access, member, community))
@@ -51,13 +56,15 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         begun = datetime.now(UTC)
         tools = {}
         if community:
-            offline.dump(access, writer)
-            member, *_ = _member(access)
+            lacking += offline.dump(access, writer)
         else:
-            online.back_up_databases(access, writer, [*databases, SYSTEM])
+            lacking += online.back_up_databases(access, writer, [*databases, SYSTEM])
             tools = {"neo4j-admin": online.version(access)}
         ended = datetime.now(UTC)
-        after = _measure(access, member, databases)
+        seconds = offline.start_seconds(sum(one.plain_size for one in writer.artefacts))
+        fingerprint, unknown = settled_or_counted(
+            before, lambda: _measure(access, _member(access)[0], databases), seconds
+        )
     except (Neo4jError, DriverError) as exc:
         raise TemporaryError(f"Neo4j: {exc}", delay=15) from exc
     return Taken(
@@ -79,35 +86,72 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
             )
             for name in (*databases, SYSTEM)
         ),
-        fingerprint=tuple(settled(before, after)),
+        fingerprint=tuple(fingerprint),
         tools=tools,
         not_covered=NOT_COVERED,
-        missing=tuple(
-            f"database {name}: it is stopped, and only one that is online can be backed up: START DATABASE, or drop it"
-            for name in stopped
-        ),
+        missing=(*lacking, *([f"fingerprint: {unknown}"] if unknown else [])),
     )
 
 
-def online_and_stopped(rows: Rows) -> tuple[list[str], list[str]]:
-    """Names of the databases that can be backed up, and of those that somebody has stopped.
+def settled_or_counted(
+    before: list[Measure], measure: Callable[[], list[Measure]], seconds: float
+) -> tuple[list[Measure], str]:
+    """What the databases held while they were stored. What is stored stays, however long the server takes to answer:
+    another try would stop it once more.
+
+    Args:
+        before: measured before the backup.
+        measure: measures after it.
+        seconds: that the server may take until it answers, beyond the first try.
+
+    Returns:
+        The fingerprint, of counts alone where there is no second measure; and why there is none, or "".
+    """
+    try:
+        return settled(before, until_answered(measure, seconds)), ""
+    except TemporaryError as exc:
+        counted = [
+            one.model_copy(update={"until": one.count, "digest": "", "names": {}}) for one in before
+        ]
+        return (
+            counted,
+            f"all is stored, and known by its numbers from before the backup only: {exc}",
+        )
+
+
+def online_and_lacking(rows: Rows) -> tuple[list[str], list[str]]:
+    """Names of the databases that can be measured, and `database NAME: why` of the others.
 
     Args:
         rows: of SHOW DATABASES; a database of a cluster has one for each member.
 
     Raises:
-        TemporaryError: one should be online and is not.
+        TemporaryError: one is about to be online.
     """
-    there = {str(row["name"]): row for row in rows if row["type"] != "composite"}
-    offline_ones = [name for name, row in there.items() if row["currentStatus"] != "online"]
-    bad = [name for name in offline_ones if there[name]["requestedStatus"] == "online"]
-    if bad:
-        raise TemporaryError(f"Neo4j: {', '.join(bad)} should be online and is not", delay=15)
-    return [name for name in there if name not in offline_ones], offline_ones
+    there: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["type"] != "composite":
+            there.setdefault(str(row["name"]), []).append(row)
+    online_ones, lacking = [], []
+    for name, copies in there.items():
+        states = {str(row["currentStatus"]) for row in copies}
+        if "online" in states:
+            online_ones.append(name)
+        elif copies[0]["requestedStatus"] != "online":
+            lacking.append(f"database {name}: it is stopped: START DATABASE, or drop it")
+        elif states & PASSING:
+            raise TemporaryError(
+                f"Neo4j: {name} should be online and is {', '.join(sorted(states))}", delay=15
+            )
+        else:
+            said = next((str(row["statusMessage"]) for row in copies if row["statusMessage"]), "")
+            state = ", ".join(sorted(states))
+            lacking.append(f"database {name}: it should be online and is {state} ({said})")
+    return online_ones, lacking
 
 
 def _member(access: Access) -> tuple[Endpoint, list[str], list[str]]:
-    """A member that answers, with its databases: those that are online, and those that are stopped."""
+    """A member that answers, with its databases: those that are online, and why others are not."""
     causes = []
     for member in members_of(access):
         if not member.host:
@@ -117,7 +161,7 @@ def _member(access: Access) -> tuple[Endpoint, list[str], list[str]]:
         except (Neo4jError, DriverError) as exc:
             causes.append(f"{member.member}: {exc}")
             continue
-        return member, *online_and_stopped(rows)
+        return member, *online_and_lacking(rows)
     raise TemporaryError(
         f"no member of Neo4j answers: {'; '.join(causes) or 'none has started'}", delay=15
     )

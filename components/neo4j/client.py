@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import neo4j
+from neo4j.exceptions import AuthError, DriverError, Neo4jError
 
+from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
+from errors import TemporaryError
 
 PORT, BACKUP_PORT = 7687, 6362
 DATABASE = "neo4j"
 LABEL = "IsaCloudProbe"  # backups count nodes without it
 
 Rows = list[dict[str, Any]]
+T = TypeVar("T")
+POLL_SECONDS = 2.0
 
 
 def members_of(access: Access, port: int = PORT) -> list[Endpoint]:
@@ -40,3 +47,33 @@ def driver_of(access: Access, member: Endpoint) -> neo4j.Driver:
         telemetry_disabled=True,
         notifications_min_severity="OFF",
     )
+
+
+def until_answered(
+    question: Callable[[], T],
+    seconds: float,
+    sleep: Callable[[float], None] = CANCELLATION.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> T:
+    """Ask a server that has just started until it answers: the first queries of a cold one run into their limits.
+
+    Args:
+        question: raises what the driver raises, or a TemporaryError.
+        seconds: limit for all tries together.
+
+    Raises:
+        TemporaryError: there is no answer within the limit.
+        PermanentError, AuthError: the question's own.
+    """
+    deadline = clock() + seconds
+    while True:
+        try:
+            return question()
+        except AuthError:
+            raise
+        except (Neo4jError, DriverError, TemporaryError) as exc:
+            if clock() > deadline:
+                raise TemporaryError(
+                    f"Neo4j gives no answer within {seconds:.0f} s: {exc}"
+                ) from exc
+        sleep(POLL_SECONDS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from neo4j.exceptions import DriverError, Neo4jError
+from neo4j.exceptions import AuthError
 
 from archive.leftovers import Leftovers
 from archive.manifest import Measure
@@ -17,11 +17,11 @@ from archive.reader import SetReader
 from components.access import Access
 from components.base import Live, Served
 from components.neo4j import offline
-from components.neo4j.client import PORT
+from components.neo4j.client import PORT, until_answered
 from components.neo4j.fingerprint import form_of, measure_database
 from components.neo4j.restore import DUMP, SYSTEM
 from config.models import Settings
-from errors import PermanentError, TemporaryError
+from errors import PermanentError
 
 
 def units(reader: SetReader) -> dict[str, int]:
@@ -56,29 +56,33 @@ def replace(
     if refusal:
         raise PermanentError(refusal)
     wanted = set(chosen)
+    names = [name for name in reader.names(DUMP) if reader.unit(name) in wanted]
     with (
         offline.stopped(access, leftovers),
         offline.helper(access),
         leftovers.replacing(chosen),
     ):
-        for name in reader.names(DUMP):
-            if reader.unit(name) in wanted:
-                database = reader.unit(name).partition(" ")[2]
-                offline.load(access, database, reader.size(name), reader.stream(name))
+        for name in names:
+            database = reader.unit(name).partition(" ")[2]
+            offline.load(access, database, reader.size(name), reader.stream(name))
+    offline.await_ready(access, offline.start_seconds(sum(reader.size(name) for name in names)))
     return []
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
     """What the live databases hold now."""
-    member = access.endpoint(offline.POD, PORT)
-    found: list[Measure] = []
+    form = form_of(reader.manifest)
+
+    def ask() -> list[Measure]:
+        member = access.endpoint(offline.POD, PORT)
+        names = (unit.partition(" ")[2] for unit in chosen)
+        found = [measure_database(access, member, name, form) for name in names if name != SYSTEM]
+        return [one for measures in found for one in measures]
+
     try:
-        for name in (unit.partition(" ")[2] for unit in chosen):
-            if name != SYSTEM:
-                found += measure_database(access, member, name, form_of(reader.manifest))
-    except (Neo4jError, DriverError) as exc:
-        raise TemporaryError(f"Neo4j: {exc}", delay=15) from exc
-    return found
+        return until_answered(ask, offline.START_SECONDS)
+    except AuthError as exc:
+        raise PermanentError(f"Neo4j: {exc}") from exc
 
 
 def by_hand(settings: Settings) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from archive.leftovers import Leftovers
+from archive.leftovers import Held, Leftovers
 from archive.writer import SetWriter
 from cluster.command import CANCELLATION
 from cluster.exec import exec_stream
@@ -28,22 +28,43 @@ CONTAINER = "neo4j-admin"
 DATABASES = (DATABASE, "system")  # Community has no others
 REPLICAS = "replicas"  # by this its notes are found
 STOP_SECONDS, START_SECONDS = 180.0, 300.0
+# A server reads its transaction logs and opens its stores before it serves; a cold and busy disk gives no less.
+START_BYTES_PER_SECOND = 10 << 20
+TRIES = 2  # of a dump, while the member is stopped anyway
 
 
-def dump(access: Access, writer: SetWriter) -> None:
-    """Store a dump of each database, with the member stopped.
+def dump(access: Access, writer: SetWriter) -> list[str]:
+    """Store a dump of each database, with the member stopped; it is started again and not waited for.
+
+    Returns:
+        `database NAME: why` of each that could not be dumped.
 
     Raises:
-        TemporaryError: it does not stop, or a dump fails; it is started again in any case.
+        TemporaryError: the member does not stop, or none could be dumped; it is started again in any case.
     """
-    kubernetes, stall = access.settings.kubernetes, access.settings.backup.stall_seconds
     with stopped(access, writer.leftovers), helper(access):
-        for database in DATABASES:
-            command = ("neo4j-admin", "database", "dump", database, "--to-stdout")
-            pieces = exec_stream(kubernetes, DUMPER, CONTAINER, command, stall=stall)
+        failed = {database: _dump(access, writer, database) for database in DATABASES}
+        if all(failed.values()):
+            raise TemporaryError("; ".join(failed.values()), delay=15)
+    return [f"database {database}: {why}" for database, why in failed.items() if why]
+
+
+def _dump(access: Access, writer: SetWriter, database: str) -> str:
+    """Store a dump of one database; why that failed, or ""."""
+    kubernetes, stall = access.settings.kubernetes, access.settings.backup.stall_seconds
+    command = ("neo4j-admin", "database", "dump", database, "--to-stdout")
+    why = ""
+    for _ in range(TRIES):
+        pieces = exec_stream(kubernetes, DUMPER, CONTAINER, command, stall=stall)
+        try:
             writer.add(
                 f"{database}.dump", f"database {database}", "neo4j-admin database dump", pieces
             )
+        except TemporaryError as exc:
+            why = f"it cannot be dumped: {exc}"
+        else:
+            return ""
+    return why
 
 
 def load(access: Access, database: str, size: int, pieces: Iterator[bytes]) -> None:
@@ -72,28 +93,72 @@ def sweep(access: Access, leftovers: Leftovers) -> None:
         live = _statefulset(access)
         if int(live["spec"].get("replicas", 0)) < int(held[REPLICAS]):
             _scale(access.kube, live, int(held[REPLICAS]))
-            _await_ready(access)
+            await_ready(access, START_SECONDS)
         leftovers.release(held)
 
 
 @contextmanager
 def stopped(access: Access, leftovers: Leftovers) -> Iterator[None]:
-    """Stop the member, and start it again in any case."""
+    """Stop the member, and start it again in any case. Whoever needs it then waits for it (`await_ready`).
+
+    Raises:
+        TemporaryError: it does not stop.
+    """
     live = _statefulset(access)
     replicas = max(1, int(live["spec"].get("replicas", 1)))  # 0: somebody was killed in here
     held = {"statefulset": RELEASE, REPLICAS: replicas}
     leftovers.hold(held)
     _scale(access.kube, live, 0)
     try:
-        _until(lambda: _pod(access, POD) is None, STOP_SECONDS, f"{POD} does not stop")
+        _until(lambda: _pod(access, POD) is None, _stop_seconds(live), f"{POD} does not stop")
         yield
-    finally:
-        _scale(access.kube, live, replicas)
-        leftovers.release(held)
-        for earlier in leftovers.earlier(REPLICAS):
-            leftovers.release(earlier)
-        if not CANCELLATION.is_set():  # else there is no time to see it start
-            _await_ready(access)
+    except TemporaryError:
+        _start(access, live, leftovers, held)
+        with suppress(TemporaryError):  # so that the next try finds a member that serves
+            await_ready(access, START_SECONDS)
+        raise
+    except BaseException:
+        _start(access, live, leftovers, held)
+        raise
+    else:
+        _start(access, live, leftovers, held)
+
+
+def _start(access: Access, live: Manifest, leftovers: Leftovers, held: Held) -> None:
+    """Start the stopped member, and forget what was noted of it by this run and by killed ones."""
+    _scale(access.kube, live, int(held[REPLICAS]))
+    leftovers.release(held)
+    for earlier in leftovers.earlier(REPLICAS):
+        leftovers.release(earlier)
+
+
+def await_ready(access: Access, seconds: float) -> None:
+    """Until clients are served again.
+
+    Args:
+        access: the way in.
+        seconds: limit; `start_seconds` knows it.
+
+    Raises:
+        TemporaryError: it takes longer; the member goes on starting.
+    """
+
+    def ready() -> bool:
+        conditions = (_pod(access, POD) or {}).get("status", {}).get("conditions", [])
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+    _until(ready, seconds, f"{POD} does not get ready again")
+
+
+def start_seconds(size: int) -> float:
+    """How long a member may take to serve databases of so many bytes."""
+    return START_SECONDS + size / START_BYTES_PER_SECOND
+
+
+def _stop_seconds(live: Manifest) -> float:
+    """How long a member may take to stop: a checkpoint, for which its pod has a grace of its own."""
+    grace = live["spec"]["template"]["spec"].get("terminationGracePeriodSeconds") or 0
+    return max(STOP_SECONDS, float(grace) + 30.0)
 
 
 @contextmanager
@@ -167,16 +232,6 @@ def _phase(access: Access, name: str) -> str:
 def _remove_dumper(access: Access) -> None:
     access.kube.delete("v1", "Pod", DUMPER, access.settings.kubernetes.namespace)
     _until(lambda: _pod(access, DUMPER) is None, STOP_SECONDS, f"{DUMPER} does not go away")
-
-
-def _await_ready(access: Access) -> None:
-    """Until clients are served again; while it is not so, the backup is not over."""
-
-    def ready() -> bool:
-        conditions = (_pod(access, POD) or {}).get("status", {}).get("conditions", [])
-        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
-    _until(ready, START_SECONDS, f"{POD} does not get ready again")
 
 
 def _until(so: Any, seconds: float, otherwise: str) -> None:

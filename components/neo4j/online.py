@@ -13,16 +13,16 @@ from pathlib import Path
 
 from archive.spool import pieces
 from archive.writer import SetWriter
-from cluster.command import Command
+from cluster.command import Cancelled, Command
 from components.access import Access
 from components.neo4j.client import BACKUP_PORT, members_of
 from components.programs import find_program
-from errors import PermanentError, TemporaryError
+from errors import IsaError, PermanentError, TemporaryError
 
 BACKUP_SECONDS = 6 * 3600.0
 
 
-def back_up_databases(access: Access, writer: SetWriter, databases: list[str]) -> None:
+def back_up_databases(access: Access, writer: SetWriter, databases: list[str]) -> list[str]:
     """Store an online backup of each database.
 
     Args:
@@ -30,21 +30,42 @@ def back_up_databases(access: Access, writer: SetWriter, databases: list[str]) -
         writer: of the set.
         databases: names; `system` among them.
 
+    Returns:
+        `database NAME: why` of each that could not be stored, where others could.
+
     Raises:
-        TemporaryError: no member gives it.
-        PermanentError: neo4j-admin is missing; a store is inconsistent.
+        TemporaryError: no member gives any.
+        PermanentError: neo4j-admin is missing; every store is inconsistent.
     """
     program = _program(access)
     members = ",".join(m.url for m in members_of(access, BACKUP_PORT) if m.host)
+    failed: dict[str, IsaError] = {}
     for database in databases:
-        with tempfile.TemporaryDirectory(dir=writer.spool, prefix="neo4j-") as made:
-            file = _take(program, members, database, Path(made))
-            _check(program, database, Path(made))
-            unit = f"database {database}"
-            # under its own name: a chain and the database's name are told from it
-            size = file.stat().st_size
-            with file.open("rb") as opened:
-                writer.add(file.name, unit, "neo4j-admin database backup", pieces(opened), size)
+        try:
+            _store(program, members, database, writer)
+        except Cancelled:
+            raise
+        except (TemporaryError, PermanentError) as exc:
+            failed[database] = exc
+    if failed and len(failed) == len(databases):
+        raise next(iter(failed.values()))
+    return [f"database {name}: {why}" for name, why in failed.items()]
+
+
+def _store(program: Command, members: str, database: str, writer: SetWriter) -> None:
+    with tempfile.TemporaryDirectory(dir=writer.spool, prefix="neo4j-") as made:
+        file = _take(program, members, database, Path(made))
+        _check(program, database, Path(made))
+        # under its own name: a chain and the database's name are told from it
+        size = file.stat().st_size
+        with file.open("rb") as opened:
+            writer.add(
+                file.name,
+                f"database {database}",
+                "neo4j-admin database backup",
+                pieces(opened),
+                size,
+            )
 
 
 def version(access: Access) -> str:

@@ -50,7 +50,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         program.chmod(0o755)
         writer: Any = Writer(tmp_path)
         access: Any = SimpleNamespace(settings=backup_settings)
-        online.back_up_databases(access, writer, ["neo4j", "system"])
+        lacking = online.back_up_databases(access, writer, ["neo4j", "system"])
+        assert len(lacking) + len(writer.added) == 2
         return writer.added, log.read_text()
 
     return run
@@ -81,3 +82,12 @@ def test_no_artefact_is_a_failure_that_may_pass(run: Any) -> None:
 def test_an_inconsistent_store_is_said_and_not_stored(run: Any) -> None:
     with pytest.raises(PermanentError, match=r"not consistent.*broken chain"):
         run("echo x > $to/$name.backup", 'echo "broken chain"; exit 1')
+
+
+def test_a_database_with_an_inconsistent_store_costs_the_set_itself_only(
+    run: Any, tmp_path: Path
+) -> None:
+    stored, _ = run(
+        "echo x > $to/$name.backup", 'case "$*" in *" neo4j") echo "broken chain"; exit 1;; esac'
+    )
+    assert set(stored) == {"system.backup"}
