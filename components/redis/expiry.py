@@ -1,4 +1,4 @@
-"""Tells keys whose time has come from keys that are lost, where a restored cluster has fewer that expire.
+"""Tells keys and fields of hashes whose time has come from those that are lost, where a restored cluster has fewer.
 
 A moment a little ahead divides them: what expires after it must be there as the set has it, what expires before may
 have gone while it was compared. How many of the set's that are is read from the set, and only where some are missing.
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from archive.manifest import Measure
-from components.redis.fingerprint import EXPIRING, LATER
+from components.redis.fingerprint import PASSING
 
 AHEAD_SECONDS, SKEW_SECONDS = 120.0, 60.0  # clocks of ours and of the members' may differ
 
@@ -44,24 +44,29 @@ def as_promised(
     promised: Iterable[Measure],
     stored: Callable[[], Iterable[Measure]],
 ) -> list[Measure]:
-    """The live measures in the fingerprint's words: keys that went by right count as if they were there.
+    """The live measures in the fingerprint's words: what went by right counts as if it was there.
 
     Args:
-        found: in the live cluster, with those that expire later.
+        found: in the live cluster, with what expires later.
         promised: by the set's fingerprint.
         stored: measures the set's data in the same way.
     """
     there = {one.item: one for one in found}
-    later, left = there.pop(LATER, None), there.get(EXPIRING)
-    wanted = next((one for one in promised if one.item == EXPIRING), None)
-    if wanted is not None and (left is None or left.count < wanted.count):
-        kept = next((one for one in stored() if one.item == LATER), None)
+    wanted = {one.item: one for one in promised if one.item in PASSING}
+    fewer = {
+        item: there.pop(later, None)
+        for item, later in PASSING.items()
+        if item in wanted and (item not in there or there[item].count < wanted[item].count)
+    }
+    in_set = {one.item: one for one in stored()} if fewer else {}
+    for item, later in fewer.items():
+        kept = in_set.get(PASSING[item])
         if _same(kept, later):
-            there[EXPIRING] = wanted
+            there[item] = wanted[item]
         else:
-            lost = _count(kept) - _count(later)
-            there[EXPIRING] = wanted.model_copy(update={"count": wanted.count - lost, "digest": ""})
-    return list(there.values())
+            count = wanted[item].count - _count(kept) + _count(later)
+            there[item] = wanted[item].model_copy(update={"count": count, "digest": ""})
+    return [one for item, one in there.items() if item not in PASSING.values()]
 
 
 def _same(one: Measure | None, other: Measure | None) -> bool:

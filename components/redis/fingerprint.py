@@ -1,28 +1,37 @@
 """What a shard holds, by type, counted and digested from the very RDB that was stored.
 
 Redis has no digest to ask for (`DEBUG` is off from version 7 on), and a second reading of a living shard would be of
-another moment. Keys that expire are counted apart: between backup and comparison some may have gone by right.
+another moment. Keys that expire are counted apart, and so are fields of hashes that do: between backup and comparison
+some may have gone by right. Function libraries are each member's own: of several shards the different ones count.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import BinaryIO
 
 from archive.manifest import Measure
-from components.digest import Digest
+from components.digest import NAMED, Digest, summed
 from components.questions import PROBE
-from components.redis.rdb import read_keys
+from components.redis.rdb import Key, read_keys
 
 EXPIRING, LATER = "keys that expire", "keys that expire later"
+FIELDS, FIELDS_LATER = "hash fields that expire", "hash fields that expire later"
+# What expires → those of it that expire after a moment.
+PASSING = {EXPIRING: LATER, FIELDS: FIELDS_LATER}
+FUNCTIONS = "functions"
 
 
-def measure_rdb(file: BinaryIO, unit: str, due: int = 0) -> list[Measure]:
+def measure_rdb(
+    file: BinaryIO, unit: str, due: int = 0, *, fields_apart: bool = True
+) -> list[Measure]:
     """Measure an RDB file.
 
     Args:
         file: from its beginning.
         unit: the shard.
-        due: Unix time in ms; keys that expire after it are counted a second time, by themselves. 0: none.
+        due: Unix time in ms; what expires after it is counted a second time, by itself. 0: nothing is.
+        fields_apart: whether fields that expire are counted apart from their hashes.
 
     Returns:
         One measure for each type of key that stays, one for all that expire, and one for those that expire later.
@@ -31,12 +40,68 @@ def measure_rdb(file: BinaryIO, unit: str, due: int = 0) -> list[Measure]:
         UnknownFormat, EOFError: it cannot be read.
     """
     found: dict[str, Digest] = {}
+    libraries: dict[str, str] = {}
     ours = PROBE.encode()
     for key in read_keys(file):
-        if key.name.startswith(ours):
-            continue
-        item = EXPIRING if key.expires else f"{key.kind}s"
-        found.setdefault(item, Digest()).add(key.digest)
+        if key.kind == "function":
+            libraries[key.name.decode(errors="replace")] = f"{key.digest:032x}"
+        if not key.name.startswith(ours):
+            for item, digest in _counted(key, due, fields_apart):
+                found.setdefault(item, Digest()).add(digest)
+    measures = {item: digest.measure(unit, item, "artefact") for item, digest in found.items()}
+    if FUNCTIONS in measures and len(libraries) == measures[FUNCTIONS].count <= NAMED:
+        measures[FUNCTIONS] = measures[FUNCTIONS].model_copy(update={"names": libraries})
+    return [measures[item] for item in sorted(measures)]
+
+
+def has_fields_apart(fingerprint: Iterable[Measure]) -> bool:
+    """Whether a set was measured with fields that expire apart; older ones have them in their hashes."""
+    return any(one.item == FIELDS for one in fingerprint)
+
+
+def together(measures: Iterable[Measure], unit: str) -> list[Measure]:
+    """Measures of all shards as those of one: keys are summed, function libraries united.
+
+    Args:
+        measures: of `measure_rdb`.
+        unit: name of the one.
+    """
+    found = list(measures)
+    united = _united([one for one in found if one.item == FUNCTIONS and one.count], unit)
+    return [*summed((one for one in found if one.item != FUNCTIONS), unit), *united]
+
+
+# ---------------------------------------------------------------------- inside
+def _counted(key: Key, due: int, fields_apart: bool) -> Iterable[tuple[str, int]]:
+    """Where a key counts, and its parts: item and digest."""
+    digest = key.lasting if fields_apart else key.digest
+    if digest is not None:
+        yield EXPIRING if key.expires else f"{key.kind}s", digest
         if due and key.expires > due:
-            found.setdefault(LATER, Digest()).add(key.digest)
-    return [digest.measure(unit, item, "artefact") for item, digest in sorted(found.items())]
+            yield LATER, digest
+    for expires, field in key.fields if fields_apart else ():
+        yield FIELDS, field
+        if due and expires > due:
+            yield FIELDS_LATER, field
+
+
+def _united(shards: list[Measure], unit: str) -> list[Measure]:
+    """The libraries of all shards, each once."""
+    if not shards:
+        return []
+    if len({(one.count, one.digest) for one in shards}) == 1:
+        return [shards[0].model_copy(update={"unit": unit})]
+    if not all(one.names for one in shards):  # an older set, whose shards had different ones
+        counts = {
+            "count": max(one.count for one in shards),
+            "until": sum(one.count for one in shards),
+        }
+        return [shards[0].model_copy(update={"unit": unit, "digest": "", **counts})]
+    different = {(name, text) for one in shards for name, text in one.names.items()}
+    total = Digest()
+    names: dict[str, str] = {}
+    for name, text in sorted(different):
+        total.add(int(text, 16))
+        names[f"{name} ({text[:8]})" if name in names else name] = text
+    measure = total.measure(unit, FUNCTIONS, "artefact")
+    return [measure.model_copy(update={"names": names})]

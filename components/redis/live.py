@@ -21,12 +21,11 @@ from archive.reader import SetReader, opened
 from archive.spool import Spool
 from components.access import Access, Endpoint
 from components.base import Live, Served
-from components.digest import summed
 from components.questions import ask_members, words
 from components.redis.client import KEY, PORT, SECRET, STATEFULSET, connect, read_view
 from components.redis.expiry import as_promised, measure_until_due
 from components.redis.fence import USER, close, reopen
-from components.redis.fingerprint import measure_rdb
+from components.redis.fingerprint import has_fields_apart, measure_rdb, together
 from components.redis.rdb import UnknownFormat
 from components.redis.replication import Replica
 from components.redis.restore import FORM
@@ -106,16 +105,17 @@ def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Me
         PermanentError, TemporaryError: a member gives what cannot be counted, or went away.
     """
     try:
+        apart = has_fields_apart(reader.manifest.fingerprint)
         with _explained():
-            found, due = measure_until_due(lambda due: _held(access, due))
-        return as_promised(found, wanted(reader, chosen), lambda: _stored(reader, due))
+            found, due = measure_until_due(lambda due: _held(access, due, apart))
+        return as_promised(found, wanted(reader, chosen), lambda: _stored(reader, due, apart))
     except (UnknownFormat, EOFError) as exc:
         raise PermanentError(f"the keys were replaced and cannot be counted: {exc}") from exc
 
 
 def wanted(reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
     """The set's fingerprint, as one."""
-    return summed(reader.manifest.fingerprint, EVERYTHING)
+    return together(reader.manifest.fingerprint, EVERYTHING)
 
 
 LIVE = Live(
@@ -173,7 +173,7 @@ def _batches(source: Any) -> Iterator[list[bytes]]:
             return
 
 
-def _held(access: Access, due: int) -> list[Measure]:
+def _held(access: Access, due: int, apart: bool) -> list[Measure]:
     """The live masters' keys."""
     found: list[Measure] = []
     members = _members(access)
@@ -185,17 +185,17 @@ def _held(access: Access, due: int) -> list[Measure]:
                 for _ in spool:
                     pass
                 with spool.reader() as file:
-                    found += measure_rdb(file, EVERYTHING, due)
-    return summed(found, EVERYTHING)
+                    found += measure_rdb(file, EVERYTHING, due, fields_apart=apart)
+    return together(found, EVERYTHING)
 
 
-def _stored(reader: SetReader, due: int) -> list[Measure]:
+def _stored(reader: SetReader, due: int, apart: bool) -> list[Measure]:
     """The set's keys, of all shards."""
     found: list[Measure] = []
     for name in reader.names(FORM):
         with opened(reader.stream(name)) as file:
-            found += measure_rdb(file, EVERYTHING, due)
-    return summed(found, EVERYTHING)
+            found += measure_rdb(file, EVERYTHING, due, fields_apart=apart)
+    return together(found, EVERYTHING)
 
 
 def _members(access: Access) -> list[Endpoint]:

@@ -16,14 +16,12 @@ from hashlib import blake2b
 from typing import BinaryIO
 
 from components.digest import MASK
+from components.redis.packed import UnknownFormat as UnknownFormat
+from components.redis.packed import decompress, intset, listpack, ziplist
 
-MAGICS = (b"REDIS", b"VALKEY")
+MAGICS = REDIS, VALKEY = b"REDIS", b"VALKEY"
 AUX, SELECT, RESIZE, EXPIRE_SECONDS, EXPIRE_MS = 0xFA, 0xFE, 0xFB, 0xFD, 0xFC
 FREQUENCY, IDLE, MODULE_AUX, FUNCTION, SLOT_INFO, END = 0xF9, 0xF8, 0xF7, 0xF5, 0xF4, 0xFF
-
-
-class UnknownFormat(ValueError):
-    """The file holds something that this module does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +29,20 @@ class Key:
     """One key.
 
     Attributes:
-        name: its bytes.
+        name: its bytes; of a function library its name.
         kind: string, list, set, hash, sorted set, stream, module or function.
         expires: Unix time in ms; 0 if never.
         digest: of name, kind, expiry and value, 128 bits.
+        lasting: the same of a hash without the fields that expire; None where nothing is left of it without them.
+        fields: of a hash, those that expire: Unix time in ms, and a digest.
     """
 
     name: bytes
     kind: str
     expires: int
     digest: int
+    lasting: int | None
+    fields: tuple[tuple[int, int], ...] = ()
 
 
 def read_keys(file: BinaryIO) -> Iterator[Key]:
@@ -79,31 +81,42 @@ def read_keys(file: BinaryIO) -> Iterator[Key]:
             reader.byte()
         elif code == FUNCTION:
             text = reader.string()
-            yield Key(b"", "function", 0, _hash(b"function", text))
+            digest = _hash(b"function", text)
+            yield Key(library_name(text), "function", 0, digest, digest)
         elif code == MODULE_AUX:
             reader.length()
             reader.module()
         elif code in TYPES:
             kind, read = TYPES[code]
             name = reader.string()
-            value = read(reader, code)
-            yield Key(
-                name, kind, expires, _hash(kind.encode(), name, struct.pack("<q", expires), value)
-            )
+            digest = _hash(kind.encode(), name, _time(expires), read(reader, code))
+            yield Key(name, kind, expires, digest, digest)
+            expires = 0
+        elif code in HASHES:
+            name = reader.string()
+            yield _hash_key(name, expires, HASHES[code](reader, code))
             expires = 0
         else:
             raise UnknownFormat(f"type or operation {code} at byte {reader.position}")
+
+
+def library_name(code: bytes) -> bytes:
+    """Name of a function library, from its first line: `#!lua name=shop` (redis/redis src/functions.c)."""
+    words = code.partition(b"\n")[0].split()
+    return next((word[5:] for word in words if word.startswith(b"name=")), b"")
 
 
 class _Reader:
     def __init__(self, file: BinaryIO) -> None:
         self._read = file.read
         self.position = 0
+        self.valkey = False
 
     def header(self) -> None:
         head = self.take(9)
         if not head.startswith(MAGICS):
             raise UnknownFormat(f"begins with {head!r}")
+        self.valkey = head.startswith(VALKEY)
 
     def take(self, size: int) -> bytes:
         data = self._read(size)
@@ -129,7 +142,7 @@ class _Reader:
             return b"%d" % int.from_bytes(self.take(1 << number), "little", signed=True)
         if number == 3:
             packed, size = self.length(), self.length()
-            return _decompress(self.take(packed), size)
+            return decompress(self.take(packed), size)
         raise UnknownFormat(f"string encoding {number} at byte {self.position}")
 
     def module(self) -> bytes:
@@ -179,12 +192,12 @@ def _list(reader: _Reader, code: int) -> bytes:
     if code == 1:
         items = [reader.string() for _ in range(reader.length())]
     elif code == 10:
-        items = _ziplist(reader.string())
+        items = ziplist(reader.string())
     else:
         for _ in range(reader.length()):
             plain = code == 18 and reader.length() == 1
             node = reader.string()
-            items += [node] if plain else _ziplist(node) if code == 14 else _listpack(node)
+            items += [node] if plain else ziplist(node) if code == 14 else listpack(node)
     return _hash(*items).to_bytes(16, "big")
 
 
@@ -192,9 +205,9 @@ def _set(reader: _Reader, code: int) -> bytes:
     if code == 2:
         members = [reader.string() for _ in range(reader.length())]
     elif code == 11:
-        members = _intset(reader.string())
+        members = intset(reader.string())
     else:
-        members = _listpack(reader.string())
+        members = listpack(reader.string())
     return _sum(_hash(member) for member in members)
 
 
@@ -204,45 +217,82 @@ def _sorted_set(reader: _Reader, code: int) -> bytes:
     elif code == 3:
         pairs = [(reader.string(), _ascii_score(reader)) for _ in range(reader.length())]
     else:
-        items = _listpack(reader.string()) if code == 17 else _ziplist(reader.string())
+        items = listpack(reader.string()) if code == 17 else ziplist(reader.string())
         pairs = [
             (items[at], struct.pack("<d", float(items[at + 1]))) for at in range(0, len(items), 2)
         ]
     return _sum(_hash(member, score) for member, score in pairs)
 
 
-def _hash_table(reader: _Reader, code: int) -> bytes:
-    """Fields with values, and with an expiry where they may have one (Redis 7.4, Valkey 9)."""
-    if code == 4:
-        fields = [(reader.string(), reader.string(), 0) for _ in range(reader.length())]
-    elif code == 22:  # Valkey: field, value, absolute ms or -1
-        fields = [
-            (reader.string(), reader.string(), struct.unpack("<q", reader.take(8))[0])
-            for _ in range(reader.length())
-        ]
-        fields = [(field, value, max(expiry, 0)) for field, value, expiry in fields]
-    elif code == 24:  # Redis: the earliest expiry, then expiries as differences to it plus one
-        earliest = struct.unpack("<q", reader.take(8))[0]
-        fields = []
-        for _ in range(reader.length()):
-            offset = reader.length()
-            field, value = reader.string(), reader.string()
-            fields.append((field, value, earliest + offset - 1 if offset else 0))
-    elif code == 25:
-        reader.take(8)
-        items = _listpack(reader.string())
-        fields = [(items[at], items[at + 1], int(items[at + 2])) for at in range(0, len(items), 3)]
-    else:
-        items = _listpack(reader.string()) if code == 16 else _ziplist(reader.string())
-        fields = [(items[at], items[at + 1], 0) for at in range(0, len(items), 2)]
-    return _sum(_hash(f, v, struct.pack("<q", expiry)) for f, v, expiry in fields)
+Fields = list[tuple[bytes, bytes, int]]  # field, value, Unix time in ms or 0
+
+
+def _hash_table(reader: _Reader, code: int) -> Fields:
+    return [(reader.string(), reader.string(), 0) for _ in range(reader.length())]
+
+
+def _hash_packed(reader: _Reader, code: int) -> Fields:
+    items = listpack(reader.string()) if code == 16 else ziplist(reader.string())
+    return [(items[at], items[at + 1], 0) for at in range(0, len(items), 2)]
+
+
+def _hash_22(reader: _Reader, code: int) -> Fields:
+    """One number, two formats: Valkey 9's RDB_TYPE_HASH_2, and a table of Redis 7.4 before its release."""
+    if not reader.valkey:
+        return [_field_behind_time(reader, 0) for _ in range(reader.length())]
+    fields = [
+        (reader.string(), reader.string(), struct.unpack("<q", reader.take(8))[0])
+        for _ in range(reader.length())
+    ]
+    return [(field, value, max(expiry, 0)) for field, value, expiry in fields]  # -1: never
+
+
+def _hash_metadata(reader: _Reader, code: int) -> Fields:
+    """Redis 7.4: the earliest expiry, then expiries as differences to it plus one."""
+    earliest = struct.unpack("<q", reader.take(8))[0]
+    return [_field_behind_time(reader, earliest - 1) for _ in range(reader.length())]
+
+
+def _field_behind_time(reader: _Reader, base: int) -> tuple[bytes, bytes, int]:
+    offset = reader.length()
+    return reader.string(), reader.string(), base + offset if offset else 0
+
+
+def _hash_packed_metadata(reader: _Reader, code: int) -> Fields:
+    if code == 25:
+        reader.take(8)  # the earliest expiry; before the release of 7.4 it was not written
+    items = listpack(reader.string())
+    return [(items[at], items[at + 1], int(items[at + 2])) for at in range(0, len(items), 3)]
+
+
+def _hash_key(name: bytes, expires: int, fields: Fields) -> Key:
+    """A hash, with those of its fields apart that expire: they may go before it does."""
+
+    def digest(chosen: Iterable[tuple[bytes, bytes, int]]) -> int:
+        value = _sum(_hash(f, v, _time(expiry)) for f, v, expiry in chosen)
+        return _hash(b"hash", name, _time(expires), value)
+
+    whole = digest(fields)
+    passing = tuple(
+        (min(expiry, expires) if expires else expiry, _hash(b"field", name, f, v, _time(expiry)))
+        for f, v, expiry in fields
+        if expiry
+    )
+    if not passing:
+        return Key(name, "hash", expires, whole, whole)
+    staying = [one for one in fields if not one[2]]
+    return Key(name, "hash", expires, whole, digest(staying) if staying else None, passing)
+
+
+def _time(milliseconds: int) -> bytes:
+    return struct.pack("<q", milliseconds)
 
 
 def _stream(reader: _Reader, code: int) -> bytes:
     parts: list[bytes] = []
     for _ in range(reader.length()):
         master = struct.unpack(">QQ", reader.string())
-        parts += _entries(master, _listpack(reader.string()))
+        parts += _entries(master, listpack(reader.string()))
     count, last = reader.length(), (reader.length(), reader.length())
     parts.append(b"%d %d-%d" % (count, *last))
     if code >= 19:
@@ -298,122 +348,31 @@ def _group(reader: _Reader, code: int) -> list[bytes]:
     return [*parts, _sum(consumers)]
 
 
-TYPES: dict[int, tuple[str, Callable[[_Reader, int], bytes]]] = {
-    0: ("string", _string),
-    **dict.fromkeys((1, 10, 14, 18), ("list", _list)),
-    **dict.fromkeys((2, 11, 20), ("set", _set)),
-    **dict.fromkeys((3, 5, 12, 17), ("sorted set", _sorted_set)),
-    **dict.fromkeys((4, 13, 16, 22, 24, 25), ("hash", _hash_table)),
-    **dict.fromkeys((15, 19, 21), ("stream", _stream)),
-    7: ("module", _module),
-}
-
-
-# ---------------------------------------------------------------------- packed forms
-def _listpack(data: bytes) -> list[bytes]:
-    """https://github.com/antirez/listpack/blob/master/listpack.md"""
-    items: list[bytes] = []
-    at = 6
-    while (first := data[at]) != 0xFF:
-        if first < 0x80:
-            items.append(b"%d" % first)
-            size = 1
-        elif first < 0xC0:
-            length = first & 0x3F
-            items.append(data[at + 1 : at + 1 + length])
-            size = 1 + length
-        elif first < 0xE0:
-            number = (first & 0x1F) << 8 | data[at + 1]
-            items.append(b"%d" % (number - (1 << 13) if number >= 1 << 12 else number))
-            size = 2
-        elif first < 0xF0:
-            length = (first & 0x0F) << 8 | data[at + 1]
-            items.append(data[at + 2 : at + 2 + length])
-            size = 2 + length
-        elif first == 0xF0:
-            length = int.from_bytes(data[at + 1 : at + 5], "little")
-            items.append(data[at + 5 : at + 5 + length])
-            size = 5 + length
-        elif first <= 0xF4:
-            width = (2, 3, 4, 8)[first - 0xF1]
-            items.append(
-                b"%d" % int.from_bytes(data[at + 1 : at + 1 + width], "little", signed=True)
-            )
-            size = 1 + width
-        else:
-            raise UnknownFormat(f"listpack item {first}")
-        # and its size once more, for reading backwards, in as many bytes as lpEncodeBacklen takes
-        at += size + 1 + (size > 127) + (size >= 16383) + (size >= 2097151) + (size >= 268435455)
-    return items
-
-
-def _ziplist(data: bytes) -> list[bytes]:
-    """What listpacks replaced in Redis 7: redis/redis src/ziplist.c."""
-    items: list[bytes] = []
-    at = 10
-    while data[at] != 0xFF:
-        at += 1 if data[at] < 0xFE else 5  # size of the item before
-        first = data[at]
-        if first < 0xC0:
-            kind = first >> 6
-            if kind == 0:
-                length, at = first & 0x3F, at + 1
-            elif kind == 1:
-                length, at = (first & 0x3F) << 8 | data[at + 1], at + 2
-            else:
-                length, at = int.from_bytes(data[at + 1 : at + 5], "big"), at + 5
-            items.append(data[at : at + length])
-            at += length
-        elif first >= 0xF1 and first <= 0xFD:
-            items.append(b"%d" % (first - 0xF1))
-            at += 1
-        else:
-            width = {0xC0: 2, 0xD0: 4, 0xE0: 8, 0xF0: 3, 0xFE: 1}[first]
-            items.append(
-                b"%d" % int.from_bytes(data[at + 1 : at + 1 + width], "little", signed=True)
-            )
-            at += 1 + width
-    return items
-
-
-def _intset(data: bytes) -> list[bytes]:
-    width, count = struct.unpack("<II", data[:8])
-    form = {2: "h", 4: "i", 8: "q"}[width]
-    return [b"%d" % number for number in struct.unpack(f"<{count}{form}", data[8:])]
-
-
 def _ascii_score(reader: _Reader) -> bytes:
     size = reader.byte()
     special = {253: b"nan", 254: b"inf", 255: b"-inf"}
     return struct.pack("<d", float(special[size] if size in special else reader.take(size)))
 
 
-def _decompress(data: bytes, size: int) -> bytes:
-    """LZF: literals, and copies of what came before (http://oldhome.schmorp.de/marc/liblzf.html)."""
-    out = bytearray()
-    at = 0
-    while at < len(data):
-        control = data[at]
-        at += 1
-        if control < 32:
-            out += data[at : at + control + 1]
-            at += control + 1
-            continue
-        length = control >> 5
-        if length == 7:
-            length += data[at]
-            at += 1
-        start = len(out) - ((control & 0x1F) << 8 | data[at]) - 1
-        at += 1
-        length += 2
-        if start + length <= len(out):
-            out += out[start : start + length]
-        else:  # it runs into what it writes
-            pattern = out[start:]
-            out += (pattern * (length // len(pattern) + 1))[:length]
-    if len(out) != size:
-        raise UnknownFormat(f"a compressed string of {len(out)} instead of {size} bytes")
-    return bytes(out)
+TYPES: dict[int, tuple[str, Callable[[_Reader, int], bytes]]] = {
+    0: ("string", _string),
+    **dict.fromkeys((1, 10, 14, 18), ("list", _list)),
+    **dict.fromkeys((2, 11, 20), ("set", _set)),
+    **dict.fromkeys((3, 5, 12, 17), ("sorted set", _sorted_set)),
+    **dict.fromkeys((15, 19, 21), ("stream", _stream)),
+    7: ("module", _module),
+}
+# RDB_TYPE_HASH, _HASH_ZIPLIST, _HASH_LISTPACK; with fields that expire RDB_TYPE_HASH_METADATA_PRE_GA (Valkey:
+# RDB_TYPE_HASH_2), _HASH_LISTPACK_EX_PRE_GA, _HASH_METADATA, _HASH_LISTPACK_EX (src/rdb.h of redis and of valkey)
+HASHES: dict[int, Callable[[_Reader, int], Fields]] = {
+    4: _hash_table,
+    13: _hash_packed,
+    16: _hash_packed,
+    22: _hash_22,
+    23: _hash_packed_metadata,
+    24: _hash_metadata,
+    25: _hash_packed_metadata,
+}
 
 
 # ---------------------------------------------------------------------- digests

@@ -17,7 +17,7 @@ from archive.spool import Spool
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch, Step
 from components.redis.client import KEY, PORT, SECRET, STATEFULSET, connect
-from components.redis.fingerprint import measure_rdb
+from components.redis.fingerprint import has_fields_apart, measure_rdb
 from components.redis.rdb import UnknownFormat
 from components.redis.replication import Replica
 from config.models import Settings
@@ -96,6 +96,7 @@ def measure(
         PermanentError: it gives what this project cannot read.
     """
     found: list[Measure] = []
+    apart = has_fields_apart(reader.manifest.fingerprint)
     for name, endpoint in at.items():
         shard = _shards(reader.manifest)[int(name.rpartition("-")[2])]
         replica = Replica(access, endpoint, access.settings.backup.stall_seconds)
@@ -104,7 +105,7 @@ def measure(
                 pass
             try:
                 with spool.reader() as file:
-                    found += measure_rdb(file, reader.unit(shard))
+                    found += measure_rdb(file, reader.unit(shard), fields_apart=apart)
             except (UnknownFormat, EOFError) as exc:
                 raise PermanentError(f"{endpoint.member} gives data with {exc}") from exc
     return {"": found}

@@ -100,18 +100,23 @@ def test_every_type_and_encoding_is_read(server: Any, tmp_path: Path) -> None:
     client.xgroup_create("stream", "group", id="0")
     client.xreadgroup("group", "one", {"stream": ">"}, count=20)
     client.set("expires", 1, exat=4_000_000_000)
+    client.hset("fields", mapping={"stays": 1, "soon": 2, "late": 3})
+    for field, at in (("soon", 4_000_000_000_000), ("late", 4_100_000_000_000)):
+        assert client.execute_command("HPEXPIREAT", "fields", at, "FIELDS", 1, field) == [1]
     total = int(client.dbsize())
     client.save()
     first = (tmp_path / "dump.rdb").read_bytes()
     keys = list(read_keys(io.BytesIO(first)))
     assert len(keys) == total
+    (fields,) = (key for key in keys if key.name == b"fields")
+    assert [at for at, _ in fields.fields] == [4_000_000_000_000, 4_100_000_000_000]
     client.shutdown(nosave=True)
     other = server(*OTHER)
     other.save()
     second = (tmp_path / "dump.rdb").read_bytes()
-    assert {k.name: k.digest for k in read_keys(io.BytesIO(second))} == {
-        k.name: k.digest for k in keys
-    }
+    assert {
+        k.name: (k.digest, k.lasting, set(k.fields)) for k in read_keys(io.BytesIO(second))
+    } == {k.name: (k.digest, k.lasting, set(k.fields)) for k in keys}
     other.set("string:small:1", "changed")
     other.save()
     third = {k.name: k.digest for k in read_keys(io.BytesIO((tmp_path / "dump.rdb").read_bytes()))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -23,9 +24,10 @@ from errors import PermanentError, TemporaryError
 def test_what_goes_wrong_is_told(
     monkeypatch: pytest.MonkeyPatch, trouble: Exception, kind: type[Exception]
 ) -> None:
-    def held(access: object, due: int) -> Any:
+    def held(access: object, due: int, apart: bool) -> Any:
         raise trouble
 
     monkeypatch.setattr(live, "_held", held)
+    reader = cast(Any, SimpleNamespace(manifest=SimpleNamespace(fingerprint=())))
     with pytest.raises(kind, match=str(trouble)):
-        live.measure(cast(Any, None), cast(Any, None), ["all keys"])
+        live.measure(cast(Any, None), reader, ["all keys"])
