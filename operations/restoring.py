@@ -62,6 +62,8 @@ class RestoreReport:
         component: of it.
         outcome: restored, different, failed or by-hand.
         safety: id of the set with what was there before; "" if nothing was.
+        first: id of the safety set of the first attempt, where this run replaces what an earlier one has half
+            replaced; "" if that one took none, None where this is the first.
         kept: what is kept of the old data, for people.
         left: units that were left alone, since the safety set would not bring them back → why.
         differences: between the set and what is there now.
@@ -73,6 +75,7 @@ class RestoreReport:
     component: str
     outcome: str = FAILED
     safety: str = ""
+    first: str | None = None
     kept: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
     differences: tuple[Difference, ...] = ()
@@ -155,6 +158,8 @@ def run_restore(
                     told = stack.enter_context(live.fence(access, chosen))
                 tell(f"fence: {told}")
                 before = earlier.safety if earlier else ()
+                if earlier and set(chosen) & set(earlier.units):
+                    report.first = next(iter(before), "")
                 if safety:
                     with stages.stage("safety", "back up what will be replaced"):
                         taken = take_safety(
@@ -346,6 +351,10 @@ def _served(
 
 
 def _way_back(report: RestoreReport) -> str:
-    if not report.safety:
+    """How the previous data come back; a safety set of what an earlier run left half replaced is no way back."""
+    if report.first == "":
+        return "The first attempt took no safety backup: the same command again goes on"
+    way_back = report.first or report.safety
+    if not way_back:
         return "Nothing was there before: the same command again starts anew"
-    return f"What was there before is in {report.safety}: `isa restore {report.safety} --into live`"
+    return f"What was there before is in {way_back}: `isa restore {way_back} --into live`"

@@ -170,6 +170,35 @@ def test_however_often_it_is_broken_off_the_first_safety_set_is_what_was_there_b
     assert "isa restore neo4j-safety-0 --into live" in world.left.words
 
 
+def test_a_repeated_restore_that_fails_names_the_safety_set_of_the_first_attempt(
+    world: World,
+) -> None:
+    for _ in range(2):
+        world.breaks = TemporaryError("the store is away")
+        report = world.run()
+        assert "isa restore neo4j-safety-0 --into live" in report.reason
+        world.whole = True  # it can be backed up, and holds next to nothing
+    assert report.safety == "neo4j-safety-1"
+    assert "isa restore neo4j-safety-1" not in report.reason
+
+
+def test_a_repeated_restore_after_one_without_a_safety_backup_names_none(world: World) -> None:
+    world.breaks = TemporaryError("the store is away")
+    world.run(safety=False)
+    world.whole, world.breaks = True, TemporaryError("the store is away")
+    report = world.run()
+    assert report.safety == "neo4j-safety-0"
+    assert "The first attempt took no safety backup" in report.reason
+
+
+def test_a_failed_restore_of_another_unit_names_its_own_safety_set(world: World) -> None:
+    world.breaks = TemporaryError("the store is away")
+    world.run()
+    world.whole, world.breaks = True, TemporaryError("the store is away")
+    report = world.run(chosen=("database other",))
+    assert "isa restore neo4j-safety-1 --into live" in report.reason
+
+
 def test_a_restore_of_another_unit_makes_nothing_whole_that_was_broken_off(world: World) -> None:
     world.breaks = Killed()
     with pytest.raises(Killed):
