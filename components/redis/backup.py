@@ -17,6 +17,7 @@ from archive.writer import SetWriter
 from components.access import Access, Endpoint
 from components.base import Taken
 from components.questions import ask_members, words
+from components.redis import limits
 from components.redis.client import (
     PORT,
     SLOTS,
@@ -87,6 +88,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         TemporaryError: members are away, slots move, or moved while they were read.
     """
     members = access.endpoints(STATEFULSET, access.settings.components.redis.members, PORT)
+    limits.sweep(access, members, writer.leftovers)
     before = _look(access, members)
     shards = _shards(access, members, before)
     with ThreadPoolExecutor(len(shards), thread_name_prefix="shard") as pool:

@@ -1,8 +1,9 @@
 """Replaces all keys of the live cluster by those of a set, whatever slots its masters have.
 
-The set's shards are served by scratch engines; from there each key goes, in the server's own serialised form, to the
-master that has its slot now (DUMP, RESTORE: https://redis.io/docs/latest/commands/restore/). Writers are fenced by
-their users' rights on every member, for the time being only: a member that restarts has its configured rights again.
+The set's shards are served by scratch engines; from there each key goes to the master that has its slot now. Before
+anything is emptied it is known that every master takes it: `refusals` asks, `replace` writes to each. Writers are
+fenced by their users' rights on every member, for the time being only: a member that restarts has its configured rights
+again.
 """
 
 from __future__ import annotations
@@ -22,17 +23,21 @@ from archive.spool import Spool
 from components.access import Access, Endpoint
 from components.base import Live, Served
 from components.questions import ask_members, words
+from components.redis import limits
 from components.redis.client import KEY, PORT, SECRET, STATEFULSET, connect, read_view
 from components.redis.expiry import as_promised, measure_until_due
 from components.redis.fence import USER, close, reopen
 from components.redis.fingerprint import has_fields_apart, measure_rdb, together
+from components.redis.functions import place, read_libraries, slots_of
 from components.redis.rdb import UnknownFormat
+from components.redis.readiness import PROBE_EXPIRY_SECONDS, probe_key
+from components.redis.refusals import refusals
+from components.redis.relay import BATCH_KEYS, Line, copy_keys, line
 from components.redis.replication import Replica
-from components.redis.restore import FORM
+from components.redis.restore import FORM, unit_of
 from errors import PermanentError, TemporaryError
 from redaction import redact
 
-BATCH = 500
 EVERYTHING = "all keys"
 
 
@@ -64,38 +69,45 @@ def replace(
 ) -> list[str]:
     """Remove all keys and functions, and copy those that the scratch engines serve.
 
+    What may be refused comes first: a write to every master, then functions, then the emptying.
+
     Raises:
         PermanentError, TemporaryError: a member refuses, or went away.
     """
     assert served is not None  # LIVE.scratch
     password = redact.remember(secrets.token_hex(32))
-    own = served.access.secret(SECRET, KEY)
+    stall = access.settings.backup.stall_seconds
+    members = _members(access)
+    limits.sweep(access, members, leftovers)
     with _explained(), ExitStack() as stack:
-        members = _members(access)
         for member in members:
             with connect(access, member) as client:
                 client.execute_command(f"ACL SETUSER {USER} reset on >{password} ~* &* +@all")
         slots = read_view(access, members[0]).slots()
         owners = {m.pod_ip: m for m in members}
-        masters = {
-            address: stack.enter_context(
-                _client(owners[address.rpartition(":")[0]], USER, password)
-            )
-            for address in set(slots.values())
-        }
+        masters = {a: owners[a.rpartition(":")[0]] for a in sorted(set(slots.values()))}
+        clients = {a: stack.enter_context(_client(m, USER, password)) for a, m in masters.items()}
+        libraries = _libraries(served, reader, slots)
+        by_member = {masters[a].member: client for a, client in clients.items()}
+        stack.enter_context(limits.lifted(by_member, leftovers))
+        _try_writing(clients, slots)
         stack.enter_context(leftovers.replacing(chosen))
-        for master in masters.values():
-            master.execute_command("FLUSHALL SYNC")
-        functions = b""
-        for endpoint in served.at.values():
-            source = stack.enter_context(_client(endpoint, "default", own))
-            functions = functions or source.execute_command("FUNCTION DUMP")
-            for names in _batches(source):
-                _copy(source, names, {n: masters[slots[key_slot(n)]] for n in names})
-        for master in masters.values():
-            if functions:
-                master.execute_command("FUNCTION RESTORE", functions, "FLUSH")
+        _empty(clients, libraries)
+        targets = {
+            a: stack.enter_context(line(m, USER, password, stall)) for a, m in masters.items()
+        }
+        _copy(served, {slot: targets[a] for slot, a in slots.items()}, stall)
     return []
+
+
+def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
+    """Why the live cluster would refuse the set.
+
+    Raises:
+        TemporaryError: a member cannot be asked.
+    """
+    with _explained():
+        return [f"{EVERYTHING}: {why}" for why in refusals(access, reader, _members(access))]
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
@@ -125,6 +137,7 @@ LIVE = Live(
     measure,
     writers="clients can read, and cannot write, from before the safety backup until the comparison",
     wanted=wanted,
+    can_take=can_take,
     scratch=True,
     fences=True,
 )
@@ -145,30 +158,67 @@ def _open(access: Access, members: list[Endpoint]) -> None:
         )
 
 
-def _copy(source: Any, names: list[bytes], owners: Mapping[bytes, Any]) -> None:
-    pipe = source.pipeline(transaction=False)
-    for name in names:
-        pipe.execute_command("DUMP", name)
-        pipe.execute_command("PEXPIRETIME", name)
-    answers = pipe.execute()
-    targets: dict[Any, Any] = {}
-    for number, name in enumerate(names):
-        value, expires = answers[2 * number : 2 * number + 2]
-        if value is None:
-            continue
-        owner = owners[name]
-        target = targets.setdefault(owner, owner.pipeline(transaction=False))
-        target.execute_command("RESTORE", name, max(0, expires), value, "REPLACE", "ABSTTL")
-    for target in targets.values():
-        target.execute()
+def _libraries(
+    served: Served, reader: SetReader, slots: Mapping[int, str]
+) -> dict[str, dict[str, str]]:
+    """Function libraries of each master, by its address.
+
+    Raises:
+        PermanentError: two shards have different ones of one name, and a master has slots of both.
+    """
+    shards = {}
+    for name, endpoint in served.at.items():
+        with _client(endpoint, "default", served.access.secret(SECRET, KEY)) as client:
+            shards[unit_of(reader, name)] = read_libraries(client)
+    masters: dict[str, set[int]] = {}
+    for slot, address in slots.items():
+        masters.setdefault(address, set()).add(slot)
+    placement = place(shards, slots_of(reader.manifest), masters)
+    if placement.conflicts:
+        raise PermanentError(f"Redis: nothing was replaced: {'; '.join(placement.conflicts)}")
+    return placement.of
 
 
-def _batches(source: Any) -> Iterator[list[bytes]]:
+def _try_writing(clients: Mapping[str, Any], slots: Mapping[int, str]) -> None:
+    """Write to every master: one that refuses (MISCONF, NOREPLICAS, READONLY) must be known before others are empty."""
+    for address, client in clients.items():
+        slot = next(slot for slot, owner in slots.items() if owner == address)
+        key = probe_key(secrets.token_hex(8), slot)
+        client.set(key, "restore", ex=PROBE_EXPIRY_SECONDS)
+        client.delete(key)
+
+
+def _empty(clients: Mapping[str, Any], libraries: Mapping[str, Mapping[str, str]]) -> None:
+    """Replace the functions of every master, then remove its keys: a library that is refused costs none."""
+    for address, client in clients.items():
+        client.execute_command("FUNCTION FLUSH")
+        for code in libraries[address].values():
+            client.execute_command("FUNCTION LOAD", code)
+    for client in clients.values():
+        client.execute_command("FLUSHALL SYNC")
+
+
+def _copy(served: Served, owners: Mapping[int, Line], stall: float) -> None:
+    """Copy all keys of the scratch engines to the owners of their slots."""
+    password = served.access.secret(SECRET, KEY)
+    for endpoint in served.at.values():
+        with (
+            _client(endpoint, "default", password) as scanned,
+            line(endpoint, "default", password, stall) as source,
+        ):
+            for sizes in _batches(scanned):
+                copy_keys(source, sizes, {name: owners[key_slot(name)] for name in sizes})
+
+
+def _batches(source: Any) -> Iterator[dict[bytes, int]]:
+    """Keys of a server, with the bytes that each takes in its memory."""
     cursor = 0
     while True:
-        cursor, names = source.scan(cursor, count=BATCH)
-        if names:
-            yield list(names)
+        cursor, names = source.scan(cursor, count=BATCH_KEYS)
+        pipe = source.pipeline(transaction=False)
+        for name in names:
+            pipe.memory_usage(name)
+        yield {name: size for name, size in zip(names, pipe.execute(), strict=True) if size}
         if cursor == 0:
             return
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import BinaryIO
 
@@ -20,6 +20,8 @@ from components.redis.packed import UnknownFormat as UnknownFormat
 from components.redis.packed import decompress, intset, listpack, ziplist
 
 MAGICS = REDIS, VALKEY = b"REDIS", b"VALKEY"
+# Of a DUMP, what no RDB has: type, version and checksum (redis/redis src/cluster.c, `createDumpPayload`).
+DUMP_BYTES = 1 + 2 + 8
 AUX, SELECT, RESIZE, EXPIRE_SECONDS, EXPIRE_MS = 0xFA, 0xFE, 0xFB, 0xFD, 0xFC
 FREQUENCY, IDLE, MODULE_AUX, FUNCTION, SLOT_INFO, END = 0xF9, 0xF8, 0xF7, 0xF5, 0xF4, 0xFF
 
@@ -35,6 +37,7 @@ class Key:
         digest: of name, kind, expiry and value, 128 bits.
         lasting: the same of a hash without the fields that expire; None where nothing is left of it without them.
         fields: of a hash, those that expire: Unix time in ms, and a digest.
+        size: bytes of the value as DUMP gives it, about: a server may write it in another form.
     """
 
     name: bytes
@@ -43,6 +46,7 @@ class Key:
     digest: int
     lasting: int | None
     fields: tuple[tuple[int, int], ...] = ()
+    size: int = 0
 
 
 def read_keys(file: BinaryIO) -> Iterator[Key]:
@@ -88,13 +92,15 @@ def read_keys(file: BinaryIO) -> Iterator[Key]:
             reader.module()
         elif code in TYPES:
             kind, read = TYPES[code]
-            name = reader.string()
+            name, begins = reader.string(), reader.position
             digest = _hash(kind.encode(), name, _time(expires), read(reader, code))
-            yield Key(name, kind, expires, digest, digest)
+            size = reader.position - begins + DUMP_BYTES
+            yield Key(name, kind, expires, digest, digest, size=size)
             expires = 0
         elif code in HASHES:
-            name = reader.string()
-            yield _hash_key(name, expires, HASHES[code](reader, code))
+            name, begins = reader.string(), reader.position
+            key = _hash_key(name, expires, HASHES[code](reader, code))
+            yield replace(key, size=reader.position - begins + DUMP_BYTES)
             expires = 0
         else:
             raise UnknownFormat(f"type or operation {code} at byte {reader.position}")

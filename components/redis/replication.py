@@ -69,11 +69,11 @@ class Replica:
             ("REPLCONF", "rdb-only", "1"),
             ("REPLCONF", "capa", "eof"),
         ):
-            connection.sendall(_command(*words))
+            connection.sendall(command(*words))
             said = _line(lines, self.member)
             if words[0] == "AUTH" and not said.startswith("+"):
                 raise PermanentError(f"{self.member.member} refuses the credentials: {said[:80]}")
-        connection.sendall(_command("PSYNC", "?", "-1"))
+        connection.sendall(command("PSYNC", "?", "-1"))
         said = _line(lines, self.member)
         if not said.startswith("+FULLRESYNC"):
             kind = TemporaryError if said[1:].startswith(KINDS) else PermanentError
@@ -88,10 +88,11 @@ class Replica:
             raise TemporaryError(f"{self.member.member} gives no data: {head[:200]}")
 
 
-def _command(*words: str) -> bytes:
+def command(*words: str | bytes) -> bytes:
+    """A command as it is sent: https://redis.io/docs/latest/develop/reference/protocol-spec/"""
     parts = [f"*{len(words)}\r\n".encode()]
     for word in words:
-        data = word.encode()
+        data = word.encode() if isinstance(word, str) else word
         parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
     return b"".join(parts)
 

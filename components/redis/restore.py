@@ -98,17 +98,21 @@ def measure(
     found: list[Measure] = []
     apart = has_fields_apart(reader.manifest.fingerprint)
     for name, endpoint in at.items():
-        shard = _shards(reader.manifest)[int(name.rpartition("-")[2])]
         replica = Replica(access, endpoint, access.settings.backup.stall_seconds)
         with Spool(replica, access.settings.backup.spool) as spool:
             for _ in spool:  # to its end, or to what it died of
                 pass
             try:
                 with spool.reader() as file:
-                    found += measure_rdb(file, reader.unit(shard), fields_apart=apart)
+                    found += measure_rdb(file, unit_of(reader, name), fields_apart=apart)
             except (UnknownFormat, EOFError) as exc:
                 raise PermanentError(f"{endpoint.member} gives data with {exc}") from exc
     return {"": found}
+
+
+def unit_of(reader: SetReader, scratch: str) -> str:
+    """Shard that a scratch engine serves, by its name."""
+    return reader.unit(_shards(reader.manifest)[int(scratch.rpartition("-")[2])])
 
 
 RESTORE = Restore(

@@ -5,6 +5,7 @@ All commands run as the service account isa-restore.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -153,18 +154,39 @@ def of_key(access: Access, name: str, command: str, *words: str | int) -> Any:
         return client.execute_command(command, name, *words)
 
 
+def longest_argument(access: Access, new: str = "") -> set[str]:
+    """`proto-max-bulk-len` of all members, set first where a value is given."""
+    found = set()
+    for member in access.endpoints(redis_client.STATEFULSET, 6, redis_client.PORT):
+        with redis_client.connect(access, member) as client:
+            if new:
+                client.config_set("proto-max-bulk-len", new)
+            found |= set(client.config_get("proto-max-bulk-len").values())
+    return found
+
+
 def test_redis_comes_back_into_a_cluster_whose_slots_lie_otherwise(restorer: Restorer) -> None:
     with restorer.backups.access() as access:
+        of_key(access, "large", "SET", os.urandom(2 << 20).hex())
         of_key(access, "code", "SET", "4711", "EX", 25)
+        of_key(access, "fields", "HSET", "stays", "1", "soon", "2")
+        of_key(access, "fields", "HEXPIRE", 25, "FIELDS", 1, "soon")
         good = restorer.take("redis")
-        # a key whose time has come by then is no loss
-        until(lambda: not of_key(access, "code", "EXISTS"), "it has expired")
+        # a key or a field whose time has come by then is no loss
+        until(lambda: not of_key(access, "code", "EXISTS"), "the key has expired")
+        until(lambda: of_key(access, "fields", "HLEN") == 1, "the field has expired")
         owners = move_slots(access, 300)
+        assert longest_argument(access, str(1 << 20)) == {
+            str(1 << 20)
+        }  # less than one of the values
     (done,) = restorer.isa(good.id)["restores"]
     assert done["outcome"] == "restored", done
     with restorer.backups.access() as access:
         member = access.endpoints(redis_client.STATEFULSET, 6, redis_client.PORT)[0]
         assert redis_client.read_view(access, member).slots() == owners  # a restore moves none
+        assert of_key(access, "large", "STRLEN") == 4 << 20
+        assert longest_argument(access) == {str(1 << 20)}
+        longest_argument(access, str(512 << 20))
     restorer.ready("redis")
 
 

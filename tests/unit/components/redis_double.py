@@ -297,7 +297,7 @@ class _Connection(socketserver.StreamRequestHandler):
 
 def _encoded(answer: Any, resp3: bool) -> bytes:
     if answer is None:
-        return b"$-1\r\n"
+        return b"_\r\n" if resp3 else b"$-1\r\n"
     if isinstance(answer, Refused):
         return f"-{answer}\r\n".encode()
     if isinstance(answer, str):
