@@ -3,6 +3,10 @@
 `REPLCONF rdb-only` (Redis 7.0) has the server close the connection behind the RDB instead of going on with the
 commands that follow it; older servers do not know it, and it does no harm. The reply is a length, or a mark that ends
 the stream: redis/redis src/replication.c, src/redis-cli.c (`getRDB`).
+
+Valkey writes RDB version 11 for a replica that has not told its version, and breaks off where a hash has fields that
+expire: "Can't store key in RDB version 11" (seen on 9.1.2). So we tell one, newer than any: a set is restored into the
+version of the server that wrote it.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from errors import PermanentError, TemporaryError
 
 PIECE_BYTES = 1 << 20
 MARK_BYTES = 40
+NEWEST_VERSION = "255.255.255"
 KINDS = ("NOMASTERLINK", "LOADING", "MASTERDOWN", "BUSY")
 
 
@@ -66,6 +71,7 @@ class Replica:
         password = self.access.secret(SECRET, KEY)
         for words in (
             ("AUTH", password),
+            ("REPLCONF", "version", NEWEST_VERSION),
             ("REPLCONF", "rdb-only", "1"),
             ("REPLCONF", "capa", "eof"),
         ):

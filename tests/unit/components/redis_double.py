@@ -191,6 +191,11 @@ class Server:
         return name.encode()
 
     def on_psync(self, *_: bytes) -> Any:
+        versions = [
+            said.split(" ")[2] for said in self.said if said.startswith("REPLCONF version ")
+        ]
+        if self.rdb.startswith(b"VALKEY") and not versions:
+            return b"+FULLRESYNC 0123 7\r\n$EOF:%b\r\n" % bytes(40), None
         return b"+FULLRESYNC 0123 7\r\n$%d\r\n%b" % (len(self.rdb), self.rdb), None
 
     # ------------------------------------------------------------------ inside

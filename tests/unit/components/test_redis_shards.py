@@ -64,6 +64,16 @@ def test_a_shard_of_many_slot_ranges_has_a_short_name() -> None:
     assert ranges(held[0]).startswith("0-1, 6-7, 12-13")
 
 
+def test_a_shard_is_taken_whose_form_only_new_replicas_read() -> None:
+    cluster = three_shards()
+    for server in cluster.servers:
+        server.rdb = b"VALKEY080\x00\x01a\x01b\xff"
+    with cluster.served() as access:
+        taken = back_up(access, cast(Any, Written()))
+    assert {(one.item, one.count) for one in taken.fingerprint} == {("strings", 1)}
+    assert not taken.missing
+
+
 @pytest.mark.parametrize(
     "names",
     [
