@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from archive.evidence import Proof, believe, proof_of
 from archive.manifest import FILE, IDENTITY, Manifest, component_prefix, read_manifest, set_prefix
+from archive.signing import Trust
 from archive.store import Missing, Refused, Store
 from errors import PermanentError
 
@@ -71,7 +72,7 @@ def read_catalogue(
     store: Store,
     environment: str,
     components: Iterable[str],
-    signers: Collection[str] = (),
+    trust: Trust,
 ) -> Catalogue:
     """List the sets of some components.
 
@@ -79,7 +80,7 @@ def read_catalogue(
         store: the bucket.
         environment: name.
         components: names.
-        signers: public keys of those whose verdicts count; without any, everybody's.
+        trust: whose manifests and verdicts count.
 
     Raises:
         TemporaryError, PermanentError: the bucket cannot be listed.
@@ -104,7 +105,7 @@ def read_catalogue(
     broken: dict[str, str] = {}
     with ThreadPoolExecutor(READERS) as pool:
         for key, answer in zip(
-            committed, pool.map(lambda key: _read(store, key), committed), strict=True
+            committed, pool.map(lambda key: _read(store, key, trust), committed), strict=True
         ):
             if isinstance(answer, Manifest):
                 sets.append(answer)
@@ -115,7 +116,7 @@ def read_catalogue(
 
         def sift(identity: str) -> None:
             for proof in sorted(proofs[identity], reverse=True):
-                why = _doubt(store, proof, identity, by_id.get(identity), signers)
+                why = _doubt(store, proof, identity, by_id.get(identity), trust.proofs)
                 if not why and proof.told:
                     return
                 if why:
@@ -132,18 +133,18 @@ def read_catalogue(
     )
 
 
-def find_set(store: Store, environment: str, identity: str) -> Manifest:
+def find_set(store: Store, environment: str, identity: str, trust: Trust) -> Manifest:
     """Read one set's manifest.
 
     Raises:
-        PermanentError: no such set, or its manifest is damaged.
+        PermanentError: no such set, or its manifest is damaged or not signed by a backup worker.
     """
     match = IDENTITY.fullmatch(identity)
     if match is None:
         raise PermanentError(f"{identity!r} is no id of a backup: `isa backups` lists them")
     key = set_prefix(environment, match["component"], identity) + FILE
     try:
-        return read_manifest(store.get(key), key)
+        return read_manifest(store.get(key), key, trust.backups)
     except Missing as exc:
         raise PermanentError(
             f"there is no backup {identity} of {environment}: `isa backups` lists them"
@@ -151,15 +152,15 @@ def find_set(store: Store, environment: str, identity: str) -> Manifest:
 
 
 def find_chain(
-    store: Store, environment: str, identity: str
+    store: Store, environment: str, identity: str, trust: Trust
 ) -> tuple[Manifest, tuple[Manifest, ...]]:
     """Read one set's manifest, and those of the sets that it needs.
 
     Raises:
         PermanentError: one of them is not there, or its manifest is damaged.
     """
-    manifest = find_set(store, environment, identity)
-    return manifest, tuple(find_set(store, environment, needed) for needed in manifest.needs)
+    manifest = find_set(store, environment, identity, trust)
+    return manifest, tuple(find_set(store, environment, one, trust) for one in manifest.needs)
 
 
 def _doubt(
@@ -179,9 +180,9 @@ def _doubt(
     return ""
 
 
-def _read(store: Store, key: str) -> Manifest | str:
+def _read(store: Store, key: str, trust: Trust) -> Manifest | str:
     try:
-        return read_manifest(store.get(key), key)
+        return read_manifest(store.get(key), key, trust.backups)
     except Missing:
         return ""  # retention was quicker
     except Refused:

@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import AwareDatetime, Field, ValidationError
 
-from archive.manifest import Manifest, Part, canonical
+from archive.manifest import Manifest, Part
 from archive.seal import SUFFIX, seal
+from archive.signing import canonical
 from archive.store import Store
 from archive.upload import part_size
 from errors import PermanentError
@@ -121,13 +122,13 @@ def write_evidence(store: Store, prefix: str, evidence: Evidence, identity: str)
     return where
 
 
-def read_evidence(document: bytes, where: str, signers: Collection[str] = ()) -> Evidence:
+def read_evidence(document: bytes, where: str, signers: Collection[str]) -> Evidence:
     """Read a proof, and check who says it.
 
     Args:
         document: its bytes.
         where: they came from, for messages.
-        signers: public keys of which one must have signed it; without any, the one that the document names.
+        signers: public keys of which one must have signed it.
 
     Raises:
         PermanentError: it was changed, or somebody else signed it.
@@ -135,10 +136,9 @@ def read_evidence(document: bytes, where: str, signers: Collection[str] = ()) ->
     try:
         body = json.loads(document)
         claimed, signature = body.pop("signer"), bytes.fromhex(body.pop("signature"))
-        if signers and claimed not in signers:
-            raise PermanentError(
-                f"{where} is signed by {str(claimed)[:16]}…, not by the verify pool"
-            )
+        if claimed not in signers:
+            whose = "which is not in verify.signers" if signers else "and verify.signers is empty"
+            raise PermanentError(f"{where} is signed by {str(claimed)[:16]}…, {whose}")
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(claimed)).verify(
             signature, canonical(body)
         )
@@ -202,7 +202,7 @@ def believe(
         document: its bytes.
         identity: of the set.
         manifest: of the set; None if it cannot be read, which only a bad verdict may say.
-        signers: public keys of whose word counts; without any, everybody's.
+        signers: public keys of whose word counts.
 
     Raises:
         PermanentError: it is not to be believed.

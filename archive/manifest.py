@@ -10,11 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from archive.signing import SIGNATURE, SIGNER, canonical, doubt, sign
+from config.backups import BackupSigner
 from errors import PermanentError
 
 FORMAT = 1
@@ -187,22 +191,34 @@ class Manifest(Part):
         body = self.model_dump(mode="json", exclude_unset=as_read)
         return json.dumps({**body, "sha256": _hash(body)}, indent=1).encode()
 
+    def signed(self, key: Ed25519PrivateKey) -> bytes:
+        """The same with the backup worker's signature: what is stored."""
+        body = self.model_dump(mode="json")
+        return json.dumps({**body, "sha256": _hash(body), **sign(body, key)}, indent=1).encode()
 
-def read_manifest(document: bytes, key: str, now: datetime | None = None) -> Manifest:
-    """Read a stored manifest. One that lies elsewhere than where it says, or is of another time than its id, is none:
-    an environment's retention would otherwise delete what another one has.
+
+def read_manifest(
+    document: bytes, key: str, signers: Collection[BackupSigner], now: datetime | None = None
+) -> Manifest:
+    """Read a stored manifest, and check who wrote it, where and when.
+
+    One that lies elsewhere than where it says, or is of another time than its id, is refused: an environment's
+    retention would otherwise delete what another one has.
 
     Args:
         document: its bytes.
         key: of the object that they came from.
+        signers: whose signature counts.
         now: the present by default.
 
     Raises:
-        PermanentError: it was changed or cut, moved or renamed, or is of another version of this project.
+        PermanentError: it was changed or cut, moved or renamed, is not signed by one of these, or is of another version
+            of this project.
     """
     try:
         body = json.loads(document)
         claimed = body.pop("sha256", "")
+        signed = {name: body.pop(name, "") for name in (SIGNER, SIGNATURE)}
         if body.get("format") != FORMAT:
             raise PermanentError(
                 f"{key}: format {body.get('format')!r}; this version reads {FORMAT}"
@@ -214,7 +230,9 @@ def read_manifest(document: bytes, key: str, now: datetime | None = None) -> Man
         manifest = Manifest.model_validate(body)
     except (ValueError, AttributeError, ValidationError) as exc:
         raise PermanentError(f"{key} is no manifest of a backup: {exc}") from exc
-    fault = _misplaced(manifest, key, now or datetime.now(UTC))
+    fault = _misplaced(manifest, key, now or datetime.now(UTC)) or doubt(
+        body, signed, manifest.begun, signers
+    )
     if fault:
         raise PermanentError(f"{key} is refused: {fault}")
     return manifest
@@ -252,11 +270,6 @@ def begun_of(identity: str) -> datetime | None:
     if match is None:
         return None
     return datetime.strptime(match["begun"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-
-
-def canonical(body: dict[str, Any]) -> bytes:
-    """The one way to write a document, for what is hashed or signed."""
-    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _misplaced(manifest: Manifest, key: str, now: datetime) -> str:

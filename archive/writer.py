@@ -11,6 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from archive.leftovers import Leftovers
 from archive.manifest import FILE, Artefact, Manifest
 from archive.seal import SUFFIX, Sealed, seal
@@ -27,6 +29,7 @@ class SetWriter:
         store: the bucket.
         prefix: where the set is to lie.
         recipients: age public keys.
+        signing_key: the backup worker's, for the manifest.
         spool: directory for streams that do not wait.
         earlier: the component's committed sets, the oldest first, that an incremental one may rest on.
         watch: called with name and size of every piece before it is stored; progress, and the place where a cancelled
@@ -39,6 +42,7 @@ class SetWriter:
         store: Store,
         prefix: str,
         recipients: tuple[str, ...],
+        signing_key: Ed25519PrivateKey,
         spool: Path,
         earlier: tuple[Manifest, ...] = (),
         watch: Callable[[str, int], None] = lambda name, size: None,
@@ -47,6 +51,7 @@ class SetWriter:
         self.store = store
         self.prefix = prefix
         self.recipients = recipients
+        self._signing_key = signing_key
         self.spool = spool
         self.earlier = earlier
         self.leftovers = leftovers or Leftovers()
@@ -145,7 +150,7 @@ class SetWriter:
 
     def commit(self, manifest: Manifest) -> None:
         """Make the set exist."""
-        self.store.put(manifest.own_key, manifest.to_bytes())
+        self.store.put(manifest.own_key, manifest.signed(self._signing_key))
 
     def discard(self) -> None:
         """Delete what was stored of a set that will not be; what that leaves, the sweep finds.

@@ -24,8 +24,18 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="For which night, `2026-11-23`: a component that has its set of it is left alone.",
 )
+@click.option(
+    "--signer",
+    is_flag=True,
+    help="Back up nothing: print the public key of the backup workers, for backup.signers.",
+)
 def backup(
-    components: tuple[str, ...], environment: str, as_json: bool, local: bool, slot: str
+    components: tuple[str, ...],
+    environment: str,
+    as_json: bool,
+    local: bool,
+    slot: str,
+    signer: bool,
 ) -> None:
     """Back up all components, or the named ones, to the object store."""
     from cli.main import emit
@@ -33,6 +43,9 @@ def backup(
     from operations.backup import selected
 
     settings = load(environment)
+    if signer:
+        key = _signer(settings)
+        return emit({"signer": key}) if as_json else click.echo(key)
     selected(components)  # a wrong name is told before a run is made
     with LiveNodes(quiet=as_json) as nodes:
         report = (
@@ -65,6 +78,13 @@ def backups(components: tuple[str, ...], environment: str, as_json: bool) -> Non
         _print(catalogue)
     if catalogue.broken:
         raise click.exceptions.Exit(1)
+
+
+def _signer(settings: Any) -> str:
+    from archive.signing import public_half
+    from operations.backup import Vault, read_worker_key
+
+    return public_half(read_worker_key(Vault.open(settings)))
 
 
 def _in_process(

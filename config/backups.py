@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from config.values import Count, DnsLabel, Image, Seconds, Section
 
@@ -27,11 +27,14 @@ def _recipients(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-def _public_keys(value: tuple[str, ...]) -> tuple[str, ...]:
-    for key in value:
-        if not re.fullmatch(r"[0-9a-f]{64}", key):
-            raise ValueError(f"{key[:12]}… is no Ed25519 public key: 64 hexadecimal digits")
+def _public_key(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", value):
+        raise ValueError(f"{value[:12]}… is no Ed25519 public key: 64 hexadecimal digits")
     return value
+
+
+def _public_keys(value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_public_key(key) for key in value)
 
 
 class RetentionSettings(Section):
@@ -96,11 +99,35 @@ class Neo4jBackup(Section):
     )
 
 
+class BackupSigner(Section):
+    """A key that backup workers sign manifests with."""
+
+    key: Annotated[str, AfterValidator(_public_key)] = Field(
+        description="Ed25519 public key in hexadecimal (`isa backup --signer` prints the worker's)"
+    )
+    since: AwareDatetime | None = Field(
+        default=None, description="backups that began earlier do not count, ISO 8601 with zone"
+    )
+    until: AwareDatetime | None = Field(
+        default=None,
+        description="backups that began later do not count: for a key that was replaced",
+    )
+
+
 class BackupSettings(Section):
     """Backups: who can read them, how they go about it, how long they stay."""
 
     age_recipients: Annotated[tuple[str, ...], AfterValidator(_recipients)] = Field(
         description="age public keys; backup workers hold none of the private ones"
+    )
+    signers: tuple[BackupSigner, ...] = Field(
+        default=(),
+        description="whose manifests count, each `{key, since, until}`: the key of the backup workers, and earlier "
+        "keys as long as their backups are kept. None: no backup is made or read",
+    )
+    signing_secret: DnsLabel = Field(
+        default="isa-backup-signing",
+        description="Secret in the control namespace whose key `key` is the backup workers' Ed25519 private key in PEM",
     )
     programs: tuple[Path, ...] = Field(
         default=(),
@@ -155,7 +182,7 @@ class VerifySettings(Section):
     signers: Annotated[tuple[str, ...], AfterValidator(_public_keys)] = Field(
         default=(),
         description="public keys, in hexadecimal, of those who may say that a restore is proven: the verify pool's "
-        "(`isa verify --signer` prints it). None: whoever may write to the bucket can say so too",
+        "(`isa verify --signer` prints it). None: no verdict counts",
     )
     image: Image | None = Field(
         default=None,

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pyrage
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive.catalogue import Catalogue, read_catalogue
 from archive.leftovers import Leftovers
 from archive.manifest import Capabilities, Manifest, new_identity, set_prefix
 from archive.selftest import self_test
+from archive.signing import Trust, public_half, read_signing_key
 from archive.store import Store
 from archive.writer import SetWriter
 from cluster.command import CANCELLATION
@@ -109,13 +111,18 @@ class Vault:
         store = Store.open(settings.storage.object, credentials)
         return cls(settings, kube, store, str(namespace["metadata"]["uid"]))
 
+    @property
+    def trust(self) -> Trust:
+        """Whose manifests and verdicts count."""
+        return Trust.of(self.settings)
+
     def catalogue(self, components: Iterable[str] = ()) -> Catalogue:
         """Which sets there are."""
         return read_catalogue(
             self.store,
             self.settings.environment,
             tuple(components) or tuple(SETS),
-            self.settings.verify.signers,
+            self.trust,
         )
 
     def check(self) -> Capabilities:
@@ -206,7 +213,7 @@ def back_up(
         LeaseHeld: another backup of this component is under way.
         TemporaryError, PermanentError: there is no set.
     """
-    started = clock()
+    started, signing_key = clock(), valid_worker_key(vault)
     # beside the deploy's: a backup changes nothing
     with lease_of(vault.kube, vault.settings, backup_lease(component), run) as lease:
         catalogue = vault.catalogue([component])
@@ -216,7 +223,7 @@ def back_up(
         begun = datetime.now(UTC)
         identity = new_identity(component, begun, secrets.token_hex(3))
         earlier = () if full else catalogue.sound(component)
-        writer = _writer(vault, component, identity, earlier, transfer, lease)
+        writer = _writer(vault, component, identity, earlier, transfer, lease, signing_key)
         try:
             with Access(vault.settings, vault.kube, ENGINE_SECONDS) as access, explained(component):
                 taken = SETS[component].back_up(access, writer)
@@ -250,6 +257,37 @@ def back_up(
             writer.discard()
             raise
     return _result(manifest, manifest.outcome, clock() - started, "; ".join(manifest.missing))
+
+
+def read_worker_key(vault: Vault) -> Ed25519PrivateKey:
+    """The backup workers' signing key.
+
+    Raises:
+        PermanentError: it is not there, or is none.
+    """
+    where, name = (
+        vault.settings.kubernetes.control_namespace,
+        vault.settings.backup.signing_secret,
+    )
+    found = (read_secret(vault.kube, where, name) or {}).get("key", "")
+    return read_signing_key(found, f"Secret {where}/{name}, key `key`,")
+
+
+def valid_worker_key(vault: Vault) -> Ed25519PrivateKey:
+    """The same, if manifests that it signs now will count.
+
+    Raises:
+        PermanentError: it is not there, or `backup.signers` does not name it for the present.
+    """
+    key, now = read_worker_key(vault), datetime.now(UTC)
+    public = public_half(key)
+    signer = next((one for one in vault.settings.backup.signers if one.key == public), None)
+    if signer is None or not (signer.since or now) <= now <= (signer.until or now):
+        raise PermanentError(
+            "no backup would count: backup.signers does not name the workers' present key: add "
+            f"{{key: {public}}} (Secret {vault.settings.backup.signing_secret})"
+        )
+    return key
 
 
 def slot_taken(catalogue: Catalogue, component: str, slot: str) -> Manifest | None:
@@ -293,6 +331,7 @@ def _writer(
     earlier: tuple[Manifest, ...],
     transfer: Transfer,
     lease: Lease,
+    signing_key: Ed25519PrivateKey,
 ) -> SetWriter:
     backup, store = vault.settings.backup, vault.store
     if backup.object_lock_days:
@@ -306,6 +345,7 @@ def _writer(
         store,
         prefix,
         backup.age_recipients,
+        signing_key,
         backup.spool,
         earlier,
         watched(transfer, component),

@@ -49,7 +49,7 @@ def reinstate(vault: Vault, identity: str, backup: str) -> Reinstated:
         PermanentError: it is no such set, or engines have data here already.
     """
     namespace = vault.settings.kubernetes.namespace
-    manifest = find_set(vault.store, vault.settings.environment, backup)
+    manifest = find_set(vault.store, vault.settings.environment, backup, vault.trust)
     if manifest.component != PLATFORM:
         raise PermanentError(
             f"{backup} is a set of {manifest.component}: Secrets are in {PLATFORM}"

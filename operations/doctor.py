@@ -275,12 +275,15 @@ def _waste(vault: Vault) -> Iterator[Finding]:
 
 
 def _evidence(vault: Vault) -> Iterator[Finding]:
-    doubted = vault.catalogue().disbelieved
+    catalogue = vault.catalogue()
+    doubted, refused = catalogue.disbelieved, catalogue.broken
+    words = "; ".join(refused.values()) if refused else "every one is a backup worker's own"
+    yield Finding(Check("manifests", not refused, words))
     words = "; ".join(doubted.values()) if doubted else "every verdict is the verify pool's own"
     yield Finding(Check("evidence", not doubted, words))
     if not vault.settings.verify.signers:
-        words = "none is set, so whoever may write to the bucket can say that a restore is proven: isa verify --signer"
-        yield Finding(Check("verify.signers", False, words, critical=False))
+        words = "none is set, so no verdict counts: name what `isa verify --signer` prints"
+        yield Finding(Check("verify.signers", False, words))
 
 
 def _proofs(vault: Vault) -> Iterator[Finding]:

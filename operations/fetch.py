@@ -13,8 +13,10 @@ from typing import Any
 
 from archive.catalogue import find_chain
 from archive.reader import Damaged, SetReader
+from archive.signing import Trust
 from archive.store import Store
 from components import SETS
+from config.backups import BackupSigner
 from config.models import ObjectStoreSettings
 from errors import IsaError
 from redaction import redact
@@ -26,7 +28,8 @@ def fetch(request: dict[str, Any], directory: Path) -> None:
     """Lay out a part of a set.
 
     Args:
-        request: what `operations.scratch` wrote: environment, set, scratch, store, credentials, identity.
+        request: what `operations.scratch` wrote: environment, set, scratch, store, credentials,
+            identity, signers.
         directory: the volume.
 
     Raises:
@@ -36,7 +39,8 @@ def fetch(request: dict[str, Any], directory: Path) -> None:
     for secret in (*request["credentials"].values(), request["identity"]):
         redact.remember(secret)
     store = Store.open(ObjectStoreSettings(**request["store"]), request["credentials"])
-    manifest, earlier = find_chain(store, request["environment"], request["set"])
+    trust = Trust(tuple(BackupSigner(**one) for one in request["signers"]))
+    manifest, earlier = find_chain(store, request["environment"], request["set"], trust)
     reader = SetReader(store, manifest, request["identity"], earlier)
     SETS[manifest.component].restore.place(reader, request["scratch"], directory)
 

@@ -315,7 +315,7 @@ def _restored(
 
 def _manifests(vault: Vault, backup: str) -> tuple[Manifest, tuple[Manifest, ...]]:
     try:
-        manifest, earlier = find_chain(vault.store, vault.settings.environment, backup)
+        manifest, earlier = find_chain(vault.store, vault.settings.environment, backup, vault.trust)
     except Refused:
         raise
     except PermanentError as exc:

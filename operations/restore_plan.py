@@ -96,7 +96,7 @@ def plan_restore(
         ConfigurationError: a unit is unknown.
         PermanentError: the set is not this platform's, or not whole.
     """
-    manifest, earlier = find_chain(vault.store, vault.settings.environment, backup)
+    manifest, earlier = find_chain(vault.store, vault.settings.environment, backup, vault.trust)
     _check_identity(vault, manifest, component_of(backup), other_cluster)
     faults = [fault for one in (*earlier, manifest) for fault in look(vault.store, one)]
     if faults:

@@ -65,7 +65,9 @@ def take_safety(
 
     def take(full: bool) -> SetReader:
         taken = back_up(vault, component, able, slot="", run=run, transfer=transfer, full=full)
-        manifest, needed = find_chain(vault.store, vault.settings.environment, taken.id)
+        manifest, needed = find_chain(
+            vault.store, vault.settings.environment, taken.id, vault.trust
+        )
         return SetReader(vault.store, manifest, identity, needed)
 
     live = COMPONENTS[component].live

@@ -183,6 +183,7 @@ def secrets_of(request: Request, scratch: Scratch, pod: Manifest) -> list[Manife
         "store": request.settings.storage.object.model_dump(mode="json"),
         "credentials": dict(request.credentials),
         "identity": request.identity,
+        "signers": [s.model_dump(mode="json") for s in request.settings.backup.signers],
     }
     contents = {
         "environ": dict(scratch.environ),

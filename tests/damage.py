@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyrage
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive.manifest import Artefact, Manifest, new_identity
 from archive.seal import SUFFIX, seal, unseal
@@ -30,10 +31,12 @@ class Forger:
     Attributes:
         store: the bucket.
         identity: age private key that opens the good sets.
+        signing_key: of the backup workers: the damage is older than the manifest, or done by whoever holds the key.
     """
 
     store: Store
     identity: str
+    signing_key: Ed25519PrivateKey
 
     def copy(self, good: Manifest, **changes: Any) -> Manifest:
         """A set like a good one, under a new id; with other contents of the manifest."""
@@ -41,7 +44,7 @@ class Forger:
         made = good.model_copy(update={"id": identity, "slot": identity, **changes})
         for artefact in made.artefacts:
             self.store.put(made.key(artefact), self.store.get(good.key(artefact)))
-        self.store.put(made.own_key, made.to_bytes())
+        self.store.put(made.own_key, made.signed(self.signing_key))
         return made
 
     def remove(self, made: Manifest) -> None:
@@ -124,7 +127,7 @@ class Forger:
             self.store.put(made.key(artefact), self.store.get(other.key(artefact)))
         artefacts = tuple(lent.get(a.name, a) for a in made.artefacts)
         changed = made.model_copy(update={"artefacts": artefacts})
-        self.store.put(changed.own_key, changed.to_bytes())
+        self.store.put(changed.own_key, changed.signed(self.signing_key))
         return changed
 
     # ------------------------------------------------------------------ inside
@@ -148,7 +151,7 @@ class Forger:
         new = old.model_copy(update=dict(stored.__dict__))
         artefacts = tuple(new if a.name == old.name else a for a in made.artefacts)
         changed = made.model_copy(update={"artefacts": artefacts})
-        self.store.put(changed.own_key, changed.to_bytes())
+        self.store.put(changed.own_key, changed.signed(self.signing_key))
         return changed
 
 

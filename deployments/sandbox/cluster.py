@@ -214,6 +214,7 @@ class Sandbox:
             "ISA_STORAGE__OBJECT__ENDPOINT": store.endpoint,
             "ISA_STORAGE__OBJECT__BUCKET": store.bucket,
             "ISA_BACKUP__AGE_RECIPIENTS": json.dumps(keys.recipients(self.directory)),
+            "ISA_BACKUP__SIGNERS": json.dumps(keys.backup_signers(self.directory)),
             "ISA_VERIFY__SIGNERS": json.dumps(keys.signers(self.directory)),
             "ISA_BACKUP__PROGRAMS": json.dumps([str(postgres.programs())]),
             "ISA_BACKUP__SPOOL": str(self.directory / "spool"),
@@ -339,36 +340,24 @@ class Sandbox:
         namespace = {"name": CONTROL_NAMESPACE}
         if kube.get("v1", "Namespace", CONTROL_NAMESPACE) is None:
             kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": namespace})
-        kube.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "type": "Opaque",
-                "metadata": {
-                    "name": "infotrend-object",
-                    "namespace": CONTROL_NAMESPACE,
-                    "labels": labels,
-                },
-                "stringData": {"access-key": store.access_key, "secret-key": store.secret_key},
+        secrets = {
+            "infotrend-object": {"access-key": store.access_key, "secret-key": store.secret_key},
+            "isa-verify-identity": {
+                "identity": keys.identity_file(self.directory, "verify").read_text()
             },
-            manager="isa-sandbox",
-        )
-        kube.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "type": "Opaque",
-                "metadata": {
-                    "name": "isa-verify-identity",
-                    "namespace": CONTROL_NAMESPACE,
-                    "labels": labels,
+            "isa-backup-signing": {"key": keys.signing_file(self.directory).read_text()},
+        }
+        for name, values in secrets.items():
+            kube.apply(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Secret",
+                    "type": "Opaque",
+                    "metadata": {"name": name, "namespace": CONTROL_NAMESPACE, "labels": labels},
+                    "stringData": values,
                 },
-                "stringData": {
-                    "identity": keys.identity_file(self.directory, "verify").read_text()
-                },
-            },
-            manager="isa-sandbox",
-        )
+                manager="isa-sandbox",
+            )
 
 
 def _settings(kubeconfig: Path) -> KubernetesSettings:

@@ -1,4 +1,4 @@
-"""The sandbox's own age keys: one for the verify pool, one that stands for the offline break-glass key."""
+"""The sandbox's own keys: age keys of the verify pool and for breaking glass, and the backup workers' signing key."""
 
 from __future__ import annotations
 
@@ -27,6 +27,27 @@ def signers(directory: Path) -> list[str]:
     return [
         signer_of(identity_file(directory, name).read_text().splitlines()[-1]) for name in NAMES
     ]
+
+
+def signing_file(directory: Path) -> Path:
+    """File of the backup workers' private key, as `openssl genpkey` writes it; made at the first call."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    file = directory / "keys" / "backup-signing.pem"
+    if not file.exists():
+        made = Ed25519PrivateKey.generate()
+        text = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        write_atomic(file, text.decode())
+    return file
+
+
+def backup_signers(directory: Path) -> list[dict[str, str]]:
+    """Whose manifests count, for the settings."""
+    from archive.signing import public_half, read_signing_key
+
+    file = signing_file(directory)
+    return [{"key": public_half(read_signing_key(file.read_text(), str(file)))}]
 
 
 def recipients(directory: Path) -> list[str]:

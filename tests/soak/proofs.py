@@ -19,7 +19,7 @@ from archive.manifest import Manifest
 from components.access import Access
 from config.loading import ROOT
 from deployments.sandbox.cluster import Sandbox
-from operations.backup import Vault, back_up
+from operations.backup import Vault, back_up, read_worker_key
 from operations.proof import prove
 from operations.transfer import Transfer
 from tests.damage import STORED, Forger, largest
@@ -55,7 +55,7 @@ class Bench:
 
     def __init__(self, vault: Vault, identity: str) -> None:
         self.vault, self.identity = vault, identity
-        self.forger = Forger(vault.store, identity)
+        self.forger = Forger(vault.store, identity, read_worker_key(vault))
         self.able = vault.check()
 
     def take(self, component: str) -> Manifest:

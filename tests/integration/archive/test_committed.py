@@ -59,6 +59,7 @@ def make_set(place: Place, store: Store, begun: datetime | None = None, **more: 
         store,
         set_prefix(place.prefix, "redis", identity),
         tuple(place.recipients),
+        place.signing_key,
         more.pop("spool"),
     )
     try:
@@ -97,7 +98,7 @@ def calls_of_a_set(place: Place, spool: Any) -> int:
 
 
 def listed(place: Place) -> list[Manifest]:
-    return list(read_catalogue(place.store()[0], place.prefix, ["redis"]).sets)
+    return list(read_catalogue(place.store()[0], place.prefix, ["redis"], place.trust).sets)
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda t: t.__name__)
@@ -194,7 +195,7 @@ def test_a_store_that_lets_nobody_read_is_not_taken_for_a_damaged_set(
             SetReader(store, made, place.identity).read_rest()
         store, _ = place.store(position=position, trouble=denied)
         with pytest.raises(Refused, match="AccessDenied"):
-            read_catalogue(store, place.prefix, ["redis"])
+            read_catalogue(store, place.prefix, ["redis"], place.trust)
     SetReader(place.store()[0], made, place.identity).read_rest()
 
 

@@ -16,9 +16,11 @@ from urllib.parse import urlsplit
 
 import pyrage
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive.endpoint import connect
 from archive.seal import SUFFIX, Sealed, seal, unseal
+from archive.signing import Trust, read_signing_key
 from archive.store import Missing, Store
 from archive.upload import part_size
 from config.loading import load
@@ -43,6 +45,8 @@ class Place:
     identity: str
     settings: ObjectStoreSettings
     credentials: Mapping[str, str]
+    signing_key: Ed25519PrivateKey
+    trust: Trust
 
     def store(self, **fault: Any) -> tuple[Store, Troubled]:
         client = Troubled(self.client, **fault)
@@ -64,6 +68,7 @@ def place(sandbox: Sandbox) -> Iterator[Place]:
     yield Place(
         client, store["bucket"], f"test-{uuid.uuid4().hex[:8]}", recipients, identity,
         settings.storage.object, credentials,
+        read_signing_key(keys.signing_file(sandbox.directory).read_text(), "the sandbox"), Trust.of(settings),
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from archive.seal import SUFFIX, unseal
 from components.access import Access
 from deployments.sandbox import keys, seed
 from deployments.sandbox.cluster import Sandbox
-from operations.backup import Vault
+from operations.backup import Vault, read_worker_key
 from tests.damage import Forger
 
 from ..accounts import environ_of, log_in
@@ -204,4 +204,8 @@ def report(backups: Backups) -> Any:
 def restorer(backups: Backups, report: Any, tmp_path_factory: pytest.TempPathFactory) -> Restorer:
     account = log_in(backups.sandbox, tmp_path_factory.mktemp("restore"), "isa-restore")
     assert account.kubeconfig is not None
-    return Restorer(backups, account.kubeconfig, Forger(backups.vault.store, backups.identity))
+    return Restorer(
+        backups,
+        account.kubeconfig,
+        Forger(backups.vault.store, backups.identity, read_worker_key(backups.vault)),
+    )

@@ -29,6 +29,7 @@ from components.redis import backup as redis_backup
 from components.redis.client import connect as connect_redis
 from components.redis.client import read_view
 from errors import TemporaryError
+from operations.backup import read_worker_key
 
 from .conftest import ISA, Backups, until
 
@@ -38,7 +39,12 @@ pytestmark = pytest.mark.integration
 def writer_of(backups: Backups, prefix: str, **more: Any) -> SetWriter:
     settings = backups.vault.settings.backup
     return SetWriter(
-        backups.vault.store, f"sandbox/{prefix}/", settings.age_recipients, settings.spool, **more
+        backups.vault.store,
+        f"sandbox/{prefix}/",
+        settings.age_recipients,
+        read_worker_key(backups.vault),
+        settings.spool,
+        **more,
     )
 
 

@@ -21,6 +21,7 @@ from archive.manifest import Manifest
 from archive.seal import unseal
 from components import SETS
 from deployments.sandbox import keys
+from operations.backup import read_worker_key
 from operations.scratch_pod import LABEL
 from tests.damage import STORED, Forger, largest
 from tests.losses import LOSSES, NAME
@@ -95,7 +96,11 @@ class Prover:
 def prover(backups: Backups, report: Any, tmp_path_factory: pytest.TempPathFactory) -> Prover:
     account = log_in(backups.sandbox, tmp_path_factory.mktemp("verify"), "isa-verify")
     assert account.kubeconfig is not None
-    return Prover(backups, account.kubeconfig, Forger(backups.vault.store, backups.identity))
+    return Prover(
+        backups,
+        account.kubeconfig,
+        Forger(backups.vault.store, backups.identity, read_worker_key(backups.vault)),
+    )
 
 
 @pytest.fixture(scope="module")

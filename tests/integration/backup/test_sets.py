@@ -106,7 +106,7 @@ def test_a_flipped_bit_or_a_missing_end_is_found(
     )
     try:
         with pytest.raises(PermanentError):
-            find_set(store, "sandbox", manifest.id)
+            find_set(store, "sandbox", manifest.id, backups.vault.trust)
     finally:
         store.put(manifest.prefix + "manifest.json", document)
 

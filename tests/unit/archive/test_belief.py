@@ -14,9 +14,10 @@ import pytest
 from archive.catalogue import Catalogue, read_catalogue
 from archive.evidence import Evidence, proof_of, signer_of, write_evidence
 from archive.manifest import Manifest, read_manifest
+from archive.signing import Trust
 from archive.store import Entry
 
-from .test_retention import a_set
+from .test_retention import KEY, SIGNERS, a_set
 
 AT = datetime(2026, 11, 24, 1, 2, 3, 4000, tzinfo=UTC)
 LATER = AT + timedelta(hours=1)
@@ -43,7 +44,7 @@ class Vault:
         self.bucket: Any = Bucket()
         self.pool, self.other = (str(pyrage.x25519.Identity.generate()) for _ in range(2))
         self.made: Manifest = a_set(3)
-        self.bucket.put(self.made.own_key, self.made.to_bytes())
+        self.bucket.put(self.made.own_key, self.made.signed(KEY))
         self.failed = self.say("fail", AT)
 
     def say(self, verdict: str, at: datetime, by: str = "", **more: Any) -> str:
@@ -67,7 +68,8 @@ class Vault:
 
     def read(self, **more: Any) -> Catalogue:
         signers = more.get("signers", [signer_of(self.pool)])
-        return read_catalogue(self.bucket, self.made.environment, [self.made.component], signers)
+        trust = Trust(more.get("backups", SIGNERS), tuple(signers))
+        return read_catalogue(self.bucket, self.made.environment, [self.made.component], trust)
 
 
 FORGERIES: dict[str, Callable[[Vault], object]] = {
@@ -100,18 +102,32 @@ def test_the_pools_own_later_word_counts() -> None:
     assert proof_of(key, key.removeprefix(on.made.prefix)) is not None
 
 
-def test_without_a_known_key_anybodys_word_counts_if_it_is_whole() -> None:
+def test_without_a_known_key_nobodys_verdict_counts() -> None:
     on = Vault()
-    FORGERIES["signed by another"](on)
-    assert on.read(signers=()).proven == {on.made.id}
+    on.say("pass", LATER)
+    found = on.read(signers=())
+    assert found.proven == set()
+    assert all("verify.signers is empty" in why for why in found.disbelieved.values())
+
+
+def test_without_a_known_key_no_backup_counts() -> None:
+    on = Vault()
+    found = on.read(backups=())
+    assert found.sets == ()
+    assert "backup.signers is empty" in found.broken[on.made.own_key]
 
 
 def test_a_field_that_a_later_version_adds_does_not_make_it_another_manifest() -> None:
     class Later(Manifest):
         more: tuple[str, ...] = ()
 
-    stored = a_set(3).to_bytes()
-    body = {key: value for key, value in json.loads(stored).items() if key != "sha256"}
+    stored = a_set(3).signed(KEY)
+    body = {
+        key: value
+        for key, value in json.loads(stored).items()
+        if key not in ("sha256", "signer", "signature")
+    }
     again = cast(Manifest, Later.model_validate(body))
-    assert again.to_bytes() != stored
-    assert again.to_bytes(as_read=True) == read_manifest(stored, a_set(3).own_key).to_bytes()
+    read = read_manifest(stored, a_set(3).own_key, SIGNERS)
+    assert again.to_bytes() != read.to_bytes()
+    assert again.to_bytes(as_read=True) == read.to_bytes()

@@ -59,20 +59,21 @@ def test_what_was_written_is_read_and_its_name_tells_time_and_verdict() -> None:
 def test_a_verdict_that_somebody_else_wrote_is_not_believed() -> None:
     key, document = kept(evidence(), str(pyrage.x25519.Identity.generate()))
     pool = signer_of(str(pyrage.x25519.Identity.generate()))
-    with pytest.raises(PermanentError, match="not by the verify pool"):
+    with pytest.raises(PermanentError, match=r"not in verify\.signers"):
         read_evidence(document, key, [pool])
 
 
 def test_a_verdict_that_was_changed_is_seen() -> None:
-    key, document = kept(evidence(verdict="fail"), str(pyrage.x25519.Identity.generate()))
+    pool = str(pyrage.x25519.Identity.generate())
+    key, document = kept(evidence(verdict="fail"), pool)
     with pytest.raises(PermanentError, match="changed after it was signed"):
-        read_evidence(document.replace(b'"fail"', b'"pass"'), key)
+        read_evidence(document.replace(b'"fail"', b'"pass"'), key, [signer_of(pool)])
 
 
 @pytest.mark.parametrize("document", [b"", b"[]", b"{}", b'{"signer": "zz", "signature": ""}'])
 def test_garbage_is_no_evidence(document: bytes) -> None:
     with pytest.raises(PermanentError, match="no evidence"):
-        read_evidence(document, "here")
+        read_evidence(document, "here", ["zz"])
 
 
 def test_the_sentence_says_what_no_other_tool_can() -> None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from archive.manifest import Artefact, Manifest, begun_of, new_identity, read_manifest
 from errors import PermanentError
 
-from .test_retention import a_set
+from .test_retention import KEY, SIGNERS, a_set
 
 SCHEMA = Path(__file__).resolve().parents[3] / "docs/manifest.schema.json"
 
@@ -22,15 +22,15 @@ def test_the_schema_is_up_to_date() -> None:
 
 def test_what_was_written_is_read() -> None:
     manifest = a_set(3, missing=("a table",), outcome="partial")
-    assert read_manifest(manifest.to_bytes(), manifest.own_key) == manifest
+    assert read_manifest(manifest.signed(KEY), manifest.own_key, SIGNERS) == manifest
 
 
 def test_a_bit_that_flipped_anywhere_is_seen() -> None:
-    document = a_set(3).to_bytes()
+    document = a_set(3).signed(KEY)
     for place in range(0, len(document), 7):
         changed = document[:place] + bytes([document[place] ^ 1]) + document[place + 1 :]
         try:
-            same = read_manifest(changed, a_set(3).own_key) == a_set(3)
+            same = read_manifest(changed, a_set(3).own_key, SIGNERS) == a_set(3)
         except PermanentError:
             continue
         assert same  # white space
@@ -39,7 +39,7 @@ def test_a_bit_that_flipped_anywhere_is_seen() -> None:
 def test_a_manifest_of_another_version_is_named() -> None:
     body = {**json.loads(a_set(3).to_bytes()), "format": 2}
     with pytest.raises(PermanentError, match="format 2; this version reads 1"):
-        read_manifest(json.dumps(body).encode(), "here")
+        read_manifest(json.dumps(body).encode(), "here", SIGNERS)
 
 
 def test_a_name_says_when() -> None:
@@ -65,7 +65,7 @@ ELSEWHERE = {
 @pytest.mark.parametrize("where", ELSEWHERE)
 def test_a_manifest_that_was_copied_somewhere_else_is_refused(where: str) -> None:
     with pytest.raises(PermanentError, match="moved or copied"):
-        read_manifest(GENUINE.to_bytes(), ELSEWHERE[where])
+        read_manifest(GENUINE.signed(KEY), ELSEWHERE[where], SIGNERS)
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_a_manifest_that_was_copied_somewhere_else_is_refused(where: str) -> Non
 def test_a_manifest_whose_times_disagree_is_refused(change: dict[str, Any], reason: str) -> None:
     forged = GENUINE.model_copy(update=change)
     with pytest.raises(PermanentError, match=reason):
-        read_manifest(forged.to_bytes(), forged.own_key)
+        read_manifest(forged.signed(KEY), forged.own_key, SIGNERS)
 
 
 def test_a_manifest_of_the_future_is_refused() -> None:
     now = GENUINE.begun - timedelta(hours=2)
     with pytest.raises(PermanentError, match="of the future"):
-        read_manifest(GENUINE.to_bytes(), GENUINE.own_key, now)
+        read_manifest(GENUINE.signed(KEY), GENUINE.own_key, SIGNERS, now)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,14 @@
 from datetime import UTC, datetime, timedelta
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from archive.manifest import Capabilities, Consistency, Engine, Manifest, new_identity
 from archive.retention import decide
-from config.backups import RetentionSettings
+from archive.signing import public_half
+from config.backups import BackupSigner, RetentionSettings
 
+KEY = Ed25519PrivateKey.generate()
+SIGNERS = (BackupSigner(key=public_half(KEY)),)
 START = datetime(2025, 1, 1, 1, tzinfo=UTC)
 RULES = RetentionSettings(daily=7, weekly=4, monthly=12, yearly=2)
 

@@ -6,11 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from archive.seal import Sealed
 from archive.store import Entry
 from archive.writer import SetWriter
 from errors import TemporaryError
 
+KEY = Ed25519PrivateKey.generate()
 PREFIX = "there/postgresql/one/"
 
 
@@ -35,7 +38,7 @@ def test_a_set_that_is_given_up_is_never_listed_without_its_parts() -> None:
     names = ("base.tar.zst.age", "globals.sql.zst.age", "manifest.json")
     for deletions in range(len(names) + 2):
         bucket = Bucket(names, deletions)
-        SetWriter(cast(Any, bucket), PREFIX, (), Path()).discard()
+        SetWriter(cast(Any, bucket), PREFIX, (), KEY, Path()).discard()
         listed = PREFIX + "manifest.json" in bucket.keys
         assert not listed or len(bucket.keys) == len(names)
     assert not bucket.keys
@@ -43,7 +46,7 @@ def test_a_set_that_is_given_up_is_never_listed_without_its_parts() -> None:
 
 def test_what_is_dropped_of_a_set_is_neither_in_it_nor_in_the_store() -> None:
     bucket = Bucket(("a/x", "a/y", "b/x"), 9)
-    writer = SetWriter(cast(Any, bucket), PREFIX, (), Path())
+    writer = SetWriter(cast(Any, bucket), PREFIX, (), KEY, Path())
     sealed = Sealed(1, "0" * 64, 1, "0" * 64)
     for name in ("a/x", "a/y", "b/x"):
         writer._note(name, "unit", "form", sealed, 8, sealed=False)

@@ -17,6 +17,7 @@ from typing import Any, cast
 import httpx
 import pytest
 from botocore.exceptions import ClientError
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive.writer import SetWriter
 from components.minio import backup
@@ -126,7 +127,7 @@ class Written(SetWriter):
 
     def __init__(self, spool: Path) -> None:
         store = SimpleNamespace(bucket="b", begin=lambda key: "1", abort=lambda key, upload: None)
-        super().__init__(cast(Any, store), "test/", (), spool)
+        super().__init__(cast(Any, store), "test/", (), Ed25519PrivateKey.generate(), spool)
 
     def add(
         self, name: str, unit: str, form: str, source: Iterable[bytes], estimate: int = 0

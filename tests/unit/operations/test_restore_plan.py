@@ -31,7 +31,7 @@ def test_it_says_whose_passwords_will_be_those_of_the_set(
     monkeypatch.setattr(restore_plan, "find_chain", lambda *_: (manifest, ()))
     editions = SimpleNamespace(neo4j=SimpleNamespace(edition="community"))
     settings = SimpleNamespace(environment="test", components=editions)
-    vault: Any = SimpleNamespace(store=None, settings=settings, cluster="uid")
+    vault: Any = SimpleNamespace(store=None, settings=settings, cluster="uid", trust=None)
     catalogue: Any = SimpleNamespace(
         verdict=lambda _: "pass", latest=lambda _: None, last=lambda _: None
     )

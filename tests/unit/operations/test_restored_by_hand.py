@@ -39,13 +39,18 @@ def vault_of(edition: str) -> Any:
         last=lambda name: None,
     )
     return SimpleNamespace(
-        settings=settings, kube=Stored(), store=None, cluster="c", catalogue=lambda names: catalogue
+        settings=settings,
+        kube=Stored(),
+        store=None,
+        cluster="c",
+        trust=None,
+        catalogue=lambda names: catalogue,
     )
 
 
 @pytest.fixture(autouse=True)
 def sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    def find_chain(store: object, environment: str, backup: str) -> Any:
+    def find_chain(store: object, environment: str, backup: str, trust: object) -> Any:
         component = backup.removesuffix(f"-{STAMP}")
         manifest = SimpleNamespace(
             id=backup,

@@ -87,7 +87,9 @@ class World:
             manifest=manifest, earlier=(), units=[SimpleNamespace(unit=unit) for unit in chosen]
         )
         settings = platform_of(self.kube, environment="test").settings
-        vault = SimpleNamespace(store=None, kube=self.kube, settings=settings, check=lambda: None)
+        vault = SimpleNamespace(
+            store=None, kube=self.kube, settings=settings, check=lambda: None, trust=None
+        )
         return run_restore(
             cast(Any, vault), "", cast(Any, plan), run="test", tell=lambda note: None, safety=safety
         )
@@ -113,7 +115,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(restoring, "read_through", lambda *_: None)
     monkeypatch.setattr(safety, "COMPONENTS", {"neo4j": component})
     monkeypatch.setattr(
-        safety, "find_chain", lambda _, __, name: (SimpleNamespace(id=name, missing=()), ())
+        safety, "find_chain", lambda _, __, name, ___: (SimpleNamespace(id=name, missing=()), ())
     )
     monkeypatch.setattr(
         safety, "SetReader", lambda _, manifest, *__: SimpleNamespace(manifest=manifest)

@@ -103,13 +103,15 @@ def safety(
         assert one is not None, "no full one was to be taken"
         return BackupResult("minio", one.outcome, one.id)
 
-    def find_chain(_: Any, __: str, identity: str) -> tuple[Manifest, tuple[Manifest, ...]]:
+    def find_chain(
+        _: Any, __: str, identity: str, ___: object
+    ) -> tuple[Manifest, tuple[Manifest, ...]]:
         return by_id[identity], (earlier,) if by_id[identity].needs else ()
 
     monkeypatch.setattr(safety_backup, "back_up", back_up)
     monkeypatch.setattr(safety_backup, "find_chain", find_chain)
     settings = SimpleNamespace(environment="test")
-    vault: Any = SimpleNamespace(store=sets, settings=settings, check=lambda: ABLE)
+    vault: Any = SimpleNamespace(store=sets, settings=settings, check=lambda: ABLE, trust=None)
     transfer: Any = None
     live = SimpleNamespace(units=LIVE.units, can_take=lambda *_: list(refusals))
     monkeypatch.setattr(safety_backup, "COMPONENTS", {"minio": SimpleNamespace(live=live)})
