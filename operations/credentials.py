@@ -7,13 +7,14 @@ locks everybody out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from archive.catalogue import find_set
 from archive.manifest import PLATFORM
 from archive.reader import SetReader
-from cluster.kube import remember
+from cluster.kube import Manifest, remember
 from components import COMPONENTS
 from errors import PermanentError
 from operations.backup import Vault
@@ -21,6 +22,8 @@ from operations.backup import Vault
 LIST = "secrets.json"
 HELM = "Helm"  # what a chart made, it makes again
 MANAGER = "app.kubernetes.io/managed-by"
+# Their creation gives rights: https://kubernetes.io/docs/concepts/configuration/secret/#secret-types
+TOKENS = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token")
 
 
 @dataclass(frozen=True)
@@ -63,16 +66,40 @@ def reinstate(vault: Vault, identity: str, backup: str) -> Reinstated:
     items: list[dict[str, Any]] = SetReader(vault.store, manifest, identity).json(LIST)["items"]
     ours = {spec.name for component in COMPONENTS.values() for spec in component.secrets}
     replaced, created = [], []
-    for secret in items:
-        remember(secret)
-        metadata = secret["metadata"]
-        name, labels = metadata["name"], metadata.get("labels") or {}
-        wanted = {**secret, "metadata": {**metadata, "namespace": namespace}}
+    for wanted in [secret_of(item, namespace) for item in items]:
+        remember(wanted)
+        name, labels = wanted["metadata"]["name"], wanted["metadata"]["labels"]
         live = vault.kube.get("v1", "Secret", name, namespace)
         if live is None and (name in ours or labels.get(MANAGER) != HELM):
             vault.kube.create(wanted)
             created.append(name)
-        elif live is not None and name in ours and live.get("data") != secret["data"]:
-            vault.kube.patch(live, {"data": secret["data"]})
+        elif live is not None and name in ours and live.get("data") != wanted["data"]:
+            vault.kube.patch(live, {"data": wanted["data"]})
             replaced.append(name)
     return Reinstated(tuple(replaced), tuple(created))
+
+
+def secret_of(item: Mapping[str, Any], namespace: str) -> Manifest:
+    """The Secret that an entry of a set stands for: built here, so that an entry can make nothing else of itself.
+
+    Args:
+        item: of the list in the set.
+        namespace: where it goes.
+
+    Raises:
+        PermanentError: it is no Secret, or of a type whose creation gives rights (a service account's token).
+    """
+    metadata, kind = item.get("metadata") or {}, item.get("type") or "Opaque"
+    what = f"{item.get('kind', 'Secret')} {metadata.get('name')!r}"
+    if item.get("kind", "Secret") != "Secret" or kind in TOKENS:
+        raise PermanentError(
+            f"the backup lists {what} of type {kind!r}, which no backup of Secrets holds: nothing was created"
+        )
+    kept = {key: dict(metadata.get(key) or {}) for key in ("labels", "annotations")}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": kind,
+        "metadata": {"name": str(metadata["name"]), "namespace": namespace, **kept},
+        "data": dict(item.get("data") or {}),
+    }
