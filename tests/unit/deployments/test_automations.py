@@ -99,8 +99,12 @@ def test_a_misspelt_key_is_found(place: str) -> None:
         return
 
 
-def test_a_run_is_given_up_after_six_missed_heartbeats_of_the_worker() -> None:
+def test_a_server_may_be_away_for_as_long_as_runs_repeat_their_requests() -> None:
+    """Heartbeats of an outage are lost, and the next one comes up to a minute after it."""
     image = (PROJECT / "deployments" / "worker" / "Containerfile").read_text()
     frequency = re.search(r"PREFECT_FLOWS_HEARTBEAT_FREQUENCY=(\d+)", image)
-    assert frequency is not None
-    assert declared()[0]["trigger"]["within"] == 6 * int(frequency[1])
+    retries = re.search(r"PREFECT_CLIENT_MAX_RETRIES=(\d+)", image)
+    assert frequency is not None and retries is not None
+    # prefect/client/base.py, 3.8.8: 2^n seconds before the nth repetition
+    patience = sum(2**number for number in range(1, int(retries[1]) + 1))
+    assert declared()[0]["trigger"]["within"] >= patience + 4 * int(frequency[1])
