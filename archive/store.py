@@ -23,6 +23,8 @@ from errors import PermanentError, TemporaryError
 READ_ATTEMPTS = 5
 ATTEMPTS = 5  # of a request; a part is in memory, so only the part is sent again
 CHUNK_BYTES = 1 << 20
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html: nobody shortens it, root neither
+COMPLIANCE = "COMPLIANCE"
 PERMANENT = {
     "AccessDenied",
     "InvalidAccessKeyId",
@@ -93,7 +95,7 @@ class Store:
         self.bucket = bucket
         self._lock: dict[str, Any] = {}
         if locked_until is not None:
-            self._lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": locked_until}
+            self._lock = {"ObjectLockMode": COMPLIANCE, "ObjectLockRetainUntilDate": locked_until}
 
     @classmethod
     def open(cls, settings: ObjectStoreSettings, credentials: Mapping[str, str]) -> Store:
@@ -209,6 +211,27 @@ class Store:
         """Size in bytes and ETag of an object; `Missing` if there is none."""
         answer = self._call("head_object", key, Key=key)
         return int(answer["ContentLength"]), str(answer["ETag"])
+
+    def locked_until(self, key: str) -> datetime | None:
+        """Until when the store refuses to delete an object's current version; None if it is not locked.
+
+        Raises:
+            Missing: there is no such object.
+        """
+        until: datetime | None = self._call("head_object", key, Key=key).get(
+            "ObjectLockRetainUntilDate"
+        )
+        return until
+
+    def lock(self, key: str, until: datetime) -> None:
+        """Refuse the deletion of an object's current version until a date, which no later call makes earlier.
+
+        Raises:
+            Missing: there is no such object.
+            Refused: the lock is longer already, or the bucket has none.
+        """
+        retention = {"Mode": COMPLIANCE, "RetainUntilDate": until}
+        self._call("put_object_retention", key, Key=key, Retention=retention)
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """All objects below a prefix, by key."""

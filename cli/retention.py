@@ -1,32 +1,57 @@
-"""`isa retention`: what may be removed from the bucket, and its removal."""
+"""`isa retention`: what may be removed from the bucket, its removal, and longer locks for what stays."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
 from cli import options
+
+if TYPE_CHECKING:
+    from archive.locks import Extension
+    from operations.retention import RetentionPlan
 
 
 @click.command()
 @click.argument("components", nargs=-1, metavar="[COMPONENT]...")
 @options.environment
 @options.as_json
-@click.option("--apply", "apply", is_flag=True, help="Remove it; otherwise it is only shown.")
+@click.option(
+    "--apply",
+    "apply",
+    is_flag=True,
+    help="Remove it, and extend the object locks of what stays; otherwise it is only shown.",
+)
 def retention(components: tuple[str, ...], environment: str, as_json: bool, apply: bool) -> None:
-    """Show which backup sets and leftovers may go, by the rules of the settings; with --apply remove them."""
+    """Show which backup sets and leftovers may go, by the rules of the settings; with --apply remove them.
+
+    Exits 1 if an object lock could not be extended.
+    """
+    from archive.locks import Extension
     from cli.main import emit
-    from cli.tables import console, table
     from config.loading import load
     from operations.backup import Vault
-    from operations.retention import apply_retention, plan_retention
-    from operations.transfer import human
+    from operations.retention import apply_retention, extend_locks, plan_retention
 
     vault = Vault.open(load(environment))
     plan = plan_retention(vault, components)
     held = apply_retention(vault, plan) if apply else {}
+    extension = extend_locks(vault, plan) if apply else Extension()
     if as_json:
-        emit(plan.as_json(applied=apply, held=held))
-        return
+        emit(plan.as_json(applied=apply, held=held, extension=extension))
+    else:
+        _print(plan, held, extension, applied=apply)
+    if extension.refused:
+        raise click.exceptions.Exit(1)
+
+
+def _print(
+    plan: RetentionPlan, held: dict[str, str], extension: Extension, *, applied: bool
+) -> None:
+    from cli.tables import console, table
+    from operations.transfer import human
+
     rows = [
         (
             v.manifest.component,
@@ -37,7 +62,7 @@ def retention(components: tuple[str, ...], environment: str, as_json: bool, appl
             else "held"
             if v.manifest.id in held
             else "removed"
-            if apply
+            if applied
             else "may go",
             "; ".join(v.kept) or held.get(v.manifest.id, ""),
         )
@@ -47,6 +72,11 @@ def retention(components: tuple[str, ...], environment: str, as_json: bool, appl
     out.print(table("Retention", ("component", "id", "stored", "verdict", "why"), rows))
     waste = plan.waste
     words = f"{len(waste.objects)} objects without a set ({human(waste.size)}), {len(waste.uploads)} unended uploads"
-    out.print(f"{words}{' removed' if apply else ''}", highlight=False)
-    if not apply and (plan.going or waste.objects or waste.uploads):
+    out.print(f"{words}{' removed' if applied else ''}", highlight=False)
+    if extension.until is not None:
+        words = f"{extension.extended} objects locked until {extension.until:%Y-%m-%d %H:%M} UTC"
+        out.print(words, highlight=False)
+    for name, why in extension.refused.items():
+        out.print(f"the lock of {name} could not be extended: {why}", style="red", highlight=False)
+    if not applied and (plan.going or waste.objects or waste.uploads):
         out.print("Nothing was removed: --apply does it.", highlight=False)

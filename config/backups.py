@@ -157,7 +157,8 @@ class BackupSettings(Section):
     object_lock_days: Count = Field(
         default=0,
         ge=0,
-        description="days for which the store refuses to delete a set's objects (S3 object lock, compliance); "
+        description="days for which the store refuses to delete a set's objects (S3 object lock, compliance), "
+        "extended daily for sets that retention keeps; "
         "0: not used",
     )
     prefect_database_secret: DnsLabel = Field(

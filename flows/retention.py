@@ -10,9 +10,9 @@ from prefect.client.schemas.objects import State
 from config.loading import load
 from flows.backup import Set
 from operations.backup import Vault
-from operations.retention import apply_retention, plan_retention
+from operations.retention import apply_retention, extend_locks, plan_retention
 from tasks.cancellation import cancellable
-from tasks.discretion import completed, discreet
+from tasks.discretion import completed, discreet, failed
 from tasks.late import superseded
 from tasks.table import retention_artifact
 
@@ -22,6 +22,8 @@ def retention(
     environment: str, components: list[Set] | None = None, apply: bool = False
 ) -> State[Any]:
     """Say which backup sets may go by the rules of the settings; the last proven one of each component never does.
+
+    The object locks of those that stay are extended in any case, where `backup.object_lock_days` uses locks.
 
     Args:
         environment: name of a settings file, `production`.
@@ -34,7 +36,14 @@ def retention(
         vault = Vault.open(load(environment))
         plan = plan_retention(vault, components or ())
         held = apply_retention(vault, plan) if apply else {}
+        extension = extend_locks(vault, plan)
         retention_artifact(plan, environment, applied=apply, held=held)
     going = len(plan.going) - len(held)
     words = f"{going} of {len(plan.verdicts)} sets {'removed' if apply else 'may go'}"
-    return completed(words + (f"; {len(held)} stay for now" if held else ""))
+    words += f"; {len(held)} stay for now" if held else ""
+    if extension.until is not None:
+        words += f"; {extension.extended} objects locked until {extension.until:%Y-%m-%d %H:%M} UTC"
+    if extension.refused:
+        why = "; ".join(f"{name}: {reason}" for name, reason in extension.refused.items())
+        return failed(f"{words}. Locks that could not be extended: {why}")
+    return completed(words)

@@ -31,6 +31,7 @@ from operations.backup import Vault
 from operations.gate import DOWN
 from operations.platform import Platform
 from operations.replacing import backup_lease, broken_off
+from operations.retention import plan_retention, short_locks
 from operations.scratch import proof_lease
 from operations.scratch_pod import LABEL
 from operations.status import read_status
@@ -38,6 +39,7 @@ from operations.transfer import human
 
 CERTIFICATE_DAYS = 30  # time to find whoever can renew it
 THREADS = 6
+LISTED = 5  # names in one finding
 CONNECT_SECONDS = 10.0
 CLOCK_SECONDS = 5.0  # of the 30 s of a Lease; a busy machine answers late
 
@@ -111,6 +113,7 @@ def questions(platform: Platform) -> list[Question]:
         ("restores", lambda: _restores(platform)),
         ("scratch engines", lambda: _scratch(platform)),
         ("object store", lambda: _store(vault.result())),
+        ("object locks", lambda: _locks(vault.result())),
         ("leftovers", lambda: _waste(vault.result())),
         ("evidence", lambda: _evidence(vault.result())),
         ("proofs", lambda: _proofs(vault.result())),
@@ -272,6 +275,24 @@ def _waste(vault: Vault) -> Iterator[Finding]:
         return f"removed {words}"
 
     yield Finding(Check("leftovers", not there, words if there else "none", critical=False), remove)
+
+
+def _locks(vault: Vault) -> Iterator[Finding]:
+    days = vault.settings.backup.object_lock_days
+    if not days:
+        yield Finding(Check("object locks", True, "not used (backup.object_lock_days is 0)"))
+        return
+    short = short_locks(vault, plan_retention(vault))
+    listed = [
+        f"{name} until {date:%Y-%m-%d}" if date else f"{name} not at all"
+        for name, date in short.items()
+    ]
+    words = (
+        f"{len(short)} sets that are kept are locked for less than {days} days, the run `retention` extends "
+        f"them daily: {', '.join(listed[:LISTED])}{' …' if len(listed) > LISTED else ''}"
+    )
+    hint = words if short else f"every set that is kept is locked for {days} days"
+    yield Finding(Check("object locks", not short, hint, critical=False))
 
 
 def _evidence(vault: Vault) -> Iterator[Finding]:

@@ -1,12 +1,18 @@
-"""Keeps the bucket from growing: decides what may go, shows it, and removes it only when told to."""
+"""Keeps the bucket from growing: decides what may go, shows it, and removes it only when told to.
+
+What stays has its object locks extended, so that a kept set is locked for `backup.object_lock_days` at any time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from archive import locks
+from archive.locks import Extension
 from archive.manifest import Manifest
 from archive.retention import Verdict, decide
 from archive.sweep import Waste, find_waste, remove_waste
@@ -15,6 +21,8 @@ from errors import PermanentError
 from operations.backup import Vault, selected
 from operations.replacing import backup_lease, broken_off
 from operations.standing import unfinished
+
+LATE = timedelta(hours=30)  # locks are extended once a day
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,14 @@ class RetentionPlan:
         """Sets that go, those that need others first."""
         return tuple(v.manifest for v in reversed(self.verdicts) if not v.kept)
 
-    def as_json(self, *, applied: bool, held: dict[str, str]) -> dict[str, Any]:
+    @property
+    def staying(self) -> tuple[Manifest, ...]:
+        """Sets that stay, those that they need among them."""
+        return tuple(v.manifest for v in self.verdicts if v.kept)
+
+    def as_json(
+        self, *, applied: bool, held: dict[str, str], extension: Extension
+    ) -> dict[str, Any]:
         """As `isa retention --json` prints it."""
         return {
             "applied": applied,
@@ -54,6 +69,11 @@ class RetentionPlan:
                 "uploads": len(self.waste.uploads),
                 "objects": len(self.waste.objects),
                 "bytes": self.waste.size,
+            },
+            "locks": {
+                "until": extension.until,
+                "extended": extension.extended,
+                "refused": extension.refused,
             },
         }
 
@@ -111,6 +131,35 @@ def apply_retention(vault: Vault, plan: RetentionPlan) -> dict[str, str]:
     return held
 
 
+def extend_locks(vault: Vault, plan: RetentionPlan, now: datetime | None = None) -> Extension:
+    """Lock every set that stays for `backup.object_lock_days` from now; a lock cannot be taken back.
+
+    Raises:
+        TemporaryError: the store is away.
+    """
+    days = vault.settings.backup.object_lock_days
+    if not days:
+        return Extension()
+    until = (now or datetime.now(UTC)) + timedelta(days=days)
+    return locks.extend(vault.store, plan.staying, until)
+
+
+def short_locks(
+    vault: Vault, plan: RetentionPlan, now: datetime | None = None
+) -> dict[str, datetime | None]:
+    """Sets that stay and whose lock was not extended for more than a day → until when they are locked.
+
+    Raises:
+        TemporaryError, PermanentError: the store cannot be asked.
+    """
+    days = vault.settings.backup.object_lock_days
+    if not days:
+        return {}
+    least = (now or datetime.now(UTC)) + timedelta(days=days) - LATE
+    found = locks.shortest(vault.store, plan.staying)
+    return {name: date for name, date in found.items() if date is None or date < least}
+
+
 # ---------------------------------------------------------------------- inside
 def _wanted(vault: Vault, component: str) -> dict[str, str]:
     """Sets that somebody needs to bring a component to a good end → why."""
@@ -134,5 +183,8 @@ def _remove(vault: Vault, manifest: Manifest) -> str:
     except PermanentError as exc:
         return str(exc)
     for entry in list(vault.store.list(manifest.prefix)):
-        vault.store.purge(entry.key)
+        with suppress(
+            PermanentError
+        ):  # locked for some seconds more: without a manifest it is waste
+            vault.store.purge(entry.key)
     return ""

@@ -19,6 +19,7 @@ from archive.catalogue import read_catalogue
 from archive.check import look
 from archive.endpoint import connect
 from archive.leftovers import REPLACING
+from archive.locks import extend, shortest
 from archive.manifest import Capabilities, Consistency, Engine, Manifest, new_identity, set_prefix
 from archive.reader import SetReader
 from archive.retention import decide
@@ -208,6 +209,40 @@ def test_a_locked_set_cannot_be_deleted(place: Place, tmp_path: Any) -> None:
     time.sleep(4.5)
     store.purge(f"{made.prefix}manifest.json")
     assert made.id not in {one.id for one in listed(place)}
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_kept_set_stays_locked_and_its_lock_never_becomes_shorter(
+    locked: bool, place: Place, tmp_path: Any
+) -> None:
+    store = place.store()[0]
+    soon, later = (datetime.now(UTC) + timedelta(**d) for d in ({"seconds": 1}, {"days": 1}))
+    made = make_set(place, store.locking(soon) if locked else store, spool=tmp_path)
+    keys = [entry.key for entry in store.list(made.prefix)]
+
+    assert extend(store, [made], later).extended == len(keys) == 4
+    assert extend(store, [made], later).extended == 0
+    assert extend(store, [made], later - timedelta(hours=12)).extended == 0
+    assert extend(store, [made], later + timedelta(days=1)).extended == len(keys)
+
+    time.sleep(max(0.0, (soon - datetime.now(UTC)).total_seconds()) + 0.5)  # the first lock is over
+    for key in keys:  # with the credentials of the store's own root
+        with pytest.raises(PermanentError):
+            store.purge(key)
+    assert look(store, made) == []
+    with pytest.raises(Refused):
+        store.lock(made.own_key, later)
+    dates = shortest(store, [made])
+    assert dates[made.id] is not None and dates[made.id] > later  # type: ignore[operator]
+
+
+def test_a_bucket_without_locks_refuses_them_by_name(place: Place, tmp_path: Any) -> None:
+    plain = replace(place, bucket=f"{place.prefix}-unlocked")
+    place.client.create_bucket(Bucket=plain.bucket)
+    store = plain.store()[0]
+    made = make_set(plain, store, spool=tmp_path)
+    refused = extend(store, [made], datetime.now(UTC) + timedelta(days=1)).refused
+    assert list(refused) == [made.id]
 
 
 def test_the_self_test_says_what_the_store_can_and_leaves_nothing(place: Place) -> None:
