@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import options
-from cli.live import LiveNodes
+from cli.live import LiveNodes, in_process
 
 if TYPE_CHECKING:
     from archive.catalogue import Catalogue
@@ -105,31 +105,34 @@ def _in_process(
             start=start,
             publish=nodes.publish,
         )
-    return report.as_json()
+    return in_process(report.as_json())
 
 
 def _by_server(
     environment: str, only: tuple[str, ...], slot: str, nodes: LiveNodes
 ) -> dict[str, Any]:
     from flows.runs import BACKUP, NIGHTLY
+    from operations.backup import COMPLETE, BackupResult
+    from operations.backups import BackupReport
+    from operations.schedule import NOT_ATTEMPTED
 
     parameters = {"environment": environment, "only": list(only) or None, "slot": slot}
     key = f"backup-{environment}-{slot}-{'-'.join(sorted(only))}" if slot else None
     ended = nodes.follow(BACKUP if only else NIGHTLY, parameters, f"backup-{environment}", key)
-    rows = [
-        {
-            "component": r["name"],
-            "outcome": r["outcome"] or "not-attempted",
-            "id": r["id"],
-            "bytes_read": r["bytes_read"],
-            "bytes_stored": r["bytes_stored"],
-            "seconds": r["seconds"],
-            "manifest": r["manifest"],
-            "reason": r["note"] if r["outcome"] not in ("complete", "") else "",
-        }
+    rows = (
+        BackupResult(
+            component=r["name"],
+            outcome=r["outcome"] or NOT_ATTEMPTED,
+            id=r["id"],
+            bytes_read=r["bytes_read"],
+            bytes_stored=r["bytes_stored"],
+            seconds=r["seconds"],
+            manifest=r["manifest"],
+            reason=r["note"] if r["outcome"] not in (COMPLETE, "") else "",
+        )
         for r in ended.rows
-    ]
-    return ended.as_json(backups=rows)
+    )
+    return ended.as_json(BackupReport(ended.seconds, tuple(rows)).as_json())
 
 
 def _summary(report: dict[str, Any]) -> None:

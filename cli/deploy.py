@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from cli import options
-from cli.live import LiveNodes
-
-if TYPE_CHECKING:
-    from operations.run import DeployReport
+from cli.live import LiveNodes, in_process
 
 
 @click.command()
@@ -51,14 +48,14 @@ def _in_process(settings: Any, only: tuple[str, ...], nodes: LiveNodes) -> dict[
     platform = Platform.open(settings)
     deploy = platform.settings.deploy
     with threads(deploy.max_parallel_releases, deploy.attempts) as start:
-        report: DeployReport = run_deploy(
+        report = run_deploy(
             platform,
             only=only,
             run=f"isa deploy --local as {identity()}",
             start=start,
             publish=nodes.publish,
         )
-    return report.as_json()
+    return in_process(report.as_json())
 
 
 def _by_server(
@@ -67,11 +64,12 @@ def _by_server(
     from config.models import COMPONENTS
     from flows.runs import DEPLOY
     from operations.platform import NAMESPACE, STORAGE, require_known
+    from operations.run import DeployReport
 
     require_known(only, (STORAGE, NAMESPACE, *COMPONENTS))  # before a run is made of it
     parameters = {"environment": environment, "only": list(only) or None}
     ended = nodes.follow(DEPLOY, parameters, f"deploy-{environment}", key)
-    return ended.as_json(nodes=ended.nodes)
+    return ended.as_json(DeployReport(ended.seconds, ended.nodes).as_json())
 
 
 def _summary(report: dict[str, Any]) -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from flows.runs import Ended, Run
     from operations.progress import NodeProgress
+
+
+def in_process(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of a run in this process: that of a flow run (`flows.runs.Ended.as_json`), which has no id here."""
+    return {**report, "flow_run": ""}
 
 
 class LiveNodes:

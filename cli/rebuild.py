@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import options
-from cli.live import LiveNodes
+from cli.live import LiveNodes, in_process
 from redaction import redact
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _in_process(
             start=start,
             publish=nodes.publish,
         )
-    return report.as_json()
+    return in_process(report.as_json())
 
 
 def _by_server(
@@ -141,6 +141,7 @@ def _by_server(
     from dataclasses import asdict
 
     from flows.runs import REBUILD, Run, answer
+    from operations.rebuild import RebuildReport
 
     def paused(run: Run) -> None:
         if approver:
@@ -151,7 +152,10 @@ def _by_server(
 
     parameters = {"environment": environment, **asdict(policy)}
     ended = nodes.follow(REBUILD, parameters, f"rebuild-{environment}", None, paused)
-    return ended.as_json(component=policy.component, steps=ended.nodes)
+    report = RebuildReport(
+        policy.component, "", ended.seconds, ended.nodes, set="", aside=(), changed=False
+    )
+    return ended.as_json(report.as_json())
 
 
 def _undo(platform: Platform, vault: Vault, component: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import options
-from cli.live import LiveNodes
+from cli.live import LiveNodes, in_process
 
 if TYPE_CHECKING:
     from operations.restore_plan import RestorePlan
@@ -115,25 +115,27 @@ def _in_process(
             publish=nodes.publish,
             safety=safety,
         )
-    return as_json(reports, time.monotonic() - began)
+    return in_process(as_json(reports, time.monotonic() - began))
 
 
 def _by_server(environment: str, parameters: dict[str, Any], nodes: LiveNodes) -> dict[str, Any]:
     from flows.runs import RESTORE
+    from operations.restoring import RestoreReport, as_json
+    from operations.schedule import NOT_ATTEMPTED
 
     ended = nodes.follow(RESTORE, parameters, f"restore-{environment}", None)
     rows = [
-        {
-            "backup": r["backup"],
-            "component": r["name"],
-            "outcome": r["outcome"] or "not-attempted",
-            "safety": r["safety"],
-            "seconds": r["seconds"],
-            "reason": r["note"],
-        }
+        RestoreReport(
+            backup=r["backup"],
+            component=r["name"],
+            outcome=r["outcome"] or NOT_ATTEMPTED,
+            safety=r["safety"],
+            stages={"all": r["seconds"]},
+            reason=r["note"],
+        )
         for r in ended.rows
     ]
-    return ended.as_json(restores=rows)
+    return ended.as_json(as_json(rows, ended.seconds))
 
 
 def _show(plans: list[RestorePlan], no_safety: bool) -> None:
@@ -171,7 +173,7 @@ def _tell(report: dict[str, Any]) -> None:
             r["outcome"],
             f"{r['seconds']:.1f}",
             r["safety"],
-            r["reason"] or "; ".join(r.get("kept", [])),
+            r["reason"] or "; ".join(r["kept"]),
         )
         for r in report["restores"]
     ]

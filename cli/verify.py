@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cli import options
-from cli.live import LiveNodes
+from cli.live import LiveNodes, in_process
 
 
 @click.command()
@@ -89,7 +89,7 @@ def _in_process(
             start=start,
             publish=nodes.publish,
         )
-    return report.as_json()
+    return in_process(report.as_json())
 
 
 def _by_server(
@@ -102,6 +102,8 @@ def _by_server(
     from archive.manifest import component_of
     from flows.runs import VERIFY
     from operations.backup import selected
+    from operations.proofs import ProofReport, ProofResult
+    from operations.schedule import NOT_ATTEMPTED
 
     selected(components)  # a wrong name is told before a run is made
     parameters = {
@@ -111,20 +113,20 @@ def _by_server(
         "which": which,
     }
     ended = nodes.follow(VERIFY, parameters, f"verify-{environment}", None)
-    rows = [
-        {
-            "backup": r["name"],
-            "component": component_of(r["name"]),
-            "verdict": r["outcome"] or "not-attempted",
-            "level": r["level"],
-            "compared": r["compared"],
-            "seconds": r["seconds"],
-            "reason": r["note"],
-            "scratch": r["scratch"],
-        }
+    rows = (
+        ProofResult(
+            backup=r["name"],
+            component=component_of(r["name"]),
+            verdict=r["outcome"] or NOT_ATTEMPTED,
+            level=r["level"],
+            compared=r["compared"],
+            seconds=r["seconds"],
+            reason=r["note"],
+            scratch=r["scratch"],
+        )
         for r in ended.rows
-    ]
-    return ended.as_json(proofs=rows)
+    )
+    return ended.as_json(ProofReport(ended.seconds, tuple(rows)).as_json())
 
 
 def _summary(report: dict[str, Any]) -> None:

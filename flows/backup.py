@@ -11,6 +11,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from config.loading import load
 from operations.backup import Vault
 from operations.backups import night, run_backups
+from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed
 from tasks.late import superseded
@@ -58,6 +59,7 @@ def backup_platform(
                 start=as_tasks("back-up", backup.attempts, backup.retry_delay_seconds),
                 publish=table.publish,
             )
+        keep_report(report.as_json(), f"backup-{environment}")
     if report.state == "failed":
         return failed(report.summary)
     return completed(report.summary)

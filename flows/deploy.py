@@ -13,6 +13,7 @@ from config.loading import load
 from operations.platform import Platform
 from operations.run import run_deploy
 from operations.status import read_status
+from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed
 from tasks.nodes import as_tasks
@@ -59,6 +60,7 @@ def deploy_platform(environment: str, only: list[Node] | None = None) -> State[A
                 publish=table.publish,
                 show_plan=lambda plan: plan_artifact(plan, platform.graph, environment),
             )
+        keep_report(report.as_json(), f"deploy-{environment}")
         if table.lines:
             outcome_artifact(table.lines, platform.graph, environment)
         status_artifact(

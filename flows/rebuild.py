@@ -15,6 +15,7 @@ from operations.rebuild import run_rebuild
 from operations.rebuild_plan import plan_rebuild
 from operations.standing import Policy
 from tasks.approval import ask
+from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.discretion import cancelled, completed, discreet, failed
 from tasks.nodes import as_tasks
@@ -75,6 +76,7 @@ def rebuild_component(
                 start=as_tasks("rebuild-step", deploy.attempts, deploy.retry_delay_seconds),
                 publish=table.publish,
             )
+        keep_report(report.as_json(), f"rebuild-{environment}")
     if report.state == "failed":
         return failed(report.summary)
     return completed(f"{report.summary}; approved by {who}")

@@ -13,6 +13,7 @@ from config.loading import load
 from operations.backup import Vault
 from operations.restore_plan import plans_of
 from operations.restoring import as_json, run_restores
+from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed
 from tasks.nodes import as_tasks
@@ -64,7 +65,8 @@ def restore_component(
                 publish=table.publish,
                 safety=safety_backup,
             )
-    found = as_json(reports, time.monotonic() - began)
+        found = as_json(reports, time.monotonic() - began)
+        keep_report(found, f"restore-{environment}")
     if found["state"] == "failed":
         return failed(found["message"])
     return completed(f"{len(reports)} restored in {found['seconds']:.1f} s")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -24,6 +24,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 
 from errors import ConfigurationError, Fault, PermanentError, TemporaryError
+from operations.schedule import NOT_ATTEMPTED, NodeResult
+from tasks.artifacts import read_report, report_key
 from tasks.server import connect
 
 DEPLOY = "deploy-platform/deploy-platform"
@@ -65,6 +67,7 @@ class Ended:
         rows: of its table artifact.
         message: of its state.
         flow_run: its id.
+        report: what it ended with; None where it was ended before it could say so.
     """
 
     state: str
@@ -72,29 +75,24 @@ class Ended:
     rows: list[dict[str, Any]]
     message: str
     flow_run: str
+    report: dict[str, Any] | None = None
 
     @property
-    def nodes(self) -> list[dict[str, Any]]:
-        """The rows as a report of nodes or steps has them."""
-        return [
-            {
-                "name": row["name"],
-                "outcome": row["outcome"] or "not-attempted",
-                "seconds": row["seconds"],
-                "reason": row["note"],
-            }
+    def nodes(self) -> tuple[NodeResult, ...]:
+        """The rows as results of nodes or steps."""
+        return tuple(
+            NodeResult(row["name"], row["outcome"] or NOT_ATTEMPTED, row["seconds"], row["note"])
             for row in self.rows
-        ]
+        )
 
-    def as_json(self, **parts: Any) -> dict[str, Any]:
-        """As a command prints it with `--json`; `parts` are its own."""
-        return {
-            "state": self.state,
-            "seconds": self.seconds,
-            **parts,
-            "message": self.message,
-            "flow_run": self.flow_run,
-        }
+    def as_json(self, from_rows: Mapping[str, Any]) -> dict[str, Any]:
+        """As a command prints it with `--json`, in the shape that it has with `--local`.
+
+        Args:
+            from_rows: the command's report as far as the table tells, for a run that left none.
+        """
+        report = self.report or {**from_rows, "seconds": self.seconds}
+        return {**report, "state": self.state, "message": self.message, "flow_run": self.flow_run}
 
 
 def start_run(
@@ -153,6 +151,9 @@ def follow(
             with connect() as client:
                 found = client.read_flow_run(run.id)
                 rows = _rows(client, run.id, artifact_key) or rows
+                text = ""
+                if found.state is not None and found.state.is_final():
+                    text = _artifact(client, run.id, report_key(artifact_key))
             last_answer = time.monotonic()
         except TemporaryError:
             if time.monotonic() - last_answer > PATIENCE_SECONDS:
@@ -180,6 +181,7 @@ def follow(
         rows=rows,
         message=message,
         flow_run=str(run.id),
+        report=read_report(text) if text else None,
     )
 
 
@@ -220,10 +222,15 @@ def answer(run: str, words: dict[str, Any]) -> None:
 
 
 def _rows(client: SyncPrefectClient, run: UUID, key: str) -> list[dict[str, Any]]:
+    return list(json.loads(_artifact(client, run, key) or "[]"))
+
+
+def _artifact(client: SyncPrefectClient, run: UUID, key: str) -> str:
+    """Data of a run's artifact; "" if there is none."""
     found = client.read_artifacts(
         artifact_filter=ArtifactFilter(
             flow_run_id=ArtifactFilterFlowRunId(any_=[run]), key=ArtifactFilterKey(any_=[key])
         ),
         limit=1,
     )
-    return list(json.loads(str(found[0].data))) if found else []
+    return str(found[0].data) if found else ""

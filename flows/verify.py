@@ -12,6 +12,7 @@ from config.loading import load
 from flows.backup import Set
 from operations.backup import Vault
 from operations.proofs import choose, run_proofs, week
+from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed
 from tasks.freshness import tell_freshness
@@ -59,6 +60,7 @@ def verify_restores(
                 start=as_tasks("verify", verify.attempts, verify.retry_delay_seconds),
                 publish=table.publish,
             )
+        keep_report(report.as_json(), f"verify-{environment}")
         proofs_artifact(report, environment)
         history_artifact(vault)
         tell_freshness(vault)

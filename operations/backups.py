@@ -74,6 +74,7 @@ class BackupReport:
             "state": self.state,
             "seconds": round(self.seconds, 2),
             "backups": [result.as_json() for result in self.backups],
+            "message": self.summary,
         }
 
 

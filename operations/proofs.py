@@ -104,6 +104,7 @@ class ProofReport:
             "state": self.state,
             "seconds": round(self.seconds, 2),
             "proofs": [one.as_json() for one in self.proofs],
+            "message": self.summary,
         }
 
 

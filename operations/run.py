@@ -67,6 +67,7 @@ class DeployReport:
             "seconds": round(self.seconds, 2),
             "nodes": [vars(node) for node in self.nodes],
             "blocked": list(self.blocked),
+            "message": self.summary,
         }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping
 from typing import Any, Literal
 from uuid import UUID
 
@@ -23,6 +25,7 @@ from redaction import redact
 # A server's restart takes 10-30 s here, a database's failover as long; `flows.runs.follow` waits so long too.
 PATIENCE_SECONDS = 120.0
 RETRY_SECONDS = 2.0
+FENCE = "```json"  # the UI shows it as it is
 
 
 class Artifact:
@@ -87,6 +90,28 @@ class Artifact:
         )
         found = self._client.read_artifacts(artifact_filter=where, limit=1)
         return found[0].id if found else None
+
+
+def keep_report(report: Mapping[str, Any], key: str) -> None:
+    """Keep with the run what it ends with, whole: `isa … --json` prints it, wherever the run was.
+
+    Args:
+        report: as the command prints it with `--local`.
+        key: of the run's table.
+    """
+    text = json.dumps(report, indent=2, default=str)
+    keep([FENCE, *text.splitlines(), "```"], report_key(key), "What this run ended with")
+
+
+def report_key(key: str) -> str:
+    """Key of the report beside a table."""
+    return f"{key}-report"
+
+
+def read_report(text: str) -> dict[str, Any]:
+    """The report of an artifact's text."""
+    found: dict[str, Any] = json.loads(text.removeprefix(FENCE).removesuffix("```"))
+    return found
 
 
 def keep(lines: list[str], key: str, description: str) -> str:

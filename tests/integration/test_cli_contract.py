@@ -63,6 +63,8 @@ DEPLOY = {
     "seconds": (int, float),
     "nodes": [{"name": str, "outcome": OUTCOMES, "seconds": (int, float), "reason": str}],
     "blocked": TEXTS,
+    "message": str,
+    "flow_run": str,
 }
 STATUS = {
     "ready": bool,

@@ -26,6 +26,7 @@ from deployments.sandbox.control_room import ControlRoom
 from tasks import automations
 
 from .receivers import PASSWORD, Receivers, receiving
+from .test_cli_contract import DEPLOY, assert_shape
 
 NAMESPACE = "isa-cloud-production"
 ISA = str(Path(sys.executable).with_name("isa"))
@@ -156,6 +157,7 @@ def test_the_command_starts_a_run_and_tells_what_became_of_every_node(
     done = isa(room, "deploy", "--json")
     report = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
+    assert_shape(report, DEPLOY)  # as with --local
     assert report["state"] == "completed"
     assert [node["outcome"] for node in report["nodes"]].count("installed") >= NODES - 2
     assert all(
@@ -167,6 +169,7 @@ def test_the_command_starts_a_run_and_tells_what_became_of_every_node(
     artifacts = room.http.post("/artifacts/filter", json=filters).json()
     assert {artifact["key"] for artifact in artifacts} == {
         "deploy-sandbox",
+        "deploy-sandbox-report",
         "plan-sandbox",
         "status-sandbox",
         "timeline-sandbox",

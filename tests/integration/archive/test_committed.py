@@ -216,7 +216,7 @@ def test_a_kept_set_stays_locked_and_its_lock_never_becomes_shorter(
     locked: bool, place: Place, tmp_path: Any
 ) -> None:
     store = place.store()[0]
-    soon, later = (datetime.now(UTC) + timedelta(**d) for d in ({"seconds": 1}, {"days": 1}))
+    soon, later = (datetime.now(UTC) + timedelta(**d) for d in ({"seconds": 6}, {"days": 1}))
     made = make_set(place, store.locking(soon) if locked else store, spool=tmp_path)
     keys = [entry.key for entry in store.list(made.prefix)]
 

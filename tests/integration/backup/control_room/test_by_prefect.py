@@ -154,6 +154,7 @@ def test_a_restore_wants_its_confirmation_and_shows_its_plan(
     assert "not confirmed" in unsure.reaches("FAILED")["message"]
     said = run(room, good.id, "--into", "live", "--yes", command="restore")
     assert [one["outcome"] for one in said["restores"]] == ["restored"], said
+    assert "replace" in said["restores"][0]["stages"]  # the run's own report: no table has that
     backups.live.await_state("ready")
 
 
@@ -221,6 +222,7 @@ def test_the_command_line_approves_and_follows(room: ControlRoom, backups: Backu
     said = run(room, *words, command="rebuild")
     assert [step["name"] for step in said["steps"]] == ["backup", "proof", "uninstall", "install"]
     assert {step["outcome"] for step in said["steps"]} == {"done"}
+    assert said["rebuild"]  # the run's own report: no table has that
     backups.live.await_state("ready")
 
 
