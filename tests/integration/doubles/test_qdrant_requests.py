@@ -60,7 +60,9 @@ NONSENSE: tuple[tuple[str, str, Any, set[int]], ...] = (
     ("POST", f"{P}/query", {"query": [1, 2, 3, 4], "with_payload": ["n"]}, {400}),
     ("POST", "/collections/nope/points/count", {}, {404}),
     ("PUT", "/collections/new", {"vectors": 7}, {400}),
-    ("PUT", "/collections/new", {"vectors": PLAIN, "sharding_method": "custom"}, {400}),
+    ("PUT", "/collections/docs/shards", {"shard_key": "one"}, {400}),
+    ("PUT", "/collections/docs/shards", {}, {400}),
+    ("PATCH", "/collections/none", {"metadata": {}}, {404}),
     ("PUT", "/collections/new", {"vectors": {"size": 4}}, {400}),
     ("PUT", "/collections/new", {"vectors": {"size": 4, "distance": "Far"}}, {400}),
     ("PUT", "/collections/new", {"vectors": {"size": 0, "distance": "Dot"}}, {422}),
@@ -204,8 +206,10 @@ def test_a_shard_uploaded_in_chunks_is_taken_over_by_its_other_replicas(cluster:
     headers = {"content-type": "multipart/form-data; boundary=b"}
     assert cluster.ask(2, "POST", path, content=pieces, headers=headers).status_code == 200
     wanted = by_shard({n for n in range(30) if shard_of(n, 3) == 1})
+    assert cluster.active()  # the others are only proposed to be dead, and empty
+    assert cluster.counts(0) == by_shard(set())
+    cluster.until(lambda: [cluster.counts(n) for n in range(3)] == [wanted] * 3)
     cluster.until(cluster.active)
-    assert [cluster.counts(n) for n in range(3)] == [wanted] * 3
 
 
 def test_the_nearest_of_a_distance_are_those_with_the_lowest_scores(single: Cluster) -> None:
@@ -241,3 +245,62 @@ def test_every_answer_is_compressed_for_a_client_that_takes_it_and_a_file_then_h
     assert "content-length" not in small.headers
     assert small.content == whole.content
     assert len(whole.content) == made["size"]
+
+
+# ---------------------------------------------------------------------- a collection's own limits, and its shard keys
+def test_strict_mode_refuses_large_pages_frequent_reads_and_further_indexes(
+    single: Cluster,
+) -> None:
+    limits = {"enabled": True, "max_query_limit": 10, "max_payload_index_count": 1}
+    single.json(0, "PUT", "/collections/docs", EVERYWHERE | {"strict_mode_config": limits})
+    single.json(0, "PUT", "/collections/docs/points?wait=true", points(list(range(20))))
+    scroll = "/collections/docs/points/scroll"
+    refused = single.ask(0, "POST", scroll, json={"limit": 11})
+    assert refused.status_code == 400
+    assert 'Limit exceeded 11 > 10 for "limit"' in refused.json()["status"]["error"]
+    fields = [{"field_name": name, "field_schema": "integer"} for name in ("n", "m")]
+    index = "/collections/docs/index?wait=true"
+    assert [single.ask(0, "PUT", index, json=one).status_code for one in fields] == [200, 400]
+    rate = {"strict_mode_config": {"read_rate_limit": 2}}
+    single.json(0, "PATCH", "/collections/docs", rate)
+    answers = [single.ask(0, "POST", scroll, json={"limit": 1}) for _ in range(3)]
+    assert [one.status_code for one in answers] == [200, 200, 429]
+    assert 1 <= int(answers[2].headers["retry-after"]) <= 30
+    shown = single.json(0, "GET", "/collections/docs")["config"]["strict_mode_config"]
+    assert shown == {**limits, "read_rate_limit": 2}
+
+
+def test_one_id_under_two_shard_keys_is_two_points_and_one_where_no_key_is_given(
+    cluster: Cluster,
+) -> None:
+    spec = {"vectors": PLAIN, "sharding_method": "custom", "replication_factor": 2}
+    cluster.json(0, "PUT", "/collections/docs", spec)
+    for key in ("east", 1, "1"):
+        cluster.json(0, "PUT", "/collections/docs/shards", {"shard_key": key})
+        body = {**points(list(range(8))), "shard_key": key}
+        cluster.json(0, "PUT", "/collections/docs/points?wait=true", body)
+    scroll = "/collections/docs/points/scroll"
+
+    def ids(**more: Any) -> list[tuple[int, Any]]:
+        found = cluster.json(1, "POST", scroll, {"limit": 100, **more})["points"]
+        return [(point["id"], point["shard_key"]) for point in found]
+
+    assert ids(shard_key=1) == [(n, 1) for n in range(8)]
+    assert ids(shard_key="1") == [(n, "1") for n in range(8)]
+    assert [number for number, _ in ids()] == list(range(8))
+    layout = cluster.json(0, "GET", "/collections/docs/cluster")
+    copies = [*layout["local_shards"], *layout["remote_shards"]]
+    assert {(c["shard_id"], c["shard_key"]) for c in copies} == {(1, "east"), (2, 1), (3, "1")}
+    without = cluster.ask(0, "PUT", "/collections/docs/points", json=points([1]))
+    assert without.status_code == 400
+
+
+def test_metadata_and_what_only_a_change_takes_are_shown(single: Cluster) -> None:
+    spec = EVERYWHERE | {"metadata": {"model": "m"}, "read_fan_out_factor": 2}
+    single.json(0, "PUT", "/collections/docs", spec)
+    assert (
+        "read_fan_out_factor" not in single.json(0, "GET", "/collections/docs")["config"]["params"]
+    )
+    single.json(0, "PATCH", "/collections/docs", {"params": {"read_fan_out_factor": 2}})
+    config = single.json(0, "GET", "/collections/docs")["config"]
+    assert (config["params"]["read_fan_out_factor"], config["metadata"]) == (2, {"model": "m"})

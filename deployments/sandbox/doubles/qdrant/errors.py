@@ -12,12 +12,16 @@ class Refused(Exception):
     Attributes:
         status: HTTP status.
         plain: whether the body is plain text, as for 401.
+        retry_after: seconds after which the same may be asked again; 0 where nothing is said of that.
     """
 
-    def __init__(self, status: int, message: str, plain: bool = False) -> None:
+    def __init__(
+        self, status: int, message: str, plain: bool = False, retry_after: int = 0
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.plain = plain
+        self.retry_after = retry_after
 
 
 class NoConsensus(Refused):

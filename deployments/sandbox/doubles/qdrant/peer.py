@@ -22,6 +22,8 @@ from deployments.sandbox.doubles.qdrant.errors import (
     missing_shard,
     understanding,
 )
+from deployments.sandbox.doubles.qdrant.keys import CUSTOM, same
+from deployments.sandbox.doubles.qdrant.limits import Rates
 from deployments.sandbox.doubles.qdrant.network import Network, Other
 from deployments.sandbox.doubles.qdrant.points import config
 from deployments.sandbox.doubles.qdrant.shards import Shard
@@ -43,6 +45,7 @@ class Peer:
         meta: the newest state of the cluster that it knows to hold; never altered, only replaced.
         network: the way to the others.
         lost: shards that were not on this peer's disk when it started, though they should have been.
+        rates: of reads, where a collection limits them.
     """
 
     def __init__(self, name: str, peers: dict[str, str], data: Path) -> None:
@@ -52,6 +55,7 @@ class Peer:
         self._lock = threading.RLock()
         self._shards: dict[tuple[str, int], Shard] = {}
         self.lost: set[tuple[str, int]] = set()
+        self.rates = Rates()
         self._started = False
         self.meta = self._kept()
         self.look_around()
@@ -92,18 +96,17 @@ class Peer:
         names = sorted(self.network.peers)
         with understanding():
             config(spec.get("vectors") or {})
-            count = int(spec.get("shard_number") or len(names))
+            custom = spec.get("sharding_method") == CUSTOM
+            count = int(spec.get("shard_number") or (1 if custom else len(names)))
             copies = min(int(spec.get("replication_factor") or 1), len(names))
         if not 0 < count <= SHARDS_AT_MOST or copies < 1:
             raise malformed(f"shard_number {count}, replication_factor {copies}: out of range")
-        shards = {
-            str(n): {names[(n + c) % len(names)]: ACTIVE for c in range(copies)}
-            for n in range(count)
-        }
+        shards = {str(n): _spread(names, n, copies) for n in range(0 if custom else count)}
         made = {
             "uid": uuid4().hex,
             "spec": spec | {"shard_number": count},
             "shards": shards,
+            "keys": {},
             "indexes": {},
         }
 
@@ -111,6 +114,40 @@ class Peer:
             if name in meta["collections"] or name in meta["aliases"]:
                 raise Refused(409, f"Wrong input: Collection `{name}` already exists!")
             meta["collections"][name] = made
+
+        self.change(edit)
+
+    def add_key(self, name: str, key: Any, count: int, copies: int) -> None:
+        """Make shards of a named key."""
+        names = sorted(self.network.peers)
+
+        def edit(meta: State) -> None:
+            found = meta["collections"].get(name)
+            if found is None:
+                raise missing_collection(name)
+            if found["spec"].get("sharding_method") != CUSTOM:
+                raise Refused(400, "Bad request: Shard Key creation needs custom sharding")
+            if any(same(key, there) for there in found["keys"].values()):
+                raise Refused(400, f"Bad request: Shard key {key} already exists")
+            # numbered on from the highest; from 1 in an empty collection
+            highest = max((int(shard) for shard in found["shards"]), default=0)
+            for number in range(highest + 1, highest + 1 + count):
+                found["shards"][str(number)] = _spread(names, number, copies)
+                found["keys"][str(number)] = key
+
+        self.change(edit)
+
+    def alter(self, name: str, change: dict[str, Any]) -> None:
+        """Change what a collection is made of."""
+
+        def edit(meta: State) -> None:
+            found = meta["collections"].get(name)
+            if found is None:
+                raise missing_collection(name)
+            spec = found["spec"]
+            for part, value in change.items():
+                merged = isinstance(spec.get(part), dict) and isinstance(value, dict)
+                spec[part] = {**spec[part], **value} if merged else value
 
         self.change(edit)
 
@@ -194,6 +231,11 @@ class Peer:
             for directory in parent.iterdir() if parent.is_dir() else ():
                 if directory.name not in uids and directory.name != "full":
                     shutil.rmtree(directory, ignore_errors=True)
+
+
+def _spread(names: list[str], number: int, copies: int) -> dict[str, str]:
+    """Replicas of a shard: they go round the peers."""
+    return {names[(number + c) % len(names)]: ACTIVE for c in range(min(copies, len(names)))}
 
 
 def primary(replicas: dict[str, str]) -> str | None:

@@ -10,6 +10,7 @@ the replica is handed all writes too, which it keeps in a queue until the archiv
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -20,7 +21,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from deployments.sandbox.doubles.qdrant import operations
-from deployments.sandbox.doubles.qdrant.consensus import State
+from deployments.sandbox.doubles.qdrant.consensus import Edit, State
 from deployments.sandbox.doubles.qdrant.errors import NoConsensus, Refused, Stale, unavailable
 from deployments.sandbox.doubles.qdrant.network import VERSION
 from deployments.sandbox.doubles.qdrant.peer import ACTIVE, DEAD, Peer, primary, replicas_of
@@ -29,6 +30,7 @@ from deployments.sandbox.paths import write_atomic
 # A peer that was killed refuses at once; one that is only slow must not look away, and a primary waits for others.
 APPLY_SECONDS, LEAD_SECONDS = 10.0, 40.0
 ATTEMPTS = 20
+PROPOSED_SECONDS = 0.5
 Key = tuple[str, int]
 
 
@@ -261,7 +263,24 @@ class Replication:
                 else:
                     replicas.update({o: ACTIVE if o == me else DEAD for o in replicas})
 
-            self.peer.change(edit)
+            if priority == "replica":
+                self.peer.change(edit)
+            else:
+                self._propose(edit)
+
+    def _propose(self, edit: Edit) -> None:
+        """Have a change made soon: the real server answers an upload when the other replicas are *proposed* to be dead,
+        and until that is agreed on they count as active, as empty as they are
+        (src/common/snapshots.rs: `recover_shard_snapshot_impl`).
+        """
+
+        def agree() -> None:
+            with contextlib.suppress(Refused):  # the collection is gone
+                self.peer.change(edit)
+
+        timer = threading.Timer(PROPOSED_SECONDS, agree)
+        timer.daemon = True
+        timer.start()
 
     def _recover(self, uid: str, shard: int, source: str | None) -> None:
         key, network = (uid, shard), self.peer.network

@@ -6,10 +6,12 @@ from typing import Any
 
 from deployments.sandbox.doubles.qdrant import points
 from deployments.sandbox.doubles.qdrant.errors import malformed, understanding
+from deployments.sandbox.doubles.qdrant.keys import shards_of, split
+from deployments.sandbox.doubles.qdrant.limits import require_page
 from deployments.sandbox.doubles.qdrant.operations import limit_of
 from deployments.sandbox.doubles.qdrant.wire import Wire
 
-SCROLLS = ("limit", "offset", "filter", "with_payload", "with_vector")
+SCROLLS = ("limit", "offset", "filter", "with_payload", "with_vector", "shard_key")
 QUERIES = ("query", "using", "limit", "filter", "params", "with_payload", "with_vector")
 
 
@@ -21,7 +23,7 @@ class Stored(Wire):
         spec, found = self.json_body(), self.peer.collection(name)
         with understanding():
             by_id = {point["id"]: point for point in map(_point, spec["points"])}
-            parts = _split(found, list(by_id))
+            parts = split(found, list(by_id), spec.get("shard_key"), writing=True)
         per_shard = {shard: {"upsert": [by_id[i] for i in ids]} for shard, ids in parts.items()}
         return self._written(found, per_shard)
 
@@ -31,10 +33,12 @@ class Stored(Wire):
         with understanding():
             if "points" in spec:
                 ids = [points.identity(i) for i in spec["points"]]
-                per_shard = {s: {"delete": part} for s, part in _split(found, ids).items()}
+                parts = split(found, ids, spec.get("shard_key"), writing=True)
+                per_shard = {s: {"delete": part} for s, part in parts.items()}
             else:
                 points.condition(spec["filter"])  # refused before any shard has done it
-                per_shard = {int(s): {"delete_by": spec["filter"]} for s in found["shards"]}
+                chosen = shards_of(found, spec.get("shard_key"))
+                per_shard = {s: {"delete_by": spec["filter"]} for s in chosen}
         return self._written(found, per_shard)
 
     def _written(self, found: dict[str, Any], per_shard: dict[int, dict[str, Any]]) -> Any:
@@ -44,19 +48,24 @@ class Stored(Wire):
     # ------------------------------------------------------------------ reads
     def count(self, name: str) -> Any:
         spec, found = self.json_body(), self.peer.collection(name)
-        return {"count": sum(self.read(found, {"count": spec}))}
+        self.peer.rates.read(found["uid"], found["spec"])
+        shards = shards_of(found, spec.get("shard_key"))
+        return {"count": sum(self.read(found, {"count": spec}, shards))}
 
     def scroll(self, name: str) -> Any:
         spec, found = self.json_body(), self.peer.collection(name)
         _only(spec, SCROLLS)
         limit = limit_of(spec)
+        require_page(found["spec"], limit)
+        self.peer.rates.read(found["uid"], found["spec"])
         if spec.get("offset") is not None:
             spec["offset"] = points.identity(spec["offset"])
-        answers = self.read(found, {"scroll": spec})
+        shards = shards_of(found, spec.pop("shard_key", None))
+        answers = self.read(found, {"scroll": spec}, shards)
+        # an id that two keys have is given once (lib/collection/src/collection/point_ops.rs: `scroll_by`)
+        by_id = {p["id"]: p for part in _keyed(found, shards, answers) for p in part}
         # numbers before UUIDs, as each shard has them
-        all_found = sorted(
-            (p for part in answers for p in part), key=lambda p: (isinstance(p["id"], str), p["id"])
-        )
+        all_found = sorted(by_id.values(), key=lambda p: (isinstance(p["id"], str), p["id"]))
         following = all_found[limit]["id"] if len(all_found) > limit else None
         shown = _shown(all_found[:limit], spec, payload=True)
         return {"points": shown, "next_page_offset": following}
@@ -65,6 +74,8 @@ class Stored(Wire):
         spec, found = self.json_body(), self.peer.collection(name)
         _only(spec, QUERIES)
         limit = limit_of(spec)
+        require_page(found["spec"], limit)
+        self.peer.rates.read(found["uid"], found["spec"])
         with understanding():
             if not all(isinstance(n, (int, float)) for n in spec["query"]):
                 raise malformed("query: expected a vector")
@@ -79,10 +90,11 @@ class Stored(Wire):
         spec, found = self.json_body(), self.peer.collection(name)
         with understanding():
             ids = [points.identity(i) for i in spec["ids"]]
+        parts = split(found, ids, spec.get("shard_key"), writing=False)
         points_found = [
             point
-            for shard, part in sorted(_split(found, ids).items())
-            for answer in self.read(found, {"retrieve": part}, [shard])
+            for shard, part in sorted(parts.items())
+            for answer in _keyed(found, [shard], self.read(found, {"retrieve": part}, [shard]))
             for point in answer
         ]
         return _shown(points_found, spec, payload=True)
@@ -96,13 +108,15 @@ def _point(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _split(found: dict[str, Any], ids: list[int | str]) -> dict[int, list[int | str]]:
-    """Point ids by shard."""
-    count = int(found["spec"]["shard_number"])
-    parts: dict[int, list[int | str]] = {}
-    for point in ids:
-        parts.setdefault(points.shard_of(point, count), []).append(point)
-    return parts
+def _keyed(
+    found: dict[str, Any], shards: list[int], answers: list[list[dict[str, Any]]]
+) -> list[list[dict[str, Any]]]:
+    """Points with the keys of the shards that they are from."""
+    keys = found.get("keys") or {}
+    return [
+        [{**p, "shard_key": keys[str(shard)]} for p in part] if str(shard) in keys else part
+        for shard, part in zip(shards, answers, strict=True)
+    ]
 
 
 def _only(spec: dict[str, Any], known: tuple[str, ...]) -> None:

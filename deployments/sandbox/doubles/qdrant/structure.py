@@ -13,12 +13,15 @@ from deployments.sandbox.doubles.qdrant.errors import (
     missing_collection,
     understanding,
 )
+from deployments.sandbox.doubles.qdrant.limits import require_index
 from deployments.sandbox.doubles.qdrant.peer import DEAD
 from deployments.sandbox.doubles.qdrant.wire import Raw, Wire
 
 VERSION = "1.16.3"  # whose answers were recorded
 NAME_AT_MOST = 255
-UNKNOWN = ("sparse_vectors", "sharding_method", "strict_mode_config")
+UNKNOWN = ("sparse_vectors",)
+# of `params`, what only a change takes; a creation ignores them (`CreateCollection` has no such fields)
+LATER = ("read_fan_out_factor", "read_fan_out_delay_ms")
 
 
 class Structure(Wire):
@@ -62,9 +65,24 @@ class Structure(Wire):
             text = f"[collection_name: value {name!r} invalid]"
             raise Refused(422, f"Validation error in path parameters: {text}")
         spec = self.json_body()
-        if unknown := [key for key in UNKNOWN if spec.get(key) not in (None, "auto")]:
+        if unknown := [key for key in UNKNOWN if spec.get(key) is not None]:
             raise malformed(f"this double knows no {unknown[0]}")
-        self.peer.create(name, spec)
+        self.peer.create(name, {key: value for key, value in spec.items() if key not in LATER})
+        return True
+
+    def alter(self, name: str) -> Any:
+        """Fields of each part are merged (lib/collection/src/operations/config_diff.rs)."""
+        change = self.json_body()
+        self.peer.alter(self.peer.collection(name)["name"], {**change, **change.pop("params", {})})
+        return True
+
+    def make_key(self, name: str) -> Any:
+        body, found = self.json_body(), self.peer.collection(name)
+        spec = found["spec"]
+        with understanding():
+            key, count = body["shard_key"], int(body.get("shards_number") or spec["shard_number"])
+            copies = int(body.get("replication_factor") or spec.get("replication_factor") or 1)
+        self.peer.add_key(found["name"], key, count, copies)
         return True
 
     def drop(self, name: str) -> Any:
@@ -86,12 +104,14 @@ class Structure(Wire):
             "replication_factor": int(spec.get("replication_factor") or 1),
             "write_consistency_factor": int(spec.get("write_consistency_factor") or 1),
             "on_disk_payload": bool(spec.get("on_disk_payload", True)),
-        }
+        } | {key: spec[key] for key in ("sharding_method", *LATER) if key in spec}
         given = {"optimizer_config": spec.get("optimizers_config") or {}} | {
             key: spec.get(key) or {} for key in ("hnsw_config", "wal_config")
         }
         changed = {key: DEFAULTS[key] | values for key, values in given.items()}
         changed["quantization_config"] = spec.get("quantization_config")
+        shown = ("strict_mode_config", "metadata")
+        changed |= {key: spec[key] for key in shown if spec.get(key) is not None}
         return {
             "status": "yellow" if dead else "green",
             "optimizer_status": "ok",
@@ -107,9 +127,12 @@ class Structure(Wire):
 
     def layout(self, name: str) -> Any:
         found, me = self.peer.collection(name), self.peer.me
+        keys = found.get("keys") or {}
+        keyed = {s: {"shard_key": keys[s]} if s in keys else {} for s in found["shards"]}
         local = [
             {
                 "shard_id": int(s),
+                **keyed[s],
                 "points_count": self.peer.local(found["uid"], int(s)).count(),
                 "state": replicas[me.name],
             }
@@ -118,7 +141,7 @@ class Structure(Wire):
         ]
         peers = self.peer.network.peers
         remote = [
-            {"shard_id": int(s), "peer_id": peers[owner].identity, "state": state}
+            {"shard_id": int(s), **keyed[s], "peer_id": peers[owner].identity, "state": state}
             for s, replicas in found["shards"].items()
             for owner, state in replicas.items()
             if owner != me.name
@@ -152,6 +175,7 @@ class Structure(Wire):
     def index(self, name: str) -> Any:
         spec = self.json_body()
         found, kind = self.peer.collection(name), operations.schema(spec)
+        require_index(found["spec"], len(found["indexes"]))
         number = self.replication.write(
             found["uid"], {int(s): {"index": spec} for s in found["shards"]}
         )

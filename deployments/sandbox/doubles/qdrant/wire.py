@@ -57,6 +57,7 @@ class Wire(BaseHTTPRequestHandler):
         self.body = Body(self.rfile, self.headers)  # type: ignore[arg-type]
         self.headed = False
         status, kind = 200, "application/json"
+        headers: dict[str, str] = {}
         try:
             self._authorise(url.path)
             if self.body.broken:
@@ -69,6 +70,8 @@ class Wire(BaseHTTPRequestHandler):
         except Refused as refused:
             status = refused.status
             body = {"status": {"error": str(refused)}}
+            if refused.retry_after:
+                headers = {"retry-after": str(refused.retry_after)}
             if refused.plain:
                 body, kind = str(refused), "text/plain"
         except ConnectionError:
@@ -83,7 +86,7 @@ class Wire(BaseHTTPRequestHandler):
             return
         if isinstance(body, dict) and "status" in body:
             body["time"] = time.monotonic() - started
-        self._answer(status, body, kind)
+        self._answer(status, body, kind, headers)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = handle_request  # noqa: N815
 
@@ -158,7 +161,7 @@ class Wire(BaseHTTPRequestHandler):
         if piece:  # an empty one would be the end
             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
 
-    def _answer(self, status: int, body: Any, kind: str) -> None:
+    def _answer(self, status: int, body: Any, kind: str, more: dict[str, str]) -> None:
         with contextlib.suppress(Refused):
             self.body.drain()
         self.close_connection = self.close_connection or self.body.broken
@@ -166,7 +169,7 @@ class Wire(BaseHTTPRequestHandler):
             if isinstance(body, Path):
                 return self.send_file(body)
             data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-            headers = {"content-type": kind}
+            headers = {"content-type": kind, **more}
             if data and self._compresses():
                 gzip = _gzip()
                 data, headers = gzip.compress(data) + gzip.flush(), {**headers, **GZIP}
