@@ -3,28 +3,48 @@
 The snapshot that is written first (not the one that is streamed) comes with a SHA-256, and what comes is compared
 with it. A stream has none, and a failure in its midst is only logged in the server: the body just ends, with status
 200 (qdrant/qdrant lib/collection/src/shards/shard_holder). The tar's end is looked at in any case.
+A client that accepts compression gets every answer compressed, a file too (src/actix/mod.rs: `Compress::default()`),
+and httpx accepts it by default: so a download says that it takes the bytes as they are.
+The peer goes on making a snapshot after the client has gone (src/actix/helpers.rs: `time_or_accept`), and names it by
+the second in which it began (shard_holder/mod.rs: `create_shard_snapshot`): by that it is recognised later.
 https://qdrant.tech/documentation/snapshots/
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 
 from archive.leftovers import Leftovers
+from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
-from components.qdrant.client import Gone, call, get, headers, path_of
+from components.qdrant.client import Gone, Refused, call, get, headers, path_of
 from errors import TemporaryError
 
 PIECE_BYTES = 1 << 20
 TAR_END = b"\0" * 1024
 PEER = "peer"  # by this its notes are found
 UNCOMPRESSED = {"accept-encoding": "identity"}
+BEGUN = re.compile(r"-(\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d)\.snapshot$")
+BEGUN_FORMAT = "%Y-%m-%d-%H-%M-%S"
+# From our question to the second in the snapshot's name: the peer names it before it waits for anything.
+NAMED_WITHIN = timedelta(seconds=10)
+# How long the making of one may take, all in all: terabytes at the pace of a slow disk.
+MAKING = timedelta(hours=12)
+POLL_SECONDS = 5.0
+
+
+class NotTaken(TemporaryError):
+    """A shard gave no snapshot; others may."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +67,9 @@ class Shard:
     def path(self) -> str:
         """Of its snapshots."""
         return f"{path_of(self.collection)}/shards/{self.number}/snapshots"
+
+    def __str__(self) -> str:
+        return f"{self.collection}, shard {self.number} on {self.peer.member}"
 
 
 @dataclass(frozen=True)
@@ -74,12 +97,27 @@ def snapshot(access: Access, shard: Shard, leftovers: Leftovers, limit: float) -
         access: the way in.
         shard: which one.
         leftovers: where it is written down in the meantime.
-        limit: seconds that making it may take.
+        limit: seconds to wait for the peer's answer; one that takes longer is waited for by the peer's list.
+
+    Raises:
+        NotTaken: the peer did not make one.
     """
     known = [entry["name"] for entry in get(access, shard.peer, shard.path)]
-    held = {PEER: shard.peer.member, "path": shard.path, "known": known}
+    asked = clock_of(access, shard.peer)
+    held = {
+        PEER: shard.peer.member,
+        "path": shard.path,
+        "known": known,
+        "asked": asked.isoformat(),
+    }
     leftovers.hold(held)
-    made = call(access, shard.peer, "POST", f"{shard.path}?wait=true", timeout=limit)
+    try:
+        made = call(access, shard.peer, "POST", f"{shard.path}?wait=true", timeout=limit)
+    except httpx.ReadTimeout:
+        made = _awaited(access, shard, held)
+    except Refused:
+        leftovers.release(held)  # it made none
+        raise
     try:
         yield Made(shard, made["name"], int(made["size"]), str(made.get("checksum") or ""))
     finally:
@@ -87,22 +125,50 @@ def snapshot(access: Access, shard: Shard, leftovers: Leftovers, limit: float) -
             leftovers.release(held)
 
 
-def sweep(access: Access, peers: dict[str, Endpoint], leftovers: Leftovers) -> None:
-    """Remove the snapshots that a killed run left on the peers; on one that is away they are left for the next run."""
+def _awaited(access: Access, shard: Shard, held: Mapping[str, Any]) -> dict[str, Any]:
+    """Wait for a snapshot that outlasts the question for it: it is listed once it is complete."""
+    for _ in range(int(MAKING.total_seconds() / POLL_SECONDS)):
+        listed = get(access, shard.peer, shard.path)
+        mine = [entry for entry in listed if _is_ours(entry["name"], held)]
+        if mine:
+            made: dict[str, Any] = mine[0]
+            return made
+        CANCELLATION.sleep(POLL_SECONDS)
+    raise NotTaken(
+        f"{shard} did not make its snapshot within {MAKING.total_seconds() / 3600:.0f} h"
+    )
+
+
+def sweep(access: Access, peers: Mapping[str, Endpoint], leftovers: Leftovers) -> None:
+    """Remove the snapshots that killed runs left on the peers; the note of one that may still come is kept.
+
+    Args:
+        access: the way in.
+        peers: those that answer, by name.
+        leftovers: with the notes.
+    """
     for held in leftovers.earlier(PEER):
         peer, path = peers.get(str(held[PEER])), str(held["path"])
         if peer is None:
             continue
         try:
-            names = [entry["name"] for entry in get(access, peer, path)]
+            listed = [str(entry["name"]) for entry in get(access, peer, path)]
+            mine = [name for name in listed if _is_ours(name, held)]
+            late = clock_of(access, peer) - _asked(held) > MAKING
         except Gone:  # the collection is, or the shard has moved, and the snapshots with it
-            names = []
-        except (httpx.HTTPError, RuntimeError):
+            mine, late = [], True
+        except (httpx.HTTPError, Refused):
             continue
-        mine = [name for name in names if name not in held["known"]]
-        gone = [_removed(access, peer, path, name) for name in mine]
-        if all(gone):
+        removed = [_removed(access, peer, path, name) for name in mine]
+        if all(removed) and (mine or late):
             leftovers.release(held)
+
+
+def clock_of(access: Access, peer: Endpoint) -> datetime:
+    """A peer's own clock: snapshots are named by it."""
+    answer = access.http.get(f"http://{peer.url}/healthz")
+    stated = answer.headers.get("date")
+    return parsedate_to_datetime(stated).astimezone(UTC) if stated else datetime.now(UTC)
 
 
 class Download:
@@ -121,40 +187,54 @@ class Download:
         """The tar's bytes.
 
         Raises:
-            TemporaryError: it broke off, is short, or is not what was made.
+            NotTaken: it broke off, is short, or is not what was made.
         """
         made, shard = self._made, self._made.shard
-        what = f"{shard.collection}, shard {shard.number} on {shard.peer.member}"
         digest, size, end = hashlib.sha256(), 0, b""
-        url = f"http://{shard.peer.url}{shard.path}/{quote(made.name)}"
+        url = f"http://{shard.peer.url}{shard.path}/{quote(made.name, safe='')}"
         limits = httpx.Timeout(self._stall, connect=self._access.timeout_seconds)
         try:
             with self._access.http.stream(
                 "GET", url, headers={**headers(self._access), **UNCOMPRESSED}, timeout=limits
             ) as answer:
                 if answer.status_code != 200:
-                    raise TemporaryError(
-                        f"{what} does not give its snapshot: HTTP {answer.status_code}"
-                    )
+                    raise NotTaken(f"{shard} does not give its snapshot: HTTP {answer.status_code}")
                 for piece in answer.iter_raw(PIECE_BYTES):
                     digest.update(piece)
                     size += len(piece)
                     end = (end + piece)[-len(TAR_END) :]
                     yield piece
         except httpx.HTTPError as exc:
-            raise TemporaryError(f"{what} broke off: {exc}") from exc
+            raise NotTaken(f"{shard} broke off: {exc}") from exc
         if size != made.size or end != TAR_END:
-            raise TemporaryError(f"{what} sent {size} of {made.size} bytes: its snapshot is cut")
+            raise NotTaken(f"{shard} sent {size} of {made.size} bytes: its snapshot is cut")
         if made.checksum and digest.hexdigest() != made.checksum:
-            raise TemporaryError(f"{what} sent a snapshot that is not the one it made: {made.name}")
+            raise NotTaken(f"{shard} sent a snapshot that is not the one it made: {made.name}")
+
+
+def _is_ours(name: str, held: Mapping[str, Any]) -> bool:
+    """Whether a snapshot is the one of a note: it was not there before, and was begun when that was written.
+
+    Others make snapshots too, by hand or by a job of their own, and theirs must stay.
+    """
+    found = BEGUN.search(name)
+    if name in held["known"] or found is None:
+        return False
+    begun = datetime.strptime(found[1], BEGUN_FORMAT).replace(tzinfo=UTC)
+    return timedelta(seconds=-1) <= begun - _asked(held) <= NAMED_WITHIN
+
+
+def _asked(held: Mapping[str, Any]) -> datetime:
+    """When a note was written; one of an earlier version of this project does not say: none of what is there is its."""
+    return datetime.fromisoformat(str(held.get("asked") or "1970-01-01T00:00:00+00:00"))
 
 
 def _removed(access: Access, peer: Endpoint, path: str, name: str) -> bool:
     """Remove a snapshot; whether it is gone. It takes room, no more: if not, the next run tries again."""
     try:
-        call(access, peer, "DELETE", f"{path}/{quote(name)}?wait=true")
+        call(access, peer, "DELETE", f"{path}/{quote(name, safe='')}?wait=true")
     except Gone:
         return True
-    except (httpx.HTTPError, RuntimeError):
+    except (httpx.HTTPError, Refused):
         return False
     return True
