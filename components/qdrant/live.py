@@ -1,31 +1,32 @@
 """Replaces collections of the live Qdrant by those of a set, with as many copies of each shard as they had.
 
-A collection is deleted and made anew, since a snapshot does not fit one with other shards; then each shard's snapshot
+A collection is deleted and made again, since a snapshot does not fit one with other shards; then each shard's snapshot
 goes to a peer that has the shard, and the other copies follow from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from archive.leftovers import Leftovers
 from archive.manifest import Measure
 from archive.reader import SetReader
-from components.access import Access, Endpoint
+from components.access import Access
 from components.base import Live, Served
-from components.qdrant.client import PORT, STATEFULSET, call, get, path_of
-from components.qdrant.fingerprint import measure_collection, measure_indexes
+from components.qdrant.client import call, names, path_of
+from components.qdrant.fingerprint import comparable, measure_whole
+from components.qdrant.peers import Peers, all_peers, without_consensus
 from components.qdrant.restore import (
     DESCRIPTION,
     FORM,
+    aliases_of,
     explained,
     restore_aliases,
     restore_collection,
 )
-from components.questions import ask_members, words
-from errors import TemporaryError
+from components.qdrant.room import as_text, free_bytes
 
 
 def units(reader: SetReader) -> dict[str, int]:
@@ -52,35 +53,62 @@ def replace(
 ) -> list[str]:
     """Restore collections in the place of the live ones, and the aliases that point at them.
 
+    Returns:
+        Aliases that were left alone, since they point to another collection by now.
+
     Raises:
         Damaged: an artefact is not what was stored.
         PermanentError: Qdrant refuses something.
         TemporaryError: it went away.
     """
-    peers = _peers(access)
-    first = next(iter(peers.values()))
-    wanted = {unit.partition(" ")[2] for unit in chosen}
+    peers = all_peers(access)
+    wanted = {_collection_of(unit) for unit in chosen}
     seconds = access.settings.backup.stall_seconds
     with explained(), leftovers.replacing(chosen):
-        there = {str(c["name"]) for c in get(access, first, "/collections")["collections"]}
+        there = names(access, peers.first)
         for name in reader.names("JSON"):
             collection = unquote(name.removesuffix(DESCRIPTION))
             if not name.endswith(DESCRIPTION) or collection not in wanted:
                 continue
             if collection in there:
-                call(access, first, "DELETE", path_of(collection), timeout=seconds)
-            restore_collection(access, peers, reader, name.removesuffix(DESCRIPTION), copies=None)
-        restore_aliases(access, first, reader, wanted)
-    return []
+                call(access, peers.first, "DELETE", path_of(collection), timeout=seconds)
+            restore_collection(access, peers.by_id, reader, name.removesuffix(DESCRIPTION))
+        return restore_aliases(access, peers.first, reader, wanted)
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
     """What the live collections hold now."""
-    first = next(iter(_peers(access).values()))
+    first = all_peers(access).first
     found: list[Measure] = []
     with explained():
-        for name in (unit.partition(" ")[2] for unit in chosen):
-            found += [measure_collection(access, first, name), measure_indexes(access, first, name)]
+        for unit in chosen:
+            found += measure_whole(access, first, _collection_of(unit))
+    return comparable(found, reader.manifest.fingerprint)
+
+
+def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
+    """Why the live cluster would refuse collections of a set, as if those of these names were away.
+
+    Raises:
+        TemporaryError: a peer does not answer.
+    """
+    peers = all_peers(access)
+    units_chosen = tuple(chosen)
+    with explained():
+        of_all = [
+            *(
+                f"peer {identity} ({uri}) belongs to the cluster and is none of its members: shards would be placed on "
+                f"it. Remove it first (DELETE /cluster/peer/{identity}?force=true)"
+                for identity, uri in peers.lost.items()
+            ),
+            *(f"{name}: {why}" for name, why in without_consensus(peers.said).items()),
+            *_lacking_room(access, peers, reader, units_chosen),
+        ]
+        there, aliases = names(access, peers.first), aliases_of(access, peers.first)
+        found = []
+        for unit in units_chosen:
+            own = _name_clashes(_collection_of(unit), reader, there, aliases)
+            found += [f"{unit}: {reason}" for reason in ("; ".join([*of_all, *own]),) if reason]
     return found
 
 
@@ -89,15 +117,54 @@ LIVE = Live(
     fence,
     replace,
     measure,
+    can_take=can_take,
     writers="writes to a collection are refused while it is away; those between its making and its filling are lost",
 )
 
 
-def _peers(access: Access) -> dict[str, Endpoint]:
-    """Peers by their ids; all must answer, for each may have to take a shard."""
-    members = access.endpoints(STATEFULSET, access.settings.components.qdrant.members, PORT)
-    answers = ask_members(members, lambda peer: get(access, peer, "/cluster"))
-    if answers.bad:
-        raise TemporaryError(f"not every peer of Qdrant answers: {words(answers.bad)}", delay=15)
-    by_name = {member.member: member for member in members}
-    return {str(said["peer_id"]): by_name[name] for name, said in answers.good.items()}
+# ---------------------------------------------------------------------- inside
+def _collection_of(unit: str) -> str:
+    return unit.partition(" ")[2]
+
+
+def _name_clashes(
+    collection: str, reader: SetReader, there: Iterable[str], aliases: Mapping[str, str]
+) -> list[str]:
+    """Why a collection's name, or one of its aliases, is taken by something of the other kind."""
+    found = []
+    if collection in aliases:
+        found.append(
+            f"{collection} is an alias of {aliases[collection]} now: remove or rename the alias first"
+        )
+    taken = set(there)
+    for alias in reader.json("aliases.json"):
+        if alias["collection_name"] == collection and alias["alias_name"] in taken:
+            found.append(f"its alias {alias['alias_name']} is a collection now: rename that first")
+    return found
+
+
+def _lacking_room(
+    access: Access, peers: Peers, reader: SetReader, chosen: Iterable[str]
+) -> list[str]:
+    """Peers whose disks are too full: what is uploaded lies there twice, as an archive and unpacked.
+
+    Collections that are there make room for those of the set; shards are spread evenly.
+    """
+    there = {f"collection {name}" for name in names(access, peers.first)}
+    sizes = {name: reader.size(name) for name in reader.names(FORM) if reader.unit(name) in chosen}
+    added = 0
+    for unit in set(chosen) - there:
+        folder = quote(_collection_of(unit), safe="")
+        config = reader.json(f"{folder}{DESCRIPTION}")["collection"]["config"]
+        copies = int(config["params"].get("replication_factor") or 1)
+        size = sum(size for name, size in sizes.items() if reader.unit(name) == unit)
+        added += size * min(copies, len(peers.by_id))
+    needed = added // len(peers.by_id) + 2 * max(sizes.values(), default=0)
+    found = []
+    for peer in peers.by_id.values():
+        free = free_bytes(access, peer)
+        if free is not None and free < needed:
+            found.append(
+                f"{peer.member} has {as_text(free)} free and needs about {as_text(needed)}: enlarge its volume"
+            )
+    return found

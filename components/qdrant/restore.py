@@ -1,13 +1,14 @@
-"""Brings Qdrant back: collections as they were made, a snapshot into each shard, payload indexes, aliases.
+"""Brings Qdrant back: collections as they were made, a snapshot into each shard, payload indexes, limits, aliases.
 
-A shard goes to a peer that has it; in a proof there is one peer and one copy.
+A shard goes to a peer that has it; in a proof there is one peer, and so one copy of each, whatever the settings say
+(qdrant/qdrant lib/storage/src/content_manager/shard_distribution.rs).
 https://qdrant.tech/documentation/snapshots/
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,21 +23,29 @@ from components.base import Restore, Scratch
 from components.qdrant.client import (
     PORT,
     STATEFULSET,
+    Refused,
     call,
     copies_in,
     get,
     headers,
     path_of,
     replicas,
+    words_of,
 )
-from components.qdrant.fingerprint import measure_aliases, measure_collection, measure_indexes
+from components.qdrant.creation import (
+    by_key,
+    create,
+    create_indexes,
+    places,
+    set_limits,
+)
+from components.qdrant.fingerprint import comparable, measure_everything
+from components.qdrant.settling import wait_until_settled
 from config.models import Settings
 from errors import PermanentError, TemporaryError
 
 FORM = "Qdrant shard snapshot"
 DESCRIPTION = "/collection.json"
-# Of a collection's configuration: what its maker may say, beside `params`.
-PARTS = ("hnsw_config", "wal_config", "quantization_config", "strict_mode_config")
 
 
 def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ...]:
@@ -79,7 +88,7 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
         peers = {str(get(access, peer, "/cluster")["peer_id"]): peer}
         for name in reader.names("JSON"):
             if name.endswith(DESCRIPTION):
-                restore_collection(access, peers, reader, name.removesuffix(DESCRIPTION), copies=1)
+                restore_collection(access, peers, reader, name.removesuffix(DESCRIPTION))
         restore_aliases(access, peer, reader)
 
 
@@ -92,109 +101,97 @@ def measure(
         TemporaryError: the peer went away.
     """
     peer = next(iter(at.values()))
-    found: list[Measure] = []
     with explained():
-        for entry in get(access, peer, "/collections")["collections"]:
-            name = str(entry["name"])
-            found += [measure_collection(access, peer, name), measure_indexes(access, peer, name)]
-        found.append(measure_aliases(access, peer))
-    return {"": found}
+        found = measure_everything(access, peer)
+    return {"": comparable(found, reader.manifest.fingerprint)}
 
 
 RESTORE = Restore(scratch, place, ask, load, measure)
 
 
 def restore_collection(
-    access: Access,
-    peers: Mapping[str, Endpoint],
-    reader: SetReader,
-    folder: str,
-    copies: int | None,
+    access: Access, peers: Mapping[str, Endpoint], reader: SetReader, folder: str
 ) -> None:
-    """Make a collection as it was, and fill its shards.
+    """Make a collection as it was, fill its shards, and wait until every replica has its shard's points.
 
     Args:
         access: the way in.
         peers: by their ids.
         reader: of the set.
         folder: of the collection in it.
-        copies: of each shard; None for as many as it had.
     """
     name, peer = unquote(folder), next(iter(peers.values()))
     about = reader.json(folder + DESCRIPTION)
-    described: dict[str, Any] = about["collection"]
     seconds = access.settings.backup.stall_seconds
-    wanted = _creation(described["config"], copies)
-    call(access, peer, "PUT", path_of(name), wanted, timeout=seconds)
-    then = by_key(copies_in(about["layout"]))
-    for key, numbers in then.items():
-        if key is not None:
-            body = {"shard_key": key, "shards_number": len(numbers)}
-            call(access, peer, "PUT", f"{path_of(name)}/shards", body, timeout=seconds)
-    there = replicas(access, peer, name)
+    create(access, peer, name, about, seconds)
+    there = _reachable(access, peers, name)
     holders = {int(r["shard_id"]): str(r["peer_id"]) for r in there}
-    places = _places(name, then, by_key(there))
+    place_of = places(name, by_key(copies_in(about["layout"])), by_key(there))
     for shard in reader.names(FORM):
         if shard.startswith(f"{folder}/"):
-            number = places[int(shard.rpartition("/shard-")[2].removesuffix(".snapshot"))]
+            number = place_of[int(shard.rpartition("/shard-")[2].removesuffix(".snapshot"))]
             _upload(access, peers[holders[number]], reader, name, shard, number)
-    for field, schema in described["payload_schema"].items():
-        body = {"field_name": field, "field_schema": schema.get("params") or schema["data_type"]}
-        call(access, peer, "PUT", f"{path_of(name)}/index?wait=true", body, timeout=seconds)
+    create_indexes(access, peer, name, about, seconds)
+    wait_until_settled(access, peers, name, seconds)
+    set_limits(access, peer, name, about, seconds)
 
 
 def restore_aliases(
     access: Access, peer: Endpoint, reader: SetReader, only: Collection[str] | None = None
-) -> None:
-    """Make the aliases again; `only` those of some collections."""
-    aliases = [
-        {"create_alias": {key: alias[key] for key in ("alias_name", "collection_name")}}
-        for alias in reader.json("aliases.json")
-        if only is None or alias["collection_name"] in only
-    ]
-    if aliases:
-        call(access, peer, "POST", "/collections/aliases", {"actions": aliases})
-
-
-def by_key(copies: Iterable[Mapping[str, Any]]) -> dict[Any, list[int]]:
-    """Numbers of the shards of each key, in order; all are of None where nobody named keys.
+) -> list[str]:
+    """Make the aliases again; one that points to another collection by now is left as it is.
 
     Args:
-        copies: of shards, as Qdrant lists them: a key is a text or a number, and 1 is another one than "1".
+        access: the way in.
+        peer: through which one.
+        reader: of the set.
+        only: those of some collections; all if left out.
+
+    Returns:
+        Those that were left, in words.
     """
-    keys = {int(copy["shard_id"]): copy.get("shard_key") for copy in copies}
-    found: dict[Any, list[int]] = {}
-    for number, key in sorted(keys.items()):
-        found.setdefault(key, []).append(number)
-    return found
+    now = aliases_of(access, peer)
+    actions, left = [], []
+    for alias in reader.json("aliases.json"):
+        name, collection = alias["alias_name"], alias["collection_name"]
+        if only is not None and collection not in only:
+            continue
+        if now.get(name, collection) != collection:
+            left.append(
+                f"alias {name} still points to {now[name]}, in the set it points to {collection}"
+            )
+            continue
+        actions.append({"create_alias": {"alias_name": name, "collection_name": collection}})
+    if actions:
+        call(access, peer, "POST", "/collections/aliases", {"actions": actions})
+    return left
+
+
+def aliases_of(access: Access, peer: Endpoint) -> dict[str, str]:
+    """Alias → its collection, as they are now."""
+    found = get(access, peer, "/aliases")["aliases"]
+    return {str(one["alias_name"]): str(one["collection_name"]) for one in found}
 
 
 # ---------------------------------------------------------------------- inside
-def _places(
-    name: str, then: Mapping[Any, list[int]], now: Mapping[Any, list[int]]
-) -> dict[int, int]:
-    """Which shard takes which one's place: Qdrant numbers those of a new key on, whatever the old ones were."""
-    if {key: len(numbers) for key, numbers in then.items()} != {
-        key: len(numbers) for key, numbers in now.items()
-    }:
-        raise RuntimeError(f"{name} was made with shards {dict(now)} instead of {dict(then)}")
-    return {
-        old: new
-        for key, numbers in then.items()
-        for old, new in zip(numbers, now[key], strict=True)
-    }
+def _reachable(
+    access: Access, peers: Mapping[str, Endpoint], collection: str
+) -> list[dict[str, Any]]:
+    """Active replicas on peers that answer: what a shard's snapshot may go to.
 
-
-def _creation(config: Mapping[str, Any], copies: int | None) -> dict[str, Any]:
-    """What makes a collection like one that was described."""
-    few = {"replication_factor": copies, "write_consistency_factor": copies} if copies else {}
-    wanted = {
-        **config["params"],
-        **few,
-        **{part: config.get(part) for part in PARTS},
-        "optimizers_config": config.get("optimizer_config"),
-    }
-    return {key: value for key, value in wanted.items() if value is not None}
+    Raises:
+        TemporaryError: a shard has none.
+    """
+    copies = replicas(access, next(iter(peers.values())), collection)
+    found = [c for c in copies if c["state"] == "Active" and str(c["peer_id"]) in peers]
+    without = {int(c["shard_id"]) for c in copies} - {int(c["shard_id"]) for c in found}
+    if without:
+        numbers = ", ".join(map(str, sorted(without)))
+        raise TemporaryError(
+            f"{collection}: shards {numbers} have no active replica on a peer that answers",
+            delay=20,
+        )
+    return found
 
 
 def _upload(
@@ -214,9 +211,8 @@ def _upload(
                 timeout=access.settings.backup.stall_seconds,
             )
     if answer.status_code >= 400:
-        raise RuntimeError(
-            f"{name}, shard {number}: HTTP {answer.status_code}: {answer.text[:300]}"
-        )
+        what = f"upload of {name}, shard {number}, to {peer.member}"
+        raise Refused(answer.status_code, what, words_of(answer))
 
 
 @contextmanager
@@ -226,8 +222,8 @@ def explained() -> Iterator[None]:
         yield
     except httpx.HTTPError as exc:
         raise TemporaryError(f"Qdrant: {exc}", delay=15) from exc
+    except Refused as exc:
+        # the server's own words may quote a payload
+        raise PermanentError(f"Qdrant, {exc.what}: HTTP {exc.status}", said=exc.words) from exc
     except RuntimeError as exc:
-        # up to its status these are our own words; the server's may quote a payload
-        what, status, words = str(exc).partition(": HTTP ")
-        code, _, words = words.partition(":")
-        raise PermanentError(f"Qdrant, {what}{status}{code}", said=words.strip()) from exc
+        raise PermanentError(f"Qdrant, {exc}") from exc

@@ -23,8 +23,9 @@ from components.postgresql.backup import back_up as back_up_postgresql
 from components.postgresql.client import PORT, STATEFULSET, connect_long, standing
 from components.postgresql.replay import paused_replay
 from components.qdrant import backup as qdrant
-from components.qdrant.client import get
-from components.qdrant.snapshot import Download
+from components.qdrant.client import get, replicas
+from components.qdrant.peers import all_peers
+from components.qdrant.snapshot import Download, Shard
 from components.redis import backup as redis_backup
 from components.redis.client import connect as connect_redis
 from components.redis.client import read_view
@@ -356,10 +357,11 @@ main()
 
 
 def _snapshots(access: Any) -> list[Any]:
-    peers, _ = qdrant._peers(access)
-    first = next(iter(peers.values()))
+    peers = all_peers(access).by_id
     return [
         made
-        for shard in qdrant._shards(access, peers, first, "articles")
-        for made in get(access, shard.peer, shard.path)
+        for identity, peer in peers.items()
+        for copy in replicas(access, peer, "articles")
+        if str(copy["peer_id"]) == identity
+        for made in get(access, peer, Shard("articles", int(copy["shard_id"]), peer).path)
     ]

@@ -41,11 +41,7 @@ from components.neo4j.fingerprint import measure_database as measure_graph
 from components.neo4j.fingerprint import measure_users
 from components.postgresql.client import SECRET, SUPERUSER
 from components.postgresql.fingerprint import SESSION, measure_database, measure_roles
-from components.qdrant.fingerprint import (
-    measure_aliases,
-    measure_collection,
-    measure_indexes,
-)
+from components.qdrant.fingerprint import measure_everything
 from components.redis.fingerprint import measure_rdb
 from deployments.sandbox import binaries, postgres
 from deployments.sandbox.engines import neo4j_programs
@@ -292,13 +288,8 @@ def test_qdrant_comes_back_collection_by_collection(hand: Hand) -> None:
         "Qdrant",
         QDRANT_URL=f"http://{scratch.url}",
         QDRANT_CONFIG=hand.secret("qdrant.curl", f'header = "api-key: {key}"\n'),
-        QDRANT_REPLICAS="1",
     )
-    found: list[Measure] = []
-    for collection in manifest.topology["collections"]:
-        found.append(measure_collection(hand.access, scratch, collection))
-        found.append(measure_indexes(hand.access, scratch, collection))
-    same([*found, measure_aliases(hand.access, scratch)], manifest)
+    same(measure_everything(hand.access, scratch), manifest)
 
 
 def test_neo4j_comes_back_with_its_users(hand: Hand) -> None:
