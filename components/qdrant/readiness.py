@@ -1,27 +1,36 @@
 """Qdrant: three peers under Raft, shards with two replicas.
 
-What a real cluster of 1.16.3 says is not enough: with a peer killed `/readyz` stays 200, its replicas stay `Active` and
+What a real cluster says of itself is not enough: with a peer killed `/readyz` stays 200, its replicas stay `Active` and
 a leader is still named; only `message_send_failures` of `/cluster` shows it at once, and the first *write* turns its
 replicas `Dead` (measured; the answers are in tests/integration/doubles). So the gate asks every peer, counts who can
-send to whom, writes points to every shard of a collection of its own, and reads the states of replicas afterwards.
+send to whom, writes points to every shard of a collection of its own, and reads the states of replicas afterwards: as
+every peer sees them, for one whose consensus has ended knows nothing of a change.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
 from components.base import Report, Role, Workload
-from components.qdrant.client import PORT, STATEFULSET, call, get, replicas
-from components.questions import PROBE, Round, ask_members, words
+from components.qdrant.client import (
+    PORT,
+    STATEFULSET,
+    Gone,
+    Refused,
+    get,
+    names,
+    path_of,
+    replicas,
+)
+from components.qdrant.peers import without_consensus
+from components.qdrant.probe import transact
+from components.questions import Round, ask_members, words
 from config.models import Settings
 
-REPLICATION = 2
-# Enough that none of the shards gets none: with 3 shards the odds against it are 1 : 10^10.
-POINTS = 64
-SIZE = 4
+SECOND_LOOK_SECONDS = 1.0
 
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
@@ -30,13 +39,13 @@ def workloads(settings: Settings) -> tuple[Workload, ...]:
 
 
 def ask(access: Access) -> Report:
-    """Ask for peers that reach one another, points that travel at replication 2, and replicas that are active."""
+    """Ask for peers that reach one another, points that travel at replication 2, and collections that are whole."""
     wanted = access.settings.components.qdrant.members
-    peers = access.endpoints(STATEFULSET, wanted, PORT)
+    endpoints = access.endpoints(STATEFULSET, wanted, PORT)
     questions = Round()
-    answers = ask_members(peers, lambda peer: get(access, peer, "/cluster"))
+    answers = ask_members(endpoints, lambda peer: get(access, peer, "/cluster"))
     questions.checks.append(answers.check("peers answer"))
-    alive = [peer for peer in peers if peer.member in answers.good]
+    alive = [peer for peer in endpoints if peer.member in answers.good]
     quorum = wanted // 2 + 1
     hint = f"{len(alive)} of {wanted} peers" + (
         "" if len(alive) >= quorum else f", {quorum} are needed to change anything"
@@ -44,8 +53,8 @@ def ask(access: Access) -> Report:
     questions.note("peers have a quorum", len(alive) >= quorum, hint)
     if not alive:
         return Report(tuple(questions.checks))
-    names = {str(said["peer_id"]): name for name, said in answers.good.items()}
-    unreached = _unreached(answers.good, names)
+    names_of = {str(said["peer_id"]): name for name, said in answers.good.items()}
+    unreached = _unreached(answers.good, names_of)
     questions.note("peers reach one another", not unreached, words(unreached), critical=False)
     absent = {
         n: f"knows {len(s['peers'])} of {wanted} peers"
@@ -53,15 +62,20 @@ def ask(access: Access) -> Report:
         if len(s["peers"]) != wanted
     }
     questions.note("one cluster", not absent, words(absent), critical=False)
+    stopped = without_consensus(answers.good)
+    without = len(alive) - len(stopped) < quorum
+    questions.note("peers take part in consensus", not stopped, words(stopped), critical=without)
     with questions.check("points written and read through another peer") as answer:
-        answer.settle(True, _transaction(access, alive[0], alive[-1], wanted))
-    with questions.check("replicas are active", critical=False) as answer:
-        trouble = _replicas(access, alive, names)
-        answer.settle(not trouble, words(trouble))
+        answer.settle(True, transact(access, alive[0], alive[-1], wanted))
+    with questions.check("collections and replicas asked", critical=False) as answer:
+        broken, inactive = _collections(access, alive, names_of)
+        answer.settle(True)
+        questions.note("collections are in order", not broken, words(broken), critical=False)
+        questions.note("replicas are active", not inactive, words(inactive), critical=False)
     leader = str(next(iter(answers.good.values()))["raft_info"]["leader"])
     roles = [
         Role(name, "leader" if identity == leader else "follower")
-        for identity, name in sorted(names.items(), key=lambda item: item[1])
+        for identity, name in sorted(names_of.items(), key=lambda item: item[1])
     ]
     return Report(tuple(questions.checks), tuple(roles))
 
@@ -80,55 +94,82 @@ def _unreached(said: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) 
     }
 
 
-def _transaction(access: Access, writer: Endpoint, reader: Endpoint, shards: int) -> str:
-    """Write points to all shards, read them elsewhere, delete them and what earlier rounds left."""
-    base = f"/collections/{PROBE}"
-    if not get(access, writer, f"{base}/exists")["exists"]:
-        spec = {
-            "vectors": {"size": SIZE, "distance": "Dot"},
-            "shard_number": shards,
-            "replication_factor": min(REPLICATION, shards),
-            "write_consistency_factor": 1,
-        }
-        call(access, writer, "PUT", base, spec)
-    token = secrets.token_hex(8)
-    points = [
-        {"id": number, "vector": [1.0] * SIZE, "payload": {"token": token}}
-        for number in range(POINTS)
-    ]
-    call(access, writer, "PUT", f"{base}/points?wait=true", {"points": points})
-    wanted = {"must": [{"key": "token", "match": {"value": token}}]}
-    body = {"exact": True, "filter": wanted}
-    found = call(access, reader, "POST", f"{base}/points/count", body)["count"]
-    call(access, writer, "POST", f"{base}/points/delete?wait=true", {"points": list(range(POINTS))})
-    if found != POINTS:
-        raise RuntimeError(f"{reader.member} counts {found} of {POINTS} points")
-    return f"{POINTS} points written through {writer.member}, read through {reader.member}"
+def _collections(
+    access: Access, alive: list[Endpoint], names_of: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Collections that are broken, and replicas that are missing or not active, as any of the peers sees them.
+
+    Clients make and drop collections all the time, and one that is on its way in or out has no state yet: so what is
+    wrong is looked at twice, and what is wrong both times is told.
+    """
+    first = _look(access, alive, names_of)
+    if not any(first):
+        return first
+    CANCELLATION.sleep(SECOND_LOOK_SECONDS)
+    broken, inactive = _look(access, alive, names_of)
+    return (
+        {what: why for what, why in broken.items() if what in first[0]},
+        {what: why for what, why in inactive.items() if what in first[1]},
+    )
 
 
-def _replicas(access: Access, alive: list[Endpoint], names: Mapping[str, str]) -> dict[str, str]:
-    """Replicas that are not active, and shards that have too few, over all collections."""
+def _look(
+    access: Access, alive: list[Endpoint], names_of: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    broken: dict[str, str] = {}
+    inactive: dict[str, str] = {}
+    answers = ask_members(alive, lambda peer: _view(access, peer, names_of))
+    for name, (collections, replicas_found) in answers.good.items():
+        broken |= {what: f"{why} ({name} says)" for what, why in collections.items()}
+        for what, why in replicas_found.items():
+            inactive.setdefault(what, why)
+    # one that was asked for its own view and refuses: another collection may be the reason each time
+    broken |= {f"collections on {name}": why for name, why in answers.bad.items()}
+    return broken, inactive
+
+
+def _view(
+    access: Access, peer: Endpoint, names_of: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What one peer says of all collections."""
+    broken: dict[str, str] = {}
+    inactive: dict[str, str] = {}
+    for collection in names(access, peer):
+        try:
+            described = get(access, peer, path_of(collection))
+            copies = replicas(access, peer, collection)
+        except Gone:
+            continue
+        except Refused as exc:  # 500 for one that is being dropped
+            broken[f"collection {collection}"] = f"cannot be asked: {exc}"
+            continue
+        if described["status"] == "red":
+            error = described.get("optimizer_status")
+            error = error.get("error") if isinstance(error, dict) else error
+            broken[f"collection {collection}"] = f"is red: {error}"
+        wanted = int(described["config"]["params"]["replication_factor"])
+        inactive |= _inactive(collection, copies, wanted, names_of)
+    return broken, inactive
+
+
+def _inactive(
+    collection: str, copies: list[dict[str, Any]], wanted: int, names_of: Mapping[str, str]
+) -> dict[str, str]:
+    """Replicas of a collection that are not active, and shards that have too few."""
     trouble: dict[str, str] = {}
-    first = alive[0]
-    for entry in get(access, first, "/collections")["collections"]:
-        collection = entry["name"]
-        params = get(access, first, f"/collections/{collection}")["config"]["params"]
-        active: dict[int, int] = {}
-        for shard in replicas(access, first, collection):
-            number, state = int(shard["shard_id"]), str(shard["state"])
-            peer = str(shard["peer_id"])
-            active.setdefault(number, 0)
-            if state == "Active":
-                active[number] += 1
-            else:
-                where = f"{collection}, shard {number} on {names.get(peer, f'peer {peer}')}"
-                trouble[where] = f"is {state}: it catches up when its peer is back"
-        copies = int(params["replication_factor"])
-        for number, count in active.items():
-            if count == 0:
-                trouble[f"{collection}, shard {number}"] = (
-                    "has no active replica: its points cannot be read"
-                )
-            elif count < copies and not any(f"{collection}, shard {number} " in t for t in trouble):
-                trouble[f"{collection}, shard {number}"] = f"has {count} of {copies} replicas"
+    by_shard: dict[int, list[str]] = {}
+    for copy in copies:
+        number, state, peer = int(copy["shard_id"]), str(copy["state"]), str(copy["peer_id"])
+        by_shard.setdefault(number, []).append(state)
+        if state != "Active":
+            where = f"{collection}, shard {number} on {names_of.get(peer, f'peer {peer}')}"
+            trouble[where] = f"is {state}: it catches up when its peer is back"
+    for number, states in by_shard.items():
+        active = states.count("Active")
+        if not active:
+            trouble[f"{collection}, shard {number}"] = (
+                "has no active replica: its points cannot be read"
+            )
+        elif active < wanted and active == len(states):
+            trouble[f"{collection}, shard {number}"] = f"has {active} of {wanted} replicas"
     return trouble
