@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AwareDatetime, Field
 
@@ -220,6 +221,14 @@ class VerifySettings(Section):
     pushgateway: str | None = Field(
         default=None, description="URL of a Pushgateway that gets the same metrics"
     )
+
+    @property
+    def pushgateway_port(self) -> int:
+        """Where the Pushgateway listens: a network policy opens it; 0 where there is none."""
+        if not self.pushgateway:
+            return 0
+        url = urlsplit(self.pushgateway)
+        return url.port or (443 if url.scheme == "https" else 80)
 
 
 class RebuildSettings(Section):

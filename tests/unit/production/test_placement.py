@@ -9,6 +9,7 @@ import pytest
 
 from cluster.releases import Release
 from config.models import Settings
+from operations.render import render_manifest
 
 from .conftest import contract
 
@@ -198,12 +199,11 @@ def test_a_namespace_denies_first(manifests: list[dict[str, Any]]) -> None:
         assert deny["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
-def test_the_charts_own_policies_do_not_open_what_these_close(
-    values: dict[str, dict[str, Any]],
-) -> None:
+def test_the_charts_bring_no_policies_of_their_own(values: dict[str, dict[str, Any]]) -> None:
     policies = [p for release in values.values() for p in found(release, "networkPolicy")]
-    assert len(policies) == 3
-    assert all(p["allowExternal"] is False and p["allowExternalEgress"] is False for p in policies)
+    assert (
+        policies == [{"enabled": False}] * 3
+    )  # PostgreSQL, Pgpool, Redis: the others have it off by default
 
 
 def test_metrics_of_every_engine_are_scraped_once(
@@ -225,6 +225,31 @@ def test_metrics_of_every_engine_are_scraped_once(
         )
     assert values["emqx"]["metrics"]["enabled"] is False
     assert [m["metadata"]["name"] for m in manifests if m["kind"] == "PodMonitor"] == ["emqx"]
+
+
+def pushgateway_policies(settings: Settings, url: str | None) -> list[dict[str, Any]]:
+    verify = settings.verify.model_copy(update={"pushgateway": url})
+    manifests = render_manifest(
+        settings.platform.namespace_manifest, settings.model_copy(update={"verify": verify})
+    )
+    return [m for m in manifests if m["metadata"]["name"] == "pushgateway"]
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("http://pushgateway.monitoring:9091", 9091),
+        ("https://push.example.com/prometheus", 443),
+        ("http://push.example.com", 80),
+    ],
+)
+def test_the_control_namespace_reaches_the_pushgateway_where_there_is_one(
+    url: str, port: int, settings: Settings
+) -> None:
+    (policy,) = pushgateway_policies(settings, url)
+    assert policy["metadata"]["namespace"] == "isa-cloud-control"
+    assert policy["spec"]["egress"] == [{"ports": [{"port": port}]}]
+    assert pushgateway_policies(settings, None) == []
 
 
 def test_workers_and_scratch_pods_reach_the_object_store_wherever_it_listens(
