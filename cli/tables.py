@@ -15,6 +15,7 @@ from redaction import redact
 COLOURS = {
     "installed": "green", "upgraded": "green", "unchanged": "dim", "failed": "bold red", "skipped": "yellow",
     "not-attempted": "dim", "install": "green", "upgrade": "cyan", "drifted": "yellow", "recover": "magenta",
+    "restart": "cyan",
     "ok": "green", "blocks": "bold red", "warning": "yellow", "ready": "green", "not ready": "bold red",
     "keep": "green", "may go": "yellow", "removed": "dim", "held": "yellow",
     "waiting": "dim", "complete": "green", "partial": "yellow", "exists": "dim", "backing up": "cyan",

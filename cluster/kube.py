@@ -292,8 +292,9 @@ class Kube:
 
     def patch(self, manifest: Manifest, change: dict[str, Any]) -> Manifest:
         """JSON merge patch of one object."""
-        path = self._path(manifest)
-        return self.request("PATCH", path, body=change, content_type="application/merge-patch+json")
+        path, query = self._path(manifest), {"fieldManager": FIELD_MANAGER}
+        content_type = "application/merge-patch+json"
+        return self.request("PATCH", path, body=change, query=query, content_type=content_type)
 
     def delete(
         self,

@@ -6,6 +6,7 @@ Nothing here knows where nodes run: flows submit `Deployer.run` as Prefect tasks
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.command import Cancelled
@@ -18,11 +19,12 @@ from cluster.records import read_records
 from cluster.releases import Release
 from components import COMPONENTS
 from errors import PermanentError, TemporaryError
-from operations import gate
+from operations import gate, restarts
 from operations.plan import (
     DRIFTED,
     INSTALL,
     RECOVER,
+    RESTART,
     UNCHANGED,
     UNKNOWN,
     Plan,
@@ -109,8 +111,15 @@ class Deployer:
         broken = next((plan for plan in plans if plan.action == UNKNOWN), None)
         if broken:
             raise PermanentError(broken.reasons[0])
-        for plan in changed:
+        for number, plan in enumerate(changed, 1):
             self._upgrade(plan, lease)
+            if plan.restarts and number < len(changed):  # the next release may have another member
+                self._wait(node, changed[:number], lease)
+        self._wait(node, changed, lease)
+        return fresh
+
+    def _wait(self, node: str, changed: Sequence[ReleasePlan], lease: Lease) -> None:
+        """Wait at the gate; what does not get through is taken back."""
         self.progress.update(node, GATE)
         try:
             gate.wait(self.platform, node, tell=lambda note: self.progress.update(node, GATE, note))
@@ -119,7 +128,6 @@ class Deployer:
         except PermanentError as exc:
             undone = [self._undo(plan, lease) for plan in changed]
             raise PermanentError(" ".join([str(exc), *filter(None, undone)])) from exc
-        return fresh
 
     def _look_again(self, plan: ReleasePlan, lease: Lease) -> ReleasePlan:
         """The plan as it is now that we hold the Lease: what was planned if nothing moved since."""
@@ -139,10 +147,19 @@ class Deployer:
         return plan_release(platform, release, history, kube.version(), kube.api_versions())
 
     def _upgrade(self, plan: ReleasePlan, lease: Lease) -> None:
-        release = plan.release
+        release, kube = plan.release, self.platform.kube
         self.progress.update(release.component, INSTALLING, release.name)
-        lease.note(operation(release.name))
         self._changed[release.component] = True
+        restarts.announce(kube, plan.restarts, plan.manifests, release.namespace)
+        if plan.action != RESTART:
+            self._helm(plan, lease)
+        for one in plan.restarts:
+            self.progress.update(release.component, INSTALLING, f"{one.name}: pods restart")
+        restarts.restart(kube, plan.restarts, release.namespace)
+
+    def _helm(self, plan: ReleasePlan, lease: Lease) -> None:
+        release = plan.release
+        lease.note(operation(release.name))
         try:
             self.platform.helm.upgrade(
                 release, self.platform.site_of(release), rollback=not plan.version_change
@@ -174,9 +191,14 @@ class Deployer:
             return _ways_on(plan)
         if plan.action == DRIFTED:
             return f"Release {release.name} was brought back to its declared state."
+        if plan.action == RESTART:
+            return f"Pods of release {release.name} were restarted to read its settings."
         lease.note(operation(release.name))
         words = _undo(helm, release, plan.good.revision if plan.good else None)
         lease.note("")
+        restarts.restart(
+            self.platform.kube, plan.restarts, release.namespace
+        )  # to read the old settings again
         return words
 
 

@@ -21,9 +21,11 @@ from components import COMPONENTS
 from components.base import Check
 from errors import PermanentError
 from operations.platform import NAMESPACE, STORAGE, Platform
+from operations.restarts import Restart, restarts_between, restarts_due, sources_of
 
 INSTALL, UPGRADE, DRIFTED, UNCHANGED = "install", "upgrade", "drifted", "unchanged"
 RECOVER = "recover"  # a killed helm left the release pending
+RESTART = "restart"  # a killed run changed what pods read at their start and did not restart them
 UNKNOWN = "unknown"  # the chart cannot be rendered, so nobody knows; the preflight blocks on it
 # Renders and comparisons wait for helm and for the API server in turn; more threads than cores keep both busy.
 THREADS = 6
@@ -35,13 +37,14 @@ class ReleasePlan:
 
     Attributes:
         release: its declaration.
-        action: install, upgrade, drifted, unchanged, recover or unknown.
+        action: install, upgrade, drifted, restart, unchanged, recover or unknown.
         reasons: what differs, object by object.
         record: newest revision that Helm has, None if there is none.
         version_change: whether the engine's image changes, against what ran last or what a rollback would bring
             back: such a change is never rolled back.
         manifests: the rendering, for the preflight.
         good: newest revision that worked, None if there is none.
+        restarts: workloads whose pods must read changed settings, and no changed template restarts them.
     """
 
     release: Release
@@ -51,6 +54,7 @@ class ReleasePlan:
     version_change: bool = False
     manifests: tuple[Manifest, ...] = ()
     good: ReleaseRecord | None = None
+    restarts: tuple[Restart, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,13 +177,22 @@ def plan_release(
     changed = same_objects(applied, list(manifests))
     if newest.status != "deployed":
         changed = [f"revision {newest.revision} is {newest.status}", *changed]
+    due = restarts_due(platform.kube, applied, release.namespace)
     if changed:
+        restarts = restarts_between(applied, manifests, sources_of(due))
+        reasons = (*changed, *map(str, restarts))
         return ReleasePlan(
-            release, UPGRADE, tuple(changed), newest, version_change, manifests, good
+            release, UPGRADE, reasons, newest, version_change, manifests, good, restarts
         )
     drift = _differences(platform.kube, manifests, release.namespace)
     if drift:
-        return ReleasePlan(release, DRIFTED, tuple(map(str, drift)), newest, False, manifests)
+        edited = [(one.kind, one.name) for one in drift]
+        restarts = restarts_between(manifests, manifests, {*edited, *sources_of(due)})
+        reasons = (*map(str, drift), *map(str, restarts))
+        return ReleasePlan(release, DRIFTED, reasons, newest, False, manifests, restarts=restarts)
+    if due:
+        reasons = tuple(map(str, due))
+        return ReleasePlan(release, RESTART, reasons, newest, False, manifests, restarts=due)
     return ReleasePlan(release, UNCHANGED, (), newest, False, manifests)
 
 
@@ -238,7 +251,7 @@ def _differences(kube: Kube, manifests: Iterable[Manifest], namespace: str) -> l
 
 
 def _node(name: str, releases: list[ReleasePlan]) -> NodePlan:
-    order = [UNKNOWN, RECOVER, INSTALL, UPGRADE, DRIFTED, UNCHANGED]
+    order = [UNKNOWN, RECOVER, INSTALL, UPGRADE, DRIFTED, RESTART, UNCHANGED]
     action = min((release.action for release in releases), key=order.index)
     reasons = tuple(f"{r.release.name}: {reason}" for r in releases for reason in r.reasons)
     return NodePlan(name, action, reasons, tuple(releases))

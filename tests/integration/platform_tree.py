@@ -46,6 +46,9 @@ spec:
         - name: engine
           image: {{ .Values.image }}
           resources: {requests: {cpu: {{ .Values.cpu }}, memory: 64Mi}}
+          {{- if .Values.environment }}
+          envFrom: [{configMapRef: {name: {{ .Values.workload }}-env}}]
+          {{- end }}
           volumeMounts: [{name: data, mountPath: /data}]
   volumeClaimTemplates:
     - metadata: {name: data}
@@ -53,6 +56,14 @@ spec:
         accessModes: [ReadWriteOnce]
         storageClassName: {{ .Values.storageClass }}
         resources: {requests: {storage: 1Gi}}
+"""
+ENVIRONMENT = """\
+{{- with .Values.environment }}
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: {{ $.Values.workload }}-env}
+data: {{- toYaml . | nindent 2 }}
+{{- end }}
 """
 NAMESPACES = """\
 apiVersion: v1
@@ -132,6 +143,7 @@ class PlatformTree:
         self._write("chart/Chart.yaml", {"apiVersion": "v2", "name": "tiny", "version": "1.0.0"})
         self._write("site-values.yaml", {})
         (directory / "chart" / "templates" / "workload.yaml").write_text(STATEFUL_SET)
+        (directory / "chart" / "templates" / "environment.yaml").write_text(ENVIRONMENT)
         (directory / "namespace.yaml").write_text(NAMESPACES)
         (directory / "storage.yaml").write_text(STORAGE_CLASS)
         self.settings = {
@@ -162,7 +174,7 @@ class PlatformTree:
             needs: other releases.
             timeout: of helm, seconds.
             wait: whether helm waits.
-            values: of the chart, as replicas, image, annotations, cpu, storageClass.
+            values: of the chart, as replicas, image, annotations, cpu, storageClass, environment.
         """
         filled = {
             "workload": WORKLOADS[component],
@@ -171,6 +183,7 @@ class PlatformTree:
             "annotations": {},
             "cpu": "10m",
             "storageClass": self.storage_class,
+            "environment": {},
             **values,
         }
         self._write(f"{component}.yaml", filled)

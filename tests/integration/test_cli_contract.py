@@ -19,7 +19,7 @@ from .platform_tree import NEVER_READY, Ended, PlatformTree
 pytestmark = pytest.mark.integration
 
 OUTCOMES = {"installed", "upgraded", "unchanged", "failed", "skipped", "not-attempted"}
-ACTIONS = {"install", "upgrade", "drifted", "unchanged", "recover"}
+ACTIONS = {"install", "upgrade", "drifted", "restart", "unchanged", "recover"}
 TEXTS = [str]
 
 

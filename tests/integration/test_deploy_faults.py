@@ -256,6 +256,25 @@ def test_an_object_edited_by_hand_is_shown_as_drift_and_put_right(
     assert tree.isa("plan").code == 0
 
 
+def test_settings_that_pods_read_at_their_start_are_in_force_after_a_deploy(
+    tree: PlatformTree,
+) -> None:
+    tree.declare("nats", replicas=2, environment={"LEVEL": "info"})
+    assert tree.isa("deploy", "--local").code == 0
+    before = {pod["uid"] for pod in live_pods(tree, "nats")}
+    tree.declare("nats", replicas=2, environment={"LEVEL": "debug"})
+    plan = tree.isa("plan", "--json")
+    restart = "StatefulSet/nats: its pods restart, one after the other, to read ConfigMap/nats-env"
+    assert any(restart in reason for reason in plan.node("nats")["reasons"]), plan.words
+    ended = tree.isa("deploy", "--local", "--json")
+    assert ended.node("nats")["outcome"] == "upgraded", ended.words
+    after = {pod["uid"] for pod in live_pods(tree, "nats")}
+    assert len(after) == 2
+    assert not after & before
+    again = tree.isa("plan", "--json")
+    assert again.code == 0, again.words  # a restart is no drift, and nothing is due any more
+
+
 def test_a_plan_that_is_blocked_exits_with_one(tree: PlatformTree) -> None:
     tree.declare("nats", cpu="17")
     plan = tree.isa("plan", "--json")

@@ -1,0 +1,146 @@
+"""A deploy restarts pods behind helm, release by release, and again where it takes a change back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from cluster.records import ReleaseRecord
+from errors import PermanentError
+from operations import deploy, gate
+from operations.deploy import Deployer
+from operations.plan import RESTART, UPGRADE, ReleasePlan
+from operations.restarts import DUE, RESTARTED, Restart
+
+from ..stored import NAMESPACE, Stored
+
+WORKLOAD = {
+    "apiVersion": "apps/v1",
+    "kind": "StatefulSet",
+    "metadata": {"name": "emqx"},
+    "spec": {"template": {"metadata": {}, "spec": {"containers": []}}},
+}
+
+
+@dataclass
+class World(Stored):
+    """A cluster, and what happens in it in order."""
+
+    happened: list[str] = field(default_factory=list)
+    ready: bool = True
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def add(self, name: str) -> None:
+        self.objects["StatefulSet", name] = copy.deepcopy(WORKLOAD)
+
+    def patch(self, manifest: Any, change: dict[str, Any]) -> Any:
+        name = manifest["metadata"]["name"]
+        template = change.get("spec", {}).get("template", {}).get("metadata", {})
+        self.happened.append(
+            f"{name}: restart" if RESTARTED in template.get("annotations", {}) else f"{name}: note"
+        )
+        return super().patch(manifest, change)
+
+    # ------------------------------------------------------------------ helm
+    def upgrade(self, release: Any, *_: object, **__: object) -> None:
+        self.happened.append(f"{release.name}: helm")
+
+    def rollback(self, name: str, *_: object, **__: object) -> None:
+        self.happened.append(f"{name}: helm back")
+
+    # ------------------------------------------------------------------ platform
+    def deploy(self, *plans: ReleasePlan) -> str:
+        record = SimpleNamespace(revision=1, status="deployed", pending=False)
+        self.records = {plan.release.name: [record] for plan in plans}
+
+        @contextmanager
+        def lease(*_: object) -> Iterator[Any]:
+            yield SimpleNamespace(
+                note=lambda text: None, ensure=lambda: None, previous_operation=""
+            )
+
+        platform = SimpleNamespace(kube=self, helm=self, lease=lease, site_of=lambda release: {})
+        plan = SimpleNamespace(node=lambda name: SimpleNamespace(releases=plans))
+        progress = SimpleNamespace(update=lambda *_, **__: None, seconds=lambda name: 1.0)
+        made = Deployer(cast(Any, platform), cast(Any, plan), cast(Any, progress), "test")
+        return made.deploy("emqx").outcome
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World()
+
+    def wait(*_: object, **__: object) -> None:
+        made.happened.append("gate")
+        if not made.ready:
+            raise PermanentError("emqx is not ready after 600 s.")
+
+    monkeypatch.setattr(gate, "wait", wait)
+    monkeypatch.setattr(deploy, "read_records", lambda kube, namespace: made.records)
+    return made
+
+
+def planned(
+    world: World, name: str = "emqx", action: str = UPGRADE, *, due: bool = True
+) -> ReleasePlan:
+    world.add(name)
+    manifest = copy.deepcopy(WORKLOAD)
+    manifest["metadata"] = {"name": name}
+    record = cast(ReleaseRecord, SimpleNamespace(revision=1, status="deployed", pending=False))
+    release = SimpleNamespace(name=name, namespace=NAMESPACE, component="emqx", timeout=60)
+    restarts = (Restart("StatefulSet", name, (f"ConfigMap/{name}-env",), "0123"),) if due else ()
+    return ReleasePlan(
+        cast(Any, release),
+        action,
+        (),
+        record,
+        manifests=(manifest,),
+        good=record,
+        restarts=restarts,
+    )
+
+
+def test_pods_restart_behind_helm_and_before_the_gate(world: World) -> None:
+    assert world.deploy(planned(world)) == "upgraded"
+    assert world.happened == ["emqx: note", "emqx: helm", "emqx: restart", "gate"]
+    assert DUE not in world.objects["StatefulSet", "emqx"]["metadata"].get("annotations", {})
+
+
+def test_an_upgrade_that_restarts_pods_by_itself_is_followed_by_no_restart(world: World) -> None:
+    world.deploy(planned(world, due=False))
+    assert world.happened == ["emqx: helm", "gate"]
+
+
+def test_a_restart_that_a_killed_run_left_needs_no_helm(world: World) -> None:
+    world.deploy(planned(world, action=RESTART))
+    assert world.happened == ["emqx: note", "emqx: restart", "gate"]
+
+
+def test_pods_of_the_next_release_restart_when_those_of_the_last_are_ready(world: World) -> None:
+    world.deploy(planned(world, "one"), planned(world, "two"))
+    assert world.happened == [
+        *("one: note", "one: helm", "one: restart", "gate"),
+        *("two: note", "two: helm", "two: restart", "gate"),
+    ]
+
+
+def test_a_change_that_is_taken_back_restarts_the_pods_again(world: World) -> None:
+    world.ready = False
+    with pytest.raises(PermanentError, match="rolled back to revision 1"):
+        world.deploy(planned(world))
+    assert world.happened[-3:] == ["gate", "emqx: helm back", "emqx: restart"]
+
+
+def test_a_restart_that_does_not_get_ready_rolls_nothing_back(world: World) -> None:
+    world.ready = False
+    with pytest.raises(PermanentError, match="restarted to read its settings"):
+        world.deploy(planned(world, action=RESTART))
+    assert world.happened[-1] == "gate"
