@@ -34,7 +34,7 @@ OPERATOR = (
     "isa"  # who signs in at the UI; Prefect's open-source server knows one password and no names
 )
 REQUEST_SECONDS = 30.0
-START_SECONDS = 180  # migrations of an empty database: 10-30 s on two cores
+START_SECONDS = 600  # migrations of an empty database: 10-30 s on two cores
 PARTS = ("prefect-database", "prefect-server", "prefect-worker")
 # As the workers' image has them (deployments/worker/Containerfile), which says why.
 CLIENT = {

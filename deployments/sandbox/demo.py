@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import httpx
+
+from cli.failures import describe
 from deployments.sandbox import drill as disaster
 from deployments.sandbox import prerequisites
 from deployments.sandbox.cluster import Sandbox
 from deployments.sandbox.control_room import ControlRoom
+from deployments.sandbox.walk import PATIENT, Walk, say, step
 from errors import ConfigurationError, IsaError
+from tasks.artifacts import read_report, report_key
 
 NAME = "default"
 ISA = str(Path(sys.executable).with_name("isa"))
@@ -21,47 +27,62 @@ ACTIVATE = Path(sys.executable).with_name("activate")
 
 
 def up() -> int:
-    """Bring everything up and deploy; return the exit code of the last step that failed."""
+    """Bring everything up, deploy, back up and prove; return 1 if a step failed, and say at the end which."""
+    for name, value in PATIENT.items():
+        os.environ.setdefault(name, value)
     sandbox = Sandbox(NAME)
     room = ControlRoom(sandbox)
-    with _step("What this machine needs"):
+    with step("What this machine needs"):
         prerequisites.check(install=True)
-    with _step("Embedded Kubernetes"):
+    with step("Embedded Kubernetes"):
         sandbox.up()
-    with _step("Prefect server on PostgreSQL, worker, deployments"):
+    with step("Prefect server on PostgreSQL, worker, deployments"):
         room.up()
-    environ = room.environ()
-    with _step("Deploy through the Prefect API"):
-        deployed = subprocess.run([ISA, "deploy"], env=environ, check=False).returncode
-    if deployed == 0:
-        with _step("Sample data"):
-            subprocess.run([ISA, "sandbox", "seed", "--name", NAME], env=environ, check=True)
-        with _step("Backup of everything, through the Prefect API"):
-            deployed = subprocess.run([ISA, "backup"], env=environ, check=False).returncode
-        with _step("Proof of every set, through the Prefect API"):
-            proven = subprocess.run([ISA, "verify"], env=environ, check=False).returncode
-            deployed = deployed or proven
-        with _step("Backup sets, and what is known of them"):
-            subprocess.run([ISA, "backups"], env=environ, check=False)
-            subprocess.run([ISA, "proofs"], env=environ, check=False)
-    report = sandbox.directory / "report.html"
-    with _step("Report"):
-        subprocess.run([ISA, "report", "--output", report], env=environ, check=False)
-    with _step("Status"):
-        subprocess.run([ISA, "status"], env=environ, check=False)
+    began = datetime.now(UTC)
+    walk = Walk(_isa(room.environ()), lambda command: last_report(room.http, command, began))
+    if walk.deploy() and walk.seed(NAME):
+        walk.backup()
+        walk.verify()
+        walk.show("Backup sets, and what is known of them", ("backups",), ("proofs",))
+    report = str(sandbox.directory / "report.html")
+    walk.show("Report", ("report", "--output", report))
+    walk.show("Status", ("status",))
     print(
         f"\nPrefect UI   {room.ui}   (its password: {room.login_file})\n"
         f'this shell   source {ACTIVATE}; eval "$(isa sandbox env)"\n'
         f"then         isa plan, isa deploy, isa status, kubectl get pods -n isa-cloud-production\n"
-        f"the end      make down"
+        f"the end      make down",
+        flush=True,
     )
-    return deployed
+    if walk.failures:
+        say("\n" + "\n".join(walk.words()))
+        say("All of it once more: make demo (what is in order is left alone)")
+    return 1 if walk.failures else 0
+
+
+def last_report(http: httpx.Client, command: str, since: datetime) -> dict[str, Any]:
+    """What the last run of a command ended with; {} if the server has none since then."""
+    try:
+        answer = http.get(f"/artifacts/{report_key(f'{command}-sandbox')}/latest")
+        artifact = answer.raise_for_status().json()
+        if datetime.fromisoformat(artifact["updated"]) < since:
+            return {}
+        return read_report(str(artifact["data"]))
+    except (httpx.HTTPError, ValueError, KeyError):
+        return {}
+
+
+def _isa(environ: Mapping[str, str]) -> Callable[[Sequence[str]], int]:
+    def run(arguments: Sequence[str]) -> int:
+        return subprocess.run([ISA, *arguments], env=environ, check=False).returncode
+
+    return run
 
 
 def drill() -> int:
     """Lose the platform of the demo and bring it back; return 1 if something is not what it was."""
     sandbox, room = Sandbox(NAME), ControlRoom(Sandbox(NAME))
-    with _step("Disaster drill: namespace, volumes and Secrets are lost"):
+    with step("Disaster drill: namespace, volumes and Secrets are lost"):
         done = disaster.run(sandbox, ISA, room.environ())
     width = max(map(len, done.stages))
     for stage, seconds in done.stages.items():
@@ -77,19 +98,11 @@ def drill() -> int:
 def down() -> int:
     """End everything and forget it; the build cache stays."""
     sandbox = Sandbox(NAME)
-    with _step("Prefect down"):
+    with step("Prefect down"):
         ControlRoom(sandbox).down(purge=True)
-    with _step("Embedded Kubernetes down"):
+    with step("Embedded Kubernetes down"):
         sandbox.down(purge=True)
     return 0
-
-
-@contextmanager
-def _step(title: str) -> Iterator[None]:
-    print(f"\n== {title}", file=sys.stderr, flush=True)
-    started = time.monotonic()
-    yield
-    print(f"== {title}: {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -101,7 +114,17 @@ def main() -> None:
         print(exc, file=sys.stderr)
         sys.exit(2)
     except IsaError as exc:
-        print(exc, file=sys.stderr)
+        say(
+            f"FAILED: {exc}\nOnce more: the same command goes on where it stopped. To begin with nothing: make down"
+        )
+        sys.exit(1)
+    except subprocess.CalledProcessError as exc:
+        say(
+            f"FAILED: {' '.join(map(str, exc.cmd))} ended with {exc.returncode}: what it printed is above"
+        )
+        sys.exit(1)
+    except Exception as exc:
+        say(f"FAILED: {describe(exc)}")
         sys.exit(1)
 
 

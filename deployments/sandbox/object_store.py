@@ -17,7 +17,7 @@ from deployments.sandbox.processes import Daemon
 from errors import TemporaryError
 
 BUCKET = "isa-cloud-backups"
-START_SECONDS = 30
+START_SECONDS = 120
 
 
 @dataclass(frozen=True)
