@@ -18,6 +18,7 @@ from components.base import Check
 from config.models import Settings
 from operations.doctor import Finding, Question, clock
 from tasks import automations
+from tasks.parameters import refuse_unknown, unchecked
 from tasks.server import connect, deployments, post
 from tasks.setup import filled, variables
 
@@ -45,6 +46,7 @@ def questions(settings: Settings) -> list[Question]:
         ("runs", _runs),
         ("long runs", _long),
         ("schedules", lambda: _schedules(variables(settings))),
+        ("parameters", _parameters),
         ("automations", lambda: check_automations(settings.notify.blocks)),
     ]
 
@@ -136,6 +138,17 @@ def _runs() -> Iterator[Finding]:
     names = ", ".join(f"{run['name']} ({run['state_name']})" for run in stuck)
     hint = f"stuck: {names}" if stuck else "none is stuck"
     yield Finding(Check("runs", not stuck, hint), end)
+
+
+def _parameters() -> Iterator[Finding]:
+    found = unchecked(post("/deployments/filter", {"limit": 200}))
+    words = f"{', '.join(sorted(found))} take parameters that they do not have, and their runs crash: isa setup"
+    hint = words if found else "unknown ones are refused"
+
+    def fix() -> str:
+        return f"{', '.join(refuse_unknown())} refuse unknown parameters"
+
+    yield Finding(Check("parameters", not found, hint, critical=False), fix)
 
 
 def _schedules(environ: Mapping[str, str]) -> Iterator[Finding]:

@@ -51,6 +51,11 @@ def post(path: str, body: Any) -> Any:
     return _ask("POST", path, body)
 
 
+def patch(path: str, body: Any) -> Any:
+    """Change what is there."""
+    return _ask("PATCH", path, body)
+
+
 def deployments() -> list[dict[str, Any]]:
     """What prefect.yaml declares."""
     return list(yaml.safe_load(FILE.read_text())["deployments"])

@@ -20,6 +20,7 @@ from config.loading import ROOT, variable
 from config.models import Settings
 from errors import PermanentError
 from tasks import automations
+from tasks.parameters import refuse_unknown
 from tasks.server import connect, deployments
 
 DEPLOY_SECONDS = 300.0  # eight deployments take about 8 s, most of it imports
@@ -64,6 +65,7 @@ def set_up(settings: Settings) -> str:
         )
     if done.returncode != 0:
         raise PermanentError(f"prefect deploy failed: {done.error}")
+    refuse_unknown()  # behind it, since it writes the schemas anew
     found = automations.compare(settings.notify.blocks)
     return found.settle() if found else str(found)
 

@@ -186,6 +186,14 @@ def test_the_same_idempotency_key_is_the_same_run(room: ControlRoom) -> None:
     state(room, first, "Completed")
 
 
+def test_a_parameter_that_no_flow_has_is_refused(room: ControlRoom) -> None:
+    found = room.http.get("/deployments/name/deploy-platform/deploy-platform").json()
+    body = {"parameters": {"environment": "sandbox", "onyl": ["nats"]}}
+    answer = room.http.post(f"/deployments/{found['id']}/create_flow_run", json=body)
+    assert answer.status_code == 409
+    assert "onyl" in answer.text
+
+
 def test_a_cancelled_deploy_leaves_no_helm_and_no_stuck_release(
     room: ControlRoom, sandbox: Sandbox, slow_pods: None
 ) -> None:

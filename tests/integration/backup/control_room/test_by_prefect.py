@@ -265,8 +265,8 @@ def test_the_doctor_finds_a_working_control_room_well(
     found = doctor(room, KUBECONFIG=own, ISA_KUBERNETES__KUBECONFIG=own)
     names = [
         "Prefect server", "workers of isa-platform", "queue backups", "queue rebuilds", "runs", "long runs",
-        "automations", "versions", "releases", "rebuilds", "scratch engines", "object store", "object locks",
-        "leftovers",
+        "automations", "parameters", "versions", "releases", "rebuilds", "scratch engines", "object store",
+        "object locks", "leftovers",
         "clock against Kubernetes", "clock against Prefect",
         *(f"schedule of {name}" for name in ("backup-nightly", "verify-restores", "retention", "doctor")),
     ]  # fmt: skip
