@@ -166,3 +166,12 @@ def test_volumes_and_data_outlive_the_release(manifests: list[dict[str, Any]]) -
     assert {c["reclaimPolicy"] for c in classes.values()} == {"Retain"}
     assert classes["infotrend-block"]["volumeBindingMode"] == "WaitForFirstConsumer"
     assert classes["infotrend-block"]["allowVolumeExpansion"] is True
+
+
+def test_qdrant_writes_snapshots_to_its_claim_and_not_to_the_nodes_disk(
+    values: dict[str, dict[str, Any]],
+) -> None:
+    path = at(values["qdrant"], "config.storage.snapshots_path")
+    # the chart mounts the claim at /qdrant/storage, and an emptyDir at /qdrant/snapshots, the server's default
+    assert path.startswith("/qdrant/storage/")
+    assert not values["qdrant"]["snapshotPersistence"]["enabled"]
