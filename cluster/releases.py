@@ -1,39 +1,32 @@
-"""Reads helmfile.yaml, the one source of the releases, into checked data.
+"""The releases of an environment: helmfile.yaml, its lock file and its mirrors as checked data.
 
-The file stays a document that helmfile itself accepts (https://helmfile.readthedocs.io/en/latest/#configuration), so
-the operator always has a way out. We read the plain part of that language and refuse the rest: a key that we would
-ignore and helmfile would obey is a trap.
+`cluster.helmfile` says what may stand in the file; here its parts are put together: charts with their repositories,
+values with their files, needs with their releases.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cluster.dag import CycleError, Dag
+from cluster.helmfile import (
+    DEFAULT_HISTORY,
+    DEFAULT_TIMEOUT_SECONDS,
+    Helmfile,
+    ReleaseEntry,
+    Repository,
+    read_helmfile,
+)
+from config.documents import read
 from errors import ConfigurationError, Fault
 
-TOP_KEYS = {"repositories", "helmDefaults", "releases"}
-REPOSITORY_KEYS = {"name", "url", "oci"}
-DEFAULT_KEYS = {
-    "timeout",
-    "wait",
-    "createNamespace",
-    "historyMax",
-    "atomic",
-    "cleanupOnFail",
-    "skipDeps",
-}
-RELEASE_KEYS = {
-    "name", "namespace", "chart", "version", "values", "needs", "labels", "timeout", "wait",
-    "createNamespace", "historyMax", "atomic", "cleanupOnFail", "skipDeps",
-}  # fmt: skip
-DEFAULT_TIMEOUT_SECONDS = 300  # helm's and helmfile's own
+LOCK_FILE = "charts.lock"  # beside helmfile.yaml, which has a helmfile.lock of its own kind
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -47,11 +40,13 @@ class Release:
         chart: path of a local chart, `oci://…` reference, or chart name when `repository` is set.
         repository: address of a classic chart repository, or "".
         version: pinned chart version, or "" for a local chart.
+        digest: `sha256:…` of the chart's archive by the lock file; "" where it is not locked.
         values: files (absolute paths) and inline maps, later ones win.
         needs: names of releases that must be done before.
         timeout: seconds for helm.
         wait: whether helm waits for the pods (Neo4j's members cannot be waited for one by one:
             https://github.com/neo4j/helm-charts/issues/211).
+        history: revisions that helm keeps.
     """
 
     name: str
@@ -64,6 +59,13 @@ class Release:
     needs: tuple[str, ...]
     timeout: int
     wait: bool
+    digest: str = ""
+    history: int = DEFAULT_HISTORY
+
+    @property
+    def locked_as(self) -> str:
+        """Name of the chart in the lock file, `redis-cluster-13.0.4`."""
+        return f"{self.chart.rpartition('/')[2]}-{self.version}"
 
 
 @dataclass(frozen=True)
@@ -93,134 +95,154 @@ class ReleaseSet:
         return dag
 
 
-def load_releases(path: Path, components: tuple[str, ...]) -> ReleaseSet:
+def load_releases(
+    path: Path, components: tuple[str, ...], mirrors: Mapping[str, str] | None = None
+) -> ReleaseSet:
     """Read and check a helmfile.
 
     Args:
         path: helmfile.yaml; relative charts and values are relative to it.
         components: names that the label `component` may have.
+        mirrors: name of a repository → address that is used in its place.
 
     Raises:
-        ConfigurationError: with every fault of the file: unknown keys, missing values files, unknown needs, cycles,
-            duplicates, unknown components.
+        ConfigurationError: with every fault of the file: wrong types, unknown keys, missing values files, unknown
+            needs, cycles, duplicates, unknown components.
     """
-    reader = _Reader(path, components)
-    releases = reader.read()
-    if reader.faults:
-        raise ConfigurationError(reader.faults)
+    document, faults = read_helmfile(path)
+    lock, lock_faults = read_lock(path.parent / LOCK_FILE)
+    faults += lock_faults
+    if document is None:
+        raise ConfigurationError(faults)
+    builder = _Builder(path, components, document, mirrors or {}, lock, faults)
+    releases = [builder.release(entry) for entry in document.releases]
+    builder.relations(releases)
+    if faults:
+        raise ConfigurationError(faults)
     return ReleaseSet(path, tuple(releases))
 
 
-class _Reader:
-    def __init__(self, path: Path, components: tuple[str, ...]) -> None:
+def read_lock(path: Path) -> tuple[dict[str, str], list[Fault]]:
+    """Digests of the charts' archives, `NAME-VERSION` → `sha256:…`; empty where there is no lock file."""
+    if not path.exists():
+        return {}, []
+    documents, faults = read(path)
+    document = documents[0] if documents else {}
+    if len(documents) > 1 or not isinstance(document, dict):
+        return {}, [*faults, Fault(str(path), "must be one map", "`isa charts --pull` writes it")]
+    for name, digest in document.items():
+        if not DIGEST.fullmatch(str(digest)):
+            faults.append(Fault(f"{path}: {name}", "must be sha256: and 64 hexadecimal digits"))
+    return document, faults
+
+
+class _Builder:
+    """Puts a release together from the parts of the document, and collects faults."""
+
+    def __init__(
+        self,
+        path: Path,
+        components: tuple[str, ...],
+        document: Helmfile,
+        mirrors: Mapping[str, str],
+        lock: Mapping[str, str],
+        faults: list[Fault],
+    ) -> None:
         self.path = path
         self.components = components
-        self.faults: list[Fault] = []
+        self.defaults = document.helmDefaults
+        self.lock = lock
+        self.faults = faults
+        self.repositories = self.addresses(document.repositories, mirrors)
 
     def fault(self, where: str, message: str, hint: str = "") -> None:
         self.faults.append(Fault(f"{self.path}: {where}", message, hint))
 
-    def read(self) -> list[Release]:
-        try:
-            document = yaml.safe_load(self.path.read_text())
-        except (OSError, yaml.YAMLError) as exc:
-            raise ConfigurationError([Fault(str(self.path), f"cannot be read: {exc}")]) from exc
-        if not isinstance(document, dict):
-            raise ConfigurationError(
-                [Fault(str(self.path), "is not a map", "see helmfile's documentation")]
-            )
-        self.known_keys(document, TOP_KEYS, "")
-        repositories: dict[str, dict[str, Any]] = {}
-        for index, repository in enumerate(document.get("repositories") or []):
-            self.known_keys(repository, REPOSITORY_KEYS, f"repositories[{index}].")
-            repositories[repository.get("name", "")] = repository
-        defaults = document.get("helmDefaults") or {}
-        self.known_keys(defaults, DEFAULT_KEYS, "helmDefaults.")
-        releases = [
-            self.release(index, entry, repositories, defaults)
-            for index, entry in enumerate(document.get("releases") or [])
-        ]
-        if not releases:
-            self.fault("releases", "is empty", "there is nothing to deploy")
-        self.relations(releases)
-        return releases
-
-    def known_keys(self, entry: Mapping[str, Any], known: set[str], prefix: str) -> None:
-        for key in entry:
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, 1)
-                self.fault(
-                    f"{prefix}{key}",
-                    "is not a key that this project reads",
-                    f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}",
+    def addresses(
+        self, repositories: tuple[Repository, ...], mirrors: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Name of each repository → its address, or its mirror's; `oci://…` or `https://…`."""
+        found: dict[str, str] = {}
+        for repository in repositories:
+            name, url = repository.name, repository.url.rstrip("/")
+            if name in found:
+                self.fault(f"repositories[{name}]", "is declared twice", "keep one of them")
+            if repository.oci == ("://" in url):
+                what = (
+                    "registry and path, without oci://"
+                    if repository.oci
+                    else "an address with https://"
                 )
+                self.fault(f"repositories[{name}].url", f"must be {what}")
+            found[name] = f"oci://{url}" if repository.oci else url
+        for name, address in mirrors.items():
+            if name in found:
+                found[name] = address.rstrip("/")
+        return found
 
-    def release(
-        self,
-        index: int,
-        entry: Mapping[str, Any],
-        repositories: Mapping[str, Mapping[str, Any]],
-        defaults: Mapping[str, Any],
-    ) -> Release:
-        name = str(entry.get("name", f"#{index}"))
-        where = f"releases[{name}]."
-        self.known_keys(entry, RELEASE_KEYS, where)
-        for key in ("name", "namespace", "chart"):
-            if not entry.get(key):
-                self.fault(f"{where}{key}", "is missing")
-        component = str((entry.get("labels") or {}).get("component", ""))
+    def release(self, entry: ReleaseEntry) -> Release:
+        where = f"releases[{entry.name}]."
+        component = entry.labels.get("component", "")
         if component not in self.components:
             near = difflib.get_close_matches(component, self.components, 1)
             hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(self.components)}"
             self.fault(f"{where}labels.component", f"unknown component {component!r}", hint)
-        chart, repository = self.chart(where, str(entry.get("chart", "")), repositories)
+        chart, repository = self.chart(where, entry.chart)
         local = chart.startswith("/")
-        if not local and not entry.get("version"):
+        if not local and not entry.version:
             self.fault(
                 f"{where}version", "is missing", "charts are pinned, so that a plan means something"
             )
+        version = "" if local else entry.version or ""
         return Release(
-            name=name,
-            namespace=str(entry.get("namespace", "")),
+            name=entry.name,
+            namespace=entry.namespace,
             component=component,
             chart=chart,
             repository=repository,
-            version="" if local else str(entry.get("version", "")),
-            values=self.values(where, entry.get("values") or []),
-            needs=tuple(str(need).split("/")[-1] for need in entry.get("needs") or []),
-            timeout=int(entry.get("timeout", defaults.get("timeout", DEFAULT_TIMEOUT_SECONDS))),
-            wait=bool(entry.get("wait", defaults.get("wait", False))),
+            version=version,
+            values=self.values(where, entry.values),
+            needs=tuple(self.need(where, need) for need in entry.needs),
+            timeout=entry.timeout or self.defaults.timeout or DEFAULT_TIMEOUT_SECONDS,
+            wait=next((w for w in (entry.wait, self.defaults.wait) if w is not None), False),
+            digest=self.lock.get(f"{chart.rpartition('/')[2]}-{version}", ""),
+            history=entry.historyMax or self.defaults.historyMax or DEFAULT_HISTORY,
         )
 
-    def chart(
-        self, where: str, chart: str, repositories: Mapping[str, Mapping[str, Any]]
-    ) -> tuple[str, str]:
+    def chart(self, where: str, chart: str) -> tuple[str, str]:
         if chart.startswith((".", "/")):
             directory = (self.path.parent / chart).resolve()
             if not (directory / "Chart.yaml").is_file():
                 self.fault(f"{where}chart", f"there is no chart in {directory}")
             return str(directory), ""
-        prefix, _, rest = chart.partition("/")
-        repository = repositories.get(prefix)
-        if repository is None:
+        prefix, _, name = chart.partition("/")
+        address = self.repositories.get(prefix)
+        if address is None:
             self.fault(
                 f"{where}chart", f"repository {prefix!r} is not declared", "add it to repositories"
             )
             return chart, ""
-        address = str(repository.get("url", "")).rstrip("/")
-        return (f"oci://{address}/{rest}", "") if repository.get("oci") else (rest, address)
+        return (f"{address}/{name}", "") if address.startswith("oci://") else (name, address)
 
-    def values(self, where: str, entries: list[Any]) -> tuple[Path | Mapping[str, Any], ...]:
+    def values(self, where: str, entries: tuple[Any, ...]) -> tuple[Path | Mapping[str, Any], ...]:
         values: list[Path | Mapping[str, Any]] = []
         for index, entry in enumerate(entries):
             if isinstance(entry, Mapping):
                 values.append(entry)
                 continue
-            file = (self.path.parent / str(entry)).resolve()
+            file = (self.path.parent / entry).resolve()
             if not file.is_file():
                 self.fault(f"{where}values[{index}]", f"there is no file {file}")
+            else:
+                self.faults += read(file)[1]
             values.append(file)
         return tuple(values)
+
+    def need(self, where: str, need: str) -> str:
+        """The release that is meant by `[[CONTEXT/]NAMESPACE/]NAME`."""
+        if need.count("/") > 1:
+            self.fault(f"{where}needs", f"{need!r} names another cluster", "isa deploys to one")
+        return need.split("/")[-1]
 
     def relations(self, releases: list[Release]) -> None:
         names = [release.name for release in releases]
@@ -236,8 +258,7 @@ class _Reader:
             graph.add(release.name, [need for need in release.needs if need in names])
         try:
             graph.sorted()
-            ReleaseSet(
-                self.path, tuple(r for r in releases)
-            ).component_needs().sorted() if not self.faults else None
+            if not self.faults:
+                ReleaseSet(self.path, tuple(releases)).component_needs().sorted()
         except CycleError as exc:
             self.fault("needs", f"form a cycle: {exc}", "remove one of these edges")

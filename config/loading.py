@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from config.documents import parse
+from config.documents import read as documents_of
 from config.models import Settings
 from config.values import Image, Section
 from errors import ConfigurationError, Fault
@@ -91,39 +93,9 @@ def variable(dotted: str) -> str:
     return PREFIX + dotted.upper().replace(".", "__")
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Notes what YAML forbids and PyYAML lets pass: the same key twice in a map."""
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self.twice: list[tuple[str, int]] = []
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for index, (key, _) in enumerate(node.value):
-            if isinstance(key, yaml.ScalarNode) and key.value in names[:index]:
-                self.twice.append((key.value, key.start_mark.line + 1))
-        return super().construct_mapping(node, deep)
-
-
-def _parse(text: str, where: str) -> tuple[Any, list[Fault]]:
-    """Read one YAML document; faults are the keys that stand twice."""
-    loader = _UniqueKeys(text)
-    try:
-        document = loader.get_single_data()
-    finally:
-        loader.dispose()
-    return document, [
-        Fault(where, f"key {name!r} stands twice, again in line {line}", "keep one of them")
-        for name, line in loader.twice
-    ]
-
-
 def _read(path: Path, file: str) -> tuple[dict[str, Any], list[Fault]]:
-    try:
-        document, faults = _parse(path.read_text(encoding="utf-8"), file)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise ConfigurationError([Fault(file, f"cannot be read as YAML: {exc}")]) from exc
+    documents, faults = documents_of(path, file)
+    document = documents[0] if len(documents) == 1 else None
     if not isinstance(document, dict):
         raise ConfigurationError([Fault(file, "must be a map of sections", "see docs/settings.md")])
     return document, faults
@@ -166,23 +138,30 @@ def _override(
 def _value(text: str, where: str) -> tuple[Any, list[Fault]]:
     """Maps, lists and null as YAML has them; other text stays text, which the models convert."""
     try:
-        value, faults = _parse(text, where)
+        documents, faults = parse(text, where)
     except yaml.YAMLError as exc:
         if text.lstrip().startswith(("{", "[")):
             return None, [Fault(where, f"is not good JSON or YAML: {exc}")]
         return text, []
+    if len(documents) > 1:
+        return text, []
+    value = documents[0] if documents else None
     empty = value is None and text.strip() != ""  # an explicit null
     quoted = isinstance(value, str) and text.lstrip().startswith(("'", '"'))
     return (value, faults) if isinstance(value, (dict, list)) or empty or quoted else (text, [])
 
 
 def _open_sections(document: dict[str, Any], model: type[BaseModel]) -> None:
-    """Make missing sections empty ones, so that each key that they lack is reported by its name."""
+    """Make missing sections empty ones.
+
+    Each key that they lack is reported by its name, and a path that is a default is resolved like a written one.
+    """
     for name, field in model.model_fields.items():
         kind = field.annotation
         if not (isinstance(kind, type) and issubclass(kind, Section)) or kind is Image:
             continue
-        if document.get(name) is None and (field.is_required() or name in document):
+        optional = not any(inner.is_required() for inner in kind.model_fields.values())
+        if document.get(name) is None and (field.is_required() or name in document or optional):
             document[name] = {}
         if isinstance(document.get(name), dict):
             _open_sections(document[name], kind)

@@ -1,0 +1,207 @@
+"""What helmfile.yaml may hold: typed, unknown keys refused, all faults at once.
+
+The file stays a document that helmfile itself accepts (https://helmfile.readthedocs.io/en/latest/#configuration).
+We read the plain part of that language. A key that helmfile would obey and a deploy would not is a fault, so that the
+way out by helmfile does what `isa deploy` does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
+
+from config.documents import read
+from config.values import DnsLabel, Section
+from errors import ConfigurationError, Fault
+
+DEFAULT_TIMEOUT_SECONDS = 300  # helm's and helmfile's own
+DEFAULT_HISTORY = 10
+# helm takes a range such as `~1.2` for the newest that fits: then a plan would mean another chart each day.
+EXACT_VERSION = re.compile(r"v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        raise ValueError(f"is the number {value}: write it in quotes, or 1.10 becomes 1.1")
+    return value
+
+
+def _version(value: str) -> str:
+    if not EXACT_VERSION.fullmatch(value):
+        raise ValueError(f"{value!r} is not an exact version such as 1.2.3: charts are pinned")
+    return value
+
+
+def _values_entry(value: Any) -> Any:
+    if not isinstance(value, (str, dict)) or not value:
+        raise ValueError("must be a file or a map of values")
+    if isinstance(value, str) and value.endswith(".gotmpl"):
+        raise ValueError("helmfile would render this file as a template, and isa does not")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Timeout = Annotated[StrictInt, Field(gt=0, description="seconds")]
+
+
+class _Entry(Section):
+    """A map in which a key without a value is an absent one, as helmfile has it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _present(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {key: value for key, value in data.items() if value is not None}
+        return data
+
+
+class _Shared(_Entry):
+    """Keys that a release has, or takes from `helmDefaults`."""
+
+    timeout: Timeout | None = None
+    wait: StrictBool | None = None
+    historyMax: Annotated[StrictInt, Field(ge=1)] | None = None  # noqa: N815 (helmfile's name)
+    # Obeyed by helmfile, and by a deploy only with this value:
+    createNamespace: Literal[False] | None = None  # noqa: N815 (namespace.yaml makes it)
+    atomic: Literal[False] | None = None  # a deploy takes back what it may, and no engine version
+    cleanupOnFail: Literal[False] | None = None  # noqa: N815
+    skipDeps: Literal[True] | None = None  # noqa: N815 (dependencies of charts are never built)
+
+
+class Repository(_Entry):
+    """A chart repository."""
+
+    name: DnsLabel
+    url: Text
+    oci: StrictBool = False
+
+
+class ReleaseEntry(_Shared):
+    """A release as written."""
+
+    name: DnsLabel
+    namespace: DnsLabel
+    chart: Text
+    version: Annotated[Text, AfterValidator(_version)] | None = None
+    labels: dict[str, Text] = Field(default_factory=dict)
+    values: tuple[Annotated[Any, BeforeValidator(_values_entry)], ...] = ()
+    needs: tuple[Text, ...] = ()
+
+
+class Helmfile(_Entry):
+    """The whole document."""
+
+    repositories: tuple[Repository, ...] = ()
+    helmDefaults: _Shared = _Shared()  # noqa: N815
+    releases: tuple[ReleaseEntry, ...] = Field(min_length=1)
+
+
+def read_helmfile(path: Path) -> tuple[Helmfile | None, list[Fault]]:
+    """Read and check the document's form.
+
+    Args:
+        path: helmfile.yaml.
+
+    Returns:
+        The document, or None where it has faults of form; and the faults.
+
+    Raises:
+        ConfigurationError: it cannot be read at all.
+    """
+    documents, faults = read(path)
+    if len(documents) != 1 or not isinstance(documents[0], dict):
+        raise ConfigurationError(
+            [*faults, Fault(str(path), "must be one map", "see helmfile's documentation")]
+        )
+    document = documents[0]
+    faults += [
+        Fault(
+            f"{path}: {where}",
+            "has {{ }}, which helmfile would render and isa does not",
+            "write it out, or put it into a values file",
+        )
+        for where in _templates(document, "")
+    ]
+    try:
+        return Helmfile.model_validate(document), faults
+    except ValidationError as exc:
+        return None, [*faults, *(_fault(path, document, error) for error in exc.errors())]
+
+
+def _templates(value: Any, where: str) -> Iterator[str]:
+    """Paths of the texts that helmfile takes for templates: it renders the fields of a release."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _templates(entry, f"{where}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from _templates(entry, f"{where}[{index}]")
+    elif isinstance(value, str) and "{{" in value:
+        yield where
+
+
+def _fault(path: Path, document: Mapping[str, Any], error: Any) -> Fault:
+    parts = tuple(part for part in error["loc"] if not _is_type(part))
+    where = f"{path}: {_written(document, parts)}"
+    if error["type"] == "extra_forbidden":
+        known = list(_model_at(parts).model_fields)
+        near = difflib.get_close_matches(str(parts[-1]), known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+        return Fault(where, "is not a key that isa obeys", hint)
+    if error["type"] == "missing":
+        return Fault(where, "is missing")
+    if error["type"] == "literal_error":
+        words = f"must be {str(error['ctx']['expected']).lower()} or left out: a deploy does nothing else"
+        return Fault(where, words)
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return Fault(where, message[:1].lower() + message[1:])
+
+
+def _is_type(part: int | str) -> bool:
+    """Whether a part of pydantic's path names a validator, not a key."""
+    return isinstance(part, str) and bool(re.search(r"[\[\]()]|^function-", part))
+
+
+def _written(document: Mapping[str, Any], parts: tuple[int | str, ...]) -> str:
+    """A path as people read it: a release, or a repository, by its name."""
+    words = ""
+    value: Any = document
+    for part in parts:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            value = None
+        if isinstance(part, int):
+            lists = ("releases", "repositories")
+            name = value.get("name") if isinstance(value, dict) and words in lists else None
+            words += f"[{name or part}]"
+        else:
+            words += f".{part}" if words else part
+    return words
+
+
+def _model_at(parts: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model in which the last part of a path was looked for."""
+    model: type[BaseModel] = Helmfile
+    for part in parts[:-1]:
+        if isinstance(part, str) and part in model.model_fields:
+            kind = model.model_fields[part].annotation
+            inner = [kind, *get_args(kind)]
+            model = next(
+                (k for k in inner if isinstance(k, type) and issubclass(k, Section)), model
+            )
+    return model
