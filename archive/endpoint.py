@@ -6,6 +6,7 @@ the newer trailers as data (https://github.com/boto/boto3/issues/4435).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,30 @@ from config.models import ObjectStoreSettings
 ASK_SECONDS = 5  # for a question
 SEND_SECONDS = 60  # for a part of some MiB on a busy array
 CONNECTIONS = 32  # several backups, each with parts in flight
+
+
+def session() -> Any:
+    """A boto3 session that takes nothing from `AWS_*` variables or from files below ~/.aws.
+
+    They could change the profile, the region, checksums, retries and the way a bucket is addressed. The variables stay
+    in the process: credential plugins of a kubeconfig may need them. AWS_CA_BUNDLE is obeyed, since a site's own
+    certificate authority can be named by nothing else.
+    https://boto3.amazonaws.com/v1/documentation/api/latest/guide/configuration.html
+    """
+    import boto3
+    from botocore import configprovider, session
+
+    known = {
+        **session.Session.SESSION_VARIABLES,
+        **configprovider.BOTOCORE_DEFAUT_SESSION_VARIABLES,  # spelt so in botocore
+    }
+    files = {"config_file", "credentials_file"}
+    alone = {
+        name: (None, None, os.devnull if name in files else default, convert)
+        for name, (_, _, default, convert) in known.items()
+    }
+    alone["ca_bundle"] = known["ca_bundle"]
+    return boto3.Session(botocore_session=session.Session(session_vars=alone))
 
 
 def connect(
@@ -31,10 +56,9 @@ def connect(
         read_seconds: limit for an answer.
         attempts: tries of each request that fails for a passing reason.
     """
-    import boto3
     from botocore.config import Config
 
-    return boto3.client(
+    return session().client(
         "s3",
         endpoint_url=str(store.endpoint),
         region_name=store.region,

@@ -21,6 +21,7 @@ import click
 
 from cli.broken_pipe import tolerate_closed_pipes
 from cli.failures import Reporter, WithoutTraceback
+from config.process_environment import clean_process
 from errors import ConfigurationError, IsaError
 from redaction import install, redact
 
@@ -92,6 +93,7 @@ def isa() -> None:
 
 def main() -> NoReturn:
     """Run `isa` and exit as its errors say."""
+    clean_process()
     install()
     tolerate_closed_pipes()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))

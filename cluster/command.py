@@ -20,8 +20,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from config.process_environment import child_environ
 from errors import PermanentError, TemporaryError
 
 # A cancelled run has 30 s in all, and Prefect takes 3-12 s of them itself; helm needs about 2 s.
@@ -147,7 +149,7 @@ class Command:
     Args:
         program: name or path.
         install_hint: what to do where it is missing.
-        environ: the whole environment of its processes; ours by default.
+        environ: the whole environment of its processes; by default ours, without what would lead them elsewhere.
         cancellation: registry that ends its processes on cancel.
 
     Raises:
@@ -162,24 +164,30 @@ class Command:
         environ: Mapping[str, str] | None = None,
         cancellation: Cancellation = CANCELLATION,
     ) -> None:
-        path = (environ or os.environ).get("PATH")
-        found = shutil.which(program, path=path)
+        self._environ = child_environ() if environ is None else dict(environ)
+        found = shutil.which(program, path=self._environ.get("PATH"))
         if found is None:
             raise PermanentError(f"{program} is not on the PATH. {install_hint}".strip())
         self.program = found
-        self._environ = dict(environ) if environ is not None else None
         self._cancellation = cancellation
         # The kernel sends the signal when our *thread* ends; the thread waits for the child, so that is right.
         setpriv = shutil.which("setpriv")
         self._wrapper = (setpriv, "--pdeathsig", "SIGTERM", "--") if setpriv else ()
 
-    def run(self, *args: str, timeout: float, stdin: str | None = None) -> Completed:
+    def run(
+        self,
+        *args: str,
+        timeout: float,
+        stdin: str | None = None,
+        directory: Path | None = None,
+    ) -> Completed:
         """Run to the end and collect the output.
 
         Args:
             args: arguments; never a secret, since other users can read them.
             timeout: seconds after which the process is stopped.
             stdin: text for its standard input.
+            directory: to run in; ours by default.
 
         Returns:
             What it left, whatever its exit status.
@@ -196,8 +204,10 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            encoding="utf-8",
             errors="replace",
             env=self._environ,
+            cwd=directory,
             start_new_session=True,
         )
         self._cancellation.register(process)

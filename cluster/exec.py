@@ -17,8 +17,7 @@ from kubernetes.client.exceptions import ApiException
 from websocket import ABNF, WebSocket, WebSocketException
 
 from cluster.command import CANCELLATION
-from cluster.kube import connect_client
-from config.models import KubernetesSettings
+from cluster.kube import Kube
 from errors import TemporaryError
 
 # The status of a command is lost or garbled by some runtimes (KWOK makes every one a 1): so the command says it itself.
@@ -32,7 +31,8 @@ POLL_SECONDS = 1.0  # a cancelled run waits no longer
 
 
 def exec_stream(
-    settings: KubernetesSettings,
+    kube: Kube,
+    namespace: str,
     pod: str,
     container: str,
     command: Sequence[str],
@@ -43,8 +43,9 @@ def exec_stream(
     """Run a command and hand on its standard output as it comes.
 
     Args:
-        settings: which cluster.
-        pod: in the engines' namespace.
+        kube: the cluster.
+        namespace: of the pod.
+        pod: its name.
         container: of the pod; it must have `sh`.
         command: words; never a secret.
         stall: seconds without a sign after which it is given up.
@@ -54,14 +55,14 @@ def exec_stream(
         Cancelled: the run was cancelled; what the command does goes on until its pod ends.
         TemporaryError: it failed, with the end of what it said; or fell silent.
     """
-    api = client.CoreV1Api(connect_client(settings))
+    api = client.CoreV1Api(kube.target.connect())
     words = ["sh", "-c", f'"$@" && echo "{DONE}" >&2', "sh", *command]
     name = " ".join(command[:3])
     try:
         channel = stream.stream(
             api.connect_get_namespaced_pod_exec,
             pod,
-            settings.namespace,
+            namespace,
             container=container,
             command=words,
             stdout=True,

@@ -9,8 +9,7 @@ from contextlib import closing, suppress
 
 from kubernetes import client, stream
 
-from cluster.kube import connect_client
-from config.models import KubernetesSettings
+from cluster.kube import Kube
 
 CHUNK = 64 * 1024
 LOOPBACK = "127.0.0.1"
@@ -20,11 +19,11 @@ class Forwards:
     """Open forwards of one user; close it when done.
 
     Args:
-        settings: which cluster.
+        kube: the cluster.
     """
 
-    def __init__(self, settings: KubernetesSettings) -> None:
-        self._settings = settings
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
         self._listeners: dict[tuple[str, str, int], socket.socket] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -58,7 +57,7 @@ class Forwards:
     def _serve(self, local: socket.socket, key: tuple[str, str, int]) -> None:
         namespace, pod, port = key
         # each forward gets a client of its own: the package patches the client that it streams with
-        api = client.CoreV1Api(connect_client(self._settings))
+        api = client.CoreV1Api(self._kube.target.connect())
         with local:
             try:
                 forward = stream.portforward(

@@ -2,28 +2,44 @@
 
 Measured on 4.3.1: no `--wait` means hooks only, a bare `--wait` is the kstatus watcher, `--atomic` is called
 `--rollback-on-failure`. Helm answers SIGTERM by marking the release failed, which `Command` relies on.
+
+Each call gets server and identity as a kubeconfig of its own, the namespace as an argument and the record store by
+`environ`, in an empty directory: helm 3 takes a directory `minio` beside it for the chart `minio`.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from cluster.charts import Charts
 from cluster.command import Command, Completed
 from cluster.manifests import Manifest, faults_of, parse_manifests
 from cluster.releases import Release
+from cluster.target import Target
+from config.documents import dump
+from config.process_environment import child_environ
 from errors import PermanentError, TemporaryError
 
 INSTALL_HINT = "Install Helm 4: https://helm.sh/docs/intro/install/ (`make demo` brings its own)."
 # Beyond helm's own --timeout: a rollback after it may take as long again.
 MARGIN_SECONDS = 60
-HISTORY_MAX = 10
+# Helm's variables that a shell may set: a registry's login, and a writable place for what helm downloads.
+FROM_SHELL = ("HELM_REGISTRY_CONFIG", "HELM_CACHE_HOME")
+# https://helm.sh/docs/helm/helm/: records are Secrets, which is where `cluster.records` reads them; no plugins (of
+# downloads and post-renderers), and no repositories but those of helmfile.yaml
+FIXED = {
+    "HELM_DRIVER": "secret",
+    "HELM_NO_PLUGINS": "1",
+    "HELM_PLUGINS": os.devnull,
+    "HELM_REPOSITORY_CONFIG": os.devnull,
+}
 TEMPORARY = re.compile(
     r"connection refused|connection reset|i/o timeout|TLS handshake timeout|no such host|EOF"
     r"|etcdserver|the server is currently unable|too many requests|unexpected error when reading response body"
@@ -33,25 +49,31 @@ TEMPORARY = re.compile(
 )
 
 
+def helm_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment of helm's processes: nothing in it leads to another cluster, namespace or record store."""
+    kept = {name: environ[name] for name in FROM_SHELL if name in environ}
+    return {**child_environ(environ), **kept, **FIXED}
+
+
 class Helm:
     """Helm against one cluster.
 
     Args:
-        command: the helm program.
-        kubeconfig: file for `--kubeconfig`, helm's default if None.
-        context: kubeconfig context, the current one if None.
+        command: the helm program, with `helm_environ`.
+        target: the cluster.
+        charts: directory where archives of charts are kept.
     """
 
-    def __init__(
-        self, command: Command, *, kubeconfig: Path | None = None, context: str | None = None
-    ) -> None:
+    def __init__(self, command: Command, target: Target, charts: Path) -> None:
         self._command = command
-        self._connection: list[str] = []
-        if kubeconfig:
-            self._connection += ["--kubeconfig", str(kubeconfig)]
-        if context:
-            self._connection += ["--kube-context", context]
+        self._target = target
         self._major: int | None = None
+        self.charts = Charts(
+            charts,
+            lambda words, seconds, work: command.run(
+                "pull", *words, timeout=seconds, directory=work
+            ),
+        )
 
     @property
     def major(self) -> int:
@@ -92,12 +114,13 @@ class Helm:
         Raises:
             PermanentError: the chart cannot be fetched, refuses the values, or renders what is no object.
         """
-        with self._values(release, site) as files:
+        with self._directory() as work:
+            chart = str(self.charts.locate(release, work))
             done = self._command.run(
-                "template", release.name, *self._chart(release), "--namespace", release.namespace,
+                "template", release.name, chart, "--namespace", release.namespace,
                 "--no-hooks", "--skip-tests", "--kube-version", kube_version,
                 *(part for version in api_versions for part in ("--api-versions", version)),
-                *files, timeout=120,
+                *_values(release, site, work), timeout=120, directory=work,
             )  # fmt: skip
         what = f"rendering release {release.name} from chart {release.chart} {release.version}"
         self._check(done, what)
@@ -127,12 +150,13 @@ class Helm:
             flags.append("--wait=watcher" if self.major >= 4 else "--wait")
             if rollback:
                 flags.append("--rollback-on-failure" if self.major >= 4 else "--atomic")
-        with self._values(release, site) as files:
+        with self._directory() as work:
+            chart = str(self.charts.locate(release, work))
             done = self._command.run(
-                "upgrade", "--install", release.name, *self._chart(release),
-                "--namespace", release.namespace, "--history-max", str(HISTORY_MAX),
-                "--timeout", f"{release.timeout}s", *flags, *files, *self._connection,
-                timeout=release.timeout * 2 + MARGIN_SECONDS,
+                "upgrade", "--install", release.name, chart,
+                "--namespace", release.namespace, "--history-max", str(release.history),
+                "--timeout", f"{release.timeout}s", *flags, *_values(release, site, work),
+                *self._connection(work), timeout=release.timeout * 2 + MARGIN_SECONDS, directory=work,
             )  # fmt: skip
         self._check(done, f"helm upgrade --install {release.name}")
         return done
@@ -146,10 +170,12 @@ class Helm:
             revision: number to go back to.
             timeout: seconds for helm.
         """
-        done = self._command.run(
-            "rollback", name, str(revision), "--namespace", namespace, "--history-max", str(HISTORY_MAX),
-            "--timeout", f"{timeout}s", *self._connection, timeout=timeout + MARGIN_SECONDS,
-        )  # fmt: skip
+        with self._directory() as work:
+            done = self._command.run(
+                "rollback", name, str(revision), "--namespace", namespace,
+                "--history-max", "0", "--timeout", f"{timeout}s",  # the next upgrade prunes
+                *self._connection(work), timeout=timeout + MARGIN_SECONDS, directory=work,
+            )  # fmt: skip
         self._check(done, f"helm rollback {name} {revision}")
 
     def uninstall(self, name: str, namespace: str, *, timeout: int) -> None:
@@ -160,34 +186,28 @@ class Helm:
             namespace: where it is.
             timeout: seconds for helm.
         """
-        done = self._command.run(
-            "uninstall", name, "--namespace", namespace, "--ignore-not-found",
-            "--timeout", f"{timeout}s", *self._connection, timeout=timeout + MARGIN_SECONDS,
-        )  # fmt: skip
+        with self._directory() as work:
+            done = self._command.run(
+                "uninstall", name, "--namespace", namespace, "--ignore-not-found",
+                "--timeout", f"{timeout}s", *self._connection(work),
+                timeout=timeout + MARGIN_SECONDS, directory=work,
+            )  # fmt: skip
         self._check(done, f"helm uninstall {name}")
 
     # ------------------------------------------------------------------ internals
-    def _chart(self, release: Release) -> list[str]:
-        chart = [release.chart]
-        if release.version:
-            chart += ["--version", release.version]
-        if release.repository:
-            chart += ["--repo", release.repository]
-        return chart
-
     @contextmanager
-    def _values(self, release: Release, site: Mapping[str, Any]) -> Iterator[list[str]]:
-        with tempfile.TemporaryDirectory(prefix="isa-values-") as directory:
-            files: list[str] = []
-            for index, entry in enumerate([*release.values, site]):
-                path = entry
-                if not isinstance(path, Path):
-                    path = Path(directory, f"{index}.yaml")
-                    path.write_text(
-                        yaml.safe_dump(dict(entry) if isinstance(entry, Mapping) else entry)
-                    )
-                files += ["--values", str(path)]
-            yield files
+    def _directory(self) -> Iterator[Path]:
+        """A directory of one call: nobody else may read it, since a kubeconfig may hold a token."""
+        work = Path(tempfile.mkdtemp(prefix="isa-helm-"))
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def _connection(self, work: Path) -> tuple[str, ...]:
+        file = work / "kubeconfig"
+        file.write_text(dump(self._target.kubeconfig), encoding="utf-8")
+        return ("--kubeconfig", str(file))
 
     def _check(self, done: Completed, what: str) -> None:
         if done.returncode == 0:
@@ -196,3 +216,16 @@ class Helm:
         if done.returncode < 0 or TEMPORARY.search(done.error):
             raise TemporaryError(message)
         raise PermanentError(message)
+
+
+def _values(release: Release, site: Mapping[str, Any], work: Path) -> list[str]:
+    """Arguments for the values, the site's last; inline ones go into files of the call."""
+    files: list[str] = []
+    for index, entry in enumerate([*release.values, site]):
+        if isinstance(entry, Path):
+            path = entry
+        else:
+            path = work / f"values-{index}.yaml"
+            path.write_text(dump(dict(entry)), encoding="utf-8")
+        files += ["--values", str(path)]
+    return files

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -21,13 +20,11 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import urllib3
-import yaml
-from kubernetes import client
-from kubernetes import config as kubeconfig
 
 from cluster.command import CANCELLATION
 from cluster.manifests import Manifest as Manifest
 from cluster.manifests import without_nulls
+from cluster.target import Target, find_target
 from config.models import KubernetesSettings
 from errors import PermanentError, TemporaryError
 from redaction import redact
@@ -82,7 +79,7 @@ class Kube:
     """One cluster, seen with one identity. Safe to share between threads.
 
     Args:
-        api: configured client of the `kubernetes` package.
+        target: the API server, and who we are there.
         timeout: seconds for one request.
         patience: seconds for which a request is repeated while the server is away or overloaded.
         sleep: waits between repeats; replaced in tests.
@@ -90,14 +87,17 @@ class Kube:
 
     def __init__(
         self,
-        api: client.ApiClient,
+        target: Target,
         *,
         timeout: float = 15.0,
         patience: float = PATIENCE_SECONDS,
         sleep: Callable[[float], None] = CANCELLATION.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._api = api
+        self.target = target
+        self._api = target.connect()
+        # parallel nodes of the deploy share this pool
+        self._api.rest_client.pool_manager.connection_pool_kw["maxsize"] = 16
         self._timeout = timeout
         self._patience = patience
         self._sleep = sleep
@@ -116,10 +116,8 @@ class Kube:
         Raises:
             PermanentError: there is neither, or the context is unknown.
         """
-        api = connect_client(settings)
-        # parallel nodes of the deploy share this pool
-        api.rest_client.pool_manager.connection_pool_kw["maxsize"] = 16
-        return cls(api, timeout=settings.request_timeout_seconds, patience=patience)
+        target = find_target(settings)
+        return cls(target, timeout=settings.request_timeout_seconds, patience=patience)
 
     @property
     def server(self) -> str:
@@ -328,31 +326,6 @@ def remember(secret: Manifest) -> None:
     if secret.get("type") != HELM_RECORD:
         for value in (secret.get("data") or {}).values():
             redact.remember(base64.b64decode(value).decode(errors="replace"))
-
-
-def connect_client(settings: KubernetesSettings) -> client.ApiClient:
-    """A client of the `kubernetes` package as the settings say: a kubeconfig, or the pod's own service account.
-
-    Raises:
-        PermanentError: there is neither, or the context is unknown.
-    """
-    try:
-        if settings.kubeconfig or not _in_cluster():
-            return kubeconfig.new_client_from_config(
-                config_file=str(settings.kubeconfig) if settings.kubeconfig else None,
-                context=settings.context,
-            )
-        configuration = client.Configuration()
-        kubeconfig.load_incluster_config(client_configuration=configuration)
-        return client.ApiClient(configuration)
-    except (kubeconfig.ConfigException, yaml.YAMLError, ValueError, TypeError, OSError) as exc:
-        raise PermanentError(
-            f"no way to the cluster: {exc}. Set kubernetes.kubeconfig (and .context) or KUBECONFIG"
-        ) from exc
-
-
-def _in_cluster() -> bool:
-    return "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
 
 
 def _resources(discovery: dict[str, Any]) -> Iterable[Resource]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from config.documents import FastLoader
+
 Manifest = dict[str, Any]
 # A type; a map that says which keys must have which shape if they are there; [X], a list of X.
 Shape = Any
@@ -80,8 +82,7 @@ def parse_manifests(text: str) -> list[Manifest]:
     What is no object is kept: `faults_of` names it.
     """
     manifests: list[Manifest] = []
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    for document in filter(None, map(without_nulls, yaml.load_all(text, Loader=loader))):
+    for document in filter(None, map(without_nulls, yaml.load_all(text, Loader=FastLoader))):
         is_list = isinstance(document, dict) and str(document.get("kind")).endswith("List")
         manifests += document.get("items", []) if is_list else [document]
     return manifests

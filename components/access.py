@@ -65,8 +65,9 @@ class Access:
     _secrets: dict[str, Mapping[str, str]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.http = httpx.Client(verify=_trusted(), timeout=self.timeout_seconds)
-        self._forwards = Forwards(self.settings.kubernetes)
+        # without a proxy: these are addresses of pods, or loopback
+        self.http = httpx.Client(verify=_trusted(), timeout=self.timeout_seconds, trust_env=False)
+        self._forwards = Forwards(self.kube)
         self._secrets.update(self.given)
 
     def __enter__(self) -> Access:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from cluster.command import Command
 from components.access import Access
+from config.process_environment import child_environ
 
 
 def find_program(
@@ -18,16 +19,15 @@ def find_program(
         access: knows the settings.
         name: of the program.
         hint: what to install where it is missing.
-        environ: of its processes, but for the PATH; ours by default.
+        environ: added to the environment of its processes.
 
     Raises:
         PermanentError: there is no such program.
     """
     directories = [str(directory) for directory in access.settings.backup.programs]
     path = os.pathsep.join([*directories, os.environ.get("PATH", "")])
-    given = os.environ if environ is None else environ
     return Command(
         name,
-        environ={**given, "PATH": path},
+        environ={**child_environ(), **(environ or {}), "PATH": path},
         install_hint=f"{hint}, or name its directory in backup.programs",
     )

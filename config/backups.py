@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AwareDatetime, Field
 
-from config.values import Count, DnsLabel, Image, Seconds, Section
+from config.values import Count, DnsLabel, Image, Seconds, Section, UserPath
 
 # Bech32 of an X25519 recipient: https://age-encryption.org/v1
 AGE_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
@@ -130,12 +130,12 @@ class BackupSettings(Section):
         default="isa-backup-signing",
         description="Secret in the control namespace whose key `key` is the backup workers' Ed25519 private key in PEM",
     )
-    programs: tuple[Path, ...] = Field(
+    programs: tuple[UserPath, ...] = Field(
         default=(),
         description="directories that are searched before PATH for pg_basebackup, pg_dump, pg_dumpall and "
         "neo4j-admin; each of the server's major version or newer",
     )
-    spool: Path = Field(
+    spool: UserPath = Field(
         default=Path("/var/tmp/isa-cloud-spool"),
         description="directory for streams that do not wait (NATS, Qdrant, Redis, Neo4j); room for the largest of them",
     )
@@ -214,7 +214,7 @@ class VerifySettings(Section):
         ge=1,
         description="a component without a passing proof for so long is stale, days",
     )
-    metrics_file: Path | None = Field(
+    metrics_file: UserPath | None = Field(
         default=None,
         description="file for node-exporter's textfile collector, written after every run of proofs",
     )

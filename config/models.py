@@ -11,7 +11,16 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from config.backups import BackupSettings, RebuildSettings, VerifySettings
 from config.control import NotifySettings, PoolSettings, ScheduleSettings
-from config.values import Count, DeclaredFile, DnsLabel, Image, Seconds, Section
+from config.values import (
+    Count,
+    DeclaredFile,
+    DnsLabel,
+    Image,
+    ProjectPath,
+    Seconds,
+    Section,
+    UserPath,
+)
 
 # In the order in which the design deploys them.
 Component = Literal["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx"]
@@ -21,7 +30,7 @@ COMPONENTS: tuple[str, ...] = get_args(Component)
 class KubernetesSettings(Section):
     """Which cluster, and its namespaces."""
 
-    kubeconfig: Path | None = Field(
+    kubeconfig: UserPath | None = Field(
         default=None,
         description="kubeconfig file; unset: KUBECONFIG, or in a pod its service account",
     )
@@ -66,6 +75,30 @@ class PlatformSettings(Section):
         description="namespaces, RBAC, quota, network policies"
     )
     site_values: DeclaredFile = Field(description="values of the releases that belong to a site")
+
+
+def _chart_address(value: str) -> str:
+    if not re.fullmatch(r"(oci|https?)://[^\s@]+", value):
+        raise ValueError(
+            "must be oci://… or https://…, without credentials (`helm registry login`)"
+        )
+    return value
+
+
+class ChartSettings(Section):
+    """Where charts come from besides their makers' hosts."""
+
+    directory: ProjectPath = Field(
+        default=Path("deployments/kubernetes/production/helm/charts"),
+        validate_default=True,
+        description="directory of chart archives, `NAME-VERSION.tgz`, relative to the project's root; missing ones are "
+        "pulled and kept there. Commit it, or mount a volume: then a deploy needs no chart host",
+    )
+    mirrors: dict[str, Annotated[str, AfterValidator(_chart_address)]] = Field(
+        default={},
+        description="name of a repository in helmfile.yaml → address that is used instead, "
+        "`oci://registry.example.com/charts` or `https://…`",
+    )
 
 
 class BlockStorage(Section):
@@ -323,6 +356,7 @@ class Settings(Section):
     environment: str = Field(description="name of the environment, as the file's")
     kubernetes: KubernetesSettings
     platform: PlatformSettings
+    charts: ChartSettings = ChartSettings()
     storage: StorageSettings
     licences: LicenceSettings
     images: ImageSettings

@@ -43,10 +43,26 @@ def _declared(path: Path, info: ValidationInfo) -> Path:
     return resolved
 
 
+def _of_user(path: Path) -> Path:
+    """`~` as every program would read it: not each of them does."""
+    try:
+        return path.expanduser()
+    except RuntimeError as exc:  # such as ~nobody-of-that-name
+        raise ValueError(f"{path}: {exc}") from exc
+
+
+def _of_project(path: Path, info: ValidationInfo) -> Path:
+    """A path against the project's root, `~` against the user's home."""
+    path = _of_user(path)
+    return path if info.context is None else (info.context["root"] / path).resolve()
+
+
 DnsLabel = Annotated[str, Field(pattern=DNS_LABEL)]
 Count = Annotated[int, BeforeValidator(_number)]
 Seconds = Annotated[float, BeforeValidator(_number)]
 DeclaredFile = Annotated[Path, AfterValidator(_declared)]
+UserPath = Annotated[Path, AfterValidator(_of_user)]
+ProjectPath = Annotated[Path, AfterValidator(_of_project)]
 
 
 class Section(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster.command import Command
 from cluster.dag import Dag
-from cluster.helm import INSTALL_HINT, Helm
+from cluster.helm import INSTALL_HINT, Helm, helm_environ
 from cluster.kube import Kube
 from cluster.lease import Lease, lease_of
 from cluster.manifests import Manifest, faults_of
@@ -50,16 +50,13 @@ class Platform:
             ConfigurationError: helmfile.yaml, or a manifest, has faults.
             PermanentError: helm is missing, or there is no way to the cluster.
         """
-        releases = load_releases(settings.platform.helmfile, tuple(COMPONENTS))
+        charts = settings.charts
+        releases = load_releases(settings.platform.helmfile, tuple(COMPONENTS), charts.mirrors)
         _in_one_namespace(releases, settings)
         site = site_values(settings)
-        kube = settings.kubernetes
-        helm = Helm(
-            Command("helm", install_hint=INSTALL_HINT),
-            kubeconfig=kube.kubeconfig,
-            context=kube.context,
-        )
-        return cls(settings, Kube.connect(kube), helm, releases, site)
+        command = Command("helm", environ=helm_environ(), install_hint=INSTALL_HINT)
+        kube = Kube.connect(settings.kubernetes)
+        return cls(settings, kube, Helm(command, kube.target, charts.directory), releases, site)
 
     @cached_property
     def graph(self) -> Dag:

@@ -9,6 +9,7 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
+from config.process_environment import clean_process
 from errors import PermanentError
 from redaction import install, redact
 
@@ -20,6 +21,7 @@ def discreet() -> Iterator[None]:
     Prefect makes the message of a failed state of the error's own words. Its kind stays as it is where the words can be
     replaced, since retries go by the kind.
     """
+    clean_process()
     install()
     try:
         yield

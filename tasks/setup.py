@@ -5,8 +5,6 @@ As often as one likes: nothing is made twice, and what differs is changed.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import sys
 from collections.abc import Mapping
@@ -18,6 +16,7 @@ from prefect.workers.process import ProcessWorker
 from cluster.command import Command
 from config.loading import ROOT, variable
 from config.models import Settings
+from config.process_environment import child_environ
 from errors import PermanentError
 from tasks import automations
 from tasks.parameters import refuse_unknown
@@ -57,12 +56,12 @@ def set_up(settings: Settings) -> str:
     """
     for pool in sorted({one["work_pool"]["name"] for one in deployments()}):
         _pool(pool, settings.pool.runs)
-    environ = {**os.environ, **variables(settings)}
+    environ = {**child_environ(), **variables(settings)}
     # without a `pull` step, the deployments' working directory is the one that they are made in
-    with contextlib.chdir(ROOT):
-        done = Command(sys.executable, environ=environ).run(
-            "-m", "prefect", "--no-prompt", "deploy", "--all", timeout=DEPLOY_SECONDS
-        )
+    words = ("-m", "prefect", "--no-prompt", "deploy", "--all")
+    done = Command(sys.executable, environ=environ).run(
+        *words, timeout=DEPLOY_SECONDS, directory=ROOT
+    )
     if done.returncode != 0:
         raise PermanentError(f"prefect deploy failed: {done.error}")
     refuse_unknown()  # behind it, since it writes the schemas anew

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-import boto3
 import httpx
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
+from archive.endpoint import session
 from components.access import Access, Endpoint
 
 STATEFULSET = "minio"
@@ -29,7 +29,7 @@ def connect(access: Access, server: Endpoint, *, attempts: int = 1, connections:
         connections: at the same time.
     """
     user, password = _keys(access)
-    return boto3.client(
+    return session().client(
         "s3",
         endpoint_url=f"http://{server.url}",
         region_name=REGION,
@@ -37,6 +37,7 @@ def connect(access: Access, server: Endpoint, *, attempts: int = 1, connections:
         aws_secret_access_key=password,
         config=Config(
             s3={"addressing_style": "path"},
+            proxies={},  # an address of a pod, or loopback
             connect_timeout=access.timeout_seconds,
             read_timeout=access.timeout_seconds,
             retries={"mode": "standard", "total_max_attempts": attempts},

@@ -51,11 +51,11 @@ def dump(access: Access, writer: SetWriter) -> list[str]:
 
 def _dump(access: Access, writer: SetWriter, database: str) -> str:
     """Store a dump of one database; why that failed, or ""."""
-    kubernetes, stall = access.settings.kubernetes, access.settings.backup.stall_seconds
+    namespace, stall = access.settings.kubernetes.namespace, access.settings.backup.stall_seconds
     command = ("neo4j-admin", "database", "dump", database, "--to-stdout")
     why = ""
     for _ in range(TRIES):
-        pieces = exec_stream(kubernetes, DUMPER, CONTAINER, command, stall=stall)
+        pieces = exec_stream(access.kube, namespace, DUMPER, CONTAINER, command, stall=stall)
         try:
             writer.add(
                 f"{database}.dump", f"database {database}", "neo4j-admin database dump", pieces
@@ -79,10 +79,12 @@ def load(access: Access, database: str, size: int, pieces: Iterator[bytes]) -> N
     Raises:
         TemporaryError: the load fails; the database is then damaged, and must be loaded again.
     """
-    kubernetes, stall = access.settings.kubernetes, access.settings.backup.stall_seconds
+    namespace, stall = access.settings.kubernetes.namespace, access.settings.backup.stall_seconds
     words = f"head -c {size} | neo4j-admin database load '{database}' --from-stdin --overwrite-destination=true"
     command = ("sh", "-c", words)
-    for _ in exec_stream(kubernetes, DUMPER, CONTAINER, command, stall=stall, stdin=pieces):
+    for _ in exec_stream(
+        access.kube, namespace, DUMPER, CONTAINER, command, stall=stall, stdin=pieces
+    ):
         pass
 
 

@@ -6,7 +6,6 @@ Always the nodes themselves: through Pgpool one cannot know which node answers, 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,7 +71,6 @@ def program(access: Access, name: str, password: str) -> Command:
         PermanentError: it is not installed.
     """
     environ = {
-        **{k: v for k, v in os.environ.items() if not k.startswith("PG")},
         "PGPASSWORD": password,
         "PGAPPNAME": BACKUP,
         # a database may be read-only by a setting of its own, and a restore sets that before the data

@@ -84,7 +84,8 @@ def test_two_backups_of_one_component_exclude_each_other(backups: Backups) -> No
 
 def test_what_a_pod_writes_without_a_pause_arrives_whole(backups: Backups) -> None:
     # a server whose words nobody takes for half a minute drops the rest: 200 MiB must not wait to be joined
-    size, kubernetes = 200 << 20, backups.vault.settings.kubernetes
+    size, vault = 200 << 20, backups.vault
+    namespace = vault.settings.kubernetes.namespace
     command = ("head", "-c", str(size), "/dev/zero")
-    pieces = exec_stream(kubernetes, "nats-0", "nats", command, stall=60)
+    pieces = exec_stream(vault.kube, namespace, "nats-0", "nats", command, stall=60)
     assert sum(map(len, pieces)) == size

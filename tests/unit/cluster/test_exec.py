@@ -14,6 +14,7 @@ from websockets.typing import Subprotocol
 
 from cluster import exec
 from cluster.exec import DONE, exec_stream
+from cluster.kube import Kube
 from config.models import KubernetesSettings
 from errors import TemporaryError
 
@@ -56,7 +57,8 @@ def pod(script: Script, directory: Path) -> Iterator[KubernetesSettings]:
 def run(
     settings: KubernetesSettings, *, stall: float = 20, stdin: Iterator[bytes] | None = None
 ) -> Iterator[bytes]:
-    return exec_stream(settings, "neo4j-1-0", "neo4j", ["dump"], stall=stall, stdin=stdin)
+    kube = Kube.connect(settings)
+    return exec_stream(kube, "engines", "neo4j-1-0", "neo4j", ["dump"], stall=stall, stdin=stdin)
 
 
 def test_output_is_handed_on_and_the_end_is_told(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from cluster.command import Cancellation, Command
 from cluster.helm import Helm
 from cluster.releases import Release
+from cluster.target import Target
 from errors import PermanentError, TemporaryError
 
 Make = Callable[..., tuple[Helm, Callable[[], list[str]]]]
@@ -30,9 +31,9 @@ def make(tmp_path: Path) -> Make:
         )
         program.chmod(0o755)
         command = Command(str(program), cancellation=Cancellation())
-        return Helm(
-            command, kubeconfig=Path("/kube/config")
-        ), lambda: notes.read_text().splitlines()
+        (tmp_path / "redis-1.2.3.tgz").write_bytes(b"a chart")
+        helm = Helm(command, Target({"kind": "Config"}), tmp_path)
+        return helm, lambda: notes.read_text().splitlines()
 
     return made
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.kube import connect_client
+from cluster.target import find_target
 from config.models import KubernetesSettings
 from errors import PermanentError
 
@@ -37,4 +37,4 @@ def test_what_cannot_be_read_is_an_error_of_ours(tmp_path: Path, text: str) -> N
     names = {"namespace": "a", "control_namespace": "b", "verify_namespace": "c"}
     settings = KubernetesSettings(kubeconfig=file, **names)  # type: ignore[arg-type]
     with pytest.raises(PermanentError, match=r"kubernetes\.kubeconfig"):
-        connect_client(settings)
+        find_target(settings).connect()

@@ -67,7 +67,8 @@ def dump(
 ) -> tuple[list[str], dict[str, bytes]]:
     """Dump the databases; some fail so many times."""
 
-    def run(_: Any, __: str, ___: str, command: tuple[str, ...], **____: Any) -> Iterator[bytes]:
+    def run(*words: Any, **____: Any) -> Iterator[bytes]:
+        command: tuple[str, ...] = words[-1]
         database = command[3]
         if failing.get(database, 0) > 0:
             failing[database] -= 1

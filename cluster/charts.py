@@ -1,0 +1,124 @@
+"""Archives of charts: kept in a directory, compared with the lock file, pulled from their host only when missing.
+
+A deploy after a disaster must not depend on six chart hosts on the internet. An archive of a version is always the
+same file, so its SHA-256 in `charts.lock` says whether what was pulled, or what lies in the directory, is that file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from cluster.command import Cancelled, Completed
+from cluster.releases import Release
+from errors import IsaError, PermanentError
+
+log = logging.getLogger(__name__)
+
+PULL_SECONDS = 60.0  # archives have some 100 KiB
+
+
+class ChartUnavailable(PermanentError):
+    """The chart is neither kept nor can it be pulled."""
+
+
+class Charts:
+    """The charts of an environment.
+
+    Args:
+        directory: where archives are kept, `NAME-VERSION.tgz`.
+        pull: runs `helm pull` with further arguments and a limit in seconds, in a directory.
+    """
+
+    def __init__(
+        self, directory: Path, pull: Callable[[tuple[str, ...], float, Path], Completed]
+    ) -> None:
+        self._directory = directory
+        self._pull = pull
+
+    def kept(self, release: Release) -> Path | None:
+        """The archive of a release's chart, where it is kept."""
+        file = self._directory / f"{release.locked_as}.tgz"
+        return file if release.version and file.is_file() else None
+
+    def locate(self, release: Release, work: Path) -> Path:
+        """The chart of a release: its directory, or its archive, pulled if it is not kept.
+
+        Args:
+            release: what helmfile.yaml declares.
+            work: existing directory of the caller's, for an archive that cannot be kept.
+
+        Raises:
+            ChartUnavailable: it is not kept, and its host does not give it.
+            PermanentError: the archive is not the locked one.
+        """
+        if not release.version:
+            return Path(release.chart)
+        kept = self.kept(release)
+        if kept is not None:
+            _compare(release, kept)
+            return kept
+        pulled = self._pulled(release, work)
+        _compare(release, pulled)
+        return self._keep(pulled)
+
+    def digest(self, release: Release, work: Path) -> str:
+        """`sha256:…` of the archive of a release's chart, pulled if it is not kept."""
+        return _digest(self.locate(release, work))
+
+    def _pulled(self, release: Release, work: Path) -> Path:
+        directory = Path(tempfile.mkdtemp(prefix="chart-", dir=work))
+        words = [release.chart, "--version", release.version, "--destination", str(directory)]
+        if release.repository:
+            words += ["--repo", release.repository]
+        try:
+            done = self._pull(tuple(words), PULL_SECONDS, work)
+        except Cancelled:
+            raise
+        except IsaError as exc:
+            raise self._unavailable(release, str(exc)) from exc
+        archives = list(directory.glob("*.tgz"))
+        if done.returncode != 0 or len(archives) != 1:
+            raise self._unavailable(release, done.error)
+        named = directory / f"{release.locked_as}.tgz"
+        return archives[0].rename(named)
+
+    def _unavailable(self, release: Release, why: str) -> ChartUnavailable:
+        source = release.repository or release.chart
+        return ChartUnavailable(
+            f"chart {release.locked_as} of release {release.name} cannot be pulled from {source}: {why}. "
+            f"Put its archive into {self._directory} (charts.directory), or name a mirror in charts.mirrors"
+        )
+
+    def _keep(self, pulled: Path) -> Path:
+        """Copy an archive into the directory at once; where that cannot be, the caller's copy is used."""
+        kept = self._directory / pulled.name
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            handle, fresh = tempfile.mkstemp(dir=self._directory, prefix=f".{pulled.name}.")
+            with os.fdopen(handle, "wb") as file:
+                file.write(pulled.read_bytes())
+            os.chmod(fresh, 0o644)
+            os.replace(fresh, kept)
+        except OSError as exc:
+            log.warning("%s is not kept in %s: %s", pulled.name, self._directory, exc.strerror)
+            return pulled
+        return kept
+
+
+def _digest(file: Path) -> str:
+    return f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+
+
+def _compare(release: Release, file: Path) -> None:
+    found = _digest(file)
+    if release.digest and found != release.digest:
+        raise PermanentError(
+            f"chart archive {file.name} is not the locked one: SHA-256 {found}, charts.lock has {release.digest}. "
+            f"Remove the archive. If its maker has published {release.locked_as} a second time, remove it from "
+            "charts.lock too, run `isa charts --pull` and review the plan"
+        )

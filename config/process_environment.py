@@ -1,0 +1,58 @@
+"""The variables of a shell, a home directory or a pod that must not reach the programs and libraries that we use.
+
+The settings say which server, namespace, record store and account a command speaks to. helm and libpq also read the
+environment, and their variables win silently. This is the one list of what is removed, each with its reason.
+
+What stays, and why:
+
+- `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`: a site may reach its API server, chart hosts and object store through a proxy
+  only; TLS says who answers. Engines are asked by address or over loopback, never through a proxy: their clients
+  are made without one (`components.access`, `archive.endpoint`).
+- `SSL_CERT_FILE`, `SSL_CERT_DIR`: the certificates that a site trusts.
+- `AWS_*`, `GOOGLE_*`, `AZURE_*`: a credential plugin of a kubeconfig may need them. boto3 reads none of them
+  (`archive.endpoint.connect`).
+- `DOCKER_CONFIG` and helm's registry login: credentials of a chart registry; helmfile.yaml says which registry.
+- `PREFECT_*`: they say which Prefect server a run belongs to, and nothing else does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, MutableMapping
+
+# prefix → why
+LEADS_ELSEWHERE = {
+    # https://helm.sh/docs/helm/helm/: server, context, token, namespace, record store, plugins, repositories
+    "HELM_": "helm takes its target from them; ours are arguments (cluster.helm)",
+    # https://www.postgresql.org/docs/current/libpq-envars.html: PGHOSTADDR and PGSERVICE change the server,
+    # PGDATESTYLE and PGTZ change how rows are written, and with them every digest
+    "PG": "libpq adds them to every connection",
+}
+# Python reads them to find the cluster (cluster.target); a child process gets the result as a file.
+TARGET = ("KUBECONFIG", "KUBERNETES_MASTER", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
+
+
+def leads_elsewhere(name: str) -> bool:
+    """Whether a variable would change the target of a program or library that we use."""
+    return name.startswith(tuple(LEADS_ELSEWHERE))
+
+
+def child_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment of a program that we start, before the caller adds its own variables."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if not leads_elsewhere(name) and name not in TARGET
+    }
+
+
+def clean_process(environ: MutableMapping[str, str] = os.environ) -> list[str]:
+    """Remove from this process what libraries in it would read; every entry point calls it first.
+
+    Returns:
+        Names of the removed variables.
+    """
+    removed = sorted(name for name in environ if leads_elsewhere(name))
+    for name in removed:
+        del environ[name]
+    return removed
