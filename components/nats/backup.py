@@ -8,7 +8,7 @@ snapshot whose replicas are not where the stream's leader is, without a word (na
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from archive.manifest import Consistency, Engine, Measure
 from archive.writer import SetWriter
 from components.access import Access
 from components.base import Taken
+from components.nats.capacity import LARGEST, is_probe, numbers
 from components.nats.client import (
     CLIENT_PORT,
     KEY,
@@ -33,24 +34,29 @@ from components.nats.client import (
 )
 from components.nats.consumers import LEFT_OUT, consumers_of, with_progress
 from components.nats.fingerprint import (
+    LIFETIME,
+    OWN_TIMES,
     Silent,
+    consumer_expires,
     expires,
     measure_configuration,
     measure_messages,
     measures,
 )
 from components.nats.snapshot import Snapshot
-from components.questions import PROBE
 from config.backups import NatsAccount
 from errors import TemporaryError
 
 NOT_COVERED = (
-    "messages outside JetStream, ephemeral consumers",
+    "messages outside JetStream, ephemeral consumers, and what only they keep in a stream of retention `interest`",
     "accounts, users, keys and the servers' configuration (Helm values and Secrets have them: set `platform`)",
     "a common moment of several streams: each is consistent in itself, and one that mirrors or gathers others goes on "
     "behind the last message that it has of them",
     "redeliveries under way: after a restore, messages above a consumer's acknowledged one come again",
+    "message ids for deduplication: a message that is published again right after a restore may be stored twice",
+    "messages that have outlived their `Nats-TTL` in a stream that keeps them (the set names such streams)",
 )
+ALLOWED = OWN_TIMES[0]  # that messages have a lifetime
 # nats-server up to 2.14 takes snapshots of streams on disk only
 MEMORY_SINCE = (2, 15)
 # a consumer that finds none in that time has lost the servers that it was on; of many streams each waits so long
@@ -83,9 +89,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
                 if isinstance(taken, str):
                     missing.append(f"stream {name}: {taken}")
                     continue
-                if taken.unheard:
-                    silent = f"no leader answers for its consumers {', '.join(taken.unheard)}"
-                    missing.append(f"stream {name}: {silent}")
+                missing += [f"stream {name}: {reason}" for reason in taken.missing]
                 found += taken.measures
                 consistency.append(taken.consistency)
                 streams[name] = taken.layout
@@ -109,13 +113,13 @@ class StreamTaken:
         measures: of it.
         consistency: its moment.
         layout: for the manifest's topology.
-        unheard: consumers that nobody could be asked about; they are not in the set.
+        missing: what the set lacks of it, with why.
     """
 
     measures: list[Measure]
     consistency: Consistency
     layout: dict[str, Any]
-    unheard: list[str]
+    missing: list[str]
 
 
 def _streams(
@@ -164,7 +168,7 @@ def _stream(
         snapshot.begin()
     except Refused as exc:
         info = account.run(call(account.client, f"STREAM.INFO.{name}", timeout=timeout))
-        if info["config"].get("storage") == "memory" and _numbers(version) < MEMORY_SINCE:
+        if info["config"].get("storage") == "memory" and numbers(version) < MEMORY_SINCE:
             return f"it is kept in memory, and servers before 2.15 take no snapshot of such: {exc}"
         raise
     size = int(snapshot.state["bytes"])
@@ -184,19 +188,29 @@ def _stream(
     promised = int(snapshot.state.get("consumer_count", 0))
     if promised > len(consumers) + len(unheard):
         raise Unanswered(f"{unit} has {promised} consumers and lists {len(consumers)}")
-    reading = measure_messages(account.client, name, snapshot.state, apart=expires(snapshot.config))
     try:
-        seen = account.run(reading)
+        seen = account.run(measure_messages(account.client, name, snapshot.state, apart=True))
     except Silent as exc:  # it is in use: messages have left it since the snapshot
         seen = exc.seen
+    if not seen.expiring and not expires(snapshot.config):
+        seen = replace(seen, apart=False)
     layout = {
         "replicas": snapshot.config.get("num_replicas", 1),
         "consumers": [c["name"] for c in consumers],
         LEFT_OUT: _left_out(snapshot.config, consumers, version),
+        LARGEST: seen.largest,
     }
-    found = measures(unit, snapshot.state, consumers, seen)
+    apart = any(consumer_expires(c) for c in consumers if c["config"].get("durable_name"))
+    found = measures(unit, snapshot.state, consumers, seen, consumers_apart=apart)
     found.append(measure_configuration(unit, snapshot.config, snapshot.config))
-    return StreamTaken(found, consistency, layout, unheard)
+    missing = []
+    if unheard:
+        missing.append(f"no leader answers for its consumers {', '.join(unheard)}")
+    if seen.overdue and not snapshot.config.get(ALLOWED) and numbers(version) >= MEMORY_SINCE:
+        missing.append(
+            f"{seen.overdue} messages have outlived their {LIFETIME}: this stream keeps them, and no restore does"
+        )
+    return StreamTaken(found, consistency, layout, missing)
 
 
 def _consumers(
@@ -211,7 +225,7 @@ def _consumers(
 
 def _left_out(config: dict[str, Any], consumers: list[dict[str, Any]], version: str) -> list[str]:
     """Consumers that a restore may have to make anew from `consumers.json`."""
-    if _numbers(version) >= MEMORY_SINCE:  # from then on each is asked of its own leader
+    if numbers(version) >= MEMORY_SINCE:  # from then on each is asked of its own leader
         return []
     replicas = int(config.get("num_replicas", 1))
     return [
@@ -226,8 +240,4 @@ def _names(account: Account, timeout: float) -> list[str]:
     names: list[Any] = account.run(
         listed(account.client, "STREAM.NAMES", "streams", timeout=timeout)
     )
-    return [str(name) for name in names if name != PROBE]
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("-")[0].split(".")[:2])
+    return [str(name) for name in names if not is_probe(str(name))]

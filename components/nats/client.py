@@ -19,12 +19,12 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from components.access import Access, Endpoint
 from components.questions import PROBE
 from config.backups import NatsAccount
-from errors import PermanentError, TemporaryError
+from errors import IsaError, PermanentError, TemporaryError
 
 STATEFULSET = "nats"
 CLIENT_PORT, MONITOR_PORT = 4222, 8222
 UNAVAILABLE = 503  # as in HTTP: it may pass
-NO_STREAM = 10059
+NO_STREAM, OVERLAP = 10059, 10065
 PLACEMENT_SECONDS = 60.0
 SECRET, USER, KEY = "nats-auth", "app", "app-password"
 
@@ -72,6 +72,8 @@ def account(
             client = loop.run_until_complete(
                 connect(access, there, declared.user, declared.secret, declared.key)
             )
+        except IsaError:
+            raise
         except Exception as exc:
             kind = PermanentError if "uthoriz" in str(exc) else TemporaryError
             raise kind(f"user {declared.user} cannot connect to NATS: {exc}") from exc
@@ -153,6 +155,7 @@ def call_when_placed(
     body: Any = None,
     *,
     timeout: float,
+    passing: int = UNAVAILABLE,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
@@ -166,6 +169,7 @@ def call_when_placed(
         subject: behind `$JS.API.`.
         body: of the request.
         timeout: seconds of one answer.
+        passing: another refusal, by its code, that may pass.
         clock: monotonic seconds.
         sleep: waits.
 
@@ -178,32 +182,49 @@ def call_when_placed(
         try:
             return connected.run(call(connected.client, subject, body, timeout=timeout))
         except Refused as exc:
-            if not exc.unavailable or clock() > deadline:
+            if not (exc.unavailable or exc.code == passing) or clock() > deadline:
                 raise
             sleep(0.5)
 
 
-async def listed(client: Client, subject: str, key: str, *, timeout: float) -> list[dict[str, Any]]:
+async def listed(
+    client: Client, subject: str, key: str, *, timeout: float, matching: str = ""
+) -> list[Any]:
     """All entries of a list that comes in pages.
+
+    Args:
+        client: connected.
+        subject: behind `$JS.API.`.
+        key: of the entries in the answer.
+        timeout: seconds of one page.
+        matching: a subject that streams must share with it; "" for all.
 
     Raises:
         Incomplete: some that there are have no leader to describe them.
         Refused, Unanswered: as `call`.
     """
-    found: list[dict[str, Any]] = []
+    limited = {"subject": matching} if matching else {}
+    found: list[Any] = []
     missing: list[str] = []
     while True:
         offset = len(found) + len(missing)
-        page = await call(client, subject, {"offset": offset}, timeout=timeout)
+        page = await call(client, subject, {"offset": offset, **limited}, timeout=timeout)
         entries, silent = page.get(key) or [], page.get("missing") or []
-        # one whose servers are all away is among both, here without its name
-        found += [entry for entry in entries if not isinstance(entry, dict) or entry["name"]]
+        # one whose servers are all away is among both: a consumer without its name, a stream with it
+        found += [entry for entry in entries if _name(entry) not in ("", *silent)]
         missing += silent
         if not (entries or silent) or len(found) + len(missing) >= int(page.get("total", 0)):
             break
     if missing:
         raise Incomplete(subject, found, missing)
     return found
+
+
+def _name(entry: Any) -> str:
+    """An entry that is a name, or that has it: a stream's is in its configuration."""
+    if not isinstance(entry, dict):
+        return str(entry)
+    return str(entry.get("name") or entry.get("config", {}).get("name") or "")
 
 
 class Unanswered(TemporaryError):
@@ -228,9 +249,10 @@ class Refused(PermanentError):
 
     Attributes:
         code: its own number for the reason.
+        words: its own words for it, with that number.
         unavailable: whether the reason may pass.
     """
 
     def __init__(self, subject: str, code: int, words: str, *, unavailable: bool = False) -> None:
-        super().__init__(f"JetStream refuses {subject}: {words} ({code})")
-        self.code, self.unavailable = code, unavailable
+        self.code, self.words, self.unavailable = code, f"{words} ({code})", unavailable
+        super().__init__(f"JetStream refuses {subject}: {self.words}")

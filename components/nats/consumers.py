@@ -185,6 +185,21 @@ def taken_since(there: Iterable[dict[str, Any]], saved: Iterable[dict[str, Any]]
     return found
 
 
+def lost_interest(there: Iterable[dict[str, Any]], before: Iterable[dict[str, Any]]) -> bool:
+    """Whether a consumer of the set has gone by itself: an ephemeral one, or one that nobody used for too long.
+
+    Args:
+        there: consumers now, as JetStream lists them.
+        before: those of the set.
+    """
+    names = {str(one["name"]) for one in there}
+    return any(
+        str(one["name"]) not in names
+        for one in before
+        if not one["config"].get("durable_name") or one["config"].get("inactive_threshold")
+    )
+
+
 # ---------------------------------------------------------------------- inside
 def _as_saved(there: dict[str, Any], saved: dict[str, Any] | None, at_work: bool) -> dict[str, Any]:
     if saved is None:

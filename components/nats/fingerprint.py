@@ -6,12 +6,16 @@ stream in between (a work queue, an age limit), it cannot be had, and the stream
 consumer of ours, or one by one where the stream takes none: a work queue wants each message acknowledged, and a stream
 may have as many consumers as it is allowed to. Messages that time takes are counted apart: a server since 2.15 leaves
 those out of a restore whose time has run out, whatever the stream allows (`RestoreStreamV2`, server/stream_backup.go).
+A stream that does not allow such ends (a mirror, one that gathers others) keeps them: a restore loses those, and the
+set names them. A consumer with an end by inactivity goes in a proof too, and is counted apart.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
+import time
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -34,9 +38,13 @@ SILENCE_SECONDS = 10.0
 NO_MESSAGE = 10037
 READERS = 16  # a request for each message: so many at once
 MESSAGES, EXPIRING, CONFIGURATION = "messages", "messages that expire", "configuration"
+CONSUMERS, EXPIRING_CONSUMERS = "consumers", "consumers that expire"
 # What lets messages of a stream go at their own time, and the headers of those that do: ADR-43, ADR-51.
 OWN_TIMES = ("allow_msg_ttl", "allow_msg_schedules")
 LIFETIME, SCHEDULE, NEVER = "Nats-TTL", "Nats-Schedule", "never"
+# Whole seconds, or a duration as Go writes it (`parseMessageTTL`, server/stream.go).
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)")
+UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 # What is not the stream's own: the platform that it is on, and what its server writes beside the owner's metadata.
 ELSEWHERE = ("name", "num_replicas", "placement")
 SERVERS_OWN = "_nats."
@@ -60,12 +68,16 @@ class Seen:
         digest: of those that stay.
         expiring: those that do not, where they are counted apart.
         apart: whether they are.
+        overdue: those whose lifetime had run out when they were read.
+        largest: bytes of the largest, headers included.
     """
 
     count: int = 0
     digest: str = ""
     expiring: int = 0
     apart: bool = False
+    overdue: int = 0
+    largest: int = 0
 
     @property
     def staying(self) -> int:
@@ -123,9 +135,11 @@ def measures(
     consumers: Iterable[dict[str, Any]],
     seen: Seen,
     until: int | None = None,
+    *,
+    consumers_apart: bool = False,
 ) -> list[Measure]:
-    """The measures of a stream. Those that expire are one by themselves where they were counted apart: a restore may
-    have any number of them.
+    """The measures of a stream. Messages and consumers that expire are some by themselves where they are counted apart:
+    a restore may have any number of them.
 
     Args:
         unit: its name in the manifest.
@@ -133,6 +147,7 @@ def measures(
         consumers: as JetStream lists them.
         seen: what `measure_messages` found.
         until: as many messages may have been there before clients took them.
+        consumers_apart: whether consumers that expire are counted apart.
     """
     promised, subjects = int(state["messages"]), int(state.get("num_subjects", 0))
     digest = seen.digest if seen.count == promised else ""
@@ -146,7 +161,11 @@ def measures(
         if promised > seen.count:
             until = promised - most
         passing = [expiring(unit, EXPIRING, most)]
-    named = {str(c["name"]): _consumer(c) for c in consumers if c["config"].get("durable_name")}
+    durable = [c for c in consumers if c["config"].get("durable_name")]
+    if consumers_apart:
+        passing += [expiring(unit, EXPIRING_CONSUMERS, sum(map(consumer_expires, durable)))]
+        durable = [c for c in durable if not consumer_expires(c)]
+    named = {str(c["name"]): _consumer(c) for c in durable}
     text = json.dumps(named, sort_keys=True)
     return [
         Measure(
@@ -156,7 +175,7 @@ def measures(
         Measure(unit=unit, item="last sequence", count=int(state["last_seq"]), origin="source"),
         Measure(
             unit=unit,
-            item="consumers",
+            item=CONSUMERS,
             count=len(named),
             digest=blake2b(text.encode(), digest_size=16).hexdigest(),
             origin="source",
@@ -187,9 +206,9 @@ def measure_configuration(
     )
 
 
-def nanoseconds(time: str) -> int:
+def nanoseconds(moment: str) -> int:
     """A time as JetStream tells it (RFC 3339), since 1970."""
-    seconds, _, fraction = time.removesuffix("Z").partition(".")
+    seconds, _, fraction = moment.removesuffix("Z").partition(".")
     whole = int(datetime.fromisoformat(f"{seconds}+00:00").timestamp())
     return whole * 1_000_000_000 + int(fraction.ljust(9, "0"))
 
@@ -199,9 +218,26 @@ def has_configuration(manifest: Manifest, unit: str) -> bool:
     return measured(manifest, unit, CONFIGURATION) is not None
 
 
+def lifetime_seconds(text: str) -> float:
+    """Seconds of a `Nats-TTL`; 0 where it has no end."""
+    if text.isdigit():
+        return float(text)
+    return sum(float(count) * UNITS[unit] for count, unit in DURATION.findall(text))
+
+
 def expires(config: Mapping[str, Any]) -> bool:
     """Whether a stream may have messages that expire."""
     return any(config.get(one) for one in OWN_TIMES)
+
+
+def consumer_expires(consumer: Mapping[str, Any]) -> bool:
+    """Whether a consumer goes when nobody has used it for some time."""
+    return bool(consumer["config"].get("inactive_threshold"))
+
+
+def has_expiring_consumers(manifest: Manifest, unit: str) -> bool:
+    """Whether a set counted its stream's consumers that expire apart."""
+    return measured(manifest, unit, EXPIRING_CONSUMERS) is not None
 
 
 def has_expiring(manifest: Manifest, unit: str) -> bool:
@@ -221,6 +257,7 @@ class _Reading:
 
     def __init__(self, apart: bool) -> None:
         self._digest, self._expiring, self._apart = Digest(), 0, apart
+        self._overdue = self._largest = 0
 
     @property
     def count(self) -> int:
@@ -228,7 +265,9 @@ class _Reading:
 
     @property
     def seen(self) -> Seen:
-        return Seen(self.count, self._digest.text, self._expiring, self._apart)
+        return Seen(
+            self.count, self._digest.text, self._expiring, self._apart, self._overdue, self._largest
+        )
 
     def add(
         self,
@@ -238,14 +277,29 @@ class _Reading:
         headers: Mapping[str, str] | None,
         data: bytes,
     ) -> None:
+        self._largest = max(self._largest, _size(headers) + len(data))
         if self._apart and headers and _expires(headers):
             self._expiring += 1
+            self._overdue += _is_overdue(headers, int(stamp))
         else:
             self._digest.add(_digest(sequence, stamp, subject, headers, data))
 
 
 def _expires(headers: Mapping[str, str]) -> bool:
     return SCHEDULE in headers or headers.get(LIFETIME, NEVER) != NEVER
+
+
+def _is_overdue(headers: Mapping[str, str], stamp: int) -> bool:
+    seconds = lifetime_seconds(headers.get(LIFETIME, NEVER))
+    return seconds > 0 and stamp + seconds * 1e9 < time.time_ns()
+
+
+def _size(headers: Mapping[str, str] | None) -> int:
+    """Bytes of a message's headers on the wire (ADR-4): a version, `name: value` a line, an empty line."""
+    if not headers:
+        return 0
+    lines = sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
+    return len(b"NATS/1.0\r\n\r\n") + lines
 
 
 async def _by_consumer(

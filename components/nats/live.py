@@ -13,7 +13,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,33 @@ from archive.reader import SetReader
 from archive.spool import PIECE_BYTES, require_room
 from components.access import Access
 from components.base import Live, Served
+from components.nats.capacity import (
+    EXISTS,
+    LARGEST,
+    StoredStream,
+    account_of,
+    numbers,
+    refusals,
+    restored_first,
+    servers_of,
+)
 from components.nats.client import (
     CLIENT_PORT,
     NO_STREAM,
+    OVERLAP,
     STATEFULSET,
     Account,
+    Incomplete,
     Refused,
     account,
     call_when_placed,
+    listed,
 )
 from components.nats.consumers import (
     as_saved,
     consumers_of,
     left_out_consumers,
+    lost_interest,
     make_missing_consumers,
     saved_consumers,
     taken_since,
@@ -49,14 +63,16 @@ from components.nats.fingerprint import (
     expires,
     has_configuration,
     has_expiring,
+    has_expiring_consumers,
     measure_configuration,
     measure_messages,
     measured,
     measures,
     nanoseconds,
 )
-from components.nats.restore import ABOUT, ARCHIVE, FORM, accounts, restore_stream
+from components.nats.restore import ABOUT, ARCHIVE, FORM, INTEREST, accounts, restore_stream
 from config.backups import NatsAccount
+from errors import PermanentError
 
 LIMITS = "limits"  # retention that nothing but limits ends
 FULL_AT = ("max_msgs", "max_msgs_per_subject")
@@ -72,6 +88,24 @@ def units(reader: SetReader) -> dict[str, int]:
 def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
     """Nothing to do: a stream that is not there takes no messages."""
     yield "publishers get no acknowledgement while a stream is away"
+
+
+def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
+    """Why JetStream would refuse streams of a set.
+
+    Raises:
+        TemporaryError: it cannot be asked.
+    """
+    servers, found = servers_of(access), []
+    for declared, folders in _chosen(access, reader, chosen):
+        stored = [_stored(reader, folder) for folder in folders]
+        try:
+            with _account(access, declared) as connected:
+                account_now = account_of(call_it(connected, "INFO"), *_streams(connected))
+                found += refusals(stored, account_now, servers, partial(_dry_run, connected))
+        except PermanentError as exc:  # the account is not there any more, or has no JetStream
+            found += [f"{one.unit}: {exc}" for one in stored]
+    return found
 
 
 def replace(
@@ -134,7 +168,8 @@ def may_have_gone(
 ) -> int:
     """How many of a set's messages may have left a stream since it was restored, with nothing lost.
 
-    Clients take them from a work queue or a stream that keeps what somebody is interested in; one that is full drops a
+    Clients take them from a work queue or a stream that keeps what somebody is interested in, which drops them too with
+    the last consumer that is; one that is full drops a
     message for each that is published, and one with a limit of age the oldest, the sooner the older the set is.
 
     Args:
@@ -156,6 +191,8 @@ def may_have_gone(
         gone += oldest
     if config.get("retention", LIMITS) != LIMITS:
         gone += taken_since(there, before)
+    if config.get("retention") == INTEREST and lost_interest(there, before):
+        gone += int(saved["messages"])
     return gone
 
 
@@ -164,6 +201,7 @@ LIVE = Live(
     fence,
     replace,
     measure,
+    can_take=can_take,
     writers="a stream takes nothing from its deletion until it is restored: publishers get no acknowledgement",
 )
 
@@ -189,11 +227,52 @@ def _replace(
             raise
     with saved.open("rb") as file:
         pieces = iter(partial(file.read, PIECE_BYTES), b"")
-        # where it shall be is asked for with its replicas
-        restore_stream(connected, backup, pieces, without=("placement",))
+        restore_stream(connected, restored_first(backup["config"]), backup["state"], pieces)
     wait_for_consumers(connected, stream, consumers, left_out)
-    call_it(connected, f"STREAM.UPDATE.{stream}", backup["config"])
+    # replicas, their places, and the limits that the messages may break
+    call_when_placed(
+        connected, f"STREAM.UPDATE.{stream}", backup["config"], timeout=CALL_SECONDS,
+        passing=OVERLAP,  # with the stream of a gate's round: it lives for a tenth of a second
+    )  # fmt: skip
     make_missing_consumers(connected, backup["config"], consumers)
+
+
+def _stored(reader: SetReader, folder: str) -> StoredStream:
+    about, topology = reader.json(f"{folder}/{ABOUT}"), reader.manifest.topology["streams"][folder]
+    return StoredStream(
+        unit=f"stream {folder}",
+        config=about["config"],
+        state=about["state"],
+        consumers=saved_consumers(reader, folder),
+        largest=int(topology.get(LARGEST, 0)),
+        version=numbers(reader.manifest.engine.version),
+    )
+
+
+def _streams(connected: Account) -> tuple[list[dict[str, Any]], list[str]]:
+    """An account's streams, and names of those that have no leader to describe them."""
+    listing = listed(connected.client, "STREAM.LIST", "streams", timeout=CALL_SECONDS)
+    try:
+        return connected.run(listing), []
+    except Incomplete as exc:
+        return exc.found, exc.missing
+
+
+def _dry_run(connected: Account, stream: StoredStream, config: Mapping[str, Any]) -> None:
+    """Ask to restore a stream that is there: everything else is checked before its name is.
+
+    Raises:
+        Refused: for another reason.
+    """
+    request = {"config": config, "state": stream.state}
+    try:
+        call_it(connected, f"STREAM.RESTORE.{stream.name}", request)
+    except Refused as exc:
+        if exc.code != EXISTS:
+            raise
+        return
+    with suppress(Refused):  # its clients deleted it since it was listed, and the restore began
+        call_it(connected, f"STREAM.DELETE.{stream.name}")
 
 
 def _measure(connected: Account, reader: SetReader, folder: str) -> list[Measure]:
@@ -212,7 +291,14 @@ def _measure(connected: Account, reader: SetReader, folder: str) -> list[Measure
         # not the promised number but what is there
         state = {**state, "messages": seen.count}
     consumers = as_saved(info["config"], there, before, at_work=True)
-    found = measures(unit, state, consumers, seen, until)
+    found = measures(
+        unit,
+        state,
+        consumers,
+        seen,
+        until,
+        consumers_apart=has_expiring_consumers(reader.manifest, unit),
+    )
     if has_configuration(reader.manifest, unit):
         found.append(measure_configuration(unit, info["config"], about["config"]))
     return found

@@ -3,14 +3,15 @@
 One request for each chunk; the server gives up 5 s after the last one, and a restore that failed leaves a part of the
 stream behind although it answers with an error (measured on 2.15.1): such a stream is deleted. In a proof streams have
 one replica and follow no other stream: what they would take from it is not what they held. Nor is anything in them that
-comes or goes by time, which would be the more the older the set is: a limit of age, messages' own ends and schedules.
+comes or goes by time, which would be the more the older the set is: a limit of age, messages' own ends and schedules,
+and the retention that ends with the last consumer's interest.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from archive.manifest import Manifest, Measure
 from archive.reader import SetReader
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
+from components.nats.capacity import SET_LATER
 from components.nats.client import (
     CLIENT_PORT,
     KEY,
@@ -44,6 +46,7 @@ from components.nats.fingerprint import (
     OWN_TIMES,
     has_configuration,
     has_expiring,
+    has_expiring_consumers,
     measure_configuration,
     measure_messages,
     measures,
@@ -53,18 +56,21 @@ from config.models import Settings
 from errors import IsaError, PermanentError, TemporaryError
 
 FORM, ARCHIVE, ABOUT = "nats stream backup", "stream.tar.s2", "backup.json"
-CHUNK_BYTES = 512 << 10  # a server takes 1 MiB by default
+CHUNK_BYTES = 512 << 10  # a server takes 1 MiB by default, and says how much
 CHUNK_SECONDS, END_SECONDS = 30.0, 3600.0  # the end waits for the server to index what came
 # the server that restores is not the one that we talk to, which hears of its subscription a moment later
 HEARD_TRIES, HEARD_PAUSE_SECONDS = 40, 0.1
 # What a proof leaves out: what ties a stream to where it came from, and what time does to its messages.
 UNPROVEN = (
-    "placement", "mirror", "sources", "republish", "max_age", *OWN_TIMES, "subject_delete_marker_ttl",
+    "placement", "mirror", "sources", "republish", "max_age", *OWN_TIMES, "subject_delete_marker_ttl", *SET_LATER,
 )  # fmt: skip
+INTEREST = (
+    "interest"  # retention that ends when the last consumer goes, an ephemeral one after seconds
+)
 SETTINGS = """
 host: 0.0.0.0
 port: %d
-max_payload: 8MB
+max_payload: 64MB
 jetstream { store_dir: "/scratch/jetstream", max_file_store: 1000TB }
 accounts {
 %s
@@ -115,28 +121,36 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
                 folder = name.rpartition("/")[0]
                 if folder.partition("/")[0] == declared.user:
                     backup, pieces = reader.json(f"{folder}/{ABOUT}"), reader.stream(name)
-                    restore_stream(connected, backup, pieces, without=UNPROVEN)
+                    left = unproven(backup["config"])
+                    config = {k: v for k, v in backup["config"].items() if k not in left}
+                    restore_stream(connected, config, backup["state"], pieces)
                     saved = saved_consumers(reader, folder)
                     make_missing_consumers(connected, backup["config"], saved, num_replicas=1)
 
 
+def unproven(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Settings that a stream does not get in a proof."""
+    kept_by_consumers = config.get("retention") == INTEREST
+    return (*UNPROVEN, "retention") if kept_by_consumers else UNPROVEN
+
+
 def restore_stream(
-    to: Account, backup: Mapping[str, Any], pieces: Iterable[bytes], *, without: Collection[str]
+    to: Account, config: Mapping[str, Any], state: Mapping[str, Any], pieces: Iterable[bytes]
 ) -> None:
     """Restore one stream, with one replica.
 
     Args:
         to: account that it goes into, and that has none of its name.
-        backup: its configuration and state, as the set has them.
+        config: that it is restored with.
+        state: as the set has it.
         pieces: of its snapshot.
-        without: settings that it does not get.
 
     Raises:
         Damaged, PermanentError, TemporaryError: there is no such stream afterwards.
     """
-    config = {key: value for key, value in backup["config"].items() if key not in without}
     name, begun = config["name"], False
-    request = {"config": {**config, "num_replicas": 1}, "state": backup["state"]}
+    request = {"config": {**config, "num_replicas": 1}, "state": state}
+    chunk_bytes = min(CHUNK_BYTES, to.client.max_payload)
 
     async def send(subject: str, data: bytes, seconds: float) -> None:
         answer = await _heard(to, subject, data, seconds)
@@ -149,8 +163,8 @@ def restore_stream(
         opened = call_when_placed(to, f"STREAM.RESTORE.{name}", request, timeout=CHUNK_SECONDS)
         begun = True
         for piece in pieces:
-            for start in range(0, len(piece), CHUNK_BYTES):
-                chunk = piece[start : start + CHUNK_BYTES]
+            for start in range(0, len(piece), chunk_bytes):
+                chunk = piece[start : start + chunk_bytes]
                 to.run(send(opened["deliver_subject"], chunk, CHUNK_SECONDS))
         to.run(send(opened["deliver_subject"], b"", END_SECONDS))
     except BaseException as exc:
@@ -184,10 +198,16 @@ def measure(
                 consumers = as_saved(info["config"], there, saved)
                 apart = has_expiring(reader.manifest, unit)
                 seen = connected.run(measure_messages(client, str(name), state, apart=apart))
-                found += measures(unit, state, consumers, seen)
+                found += measures(
+                    unit,
+                    state,
+                    consumers,
+                    seen,
+                    consumers_apart=has_expiring_consumers(reader.manifest, unit),
+                )
                 if has_configuration(reader.manifest, unit):
                     config = reader.json(f"{folder}/{ABOUT}")["config"]
-                    left = {key: config[key] for key in UNPROVEN if key in config}
+                    left = {key: config[key] for key in unproven(config) if key in config}
                     found.append(measure_configuration(unit, {**info["config"], **left}, config))
     return {"": found}
 

@@ -212,3 +212,80 @@ def test_a_work_queues_consumer_that_a_snapshot_left_out_is_made_again(
             make_missing_consumers(own, info["config"], saved)
             (again,) = consumers_of(own, "QUEUE")
         assert again["num_pending"] == MESSAGES - TAKEN
+
+
+@pytest.fixture
+def lowered(restorer: Restorer) -> Iterator[None]:
+    """A stream with messages from before its limit of size was lowered."""
+    config = {"name": "LOWERED", "subjects": ["LOWERED.>"], "num_replicas": 3, "storage": "file"}
+    with restorer.backups.access() as access:
+        ask(access, ("STREAM.CREATE.LOWERED", config))
+        publish(access, "LOWERED.a", MESSAGES, Colour="grün")
+        ask(access, ("STREAM.UPDATE.LOWERED", {**config, "max_msg_size": 10}))
+    yield
+    with restorer.backups.access() as access:
+        there = ask(access, ("STREAM.NAMES", None))[0]["streams"]
+        names = [name for name in ("LOWERED", "TAKEN") if name in there]
+        ask(access, *((f"STREAM.DELETE.{name}", None) for name in names))
+
+
+def test_messages_beyond_a_limit_that_was_lowered_come_back_and_the_limit_with_them(
+    restorer: Restorer, lowered: None
+) -> None:
+    good = restorer.take("nats")
+    restorer.prove(good)
+    (done,) = restorer.isa(good.id, "--unit", "app/LOWERED")["restores"]
+    assert done["outcome"] == "restored", done
+    with restorer.backups.access() as access:
+        (info,) = ask(access, ("STREAM.INFO.LOWERED", None))
+        assert (info["state"]["messages"], info["config"]["max_msg_size"]) == (MESSAGES, 10)
+        other = {"name": "LOWERED", "subjects": ["elsewhere"], "num_replicas": 3}
+        ask(access, ("STREAM.UPDATE.LOWERED", other))
+        ask(access, ("STREAM.CREATE.TAKEN", {"name": "TAKEN", "subjects": ["LOWERED.a"]}))
+    report = restorer.isa(good.id, "--unit", "app/LOWERED", code=1)
+    assert "overlaps with LOWERED.a of stream TAKEN" in report["message"]
+    with restorer.backups.access() as access:  # nothing was deleted
+        (info,) = ask(access, ("STREAM.INFO.LOWERED", None))
+        assert info["state"]["messages"] == MESSAGES
+
+
+@pytest.fixture
+def passing(restorer: Restorer) -> Iterator[None]:
+    """A stream that an ephemeral consumer keeps, and one that has messages beyond their lifetime."""
+    common = {"num_replicas": 3, "storage": "file"}
+    lives, gathers = {"name": "LIVES", "subjects": ["LIVES.>"]}, {"name": "GATHERS"}
+    seconds = 1_000_000_000
+    with restorer.backups.access() as access:
+        heard = {"name": "HEARD", "subjects": ["HEARD.>"], "retention": "interest", **common}
+        consumer = {"ack_policy": "explicit", "inactive_threshold": 60 * seconds}
+        ask(
+            access,
+            ("STREAM.CREATE.HEARD", heard),
+            ("CONSUMER.CREATE.HEARD", {"stream_name": "HEARD", "config": consumer}),
+            ("STREAM.CREATE.LIVES", {**lives, **common, "allow_msg_ttl": True}),
+            ("STREAM.CREATE.GATHERS", {**gathers, **common, "sources": [{"name": "LIVES"}]}),
+        )
+        publish(access, "HEARD.a", MESSAGES)
+        publish(access, "LIVES.a", MESSAGES, **{"Nats-TTL": "1s"})
+        until(lambda: _last(access, "GATHERS") == MESSAGES, "it has them all")
+
+        def left() -> int:
+            return int(ask(access, ("STREAM.INFO.LIVES", None))[0]["state"]["messages"])
+
+        until(lambda: not left(), "they have gone where they were published")
+    yield
+    with restorer.backups.access() as access:
+        ask(access, *((f"STREAM.DELETE.{name}", None) for name in ("HEARD", "GATHERS", "LIVES")))
+
+
+def test_what_time_takes_fails_no_proof_and_is_named_where_a_restore_would_lose_it(
+    restorer: Restorer, passing: None
+) -> None:
+    restorer.backups.isa("backup", "nats", "--local", code=1)
+    good = restorer.backups.manifest("nats")
+    (missing,) = good.missing
+    assert missing.startswith(f"stream app/GATHERS: {MESSAGES} messages have outlived")
+    restorer.prove(good)
+    report = restorer.isa(good.id, "--unit", "app/GATHERS", code=1)
+    assert "would not bring back" in report["message"]
+    assert restorer.isa(good.id, "--unit", "app/HEARD")["restores"][0]["outcome"] == "restored"

@@ -20,6 +20,7 @@ SAVED = {
 }
 WORKER = {
     "name": "worker",
+    "config": {"durable_name": "worker"},
     "delivered": {"consumer_seq": 2},
     "num_ack_pending": 0,
     "ack_floor": {"consumer_seq": 2},
@@ -47,6 +48,17 @@ def test_clients_take_from_a_queue_and_from_what_is_kept_for_interest_only() -> 
     assert gone(stream(10, 5, retention="workqueue"), delivered=5) == 3
     assert gone(stream(10, 5, retention="interest"), delivered=5) == 3
     assert gone(stream(10, 5), delivered=5) == 0
+
+
+def test_a_stream_of_interest_is_emptied_when_its_last_consumer_goes_by_itself() -> None:
+    ephemeral = {**WORKER, "name": "x1", "config": {}}
+    idle = {**WORKER, "config": {"durable_name": "worker", "inactive_threshold": SECOND}}
+    interest = stream(10, 0, retention="interest")
+    for gone_by_itself in (ephemeral, idle):
+        assert may_have_gone(interest, SAVED, [], [gone_by_itself], 100 * SECOND) == 8
+        assert may_have_gone(interest, SAVED, [gone_by_itself], [gone_by_itself], 0) == 0
+        assert may_have_gone(stream(10, 0), SAVED, [], [gone_by_itself], 0) == 0
+    assert may_have_gone(interest, SAVED, [], [WORKER], 0) == 0
 
 
 def test_a_stream_that_is_full_drops_no_more_than_was_published() -> None:

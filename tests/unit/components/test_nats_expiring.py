@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 
 from archive.manifest import Measure
@@ -31,6 +34,46 @@ def test_what_ends_by_itself_is_told_by_its_headers() -> None:
     )
     assert (seen.count, seen.expiring) == (5, 2)
     assert read({"Nats-TTL": "1m"}, apart=False).expiring == 0
+
+
+def test_how_many_have_outlived_themselves_is_counted_in_their_own_time() -> None:
+    now = time.time_ns()
+    found = _Reading(apart=True)
+    for age, lifetime in ((61, "1m"), (59, "1m"), (61, "60"), (99, "never"), (5400, "1h29m59s")):
+        found.add(1, str(now - age * 1_000_000_000), "subject", {"Nats-TTL": lifetime}, b"")
+    assert found.seen.overdue == 3
+
+
+def test_the_largest_message_is_counted_with_its_headers_as_they_are_sent() -> None:
+    found = _Reading(apart=True)
+    found.add(1, "0", "subject", None, b"12345")
+    found.add(2, "0", "subject", {"A": "b"}, b"12")
+    assert found.seen.largest == len(b"NATS/1.0\r\nA: b\r\n\r\n12")
+
+
+def idle(name: str, **config: Any) -> dict[str, Any]:
+    """A consumer that goes when nobody has used it for a minute."""
+    settings = {"durable_name": name, "inactive_threshold": 60_000_000_000, **config}
+    return {"name": name, "config": settings, "ack_floor": {}}
+
+
+def test_a_consumer_that_nobody_uses_may_be_gone_and_the_others_may_not() -> None:
+    stays = {"name": "b", "config": {"durable_name": "b"}, "ack_floor": {}}
+    seen = Seen(5, "d")
+
+    def differences(consumers: list[dict[str, Any]]) -> list[str]:
+        wanted = measures("s", STATE, [idle("a"), stays], seen, consumers_apart=True)
+        there = measures("s", STATE, consumers, seen, consumers_apart=True)
+        return [one.item for one in compare(wanted, {"": there})]
+
+    assert differences([stays]) == differences([idle("a"), stays]) == []
+    assert differences([idle("a")]) == ["consumers"]
+
+
+def test_a_set_that_counted_all_consumers_together_is_compared_so() -> None:
+    wanted = measures("s", STATE, [idle("a")], Seen(5, "d"))
+    assert [one.item for one in wanted if "consumers" in one.item] == ["consumers"]
+    assert compare(wanted, {"": measures("s", STATE, [idle("a")], Seen(5, "d"))}) == ()
 
 
 def test_a_stream_allows_it_or_not() -> None:

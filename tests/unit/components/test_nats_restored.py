@@ -13,8 +13,9 @@ import pytest
 from nats.errors import NoRespondersError
 
 from components.nats import live, restore
+from components.nats.capacity import restored_first
 from components.nats.client import Account
-from components.nats.restore import UNPROVEN, restore_stream
+from components.nats.restore import restore_stream, unproven
 from errors import TemporaryError
 
 CONFIG = {
@@ -25,6 +26,7 @@ CONFIG = {
     "republish": {"src": ">", "dest": "told.>"},
     "max_age": 3_600_000_000_000,
     "max_msgs": 100,
+    "max_msg_size": 1000,
 }
 
 
@@ -33,12 +35,13 @@ class Server:
 
     Attributes:
         deaf: how many requests it does not hear once it has said where it listens.
+        max_payload: bytes that a message may have, as the client learned it from the server.
         asked: configurations that it was to restore, and whether the stream was deleted again.
         taken: chunks.
     """
 
-    def __init__(self, deaf: int = 0) -> None:
-        self.deaf = deaf
+    def __init__(self, deaf: int = 0, max_payload: int = 1 << 20) -> None:
+        self.deaf, self.max_payload = deaf, max_payload
         self.asked: list[Any] = []
         self.taken: list[bytes] = []
 
@@ -55,35 +58,40 @@ class Server:
         self.taken.append(data)
         return SimpleNamespace(data=b"")
 
-    def restore(self, without: tuple[str, ...]) -> None:
+    def restore(self) -> None:
         loop = asyncio.new_event_loop()
         try:
-            to = Account("app", cast(Any, self), loop)
-            restore_stream(to, {"config": CONFIG, "state": {}}, [b"snapshot"], without=without)
+            restore_stream(Account("app", cast(Any, self), loop), CONFIG, {}, [b"snapshot"])
         finally:
             loop.close()
 
 
-def asked_for(without: tuple[str, ...]) -> dict[str, Any]:
-    """The configuration that JetStream is asked to restore a stream with."""
-    server = Server()
-    server.restore(without)
-    return dict(server.asked[0])
-
-
-def test_the_live_one_follows_and_forgets_as_it_did() -> None:
-    wanted = {key: value for key, value in CONFIG.items() if key != "placement"}
-    assert asked_for(("placement",)) == {**wanted, "num_replicas": 1}
+def test_the_live_one_follows_and_forgets_as_it_did_and_its_messages_may_be_of_any_size() -> None:
+    first = restored_first(CONFIG)
+    left = {key: value for key, value in CONFIG.items() if key not in first}
+    assert left == {"placement": {"cluster": "east"}, "max_msg_size": 1000}
+    assert {**left, **first} == {**CONFIG, "num_replicas": 1}
 
 
 def test_that_of_a_proof_takes_nothing_and_loses_nothing() -> None:
-    assert asked_for(UNPROVEN) == {"name": "COPY", "num_replicas": 1, "max_msgs": 100}
+    assert set(CONFIG) - set(unproven(CONFIG)) == {"name", "num_replicas", "max_msgs"}
+
+
+def test_that_of_a_proof_keeps_what_only_an_ephemeral_consumer_kept_for_a_while() -> None:
+    assert "retention" in unproven({**CONFIG, "retention": "interest"})
+    assert "retention" not in unproven({**CONFIG, "retention": "workqueue"})
+
+
+def test_no_chunk_is_larger_than_the_server_takes() -> None:
+    server = Server(max_payload=3)
+    server.restore()
+    assert server.taken == [b"sna", b"psh", b"ot", b""]
 
 
 def test_a_chunk_that_nobody_heard_yet_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restore, "HEARD_PAUSE_SECONDS", 0)
     server = Server(deaf=3)
-    server.restore(())
+    server.restore()
     assert (server.taken, server.asked[1:]) == ([b"snapshot", b""], [])
 
 
@@ -93,7 +101,7 @@ def test_where_nobody_hears_at_all_what_was_begun_is_deleted(
     monkeypatch.setattr(restore, "HEARD_PAUSE_SECONDS", 0)
     server = Server(deaf=restore.HEARD_TRIES + 1)
     with pytest.raises(TemporaryError, match="stream COPY"):
-        server.restore(())
+        server.restore()
     assert server.asked[1:] == ["delete"]
 
 
