@@ -2,27 +2,56 @@
 
 The servers' monitoring port tells who leads the meta group and each stream, and who is behind
 (https://docs.nats.io/running-a-nats-service/nats_admin/monitoring#jetstream-information-jsz). A message is stored in a
-stream with as many replicas as there are servers through one of them, and read through another. Tried on 2.15.
+stream with as many replicas as there are servers through one of them, and read through another. Each round has a stream
+of its own and deletes it: rounds do not meet, and no client is kept for longer from a stream that takes every subject.
+Tried on 2.15.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+import time
+from base64 import b64decode
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from nats.js.api import StreamConfig
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js.errors import NoStreamResponseError
 
 from components.access import Access, Endpoint
 from components.base import Report, Role, Workload
-from components.nats.client import CLIENT_PORT, MONITOR_PORT, STATEFULSET, connect
-from components.questions import PROBE, Round, ask_members, words
+from components.nats.capacity import is_probe
+from components.nats.client import (
+    CLIENT_PORT,
+    MONITOR_PORT,
+    OVERLAP,
+    STATEFULSET,
+    Refused,
+    Unanswered,
+    call,
+    connect,
+    listed,
+)
+from components.nats.fingerprint import nanoseconds
+from components.questions import PROBE, Answer, Round, ask_members, words
 from config.models import Settings
 
-SUBJECT = f"{PROBE}.gate"
-# What a failed round leaves behind goes by itself.
-PROBE_AGE_SECONDS = 3600
+# A round ends after 30 s (`operations.gate`): what is older than that by far was left by a killed one.
+PROBE_AGE_SECONDS, PROBE_BYTES = 300, 1 << 20
+# What the account's own rules refuse says nothing of NATS: codes in server/errors.json.
+NOT_OURS = {
+    OVERLAP: "another stream takes every subject, and two streams may not share one",
+    10027: "the account may have no more streams",
+}
+HEARD_PAUSE_SECONDS = 0.05
+# A stream has its leader within 0.1 s, or after an election of 4 s and more.
+LEADER_SECONDS, MAKE_SECONDS = 2.0, 12.0
+# A peer that answers and is so little behind is at work: rounds of gates change the meta group themselves.
+LAG_OPERATIONS, CONTACT_NANOSECONDS = 10, 2_000_000_000
+NO_PEERS = (10005, 10074)  # fewer servers are online than replicas are asked for
 
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
@@ -65,9 +94,9 @@ def ask(access: Access) -> Report:
     clients = [
         s for s in access.endpoints(STATEFULSET, wanted, CLIENT_PORT) if s.member in answers.good
     ]
-    if clients:
+    if clients and leader:
         with questions.check("message stored and read through another server") as answer:
-            answer.settle(True, asyncio.run(_transaction(access, clients, wanted)))
+            asyncio.run(_transaction(access, clients, wanted, answer))
     return Report(tuple(questions.checks), tuple(roles))
 
 
@@ -78,6 +107,8 @@ def _streams(questions: Round, servers: Mapping[str, Mapping[str, Any]]) -> None
     for said in servers.values():
         for account in said.get("account_details") or []:
             for stream in account.get("stream_detail") or []:
+                if is_probe(str(stream["name"])):  # it lives for a tenth of a second
+                    continue
                 name, cluster = f"{account['name']}/{stream['name']}", stream.get("cluster") or {}
                 if not cluster.get("leader"):
                     leaderless.setdefault(name, "has no leader: a majority of its replicas is away")
@@ -99,35 +130,119 @@ def _streams(questions: Round, servers: Mapping[str, Mapping[str, Any]]) -> None
     questions.note("stream replicas are current", not trouble, words(trouble), critical=False)
 
 
-async def _transaction(access: Access, servers: list[Endpoint], replicas: int) -> str:
-    """Store a message through one server, read it through another, delete it."""
-    token = secrets.token_hex(8).encode()
-    first, last = servers[0], servers[-1]
+async def _transaction(
+    access: Access, servers: list[Endpoint], members: int, answer: Answer
+) -> None:
+    """Store a message through one server, read it through another, and leave nothing."""
+    seconds, first, last = access.timeout_seconds, servers[0], servers[-1]
     writer = await connect(access, [first])
     try:
-        stream = writer.jetstream(timeout=access.timeout_seconds)
-        config = StreamConfig(
-            name=PROBE,
-            subjects=[f"{PROBE}.>"],
-            num_replicas=replicas,
-            max_age=PROBE_AGE_SECONDS,
-            description="written by readiness gates; left out of backups",
-        )
-        await stream.add_stream(config)
-        stored = await stream.publish(SUBJECT, token, timeout=access.timeout_seconds)
         reader = await connect(access, [last])
         try:
-            found = await reader.jetstream(timeout=access.timeout_seconds).get_msg(
-                PROBE, stored.seq
+            await _remove_old_probes(writer, seconds)
+            async with _stream(writer, members, len(servers)) as name:
+                same = await _message_comes_back(writer, reader, name, seconds)
+            hint = f"stored through {first.member}, read through {last.member}"
+            answer.settle(
+                same, hint if same else f"{last.member} returned another message than was stored"
             )
+        except Refused as exc:
+            if exc.code not in NOT_OURS:
+                raise
+            answer.unknown(f"{NOT_OURS[exc.code]}: {exc.words}")
         finally:
             await reader.close()
-        await stream.delete_msg(PROBE, stored.seq)
     finally:
         await writer.close()
-    if found.data != token:
-        raise RuntimeError(f"{last.member} returned another message than was stored")
-    return f"stored through {first.member}, read through {last.member}"
+
+
+@asynccontextmanager
+async def _stream(client: Client, members: int, answering: int) -> AsyncIterator[str]:
+    """A stream of this round alone, gone on leaving.
+
+    For a minute and a half after a server died JetStream may choose it as the first leader of what is made
+    (`setPreferred`, server/jetstream_cluster.go): such a stream is of no use for some seconds, and another is made.
+    """
+    deadline = time.monotonic() + MAKE_SECONDS
+    while True:
+        name = f"{PROBE}-{int(time.time())}-{secrets.token_hex(8)}"
+        try:
+            await _make_stream(client, name, members, answering)
+            yield name
+            return
+        except SlowStream:
+            if time.monotonic() > deadline:
+                raise
+        finally:
+            with suppress(Refused, Unanswered, NatsError):
+                await call(client, f"STREAM.DELETE.{name}", timeout=LEADER_SECONDS)
+
+
+async def _make_stream(client: Client, name: str, members: int, answering: int) -> None:
+    """Make a stream on all servers; on those that answer, where JetStream knows already that others are away.
+
+    Raises:
+        SlowStream: it has no leader yet.
+    """
+    config = {
+        "name": name,
+        "subjects": [f"{PROBE}.{name}"],
+        "storage": "file",
+        "max_bytes": PROBE_BYTES,  # an account may demand a limit
+        "max_age": PROBE_AGE_SECONDS * 1_000_000_000,
+        "description": "written by a round of the readiness gate; left out of backups",
+    }
+    for replicas in dict.fromkeys((members, answering)):
+        request = {**config, "num_replicas": replicas}
+        try:
+            await call(client, f"STREAM.CREATE.{name}", request, timeout=LEADER_SECONDS)
+            return
+        except Unanswered as exc:
+            raise SlowStream(str(exc)) from exc
+        except Refused as exc:
+            if exc.code not in NO_PEERS or replicas == answering:
+                raise
+
+
+class SlowStream(Unanswered):
+    """A stream that was just made has no leader."""
+
+
+async def _message_comes_back(writer: Client, reader: Client, name: str, seconds: float) -> bool:
+    token, subject = secrets.token_hex(8).encode(), f"{PROBE}.{name}"
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            stored = await writer.jetstream(timeout=seconds).publish(subject, token)
+            break
+        except (
+            NoStreamResponseError
+        ):  # its server has not heard yet of a stream that another one leads
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(HEARD_PAUSE_SECONDS)
+    asked = {"seq": stored.seq}
+    found = await call(reader, f"STREAM.MSG.GET.{name}", asked, timeout=seconds)
+    return b64decode(found["message"]["data"]) == token
+
+
+async def _remove_old_probes(client: Client, seconds: float) -> None:
+    """Delete what killed rounds left: what is old by its name, and by JetStream's own clock too."""
+    names = await listed(client, "STREAM.NAMES", "streams", timeout=seconds, matching=f"{PROBE}.>")
+    for name in map(str, names):
+        if not is_probe(name) or time.time() - _made_at(name) < PROBE_AGE_SECONDS:
+            continue
+        with suppress(Refused, Unanswered):  # another round was faster, or nobody leads it
+            stream = await call(client, f"STREAM.INFO.{name}", timeout=1.0)
+            age = nanoseconds(stream["ts"]) - nanoseconds(stream["created"])
+            if age > PROBE_AGE_SECONDS * 1_000_000_000:
+                await call(client, f"STREAM.DELETE.{name}", timeout=seconds)
+
+
+def _made_at(name: str) -> int:
+    """Seconds since 1970, from the name of a round's stream; 0 for the one that all rounds once shared."""
+    made = name.removeprefix(PROBE).removeprefix("-").partition("-")[0]
+    return int(made) if made.isdigit() else 0
 
 
 def _jetstream(access: Access, server: Endpoint) -> dict[str, Any]:
@@ -139,8 +254,10 @@ def _jetstream(access: Access, server: Endpoint) -> dict[str, Any]:
 def _trouble(peer: Mapping[str, Any]) -> str:
     if peer.get("offline"):
         return "is offline"
-    if not peer.get("current"):
-        return f"is {peer.get('lag', 0)} operations behind"
+    lag, silence = int(peer.get("lag", 0)), int(peer.get("active", 0))
+    at_work = lag <= LAG_OPERATIONS and 0 < silence <= CONTACT_NANOSECONDS  # 0: never heard of
+    if not (peer.get("current") or at_work):
+        return f"is {lag} operations behind"
     return ""
 
 
