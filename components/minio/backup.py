@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,23 +22,31 @@ from archive.spool import pieces
 from archive.writer import SetWriter
 from components.access import Access, Endpoint
 from components.base import Taken
+from components.minio.capacity import KMS
 from components.minio.client import PORT, STATEFULSET, admin, connect, health
 from components.minio.exports import measure_rights, measure_settings
 from components.minio.fingerprint import BucketMeasure
 from components.minio.index import Index, name_of, packed, record
-from components.minio.versions import READERS, Version, VersionTar
+from components.minio.versions import READERS, Unlisted, Version, VersionTar, listing
 from components.questions import PROBE
 from errors import PermanentError, TemporaryError
 
 INDEX = "index.bin"
 NOT_COVERED = (
     "a common moment: objects are read one after another while clients go on; each version is whole",
-    "version ids and times of writing, on other S3 servers than MinIO",
+    "version ids and times of writing: a restore gives every version new ones",
+    "ETags of objects that came in parts, checksums that clients sent, and uploads that are not complete",
     "objects that are encrypted with keys of their clients (SSE-C)",
+    "which key of the key service (KMS) an object has: a restore encrypts with the default one",
+    "objects below another one's key (`dir/x` beside `dir`): MinIO lists the outer one only, and a "
+    "restore of the bucket deletes the inner one",
     "events, replication queues, and objects that were moved to a remote tier",
+    "temporary credentials (STS)",
     "the root user's password (set `platform` has the Secret)",
 )
 ATTEMPTS = 4
+ENCRYPTED = "ServerSideEncryption"  # header of a version that MinIO encrypts with keys of its own
+NO_LOCK = "ObjectLockConfigurationNotFoundError"
 
 
 def back_up(access: Access, writer: SetWriter) -> Taken:
@@ -50,39 +58,31 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
     """
     server = _server(access)
     client = connect(access, server, attempts=ATTEMPTS, connections=READERS + 2)
-    try:
-        answer = client.list_buckets()
-    except (ClientError, BotoCoreError) as exc:
-        raise TemporaryError(f"MinIO does not list its buckets: {exc}") from exc
+    buckets = [name for name in _list_buckets(client) if name != PROBE]
     _refuse_itself(access, writer, client)
     sets = open_chain(writer.earlier, access.settings.backup.minio.full_every_days)
     chain = tuple(one.id for one in sets)
     index = Index(writer.read_plain(sets[-1], INDEX), chain) if sets else Index()
-    buckets = [str(bucket["Name"]) for bucket in answer["Buckets"] if bucket["Name"] != PROBE]
-    records: list[bytes] = []
-    found: list[Measure] = []
+    taken: dict[str, BucketTaken] = {}
     missing: list[str] = []
-    consistency: list[Consistency] = []
-    settings: dict[str, Any] = {}
     for bucket in buckets:
-        begun = datetime.now(UTC)
-        measure, unreadable = _bucket(writer, client, bucket, index, chain, records)
-        found += measure.measures()
-        if unreadable:
-            missing.append(
-                f"bucket {bucket}: {unreadable} versions, encrypted with keys of their clients (SSE-C)"
-            )
-        settings[bucket] = {**_settings(client, bucket), "bytes": measure.bytes}
-        consistency.append(
-            Consistency(
-                unit=f"bucket {bucket}",
-                point="each version by itself",
-                begun=begun,
-                ended=datetime.now(UTC),
-            )
-        )
+        try:
+            taken[bucket] = _bucket(writer, client, bucket, index, chain)
+        except Unlisted as exc:
+            writer.drop(f"buckets/{bucket}/")
+            if not exc.gone:  # else it is none of this set: somebody deleted it
+                _list_buckets(client)  # where it is not this bucket alone, this fails too
+                missing.append(f"bucket {bucket}: {exc}")
+            continue
+        lost = taken[bucket].unreadable
+        missing += [f"bucket {bucket}: {count} versions, {why}" for why, count in lost.items()]
+    if missing and not taken:
+        raise TemporaryError(f"no bucket of MinIO could be read: {'; '.join(missing)}", delay=30)
+    settings = {bucket: one.settings for bucket, one in taken.items()}
+    found = [measure for one in taken.values() for measure in one.measures]
+    records = [record for one in taken.values() for record in one.records]
     writer.add_json("buckets.json", "settings", settings)
-    exported = _exports(access, writer, server, buckets)
+    exported = _exports(access, writer, server, list(taken))
     writer.add_plain(INDEX, "all buckets", "index of versions", packed(records))
     info = _info(access, server)
     return Taken(
@@ -92,7 +92,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
             identity=str(info.get("deploymentID", "")),
         ),
         topology={"buckets": settings, "servers": len(info["servers"])},
-        consistency=tuple(consistency),
+        consistency=tuple(one.consistency for one in taken.values()),
         fingerprint=(*found, *exported),
         not_covered=NOT_COVERED,
         missing=tuple(missing),
@@ -109,6 +109,13 @@ def _server(access: Access) -> Endpoint:
         except HTTPError:
             continue
     raise TemporaryError("MinIO has no read quorum: see `isa status`", delay=20)
+
+
+def _list_buckets(client: Any) -> list[str]:
+    try:
+        return [str(bucket["Name"]) for bucket in client.list_buckets()["Buckets"]]
+    except (ClientError, BotoCoreError) as exc:
+        raise TemporaryError(f"MinIO does not list its buckets: {exc}") from exc
 
 
 def _refuse_itself(access: Access, writer: SetWriter, client: Any) -> None:
@@ -134,22 +141,44 @@ def _refuse_itself(access: Access, writer: SetWriter, client: Any) -> None:
 
 
 # ---------------------------------------------------------------------- one bucket
+@dataclass(frozen=True)
+class BucketTaken:
+    """What became of a bucket.
+
+    Attributes:
+        measures: of it.
+        consistency: its moments.
+        settings: what it must be made with, its size, and whether MinIO encrypts anything in it.
+        records: of its versions, for the next set's index.
+        unreadable: reason → how many versions are not in the set.
+    """
+
+    measures: list[Measure]
+    consistency: Consistency
+    settings: dict[str, Any]
+    records: list[bytes]
+    unreadable: dict[str, int]
+
+
 def _bucket(
-    writer: SetWriter,
-    client: Any,
-    bucket: str,
-    index: Index,
-    chain: tuple[str, ...],
-    records: list[bytes],
-) -> tuple[BucketMeasure, int]:
-    """Store a bucket; returns what it holds, and how many versions could not be read."""
+    writer: SetWriter, client: Any, bucket: str, index: Index, chain: tuple[str, ...]
+) -> BucketTaken:
+    """Store a bucket.
+
+    Raises:
+        Unlisted: it cannot be read.
+        TemporaryError: MinIO is away; the store's.
+    """
+    begun, unit = datetime.now(UTC), f"bucket {bucket}"
     numbers = {identity: place for place, identity in enumerate(chain)}
-    measure = BucketMeasure(bucket)
+    measure, records, encrypted = BucketMeasure(bucket), list[bytes](), False
     with tempfile.TemporaryFile(dir=writer.spool) as lines:
 
         def note(version: Version) -> None:
+            nonlocal encrypted
             measure.add(version)
-            lines.write(json.dumps(asdict(version), default=str).encode() + b"\n")
+            lines.write(json.dumps(asdict(version)).encode() + b"\n")
+            encrypted = encrypted or ENCRYPTED in version.headers
             if version.marker:
                 return
             name = name_of(bucket, version.key, version.identity, version.etag)
@@ -159,22 +188,21 @@ def _bucket(
             return index.find(name_of(bucket, version.key, version.identity, version.etag))
 
         tar = VersionTar(client, bucket, earlier, note)
-        unit = f"bucket {bucket}"
-        writer.add(
-            f"buckets/{bucket}/versions.tar",
-            unit,
-            "tar of objects' bytes",
-            tar,
-            _estimate(client, bucket),
-        )
+        name, size = f"buckets/{bucket}/versions.tar", _estimate(client, bucket)
+        writer.add(name, unit, "tar of objects' bytes", tar, size)
         lines.seek(0)
         writer.add(f"buckets/{bucket}/versions.jsonl", unit, "JSON lines", pieces(lines))
-    return measure, tar.unreadable
+    settings = {**_settings(client, bucket), "bytes": measure.bytes, KMS: encrypted}
+    moments = Consistency(
+        unit=unit, point="each version by itself", begun=begun, ended=datetime.now(UTC)
+    )
+    return BucketTaken(measure.measures(), moments, settings, records, tar.unreadable)
 
 
 def _estimate(client: Any, bucket: str) -> int:
     """Size of the first page of a bucket, a hundredfold: it decides the part size only."""
-    page = client.list_object_versions(Bucket=bucket)
+    with listing(bucket):
+        page = client.list_object_versions(Bucket=bucket)
     size = sum(int(entry["Size"]) for entry in page.get("Versions", []))
     return size * 100 if page.get("IsTruncated") else size
 
@@ -182,11 +210,14 @@ def _estimate(client: Any, bucket: str) -> int:
 # ---------------------------------------------------------------------- the rest
 def _settings(client: Any, bucket: str) -> dict[str, Any]:
     """What a bucket must be made with; the rest is in MinIO's export."""
-    versioning = client.get_bucket_versioning(Bucket=bucket).get("Status", "")
-    try:
-        lock = client.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"]
-    except ClientError:  # it has none
-        lock = {}
+    with listing(bucket):
+        versioning = client.get_bucket_versioning(Bucket=bucket).get("Status", "")
+        try:
+            lock = client.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"]
+        except ClientError as exc:
+            if exc.response["Error"].get("Code") != NO_LOCK:
+                raise
+            lock = {}
     return {"versioning": versioning, "object_lock": lock}
 
 

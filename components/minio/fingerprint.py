@@ -5,6 +5,8 @@ Version ids and times are not part of it: another S3 server gives its own. The o
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from archive.manifest import Measure
 from components.digest import Digest
 from components.minio.versions import Version
@@ -12,6 +14,18 @@ from components.minio.versions import Version
 # Counted by itself: a retention that is over when it is restored cannot be set again.
 LOCK = ("ObjectLockMode", "ObjectLockRetainUntilDate")
 APART = ("StorageClass", *LOCK)
+
+
+def retained_until(text: str) -> datetime:
+    """End of a retention in whole seconds, never earlier than it was.
+
+    MinIO keeps milliseconds of those that a bucket's default rule gave, and S3's clients send whole seconds.
+
+    Args:
+        text: as a set or a measure has it.
+    """
+    until = datetime.fromisoformat(text)
+    return until.replace(microsecond=0) + timedelta(seconds=1 if until.microsecond else 0)
 
 
 class BucketMeasure:
@@ -40,6 +54,7 @@ class BucketMeasure:
         self.bytes += version.size
         lock = [str(version.headers.get(name, "")) for name in LOCK]
         if any(lock):
+            lock[1] = str(retained_until(lock[1])) if lock[1] else ""
             self._found["retentions"].add_document((version.key, version.ordinal, *lock))
 
     def measures(self) -> list[Measure]:

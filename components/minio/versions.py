@@ -11,13 +11,16 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
 
 from errors import TemporaryError
 
@@ -29,7 +32,10 @@ GONE = ("NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed", "405")
 # A version that its client encrypted with a key of his own (SSE-C) answers so to everybody else; nothing but the words
 # tells it from other bad requests (ErrSSEEncryptedObject in minio/minio, cmd/api-errors.go; AWS has the same).
 CLIENTS_KEY = ("InvalidRequest", "stored using a form of Server Side Encryption")
-UNREADABLE = object()
+SSE_C = "encrypted with keys of their clients (SSE-C)"
+# What says that the server is busy, of whatever object: the others are asked later too.
+BUSY = ("SlowDown", "TooManyRequests", "RequestTimeout", "ServiceUnavailable")
+NO_BUCKET = "NoSuchBucket"
 AFTER_ALL = chr(0x10FFFF) * 2
 HEADERS = (
     "ContentType", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Metadata",
@@ -106,6 +112,42 @@ class Among:
         return version.key == self._key and version.ordinal < self._count
 
 
+class Unlisted(TemporaryError):
+    """A bucket cannot be read.
+
+    Attributes:
+        gone: whether there is no such bucket any more.
+    """
+
+    def __init__(self, bucket: str, exc: Exception) -> None:
+        super().__init__(f"bucket {bucket} cannot be read: {exc}")
+        self.gone = isinstance(exc, ClientError) and _code(exc) == NO_BUCKET
+
+
+@contextmanager
+def listing(bucket: str) -> Iterator[None]:
+    """What a client raises of a bucket as a whole.
+
+    Raises:
+        Unlisted: instead of that.
+    """
+    try:
+        yield
+    except (ClientError, BotoCoreError, OSError) as exc:
+        raise Unlisted(bucket, exc) from exc
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Why a version cannot be read, though its bucket can.
+
+    Attributes:
+        reason: the same for all versions of a kind.
+    """
+
+    reason: str
+
+
 class VersionTar:
     """A bucket's versions as a tar; iterate it once.
 
@@ -114,9 +156,10 @@ class VersionTar:
         bucket: its name.
         earlier: id of the set that has a version's bytes, and their SHA-256; None if none has.
         note: gets every version, in order, when everything is known of it.
+        strict: a version that cannot be read ends it, unless only its client has the key (SSE-C).
 
     Attributes:
-        unreadable: versions that were left out since only their clients have the keys (SSE-C).
+        unreadable: reason → how many versions were left out for it.
     """
 
     def __init__(
@@ -125,10 +168,12 @@ class VersionTar:
         bucket: str,
         earlier: Callable[[Version], tuple[str, str] | None],
         note: Callable[[Version], None],
+        *,
+        strict: bool = False,
     ) -> None:
         self._client, self._bucket = client, bucket
-        self._earlier, self._note = earlier, note
-        self.unreadable = 0
+        self._earlier, self._note, self._strict = earlier, note, strict
+        self.unreadable: dict[str, int] = {}
         self._files = 0
         self._last = ("", -1)  # key and ordinal
 
@@ -136,7 +181,8 @@ class VersionTar:
         """The tar's bytes.
 
         Raises:
-            TemporaryError: an object's bytes broke off, or the server is away.
+            Unlisted: the bucket cannot be read.
+            TemporaryError: the server is away; an object's bytes broke off, where it is strict.
         """
         with ThreadPoolExecutor(READERS, thread_name_prefix="versions") as pool:
             ahead: deque[tuple[Version, Future[Any]]] = deque()
@@ -150,7 +196,7 @@ class VersionTar:
 
     def _fetch(self, version: Version) -> Any:
         """What is known of a version, and its bytes where these are new: whole, or as a stream; None if it is gone,
-        UNREADABLE if only its client can read it.
+        Unreadable if it alone cannot be read.
         """
         if version.marker:
             return b""
@@ -175,52 +221,68 @@ class VersionTar:
             body = answer["Body"]
             return body.read() if version.size <= WHOLE_BYTES else body
         except ClientError as exc:
-            if str(exc.response["Error"].get("Code")) in GONE:
+            if _code(exc) in GONE:
                 return None
-            if _is_clients(exc):
-                return UNREADABLE
-            raise TemporaryError(f"{self._bucket}/{version.key}: {exc}") from exc
-        except (BotoCoreError, OSError) as exc:
-            raise TemporaryError(f"{self._bucket}/{version.key}: {exc}") from exc
+            return Unreadable(SSE_C) if _is_clients(exc) else self._unreadable(version, exc)
+        except (BotoCoreError, OSError, HTTPError) as exc:
+            return self._unreadable(version, exc)
+
+    def _unreadable(self, version: Version, exc: Exception) -> Unreadable:
+        """Tell a version that cannot be read from a server that is away, busy or without its bucket.
+
+        Raises:
+            Unlisted, TemporaryError: it is not this version alone.
+        """
+        where = f"{self._bucket}/{version.key}"
+        if self._strict or (isinstance(exc, ClientError) and _code(exc) in BUSY):
+            raise TemporaryError(f"{where}: {exc}") from exc
+        with listing(self._bucket):
+            self._client.list_object_versions(Bucket=self._bucket, MaxKeys=1)
+        code = _code(exc) if isinstance(exc, ClientError) else type(exc).__name__
+        return Unreadable(f"that MinIO does not give ({code})")
 
     def _write(self, version: Version, fetched: Future[Any]) -> Iterator[bytes]:
         body = fetched.result()
-        if body is UNREADABLE:
-            self.unreadable += 1
+        if isinstance(body, Unreadable):
+            self._leave_out(body)
             return
         if body is None:  # deleted since it was listed
             return
         # counted anew: a restore knows nothing of what was left out between two versions
         key, ordinal = self._last
         version.ordinal = ordinal + 1 if version.key == key else 0
-        self._last = (version.key, version.ordinal)
         if not version.marker and not version.held:
-            yield from self._member(version, body)
+            broken = yield from self._member(version, body)
+            if broken:
+                self._leave_out(broken)
+                return
+        self._last = (version.key, version.ordinal)
         self._note(version)
 
-    def _member(self, version: Version, body: Any) -> Iterator[bytes]:
+    def _leave_out(self, version: Unreadable) -> None:
+        self.unreadable[version.reason] = self.unreadable.get(version.reason, 0) + 1
+
+    def _member(self, version: Version, body: Any) -> Generator[bytes, None, Unreadable | None]:
+        """A version's entry. One that breaks off is filled up, so that the tar goes on; no line speaks of it."""
         version.file = f"{self._files:09d}"
         self._files += 1
         info = tarfile.TarInfo(version.file)
         info.size, info.mode = version.size, 0o600
         yield info.tobuf(tarfile.PAX_FORMAT)
-        digest, seen = hashlib.sha256(), 0
-        for piece in [body] if isinstance(body, bytes) else self._pieces(version, body):
-            digest.update(piece)
-            seen += len(piece)
-            yield piece
-        if seen != version.size:
-            raise TemporaryError(
-                f"{self._bucket}/{version.key}: {seen} bytes came instead of {version.size}"
-            )
+        digest, seen, broken = hashlib.sha256(), 0, None
+        try:
+            for piece in [body] if isinstance(body, bytes) else body.iter_chunks(PIECE_BYTES):
+                digest.update(piece)
+                seen += len(piece)
+                yield piece
+            if seen != version.size:
+                raise EOFError(f"{seen} bytes came instead of {version.size}")
+        except (BotoCoreError, HTTPError, EOFError, OSError) as exc:  # the stream's own
+            broken = self._unreadable(version, exc)
+            yield from _zeros(version.size - seen)
         version.content = digest.hexdigest()
         yield b"\0" * (-version.size % tarfile.BLOCKSIZE)
-
-    def _pieces(self, version: Version, body: Any) -> Iterator[bytes]:
-        try:
-            yield from body.iter_chunks(PIECE_BYTES)
-        except Exception as exc:  # urllib3's and botocore's own, of a stream that broke
-            raise TemporaryError(f"{self._bucket}/{version.key} broke off: {exc}") from exc
+        return broken
 
 
 def read_versions(client: Any, bucket: str, note: Callable[[Version], None]) -> None:
@@ -234,33 +296,41 @@ def read_versions(client: Any, bucket: str, note: Callable[[Version], None]) -> 
     Raises:
         TemporaryError: an object's bytes broke off, or the server is away.
     """
-    for _ in VersionTar(client, bucket, lambda version: None, note):
+    for _ in VersionTar(client, bucket, lambda version: None, note, strict=True):
         pass
 
 
 # ---------------------------------------------------------------------- inside
 def _sent(value: Any) -> Any:
-    """A header as its client sent it: in UTF-8, which is read as Latin-1."""
+    """A header as its client sent it: in UTF-8, which is read as Latin-1. A time as text, which JSON has a form for."""
+    if isinstance(value, datetime):
+        return str(value)
     try:
         return value.encode("latin-1").decode() if isinstance(value, str) else value
     except UnicodeError:
         return value
 
 
+def _zeros(size: int) -> Iterator[bytes]:
+    for start in range(0, size, PIECE_BYTES):
+        yield b"\0" * min(PIECE_BYTES, size - start)
+
+
+def _code(exc: ClientError) -> str:
+    return str(exc.response["Error"].get("Code"))
+
+
 def _is_clients(exc: ClientError) -> bool:
     code, words = CLIENTS_KEY
-    error = exc.response["Error"]
-    return str(error.get("Code")) == code and words in str(error.get("Message"))
+    return _code(exc) == code and words in str(exc.response["Error"].get("Message"))
 
 
 def _entries(client: Any, bucket: str) -> Iterator[dict[str, Any]]:
     """Versions and delete markers as S3 lists them: by key, the newest first."""
     marker: dict[str, str] = {}
     while True:
-        try:
+        with listing(bucket):
             page = client.list_object_versions(Bucket=bucket, **marker)
-        except (ClientError, BotoCoreError, OSError) as exc:
-            raise TemporaryError(f"versions of bucket {bucket} cannot be listed: {exc}") from exc
         both = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
         # boto3 parts the two kinds; the order of a key's versions is that of their times, the newest marked
         yield from sorted(

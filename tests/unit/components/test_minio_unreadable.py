@@ -1,4 +1,6 @@
-"""A version that only its client can decrypt (SSE-C) is left out and counted; MinIO takes such over TLS only.
+"""What alone cannot be read, a version or a bucket, is left out and named; the rest of the set is whole.
+
+A version that only its client can decrypt (SSE-C) is one; MinIO takes such over TLS only.
 
 The client answers as MinIO does: ErrSSEEncryptedObject in cmd/api-errors.go.
 """
@@ -6,9 +8,11 @@ The client answers as MinIO does: ErrSSEEncryptedObject in cmd/api-errors.go.
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,13 +20,15 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError, IncompleteReadError
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive.writer import SetWriter
+from components.base import Taken
+from components.digest import Digest
 from components.minio import backup
 from components.minio.fingerprint import BucketMeasure
-from components.minio.versions import Version, VersionTar
+from components.minio.versions import WHOLE_BYTES, Version, VersionTar
 from errors import TemporaryError
 
 SSE_C = (
@@ -33,13 +39,31 @@ SSE_C = (
 BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+class Broken:
+    """A large body that breaks off in the middle."""
+
+    size = WHOLE_BYTES + 700
+
+    def iter_chunks(self, size: int) -> Iterator[bytes]:
+        yield b"x" * (self.size // 2)
+        raise IncompleteReadError(actual_bytes=self.size // 2, expected_bytes=self.size)
+
+
 class Bucket:
-    """Versions of objects, oldest first: a body, or how they refuse to be read."""
+    """Versions of objects, oldest first: a body, or how they refuse to be read.
 
-    def __init__(self, **versions: list[bytes | tuple[str, str]]) -> None:
-        self.versions = versions
+    Args:
+        gone: how the bucket itself answers.
+    """
 
-    def list_object_versions(self, **_: Any) -> dict[str, Any]:
+    def __init__(
+        self, gone: ClientError | None = None, **versions: list[bytes | tuple[str, str] | Broken]
+    ) -> None:
+        self.versions, self.gone = versions, gone
+
+    def list_object_versions(self, **asked: Any) -> dict[str, Any]:
+        if self.gone:
+            raise self.gone
         listed = [
             {
                 "Key": key,
@@ -56,6 +80,8 @@ class Bucket:
 
     def get_object(self, **place: str) -> dict[str, Any]:
         body = self.versions[place["Key"]][int(place["VersionId"])]
+        if isinstance(body, Broken):
+            return {"ContentLength": body.size, "ETag": "", "LastModified": BEGUN, "Body": body}
         if isinstance(body, tuple):
             code, words = body
             raise ClientError({"Error": {"Code": code, "Message": words}}, "GetObject")
@@ -67,9 +93,9 @@ class Bucket:
         }
 
 
-def read(bucket: Bucket) -> tuple[VersionTar, list[Version], bytes]:
+def read(bucket: Bucket, *, strict: bool = False) -> tuple[VersionTar, list[Version], bytes]:
     noted: list[Version] = []
-    tar = VersionTar(bucket, "documents", lambda version: None, noted.append)
+    tar = VersionTar(bucket, "documents", lambda version: None, noted.append, strict=strict)
     return tar, noted, b"".join(tar)
 
 
@@ -82,7 +108,7 @@ def measured(noted: list[Version]) -> Any:
 
 def test_it_is_left_out_and_counted_and_the_others_are_read() -> None:
     tar, noted, stored = read(Bucket(a=[b"one", SSE_C, b"two"], b=[SSE_C]))
-    assert tar.unreadable == 2
+    assert tar.unreadable == {"encrypted with keys of their clients (SSE-C)": 2}
     assert [(v.key, v.size) for v in noted] == [("a", 3), ("a", 3)]
     with tarfile.open(fileobj=io.BytesIO(stored)) as archive:
         bodies = [archive.extractfile(entry) for entry in archive]
@@ -95,22 +121,62 @@ def test_what_is_restored_without_it_is_no_difference() -> None:
     assert measured(source) == measured(restored)
 
 
-@pytest.mark.parametrize("refusal", [("InvalidRequest", "Bad request"), ("SlowDown", "")])
-def test_any_other_refusal_ends_the_backup(refusal: tuple[str, str]) -> None:
+@pytest.mark.parametrize("refusal", [("InvalidRequest", "Bad request"), ("SlowDownRead", "")])
+def test_an_object_that_alone_cannot_be_read_is_left_out_and_named(
+    refusal: tuple[str, str],
+) -> None:
+    tar, noted, _ = read(Bucket(a=[b"one", refusal, b"two"]))
+    assert tar.unreadable == {f"that MinIO does not give ({refusal[0]})": 1}
+    assert [(version.identity, version.ordinal) for version in noted] == [("0", 0), ("2", 1)]
+
+
+def test_a_large_object_that_breaks_off_leaves_the_tar_whole() -> None:
+    tar, noted, stored = read(Bucket(a=[Broken()], b=[b"one"]))
+    assert tar.unreadable == {"that MinIO does not give (IncompleteReadError)": 1}
+    with tarfile.open(fileobj=io.BytesIO(stored)) as archive:
+        names = archive.getnames()
+        body = archive.extractfile(names[1])
+    assert [(version.key, version.file) for version in noted] == [("b", names[1])]
+    assert body is not None and len(names) == 2
+
+
+@pytest.mark.parametrize("refusal", [("SlowDown", ""), ("TooManyRequests", "")])
+def test_a_server_that_is_busy_ends_the_backup(refusal: tuple[str, str]) -> None:
     with pytest.raises(TemporaryError):
         read(Bucket(a=[b"one", refusal]))
 
 
+def test_what_was_restored_is_read_to_its_last_byte_or_not_at_all() -> None:
+    for broken in (("InvalidRequest", "Bad request"), Broken()):
+        with pytest.raises(TemporaryError):
+            read(Bucket(a=[broken]), strict=True)
+
+
 def refused(status: int, operation: str) -> ClientError:
-    answer: Any = {"Error": {"Code": "No"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    codes = {"GetObjectLockConfiguration": "ObjectLockConfigurationNotFoundError"}
+    answer: Any = {
+        "Error": {"Code": codes.get(operation, "NoSuchBucket")},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
     return ClientError(answer, operation)
 
 
-class Server(Bucket):
-    """As much of MinIO as a backup asks for."""
+class Server:
+    """As much of MinIO as a backup asks for.
+
+    Args:
+        buckets: by name.
+        away: whether it answers nothing but the first list of buckets.
+    """
+
+    def __init__(self, buckets: dict[str, Bucket], *, away: bool = False) -> None:
+        self.buckets, self.away, self.lists = buckets, away, 0
 
     def list_buckets(self) -> dict[str, Any]:
-        return {"Buckets": [{"Name": "documents"}]}
+        self.lists += 1
+        if self.away and self.lists > 1:
+            raise EndpointConnectionError(endpoint_url="minio")
+        return {"Buckets": [{"Name": name} for name in self.buckets]}
 
     def list_parts(self, **_: Any) -> None:
         raise refused(404, "ListParts")
@@ -120,6 +186,12 @@ class Server(Bucket):
 
     def get_object_lock_configuration(self, **_: Any) -> None:
         raise refused(404, "GetObjectLockConfiguration")
+
+    def list_object_versions(self, **asked: Any) -> dict[str, Any]:
+        return self.buckets[asked["Bucket"]].list_object_versions(**asked)
+
+    def get_object(self, **place: str) -> dict[str, Any]:
+        return self.buckets[place["Bucket"]].get_object(**place)
 
 
 class Written(SetWriter):
@@ -139,9 +211,9 @@ class Written(SetWriter):
         self.add(name, unit, form, source)
 
 
-def test_the_set_says_of_which_bucket_how_many_are_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def back_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Server], Taken]:
+    """Backs a server up."""
     empty = io.BytesIO()
     zipfile.ZipFile(empty, "w").close()
 
@@ -150,13 +222,89 @@ def test_the_set_says_of_which_bucket_how_many_are_missing(
             return httpx.Response(200, json={"servers": [{}]})
         return httpx.Response(200, content=empty.getvalue())
 
-    server = Server(a=[b"one", SSE_C])
-    monkeypatch.setattr(backup, "_server", lambda access: None)
-    monkeypatch.setattr(backup, "connect", lambda *_, **__: server)
-    monkeypatch.setattr(backup, "admin", admin)
-    minio = SimpleNamespace(full_every_days=7)
-    access: Any = SimpleNamespace(settings=SimpleNamespace(backup=SimpleNamespace(minio=minio)))
-    taken = backup.back_up(access, Written(tmp_path))
+    def run(server: Server) -> Taken:
+        monkeypatch.setattr(backup, "_server", lambda access: None)
+        monkeypatch.setattr(backup, "connect", lambda *_, **__: server)
+        monkeypatch.setattr(backup, "admin", admin)
+        minio = SimpleNamespace(full_every_days=7)
+        access: Any = SimpleNamespace(settings=SimpleNamespace(backup=SimpleNamespace(minio=minio)))
+        return backup.back_up(access, Written(tmp_path))
+
+    return run
+
+
+def test_the_set_says_of_which_bucket_how_many_are_missing(
+    back_up: Callable[[Server], Taken],
+) -> None:
+    taken = back_up(Server({"documents": Bucket(a=[b"one", SSE_C])}))
     assert taken.missing == (
         "bucket documents: 1 versions, encrypted with keys of their clients (SSE-C)",
     )
+
+
+def test_a_bucket_that_is_deleted_meanwhile_is_none_of_the_set(
+    back_up: Callable[[Server], Taken],
+) -> None:
+    gone = Bucket(gone=refused(404, "ListObjectVersions"))
+    taken = back_up(Server({"documents": Bucket(a=[b"one"]), "gone": gone}))
+    assert list(taken.topology["buckets"]) == ["documents"]
+    assert taken.missing == ()
+
+
+def denied() -> Bucket:
+    answer: Any = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    return Bucket(gone=ClientError(answer, "ListObjectVersions"))
+
+
+def test_a_bucket_that_cannot_be_read_costs_the_set_that_bucket(
+    back_up: Callable[[Server], Taken],
+) -> None:
+    taken = back_up(Server({"denied": denied(), "documents": Bucket(a=[b"one"])}))
+    assert list(taken.topology["buckets"]) == ["documents"]
+    (missing,) = taken.missing
+    assert missing.startswith("bucket denied: ") and "AccessDenied" in missing
+
+
+def test_where_no_bucket_can_be_read_there_is_no_set(back_up: Callable[[Server], Taken]) -> None:
+    with pytest.raises(TemporaryError, match="no bucket of MinIO"):
+        back_up(Server({"denied": denied()}))
+
+
+def test_a_server_that_goes_meanwhile_makes_no_partial_set(
+    back_up: Callable[[Server], Taken],
+) -> None:
+    with pytest.raises(TemporaryError, match="does not list its buckets"):
+        back_up(Server({"documents": Bucket(a=[b"one"]), "denied": denied()}, away=True))
+
+
+def test_the_lines_of_a_set_are_read_back_as_they_were_measured() -> None:
+    until = datetime(2030, 1, 1, 0, 0, 0, 962_000, tzinfo=UTC)
+    bucket = Bucket(a=[b"one"])
+    answer = bucket.get_object
+
+    def locked(**place: str) -> dict[str, Any]:
+        lock = {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": until}
+        return {**answer(**place), **lock, "Expires": until}
+
+    bucket.get_object = locked  # type: ignore[method-assign]
+    _, (version,), _ = read(bucket)
+    again = Version(**json.loads(json.dumps(asdict(version))))
+    assert again == version
+    assert measured([again]) == measured([version])
+
+
+def test_a_retention_of_a_default_rule_is_compared_and_restored_in_whole_seconds() -> None:
+    def ending(text: str) -> Version:
+        lock = {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": text}
+        return Version("a", "", 0, marker=False, headers=lock)
+
+    kept = measured([ending("2030-01-01 00:00:49.962000+00:00")])
+    assert kept == measured([ending("2030-01-01 00:00:50+00:00")])
+    assert kept != measured([ending("2030-01-01 00:00:49+00:00")])
+    # earlier sets have such measures
+    (plain,) = [
+        m for m in measured([ending("2030-01-01 00:00:50+00:00")]) if m.item == "retentions"
+    ]
+    digest = Digest()
+    digest.add_document(("a", 0, "GOVERNANCE", "2030-01-01 00:00:50+00:00"))
+    assert plain.digest == digest.text
