@@ -85,5 +85,10 @@ def health(access: Access, server: Endpoint, path: str) -> int:
     return access.http.get(f"http://{server.url}/minio/health/{path}").status_code
 
 
+def root_password(access: Access) -> str:
+    """Secret key of the root user; MinIO's admin API wants some bodies encrypted with it."""
+    return access.secret("minio-auth", "rootPassword")
+
+
 def _keys(access: Access) -> tuple[str, str]:
-    return access.secret("minio-auth", "rootUser"), access.secret("minio-auth", "rootPassword")
+    return access.secret("minio-auth", "rootUser"), root_password(access)

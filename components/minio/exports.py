@@ -9,15 +9,17 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
-from archive.manifest import Measure
+from archive.manifest import Manifest, Measure
 from archive.reader import SetReader
 from components.access import Access, Endpoint
-from components.digest import few, part
+from components.digest import expiring, few, part
 from components.minio.client import admin
+from components.minio.rights import SERVICE_ACCOUNTS, expires
 from errors import PermanentError
 
 SETTINGS = "settings"
@@ -26,6 +28,10 @@ ELSEWHERE = ("notification.xml", "bucket-targets.json", "replication.xml")
 NAMING = (b"<StorageClass>", b"<KMSMasterKeyID>")
 # when MinIO wrote it
 WRITTEN = re.compile(rb"<ExpiryUpdatedAt>[^<]*</ExpiryUpdatedAt>")
+RIGHTS, EXPIRING = "rights", "svcaccts that expire"
+LIFECYCLE = "lifecycle.xml"
+RULE = re.compile(rb"<Rule>.*?</Rule>", re.DOTALL)
+DATE = re.compile(rb"<Expiration>.*?<Date>([^<]*)</Date>", re.DOTALL)
 EVENTS, KEYS, TIERS = "notification", "sse", "tier"  # as MinIO calls what it refuses
 
 
@@ -88,24 +94,29 @@ def measure_settings(export: bytes, buckets: Collection[str]) -> list[Measure]:
     ]  # fmt: skip
 
 
-def measure_rights(export: bytes) -> list[Measure]:
-    """Measure an IAM export: names and documents, without secrets.
+def measure_rights(export: bytes, *, apart: bool = True) -> list[Measure]:
+    """Measure an IAM export: names and documents, without secrets. Service accounts that have an end are counted apart.
 
     Args:
         export: the zip of `mc admin cluster iam export`.
+        apart: whether they are: earlier sets counted them with the others.
     """
     found = []
     with zipfile.ZipFile(io.BytesIO(export)) as archive:
         for name in sorted(archive.namelist()):
             document = json.loads(archive.read(name) or b"null") or {}
             kind = name.rpartition("/")[2].removesuffix(".json")
+            if apart and name.endswith(SERVICE_ACCOUNTS):
+                ending = [key for key, account in document.items() if expires(account)]
+                document = {key: document[key] for key in document if key not in ending}
+                found.append(expiring(RIGHTS, EXPIRING, len(ending)))
             kept = {entry: _public(value) for entry, value in document.items()}
             text = json.dumps(kept, sort_keys=True).encode()
             digest = blake2b(text, digest_size=16).hexdigest() if kept else ""
             names = few({entry: part(value) for entry, value in kept.items()})
             found.append(
                 Measure(
-                    unit="rights",
+                    unit=RIGHTS,
                     item=kind,
                     count=len(kept),
                     digest=digest,
@@ -114,6 +125,59 @@ def measure_rights(export: bytes) -> list[Measure]:
                 )
             )
     return found
+
+
+def rights_apart(manifest: Manifest) -> bool:
+    """Whether a set counted service accounts that have an end apart."""
+    return any(one.unit == RIGHTS and one.item == EXPIRING for one in manifest.fingerprint)
+
+
+def some_settings(export: bytes, wanted: Callable[[str, str], bool]) -> bytes:
+    """Some of the settings of an export.
+
+    Args:
+        export: the zip of `mc admin cluster bucket export`.
+        wanted: whether a bucket's file is.
+    """
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(export)) as source, zipfile.ZipFile(made, "w") as target:
+        for name in source.namelist():
+            bucket, _, file = name.partition("/")
+            if wanted(bucket, file):
+                target.writestr(name, source.read(name))
+    return made.getvalue()
+
+
+def without_lapsed_rules(export: bytes, now: datetime) -> tuple[bytes, list[str]]:
+    """Settings without rules of lifecycle whose date has come: these would delete what was just restored.
+
+    Args:
+        export: the zip of `mc admin cluster bucket export`.
+        now: time.
+
+    Returns:
+        The export, and which rules were left out, for people.
+    """
+    made, left = io.BytesIO(), []
+    with zipfile.ZipFile(io.BytesIO(export)) as source, zipfile.ZipFile(made, "w") as target:
+        for name in source.namelist():
+            body = source.read(name)
+            if name.endswith(f"/{LIFECYCLE}"):
+                lapsed = [rule for rule in RULE.findall(body) if _has_lapsed(rule, now)]
+                for rule in lapsed:
+                    body = body.replace(rule, b"")
+                    left.append(
+                        f"a rule of the lifecycle of bucket {name.partition('/')[0]}: its date has come"
+                    )
+                if lapsed and not RULE.search(body):
+                    continue
+            target.writestr(name, body)
+    return made.getvalue(), left
+
+
+def _has_lapsed(rule: bytes, now: datetime) -> bool:
+    date = DATE.search(rule)
+    return bool(date and datetime.fromisoformat(date.group(1).decode()) <= now)
 
 
 def _setting(file: str, body: bytes) -> Any:

@@ -6,10 +6,9 @@ MinIO can stop all clients or none (`mc admin service freeze` would stop us too)
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -19,12 +18,23 @@ from archive.manifest import Measure
 from archive.reader import SetReader
 from components.access import Access, Endpoint
 from components.base import Live, Served
+from components.minio.capacity import refusals
 from components.minio.client import PORT, STATEFULSET, admin, connect, health
-from components.minio.exports import import_zip, settings_of
+from components.minio.exports import RIGHTS as RIGHTS_UNIT
+from components.minio.exports import (
+    import_zip,
+    measure_rights,
+    rights_apart,
+    settings_of,
+    some_settings,
+    without_lapsed_rules,
+)
 from components.minio.fingerprint import BucketMeasure
 from components.minio.restore import (
     ATTEMPTS,
-    IMPORTS,
+    IMPORT_RIGHTS,
+    IMPORT_SETTINGS,
+    RIGHTS,
     SETTINGS,
     WRITERS,
     explained,
@@ -34,7 +44,7 @@ from components.minio.restore import (
     stored_versions,
     with_lapsed_retentions,
 )
-from components.minio.rights import with_live_keys
+from components.minio.rights import complete, importable, of_the_set, with_live_keys
 from components.minio.versions import Among, Version, list_versions, read_versions
 from errors import PermanentError, TemporaryError
 
@@ -46,6 +56,21 @@ def units(reader: SetReader) -> dict[str, int]:
     """Buckets of the set with their sizes."""
     buckets: dict[str, Any] = reader.manifest.topology["buckets"]
     return {f"bucket {name}": int(about["bytes"]) for name, about in buckets.items()}
+
+
+def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
+    """Why MinIO would refuse buckets of a set.
+
+    Raises:
+        TemporaryError: it has no write quorum, or went away.
+    """
+    server, wanted = _server(access), set(chosen)
+    buckets: dict[str, Any] = reader.manifest.topology["buckets"]
+    names = [name for name in buckets if f"bucket {name}" in wanted]
+    with explained():
+        info, usage = (admin(access, server, path).json() for path in ("info", "datausageinfo"))
+        there = connect(access, server, attempts=ATTEMPTS).list_buckets()["Buckets"]
+    return refusals(buckets, names, info, usage, {str(bucket["Name"]) for bucket in there})
 
 
 @contextmanager
@@ -91,17 +116,12 @@ def replace(
                     remove_bucket(client, name)
                 make_bucket(client, name, made[name])
                 replay(client, name, reader, held)
-            for file, path in IMPORTS:
-                body = reader.read(file)
-                if file == SETTINGS:
-                    told += import_zip(access, server, path, _of_buckets(body, wanted))
-                elif len(wanted) == len(made):  # rights are nobody's bucket
-                    now = admin(access, server, "export-iam").content
-                    rights, gone = with_live_keys(body, now)
-                    import_zip(access, server, path, rights)
-                    told += (
-                        [f"back with the secret keys of the set: {', '.join(gone)}"] if gone else []
-                    )
+            settings = some_settings(reader.read(SETTINGS), lambda bucket, _: bucket in wanted)
+            settings, rules = without_lapsed_rules(settings, datetime.now(UTC))
+            told += [f"left out: {rule}" for rule in rules]
+            told += import_zip(access, server, IMPORT_SETTINGS, settings)
+            if len(wanted) == len(made):  # rights are nobody's bucket
+                told += _restore_rights(access, server, reader.read(RIGHTS))
     return told
 
 
@@ -115,7 +135,17 @@ def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Me
         for name in buckets:
             found += _of_the_set(client, reader, name).measures()
         found += settings_of(access, server, reader, buckets)
+        if _are_all(reader, chosen):
+            export = admin(access, server, "export-iam").content
+            kept = of_the_set(export, reader.read(RIGHTS))
+            found += measure_rights(kept, apart=rights_apart(reader.manifest))
     return with_lapsed_retentions(found, reader)
+
+
+def wanted_of(reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
+    """What the buckets must hold, and the rights where these were restored."""
+    units = {*chosen, RIGHTS_UNIT} if _are_all(reader, chosen) else set(chosen)
+    return [one for one in reader.manifest.fingerprint if one.unit in units]
 
 
 def remove_bucket(client: Any, bucket: str) -> None:
@@ -142,6 +172,8 @@ LIVE = Live(
     fence,
     replace,
     measure,
+    wanted=wanted_of,
+    can_take=can_take,
     writers="MinIO cannot stop writers: what is written to a bucket until it is restored may be lost",
     accounts="where all buckets are restored, users and service accounts that are gone come back with the set's "
     "secret keys; those that are there keep their own",
@@ -163,14 +195,23 @@ def _with_content(params: dict[str, Any], **_: Any) -> None:
     params["headers"][FORCE] = "true"
 
 
-def _of_buckets(export: bytes, buckets: list[str]) -> bytes:
-    """An export of buckets' settings, of some of them only."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(export)) as source, zipfile.ZipFile(made, "w") as target:
-        for name in source.namelist():
-            if name.partition("/")[0] in buckets:
-                target.writestr(name, source.read(name))
-    return made.getvalue()
+def _are_all(reader: SetReader, chosen: Iterable[str]) -> bool:
+    """Whether these are all buckets of a set: then its rights are restored too."""
+    return set(units(reader)) <= set(chosen)
+
+
+def _restore_rights(access: Access, server: Endpoint, export: bytes) -> list[str]:
+    """Give MinIO the rights of a set; returns what people must know of it."""
+    live = admin(access, server, "export-iam").content
+    rights, gone = with_live_keys(export, live)
+    rights, over = importable(rights, datetime.now(UTC))
+    import_zip(access, server, IMPORT_RIGHTS, rights)
+    complete(access, server, rights)
+    back = sorted(set(gone) - set(over))
+    told = [f"back with the secret keys of the set: {', '.join(back)}"] if back else []
+    if over:
+        told.append(f"left as they are, since their time is over or nearly so: {', '.join(over)}")
+    return told
 
 
 def _server(access: Access) -> Endpoint:

@@ -30,8 +30,16 @@ from archive.upload import PARALLEL_PARTS, part_size
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
 from components.minio.client import PORT, STATEFULSET, admin, connect, health
-from components.minio.exports import import_zip, measure_rights, settings_of
-from components.minio.fingerprint import LOCK, BucketMeasure
+from components.minio.exports import (
+    LIFECYCLE,
+    import_zip,
+    measure_rights,
+    rights_apart,
+    settings_of,
+    some_settings,
+)
+from components.minio.fingerprint import LOCK, BucketMeasure, retained_until
+from components.minio.rights import complete, importable
 from components.minio.versions import Version, read_versions
 from config.models import Settings
 from errors import IsaError, PermanentError, TemporaryError
@@ -39,11 +47,9 @@ from errors import IsaError, PermanentError, TemporaryError
 LISTS, TARS = "JSON lines", "tar of objects' bytes"
 WRITERS, ATTEMPTS = 8, 4
 WHOLE_BYTES = 16 << 20  # up to here an object is sent in one piece, and a key's versions wait
-SETTINGS = "bucket-metadata.zip"
-IMPORTS = (
-    (SETTINGS, "import-bucket-metadata"),
-    ("iam.zip", "import-iam-v2"),
-)
+# MinIO's exports in a set, and the admin API's names for their import.
+SETTINGS, IMPORT_SETTINGS = "bucket-metadata.zip", "import-bucket-metadata"
+RIGHTS, IMPORT_RIGHTS = "iam.zip", "import-iam-v2"
 
 
 def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ...]:
@@ -98,8 +104,12 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
         for bucket, how in made.items():
             make_bucket(client, bucket, how)
             replay(client, bucket, reader, held)
-        for file, path in IMPORTS:
-            import_zip(access, server, path, reader.read(file))
+        # a lifecycle deletes by time: it is set when the versions were measured
+        still = some_settings(reader.read(SETTINGS), lambda _, file: file != LIFECYCLE)
+        import_zip(access, server, IMPORT_SETTINGS, still)
+        rights, _ = importable(reader.read(RIGHTS), datetime.now(UTC))
+        import_zip(access, server, IMPORT_RIGHTS, rights)
+        complete(access, server, rights)
 
 
 def measure(
@@ -119,8 +129,11 @@ def measure(
             versions = BucketMeasure(bucket)
             read_versions(client, bucket, versions.add)
             found += versions.measures()
+        rules = some_settings(reader.read(SETTINGS), lambda _, file: file == LIFECYCLE)
+        import_zip(access, server, IMPORT_SETTINGS, rules)
         found += settings_of(access, server, reader, buckets)
-        found += measure_rights(admin(access, server, "export-iam").content)
+        rights = admin(access, server, "export-iam").content
+        found += measure_rights(rights, apart=rights_apart(reader.manifest))
     return {"": with_lapsed_retentions(found, reader)}
 
 
@@ -199,7 +212,7 @@ def _write_all(client: Any, bucket: str, history: list[tuple[Version, bytes]]) -
 def _arguments(version: Version) -> dict[str, Any]:
     given = {key: value for key, value in version.headers.items() if key != "StorageClass"}
     if LOCK[1] in given:
-        until = datetime.fromisoformat(str(given[LOCK[1]]))
+        until = retained_until(str(given[LOCK[1]]))
         given[LOCK[1]] = until
         if until <= datetime.now(UTC):  # it would be refused
             del given[LOCK[0]], given[LOCK[1]]
@@ -215,10 +228,11 @@ def _body(archive: tarfile.TarFile, version: Version, held: Mapping[str, Path]) 
         return None
     if version.held:
         return held[version.content].open("rb")
-    entry = archive.next()
-    if entry is None or entry.name != version.file:
-        raise PermanentError(f"{version.key}: its bytes are not where the list says")
-    return archive.extractfile(entry)
+    # between them may be one that broke off while it was stored: no line speaks of it
+    while (entry := archive.next()) is not None:
+        if entry.name == version.file:
+            return archive.extractfile(entry)
+    raise PermanentError(f"{version.key}: its bytes are not where the list says")
 
 
 def stored_versions(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,7 +13,12 @@ import pytest
 
 from components.access import Access, Endpoint
 from components.minio import exports
-from components.minio.exports import import_zip, measure_settings
+from components.minio.exports import (
+    import_zip,
+    measure_settings,
+    some_settings,
+    without_lapsed_rules,
+)
 from errors import PermanentError
 from operations.comparison import compare
 
@@ -85,3 +91,42 @@ def test_queues_keys_and_tiers_that_are_not_known_here_are_told(
 def test_any_other_refusal_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PermanentError, match="1 entries refused"):
         imported(monkeypatch, policy={"isSet": False, "error": "invalid policy"})
+
+
+def rule(name: str, end: str) -> str:
+    """A rule of a lifecycle, as MinIO exports it."""
+    return f"<Rule><ID>{name}</ID><Status>Enabled</Status><Expiration>{end}</Expiration></Rule>"
+
+
+def names(archive: bytes) -> dict[str, str]:
+    with zipfile.ZipFile(io.BytesIO(archive)) as found:
+        return {name: found.read(name).decode() for name in found.namelist()}
+
+
+def test_a_rule_whose_date_has_come_deletes_nothing_that_was_just_restored() -> None:
+    days, past = rule("days", "<Days>1</Days>"), rule("past", "<Date>2026-01-01T00:00:00Z</Date>")
+    future = rule("future", "<Date>2027-01-01T00:00:00Z</Date>")
+    lifecycle = "<LifecycleConfiguration>{}</LifecycleConfiguration>"
+    made, left = without_lapsed_rules(
+        export(
+            {
+                "both/lifecycle.xml": lifecycle.format(days + past + future),
+                "past/lifecycle.xml": lifecycle.format(past),
+                "past/quota.json": "{}",
+            }
+        ),
+        datetime(2026, 6, 1, tzinfo=UTC),
+    )
+    assert names(made) == {
+        "both/lifecycle.xml": lifecycle.format(days + future),
+        "past/quota.json": "{}",
+    }
+    assert [words.split(":")[0] for words in left] == [
+        "a rule of the lifecycle of bucket both",
+        "a rule of the lifecycle of bucket past",
+    ]
+
+
+def test_settings_are_imported_of_some_buckets_or_without_some_files() -> None:
+    chosen = some_settings(export(FILES), lambda bucket, file: bucket == "exports")
+    assert list(names(chosen)) == ["exports/quota.json"]
