@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from archive.manifest import Consistency, Engine, Measure
+from archive.spool import require_room
 from archive.writer import SetWriter
 from components.access import Access
 from components.base import Taken
@@ -25,6 +26,7 @@ from components.nats.client import (
     STATEFULSET,
     USER,
     Account,
+    AccountRefused,
     Incomplete,
     Refused,
     Unanswered,
@@ -45,7 +47,7 @@ from components.nats.fingerprint import (
 )
 from components.nats.snapshot import Snapshot
 from config.backups import NatsAccount
-from errors import TemporaryError
+from errors import PermanentError, TemporaryError
 
 NOT_COVERED = (
     "messages outside JetStream, ephemeral consumers, and what only they keep in a stream of retention `interest`",
@@ -70,7 +72,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
 
     Raises:
         TemporaryError: JetStream has no leader, a snapshot broke off.
-        PermanentError: an account's user may not use JetStream.
+        PermanentError: the platform's own user may not use JetStream.
     """
     own = NatsAccount(user=USER, secret=SECRET, key=KEY)
     found: list[Measure] = []
@@ -82,17 +84,22 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         servers = access.endpoints(
             STATEFULSET, access.settings.components.nats.members, CLIENT_PORT
         )
-        with account(access, servers, declared) as connected:
-            info: Any = connected.client._server_info
-            version, identity = str(info["version"]), str(info.get("cluster", ""))
-            for name, taken in _streams(access, writer, connected, version):
-                if isinstance(taken, str):
-                    missing.append(f"stream {name}: {taken}")
-                    continue
-                missing += [f"stream {name}: {reason}" for reason in taken.missing]
-                found += taken.measures
-                consistency.append(taken.consistency)
-                streams[name] = taken.layout
+        try:
+            with account(access, servers, declared) as connected:
+                info: Any = connected.client._server_info
+                version, identity = str(info["version"]), str(info.get("cluster", ""))
+                for name, taken in _streams(access, writer, connected, version):
+                    if isinstance(taken, str):
+                        missing.append(f"stream {name}: {taken}")
+                        continue
+                    missing += [f"stream {name}: {reason}" for reason in taken.missing]
+                    found += taken.measures
+                    consistency.append(taken.consistency)
+                    streams[name] = taken.layout
+        except AccountRefused as exc:
+            if declared is own:
+                raise
+            missing.append(f"account {declared.user}: {exc}")
     if missing and not streams:
         raise TemporaryError(f"no stream of NATS could be stored: {'; '.join(missing)}", delay=30)
     return Taken(
@@ -128,8 +135,14 @@ def _streams(
     """Store an account's streams; or say why one cannot be.
 
     One that JetStream does not answer for is tried again behind the others, and left out where that does not help.
+
+    Raises:
+        AccountRefused: the account has no JetStream.
     """
-    left = _names(connected, access.timeout_seconds)
+    try:
+        left = _names(connected, access.timeout_seconds)
+    except Refused as exc:
+        raise AccountRefused(str(exc)) from exc
     for last in (False, True):
         late: list[str] = []
         for name in left:
@@ -137,10 +150,10 @@ def _streams(
             try:
                 taken = _stream(access, writer, connected, name, version)
             except Refused as exc:
-                if exc.code != NO_STREAM:
-                    raise
-                writer.drop(f"{folder}/")  # somebody deleted it meanwhile
-                continue
+                writer.drop(f"{folder}/")
+                if exc.code == NO_STREAM:  # somebody deleted it
+                    continue
+                taken = exc.words
             except Unanswered as exc:
                 writer.drop(f"{folder}/")
                 # where it is not this stream alone, this fails too
@@ -172,6 +185,10 @@ def _stream(
             return f"it is kept in memory, and servers before 2.15 take no snapshot of such: {exc}"
         raise
     size = int(snapshot.state["bytes"])
+    try:
+        require_room(writer.spool, size + SPOOL_MARGIN)
+    except PermanentError as exc:  # the others may be smaller
+        return str(exc)
     with writer.spooled(snapshot, size + SPOOL_MARGIN) as spool:
         writer.add(f"{folder}/stream.tar.s2", unit, "nats stream backup", spool, size)
     consistency = Consistency(

@@ -62,7 +62,7 @@ def account(
         declared: the account, by one of its users.
 
     Raises:
-        PermanentError: the user is refused.
+        AccountRefused: there is no password for the user, or it is refused.
         TemporaryError: no server answers.
     """
     loop = asyncio.new_event_loop()
@@ -72,10 +72,12 @@ def account(
             client = loop.run_until_complete(
                 connect(access, there, declared.user, declared.secret, declared.key)
             )
+        except PermanentError as exc:  # there is no such Secret
+            raise AccountRefused(f"user {declared.user}: {exc}") from exc
         except IsaError:
             raise
         except Exception as exc:
-            kind = PermanentError if "uthoriz" in str(exc) else TemporaryError
+            kind = AccountRefused if "uthoriz" in str(exc) else TemporaryError
             raise kind(f"user {declared.user} cannot connect to NATS: {exc}") from exc
         try:
             yield Account(declared.user, client, loop)
@@ -229,6 +231,10 @@ def _name(entry: Any) -> str:
 
 class Unanswered(TemporaryError):
     """JetStream does not answer for something, or no further: it has no leader, or its server went away."""
+
+
+class AccountRefused(PermanentError):
+    """An account cannot be used: its user is refused, or it has no JetStream."""
 
 
 class Incomplete(Unanswered):
