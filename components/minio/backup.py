@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from httpx import HTTPError
+from httpx import HTTPError, HTTPStatusError
 
 from archive.chain import open_chain
 from archive.manifest import Consistency, Engine, Measure
@@ -24,7 +24,7 @@ from components.access import Access, Endpoint
 from components.base import Taken
 from components.minio.capacity import KMS
 from components.minio.client import PORT, STATEFULSET, admin, connect, health
-from components.minio.exports import measure_rights, measure_settings
+from components.minio.exports import joined, measure_rights, measure_settings
 from components.minio.fingerprint import BucketMeasure
 from components.minio.index import Index, name_of, packed, record
 from components.minio.versions import READERS, Unlisted, Version, VersionTar, listing
@@ -45,6 +45,7 @@ NOT_COVERED = (
     "the root user's password (set `platform` has the Secret)",
 )
 ATTEMPTS = 4
+EXPORT_SETTINGS = "export-bucket-metadata"
 ENCRYPTED = "ServerSideEncryption"  # header of a version that MinIO encrypts with keys of its own
 NO_LOCK = "ObjectLockConfigurationNotFoundError"
 
@@ -82,7 +83,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
     found = [measure for one in taken.values() for measure in one.measures]
     records = [record for one in taken.values() for record in one.records]
     writer.add_json("buckets.json", "settings", settings)
-    exported = _exports(access, writer, server, list(taken))
+    exported = _exports(access, writer, server, list(taken), missing)
     writer.add_plain(INDEX, "all buckets", "index of versions", packed(records))
     info = _info(access, server)
     return Taken(
@@ -222,16 +223,35 @@ def _settings(client: Any, bucket: str) -> dict[str, Any]:
 
 
 def _exports(
-    access: Access, writer: SetWriter, server: Endpoint, buckets: list[str]
+    access: Access, writer: SetWriter, server: Endpoint, buckets: list[str], missing: list[str]
 ) -> list[Measure]:
+    """Store MinIO's own exports; notes which bucket's settings it does not give."""
     try:
         rights = admin(access, server, "export-iam").content
-        settings = admin(access, server, "export-bucket-metadata").content
+        settings = _settings_of_all(access, server, buckets, missing)
     except HTTPError as exc:
         raise TemporaryError(f"MinIO does not export its settings: {exc}") from exc
     writer.add("iam.zip", "rights", "mc admin cluster iam export", [rights])
     writer.add("bucket-metadata.zip", "settings", "mc admin cluster bucket export", [settings])
     return [*measure_settings(settings, buckets), *measure_rights(rights)]
+
+
+def _settings_of_all(
+    access: Access, server: Endpoint, buckets: list[str], missing: list[str]
+) -> bytes:
+    """The export of all buckets' settings; where it fails, of each that gives its own."""
+    try:
+        return admin(access, server, EXPORT_SETTINGS).content
+    except HTTPStatusError:
+        exports = []
+        for bucket in buckets:
+            try:
+                exports.append(admin(access, server, EXPORT_SETTINGS, bucket=bucket).content)
+            except HTTPStatusError as exc:
+                missing.append(f"bucket {bucket}: MinIO does not export its settings: {exc}")
+        if not exports:
+            raise
+        return joined(exports)
 
 
 def _info(access: Access, server: Endpoint) -> dict[str, Any]:

@@ -132,6 +132,17 @@ def rights_apart(manifest: Manifest) -> bool:
     return any(one.unit == RIGHTS and one.item == EXPIRING for one in manifest.fingerprint)
 
 
+def joined(exports: Iterable[bytes]) -> bytes:
+    """Exports of single buckets' settings as one of all."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as target:
+        for export in exports:
+            with zipfile.ZipFile(io.BytesIO(export)) as source:
+                for name in source.namelist():
+                    target.writestr(name, source.read(name))
+    return made.getvalue()
+
+
 def some_settings(export: bytes, wanted: Callable[[str, str], bool]) -> bytes:
     """Some of the settings of an export.
 

@@ -214,15 +214,24 @@ class Written(SetWriter):
 @pytest.fixture
 def back_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Server], Taken]:
     """Backs a server up."""
-    empty = io.BytesIO()
-    zipfile.ZipFile(empty, "w").close()
 
-    def admin(access: Any, server: Any, path: str) -> httpx.Response:
+    def admin(access: Any, server: Any, path: str, bucket: str = "") -> httpx.Response:
         if path == "info":
             return httpx.Response(200, json={"servers": [{}]})
-        return httpx.Response(200, content=empty.getvalue())
+        made = io.BytesIO()
+        with zipfile.ZipFile(made, "w") as archive:
+            if bucket:
+                archive.writestr(f"{bucket}/quota.json", "{}")
+        ill = "sealed" in names and bucket in ("", "sealed")
+        broken = path == "export-bucket-metadata" and ill
+        asked = httpx.Request("GET", "http://minio/")
+        answer = httpx.Response(500 if broken else 200, content=made.getvalue(), request=asked)
+        return answer.raise_for_status()
+
+    names: list[str] = []
 
     def run(server: Server) -> Taken:
+        names.extend(server.buckets)
         monkeypatch.setattr(backup, "_server", lambda access: None)
         monkeypatch.setattr(backup, "connect", lambda *_, **__: server)
         monkeypatch.setattr(backup, "admin", admin)
@@ -263,6 +272,17 @@ def test_a_bucket_that_cannot_be_read_costs_the_set_that_bucket(
     assert list(taken.topology["buckets"]) == ["documents"]
     (missing,) = taken.missing
     assert missing.startswith("bucket denied: ") and "AccessDenied" in missing
+
+
+def test_settings_that_minio_does_not_give_cost_the_set_those_of_one_bucket(
+    back_up: Callable[[Server], Taken],
+) -> None:
+    buckets = {name: Bucket(a=[b"one"]) for name in ("documents", "sealed")}
+    taken = back_up(Server(buckets))
+    (missing,) = taken.missing
+    assert missing.startswith("bucket sealed: MinIO does not export its settings")
+    settings = {m.unit: m.count for m in taken.fingerprint if m.item == "settings"}
+    assert settings == {"bucket documents": 1, "bucket sealed": 0}
 
 
 def test_where_no_bucket_can_be_read_there_is_no_set(back_up: Callable[[Server], Taken]) -> None:
