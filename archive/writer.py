@@ -85,8 +85,15 @@ class SetWriter:
         return self._note(name + SUFFIX, unit, form, stored, part, sealed=True)
 
     def add_json(self, name: str, unit: str, document: Any) -> Artefact:
-        """Store a small document."""
-        text = json.dumps(document, indent=1, sort_keys=True, default=str)
+        """Store a small document.
+
+        Raises:
+            PermanentError: it holds a value that JSON has no form for: its text would be the client's own.
+        """
+        try:
+            text = json.dumps(document, indent=1, sort_keys=True)
+        except TypeError as exc:
+            raise PermanentError(f"{name} cannot be stored as JSON: {exc}") from exc
         return self.add(name, unit, "JSON", [text.encode()])
 
     def add_plain(self, name: str, unit: str, form: str, source: Iterable[bytes]) -> Artefact:

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive.seal import Sealed
 from archive.store import Entry
 from archive.writer import SetWriter
-from errors import TemporaryError
+from errors import PermanentError, TemporaryError
 
 KEY = Ed25519PrivateKey.generate()
 PREFIX = "there/postgresql/one/"
@@ -53,3 +54,9 @@ def test_what_is_dropped_of_a_set_is_neither_in_it_nor_in_the_store() -> None:
     writer.drop("a/")
     assert [one.name for one in writer.artefacts] == ["b/x"]
     assert bucket.keys == {PREFIX + "b/x"}
+
+
+def test_a_document_is_what_a_reader_gets_back_or_is_not_stored() -> None:
+    writer = SetWriter(cast(Any, None), PREFIX, (), KEY, Path())
+    with pytest.raises(PermanentError, match=r"settings\.json.*datetime"):
+        writer.add_json("settings.json", "settings", {"begun": datetime.now(UTC)})
