@@ -146,7 +146,7 @@ class SetReader:
 
     def _check(self, manifest: Manifest, artefact: Artefact, target: Writable) -> None:
         key, where = manifest.key(artefact), f"{manifest.id}: {artefact.name}"
-        watched = _Told(target, lambda size: self._told(artefact.name, size))
+        watched = _Told(target, lambda size: self._told(artefact.name, size), artefact, where)
         try:
             if artefact.sealed:
                 found = unseal(self.store, key, self._identity, watched)
@@ -154,7 +154,7 @@ class SetReader:
                 found = _plain(self.store.read(key), watched)
         except Missing as exc:
             raise Damaged(f"{where} is not in the store") from exc
-        except Refused:
+        except (Refused, Damaged):
             raise
         except PermanentError as exc:
             if watched.failed:  # not the object's fault
@@ -189,13 +189,19 @@ def _plain(pieces: Iterator[bytes], target: Writable) -> Sealed:
 
 
 class _Told:
-    """Hands on, and tells how much; remembers whether it was the target that failed."""
+    """Hands on as much as the manifest promises, and tells how much; knows whether it was the target that failed."""
 
-    def __init__(self, target: Writable, told: Callable[[int], None]) -> None:
-        self._target, self._tell = target, told
+    def __init__(
+        self, target: Writable, told: Callable[[int], None], artefact: Artefact, where: str
+    ) -> None:
+        self._target, self._tell, self._where = target, told, where
+        self._left = self._promised = artefact.plain_size
         self.failed = False
 
     def write(self, data: bytes, /) -> None:
+        self._left -= len(data)
+        if self._left < 0:  # a few bytes can unpack to any number, on a disk that others need too
+            raise Damaged(f"{self._where} has more than the {self._promised} bytes of its manifest")
         try:
             self._tell(len(data))
             self._target.write(data)

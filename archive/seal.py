@@ -102,30 +102,31 @@ def unseal(store: Store, key: str, identity: str, target: Writable) -> Sealed:
         PermanentError: it is not for this key, or was cut or changed.
     """
     stored, plain, failure = Tally(), Tally(), _Failure()
-    unpacked = zstandard.ZstdDecompressor().decompressobj()
+
+    def take(data: bytes) -> int:
+        plain.add(data)
+        target.write(data)
+        return len(data)
+
+    # in pieces of zstd's own block size, however much a few bytes unpack to: 32 KiB may hold a gibibyte
+    file: Any = _Written(take, failure)
+    unpacked = zstandard.ZstdDecompressor().stream_writer(file, closefd=False)
 
     def fetch(put: Put) -> None:
         for piece in stored.of(store.read(key)):
             put(piece)
 
-    def unpack(data: bytes) -> None:
-        piece = unpacked.decompress(data)
-        plain.add(piece)
-        target.write(piece)
-
     with closing(ahead(fetch, f"get {key}")) as pieces:
         try:
             keys = [pyrage.x25519.Identity.from_str(identity)]
-            opened = _Gathered(_Written(unpack, failure))
+            opened = _Gathered(_Written(unpacked.write, failure))
             pyrage.decrypt_io(as_file(failure.noting(pieces)), opened, keys)
             opened.flush()
-            if not unpacked.eof:
-                raise EOFError("the compressed stream ends too early")
             for (
                 _
             ) in pieces:  # behind the encrypted stream, where nothing should be: it is hashed too
                 pass
-        except (pyrage.DecryptError, zstandard.ZstdError, EOFError, OSError) as exc:
+        except (pyrage.DecryptError, zstandard.ZstdError, OSError) as exc:
             if failure.first is not None and not isinstance(failure.first, zstandard.ZstdError):
                 if failure.first is exc:
                     raise

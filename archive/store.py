@@ -25,6 +25,7 @@ ATTEMPTS = 5  # of a request; a part is in memory, so only the part is sent agai
 CHUNK_BYTES = 1 << 20
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html: nobody shortens it, root neither
 COMPLIANCE = "COMPLIANCE"
+SMALL_BYTES = 64 << 20  # a manifest of a thousand tables has 1 MiB
 PERMANENT = {
     "AccessDenied",
     "InvalidAccessKeyId",
@@ -172,9 +173,24 @@ class Store:
             wanted["ContentMD5"] = base64.b64encode(hashlib.md5(body).digest()).decode()
         self._call("put_object", key, Key=key, Body=body, **wanted, **self._lock)
 
-    def get(self, key: str) -> bytes:
-        """Read a small object; `Missing` if there is none."""
-        return b"".join(self.read(key))
+    def get(self, key: str, limit: int = SMALL_BYTES) -> bytes:
+        """Read a small object into memory; `Missing` if there is none.
+
+        Args:
+            key: its name.
+            limit: bytes; of a larger one nothing more is read.
+
+        Raises:
+            PermanentError: it is larger.
+        """
+        found = bytearray()
+        for piece in self.read(key):
+            found += piece
+            if len(found) > limit:
+                raise PermanentError(
+                    f"{self.where(key)} has more than {limit} bytes: it is not read"
+                )
+        return bytes(found)
 
     def read(self, key: str) -> Iterator[bytes]:
         """Read an object in pieces; a connection that breaks is taken up where it broke.

@@ -121,7 +121,7 @@ class SetWriter:
         artefact = next((one for one in manifest.artefacts if one.name == name), None)
         if artefact is None:
             raise PermanentError(f"{manifest.id} has no {name}")
-        data = self.store.get(manifest.key(artefact))
+        data = self.store.get(manifest.key(artefact), artefact.stored_size)
         if hashlib.sha256(data).hexdigest() != artefact.plain_sha256:
             raise PermanentError(
                 f"{manifest.key(artefact)} is not what was stored: take a full backup"
