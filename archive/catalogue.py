@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -116,7 +116,7 @@ def read_catalogue(
 
         def sift(identity: str) -> None:
             for proof in sorted(proofs[identity], reverse=True):
-                why = _doubt(store, proof, identity, by_id.get(identity), trust.proofs)
+                why = _doubt(store, proof, environment, identity, by_id.get(identity), trust)
                 if not why and proof.told:
                     return
                 if why:
@@ -166,13 +166,14 @@ def find_chain(
 def _doubt(
     store: Store,
     proof: Proof,
+    environment: str,
     identity: str,
     manifest: Manifest | None,
-    signers: Collection[str],
+    trust: Trust,
 ) -> str:
     """Why a proof is not to be believed; "" if it is."""
     try:
-        believe(proof, store.get(proof.key), identity, manifest, signers)
+        believe(proof, store.get(proof.key), environment, identity, manifest, trust.proofs)
     except Refused:
         raise
     except PermanentError as exc:  # a missing one too: retention was quicker

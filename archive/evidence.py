@@ -191,6 +191,7 @@ def proof_of(key: str, name: str) -> Proof | None:
 def believe(
     proof: Proof,
     document: bytes,
+    environment: str,
     identity: str,
     manifest: Manifest | None,
     signers: Collection[str],
@@ -200,6 +201,7 @@ def believe(
     Args:
         proof: what its name says.
         document: its bytes.
+        environment: name of it; pools of several may share a key.
         identity: of the set.
         manifest: of the set; None if it cannot be read, which only a bad verdict may say.
         signers: public keys of whose word counts.
@@ -209,6 +211,8 @@ def believe(
     """
     said = read_evidence(document, proof.key, signers)
     named = (identity, proof.verdict, _stamp(proof.at))
+    if said.environment != environment:
+        raise PermanentError(f"{proof.key} is of {said.environment}, not of {environment}")
     if (said.set, said.verdict, _stamp(said.begun)) != named:
         raise PermanentError(f"{proof.key} is a {said.verdict} of {said.set}, under another name")
     good = said.verdict in ("pass", "partial")

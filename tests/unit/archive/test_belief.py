@@ -80,6 +80,7 @@ FORGERIES: dict[str, Callable[[Vault], object]] = {
     ),
     "of another manifest": lambda on: on.say("pass", LATER, manifest_sha256="0" * 64),
     "of another set": lambda on: on.say("pass", LATER, set=a_set(9).id),
+    "of another environment": lambda on: on.say("pass", LATER, environment="staging"),
     "no document": lambda on: on.bucket.put(on.renamed, b"pass"),
 }
 
