@@ -306,6 +306,14 @@ class Component(Kept):
         return verb
 
     @property
+    def settings_read(self) -> Callable[[Access], Mapping[str, str]] | None:
+        """When each member has read its settings; None of an engine that does so at its start only."""
+        verb: Callable[[Access], Mapping[str, str]] | None = getattr(
+            self._file("readiness"), "settings_read", None
+        )
+        return verb
+
+    @property
     def live(self) -> Live:
         """Puts a set's data in the place of what is there."""
         live: Live = self._file("live").LIVE

@@ -6,7 +6,7 @@ Nothing here knows where nodes run: flows submit `Deployer.run` as Prefect tasks
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.command import Cancelled
@@ -34,6 +34,7 @@ from operations.plan import (
 from operations.platform import NAMESPACE, STORAGE, Platform
 from operations.progress import CHECKING, GATE, INSTALLING, Progress
 from operations.recovery import operation, recover
+from operations.reloads import read_again, times_of_reading
 from operations.schedule import INSTALLED, UPGRADED, NodeResult
 from operations.schedule import UNCHANGED as LEFT_ALONE
 
@@ -56,6 +57,7 @@ class Deployer:
 
     def __post_init__(self) -> None:
         self._changed: dict[str, bool] = {}  # node → something was changed, in whatever attempt
+        self._restarted: list[restarts.Restart] = []
         self._lock = threading.Lock()
 
     def deploy(self, node: str) -> NodeResult:
@@ -150,12 +152,26 @@ class Deployer:
         release, kube = plan.release, self.platform.kube
         self.progress.update(release.component, INSTALLING, release.name)
         self._changed[release.component] = True
+        reloading = plan.action != RESTART and any(one.reloads for one in plan.restarts)
+        before = times_of_reading(self.platform, release.component) if reloading else {}
         restarts.announce(kube, plan.restarts, plan.manifests, release.namespace)
         if plan.action != RESTART:
             self._helm(plan, lease)
         for one in plan.restarts:
-            self.progress.update(release.component, INSTALLING, f"{one.name}: pods restart")
-        restarts.restart(kube, plan.restarts, release.namespace)
+            if one.reloads and reloading and self._read_again(plan, before):
+                restarts.withdraw(kube, [one], release.namespace)
+            else:
+                self._restart(plan, one)
+
+    def _read_again(self, plan: ReleasePlan, before: Mapping[str, str]) -> bool:
+        component = plan.release.component
+        self.progress.update(component, INSTALLING, "its servers read their settings again")
+        return read_again(before, lambda: times_of_reading(self.platform, component))
+
+    def _restart(self, plan: ReleasePlan, one: restarts.Restart) -> None:
+        self.progress.update(plan.release.component, INSTALLING, f"{one.name}: pods restart")
+        restarts.restart(self.platform.kube, [one], plan.release.namespace)
+        self._restarted.append(one)
 
     def _helm(self, plan: ReleasePlan, lease: Lease) -> None:
         release = plan.release
@@ -196,9 +212,9 @@ class Deployer:
         lease.note(operation(release.name))
         words = _undo(helm, release, plan.good.revision if plan.good else None)
         lease.note("")
-        restarts.restart(
-            self.platform.kube, plan.restarts, release.namespace
-        )  # to read the old settings again
+        # what has read the new settings reads the old ones again
+        again = [one for one in plan.restarts if one in self._restarted]
+        restarts.restart(self.platform.kube, again, release.namespace)
         return words
 
 

@@ -42,15 +42,20 @@ class Restart:
         name: of it.
         sources: what its pods read at their start and have not read yet, `ConfigMap/emqx-env`.
         configuration: digest of all that they read.
+        reloads: whether a sidecar has the servers read it again: then pods restart only where that is refused.
     """
 
     kind: str
     name: str
     sources: tuple[str, ...]
     configuration: str
+    reloads: bool = False
 
     def __str__(self) -> str:
-        return f"{self.kind}/{self.name}: its pods restart, one after the other, to read {', '.join(self.sources)}"
+        what, sources = f"{self.kind}/{self.name}", ", ".join(self.sources)
+        if self.reloads:
+            return f"{what}: its servers read {sources} again; its pods restart, one after the other, where one refuses"
+        return f"{what}: its pods restart, one after the other, to read {sources}"
 
 
 def restarts_between(
@@ -69,15 +74,21 @@ def restarts_between(
     for key, workload in new.items():
         if key[0] not in KINDS or key not in old or _template(old[key]) != _template(workload):
             continue
+        references = _references(workload)
         sources = [
             source
-            for source in sorted(_references(workload))
+            for source in sorted(references)
             if source in new
             and (source in drifted or _content(old.get(source)) != _content(new[source]))
         ]
         if sources:
             found.append(
-                Restart(*key, tuple(map("/".join, sources)), _configuration(workload, new))
+                Restart(
+                    *key,
+                    tuple(map("/".join, sources)),
+                    _configuration(workload, new),
+                    all(references[source] for source in sources),
+                )
             )
     return tuple(found)
 
@@ -132,6 +143,13 @@ def announce(
             kube.patch(_object(kind, name, namespace), change)
 
 
+def withdraw(kube: Kube, restarts: Iterable[Restart], namespace: str) -> None:
+    """Remove notes of restarts that are not needed."""
+    for one in restarts:
+        change = {"metadata": {"annotations": {DUE: None}}}
+        kube.patch(_object(one.kind, one.name, namespace), change)
+
+
 def restart(kube: Kube, restarts: Iterable[Restart], namespace: str) -> None:
     """Begin restarts; the gate waits until they are over."""
     for one in restarts:
@@ -168,11 +186,11 @@ def _configuration(workload: Manifest, objects: Mapping[Key, Manifest]) -> str:
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _references(workload: Manifest) -> set[Key]:
-    """ConfigMaps and Secrets that a workload's pods read at their start."""
+def _references(workload: Manifest) -> dict[Key, bool]:
+    """ConfigMaps and Secrets that a workload's pods read → whether a sidecar has them read again."""
     pod = _template(workload)["spec"]
     containers = [*(pod.get("initContainers") or ()), *(pod.get("containers") or ())]
-    found = {key for container in containers for key in _environment(container)}
+    found: dict[Key, bool] = {}
     mounts: dict[str, list[str]] = {}
     watched: set[str] = set()
     for container in containers:
@@ -182,9 +200,10 @@ def _references(workload: Manifest) -> set[Key]:
                 watched.add(mount["name"])
     for volume in pod.get("volumes") or ():
         paths = mounts.get(volume["name"], ())
-        if volume["name"] not in watched and not all(p.startswith(FIRST_START) for p in paths):
-            found |= set(_volume(volume))
-    return found
+        if not all(path.startswith(FIRST_START) for path in paths):
+            found |= dict.fromkeys(_volume(volume), volume["name"] in watched)
+    # what is read at the start, too, is in force after a restart only
+    return found | {key: False for container in containers for key in _environment(container)}
 
 
 def _environment(container: Mapping[str, Any]) -> Iterator[Key]:

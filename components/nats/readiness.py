@@ -100,6 +100,17 @@ def ask(access: Access) -> Report:
     return Report(tuple(questions.checks), tuple(roles))
 
 
+def settings_read(access: Access) -> dict[str, str]:
+    """When each server has read its settings: a refused reload leaves the time as it was (server/reload.go)."""
+    monitors = access.endpoints(STATEFULSET, access.settings.components.nats.members, MONITOR_PORT)
+
+    def ask_one(server: Endpoint) -> str:
+        answer = access.http.get(f"http://{server.url}/varz").raise_for_status()
+        return str(answer.json()["config_load_time"])
+
+    return ask_members(monitors, ask_one).good
+
+
 def _streams(questions: Round, servers: Mapping[str, Mapping[str, Any]]) -> None:
     """A stream is reported by each of its peers; the leader knows its replicas."""
     leaderless: dict[str, str] = {}

@@ -16,6 +16,7 @@ from errors import PermanentError
 from operations import deploy, gate
 from operations.deploy import Deployer
 from operations.plan import RESTART, UPGRADE, ReleasePlan
+from operations.reloads import read_again
 from operations.restarts import DUE, RESTARTED, Restart
 
 from ..stored import NAMESPACE, Stored
@@ -89,14 +90,20 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def planned(
-    world: World, name: str = "emqx", action: str = UPGRADE, *, due: bool = True
+    world: World,
+    name: str = "emqx",
+    action: str = UPGRADE,
+    *,
+    due: bool = True,
+    reloads: bool = False,
 ) -> ReleasePlan:
     world.add(name)
     manifest = copy.deepcopy(WORKLOAD)
     manifest["metadata"] = {"name": name}
     record = cast(ReleaseRecord, SimpleNamespace(revision=1, status="deployed", pending=False))
     release = SimpleNamespace(name=name, namespace=NAMESPACE, component="emqx", timeout=60)
-    restarts = (Restart("StatefulSet", name, (f"ConfigMap/{name}-env",), "0123"),) if due else ()
+    one = Restart("StatefulSet", name, (f"ConfigMap/{name}-env",), "0123", reloads)
+    restarts = (one,) if due else ()
     return ReleasePlan(
         cast(Any, release),
         action,
@@ -144,3 +151,58 @@ def test_a_restart_that_does_not_get_ready_rolls_nothing_back(world: World) -> N
     with pytest.raises(PermanentError, match="restarted to read its settings"):
         world.deploy(planned(world, action=RESTART))
     assert world.happened[-1] == "gate"
+
+
+# ---------------------------------------------------------------------- servers that read their settings again
+def read(world: World, monkeypatch: pytest.MonkeyPatch, *, accepted: bool) -> None:
+    """Servers whose time of reading is one before helm, and another or the same behind it."""
+
+    def times(*_: object) -> dict[str, str]:
+        loaded = accepted and "nats: helm" in world.happened
+        return {"nats-0": "02:00" if loaded else "01:00", "nats-1": "02:00" if loaded else "01:00"}
+
+    clock = iter(range(0, 10_000, 60))
+    monkeypatch.setattr(deploy, "times_of_reading", times)
+    monkeypatch.setattr(
+        deploy,
+        "read_again",
+        lambda before, ask: read_again(
+            before, ask, sleep=lambda seconds: None, clock=lambda: float(next(clock))
+        ),
+    )
+
+
+def test_servers_that_read_their_settings_again_are_not_restarted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(world, monkeypatch, accepted=True)
+    world.deploy(planned(world, "nats", reloads=True))
+    assert world.happened == ["nats: note", "nats: helm", "nats: note", "gate"]
+    assert DUE not in world.objects["StatefulSet", "nats"]["metadata"].get("annotations", {})
+
+
+def test_servers_that_refuse_to_read_their_settings_again_are_restarted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(world, monkeypatch, accepted=False)
+    world.deploy(planned(world, "nats", reloads=True))
+    assert world.happened == ["nats: note", "nats: helm", "nats: restart", "gate"]
+
+
+def test_what_only_read_its_settings_again_is_not_restarted_when_they_are_taken_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(world, monkeypatch, accepted=True)
+    world.ready = False
+    with pytest.raises(PermanentError, match="rolled back"):
+        world.deploy(planned(world, "nats", reloads=True))
+    assert world.happened[-2:] == ["gate", "nats: helm back"]
+
+
+def test_a_member_that_does_not_answer_has_not_read_its_settings() -> None:
+    clock = iter((0.0, 100.0, 200.0))
+    before = {"nats-0": "01:00", "nats-1": "01:00"}
+    answers = iter([{}, {"nats-0": "02:00"}])
+    assert not read_again(
+        before, lambda: next(answers), sleep=lambda seconds: None, clock=lambda: next(clock)
+    )
