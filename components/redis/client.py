@@ -20,10 +20,10 @@ OWN_MEMORY = (
     "used_memory_startup",
     "mem_replication_backlog",
     "mem_clients_normal",
-    "mem_clients_slaves",
     "mem_cluster_links",
-    "mem_aof_buffer",
 )
+# And what does not count for maxmemory either (src/evict.c, `freeMemoryGetNotCountedMemory`).
+UNCOUNTED_MEMORY = ("mem_clients_slaves", "mem_aof_buffer")
 OPEN_SHOWN = 5  # of open slots
 SECRET, KEY = "redis-auth", "redis-password"
 
@@ -96,11 +96,12 @@ def connect(access: Access, member: Endpoint) -> redis.Redis:
 
 def data_bytes(memory: Mapping[str, Any]) -> int:
     """Bytes of keys and values, from `INFO memory`: what another server needs for them beside its own."""
-    return int(memory["used_memory"]) - own_bytes(memory)
+    own = sum(int(memory.get(name, 0)) for name in (*OWN_MEMORY, *UNCOUNTED_MEMORY))
+    return max(0, int(memory["used_memory"]) - own)
 
 
 def own_bytes(memory: Mapping[str, Any]) -> int:
-    """Bytes that a server needs for itself: at its start, for its clients, its backlog and the cluster bus."""
+    """Bytes of `maxmemory` that a server needs for itself: its start, its clients, its backlog, the cluster bus."""
     return sum(int(memory.get(name, 0)) for name in OWN_MEMORY)
 
 

@@ -261,6 +261,7 @@ def test_a_command_that_was_renamed_is_refused(cluster: Cluster) -> None:
     [
         (0, "noeviction", ""),
         (101 * MIB, "noeviction", ""),
+        (100 * MIB - 1000, "noeviction", ""),  # filled to its limit, about
         (
             99 * MIB,
             "noeviction",
