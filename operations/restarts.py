@@ -106,10 +106,9 @@ def restarts_due(kube: Kube, applied: Iterable[Manifest], namespace: str) -> tup
     for (kind, name), workload in objects.items():
         if kind in KINDS and any(source in objects for source in _references(workload)):
             live = kube.get(workload["apiVersion"], kind, name, namespace)
-            note = json.loads(_annotations(live).get(DUE, "{}"))
             configuration = _configuration(workload, objects)
-            if note.get("configuration") == configuration:
-                found.append(Restart(kind, name, tuple(note["sources"]), configuration))
+            for sources in _noted(live, configuration):
+                found.append(Restart(kind, name, sources, configuration))
     return tuple(found)
 
 
@@ -175,6 +174,16 @@ def _template(workload: Manifest) -> Any:
 
 def _annotations(live: Manifest | None) -> Mapping[str, str]:
     return ((live or {}).get("metadata", {}) or {}).get("annotations") or {}
+
+
+def _noted(live: Manifest | None, configuration: str) -> Iterator[tuple[str, ...]]:
+    """What a workload's pods have yet to read, if it is noted for this configuration."""
+    try:
+        note = json.loads(_annotations(live).get(DUE, "{}"))
+        if note.get("configuration") == configuration:
+            yield tuple(map(str, note["sources"]))
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return  # somebody has written there by hand: it is no note of ours
 
 
 def _content(manifest: Manifest | None) -> Any:

@@ -209,6 +209,12 @@ def test_a_run_that_was_killed_before_helm_leaves_none(kube: Stored) -> None:
     assert restarts_due(kube, [ENGINE, OLD], NAMESPACE) == ()
 
 
+@pytest.mark.parametrize("text", ["yes", "[]", '{"configuration": 5}', "null"])
+def test_a_note_that_somebody_wrote_by_hand_restarts_nothing(text: str, kube: Stored) -> None:
+    live(kube)["metadata"]["annotations"] = {DUE: text}
+    assert restarts_due(kube, [ENGINE, NEW], NAMESPACE) == ()
+
+
 def test_a_restart_that_is_due_comes_with_the_next_upgrade(kube: Stored) -> None:
     other, second = config("other", a="1"), config("other", a="2")
     engine = workload(
