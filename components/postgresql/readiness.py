@@ -44,6 +44,8 @@ SLOTS = """
     FROM pg_replication_slots WHERE NOT active AND restart_lsn IS NOT NULL
 """
 
+PENDING = "SELECT name FROM pg_settings WHERE pending_restart ORDER BY name"
+
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
     """What must run for this component, as Kubernetes sees it."""
@@ -106,6 +108,7 @@ def ask(access: Access) -> Report:
         }
         hint = f"{words(large)}, used by nobody: drop it or bring its standby back" if large else ""
         answer.settle(not large, hint)
+    _pending(access, questions, [nodes[name] for name in sorted(answers.good)])
     replaying = [
         nodes[name]
         for name in sorted(lags)
@@ -115,6 +118,20 @@ def ask(access: Access) -> Report:
     if wanted.pgpool:
         _pgpool(access, questions, primary)
     return Report(tuple(questions.checks), tuple(roles[name] for name in sorted(roles)))
+
+
+def _pending(access: Access, questions: Round, nodes: list[Endpoint]) -> None:
+    """Name settings that wait for a restart: when there is one is for people to decide, so no gate waits for it.
+
+    Somebody has changed them in the server (ALTER SYSTEM): what a deploy changes is followed by its own restart.
+    """
+
+    def names(node: Endpoint) -> str:
+        return ", ".join(str(row["name"]) for row in query(access, node, PENDING))
+
+    with questions.check("settings are in force", critical=False) as answer:
+        waiting = {name: text for name, text in ask_members(nodes, names).good.items() if text}
+        answer.settle(True, f"changed, and wait for a restart: {words(waiting)}" if waiting else "")
 
 
 def _one_primary(questions: Round, answers: Answers[Standing]) -> str | None:

@@ -98,6 +98,29 @@ def test_two_primaries_are_called_a_split_brain_with_both_names(live: Live) -> N
     live.until(C, says("one primary", "split brain", first, second, state="down"), "seen as split")
 
 
+def test_a_setting_that_waits_for_a_restart_is_named_and_holds_up_no_gate(live: Live) -> None:
+    node = primary(live.ask(C))
+
+    def hint() -> str:
+        return next(c.hint for c in live.ask(C).checks if c.name == "settings are in force")
+
+    with connect(live, node, "postgres") as connection:
+        connection.execute("ALTER SYSTEM SET max_prepared_transactions = 17")
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            found, _ = live.until(
+                C, lambda f: any("max_prepared_transactions" in c.hint for c in f.checks), "named"
+            )
+            assert found.state == "ready", troubles(found)
+            assert hint() == f"changed, and wait for a restart: {node}: max_prepared_transactions"
+        finally:
+            connection.execute("ALTER SYSTEM RESET max_prepared_transactions")
+            connection.execute("SELECT pg_reload_conf()")
+    live.until(
+        C, lambda f: not any("max_prepared_transactions" in c.hint for c in f.checks), "gone"
+    )
+
+
 def test_all_nodes_dead_is_down_with_the_reason(live: Live) -> None:
     live.kill(*NODES)
     live.until(C, says("nodes answer", "nothing listens there", state="down"), "down")
