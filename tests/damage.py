@@ -40,8 +40,13 @@ class Forger:
 
     def copy(self, good: Manifest, **changes: Any) -> Manifest:
         """A set like a good one, under a new id; with other contents of the manifest."""
-        identity = new_identity(good.component, datetime.now(UTC), secrets.token_hex(3))
-        made = good.model_copy(update={"id": identity, "slot": identity, **changes})
+        now = datetime.now(UTC)
+        identity = new_identity(good.component, now, secrets.token_hex(3))
+        times = {
+            "begun": now,
+            "ended": now,
+        }  # a manifest of another time than its id is refused at once
+        made = good.model_copy(update={"id": identity, "slot": identity, **times, **changes})
         for artefact in made.artefacts:
             self.store.put(made.key(artefact), self.store.get(good.key(artefact)))
         self.store.put(made.own_key, made.signed(self.signing_key))
