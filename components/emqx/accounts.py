@@ -9,19 +9,17 @@ that was made before.
 
 from __future__ import annotations
 
-import secrets
 import tarfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from archive.manifest import Manifest
 from components.access import Access
 from components.emqx.client import Api, archive_path, make_archive, rows
+from components.emqx.export import META, TABLES, rewritten
 from components.emqx.fingerprint import LISTS
 from components.emqx.restore import import_export
 
-META, TABLES, SUFFIX = "META.hocon", "mnesia/", ".tar.gz"
 # Table of an archive → what the fingerprint calls its rows; "" where the API does not list them.
 ACCOUNTS = {
     "emqx_authn_mnesia": "users",
@@ -58,13 +56,19 @@ def returning(api: Api, manifest: Manifest) -> Returning:
     measured = {one.item: one for one in manifest.fingerprint}
     tables, names = set(), []
     for table, item in ACCOUNTS.items():
-        then = measured.get(item)
-        # without a digest it may have moved while it was backed up; of too many the manifest has no names
-        if then is None or not then.digest or len(then.names) != then.count:
+        then, going = measured.get(item), measured.get(f"{item} that expire")
+        # without a digest it may have moved while it was backed up; of too many, and of those that expire, the manifest
+        # has no names
+        if (
+            then is None
+            or not then.digest
+            or len(then.names) != then.count
+            or (going and going.count)
+        ):
             tables.add(table)
             continue
-        path, (name, *_) = LISTS[item]
-        gone = set(then.names) - {str(row.get(name)) for row in rows(api, path)}
+        one = LISTS[item]
+        gone = set(then.names) - {str(row.get(one.name)) for row in rows(api, one.path)}
         if gone:
             tables.add(table)
             names += sorted(gone)
@@ -87,12 +91,12 @@ def import_beside(access: Access, api: Api, file: Path, back: Returning) -> None
     tables = _tables(file)
     bringing = back.tables & tables
     out = {TABLES + table for table in ACCOUNTS if table in tables - bringing}
-    wanted = _rewritten(file, lambda path: path not in out) if out else file
+    wanted = rewritten(file, lambda path: path not in out)
     if not bringing:
         import_export(access, api, wanted)
         return
     inside = {META, *(TABLES + table for table in bringing)}
-    before = _rewritten(_export(access, api, file.parent), lambda path: path in inside)
+    before = rewritten(_export(access, api, file.parent), lambda path: path in inside)
     try:
         import_export(access, api, wanted)
     finally:  # what was refused may have been imported in part
@@ -120,20 +124,6 @@ def _tables(file: Path) -> frozenset[str]:
     with tarfile.open(file, "r:gz") as archive:
         paths = [_path(entry) for entry in archive]
     return frozenset(path.removeprefix(TABLES) for path in paths if path.startswith(TABLES))
-
-
-def _rewritten(file: Path, wanted: Callable[[str], bool]) -> Path:
-    """An archive with some of another's files; under a name of its own, which its folder has too, as EMQX wants it."""
-    stem = f"{file.name.removesuffix(SUFFIX)}-{secrets.token_hex(4)}"
-    made = file.with_name(stem + SUFFIX)
-    made.touch(mode=0o600)
-    with tarfile.open(file, "r:gz") as source, tarfile.open(made, "w:gz") as target:
-        for entry in source:
-            path = _path(entry)
-            if entry.isfile() and wanted(path):
-                entry.name = f"{stem}/{path}"
-                target.addfile(entry, source.extractfile(entry))
-    return made
 
 
 def _path(entry: tarfile.TarInfo) -> str:

@@ -7,16 +7,16 @@ leaves out what the caller may not have without saying so
 
 from __future__ import annotations
 
-import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from typing import Any
 
 import httpx
 
 from archive.leftovers import Leftovers
-from archive.manifest import Consistency, Engine
+from archive.manifest import Consistency, Engine, Measure
 from archive.writer import SetWriter
 from components.access import Access, Endpoint
 from components.base import Taken
@@ -31,25 +31,42 @@ from components.emqx.client import (
     rows,
     sign_on,
 )
-from components.emqx.fingerprint import measure
+from components.emqx.export import RETAINED_TABLE, Export, read_export
+from components.emqx.fingerprint import (
+    MESSAGES,
+    NEWEST,
+    UNIT,
+    VERSION,
+    counts,
+    listed,
+    measure_lists,
+    measure_messages,
+)
+from components.emqx.restore import ALL_EXPIRE
+from components.emqx.retainer import Retainer, ask_retainer
 from errors import PermanentError, TemporaryError
 
 NODE = "node"  # by this the notes of archives are found
+CHURN = 0.01  # of the topics, that may be deleted and retained again while the export is made
 NOT_COVERED = (
     "sessions, subscriptions and queued messages of clients, durable ones too",
-    "delayed messages, and retained messages of an external store",
+    "delayed messages, and retained messages of an external store or of a retainer that is off",
+    "what EMQX itself retains below $SYS/: each node makes it anew",
     "node configuration and certificates outside the data directory (Helm values and Secrets: set `platform`)",
     "plugins' packages, traces, metrics",
 )
-# Tables that every export has, whether they have rows or not; the last two only an administrator gets.
-TABLES = {
-    "emqx_authn_mnesia": "users",
-    "emqx_acl": "rights",
-    "emqx_banned": "banned clients",
-    "emqx_retainer_message": "retained messages",
-    "emqx_admin": "dashboard users",
-    "emqx_app": "API keys",
+# Tables that every export has, whether they have rows or not → what is in them, and how the fingerprint calls it.
+# An API key does not get the last two. Retained messages have one where EMQX itself keeps them.
+TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "emqx_authn_mnesia": ("users", ("users",)),
+    "emqx_acl": ("rights", ("rights of users", "rights of clients", "rights of all")),
+    "emqx_banned": ("banned clients", ("banned", "banned that expire")),
+    "emqx_banned_rules": ("bans by rule", ("banned", "banned that expire")),
+    RETAINED_TABLE: (MESSAGES, (MESSAGES, f"{MESSAGES} that expire")),
+    "emqx_admin": ("dashboard users", ("dashboard users",)),
+    "emqx_app": ("API keys", ("API keys", "API keys that expire")),
 }
+EXPORT_SECONDS = 3600.0  # an archive that appears later than that behind a note is not its run's
 
 
 def back_up(access: Access, writer: SetWriter) -> Taken:
@@ -63,27 +80,80 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         node, api = _node(access)
         _sweep(api, writer.leftovers)
         begun = datetime.now(UTC)
-        before = measure(api)
+        retainer = ask_retainer(api)
+        before, topics = measure_lists(api), _topics(api, retainer)
         with _export(api, node, writer.leftovers, access.settings.backup.stall_seconds) as made:
-            missing = _store(access, writer, api, made)
-        after = measure(api)
+            export = _store(access, writer, api, made, retainer)
+        after = measure_lists(api)
+        steady = topics & _topics(api, retainer)
         running = [row for row in rows(api, "/nodes") if row.get("node_status") == "running"]
+    refused = {**before.refused, **after.refused}
+    messages, missing = _messages(export, retainer, steady)
+    lacks = lacking(export, retainer)
+    left_out = {item for table in lacks for item in TABLES[table][1]} | set(refused)
+    lists = settled(before.measures, after.measures)
     return Taken(
         engine=Engine(
             name="EMQX",
             version=str(running[0]["version"]),
             edition=str(running[0].get("edition", "")),
         ),
-        topology={"nodes": sorted(str(row["node"]) for row in running), "taken_from": node.member},
+        topology={
+            "nodes": sorted(str(row["node"]) for row in running),
+            "taken_from": node.member,
+            VERSION: NEWEST,
+            ALL_EXPIRE: retainer.all_expire,
+        },
         consistency=(
             Consistency(
                 unit="cluster", point="each table by itself", begun=begun, ended=datetime.now(UTC)
             ),
         ),
-        fingerprint=tuple(settled(before, after)),
+        fingerprint=tuple(one for one in (*lists, *messages) if one.item not in left_out),
         not_covered=NOT_COVERED,
-        missing=tuple(missing),
+        missing=(
+            *(f"{TABLES[table][0]}: the export has no {table}" for table in lacks),
+            *(f"{item}: nothing compares them: {why}" for item, why in refused.items()),
+            *missing,
+        ),
     )
+
+
+def lacking(export: Export, retainer: Retainer) -> list[str]:
+    """Tables that an export should have and has not."""
+    kept = {RETAINED_TABLE} if retainer.built_in else set()
+    expected = TABLES.keys() - ({RETAINED_TABLE} - kept)
+    return [table for table in TABLES if table in expected - export.tables]
+
+
+def _topics(api: Api, retainer: Retainer) -> set[str]:
+    return set(listed(api)) if retainer.built_in else set()
+
+
+def _messages(
+    export: Export, retainer: Retainer, steady: set[str]
+) -> tuple[list[Measure], list[str]]:
+    """Retained messages measured, and what is wrong with them.
+
+    Args:
+        export: the set's.
+        retainer: which keeps them.
+        steady: topics that were listed before the export and after it.
+    """
+    if not retainer.built_in or RETAINED_TABLE not in export.tables:
+        return [], []
+    if export.retained is None:
+        count = Measure(
+            unit=UNIT, item=MESSAGES, count=len(steady), until=len(steady), origin="source"
+        )
+        return [count], [f"{MESSAGES}: which of them expire is not known: {export.unreadable}"]
+    lost = steady - export.retained.lasting.keys() - export.retained.expiring
+    missing = []
+    if len(lost) > len(steady) * CHURN:
+        missing.append(
+            f"{MESSAGES}: the export has not {len(lost)} of {len(steady)} that are listed"
+        )
+    return measure_messages(export.retained), missing
 
 
 def _node(access: Access) -> tuple[Endpoint, Api]:
@@ -105,7 +175,7 @@ def _export(
 ) -> Iterator[dict[str, Any]]:
     """Have an archive made, and remove it afterwards."""
     known = [row["filename"] for row in rows(api, FILES)]
-    held = {NODE: node.member, "known": known}
+    held = {NODE: node.member, "known": known, "since": int(time.time())}
     leftovers.hold(held)
     made = make_archive(api, limit)
     try:
@@ -116,40 +186,32 @@ def _export(
 
 
 def _sweep(api: Api, leftovers: Leftovers) -> None:
-    """Remove the archives that a killed run left."""
+    """Remove the archive that a killed run left; one that people made since stays."""
     for held in leftovers.earlier(NODE):
-        made = [one for one in rows(api, FILES) if one["filename"] not in held["known"]]
-        gone = [_removed(api, one) for one in made]
-        if all(gone):
+        since = int(held.get("since", 0))
+        made = [
+            one
+            for one in rows(api, FILES)
+            if one["filename"] not in held["known"]
+            and since <= int(one.get("created_at_sec", since)) <= since + EXPORT_SECONDS
+        ]
+        # of several nobody knows which is ours: they take room, and others' are not ours to remove
+        if len(made) != 1 or _removed(api, made[0]):
             leftovers.release(held)
 
 
-def _store(access: Access, writer: SetWriter, api: Api, made: dict[str, Any]) -> list[str]:
-    """Store the archive; returns what it lacks."""
+def _store(
+    access: Access, writer: SetWriter, api: Api, made: dict[str, Any], retainer: Retainer
+) -> Export:
+    """Store the archive; returns what it holds."""
     name, size = str(made["filename"]), int(made["size"])
     pieces = api.download(archive_path(made), access.settings.backup.stall_seconds)
     with writer.spooled(pieces, size) as spool:
-        # under its own name: EMQX refuses an archive that was renamed
-        writer.add(name, "cluster", "emqx data export", spool, size)
+        writer.add(name, UNIT, "emqx data export", spool, size)
         if spool.size != size:
             raise TemporaryError(f"EMQX sent {spool.size} of {size} bytes of {name}")
         with spool.reader() as file:
-            return _lacks(file, name)
-
-
-def _lacks(file: BinaryIO, name: str) -> list[str]:
-    try:
-        with tarfile.open(fileobj=file, mode="r:gz") as archive:
-            there = {entry.name.partition("/")[2] for entry in archive}
-    except (tarfile.TarError, EOFError, OSError) as exc:
-        raise TemporaryError(f"{name} is no sound archive: {exc}") from exc
-    if "META.hocon" not in there or "cluster.hocon" not in there:
-        raise TemporaryError(f"{name} has no META.hocon or no cluster.hocon")
-    return [
-        f"{title}: the export has no {table}"
-        for table, title in TABLES.items()
-        if f"mnesia/{table}" not in there
-    ]
+            return read_export(file, name, counts, retainer.all_expire)
 
 
 def _removed(api: Api, made: dict[str, Any]) -> bool:

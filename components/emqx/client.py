@@ -6,6 +6,7 @@ https://docs.emqx.com/en/emqx/latest/admin/api.html
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,7 @@ def sign_on(access: Access, node: Endpoint, user: str = USER) -> Api:
 
 
 def rows(api: Api, path: str) -> Iterator[dict[str, Any]]:
-    """All rows of a list, whether it comes in pages or whole; none where there is no such list."""
+    """All rows of a list, whether it comes in pages, whole, or as one; none where there is no such list."""
     page = 1
     while True:
         answer = api("GET", f"{path}?page={page}&limit={PAGE}")
@@ -87,6 +88,9 @@ def rows(api: Api, path: str) -> Iterator[dict[str, Any]]:
         found = answer.raise_for_status().json()
         if isinstance(found, list):
             yield from found
+            return
+        if "data" not in found:
+            yield found
             return
         yield from found["data"]
         meta = found.get("meta", {})
@@ -114,6 +118,23 @@ def make_archive(api: Api, seconds: float) -> dict[str, Any]:
 def archive_path(archive: Mapping[str, Any]) -> str:
     """Where an archive is read and removed, by its `filename` and `node`."""
     return f"{FILES}/{quoted(str(archive['filename']))}?node={quoted(str(archive['node']))}"
+
+
+def remove_uploads(api: Api, stem: str, older_than: float = 0.0) -> None:
+    """Remove archives whose names begin so, on every node: an import by a replicant leaves a copy on a core node.
+
+    Args:
+        api: the administrator's.
+        stem: beginning of their names.
+        older_than: seconds; younger ones may be those of a run that goes on.
+
+    Raises:
+        httpx.HTTPError: EMQX does not answer.
+    """
+    for row in list(rows(api, FILES)):
+        age = time.time() - float(row.get("created_at_sec", 0))
+        if str(row["filename"]).startswith(stem) and age >= older_than:
+            api("DELETE", archive_path(row))
 
 
 def quoted(part: str) -> str:

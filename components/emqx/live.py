@@ -7,10 +7,9 @@ among them, who must be able to sign on afterwards with what Secret emqx-auth sa
 
 from __future__ import annotations
 
-import tempfile
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from archive.leftovers import Leftovers
 from archive.manifest import Measure
@@ -18,12 +17,18 @@ from archive.reader import SetReader
 from components.access import Access
 from components.base import Live, Served
 from components.emqx.accounts import import_beside, returning
-from components.emqx.client import API_PORT, STATEFULSET, Api, sign_on
+from components.emqx.client import API_PORT, STATEFULSET, USERS, Api, rows, sign_on
+from components.emqx.export import Export
 from components.emqx.fingerprint import measure as measure_cluster
-from components.emqx.restore import FORM, explained
+from components.emqx.restore import FORM, SOURCE, explained, exported, saved_exports
 from errors import TemporaryError
 
 EVERYTHING = "cluster"
+# What needs something configured at run time or in the Helm values → path that tells, key of the configuration, items.
+NEEDS = {
+    "users": (USERS, "authentication", ("users",)),
+    "rights": (SOURCE, "authorization", ("rights of users", "rights of clients", "rights of all")),
+}
 
 
 def units(reader: SetReader) -> dict[str, int]:
@@ -54,15 +59,11 @@ def replace(
         PermanentError: EMQX does not take it.
         TemporaryError: it went away.
     """
-    spool = access.settings.backup.spool
-    spool.mkdir(parents=True, exist_ok=True)
-    with explained(), tempfile.TemporaryDirectory(dir=spool) as directory:
+    with explained(), saved_exports(access, reader) as files:
         api = _api(access)
         back = returning(api, reader.manifest)
-        names = reader.names(FORM)
-        saved = [reader.save(name, Path(directory) / name) for name in names]
         with leftovers.replacing(chosen):
-            for file in saved:
+            for file in files:
                 import_beside(access, api, file, back)
     told = ["what the cluster had besides the set is still there: EMQX merges"]
     if back.names:
@@ -72,8 +73,49 @@ def replace(
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
     """What the cluster holds now."""
+    messages = exported(access, reader).retained
     with explained():
-        return measure_cluster(_api(access))
+        return measure_cluster(_api(access), reader.manifest, messages)
+
+
+def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
+    """Why the cluster would refuse the export, or take it and make nothing of it.
+
+    Raises:
+        TemporaryError: no node answers.
+    """
+    if EVERYTHING not in set(chosen):
+        return []
+    export = exported(access, reader)
+    held = {one.item: max(one.count, one.until or 0) for one in reader.manifest.fingerprint}
+    with explained():
+        api = _api(access)
+        running = [row for row in rows(api, "/nodes") if row.get("node_status") == "running"]
+        reasons = [
+            unfit(export, str(row["version"]), str(row.get("edition", ""))) for row in running[:1]
+        ]
+        for what, (path, root, items) in NEEDS.items():
+            lacks = any(held.get(item) for item in items) and api("GET", path).status_code == 404
+            if lacks and not export.has_source(root, "built_in_database"):
+                reasons.append(
+                    f"its {what} would have no effect: this EMQX has no built_in_database in {root}; add it first"
+                )
+    return [f"{EVERYTHING}: {reason}" for reason in reasons if reason]
+
+
+def unfit(export: Export, version: str, edition: str) -> str:
+    """Why an EMQX of this version and edition refuses an export; "" if it does not.
+
+    See check_version/1 and check_edition/1 in apps/emqx_management/src/emqx_mgmt_data_backup.erl.
+    """
+    if export.edition == "ee" and edition.lower() == "opensource":
+        return "its export is of EMQX Enterprise, which the open source edition refuses"
+    made, live = (
+        [int(one) for one in re.findall(r"\d+", text)[:2]] for text in (export.version, version)
+    )
+    if len(made) < 2 or made > live:
+        return f"its export is of EMQX {export.version or 'an unknown version'}, which {version} refuses"
+    return ""
 
 
 LIVE = Live(
@@ -81,6 +123,7 @@ LIVE = Live(
     fence,
     replace,
     measure,
+    can_take=can_take,
     writers="clients go on; what they retain under a topic of the set until the import is overwritten",
     accounts="users, dashboard users and API keys that are gone come back with the set's passwords; those that are "
     "there keep their own",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -25,16 +25,21 @@ from components.emqx.client import (
     SECRET,
     STATEFULSET,
     Api,
-    archive_path,
+    remove_uploads,
     rows,
     sign_on,
 )
+from components.emqx.export import UPLOAD, Export, read_export, rewritten
+from components.emqx.fingerprint import counts
 from components.emqx.fingerprint import measure as measure_cluster
 from components.questions import PROBE
 from config.models import Settings
 from errors import PermanentError, TemporaryError
 
 FORM = "emqx data export"
+SOURCE = "/authorization/sources/built_in_database"
+ALL_EXPIRE = "retained_messages_all_expire"  # its place in a manifest's topology
+LEFT_SECONDS = 6 * 3600.0  # an upload that old is of a run that was killed
 
 
 def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ...]:
@@ -70,19 +75,23 @@ def ask(access: Access, endpoint: Endpoint) -> str:
 
 
 def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
-    """Import the export.
+    """Import the export, and let the broker show the rights that it brings.
+
+    The API shows rights only where a source of the built-in database is configured (is_configured_authz_source/2 in
+    emqx_authz_api_mnesia.erl). An export has that source only if it was configured at run time, not by Helm values.
 
     Raises:
         Damaged: it is not what was stored.
         PermanentError: EMQX does not take it; with its words.
         TemporaryError: it went away.
     """
-    spool = access.settings.backup.spool
-    spool.mkdir(parents=True, exist_ok=True)
-    with explained(), tempfile.TemporaryDirectory(dir=spool) as directory:
+    with explained(), saved_exports(access, reader) as files:
         api = sign_on(access, next(iter(at.values())), PROBE)
-        for name in reader.names(FORM):
-            import_export(access, api, reader.save(name, Path(directory) / name))
+        for file in files:
+            import_export(access, api, rewritten(file))
+        if api("GET", SOURCE).status_code == 404:
+            source = {"type": "built_in_database", "enable": True}
+            api("POST", "/authorization/sources", source).raise_for_status()
 
 
 def measure(
@@ -93,32 +102,68 @@ def measure(
     Raises:
         TemporaryError: it went away.
     """
+    messages = exported(access, reader).retained
     with explained():
-        return {"": measure_cluster(sign_on(access, next(iter(at.values())), PROBE))}
+        api = sign_on(access, next(iter(at.values())), PROBE)
+        return {"": measure_cluster(api, reader.manifest, messages)}
 
 
 RESTORE = Restore(scratch, place, ask, load, measure)
 
 
+@contextmanager
+def saved_exports(access: Access, reader: SetReader) -> Iterator[list[Path]]:
+    """The set's exports as files; what is laid beside them is removed with them.
+
+    Raises:
+        Damaged: one is not what was stored.
+    """
+    spool = access.settings.backup.spool
+    spool.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=spool) as directory:
+        yield [reader.save(name, Path(directory) / name) for name in reader.names(FORM)]
+
+
+def exported(access: Access, reader: SetReader) -> Export:
+    """What the set's export holds.
+
+    Raises:
+        Damaged: it is not what was stored.
+        PermanentError: the set has none.
+    """
+    all_expire = bool(reader.manifest.topology.get(ALL_EXPIRE, False))
+    with saved_exports(access, reader) as files:
+        for file in files:
+            with file.open("rb") as opened:
+                return read_export(opened, file.name, counts, all_expire)
+    raise PermanentError(f"{reader.manifest.id} has no export of EMQX")
+
+
 def import_export(access: Access, api: Api, file: Path) -> None:
-    """Have a broker import an export.
+    """Have a broker import an export, and remove it there.
 
     Args:
         access: knows the limits.
         api: the administrator's.
-        file: under its own name: EMQX refuses one that was renamed.
+        file: made by `rewritten`: a name that is there is refused, and that of a killed run may be.
+
+    Raises:
+        PermanentError: EMQX took the upload and does not list it.
+        httpx.HTTPError: it refuses it, or does not answer.
     """
     seconds = access.settings.backup.stall_seconds
-    with file.open("rb") as body:
-        api.upload(FILES, {"filename": (file.name, body)}, seconds).raise_for_status()
-    found = next((row for row in rows(api, FILES) if row["filename"] == file.name), None)
-    if found is None:
-        raise PermanentError(f"EMQX took {file.name} and does not list it")
-    wanted = {"filename": file.name, "node": found["node"]}
+    remove_uploads(api, UPLOAD, older_than=LEFT_SECONDS)
     try:
+        with file.open("rb") as body:
+            api.upload(FILES, {"filename": (file.name, body)}, seconds).raise_for_status()
+        found = next((row for row in rows(api, FILES) if row["filename"] == file.name), None)
+        if found is None:
+            raise PermanentError(f"EMQX took {file.name} and does not list it")
+        wanted = {"filename": file.name, "node": found["node"]}
         api("POST", "/data/import", wanted, timeout=seconds).raise_for_status()
     finally:
-        api("DELETE", archive_path(wanted))
+        with suppress(httpx.HTTPError):  # it takes room, no more; the next import removes it
+            remove_uploads(api, file.name)
 
 
 @contextmanager

@@ -11,6 +11,21 @@ from components.emqx.client import API_PORT, STATEFULSET, USER, USERS
 from deployments.sandbox.seed import words
 
 DEVICES, TOPICS = 20, 30
+SOURCE = {"type": "built_in_database", "enable": True}
+RIGHTS = "/sources/built_in_database/rules/users"
+RULE = {"topic": "plant/#", "permission": "allow", "action": "all"}
+CONNECTOR = {"type": "mqtt", "name": "plant", "server": "broker.example:1883"}
+INGRESS = {
+    "type": "mqtt", "name": "ingress", "connector": "plant", "parameters": {"topic": "plant/#", "qos": 1},
+}  # fmt: skip
+BANS = (
+    {"as": "clientid", "who": "loud", "reason": "for ever"},
+    {"as": "username", "who": "late", "until": "2099-01-01T00:00:00+00:00"},
+)
+PASSING = {
+    "topic": "plant/passing", "payload": "1", "qos": 1, "retain": True,
+    "properties": {"message_expiry_interval": 30 * 86_400},
+}  # fmt: skip
 
 
 def seed(access: Access, size: int, random: Random) -> dict[str, int]:
@@ -26,6 +41,16 @@ def seed(access: Access, size: int, random: Random) -> dict[str, int]:
         for number in range(DEVICES * size):
             device = {"user_id": f"device-{number}", "password": random.randbytes(8).hex()}
             _made(client.post(USERS, json=device))
+        # Rights are listed where a source of the built-in database is configured.
+        _made(client.post("/authorization/sources", json=SOURCE))
+        _made(
+            client.post(f"/authorization{RIGHTS}", json=[{"username": "device-0", "rules": [RULE]}])
+        )
+        _made(client.post("/connectors", json=CONNECTOR))
+        _made(client.post("/sources", json=INGRESS))
+        for ban in BANS:
+            _made(client.post("/banned", json=ban))
+        client.post("/publish", json=PASSING).raise_for_status()
         for number, good in enumerate(words.GOODS):
             rule = {
                 "id": f"rule-{good}",

@@ -109,7 +109,8 @@ def sets(backups: Backups, prover: Prover) -> Iterator[dict[str, Manifest]]:
 def test_sets_of_engines_at_work_are_proven(prover: Prover, sets: dict[str, Manifest]) -> None:
     moved = {name: [m for m in sets[name].fingerprint if m.until is not None] for name in sets}
     assert [m.unit for m in moved["qdrant"]] == [f"collection {NAME}"]
-    assert [m.item for m in moved["emqx"]] == ["retained messages"]
+    # retained messages are measured in the export, bans and keys that expire have no digest of their own
+    assert all(m.item.endswith("that expire") for m in moved["emqx"])
     found = prover.isa(*(one.id for one in sets.values()))
     told = {p["component"]: (p["verdict"], p["level"], p["reason"]) for p in found["proofs"]}
     assert {name: words[:2] for name, words in told.items()} == dict.fromkeys(

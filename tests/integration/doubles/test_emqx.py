@@ -191,7 +191,14 @@ def test_an_export_brings_all_back_but_with_an_api_key_no_administrators(cluster
     ).json()["filename"]
     archive = cluster.api(node, "GET", f"/data/files/{whole}").content
     assert len(archive) > len(cluster.api(node, "GET", f"/data/files/{partial}").content)
-    for path in ("/rules/r1", "/mqtt/retainer/message/kept%2Fy", "/api_key/backup"):
+    again = cluster.api(node, "POST", "/data/files", files={"filename": (whole, archive)})
+    assert (again.status_code, "already exists" in again.text) == (400, True)
+    for path in (
+        "/rules/r1",
+        "/mqtt/retainer/message/kept%2Fy",
+        "/api_key/backup",
+        f"/data/files/{whole}",
+    ):
         assert cluster.api(node, "DELETE", path).status_code == 204
     assert (
         cluster.api(node, "POST", "/data/files", files={"filename": (whole, archive)}).status_code

@@ -170,7 +170,11 @@ def test_an_export_fills_an_empty_cluster_and_leaves_what_is_there(
     api(FIRST, "POST", "/connectors", {"type": "http", "name": "c", "url": "http://x"})
     access = [{"topic": "t/#", "permission": "allow", "action": "publish"}]
     rules = "/authorization/sources/built_in_database/rules"
-    api(FIRST, "POST", f"{rules}/users", [{"username": "restored", "rules": access}])
+    rights = [{"username": "restored", "rules": access}]
+    assert api(FIRST, "POST", f"{rules}/users", rights).status_code == 404
+    source = {"type": "built_in_database"}
+    assert api(FIRST, "POST", "/authorization/sources", source).status_code == 204
+    assert api(FIRST, "POST", f"{rules}/users", rights).status_code == 204
     kept = {"topic": "kept/é", "payload": "AAE=", "payload_encoding": "base64", "qos": 2, "retain": True}  # fmt: skip
     assert api(FIRST, "POST", "/publish", kept).status_code == 200
     name = api(FIRST, "POST", "/data/export").json()["filename"]

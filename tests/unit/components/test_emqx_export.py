@@ -1,44 +1,119 @@
-"""EMQX leaves out of an export, without a word, what the caller may not see: such a set is partial, never whole."""
+"""What an export holds and lacks: EMQX leaves out, without a word, what the caller may not see."""
 
 from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
-from components.emqx.backup import TABLES, _lacks
+from components.emqx.backup import TABLES, lacking
+from components.emqx.export import RETAINED_TABLE, UPLOAD, Export, read_export, rewritten
+from components.emqx.fingerprint import counts
+from components.emqx.retainer import Retainer
 from errors import TemporaryError
 
-CONFIGURATION = ("META.hocon", "cluster.hocon")
+from .emqx_archives import TABLES as USUAL
+from .emqx_archives import archive
+
+MESSAGES = {
+    "plant/1": (b"on", 0),
+    "plant/2": (b"off", 4_102_444_800_000),
+    "$SYS/brokers": (b"a", 0),
+}
 
 
-def export(names: Iterable[str]) -> io.BytesIO:
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w:gz") as archive:
-        for name in names:
-            archive.addfile(tarfile.TarInfo(f"emqx-export/{name}"))
-    made.seek(0)
-    return made
+def read(file: io.BytesIO, *, all_expire: bool = False) -> Export:
+    return read_export(file, "export", counts, all_expire)
 
 
 def test_a_whole_export_lacks_nothing() -> None:
-    tables = [f"mnesia/{table}" for table in TABLES]
-    assert _lacks(export([*CONFIGURATION, *tables]), "export") == []
+    assert lacking(read(archive(MESSAGES)), Retainer()) == []
 
 
-@pytest.mark.parametrize("lost", TABLES)
+@pytest.mark.parametrize("lost", [table for table in TABLES if table != RETAINED_TABLE])
 def test_what_an_api_key_may_not_see_is_named_as_missing(lost: str) -> None:
-    tables = [f"mnesia/{table}" for table in TABLES if table != lost]
-    assert _lacks(export([*CONFIGURATION, *tables]), "export") == [
-        f"{TABLES[lost]}: the export has no {lost}"
-    ]
+    export = read(archive(MESSAGES, tables=[table for table in USUAL if table != lost]))
+    assert lacking(export, Retainer()) == [lost]
+
+
+@pytest.mark.parametrize(("built_in", "lacks"), [(True, [RETAINED_TABLE]), (False, [])])
+def test_an_export_has_retained_messages_where_emqx_itself_keeps_them(
+    built_in: bool, lacks: list[str]
+) -> None:
+    assert lacking(read(archive()), Retainer(built_in=built_in)) == lacks
 
 
 def test_an_export_without_configuration_or_end_is_none() -> None:
-    with pytest.raises(TemporaryError, match=r"META\.hocon"):
-        _lacks(export(["mnesia/emqx_admin"]), "export")
-    whole = export(CONFIGURATION).getvalue()
+    whole = archive(MESSAGES).getvalue()
     with pytest.raises(TemporaryError, match="no sound archive"):
-        _lacks(io.BytesIO(whole[: len(whole) // 2]), "export")
+        read(io.BytesIO(whole[: len(whole) // 2]))
+    empty = io.BytesIO()
+    with tarfile.open(fileobj=empty, mode="w:gz"):
+        pass
+    empty.seek(0)
+    with pytest.raises(TemporaryError, match=r"META\.hocon"):
+        read(empty)
+
+
+def test_messages_that_expire_are_told_from_those_that_stay_and_emqx_own_are_left_out() -> None:
+    found = read(archive(MESSAGES)).retained
+    assert found is not None
+    assert (set(found.lasting), found.expiring) == ({"plant/1"}, frozenset({"plant/2"}))
+
+
+def test_all_messages_expire_where_the_retainer_says_so() -> None:
+    found = read(archive(MESSAGES), all_expire=True).retained
+    assert found is not None
+    assert (found.lasting, found.expiring) == ({}, frozenset({"plant/1", "plant/2"}))
+
+
+def test_a_table_that_cannot_be_read_is_named_and_costs_no_other() -> None:
+    export = read(archive(tables=[*USUAL, RETAINED_TABLE]))
+    assert export.retained is None
+    assert "no Mnesia backup" in export.unreadable
+    assert lacking(export, Retainer()) == []
+
+
+def test_version_and_edition_are_those_of_the_export() -> None:
+    export = read(archive(version="5.8.10", edition="ee"))
+    assert (export.version, export.edition) == ("5.8.10", "ee")
+
+
+AUTHORIZATION = """authorization {
+  no_match = allow
+  sources = [
+    {enable = true, type = built_in_database}
+  ]
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("configuration", "there"),
+    [
+        (AUTHORIZATION, True),
+        ('authorization = {"sources": [{"type": "built_in_database"}]}\n', True),
+        ("authentication = [\n  {backend = built_in_database}\n]\n", False),
+        ("authorization {\n  sources = []\n}\nauthentication = [\n  {backend = built_in_database}\n]\n", False),
+        ("", False),
+    ],
+)  # fmt: skip
+def test_a_source_is_looked_for_below_its_own_key(configuration: str, there: bool) -> None:
+    export = read(archive(configuration=configuration))
+    assert export.has_source("authorization", "built_in_database") == there
+
+
+def test_every_import_has_a_name_of_its_own_and_its_folder_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "emqx-export-now.tar.gz"
+    file.write_bytes(archive(MESSAGES).getvalue())
+    made = [rewritten(file, lambda path: path != "mnesia/emqx_app") for _ in range(2)]
+    assert made[0].name != made[1].name
+    for one in made:
+        assert one.name.startswith(UPLOAD)
+        with tarfile.open(one) as opened:
+            names = opened.getnames()
+        assert {name.partition("/")[0] for name in names} == {one.name.removesuffix(".tar.gz")}
+        assert f"{one.name.removesuffix('.tar.gz')}/mnesia/emqx_admin" in names
+        assert not any("emqx_app" in name for name in names)

@@ -4,18 +4,19 @@ The brokers are nats-server's MQTT listeners (MQTT 3.1.1, QoS 0-2, retained mess
 https://docs.nats.io/running-a-nats-service/configuration/mqtt), with the users that the API keeps. The API is sign-on,
 nodes, users of MQTT and of the dashboard, API keys, rules, connectors, bans, messages, data export and import; paths
 and errors were read in EMQX's source (https://github.com/emqx/emqx, apps/emqx_management and apps/emqx_dashboard).
-Everything else answers 404. An export has the real archive's files, but JSON where the real ones have Erlang terms.
+Everything else answers 404. An export has the real archive's files; retained messages are in Mnesia's format, other
+tables are JSON where the real ones have Erlang terms.
 
 What it does not do: rules, connectors, bans and access rules are kept and exported, and have no effect. A publication
 that nobody receives is answered by 200, where EMQX says 202. Connections are counted by /clients and /stats, not by
-/nodes. Retained messages have no time and no sender, subscriptions no QoS. A new password leaves older tokens good. An
-upload replaces an archive of the same name, which EMQX refuses. With an API key an export leaves out dashboard users
-and API keys, and an import that has them is refused, as from 6.0.3 on; roles of API keys hold as in the Enterprise
-edition.
+/nodes. Retained messages have no time and no sender, an expiry only if the API published them; subscriptions no QoS. A
+new password leaves older tokens good. With an API key an export leaves out dashboard users and API keys, and an import
+that has them is refused, as from 6.0.3 on; roles of API keys hold as in the Enterprise edition.
 
 state    what the nodes share, and how they keep it alike
 broker   the MQTT server of a node
-export, backups   data export and import, and where its archives lie
+export, backups   data export and import, and where its archives lie; mnesia is the format of its tables
+retainer   retained messages: expiries, what a node says of itself, settings
 wire, server   the management API, and its routes: subjects (who may come in), stored (what is kept), seen (by brokers)
 internal   what nodes ask one another
 """

@@ -7,9 +7,12 @@ import os
 import signal
 import sys
 import threading
+import time
+from functools import partial
 from pathlib import Path
 
 from deployments.sandbox.doubles.emqx.broker import Broker, password_hash
+from deployments.sandbox.doubles.emqx.retainer import Retainer, seconds
 from deployments.sandbox.doubles.emqx.server import servers
 from deployments.sandbox.doubles.emqx.state import State
 from deployments.sandbox.doubles.emqx.wire import Node
@@ -28,14 +31,26 @@ def main() -> None:
     cookie = os.environ["EMQX_NODE__COOKIE"]
     state = State(given.name, peers, data / "state.json", cookie, lambda: broker.reload())
     broker = Broker(state, data, anonymous)
-    api, internal = servers(Node(state, broker, data, given.host, cookie, anonymous), cookie)
+    node = Node(state, broker, data, given.host, cookie, anonymous)
+    api, internal = servers(node, cookie)
     threading.Thread(target=internal.serve_forever, daemon=True).start()
     state.join()
     _first_user(state)
     signal.signal(signal.SIGTERM, lambda *_: broker.stop())
-    for task in (api.serve_forever, state.beat):
+    interval = seconds(os.environ.get("EMQX_SYS_TOPICS__SYS_MSG_INTERVAL", "1m"))
+    for task in (api.serve_forever, state.beat, partial(_system_topics, node.retainer, interval)):
         threading.Thread(target=task, daemon=True).start()
     sys.exit(broker.run())
+
+
+def _system_topics(retainer: Retainer, interval: float) -> None:
+    """Retain what the node says of itself, first when the interval has passed (emqx_sys.erl)."""
+    while True:
+        time.sleep(interval)
+        try:
+            retainer.tell_of_itself()
+        except TimeoutError:  # other changes take long
+            continue
 
 
 def _first_user(state: State) -> None:

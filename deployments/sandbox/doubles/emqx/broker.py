@@ -27,6 +27,8 @@ INTERNAL_USER = "$internal"
 # Cheap on purpose: the sandbox's users are not worth 200 ms of a core each.
 BCRYPT_ROUNDS = 4
 TIMEOUT_SECONDS = 10.0
+# as the server writes as a subject what MQTT writes as a topic
+TO_SUBJECT = str.maketrans({"/": ".", "+": "*", "#": ">"})
 Message = tuple[str, bytes, int, bool]  # topic, payload, QoS, retain
 
 
@@ -111,7 +113,7 @@ class Broker:
     def _write(self) -> bool:
         state = self._state
         users = [
-            {"user": name, "password": user["password_hash"]}
+            {"user": name, "password": user["password_hash"], **_permissions(state.tables, name)}
             for name, user in sorted(state.tables["mqtt_users"].items())
         ]
         # a password that begins like a number would be read as one
@@ -146,6 +148,26 @@ class Broker:
             return False
         write_atomic(self._config, text)
         return True
+
+
+def _permissions(tables: dict[str, Any], user: str) -> dict[str, Any]:
+    """What a user may where what no rule matches is denied; rules hold where the built-in source is configured."""
+    authorization = tables["authorization"]
+    if authorization.get("no_match") != "deny":
+        return {}
+    sources = [source["type"] for source in authorization.get("sources", [])]
+    rules = tables["acl"].get(f"users:{user}", {}).get("rules", [])
+    rules = rules if "built_in_database" in sources else []
+    found = {}
+    for action in ("publish", "subscribe"):
+        topics = [
+            rule["topic"]
+            for rule in rules
+            if rule["permission"] == "allow" and rule["action"] in (action, "all")
+        ]
+        allowed = [one.translate(TO_SUBJECT) for one in topics]
+        found[action] = {"allow": allowed} if allowed else {"deny": [">"]}
+    return {"permissions": found}
 
 
 class Session:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import re
@@ -11,8 +10,10 @@ import zlib
 from datetime import UTC, datetime
 from typing import Any
 
+from components.emqx.mnesia import Atom, records
 from deployments.sandbox.doubles.emqx.backups import Backups
-from deployments.sandbox.doubles.emqx.broker import Broker
+from deployments.sandbox.doubles.emqx.mnesia import backup
+from deployments.sandbox.doubles.emqx.retainer import Kept, Retainer
 from deployments.sandbox.doubles.emqx.state import State
 
 VERSION = "5.8.9"
@@ -23,15 +24,21 @@ TABLES = {
     "emqx_authn_mnesia": "mqtt_users",
     "emqx_admin": "dashboard_users",
     "emqx_app": "api_keys",
-    "emqx_banned": "banned",
     "emqx_acl": "acl",
 }
-CONFIGURED = ("connectors", "actions", "bridges")
+BANS = ("emqx_banned", "emqx_banned_rules")
+BANNED_BY_RULE = (
+    "clientid_re",
+    "username_re",
+    "peerhost_net",
+)  # table/1 in apps/emqx/src/emqx_banned.erl
+CONFIGURED = ("connectors", "actions", "sources", "bridges")
+SET_AT_RUN_TIME = ("authorization", "retainer")
 ADMINISTRATORS = ("emqx_admin", "emqx_app")  # left out for an API key
 RETAINED = "emqx_retainer_message"
 
 
-def write(state: State, broker: Broker, backups: Backups, everything: bool) -> str:
+def write(state: State, retainer: Retainer, backups: Backups, everything: bool) -> str:
     """Write an archive of configuration, users and retained messages.
 
     Args:
@@ -45,10 +52,6 @@ def write(state: State, broker: Broker, backups: Backups, everything: bool) -> s
     """
     now = datetime.now(UTC)
     name = f"emqx-export-{now:%Y-%m-%d-%H-%M-%S}.{now.microsecond // 1000:03d}"
-    retained = [
-        {"topic": topic, "payload": base64.b64encode(payload).decode(), "qos": qos}
-        for topic, (payload, qos) in sorted(broker.retained().items())
-    ]
     tables = state.tables
     configuration: dict[str, Any] = {"rule_engine": {"rules": tables["rules"]}}
     for section in CONFIGURED:
@@ -56,31 +59,37 @@ def write(state: State, broker: Broker, backups: Backups, everything: bool) -> s
         for identity, made in tables[section].items():
             kind, _, given_name = identity.partition(":")
             kinds.setdefault(kind, {})[given_name] = made
+    configuration |= {key: tables[key] for key in SET_AT_RUN_TIME if tables[key]}
+    lines = [f"{key} = {json.dumps(value)}\n" for key, value in configuration.items()]
     files = {
-        "META.hocon": f'version = "{VERSION}"\nedition = "{EDITION}"\n',
-        "cluster.hocon": json.dumps(configuration, indent=1),
-        f"mnesia/{RETAINED}": json.dumps(retained),
+        "META.hocon": f'version = "{VERSION}"\nedition = "{EDITION}"\n'.encode(),
+        "cluster.hocon": "".join(lines).encode(),
     }
+    if retainer.enabled and retainer.built_in:
+        files[f"mnesia/{RETAINED}"] = backup(RETAINED, _retained_rows(retainer.all()))
     for file, table in TABLES.items():
         if everything or file not in ADMINISTRATORS:
-            files[f"mnesia/{file}"] = json.dumps(tables[table])
+            files[f"mnesia/{file}"] = json.dumps(tables[table]).encode()
+    for number, file in enumerate(BANS):
+        rows = {k: b for k, b in tables["banned"].items() if (b["as"] in BANNED_BY_RULE) == number}
+        files[f"mnesia/{file}"] = json.dumps(rows).encode()
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for path, text in files.items():
+        for path, data in files.items():
             entry = tarfile.TarInfo(f"{name}/{path}")
-            entry.size, entry.mtime = len(text.encode()), int(now.timestamp())
-            archive.addfile(entry, io.BytesIO(text.encode()))
+            entry.size, entry.mtime = len(data), int(now.timestamp())
+            archive.addfile(entry, io.BytesIO(data))
     backups.write(f"{name}{SUFFIX}", packed.getvalue())
     return f"{name}{SUFFIX}"
 
 
-def check(name: str, content: bytes) -> dict[str, str]:
-    """What an archive has: path below its directory → text.
+def check(name: str, content: bytes) -> dict[str, bytes]:
+    """What an archive has: path below its directory → bytes.
 
     Raises:
         ValueError: it is no export, of a renamed file, or newer than this; the words are EMQX's.
     """
-    found: dict[str, str] = {}
+    found: dict[str, bytes] = {}
     if not name.endswith(SUFFIX):
         raise ValueError(f"invalid backup name: file name must have {SUFFIX} extension")
     try:
@@ -94,10 +103,10 @@ def check(name: str, content: bytes) -> dict[str, str]:
                     )
                 stream = archive.extractfile(entry)
                 if stream is not None:
-                    found[path] = stream.read().decode()
-    except (tarfile.TarError, EOFError, OSError, zlib.error, UnicodeDecodeError) as exc:
+                    found[path] = stream.read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as exc:
         raise ValueError(f"bad backup archive: {exc}") from exc
-    meta = dict(re.findall(r'(version|edition) = "([^"]*)"', found.get("META.hocon", "")))
+    meta = dict(re.findall(r'(version|edition) = "([^"]*)"', found.get("META.hocon", b"").decode()))
     if set(meta) != {"version", "edition"}:
         raise ValueError("invalid backup archive file: missing META.hocon")
     if meta["edition"] not in ("ce", "ee"):
@@ -112,29 +121,51 @@ def check(name: str, content: bytes) -> dict[str, str]:
     return found
 
 
-def has_administrators(found: dict[str, str]) -> bool:
+def has_administrators(found: dict[str, bytes]) -> bool:
     """Whether dashboard users or API keys are in an archive."""
     return any(f"mnesia/{name}" in found for name in ADMINISTRATORS)
 
 
-def restore(found: dict[str, str], state: State, broker: Broker) -> None:
+def restore(found: dict[str, bytes], state: State, retainer: Retainer) -> None:
     """Bring back what an archive has: what exists is replaced, what it lacks stays."""
-    configuration = json.loads(found.get("cluster.hocon", "{}"))
+    lines = found.get("cluster.hocon", b"").decode().splitlines()
+    pairs = (line.partition(" = ") for line in lines)
+    configuration: dict[str, Any] = {key: json.loads(value) for key, _, value in pairs}
 
     def edit(tables: dict[str, Any]) -> None:
         tables["rules"] |= configuration.get("rule_engine", {}).get("rules", {})
         for section in CONFIGURED:
             for kind, named in configuration.get(section, {}).items():
                 tables[section] |= {f"{kind}:{name}": made for name, made in named.items()}
-        for name, table in TABLES.items():
-            tables[table] |= json.loads(found.get(f"mnesia/{name}", "{}"))
+        for name, table in (*TABLES.items(), *((name, "banned") for name in BANS)):
+            tables[table] |= json.loads(found.get(f"mnesia/{name}", b"{}"))
+        for key in SET_AT_RUN_TIME:
+            tables[key] |= configuration.get(key, {})
 
     state.change(edit)
-    messages = json.loads(found.get(f"mnesia/{RETAINED}", "[]"))
-    if messages:
-        broker.publish(
-            [(m["topic"], base64.b64decode(m["payload"]), m["qos"], True) for m in messages]
+    table = found.get(f"mnesia/{RETAINED}")
+    if table:
+        retainer.restore(
+            {
+                message[6].decode(): Kept(message[7], message[2], expiry)
+                for _, _, message, expiry in records(io.BytesIO(table), RETAINED)
+            }
         )
+
+
+def _retained_rows(messages: dict[str, Kept]) -> list[tuple[Any, ...]]:
+    """Records of the table: words of the topic, message, expiry (emqx_retainer_mnesia.erl, emqx_message.hrl)."""
+    return [
+        (
+            [word.encode() if word else Atom("") for word in topic.split("/")],
+            (
+                Atom("message"), bytes(16), one.qos, b"client", {Atom("retain"): Atom("true")}, {},
+                topic.encode(), one.payload, 1_700_000_000_000, {},
+            ),
+            one.expiry,
+        )
+        for topic, one in sorted(messages.items())
+    ]  # fmt: skip
 
 
 def _minor(version: str) -> tuple[int, int]:

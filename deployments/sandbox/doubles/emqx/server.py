@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from deployments.sandbox.doubles.emqx import export
 from deployments.sandbox.doubles.emqx.broker import MQTT_PORT, Message
 from deployments.sandbox.doubles.emqx.internal import Internal
+from deployments.sandbox.doubles.emqx.retainer import Kept
 from deployments.sandbox.doubles.emqx.seen import Seen
 from deployments.sandbox.doubles.emqx.state import INTERNAL_PORT
 from deployments.sandbox.doubles.emqx.subjects import AUTHN, Subjects
@@ -26,6 +27,7 @@ from deployments.sandbox.doubles.emqx.wire import (
 )
 
 API_PORT = 18083
+SHOWN_BYTES = 1 << 20  # MAX_PAYLOAD_SIZE in apps/emqx_retainer/src/emqx_retainer_api.erl
 
 
 class Handler(Subjects, Seen):
@@ -82,9 +84,6 @@ class Handler(Subjects, Seen):
         }
 
     # ------------------------------------------------------------------ configuration
-    def authorizers(self) -> Json:
-        return {"sources": [{"type": "built_in_database", "enable": True}]}
-
     def listeners(self) -> list[Json]:
         status = {"running": True, "current_connections": 0, "max_connections": "infinity"}
         nodes = [self.node.node_name(pod) for pod in self.node.running()]
@@ -116,39 +115,55 @@ class Handler(Subjects, Seen):
 
     # ------------------------------------------------------------------ messages
     def publish(self) -> Json:
-        self.node.broker.publish([_message(self.json_body("topic"))])
+        given = self.json_body("topic")
+        self.node.retainer.publish([(_message(given), _expiry(given))])
         return _published()
 
     def publish_bulk(self) -> list[Json]:
         given = self.any_body()
         if not isinstance(given, list) or not given:
             raise Refused(400, "BAD_REQUEST", "empty_batch")
-        messages = [_message(an_object(one, "topic")) for one in given]
-        self.node.broker.publish(messages)
+        messages = [(_message(an_object(one, "topic")), _expiry(one)) for one in given]
+        self.node.retainer.publish(messages)
         return [_published() for _ in messages]
 
+    def retainer(self) -> Json:
+        return self.node.retainer.config
+
+    def put_retainer(self) -> Json:
+        self.node.retainer.configure(self.json_body())
+        return self.node.retainer.config
+
     def retained(self) -> Json:
-        found = sorted(self.node.broker.retained().items())
-        return self.page([{"topic": t, "qos": q, "payload_size": len(p)} for t, (p, q) in found])
+        return self.page([{"topic": t, "qos": one.qos} for t, one in sorted(self._kept().items())])
 
     def drop_all_retained(self) -> None:
         topics = self.node.broker.retained()
         self.node.broker.publish([(topic, b"", 0, True) for topic in topics])
 
     def retained_message(self, topic: str) -> Json:
-        found = self.node.broker.retained().get(topic)
+        found = self._kept().get(topic)
         if found is None:
             raise Refused(404, "NOT_FOUND", "Viewed message doesn't exist")
-        return {"topic": topic, "qos": found[1], "payload": base64.b64encode(found[0]).decode()}
+        shown = {"topic": topic, "qos": found.qos}
+        if len(found.payload) <= SHOWN_BYTES:
+            shown["payload"] = base64.b64encode(found.payload).decode()
+        return shown
 
     def drop_retained(self, topic: str) -> None:
         self.retained_message(topic)
         self.node.broker.publish([(topic, b"", 0, True)])
 
+    def _kept(self) -> dict[str, Kept]:
+        """Refused with an external store (check_backend/3), nothing where it is off (page_read/4)."""
+        if not self.node.retainer.built_in:
+            raise Refused(400, "BAD_REQUEST", "This API only support built in database")
+        return self.node.retainer.all() if self.node.retainer.enabled else {}
+
     # ------------------------------------------------------------------ data
     def export(self) -> Json:
         node = self.node
-        name = export.write(node.state, node.broker, node.backups, self.administrator)
+        name = export.write(node.state, node.retainer, node.backups, self.administrator)
         return node.backups.described(node.backups.directory / name)
 
     def files(self) -> Json:
@@ -181,6 +196,8 @@ class Handler(Subjects, Seen):
             export.check(name, content)
         except ValueError as exc:
             raise Refused(400, "BAD_REQUEST", str(exc)) from exc
+        if (self.node.backups.directory / name).exists():
+            raise Refused(400, "BAD_REQUEST", f'Backup file "{name}" already exists')
         self.node.backups.write(name, content)
 
     def import_data(self) -> None:
@@ -194,7 +211,7 @@ class Handler(Subjects, Seen):
             raise Refused(400, "BAD_REQUEST", str(exc)) from exc
         if export.has_administrators(found) and not self.administrator:
             raise Refused(403, "UNAUTHORIZED_ROLE", "dashboard users and API keys need a token")
-        export.restore(found, node.state, node.broker)
+        export.restore(found, node.state, node.retainer)
 
     # ------------------------------------------------------------------ inside
     def _pod(self, name: str | None) -> str:
@@ -232,6 +249,11 @@ def _message(given: Json) -> Message:
     return topic, data, qos, bool(given.get("retain"))
 
 
+def _expiry(given: Json) -> int:
+    properties = given.get("properties") or {}
+    return int(properties.get("message_expiry_interval", 0))
+
+
 def _published() -> Json:
     return {"id": secrets.token_hex(16).upper()}
 
@@ -249,7 +271,7 @@ def servers(node: Node, cookie: str) -> tuple[ThreadingHTTPServer, ThreadingHTTP
 ONE = "([^/]+)"
 USERS = f"/authentication/{AUTHN}/users"
 ACL = "/authorization/sources/built_in_database/rules"
-KEPT = "(connectors|actions|bridges)"
+KEPT = "(connectors|actions|sources|bridges)"
 WHOM = f"{ACL}/(users|clients)"
 ROUTES: tuple[tuple[str, str, int, Callable[..., Any]], ...] = (
     ("POST", "/login", 200, Handler.login),
@@ -274,7 +296,12 @@ ROUTES: tuple[tuple[str, str, int, Callable[..., Any]], ...] = (
     ("GET", f"{USERS}/{ONE}", 200, Handler.mqtt_user),
     ("PUT", f"{USERS}/{ONE}", 200, Handler.put_mqtt_user),
     ("DELETE", f"{USERS}/{ONE}", 204, Handler.drop_mqtt_user),
+    ("GET", "/authorization/settings", 200, Handler.authorization),
+    ("PUT", "/authorization/settings", 200, Handler.put_authorization),
     ("GET", "/authorization/sources", 200, Handler.authorizers),
+    ("POST", "/authorization/sources", 204, Handler.add_authorizer),
+    ("GET", f"/authorization/sources/{ONE}", 200, Handler.authorizer),
+    ("DELETE", f"/authorization/sources/{ONE}", 204, Handler.drop_authorizer),
     ("DELETE", ACL, 204, Handler.drop_all_acl),
     ("GET", f"{ACL}/all", 200, Handler.acl_of_all),
     ("POST", f"{ACL}/all", 204, Handler.put_acl_of_all),
@@ -310,6 +337,8 @@ ROUTES: tuple[tuple[str, str, int, Callable[..., Any]], ...] = (
     ("DELETE", f"/banned/{ONE}/{ONE}", 204, Handler.unban),
     ("POST", "/publish", 200, Handler.publish),
     ("POST", "/publish/bulk", 200, Handler.publish_bulk),
+    ("GET", "/mqtt/retainer", 200, Handler.retainer),
+    ("PUT", "/mqtt/retainer", 200, Handler.put_retainer),
     ("GET", "/mqtt/retainer/messages", 200, Handler.retained),
     ("DELETE", "/mqtt/retainer/messages", 204, Handler.drop_all_retained),
     ("GET", f"/mqtt/retainer/message/{ONE}", 200, Handler.retained_message),

@@ -25,7 +25,8 @@ BEAT_SECONDS = 0.5
 LEND_SECONDS, BORROW_SECONDS, LEASE_SECONDS = 1.0, 15.0, 5.0
 TABLES = (
     "mqtt_users", "dashboard_users", "api_keys", "rules", "banned",
-    "acl", "connectors", "actions", "bridges", "revoked",
+    "acl", "connectors", "actions", "sources", "bridges", "revoked",
+    "sys", "expiry", "retainer", "authorization",
 )  # fmt: skip
 
 

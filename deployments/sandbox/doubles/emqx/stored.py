@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from datetime import datetime
 from typing import Any
 
 from deployments.sandbox.doubles.emqx.wire import Json, Refused, Wire, an_object
@@ -66,11 +67,14 @@ class Stored(Wire):
 
     # ------------------------------------------------------------------ bans
     def banned(self) -> Json:
-        return self.page([row for _, row in sorted(self.tables["banned"].items())])
+        rows = (row for _, row in sorted(self.tables["banned"].items()))
+        return self.page([row for row in rows if not _is_over(row["until"])])
 
     def ban(self) -> Json:
         given = self.json_body("as", "who")
         made = {"by": "mgmt_api", "reason": "", "at": _rfc3339(), "until": "infinity", **given}
+        if _is_over(made["until"]):
+            raise Refused(400, "BAD_REQUEST", "Cannot create expired banned")
         taken = Refused(400, "ALREADY_EXISTS", f"{given['as']}: {given['who']} is banned already")
         self.insert("banned", {f"{given['as']}:{given['who']}": made}, taken)
         return made
@@ -81,16 +85,69 @@ class Stored(Wire):
     def unban_all(self) -> None:
         self.node.state.change(lambda tables: tables["banned"].clear())
 
+    # ------------------------------------------------------------------ authorization
+    def authorization(self) -> Json:
+        kept = self.tables["authorization"]
+        return {
+            "no_match": kept.get("no_match", "allow"),
+            "deny_action": kept.get("deny_action", "ignore"),
+        }
+
+    def put_authorization(self) -> Json:
+        given = self.json_body()
+        self.node.state.change(lambda tables: tables["authorization"].update(given))
+        return self.authorization()
+
+    def authorizers(self) -> Json:
+        return {"sources": self._sources(self.tables)}
+
+    def authorizer(self, kind: str) -> Json:
+        for source in self._sources(self.tables):
+            if source["type"] == kind:
+                return source
+        raise Refused(404, "NOT_FOUND", f"Not found: {kind}")
+
+    def add_authorizer(self) -> None:
+        given = self.json_body("type")
+
+        def edit(tables: Json) -> None:
+            there = self._sources(tables)
+            if any(source["type"] == given["type"] for source in there):
+                raise Refused(400, "BAD_REQUEST", f"{{already_exists, {given['type']}}}")
+            tables["authorization"]["sources"] = [{"enable": True, **given}, *there]
+
+        self.node.state.change(edit)
+
+    def drop_authorizer(self, kind: str) -> None:
+        self.authorizer(kind)
+
+        def edit(tables: Json) -> None:
+            kept = [source for source in self._sources(tables) if source["type"] != kind]
+            tables["authorization"]["sources"] = kept
+
+        self.node.state.change(edit)
+
+    def _sources(self, tables: Json) -> list[Json]:
+        """Those set at run time; at first the file alone (default_authz/0 in emqx_authz_schema.erl)."""
+        return list(tables["authorization"].get("sources", [{"type": "file", "enable": True}]))
+
+    def _needs_source(self) -> None:
+        """As the filter of the rules' routes does (is_configured_authz_source/2 in emqx_authz_api_mnesia.erl)."""
+        self.authorizer("built_in_database")
+
     # ------------------------------------------------------------------ access rules
     # rows: users:NAME and clients:ID, and all: as their paths say
     def acl(self, whom: str) -> Json:
+        self._needs_source()
         rows = sorted(self.tables["acl"].items())
         return self.page([row for name, row in rows if name.startswith(f"{whom}:")])
 
     def one_acl(self, whom: str, name: str) -> Json:
+        self._needs_source()
         return self.row("acl", f"{whom}:{name}")
 
     def add_acl(self, whom: str) -> None:
+        self._needs_source()
         given = self.any_body()
         if not isinstance(given, list):
             raise Refused(400, "BAD_REQUEST", "an array is required")
@@ -101,20 +158,25 @@ class Stored(Wire):
         self.insert("acl", rows, Refused(409, "ALREADY_EXISTS", "rules exist already"))
 
     def put_acl(self, whom: str, name: str) -> None:
+        self._needs_source()
         row = _checked({**self.json_body(), FIELDS[whom]: name})
         self.node.state.change(lambda tables: tables["acl"].update({f"{whom}:{name}": row}))
 
     def drop_acl(self, whom: str, name: str) -> None:
+        self._needs_source()
         self.remove("acl", f"{whom}:{name}")
 
     def acl_of_all(self) -> Json:
+        self._needs_source()
         return {"rules": self.tables["acl"].get("all", {"rules": []})["rules"]}
 
     def put_acl_of_all(self) -> None:
+        self._needs_source()
         row = _checked(self.json_body())
         self.node.state.change(lambda tables: tables["acl"].update(all=row))
 
     def drop_acl_of_all(self) -> None:
+        self._needs_source()
         self.node.state.change(lambda tables: tables["acl"].pop("all", None))
 
     def drop_all_acl(self) -> None:
@@ -174,6 +236,14 @@ def _checked(row: Json) -> Json:
         ):
             raise Refused(400, "BAD_REQUEST", "bad rule schema")
     return row
+
+
+def _is_over(until: Any) -> bool:
+    return until != "infinity" and _epoch(until) <= time.time()
+
+
+def _epoch(until: Any) -> float:
+    return datetime.fromisoformat(str(until)).timestamp()
 
 
 def _rfc3339() -> str:

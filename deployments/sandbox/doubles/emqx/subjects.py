@@ -52,7 +52,8 @@ class Subjects(Stored):
 
     def mqtt_users(self) -> Json:
         self._needs_authenticator()
-        users = sorted(self.tables["mqtt_users"].items())
+        like = self.query.get("like_user_id", "")
+        users = [(n, u) for n, u in sorted(self.tables["mqtt_users"].items()) if like in n]
         return self.page([{"user_id": n, "is_superuser": u["is_superuser"]} for n, u in users])
 
     def mqtt_user(self, name: str) -> Json:
@@ -141,6 +142,7 @@ class Subjects(Stored):
             "role": _role(given.get("role", "administrator")),
             "enable": given.get("enable", True),
             "desc": given.get("desc", ""),
+            "expired_at": given.get("expired_at", "infinity"),
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         taken = Refused(400, "BAD_REQUEST", "name_already_existed")
@@ -167,7 +169,11 @@ def _shown_user(name: str, user: Json) -> Json:
 
 def _shown_key(name: str, key: Json) -> Json:
     shown = {k: v for k, v in key.items() if k != "secret_hash"}
-    return {"name": name, "expired": False, "expired_at": "infinity"} | shown
+    return {
+        "name": name,
+        "expired": False,
+        "expired_at": "infinity",
+    } | shown  # rows of older data lack the last
 
 
 def _role(role: str) -> str:

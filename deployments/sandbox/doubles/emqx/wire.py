@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from deployments.sandbox.doubles.emqx.backups import Backups
 from deployments.sandbox.doubles.emqx.broker import Broker, is_password
+from deployments.sandbox.doubles.emqx.retainer import Retainer
 from deployments.sandbox.doubles.emqx.state import State
 
 TOKEN_SECONDS = 3600
@@ -45,6 +46,7 @@ class Node:
         state: shared tables.
         broker: the MQTT server.
         backups: archives of data.
+        retainer: retained messages.
         anonymous: whether MQTT clients without a name may come in.
     """
 
@@ -53,6 +55,7 @@ class Node:
     ) -> None:
         self.state, self.broker = state, broker
         self.backups = Backups(state, data / "backup", host)
+        self.retainer = Retainer(state, broker, f"emqx@{state.name}.{host}")
         self.anonymous = anonymous
         self._host = host
         self._key = hashlib.sha256(cookie.encode()).digest()  # a token is good on every node
