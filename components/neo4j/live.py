@@ -18,6 +18,7 @@ from components.access import Access
 from components.base import Live, Served
 from components.neo4j import offline
 from components.neo4j.client import PORT, until_answered
+from components.neo4j.compatibility import can_take
 from components.neo4j.fingerprint import form_of, measure_database
 from components.neo4j.restore import DUMP, SYSTEM
 from config.models import Settings
@@ -99,5 +100,6 @@ LIVE = Live(
     measure,
     writers="Neo4j is stopped while its databases are loaded; what was written since the safety backup is lost",
     unless_named=(f"database {SYSTEM}",),
+    can_take=can_take,
     by_hand=by_hand,
 )

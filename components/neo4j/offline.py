@@ -92,7 +92,7 @@ def sweep(access: Access, leftovers: Leftovers) -> None:
     """Start the member again that a killed run has stopped."""
     for held in leftovers.earlier(REPLICAS):
         _remove_dumper(access)
-        live = _statefulset(access)
+        live = statefulset(access)
         if int(live["spec"].get("replicas", 0)) < int(held[REPLICAS]):
             _scale(access.kube, live, int(held[REPLICAS]))
             await_ready(access, START_SECONDS)
@@ -106,7 +106,7 @@ def stopped(access: Access, leftovers: Leftovers) -> Iterator[None]:
     Raises:
         TemporaryError: it does not stop.
     """
-    live = _statefulset(access)
+    live = statefulset(access)
     replicas = max(1, int(live["spec"].get("replicas", 1)))  # 0: somebody was killed in here
     held = {"statefulset": RELEASE, REPLICAS: replicas}
     leftovers.hold(held)
@@ -167,7 +167,7 @@ def _stop_seconds(live: Manifest) -> float:
 def helper(access: Access) -> Iterator[None]:
     """A pod of the release's own image on the release's volume, that waits for commands."""
     _remove_dumper(access)
-    access.kube.create(_manifest(_statefulset(access)))
+    access.kube.create(_manifest(statefulset(access)))
     try:
         _until(
             lambda: _phase(access, DUMPER) == "Running", START_SECONDS, f"{DUMPER} does not start"
@@ -212,7 +212,12 @@ def _manifest(live: Manifest) -> Manifest:
     }
 
 
-def _statefulset(access: Access) -> Manifest:
+def statefulset(access: Access) -> Manifest:
+    """The member's StatefulSet.
+
+    Raises:
+        PermanentError: there is none.
+    """
     found = access.kube.get("apps/v1", "StatefulSet", RELEASE, access.settings.kubernetes.namespace)
     if found is None:
         raise PermanentError(f"there is no StatefulSet {RELEASE}")

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import neo4j
+from neo4j.exceptions import DriverError, Neo4jError
 
 from components.access import Access, Endpoint
 from components.base import Report, Role, Workload
@@ -24,13 +26,17 @@ DATABASES = """
     SHOW DATABASES YIELD name, address, role, writer, requestedStatus, currentStatus, statusMessage, replicationLag
 """
 SERVERS = "SHOW SERVERS YIELD name, address, state, health"
-WRITE = f"""
-    OPTIONAL MATCH (old:{LABEL}) WHERE old.at < datetime() - duration('PT1H')
-    DETACH DELETE old
-    WITH count(*) AS ignored
-    CREATE (:{LABEL} {{token: $token, at: datetime()}})
-"""
+# What killed rounds left; by the hour, so that rounds that go on keep theirs.
+SWEEP = f"MATCH (old:{LABEL}) WHERE old.at < datetime() - duration('PT1H') DETACH DELETE old"
+WRITE = f"CREATE (:{LABEL} {{token: $token, at: datetime()}})"
 READ = f"MATCH (n:{LABEL} {{token: $token}}) RETURN count(n) AS found"
+# https://neo4j.com/docs/status-codes/current/errors/all-errors/
+READ_ONLY = frozenset(
+    {
+        "Neo.ClientError.General.ForbiddenOnReadOnlyDatabase",
+        "Neo.ClientError.General.WriteOnReadOnlyAccessDatabase",
+    }
+)
 REMOVE = f"MATCH (n:{LABEL} {{token: $token}}) DELETE n"
 
 
@@ -69,7 +75,12 @@ def ask(access: Access) -> Report:
     if writer is not None:
         others = [m for m in members if m.member in answers.good and m.member != leader]
         with questions.check("node written and read on another member") as answer:
-            answer.settle(True, _transaction(access, writer, others[0] if others else writer))
+            try:
+                answer.settle(True, _transaction(access, writer, others[0] if others else writer))
+            except Neo4jError as exc:
+                if exc.code not in READ_ONLY:
+                    raise
+                answer.unknown(f"database {DATABASE} is set to be read only: {exc.message}")
     return Report(tuple(questions.checks), tuple(_roles(answers, leader)))
 
 
@@ -116,22 +127,35 @@ def _roles(answers: Answers[Rows], leader: str) -> list[Role]:
 
 
 def _transaction(access: Access, writer: Endpoint, reader: Endpoint) -> str:
-    """Write a node, read it behind the writer's bookmark, delete it and what earlier rounds left."""
-    token = secrets.token_hex(8)
-    with driver_of(access, writer) as driver:
-        with driver.session(database=DATABASE) as session:
-            session.run(neo4j.Query(WRITE, timeout=access.timeout_seconds), token=token).consume()
-            bookmarks = session.last_bookmarks()
-        with (
-            driver_of(access, reader) as other,
-            other.session(
-                database=DATABASE, bookmarks=bookmarks, default_access_mode=neo4j.READ_ACCESS
-            ) as session,
-        ):
-            read = neo4j.Query(READ, timeout=access.timeout_seconds)
-            found = session.run(read, token=token).single(strict=True)["found"]
-        with driver.session(database=DATABASE) as session:
-            session.run(REMOVE, token=token).consume()
+    """Write a node, read it behind the writer's bookmark, and delete it.
+
+    Raises:
+        Neo4jError, DriverError: a member does not do it.
+        RuntimeError: it is not read.
+    """
+    token, limit = secrets.token_hex(8), access.timeout_seconds
+    with driver_of(access, writer) as driver, driver.session(database=DATABASE) as session:
+        with suppress(
+            Neo4jError
+        ):  # another round may be at the same nodes: the next one comes back to them
+            session.run(neo4j.Query(SWEEP, timeout=limit)).consume()
+        session.run(neo4j.Query(WRITE, timeout=limit), token=token).consume()
+        try:
+            found = _read(access, reader, session.last_bookmarks(), token)
+        finally:
+            with suppress(Neo4jError, DriverError):  # the sweep of a later round finds it
+                session.run(neo4j.Query(REMOVE, timeout=limit), token=token).consume()
     if found != 1:
         raise RuntimeError(f"{reader.member} has not what was written")
     return f"written on {writer.member}, read on {reader.member}"
+
+
+def _read(access: Access, reader: Endpoint, bookmarks: neo4j.Bookmarks, token: str) -> int:
+    with (
+        driver_of(access, reader) as driver,
+        driver.session(
+            database=DATABASE, bookmarks=bookmarks, default_access_mode=neo4j.READ_ACCESS
+        ) as session,
+    ):
+        read = neo4j.Query(READ, timeout=access.timeout_seconds)
+        return int(session.run(read, token=token).single(strict=True)["found"])

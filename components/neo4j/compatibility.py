@@ -1,0 +1,207 @@
+"""Why the live Neo4j would not serve a set's databases: an older version, other databases, too little room."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import zstandard
+from neo4j.exceptions import AuthError, DriverError, Neo4jError
+
+from archive.reader import SetReader
+from cluster.exec import exec_stream
+from components.access import Access
+from components.neo4j import offline
+from components.neo4j.client import PORT, query
+from components.neo4j.restore import DUMP
+from errors import PermanentError, TemporaryError
+
+# How neo4j-admin begins a dump: four letters, then, compressed, a version (4 bytes), the number of files and of their
+# bytes (8 each). `neo4j-admin database load --info` shows the same two numbers; tried with dumps of 5.26.30.
+DUMP_MAGIC, HEADER = b"DZV1", struct.Struct(">iqq")
+DATA = "SHOW SETTINGS 'server.directories.data' YIELD value"
+
+
+@dataclass(frozen=True)
+class Member:
+    """What is known of the live member.
+
+    Attributes:
+        version: of its server; "" where it is not known.
+        databases: that it serves; empty where it does not answer.
+        data: directory of its data; "" where it does not answer.
+    """
+
+    version: str
+    databases: frozenset[str] = frozenset()
+    data: str = ""
+
+
+@dataclass(frozen=True)
+class Room:
+    """Room on the member's volume, in bytes.
+
+    Attributes:
+        free: now.
+        used: by each database.
+    """
+
+    free: int
+    used: dict[str, int] = field(default_factory=dict)
+
+
+def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
+    """Why databases of a set could not be loaded, or would not be served; nothing is changed.
+
+    A member that does not answer is no reason: a restore may be what brings it back. Its version is then its image's,
+    and its room is not known.
+
+    Raises:
+        TemporaryError: the member answers, and does not say what room it has.
+        PermanentError: its password is refused, or there is no such StatefulSet.
+    """
+    names = {unit.partition(" ")[2]: unit for unit in chosen}
+    member = _member(access)
+    made = reader.manifest.engine.version
+    reasons = {
+        name: reason
+        for name in names
+        if (reason := too_new(made, member.version) or unserved(name, member.databases))
+    }
+    rest = [name for name in names if name not in reasons]
+    if member.data and rest:
+        needed = {name: _unpacked(reader, names[name]) for name in rest}
+        reasons |= without_room(needed, _room(access, member.data, rest))
+    return [f"{names[name]}: {reason}" for name, reason in reasons.items()]
+
+
+def too_new(made: str, live: str) -> str:
+    """Why a server refuses a store of another version; "" if it does not, or its own is not known.
+
+    https://neo4j.com/docs/upgrade-migration-guide/current/: stores are migrated to later versions only.
+    """
+    source, target = (
+        [int(number) for number in re.findall(r"\d+", version)[:2]] for version in (made, live)
+    )
+    if target and source > target:
+        return f"its dump is of Neo4j {made}, and {live} loads none of a later version"
+    return ""
+
+
+def unserved(name: str, served: frozenset[str]) -> str:
+    """Why a database would not be served; "" if it would, or it is not known which are."""
+    if not served or name in served:
+        return ""
+    return (
+        f"this Neo4j serves {', '.join(sorted(served))} only: set initial.dbms.default_database to {name} "
+        "in its settings first"
+    )
+
+
+def without_room(needed: dict[str, int], room: Room) -> dict[str, str]:
+    """Databases for which there is no room, as if what they hold now were away.
+
+    Args:
+        needed: database → bytes that it has unpacked.
+        room: of the member's volume.
+    """
+    left = room.free + sum(room.used.get(name, 0) for name in needed)
+    reasons = {}
+    for name, size in needed.items():
+        if size > left:
+            reasons[name] = (
+                f"it takes {size >> 20} MiB, and its volume has room for {left >> 20} MiB"
+            )
+        else:
+            left -= size
+    return reasons
+
+
+def unpacked_size(pieces: Iterator[bytes]) -> int:
+    """Bytes that a dump takes when it is loaded, from its beginning; 0 where that does not say so."""
+    start = b""
+    while len(start) < len(DUMP_MAGIC):
+        piece = next(pieces, b"")
+        if not piece:
+            return 0
+        start += piece
+    if not start.startswith(DUMP_MAGIC):
+        return 0
+    try:
+        unpack = zstandard.ZstdDecompressor().decompressobj()
+        found = unpack.decompress(start[len(DUMP_MAGIC) :])
+        while len(found) < HEADER.size:
+            piece = next(pieces, b"")
+            if not piece:
+                return 0
+            found += unpack.decompress(piece)
+    except zstandard.ZstdError:
+        return 0
+    _, _, size = HEADER.unpack(found[: HEADER.size])
+    return int(size)
+
+
+def _member(access: Access) -> Member:
+    live = offline.statefulset(access)
+    member = access.endpoint(offline.POD, PORT)
+    try:
+        if not member.host:
+            raise DriverError("its pod has no address")
+        about = query(access, member, "CALL dbms.components() YIELD versions")[0]
+        names = {str(row["name"]) for row in query(access, member, "SHOW DATABASES YIELD name")}
+        data = query(access, member, DATA)
+        return Member(str(about["versions"][0]), frozenset(names), str(data[0]["value"]))
+    except AuthError as exc:
+        raise PermanentError(f"Neo4j refuses the password of Secret neo4j-auth: {exc}") from exc
+    except (Neo4jError, DriverError):
+        containers = live["spec"]["template"]["spec"]["containers"]
+        image = next(str(one["image"]) for one in containers if one["name"] == "neo4j")
+        tag = re.search(r":(\d+\.\d+(?:\.\d+)?)", image)
+        return Member(tag[1] if tag else "")
+
+
+def _unpacked(reader: SetReader, unit: str) -> int:
+    name = next(name for name in reader.names(DUMP) if reader.unit(name) == unit)
+    pieces = reader.stream(name)
+    with closing(pieces):  # type: ignore[type-var]
+        return unpacked_size(pieces)
+
+
+def _room(access: Access, data: str, databases: Iterable[str]) -> Room:
+    """Ask the member's own container: free bytes of its volume, and what databases take on it."""
+    kubernetes, stall = access.settings.kubernetes, access.settings.backup.stall_seconds
+    folders = {
+        f"{data}/{kind}/{name}": name
+        for name in databases
+        for kind in ("databases", "transactions")
+    }
+    words = " ".join(shlex.quote(folder) for folder in folders)
+    script = f"df -Pk {shlex.quote(data)} | tail -n 1; du -sk {words} 2>/dev/null; true"
+    pieces = exec_stream(kubernetes, offline.POD, "neo4j", ("sh", "-c", script), stall=stall)
+    return room_of(b"".join(pieces).decode(errors="replace"), folders)
+
+
+def room_of(said: str, folders: dict[str, str]) -> Room:
+    """Read what df and du said (POSIX: kibibytes; the fourth column of df is what is available).
+
+    Args:
+        said: one line of df, then those of du.
+        folders: directory → database.
+
+    Raises:
+        TemporaryError: it is something else.
+    """
+    first, *lines = said.splitlines() or [""]
+    found = re.search(r"\s(\d+)\s+(\d+)\s+(\d+)\s+\d+%\s", first)
+    if found is None:
+        raise TemporaryError(f"{offline.POD} does not say what room it has: {first!r}")
+    used: dict[str, int] = {}
+    for line in lines:
+        size, _, folder = line.partition("\t")
+        if folder in folders and size.isdigit():
+            used[folders[folder]] = used.get(folders[folder], 0) + int(size) * 1024
+    return Room(int(found[3]) * 1024, used)
