@@ -26,6 +26,7 @@ CLIENT_PORT, MONITOR_PORT = 4222, 8222
 UNAVAILABLE = 503  # as in HTTP: it may pass
 NO_STREAM, OVERLAP = 10059, 10065
 PLACEMENT_SECONDS = 60.0
+FORBIDDEN = "permissions violation"
 SECRET, USER, KEY = "nats-auth", "app", "app-password"
 
 T = TypeVar("T")
@@ -93,6 +94,8 @@ async def connect(
     user: str = USER,
     secret: str = SECRET,
     key: str = KEY,
+    *,
+    forbidden: Callable[[str], None] = lambda words: None,
 ) -> Client:
     """Connect to the first of some servers that answers.
 
@@ -102,10 +105,13 @@ async def connect(
         user: whose account is meant.
         secret: name of the Secret with the password.
         key: in it.
+        forbidden: gets NATS' words where the user may not do something; the request itself gets no answer then.
     """
 
-    async def ignore(_: Exception) -> None:
-        return  # the client would print a traceback; the exception comes anyway
+    async def hear(exc: Exception) -> None:
+        # the client would print a traceback; any other exception comes anyway
+        if FORBIDDEN in str(exc).lower():
+            forbidden(str(exc))
 
     return await nats.connect(
         [f"nats://{server.url}" for server in servers],
@@ -115,7 +121,7 @@ async def connect(
         connect_timeout=max(1, round(access.timeout_seconds)),
         allow_reconnect=False,
         dont_randomize=True,
-        error_cb=ignore,
+        error_cb=hear,
     )
 
 

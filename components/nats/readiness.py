@@ -29,6 +29,7 @@ from components.nats.client import (
     MONITOR_PORT,
     OVERLAP,
     STATEFULSET,
+    USER,
     Refused,
     Unanswered,
     call,
@@ -146,29 +147,40 @@ async def _transaction(
 ) -> None:
     """Store a message through one server, read it through another, and leave nothing."""
     seconds, first, last = access.timeout_seconds, servers[0], servers[-1]
-    writer = await connect(access, [first])
+    forbidden: list[str] = []
+    writer = await connect(access, [first], forbidden=forbidden.append)
     try:
         reader = await connect(access, [last])
         try:
             await _remove_old_probes(writer, seconds)
-            async with _stream(writer, members, len(servers)) as name:
+            async with _stream(writer, members, len(servers), forbidden) as name:
                 same = await _message_comes_back(writer, reader, name, seconds)
             hint = f"stored through {first.member}, read through {last.member}"
             answer.settle(
                 same, hint if same else f"{last.member} returned another message than was stored"
             )
-        except Refused as exc:
-            if exc.code not in NOT_OURS:
+        except Exception as exc:
+            rule = _own_rule(exc, forbidden)
+            if not rule:
                 raise
-            answer.unknown(f"{NOT_OURS[exc.code]}: {exc.words}")
+            answer.unknown(rule)
         finally:
             await reader.close()
     finally:
         await writer.close()
 
 
+def _own_rule(exc: Exception, forbidden: list[str]) -> str:
+    """The rule of the account that keeps the gate from asking; "" where it is none."""
+    if isinstance(exc, Refused) and exc.code in NOT_OURS:
+        return f"{NOT_OURS[exc.code]}: {exc.words}"
+    return f"user {USER} may not do it: {forbidden[0]}" if forbidden else ""
+
+
 @asynccontextmanager
-async def _stream(client: Client, members: int, answering: int) -> AsyncIterator[str]:
+async def _stream(
+    client: Client, members: int, answering: int, forbidden: list[str]
+) -> AsyncIterator[str]:
     """A stream of this round alone, gone on leaving.
 
     For a minute and a half after a server died JetStream may choose it as the first leader of what is made
@@ -182,7 +194,7 @@ async def _stream(client: Client, members: int, answering: int) -> AsyncIterator
             yield name
             return
         except SlowStream:
-            if time.monotonic() > deadline:
+            if forbidden or time.monotonic() > deadline:
                 raise
         finally:
             with suppress(Refused, Unanswered, NatsError):
