@@ -95,6 +95,7 @@ class Cluster:
         before: called with member, method and path ahead of every answer; may raise Refusal or change something.
         requests: `METHOD path`, in order.
         disk: member → size in bytes, percent used; none tells by default.
+        write_seconds: how long a write of points takes.
     """
 
     def __init__(self, members: int = 3) -> None:
@@ -109,6 +110,7 @@ class Cluster:
         self.disk: dict[str, tuple[int, int]] = {}
         self.before: Callable[[str, str, str], None] = lambda member, method, path: None
         self.requests: list[str] = []
+        self.write_seconds = 0.0
         self.now = BEGUN_AT
         self.waited: list[float] = []
         self._lock = threading.RLock()
@@ -193,6 +195,9 @@ class Cluster:
         if member in self.away:
             raise httpx.ConnectError("connection refused")
         request.read()
+        writes = path.endswith("/points") and request.method == "PUT"
+        if writes and request.extensions["timeout"]["read"] < self.write_seconds:
+            raise httpx.ReadTimeout("slow")
         try:
             self.before(member, request.method, path)
         except Refusal as refusal:

@@ -91,6 +91,13 @@ class Forgets(dict[Any, Any]):
         """Forget it."""
 
 
+def test_a_peer_that_hangs_is_named_and_leaves_the_others_in_use(cluster: Cluster) -> None:
+    assert bad(cluster) == {}
+    cluster.away = {"qdrant-2"}
+    cluster.write_seconds = 8.0  # measured: until the others have called its replicas dead
+    assert set(bad(cluster)) == {"peers answer"}
+
+
 @pytest.mark.parametrize(("stopped", "critical"), [(1, False), (2, True)])
 def test_a_peer_whose_consensus_has_ended_is_named(
     stopped: int, critical: bool, cluster: Cluster
