@@ -8,6 +8,7 @@ https://qdrant.tech/documentation/snapshots/
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ import httpx
 
 from archive.manifest import Manifest, Measure
 from archive.reader import SetReader
+from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
 from components.qdrant.client import (
@@ -46,6 +48,8 @@ from errors import PermanentError, TemporaryError
 
 FORM = "Qdrant shard snapshot"
 DESCRIPTION = "/collection.json"
+# Shards that were just made are `Initializing` until each peer has told the others.
+CREATION_SECONDS, POLL_SECONDS = 60.0, 0.5
 
 
 def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ...]:
@@ -177,21 +181,25 @@ def aliases_of(access: Access, peer: Endpoint) -> dict[str, str]:
 def _reachable(
     access: Access, peers: Mapping[str, Endpoint], collection: str
 ) -> list[dict[str, Any]]:
-    """Active replicas on peers that answer: what a shard's snapshot may go to.
+    """Active replicas on peers that answer: what a shard's snapshot may go to. New shards become active soon.
 
     Raises:
         TemporaryError: a shard has none.
     """
-    copies = replicas(access, next(iter(peers.values())), collection)
-    found = [c for c in copies if c["state"] == "Active" and str(c["peer_id"]) in peers]
-    without = {int(c["shard_id"]) for c in copies} - {int(c["shard_id"]) for c in found}
-    if without:
-        numbers = ", ".join(map(str, sorted(without)))
-        raise TemporaryError(
-            f"{collection}: shards {numbers} have no active replica on a peer that answers",
-            delay=20,
-        )
-    return found
+    peer, deadline = next(iter(peers.values())), time.monotonic() + CREATION_SECONDS
+    while True:
+        copies = replicas(access, peer, collection)
+        found = [c for c in copies if c["state"] == "Active" and str(c["peer_id"]) in peers]
+        without = {int(c["shard_id"]) for c in copies} - {int(c["shard_id"]) for c in found}
+        if not without:
+            return found
+        if time.monotonic() > deadline:
+            numbers = ", ".join(map(str, sorted(without)))
+            raise TemporaryError(
+                f"{collection}: shards {numbers} have no active replica on a peer that answers",
+                delay=20,
+            )
+        CANCELLATION.sleep(POLL_SECONDS)
 
 
 def _upload(

@@ -259,3 +259,24 @@ def test_a_collection_is_filled_through_active_replicas_only(way: Restored) -> N
     way.cluster.before = kill
     way.into_live("plain")
     assert way.differences("plain") == []
+
+
+def test_shards_that_are_still_being_made_are_waited_for(way: Restored) -> None:
+    way.cluster.keyed("orders", "west")
+    way.cluster.fill("orders", range(9), "west")
+    way.take()
+    way.cluster.collections.clear()
+    states = iter(["Initializing"] * 3 + ["Active"])
+
+    def make(member: str, method: str, path: str) -> None:
+        if method == "GET" and path == "/collections/orders/cluster":
+            state = next(states, None)
+            if state is None:
+                return
+            for shard in way.cluster.collections["orders"].shards.values():
+                shard.replicas = dict.fromkeys(shard.replicas, state)
+
+    way.cluster.before = make
+    way.into_live("orders")
+    way.cluster.before = lambda *_: None
+    assert way.differences("orders") == []
