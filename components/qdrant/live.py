@@ -30,8 +30,8 @@ from components.qdrant.room import as_text, free_bytes
 
 
 def units(reader: SetReader) -> dict[str, int]:
-    """Collections of the set with their sizes."""
-    found: dict[str, int] = {}
+    """Collections of the set with their sizes; one without shards has none."""
+    found = {reader.unit(name): 0 for name in reader.names("JSON") if name.endswith(DESCRIPTION)}
     for name in reader.names(FORM):
         unit = reader.unit(name)
         found[unit] = found.get(unit, 0) + reader.size(name)
@@ -89,11 +89,17 @@ def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Me
 def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
     """Why the live cluster would refuse collections of a set, as if those of these names were away.
 
+    Args:
+        access: the way in.
+        reader: of the set.
+        chosen: units; those that the set does not hold are skipped.
+
     Raises:
         TemporaryError: a peer does not answer.
     """
     peers = all_peers(access)
-    units_chosen = tuple(chosen)
+    held = units(reader)
+    units_chosen = tuple(unit for unit in chosen if unit in held)
     with explained():
         of_all = [
             *(

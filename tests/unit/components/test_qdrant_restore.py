@@ -280,3 +280,19 @@ def test_shards_that_are_still_being_made_are_waited_for(way: Restored) -> None:
     way.into_live("orders")
     way.cluster.before = lambda *_: None
     assert way.differences("orders") == []
+
+
+def test_a_unit_that_the_set_does_not_hold_is_no_reason_to_refuse(way: Restored) -> None:
+    way.cluster.make("plain")
+    way.take()
+    assert way.refusals("collection plain", "collection gone") == []
+
+
+def test_a_collection_without_any_shard_is_a_unit_too(way: Restored) -> None:
+    way.cluster.keyed("orders")
+    way.take()
+    reader: Any = way.stored
+    assert live.units(reader) == {"collection orders": 0}
+    way.cluster.collections.clear()
+    way.into_live("orders")
+    assert way.differences("orders") == []
