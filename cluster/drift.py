@@ -1,20 +1,27 @@
 """Compares what a manifest says with what is live, and names every field that differs.
 
-A live object has more fields than its manifest (defaults, status), and the same quantity may be written otherwise
-(`1000m`, `1`). So: first see whether the live object contains the manifest as it stands; only where it does not, let
-the API server compute the object after the apply (dry run) and compare the two. The first step also spares the
-right to write objects that are never written by this identity (RBAC).
+A live object has more fields than its manifest (defaults, status), and the server writes some otherwise (`1000m` is
+`1`, `hostNetwork: false` is no field at all). So: first see whether the live object contains the manifest as it stands;
+only where it does not, let the API server compute the object after the apply (dry run) and compare the two. The first
+step also spares the right to write objects that are never written by this identity (RBAC).
+
+What somebody added is no difference to an apply, which leaves it in place. It is read from the owners of the fields
+(`cluster.ownership`), and taken back by `take_back`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from cluster.kube import Kube, Manifest
+from cluster.fields import Change, differences, missing
+from cluster.kube import FIELD_MANAGER, Kube, NotAllowed, WebhookFailed
+from cluster.manifests import Manifest
+from cluster.ownership import additions, has_more, removal, still_there, taken_over
 from errors import PermanentError
 
+HELM = "helm"  # field manager of Helm's own applies
 # Another manager than the one that applies: an apply takes away what its own manager no longer names.
 PLANNER = "isa-cloud-plan"
 # Set by the server or by controllers; says nothing about what somebody wanted.
@@ -26,6 +33,10 @@ VOLATILE = {
     "creationTimestamp",
     "selfLink",
 }
+# Shared with the site, whose tools label and annotate them.
+SHARED = {"Namespace"}
+SHOWN = 5  # fields of one object in a line of the plan
+CHANGED, MISSING, REMOVED, UNDECIDED = "changed", "missing", "removed", "undecided"
 
 
 @dataclass(frozen=True)
@@ -35,21 +46,44 @@ class Difference:
     Attributes:
         kind: `StatefulSet`.
         name: `postgresql-ha-postgresql`.
-        fields: paths that differ, empty if the object is missing.
+        state: changed; missing; removed, if it is live and no longer declared; or undecided, if the server refuses the
+            dry run and nothing differs for certain.
+        fields: what is changed.
+        refusal: why the server refused the dry run; then only what is certain without it is in `fields`.
     """
 
     kind: str
     name: str
-    fields: tuple[str, ...]
+    state: str = CHANGED
+    fields: tuple[Change, ...] = ()
+    refusal: str = ""
+
+    @property
+    def what(self) -> str:
+        """The object: `StatefulSet/redis-cluster`."""
+        return f"{self.kind}/{self.name}"
 
     def __str__(self) -> str:
-        return f"{self.kind}/{self.name}: " + (
-            ", ".join(self.fields[:5]) if self.fields else "missing"
-        )
+        if self.state != CHANGED:
+            words = {MISSING: "missing", REMOVED: "no longer declared", UNDECIDED: self.refusal}
+            return f"{self.what}: {words[self.state]}"
+        shown = "; ".join(map(str, self.fields[:SHOWN]))
+        more = len(self.fields) - SHOWN
+        return f"{self.what}: {shown}" + (f"; and {more} more" if more > 0 else "")
+
+    def as_json(self) -> dict[str, Any]:
+        """The difference as `--json` prints it."""
+        fields = [change.as_json() for change in self.fields]
+        return {"object": self.what, "state": self.state, "fields": fields}
 
 
 def compare(
-    kube: Kube, manifest: Manifest, *, namespace: str, manager: str = PLANNER
+    kube: Kube,
+    manifest: Manifest,
+    *,
+    namespace: str,
+    owner: str = FIELD_MANAGER,
+    ignored: Collection[str] = (),
 ) -> Difference | None:
     """Compare one manifest with the live object.
 
@@ -57,7 +91,8 @@ def compare(
         kube: the cluster.
         manifest: what should be.
         namespace: for objects that do not name theirs.
-        manager: field manager of the dry run.
+        owner: field manager that applies the manifest.
+        ignored: field managers whose additions are no drift (`deploy.ignored_field_managers`).
 
     Returns:
         What differs, or None.
@@ -66,18 +101,48 @@ def compare(
     wanted = with_namespace(kube, manifest, namespace)
     live = kube.get(manifest["apiVersion"], kind, name, wanted["metadata"].get("namespace"))
     if live is None:
-        return Difference(kind, name, ())
-    fields = list(_missing(wanted, live, ""))
-    if not fields:
+        return Difference(kind, name, MISSING)
+    changes, refusal = _changes(kube, wanted, live, ignored)
+    if kind not in SHARED:
+        changes += _added(kube, wanted, live, owner, ignored)
+    if not changes and not refusal:
         return None
-    try:
-        after = kube.apply(wanted, manager=manager, dry_run=True)
-    except PermanentError:
-        return Difference(
-            kind, name, tuple(fields)
-        )  # immutable field or no right: the plain view must do
-    fields = list(_different(_stable(after), _stable(live), ""))
-    return Difference(kind, name, tuple(fields)) if fields else None
+    fields = tuple(replace(change, hidden=kind == "Secret") for change in changes)
+    return Difference(kind, name, CHANGED if fields else UNDECIDED, fields, refusal)
+
+
+def take_back(
+    kube: Kube,
+    manifest: Manifest,
+    *,
+    namespace: str,
+    owner: str = FIELD_MANAGER,
+    ignored: Collection[str] = (),
+) -> bool:
+    """Give all that others added to an object to its owner, whose next apply removes it; say whether there was any.
+
+    Raises:
+        Conflict: the object changed between our read and our write.
+    """
+    wanted = with_namespace(kube, manifest, namespace)
+    place = wanted["metadata"].get("namespace")
+    live = kube.get(wanted["apiVersion"], wanted["kind"], wanted["metadata"]["name"], place)
+    if live is None or wanted["kind"] in SHARED:
+        return False
+    added = additions(live, wanted, owner=owner, ignored=ignored)
+    if not added:
+        return False
+    version = live["metadata"]["resourceVersion"]
+    owned = taken_over(live, added, owner)
+    kube.json_patch(
+        live,
+        [
+            # the version that was read: anything newer is a conflict
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
+            {"op": "replace", "path": "/metadata/managedFields", "value": owned},
+        ],
+    )
+    return True
 
 
 def with_namespace(kube: Kube, manifest: Manifest, namespace: str) -> Manifest:
@@ -91,40 +156,61 @@ def with_namespace(kube: Kube, manifest: Manifest, namespace: str) -> Manifest:
     return {**manifest, "metadata": {**metadata, "namespace": namespace}}
 
 
-def same_objects(left: list[Manifest], right: list[Manifest]) -> list[str]:
-    """Name the objects in which two renderings differ."""
-    first, second = ({_key(m): m for m in manifests} for manifests in (left, right))
-    return sorted(key for key in first.keys() | second.keys() if first.get(key) != second.get(key))
+def changed_objects(old: Sequence[Manifest], new: Sequence[Manifest]) -> list[Difference]:
+    """The objects in which two renderings differ, field by field, by kind and name."""
+    before, after = ({_key(m): m for m in manifests} for manifests in (old, new))
+    found = []
+    for key in sorted(before.keys() | after.keys()):
+        kind, name = key
+        if key not in after or key not in before:
+            found.append(Difference(kind, name, REMOVED if key not in after else MISSING))
+            continue
+        changes = differences(before[key], after[key])
+        fields = tuple(replace(change, hidden=kind == "Secret") for change in changes)
+        if fields:
+            found.append(Difference(kind, name, CHANGED, fields))
+    return found
 
 
-def _key(manifest: Manifest) -> str:
-    return f"{manifest['kind']}/{manifest['metadata']['name']}"
+def _changes(
+    kube: Kube, wanted: Manifest, live: Manifest, ignored: Collection[str]
+) -> tuple[list[Change], str]:
+    """What an apply would change; and the refusal, where the server does not say."""
+    plain = list(missing(wanted, live))
+    if not plain and not has_more(live, wanted, ignored):
+        return [], ""
+    certain = [change for change in plain if not _may_be_a_default(change)]
+    try:
+        after = kube.apply(wanted, manager=PLANNER, dry_run=True)
+    except NotAllowed:
+        return certain, ""
+    except (PermanentError, WebhookFailed) as exc:
+        return certain, str(exc)
+    return list(differences(_stable(live), _stable(after))), ""
 
 
-def _missing(wanted: Any, live: Any, path: str) -> Iterator[str]:
-    """Paths at which `live` does not contain `wanted`."""
-    if isinstance(wanted, dict) and isinstance(live, dict):
-        for key, value in wanted.items():
-            if value is None or value == {} or value == []:
-                continue  # the server drops empty values
-            yield from _missing(value, live.get(key), f"{path}.{key}".lstrip("."))
-    elif isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
-        for index, (one, other) in enumerate(zip(wanted, live, strict=True)):
-            yield from _missing(one, other, f"{path}[{index}]")
-    elif wanted != live:
-        yield path
+def _may_be_a_default(change: Change) -> bool:
+    """The server leaves out many an empty value, and only it knows which."""
+    return change.old is None and change.new in (False, 0, "", {}, [])
 
 
-def _different(one: Any, other: Any, path: str) -> Iterator[str]:
-    """Paths at which two objects differ."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in one.keys() | other.keys():
-            yield from _different(one.get(key), other.get(key), f"{path}.{key}".lstrip("."))
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for index, (left, right) in enumerate(zip(one, other, strict=True)):
-            yield from _different(left, right, f"{path}[{index}]")
-    elif one != other:
-        yield path
+def _added(
+    kube: Kube, wanted: Manifest, live: Manifest, owner: str, ignored: Collection[str]
+) -> list[Change]:
+    """What others added, without defaults, which belong to whoever created the object other than by an apply."""
+    added = additions(live, wanted, owner=owner, ignored=ignored)
+    if not added:
+        return []
+    try:
+        after = kube.json_patch(live, removal(live, added), dry_run=True)
+    except (PermanentError, WebhookFailed):
+        after = {}
+    changes = {a.change.path: a.change for a in added if not still_there(a, after)}
+    return list(changes.values())
+
+
+def _key(manifest: Manifest) -> tuple[str, str]:
+    return manifest["kind"], manifest["metadata"]["name"]
 
 
 def _stable(manifest: Manifest) -> Manifest:

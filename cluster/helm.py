@@ -229,3 +229,18 @@ def _values(release: Release, site: Mapping[str, Any], work: Path) -> list[str]:
             path.write_text(dump(dict(entry)), encoding="utf-8")
         files += ["--values", str(path)]
     return files
+
+
+def with_marks(manifest: Manifest, release: Release) -> Manifest:
+    """The manifest as helm applies it, with the labels and annotations that say whose it is.
+
+    https://github.com/helm/helm/blob/main/pkg/action/validate.go
+    """
+    metadata = manifest["metadata"]
+    annotations = {
+        "meta.helm.sh/release-name": release.name,
+        "meta.helm.sh/release-namespace": release.namespace,
+    }
+    labels = {**metadata.get("labels", {}), "app.kubernetes.io/managed-by": "Helm"}
+    marked = {"labels": labels, "annotations": {**metadata.get("annotations", {}), **annotations}}
+    return {**manifest, "metadata": {**metadata, **marked}}

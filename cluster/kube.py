@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -32,6 +33,14 @@ from redaction import redact
 FIELD_MANAGER = "isa-cloud"
 # An API server restart takes 5-20 s; a rolling control plane upgrade up to a minute.
 PATIENCE_SECONDS = 60.0
+# A webhook has up to 30 s to answer the server: https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#timeouts
+DRY_RUN_SECONDS = 35.0
+# https://github.com/kubernetes/kubernetes/blob/v1.36.3/staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/errors/statuserror.go
+# and .../pkg/util/webhook/webhook.go: `Internal error occurred: failed calling webhook "NAME": …`.
+WEBHOOK = re.compile(r'failed calling webhook "([^"]+)"')
+# The authorizer's words (.../pkg/endpoints/handlers/responsewriters/errors.go), and those of RBAC against escalation;
+# an admission plugin's 403 (a quota, a policy, a webhook) has others.
+NOT_ALLOWED = re.compile(r'User "[^"]*" cannot |attempting to grant RBAC permissions')
 RETRY_STATUSES = {429, 500, 502, 503, 504}
 HELM_RECORD = "helm.sh/release.v1"  # compressed, and no credential: the charts refer to Secrets
 DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
@@ -39,6 +48,22 @@ DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryLis
 
 class NotFound(PermanentError):
     """The object, or its kind, does not exist."""
+
+
+class NotAllowed(PermanentError):
+    """The identity in use lacks a right (RBAC): nothing is said of the request itself."""
+
+
+class WebhookFailed(TemporaryError):
+    """An admission webhook is down or slow, and the server takes no such request without it.
+
+    Attributes:
+        webhook: its name.
+    """
+
+    def __init__(self, problem: str, webhook: str) -> None:
+        super().__init__(f"admission webhook {webhook} is down or slow: {problem}")
+        self.webhook = webhook
 
 
 class Conflict(TemporaryError):
@@ -158,6 +183,8 @@ class Kube:
     def _answer(
         self, method: str, path: str, payload: bytes | None, headers: dict[str, str]
     ) -> urllib3.BaseHTTPResponse:
+        dry_run = "dryRun=All" in path
+        timeout = max(self._timeout, DRY_RUN_SECONDS) if dry_run else self._timeout
         deadline = self._clock() + self._patience
         what = f"{method} {path.partition('?')[0]}"
         delay = 0.25
@@ -172,7 +199,7 @@ class Kube:
                     self.server + path,
                     body=payload,
                     headers=headers,
-                    timeout=urllib3.Timeout(total=self._timeout),
+                    timeout=urllib3.Timeout(total=timeout),
                     retries=False,
                 )
                 if answer.status < 400:
@@ -180,6 +207,9 @@ class Kube:
                 problem = _refusal(what, answer.status, answer.data)
                 if answer.status not in RETRY_STATUSES:
                     raise _error(answer.status, problem)
+                webhook = WEBHOOK.search(problem)
+                if webhook and (dry_run or self._clock() + delay > deadline):
+                    raise WebhookFailed(problem, webhook[1])
             except urllib3.exceptions.HTTPError as exc:
                 problem, cause = f"{what}: {_plain(exc)}", exc
             if self._clock() + delay > deadline:
@@ -244,9 +274,29 @@ class Kube:
         self, api_version: str, kind: str, namespace: str | None = None, selector: str = ""
     ) -> list[Manifest]:
         """Read all objects of a kind (in a namespace, with a label selector), page by page."""
+        return [*self._list(api_version, kind, namespace, {"labelSelector": selector})]
+
+    def events(self, namespace: str, about: Manifest, reason: str) -> Sequence[Manifest]:
+        """Read what the cluster's controllers said about an object.
+
+        Args:
+            namespace: of the object.
+            about: kind, and metadata with name and uid.
+            reason: of the events, `FailedCreate`.
+        """
+        metadata = about["metadata"]
+        of = {"kind": about["kind"], "name": metadata["name"], "uid": metadata["uid"]}
+        fields = [f"involvedObject.{key}={value}" for key, value in of.items()]
+        query = {"fieldSelector": ",".join([*fields, f"reason={reason}"])}
+        events: Sequence[Manifest] = self._list("v1", "Event", namespace, query)
+        return events
+
+    def _list(
+        self, api_version: str, kind: str, namespace: str | None, selected: dict[str, str]
+    ) -> Any:
         path = self.resource(api_version, kind).path(namespace)
-        query: dict[str, Any] = {"limit": 500, "labelSelector": selector}
-        items: list[Manifest] = []
+        query: dict[str, Any] = {"limit": 500, **selected}
+        items: Any = []
         while True:
             answer = self.request("GET", path, query=query)
             items += answer.get("items", [])
@@ -293,6 +343,21 @@ class Kube:
         path, query = self._path(manifest), {"fieldManager": FIELD_MANAGER}
         content_type = "application/merge-patch+json"
         return self.request("PATCH", path, body=change, query=query, content_type=content_type)
+
+    def json_patch(
+        self, manifest: Manifest, operations: Sequence[dict[str, Any]], *, dry_run: bool = False
+    ) -> Manifest:
+        """JSON patch (RFC 6902) of one object.
+
+        Args:
+            manifest: which one.
+            operations: one after the other; a `test` that fails is an error, and nothing is changed.
+            dry_run: only compute what the object would be.
+        """
+        query = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
+        content_type = "application/json-patch+json"
+        path = self._path(manifest)
+        return self.request("PATCH", path, body=operations, query=query, content_type=content_type)
 
     def delete(
         self,
@@ -360,8 +425,8 @@ def _error(status: int, problem: str) -> PermanentError | TemporaryError:
         return NotFound(problem)
     if status == 409:
         return Conflict(problem, delay=1.0)
-    if status in (401, 403):
-        return PermanentError(f"{problem} (the credentials in use lack this right)")
+    if status == 401 or (status == 403 and NOT_ALLOWED.search(problem)):
+        return NotAllowed(f"{problem} (the credentials in use lack this right)")
     return PermanentError(problem)
 
 

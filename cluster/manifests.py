@@ -7,16 +7,20 @@ answer of the API server is; no reader has to think of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import yaml
+from kubernetes.utils.quantity import parse_quantity
 
 from config.documents import FastLoader
 
 Manifest = dict[str, Any]
-# A type; a map that says which keys must have which shape if they are there; [X], a list of X.
+# A type; a map that says which keys ("*": all) must have which shape if they are there; [X], a list of X.
 Shape = Any
+QUANTITY = "quantity"
+_TEXTS: Shape = {"*": str}
+_QUANTITIES: Shape = {"*": QUANTITY}
 
 _REFERENCES: Shape = [{"name": str}]
 _CONTAINER: Shape = {
@@ -25,7 +29,7 @@ _CONTAINER: Shape = {
     "env": [{"name": str, "valueFrom": {"secretKeyRef": {"name": str, "key": str}}}],
     "envFrom": [{"secretRef": {"name": str}, "configMapRef": {"name": str}}],
     "ports": [dict],
-    "resources": {"requests": dict, "limits": dict},
+    "resources": {"requests": _QUANTITIES, "limits": _QUANTITIES},
     "volumeMounts": [dict],
 }
 _POD: Shape = {
@@ -43,17 +47,17 @@ _POD: Shape = {
 }
 _CLAIM: Shape = {
     "metadata": {"name": str},
-    "spec": {"storageClassName": str, "resources": {"requests": dict}},
+    "spec": {"storageClassName": str, "resources": {"requests": _QUANTITIES}},
 }
 _OBJECT: Shape = {
     "apiVersion": str,
     "kind": str,
-    "metadata": {"name": str, "namespace": str, "labels": dict, "annotations": dict},
+    "metadata": {"name": str, "namespace": str, "labels": _TEXTS, "annotations": _TEXTS},
 }
 _WORKLOAD: Shape = {
     "spec": {
         "replicas": int,
-        "template": {"metadata": {"labels": dict, "annotations": dict}, "spec": _POD},
+        "template": {"metadata": {"labels": _TEXTS, "annotations": _TEXTS}, "spec": _POD},
         "volumeClaimTemplates": [_CLAIM],
     }
 }
@@ -62,10 +66,12 @@ _SHAPES: dict[str, Shape] = {
     "StatefulSet": _WORKLOAD,
     "DaemonSet": _WORKLOAD,
     "Job": _WORKLOAD,
-    "ConfigMap": {"data": dict, "binaryData": dict},
-    "Secret": {"data": dict, "stringData": dict},
+    "ConfigMap": {"data": _TEXTS, "binaryData": _TEXTS},
+    "Secret": {"data": _TEXTS, "stringData": _TEXTS},
 }
 _REQUIRED = ("apiVersion", "kind", "metadata.name")
+_REQUIRED_OF_A_WORKLOAD = ("spec.template.spec.containers",)
+_REQUIRED_OF_A_CLAIM = ("metadata.name", "spec.resources.requests.storage")
 _NAMES = {
     dict: "a map",
     list: "a list",
@@ -103,23 +109,45 @@ def faults_of(manifest: Any) -> list[str]:
         return [f"a document is {_type(manifest)}, not an object"]
     faults = list(_misshapen(manifest, _OBJECT, ""))
     if not faults:
-        faults = [f"{path} is missing" for path in _REQUIRED if _at(manifest, path) is None]
-        faults += _misshapen(manifest, _SHAPES.get(str(manifest.get("kind")), {}), "")
+        faults = _absent(manifest, _REQUIRED)
+        shape = _SHAPES.get(str(manifest.get("kind")), {})
+        faults += _misshapen(manifest, shape, "")
+        if not faults and shape is _WORKLOAD:
+            faults += _absent(manifest, _REQUIRED_OF_A_WORKLOAD)
+            for index, claim in enumerate(_at(manifest, "spec.volumeClaimTemplates") or ()):
+                where = f"spec.volumeClaimTemplates[{index}]."
+                faults += _absent(claim, _REQUIRED_OF_A_CLAIM, where)
     what = f"{manifest.get('kind', 'an object')}/{_at(manifest, 'metadata.name')}"
     return [f"{what}: {fault}" for fault in faults]
 
 
 def _misshapen(value: Any, shape: Shape, path: str) -> Iterator[str]:
+    if shape == QUANTITY:
+        yield from [] if _is_quantity(value) else [f"{path} is {value!r}, which is no quantity"]
+        return
     expected: Any = shape if isinstance(shape, type) else type(shape)
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         yield f"{path} is {_type(value)}, must be {_NAMES[expected]}"
     elif isinstance(shape, dict):
-        for key, below in shape.items():
-            if key in value:
+        for key in value:
+            below = shape.get(key, shape.get("*"))
+            if below is not None:
                 yield from _misshapen(value[key], below, f"{path}.{key}".lstrip("."))
     elif isinstance(shape, list):
         for index, item in enumerate(value):
             yield from _misshapen(item, shape[0], f"{path}[{index}]")
+
+
+def _is_quantity(value: Any) -> bool:
+    try:
+        parse_quantity(str(value))
+    except ValueError:
+        return False
+    return isinstance(value, (str, int, float)) and not isinstance(value, bool)
+
+
+def _absent(value: Any, paths: Iterable[str], where: str = "") -> list[str]:
+    return [f"{where}{path} is missing" for path in paths if _at(value, path) is None]
 
 
 def _at(value: Any, path: str) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.kube import Kube, Manifest
+from cluster.kube import Kube, Manifest, NotAllowed
 from components.base import Check, Workload
 
 
@@ -66,7 +66,8 @@ def check_workloads(kube: Kube, namespace: str, workloads: Iterable[Workload]) -
         started = time.monotonic()
         live = kube.get("apps/v1", workload.kind, workload.name, namespace)
         pods = members(kube, namespace, workload)
-        checks.append(_rolled_out(workload, live, pods, time.monotonic() - started))
+        refusal = _refusal(kube, namespace, workload, live, pods) if live else ""
+        checks.append(_rolled_out(workload, live, pods, refusal, time.monotonic() - started))
         groups.setdefault(workload.group or workload.name, []).extend(pods)
         for template in (live or {}).get("spec", {}).get("volumeClaimTemplates", []):
             claims |= {f"{template['metadata']['name']}-{pod.name}" for pod in pods}
@@ -77,7 +78,7 @@ def check_workloads(kube: Kube, namespace: str, workloads: Iterable[Workload]) -
 
 
 def _rolled_out(
-    workload: Workload, live: Manifest | None, pods: list[Member], seconds: float
+    workload: Workload, live: Manifest | None, pods: list[Member], refusal: str, seconds: float
 ) -> Check:
     name = f"{workload.name} ready"
     if live is None:
@@ -99,11 +100,39 @@ def _rolled_out(
     )
     if ready >= wanted and observed and updated and rolled:
         return Check(name, True, f"{ready} of {wanted}", seconds)
-    troubles = "; ".join(f"{pod.name}: {pod.trouble}" for pod in pods if not pod.ready)
+    pods_in_trouble = [f"{pod.name}: {pod.trouble}" for pod in pods if not pod.ready]
+    troubles = "; ".join(filter(None, [refusal, *pods_in_trouble]))
     hint = f"{ready} of {wanted} pods ready" + (
         f" ({troubles})" if troubles else ", still rolling out"
     )
     return Check(name, False, hint, seconds, critical=ready == 0)
+
+
+def _refusal(
+    kube: Kube, namespace: str, workload: Workload, live: Manifest, pods: list[Member]
+) -> str:
+    """Why the cluster does not make the pods that are missing: a quota, a policy, a webhook.
+
+    Controllers say so in events of reason FailedCreate, a Deployment's in its condition ReplicaFailure
+    (https://github.com/kubernetes/kubernetes/blob/v1.36.3/pkg/controller/controller_utils.go).
+    """
+    if len(pods) >= int(live["spec"].get("replicas", 1)):
+        return ""
+    for condition in live.get("status", {}).get("conditions", []):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return f"the cluster refuses a pod: {condition.get('message', condition.get('reason'))}"
+    about = {"kind": workload.kind, "metadata": live["metadata"]}
+    try:
+        events = kube.events(namespace, about, "FailedCreate")
+    except NotAllowed:
+        return "events cannot be read: this identity lacks the right"
+    newest = max(events, key=_last_seen, default={})
+    return f"the cluster refuses a pod: {newest['message']}" if newest.get("message") else ""
+
+
+def _last_seen(event: Manifest) -> str:
+    series = event.get("series", {}).get("lastObservedTime", "")
+    return str(series or event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def _spread(group: str, pods: list[Member]) -> Check:

@@ -313,6 +313,11 @@ class DeploySettings(Section):
         gt=0,
         description="limit for a component to get ready, seconds; images may have to be pulled",
     )
+    ignored_field_managers: tuple[str, ...] = Field(
+        default=(),
+        description="field managers whose additions to deployed objects are no drift: a site's own controllers, such "
+        "as an autoscaler; the control plane's own are known",
+    )
     lease_seconds: Seconds = Field(
         default=30.0, ge=3, description="a Lease unrenewed for so many seconds may be taken over"
     )

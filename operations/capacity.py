@@ -31,6 +31,7 @@ class PodRequest:
         labels: of the pod.
         apart: label selectors of pods that may not share its node.
         storage: volume sizes by storage class, in bytes.
+        limits: resource → amount, of the containers that have one.
     """
 
     component: str
@@ -39,6 +40,7 @@ class PodRequest:
     labels: dict[str, str]
     apart: tuple[dict[str, str], ...] = ()
     storage: tuple[tuple[str, Decimal], ...] = ()
+    limits: dict[str, Decimal] = field(default_factory=dict)
 
 
 @dataclass
@@ -143,12 +145,13 @@ def pods_of(component: str, manifests: Iterable[Manifest]) -> list[PodRequest]:
             component=component,
             workload=manifest["metadata"]["name"],
             requests=pod_requests(template["spec"]),
-            labels=template["metadata"].get("labels", {}),
+            labels=template.get("metadata", {}).get("labels", {}),
+            limits=pod_limits(template["spec"]),
             apart=tuple(_apart(template["spec"])),
             storage=tuple(
                 (
                     claim["spec"].get("storageClassName", ""),
-                    amount(claim["spec"]["resources"]["requests"]["storage"]),
+                    amount(str(claim["spec"]["resources"]["requests"]["storage"])),
                 )
                 for claim in spec.get("volumeClaimTemplates", [])
             ),
@@ -196,6 +199,15 @@ def pod_requests(spec: dict[str, Any]) -> dict[str, Decimal]:
     return {resource: value for resource, value in total.items() if value}
 
 
+def pod_limits(spec: dict[str, Any]) -> dict[str, Decimal]:
+    """Sum of the containers' limits, or the largest init container's, as a quota counts them."""
+    total = {r: sum((_limit(c, r) for c in spec["containers"]), Decimal(0)) for r in RESOURCES}
+    for container in spec.get("initContainers", []):
+        for resource in RESOURCES:
+            total[resource] = max(total[resource], _limit(container, resource))
+    return {resource: value for resource, value in total.items() if value}
+
+
 def amount(quantity: str) -> Decimal:
     """Parse a Kubernetes quantity (`500m`, `4Gi`) into cores or bytes."""
     return Decimal(parse_quantity(quantity))
@@ -207,6 +219,11 @@ def _request(container: dict[str, Any], resource: str) -> Decimal:
     value = (resources.get("requests") or {}).get(resource) or (resources.get("limits") or {}).get(
         resource
     )
+    return amount(str(value)) if value else Decimal(0)
+
+
+def _limit(container: dict[str, Any], resource: str) -> Decimal:
+    value = container.get("resources", {}).get("limits", {}).get(resource)
     return amount(str(value)) if value else Decimal(0)
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from cluster.command import Cancelled
 from cluster.credentials import ensure_secret
-from cluster.drift import compare, with_namespace
-from cluster.helm import Helm
-from cluster.kube import Kube, Manifest
+from cluster.drift import HELM, UNDECIDED, compare, take_back, with_namespace
+from cluster.helm import Helm, with_marks
+from cluster.kube import Kube, Manifest, NotAllowed
 from cluster.lease import Lease
 from cluster.records import read_records
 from cluster.releases import Release
@@ -85,13 +85,16 @@ class Deployer:
     # ------------------------------------------------------------------ manifests
     def _apply(self, node: str, lease: Lease) -> bool:
         kube, namespace = self.platform.kube, self.platform.settings.kubernetes.namespace
+        ignored = self.platform.settings.deploy.ignored_field_managers
         for manifest in self.platform.manifests[node]:
-            if compare(kube, manifest, namespace=namespace) is None:
+            difference = compare(kube, manifest, namespace=namespace, ignored=ignored)
+            if difference is None or difference.state == UNDECIDED:
                 continue
             lease.ensure()
             self.progress.update(
                 node, INSTALLING, f"{manifest['kind']} {manifest['metadata']['name']}"
             )
+            take_back(kube, manifest, namespace=namespace, ignored=ignored)
             _apply(kube, with_namespace(kube, manifest, namespace))
             self._changed[node] = True
         if node == NAMESPACE:
@@ -176,6 +179,7 @@ class Deployer:
     def _helm(self, plan: ReleasePlan, lease: Lease) -> None:
         release = plan.release
         lease.note(operation(release.name))
+        edited = self._take_back(plan)
         try:
             self.platform.helm.upgrade(
                 release, self.platform.site_of(release), rollback=not plan.version_change
@@ -185,7 +189,22 @@ class Deployer:
                 raise PermanentError(f"{exc}. {_ways_on(plan)}") from exc
             raise
         self._ensure_recorded(release)
+        if (
+            edited and self.platform.helm.major < 4
+        ):  # it merges, and leaves what it did not put there
+            for manifest in edited:
+                self.platform.kube.apply(with_marks(manifest, release), manager=HELM)
         lease.note("")
+
+    def _take_back(self, plan: ReleasePlan) -> list[Manifest]:
+        """Give what others added to the release's objects to helm, which removes it with its next apply."""
+        kube, namespace = self.platform.kube, plan.release.namespace
+        added = {d.what for d in plan.differences if any(change.manager for change in d.fields)}
+        edited = [m for m in plan.manifests if f"{m['kind']}/{m['metadata']['name']}" in added]
+        for manifest in edited:
+            ignored = self.platform.settings.deploy.ignored_field_managers
+            take_back(kube, manifest, namespace=namespace, owner=HELM, ignored=ignored)
+        return [with_namespace(kube, manifest, namespace) for manifest in edited]
 
     def _ensure_recorded(self, release: Release) -> None:
         """Refuse a release whose record is pending still.
@@ -245,9 +264,7 @@ def _ways_on(plan: ReleasePlan) -> str:
 def _apply(kube: Kube, manifest: Manifest) -> None:
     try:
         kube.apply(manifest)
-    except PermanentError as exc:
-        if "HTTP 403" not in str(exc):
-            raise
+    except NotAllowed as exc:
         what = f"{manifest['kind']} {manifest['metadata']['name']}"
         raise PermanentError(
             f"{what} has to change, and this identity may not do that by design. "

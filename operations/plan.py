@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cluster.drift import Difference, compare, same_objects
-from cluster.kube import Kube, NotFound
+from cluster.drift import CHANGED, HELM, MISSING, UNDECIDED, Difference, changed_objects, compare
+from cluster.kube import FIELD_MANAGER, NotFound
 from cluster.manifests import Manifest, parse_manifests
 from cluster.records import ReleaseRecord, last_good, read_records
 from cluster.releases import Release
@@ -45,6 +45,8 @@ class ReleasePlan:
         manifests: the rendering, for the preflight.
         good: newest revision that worked, None if there is none.
         restarts: workloads whose pods must read changed settings, and no changed template restarts them.
+        differences: what would change, object by object; also objects that nobody can compare, since the server
+            refuses the dry run.
     """
 
     release: Release
@@ -55,6 +57,7 @@ class ReleasePlan:
     manifests: tuple[Manifest, ...] = ()
     good: ReleaseRecord | None = None
     restarts: tuple[Restart, ...] = ()
+    differences: tuple[Difference, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,12 @@ class NodePlan:
     action: str
     reasons: tuple[str, ...]
     releases: tuple[ReleasePlan, ...] = ()
+    objects: tuple[Difference, ...] = ()
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """What would change, of all its releases."""
+        return (*self.objects, *(d for release in self.releases for d in release.differences))
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,7 @@ class Plan:
                     "name": node.name,
                     "action": node.action,
                     "reasons": list(node.reasons),
+                    "differences": [difference.as_json() for difference in node.differences],
                     "releases": [
                         {"name": r.release.name, "action": r.action, "reasons": list(r.reasons)}
                         for r in node.releases
@@ -174,42 +184,45 @@ def plan_release(
     if newest.pending:
         reason = f"revision {newest.revision} has been {newest.status} since {newest.updated:%Y-%m-%d %H:%M:%S}"
         return ReleasePlan(release, RECOVER, (reason,), newest, version_change, manifests, good)
-    changed = same_objects(applied, list(manifests))
+    declared = changed_objects(applied, manifests)
+    drift = _differences(platform, manifests, release.namespace, HELM)
+    differences = tuple(_together(declared, drift))
+    changed = _reasons(differences)
     if newest.status != "deployed":
-        changed = [f"revision {newest.revision} is {newest.status}", *changed]
+        changed = (f"revision {newest.revision} is {newest.status}", *changed)
     due = restarts_due(platform.kube, applied, release.namespace)
+    restarts = due
     if changed:
-        restarts = restarts_between(applied, manifests, sources_of(due))
-        reasons = (*changed, *map(str, restarts))
-        return ReleasePlan(
-            release, UPGRADE, reasons, newest, version_change, manifests, good, restarts
-        )
-    drift = _differences(platform.kube, manifests, release.namespace)
-    if drift:
-        edited = [(one.kind, one.name) for one in drift]
-        restarts = restarts_between(manifests, manifests, {*edited, *sources_of(due)})
-        reasons = (*map(str, drift), *map(str, restarts))
-        return ReleasePlan(release, DRIFTED, reasons, newest, False, manifests, restarts=restarts)
-    if due:
-        reasons = tuple(map(str, due))
-        return ReleasePlan(release, RESTART, reasons, newest, False, manifests, restarts=due)
-    return ReleasePlan(release, UNCHANGED, (), newest, False, manifests)
+        edited = {(one.kind, one.name) for one in drift if one.state != UNDECIDED}
+        restarts = restarts_between(applied, manifests, edited | sources_of(due))
+    action = RESTART if due else UNCHANGED
+    if declared or newest.status != "deployed":
+        action = UPGRADE
+    elif changed:
+        action = DRIFTED
+    if action != UPGRADE:
+        version_change, good = False, None
+    reasons = (*changed, *map(str, restarts))
+    return ReleasePlan(
+        release, action, reasons, newest, version_change, manifests, good, restarts, differences
+    )
 
 
 def plan_objects(platform: Platform, node: str) -> NodePlan:
     """Plan a node whose manifests we apply ourselves."""
     namespace = platform.settings.kubernetes.namespace
-    differences = _differences(platform.kube, platform.manifests[node], namespace)
+    differences = _differences(platform, platform.manifests[node], namespace, FIELD_MANAGER)
     if node == NAMESPACE:
         missing = missing_secrets(platform)
-        differences += [Difference("Secret", f"{name} ({key})", ()) for name, key in missing]
-    if not differences:
-        return NodePlan(node, UNCHANGED, ())
+        differences += [Difference("Secret", f"{name} ({key})", MISSING) for name, key in missing]
+    reasons = _reasons(differences)
     # Namespaces may have been there before: the first Lease needs one, and a site may make them.
-    absent = [d for d in differences if not d.fields and d.kind not in ("Namespace", "Secret")]
+    absent = [
+        d for d in differences if d.state == MISSING and d.kind not in ("Namespace", "Secret")
+    ]
     declared = [m for m in platform.manifests[node] if m["kind"] != "Namespace"]
-    fresh = len(absent) == len(declared)
-    return NodePlan(node, INSTALL if fresh else UPGRADE, tuple(map(str, differences)))
+    action = INSTALL if len(absent) == len(declared) else UPGRADE
+    return NodePlan(node, action if reasons else UNCHANGED, reasons, objects=tuple(differences))
 
 
 def missing_secrets(platform: Platform) -> list[tuple[str, str]]:
@@ -234,20 +247,41 @@ def images(manifests: Iterable[Manifest]) -> set[str]:
     for manifest in manifests:
         pod = manifest.get("spec", {}).get("template", {}).get("spec", {})
         for container in [*pod.get("containers", []), *pod.get("initContainers", [])]:
-            found.add(container["image"])
+            found.add(container.get("image", ""))
     return found
 
 
-def _differences(kube: Kube, manifests: Iterable[Manifest], namespace: str) -> list[Difference]:
-    found = []
+def _differences(
+    platform: Platform, manifests: Iterable[Manifest], namespace: str, owner: str
+) -> list[Difference]:
+    ignored, found = platform.settings.deploy.ignored_field_managers, []
     for manifest in manifests:
         try:
-            difference = compare(kube, manifest, namespace=namespace)
+            difference = compare(
+                platform.kube, manifest, namespace=namespace, owner=owner, ignored=ignored
+            )
         except NotFound:  # the namespace, or the kind, is not there yet
-            difference = Difference(manifest["kind"], manifest["metadata"]["name"], ())
+            difference = Difference(manifest["kind"], manifest["metadata"]["name"], MISSING)
         if difference:
             found.append(difference)
     return found
+
+
+def _together(declared: list[Difference], drift: list[Difference]) -> list[Difference]:
+    """What is declared otherwise than it was applied, and what differs beside that from what is live."""
+    changed = {difference.what: difference for difference in declared}
+    for difference in drift:
+        known = changed.get(difference.what)
+        if known is None:
+            changed[difference.what] = difference
+        elif known.state == CHANGED:
+            beside = [c for c in difference.fields if not any(c.touches(k) for k in known.fields)]
+            changed[difference.what] = replace(known, fields=(*known.fields, *beside))
+    return list(changed.values())
+
+
+def _reasons(differences: Iterable[Difference]) -> tuple[str, ...]:
+    return tuple(str(difference) for difference in differences if difference.state != UNDECIDED)
 
 
 def _node(name: str, releases: list[ReleasePlan]) -> NodePlan:

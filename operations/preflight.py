@@ -10,14 +10,15 @@ from typing import Any
 
 from archive.endpoint import check_endpoint
 from cluster.credentials import read_secret
-from cluster.drift import PLANNER, with_namespace
 from cluster.kube import Manifest
 from components import COMPONENTS
 from components.base import Check
-from errors import IsaError, PermanentError
-from operations.capacity import PodRequest, amount, free_nodes, place, pods_of
-from operations.plan import DRIFTED, UNKNOWN, UPGRADE, NodePlan, Plan
-from operations.platform import NAMESPACE, STORAGE, Platform
+from errors import IsaError
+from operations.capacity import PodRequest, free_nodes, place, pods_of
+from operations.dry_run import check_changes
+from operations.plan import UNKNOWN, NodePlan, Plan
+from operations.platform import STORAGE, Platform
+from operations.quota import check_quota
 
 
 def preflight(platform: Platform, plan: Plan) -> tuple[Check, ...]:
@@ -41,11 +42,11 @@ def preflight(platform: Platform, plan: Plan) -> tuple[Check, ...]:
         ("charts", lambda: _charts(plan)),
         ("capacity", lambda: _capacity(platform, pods)),
         ("storage classes", lambda: _storage_classes(platform, pods)),
-        ("quota", lambda: _quota(platform, pods)),
+        ("quota", lambda: check_quota(platform, plan, pods)),
         ("API versions", lambda: _api_versions(platform, plan)),
         ("secrets", lambda: _secrets(platform, plan)),
         ("volumes", lambda: _orphaned_volumes(platform, plan)),
-        ("changes in place", lambda: _changes_in_place(platform, plan)),
+        ("changes in place", lambda: check_changes(platform, plan)),
         ("licences", lambda: _licences(platform)),
         ("object store", lambda: _object_store(platform)),
     ]
@@ -112,85 +113,6 @@ def _storage_classes(platform: Platform, pods: list[PodRequest]) -> Iterator[Che
         yield Check(f"storage class {name or '(none named)'}", False, hint)
 
 
-def _quota(platform: Platform, pods: list[PodRequest]) -> Iterator[Check]:
-    namespace = platform.settings.kubernetes.namespace
-    declared = {
-        m["metadata"]["name"]: m["spec"]["hard"]
-        for m in platform.manifests[NAMESPACE]
-        if m["kind"] == "ResourceQuota" and m["metadata"].get("namespace") == namespace
-    }
-    live = {
-        q["metadata"]["name"]: q["spec"]["hard"]
-        for q in platform.kube.list("v1", "ResourceQuota", namespace)
-        if q["metadata"]["name"] not in declared
-    }
-    needs = _needs(pods)
-    short = [
-        f"{name}: {resource} allows {hard[resource]}, needed are {_plain(resource, needs[resource])}"
-        for name, hard in {**declared, **live}.items()
-        for resource in sorted(needs)
-        if resource in hard and amount(str(hard[resource])) < needs[resource]
-    ]
-    hint = "; ".join(short) if short else ", ".join(sorted(declared | live)) or "no quota"
-    yield Check("quota", not short, hint)
-
-
-def _needs(pods: list[PodRequest]) -> dict[str, Decimal]:
-    needs: dict[str, Decimal] = {"pods": Decimal(len(pods))}
-
-    def add(resource: str, value: Decimal) -> None:
-        needs[resource] = needs.get(resource, Decimal(0)) + value
-
-    for pod in pods:
-        for resource in ("cpu", "memory"):
-            add(f"requests.{resource}", pod.requests.get(resource, Decimal(0)))
-            add(resource, pod.requests.get(resource, Decimal(0)))
-        for name, size in pod.storage:
-            add("requests.storage", size)
-            add("persistentvolumeclaims", Decimal(1))
-            add(f"{name}.storageclass.storage.k8s.io/requests.storage", size)
-    return needs
-
-
-def _plain(resource: str, value: Decimal) -> str:
-    return (
-        f"{int(value) >> 30}Gi"
-        if "memory" in resource or "storage" in resource
-        else f"{value.normalize():f}"
-    )
-
-
-def _changes_in_place(platform: Platform, plan: Plan) -> Iterator[Check]:
-    """Let the server say, without doing it, whether it would take each change: volumes and classes are immutable."""
-    namespace = platform.settings.kubernetes.namespace
-    asked = refused = 0
-    for node in plan.nodes:
-        changing = {
-            reason.removeprefix(f"{r.release.name}: ")
-            for r in node.releases
-            for reason in r.reasons
-        }
-        changing = {reason.partition(":")[0] for reason in [*changing, *node.reasons]}
-        for manifest in _rendered(platform, node) if node.action in (UPGRADE, DRIFTED) else []:
-            what = f"{manifest['kind']}/{manifest['metadata']['name']}"
-            if what not in changing:
-                continue
-            asked += 1
-            try:
-                platform.kube.apply(
-                    with_namespace(platform.kube, manifest, namespace),
-                    manager=PLANNER,
-                    dry_run=True,
-                )
-            except PermanentError as exc:
-                if "HTTP 422" in str(exc):
-                    refused += 1
-                    hint = f"{exc}. Such a field needs a new object: PRODUCTION_DESIGN.md, Changes, has the steps"
-                    yield Check(f"change of {what}", False, hint)
-    if not refused:
-        yield Check("changes in place", True, f"{asked} objects would change")
-
-
 def _api_versions(platform: Platform, plan: Plan) -> Iterator[Check]:
     served = set(platform.kube.api_versions())
     wanted: dict[str, set[str]] = {}
@@ -255,14 +177,14 @@ def secret_references(manifest: Manifest) -> Iterator[tuple[str, str]]:
         for variable in container.get("env") or []:
             reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
             if reference and not reference.get("optional"):
-                yield reference["name"], reference["key"]
+                yield reference.get("name", ""), reference.get("key", "")
         for source in container.get("envFrom") or []:
             if "secretRef" in source and not source["secretRef"].get("optional"):
-                yield source["secretRef"]["name"], ""
+                yield source["secretRef"].get("name", ""), ""
     for volume in pod.get("volumes") or []:
         yield from _volume_references(volume)
     for reference in pod.get("imagePullSecrets") or []:
-        yield reference["name"], ""
+        yield reference.get("name", ""), ""
 
 
 def _volume_references(volume: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -270,10 +192,10 @@ def _volume_references(volume: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for source in sources:
         secret = source.get("secret")
         if secret and not secret.get("optional"):
-            name = secret.get("secretName") or secret.get("name")
+            name = secret.get("secretName") or secret.get("name", "")
             yield name, ""
             for item in secret.get("items") or []:
-                yield name, item["key"]
+                yield name, item.get("key", "")
 
 
 def _orphaned_volumes(platform: Platform, plan: Plan) -> Iterator[Check]:

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.integration
 OUTCOMES = {"installed", "upgraded", "unchanged", "failed", "skipped", "not-attempted"}
 ACTIONS = {"install", "upgrade", "drifted", "restart", "unchanged", "recover"}
 TEXTS = [str]
+VALUE = (str, int, float, bool, dict, list, type(None))
 
 
 def assert_shape(value: Any, shape: Any, path: str = "$") -> None:
@@ -53,6 +54,13 @@ PLAN = {
             "name": str,
             "action": ACTIONS,
             "reasons": TEXTS,
+            "differences": [
+                {
+                    "object": str,
+                    "state": {"changed", "missing", "removed", "undecided"},
+                    "fields": [{"path": str, "old": VALUE, "new": VALUE, "manager": str}],
+                }
+            ],
             "releases": [{"name": str, "action": ACTIONS, "reasons": TEXTS}],
         }
     ],

@@ -208,9 +208,9 @@ def test_a_second_try_that_fails_too_does_not_bring_the_old_engine_back(tree: Pl
 
 
 @pytest.mark.parametrize(
-    ("change", "path"),
+    ("change", "told"),
     [
-        ({"spec": {"replicas": 2}}, "spec.replicas"),
+        ({"spec": {"replicas": 2}}, "spec.replicas 2 → 1"),
         (
             {
                 "spec": {
@@ -228,13 +228,13 @@ def test_a_second_try_that_fails_too_does_not_bring_the_old_engine_back(tree: Pl
                     }
                 }
             },
-            "spec.template.spec.containers[0].resources.requests.cpu",
+            'spec.template.spec.containers[engine].resources.requests.cpu "20m" → "10m"',
         ),
     ],
     ids=["scaled", "other resources"],
 )
 def test_an_object_edited_by_hand_is_shown_as_drift_and_put_right(
-    tree: PlatformTree, change: dict[str, object], path: str
+    tree: PlatformTree, change: dict[str, object], told: str
 ) -> None:
     tree.declare("nats")
     assert tree.isa("plan").code == 3
@@ -246,7 +246,7 @@ def test_an_object_edited_by_hand_is_shown_as_drift_and_put_right(
     plan = tree.isa("plan", "--json")
     assert plan.code == 3, plan.words
     assert plan.node("nats")["action"] == "drifted"
-    assert plan.node("nats")["reasons"] == [f"nats: StatefulSet/nats: {path}"]
+    assert plan.node("nats")["reasons"] == [f"nats: StatefulSet/nats: {told}"]
     ended = tree.isa("deploy", "--local", "--json")
     assert ended.code == 0, ended.words
     assert ended.node("nats")["outcome"] == "upgraded"

@@ -20,6 +20,11 @@ def stateful_set(**pod: Any) -> dict[str, Any]:
     }
 
 
+CLAIM: dict[str, Any] = {"metadata": {"name": "data"}, "spec": {"resources": {"requests": {}}}}
+CLAIMING = stateful_set()
+CLAIMING["spec"]["volumeClaimTemplates"] = [CLAIM]
+
+
 def test_a_key_without_a_value_is_an_absent_key_at_every_depth() -> None:
     text = "kind: X\nspec:\n  initContainers:\n  containers:\n  - {name: a, envFrom: null}\n"
     assert parse_manifests(text) == [{"kind": "X", "spec": {"containers": [{"name": "a"}]}}]
@@ -48,6 +53,16 @@ def test_a_sound_object_has_no_faults() -> None:
         ({**CONFIG_MAP, "metadata": {"name": 7}}, "metadata.name is a number, must be text"),
         ({**CONFIG_MAP, "data": ["a"]}, "data is a list, must be a map"),
         ({"kind": "X", "metadata": {"name": "a"}}, "apiVersion is missing"),
+        ({**CONFIG_MAP, "data": {"port": 4222}}, "data.port is a number, must be text"),
+        (
+            stateful_set(containers=[{"resources": {"requests": {"cpu": "2x"}}}]),
+            "spec.template.spec.containers[0].resources.requests.cpu is '2x', which is no quantity",
+        ),
+        (stateful_set(containers=None), "spec.template.spec.containers is missing"),
+        (
+            CLAIMING,
+            "spec.volumeClaimTemplates[0].spec.resources.requests.storage is missing",
+        ),
         (
             stateful_set(initContainers={}),
             "spec.template.spec.initContainers is a map, must be a list",
@@ -60,7 +75,7 @@ def test_a_sound_object_has_no_faults() -> None:
     ],
 )
 def test_a_value_of_the_wrong_type_is_named_by_its_path(manifest: Any, fault: str) -> None:
-    (said,) = faults_of(manifest)
+    (said,) = faults_of(without_nulls(manifest))
     assert said.endswith(fault)
 
 
