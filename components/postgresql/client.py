@@ -6,10 +6,11 @@ Always the nodes themselves: through Pgpool one cannot know which node answers, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -30,12 +31,36 @@ BACKUP = "isa-cloud-backup"  # name of a backup's sessions
 MAINTENANCE = "template1"  # from where databases are renamed
 SCHEMA = PROBE.replace("-", "_")  # backups leave this schema out
 
-# Who has lost its peer notices after 10 + 3 × 5 s.
-IDLE, INTERVAL, COUNT = 10, 5, 3  # seconds, seconds, probes
+CONNECT_SECONDS = 10
+# A client that has lost its server notices after 10 + 3 × 5 s, or 25 s after it sent something that nobody confirmed
+# (tcp_user_timeout, milliseconds); so does a server that has lost its client.
+ALIVE: dict[str, Any] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+ALIVE_SERVER = (
+    "tcp_keepalives_idle=10",
+    "tcp_keepalives_interval=5",
+    "tcp_keepalives_count=3",
+    "tcp_user_timeout=25s",
+)
+# What a server, a database or a role may limit for its clients must not end a backup or a restore.
+UNLIMITED = (
+    "statement_timeout=0",
+    "idle_in_transaction_session_timeout=0",
+    "idle_session_timeout=0",
+)
+# The same, of PostgreSQL 17 and newer. A trigger on login, or on the statements of a restore, is somebody else's code
+# in the superuser's session.
+UNLIMITED_17 = ("event_triggers=off", "transaction_timeout=0")
+SINCE_17 = 170000
 
 STANDING = f"""
     SELECT pg_is_in_recovery() AS standby, system_identifier::text AS system,
            timeline_id AS timeline, current_setting('server_version') AS version,
+           current_setting('server_version_num')::int AS number,
            CASE WHEN pg_is_in_recovery() THEN
                CASE WHEN NOT pg_is_wal_replay_paused() THEN ''
                     WHEN EXISTS (SELECT FROM pg_stat_activity WHERE application_name = '{BACKUP}')
@@ -53,7 +78,8 @@ class Standing:
         standby: whether it replays another node's WAL.
         system: identifier of the database cluster; nodes with different ones are strangers.
         timeline: grows with every promotion.
-        version: of the server.
+        version: of the server, in words.
+        number: its version as a number, `180006`.
         paused: by whom its replay is held, `a backup` or `hand`; "" if it goes on.
     """
 
@@ -61,20 +87,30 @@ class Standing:
     system: str
     timeline: int
     version: str
+    number: int = 0
     paused: str = ""
 
 
-def program(access: Access, name: str, password: str) -> Command:
+def program(access: Access, name: str, password: str, server_version: int = 0) -> Command:
     """A client program with a password in its environment, where only its own user can read it.
+
+    Args:
+        access: knows where programs are.
+        name: of the program.
+        password: of the superuser.
+        server_version: number of the server that it will talk to, `180006`; 0 if not known.
 
     Raises:
         PermanentError: it is not installed.
     """
+    # a database may be read-only by a setting of its own, and a restore sets that before the data
+    options = [*WRITES, "client_min_messages=warning", *UNLIMITED]
+    if server_version >= SINCE_17:
+        options += UNLIMITED_17
     environ = {
         "PGPASSWORD": password,
         "PGAPPNAME": BACKUP,
-        # a database may be read-only by a setting of its own, and a restore sets that before the data
-        "PGOPTIONS": "-c default_transaction_read_only=off",
+        "PGOPTIONS": _options(options),
     }
     hint = "Install PostgreSQL's client programs of the server's major version or newer"
     return find_program(access, name, hint, environ)
@@ -84,8 +120,7 @@ def where(node: Endpoint, database: str = "") -> str:
     """Connection string of a node for the superuser's programs; without password."""
     given = {"dbname": database} if database else {}
     return make_conninfo(
-        host=node.host, port=node.port, user=SUPERUSER, connect_timeout=10,
-        keepalives_idle=IDLE, keepalives_interval=INTERVAL, keepalives_count=COUNT, **given,
+        host=node.host, port=node.port, user=SUPERUSER, connect_timeout=CONNECT_SECONDS, **ALIVE, **given
     )  # fmt: skip
 
 
@@ -107,9 +142,15 @@ def query(access: Access, node: Endpoint, text: str) -> list[dict[str, Any]]:
         return _rows(connection, text)
 
 
-def connect(access: Access, node: Endpoint) -> psycopg.Connection[Any]:
-    """Connect for a short question."""
+def connect(
+    access: Access, node: Endpoint, *, application_name: str = PROBE
+) -> psycopg.Connection[Any]:
+    """Connect for a short question, as the owner of the database."""
     seconds = access.timeout_seconds
+    limits = (
+        f"statement_timeout={round(seconds * 1000)}", "idle_session_timeout=0",
+        "idle_in_transaction_session_timeout=0", "client_encoding=UTF8",
+    )  # fmt: skip
     return psycopg.connect(
         host=node.host,
         port=node.port,
@@ -117,14 +158,15 @@ def connect(access: Access, node: Endpoint) -> psycopg.Connection[Any]:
         password=access.secret(SECRET, "password"),
         dbname=DATABASE,
         connect_timeout=max(2, round(seconds)),
-        options=f"-c statement_timeout={round(seconds * 1000)}",
-        application_name=PROBE,
+        options=_options(limits),
+        application_name=application_name,
         autocommit=True,
+        tcp_user_timeout=round(seconds * 1000),
     )
 
 
 def connect_long(
-    access: Access, node: Endpoint, database: str = SUPERUSER, *options: LiteralString
+    access: Access, node: Endpoint, database: str = SUPERUSER, *options: str
 ) -> psycopg.Connection[Any]:
     """Connect as the superuser for a backup: no limit of time, but a peer that is gone is noticed.
 
@@ -134,25 +176,40 @@ def connect_long(
         database: its name.
         options: further `name=value` of the session.
     """
-    # the server gives a session up 25 s after its client's machine was lost
-    given = (
-        "statement_timeout=0", "idle_in_transaction_session_timeout=0", "lock_timeout=60s",
-        "tcp_keepalives_idle=10", "tcp_keepalives_interval=5", "tcp_keepalives_count=3", *options,
-    )  # fmt: skip
-    return psycopg.connect(
-        host=node.host,
-        port=node.port,
-        user=SUPERUSER,
-        password=access.secret(SECRET, "postgres-password"),
-        dbname=database,
-        connect_timeout=10,
-        options=" ".join(f"-c {option}" for option in given),
-        application_name=BACKUP,
-        autocommit=True,
-        keepalives_idle=IDLE,
-        keepalives_interval=INTERVAL,
-        keepalives_count=COUNT,
-    )
+    password = access.secret(SECRET, "postgres-password")
+    return connect_superuser(node, database, password, "lock_timeout=60s", *options)
+
+
+def connect_superuser(
+    node: Endpoint, database: str, password: str, *options: str
+) -> psycopg.Connection[Any]:
+    """Connect as the superuser, with limits of our own and without anybody's triggers.
+
+    Args:
+        node: which one.
+        database: its name.
+        password: "" where none is asked for.
+        options: further `name=value` of the session.
+    """
+    # names are read as UTF-8, also from a database of bytes (SQL_ASCII)
+    given = ("client_encoding=UTF8", *UNLIMITED, *ALIVE_SERVER, *options)
+    parameters = {
+        "host": node.host, "port": node.port, "user": SUPERUSER, "dbname": database,
+        "connect_timeout": CONNECT_SECONDS, "application_name": BACKUP, **ALIVE,
+    }  # fmt: skip
+    if password:
+        parameters["password"] = password
+
+    def connected(*more: str) -> psycopg.Connection[Any]:
+        options = _options((*given, *more))
+        return psycopg.connect(**parameters, options=options, autocommit=True)
+
+    try:
+        return connected(*UNLIMITED_17)
+    except psycopg.OperationalError as exc:
+        if "event_triggers" not in str(exc):
+            raise
+        return connected()  # an older server does not know the name
 
 
 def primary(access: Access) -> Endpoint:
@@ -179,9 +236,12 @@ def primary(access: Access) -> Endpoint:
 
 @contextmanager
 def at_primary(
-    access: Access, database: str = MAINTENANCE, *options: LiteralString
+    access: Access, database: str = MAINTENANCE, *options: str
 ) -> Iterator[psycopg.Connection[Any]]:
     """A long session of the superuser at the primary that there is now.
+
+    It writes where the database is read-only for others, and its commits wait for no standby: what it makes is
+    compared afterwards, and one that waits for a synchronous standby that is away waits for ever.
 
     Args:
         access: the way in.
@@ -195,15 +255,23 @@ def at_primary(
     node = primary(access)
     with (
         explained(node.member),
-        connect_long(access, node, database, *options) as connection,
+        connect_long(access, node, database, *WRITES, *options) as connection,
     ):
         yield connection
 
 
+ERROR = re.compile(r"\b(?:ERROR|FATAL|PANIC|error|fatal):")
+WRITES = ("default_transaction_read_only=off", "synchronous_commit=local")
 # Classes of errors, and single ones, that another attempt may heal: connections, conflicts, resources, objects in use,
 # an operator's intervention; a database or table that somebody dropped.
 # https://www.postgresql.org/docs/18/errcodes-appendix.html
 PASSING = ("08", "40", "53", "55", "57", "3D000", "42P01")
+
+
+def passing(exc: psycopg.Error) -> bool:
+    """Whether another attempt may heal it."""
+    lost = isinstance(exc, psycopg.OperationalError) and not exc.sqlstate
+    return lost or (exc.sqlstate or "").startswith(PASSING)
 
 
 @contextmanager
@@ -216,14 +284,24 @@ def explained(who: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as exc:
-        lost = isinstance(exc, psycopg.OperationalError) and not exc.sqlstate
-        passing = lost or (exc.sqlstate or "").startswith(PASSING)
-        kind = TemporaryError if passing else PermanentError
+        kind = TemporaryError if passing(exc) else PermanentError
         what = f"SQLSTATE {exc.sqlstate}" if exc.sqlstate else "the connection broke off"
         raise kind(f"PostgreSQL, {who}: {what}", said=str(exc)) from exc
 
 
+def first_error(said: str) -> str:
+    """What a client program said, from its first error on: notices and warnings may stand before it."""
+    lines = said.splitlines()
+    first = next((n for n, line in enumerate(lines) if ERROR.search(line)), 0)
+    return "\n".join(lines[first:])
+
+
 # ---------------------------------------------------------------------- inside
+def _options(settings: Iterable[str]) -> str:
+    """Settings as options of a connection."""
+    return " ".join(f"-c {setting}" for setting in settings)
+
+
 def _rows(connection: psycopg.Connection[Any], text: str) -> list[dict[str, Any]]:
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(text.encode()).fetchall()
