@@ -1,35 +1,53 @@
-from components.postgresql.live import live_roles, of_database
+"""Roles of a set that has them as SQL only: what is a statement is told by PostgreSQL's rules of quoting."""
+
+from __future__ import annotations
+
+import pytest
+
+from components.postgresql.live import of_database
+from components.postgresql.statements import role_statements
+from errors import PermanentError
 
 GLOBALS = """\
+--
+-- Roles; nobody's
+--
+
 \\restrict abc
 CREATE ROLE isa;
 ALTER ROLE isa WITH NOSUPERUSER LOGIN PASSWORD 'SCRAM-SHA-256$4096:a''b';
-CREATE ROLE postgres;
-ALTER ROLE postgres WITH SUPERUSER PASSWORD 'SCRAM-SHA-256$4096:cd';
 CREATE ROLE "read only";
 ALTER ROLE "read only" WITH LOGIN PASSWORD 'SCRAM-SHA-256$4096:ef';
-GRANT isa TO "read only";
+COMMENT ON ROLE "read only" IS 'a; b';
+ALTER ROLE "read only" SET application_name TO E'x\\'
+CREATE ROLE smuggled SUPERUSER; --';
+CREATE TABLESPACE fast OWNER postgres LOCATION '/fast';
+GRANT isa TO "read only" WITH INHERIT TRUE GRANTED BY postgres;
+GRANT "read only" TO isa GRANTED BY postgres;
+\\unrestrict abc
 """
+SMUGGLING = "E'x\\'\nCREATE ROLE smuggled SUPERUSER; --'"
 
 
-def test_a_role_that_is_there_keeps_its_password() -> None:
-    said = live_roles(GLOBALS, {"isa", "postgres"})
-    assert "CREATE ROLE isa" not in said
-    assert "ALTER ROLE isa WITH NOSUPERUSER LOGIN;" in said
+def test_only_what_makes_the_roles_that_are_taken_is_used() -> None:
+    assert role_statements(GLOBALS, lambda name: name == "read only") == [
+        'CREATE ROLE "read only"',
+        "ALTER ROLE \"read only\" WITH LOGIN PASSWORD 'SCRAM-SHA-256$4096:ef'",
+        "COMMENT ON ROLE \"read only\" IS 'a; b'",
+        f'ALTER ROLE "read only" SET application_name TO {SMUGGLING}',
+        'GRANT isa TO "read only" WITH INHERIT TRUE GRANTED BY postgres',
+    ]
 
 
-def test_a_role_that_is_gone_comes_back_with_the_password_of_the_set() -> None:
-    said = live_roles(GLOBALS, {"isa", "postgres"})
-    assert 'CREATE ROLE "read only";' in said
-    assert "SCRAM-SHA-256$4096:ef" in said
-    assert said.count("PASSWORD") == 1
+def test_a_role_that_is_there_is_neither_altered_nor_granted_anything() -> None:
+    found = role_statements(GLOBALS, lambda name: name != "isa")
+    assert not [one for one in found if one.startswith(("CREATE ROLE isa", "ALTER ROLE isa"))]
+    assert 'GRANT "read only" TO isa GRANTED BY postgres' not in found
 
 
-def test_the_superuser_is_left_alone_and_everything_else_is_kept() -> None:
-    said = live_roles(GLOBALS, {"isa", "postgres"})
-    assert "postgres" not in said
-    assert 'GRANT isa TO "read only";' in said
-    assert said.startswith("\\restrict abc\n")
+def test_what_is_no_sql_is_refused() -> None:
+    with pytest.raises(PermanentError, match="quote has no end"):
+        role_statements("CREATE ROLE x; ALTER ROLE x SET a TO 'open", lambda _: True)
 
 
 LISTED = """\
