@@ -231,6 +231,8 @@ class Live:
         wanted: what the units must hold then; the manifest's own measures of them by default.
         scratch: whether the set must be served by scratch engines for it.
         unless_named: units that are left as they are unless they are asked for.
+        server_wide: units of the engine as a whole, as a person may have changed it since: left as they are unless they
+            are asked for, or the engine is a new one (a rebuild on new volumes, another cluster).
         by_hand: why this environment's engine can only be restored by hand; "" where it is not so.
         fences: whether `fence` keeps writers away; others have none that does, and what they take meanwhile is lost.
         accounts: whose passwords are the set's afterwards, for whoever has to approve it; "" where nobody's are.
@@ -246,6 +248,7 @@ class Live:
     can_take: Callable[[Access, SetReader, Iterable[str]], list[str]] = _takes_all
     scratch: bool = False
     unless_named: tuple[str, ...] = ()
+    server_wide: tuple[str, ...] = ()
     by_hand: Callable[[Settings], str] = lambda settings: ""
     fences: bool = False
     accounts: str = ""

@@ -33,7 +33,7 @@ from operations.proof import prove, read_identity
 from operations.rebuild_plan import RebuildPlan
 from operations.reinstall import claims, install, put_aside, uninstall
 from operations.replacing import BrokenOff, broken_off, forget
-from operations.restore_plan import plan_restore
+from operations.restore_plan import RestorePlan, plan_restore
 from operations.restoring import DIFFERENT, RESTORED, refuse_untakeable, run_restore
 from operations.schedule import INSTALLED, NodeResult, Start, Work, walk
 from operations.standing import (
@@ -282,8 +282,7 @@ class Rebuild:
 
     def _check_fenced(self, backup: str) -> None:
         """Refuse a set of what nobody was kept from: it was made since the set that told what to fence."""
-        name = self._component.name
-        held = plan_restore(self._vault, self._vault.catalogue([name]), backup)
+        held = self._plan_of(backup)
         open_ones = [one.unit for one in held.units if one.unit not in self._plan.units]
         if open_ones:
             raise PermanentError(
@@ -308,7 +307,7 @@ class Rebuild:
     def _check_takeable(self) -> None:
         """Refuse to uninstall an engine whose settings would not let its data come back."""
         vault, platform, live = self._vault, self._platform, self._component.live
-        plan = plan_restore(vault, vault.catalogue([self._component.name]), self._standing.set)
+        plan = self._plan_of(self._standing.set)
         reader = SetReader(vault.store, plan.manifest, read_identity(vault), plan.earlier)
         with Access(platform.settings, platform.kube, ENGINE_SECONDS) as access:
             refuse_untakeable(live, access, reader, [one.unit for one in plan.units])
@@ -348,7 +347,7 @@ class Rebuild:
 
     def _restore(self) -> str:
         name, vault = self._component.name, self._vault
-        plan = plan_restore(vault, vault.catalogue([name]), self._standing.set)
+        plan = self._plan_of(self._standing.set)
         report = run_restore(
             vault,
             read_identity(vault),
@@ -371,6 +370,12 @@ class Rebuild:
             self._tell(DEPENDANTS, name)
             gate.wait(self._platform, name)
         return ", ".join(self._plan.dependants)
+
+    def _plan_of(self, backup: str) -> RestorePlan:
+        """How a set comes back: upon new volumes also what belongs to the engine as a whole."""
+        catalogue = self._vault.catalogue([self._component.name])
+        new = self._plan.policy.volumes == NEW
+        return plan_restore(self._vault, catalogue, backup, new_engine=new)
 
     def _tell(self, step: str, note: str) -> None:
         self._progress.update(step, RUNNING, note)

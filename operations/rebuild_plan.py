@@ -138,7 +138,7 @@ def _set_to_look_at(
         hint = f"`isa backups {policy.component}` lists them"
         raise ConfigurationError([Fault("restore", f"{name!r} is no set of it", hint)])
     try:
-        return plan_restore(vault, catalogue, name)
+        return plan_restore(vault, catalogue, name, new_engine=policy.volumes == NEW)
     except PermanentError:
         if name == policy.restore:
             raise

@@ -82,6 +82,7 @@ def plan_restore(
     only: Iterable[str] = (),
     *,
     other_cluster: bool = False,
+    new_engine: bool = False,
 ) -> RestorePlan:
     """Look at a set, and say what restoring it would do. Nothing is changed.
 
@@ -91,6 +92,8 @@ def plan_restore(
         backup: id of the set.
         only: units; those that are restored by default if empty.
         other_cluster: whether a set of another cluster of this environment may be taken: after a disaster.
+        new_engine: whether the engine has been made since the set, and holds nobody's decisions: then what belongs to
+            it as a whole comes back too. One of another cluster has been.
 
     Raises:
         ConfigurationError: a unit is unknown.
@@ -104,7 +107,8 @@ def plan_restore(
         raise PermanentError(f"{backup} is not whole: {words}")
     live = COMPONENTS[manifest.component].live
     there = live.units(SetReader(vault.store, manifest, ""))
-    chosen = _chosen(there, live, tuple(only))
+    new_engine = new_engine or manifest.cluster != vault.cluster
+    chosen = _chosen(there, live, tuple(only), new_engine=new_engine)
     verdict = catalogue.verdict(backup)
     warnings = [f"the set is partial: {why}" for why in manifest.missing]
     if verdict == "fail":
@@ -116,6 +120,11 @@ def plan_restore(
         warnings.append(f"there is a newer set, of {newest.begun:%Y-%m-%d %H:%M} UTC: {newest.id}")
     if live.accounts:
         warnings.append(live.accounts)
+    warnings += [
+        f"{unit} stays as it is now, unless it is restored by name: --unit '{unit}'"
+        for unit in there
+        if unit in live.server_wide and unit not in chosen
+    ]
     return RestorePlan(
         manifest,
         earlier,
@@ -195,10 +204,13 @@ def _took(vault: Vault, catalogue: Catalogue, newest: Manifest | None, backup: s
     return "; ".join(words)
 
 
-def _chosen(there: dict[str, int], live: Live, only: tuple[str, ...]) -> tuple[str, ...]:
+def _chosen(
+    there: dict[str, int], live: Live, only: tuple[str, ...], *, new_engine: bool
+) -> tuple[str, ...]:
     """Units by their names, or by the last word of these."""
     if not only:
-        return tuple(unit for unit in there if unit not in live.unless_named)
+        left = (*live.unless_named, *(() if new_engine else live.server_wide))
+        return tuple(unit for unit in there if unit not in left)
     by_name = {**{unit.partition(" ")[2]: unit for unit in there}, **{unit: unit for unit in there}}
     unknown = [name for name in only if name not in by_name]
     if unknown:

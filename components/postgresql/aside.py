@@ -22,13 +22,11 @@ from archive.leftovers import REPLACING, Leftovers
 from cluster.command import CANCELLATION
 from components.access import Access
 from components.postgresql.client import at_primary
+from components.postgresql.grants import CONNECTIONS
 from errors import IsaError, TemporaryError
 
 SUCCESSOR = "isa.successor"  # of a database put aside: who has its name, and is not finished
 UNFINISHED = "isa.unfinished"  # of a successor
-CONNECTIONS = (
-    "isa.connections"  # of a database that is closed: how many it took before; -1 is any number
-)
 NAME_BYTES = 63  # PostgreSQL cuts longer ones off
 FAILOVER_SECONDS = 120.0  # until there is a primary again: repmgr's takes about 30
 CANCELLED_SECONDS = 5.0  # who is cancelled is killed soon
@@ -164,17 +162,23 @@ def close(connection: psycopg.Connection[Any], name: str, *, limit: int | None =
     end_sessions(connection, name)
 
 
-def close_unfinished(connection: psycopg.Connection[Any], name: str, old: str) -> None:
+def close_unfinished(
+    connection: psycopg.Connection[Any], name: str, limit: int | None = None
+) -> None:
     """Close a successor that has just been made, and mark it.
 
     Args:
         connection: at the primary, to another database.
         name: of the database.
-        old: what its predecessor is called; "" if it has none.
+        limit: sessions that it takes when it is opened again; as many as it was made with if not given.
     """
-    found = databases(connection)
     _mark(connection, name, UNFINISHED, "on")
-    close(connection, name, limit=found[old].limit if old else None)
+    close(connection, name, limit=limit)
+
+
+def unmark_unfinished(connection: psycopg.Connection[Any], name: str) -> None:
+    """A successor is whole now."""
+    _unmark(connection, name, UNFINISHED)
 
 
 def reopen(connection: psycopg.Connection[Any], name: str) -> None:
@@ -191,7 +195,10 @@ def reopen(connection: psycopg.Connection[Any], name: str) -> None:
 
 def end_sessions(connection: psycopg.Connection[Any], name: str) -> None:
     """End all sessions of a database, and wait until they have."""
-    query = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
+    query = (
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        "WHERE datname = %s AND pid <> pg_backend_pid()"
+    )
     connection.execute(query, [name])
 
 
@@ -228,7 +235,8 @@ def _drop_unfinished(connection: psycopg.Connection[Any], name: str) -> None:
     """What has the name, if it is what we made: where the renaming was lost with its primary it is the old one."""
     found = databases(connection)
     mine = name in found and UNFINISHED in found[name].settings
-    if mine or _predecessor(found, name):
+    if name in found and (mine or _predecessor(found, name)):
+        connection.execute(statement("ALTER DATABASE {} IS_TEMPLATE false", name))
         connection.execute(statement("DROP DATABASE IF EXISTS {} (FORCE)", name))
 
 

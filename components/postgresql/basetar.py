@@ -54,6 +54,18 @@ class BaseTar:
         """The file `backup_manifest`, which the next incremental backup needs."""
         return bytes(self._manifest)
 
+    @property
+    def reaches(self) -> tuple[int, str]:
+        """Timeline and LSN at the end of the WAL that a restore needs.
+
+        A standby's own word of its timeline is older: `pg_control_checkpoint` knows a promotion from its next
+        restartpoint on.
+        """
+        ranges = [
+            (int(one["Timeline"]), str(one["End-LSN"])) for one in self.manifest["WAL-Ranges"]
+        ]
+        return max(ranges)
+
     def _look(self, piece: memoryview) -> None:
         while piece:
             if self._left:

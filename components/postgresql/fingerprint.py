@@ -10,7 +10,7 @@ rows that a dump makes anew.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import psycopg
@@ -18,10 +18,23 @@ from psycopg import sql
 
 from archive.manifest import Measure
 from cluster.command import CANCELLATION
-from components.digest import NAMED
+from components.digest import NAMED, Digest
 from components.postgresql.client import SCHEMA
-from components.postgresql.grants import GRANTS, OWN
+from components.postgresql.definitions import (
+    CATALOGUES,
+    DEFINITIONS,
+    EARLIER,
+    EARLIER_GLOBALS,
+    GLOBALS,
+    SYSTEM_ITEM,
+    TABLES,
+)
+from components.postgresql.expressions import canonical
 
+GLOBAL_UNIT = "globals"  # roles, and what is set for the server as a whole
+OLDER = "columns"  # an item of sets whose rows were measured in the order of their columns
+# Their text; `format` asks the type's output function, where a cast may be a user's own.
+WHOLE_ROW = sql.SQL("format('%s', row_of_table.*)")
 CANCEL_SECONDS = 5.0  # the request to end a query is a connection of its own
 
 # Text of a value depends on these.
@@ -29,105 +42,22 @@ SESSION = (
     "extra_float_digits=1", "datestyle=ISO", "intervalstyle=postgres", "timezone=UTC",
     "bytea_output=hex", "search_path=pg_catalog", "lc_monetary=C", "xmlbinary=base64",
 )  # fmt: skip
-# A materialized view has what its last refresh found, and a table of an extension's own what its script puts there; a
-# dump carries neither.
-TABLES = """
-    SELECT n.nspname, c.relname, c.relkind = 'm' OR EXISTS (
-        SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
-        WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_extension'::regclass
-          AND d.deptype = 'e' AND c.oid <> ALL (coalesce(e.extconfig, '{}')))
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated) AND c.relpersistence = 'p'
-      AND n.nspname NOT IN ('pg_catalog', 'information_schema', %s) AND n.nspname NOT LIKE 'pg\\_toast%%'
-    ORDER BY 1, 2
-"""
 DIGEST = """
     SELECT count(*), coalesce(sum(h), 0)::text, coalesce(bit_xor(h), 0)::text
     FROM (SELECT hashtextextended({text}, 0) AS h FROM {source}) AS hashes
 """
 NAMES = "SELECT name, to_hex(hashtextextended(t, 0)) FROM {source}"
-# Everything that is no row: item → a query that gives name and text of each.
-CATALOGUES: dict[str, str] = {
-    "relations": f"""
-        SELECT format('%I.%I', n.nspname, c.relname) AS name,
-               format('%s %I.%I %s', c.relkind, n.nspname, c.relname, pg_get_userbyid(c.relowner)) AS t
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OWN} AND c.relpersistence <> 't'""",
-    "columns": f"""
-        SELECT format('%I.%I.%I', n.nspname, c.relname, a.attname) AS name,
-               format('%I.%I.%I %s %s %s', n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
-                      a.attnotnull, pg_get_expr(d.adbin, d.adrelid)) AS t
-        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-        WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {OWN}""",
-    "constraints": f"""
-        SELECT format('%I on %s', conname, conrelid::regclass) AS name,
-               format('%I %s %s', n.nspname, conname, pg_get_constraintdef(k.oid)) AS t
-        FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace WHERE {OWN} AND k.contype <> 'n'""",
-    "indexes": f"""
-        SELECT format('%I.%I', n.nspname, c.relname) AS name, pg_get_indexdef(c.oid) AS t
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('i', 'I') AND {OWN}""",
-    "views": f"""
-        SELECT format('%I.%I', n.nspname, c.relname) AS name,
-               format('%I.%I %s', n.nspname, c.relname, pg_get_viewdef(c.oid)) AS t
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('v', 'm') AND {OWN}""",
-    "functions and owners": f"""
-        SELECT p.oid::regprocedure::text AS name,
-               format('%s %s', pg_get_functiondef(p.oid), pg_get_userbyid(p.proowner)) AS t
-        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.prokind IN ('f', 'p') AND {OWN}""",
-    "triggers": f"""
-        SELECT format('%I on %s', tgname, tgrelid::regclass) AS name, pg_get_triggerdef(g.oid) AS t
-        FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
-        JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT g.tgisinternal AND {OWN}""",
-    "policies": """
-        SELECT format('%I on %I.%I', policyname, schemaname, tablename) AS name, policies::text AS t
-        FROM pg_policies AS policies""",
-    "extensions": "SELECT extname AS name, extname || ' ' || extversion AS t FROM pg_extension",
-    "sequences": f"""
-        SELECT format('%I.%I', schemaname, sequencename) AS name,
-               format('%I.%I %s', schemaname, sequencename, last_value) AS t
-        FROM pg_sequences WHERE schemaname <> '{SCHEMA}'""",
-    # page by page, for a value has 1 GiB at most; without zeros at a page's end, for a dump writes those of gaps too
-    "contents of large objects": """
-        SELECT m.oid::text AS name,
-               format('%s %s %s %s', m.oid, pg_get_userbyid(m.lomowner),
-                      (SELECT max(l.pageno::bigint * (current_setting('block_size')::int / 4) + length(l.data))
-                       FROM pg_largeobject l WHERE l.loid = m.oid),
-                      (SELECT sum(hashtextextended(format('%s %s', l.pageno, rtrim(l.data, '\\x00'::bytea)), 0))
-                       FROM pg_largeobject l WHERE l.loid = m.oid AND rtrim(l.data, '\\x00'::bytea) <> ''::bytea)) AS t
-        FROM pg_largeobject_metadata m""",
-    **GRANTS,
-}
-# As sets had them before grants were items of their own, when a list that says the defaults was not the same as none,
-# and before large objects of more than 1 GiB could be measured.
-EARLIER: dict[str, str] = {
-    "relations and owners": f"""
-        SELECT format('%I.%I', n.nspname, c.relname) AS name,
-               format('%s %I.%I %s %s', c.relkind, n.nspname, c.relname, pg_get_userbyid(c.relowner),
-                      (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(c.relacl) a)) AS t
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OWN} AND c.relpersistence <> 't'""",
-    "functions": f"""
-        SELECT p.oid::regprocedure::text AS name, pg_get_functiondef(p.oid) || coalesce(p.proacl::text, '') AS t
-        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.prokind IN ('f', 'p') AND {OWN}""",
-    "large objects": """
-        SELECT m.oid::text AS name, m.oid || ' ' || pg_get_userbyid(m.lomowner) || ' ' || md5(lo_get(m.oid)) AS t
-        FROM pg_largeobject_metadata m""",
-}
-ROLES = """
-    SELECT rolname AS name,
-           format('%s %s %s %s %s %s %s %s', rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin,
-                  rolreplication, (SELECT array_agg(b.rolname ORDER BY b.rolname) FROM pg_auth_members m
-                                   JOIN pg_roles b ON b.oid = m.roleid WHERE m.member = r.oid)) AS t
-    FROM pg_roles r WHERE rolname NOT LIKE 'pg\\_%'
-"""
 
 
-def items_of(fingerprint: Collection[Measure], database: str) -> set[str]:
-    """What a set's fingerprint knows of a database."""
-    return {one.item for one in fingerprint if one.unit == f"database {database}"}
+def items_of(fingerprint: Collection[Measure], unit: str) -> set[str]:
+    """What a set's fingerprint knows of a unit."""
+    return {one.item for one in fingerprint if one.unit == unit}
 
 
 def measure_database(
-    connection: psycopg.Connection[Any], database: str, items: Collection[str] = tuple(CATALOGUES)
+    connection: psycopg.Connection[Any],
+    database: str,
+    items: Collection[str] = (*CATALOGUES, *DEFINITIONS),
 ) -> list[Measure]:
     """Measure a database in the connection's transaction.
 
@@ -140,26 +70,78 @@ def measure_database(
         One measure a table, and one for each kind of definition.
     """
     unit, found = f"database {database}", []
-    for schema, table, made_anew in connection.execute(TABLES, [SCHEMA]).fetchall():
+    for schema, table, made_anew, columns in connection.execute(TABLES, [SCHEMA]).fetchall():
         if made_anew and f"table {schema}.{table}" not in items:
             continue
         source = sql.SQL("ONLY {} AS row_of_table").format(sql.Identifier(schema, table))
-        text = sql.SQL("(row_of_table.*)::text")
+        text = WHOLE_ROW if OLDER in items else _by_name(columns)
         found.append(_measure(connection, unit, f"table {schema}.{table}", source, text))
     for item, rows in {**CATALOGUES, **EARLIER}.items():
         if item in items:
-            found.append(_defined(connection, unit, item, rows))
+            found.append(_defined(connection, unit, item, sql.SQL(rows)))
+    for item, rows in DEFINITIONS.items():
+        if item in items:
+            found.append(_described(connection, unit, item, rows))
     return found
 
 
-def measure_roles(connection: psycopg.Connection[Any]) -> Measure:
-    """Measure the roles of the whole database cluster; passwords are left out."""
-    return _defined(connection, "globals", "roles", ROLES)
+def measure_globals(
+    connection: psycopg.Connection[Any],
+    items: Collection[str] = tuple(GLOBALS),
+    names: Collection[str] | None = None,
+) -> list[Measure]:
+    """Measure the roles of a server; passwords are left out.
+
+    Args:
+        connection: to any database, as the superuser, with the settings of `SESSION`.
+        items: kinds of things that are measured; those that a set is compared by, else all.
+        names: roles that count; all if not given.
+
+    Returns:
+        One measure an item.
+    """
+    every = "ARRAY(SELECT rolname FROM pg_authid)"
+    known = sql.SQL(every) if names is None else sql.Literal(list(names))
+    only = sql.SQL("rolname = ANY ({})").format(known)
+    found = []
+    for item, rows in {**GLOBALS, **EARLIER_GLOBALS}.items():
+        if item in items:
+            text = sql.SQL(rows).format(only=only, names=known)
+            found.append(_defined(connection, GLOBAL_UNIT, item, text))
+    return found
 
 
-def _defined(connection: psycopg.Connection[Any], unit: str, item: str, rows: str) -> Measure:
+def measure_system(settings: Mapping[str, str]) -> Measure:
+    """Measure the settings of ALTER SYSTEM.
+
+    Args:
+        settings: name → value.
+    """
+    digest = Digest()
+    for name, value in sorted(settings.items()):
+        digest.add_document([name, value], name)
+    return digest.measure(GLOBAL_UNIT, SYSTEM_ITEM)
+
+
+def _by_name(columns: Iterable[str]) -> sql.Composable:
+    """Text of a row, columns in the order of their names, by the types' own output, which no user's cast changes."""
+    names = [sql.Identifier("row_of_table", column) for column in columns]
+    return sql.SQL("ROW({})::text").format(sql.SQL(", ").join(names))
+
+
+def _described(connection: psycopg.Connection[Any], unit: str, item: str, rows: str) -> Measure:
+    """Measure definitions by texts that a restore does not change."""
+    digest = Digest()
+    for name, text in connection.execute(rows.encode()).fetchall():
+        digest.add_document([name, canonical(text)], name)
+    return digest.measure(unit, item)
+
+
+def _defined(
+    connection: psycopg.Connection[Any], unit: str, item: str, rows: sql.Composable
+) -> Measure:
     """Measure definitions, with their names where they are few."""
-    source = sql.SQL("({}) AS rows").format(sql.SQL(rows))
+    source = sql.SQL("({}) AS rows").format(rows)
     found = _measure(connection, unit, item, source, sql.SQL("t"))
     if not 0 < found.count <= NAMED:
         return found

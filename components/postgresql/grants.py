@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from components.postgresql.client import SCHEMA
 
-# Not the server's own schemas, and not the one that backups leave out.
+# Not the server's own schemas, not other sessions' temporary ones, and not the one that backups leave out.
 OWN = (
     "n.nspname NOT IN ('pg_catalog', 'information_schema', '"
     + SCHEMA
-    + "') AND n.nspname NOT LIKE 'pg\\_toast%'"
+    + "') AND n.nspname NOT LIKE 'pg\\_toast%' AND n.nspname NOT LIKE 'pg\\_temp\\_%'"
 )
 # The fence of a live restore sets that, and takes it away; a set that is taken behind a fence must not hold it.
 FENCE = "default_transaction_read_only"
 MARKS = "isa."  # of a database that a restore puts aside or makes: components.postgresql.aside
+CONNECTIONS = (
+    "isa.connections"  # of a database that is closed: how many it took before; -1 is any number
+)
 
 
 def _text(acl: str) -> str:

@@ -2,7 +2,11 @@
 
 The old database is renamed, not dropped: it stays beside the new one until somebody drops it. From the safety backup
 on it is read-only; the new one lets nobody in until it was compared. Everything goes through the primary, so the
-standbys follow by themselves. Roles keep the passwords that they have; those that are gone come back with the set's.
+standbys follow by themselves.
+
+Roles that are there stay as they are, whatever databases are restored; those that the databases need and that are gone
+come back. What belongs to the server as a whole is a unit of its own: all roles, and what ALTER SYSTEM set, on every
+member.
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ from pathlib import Path
 from archive.leftovers import REPLACING, Leftovers
 from archive.manifest import Measure
 from archive.reader import SetReader
-from components.access import Access
+from cluster.command import Command
+from components.access import Access, Endpoint
 from components.base import Live, Served
 from components.postgresql.aside import (
     ASIDE,
@@ -30,35 +35,46 @@ from components.postgresql.aside import (
 )
 from components.postgresql.client import (
     MAINTENANCE,
+    PORT,
     SECRET,
+    STATEFULSET,
     SUPERUSER,
     at_primary,
+    connect_long,
+    explained,
     primary,
     program,
     where,
 )
-from components.postgresql.fingerprint import SESSION, items_of, measure_database
-from components.postgresql.restore import DUMP, GLOBALS, of_superuser, run
+from components.postgresql.definitions import SYSTEM_ITEM
+from components.postgresql.exchange import ALWAYS_THERE, READ_ONLY, beside, successor
+from components.postgresql.fingerprint import (
+    GLOBAL_UNIT,
+    SESSION,
+    items_of,
+    measure_database,
+    measure_globals,
+    measure_system,
+)
+from components.postgresql.properties import FORM, Globals, stored_globals
+from components.postgresql.restore import DUMP, GLOBALS, run
+from components.postgresql.roles import create_missing, restore_roles
+from components.postgresql.settings import read_system, restore_system
+from components.postgresql.statements import role_statements
 
 OPTIONS = ("--exit-on-error",)
-READ_ONLY = "ALTER DATABASE {} SET default_transaction_read_only = on"
 READ_WRITE = "ALTER DATABASE {} RESET default_transaction_read_only"
-ROLE = re.compile(r'(?:CREATE|ALTER) ROLE (?:"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>\w+))')
 # Of a dump's list: what is about the database as a whole, and is restored with it or not at all.
 OF_DATABASE = re.compile(r"^\d+; \d+ \d+ (?:ACL|COMMENT|SECURITY LABEL) - DATABASE ")
-PASSWORD = re.compile(r" PASSWORD '(?:[^']|'')*'")
 
 
 def units(reader: SetReader) -> dict[str, int]:
-    """Databases of the set with their sizes; not the one that servers and proxies ask their questions in, nor what an
-    earlier restore has put aside.
+    """Roles and settings of the server, and databases of the set, with their sizes; not what an earlier restore has
+    put aside.
     """
-    names = {reader.unit(name): reader.size(name) for name in reader.names(DUMP)}
-    return {
-        unit: size
-        for unit, size in names.items()
-        if unit != f"database {SUPERUSER}" and not ASIDE.search(unit)
-    }
+    artefacts = [*reader.names(FORM), *reader.names(DUMP)]
+    sizes = {reader.unit(name): reader.size(name) for name in artefacts}
+    return {unit: size for unit, size in sizes.items() if not ASIDE.search(unit)}
 
 
 @contextmanager
@@ -67,20 +83,20 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
 
     A restore that was killed is undone first, so that it is the old database that is fenced and backed up.
     """
-    names = [unit.partition(" ")[2] for unit in chosen]
-    with at_primary(access) as connection:
-        for name in names:
+    names = _databases_of(chosen)
+    for name in names:
+        with at_primary(access, beside(name)) as connection:
             undo(connection, name)
     try:
-        with at_primary(access) as connection:
-            for name in names:
+        for name in names:
+            with at_primary(access, beside(name)) as connection:
                 if name in databases(connection):
                     connection.execute(statement(READ_ONLY, name))
                     end_sessions(connection, name)
         yield "the databases are read-only, and refuse connections while they are restored"
     finally:
-        with at_primary(access) as connection:
-            for name in names:
+        for name in names:
+            with at_primary(access, beside(name)) as connection:
                 undo(connection, name)
                 if name in databases(connection):
                     connection.execute(statement(READ_WRITE, name))
@@ -94,57 +110,59 @@ def replace(
     chosen: Iterable[str],
     leftovers: Leftovers,
 ) -> list[str]:
-    """Restore databases in the place of the live ones.
+    """Restore databases in the place of the live ones, and what belongs to the server if it is chosen.
 
     Returns:
-        What is kept of the old ones, for people.
+        What is kept of the old ones, and what was made beside the units, for people.
 
     Raises:
         Damaged: an artefact is not what was stored.
         PermanentError, TemporaryError: PostgreSQL does not take it; the old database has its name back, or the words
             say that it has not.
     """
-    node, password = primary(access), access.secret(SECRET, "postgres-password")
-    psql, pg_restore = (program(access, name, password) for name in ("psql", "pg_restore"))
-    server, spool = where(node, MAINTENANCE), access.settings.backup.spool
     wanted = set(chosen)
     for held in leftovers.earlier(REPLACING):
         if wanted.issuperset(held[REPLACING]):
             leftovers.release(held)  # the fence has given those their names back
+    backup = stored_globals(reader)
+    told = _bring_roles(access, reader, backup, wanted)
     with at_primary(access) as connection:
-        known = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
-    roles = live_roles(reader.read(GLOBALS).decode(), known)
-    run(psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", server, stdin=roles)
-    kept = []
+        version = connection.info.server_version
+    pg_restore = program(access, "pg_restore", access.secret(SECRET, "postgres-password"), version)
+    spool = access.settings.backup.spool
     spool.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=spool) as directory:
-        entries = Path(directory) / "entries"
         for artefact in reader.names(DUMP):
             if reader.unit(artefact) not in wanted:
                 continue
-            name = reader.unit(artefact).partition(" ")[2]
+            (name,) = _databases_of([reader.unit(artefact)])
             dump = reader.save(artefact, Path(directory) / "database.dump")
-            with aside(access, name, leftovers) as old:
-                # the database itself first, with its rights, comment and settings, and nothing in it: so that it can
-                # be closed before there is something to see
-                entries.write_text(of_database(run(pg_restore, "--list", "--create", str(dump))))
-                run(pg_restore, "--create", "-L", str(entries), *OPTIONS, "-d", server, str(dump))
-                with at_primary(access) as connection:
-                    close_unfinished(connection, name, old)
-                run(pg_restore, "--jobs=2", *OPTIONS, "-d", where(node, name), str(dump))
+            if name in ALWAYS_THERE:
+                old = _exchange(access, pg_restore, name, dump, reader, backup)
+            else:
+                old = _restore_aside(access, pg_restore, name, dump, leftovers)
             dump.unlink()
             if old:
-                kept.append(f'the old database is kept as "{old}": drop it when nobody needs it')
-    return kept
+                told.append(f'the old database is kept as "{old}": drop it when nobody needs it')
+    if GLOBAL_UNIT in wanted and backup is not None:
+        told += _bring_settings(access, backup)
+    return told
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
-    """What the live databases hold now."""
+    """What the live databases hold now; of roles those that the set has."""
     found: list[Measure] = []
-    for name in (unit.partition(" ")[2] for unit in chosen):
+    units, fingerprint = set(chosen), reader.manifest.fingerprint
+    for name in _databases_of(units):
         with at_primary(access, name, *SESSION) as connection:
-            items = items_of(reader.manifest.fingerprint, name)
-            found += measure_database(connection, name, items)
+            found += measure_database(connection, name, items_of(fingerprint, f"database {name}"))
+    backup = stored_globals(reader) if GLOBAL_UNIT in units else None
+    if backup is not None:
+        items = items_of(fingerprint, GLOBAL_UNIT)
+        with at_primary(access, SUPERUSER, *SESSION) as connection:
+            found += measure_globals(connection, items, backup.roles.names)
+            if SYSTEM_ITEM in items:
+                found.append(measure_system(read_system(connection)))
     return found
 
 
@@ -155,26 +173,103 @@ LIVE = Live(
     measure,
     writers="the databases are read-only from the safety backup on, and closed while they are restored and compared",
     fences=True,
-    accounts="roles that are gone come back with the set's passwords; those that are there keep their own",
+    accounts="roles that the databases need and that are gone come back with the set's passwords; existing roles keep "
+    "their passwords, and all their rights and settings unless `globals` is restored",
+    server_wide=(GLOBAL_UNIT, *(f"database {name}" for name in ALWAYS_THERE)),
     beside=True,
 )
 
 
-def live_roles(text: str, known: set[str]) -> str:
-    """The roles of a set for a server that has some of them: those keep their passwords.
+# ---------------------------------------------------------------------- inside
+def _databases_of(chosen: Iterable[str]) -> list[str]:
+    """Names of the databases among units."""
+    return [unit.partition(" ")[2] for unit in chosen if unit != GLOBAL_UNIT]
 
-    Args:
-        text: SQL of pg_dumpall --globals-only.
-        known: roles that the server has.
-    """
-    lines = []
-    for line in text.splitlines(keepends=True):
-        match = ROLE.match(line)
-        name = (match["plain"] or match["quoted"].replace('""', '"')) if match else ""
-        if of_superuser(line) or (name in known and line.startswith("CREATE ROLE")):
-            continue
-        lines.append(PASSWORD.sub("", line) if name in known else line)
-    return "".join(lines)
+
+def _bring_roles(
+    access: Access, reader: SetReader, backup: Globals | None, wanted: set[str]
+) -> list[str]:
+    """Make the roles that are gone; with the server's own unit make all of them what they were."""
+    names = _databases_of(wanted)
+    with at_primary(access, MAINTENANCE, *SESSION) as connection:
+        there = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
+        if backup is None:  # an older set: which roles a database needs is not known
+            text = reader.read(GLOBALS).decode()
+            with connection.transaction():
+                for one in role_statements(text, lambda name: name not in there):
+                    connection.execute(one.encode())
+            query = "SELECT rolname FROM pg_roles WHERE rolname <> ALL (%s) ORDER BY 1"
+            made = [name for (name,) in connection.execute(query, [list(there)]).fetchall()]
+            left: list[str] = []
+        elif GLOBAL_UNIT in wanted:
+            made, left = restore_roles(connection, backup.roles), []
+        else:
+            made = create_missing(connection, backup.roles, backup.roles.for_databases(names))
+            left = sorted(set(backup.roles.names) - there - set(made))
+    told = [f"back with the passwords of the set: {', '.join(made)}"] if made else []
+    if left:
+        told.append(
+            f"roles of the set that are gone, and that these databases do not need: {', '.join(left)}; "
+            f"`--unit {GLOBAL_UNIT}` makes them"
+        )
+    return told
+
+
+def _bring_settings(access: Access, backup: Globals) -> list[str]:
+    """Make the settings of ALTER SYSTEM the set's, on every member; gives what has to be restarted for it."""
+    told = []
+    members = access.settings.components.postgresql.members
+    for node in access.endpoints(STATEFULSET, members, PORT):
+        with explained(node.member), connect_long(access, node) as connection:
+            pending = restore_system(connection, backup.system)
+        if pending:
+            told.append(f"{node.member}: {', '.join(pending)} will count after a restart")
+    return told
+
+
+def _restore_aside(
+    access: Access, pg_restore: Command, name: str, dump: Path, leftovers: Leftovers
+) -> str:
+    """Restore a database while the old one has another name; gives that."""
+    node, entries = primary(access), dump.with_name("entries")
+    server = where(node, MAINTENANCE)
+    with aside(access, name, leftovers) as old:
+        # the database itself first, with its rights, comment and settings, and nothing in it: so that it can
+        # be closed before there is something to see
+        entries.write_text(of_database(run(pg_restore, "--list", "--create", str(dump))))
+        run(pg_restore, "--create", "-L", str(entries), *OPTIONS, "-d", server, str(dump))
+        with at_primary(access) as connection:
+            close_unfinished(connection, name)
+        _fill(pg_restore, node, name, dump)
+    return old
+
+
+def _exchange(
+    access: Access,
+    pg_restore: Command,
+    name: str,
+    dump: Path,
+    reader: SetReader,
+    backup: Globals | None,
+) -> str:
+    """Restore a database that must not be away; gives the name of the old one, "" if it holds what it shall."""
+    unit = f"database {name}"
+    wanted = [one for one in reader.manifest.fingerprint if one.unit == unit]
+    if _counted(wanted) == _counted(measure(access, reader, [unit])):
+        return ""
+    properties = {one.name: one for one in backup.databases} if backup else {}
+    with successor(access, name, properties.get(name)) as (new, old):
+        _fill(pg_restore, primary(access), new, dump)
+    return old
+
+
+def _counted(measures: Iterable[Measure]) -> dict[str, tuple[int, int | None, str]]:
+    """What was counted of one unit, to be compared."""
+    return {one.item: (one.count, one.until, one.digest) for one in measures}
+
+
+def _fill(pg_restore: Command, node: Endpoint, name: str, dump: Path) -> None:
+    run(pg_restore, "--jobs=2", *OPTIONS, "-d", where(node, name), str(dump))
 
 
 def of_database(listed: str) -> str:

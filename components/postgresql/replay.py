@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import psycopg
 
@@ -21,6 +22,14 @@ from components.postgresql.client import connect_long
 from errors import TemporaryError
 
 PAUSE_SECONDS = 15.0
+# A lock that the primary holds is held here as long as replay is paused: nobody reads that table then.
+LOCK_SECONDS, LOCK_PAUSE_SECONDS = 30.0, 0.5
+LOCKED = """
+    SELECT datname, min(relation::text) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+    WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND granted
+      AND l.pid = (SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup')
+    GROUP BY 1 ORDER BY 1
+"""
 # pg_stat_activity is read once a transaction unless told otherwise, and the block is one transaction
 GUARD = """
 DO $$
@@ -36,9 +45,29 @@ END $$
 """
 
 
+@dataclass(frozen=True)
+class Pause:
+    """A standby that stands still.
+
+    Attributes:
+        point: LSN up to which it has replayed.
+        locked: databases of which nobody can read a table → why.
+    """
+
+    point: str
+    locked: dict[str, str]
+
+
 @contextmanager
-def paused_replay(access: Access, node: Endpoint) -> Iterator[str]:
-    """Pause a standby's replay; gives the LSN up to which it has replayed.
+def paused_replay(
+    access: Access, node: Endpoint, lock_seconds: float = LOCK_SECONDS
+) -> Iterator[Pause]:
+    """Pause a standby's replay at a moment at which all tables can be read; if there is none, it says which cannot.
+
+    Args:
+        access: the way in.
+        node: the standby.
+        lock_seconds: how long a moment without locks is looked for.
 
     Raises:
         TemporaryError: it was promoted meanwhile, does not pause in time, or somebody else resumed it in the midst: the
@@ -53,13 +82,27 @@ def paused_replay(access: Access, node: Endpoint) -> Iterator[str]:
         guarding = threading.Thread(target=_run, args=(guard, block), daemon=True)
         guarding.start()
         try:
-            point = _pause(holder, node)
-            yield point
-            _still(holder, node, point)
+            pause = _pause_unlocked(holder, node, lock_seconds)
+            yield pause
+            _still(holder, node, pause.point)
         finally:
             _resume(holder)
             holder.close()
             guarding.join(10)  # its resume must not come in the midst of the next backup
+
+
+def _pause_unlocked(holder: psycopg.Connection, node: Endpoint, seconds: float) -> Pause:
+    deadline = time.monotonic() + seconds
+    while True:
+        point = _pause(holder, node)
+        locked = {
+            name: f"table {relation} is locked on the primary (AccessExclusiveLock): end what holds the lock"
+            for name, relation in holder.execute(LOCKED).fetchall()
+        }
+        if not locked or time.monotonic() > deadline:
+            return Pause(point, locked)
+        _resume(holder)
+        time.sleep(LOCK_PAUSE_SECONDS)
 
 
 def _pause(holder: psycopg.Connection, node: Endpoint) -> str:

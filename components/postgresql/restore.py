@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from archive.manifest import Manifest, Measure
 from archive.reader import SetReader, opened
@@ -23,26 +24,36 @@ from cluster.command import Command
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch, Step
 from components.postgresql.client import (
+    MAINTENANCE,
     PORT,
     STATEFULSET,
     SUPERUSER,
+    connect_superuser,
     explained,
+    first_error,
     program,
     where,
 )
+from components.postgresql.definitions import SYSTEM_ITEM
 from components.postgresql.fingerprint import (
+    GLOBAL_UNIT,
     SESSION,
     items_of,
     measure_database,
-    measure_roles,
+    measure_globals,
+    measure_system,
 )
+from components.postgresql.properties import Globals, restore_properties, stored_globals
+from components.postgresql.roles import restore_roles
+from components.postgresql.statements import role_statements
 from config.models import Settings
 from errors import PermanentError
 
 FILES, DUMPS = "files", "dumps"
 BASE, GLOBALS, DUMP = "base.tar", "globals.sql", "pg_dump custom"
 DATA, PARTS = "/scratch/data", "parts"
-# What the source's files say must not count: an archive, a primary, memory of another machine.
+# What the source's files say must not count: an archive, a primary, memory of another machine. What ALTER SYSTEM set
+# there is taken out of the files before the server starts (RECOVER).
 COMMAND = (
     "postgres", "-D", DATA, "-c", "config_file=/config/postgresql.conf", "-c", "hba_file=/config/pg_hba.conf",
     "-c", "ident_file=/config/pg_ident.conf", "-c", "archive_mode=off", "-c", "hot_standby=off",
@@ -63,15 +74,32 @@ include_if_exists = '/scratch/recovery.conf'
 """
 # The roles' own passwords are not known here. Who gets in at all is the network policy's business.
 RULES = "host all all all trust\n"
+# A server that recovers refuses to start with less of these than the source had, as its control file says
+# (`CheckRequiredParameterValues` in src/backend/access/transam/xlogrecovery.c); hot_standby is off, but prepared
+# transactions need their room all the same.
 RECOVER = """
 set -eu
 cd /scratch/data
 rm -f standby.signal
 touch recovery.signal
+mv postgresql.auto.conf /scratch/source.auto.conf
+: > postgresql.auto.conf
+LC_ALL=C pg_controldata -D . > /scratch/control
+while IFS='|' read -r name setting; do
+  sed -n "s/^$name *\\([0-9][0-9]*\\)$/$setting = \\1/p" /scratch/control
+done > /scratch/recovery.conf <<END
+max_prepared_xacts setting:|max_prepared_transactions
+max_worker_processes setting:|max_worker_processes
+max_locks_per_xact setting:|max_locks_per_transaction
+END
 if pg_waldump -q -p pg_wal -t {timeline} -s '{lsn}' -n 1 2> /dev/null; then
-  printf "%s\\n" "recovery_target_lsn = '{lsn}'" "recovery_target_inclusive = off" \
-    "recovery_target_action = promote" > /scratch/recovery.conf
+  printf "%s\\n" "recovery_target_lsn = '{lsn}'" "recovery_target_inclusive = off" \\
+    "recovery_target_action = promote" >> /scratch/recovery.conf
 fi
+"""
+# Where the timeline that a recovery ended began: behind the last record that it replayed.
+ENDED = """
+    SELECT pg_read_file(format('pg_wal/%s.history', left(pg_walfile_name(pg_current_wal_lsn()), 8)), true)
 """
 # initdb asks for the name of its user, and the image's has none: its own start gives it one by the same library
 # (libpostgresql.sh in github.com/bitnami/containers).
@@ -86,9 +114,11 @@ fi
 exec initdb -D {DATA} -U {SUPERUSER} -E UTF8 --locale=C --no-sync
 """
 LOAD_SECONDS = 86400.0  # of one database
+SAID_CHARACTERS = 2000
 # An image without an extension that the source has says so, of a dump and of files.
 LACKING = r'extension "[^"]+" is not available|could not access file "\$libdir/[^"]+"'
 # Which object of a dump it was: kind, schema, name. What it holds is in the lines behind.
+LSN = re.compile(r"[0-9A-F]{1,8}/[0-9A-F]{1,8}")
 ENTRY = re.compile(r"from TOC entry \d+; \d+ \d+ (.+)")
 
 
@@ -153,19 +183,28 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
         PermanentError: PostgreSQL does not take it; with its words.
         TemporaryError: a server is away.
     """
-    server, spool = where(at[DUMPS], "template1"), access.settings.backup.spool
-    psql, pg_restore = (program(access, name, "") for name in ("psql", "pg_restore"))
-    lines = reader.read(GLOBALS).decode().splitlines(keepends=True)
-    roles = "".join(line for line in lines if not of_superuser(line))
-    run(psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", server, stdin=roles)
+    server, spool = at[DUMPS], access.settings.backup.spool
+    with explained(DUMPS), _connect(server, MAINTENANCE) as connection:
+        version = connection.info.server_version
+        restored = _restore_globals(connection, reader)
+    pg_restore = program(access, "pg_restore", "", version)
     spool.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=spool) as directory:
         for name in reader.names(DUMP):
             # a file, not a pipe: pg_restore fills tables in parallel from nothing else
             dump = reader.save(name, Path(directory) / "database.dump")
-            words = ("--create", "--clean", "--if-exists", "--exit-on-error", "--jobs=2")
-            run(pg_restore, *words, "--dbname", server, str(dump))
+            words = ("--exit-on-error", "--jobs=2", str(dump))
+            database = reader.unit(name).partition(" ")[2]
+            if database == MAINTENANCE:  # nobody can make it while he is connected to it
+                run(pg_restore, "--dbname", where(server, MAINTENANCE), *words)
+            else:
+                whole = ("--create", "--clean", "--if-exists")
+                run(pg_restore, *whole, "--dbname", where(server, MAINTENANCE), *words)
             dump.unlink()
+    for one in restored.databases if restored else ():
+        if one.name == MAINTENANCE:
+            with explained(DUMPS), _connect(server, SUPERUSER) as connection:
+                restore_properties(connection, one.name, one)
 
 
 def measure(
@@ -177,18 +216,26 @@ def measure(
         PermanentError: a server cannot read what it holds.
         TemporaryError: it went away.
     """
-    units = dict.fromkeys(m.unit for m in reader.manifest.fingerprint)
+    fingerprint = reader.manifest.fingerprint
+    units = dict.fromkeys(m.unit for m in fingerprint)
     names = [unit.partition(" ")[2] for unit in units if unit.startswith("database ")]
-    known = {name: items_of(reader.manifest.fingerprint, name) for name in names}
     found: dict[str, list[Measure]] = {}
     for way, endpoint in at.items():
         with explained(way), _connect(endpoint, SUPERUSER) as connection:
-            found[way] = [measure_roles(connection)]
+            if way == FILES:
+                _check_end(connection, reader.manifest)
+            found[way] = measure_globals(connection, items_of(fingerprint, GLOBAL_UNIT))
             there = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
         for name in names:
             if name in there:
                 with explained(way), _connect(endpoint, name) as connection:
-                    found[way] += measure_database(connection, name, known[name])
+                    items = items_of(fingerprint, f"database {name}")
+                    found[way] += measure_database(connection, name, items)
+    if SYSTEM_ITEM in items_of(fingerprint, GLOBAL_UNIT):
+        # a scratch server has settings of its own: what would be set again is in the artefact
+        kept = stored_globals(reader)
+        for measures in found.values():
+            measures.append(measure_system(kept.system if kept else {}))
     return found
 
 
@@ -199,33 +246,68 @@ RESTORE = Restore(
 
 # ---------------------------------------------------------------------- inside
 def _lsn(manifest: Manifest) -> str:
-    """Where recovery stops; "" where there is no base backup."""
+    """Where recovery stops; "" where there is no base backup.
+
+    Raises:
+        PermanentError: what the manifest says is no LSN; it becomes part of a command.
+    """
     points = (c.point for c in manifest.consistency if c.unit == "all databases")
-    return next(points, "").removeprefix("LSN ")
+    point = next(points, "").removeprefix("LSN ")
+    if point and not LSN.fullmatch(point):
+        raise PermanentError(f"the manifest of {manifest.id} has no LSN to recover to: {point!r}")
+    return point
 
 
-def of_superuser(line: str) -> bool:
-    """Whether a statement is about the superuser, whom every server has."""
-    return line.startswith((f"CREATE ROLE {SUPERUSER};", f"ALTER ROLE {SUPERUSER} "))
+def _restore_globals(connection: psycopg.Connection[Any], reader: SetReader) -> Globals | None:
+    """Give an empty server what belongs to no database; gives what the set says of it, if it is not an older one."""
+    found = stored_globals(reader)
+    if found is None:
+        text = reader.read(GLOBALS).decode()
+        for statement in role_statements(text, lambda name: name != SUPERUSER):
+            connection.execute(statement.encode())
+        return None
+    restore_roles(connection, found.roles)
+    connection.execute("SET allow_in_place_tablespaces = on")
+    for name in found.tablespaces:
+        # below the data directory: this machine has not the source's disks
+        create = sql.SQL("CREATE TABLESPACE {} LOCATION ''")
+        connection.execute(create.format(sql.Identifier(name)))
+    return found
+
+
+def _check_end(connection: psycopg.Connection[Any], manifest: Manifest) -> None:
+    """Whether recovery ended where the fingerprint was taken, of a standby that stood still there.
+
+    Raises:
+        PermanentError: it did not; what the files hold is of another moment.
+    """
+    if not manifest.topology.get("replay_paused"):
+        return
+    row = connection.execute(ENDED).fetchone()
+    lines = str(row[0] if row and row[0] else "").strip().splitlines()
+    end = lines[-1].split("\t")[1] if lines else "an unknown LSN"
+    if not LSN.fullmatch(end) or _number(end) != _number(_lsn(manifest)):
+        raise PermanentError(
+            f"recovery of the files ended at {end} and not at {_lsn(manifest)}, where the set was measured"
+        )
+
+
+def _number(lsn: str) -> int:
+    """An LSN as a number of bytes: servers write it with and without leading zeros."""
+    high, low = lsn.split("/")
+    return (int(high, 16) << 32) + int(low, 16)
 
 
 def _connect(endpoint: Endpoint, database: str) -> psycopg.Connection[Any]:
-    return psycopg.connect(
-        host=endpoint.host,
-        port=endpoint.port,
-        user=SUPERUSER,
-        dbname=database,
-        connect_timeout=10,
-        options=" ".join(f"-c {option}" for option in SESSION),
-        autocommit=True,
-    )
+    return connect_superuser(endpoint, database, "", *SESSION)
 
 
-def run(command: Command, *words: str, stdin: str | None = None) -> str:
+def run(command: Command, *words: str) -> str:
     """Run a client program; what it refuses is the data's fault, or ours, and no time heals it. Gives its output."""
-    done = command.run(*words, timeout=LOAD_SECONDS, stdin=stdin)
+    done = command.run(*words, timeout=LOAD_SECONDS)
     if done.returncode != 0:
-        name, entry = Path(command.program).name, ENTRY.search(done.error)
+        name, entry = Path(command.program).name, ENTRY.search(done.stderr)
         where = f" at {entry[1]}" if entry else ""
-        raise PermanentError(f"{name} ended with {done.returncode}{where}", said=done.error)
+        said = first_error(done.stderr)[:SAID_CHARACTERS]
+        raise PermanentError(f"{name} ended with {done.returncode}{where}", said=said)
     return done.stdout

@@ -25,7 +25,7 @@ from deployments.sandbox.paths import write_atomic
 
 CONTAINER = "engine"
 POSTGRES = (
-    "postgres", "initdb", "pg_verifybackup", "pg_combinebackup", "pg_waldump",
+    "postgres", "initdb", "pg_verifybackup", "pg_combinebackup", "pg_controldata", "pg_waldump",
 )  # fmt: skip
 REDIS = ("redis-server", "redis-check-rdb")
 DOUBLE = "deployments.sandbox.doubles"

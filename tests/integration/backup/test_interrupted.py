@@ -18,7 +18,7 @@ import pytest
 from archive.reader import SetReader
 from archive.writer import SetWriter
 from components.nats import snapshot as nats_snapshot
-from components.postgresql import backup as postgresql_backup
+from components.postgresql import source
 from components.postgresql.backup import back_up as back_up_postgresql
 from components.postgresql.client import PORT, STATEFULSET, connect_long, standing
 from components.postgresql.replay import paused_replay
@@ -71,7 +71,7 @@ def paused(backups: Backups) -> list[str]:
 def test_a_standby_that_lacks_what_was_committed_before_is_not_backed_up(
     backups: Backups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgresql_backup, "CATCH_UP_SECONDS", 1.0)
+    monkeypatch.setattr(source, "CATCH_UP_SECONDS", 1.0)
     with backups.access() as access, ExitStack() as hands:
         nodes = access.endpoints(STATEFULSET, 3, PORT)
         by_role = {standing(access, node).standby: node for node in nodes}
@@ -84,10 +84,10 @@ def test_a_standby_that_lacks_what_was_committed_before_is_not_backed_up(
         with connect_long(access, primary, "isa") as client:
             client.execute("CREATE TABLE just_committed (n int)")
         try:
-            assert postgresql_backup._choose(access).node.member == primary.member
+            assert source.choose_source(access).node.member == primary.member
             hand.execute("SELECT pg_wal_replay_resume()")
-            monkeypatch.setattr(postgresql_backup, "CATCH_UP_SECONDS", 60.0)
-            assert postgresql_backup._choose(access).standing.standby
+            monkeypatch.setattr(source, "CATCH_UP_SECONDS", 60.0)
+            assert source.choose_source(access).standing.standby
         finally:
             with connect_long(access, primary, "isa") as client:
                 client.execute("DROP TABLE just_committed")
@@ -217,9 +217,7 @@ def test_a_node_that_is_lost_in_the_midst_leaves_no_set_or_a_whole_one(
 def test_without_a_fit_standby_the_primary_is_taken(
     backups: Backups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.postgresql import backup as module
-
-    monkeypatch.setattr(module, "_behind", lambda access, node: None)
+    monkeypatch.setattr(source, "_behind", lambda access, node: None)
     with backups.access() as access:
         taken = back_up_postgresql(access, writer_of(backups, "test/primary"))
     assert taken.topology["role"] == "primary"

@@ -78,7 +78,7 @@ def test_the_old_one_has_its_name_back_when_the_new_one_fails(
     with pytest.raises(Broken), aside(access, database, leftovers) as old:
         assert databases(connection)[old].limit == 7
         connection.execute(statement(CREATE, database))
-        close_unfinished(connection, database, old)
+        close_unfinished(connection, database)
         assert databases(connection)[database].limit == 0
         raise Broken
     reopen(connection, database)  # as the fence does
@@ -87,16 +87,17 @@ def test_the_old_one_has_its_name_back_when_the_new_one_fails(
     assert [len(held) for held in noted] == [1, 0]
 
 
-def test_a_new_one_has_the_place_and_the_sessions_of_the_old(
+def test_a_new_one_has_the_place_of_the_old_and_takes_as_many_sessions_as_it_was_made_with(
     access: Access, connection: psycopg.Connection[Any], database: str, leftovers: Leftovers
 ) -> None:
     with aside(access, database, leftovers) as old:
         connection.execute(statement(CREATE, database))
-        close_unfinished(connection, database, old)
+        close_unfinished(connection, database)
     undo(connection, database)  # finds nothing to do
     reopen(connection, database)
     found = databases(connection)
-    assert found[database] == found[old] == module.Database(7, {})
+    assert found[database] == module.Database(-1, {})
+    assert found[old] == module.Database(7, {})
     assert is_the_old(access, old)
     assert not is_the_old(access, database)
 
@@ -105,9 +106,9 @@ def test_what_a_killed_restore_left_is_undone_by_the_next(
     access: Access, connection: psycopg.Connection[Any], database: str, leftovers: Leftovers
 ) -> None:
     killed = aside(access, database, leftovers)  # never left
-    old = killed.__enter__()
+    killed.__enter__()
     connection.execute(statement(CREATE, database))
-    close_unfinished(connection, database, old)
+    close_unfinished(connection, database)
     undo(connection, database)
     reopen(connection, database)
     found = databases(connection)
@@ -121,7 +122,7 @@ def test_an_unfinished_one_without_predecessor_is_put_aside_too(
     connection: psycopg.Connection[Any],
 ) -> None:
     connection.execute(statement(CREATE, "fresh"))
-    close_unfinished(connection, "fresh", "")
+    close_unfinished(connection, "fresh")
     undo(connection, "fresh")
     assert "fresh" not in databases(connection)
 
@@ -152,9 +153,9 @@ def test_it_waits_for_a_primary_to_give_the_name_back(
             raise TemporaryError("PostgreSQL has 0 primaries within reach")
         return at_primary(access)
 
-    with pytest.raises(Broken), aside(access, database, leftovers, sleep=waited.append) as old:
+    with pytest.raises(Broken), aside(access, database, leftovers, sleep=waited.append):
         connection.execute(statement(CREATE, database))
-        close_unfinished(connection, database, old)
+        close_unfinished(connection, database)
         monkeypatch.setattr(module, "at_primary", none)
         raise Broken
     assert len(waited) == 3

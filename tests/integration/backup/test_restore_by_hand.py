@@ -42,7 +42,7 @@ from components.nats.fingerprint import (
 from components.neo4j.fingerprint import measure_database as measure_graph
 from components.neo4j.fingerprint import measure_users
 from components.postgresql.client import SECRET, SUPERUSER
-from components.postgresql.fingerprint import SESSION, measure_database, measure_roles
+from components.postgresql.fingerprint import SESSION, measure_database, measure_globals
 from components.qdrant.fingerprint import measure_everything
 from components.redis.fingerprint import measure_rdb
 from deployments.sandbox import binaries, postgres
@@ -148,7 +148,7 @@ def _databases(hand: Hand, manifest: Manifest, password: str) -> list[Measure]:
             found += (
                 measure_database(connection, name)
                 if kind == "database"
-                else [measure_roles(connection)]
+                else measure_globals(connection)
             )
     return found
 

@@ -39,7 +39,7 @@ class World:
     drift: tuple[str, ...] = ()
     asked: list[str] = field(default_factory=list)
 
-    def plan_restore(self, vault: object, catalogue: object, name: str) -> Any:
+    def plan_restore(self, vault: object, catalogue: object, name: str, *, new_engine: bool) -> Any:
         self.asked.append(name)
         if not self.whole:
             raise PermanentError("it is not whole")

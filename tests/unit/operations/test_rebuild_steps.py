@@ -142,7 +142,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(
         rebuild,
         "plan_restore",
-        lambda _, __, name: SimpleNamespace(
+        lambda _, __, name, new_engine: SimpleNamespace(
             manifest=SimpleNamespace(id=name),
             earlier=(),
             units=[SimpleNamespace(unit=one) for one in made.units],

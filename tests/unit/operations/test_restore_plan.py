@@ -1,4 +1,4 @@
-"""What whoever approves a restore is told of passwords."""
+"""What whoever approves a restore is told of passwords, and of what belongs to an engine as a whole."""
 
 from __future__ import annotations
 
@@ -39,3 +39,58 @@ def test_it_says_whose_passwords_will_be_those_of_the_set(
     assert any("come back with the set's" in words for words in found.warnings) == (
         component in ACCOUNTS
     )
+
+
+def artefact(unit: str, form: str) -> Any:
+    name = f"{unit.replace(' ', '-')}.zst.age"
+    return SimpleNamespace(name=name, unit=unit, format=form, plain_size=7)
+
+
+@pytest.fixture
+def postgresql(monkeypatch: pytest.MonkeyPatch) -> Any:
+    dumps = ("database isa", "database postgres", "database template1", "database golden")
+    manifest = SimpleNamespace(
+        id="postgresql-20260101T000000Z-000000",
+        component="postgresql",
+        environment="test",
+        cluster="uid",
+        missing=(),
+        artefacts=[
+            artefact("globals", "JSON of roles and settings"),
+            *(artefact(unit, "pg_dump custom") for unit in dumps),
+        ],
+    )
+    monkeypatch.setattr(restore_plan, "find_chain", lambda *_: (manifest, ()))
+    monkeypatch.setattr(restore_plan, "look", lambda *_: ())
+    return manifest
+
+
+def planned(manifest: Any, cluster: str = "uid", *only: str, **how: Any) -> Any:
+    settings = SimpleNamespace(environment="test", components=None)
+    vault: Any = SimpleNamespace(store=None, settings=settings, cluster=cluster, trust=None)
+    catalogue: Any = SimpleNamespace(
+        verdict=lambda _: "pass", latest=lambda _: None, last=lambda _: None
+    )
+    return plan_restore(vault, catalogue, manifest.id, only, **how)
+
+
+def test_roles_and_settings_of_a_server_in_use_stay_unless_they_are_named(postgresql: Any) -> None:
+    plan = planned(postgresql)
+    assert [one.unit for one in plan.units] == ["database isa", "database golden"]
+    assert plan.left == ("globals", "database postgres", "database template1")
+    assert any("--unit 'globals'" in words for words in plan.warnings)
+    named = planned(postgresql, "uid", "globals", "postgres")
+    assert [one.unit for one in named.units] == ["globals", "database postgres"]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "how"),
+    [("uid", {"new_engine": True}), ("another", {"other_cluster": True})],
+    ids=["rebuilt", "lost"],
+)
+def test_a_new_server_gets_back_all_that_the_set_holds(
+    postgresql: Any, cluster: str, how: dict[str, bool]
+) -> None:
+    plan = planned(postgresql, cluster, **how)
+    assert len(plan.units) == 5
+    assert plan.left == ()

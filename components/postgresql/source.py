@@ -1,0 +1,141 @@
+"""Which node is backed up, and what it holds: a standby that has caught up with the primary, else the primary."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from components.access import Access, Endpoint
+from components.postgresql.client import PORT, STATEFULSET, Standing, connect_long, standing
+from components.postgresql.settings import read_system
+from components.questions import ask_members, words
+from errors import TemporaryError
+
+CATCH_UP_SECONDS, CATCH_UP_PAUSE = 20.0, 0.1  # one that needs longer is no fit source
+NO_NODE = "no primary, and no standby that streams"
+# repmgr's own tables describe nodes, which a restore has others of; template0 is the server's, and never changed.
+LEFT_OUT = ("repmgr", "template0")
+RECEIVER = """
+    SELECT status, pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::bigint
+    FROM pg_stat_wal_receiver
+"""
+DATABASES = """
+    SELECT datname, datallowconn, datconnlimit, pg_database_size(oid) FROM pg_database
+    WHERE datname <> ALL (%s) ORDER BY datname
+"""
+# DATCONNLIMIT_INVALID_DB in src/include/catalog/pg_database.h
+INVALID = -2
+CLOSED = (
+    "it allows no connections, so it cannot be dumped: ALTER DATABASE … ALLOW_CONNECTIONS true CONNECTION LIMIT 0 "
+    "keeps everybody but superusers out, too"
+)
+HALF_DROPPED = (
+    "a DROP DATABASE was interrupted, and it cannot be used any more: DROP DATABASE again"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The node that is backed up.
+
+    Attributes:
+        node: where it listens.
+        standing: what it says of itself.
+        databases: name → size in bytes.
+        unreadable: databases that cannot be backed up → why.
+        tablespaces: names of those beyond the two that always are.
+        system: settings of ALTER SYSTEM on the primary, which counts for all; of the node itself where there is none.
+    """
+
+    node: Endpoint
+    standing: Standing
+    databases: dict[str, int]
+    unreadable: dict[str, str]
+    tablespaces: tuple[str, ...]
+    system: dict[str, str]
+
+
+def choose_source(access: Access) -> Source:
+    """A standby within the limit, once it has all that was committed by now; else the primary.
+
+    Raises:
+        TemporaryError: no node is fit.
+    """
+    wanted = access.settings.components.postgresql
+    nodes = {e.member: e for e in access.endpoints(STATEFULSET, wanted.members, PORT)}
+    answers = ask_members(
+        nodes.values(), lambda node: (standing(access, node, superuser=True), _behind(access, node))
+    )
+    fit = sorted(
+        (behind, name)
+        for name, (one, behind) in answers.good.items()
+        if one.standby and behind is not None and behind <= wanted.max_lag_bytes
+    )
+    primaries = [name for name, (one, _) in answers.good.items() if not one.standby]
+    primary = next(iter(primaries), None)
+    name = primary
+    if name is None:
+        name = fit[0][1] if fit else None  # nobody is left who could have more
+    elif fit:
+        name = _caught_up(access, nodes[name], [nodes[one] for _, one in fit]) or name
+    if name is None:
+        raise TemporaryError(
+            f"no node of PostgreSQL can be backed up: {words(answers.bad) or NO_NODE}",
+            delay=20,
+        )
+    with connect_long(access, nodes[primary or name]) as connection:
+        system = read_system(connection)
+    with connect_long(access, nodes[name]) as connection:
+        return _held_by(connection, nodes[name], answers.good[name][0], system)
+
+
+def _held_by(
+    connection: psycopg.Connection[Any], node: Endpoint, one: Standing, system: dict[str, str]
+) -> Source:
+    databases, unreadable = {}, {}
+    for name, open_, limit, size in connection.execute(DATABASES, [list(LEFT_OUT)]).fetchall():
+        if limit == INVALID:
+            unreadable[name] = HALF_DROPPED
+        elif not open_:
+            unreadable[name] = CLOSED
+        else:
+            databases[name] = size
+    tablespaces = connection.execute(
+        "SELECT spcname FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global') ORDER BY 1"
+    ).fetchall()
+    names = tuple(name for (name,) in tablespaces)
+    return Source(node, one, databases, unreadable, names, system)
+
+
+def _caught_up(access: Access, primary: Endpoint, standbys: list[Endpoint]) -> str | None:
+    """The first standby to replay what the primary has now; None if none does in time.
+
+    A set says when it was begun, and a rebuild relies on it: what was committed before must be in it.
+    """
+    query = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+    try:
+        with connect_long(access, primary) as connection:
+            point = connection.execute("SELECT pg_current_wal_lsn()::text").fetchone()
+        deadline = time.monotonic() + CATCH_UP_SECONDS
+        while True:
+            for standby in standbys:
+                with connect_long(access, standby) as connection:
+                    if connection.execute(query, point).fetchone() == (True,):
+                        return standby.member
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(CATCH_UP_PAUSE)
+    except psycopg.Error as exc:
+        raise TemporaryError(
+            f"PostgreSQL: a node was lost at the start of its backup: {exc}", delay=15
+        ) from exc
+
+
+def _behind(access: Access, node: Endpoint) -> int | None:
+    """Bytes of WAL that a standby has received and not replayed; None if it does not stream."""
+    with connect_long(access, node) as connection:
+        row = connection.execute(RECEIVER).fetchone()
+    return int(row[1] or 0) if row is not None and row[0] == "streaming" else None
