@@ -10,7 +10,10 @@ under Patroni; of repmgr and Pgpool only the documentation was read.
 from __future__ import annotations
 
 import secrets
+import threading
 import time
+from contextlib import suppress
+from typing import Any
 
 import psycopg
 
@@ -43,6 +46,12 @@ SLOTS = """
     SELECT slot_name, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint AS held
     FROM pg_replication_slots WHERE NOT active AND restart_lsn IS NOT NULL
 """
+# What the gate makes and removes for itself needs no standby's word.
+LOCAL = "SET synchronous_commit = local"
+WAITS = """
+    SELECT current_setting('synchronous_standby_names') FROM pg_stat_activity
+    WHERE pid = %s AND wait_event = 'SyncRep'
+"""
 
 PENDING = "SELECT name FROM pg_settings WHERE pending_restart ORDER BY name"
 
@@ -66,6 +75,7 @@ def ask(access: Access) -> Report:
     roles = {m: Role(m, "standby" if s.standby else "primary") for m, s in answers.good.items()}
     if primary is None:
         return Report(tuple(questions.checks), tuple(roles.values()))
+    lags: dict[str, int] = {}
     with questions.check("standbys stream", critical=False) as answer:
         standbys = query(access, nodes[primary], REPLICATION)
         if any(s["state"] is None for s in standbys):
@@ -73,7 +83,6 @@ def ask(access: Access) -> Report:
                 f"user {OWNER} may not see replication: GRANT pg_monitor TO {OWNER}"
             )
         by_address = {node.pod_ip: name for name, node in nodes.items()}
-        lags = {}
         for standby in (s for s in standbys if s["state"] == "streaming"):
             # repmgr and Patroni both announce the node by its name
             name = (
@@ -177,19 +186,88 @@ def _streaming(lags: dict[str, int], missing: list[str]) -> str:
 def _transaction(
     access: Access, questions: Round, primary: Endpoint, standbys: list[Endpoint]
 ) -> None:
-    """Write a row, read it on every standby, remove it and what earlier rounds left."""
+    """Write a row, read it on every standby, remove it and what earlier rounds left.
+
+    The row is this round's own. Only its commit must be acknowledged as every client's is.
+    """
     token = secrets.token_hex(8)
     with questions.check("write") as answer, connect(access, primary) as connection:
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-        connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {SCHEMA}.probe "
-            "(token text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())"
-        )
+        connection.execute(LOCAL)
+        _make_table(connection)
         connection.execute(f"DELETE FROM {SCHEMA}.probe WHERE at < now() - interval '1 hour'")
+        connection.execute("RESET synchronous_commit")
+        trouble = _insert(access, primary, connection, token)
+        answer.settle(not trouble, trouble or f"to {primary.member}")
+    if questions.checks[-1].ok:
+        _read_back(access, questions, standbys, token)
+    with (
+        questions.check("clean up", critical=False) as answer,
+        connect(access, primary) as connection,
+    ):
+        connection.execute(LOCAL)
+        connection.execute(f"DELETE FROM {SCHEMA}.probe WHERE token = %s", [token])
+        answer.settle(True)
+
+
+def _make_table(connection: psycopg.Connection[Any]) -> None:
+    """Make the probe's table where it is not there yet; another round may do so at the same time.
+
+    IF NOT EXISTS does not see what a transaction beside it is about to commit: then the catalogue's index complains.
+    """
+    for last in (False, True):
+        try:
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {SCHEMA}.probe "
+                "(token text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())"
+            )
+        except (
+            psycopg.errors.UniqueViolation,
+            psycopg.errors.DuplicateTable,
+            psycopg.errors.DuplicateSchema,
+            psycopg.errors.DuplicateObject,
+        ):
+            if last:
+                raise
+        else:
+            return
+
+
+def _insert(
+    access: Access, primary: Endpoint, connection: psycopg.Connection[Any], token: str
+) -> str:
+    """Write the row; gives why its commit was not acknowledged, "" if it was.
+
+    No limit of the server's ends a commit that waits for a synchronous standby; a cancel does, and the commit then
+    counts as done (`SyncRepWaitForLSN` in src/backend/replication/syncrep.c).
+    """
+    seconds, why = access.timeout_seconds, list[str]()
+
+    def give_up() -> None:
+        why.append(f"a commit took longer than {seconds:.0f} s")
+        with suppress(psycopg.Error), connect(access, primary) as other:
+            row = other.execute(WAITS, [connection.info.backend_pid]).fetchone()
+            if row is not None:
+                why[:] = [
+                    f"writes wait for a synchronous standby ({row[0]}): bring one of those back, or take them out of "
+                    "synchronous_standby_names"
+                ]
+        with suppress(psycopg.Error):
+            connection.cancel_safe(timeout=seconds)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
         connection.execute(f"INSERT INTO {SCHEMA}.probe (token) VALUES (%s)", [token])
-        answer.settle(True, f"to {primary.member}")
-    if not questions.checks[-1].ok:
-        return
+    finally:
+        timer.cancel()
+    if why:
+        timer.join(2 * seconds)  # it may still be asking what the commit waited for
+    return next(iter(why), "")
+
+
+def _read_back(access: Access, questions: Round, standbys: list[Endpoint], token: str) -> None:
     with questions.check("read back on every standby", critical=False) as answer:
         seen = ask_members(standbys, lambda node: _await_token(access, node, token))
         late = seen.bad | {
@@ -200,12 +278,6 @@ def _transaction(
         )
         if answer.ok:
             answer.hint = f"{len(standbys)} of {len(standbys)}"
-    with (
-        questions.check("clean up", critical=False) as answer,
-        connect(access, primary) as connection,
-    ):
-        connection.execute(f"DELETE FROM {SCHEMA}.probe WHERE token = %s", [token])
-        answer.settle(True)
 
 
 def _await_token(access: Access, node: Endpoint, token: str) -> bool:
