@@ -57,6 +57,7 @@ from components.postgresql.fingerprint import (
     measure_system,
 )
 from components.postgresql.properties import FORM, Globals, stored_globals
+from components.postgresql.refusals import refusals
 from components.postgresql.restore import DUMP, GLOBALS, run
 from components.postgresql.roles import create_missing, restore_roles
 from components.postgresql.settings import read_system, restore_system
@@ -172,6 +173,7 @@ LIVE = Live(
     replace,
     measure,
     writers="the databases are read-only from the safety backup on, and closed while they are restored and compared",
+    can_take=refusals,
     fences=True,
     accounts="roles that the databases need and that are gone come back with the set's passwords; existing roles keep "
     "their passwords, and all their rights and settings unless `globals` is restored",

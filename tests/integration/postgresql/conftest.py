@@ -21,6 +21,7 @@ from typing import Any, cast
 import psycopg
 import pyrage
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive.evidence import Difference
 from archive.leftovers import Leftovers
@@ -314,7 +315,8 @@ class Pair:
         name = f"postgresql-{begun:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
         prefix = f"test/postgresql/{name}/"
         recipients = (str(self.key.to_public()),)
-        writer = SetWriter(cast(Any, self.bucket), prefix, recipients, self.directory)
+        signer = Ed25519PrivateKey.generate()
+        writer = SetWriter(cast(Any, self.bucket), prefix, recipients, signer, self.directory)
         taken = back_up(self.access, writer)
         manifest = Manifest(
             id=name, component="postgresql", environment="test", cluster="here", slot=name,
