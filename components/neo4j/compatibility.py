@@ -20,9 +20,9 @@ from components.neo4j.client import PORT, query
 from components.neo4j.restore import DUMP
 from errors import PermanentError, TemporaryError
 
-# How neo4j-admin begins a dump: four letters, then, compressed, a version (4 bytes), the number of files and of their
-# bytes (8 each). `neo4j-admin database load --info` shows the same two numbers; tried with dumps of 5.26.30.
-DUMP_MAGIC, HEADER = b"DZV1", struct.Struct(">iqq")
+# How neo4j-admin begins a dump: four letters, then, compressed, "zstd", a version (4 bytes), the number of files and of
+# their bytes (8 each). `neo4j-admin database load --info` shows the same two numbers for dumps of 5.26.30.
+DUMP_MAGIC, HEADER, KNOWN = b"DZV1", struct.Struct(">4siqq"), (b"zstd", 1)
 DATA = "SHOW SETTINGS 'server.directories.data' YIELD value"
 
 
@@ -141,8 +141,8 @@ def unpacked_size(pieces: Iterator[bytes]) -> int:
             found += unpack.decompress(piece)
     except zstandard.ZstdError:
         return 0
-    _, _, size = HEADER.unpack(found[: HEADER.size])
-    return int(size)
+    *form, _, size = HEADER.unpack(found[: HEADER.size])
+    return int(size) if tuple(form) == KNOWN else 0
 
 
 def _member(access: Access) -> Member:
