@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import nats
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
@@ -88,6 +88,17 @@ def account(
         loop.close()
 
 
+class AnySubject(Client):
+    """A client that lives through a subject which is no UTF-8: NATS takes any bytes, and the library's reader ends."""
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        readable = subject.decode(errors="backslashreplace").encode()
+        message: Msg = super()._build_message(sid, readable, reply, data, headers)
+        return message
+
+
 async def connect(
     access: Access,
     servers: Sequence[Endpoint],
@@ -113,7 +124,8 @@ async def connect(
         if FORBIDDEN in str(exc).lower():
             forbidden(str(exc))
 
-    return await nats.connect(
+    client = AnySubject()
+    await client.connect(
         [f"nats://{server.url}" for server in servers],
         name=PROBE,
         user=user,
@@ -123,6 +135,7 @@ async def connect(
         dont_randomize=True,
         error_cb=hear,
     )
+    return client
 
 
 async def call(client: Client, subject: str, body: Any = None, *, timeout: float) -> dict[str, Any]:
