@@ -34,7 +34,7 @@ from errors import PermanentError, TemporaryError
 INDEX = "index.bin"
 NOT_COVERED = (
     "a common moment: objects are read one after another while clients go on; each version is whole",
-    "version ids and times of writing: a restore gives every version new ones",
+    "version ids and times of writing: a restore gives new ones, and lifecycles count days from them",
     "ETags of objects that came in parts, checksums that clients sent, and uploads that are not complete",
     "objects that are encrypted with keys of their clients (SSE-C)",
     "which key of the key service (KMS) an object has: a restore encrypts with the default one",
