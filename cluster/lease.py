@@ -1,30 +1,40 @@
 """Mutual exclusion by `coordination.k8s.io/Lease`: one holder per component, one for the deploy.
 
-A holder renews while it lives. Another one may take over when the lease was released, ran out, or its holder is a
-process of this very machine that no longer exists (so that a rerun after kill -9 need not wait). Times are those of
-the holders' clocks: a skew near the duration breaks the promise, so keep machines on NTP.
+A holder renews while it lives. Another one may take over when the lease was released, when its holder is a process of
+this very machine that no longer exists (so that a rerun after kill -9 need not wait), or when it has *seen* that the
+lease was not renewed for its duration. No clock but its own monotonic one decides that, as in client-go
+(https://github.com/kubernetes/client-go/blob/master/tools/leaderelection/leaderelection.go): a holder whose clock is
+wrong keeps what it renews, and one that is dead blocks nobody for longer than the duration. The API server's own clock
+only says whether watching is worth it: what it wrote down a moment ago is held.
 https://kubernetes.io/docs/concepts/architecture/leases/
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
+from cluster.command import CANCELLATION
 from cluster.kube import Conflict, Kube, Manifest
 from config.models import Settings
 from errors import IsaError, PermanentError, TemporaryError
+
+log = logging.getLogger(__name__)
 
 API_VERSION, KIND = "coordination.k8s.io/v1", "Lease"
 PURPOSE = "isa-cloud.io/purpose"
 OPERATION = (
     "isa-cloud.io/operation"  # what the last holder was doing; stays when the lease is released
 )
+POLL_SECONDS = 1.0  # between two looks at a lease that may be a dead holder's
 
 
 class LeaseHeld(TemporaryError):
@@ -47,8 +57,25 @@ class LeaseLost(PermanentError):
 
 
 def identity() -> str:
-    """Name this process so that others can tell whether it still lives: host/pid/start-time."""
-    return f"{socket.gethostname()}/{os.getpid()}/{_start_time(os.getpid())}"
+    """Name this process so that others can tell whether it still lives: HOST/PID/START/MACHINE."""
+    pid = os.getpid()
+    return f"{socket.gethostname()}/{pid}/{_start_time(pid)}/{machine()}"
+
+
+def machine() -> str:
+    """What tells apart the machines, and the containers on them, whose process numbers mean nothing to one another.
+
+    A hash of the kernel's boot id (random(4)) and the process's PID namespace (pid_namespaces(7)). A number of a
+    namespace is given to another one only when no process of it is left, so equal means the same. "" where the kernel
+    does not say: then nobody is taken for dead.
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+    return hashlib.sha256(f"{boot} {namespace}".encode()).hexdigest()[:16]
 
 
 def lease_of(kube: Kube, settings: Settings, name: str, purpose: str) -> Lease:
@@ -65,10 +92,13 @@ def lease_of(kube: Kube, settings: Settings, name: str, purpose: str) -> Lease:
 
 
 def inquire(kube: Kube, settings: Settings, name: str) -> tuple[str, bool]:
-    """What is noted on a lease of an environment, and whether somebody holds it now; takes nothing."""
+    """What is noted on a lease of an environment, and whether somebody holds it now; takes nothing.
+
+    Both times are the API server's, so that no holder's clock matters.
+    """
     lease = kube.get(API_VERSION, KIND, name, settings.kubernetes.control_namespace) or {}
     spec = lease.get("spec", {})
-    held = bool(spec.get("holderIdentity")) and not _expired(spec, 0, datetime.now(UTC))
+    held = bool(spec.get("holderIdentity")) and _fresh(lease, kube.now(), _duration(spec, 0))
     return str(lease.get("metadata", {}).get("annotations", {}).get(OPERATION, "")), held
 
 
@@ -82,7 +112,9 @@ class Lease:
         purpose: shown to others who want it.
         duration: seconds without renewal after which others may take it.
         holder: identity; this process by default.
-        now: wall clock; replaced in tests.
+        now: wall clock, for what people read; nothing is decided by it.
+        clock: monotonic seconds.
+        sleep: waits, and is ended by a cancel.
     """
 
     def __init__(
@@ -95,6 +127,8 @@ class Lease:
         duration: float = 30.0,
         holder: str | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = CANCELLATION.sleep,
     ) -> None:
         self._kube = kube
         self._namespace = namespace
@@ -103,6 +137,9 @@ class Lease:
         self._duration = duration
         self._holder = holder or identity()
         self._now = now
+        self._clock = clock
+        self._sleep = sleep
+        self._renewed = clock()
         self._stop = threading.Event()
         self._lost: PermanentError | None = None
         self._renewer: threading.Thread | None = None
@@ -138,13 +175,17 @@ class Lease:
                 return
 
     def ensure(self) -> None:
-        """Check, before a change, that the lease is still ours.
+        """Check, before a change, that the lease is still ours; asks where it could not be renewed in time.
 
         Raises:
             LeaseLost: somebody took it.
+            TemporaryError: the API server cannot be asked.
         """
         if self._lost is not None:
             raise self._lost
+        if self._clock() - self._renewed > self._duration:
+            with self._lock:
+                self._write(holder=self._holder, operation=None)
 
     def note(self, operation: str) -> None:
         """Write down what is about to be done, for whoever finds it half-done."""
@@ -158,15 +199,14 @@ class Lease:
         if lease is None:
             try:
                 self._kube.create(self._document(self._holder, {}))
+                self._renewed = self._clock()
                 return
             except Conflict:
-                lease = self._kube.get(API_VERSION, KIND, self.name, self._namespace) or {}
+                lease = self._read()
         holder = str(lease.get("spec", {}).get("holderIdentity") or "")
+        if holder and holder != self._holder and not _dead_here(holder):
+            lease = self._watch(lease)
         annotations = lease.get("metadata", {}).get("annotations", {})
-        if holder and holder != self._holder and not self._gone(lease):
-            spec = lease["spec"]
-            since = str(spec.get("acquireTime", "an unknown time"))
-            raise LeaseHeld(self.name, holder, annotations.get(PURPOSE, ""), since, self._duration)
         self.previous_operation = annotations.get(OPERATION, "")
         document = self._document(self._holder, {OPERATION: self.previous_operation})
         document["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"]
@@ -176,14 +216,46 @@ class Lease:
             raise LeaseHeld(
                 self.name, "another run", "it was faster", "just now", self._duration
             ) from exc
+        self._renewed = self._clock()
 
-    def _gone(self, lease: Manifest) -> bool:
-        spec = lease["spec"]
-        if _expired(spec, self._duration, self._now()):
-            return True
-        host, _, rest = str(spec["holderIdentity"]).partition("/")
-        pid, _, started = rest.partition("/")
-        return host == socket.gethostname() and pid.isdigit() and _start_time(int(pid)) != started
+    def _watch(self, lease: Manifest) -> Manifest:
+        """Wait until the lease has stood unchanged for its duration, or is released; gives it as it is then.
+
+        Raises:
+            LeaseHeld: it was renewed just now, or is while we look.
+        """
+        duration = _duration(lease["spec"], self._duration)
+        if _fresh(lease, self._kube.now(), duration):
+            raise self._held(lease)
+        holder = lease["spec"]["holderIdentity"]
+        log.info(
+            "lease %s of %s was not renewed lately: watching it for %.0f s before it is taken over",
+            self.name, holder, duration,
+        )  # fmt: skip
+        began = last = self._clock()
+        while self._clock() - began <= duration:
+            self._sleep(min(POLL_SECONDS, duration / 10))
+            seen = self._read()
+            if self._clock() - last > duration / 3:  # the server was away, for the holder too
+                began = self._clock()
+            last = self._clock()
+            if not seen["spec"].get("holderIdentity"):
+                return seen
+            if seen["metadata"]["resourceVersion"] != lease["metadata"]["resourceVersion"]:
+                raise self._held(seen)
+        return lease
+
+    def _read(self) -> Manifest:
+        lease = self._kube.get(API_VERSION, KIND, self.name, self._namespace)
+        if lease is None:
+            raise TemporaryError(f"lease {self.name} was deleted just now", delay=1.0)
+        return lease
+
+    def _held(self, lease: Manifest) -> LeaseHeld:
+        spec, annotations = lease["spec"], lease["metadata"].get("annotations", {})
+        since = str(spec.get("acquireTime", "an unknown time"))
+        purpose = annotations.get(PURPOSE, "")
+        return LeaseHeld(self.name, str(spec["holderIdentity"]), purpose, since, self._duration)
 
     def _renew(self) -> None:
         while not self._stop.wait(self._duration / 3):
@@ -211,6 +283,7 @@ class Lease:
         document["spec"]["acquireTime"] = lease["spec"].get("acquireTime")
         document["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"]
         self._kube.replace(document)
+        self._renewed = self._clock()
 
     def _document(self, holder: str, annotations: dict[str, str]) -> dict[str, Any]:
         stamp = self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -232,17 +305,46 @@ class Lease:
         }
 
 
-def _expired(spec: Manifest, duration: float, now: datetime) -> bool:
-    """Whether it was not renewed in its time; `duration` in seconds counts where it names none."""
-    renewed = datetime.fromisoformat(spec.get("renewTime", "1970-01-01T00:00:00+00:00"))
-    return (now - renewed).total_seconds() > float(spec.get("leaseDurationSeconds", duration))
+def _duration(spec: Manifest, otherwise: float) -> float:
+    """Seconds for which a lease holds without renewal."""
+    return float(spec.get("leaseDurationSeconds") or otherwise)
+
+
+def _fresh(lease: Manifest, now: datetime, duration: float) -> bool:
+    """Whether the API server wrote it within the duration, by the server's clock.
+
+    The server notes the time of each writer's last change in `managedFields`, whatever the writer's clock says:
+    https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management
+    """
+    fields = lease.get("metadata", {}).get("managedFields") or ()
+    written = [entry["time"] for entry in fields if entry.get("time")]
+    stamp = max(written, default="") or lease.get("spec", {}).get("renewTime")
+    if not stamp:
+        return False
+    age = (now - datetime.fromisoformat(stamp)).total_seconds()
+    return -duration <= age <= duration  # several API servers may disagree a little
+
+
+def _dead_here(holder: str) -> bool:
+    """Whether a holder was a process of this machine and PID namespace that has ended."""
+    _, pid, started, where = [*holder.split("/"), "", "", "", ""][:4]
+    if not where or where != machine() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):  # another user's; /proc may hide it (proc(5), hidepid)
+        pass
+    now = _start_time(int(pid))
+    return now not in ("", started)
 
 
 def _start_time(pid: int) -> str:
-    """Start of a process in clock ticks since boot (proc(5), field 22), "" if there is none."""
+    """Start of a process in clock ticks since boot (proc(5), field 22); "ended" if it is a zombie, "" if unknown."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()
     except OSError:
         return ""
-    return "" if fields[0] == "Z" else fields[19]
+    return "ended" if fields[0] == "Z" else fields[19]

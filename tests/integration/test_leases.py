@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cluster.lease import Lease, LeaseHeld, LeaseLost, identity
+from cluster.lease import API_VERSION, KIND, OPERATION, Lease, LeaseHeld, LeaseLost, identity
 
 from .platform_tree import PlatformTree, until
 
@@ -49,22 +49,46 @@ def test_a_released_lease_is_free_for_the_next_one(tree: PlatformTree, lease: Ma
         assert tree.holder(NAME) == "host/2/2"
 
 
-def test_a_lease_that_ran_out_is_taken_over_with_the_note_of_its_holder(
+def test_a_lease_that_nobody_renews_is_taken_over_with_the_note_of_its_holder(
     tree: PlatformTree, lease: Make
 ) -> None:
-    gone = lease("other-host/1/1", now=lambda: datetime.now(UTC) - timedelta(seconds=31))
-    gone.__enter__()
-    gone.note("helm nats")
-    with lease("host/2/2") as taken:
-        assert taken.previous_operation == "helm nats"
-        assert tree.holder(NAME) == "host/2/2"
-    gone.__exit__(None, None, None)
+    an_hour_ahead = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    tree.kube.create(
+        {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {
+                "name": NAME, "namespace": tree.control, "annotations": {OPERATION: "helm nats"},
+            },
+            "spec": {
+                "holderIdentity": "other-host/1/1", "leaseDurationSeconds": 3,
+                "acquireTime": an_hour_ahead, "renewTime": an_hour_ahead,
+            },
+        }
+    )  # fmt: skip
+
+    def taken() -> bool:
+        try:
+            with lease("host/2/2") as ours:
+                return ours.previous_operation == "helm nats" and tree.holder(NAME) == "host/2/2"
+        except LeaseHeld:
+            return False
+
+    until("the dead holder's lease is taken over", taken, seconds=60)
 
 
-def test_a_lease_that_has_not_quite_run_out_is_not_taken_over(lease: Make) -> None:
-    alive = lease("other-host/1/1", now=lambda: datetime.now(UTC) - timedelta(seconds=20))
-    with alive, pytest.raises(LeaseHeld), lease("host/2/2"):
-        pass
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_holder_whose_clock_is_wrong_keeps_the_lease_that_it_renews(
+    lease: Make, hours: int
+) -> None:
+    alive = lease(
+        "other-host/1/1", duration=3.0, now=lambda: datetime.now(UTC) + timedelta(hours=hours)
+    )
+    with alive:
+        for _ in range(3):
+            with pytest.raises(LeaseHeld), lease("host/2/2", duration=3.0):
+                pass
+        alive.ensure()
 
 
 def test_the_lease_of_a_dead_process_of_this_machine_is_taken_at_once(

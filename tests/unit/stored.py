@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,6 +19,9 @@ class Stored(Kube):
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], Manifest] = {}
         self.calls: list[str] = []
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
 
     def get(
         self, api_version: str, kind: str, name: str, namespace: str | None = None
