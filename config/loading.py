@@ -171,13 +171,13 @@ def _fault(error: Any, file: str, origin: Mapping[str, str]) -> Fault:
     parts = [str(part) for part in error["loc"]]
     dotted = ".".join(parts)
     sources = [key for key in origin if dotted == key or dotted.startswith(f"{key}.")]
-    where = f"{file}: {dotted}"
+    where = f"{file}: {dotted}" if dotted else file  # a fault between sections has no key
     if sources:
         source = max(sources, key=len)
         where = f"environment variable {origin[source]}" + (f": {dotted}" * (dotted != source))
     if error["type"] == "extra_forbidden":
         return _unknown(where, dotted, sorted(keys()), "setting")
-    hint = WHERE_TO_READ.get(dotted) or (WHERE_TO_READ["images"] if parts[0] == "images" else "")
+    hint = WHERE_TO_READ.get(dotted) or (WHERE_TO_READ["images"] if parts[:1] == ["images"] else "")
     if error["type"] == "missing":
         ways = f"or set {variable(dotted)}" if dotted in set(keys()) else "see docs/settings.md"
         return Fault(where, "is required and has no default", f"{hint}; {ways}" if hint else ways)

@@ -27,6 +27,9 @@ Component = Literal["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "
 COMPONENTS: tuple[str, ...] = get_args(Component)
 
 
+DOCKER_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
+
+
 class KubernetesSettings(Section):
     """Which cluster, and its namespaces."""
 
@@ -225,16 +228,56 @@ class LicenceSettings(Section):
     )
 
 
-class ImageSettings(Section):
-    """Images without a safe public default today; PRODUCTION_DESIGN.md has reasons and choices."""
+def _published(image: Image) -> Image:
+    # https://github.com/bitnami/charts/issues/35164: only `latest` is left there
+    if image.registry in DOCKER_HUB and image.repository.startswith("bitnami/"):
+        raise ValueError(
+            f"{image.repository} has had no versions on Docker Hub since September 2025: name a registry of your own, "
+            f"or docker.io/bitnamilegacy/{image.repository.removeprefix('bitnami/')}, which is frozen without fixes"
+        )
+    return image
 
-    postgresql: Image = Field(description="PostgreSQL with repmgr, Bitnami layout")
-    pgpool: Image = Field(description="Pgpool-II, Bitnami layout")
-    postgres_exporter: Image = Field(description="PostgreSQL metrics, Bitnami layout")
-    redis: Image = Field(description="Redis Cluster, Bitnami layout")
-    redis_exporter: Image = Field(description="Redis metrics, Bitnami layout")
-    minio: Image = Field(description="MinIO server")
-    minio_client: Image = Field(description="mc, for the chart's jobs")
+
+EngineImage = Annotated[Image, AfterValidator(_published)]
+
+
+def _image(text: str) -> Image:
+    return Image.model_validate(text)
+
+
+class ImageSettings(Section):
+    """All images of the engines; PRODUCTION_DESIGN.md has reasons and choices for those without a default."""
+
+    postgresql: EngineImage = Field(description="PostgreSQL with repmgr, Bitnami layout")
+    pgpool: EngineImage = Field(description="Pgpool-II, Bitnami layout")
+    postgres_exporter: EngineImage = Field(description="PostgreSQL metrics, Bitnami layout")
+    redis: EngineImage = Field(description="Redis Cluster, Bitnami layout")
+    redis_exporter: EngineImage = Field(description="Redis metrics, Bitnami layout")
+    nats: EngineImage = Field(
+        default=_image("docker.io/library/nats:2.14.2-alpine"), description="NATS server"
+    )
+    nats_reloader: EngineImage = Field(
+        default=_image("docker.io/natsio/nats-server-config-reloader:0.23.0"),
+        description="tells NATS that its configuration has changed",
+    )
+    nats_exporter: EngineImage = Field(
+        default=_image("docker.io/natsio/prometheus-nats-exporter:0.20.1"),
+        description="NATS metrics",
+    )
+    minio: EngineImage = Field(description="MinIO server")
+    minio_client: EngineImage = Field(description="mc, for the chart's jobs")
+    qdrant: EngineImage = Field(
+        default=_image("docker.io/qdrant/qdrant:v1.19.0-unprivileged"),
+        description="Qdrant; an unprivileged one, since no init container hands its volume over",
+    )
+    neo4j: EngineImage = Field(
+        default=_image("docker.io/library/neo4j:5.26.30-enterprise"),
+        description="Neo4j, of the edition in `components.neo4j.edition`",
+    )
+    emqx: EngineImage = Field(
+        default=_image("docker.io/emqx/emqx:5.8.9"),
+        description="EMQX, of the licence in `licences.emqx`",
+    )
 
 
 class Members(Section):
@@ -374,3 +417,13 @@ class Settings(Section):
     schedules: ScheduleSettings = ScheduleSettings()
     pool: PoolSettings = PoolSettings()
     notify: NotifySettings = NotifySettings()
+
+    @model_validator(mode="after")
+    def _image_is_of_the_edition(self) -> Settings:
+        neo4j, edition = self.images.neo4j, self.components.neo4j.edition
+        if edition == "community" and neo4j.tag.endswith("-enterprise"):
+            raise ValueError(
+                f"images.neo4j is {neo4j.reference}, but components.neo4j.edition is community: "
+                "both must be of one edition"
+            )
+        return self

@@ -76,6 +76,8 @@ def _default(key: str, field: FieldInfo) -> str:
         value = getattr(getattr(Settings.model_fields["components"].default, sections[1]), name)
     if value is PydanticUndefined:
         return "**required**"
+    if isinstance(value, Image):
+        return f"`{value.reference}`"
     return "unset" if value in (None, "") else f"`{json.dumps(value, default=str)}`"
 
 

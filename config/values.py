@@ -102,7 +102,11 @@ class Image(Section):
         return {name: text for name, text in match.groupdict().items() if text}
 
     @property
+    def pinned_tag(self) -> str:
+        """Tag and digest, for charts that know a tag only: they put it behind the repository and a colon."""
+        return f"{self.tag}@{self.digest}" if self.digest else self.tag
+
+    @property
     def reference(self) -> str:
         """As a container names it."""
-        at = f"@{self.digest}" if self.digest else ""
-        return f"{self.registry}/{self.repository}:{self.tag}{at}"
+        return f"{self.registry}/{self.repository}:{self.pinned_tag}"

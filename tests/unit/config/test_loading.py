@@ -279,3 +279,9 @@ def test_loading_imports_neither_prefect_nor_kubernetes() -> None:
     run = [sys.executable, "-c", code]
     printed = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "set()"
+
+
+def test_neo4js_image_and_edition_are_of_one_kind() -> None:
+    environ = {"ISA_IMAGES__NEO4J": "docker.io/library/neo4j:5.26.30-enterprise"}
+    with pytest.raises(ConfigurationError, match="both must be of one edition"):
+        load("sandbox", environ)

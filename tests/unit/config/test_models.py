@@ -12,6 +12,7 @@ from config.models import (
     COMPONENTS,
     ComponentSettings,
     DeploySettings,
+    ImageSettings,
     KubernetesSettings,
     NfsStorage,
     ObjectStoreSettings,
@@ -177,3 +178,22 @@ def test_settings_never_change() -> None:
 def test_each_namespace_is_another_one() -> None:
     names = {"namespace": "a", "control_namespace": "b", "verify_namespace": "a"}
     assert "a namespace each" in refusal(KubernetesSettings, names)
+
+
+@pytest.mark.parametrize("registry", ["docker.io", "index.docker.io", "registry-1.docker.io"])
+def test_a_version_that_left_docker_hub_is_refused_with_the_way_on(registry: str) -> None:
+    names = [name for name, field in ImageSettings.model_fields.items() if field.is_required()]
+    gone = f"{registry}/bitnami/redis-cluster:8.2.1@{DIGEST}"
+    told = refusal(ImageSettings, dict.fromkeys(names, gone))
+    assert "since September 2025" in told and "docker.io/bitnamilegacy/redis-cluster" in told
+
+
+@pytest.mark.parametrize("path", ["docker.io/bitnamilegacy/redis", "harbor.example/bitnami/redis"])
+def test_other_registries_of_the_same_image_are_taken(path: str) -> None:
+    names = [name for name, field in ImageSettings.model_fields.items() if field.is_required()]
+    assert ImageSettings.model_validate(dict.fromkeys(names, f"{path}:8.2.1"))
+
+
+def test_a_tag_keeps_its_digest_where_a_chart_knows_tags_only() -> None:
+    assert Image.model_validate(f"r.example/a:1@{DIGEST}").pinned_tag == f"1@{DIGEST}"
+    assert Image.model_validate("r.example/a:1").pinned_tag == "1"

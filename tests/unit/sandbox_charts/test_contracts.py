@@ -160,4 +160,7 @@ def test_a_single_community_member_has_no_cluster_parts() -> None:
     assert [port["name"] for port in workload["containers"][0]["ports"]] == ["http", "bolt"]
     assert {name.split("/")[0] for name in member["otherObjects"]} == {"ConfigMap"}
     (statefulset,) = of_kind(sandbox("neo4j-1"), "StatefulSet")
-    assert statefulset["spec"]["template"]["spec"]["containers"][0]["image"] == "neo4j:5.26.30"
+    assert (
+        statefulset["spec"]["template"]["spec"]["containers"][0]["image"]
+        == "docker.io/library/neo4j:5.26.30"
+    )
