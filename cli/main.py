@@ -28,6 +28,7 @@ from redaction import install, redact
 COMMANDS = {
     "plan": "cli.plan:plan",
     "render": "cli.plan:render",
+    "charts": "cli.charts:charts",
     "deploy": "cli.deploy:deploy",
     "status": "cli.status:status",
     "backup": "cli.backup:backup",

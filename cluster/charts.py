@@ -26,6 +26,12 @@ class ChartUnavailable(PermanentError):
     """The chart is neither kept nor can it be pulled."""
 
 
+def kept_archive(directory: Path, release: Release) -> Path | None:
+    """The archive of a release's chart, where it is kept."""
+    file = directory / f"{release.locked_as}.tgz"
+    return file if release.version and file.is_file() else None
+
+
 class Charts:
     """The charts of an environment.
 
@@ -40,11 +46,6 @@ class Charts:
         self._directory = directory
         self._pull = pull
 
-    def kept(self, release: Release) -> Path | None:
-        """The archive of a release's chart, where it is kept."""
-        file = self._directory / f"{release.locked_as}.tgz"
-        return file if release.version and file.is_file() else None
-
     def locate(self, release: Release, work: Path) -> Path:
         """The chart of a release: its directory, or its archive, pulled if it is not kept.
 
@@ -58,7 +59,7 @@ class Charts:
         """
         if not release.version:
             return Path(release.chart)
-        kept = self.kept(release)
+        kept = kept_archive(self._directory, release)
         if kept is not None:
             _compare(release, kept)
             return kept

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 from archive.endpoint import check_endpoint
+from cluster.charts import kept_archive
 from cluster.credentials import read_secret
 from cluster.kube import Manifest
 from components import COMPONENTS
@@ -21,12 +22,15 @@ from operations.platform import STORAGE, Platform
 from operations.quota import check_quota
 
 
-def preflight(platform: Platform, plan: Plan) -> tuple[Check, ...]:
+def preflight(
+    platform: Platform, plan: Plan, selected: Collection[str] | None = None
+) -> tuple[Check, ...]:
     """Ask all questions about a plan.
 
     Args:
         platform: the environment.
         plan: with the rendered manifests.
+        selected: nodes that are to be changed, all if None: a chart that another one needs does not block these.
 
     Returns:
         One finding for each thing asked about; several where several components are concerned.
@@ -39,7 +43,8 @@ def preflight(platform: Platform, plan: Plan) -> tuple[Check, ...]:
     ]
     questions: list[tuple[str, Callable[[], Iterable[Check]]]] = [
         ("Helm", lambda: [Check("Helm", True, f"version {platform.helm.major}")]),
-        ("charts", lambda: _charts(plan)),
+        ("charts", lambda: _charts(plan, selected)),
+        ("chart archives", lambda: _chart_archives(platform)),
         ("capacity", lambda: _capacity(platform, pods)),
         ("storage classes", lambda: _storage_classes(platform, pods)),
         ("quota", lambda: check_quota(platform, plan, pods)),
@@ -62,13 +67,27 @@ def preflight(platform: Platform, plan: Plan) -> tuple[Check, ...]:
     return tuple(findings)
 
 
-def _charts(plan: Plan) -> Iterator[Check]:
+def _charts(plan: Plan, selected: Collection[str] | None) -> Iterator[Check]:
     releases = [release for node in plan.nodes for release in node.releases]
     broken = [release for release in releases if release.action == UNKNOWN]
     for release in broken:
-        yield Check(f"chart of {release.release.name}", False, release.reasons[0])
+        needed = selected is None or release.release.component in selected
+        name = f"chart of {release.release.name}"
+        yield Check(name, False, release.reasons[0], critical=needed)
     if not broken:
         yield Check("charts", True, f"all {len(releases)} render")
+
+
+def _chart_archives(platform: Platform) -> Iterator[Check]:
+    """Whether a deploy after a disaster needs the charts' hosts."""
+    directory = platform.settings.charts.directory
+    remote = {r.locked_as: r for r in platform.releases.releases if r.version}
+    loose = [
+        name for name, r in remote.items() if kept_archive(directory, r) is None or not r.digest
+    ]
+    if loose:
+        hint = f"{', '.join(loose)}: not kept or not locked, so that a deploy depends on their hosts: isa charts --pull"
+        yield Check("chart archives", False, hint, critical=False)
 
 
 def _capacity(platform: Platform, pods: list[PodRequest]) -> Iterator[Check]:

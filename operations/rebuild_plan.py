@@ -83,7 +83,7 @@ def plan_rebuild(platform: Platform, vault: Vault, policy: Policy) -> RebuildPla
     if standing is not None:
         warnings += [_about(standing)]
         blocked += [standing.other(policy)] if standing.policy != policy else []
-    deploy = checked_plan(platform)
+    deploy = checked_plan(platform, [component.name])
     blocked += [f"{check.name}: {check.hint}" for check in deploy.blocked]
     node = deploy.node(component.name)
     if node.action in (UPGRADE, DRIFTED):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -71,10 +71,15 @@ class DeployReport:
         }
 
 
-def checked_plan(platform: Platform) -> Plan:
-    """The plan, with the findings of the preflight; changes nothing."""
+def checked_plan(platform: Platform, selected: Collection[str] | None = None) -> Plan:
+    """The plan, with the findings of the preflight; changes nothing.
+
+    Args:
+        platform: the environment.
+        selected: nodes that are to be changed; all if None.
+    """
     plan = make_plan(platform)
-    return replace(plan, preflight=preflight(platform, plan))
+    return replace(plan, preflight=preflight(platform, plan, selected))
 
 
 def run_deploy(
@@ -110,7 +115,7 @@ def run_deploy(
     selected = graph.with_needs(only or graph)
     ensure_control_namespace(platform)
     with platform.lease(DEPLOY_LEASE, run):
-        plan = checked_plan(platform)
+        plan = checked_plan(platform, selected)
         show_plan(plan)
         progress = Progress(graph.sorted(), publish, clock)
         if plan.blocked:

@@ -19,6 +19,7 @@ ENGINE_SECRET = "hunter2-hunter2"
 COMMANDS = {
     "plan": "plan --env sandbox",
     "render": "render --env sandbox --output rendered",
+    "charts": "charts --env sandbox",
     "deploy": "deploy --env sandbox --local",
     "status": "status --env sandbox",
     "backup": "backup --env sandbox --local",

@@ -49,7 +49,7 @@ class World:
             manifest=manifest, units=units, left=("database system",), proven=self.proven
         )
 
-    def checked_plan(self, platform: object) -> Any:
+    def checked_plan(self, *_: object) -> Any:
         node = SimpleNamespace(action=DRIFTED if self.drift else UNCHANGED, reasons=self.drift)
         return SimpleNamespace(blocked=[], node=lambda name: node)
 
