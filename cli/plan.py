@@ -49,7 +49,7 @@ def plan(environment: str, as_json: bool) -> None:
 def render(environment: str, output: Path) -> None:
     """Write exactly what deploy applies: manifests, last values, and a helmfile.yaml that helmfile takes."""
     from config.loading import load
-    from operations.render import write_rendered
+    from operations.render_files import write_rendered
 
     write_rendered(load(environment), output)
     # as this tool applies, so that either can go on where the other stopped

@@ -10,23 +10,20 @@ from __future__ import annotations
 
 import difflib
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
 from cluster.manifests import Manifest, without_nulls
 from cluster.releases import load_releases
+from config.documents import read
 from config.loading import keys
 from config.models import COMPONENTS, Settings
 from errors import ConfigurationError, Fault
 
 PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
-HEADER = "# Written by `isa render`; the next rendering replaces it.\n"
 WHEN, FOR_EACH = "isa-cloud.io/when", "isa-cloud.io/for-each"
 
 
@@ -46,7 +43,7 @@ def render_manifest(path: Path, settings: Settings) -> list[Manifest]:
     """
     rendered: list[Manifest] = []
     faults: list[Fault] = []
-    for number, document in enumerate(_documents(path), 1):
+    for number, document in enumerate(read_documents(path), 1):
         source = _Source(f"{path}: document {number}", settings, faults)
         metadata = document.get("metadata") or {}
         annotations = metadata.get("annotations") or {}
@@ -81,7 +78,7 @@ def site_values(settings: Settings) -> dict[str, dict[str, Any]]:
         ConfigurationError: as `render_manifest`, or a name that helmfile.yaml does not declare.
     """
     path = settings.platform.site_values
-    documents = _documents(path)
+    documents = read_documents(path)
     faults: list[Fault] = []
     if len(documents) > 1:
         raise ConfigurationError([Fault(str(path), f"has {len(documents)} documents, must be one")])
@@ -105,81 +102,9 @@ def site_values(settings: Settings) -> dict[str, dict[str, Any]]:
     return values
 
 
-def write_rendered(settings: Settings, directory: Path) -> None:
-    """Write everything that a deploy applies, so that kubectl and helmfile can do it without us.
-
-    The directory is made beside its place and moved there, so that no half rendering is ever seen.
-
-    Args:
-        settings: of the environment.
-        directory: absent, empty, or an older rendering, which is replaced as a whole.
-
-    Raises:
-        ConfigurationError: the declared files have faults, or the directory holds other files;
-            nothing is written then.
-    """
-    target = directory.resolve()
-    if target.exists() and not _replaceable(target):
-        hint = "name a new or empty directory: an older rendering is replaced as a whole"
-        raise ConfigurationError([Fault(str(target), "holds files that are no rendering", hint)])
-    files = _rendered_files(settings)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as exc:
-        raise ConfigurationError([Fault(str(target.parent), f"cannot be written: {exc}")]) from exc
-    try:
-        fresh = work / "new"
-        for name, documents in files.items():
-            file = fresh / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            text = yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True)
-            file.write_text(HEADER + text, encoding="utf-8")
-        if target.exists():
-            target.rename(work / "old")
-        fresh.rename(target)
-    except OSError as exc:
-        raise ConfigurationError([Fault(str(target), f"cannot be written: {exc}")]) from exc
-    finally:
-        shutil.rmtree(work)
-
-
-def _rendered_files(settings: Settings) -> dict[str, list[Any]]:
-    platform = settings.platform
-    files: dict[str, list[Any]] = {
-        f"manifests/{path.name}": list(render_manifest(path, settings))
-        for path in (platform.storage_manifest, platform.namespace_manifest)
-    }
-    site = site_values(settings)
-    declared = load_releases(platform.helmfile, COMPONENTS).releases
-    (helmfile,) = _documents(platform.helmfile)
-    for entry, release in zip(helmfile["releases"], declared, strict=True):
-        if release.chart.startswith("/"):
-            entry["chart"] = release.chart
-        entry["values"] = [
-            str(value) if isinstance(value, Path) else dict(value) for value in release.values
-        ]
-        if release.name in site:
-            name = f"values/{release.name}.site.yaml"
-            files[name] = [site[release.name]]
-            entry["values"].append(name)
-    return {**files, "helmfile.yaml": [helmfile]}
-
-
 def _stem(release: str) -> str:
     """A numbered release's name without its number."""
     return re.sub(r"(?<=-)\d+$", "", release)
-
-
-def _replaceable(directory: Path) -> bool:
-    """Whether a directory can be replaced without losing anything that is not a rendering."""
-    if not directory.is_dir():
-        return False
-    files = [path for path in directory.rglob("*") if not path.is_dir()]
-    return all(
-        path.suffix == ".yaml" and path.read_text(errors="replace").startswith(HEADER)
-        for path in files
-    )
 
 
 class _Source:
@@ -274,15 +199,16 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _documents(path: Path) -> list[dict[str, Any]]:
-    try:
-        documents = [
-            document
-            for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))
-            if document
-        ]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise ConfigurationError([Fault(str(path), f"cannot be read: {exc}")]) from exc
+def read_documents(path: Path) -> list[dict[str, Any]]:
+    """The maps of a YAML stream.
+
+    Raises:
+        ConfigurationError: with every fault of the file.
+    """
+    found, faults = read(path)
+    documents = [document for document in found if document]
     if any(not isinstance(document, dict) for document in documents):
-        raise ConfigurationError([Fault(str(path), "must be a stream of maps")])
+        faults.append(Fault(str(path), "must be a stream of maps"))
+    if faults:
+        raise ConfigurationError(faults)
     return documents

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,9 +13,13 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster.command import Command
+from cluster.helm import helm_environ
 from config.models import COMPONENTS, Settings
+from deployments.sandbox.binaries import ensure
 from errors import ConfigurationError, Fault
-from operations.render import render_manifest, site_values, write_rendered
+from operations.render import render_manifest, site_values
+from operations.render_files import write_rendered
 
 HELMFILE = """
 releases:
@@ -26,6 +34,14 @@ releases:
     labels: {component: neo4j}
     wait: false
 """
+REPOSITORIES = """
+repositories:
+  - {name: repo, url: "https://charts.example"}
+  - {name: other, url: "https://other.example"}
+releases"""
+REMOTE = """repo/nats
+    version: 2.0.0
+    labels: {component: nats}"""
 RECIPIENTS = [
     "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p",
     "age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg",
@@ -269,10 +285,13 @@ class TestWriting:
         before = load_releases(project / "helmfile.yaml", COMPONENTS).releases
         after = load_releases(tmp_path / "out/helmfile.yaml", COMPONENTS).releases
         site = tmp_path / "out/values/nats.site.yaml"
-        assert after[0].values == (*before[0].values, site)
+        copied, inline, last = after[0].values
+        assert (copied, inline, last) == (tmp_path / "out/values/nats.yaml", {"inline": 1}, site)
+        assert isinstance(copied, Path)
+        assert copied.read_bytes() == (project / "values/nats.yaml").read_bytes()
         assert yaml.safe_load(site.read_text()) == {"class": "infotrend-block"}
-        assert [(r.name, r.chart, r.wait, r.timeout) for r in after] == [
-            (r.name, r.chart, r.wait, r.timeout) for r in before
+        assert [(r.name, r.wait, r.timeout) for r in after] == [
+            (r.name, r.wait, r.timeout) for r in before
         ]
         assert after[1].values == before[1].values == ()
 
@@ -282,7 +301,70 @@ class TestWriting:
         write_rendered(settings, tmp_path / "out")
         settings.platform.site_values.write_text("neo4j-1: {a: 1}\n")
         write_rendered(settings, tmp_path / "out")
-        assert [file.name for file in (tmp_path / "out/values").iterdir()] == ["neo4j-1.site.yaml"]
+        names = {file.name for file in (tmp_path / "out/values").iterdir()}
+        assert names == {"nats.yaml", "neo4j-1.site.yaml"}
+
+    def test_can_be_moved_to_another_machine(
+        self, settings: Settings, project: Path, tmp_path: Path
+    ) -> None:
+        from cluster.releases import load_releases
+
+        write_rendered(settings, tmp_path / "out")
+        shutil.move(tmp_path / "out", tmp_path / "elsewhere")
+        shutil.move(project, tmp_path / "gone")
+        releases = load_releases(tmp_path / "elsewhere/helmfile.yaml", COMPONENTS).releases
+        assert {release.chart for release in releases} == {str(tmp_path / "elsewhere/charts/nats")}
+        texts = [path.read_text() for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()]
+        assert not any(str(tmp_path) in text for text in texts)
+
+    def test_says_by_sha256sum_what_was_edited(self, settings: Settings, tmp_path: Path) -> None:
+        write_rendered(settings, tmp_path / "out")
+        check = ["sha256sum", "--check", "--quiet", "SHA256SUMS"]
+        assert subprocess.run(check, cwd=tmp_path / "out").returncode == 0
+        (tmp_path / "out/values/nats.yaml").write_text("replicas: 4")
+        done = subprocess.run(check, cwd=tmp_path / "out", capture_output=True, text=True)
+        assert "values/nats.yaml: FAILED" in done.stdout
+
+    def test_holds_the_charts_that_are_kept_and_names_the_repositories_of_the_others(
+        self, project: Path, tmp_path: Path
+    ) -> None:
+        (project / "helmfile.yaml").write_text(
+            HELMFILE.replace("./charts/nats\n    labels: {component: nats}", REMOTE)
+            .replace("./charts/nats", "other/neo4j\n    version: 5.0.0")
+            .replace("\nreleases", REPOSITORIES)
+        )
+        kept = tmp_path / "kept"
+        kept.mkdir()
+        with tarfile.open(kept / "nats-2.0.0.tgz", "w:gz") as tar:
+            tar.add(project / "charts/nats", "nats")
+        charts = {"directory": kept, "mirrors": {"other": "oci://mirror.example/charts"}}
+        write_rendered(make(project, charts=charts), tmp_path / "out")
+        helmfile = yaml.safe_load((tmp_path / "out/helmfile.yaml").read_text())
+        assert [release["chart"] for release in helmfile["releases"]] == [
+            "./charts/nats-2.0.0", "other/neo4j",
+        ]  # fmt: skip
+        assert (tmp_path / "out/charts/nats-2.0.0/Chart.yaml").read_text() == "name: nats"
+        assert helmfile["repositories"][1] == {
+            "name": "other", "url": "mirror.example/charts", "oci": True,
+        }  # fmt: skip
+        assert helmfile["helmDefaults"]["skipDeps"] is True
+
+    def test_keeps_every_text_a_text(self, settings: Settings, tmp_path: Path) -> None:
+        texts = ["2025e3", "1234e5", "0x10", "012", "on", "y", "~", "1:30", "=", "a\nb", " c "]
+        listed = "".join(f"    - {json.dumps(text)}\n" for text in texts)
+        settings.platform.site_values.write_text(f"nats:\n  texts:\n{listed}")
+        settings.platform.storage_manifest.write_text(f"kind: X\ndata:\n  texts:\n{listed}")
+        write_rendered(settings, tmp_path / "out")
+        helm = Command(str(ensure(["helm"])["helm"]), environ=helm_environ())
+        chart = settings.platform.helmfile.parent / "charts/nats"
+        (chart / "Chart.yaml").write_text("apiVersion: v2\nname: nats\nversion: 1.0.0\n")
+        (chart / "templates").mkdir()
+        (chart / "templates/a.yaml").write_text("seen: {{ toJson .Values.texts | quote }}\n")
+        values = tmp_path / "out/values/nats.site.yaml"
+        done = helm.run("template", "x", str(chart), "--values", str(values), timeout=60)
+        assert json.loads(yaml.safe_load(done.stdout)["seen"]) == texts, done.error
+        manifest = yaml.safe_load((tmp_path / "out/manifests/storage.yaml").read_text())
+        assert manifest["data"]["texts"] == texts
 
     def test_takes_an_empty_directory(self, settings: Settings, tmp_path: Path) -> None:
         (tmp_path / "out").mkdir()
@@ -305,7 +387,7 @@ class TestWriting:
         write_rendered(settings, tmp_path / "out")
         settings.platform.namespace_manifest.write_text("a: ${no.such.setting}")
         faults(write_rendered, settings, tmp_path / "out")
-        assert (tmp_path / "out/manifests/namespace.yaml").read_text().count("name: isa") == 1
+        assert (tmp_path / "out/manifests/namespace.yaml").read_text().count('"name": "isa"') == 1
 
     def test_leaves_nothing_half_written(
         self, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -313,7 +395,7 @@ class TestWriting:
         def full(*_: object, **__: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(Path, "write_text", full)
+        monkeypatch.setattr(Path, "write_bytes", full)
         (found,) = faults(write_rendered, settings, tmp_path / "out")
         assert "No space left" in found.message
         assert [path.name for path in tmp_path.iterdir()] == ["project"]
