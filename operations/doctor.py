@@ -124,7 +124,7 @@ def questions(platform: Platform) -> list[Question]:
 def versions(requirements: Path) -> Iterator[Finding]:
     """Compare installed packages with the pins: newer ones break, mostly without a word."""
     wrong = []
-    for line in requirements.read_text().splitlines():
+    for line in requirements.read_text(encoding="utf-8").splitlines():
         text = line.partition("#")[0].strip()
         if not text or text.startswith("-"):
             continue

@@ -22,7 +22,7 @@ def write_metrics(file: Path, text: str) -> None:
     """
     try:
         handle, fresh = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        with os.fdopen(handle, "w") as target:
+        with os.fdopen(handle, "w", encoding="utf-8") as target:
             target.write(text)
         os.chmod(fresh, 0o644)  # node-exporter is another user
         os.replace(fresh, file)

@@ -48,7 +48,7 @@ def fetch(request: dict[str, Any], directory: Path) -> None:
 def main(request: str, directory: str) -> int:
     """Do it; returns the exit status."""
     try:
-        fetch(json.loads(Path(request).read_text()), Path(directory))
+        fetch(json.loads(Path(request).read_text(encoding="utf-8")), Path(directory))
     except Damaged as exc:
         print(redact(str(exc)))
         return DAMAGED

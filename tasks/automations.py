@@ -110,7 +110,7 @@ def compare(blocks: Iterable[str]) -> Difference:
 
 def declared() -> list[dict[str, Any]]:
     """The documents of deployments/automations.yaml."""
-    return list(yaml.safe_load(FILE.read_text())["automations"])
+    return list(yaml.safe_load(FILE.read_text(encoding="utf-8"))["automations"])
 
 
 def expand(

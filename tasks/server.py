@@ -58,7 +58,7 @@ def patch(path: str, body: Any) -> Any:
 
 def deployments() -> list[dict[str, Any]]:
     """What prefect.yaml declares."""
-    return list(yaml.safe_load(FILE.read_text())["deployments"])
+    return list(yaml.safe_load(FILE.read_text(encoding="utf-8"))["deployments"])
 
 
 def _ask(method: str, path: str, body: Any) -> Any:

@@ -238,7 +238,8 @@ def _restore_aside(
     with aside(access, name, leftovers) as old:
         # the database itself first, with its rights, comment and settings, and nothing in it: so that it can
         # be closed before there is something to see
-        entries.write_text(of_database(run(pg_restore, "--list", "--create", str(dump))))
+        listed = of_database(run(pg_restore, "--list", "--create", str(dump)))
+        entries.write_text(listed, encoding="utf-8")
         run(pg_restore, "--create", "-L", str(entries), *OPTIONS, "-d", server, str(dump))
         with at_primary(access) as connection:
             close_unfinished(connection, name)

@@ -70,9 +70,10 @@ def allocate(name: str) -> Addresses:
     with locked(root / "addresses.lock"):
         file = root / name / "addresses.json"
         if file.exists():
-            return Addresses.of(int(json.loads(file.read_text())["number"]))
+            return Addresses.of(int(json.loads(file.read_text(encoding="utf-8"))["number"]))
         taken = {
-            int(json.loads(other.read_text())["number"]) for other in root.glob("*/addresses.json")
+            int(json.loads(other.read_text(encoding="utf-8"))["number"])
+            for other in root.glob("*/addresses.json")
         }
         for number in range(FIRST, LAST):
             addresses = Addresses.of(number)

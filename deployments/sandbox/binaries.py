@@ -202,9 +202,10 @@ def _build(tool: Tool, go: Path, count: str, tell: Tell) -> Path:
         ]
         if tool.replaces:
             lines += _replaces(tool)
-        (work / "go.mod").write_text("\n".join(lines) + "\n")
+        (work / "go.mod").write_text("\n".join(lines) + "\n", encoding="utf-8")
         (work / "tools.go").write_text(
-            f'//go:build tools\n\npackage build\n\nimport _ "{tool.package}"\n'
+            f'//go:build tools\n\npackage build\n\nimport _ "{tool.package}"\n',
+            encoding="utf-8",
         )
         _go(go, ["mod", "tidy"], work)
         _go(go, ["build", "-ldflags", tool.flags, "-o", str(work / "out"), tool.package], work)
@@ -220,7 +221,7 @@ def _replaces(tool: Tool) -> list[str]:
 
     Kubernetes' staging modules are published apart, as v0.minor.patch of the same release.
     """
-    source = (module_dir(f"{tool.module}@{tool.version}") / "go.mod").read_text()
+    source = (module_dir(f"{tool.module}@{tool.version}") / "go.mod").read_text(encoding="utf-8")
     staged = re.sub(r"^v1", "v0", tool.version)
     lines = []
     for name, target in re.findall(r"^\s*(?:replace )?(\S+) => (\S.*)$", source, re.MULTILINE):

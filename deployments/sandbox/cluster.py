@@ -306,7 +306,7 @@ class Sandbox:
         file = self.directory / f"{name}.json"
         if wanted is not None:
             write_atomic(file, json.dumps(wanted))
-        return json.loads(file.read_text()) if file.exists() else default
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else default
 
     def _await_crd(self, kube: Kube, name: str) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -345,9 +345,11 @@ class Sandbox:
         secrets = {
             "infotrend-object": {"access-key": store.access_key, "secret-key": store.secret_key},
             "isa-verify-identity": {
-                "identity": keys.identity_file(self.directory, "verify").read_text()
+                "identity": keys.identity_file(self.directory, "verify").read_text(encoding="utf-8")
             },
-            "isa-backup-signing": {"key": keys.signing_file(self.directory).read_text()},
+            "isa-backup-signing": {
+                "key": keys.signing_file(self.directory).read_text(encoding="utf-8")
+            },
         }
         for name, values in secrets.items():
             kube.apply(

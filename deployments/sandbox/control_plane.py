@@ -88,7 +88,10 @@ class ControlPlane:
                         }
                     ],
                     "users": [
-                        {"name": "admin", "user": {"token": tokens.read_text().split(",")[0]}}
+                        {
+                            "name": "admin",
+                            "user": {"token": tokens.read_text(encoding="utf-8").split(",")[0]},
+                        }
                     ],
                     "contexts": [
                         {"name": CONTEXT, "context": {"cluster": CONTEXT, "user": "admin"}}

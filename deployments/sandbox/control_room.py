@@ -77,7 +77,7 @@ class ControlRoom:
         """`user:password` of the server, made once; the UI asks for it."""
         if not self.login_file.exists():
             write_atomic(self.login_file, f"{OPERATOR}:{secrets.token_urlsafe(18)}")
-        return self.login_file.read_text()
+        return self.login_file.read_text(encoding="utf-8")
 
     @cached_property
     def http(self) -> httpx.Client:
@@ -180,7 +180,7 @@ class ControlRoom:
         file = self._sandbox.directory / "prefect-database.json"
         if not file.exists():
             write_atomic(file, json.dumps({"password": secrets.token_urlsafe(24)}))
-        password = json.loads(file.read_text())["password"]
+        password = json.loads(file.read_text(encoding="utf-8"))["password"]
         daemon = Daemon("prefect-database", self._run)
         self._data.parent.mkdir(parents=True, exist_ok=True)
         if postgres.initialise(self._data, USER, password):

@@ -25,7 +25,8 @@ def signers(directory: Path) -> list[str]:
     from archive.evidence import signer_of
 
     return [
-        signer_of(identity_file(directory, name).read_text().splitlines()[-1]) for name in NAMES
+        signer_of(identity_file(directory, name).read_text(encoding="utf-8").splitlines()[-1])
+        for name in NAMES
     ]
 
 
@@ -47,12 +48,15 @@ def backup_signers(directory: Path) -> list[dict[str, str]]:
     from archive.signing import public_half, read_signing_key
 
     file = signing_file(directory)
-    return [{"key": public_half(read_signing_key(file.read_text(), str(file)))}]
+    return [{"key": public_half(read_signing_key(file.read_text(encoding="utf-8"), str(file)))}]
 
 
 def recipients(directory: Path) -> list[str]:
     """The public keys, for the settings."""
     import pyrage
 
-    lines = [identity_file(directory, name).read_text().splitlines()[-1] for name in NAMES]
+    lines = [
+        identity_file(directory, name).read_text(encoding="utf-8").splitlines()[-1]
+        for name in NAMES
+    ]
     return [str(pyrage.x25519.Identity.from_str(line).to_public()) for line in lines]

@@ -48,7 +48,7 @@ def describe(directory: Path, port: int) -> ObjectStore:
             secrets.token_urlsafe(32),
         )
         write_atomic(file, json.dumps(asdict(made)))
-    return ObjectStore(**json.loads(file.read_text()))
+    return ObjectStore(**json.loads(file.read_text(encoding="utf-8")))
 
 
 def start(directory: Path, port: int, console: int, program: Path) -> ObjectStore:

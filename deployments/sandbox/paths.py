@@ -24,7 +24,7 @@ def state_dir() -> Path:
 def locked(file: Path) -> Iterator[None]:
     """Hold an exclusive lock on a file, waiting for whoever has it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a") as handle:
+    with file.open("a", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -34,5 +34,5 @@ def write_atomic(file: Path, text: str, mode: int = 0o600) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_name(f".{file.name}.{os.getpid()}")
     fresh.touch(mode=mode)
-    fresh.write_text(text)
+    fresh.write_text(text, encoding="utf-8")
     os.replace(fresh, file)

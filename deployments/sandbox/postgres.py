@@ -45,7 +45,7 @@ def initialise(data: Path, user: str, password: str) -> bool:
     secret = data.with_name("password")
     secret.touch(mode=0o600)
     try:
-        secret.write_text(password)
+        secret.write_text(password, encoding="utf-8")
         argv = [
             str(programs() / "initdb"), "-D", str(data), "-U", user, "-E", "UTF8", "--locale=C",
             "--auth=scram-sha-256", f"--pwfile={secret}",

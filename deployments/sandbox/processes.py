@@ -48,7 +48,7 @@ class Daemon:
     def pid(self) -> int | None:
         """Its process id, None if it does not run (or the id belongs to another process by now)."""
         try:
-            record = json.loads(self.record.read_text())
+            record = json.loads(self.record.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         pid = int(record["pid"])
@@ -106,7 +106,7 @@ class Daemon:
 
     def forget(self) -> int:
         """Forget a process that has ended by itself; returns its exit code as a shell would, 137 if it is unknown."""
-        pid = int(json.loads(self.record.read_text())["pid"])
+        pid = int(json.loads(self.record.read_text(encoding="utf-8"))["pid"])
         self.record.unlink()
         process = _STARTED.pop(pid, None)
         if process is None:  # somebody else's child: killed together with it, for all we know
@@ -117,7 +117,8 @@ class Daemon:
     def tail(self, lines: int = 12) -> str:
         """The end of its log, for error messages."""
         try:
-            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+            text = self.log.read_text(encoding="utf-8", errors="replace")
+            return "\n".join(text.splitlines()[-lines:])
         except OSError:
             return "(no log)"
 
@@ -162,7 +163,12 @@ def end_leftovers(directory: Path, grace: float = STOP_GRACE_SECONDS) -> None:
 def start_time(pid: int) -> str:
     """Start of a process in clock ticks since boot (proc(5), field 22); "" if it does not run."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{pid}/stat")
+            .read_text(encoding="utf-8", errors="replace")
+            .rpartition(")")[2]
+            .split()
+        )
     except OSError:
         return ""
     return "" if fields[0] in "ZX" else fields[19]

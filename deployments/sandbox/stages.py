@@ -53,7 +53,9 @@ def volumes() -> list[Manifest]:
 
 
 def _load(file: Path) -> list[Manifest]:
-    return [document for document in yaml.safe_load_all(file.read_text()) if document]
+    return [
+        document for document in yaml.safe_load_all(file.read_text(encoding="utf-8")) if document
+    ]
 
 
 def _kwok(directory: str) -> list[Manifest]:

@@ -32,7 +32,9 @@ class AddressBook:
         self._file = file
         self._network = network
         self._lock = threading.Lock()
-        self._hosts: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+        self._hosts: dict[str, int] = (
+            json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        )
 
     def of(self, namespace: str, pod: str) -> str:
         """Address of a pod, given at the first call."""

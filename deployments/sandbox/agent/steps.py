@@ -29,7 +29,7 @@ class Steps:
         self._file = pod.home / "steps.json"
         self._ended: dict[str, dict[str, Any]] = {}
         if self._file.exists():
-            self._ended = json.loads(self._file.read_text())
+            self._ended = json.loads(self._file.read_text(encoding="utf-8"))
 
     def advance(self, pod: Pod) -> bool:
         """Do what is due; True when all have ended well."""

@@ -8,5 +8,5 @@ from deployments.sandbox.engines import neo4j_programs
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["lock"]:
-        neo4j_programs.LOCK.write_text(neo4j_programs.lock(sys.argv[2]))
+        neo4j_programs.LOCK.write_text(neo4j_programs.lock(sys.argv[2]), encoding="utf-8")
     neo4j_programs.ensure()

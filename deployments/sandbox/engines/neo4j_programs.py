@@ -45,7 +45,7 @@ MODULES = ("--add-opens=java.base/java.nio=ALL-UNNAMED", "--add-opens=java.base/
 
 def version() -> str:
     """The pinned version."""
-    found = re.search(r"org/neo4j/neo4j/([^/]+)/", LOCK.read_text())
+    found = re.search(r"org/neo4j/neo4j/([^/]+)/", LOCK.read_text(encoding="utf-8"))
     assert found, LOCK
     return found[1]
 
@@ -69,7 +69,7 @@ def ensure(tell: Callable[[str], None] = say) -> Path:
             return kept
         partial = kept.with_name(f"{version()}.partial")
         partial.mkdir(parents=True, exist_ok=True)
-        entries = [line.split() for line in LOCK.read_text().splitlines()]
+        entries = [line.split() for line in LOCK.read_text(encoding="utf-8").splitlines()]
         maven = shutil.which("mvn")
         if maven and REPOSITORY_VARIABLE not in os.environ:
             tell(f"Neo4j {version()}: {len(entries)} jars with Maven (once; about a minute)")
@@ -208,7 +208,7 @@ def set_initial_password(home: Path, password: str) -> None:
         digest = hashlib.sha256(digest).digest()
     found = re.search(
         r"^server\.directories\.data=(.+)$",
-        (home / "conf" / "neo4j.conf").read_text(),
+        (home / "conf" / "neo4j.conf").read_text(encoding="utf-8"),
         re.MULTILINE,
     )
     data = Path(found[1]) if found else home / "data"
@@ -244,7 +244,7 @@ def _copy_with_maven(maven: str, wanted: str, target: Path, *options: str) -> No
     )
     with tempfile.TemporaryDirectory() as directory:
         pom = Path(directory) / "pom.xml"
-        pom.write_text(project)
+        pom.write_text(project, encoding="utf-8")
         scope = ["-DincludeScope=runtime", f"-DoutputDirectory={target}"]
         argv = [maven, "-B", "-q", "-f", str(pom), MAVEN_COPY, *scope, *options]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)

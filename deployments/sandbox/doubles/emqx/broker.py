@@ -144,7 +144,7 @@ class Broker:
                 "routes": [f"nats://{address}:{ROUTE_PORT}" for address in state.peers.values()],
             }
         text = json.dumps(document, indent=1)
-        if self._config.exists() and self._config.read_text() == text:
+        if self._config.exists() and self._config.read_text(encoding="utf-8") == text:
             return False
         write_atomic(self._config, text)
         return True

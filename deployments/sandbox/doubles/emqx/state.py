@@ -57,7 +57,7 @@ class State:
         fresh: dict[str, Any] = {"version": 0, "writer": "", "internal_password": ""}
         fresh |= {table: {} for table in TABLES}
         self.tables: dict[str, Any] = (
-            fresh | json.loads(file.read_text()) if file.exists() else fresh
+            fresh | json.loads(file.read_text(encoding="utf-8")) if file.exists() else fresh
         )
 
     def join(self) -> None:

@@ -44,7 +44,7 @@ class Acceptor:
         self.taken: list[Any] = self.promised
         self.state = start
         if file.exists():
-            kept = json.loads(file.read_text())
+            kept = json.loads(file.read_text(encoding="utf-8"))
             self.promised, self.taken, self.state = (
                 kept["promised"],
                 kept["taken"],

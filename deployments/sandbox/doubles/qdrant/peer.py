@@ -195,7 +195,7 @@ class Peer:
         file = self.data / "meta.json"
         if not file.exists():
             return {"version": 0, "collections": {}, "aliases": {}}
-        meta: State = json.loads(file.read_text())
+        meta: State = json.loads(file.read_text(encoding="utf-8"))
         for name, found in meta["collections"].items():
             found.setdefault("uid", name)  # as they were kept before they had ids
         return meta

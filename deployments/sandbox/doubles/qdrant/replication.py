@@ -55,7 +55,10 @@ class Replication:
         self._owed_file = peer.data / "owed.json"
         self._owed: set[tuple[str, int, str]] = set()
         if self._owed_file.exists():
-            self._owed = {(u, int(s), o) for u, s, o in json.loads(self._owed_file.read_text())}
+            self._owed = {
+                (u, int(s), o)
+                for u, s, o in json.loads(self._owed_file.read_text(encoding="utf-8"))
+            }
 
     def replicas(self, uid: str, shard: int) -> dict[str, str]:
         """Owners and states, with those dead that this peer could not mark yet."""

@@ -86,8 +86,10 @@ class Shard:
                 if segment.is_dir():
                     _archive_segment(segment, root / "segments" / f"{segment.name}.tar")
             described = {"vectors": self._vectors}
-            (root / "shard_config.json").write_text(json.dumps({"type": "ReplicaSet"}))
-            (root / "replica_state.json").write_text(json.dumps(described))
+            (root / "shard_config.json").write_text(
+                json.dumps({"type": "ReplicaSet"}), encoding="utf-8"
+            )
+            (root / "replica_state.json").write_text(json.dumps(described), encoding="utf-8")
             fresh = Path(scratch) / "archive"
             _tar(fresh, root, "segments", "shard_config.json", "replica_state.json")
             fresh.rename(target)

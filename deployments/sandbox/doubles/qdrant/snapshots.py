@@ -129,7 +129,7 @@ def _made(directory: Path, stem: str, make: Any) -> dict[str, Any]:
         fresh = Path(scratch) / file.name
         make(fresh)
         # complete with its checksum before anyone sees it
-        file.with_suffix(".checksum").write_text(_sha256(fresh))
+        file.with_suffix(".checksum").write_text(_sha256(fresh), encoding="utf-8")
         fresh.rename(file)
     return _described(file)
 
@@ -154,7 +154,7 @@ def _drop(directory: Path, snapshot: str) -> bool:
 
 def _described(file: Path) -> dict[str, Any]:
     made = datetime.fromtimestamp(file.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    checksum = file.with_suffix(".checksum").read_text()
+    checksum = file.with_suffix(".checksum").read_text(encoding="utf-8")
     return {
         "name": file.name,
         "creation_time": made,
