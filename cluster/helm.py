@@ -30,6 +30,8 @@ from errors import PermanentError, TemporaryError
 INSTALL_HINT = "Install Helm 4: https://helm.sh/docs/intro/install/ (`make demo` brings its own)."
 # Beyond helm's own --timeout: a rollback after it may take as long again.
 MARGIN_SECONDS = 60
+# client-go's words for HTTP 401 (apimachinery/pkg/api/errors: `NewGenericServerResponse`)
+UNAUTHENTICATED = "the server has asked for the client to provide credentials"
 # Helm's variables that a shell may set: a registry's login, and a writable place for what helm downloads.
 FROM_SHELL = ("HELM_REGISTRY_CONFIG", "HELM_CACHE_HOME")
 # https://helm.sh/docs/helm/helm/: records are Secrets, which is where `cluster.records` reads them; no plugins (of
@@ -44,6 +46,7 @@ TEMPORARY = re.compile(
     r"connection refused|connection reset|i/o timeout|TLS handshake timeout|no such host|EOF"
     r"|etcdserver|the server is currently unable|too many requests|unexpected error when reading response body"
     r"|Kubernetes cluster unreachable|http2: client connection lost|was refused - did you specify"
+    r"|because it is being terminated"
     r"|another operation \(install/upgrade/rollback\) is in progress|the object has been modified",
     re.IGNORECASE,
 )
@@ -213,6 +216,8 @@ class Helm:
         if done.returncode == 0:
             return
         message = f"{what} failed (exit {done.returncode}): {done.error}"
+        if UNAUTHENTICATED in done.error:
+            message += ". The token or certificate has expired or was revoked: log in again, or renew the kubeconfig"
         if done.returncode < 0 or TEMPORARY.search(done.error):
             raise TemporaryError(message)
         raise PermanentError(message)

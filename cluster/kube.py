@@ -70,6 +70,14 @@ class Conflict(TemporaryError):
     """Somebody else changed the object between our read and our write, or it exists already."""
 
 
+class Unauthenticated(PermanentError):
+    """The server does not know who asks."""
+
+
+class Terminating(TemporaryError):
+    """The namespace is being deleted: nothing can be made in it until it is gone."""
+
+
 @dataclass(frozen=True)
 class Resource:
     """Where a kind lives in the API.
@@ -168,6 +176,8 @@ class Kube:
         Raises:
             NotFound: 404.
             Conflict: 409.
+            Unauthenticated: 401.
+            Terminating: the namespace is being deleted.
             PermanentError: any other refusal, with the server's own words.
             TemporaryError: the server stayed away or overloaded for the whole patience.
         """
@@ -206,7 +216,7 @@ class Kube:
                     return answer
                 problem = _refusal(what, answer.status, answer.data)
                 if answer.status not in RETRY_STATUSES:
-                    raise _error(answer.status, problem)
+                    raise _error(answer.status, problem, answer.data)
                 webhook = WEBHOOK.search(problem)
                 if webhook and (dry_run or self._clock() + delay > deadline):
                     raise WebhookFailed(problem, webhook[1])
@@ -420,14 +430,34 @@ def _refusal(what: str, status: int, data: bytes) -> str:
     return f"{what}: HTTP {status}: {words}"
 
 
-def _error(status: int, problem: str) -> PermanentError | TemporaryError:
+def _error(status: int, problem: str, data: bytes) -> PermanentError | TemporaryError:
     if status == 404:
         return NotFound(problem)
     if status == 409:
         return Conflict(problem, delay=1.0)
-    if status == 401 or (status == 403 and NOT_ALLOWED.search(problem)):
+    if status == 401:
+        return Unauthenticated(
+            f"{problem}: the API server does not accept these credentials: the token or certificate has expired or was "
+            "revoked, or belongs to another cluster. Log in again, or renew the kubeconfig"
+        )
+    if status == 403 and "NamespaceTerminating" in _causes(data):
+        return Terminating(
+            f"{problem}. The namespace is being deleted: wait until it is gone and run this again "
+            "(kubectl get namespace NAME -o yaml says what holds it)",
+            delay=15.0,
+        )
+    if status == 403 and NOT_ALLOWED.search(problem):
         return NotAllowed(f"{problem} (the credentials in use lack this right)")
     return PermanentError(problem)
+
+
+def _causes(data: bytes) -> set[str]:
+    """Reasons in a refusal's details (apimachinery/pkg/apis/meta/v1/types.go: `StatusDetails`)."""
+    try:
+        details = json.loads(data).get("details") or {}
+    except (ValueError, AttributeError):
+        return set()
+    return {str(cause.get("reason")) for cause in details.get("causes") or ()}
 
 
 def _plain(exc: BaseException) -> str:

@@ -43,6 +43,7 @@ def preflight(
     ]
     questions: list[tuple[str, Callable[[], Iterable[Check]]]] = [
         ("Helm", lambda: [Check("Helm", True, f"version {platform.helm.major}")]),
+        ("namespaces", lambda: _namespaces(platform)),
         ("charts", lambda: _charts(plan, selected)),
         ("chart archives", lambda: _chart_archives(platform)),
         ("capacity", lambda: _capacity(platform, pods)),
@@ -65,6 +66,23 @@ def preflight(
         seconds = time.monotonic() - started
         findings += [replace(answer, seconds=round(seconds, 3)) for answer in answers]
     return tuple(findings)
+
+
+def _namespaces(platform: Platform) -> Iterator[Check]:
+    """Namespaces that are being deleted: nothing can be made in them."""
+    kubernetes = platform.settings.kubernetes
+    for name in (kubernetes.namespace, kubernetes.control_namespace, kubernetes.verify_namespace):
+        live = platform.kube.get("v1", "Namespace", name) or {}
+        if live.get("status", {}).get("phase") == "Terminating":
+            held = "; ".join(
+                condition["message"]
+                for condition in live["status"].get("conditions") or ()
+                if condition.get("status") == "True" and condition.get("message")
+            )
+            words = (
+                f"is being deleted ({held or 'nothing is known to hold it'}): wait until it is gone"
+            )
+            yield Check(f"namespace {name}", False, words)
 
 
 def _charts(plan: Plan, selected: Collection[str] | None) -> Iterator[Check]:

@@ -173,7 +173,7 @@ def _unpacked(reader: SetReader, unit: str) -> int:
 
 def _room(access: Access, data: str, databases: Iterable[str]) -> Room:
     """Ask the member's own container: free bytes of its volume, and what databases take on it."""
-    kubernetes, stall = access.settings.kubernetes, access.settings.backup.stall_seconds
+    namespace, stall = access.settings.kubernetes.namespace, access.settings.backup.stall_seconds
     folders = {
         f"{data}/{kind}/{name}": name
         for name in databases
@@ -181,7 +181,8 @@ def _room(access: Access, data: str, databases: Iterable[str]) -> Room:
     }
     words = " ".join(shlex.quote(folder) for folder in folders)
     script = f"df -Pk {shlex.quote(data)} | tail -n 1; du -sk {words} 2>/dev/null; true"
-    pieces = exec_stream(kubernetes, offline.POD, "neo4j", ("sh", "-c", script), stall=stall)
+    command = ("sh", "-c", script)
+    pieces = exec_stream(access.kube, namespace, offline.POD, "neo4j", command, stall=stall)
     return room_of(b"".join(pieces).decode(errors="replace"), folders)
 
 
