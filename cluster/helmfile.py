@@ -10,8 +10,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -27,6 +30,8 @@ from pydantic import (
 from config.documents import read
 from config.values import DnsLabel, Section
 from errors import ConfigurationError, Fault
+
+Model = TypeVar("Model", bound=BaseModel)
 
 DEFAULT_TIMEOUT_SECONDS = 300  # helm's and helmfile's own
 DEFAULT_HISTORY = 10
@@ -107,17 +112,29 @@ class Helmfile(_Entry):
 
     repositories: tuple[Repository, ...] = ()
     helmDefaults: _Shared = _Shared()  # noqa: N815
-    releases: tuple[ReleaseEntry, ...] = Field(min_length=1)
+    releases: tuple[ReleaseEntry, ...] = ()
 
 
-def read_helmfile(path: Path) -> tuple[Helmfile | None, list[Fault]]:
+@dataclass(frozen=True)
+class Reading:
+    """What was understood of a helmfile.
+
+    Attributes:
+        helmfile: the document; parts with faults are left out, so that the rest is checked all the same.
+        faults: of its form.
+        names: of all releases and repositories that are written, also of those with faults.
+    """
+
+    helmfile: Helmfile
+    faults: list[Fault]
+    names: frozenset[str]
+
+
+def read_helmfile(path: Path) -> Reading:
     """Read and check the document's form.
 
     Args:
         path: helmfile.yaml.
-
-    Returns:
-        The document, or None where it has faults of form; and the faults.
 
     Raises:
         ConfigurationError: it cannot be read at all.
@@ -136,10 +153,59 @@ def read_helmfile(path: Path) -> tuple[Helmfile | None, list[Fault]]:
         )
         for where in _templates(document, "")
     ]
+    if not document.get("releases"):
+        faults.append(Fault(f"{path}: releases", "is empty", "there is nothing to deploy"))
+    names = frozenset(str(entry.get("name")) for entry in _entries(document))
     try:
-        return Helmfile.model_validate(document), faults
+        return Reading(Helmfile.model_validate(document), faults, names)
     except ValidationError as exc:
-        return None, [*faults, *(_fault(path, document, error) for error in exc.errors())]
+        errors = exc.errors()
+    faults += [_fault(path, document, error) for error in errors]
+    return Reading(_usable(document, [error["loc"] for error in errors]), faults, names)
+
+
+def _entries(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for key in ("repositories", "releases"):
+        entries = document.get(key)
+        yield from (e for e in entries if isinstance(e, dict)) if isinstance(entries, list) else ()
+
+
+def _usable(document: Mapping[str, Any], faulty: list[tuple[int | str, ...]]) -> Helmfile:
+    """The document without the keys that have faults, and without the entries that cannot do without them."""
+    rest = deepcopy(dict(document))
+    for loc in faulty:
+        *above, last = [part for part in loc if not _is_type(part)][:4]
+        value: Any = rest
+        for part in above:
+            inner = _at(value, part)
+            if isinstance(value, dict) and isinstance(inner, list) and value is not rest:
+                last = part  # of a list in an entry, all goes: the others would change their number
+                break
+            value = inner
+        if isinstance(value, dict):
+            value.pop(last, None)
+    repositories = tuple(_valid(Repository, rest.get("repositories")))
+    releases = tuple(_valid(ReleaseEntry, rest.get("releases")))
+    (defaults,) = _valid(_Shared, [rest.get("helmDefaults") or {}]) or [_Shared()]
+    return Helmfile.model_construct(
+        repositories=repositories, helmDefaults=defaults, releases=releases
+    )
+
+
+def _at(value: Any, part: int | str) -> Any:
+    """An entry of a map or list; None where there is none."""
+    try:
+        return value[part]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _valid(model: type[Model], entries: Any) -> list[Model]:
+    found = []
+    for entry in entries if isinstance(entries, list) else ():
+        with suppress(ValidationError):
+            found.append(model.model_validate(entry))
+    return found
 
 
 def _templates(value: Any, where: str) -> Iterator[str]:
@@ -181,10 +247,7 @@ def _written(document: Mapping[str, Any], parts: tuple[int | str, ...]) -> str:
     words = ""
     value: Any = document
     for part in parts:
-        try:
-            value = value[part]
-        except (KeyError, IndexError, TypeError):
-            value = None
+        value = _at(value, part)
         if isinstance(part, int):
             lists = ("releases", "repositories")
             name = value.get("name") if isinstance(value, dict) and words in lists else None

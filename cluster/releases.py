@@ -17,7 +17,7 @@ from cluster.dag import CycleError, Dag
 from cluster.helmfile import (
     DEFAULT_HISTORY,
     DEFAULT_TIMEOUT_SECONDS,
-    Helmfile,
+    Reading,
     ReleaseEntry,
     Repository,
     read_helmfile,
@@ -109,14 +109,12 @@ def load_releases(
         ConfigurationError: with every fault of the file: wrong types, unknown keys, missing values files, unknown
             needs, cycles, duplicates, unknown components.
     """
-    document, faults = read_helmfile(path)
-    lock, lock_faults = read_lock(path.parent / LOCK_FILE)
-    faults += lock_faults
-    if document is None:
-        raise ConfigurationError(faults)
-    builder = _Builder(path, components, document, mirrors or {}, lock, faults)
-    releases = [builder.release(entry) for entry in document.releases]
+    reading = read_helmfile(path)
+    lock, faults = read_lock(path.parent / LOCK_FILE)
+    builder = _Builder(path, components, reading, mirrors or {}, lock)
+    releases = [builder.release(entry) for entry in reading.helmfile.releases]
     builder.relations(releases)
+    faults = [*reading.faults, *faults, *builder.faults]
     if faults:
         raise ConfigurationError(faults)
     return ReleaseSet(path, tuple(releases))
@@ -143,20 +141,24 @@ class _Builder:
         self,
         path: Path,
         components: tuple[str, ...],
-        document: Helmfile,
+        reading: Reading,
         mirrors: Mapping[str, str],
         lock: Mapping[str, str],
-        faults: list[Fault],
     ) -> None:
         self.path = path
         self.components = components
-        self.defaults = document.helmDefaults
+        self.defaults = reading.helmfile.helmDefaults
         self.lock = lock
-        self.faults = faults
-        self.repositories = self.addresses(document.repositories, mirrors)
+        self.faults: list[Fault] = []
+        self.written = reading.names
+        self._told = [fault.where for fault in reading.faults]
+        self.repositories = self.addresses(reading.helmfile.repositories, mirrors)
 
     def fault(self, where: str, message: str, hint: str = "") -> None:
-        self.faults.append(Fault(f"{self.path}: {where}", message, hint))
+        """Note a fault, unless one of the form at the same place is its cause."""
+        place = f"{self.path}: {where}"
+        if not place.startswith(tuple(self._told)):
+            self.faults.append(Fault(place, message, hint))
 
     def addresses(
         self, repositories: tuple[Repository, ...], mirrors: Mapping[str, str]
@@ -217,6 +219,8 @@ class _Builder:
             return str(directory), ""
         prefix, _, name = chart.partition("/")
         address = self.repositories.get(prefix)
+        if address is None and prefix in self.written:
+            return chart, ""  # its own faults are told
         if address is None:
             self.fault(
                 f"{where}chart", f"repository {prefix!r} is not declared", "add it to repositories"
@@ -251,14 +255,14 @@ class _Builder:
         graph = Dag()
         for release in releases:
             for need in release.needs:
-                if need not in names:
+                if need not in names and need not in self.written:
                     near = difflib.get_close_matches(need, names, 1)
                     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
                     self.fault(f"releases[{release.name}].needs", f"unknown release {need!r}", hint)
             graph.add(release.name, [need for need in release.needs if need in names])
         try:
             graph.sorted()
-            if not self.faults:
+            if not self.faults and not self._told:
                 ReleaseSet(self.path, tuple(releases)).component_needs().sorted()
         except CycleError as exc:
             self.fault("needs", f"form a cycle: {exc}", "remove one of these edges")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cluster.charts import ChartUnavailable
-from cluster.command import Command
+from cluster.command import Cancellation, Command
 from cluster.helm import Helm, helm_environ
 from cluster.releases import Release
 from cluster.target import Target
@@ -39,7 +39,9 @@ class Host:
 
 @pytest.fixture
 def helm(tmp_path: Path) -> Helm:
-    command = Command(str(ensure(["helm"])["helm"]), environ=helm_environ())
+    command = Command(
+        str(ensure(["helm"])["helm"]), environ=helm_environ(), cancellation=Cancellation()
+    )
     return Helm(command, Target({}), tmp_path / "kept")
 
 
@@ -52,7 +54,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
     (source / "templates/a.yaml").write_text(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n", "utf-8"
     )
-    packed = Command(str(ensure(["helm"])["helm"]))
+    packed = Command(str(ensure(["helm"])["helm"]), cancellation=Cancellation())
     done = packed.run("package", str(source), "--destination", str(tmp_path), timeout=60)
     assert done.returncode == 0, done.error
     found = Host(files={"/index.yaml": INDEX.encode()})

@@ -67,7 +67,7 @@ EDITS = {
     "no name": ("name: redis\n    ", "", "releases[0].name: is missing"),
     "a name that no cluster takes": ("name: redis", "name: Redis!", "releases[Redis!].name: string should match pattern"),
     "a release without a chart": ("chart: repo/redis", "chart:", "releases[redis].chart: is missing"),
-    "no releases": (GOOD[GOOD.index("releases:"):], "releases: []", "releases: tuple should have at least 1 item"),
+    "no releases": (GOOD[GOOD.index("releases:"):], "releases: []", "releases: is empty"),
     "a list in place of the file": (GOOD, "- a", "must be one map"),
     "an empty file": (GOOD, "", "must be one map"),
     "two documents": ("releases:", "---\nreleases:", "must be one map"),
@@ -87,6 +87,41 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     text = GOOD.replace("wait: true", "wait: 1").replace("1.2.3", "1.10").replace("url", "uri")
     places = {fault.split(": ")[1] for fault in faults(tmp_path, text)}
     assert places >= {"helmDefaults.wait", "releases[redis].version", "repositories[repo].uri"}
+
+
+def test_a_fault_of_form_hides_no_other_fault(tmp_path: Path) -> None:
+    text = GOOD.replace(
+        "version: 1.2.3",
+        "version: 1.2.3\n    timout: 5\n    needs: [nats]\n    values: [absent.yaml]",
+    ).replace("component: redis", "component: redys")
+    found = "\n".join(faults(tmp_path, text))
+    assert "releases[redis].timout: is not a key" in found
+    assert "releases[redis].needs: unknown release 'nats'" in found
+    assert "releases[redis].values[0]: there is no file" in found
+    assert "releases[redis].labels.component: unknown component 'redys'" in found
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("1.2.3", "1.10"),
+        ("{component: redis}", "x"),
+        ("url:", "uri:"),
+        ("chart: repo/redis", "chart: 5"),
+        ("version: 1.2.3", "version: 1.2.3\n    values: [[x], absent.yaml]"),
+        ("labels: {component: redis}", "labels: {component: redis}\n    needs: [redis, 5]"),
+    ],
+)  # fmt: skip
+def test_what_follows_from_a_fault_is_not_told_as_another_one(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    found = faults(tmp_path, GOOD.replace(old, new))
+    assert not [fault for fault in found if "unknown" in fault or "not declared" in fault], found
+    assert not [
+        fault
+        for fault in found
+        if "no file" in fault or ("is missing" in fault and "version" in fault)
+    ], found
 
 
 def test_a_file_in_latin_1_is_told(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from botocore.config import Config
 
 from archive.endpoint import session
-from cluster.command import Command
+from cluster.command import Cancellation, Command
 from cluster.helm import Helm, helm_environ
 from cluster.target import Target, find_target
 from components.access import Access
@@ -137,7 +137,7 @@ def test_helm_asks_the_cluster_namespace_and_record_store_that_python_asks(
     helm_program: str, hostile: Path, tmp_path: Path
 ) -> None:
     with recorder() as (address, asked):
-        command = Command(helm_program, environ=helm_environ())
+        command = Command(helm_program, environ=helm_environ(), cancellation=Cancellation())
         helm = Helm(command, target_of(address, tmp_path), tmp_path)
         helm.uninstall("redis-cluster", "engines", timeout=20)
     records = [path for path, _ in asked if "owner" in path]
@@ -147,7 +147,7 @@ def test_helm_asks_the_cluster_namespace_and_record_store_that_python_asks(
 
 
 def test_a_program_gets_nothing_that_would_lead_it_elsewhere(hostile: Path) -> None:
-    seen = Command("env").run(timeout=20).stdout
+    seen = Command("env", cancellation=Cancellation()).run(timeout=20).stdout
     names = {line.partition("=")[0] for line in seen.splitlines()}
     assert not {name for name in names if name.startswith(("HELM_", "PG", "KUBE"))}
     assert {"AWS_PROFILE", "HTTP_PROXY", "PATH", "HOME"} <= names, "what others need stays"
@@ -197,4 +197,7 @@ def test_an_engine_is_never_asked_through_a_proxy(hostile: Path) -> None:
 
 def test_a_child_does_not_lose_what_its_caller_gives_it() -> None:
     environ = {**child_environ({"PATH": os.environ["PATH"], "PGHOST": "x"}), "PGPASSWORD": "y"}
-    assert "PGPASSWORD=y" in Command("env", environ=environ).run(timeout=20).stdout
+    assert (
+        "PGPASSWORD=y"
+        in Command("env", environ=environ, cancellation=Cancellation()).run(timeout=20).stdout
+    )

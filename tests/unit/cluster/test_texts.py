@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.command import Command
+from cluster.command import Cancellation, Command
 from cluster.helm import Helm, helm_environ
 from cluster.manifests import parse_manifests
 from cluster.releases import Release
@@ -30,7 +30,9 @@ TEXTS = (
 @pytest.fixture(scope="module")
 def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     directory = tmp_path_factory.mktemp("charts")
-    command = Command(str(ensure(["helm"])["helm"]), environ=helm_environ())
+    command = Command(
+        str(ensure(["helm"])["helm"]), environ=helm_environ(), cancellation=Cancellation()
+    )
     return Helm(command, Target({}), directory)
 
 

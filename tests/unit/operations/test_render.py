@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.command import Command
+from cluster.command import Cancellation, Command
 from cluster.helm import helm_environ
 from config.models import COMPONENTS, Settings
 from deployments.sandbox.binaries import ensure
@@ -355,7 +355,9 @@ class TestWriting:
         settings.platform.site_values.write_text(f"nats:\n  texts:\n{listed}")
         settings.platform.storage_manifest.write_text(f"kind: X\ndata:\n  texts:\n{listed}")
         write_rendered(settings, tmp_path / "out")
-        helm = Command(str(ensure(["helm"])["helm"]), environ=helm_environ())
+        helm = Command(
+            str(ensure(["helm"])["helm"]), environ=helm_environ(), cancellation=Cancellation()
+        )
         chart = settings.platform.helmfile.parent / "charts/nats"
         (chart / "Chart.yaml").write_text("apiVersion: v2\nname: nats\nversion: 1.0.0\n")
         (chart / "templates").mkdir()
