@@ -9,6 +9,7 @@ import hashlib
 import shutil
 import tarfile
 import tempfile
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,13 @@ def _rendered_files(settings: Settings) -> dict[str, bytes]:
             entry["values"].append(name)
     # archives hold their dependencies: helmfile would ask the hosts for them again
     helmfile["helmDefaults"] = {**(helmfile.get("helmDefaults") or {}), "skipDeps": True}
-    return {**files, "helmfile.yaml": _yaml([helmfile])}
+    return {**files, "helmfile.yaml": _helmfile(helmfile)}
+
+
+def _helmfile(document: Mapping[str, Any]) -> bytes:
+    """Its top-level keys start lines, where helmfile looks for them (pkg/policy/checker.go)."""
+    keys = (f"{key}:\n{textwrap.indent(dump(value), '  ')}" for key, value in document.items())
+    return (HEADER + "".join(keys)).encode()
 
 
 def _yaml(documents: list[Any]) -> bytes:

@@ -317,6 +317,16 @@ class TestWriting:
         texts = [path.read_text() for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()]
         assert not any(str(tmp_path) in text for text in texts)
 
+    def test_begins_lines_with_helmfiles_top_level_keys(
+        self, settings: Settings, tmp_path: Path
+    ) -> None:
+        # helmfile refuses the file otherwise: pkg/policy/checker.go
+        write_rendered(settings, tmp_path / "out")
+        lines = (tmp_path / "out/helmfile.yaml").read_text().splitlines()
+        assert [line for line in lines if not line.startswith((" ", "#"))] == [
+            "releases:", "helmDefaults:",
+        ]  # fmt: skip
+
     def test_says_by_sha256sum_what_was_edited(self, settings: Settings, tmp_path: Path) -> None:
         write_rendered(settings, tmp_path / "out")
         check = ["sha256sum", "--check", "--quiet", "SHA256SUMS"]
