@@ -241,6 +241,16 @@ def _published(image: Image) -> Image:
 EngineImage = Annotated[Image, AfterValidator(_published)]
 
 
+def _of_qdrant(image: Image) -> Image:
+    # qdrant-helm templates/statefulset.yaml: `semverCompare ">=1.7.3"` of the tag, and the suffix behind it
+    if image.digest or not re.fullmatch(r"v?\d+\.\d+\.\d+", image.tag):
+        raise ValueError(
+            "must be registry/repository:v1.2.3: the chart reads the tag as a version, so that it takes no digest, and "
+            "puts -unprivileged behind it; pin the image in your registry (an immutable tag)"
+        )
+    return image
+
+
 def _image(text: str) -> Image:
     return Image.model_validate(text)
 
@@ -266,9 +276,10 @@ class ImageSettings(Section):
     )
     minio: EngineImage = Field(description="MinIO server")
     minio_client: EngineImage = Field(description="mc, for the chart's jobs")
-    qdrant: EngineImage = Field(
-        default=_image("docker.io/qdrant/qdrant:v1.19.0-unprivileged"),
-        description="Qdrant; an unprivileged one, since no init container hands its volume over",
+    qdrant: Annotated[EngineImage, AfterValidator(_of_qdrant)] = Field(
+        default=_image("docker.io/qdrant/qdrant:v1.19.0"),
+        description="Qdrant, without `-unprivileged`, which the chart puts behind the tag, and without a digest, which "
+        "it does not take",
     )
     neo4j: EngineImage = Field(
         default=_image("docker.io/library/neo4j:5.26.30-enterprise"),

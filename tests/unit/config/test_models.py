@@ -197,3 +197,11 @@ def test_other_registries_of_the_same_image_are_taken(path: str) -> None:
 def test_a_tag_keeps_its_digest_where_a_chart_knows_tags_only() -> None:
     assert Image.model_validate(f"r.example/a:1@{DIGEST}").pinned_tag == f"1@{DIGEST}"
     assert Image.model_validate("r.example/a:1").pinned_tag == "1"
+
+
+@pytest.mark.parametrize("tag", ["v1.19.0-unprivileged", "stable", f"v1.19.0@{DIGEST}"])
+def test_qdrants_tag_is_a_version_since_its_chart_compares_it(tag: str) -> None:
+    names = [name for name, field in ImageSettings.model_fields.items() if field.is_required()]
+    images = dict.fromkeys(names, "r.example/a:1")
+    assert "takes no digest" in refusal(ImageSettings, {**images, "qdrant": f"r.example/q:{tag}"})
+    assert ImageSettings.model_validate({**images, "qdrant": "r.example/q:v1.19.0"})
