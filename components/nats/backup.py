@@ -17,7 +17,6 @@ from archive.spool import require_room
 from archive.writer import SetWriter
 from components.access import Access
 from components.base import Taken
-from components.nats.capacity import LARGEST, is_probe, numbers
 from components.nats.client import (
     CLIENT_PORT,
     KEY,
@@ -35,16 +34,9 @@ from components.nats.client import (
     listed,
 )
 from components.nats.consumers import LEFT_OUT, consumers_of, with_progress
-from components.nats.fingerprint import (
-    LIFETIME,
-    OWN_TIMES,
-    Silent,
-    consumer_expires,
-    expires,
-    measure_configuration,
-    measure_messages,
-    measures,
-)
+from components.nats.fingerprint import consumer_expires, measure_configuration, measures
+from components.nats.messages import LIFETIME, OWN_TIMES, Silent, expires, measure_messages
+from components.nats.resources import LARGEST, is_probe, numbers
 from components.nats.snapshot import Snapshot
 from config.backups import NatsAccount
 from errors import PermanentError, TemporaryError

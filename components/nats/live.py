@@ -24,16 +24,7 @@ from archive.reader import SetReader
 from archive.spool import PIECE_BYTES, require_room
 from components.access import Access
 from components.base import Live, Served
-from components.nats.capacity import (
-    EXISTS,
-    LARGEST,
-    StoredStream,
-    account_of,
-    numbers,
-    refusals,
-    restored_first,
-    servers_of,
-)
+from components.nats.capacity import EXISTS, refusals, restored_first
 from components.nats.client import (
     CLIENT_PORT,
     NO_STREAM,
@@ -58,18 +49,15 @@ from components.nats.consumers import (
 )
 from components.nats.fingerprint import (
     MESSAGES,
-    Seen,
-    Silent,
-    expires,
     has_configuration,
     has_expiring,
     has_expiring_consumers,
     measure_configuration,
-    measure_messages,
     measured,
     measures,
-    nanoseconds,
 )
+from components.nats.messages import Seen, Silent, expires, measure_messages, nanoseconds
+from components.nats.resources import LARGEST, StoredStream, account_of, numbers, servers_of
 from components.nats.restore import ABOUT, ARCHIVE, FORM, INTEREST, accounts, restore_stream
 from config.backups import NatsAccount
 from errors import PermanentError

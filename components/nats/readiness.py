@@ -23,7 +23,6 @@ from nats.js.errors import NoStreamResponseError
 
 from components.access import Access, Endpoint
 from components.base import Report, Role, Workload
-from components.nats.capacity import is_probe
 from components.nats.client import (
     CLIENT_PORT,
     MONITOR_PORT,
@@ -36,7 +35,8 @@ from components.nats.client import (
     connect,
     listed,
 )
-from components.nats.fingerprint import nanoseconds
+from components.nats.messages import nanoseconds
+from components.nats.resources import is_probe
 from components.questions import PROBE, Answer, Round, ask_members, words
 from config.models import Settings
 

@@ -43,14 +43,13 @@ from components.nats.consumers import (
     saved_consumers,
 )
 from components.nats.fingerprint import (
-    OWN_TIMES,
     has_configuration,
     has_expiring,
     has_expiring_consumers,
     measure_configuration,
-    measure_messages,
     measures,
 )
+from components.nats.messages import OWN_TIMES, measure_messages
 from config.backups import NatsAccount
 from config.models import Settings
 from errors import IsaError, PermanentError, TemporaryError

@@ -33,12 +33,8 @@ from components.minio.exports import measure_rights, measure_settings
 from components.minio.fingerprint import BucketMeasure
 from components.minio.versions import read_versions
 from components.nats.client import call, listed
-from components.nats.fingerprint import (
-    has_expiring,
-    measure_configuration,
-    measure_messages,
-    measures,
-)
+from components.nats.fingerprint import has_expiring, measure_configuration, measures
+from components.nats.messages import measure_messages
 from components.neo4j.fingerprint import measure_database as measure_graph
 from components.neo4j.fingerprint import measure_users
 from components.postgresql.client import SECRET, SUPERUSER

@@ -7,16 +7,9 @@ from typing import Any
 
 import pytest
 
-from components.nats.capacity import (
-    Server,
-    StoredStream,
-    account_of,
-    overlap,
-    refusals,
-    restored_first,
-    server_of,
-)
+from components.nats.capacity import overlap, refusals, restored_first
 from components.nats.client import Refused
+from components.nats.resources import Server, StoredStream, account_of, server_of
 from errors import TemporaryError
 
 CONFIG = {

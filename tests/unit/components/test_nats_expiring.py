@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from archive.manifest import Measure
-from components.nats.fingerprint import Seen, _Reading, expires, measures
+from components.nats.fingerprint import measures
+from components.nats.messages import Reading, Seen, expires
 from operations.comparison import compare
 
 STATE = {"messages": 5, "num_subjects": 4, "last_seq": 9}
 
 
 def read(*headers: dict[str, str] | None, apart: bool = True) -> Seen:
-    found = _Reading(apart)
+    found = Reading(apart)
     for sequence, one in enumerate(headers):
         found.add(sequence, "0", "subject", one, b"")
     return found.seen
@@ -38,14 +39,14 @@ def test_what_ends_by_itself_is_told_by_its_headers() -> None:
 
 def test_how_many_have_outlived_themselves_is_counted_in_their_own_time() -> None:
     now = time.time_ns()
-    found = _Reading(apart=True)
+    found = Reading(apart=True)
     for age, lifetime in ((61, "1m"), (59, "1m"), (61, "60"), (99, "never"), (5400, "1h29m59s")):
         found.add(1, str(now - age * 1_000_000_000), "subject", {"Nats-TTL": lifetime}, b"")
     assert found.seen.overdue == 3
 
 
 def test_the_largest_message_is_counted_with_its_headers_as_they_are_sent() -> None:
-    found = _Reading(apart=True)
+    found = Reading(apart=True)
     found.add(1, "0", "subject", None, b"12345")
     found.add(2, "0", "subject", {"A": "b"}, b"12")
     assert found.seen.largest == len(b"NATS/1.0\r\nA: b\r\n\r\n12")
