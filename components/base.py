@@ -227,6 +227,8 @@ class Live:
         measure: counts and digests the units as they are now.
         can_take: why the live engine would refuse units of a set, as if what it holds of them were away: its limits,
             sizes, accounts, room, peers, licences. `UNIT: reason` each; empty if it takes them. It changes nothing.
+        remarks: what a plan lists by name of what else a restore of units changes, or leaves; asked of the engine and
+            of the manifest, before anybody opens the set. Nothing is asked if not given.
         writers: what happens to writers from the beginning to the end, for whoever has to approve it.
         wanted: what the units must hold then; the manifest's own measures of them by default.
         scratch: whether the set must be served by scratch engines for it.
@@ -249,6 +251,7 @@ class Live:
     scratch: bool = False
     unless_named: tuple[str, ...] = ()
     server_wide: tuple[str, ...] = ()
+    remarks: Callable[[Access, Manifest, Iterable[str]], list[str]] | None = None
     by_hand: Callable[[Settings], str] = lambda settings: ""
     fences: bool = False
     accounts: str = ""

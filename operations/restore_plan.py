@@ -14,9 +14,11 @@ from archive.check import look
 from archive.manifest import IDENTITY, Manifest, component_of
 from archive.reader import SetReader
 from components import COMPONENTS
+from components.access import Access
 from components.base import Live
+from components.questions import explain
 from errors import ConfigurationError, Fault, PermanentError
-from operations.backup import Vault
+from operations.backup import ENGINE_SECONDS, Vault
 from operations.freshness import documents
 
 
@@ -125,6 +127,7 @@ def plan_restore(
         for unit in there
         if unit in live.server_wide and unit not in chosen
     ]
+    warnings += _remarks(vault, live, manifest, chosen)
     return RestorePlan(
         manifest,
         earlier,
@@ -202,6 +205,17 @@ def _took(vault: Vault, catalogue: Catalogue, newest: Manifest | None, backup: s
     if evidence is not None:
         words.append(f"the last proof of this set, restored and compared, {evidence.seconds:.0f} s")
     return "; ".join(words)
+
+
+def _remarks(vault: Vault, live: Live, manifest: Manifest, chosen: tuple[str, ...]) -> list[str]:
+    """What the live engine says of it; one that cannot be asked is no reason to have no plan."""
+    if live.remarks is None:
+        return []
+    try:
+        with Access(vault.settings, vault.kube, ENGINE_SECONDS) as access:
+            return live.remarks(access, manifest, chosen)
+    except Exception as exc:  # whatever a client library raises
+        return [f"what else it would change could not be asked of the engine: {explain(exc)}"]
 
 
 def _chosen(

@@ -39,7 +39,9 @@ from components.postgresql.contents import Snapshot, Unreadable, measure_all, sn
 from components.postgresql.fingerprint import SESSION, measure_globals, measure_system
 from components.postgresql.increment import MANIFEST, Base, find_base
 from components.postgresql.properties import FILE, FORM, read_globals
+from components.postgresql.remarks import NEEDED
 from components.postgresql.replay import paused_replay
+from components.postgresql.roles import Roles
 from components.postgresql.source import Source, choose_source
 from errors import TemporaryError
 
@@ -105,7 +107,7 @@ def _back_up(access: Access, writer: SetWriter) -> Taken:
             point = point or end
         for name, snapshot in found.items():
             _dump(writer, programs["pg_dump"], access, source, name, snapshot, unreadable)
-        whole = _globals(writer, programs["pg_dumpall"], access, source, found)
+        roles, whole = _globals(writer, programs["pg_dumpall"], access, source, found)
         fingerprint = measured.result()
         if not source.standing.standby:
             # by now clients have changed what the dumps did not see and the files have
@@ -133,6 +135,7 @@ def _back_up(access: Access, writer: SetWriter) -> Taken:
             "role": "standby" if source.standing.standby else "primary",
             "timeline": timeline,
             "replay_paused": source.standing.standby,
+            NEEDED: {name: needed for name, needed in roles.needed.items() if name in found},
         },
         consistency=_consistency(source, found, point, begun),
         fingerprint=tuple(fingerprint),
@@ -249,8 +252,12 @@ def _globals(
     access: Access,
     source: Source,
     found: dict[str, Snapshot],
-) -> list[Measure]:
-    """Store what belongs to no database, as data, and as SQL for a restore by hand; returns its measures."""
+) -> tuple[Roles, list[Measure]]:
+    """Store what belongs to no database, as data, and as SQL for a restore by hand.
+
+    Returns:
+        The roles, and the measures of all of it.
+    """
     pieces = dumpall.stream(
         f"--dbname={where(source.node, SUPERUSER)}", "--globals-only", "--no-password",
         stall=access.settings.backup.stall_seconds,
@@ -264,7 +271,7 @@ def _globals(
         measures = measure_globals(connection)
     text = kept.model_dump_json(indent=1).encode()
     writer.add(FILE, "globals", FORM, [text])
-    return [*measures, measure_system(source.system)]
+    return kept.roles, [*measures, measure_system(source.system)]
 
 
 def _configuration(access: Access, node: Endpoint) -> dict[str, Any]:

@@ -58,6 +58,7 @@ from components.postgresql.fingerprint import (
 )
 from components.postgresql.properties import FORM, Globals, stored_globals
 from components.postgresql.refusals import refusals
+from components.postgresql.remarks import remarks
 from components.postgresql.restore import DUMP, GLOBALS, run
 from components.postgresql.roles import create_missing, restore_roles
 from components.postgresql.settings import read_system, restore_system
@@ -177,6 +178,7 @@ LIVE = Live(
     fences=True,
     accounts="roles that the databases need and that are gone come back with the set's passwords; existing roles keep "
     "their passwords, and all their rights and settings unless `globals` is restored",
+    remarks=remarks,
     server_wide=(GLOBAL_UNIT, *(f"database {name}" for name in ALWAYS_THERE)),
     beside=True,
 )

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from components.postgresql import live
+
 from .conftest import Pair
 
 pytestmark = pytest.mark.integration
@@ -57,6 +59,10 @@ def test_a_restored_database_changes_no_role_that_is_there_and_brings_back_those
     run('DROP OWNED BY "needed ""one"""', database="shop")
     run('DROP ROLE "needed ""one"""')
     before = ask(ATTRIBUTES)
+    back, stays = live.LIVE.remarks(roles.access, backup.manifest, ["database shop"])  # type: ignore[misc]
+    assert back == 'roles that come back with the passwords of the set: needed "one"'
+    assert "stay as they are now: " in stays
+    assert {"demoted", "kept", "kept in team"} <= set(stays.partition(": ")[2].split(", "))
     told, differences = roles.restore(backup, "database shop")
     assert differences == ()
     assert ask(ATTRIBUTES) == before
