@@ -6,9 +6,12 @@ Always the nodes themselves: through Pgpool one cannot know which node answers, 
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +35,9 @@ MAINTENANCE = "template1"  # from where databases are renamed
 SCHEMA = PROBE.replace("-", "_")  # backups leave this schema out
 
 CONNECT_SECONDS = 10
+QUESTION_SECONDS = (
+    20.0  # of a server that accepts a connection: what is asked so takes milliseconds
+)
 # A client that has lost its server notices after 10 + 3 × 5 s, or 25 s after it sent something that nobody confirmed
 # (tcp_user_timeout, milliseconds); so does a server that has lost its client.
 ALIVE: dict[str, Any] = {
@@ -132,13 +138,14 @@ def standing(access: Access, node: Endpoint, *, superuser: bool = False) -> Stan
         node: which one.
         superuser: whether as the superuser in a database of its own, for when the owner's is closed by a restore.
     """
-    with connect_long(access, node) if superuser else connect(access, node) as connection:
+    connected = connect_long(access, node) if superuser else connect(access, node)
+    with connected as connection, answered_within(connection):
         return Standing(**_rows(connection, STANDING)[0])
 
 
 def query(access: Access, node: Endpoint, text: str) -> list[dict[str, Any]]:
     """Put one query to a node, as the owner of the database; rows by column."""
-    with connect(access, node) as connection:
+    with connect(access, node) as connection, answered_within(connection):
         return _rows(connection, text)
 
 
@@ -212,6 +219,36 @@ def connect_superuser(
         return connected()  # an older server does not know the name
 
 
+@contextmanager
+def answered_within(
+    connection: psycopg.Connection[Any], seconds: float = QUESTION_SECONDS
+) -> Iterator[None]:
+    """Break a connection off whose server says nothing.
+
+    Where a server's process stands still (a disk that hangs, SIGSTOP), its machine still confirms what it is sent, so
+    that neither keep-alive nor the server's own limits end the wait.
+
+    Args:
+        connection: that is asked in the block.
+        seconds: for all that is asked.
+    """
+
+    def break_off() -> None:
+        with (
+            suppress(OSError, psycopg.Error),
+            socket.socket(fileno=os.dup(connection.fileno())) as held,
+        ):
+            held.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, break_off)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def primary(access: Access) -> Endpoint:
     """The node that takes writes; asked as the superuser, whom no fence keeps out.
 
@@ -220,7 +257,7 @@ def primary(access: Access) -> Endpoint:
     """
 
     def standby(node: Endpoint) -> bool:
-        with connect_long(access, node, MAINTENANCE) as connection:
+        with connect_long(access, node, MAINTENANCE) as connection, answered_within(connection):
             return connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
 
     members = access.settings.components.postgresql.members

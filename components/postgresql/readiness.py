@@ -212,9 +212,10 @@ def _transaction(
 def _make_table(connection: psycopg.Connection[Any]) -> None:
     """Make the probe's table where it is not there yet; another round may do so at the same time.
 
-    IF NOT EXISTS does not see what a transaction beside it is about to commit: then the catalogue's index complains.
+    IF NOT EXISTS does not see what a transaction beside it is about to commit: then the catalogue's index complains, of
+    the schema once at most and of the table once.
     """
-    for last in (False, True):
+    for last in (False, False, True):
         try:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
             connection.execute(

@@ -9,7 +9,14 @@ from typing import Any
 import psycopg
 
 from components.access import Access, Endpoint
-from components.postgresql.client import PORT, STATEFULSET, Standing, connect_long, standing
+from components.postgresql.client import (
+    PORT,
+    STATEFULSET,
+    Standing,
+    answered_within,
+    connect_long,
+    standing,
+)
 from components.postgresql.settings import read_system
 from components.questions import ask_members, words
 from errors import TemporaryError
@@ -86,7 +93,7 @@ def choose_source(access: Access) -> Source:
             f"no node of PostgreSQL can be backed up: {words(answers.bad) or NO_NODE}",
             delay=20,
         )
-    with connect_long(access, nodes[primary or name]) as connection:
+    with connect_long(access, nodes[primary or name]) as connection, answered_within(connection):
         system = read_system(connection)
     with connect_long(access, nodes[name]) as connection:
         return _held_by(connection, nodes[name], answers.good[name][0], system)
@@ -117,12 +124,12 @@ def _caught_up(access: Access, primary: Endpoint, standbys: list[Endpoint]) -> s
     """
     query = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
     try:
-        with connect_long(access, primary) as connection:
+        with connect_long(access, primary) as connection, answered_within(connection):
             point = connection.execute("SELECT pg_current_wal_lsn()::text").fetchone()
         deadline = time.monotonic() + CATCH_UP_SECONDS
         while True:
             for standby in standbys:
-                with connect_long(access, standby) as connection:
+                with connect_long(access, standby) as connection, answered_within(connection):
                     if connection.execute(query, point).fetchone() == (True,):
                         return standby.member
             if time.monotonic() > deadline:
@@ -136,6 +143,6 @@ def _caught_up(access: Access, primary: Endpoint, standbys: list[Endpoint]) -> s
 
 def _behind(access: Access, node: Endpoint) -> int | None:
     """Bytes of WAL that a standby has received and not replayed; None if it does not stream."""
-    with connect_long(access, node) as connection:
+    with connect_long(access, node) as connection, answered_within(connection):
         row = connection.execute(RECEIVER).fetchone()
     return int(row[1] or 0) if row is not None and row[0] == "streaming" else None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
+from components.postgresql.client import answered_within
 from components.postgresql.readiness import ask
 
 from .conftest import Pair
@@ -35,6 +39,17 @@ def test_an_owner_who_may_not_see_replication_is_told_what_to_grant(pair: Pair) 
         pair.primary.run("GRANT pg_monitor TO isa")
     assert "GRANT pg_monitor TO isa" in checks["standbys stream"].hint
     assert checks["write"].ok
+
+
+def test_a_server_that_stands_still_does_not_keep_whoever_asks_it(pair: Pair) -> None:
+    with pair.primary.connect() as asked, pytest.raises(psycopg.OperationalError):
+        server = asked.info.backend_pid
+        os.kill(server, signal.SIGSTOP)
+        try:
+            with answered_within(asked, 0.5):
+                asked.execute("SELECT 1")
+        finally:
+            os.kill(server, signal.SIGCONT)
 
 
 def test_a_commit_that_no_standby_acknowledges_is_named_within_seconds(pair: Pair) -> None:
