@@ -229,6 +229,8 @@ def _finish(connection: psycopg.Connection[Any], name: str, old: str) -> None:
         _unmark(connection, name, UNFINISHED)
         if old:
             _unmark(connection, old, SUCCESSOR)
+            # nobody can drop a template
+            connection.execute(statement("ALTER DATABASE {} IS_TEMPLATE false", old))
 
 
 def _drop_unfinished(connection: psycopg.Connection[Any], name: str) -> None:

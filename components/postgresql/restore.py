@@ -28,6 +28,7 @@ from components.postgresql.client import (
     PORT,
     STATEFULSET,
     SUPERUSER,
+    WRITES,
     connect_superuser,
     explained,
     first_error,
@@ -299,7 +300,8 @@ def _number(lsn: str) -> int:
 
 
 def _connect(endpoint: Endpoint, database: str) -> psycopg.Connection[Any]:
-    return connect_superuser(endpoint, database, "", *SESSION)
+    # a set that was taken behind a fence says that its databases are read-only
+    return connect_superuser(endpoint, database, "", *WRITES, *SESSION)
 
 
 def run(command: Command, *words: str) -> str:

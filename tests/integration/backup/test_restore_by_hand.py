@@ -38,7 +38,13 @@ from components.nats.messages import measure_messages
 from components.neo4j.fingerprint import measure_database as measure_graph
 from components.neo4j.fingerprint import measure_users
 from components.postgresql.client import SECRET, SUPERUSER
-from components.postgresql.fingerprint import SESSION, measure_database, measure_globals
+from components.postgresql.fingerprint import (
+    SESSION,
+    measure_database,
+    measure_globals,
+    measure_system,
+)
+from components.postgresql.settings import read_system
 from components.qdrant.fingerprint import measure_everything
 from components.redis.fingerprint import measure_rdb
 from deployments.sandbox import binaries, postgres
@@ -144,7 +150,7 @@ def _databases(hand: Hand, manifest: Manifest, password: str) -> list[Measure]:
             found += (
                 measure_database(connection, name)
                 if kind == "database"
-                else measure_globals(connection)
+                else [*measure_globals(connection), measure_system(read_system(connection))]
             )
     return found
 

@@ -9,6 +9,7 @@ import pytest
 
 from archive.manifest import Manifest
 from archive.reader import SetReader
+from components.postgresql import live
 from errors import PermanentError
 
 from .conftest import Pair
@@ -25,6 +26,7 @@ class Garbled(SetReader):
 
 
 LIMIT = "SELECT datconnlimit FROM pg_database WHERE datname = 'golden'"
+UNITS = ("database golden", "database postgres", "database template1")
 TEMPLATE = "SELECT datistemplate FROM pg_database WHERE datname = 'golden'"
 
 
@@ -59,9 +61,8 @@ def test_templates_and_the_databases_of_every_server_come_back(filled: Pair) -> 
     run("DROP TABLE for_all", database="template1")
     run("ALTER DATABASE golden IS_TEMPLATE false CONNECTION LIMIT 9")
     run("DROP TABLE master", database="golden")
-    units = ("database golden", "database postgres", "database template1")
     with filled.busy():  # clients of `postgres` connect all the time
-        told, differences = filled.restore(backup, *units)
+        told, differences = filled.restore(backup, *UNITS)
     assert differences == ()
     assert len(told) == 3
     assert ask("SELECT n FROM mine") == 7
@@ -71,6 +72,19 @@ def test_templates_and_the_databases_of_every_server_come_back(filled: Pair) -> 
     assert (ask(LIMIT), ask(TEMPLATE)) == (5, True)
     run("CREATE TABLE writable AS SELECT 1 AS n", "DROP TABLE writable")
     run("CREATE DATABASE made_of_template1", "DROP DATABASE made_of_template1")
+
+
+def test_a_set_that_is_taken_behind_a_fence_is_proven_and_lets_writers_in_again(
+    filled: Pair,
+) -> None:
+    units = ("globals", *UNITS)
+    with live.LIVE.fence(filled.access, units):
+        backup = filled.take()
+    assert filled.prove(backup) == ()
+    filled.primary.run("DROP TABLE mine")
+    assert filled.restore(backup, *units)[1] == ()
+    for name in ("postgres", "template1", "golden"):
+        filled.primary.run("CREATE TABLE written (n int)", "DROP TABLE written", database=name)
 
 
 def test_a_database_of_every_server_that_holds_what_it_should_is_left_alone(filled: Pair) -> None:
