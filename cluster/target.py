@@ -145,7 +145,10 @@ def _one_context(merged: Mapping[str, Any], name: str | None) -> dict[str, Any]:
         known = ", ".join(merged["contexts"]) or "none"
         raise ValueError(f"there is no context {name!r} in the kubeconfig (known: {known})")
     context = merged["contexts"][name]
-    cluster, user = merged["clusters"][context["cluster"]], merged["users"][context["user"]]
+    cluster = merged["clusters"][context["cluster"]]
+    user = (
+        merged["users"][context["user"]] if context.get("user") else {}
+    )  # a server without accounts
     if not cluster.get("server"):
         raise ValueError(f"cluster {context['cluster']!r} of the kubeconfig has no server")
     if acting := [key for key in IMPERSONATION if user.get(key)]:

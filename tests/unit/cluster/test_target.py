@@ -121,6 +121,16 @@ def test_an_identity_that_only_helm_would_take_on_is_refused(tmp_path: Path) -> 
         find_target(settings(kubeconfig=file), {})
 
 
+def test_a_server_without_accounts_needs_no_user(tmp_path: Path) -> None:
+    file = tmp_path / "config"
+    file.write_text(
+        "current-context: c\ncontexts: [{name: c, context: {cluster: c}}]\n"
+        "clusters: [{name: c, cluster: {server: 'https://one'}}]\n",
+        encoding="utf-8",
+    )
+    assert server(find_target(settings(kubeconfig=file), {})) == "https://one"
+
+
 def test_an_unknown_context_is_named_with_those_there_are(tmp_path: Path) -> None:
     file = write(tmp_path / "config", "one", "two")
     with pytest.raises(
