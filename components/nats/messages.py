@@ -6,8 +6,8 @@ ours, or one by one where the stream takes none: a work queue wants each message
 many consumers as it is allowed to.
 
 Messages that time takes are counted apart: a server since 2.15 leaves those out of a restore whose time has run out,
-whatever the stream allows (`RestoreStreamV2`, server/stream_backup.go). A stream that does not allow such ends (a mirror,
-one that gathers others) keeps them: a restore loses those, and the set names them.
+whatever the stream allows (`RestoreStreamV2`, server/stream_backup.go). A stream that does not allow such ends (a
+mirror, one that gathers others) keeps them: a restore loses those, and the set names them.
 """
 
 from __future__ import annotations
