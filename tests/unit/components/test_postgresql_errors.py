@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from components.postgresql.client import explained
+from components.postgresql.client import explained, first_error
 from errors import PermanentError, TemporaryError
 
 
@@ -41,3 +41,15 @@ def test_another_attempt_may_heal_it(error: psycopg.Error) -> None:
 def test_no_attempt_heals_it(error: psycopg.Error) -> None:
     with pytest.raises(PermanentError, match="SQLSTATE"), explained("node-0"):
         raise error
+
+
+def test_what_a_program_said_is_told_from_its_first_error_on() -> None:
+    notices = "".join(f"psql: NOTICE:  relation {n} does not exist, skipping\n" for n in range(200))
+    said = (
+        notices + "pg_restore: error: could not execute query: ERROR:  no such type\nCommand was: …"
+    )
+    assert first_error(said).startswith(
+        "pg_restore: error: could not execute query: ERROR:  no such"
+    )
+    assert first_error(said).endswith("Command was: …")
+    assert first_error("it fell silent") == "it fell silent"
