@@ -76,9 +76,9 @@ def additions(
         if entry.get("subresource") or (not own and manager in {*ignored, *CONTROLLERS}):
             continue
         for steps, path, value in _beyond(entry.get("fieldsV1", {}), manifest, live, "", ()):
-            if (
-                own and value == ""
-            ):  # a null in a map of texts, as in labels: the server makes it empty
+            # A null in the rendering is owned too: in a map of texts the server makes it empty, and for a node port it
+            # chooses a number.
+            if own and (value == "" or path.endswith(".nodePort")):
                 continue
             found.append(Addition(Change(path, value, None, manager), steps, index))
     return found
@@ -159,7 +159,9 @@ def _beyond(
         if there is None or name in MARKS or (path == "metadata" and name in LIFECYCLE):
             continue
         where = f"{path}[{name}]" if step.startswith(("k:", "v:", "i:")) else join(path, name)
-        if declared is None and (name not in MAPS or not below):
+        if declared is None and name in MAPS and not below:
+            continue  # the map alone, as a null in the rendering leaves it: who owns its keys says so
+        if declared is None and name not in MAPS:
             yield (*steps, step), where, there
         else:
             yield from _beyond(below, declared or {}, there, where, (*steps, step))

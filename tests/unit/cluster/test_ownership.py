@@ -128,6 +128,30 @@ def test_a_restart_is_no_configuration(live: dict[str, Any]) -> None:
     assert [line.split()[0] for line in told(live)] == ["spec.template.metadata.annotations.note"]
 
 
+def test_annotations_without_a_value_in_the_rendering_are_not_helms_restart(
+    live: dict[str, Any],
+) -> None:
+    """Helm owns the map that its rendering has as null; the keys have owners of their own."""
+    restarted = {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}
+    live["spec"]["template"]["metadata"] = {"annotations": restarted}
+    template = live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:template"]
+    template["f:metadata"] = {"f:annotations": {}}
+    assert told(live) == []
+
+
+def test_a_node_port_that_the_server_chose_is_no_addition() -> None:
+    ports = [{"name": "http", "port": 80}]
+    manifest = {"metadata": {}, "spec": {"ports": ports}}
+    fields: dict[str, Any] = {
+        "f:spec": {"f:ports": {'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:nodePort": {}}}}
+    }
+    live = {
+        "metadata": {"managedFields": [entry("helm", fields, "Apply")]},
+        "spec": {"ports": [{**ports[0], "nodePort": 30080}]},
+    }
+    assert told(live, manifest=manifest) == []
+
+
 def test_a_port_is_known_by_its_number_though_its_protocol_is_left_out() -> None:
     manifest = {"metadata": {}, "spec": {"ports": [{"name": "http", "port": 80}]}}
     ports = [{"name": "http", "port": 80, "protocol": "TCP"}, {"name": "more", "port": 81}]
