@@ -105,19 +105,25 @@ def test_a_setting_that_waits_for_a_restart_is_named_and_holds_up_no_gate(live: 
         return next(c.hint for c in live.ask(C).checks if c.name == "settings are in force")
 
     with connect(live, node, "postgres") as connection:
-        connection.execute("ALTER SYSTEM SET max_prepared_transactions = 17")
+        connection.execute("ALTER SYSTEM SET autovacuum_freeze_max_age = 200000001")
         connection.execute("SELECT pg_reload_conf()")
         try:
             found, _ = live.until(
-                C, lambda f: any("max_prepared_transactions" in c.hint for c in f.checks), "named"
+                C, lambda f: any("autovacuum_freeze_max_age" in c.hint for c in f.checks), "named"
             )
             assert found.state == "ready", troubles(found)
-            assert hint() == f"changed, and wait for a restart: {node}: max_prepared_transactions"
+            assert hint() == f"changed, and wait for a restart: {node}: autovacuum_freeze_max_age"
         finally:
-            connection.execute("ALTER SYSTEM RESET max_prepared_transactions")
-            connection.execute("SELECT pg_reload_conf()")
+            # a setting counts as pending until the file has the value in force; only then may it go from the file
+            for change in (
+                "SET autovacuum_freeze_max_age = 200000000",
+                "RESET autovacuum_freeze_max_age",
+            ):
+                connection.execute(f"ALTER SYSTEM {change}")
+                connection.execute("SELECT pg_reload_conf()")
+                time.sleep(1)
     live.until(
-        C, lambda f: not any("max_prepared_transactions" in c.hint for c in f.checks), "gone"
+        C, lambda f: not any("autovacuum_freeze_max_age" in c.hint for c in f.checks), "gone"
     )
 
 
