@@ -47,6 +47,7 @@ class Shard:
         key: its shard key.
         dying: replicas that are proposed to be dead → looks at the collection until that is agreed on.
         filling: dead replicas → looks until they are filled and active.
+        views: peer that sees the replicas in another way than the others → their states as it sees them.
     """
 
     replicas: dict[int, str]
@@ -54,6 +55,7 @@ class Shard:
     key: Any = None
     dying: dict[int, int] = field(default_factory=dict)
     filling: dict[int, int] = field(default_factory=dict)
+    views: dict[int, dict[int, str]] = field(default_factory=dict)
 
     def look(self) -> None:
         """Consensus goes on a little."""
@@ -348,7 +350,7 @@ class Cluster:
         local, remote = [], []
         for number, shard in one.shards.items():
             keyed = {} if shard.key is None else {"shard_key": shard.key}
-            for peer, state in shard.replicas.items():
+            for peer, state in shard.views.get(me, shard.replicas).items():
                 copy = {"shard_id": number, "state": state, **keyed}
                 if peer == me:
                     local.append({**copy, "points_count": len(shard.points[peer])})
