@@ -232,7 +232,6 @@ class Live:
         writers: what happens to writers from the beginning to the end, for whoever has to approve it.
         wanted: what the units must hold then; the manifest's own measures of them by default.
         scratch: whether the set must be served by scratch engines for it.
-        unless_named: units that are left as they are unless they are asked for.
         server_wide: units of the engine as a whole, as a person may have changed it since: left as they are unless they
             are asked for, or the engine is a new one (a rebuild on new volumes, another cluster).
         by_hand: why this environment's engine can only be restored by hand; "" where it is not so.
@@ -249,7 +248,6 @@ class Live:
     wanted: Callable[[SetReader, Iterable[str]], list[Measure]] = _fingerprint
     can_take: Callable[[Access, SetReader, Iterable[str]], list[str]] = _takes_all
     scratch: bool = False
-    unless_named: tuple[str, ...] = ()
     server_wide: tuple[str, ...] = ()
     remarks: Callable[[Access, Manifest, Iterable[str]], list[str]] | None = None
     by_hand: Callable[[Settings], str] = lambda settings: ""

@@ -223,7 +223,7 @@ def _chosen(
 ) -> tuple[str, ...]:
     """Units by their names, or by the last word of these."""
     if not only:
-        left = (*live.unless_named, *(() if new_engine else live.server_wide))
+        left = () if new_engine else live.server_wide
         return tuple(unit for unit in there if unit not in left)
     by_name = {**{unit.partition(" ")[2]: unit for unit in there}, **{unit: unit for unit in there}}
     unknown = [name for name in only if name not in by_name]

@@ -99,6 +99,7 @@ FORMS = {
         ),
     )
 }  # fmt: skip
+ACCOUNTS = "users"  # unit of the server's accounts
 NEWEST = FORMS[max(FORMS)]
 VERSION = "fingerprint"  # its place in a manifest's topology; sets of version 1 have none
 
@@ -165,7 +166,7 @@ def measure_users(access: Access, member: Endpoint) -> Measure:
     found = Digest()
     for row in query(access, member, USERS):
         found.add_document((row["user"], row["suspended"]), str(row["user"]))
-    return found.measure("users", "users")
+    return found.measure(ACCOUNTS, "users")
 
 
 def _rows(session: neo4j.Session, text: str) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Replaces databases of a live Neo4j Community by those of a set, while its member is stopped.
 
-The database `system` has the users and their passwords: it is replaced only when it is asked for by its name. An
-Enterprise cluster is restored by hand (docs/restore-by-hand.md): its members must be seeded one from the other.
+The database `system` has the users and their passwords: in a server in use it is replaced only when it is asked for
+by its name; a rebuilt or lost server gets it back with all the rest. An Enterprise cluster is restored by hand
+(docs/restore-by-hand.md): its members must be seeded one from the other.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from components.base import Live, Served
 from components.neo4j import offline
 from components.neo4j.client import PORT, until_answered
 from components.neo4j.compatibility import can_take
-from components.neo4j.fingerprint import form_of, measure_database
+from components.neo4j.fingerprint import ACCOUNTS, form_of, measure_database, measure_users
 from components.neo4j.restore import DUMP, SYSTEM
 from config.models import Settings
 from errors import PermanentError
 
 
 def units(reader: SetReader) -> dict[str, int]:
-    """Databases of the set with their sizes; `system` comes last, and is not taken unless it is named."""
+    """Databases of the set with their sizes; `system` comes last."""
     found = {reader.unit(name): reader.size(name) for name in reader.names(DUMP)}
     return dict(sorted(found.items(), key=lambda one: one[0] == f"database {SYSTEM}"))
 
@@ -77,13 +78,26 @@ def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Me
     def ask() -> list[Measure]:
         member = access.endpoint(offline.POD, PORT)
         names = (unit.partition(" ")[2] for unit in chosen)
-        found = [measure_database(access, member, name, form) for name in names if name != SYSTEM]
-        return [one for measures in found for one in measures]
+        return [
+            measure
+            for name in names
+            for measure in (
+                [measure_users(access, member)]
+                if name == SYSTEM
+                else measure_database(access, member, name, form)
+            )
+        ]
 
     try:
         return until_answered(ask, offline.START_SECONDS)
     except AuthError as exc:
         raise PermanentError(f"Neo4j: {exc}") from exc
+
+
+def wanted(reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
+    """The manifest's measures of the databases; those of the users with `system`, which holds them."""
+    units = {ACCOUNTS if unit == f"database {SYSTEM}" else unit for unit in chosen}
+    return [one for one in reader.manifest.fingerprint if one.unit in units]
 
 
 def by_hand(settings: Settings) -> str:
@@ -99,7 +113,8 @@ LIVE = Live(
     replace,
     measure,
     writers="Neo4j is stopped while its databases are loaded; what was written since the safety backup is lost",
-    unless_named=(f"database {SYSTEM}",),
+    server_wide=(f"database {SYSTEM}",),
+    wanted=wanted,
     can_take=can_take,
     by_hand=by_hand,
 )

@@ -82,7 +82,7 @@ STATUS = {
             "ready": bool,
             "state": {"ready", "degraded", "down"},
             "checks": [
-                {"name": str, "ok": bool, "critical": bool, "hint": str, "seconds": (int, float)}
+                {"name": str, "ok": bool, "critical": bool, "unknown": bool, "hint": str, "seconds": (int, float)}
             ],
             "members": [
                 {"name": str, "workload": str, "node": str, "ready": bool, "restarts": int, "trouble": str,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from components import COMPONENTS
+from components.neo4j.restore import DUMP
 from operations import restore_plan
 from operations.restore_plan import plan_restore
 
@@ -65,8 +66,10 @@ def postgresql(monkeypatch: pytest.MonkeyPatch) -> Any:
     return manifest
 
 
-def planned(manifest: Any, cluster: str = "uid", *only: str, **how: Any) -> Any:
-    settings = SimpleNamespace(environment="test", components=None)
+def planned(
+    manifest: Any, cluster: str = "uid", *only: str, components: Any = None, **how: Any
+) -> Any:
+    settings = SimpleNamespace(environment="test", components=components)
     vault: Any = SimpleNamespace(store=None, settings=settings, cluster=cluster, trust=None)
     catalogue: Any = SimpleNamespace(
         verdict=lambda _: "pass", latest=lambda _: None, last=lambda _: None
@@ -94,3 +97,19 @@ def test_a_new_server_gets_back_all_that_the_set_holds(
     plan = planned(postgresql, cluster, **how)
     assert len(plan.units) == 5
     assert plan.left == ()
+
+
+@pytest.mark.parametrize(
+    ("how", "left"), [({}, ("database system",)), ({"new_engine": True}, ())], ids=["in use", "new"]
+)
+def test_users_of_neo4j_come_back_into_a_rebuilt_server_and_stay_in_one_in_use(
+    how: dict[str, Any], left: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = SimpleNamespace(
+        id="neo4j-20260101T000000Z-000000", component="neo4j", environment="test", cluster="uid",
+        missing=(), artefacts=[artefact(f"database {name}", DUMP) for name in ("system", "neo4j")],
+    )  # fmt: skip
+    monkeypatch.setattr(restore_plan, "find_chain", lambda *_: (manifest, ()))
+    monkeypatch.setattr(restore_plan, "look", lambda *_: ())
+    community = SimpleNamespace(neo4j=SimpleNamespace(edition="community"))
+    assert planned(manifest, components=community, **how).left == left
