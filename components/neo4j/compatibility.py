@@ -64,7 +64,10 @@ def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
         TemporaryError: the member answers, and does not say what room it has.
         PermanentError: its password is refused, or there is no such StatefulSet.
     """
-    names = {unit.partition(" ")[2]: unit for unit in chosen}
+    held = {
+        reader.unit(name) for name in reader.names(DUMP)
+    }  # a safety set may not have all of them
+    names = {unit.partition(" ")[2]: unit for unit in chosen if unit in held}
     member = _member(access)
     made = reader.manifest.engine.version
     reasons = {

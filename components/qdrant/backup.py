@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any
 from urllib.parse import quote
 
@@ -39,6 +40,7 @@ from components.qdrant.snapshot import Download, NotTaken, Shard, snapshot, swee
 from components.questions import PROBE
 from errors import TemporaryError
 
+FOLDER_BYTES = 200
 NOT_COVERED = (
     "a common moment of several shards: each is consistent in itself",
     "API keys and the peers' configuration (Helm values and Secrets have them: set `platform`)",
@@ -205,8 +207,16 @@ def _names(access: Access, peers: Peers) -> list[str]:
 
 
 def _folder(collection: str) -> str:
-    """A collection's name as a folder's."""
-    return quote(collection, safe="")
+    """A collection's name as a folder's; of a long one its beginning and a hash of it. The unit has the name.
+
+    A name may have 255 bytes, each of them three characters here; many stores take no more than 255 between slashes.
+    """
+    quoted = quote(collection, safe="")
+    if len(quoted) <= FOLDER_BYTES:
+        return quoted
+    return (
+        f"{quoted[: FOLDER_BYTES - 33]}~{blake2b(collection.encode(), digest_size=16).hexdigest()}"
+    )
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from urllib.parse import quote, unquote
 
 from archive.leftovers import Leftovers
 from archive.manifest import Measure
@@ -22,7 +21,9 @@ from components.qdrant.restore import (
     DESCRIPTION,
     FORM,
     aliases_of,
+    collection_in,
     explained,
+    folders,
     restore_aliases,
     restore_collection,
 )
@@ -31,7 +32,7 @@ from components.qdrant.room import as_text, free_bytes
 
 def units(reader: SetReader) -> dict[str, int]:
     """Collections of the set with their sizes; one without shards has none."""
-    found = {reader.unit(name): 0 for name in reader.names("JSON") if name.endswith(DESCRIPTION)}
+    found = {reader.unit(folder + DESCRIPTION): 0 for folder in folders(reader)}
     for name in reader.names(FORM):
         unit = reader.unit(name)
         found[unit] = found.get(unit, 0) + reader.size(name)
@@ -66,13 +67,13 @@ def replace(
     seconds = access.settings.backup.stall_seconds
     with explained(), leftovers.replacing(chosen):
         there = names(access, peers.first)
-        for name in reader.names("JSON"):
-            collection = unquote(name.removesuffix(DESCRIPTION))
-            if not name.endswith(DESCRIPTION) or collection not in wanted:
+        for folder in folders(reader):
+            collection = collection_in(reader, folder)
+            if collection not in wanted:
                 continue
             if collection in there:
                 call(access, peers.first, "DELETE", path_of(collection), timeout=seconds)
-            restore_collection(access, peers.by_id, reader, name.removesuffix(DESCRIPTION))
+            restore_collection(access, peers.by_id, reader, folder)
         return restore_aliases(access, peers.first, reader, wanted)
 
 
@@ -158,9 +159,9 @@ def _lacking_room(
     """
     there = {f"collection {name}" for name in names(access, peers.first)}
     sizes = {name: reader.size(name) for name in reader.names(FORM) if reader.unit(name) in chosen}
-    added = 0
+    added, folder_of = 0, {reader.unit(f + DESCRIPTION): f for f in folders(reader)}
     for unit in set(chosen) - there:
-        folder = quote(_collection_of(unit), safe="")
+        folder = folder_of[unit]
         config = reader.json(f"{folder}{DESCRIPTION}")["collection"]["config"]
         copies = int(config["params"].get("replication_factor") or 1)
         size = sum(size for name, size in sizes.items() if reader.unit(name) == unit)

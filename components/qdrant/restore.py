@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import httpx
 
@@ -90,9 +89,8 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
     peer = next(iter(at.values()))
     with explained():
         peers = {str(get(access, peer, "/cluster")["peer_id"]): peer}
-        for name in reader.names("JSON"):
-            if name.endswith(DESCRIPTION):
-                restore_collection(access, peers, reader, name.removesuffix(DESCRIPTION))
+        for folder in folders(reader):
+            restore_collection(access, peers, reader, folder)
         restore_aliases(access, peer, reader)
 
 
@@ -113,6 +111,17 @@ def measure(
 RESTORE = Restore(scratch, place, ask, load, measure)
 
 
+def folders(reader: SetReader) -> list[str]:
+    """Where a set has its collections."""
+    names = reader.names("JSON")
+    return [name.removesuffix(DESCRIPTION) for name in names if name.endswith(DESCRIPTION)]
+
+
+def collection_in(reader: SetReader, folder: str) -> str:
+    """Name of the collection in a folder, which has a part of a long one only."""
+    return reader.unit(folder + DESCRIPTION).partition(" ")[2]
+
+
 def restore_collection(
     access: Access, peers: Mapping[str, Endpoint], reader: SetReader, folder: str
 ) -> None:
@@ -124,7 +133,7 @@ def restore_collection(
         reader: of the set.
         folder: of the collection in it.
     """
-    name, peer = unquote(folder), next(iter(peers.values()))
+    name, peer = collection_in(reader, folder), next(iter(peers.values()))
     about = reader.json(folder + DESCRIPTION)
     seconds = access.settings.backup.stall_seconds
     create(access, peer, name, about, seconds)

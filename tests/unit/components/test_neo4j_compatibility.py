@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import struct
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import zstandard
 
+from components.neo4j import compatibility
 from components.neo4j.compatibility import (
+    Member,
     Room,
     room_of,
     too_new,
@@ -94,3 +98,13 @@ def test_free_room_and_what_is_used_are_read() -> None:
 def test_room_that_is_not_told_is_an_error() -> None:
     with pytest.raises(TemporaryError, match="does not say what room it has"):
         room_of("df: /data: No such file or directory", FOLDERS)
+
+
+def test_a_database_that_the_set_does_not_hold_is_no_reason_to_refuse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    member = Member("5.26.30", frozenset({"neo4j", "system"}), "/data")
+    monkeypatch.setattr(compatibility, "_member", lambda access: member)
+    manifest = SimpleNamespace(engine=SimpleNamespace(version="5.26.30"))
+    empty: Any = SimpleNamespace(names=lambda form: [], manifest=manifest)
+    assert compatibility.can_take(cast(Any, None), empty, ["database neo4j"]) == []

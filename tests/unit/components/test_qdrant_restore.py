@@ -296,3 +296,20 @@ def test_a_collection_without_any_shard_is_a_unit_too(way: Restored) -> None:
     way.cluster.collections.clear()
     way.into_live("orders")
     assert way.differences("orders") == []
+
+
+@pytest.mark.parametrize("name", ["y" * 255, "ü" * 127, "%" * 255])
+def test_a_collection_with_a_long_name_fits_into_any_store_and_comes_back(
+    name: str, way: Restored
+) -> None:
+    longer = f"{name[:-1]}z"  # the same beginning
+    for each, points in ((name, 3), (longer, 5)):
+        way.cluster.make(each, points=points)
+    way.take()
+    folders = {part for stored in way.stored.names("JSON") for part in stored.split("/")[:-1]}
+    assert len(folders) == 2
+    assert all(len(folder) <= 255 for folder in folders)
+    assert way.proved() == []
+    del way.cluster.collections[name]
+    assert way.into_live(name) == []
+    assert way.differences(name, longer) == []
