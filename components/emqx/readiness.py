@@ -134,7 +134,8 @@ def _subscribe(
     granted: bool | None = False
     deadline = time.monotonic() + REFUSED_SECONDS
     while not granted and time.monotonic() < deadline:
-        if receiver.subscribe(topic, 1)[0] == mqtt.MQTT_ERR_SUCCESS:
+        # QoS 0: nothing has to be stored for us, and a message that is lost is published again
+        if receiver.subscribe(topic, 0)[0] == mqtt.MQTT_ERR_SUCCESS:
             said = f"{node.member} did not acknowledge the subscription"
             granted = _within(access, answered, said)
         if (
