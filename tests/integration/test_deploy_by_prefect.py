@@ -103,15 +103,19 @@ def state(room: ControlRoom, run: str, *names: str) -> dict[str, Any]:
 
 
 def helms(sandbox: Sandbox) -> list[int]:
-    """Helm processes that work on this sandbox."""
+    """Helm processes that work on this sandbox: each has a kubeconfig of its own, with the server."""
+    server = f"127.0.0.1:{sandbox.addresses.apiserver}"
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            command = (process / "cmdline").read_bytes().split(b"\0")
-        except OSError:
+            command = (process / "cmdline").read_text(encoding="utf-8").split("\0")
+            if not command[0].endswith("/helm") or "--kubeconfig" not in command:
+                continue
+            kubeconfig = Path(command[command.index("--kubeconfig") + 1])
+            if server in kubeconfig.read_text(encoding="utf-8"):
+                found.append(int(process.name))
+        except OSError:  # it has ended
             continue
-        if command[0].endswith(b"/helm") and str(sandbox.kubeconfig).encode() in command:
-            found.append(int(process.name))
     return found
 
 
