@@ -285,7 +285,14 @@ def test_a_deploy_goes_on_without_the_server_and_then_without_its_database(
     assert {node["name"]: node["outcome"] for node in report["nodes"]}["redis"] == "installed"
     left = artifacts(room, report["flow_run"])
     assert {key: len(data) for key, data in left.items()} == dict.fromkeys(
-        ("deploy-sandbox", "plan-sandbox", "status-sandbox", "timeline-sandbox"), 1
+        (
+            "deploy-sandbox",
+            "deploy-sandbox-report",
+            "plan-sandbox",
+            "status-sandbox",
+            "timeline-sandbox",
+        ),
+        1,
     )
     rows = {row["name"]: row["outcome"] for row in json.loads(left["deploy-sandbox"][0])}
     assert rows == {node["name"]: node["outcome"] for node in report["nodes"]}
