@@ -158,7 +158,7 @@ def test_helmfile_renders_what_a_deploy_would_apply(
     )  # fmt: skip
 
     theirs = {identity(manifest): manifest for manifest in parse_manifests(text)}
-    assert len(ours) > 60
+    assert len(ours) >= 60  # no chart brings a NetworkPolicy of its own
     assert sorted(theirs) == sorted(map(identity, ours))
     for manifest in ours:
         assert theirs[identity(manifest)] == manifest
