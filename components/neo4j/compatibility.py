@@ -57,16 +57,14 @@ class Room:
 def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
     """Why databases of a set could not be loaded, or would not be served; nothing is changed.
 
-    A member that does not answer is no reason: a restore may be what brings it back. Its version is then its image's,
-    and its room is not known.
+    A member that does not answer is no reason: a restore may be what brings it back. Its version is then its image's.
+    Room is asked for when it is stopped (`require_room`): nobody may run commands in the member itself.
 
     Raises:
-        TemporaryError: the member answers, and does not say what room it has.
         PermanentError: its password is refused, or there is no such StatefulSet.
     """
-    held = {
-        reader.unit(name) for name in reader.names(DUMP)
-    }  # a safety set may not have all of them
+    # a safety set may not have all of them
+    held = {reader.unit(name) for name in reader.names(DUMP)}
     names = {unit.partition(" ")[2]: unit for unit in chosen if unit in held}
     member = _member(access)
     made = reader.manifest.engine.version
@@ -75,11 +73,39 @@ def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
         for name in names
         if (reason := too_new(made, member.version) or unserved(name, member.databases))
     }
-    rest = [name for name in names if name not in reasons]
-    if member.data and rest:
-        needed = {name: _unpacked(reader, names[name]) for name in rest}
-        reasons |= without_room(needed, _room(access, member.data, rest))
     return [f"{names[name]}: {reason}" for name, reason in reasons.items()]
+
+
+def data_directory(access: Access) -> str:
+    """Directory of the live member's data; "" where it does not answer."""
+    return _member(access).data
+
+
+def require_room(access: Access, reader: SetReader, chosen: Iterable[str], data: str) -> None:
+    """Ask the helper's pod, while the member is stopped and still whole, whether its volume takes the databases.
+
+    Args:
+        access: the way in.
+        reader: of the set.
+        chosen: units that will be loaded.
+        data: directory of the member's data; "" if it is not known, and nothing is asked then.
+
+    Raises:
+        PermanentError: there is too little room; nothing was overwritten.
+        TemporaryError: the pod does not say.
+    """
+    if not data:
+        return
+    wanted = set(chosen)
+    needed = {
+        reader.unit(name).partition(" ")[2]: _unpacked(reader, reader.unit(name))
+        for name in reader.names(DUMP)
+        if reader.unit(name) in wanted
+    }
+    reasons = without_room(needed, _room(access, data, needed))
+    if reasons:
+        words = "; ".join(f"database {name}: {reason}" for name, reason in reasons.items())
+        raise PermanentError(f"nothing was overwritten: {words}")
 
 
 def too_new(made: str, live: str) -> str:
@@ -175,7 +201,7 @@ def _unpacked(reader: SetReader, unit: str) -> int:
 
 
 def _room(access: Access, data: str, databases: Iterable[str]) -> Room:
-    """Ask the member's own container: free bytes of its volume, and what databases take on it."""
+    """Ask the helper's pod: free bytes of the member's volume, and what databases take on it."""
     namespace, stall = access.settings.kubernetes.namespace, access.settings.backup.stall_seconds
     folders = {
         f"{data}/{kind}/{name}": name
@@ -185,7 +211,9 @@ def _room(access: Access, data: str, databases: Iterable[str]) -> Room:
     words = " ".join(shlex.quote(folder) for folder in folders)
     script = f"df -Pk {shlex.quote(data)} | tail -n 1; du -sk {words} 2>/dev/null; true"
     command = ("sh", "-c", script)
-    pieces = exec_stream(access.kube, namespace, offline.POD, "neo4j", command, stall=stall)
+    pieces = exec_stream(
+        access.kube, namespace, offline.DUMPER, offline.CONTAINER, command, stall=stall
+    )
     return room_of(b"".join(pieces).decode(errors="replace"), folders)
 
 
@@ -202,7 +230,7 @@ def room_of(said: str, folders: dict[str, str]) -> Room:
     first, *lines = said.splitlines() or [""]
     found = re.search(r"\s(\d+)\s+(\d+)\s+(\d+)\s+\d+%\s", first)
     if found is None:
-        raise TemporaryError(f"{offline.POD} does not say what room it has: {first!r}")
+        raise TemporaryError(f"{offline.DUMPER} does not say what room there is: {first!r}")
     used: dict[str, int] = {}
     for line in lines:
         size, _, folder = line.partition("\t")

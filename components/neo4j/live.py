@@ -19,7 +19,7 @@ from components.access import Access
 from components.base import Live, Served
 from components.neo4j import offline
 from components.neo4j.client import PORT, until_answered
-from components.neo4j.compatibility import can_take
+from components.neo4j.compatibility import can_take, data_directory, require_room
 from components.neo4j.fingerprint import ACCOUNTS, form_of, measure_database, measure_users
 from components.neo4j.restore import DUMP, SYSTEM
 from config.models import Settings
@@ -51,7 +51,7 @@ def replace(
 
     Raises:
         Damaged: a dump is not what was stored.
-        PermanentError: it is an Enterprise cluster.
+        PermanentError: it is an Enterprise cluster, or the volume has too little room: nothing was overwritten.
         TemporaryError: the member does not stop, or a load failed.
     """
     refusal = by_hand(access.settings)
@@ -59,14 +59,13 @@ def replace(
         raise PermanentError(refusal)
     wanted = set(chosen)
     names = [name for name in reader.names(DUMP) if reader.unit(name) in wanted]
-    with (
-        offline.stopped(access, leftovers),
-        offline.helper(access),
-        leftovers.replacing(chosen),
-    ):
-        for name in names:
-            database = reader.unit(name).partition(" ")[2]
-            offline.load(access, database, reader.size(name), reader.stream(name))
+    data = data_directory(access)
+    with offline.stopped(access, leftovers), offline.helper(access):
+        require_room(access, reader, chosen, data)
+        with leftovers.replacing(chosen):
+            for name in names:
+                database = reader.unit(name).partition(" ")[2]
+                offline.load(access, database, reader.size(name), reader.stream(name))
     offline.await_ready(access, offline.start_seconds(sum(reader.size(name) for name in names)))
     return []
 

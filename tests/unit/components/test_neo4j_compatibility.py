@@ -96,7 +96,7 @@ def test_free_room_and_what_is_used_are_read() -> None:
 
 
 def test_room_that_is_not_told_is_an_error() -> None:
-    with pytest.raises(TemporaryError, match="does not say what room it has"):
+    with pytest.raises(TemporaryError, match="does not say what room there is"):
         room_of("df: /data: No such file or directory", FOLDERS)
 
 
