@@ -87,7 +87,10 @@ def take_safety(
         # the bytes of an earlier set are not sound any more; those of the engine are
         reader = take(full=True)
         read_through(reader, live, chosen)
-    lost = _lost(reader, chosen, live.can_take(access, reader, chosen))
+    # of what an earlier run has half replaced the first safety set has the data, however little can be taken now
+    kept = set(earlier.units) if earlier else set()
+    found = _lost(reader, chosen, live.can_take(access, reader, chosen))
+    lost = {unit: reason for unit, reason in found.items() if unit not in kept}
     if set(lost) == set(chosen):
         raise PermanentError(
             f"nothing was replaced: the safety backup {reader.manifest.id} would not bring back "

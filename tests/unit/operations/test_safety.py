@@ -16,6 +16,7 @@ from components.minio.live import LIVE
 from errors import PermanentError
 from operations import safety as safety_backup
 from operations.backup import BackupResult
+from operations.replacing import BrokenOff
 
 ABLE = Capabilities(conditional_put=True, checksums=True, versioning=True, object_lock=True)
 BUCKETS = ("wanted", "other")
@@ -92,6 +93,7 @@ def safety(
     anew: Manifest | None = None,
     *,
     refusals: tuple[str, ...] = (),
+    earlier_run: BrokenOff | None = None,
     chosen: tuple[str, ...] = CHOSEN,
 ) -> safety_backup.SafetySet:
     """Take a safety backup: an incremental set, and where a full one is asked for, that."""
@@ -116,7 +118,7 @@ def safety(
     live = SimpleNamespace(units=LIVE.units, can_take=lambda *_: list(refusals))
     monkeypatch.setattr(safety_backup, "COMPONENTS", {"minio": SimpleNamespace(live=live)})
     return safety_backup.take_safety(
-        vault, "", "minio", chosen, run="t", transfer=transfer, access=transfer
+        vault, "", "minio", chosen, run="t", transfer=transfer, access=transfer, earlier=earlier_run
     )
 
 
@@ -183,6 +185,18 @@ def test_nothing_is_replaced_that_the_engine_would_not_take_back(
     last = sets.make(2, (full.id,))
     with pytest.raises(PermanentError, match="over its quota"):
         safety(sets, monkeypatch, full, last, refusals=("bucket wanted: over its quota",))
+
+
+def test_what_a_run_has_half_replaced_is_in_its_own_safety_set_and_stops_no_repeat(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = sets.make(1)
+    hollow = sets.make(2, (full.id,), ("bucket wanted: it cannot be read",))
+    run = BrokenOff("a set", (full.id,), CHOSEN)
+    assert safety(sets, monkeypatch, full, hollow, earlier_run=run).lost == {}
+    other = BrokenOff("a set", (full.id,), ("bucket other",))
+    with pytest.raises(PermanentError, match="cannot be read"):
+        safety(sets, monkeypatch, full, hollow, earlier_run=other)
 
 
 def test_what_stays_as_it_is_needs_not_be_sound(sets: Sets) -> None:
