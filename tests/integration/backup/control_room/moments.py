@@ -20,14 +20,6 @@ from tests.losses import LOSSES
 from ..conftest import Backups, until
 
 Reached = Callable[[], bool]
-LOCKED = (
-    "SELECT count(*) FROM pg_locks WHERE relation = 'shop.customer'::regclass "
-    "AND mode = 'AccessExclusiveLock' AND granted"
-)
-WAITING = (
-    f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{postgresql.BACKUP}' "
-    "AND wait_event_type = 'Lock'"
-)
 PAUSED = "SELECT count(*) FROM pg_control_system() WHERE pg_is_in_recovery() AND pg_is_wal_replay_paused()"
 
 
@@ -50,25 +42,6 @@ def paused(backups: Backups) -> bool:
     """Whether any standby's replay is."""
     with backups.access() as access:
         return any(_count(access, node, PAUSED) for node in _nodes(access))
-
-
-@contextmanager
-def table_locked(backups: Backups) -> Iterator[Reached]:
-    """A dump and a digest wait for a table that somebody has locked, while the standby's replay is paused."""
-    with backups.access() as access:
-        primary = primary_of(access)
-        standbys = [node for node in _nodes(access) if node != primary]
-        with postgresql.connect_long(access, primary, "isa") as holder, holder.transaction():
-            holder.execute("LOCK TABLE shop.customer IN ACCESS EXCLUSIVE MODE")
-            # the lock's record alone is not sent: an idle server writes it out behind somebody's commit
-            with postgresql.connect_long(access, primary, "isa") as other:
-                other.execute("SELECT pg_logical_emit_message(true, 'isa-test', '')")
-
-            def known() -> bool:
-                return all(_count(access, node, LOCKED) for node in standbys)
-
-            until(known, "the standbys know of the lock")
-            yield lambda: any(_count(access, node, WAITING) >= 2 for node in standbys)
 
 
 @contextmanager

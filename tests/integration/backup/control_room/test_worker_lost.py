@@ -14,8 +14,8 @@ from deployments.sandbox.control_room import ControlRoom
 from tests.losses import LOSSES
 
 from ..conftest import Backups, until
-from .control import Run, proven, start
-from .moments import fenced, paused, replica_waits, table_locked
+from .control import Run, go_on, proven, start
+from .moments import fenced, paused, replica_waits
 from .test_cancelled import scratch_pods
 
 pytestmark = pytest.mark.integration
@@ -65,14 +65,16 @@ def test_runs_that_are_lost_with_their_worker_end_as_crashed_and_can_be_called_a
     night: dict[str, Any] = {"only": ["postgresql"]}
     restore: dict[str, Any] = {"backup": good, "confirm": "redis"}
     sets = backups.vault.catalogue(["postgresql", "redis"]).sets
-    with table_locked(backups) as locked, replica_waits(backups) as waits:
+    with replica_waits(backups) as waits:
         lost = [
             start(room, "backup-component", **night),
             start(room, "restore-component", **restore),
         ]
-        until(lambda: waits() and locked(), "both are in the midst of it", 180)
+        dumping = lost[0].stops("pg_dump")
+        until(waits, "both are in the midst of it", 180)
         assert paused(backups) and fenced(backups) and scratch_pods(backups)
         lose(room, *lost)
+        go_on(dumping)
         until(lambda: not any(run.processes() for run in lost), "what they started has ended", 30)
         room.up()
         until(lambda: not paused(backups), "the standby replays again by itself", 30)
