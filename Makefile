@@ -27,7 +27,7 @@ check: tools ## lint, types, layers, unit tests
 	$(MAKE) unit
 
 unit: .venv/installed
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q -n 2 tests/unit
 
 integration: tools ## on embedded clusters, in two processes: tests/integration/conftest.py says which test in which
 	$(BIN)/pytest -q -n 2 --dist loadgroup tests/integration

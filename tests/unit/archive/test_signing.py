@@ -83,7 +83,11 @@ def test_backups_of_the_former_key_are_read_beside_those_of_the_new_one() -> Non
     assert read_manifest(later.signed(STRANGER), later.own_key, signers) == later
 
 
-@pytest.mark.parametrize("text", ["", "no key", pem(X25519PrivateKey.generate())])
+@pytest.mark.parametrize(
+    "text",
+    ["", "no key", pem(X25519PrivateKey.generate())],
+    ids=["nothing", "garbage", "of another kind"],
+)
 def test_what_is_no_signing_key_is_refused_without_quoting_it(text: str) -> None:
     with pytest.raises(PermanentError, match="no Ed25519 private key") as refused:
         read_signing_key(text, "Secret isa-backup-signing")
