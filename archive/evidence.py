@@ -19,12 +19,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import AwareDatetime, Field, ValidationError
 
 from archive.manifest import Manifest, Part
 from archive.seal import SUFFIX, seal
-from archive.signing import canonical
+from archive.signing import canonical, public_half
 from archive.store import Store
 from archive.upload import part_size
 from errors import PermanentError
@@ -116,7 +115,7 @@ def write_evidence(store: Store, prefix: str, evidence: Evidence, identity: str)
     body = evidence.model_dump(mode="json")
     key = _signer(identity)
     signature = key.sign(canonical(body)).hex()
-    document = {**body, "signer": _public(key), "signature": signature}
+    document = {**body, "signer": public_half(key), "signature": signature}
     where = file_of(prefix, evidence.begun, evidence.verdict)
     store.put(where, json.dumps(document, indent=1).encode())
     return where
@@ -151,7 +150,7 @@ def read_evidence(document: bytes, where: str, signers: Collection[str]) -> Evid
 
 def signer_of(identity: str) -> str:
     """Public key, in hexadecimal, of whoever holds an age identity."""
-    return _public(_signer(identity))
+    return public_half(_signer(identity))
 
 
 @dataclass(frozen=True, order=True)
@@ -232,7 +231,3 @@ def _stamp(at: datetime) -> str:
 def _signer(identity: str) -> Ed25519PrivateKey:
     seed = HKDF(hashes.SHA256(), 32, salt=None, info=PURPOSE).derive(identity.strip().encode())
     return Ed25519PrivateKey.from_private_bytes(seed)
-
-
-def _public(key: Ed25519PrivateKey) -> str:
-    return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()

@@ -114,32 +114,14 @@ EARLIER: dict[str, str] = {
     "large objects": """
         SELECT m.oid::text AS name, m.oid || ' ' || pg_get_userbyid(m.lomowner) || ' ' || md5(lo_get(m.oid)) AS t
         FROM pg_largeobject_metadata m""",
-    "columns": f"""
-        SELECT format('%I.%I.%I', n.nspname, c.relname, a.attname) AS name,
-               format('%I.%I.%I %s %s %s', n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
-                      a.attnotnull, pg_get_expr(d.adbin, d.adrelid)) AS t
-        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-        WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {OWN}""",
-    "constraints": f"""
-        SELECT format('%I on %s', conname, conrelid::regclass) AS name,
-               format('%I %s %s', n.nspname, conname, pg_get_constraintdef(k.oid)) AS t
-        FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace WHERE {OWN} AND k.contype <> 'n'""",
+    "columns": DEFINITIONS["column definitions"],
+    "constraints": DEFINITIONS["constraint definitions"],
     "indexes": f"""
         SELECT format('%I.%I', n.nspname, c.relname) AS name, pg_get_indexdef(c.oid) AS t
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('i', 'I') AND {OWN}""",
-    "views": f"""
-        SELECT format('%I.%I', n.nspname, c.relname) AS name,
-               format('%I.%I %s', n.nspname, c.relname, pg_get_viewdef(c.oid)) AS t
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('v', 'm') AND {OWN}""",
-    "functions and owners": f"""
-        SELECT p.oid::regprocedure::text AS name,
-               format('%s %s', pg_get_functiondef(p.oid), pg_get_userbyid(p.proowner)) AS t
-        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.prokind IN ('f', 'p') AND {OWN}""",
-    "triggers": f"""
-        SELECT format('%I on %s', tgname, tgrelid::regclass) AS name, pg_get_triggerdef(g.oid) AS t
-        FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
-        JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT g.tgisinternal AND {OWN}""",
+    "views": DEFINITIONS["view definitions"],
+    "functions and owners": DEFINITIONS["function definitions"],
+    "triggers": DEFINITIONS["trigger definitions"],
     "policies": """
         SELECT format('%I on %I.%I', policyname, schemaname, tablename) AS name, policies::text AS t
         FROM pg_policies AS policies""",
