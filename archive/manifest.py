@@ -283,7 +283,7 @@ def _misplaced(manifest: Manifest, key: str, now: datetime) -> str:
     if manifest.ended < manifest.begun:
         return "it ended before it began"
     if manifest.begun > now + AHEAD:
-        return "it is of the future: check the clocks of whoever wrote it"
+        return "it is of the future: check the clock of the worker that wrote it"
     return ""
 
 

@@ -117,8 +117,13 @@ def doubt(
         )
     except (InvalidSignature, ValueError):
         return "its signature does not fit: it was changed after it was signed"
+    return out_of_date(signer, begun)
+
+
+def out_of_date(signer: BackupSigner, begun: datetime) -> str:
+    """Why a key does not count for a backup that began at a time; "" if it does."""
     if signer.since is not None and begun < signer.since:
-        return f"its key {key[:16]}… counts from {signer.since:%Y-%m-%d %H:%M} on"
+        return f"its key {signer.key[:16]}… counts from {signer.since:%Y-%m-%d %H:%M} on"
     if signer.until is not None and begun > signer.until:
-        return f"its key {key[:16]}… counted until {signer.until:%Y-%m-%d %H:%M}"
+        return f"its key {signer.key[:16]}… counted until {signer.until:%Y-%m-%d %H:%M}"
     return ""

@@ -24,7 +24,7 @@ from archive.catalogue import Catalogue, read_catalogue
 from archive.leftovers import Leftovers
 from archive.manifest import Capabilities, Manifest, new_identity, set_prefix
 from archive.selftest import self_test
-from archive.signing import Trust, public_half, read_signing_key
+from archive.signing import Trust, out_of_date, public_half, read_signing_key
 from archive.store import Store
 from archive.writer import SetWriter
 from cluster.command import CANCELLATION
@@ -282,7 +282,7 @@ def valid_worker_key(vault: Vault) -> Ed25519PrivateKey:
     key, now = read_worker_key(vault), datetime.now(UTC)
     public = public_half(key)
     signer = next((one for one in vault.settings.backup.signers if one.key == public), None)
-    if signer is None or not (signer.since or now) <= now <= (signer.until or now):
+    if signer is None or out_of_date(signer, now):
         raise PermanentError(
             "no backup would count: backup.signers does not name the workers' present key: add "
             f"{{key: {public}}} (Secret {vault.settings.backup.signing_secret})"
