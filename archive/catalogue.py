@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from archive.evidence import Proof, believe, proof_of
+from archive.evidence import Proof, proof_of, unfounded
+from archive.evidence_chain import Document, gap, read_document
 from archive.manifest import FILE, IDENTITY, Manifest, component_prefix, read_manifest, set_prefix
 from archive.signing import Trust
 from archive.store import Missing, Refused, Store
@@ -23,9 +24,10 @@ class Catalogue:
         sets: committed ones, the oldest first.
         broken: key of a manifest that cannot be read → why.
         uncommitted: prefixes with objects but without a manifest: under way, or abandoned.
-        proofs: id of a set → its proofs, time and verdict of each, the oldest first. Its last verdict was read, and is
-            the verify pool's own word on this very manifest.
-        disbelieved: key of a proof that is not → why.
+        proofs: id of a set → its proofs, time and verdict of each, the oldest first. Each is the verify pool's own word
+            on this very manifest. Of a set with a gap only the bad ones are here.
+        disbelieved: key of a proof that does not count → why.
+        gaps: id of a set whose last verdict is not known, since evidence is missing → what is missing.
     """
 
     sets: tuple[Manifest, ...]
@@ -33,6 +35,7 @@ class Catalogue:
     uncommitted: tuple[str, ...]
     proofs: dict[str, tuple[Proof, ...]] = field(default_factory=dict)
     disbelieved: dict[str, str] = field(default_factory=dict)
+    gaps: dict[str, str] = field(default_factory=dict)
 
     @property
     def proven(self) -> set[str]:
@@ -73,6 +76,7 @@ def read_catalogue(
     environment: str,
     components: Iterable[str],
     trust: Trust,
+    recorded: Mapping[str, int] | None = None,
 ) -> Catalogue:
     """List the sets of some components.
 
@@ -81,6 +85,7 @@ def read_catalogue(
         environment: name.
         components: names.
         trust: whose manifests and verdicts count.
+        recorded: id of a set → the highest number of its evidence, as it was recorded outside the bucket.
 
     Raises:
         TemporaryError, PermanentError: the bucket cannot be listed.
@@ -111,25 +116,18 @@ def read_catalogue(
                 sets.append(answer)
             elif answer:
                 broken[key] = answer
-        by_id = {one.id: one for one in sets}
-        disbelieved: dict[str, str] = {}
-
-        def sift(identity: str) -> None:
-            for proof in sorted(proofs[identity], reverse=True):
-                why = _doubt(store, proof, environment, identity, by_id.get(identity), trust)
-                if not why and proof.told:
-                    return
-                if why:
-                    proofs[identity].remove(proof)
-                    disbelieved[proof.key] = why
-
-        list(pool.map(sift, tuple(proofs)))
+        known = {*proofs, *((recorded or {}).keys() & {one.id for one in sets})}
+        judge = _Judge(store, environment, {one.id: one for one in sets}, trust, recorded or {})
+        judged = dict(
+            zip(known, pool.map(lambda one: judge(one, proofs.get(one, [])), known), strict=True)
+        )
     return Catalogue(
         tuple(sorted(sets, key=lambda one: one.begun)),
         broken,
         tuple(uncommitted),
-        {identity: tuple(sorted(found)) for identity, found in proofs.items() if found},
-        disbelieved,
+        {identity: one.proofs for identity, one in judged.items() if one.proofs},
+        {key: why for one in judged.values() for key, why in one.disbelieved.items()},
+        {identity: one.gap for identity, one in judged.items() if one.gap},
     )
 
 
@@ -163,22 +161,47 @@ def find_chain(
     return manifest, tuple(find_set(store, environment, one, trust) for one in manifest.needs)
 
 
-def _doubt(
-    store: Store,
-    proof: Proof,
-    environment: str,
-    identity: str,
-    manifest: Manifest | None,
-    trust: Trust,
-) -> str:
-    """Why a proof is not to be believed; "" if it is."""
-    try:
-        believe(proof, store.get(proof.key), environment, identity, manifest, trust.proofs)
-    except Refused:
-        raise
-    except PermanentError as exc:  # a missing one too: retention was quicker
-        return str(exc)
-    return ""
+@dataclass(frozen=True)
+class _Judged:
+    """The proofs of a set that count, and why others do not."""
+
+    proofs: tuple[Proof, ...]
+    disbelieved: dict[str, str]
+    gap: str
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Decides what the evidence of a set says; the one place that does."""
+
+    store: Store
+    environment: str
+    sets: Mapping[str, Manifest]
+    trust: Trust
+    recorded: Mapping[str, int]
+
+    def __call__(self, identity: str, proofs: Iterable[Proof]) -> _Judged:
+        documents: list[Document] = []
+        disbelieved: dict[str, str] = {}
+        for proof in proofs:
+            try:
+                documents.append(
+                    read_document(self.store, proof, self.environment, identity, self.trust.proofs)
+                )
+            except Refused:
+                raise
+            except PermanentError as exc:  # a missing one too: retention was quicker
+                disbelieved[proof.key] = str(exc)
+        documents.sort(key=lambda one: one.position)
+        for one in documents:
+            why = unfounded(one.evidence, self.sets)
+            if why:
+                disbelieved[one.proof.key] = f"{one.proof.key} {why}"
+        missing = gap(documents, self.recorded.get(identity, 0)) if self.trust.proofs else ""
+        counted = (one.proof for one in documents if one.proof.key not in disbelieved)
+        return _Judged(
+            tuple(one for one in counted if not (missing and one.good)), disbelieved, missing
+        )
 
 
 def _read(store: Store, key: str, trust: Trust) -> Manifest | str:

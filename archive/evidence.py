@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import AwareDatetime, Field, ValidationError
 
-from archive.manifest import Manifest, Part
+from archive.manifest import Manifest, Part, Sha256
 from archive.seal import SUFFIX, seal
 from archive.signing import canonical, public_half
 from archive.store import Store
@@ -29,6 +29,7 @@ from archive.upload import part_size
 from errors import PermanentError
 
 Verdict = Literal["pass", "partial", "fail", "error"]
+GOOD = ("pass", "partial")  # verdicts
 Level = Literal["", "L0", "L1", "L2", "L3", "L4"]
 NAME = re.compile(r"proof-(?P<at>\d{8}T\d{6}\.\d{3}Z)-(?P<verdict>pass|partial|fail|error)\.json")
 PURPOSE = b"isa-cloud evidence 1"
@@ -59,6 +60,17 @@ class Evidence(Part):
     words: str = Field(
         default="", description="object beside it with what the engine said to that, sealed"
     )
+    number: int = Field(
+        default=0,
+        ge=0,
+        description="running number of this set's documents; 0: of an earlier version",
+    )
+    previous: Sha256 | Literal[""] = Field(
+        default="", description="of the document before this one; empty: this is the first"
+    )
+    chain: dict[str, Sha256] = Field(
+        default={}, description="id of each set that it needs → of its manifest's bytes"
+    )
     begun: AwareDatetime
     seconds: float = Field(description="wall time of the whole proof")
     stages: dict[str, float] = Field(default={}, description="seconds of each part of it")
@@ -79,7 +91,7 @@ class Evidence(Part):
     @property
     def sentence(self) -> str:
         """The proof in one line, as people want to read it."""
-        if self.verdict in ("pass", "partial"):
+        if self.verdict in GOOD:
             what = f"restore proven at {self.level}: {self.compared} measures of {self.things:,} things equal"
             told = f"{what}; took {self.seconds:.0f} s"
             return f"{told}; partial: {self.reason}" if self.verdict == "partial" else told
@@ -172,6 +184,11 @@ class Proof:
         """Whether it says anything of the set: an error does not."""
         return self.verdict != "error"
 
+    @property
+    def good(self) -> bool:
+        """Whether it says that the set can be restored, if only in part."""
+        return self.verdict in GOOD
+
 
 def proof_of(key: str, name: str) -> Proof | None:
     """The proof that an object of a set is; None if it is none.
@@ -188,21 +205,15 @@ def proof_of(key: str, name: str) -> Proof | None:
 
 
 def believe(
-    proof: Proof,
-    document: bytes,
-    environment: str,
-    identity: str,
-    manifest: Manifest | None,
-    signers: Collection[str],
-) -> None:
-    """Check that a proof says what its name does, of the set that it lies beside, and may say so.
+    proof: Proof, document: bytes, environment: str, identity: str, signers: Collection[str]
+) -> Evidence:
+    """Read a proof, and check that it says what its name does, of the set that it lies beside.
 
     Args:
         proof: what its name says.
         document: its bytes.
         environment: name of it; pools of several may share a key.
         identity: of the set.
-        manifest: of the set; None if it cannot be read, which only a bad verdict may say.
         signers: public keys of whose word counts.
 
     Raises:
@@ -214,9 +225,27 @@ def believe(
         raise PermanentError(f"{proof.key} is of {said.environment}, not of {environment}")
     if (said.set, said.verdict, _stamp(said.begun)) != named:
         raise PermanentError(f"{proof.key} is a {said.verdict} of {said.set}, under another name")
-    good = said.verdict in ("pass", "partial")
-    if good and (manifest is None or said.manifest_sha256 != manifest_digest(manifest)):
-        raise PermanentError(f"{proof.key} is of another manifest than the one beside it")
+    return said
+
+
+def unfounded(said: Evidence, sets: Mapping[str, Manifest]) -> str:
+    """Why a good verdict is not about the sets that are there; "" if it is, or if the verdict is bad.
+
+    Args:
+        said: the verdict.
+        sets: by id; without those whose manifest cannot be read.
+    """
+    manifest = sets.get(said.set)
+    if said.verdict not in GOOD:
+        return ""
+    if manifest is None or said.manifest_sha256 != manifest_digest(manifest):
+        return "is of another manifest than the one beside it"
+    for needed in manifest.needs:
+        if needed not in sets:
+            return f"does not count: {needed}, which the set needs, is missing"
+        if said.number and said.chain.get(needed) != manifest_digest(sets[needed]):
+            return f"is of another manifest of {needed}, which the set needs"
+    return ""
 
 
 def manifest_digest(manifest: Manifest) -> str:

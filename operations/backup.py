@@ -37,6 +37,7 @@ from config.models import Settings
 from errors import ConfigurationError, Fault, IsaError, PermanentError, TemporaryError
 from operations.replacing import BrokenOff, backup_lease
 from operations.transfer import Transfer, watched
+from operations.verdict_record import recorded
 
 COMPLETE, PARTIAL, EXISTS, FAILED = "complete", "partial", "exists", "failed"
 ENGINE_SECONDS = (
@@ -118,11 +119,13 @@ class Vault:
 
     def catalogue(self, components: Iterable[str] = ()) -> Catalogue:
         """Which sets there are."""
+        names = tuple(components) or tuple(SETS)
         return read_catalogue(
             self.store,
             self.settings.environment,
-            tuple(components) or tuple(SETS),
+            names,
             self.trust,
+            recorded(self.kube, self.settings, names),
         )
 
     def check(self) -> Capabilities:

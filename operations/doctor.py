@@ -302,6 +302,12 @@ def _evidence(vault: Vault) -> Iterator[Finding]:
     yield Finding(Check("manifests", not refused, words))
     words = "; ".join(doubted.values()) if doubted else "every verdict is the verify pool's own"
     yield Finding(Check("evidence", not doubted, words))
+    missing = [
+        f"evidence of {identity} is missing: {why}; its last verdict is unknown: isa verify {identity}"
+        for identity, why in catalogue.gaps.items()
+    ]
+    words = "; ".join(missing) or "none is missing"
+    yield Finding(Check("chain of evidence", not missing, words))
     if not vault.settings.verify.signers:
         words = "none is set, so no verdict counts: name what `isa verify --signer` prints"
         yield Finding(Check("verify.signers", False, words))

@@ -25,8 +25,10 @@ from archive.evidence import (
     Verdict,
     manifest_digest,
     seal_words,
+    signer_of,
     write_evidence,
 )
+from archive.evidence_chain import next_link, read_record
 from archive.manifest import IDENTITY, Manifest, Measure, set_prefix
 from archive.reader import Damaged, SetReader
 from archive.store import Refused
@@ -48,6 +50,7 @@ from operations.scratch import (
 )
 from operations.scratch_pod import Request
 from operations.transfer import Transfer, watched
+from operations.verdict_record import record
 from redaction import redact
 
 
@@ -134,10 +137,16 @@ def prove(
         if said and outcome.manifest:
             readers = outcome.manifest.recipients
             words = seal_words(vault.store, prefix, begun, said, readers)
+        environment = vault.settings.environment
+        signers = {*vault.settings.verify.signers, signer_of(identity)}
+        last = read_record(lease.previous_operation).get(backup, 0)
+        number, previous = next_link(vault.store, environment, backup, signers, last)
         evidence = Evidence(
             set=backup,
             component=component,
-            environment=vault.settings.environment,
+            environment=environment,
+            number=number,
+            previous=previous,
             verdict=verdict,
             level=course.level,
             failed_at=failed_at,
@@ -149,9 +158,10 @@ def prove(
             **outcome.facts("compare" in course.seconds),
         )
         write_evidence(vault.store, prefix, evidence, identity)
+        record(lease, backup, number)
         return evidence
 
-    with lease_of(vault.kube, vault.settings, proof_lease(component), run):
+    with lease_of(vault.kube, vault.settings, proof_lease(component), run) as lease:
         try:
             _prove(vault, identity, backup, course, outcome)
         except Rejected as exc:
@@ -174,6 +184,7 @@ class Outcome:
 
     Attributes:
         manifest: of the set, once it was read.
+        earlier: of the sets that it needs.
         scratch: version of the engine.
         partly: why a proof that found nothing wrong is not the whole one.
         said: what engines said that the set is not to blame for.
@@ -181,6 +192,7 @@ class Outcome:
     """
 
     manifest: Manifest | None = None
+    earlier: tuple[Manifest, ...] = ()
     scratch: str = ""
     partly: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -191,6 +203,7 @@ class Outcome:
         measures = self.manifest.fingerprint if self.manifest else ()
         return {
             "manifest_sha256": manifest_digest(self.manifest) if self.manifest else "",
+            "chain": {one.id: manifest_digest(one) for one in self.earlier},
             "scratch": self.scratch,
             "compared": len(measures) if compared else 0,
             "things": sum(one.count for one in measures) if compared else 0,
@@ -208,7 +221,7 @@ class Outcome:
 def _prove(vault: Vault, identity: str, backup: str, course: Course, outcome: Outcome) -> None:
     with course.stage("manifest"):
         manifest, earlier = _manifests(vault, backup)
-        outcome.manifest = manifest
+        outcome.manifest, outcome.earlier = manifest, earlier
         _look(vault, identity, manifest, earlier)
     course.level = "L0"
     restore = SETS[manifest.component].restore

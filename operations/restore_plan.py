@@ -115,7 +115,11 @@ def plan_restore(
     warnings = [f"the set is partial: {why}" for why in manifest.missing]
     if verdict == "fail":
         raise PermanentError(f"the last proof of {backup} failed: take another set (`isa proofs`)")
-    if verdict != "pass":
+    if backup in catalogue.gaps:
+        warnings.append(
+            f"its last verdict is unknown, since evidence is missing: {catalogue.gaps[backup]}: `isa verify {backup}`"
+        )
+    elif verdict != "pass":
         warnings.append("no restore of this set was ever proven: `isa verify` would, without risk")
     newest = catalogue.latest(manifest.component)
     if newest is not None and newest.id != backup:

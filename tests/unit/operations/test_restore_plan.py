@@ -34,7 +34,7 @@ def test_it_says_whose_passwords_will_be_those_of_the_set(
     settings = SimpleNamespace(environment="test", components=editions)
     vault: Any = SimpleNamespace(store=None, settings=settings, cluster="uid", trust=None)
     catalogue: Any = SimpleNamespace(
-        verdict=lambda _: "pass", latest=lambda _: None, last=lambda _: None
+        verdict=lambda _: "pass", latest=lambda _: None, last=lambda _: None, gaps={}
     )
     found = plan_restore(vault, catalogue, manifest.id)
     assert any("come back with the set's" in words for words in found.warnings) == (
@@ -72,7 +72,7 @@ def planned(
     settings = SimpleNamespace(environment="test", components=components)
     vault: Any = SimpleNamespace(store=None, settings=settings, cluster=cluster, trust=None)
     catalogue: Any = SimpleNamespace(
-        verdict=lambda _: "pass", latest=lambda _: None, last=lambda _: None
+        verdict=lambda _: "pass", latest=lambda _: None, last=lambda _: None, gaps={}
     )
     return plan_restore(vault, catalogue, manifest.id, only, **how)
 
