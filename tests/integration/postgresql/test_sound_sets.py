@@ -175,6 +175,7 @@ def test_a_server_s_own_settings_do_not_reach_a_scratch_server(odd: Pair) -> Non
 def test_a_tablespace_makes_a_set_and_its_proof_partial_and_nothing_worse(odd: Pair) -> None:
     fast = odd.directory / "fast"
     fast.mkdir()
+    odd.standby.stop()  # on one machine it would write to the same directory as the primary
     odd.primary.run(f"CREATE TABLESPACE fast LOCATION '{fast}'")
     try:
         odd.primary.run("CREATE DATABASE quick TABLESPACE fast")
@@ -191,3 +192,4 @@ def test_a_tablespace_makes_a_set_and_its_proof_partial_and_nothing_worse(odd: P
         odd.primary.run("DROP DATABASE quick (FORCE)")
         odd.primary.run("DROP TABLE moved", database="odd")
         odd.primary.run("DROP TABLESPACE fast")
+        odd.standby.start()
