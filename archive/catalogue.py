@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from archive.evidence import Proof, proof_of, unfounded
 from archive.evidence_chain import Document, gap, read_document
 from archive.manifest import FILE, IDENTITY, Manifest, component_prefix, read_manifest, set_prefix
 from archive.signing import Trust
 from archive.store import Missing, Refused, Store
+from archive.stored_dates import StoredDates, judge_dates
 from errors import PermanentError
 
 READERS = 8  # manifests are small: their time is the round trip
@@ -27,6 +29,7 @@ class Catalogue:
         proofs: id of a set → its proofs, time and verdict of each, the oldest first. Each is the verify pool's own word
             on this very manifest. Of a set with a gap only the bad ones are here.
         disbelieved: key of a proof that does not count → why.
+        written: id of a set → the store's date of its manifest.
         gaps: id of a set whose last verdict is not known, since evidence is missing → what is missing.
     """
 
@@ -36,6 +39,12 @@ class Catalogue:
     proofs: dict[str, tuple[Proof, ...]] = field(default_factory=dict)
     disbelieved: dict[str, str] = field(default_factory=dict)
     gaps: dict[str, str] = field(default_factory=dict)
+    written: dict[str, datetime] = field(default_factory=dict)
+
+    @property
+    def dates(self) -> StoredDates:
+        """What the store's own dates say of them."""
+        return judge_dates({one.id: one for one in self.sets}, self.written)
 
     @property
     def proven(self) -> set[str]:
@@ -93,6 +102,7 @@ def read_catalogue(
     committed: list[str] = []
     uncommitted: list[str] = []
     proofs: dict[str, list[Proof]] = {}
+    written: dict[str, datetime] = {}
     for component in components:
         root = component_prefix(environment, component)
         found: dict[str, bool] = {}
@@ -101,6 +111,8 @@ def read_catalogue(
             if IDENTITY.fullmatch(identity):
                 prefix = f"{root}{identity}/"
                 found[prefix] = found.get(prefix, False) or name == FILE
+                if name == FILE:
+                    written[identity] = entry.modified
                 proof = proof_of(entry.key, name)
                 if proof is not None:
                     proofs.setdefault(identity, []).append(proof)
@@ -128,6 +140,7 @@ def read_catalogue(
         {identity: one.proofs for identity, one in judged.items() if one.proofs},
         {key: why for one in judged.values() for key, why in one.disbelieved.items()},
         {identity: one.gap for identity, one in judged.items() if one.gap},
+        written,
     )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "--slot",
     default="",
     metavar="NAME",
-    help="For which night, `2026-11-23`: a component that has its set of it is left alone.",
+    help="For which night, `2026-11-23`, or another name: a component that has its set of it is left alone.",
 )
 @click.option(
     "--signer",
@@ -41,12 +41,14 @@ def backup(
     from cli.main import emit
     from config.loading import load
     from operations.backup import selected
+    from operations.slot import check_slot
 
     settings = load(environment)
     if signer:
         key = _signer(settings)
         return emit({"signer": key}) if as_json else click.echo(key)
-    selected(components)  # a wrong name is told before a run is made
+    selected(components)  # wrong input is told before a run is made
+    check_slot(slot, settings.schedules.timezone)
     with LiveNodes(quiet=as_json) as nodes:
         report = (
             _in_process(settings, components, slot, nodes)

@@ -10,7 +10,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
 from operations.backup import Vault
-from operations.backups import night, run_backups
+from operations.backups import run_backups
+from operations.slot import night
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed

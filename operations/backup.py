@@ -36,6 +36,7 @@ from components.access import Access
 from config.models import Settings
 from errors import ConfigurationError, Fault, IsaError, PermanentError, TemporaryError
 from operations.replacing import BrokenOff, backup_lease
+from operations.slot import fills
 from operations.transfer import Transfer, watched
 from operations.verdict_record import recorded
 
@@ -220,7 +221,7 @@ def back_up(
     # beside the deploy's: a backup changes nothing
     with lease_of(vault.kube, vault.settings, backup_lease(component), run) as lease:
         catalogue = vault.catalogue([component])
-        found = slot_taken(catalogue, component, slot)
+        found = slot_taken(catalogue, component, slot, vault.settings.schedules.timezone)
         if found is not None:
             return _result(found, EXISTS, clock() - started, f"slot {slot} has its set")
         begun = datetime.now(UTC)
@@ -293,10 +294,17 @@ def valid_worker_key(vault: Vault) -> Ed25519PrivateKey:
     return key
 
 
-def slot_taken(catalogue: Catalogue, component: str, slot: str) -> Manifest | None:
-    """The whole set that a slot already has."""
-    of_slot = (one for one in reversed(catalogue.of(component)) if slot and one.slot == slot)
-    return next((one for one in of_slot if one.outcome == "complete"), None)
+def slot_taken(catalogue: Catalogue, component: str, slot: str, timezone: str) -> Manifest | None:
+    """The whole set that a slot already has; one that began before its night is for no other than itself."""
+    return next(
+        (
+            one
+            for one in reversed(catalogue.of(component))
+            if slot and one.slot == slot and one.outcome == "complete"
+            if fills(slot, one.begun, timezone)
+        ),
+        None,
+    )
 
 
 @contextmanager

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from cluster.dag import Dag
 from errors import PermanentError
 from operations.backup import FAILED, BackupResult, Vault, back_up, selected
 from operations.progress import NodeProgress, Progress
 from operations.schedule import NodeResult, Start, Work, walk
+from operations.slot import check_slot
 from operations.standing import unfinished
 from operations.transfer import Transfer, human
 
@@ -78,19 +77,6 @@ class BackupReport:
         }
 
 
-def night(planned: datetime, timezone: str) -> str:
-    """The slot of a scheduled run: the site's own calendar day for which it was planned.
-
-    By UTC's day two nights can be one: 01:30 in Berlin is 00:30 UTC in the night in which summer time begins, and 23:30
-    UTC of the same day in the next one, which would find its set there and make none.
-
-    Args:
-        planned: when it was to start.
-        timezone: IANA name; the schedule's.
-    """
-    return str(planned.astimezone(ZoneInfo(timezone)).date())
-
-
 def run_backups(
     vault: Vault,
     *,
@@ -112,11 +98,12 @@ def run_backups(
         publish: gets the progress.
 
     Raises:
-        ConfigurationError: a name is unknown, a recipient is none.
+        ConfigurationError: a name is unknown, a recipient is none, the slot is a night to come.
         PermanentError, TemporaryError: the store or the spool cannot be used; no engine was touched.
     """
     began = clock()
     components = selected(only)
+    check_slot(slot, vault.settings.schedules.timezone)
     able = vault.check()
     progress = Progress(components, publish, clock, BackupLine)
     progress.show()

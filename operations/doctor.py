@@ -298,8 +298,25 @@ def _locks(vault: Vault) -> Iterator[Finding]:
 def _evidence(vault: Vault) -> Iterator[Finding]:
     catalogue = vault.catalogue()
     doubted, refused = catalogue.disbelieved, catalogue.broken
+    sets = {one.id: one for one in catalogue.sets}
     words = "; ".join(refused.values()) if refused else "every one is a backup worker's own"
     yield Finding(Check("manifests", not refused, words))
+    dates = catalogue.dates
+    replayed = [
+        f"{identity} of {sets[identity].ended:%Y-%m-%d} on {at:%Y-%m-%d}"
+        for identity, at in dates.replayed.items()
+    ]
+    words = "each manifest was stored when its backup ended"
+    if dates.copied is not None:
+        words = (
+            f"the bucket was copied on {dates.copied:%Y-%m-%d}: all earlier backups have that date"
+        )
+    elif replayed:
+        words = (
+            f"stored again long after they ended: {', '.join(replayed[:LISTED])}: somebody put deleted backups back. "
+            "They are genuine; what retention keeps goes by the times inside their signature"
+        )
+    yield Finding(Check("dates of the store", not replayed, words, critical=False))
     words = "; ".join(doubted.values()) if doubted else "every verdict is the verify pool's own"
     yield Finding(Check("evidence", not doubted, words))
     missing = [

@@ -127,6 +127,7 @@ def platform_of(kube: Kube, **settings: Any) -> Platform:
             namespace=NAMESPACE, control_namespace=CONTROL, verify_namespace="proofs"
         ),
         deploy=SimpleNamespace(lease_seconds=30),
+        schedules=SimpleNamespace(timezone="UTC"),
         rebuild=SimpleNamespace(keep_volumes_days=0),
         **settings,
     )

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from config.control import NotifySettings, ScheduleSettings
 from config.loading import ROOT, variable
-from operations.backups import night
+from operations.slot import night
 from tasks.setup import filled
 
 SETTINGS = ScheduleSettings(timezone="Europe/Berlin")

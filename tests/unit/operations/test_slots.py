@@ -8,8 +8,10 @@ import pytest
 
 from archive.catalogue import Catalogue
 from archive.manifest import Capabilities, Consistency, Engine, Manifest, new_identity
+from errors import ConfigurationError
 from operations.backup import EXISTS, PARTIAL, BackupResult, slot_taken
 from operations.backups import BackupReport
+from operations.slot import check_slot, fills
 
 START = datetime(2026, 11, 23, 1, tzinfo=UTC)
 
@@ -37,7 +39,7 @@ def a_set(hour: int, outcome: str, slot: str = "2026-11-23") -> Manifest:
 
 
 def taken(*sets: Manifest, slot: str = "2026-11-23") -> Manifest | None:
-    return slot_taken(Catalogue(sets, {}, ()), "redis", slot)
+    return slot_taken(Catalogue(sets, {}, ()), "redis", slot, "UTC")
 
 
 def test_a_partial_set_is_not_the_nights_set() -> None:
@@ -57,3 +59,49 @@ def test_another_nights_set_and_a_set_without_a_night_do_not_count() -> None:
 @pytest.mark.parametrize(("outcome", "state"), [(PARTIAL, "failed"), (EXISTS, "completed")])
 def test_a_night_with_a_partial_set_has_failed(outcome: str, state: str) -> None:
     assert BackupReport(1.0, (BackupResult("redis", outcome, reason="shard 2"),)).state == state
+
+
+def test_a_set_made_today_does_not_leave_a_night_to_come_empty() -> None:
+    assert taken(a_set(0, "complete", "2026-12-24"), slot="2026-12-24") is None
+
+
+def test_a_name_that_is_no_date_is_filled_at_any_time() -> None:
+    early = a_set(0, "complete", "before-upgrade")
+    assert taken(early, slot="before-upgrade") == early
+
+
+@pytest.mark.parametrize(
+    ("begun", "timezone", "filled"),
+    [
+        ("2026-11-23T00:30:00+00:00", "UTC", True),
+        ("2026-11-22T23:10:00+00:00", "UTC", True),  # a clock that is behind
+        ("2026-11-22T20:00:00+00:00", "UTC", False),
+        ("2026-11-22T23:30:00+00:00", "Europe/Berlin", True),  # 00:30 there
+        ("2026-11-22T11:30:00+00:00", "Pacific/Auckland", True),
+        ("2026-11-23T01:00:00+00:00", "America/Los_Angeles", False),  # still the day before
+        ("2026-11-26T03:00:00+00:00", "UTC", True),  # a run that started late
+    ],
+)
+def test_a_night_begins_at_midnight_of_the_site(begun: str, timezone: str, filled: bool) -> None:
+    assert fills("2026-11-23", datetime.fromisoformat(begun), timezone) == filled
+
+
+@pytest.mark.parametrize(
+    ("slot", "words"),
+    [
+        ("2026-11-24", "has not begun"),
+        ("9999-12-31", "has not begun"),
+        ("2026-02-31", "has not begun"),
+        ("../other", "is no name"),
+        ("a\nb", "is no name"),
+        ("x" * 101, "is no name"),
+    ],
+)
+def test_a_slot_that_a_backup_made_now_cannot_be_for_is_refused(slot: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        check_slot(slot, "UTC", START)
+
+
+@pytest.mark.parametrize("slot", ["", "2026-11-23", "2026-11-20", "before-upgrade"])
+def test_the_present_night_an_earlier_one_and_a_name_are_taken(slot: str) -> None:
+    check_slot(slot, "UTC", START)
