@@ -210,7 +210,9 @@ def secret_references(manifest: Manifest) -> Iterator[tuple[str, str]]:
     )
     if not pod:
         return
-    for container in [*pod.get("containers", []), *pod.get("initContainers", [])]:
+    containers = [*pod.get("containers", []), *pod.get("initContainers", [])]
+    mounts = [mount for container in containers for mount in container.get("volumeMounts") or []]
+    for container in containers:
         for variable in container.get("env") or []:
             reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
             if reference and not reference.get("optional"):
@@ -220,6 +222,7 @@ def secret_references(manifest: Manifest) -> Iterator[tuple[str, str]]:
                 yield source["secretRef"].get("name", ""), ""
     for volume in pod.get("volumes") or []:
         yield from _volume_references(volume)
+        yield from _mounted_keys(volume, mounts)
     for reference in pod.get("imagePullSecrets") or []:
         yield reference.get("name", ""), ""
 
@@ -233,6 +236,17 @@ def _volume_references(volume: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, ""
             for item in secret.get("items") or []:
                 yield name, item.get("key", "")
+
+
+def _mounted_keys(
+    volume: dict[str, Any], mounts: list[dict[str, Any]]
+) -> Iterator[tuple[str, str]]:
+    """Keys of a Secret that are mounted one by one, as Bitnami's charts do, which list no `items`."""
+    secret = volume.get("secret")
+    if secret and not secret.get("optional") and not secret.get("items"):
+        for mount in mounts:
+            if mount.get("name") == volume.get("name") and mount.get("subPath"):
+                yield secret.get("secretName", ""), mount["subPath"].split("/")[0]
 
 
 def _orphaned_volumes(platform: Platform, plan: Plan) -> Iterator[Check]:
