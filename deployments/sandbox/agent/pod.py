@@ -172,6 +172,19 @@ class Pod:
                 files[item["path"]] = data[item["key"]]
         return files
 
+    def file(self, volume: str, name: str) -> str:
+        """Content of one file of a ConfigMap or Secret volume.
+
+        Raises:
+            NotStartable: there is no such file. A kubelet would mount an empty directory and the program would fail.
+        """
+        files = self.files(volume)
+        if name not in files:
+            raise NotStartable(
+                "CreateContainerConfigError", f"volume {volume!r} has no file {name}"
+            )
+        return files[name]
+
     def volume(self, name: str) -> Path:
         """Directory of a claim's or an emptyDir's data.
 
@@ -207,6 +220,17 @@ class Pod:
                 self.files(volume["name"])
         for container in self.containers:
             self.environment(container)
+            self._check_single_files(container)
+
+    def _check_single_files(self, container: Mapping[str, Any]) -> None:
+        kept = {
+            volume["name"]
+            for volume in self.manifest["spec"].get("volumes", [])
+            if {"secret", "configMap"} & set(volume)
+        }
+        for mount in container.get("volumeMounts") or []:
+            if mount["name"] in kept and mount.get("subPath"):
+                self.file(mount["name"], mount["subPath"])
 
     def data(self, kind: str, name: str, optional: bool = False) -> dict[str, str]:
         """Values of a ConfigMap or Secret.

@@ -15,7 +15,7 @@ def prepare(pod: Pod) -> Launch:
     data.mkdir(exist_ok=True)
     programs.write_config(pod.home, data, pod.address)
     if not (data / "dbms").exists():
-        _, _, password = pod.files("neo4j-auth")["NEO4J_AUTH"].partition("/")
+        _, _, password = pod.file("neo4j-auth", "NEO4J_AUTH").partition("/")
         programs.set_initial_password(pod.home, password)
     return Launch(programs.server_argv(pod.home))
 

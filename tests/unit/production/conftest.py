@@ -96,6 +96,6 @@ def pod_labels(releases: dict[str, Release]) -> list[dict[str, str]]:
     """Labels of every engine pod that the charts render, one entry a workload."""
     workloads: dict[str, dict[str, str]] = {}
     for release in releases.values():
-        for workload in contract(release)["renderedWithReferenceValues"]["workloads"]:
+        for workload in contract(release)["rendered"]["workloads"]:
             workloads[workload["name"]] = workload["podLabels"]
     return list(workloads.values())

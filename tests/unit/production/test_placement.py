@@ -49,7 +49,7 @@ def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
 
 
 def own_pods(release: Release) -> list[dict[str, str]]:
-    return [w["podLabels"] for w in contract(release)["renderedWithReferenceValues"]["workloads"]]
+    return [w["podLabels"] for w in contract(release)["rendered"]["workloads"]]
 
 
 def found(value: Any, key: str) -> Iterator[Any]:
@@ -169,7 +169,7 @@ def test_policies_open_only_ports_that_the_engine_has(
         selector = policy["spec"]["podSelector"]["matchLabels"]
         known: set[int] = set()
         for release in releases.values():
-            rendered = contract(release)["renderedWithReferenceValues"]
+            rendered = contract(release)["rendered"]
             selected = [w for w in rendered["workloads"] if matches(selector, w["podLabels"])]
             known |= {p["port"] for w in selected for c in w["containers"] for p in c["ports"]}
             known |= {p["port"] for s in rendered["services"] for p in s["ports"] if selected}

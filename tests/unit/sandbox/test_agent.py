@@ -106,6 +106,21 @@ def test_a_volume_s_files_have_the_names_that_its_items_give_them(
     }
 
 
+def test_a_key_that_is_mounted_alone_and_missing_keeps_the_pod_from_starting(
+    objects: Objects, tmp_path: Path
+) -> None:
+    objects.secret("auth", password="x")
+    volumes = [{"name": "creds", "secret": {"secretName": "auth"}}]
+
+    def pod(key: str) -> Pod:
+        mounts = [{"name": "creds", "mountPath": f"/secrets/{key}", "subPath": key}]
+        return make_pod(objects, tmp_path, {"volumeMounts": mounts}, volumes=volumes)
+
+    pod("password").check_references()
+    with pytest.raises(NotStartable, match="no file repmgr-password"):
+        pod("repmgr-password").check_references()
+
+
 def test_a_claim_that_is_not_bound_is_waited_for(objects: Objects, tmp_path: Path) -> None:
     volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data-nats-0"}}]
     pod = make_pod(objects, tmp_path, {}, volumes=volumes)

@@ -1,4 +1,4 @@
-"""Renders the releases with the stand-in charts; reads what came out in the contracts' terms."""
+"""Renders the releases with the stand-in charts, or with the archive of a real one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +15,37 @@ import yaml
 from cluster.releases import Release, load_releases
 from config.loading import ROOT, load
 from config.models import COMPONENTS
-from deployments.sandbox.binaries import ensure
+from deployments.sandbox.binaries import KUBERNETES, ensure
 from operations.render import site_values
-
-Manifest = dict[str, Any]
+from tests.contracts.shape import Manifest
 
 CHARTS = ROOT / "deployments/kubernetes/sandbox/charts"
 CONTRACTS = ROOT / "tests/contracts"
 PRODUCTION = ROOT / "deployments/kubernetes/production/helm/helmfile.yaml"
 SANDBOX = ROOT / "deployments/kubernetes/sandbox/helmfile.yaml"
-# Asked for by EMQX's chart; helm does not know it without a cluster.
-API_VERSIONS = ("policy/v1/PodDisruptionBudget",)
+# What charts ask the cluster for; helm does not know it without one.
+API_VERSIONS = (
+    "policy/v1/PodDisruptionBudget",
+    "monitoring.coreos.com/v1",
+    "monitoring.coreos.com/v1/ServiceMonitor",
+)
+# Chart → its releases in production.
+RELEASES = {
+    "postgresql-ha": ["postgresql-ha"],
+    "redis-cluster": ["redis-cluster"],
+    "nats": ["nats"],
+    "minio": ["minio"],
+    "qdrant": ["qdrant"],
+    "neo4j-headless-service": ["neo4j-headless"],
+    "neo4j": ["neo4j-1", "neo4j-2", "neo4j-3"],
+    "emqx": ["emqx"],
+}
 
 
 def contract(chart: str) -> dict[str, Any]:
-    """What the real chart rendered with the reference values."""
-    document = json.loads((CONTRACTS / f"{chart}.json").read_text())
-    rendered: dict[str, Any] = document["renderedWithReferenceValues"]
-    return rendered
-
-
-def contract_empties(chart: str) -> dict[str, dict[str, Any]]:
-    """What the real chart rendered empty with production's values: object → path → value."""
-    document = json.loads((CONTRACTS / f"{chart}.json").read_text())
-    values: dict[str, dict[str, Any]] = document["emptyValues"]
-    return values
+    """What the real chart accepts, and renders with production's values."""
+    document: dict[str, Any] = json.loads((CONTRACTS / f"{chart}.json").read_text())
+    return document
 
 
 def releases(helmfile: Path) -> dict[str, Release]:
@@ -53,17 +59,21 @@ def chart_of(release: Release) -> str:
 
 
 @functools.cache
-def production(name: str) -> tuple[Manifest, ...]:
+def production(name: str, archive: Path | None = None) -> tuple[Manifest, ...]:
     """Render a production release with the stand-in chart, where all three Neo4j members exist.
 
     The settings are the sandbox's, because production's images and classes are a site's.
+
+    Args:
+        archive: of the real chart, in place of the stand-in.
     """
     environ = {
         "ISA_PLATFORM__HELMFILE": str(PRODUCTION),
         "ISA_COMPONENTS__NEO4J__MEMBERS": "3",
         "ISA_COMPONENTS__NEO4J__EDITION": "enterprise",
+        "ISA_LICENCES__NEO4J": "yes",
     }
-    return _render(releases(PRODUCTION)[name], environ)
+    return _render(releases(PRODUCTION)[name], environ, archive)
 
 
 @functools.cache
@@ -73,18 +83,19 @@ def sandbox(name: str) -> tuple[Manifest, ...]:
 
 
 def template(
-    chart: str,
+    chart: str | Path,
     *values: Mapping[str, Any] | Path,
     release: str = "release",
     api_versions: Iterable[str] = API_VERSIONS,
 ) -> tuple[Manifest, ...]:
-    """Run `helm template` on a stand-in chart.
+    """Run `helm template` on a stand-in chart, or on the archive of a chart.
 
     Raises:
         RuntimeError: helm refused; with its message.
     """
     with tempfile.TemporaryDirectory() as directory:
         command = [str(_helm()), "template", release, str(CHARTS / chart)]
+        command += ["--kube-version", KUBERNETES]
         command += ["--namespace", "isa-cloud-production"]
         command += [f"--api-versions={version}" for version in api_versions]
         for index, value in enumerate(values):
@@ -104,100 +115,13 @@ def _helm() -> Path:
     return ensure(["helm"])["helm"]
 
 
-def _render(release: Release, environ: Mapping[str, str]) -> tuple[Manifest, ...]:
+def _render(
+    release: Release, environ: Mapping[str, str], archive: Path | None = None
+) -> tuple[Manifest, ...]:
     site = site_values(load("sandbox", environ)).get(release.name, {})
-    return template(chart_of(release), *release.values, site, release=release.name)
-
-
-def empty_values(documents: Iterable[Manifest]) -> dict[str, dict[str, Any]]:
-    """Every null, false, empty text, map and list of a rendering: object → path → value.
-
-    Items of a list go by their `name`, or by their place where they have none.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for document in documents:
-        empty = dict(_empty(document, ""))
-        if empty:
-            found[f"{document['kind']}/{document['metadata']['name']}"] = empty
-    return found
-
-
-def _empty(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if value is None or value is False or value in ("", {}, []):
-        yield path, value
-    elif isinstance(value, dict):
-        for key, entry in value.items():
-            yield from _empty(entry, f"{path}.{key}".lstrip("."))
-    elif isinstance(value, list):
-        for index, entry in enumerate(value):
-            name = entry.get("name", index) if isinstance(entry, dict) else index
-            yield from _empty(entry, f"{path}[{name}]")
-
-
-def of_kind(documents: Iterable[Manifest], *kinds: str) -> list[Manifest]:
-    """The documents of these kinds."""
-    return [document for document in documents if document["kind"] in kinds]
-
-
-def workloads(documents: Iterable[Manifest]) -> list[Manifest]:
-    """The documents that make pods which stay."""
-    return of_kind(documents, "Deployment", "StatefulSet")
-
-
-def observed(documents: Iterable[Manifest]) -> dict[str, Any]:
-    """What a rendering contains, in the shape of a contract."""
-    documents = list(documents)
-    known = ("Deployment", "StatefulSet", "Service", "PodDisruptionBudget")
-    return {
-        "workloads": [_workload(document) for document in workloads(documents)],
-        "services": [_service(document) for document in of_kind(documents, "Service")],
-        "podDisruptionBudgets": [
-            {"name": document["metadata"]["name"], "spec": document["spec"]}
-            for document in of_kind(documents, "PodDisruptionBudget")
-        ],
-        "otherObjects": [
-            f"{document['kind']}/{document['metadata']['name']}"
-            for document in documents
-            if document["kind"] not in known
-        ],
-    }
-
-
-def _workload(document: Manifest) -> dict[str, Any]:
-    spec = document["spec"]
-    return {
-        "kind": document["kind"],
-        "name": document["metadata"]["name"],
-        "replicas": spec["replicas"],
-        "serviceName": spec.get("serviceName"),
-        "podManagementPolicy": spec.get("podManagementPolicy"),
-        "matchLabels": spec["selector"]["matchLabels"],
-        "podLabels": spec["template"]["metadata"]["labels"],
-        "containers": [
-            {
-                "name": container["name"],
-                "ports": [
-                    {"name": port["name"], "port": port["containerPort"]}
-                    for port in container.get("ports", [])
-                ],
-            }
-            for container in spec["template"]["spec"]["containers"]
-        ],
-        "volumeClaims": [
-            claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates", [])
-        ],
-    }
-
-
-def _service(document: Manifest) -> dict[str, Any]:
-    spec = document["spec"]
-    return {
-        "name": document["metadata"]["name"],
-        "headless": spec.get("clusterIP") == "None",
-        "publishNotReadyAddresses": spec.get("publishNotReadyAddresses", False),
-        "selector": spec["selector"],
-        "ports": [
-            {"name": port["name"], "port": port["port"], "targetPort": port["targetPort"]}
-            for port in spec["ports"]
-        ],
-    }
+    return template(
+        archive.resolve() if archive else chart_of(release),
+        *release.values,
+        site,
+        release=release.name,
+    )

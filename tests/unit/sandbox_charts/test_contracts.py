@@ -8,56 +8,22 @@ from typing import Any
 
 import pytest
 
+from tests.contracts.shape import field_paths, of_kind, summary
+
 from .rendering import (
     CHARTS,
     CONTRACTS,
+    PRODUCTION,
+    RELEASES,
+    chart_of,
     contract,
-    contract_empties,
-    empty_values,
-    observed,
-    of_kind,
     production,
+    releases,
     sandbox,
 )
+from .reviewed import DIFFERENT_FIELDS, OTHER_VERSIONS
 
 Contract = dict[str, Any]
-
-RELEASES = {
-    "postgresql-ha": ["postgresql-ha"],
-    "redis-cluster": ["redis-cluster"],
-    "nats": ["nats"],
-    "minio": ["minio"],
-    "qdrant": ["qdrant"],
-    "neo4j-headless-service": ["neo4j-headless"],
-    "neo4j": ["neo4j-1", "neo4j-2", "neo4j-3"],
-    "emqx": ["emqx"],
-}
-
-
-def initial_configuration_is_set(expected: Contract) -> None:
-    """Production sets extendedConf and initdbScripts: a ConfigMap each."""
-    expected["otherObjects"] += [
-        "ConfigMap/postgresql-ha-postgresql-extended-configuration",
-        "ConfigMap/postgresql-ha-postgresql-initdb-scripts",
-    ]
-
-
-def own_policies_are_off(expected: Contract) -> None:
-    """Production has network policies of its own (namespace.yaml), the reference values had the charts'."""
-    expected["otherObjects"] = [
-        one for one in expected["otherObjects"] if not one.startswith("NetworkPolicy/")
-    ]
-
-
-def chart_is_13_0_4(expected: Contract) -> None:
-    """The contract was rendered from 13.0.5 in git, which was never published."""
-    labels = expected["workloads"][0]["podLabels"]
-    labels["helm.sh/chart"] = "redis-cluster-13.0.4"
-
-
-def no_snapshot_volume(expected: Contract) -> None:
-    """Production leaves Qdrant's snapshot volume off, the reference values had it on."""
-    expected["workloads"][0]["volumeClaims"].remove("qdrant-snapshots")
 
 
 def internals_have_an_address(expected: Contract) -> None:
@@ -67,12 +33,7 @@ def internals_have_an_address(expected: Contract) -> None:
             service["headless"] = False
 
 
-DIFFERENCES: dict[str, list[Callable[[Contract], None]]] = {
-    "postgresql-ha": [initial_configuration_is_set, own_policies_are_off],
-    "redis-cluster": [chart_is_13_0_4, own_policies_are_off],
-    "qdrant": [no_snapshot_volume],
-    "neo4j": [internals_have_an_address],
-}
+DIFFERENCES: dict[str, list[Callable[[Contract], None]]] = {"neo4j": [internals_have_an_address]}
 
 
 @pytest.mark.parametrize("name", [name for names in RELEASES.values() for name in names])
@@ -80,15 +41,10 @@ def test_no_release_brings_a_network_policy(name: str) -> None:
     assert not [m for m in production(name) if m["kind"] == "NetworkPolicy"]
 
 
-def comparable(found: Contract, wanted: Contract) -> Contract:
-    """Without order, and of the pods' labels only those that the contract names."""
-    result = copy.deepcopy(found)
-    labels = {workload["name"]: workload["podLabels"] for workload in wanted["workloads"]}
+def unordered(contract: Contract) -> Contract:
+    """The same without the order of its lists."""
+    result = copy.deepcopy(contract)
     for workload in result["workloads"]:
-        known = labels.get(workload["name"], {})
-        workload["podLabels"] = {
-            key: value for key, value in workload["podLabels"].items() if key in known
-        }
         workload["volumeClaims"].sort()
         for container in workload["containers"]:
             container["ports"].sort(key=lambda port: str(port["name"]))
@@ -101,7 +57,7 @@ def comparable(found: Contract, wanted: Contract) -> Contract:
 
 
 def expected(chart: str) -> Contract:
-    wanted = contract(chart)
+    wanted: Contract = contract(chart)["rendered"]
     for difference in DIFFERENCES.get(chart, []):
         before = copy.deepcopy(wanted)
         difference(wanted)
@@ -118,30 +74,43 @@ def test_every_chart_has_a_contract() -> None:
 @pytest.mark.parametrize("chart", RELEASES)
 def test_renders_what_the_real_chart_renders(chart: str, part: str) -> None:
     documents = [document for name in RELEASES[chart] for document in production(name)]
-    wanted = expected(chart)
 
-    assert comparable(observed(documents), wanted)[part] == comparable(wanted, wanted)[part]
+    assert unordered(summary(documents))[part] == unordered(expected(chart))[part]
+
+
+def path_differences(chart: str) -> list[str]:
+    """Fields that only one of the renderings has, or has with another type."""
+    real = contract(chart)["paths"]
+    ours = field_paths({name: production(name) for name in RELEASES[chart]})
+    return [
+        f"{name} {path}: real {real.get(name, {}).get(path)}, stand-in {ours.get(name, {}).get(path)}"
+        for name in sorted(real.keys() | ours.keys())
+        for path in sorted(real.get(name, {}).keys() | ours.get(name, {}).keys())
+        if real.get(name, {}).get(path) != ours.get(name, {}).get(path)
+    ]
 
 
 @pytest.mark.parametrize("chart", RELEASES)
-def test_renders_every_null_and_empty_value_of_the_real_rendering(chart: str) -> None:
-    rendered = empty_values(document for name in RELEASES[chart] for document in production(name))
-    lacking = [
-        f"{manifest}: {path}: {value!r}"
-        for manifest, values in contract_empties(chart).items()
-        for path, value in values.items()
-        if rendered.get(manifest, {}).get(path, "absent") != value
-    ]
-    assert lacking == []
+def test_renders_every_field_of_the_real_chart_with_its_type_and_no_other(chart: str) -> None:
+    assert path_differences(chart) == sorted(DIFFERENT_FIELDS.get(chart, {}))
+
+
+@pytest.mark.parametrize("chart", RELEASES)
+def test_the_contract_is_of_the_version_that_production_pins(chart: str) -> None:
+    pinned = {r.version for r in releases(PRODUCTION).values() if chart_of(r) == chart}
+
+    recorded, _reason = OTHER_VERSIONS.get(chart, (None, ""))
+    assert (recorded is None) == ({contract(chart)["version"]} == pinned)
+    assert recorded in (None, contract(chart)["version"])
 
 
 def test_the_nulls_that_once_broke_every_plan_are_in_the_contracts() -> None:
     nulls = {
         path.rpartition(".")[2]
         for chart in RELEASES
-        for values in contract_empties(chart).values()
-        for path, value in values.items()
-        if value is None
+        for fields in contract(chart)["paths"].values()
+        for path, kind in fields.items()
+        if kind == "null"
     }
     assert {"initContainers", "envFrom", "annotations", "subPath", "nodePort", "volumes"} <= nulls
 
@@ -152,7 +121,7 @@ def test_the_sandbox_deploys_the_same_objects_as_production(release: str) -> Non
 
 
 def test_a_single_community_member_has_no_cluster_parts() -> None:
-    member = observed(sandbox("neo4j-1"))
+    member = summary(sandbox("neo4j-1"))
     (workload,) = member["workloads"]
 
     assert [service["name"] for service in member["services"]] == ["neo4j-1-admin", "neo4j-1"]

@@ -9,8 +9,9 @@ import pytest
 from config.loading import load
 from config.models import ImageSettings
 from operations.render import site_values
+from tests.contracts.shape import workloads
 
-from .rendering import PRODUCTION, chart_of, releases, template, workloads
+from .rendering import PRODUCTION, chart_of, releases, template
 
 IMAGES = {
     name: f"registry.example:5000/isa/{name.replace('_', '-')}:1.2.3@sha256:"

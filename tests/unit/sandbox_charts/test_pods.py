@@ -7,14 +7,9 @@ from typing import Any
 
 import pytest
 
-from .rendering import (
-    SANDBOX,
-    Manifest,
-    of_kind,
-    releases,
-    sandbox,
-    workloads,
-)
+from tests.contracts.shape import Manifest, of_kind, workloads
+
+from .rendering import SANDBOX, releases, sandbox
 
 RELEASES = list(releases(SANDBOX))
 # Made by the product before the first release: name → keys.

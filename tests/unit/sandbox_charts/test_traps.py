@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from .rendering import PRODUCTION, of_kind, releases, template
+from tests.contracts.shape import of_kind
+
+from .rendering import PRODUCTION, releases, template
 
 SITE_IMAGE = {"registry": "harbor.example.com", "repository": "pg", "tag": "17.6.0"}
 CASES: dict[str, tuple[str, dict[str, Any], str]] = {

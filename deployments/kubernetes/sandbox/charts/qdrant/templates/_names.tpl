@@ -19,6 +19,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- /* A claim template: (dict name app spec). */}}
 {{- define "claim" -}}
+apiVersion: v1
+kind: PersistentVolumeClaim
 metadata:
   name: {{ .name }}
   labels: {{- merge (dict "app" .app) .spec.additionalLabels | toYaml | nindent 4 }}
