@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, unquote
 
+from config.printable import visible
+
 MASK = "‹redacted›"  # no markup of rich, none of Markdown
 # Shorter ones, and short plain words (`postgres`, `prefect-database`), are names: their loss would spoil every message.
 SHORTEST = 8
@@ -79,7 +81,7 @@ redact = Redactor()
 
 
 class RecordFactory:
-    """Makes log records that are redacted before any handler, of whatever library, sees them.
+    """Makes log records that are redacted, and one line each, before any handler, of whatever library, sees them.
 
     Args:
         redactor: what must not be read.
@@ -97,13 +99,14 @@ class RecordFactory:
             words = record.getMessage()
         except (TypeError, ValueError, KeyError):  # arguments that do not fit: no reason to fail
             words = f"{record.msg} {record.args}"
-        record.msg, record.args = self._redact(words), ()
+        record.msg, record.args = visible(self._redact(words)), ()
         if record.exc_info and record.exc_info[0]:
             # formatters take the text where there is one, and would make their own from the exception
-            record.exc_text = self._redact(logging.Formatter().formatException(record.exc_info))
+            trace = self._redact(logging.Formatter().formatException(record.exc_info))
+            record.exc_text = visible(trace, lines=True)
             record.exc_info = None
         if record.stack_info:
-            record.stack_info = self._redact(record.stack_info)
+            record.stack_info = visible(self._redact(record.stack_info), lines=True)
         return record
 
 
@@ -121,7 +124,8 @@ def install() -> None:
 
 def _tell(error: BaseException | None) -> None:
     if error is not None and not isinstance(error, SystemExit):
-        sys.stderr.write(redact("".join(traceback.format_exception(error))))
+        trace = redact("".join(traceback.format_exception(error)))
+        sys.stderr.write(visible(trace, lines=True))
 
 
 def _pieces(secret: str) -> Iterator[str]:
@@ -139,11 +143,12 @@ def _pieces(secret: str) -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """As it is, in a URL, in JSON, in Python's words, in a Secret or a header."""
+    """As it is, in a URL, in JSON, in Python's words, as people are shown it, in a Secret or a header."""
     if len(secret) < SHORTEST or NAME.fullmatch(secret):
         return
     yield secret
     yield quote(secret, safe="")
     yield json.dumps(secret)[1:-1]
     yield repr(secret)[1:-1]
+    yield visible(secret)
     yield base64.b64encode(secret.encode()).decode()

@@ -38,7 +38,7 @@ def backup(
     signer: bool,
 ) -> None:
     """Back up all components, or the named ones, to the object store."""
-    from cli.main import emit
+    from cli.output import emit, say
     from config.loading import load
     from operations.backup import selected
     from operations.slot import check_slot
@@ -46,7 +46,7 @@ def backup(
     settings = load(environment)
     if signer:
         key = _signer(settings)
-        return emit({"signer": key}) if as_json else click.echo(key)
+        return emit({"signer": key}) if as_json else say(key)
     selected(components)  # wrong input is told before a run is made
     check_slot(slot, settings.schedules.timezone)
     with LiveNodes(quiet=as_json) as nodes:
@@ -69,7 +69,7 @@ def backup(
 @options.as_json
 def backups(components: tuple[str, ...], environment: str, as_json: bool) -> None:
     """List the backup sets that there are, the newest last. Exits 1 if a manifest is damaged."""
-    from cli.main import emit
+    from cli.output import emit
     from config.loading import load
     from operations.backup import Vault, selected
 

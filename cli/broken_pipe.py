@@ -44,7 +44,7 @@ def tolerant(stream: TextIO) -> TextIO:
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=stream.encoding,
-        errors=stream.errors,
+        errors="backslashreplace",  # a name in letters that the terminal has not is no reason to fail
         line_buffering=stream.isatty() or number == 2,
     )
 

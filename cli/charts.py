@@ -19,7 +19,7 @@ def charts(environment: str, as_json: bool, pull: bool) -> None:
     """List the charts: which archives are kept in charts.directory, and which are locked by digest."""
     from dataclasses import asdict
 
-    from cli.main import emit
+    from cli.output import emit
     from cli.tables import console, table
     from config.loading import load
     from operations.charts import chart_states, pull_charts

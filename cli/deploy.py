@@ -22,7 +22,7 @@ def deploy(
     environment: str, only: tuple[str, ...], as_json: bool, local: bool, idempotency_key: str | None
 ) -> None:
     """Bring the platform to what is declared: plan, preflight, then node by node behind its gate."""
-    from cli.main import emit
+    from cli.output import emit
     from config.loading import load
 
     settings = load(environment)  # every fault of the settings is told before a run is made

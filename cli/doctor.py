@@ -13,7 +13,7 @@ from cli import options
 @click.option("--fix", is_flag=True, help="Mend what can do no harm.")
 def doctor(environment: str, as_json: bool, fix: bool) -> None:
     """Look at cluster, object store and Prefect server. Exits 1 if something critical is not well."""
-    from cli.main import emit
+    from cli.output import emit, say
     from cli.tables import console, table
     from flows.doctor import examine
 
@@ -33,6 +33,6 @@ def doctor(environment: str, as_json: bool, fix: bool) -> None:
         ]
         console().print(table("Doctor", ("check", "verdict", "seconds", "finding"), rows))
         if not fix and any(not one.check.ok and one.mend for one in found):
-            click.echo("isa doctor --fix would mend some of it")
+            say("isa doctor --fix would mend some of it")
     if any(check.critical and not check.ok for check in checks):
         raise click.exceptions.Exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import traceback
 from collections.abc import Sequence
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from redaction import redact
+from cli.output import as_json, say
+from config.printable import visible
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 300  # characters of an exception's own message
@@ -44,11 +44,23 @@ class Reporter:
             faults: everything that is wrong with the input.
         """
         if self.as_json:
-            self._print(json.dumps({"error": message, "faults": list(faults)}))
+            say(as_json({"error": message, "faults": list(faults)}), err=True)
             return
-        self._print(f"isa: {message}")
-        for fault in faults:
-            self._print(f"  • {fault}")
+        say(f"isa: {message}", *(f"  • {fault}" for fault in faults), err=True)
+
+    def misused(self, exc: click.ClickException) -> None:
+        """Print what is wrong with a command line, and how it is right."""
+        # only the choices that click offers where an option is missing are on lines of their own
+        message = " ".join(exc.format_message().split("\n\t"))
+        if self.as_json:
+            self.failed(message)
+            return
+        context = exc.ctx if isinstance(exc, click.UsageError) else None
+        if context is not None:
+            usage = context.get_usage().splitlines()
+            asked = f"{context.command_path} {context.help_option_names[0]}"
+            say(*usage, f"Try '{asked}' for help.", "", err=True)
+        say(f"Error: {message}", err=True)
 
     def unexpected(self, exc: BaseException) -> None:
         """Print an exception that nothing has foreseen: its kind, its place, and how to get its traceback."""
@@ -57,13 +69,11 @@ class Reporter:
             self.failed(f"{message}; {DETAILS}")
         elif self.as_json:
             trace = "".join(traceback.format_exception(exc))
-            self._print(json.dumps({"error": message, "faults": [], "traceback": trace}))
+            document = {"error": message, "faults": [], "traceback": trace}
+            say(as_json(document), err=True)
         else:
-            self._print("".join(traceback.format_exception(exc)).rstrip())
+            say(*"".join(traceback.format_exception(exc)).splitlines(), err=True)
             self.failed(message)
-
-    def _print(self, text: str) -> None:
-        click.echo(redact(text), err=True)
 
 
 class WithoutTraceback(logging.Formatter):
@@ -76,13 +86,13 @@ class WithoutTraceback(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """As `Formatter.format`."""
         if self._verbose:
-            return super().format(record)
-        return f"{record.name}: {record.getMessage()}"
+            return visible(super().format(record), lines=True)
+        return visible(f"{record.name}: {record.getMessage()}")
 
 
 def describe(exc: BaseException) -> str:
     """One line: kind, place and first words of an unexpected exception."""
-    words = " ".join("".join(c if c.isprintable() else " " for c in str(exc)).split())
+    words = visible(str(exc).strip())
     if len(words) > LONGEST:
         words = f"{words[:LONGEST]}…"
     place = f"unexpected {type(exc).__name__} at {place_of(exc)}"

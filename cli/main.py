@@ -7,7 +7,6 @@ Commands load what they need when they run, so that `isa --help` answers at once
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import sys
@@ -21,9 +20,10 @@ import click
 
 from cli.broken_pipe import tolerate_closed_pipes
 from cli.failures import Reporter, WithoutTraceback
+from cli.output import install_plain_streams
 from config.process_environment import clean_process
 from errors import ConfigurationError, IsaError
-from redaction import install, redact
+from redaction import install
 
 COMMANDS = {
     "plan": "cli.plan:plan",
@@ -97,6 +97,7 @@ def main() -> NoReturn:
     clean_process()
     install()
     tolerate_closed_pipes()
+    install_plain_streams()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     reporter = Reporter.of(sys.argv[1:])
     logs = logging.StreamHandler()
@@ -127,10 +128,7 @@ def run(arguments: Sequence[str], reporter: Reporter) -> int:
         reporter.failed(str(exc))
         return 1
     except click.ClickException as exc:
-        if reporter.as_json:
-            reporter.failed(exc.format_message())
-        else:
-            exc.show()
+        reporter.misused(exc)
         return 2
     except (KeyboardInterrupt, click.Abort):
         reporter.failed("stopped")
@@ -148,8 +146,3 @@ def _with_verbose(command: click.Command) -> click.Command:
     for inner in getattr(command, "commands", {}).values():
         _with_verbose(inner)
     return command
-
-
-def emit(document: Any) -> None:
-    """Print the JSON that `--json` promises."""
-    click.echo(redact(json.dumps(document, indent=2, default=str)))

@@ -19,7 +19,7 @@ def plan(environment: str, as_json: bool) -> None:
 
     Exits 0 if nothing would change, 3 if something would, 1 if the preflight blocks it.
     """
-    from cli.main import emit
+    from cli.output import emit
     from cli.tables import console, table
     from config.loading import load
     from operations.platform import Platform
@@ -31,8 +31,7 @@ def plan(environment: str, as_json: bool) -> None:
     else:
         out = console()
         rows = [
-            (n.name, n.action, "\n".join(n.reasons[:6]) + _more(len(n.reasons) - 6))
-            for n in found.nodes
+            (n.name, n.action, [*n.reasons[:6], *_more(len(n.reasons) - 6)]) for n in found.nodes
         ]
         out.print(table(f"Plan for {environment}", ("node", "action", "why"), rows))
         verdicts = [(c.name, c.verdict("blocks", "warning"), c.hint) for c in found.preflight]
@@ -48,18 +47,19 @@ def plan(environment: str, as_json: bool) -> None:
 )
 def render(environment: str, output: Path) -> None:
     """Write exactly what deploy applies: manifests, last values, and a helmfile.yaml that helmfile takes."""
+    from cli.output import say
     from config.loading import load
     from operations.render_files import write_rendered
 
     write_rendered(load(environment), output)
     # as this tool applies, so that either can go on where the other stopped
     flags = "--server-side --force-conflicts --field-manager=isa-cloud"
-    click.echo(
-        f"rendered into {output}; the way out without this tool:\n"
-        f"  kubectl apply {flags} -f {output}/manifests\n"
-        f"  helmfile -f {output}/helmfile.yaml sync"
+    say(
+        f"rendered into {output}; the way out without this tool:",
+        f"  kubectl apply {flags} -f {output}/manifests",
+        f"  helmfile -f {output}/helmfile.yaml sync",
     )
 
 
-def _more(count: int) -> str:
-    return f"\nand {count} more" if count > 0 else ""
+def _more(count: int) -> list[str]:
+    return [f"and {count} more"] if count > 0 else []

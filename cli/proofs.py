@@ -26,7 +26,7 @@ def proofs(
     push: str | None,
 ) -> None:
     """Show for each component the last backup, the last proof, and whether that is fresh. Exits 1 if one is not."""
-    from cli.main import emit
+    from cli.output import emit
     from config.loading import load
     from operations import exporting, freshness
     from operations.backup import Vault, selected

@@ -8,7 +8,7 @@ import click
 
 from cli import options
 from cli.live import LiveNodes, in_process
-from redaction import redact
+from cli.output import emit, say
 
 if TYPE_CHECKING:
     from operations.backup import Vault
@@ -59,7 +59,6 @@ def rebuild(
     The old volumes are kept until the new ones were compared. What was interrupted goes on by the same call. Exits 1 if
     it was not rebuilt.
     """
-    from cli.main import emit
     from config.loading import load
     from operations.backup import Vault
     from operations.platform import Platform
@@ -98,7 +97,7 @@ def rebuild(
     if as_json:
         emit(report)
     else:
-        click.echo(redact(report["message"]))
+        say(report["message"])
     if report["state"] != "completed":
         raise click.exceptions.Exit(1)
 
@@ -113,7 +112,7 @@ def approve(run: str, name: str, ticket: str, refuse: bool) -> None:
     from flows.runs import answer
 
     answer(run, {"decision": "refuse" if refuse else "approve", "name": name, "ticket": ticket})
-    click.echo("refused" if refuse else "approved")
+    say("refused" if refuse else "approved")
 
 
 def _in_process(
@@ -164,7 +163,7 @@ def _undo(platform: Platform, vault: Vault, component: str) -> dict[str, Any]:
 
     way = way_back(platform, component)
     names = ", ".join(one.name for one in way.volumes) or "none: they never left their place"
-    click.echo(f"volumes of {way.rebuild}: {names}", err=True)
+    say(f"volumes of {way.rebuild}: {names}", err=True)
     words = f"Type {component} to put its old volumes back; what was written since is lost"
     click.prompt(words, type=click.Choice([component]), show_choices=False, err=True)
     back = undo(
@@ -172,7 +171,7 @@ def _undo(platform: Platform, vault: Vault, component: str) -> dict[str, Any]:
         vault,
         component,
         run=f"isa rebuild --undo as {identity()}",
-        tell=lambda note: click.echo(redact(note), err=True),
+        tell=lambda note: say(note, err=True),
     )
     return {"component": component, "rebuild": way.rebuild, "volumes_put_back": list(back)}
 

@@ -20,7 +20,7 @@ from redaction import redact
 )  # fmt: skip
 def report(environment: str, as_json: bool, output: Path | None) -> None:
     """Write proofs, backups, deploys, gates and the doctor's findings into one HTML page."""
-    from cli.main import emit
+    from cli.output import emit, say
     from flows.report import collect
     from operations.page import as_html
 
@@ -35,6 +35,6 @@ def report(environment: str, as_json: bool, output: Path | None) -> None:
             file.write_text(redact(as_html(found)), encoding="utf-8")
         except OSError as exc:
             raise PermanentError(f"{file} cannot be written: {exc.strerror}") from exc
-        click.echo(redact(f"{file}: {found.sentence}"), err=as_json)
+        say(f"{file}: {found.sentence}", err=as_json)
     for words in found.unasked:
-        click.echo(redact(f"could not be asked: {words}"), err=True)
+        say(f"could not be asked: {words}", err=True)

@@ -56,7 +56,7 @@ def restore(
     The plan is shown first. Exits 1 if something was not restored, or is not what the set holds. An engine that is
     restored by hand is refused with 2; of --all it is left for the end, and that exits 1.
     """
-    from cli.main import emit
+    from cli.output import emit
     from config.loading import load
     from operations.backup import Vault
     from operations.restore_plan import plans_of

@@ -29,7 +29,7 @@ def retention(components: tuple[str, ...], environment: str, as_json: bool, appl
     Exits 1 if an object lock could not be extended.
     """
     from archive.locks import Extension
-    from cli.main import emit
+    from cli.output import emit
     from config.loading import load
     from operations.backup import Vault
     from operations.retention import apply_retention, extend_locks, plan_retention

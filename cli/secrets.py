@@ -21,7 +21,7 @@ def secrets(environment: str, as_json: bool, backup: str | None) -> None:
     if backup is not None:
         _reinstate(environment, backup, as_json)
         return
-    from cli.main import emit
+    from cli.output import emit
     from cli.tables import console, table
     from components import COMPONENTS
     from config.loading import load
@@ -52,7 +52,7 @@ def secrets(environment: str, as_json: bool, backup: str | None) -> None:
 
 
 def _reinstate(environment: str, backup: str, as_json: bool) -> None:
-    from cli.main import emit
+    from cli.output import emit
     from cli.tables import console, table
     from config.loading import load
     from operations.backup import Vault

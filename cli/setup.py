@@ -12,7 +12,7 @@ from cli import options
 @options.as_json
 def setup(environment: str, as_json: bool) -> None:
     """Bring work pool, deployments, schedules and automations to the Prefect server; as often as you like."""
-    from cli.main import emit
+    from cli.output import emit, say
     from config.loading import load
     from tasks.setup import set_up
 
@@ -20,7 +20,7 @@ def setup(environment: str, as_json: bool) -> None:
     if as_json:
         emit({"automations": words})
     else:
-        click.echo(f"deployments are as prefect.yaml declares them; automations: {words}")
+        say(f"deployments are as prefect.yaml declares them; automations: {words}")
 
 
 @click.command()
@@ -28,7 +28,7 @@ def setup(environment: str, as_json: bool) -> None:
 @options.as_json
 def notify(environment: str, as_json: bool) -> None:
     """Send a test message through every block of `notify.blocks`. Exits 1 if one did not arrive."""
-    from cli.main import emit
+    from cli.output import emit
     from cli.tables import console, table
     from config.loading import load
     from tasks.notifications import send_test

@@ -28,7 +28,7 @@ def status(environment: str, only: tuple[str, ...], as_json: bool, watch: bool) 
     from rich.live import Live
 
     from cli.broken_pipe import abandoned
-    from cli.main import emit
+    from cli.output import emit
     from cli.tables import console
     from config.loading import load
     from config.models import COMPONENTS

@@ -1,15 +1,17 @@
-"""Tables for people: verdict first, colour only on a terminal."""
+"""Tables for people: verdict first, colour only on a terminal; a name stays in its cell, as characters."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from cli.output import terminal
+from config.printable import visible
 from redaction import redact
 
 COLOURS = {
@@ -24,29 +26,54 @@ COLOURS = {
     "fresh": "green", "stale": "yellow", "failing": "bold red", "never": "yellow",
     "installing": "cyan", "gate": "blue", "checking": "cyan",
 }  # fmt: skip
-PHASE_ORDER = ("node", "state", "seconds", "note")
+# Only these hold our own words: a collection called `pass` is not green.
+COLOURED = frozenset({"state", "action", "outcome", "verdict", "last verdict", "what happens"})
 
 
-class _Discreet(Console):
-    """Shows no secret, in no cell of a table either."""
+class _Plain(Console):
+    """Takes no markup from text, shows its control characters as text, and no secret.
+
+    A string is one line, in a cell of a table too: several are given as a sequence (`table`).
+    """
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(redact(text), **options)
+        """As `Console.render_str`."""
+        plain = {**options, "markup": False, "emoji": False, "highlight": False}
+        return super().render_str(visible(redact(text)), **plain)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """As `Console.render`: what comes here in another form than a string is shown too."""
+        for segment in super().render(renderable, options):
+            yield (
+                segment
+                if segment.control
+                else segment._replace(text=visible(segment.text, lines=True))
+            )
 
 
 def console(*, stderr: bool = False) -> Console:
     """A console; wide enough for hints when nobody looks at it through a terminal."""
-    plain = _Discreet(stderr=stderr)
-    return plain if plain.is_terminal else _Discreet(stderr=stderr, width=160)
+    stream = terminal(stderr=stderr)
+    plain = _Plain(file=stream)
+    return plain if plain.is_terminal else _Plain(file=stream, width=160)
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
-    """Make a table; words that are verdicts get their colour."""
+    """Make a table; words that are verdicts get their colour.
+
+    Args:
+        title: above it.
+        columns: their heads.
+        rows: their cells; one that is a sequence has a line for each of its members.
+    """
+    heads = tuple(columns)
     made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in columns:
+    for column in heads:
         made.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*(_cell(value) for value in row))
+        made.add_row(*(_cell(value, column) for column, value in zip(heads, row, strict=False)))
     return made
 
 
@@ -67,7 +94,7 @@ def nodes_table(rows: Iterable[Mapping[str, Any]], title: str = "") -> Table:
     )
 
 
-def _cell(value: Any) -> str:
-    text = escape(str(value))
-    colour = COLOURS.get(str(value))
-    return f"[{colour}]{text}[/{colour}]" if colour else text
+def _cell(value: Any, column: str) -> Text:
+    lines = value if isinstance(value, (list, tuple)) else (value,)
+    colour = COLOURS.get(str(value), "") if column in COLOURED else ""
+    return Text("\n".join(visible(redact(str(line))) for line in lines), style=colour)

@@ -35,14 +35,14 @@ def verify(
     Exits 1 if a set failed, or if there is one without a verdict.
     """
     from archive.manifest import IDENTITY
-    from cli.main import emit
+    from cli.output import emit, say
     from config.loading import load
     from operations.proofs import choose
 
     settings = load(environment)
     if signer:
         key = _signer(settings)
-        return emit({"signer": key}) if as_json else click.echo(key)
+        return emit({"signer": key}) if as_json else say(key)
     backups = tuple(name for name in what if IDENTITY.fullmatch(name))
     components = tuple(name for name in what if name not in backups)
     with LiveNodes(quiet=as_json) as nodes:

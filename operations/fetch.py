@@ -18,6 +18,7 @@ from archive.store import Store
 from components import SETS
 from config.backups import BackupSigner
 from config.models import ObjectStoreSettings
+from config.printable import visible
 from errors import IsaError
 from redaction import redact
 
@@ -50,10 +51,10 @@ def main(request: str, directory: str) -> int:
     try:
         fetch(json.loads(Path(request).read_text(encoding="utf-8")), Path(directory))
     except Damaged as exc:
-        print(redact(str(exc)))
+        print(visible(redact(str(exc))))
         return DAMAGED
     except (IsaError, OSError) as exc:
-        print(redact(f"{type(exc).__name__}: {exc}"))
+        print(visible(redact(f"{type(exc).__name__}: {exc}")))
         return AGAIN
     return 0
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
+
+from cli.output import emit, say
 
 name_option = click.option("--name", default="default", show_default=True, help="Which sandbox.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -110,11 +111,11 @@ def seed(name: str, as_json: bool, size: int, number: int) -> None:
     with Access(settings, Kube.connect(settings.kubernetes)) as access:
         done = seed_all(access, size, number)
     if as_json:
-        click.echo(json.dumps({"seeded": [asdict(entry) for entry in done]}, indent=2))
+        emit({"seeded": [asdict(entry) for entry in done]})
         return
     for entry in done:
         counts = ", ".join(f"{count} {kind}" for kind, count in entry.counts.items())
-        click.echo(f"{entry.component:<12} {entry.seconds:5.1f} s  {counts}")
+        say(f"{entry.component:<12} {entry.seconds:5.1f} s  {counts}")
 
 
 @sandbox.command()
@@ -132,26 +133,24 @@ def env(name: str) -> None:
         made |= {key: value for key, value in room.environ().items() if key in CLIENT}
     for key in sorted(made):
         if key.startswith("ISA_") or key in ("PATH", "KUBECONFIG", *CLIENT):
-            click.echo(f"export {key}={shlex.quote(made[key])}")
+            say(f"export {key}={shlex.quote(made[key])}")
 
 
 def _print(document: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(document, indent=2))
+        emit(document)
         return
-    click.echo(f"sandbox {document['name']}: {'up' if document['up'] else 'not up'}")
+    say(f"sandbox {document['name']}: {'up' if document['up'] else 'not up'}")
     for part, pid in document["processes"].items():
-        click.echo(f"  {part:<24} pid {pid}")
+        say(f"  {part:<24} pid {pid}")
     if "kubeconfig" in document:
-        click.echo(f"  kubeconfig               {document['kubeconfig']}")
-        click.echo(f"  object store             {document['object_store']['endpoint']}")
+        say(f"  kubeconfig               {document['kubeconfig']}")
+        say(f"  object store             {document['object_store']['endpoint']}")
     for component, members in document.get("engines", {}).items():
         for member in members:
             where = f"{member['host']}:{member['port']}"
             kind = "" if member["real"] else "  (double)"
-            click.echo(
-                f"  {component:<12} {member['member']:<28} {where:<22} {member['secret']}{kind}"
-            )
+            say(f"  {component:<12} {member['member']:<28} {where:<22} {member['secret']}{kind}")
     if "prefect_ui" in document:
-        click.echo(f"  Prefect                  {document['prefect_ui']}")
-        click.echo(f"  its password             in {document['prefect_login_file']}")
+        say(f"  Prefect                  {document['prefect_ui']}")
+        say(f"  its password             in {document['prefect_login_file']}")

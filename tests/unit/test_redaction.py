@@ -141,3 +141,17 @@ def test_a_record_whose_arguments_do_not_fit_breaks_nothing(
     logger, said = log
     logger.warning("only %d", PASSWORD)
     assert said.getvalue() == f"only %d ('{MASK}',)\n"
+
+
+def test_a_record_is_one_line_whatever_a_name_in_it_holds(
+    log: tuple[logging.Logger, io.StringIO],
+) -> None:
+    logger, said = log
+    logger.warning("collection %s", "x\nERROR isa: forged\x1b[2J")
+    try:
+        raise PermanentError("no \x1b[2J")
+    except PermanentError:
+        logger.exception("failed")
+    first, second, *trace = said.getvalue().splitlines()
+    assert (first, second) == (r"collection x\nERROR isa: forged\x1b[2J", "failed")
+    assert trace[-1] == r"errors.PermanentError: no \x1b[2J"

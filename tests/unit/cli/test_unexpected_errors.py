@@ -145,7 +145,7 @@ def test_the_place_is_the_innermost_line_of_the_project() -> None:
 def test_what_would_clear_a_terminal_is_not_printed() -> None:
     assert (
         describe(ValueError("a\x1b[2Jb\nc"))
-        == "unexpected ValueError at an unknown place: a [2Jb c"
+        == r"unexpected ValueError at an unknown place: a\x1b[2Jb\nc"
     )
 
 
