@@ -12,6 +12,7 @@ import errno
 import io
 import os
 import shutil
+import stat
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
@@ -41,7 +42,7 @@ class Spool:
         self.size = 0
 
     def __enter__(self) -> Spool:
-        self._directory.mkdir(parents=True, exist_ok=True)
+        prepare_spool(self._directory)
         # unlinked from the beginning: nothing of it outlives a kill -9
         self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)
         self._thread = threading.Thread(target=self._drain, name="spool", daemon=True)
@@ -136,6 +137,40 @@ class _At(io.RawIOBase):
         return taken
 
 
+def prepare_spool(directory: Path) -> Path:
+    """Make the directory of the spool, for its owner alone; plain data lies in it.
+
+    `/var/tmp` belongs to everybody: whoever makes the directory first could watch it, or lead it elsewhere.
+
+    Args:
+        directory: as the settings name it.
+
+    Returns:
+        The same.
+
+    Raises:
+        PermanentError: it cannot be made, is a link, or is somebody else's.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = directory.lstat()
+    except OSError as exc:
+        raise PermanentError(
+            f"backup.spool {directory} cannot be made: {exc.strerror or exc}"
+        ) from exc
+    if stat.S_ISLNK(status.st_mode):
+        fault, cure = "is a symbolic link", "name the directory that it leads to"
+    elif status.st_uid != os.geteuid():
+        fault = f"belongs to user {status.st_uid}, this process runs as {os.geteuid()}"
+        cure = "remove it, or name a directory below it or elsewhere"
+    elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        fault = f"can be written by others (mode {stat.S_IMODE(status.st_mode):o})"
+        cure = f"chmod 700 {directory}, or name a directory of its own"
+    else:
+        return directory
+    raise PermanentError(f"backup.spool {directory} {fault}: plain data would lie in it: {cure}")
+
+
 def require_room(directory: Path, wanted: int) -> None:
     """Make sure, before a source is touched, that the spool's disk takes what is expected.
 
@@ -146,7 +181,7 @@ def require_room(directory: Path, wanted: int) -> None:
     Raises:
         PermanentError: it does not.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    prepare_spool(directory)
     free = shutil.disk_usage(directory).free
     if free < wanted:
         raise PermanentError(

@@ -137,7 +137,8 @@ class BackupSettings(Section):
     )
     spool: UserPath = Field(
         default=Path("/var/tmp/isa-cloud-spool"),
-        description="directory for streams that do not wait (NATS, Qdrant, Redis, Neo4j); room for the largest of them",
+        description="directory for streams that do not wait (NATS, Qdrant, Redis, Neo4j), of the process's user "
+        "alone; room for the largest of them",
     )
     max_parallel: Count = Field(
         default=3, ge=1, le=8, description="components that are backed up at the same time"

@@ -25,6 +25,7 @@ from archive.leftovers import Leftovers
 from archive.manifest import Capabilities, Manifest, new_identity, set_prefix
 from archive.selftest import self_test
 from archive.signing import Trust, out_of_date, public_half, read_signing_key
+from archive.spool import prepare_spool
 from archive.store import Store
 from archive.writer import SetWriter
 from cluster.command import CANCELLATION
@@ -366,8 +367,7 @@ def _writer(
 
 def _try_spool(directory: Path) -> None:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory) as file:
+        with tempfile.TemporaryFile(dir=prepare_spool(directory)) as file:
             file.write(b"x")
             file.flush()
     except OSError as exc:

@@ -16,6 +16,7 @@ import httpx
 
 from archive.manifest import Manifest, Measure
 from archive.reader import SetReader
+from archive.spool import prepare_spool
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
 from components.emqx.client import (
@@ -119,8 +120,7 @@ def saved_exports(access: Access, reader: SetReader) -> Iterator[list[Path]]:
         Damaged: one is not what was stored.
     """
     spool = access.settings.backup.spool
-    spool.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=spool) as directory:
+    with tempfile.TemporaryDirectory(dir=prepare_spool(spool)) as directory:
         yield [reader.save(name, Path(directory) / name) for name in reader.names(FORM)]
 
 

@@ -26,6 +26,7 @@ from httpx import HTTPError, HTTPStatusError
 
 from archive.manifest import Manifest, Measure
 from archive.reader import SetReader, opened
+from archive.spool import prepare_spool
 from archive.upload import PARALLEL_PARTS, part_size
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
@@ -256,8 +257,7 @@ def held_bytes(
         if version.held
     }
     spool = access.settings.backup.spool
-    spool.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=spool) as directory:
+    with tempfile.TemporaryDirectory(dir=prepare_spool(spool)) as directory:
         found: dict[str, Path] = {}
         for earlier in reader.chain[:-1]:
             for name in reader.names(TARS, earlier):

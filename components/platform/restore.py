@@ -15,6 +15,7 @@ from typing import Any
 
 from archive.manifest import Manifest, Measure
 from archive.reader import SetReader
+from archive.spool import prepare_spool
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
 from components.platform.backup import measure_names
@@ -48,8 +49,7 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
         PermanentError: the tool cannot read it.
     """
     spool = access.settings.backup.spool
-    spool.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=spool) as directory:
+    with tempfile.TemporaryDirectory(dir=prepare_spool(spool)) as directory:
         for name in reader.names("pg_dump custom"):
             file = reader.save(name, Path(directory) / name)
             done = program(access, "pg_restore", "").run("--list", str(file), timeout=LIST_SECONDS)

@@ -20,6 +20,7 @@ from pathlib import Path
 from archive.leftovers import REPLACING, Leftovers
 from archive.manifest import Measure
 from archive.reader import SetReader
+from archive.spool import prepare_spool
 from cluster.command import Command
 from components.access import Access, Endpoint
 from components.base import Live, Served
@@ -132,8 +133,7 @@ def replace(
         version = connection.info.server_version
     pg_restore = program(access, "pg_restore", access.secret(SECRET, "postgres-password"), version)
     spool = access.settings.backup.spool
-    spool.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=spool) as directory:
+    with tempfile.TemporaryDirectory(dir=prepare_spool(spool)) as directory:
         for artefact in reader.names(DUMP):
             if reader.unit(artefact) not in wanted:
                 continue

@@ -20,6 +20,7 @@ from psycopg import sql
 
 from archive.manifest import Manifest, Measure
 from archive.reader import SetReader, opened
+from archive.spool import prepare_spool
 from cluster.command import Command
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch, Step
@@ -189,8 +190,7 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
         version = connection.info.server_version
         restored = _restore_globals(connection, reader)
     pg_restore = program(access, "pg_restore", "", version)
-    spool.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=spool) as directory:
+    with tempfile.TemporaryDirectory(dir=prepare_spool(spool)) as directory:
         for name in reader.names(DUMP):
             # a file, not a pipe: pg_restore fills tables in parallel from nothing else
             dump = reader.save(name, Path(directory) / "database.dump")

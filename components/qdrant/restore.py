@@ -18,6 +18,7 @@ import httpx
 
 from archive.manifest import Manifest, Measure
 from archive.reader import SetReader
+from archive.spool import prepare_spool
 from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
@@ -215,8 +216,7 @@ def _upload(
     access: Access, peer: Endpoint, reader: SetReader, name: str, shard: str, number: int
 ) -> None:
     spool = access.settings.backup.spool
-    spool.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=spool) as directory:
+    with tempfile.TemporaryDirectory(dir=prepare_spool(spool)) as directory:
         # on the disk first: whether its bytes are sound is known at the end only
         file = reader.save(shard, Path(directory) / "shard.snapshot")
         where = f"{path_of(name)}/shards/{number}/snapshots/upload?wait=true&priority=snapshot"

@@ -45,7 +45,8 @@ def until(so: Callable[[], bool], what: str, seconds: float = 60.0, pause: float
 def small_disk(directory: Path) -> Iterator[Path]:
     """A disk of 64 KiB."""
     directory.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(directory)], check=True)
+    options = "size=64k,mode=0700"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)], check=True)
     try:
         yield directory
     finally:

@@ -1,4 +1,5 @@
 import errno
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from archive.spool import Spool, require_room
+from archive.spool import Spool, prepare_spool, require_room
 from errors import PermanentError, TemporaryError
 
 PIECES = [bytes([n]) * 1000 for n in range(200)]
@@ -70,3 +71,45 @@ def test_a_disk_that_is_too_small_is_refused_before_the_source_is_asked(tmp_path
     require_room(tmp_path, 1)
     with pytest.raises(PermanentError, match="MiB free and needs"):
         require_room(tmp_path, 1 << 60)
+
+
+def test_the_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    made = prepare_spool(tmp_path / "above" / "spool")
+    assert made.stat().st_mode & 0o777 == 0o700
+    assert prepare_spool(made) == made
+
+
+def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "spool").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PermanentError, match="symbolic link"):
+        prepare_spool(tmp_path / "spool")
+
+
+def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "spool").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PermanentError, match=r"backup\.spool"):
+        prepare_spool(tmp_path / "spool")
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770])
+def test_a_directory_that_others_can_write_to_is_refused(mode: int, tmp_path: Path) -> None:
+    tmp_path.chmod(mode)
+    with pytest.raises(PermanentError, match="chmod 700"):
+        prepare_spool(tmp_path)
+
+
+def test_a_directory_of_another_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(PermanentError, match="belongs to user"):
+        prepare_spool(tmp_path)
+
+
+def test_every_use_of_the_spool_asks(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(PermanentError, match="by others"), Spool(PIECES, tmp_path):
+        pass
+    with pytest.raises(PermanentError, match="by others"):
+        require_room(tmp_path, 1)

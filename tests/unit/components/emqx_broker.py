@@ -120,7 +120,9 @@ class Broker:
     def access(self) -> Any:
         """The way in, as components get it."""
         node = SimpleNamespace(host="emqx", url="emqx", member="emqx-0")
-        backup = SimpleNamespace(stall_seconds=9.0, spool=Path(tempfile.gettempdir()))
+        backup = SimpleNamespace(
+            stall_seconds=9.0, spool=Path(tempfile.gettempdir()) / "isa-test-spool"
+        )
         emqx = SimpleNamespace(members=1)
         settings = SimpleNamespace(backup=backup, components=SimpleNamespace(emqx=emqx))
         return SimpleNamespace(
