@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from cli.output import as_json, say
-from config.printable import visible
+from cli.output import say
+from config.printable import json_text, visible
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 300  # characters of an exception's own message
@@ -44,7 +44,7 @@ class Reporter:
             faults: everything that is wrong with the input.
         """
         if self.as_json:
-            say(as_json({"error": message, "faults": list(faults)}), err=True)
+            say(json_text({"error": message, "faults": list(faults)}), err=True)
             return
         say(f"isa: {message}", *(f"  • {fault}" for fault in faults), err=True)
 
@@ -70,7 +70,7 @@ class Reporter:
         elif self.as_json:
             trace = "".join(traceback.format_exception(exc))
             document = {"error": message, "faults": [], "traceback": trace}
-            say(as_json(document), err=True)
+            say(json_text(document), err=True)
         else:
             say(*"".join(traceback.format_exception(exc)).splitlines(), err=True)
             self.failed(message)

@@ -7,14 +7,13 @@ what a library writes.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from typing import Any, TextIO, cast
 
 import click
 
-from config.printable import visible
+from config.printable import json_text, visible
 from redaction import redact
 
 
@@ -70,10 +69,4 @@ def say(*lines: str, err: bool = False) -> None:
 
 def emit(document: Any) -> None:
     """Print the JSON that `--json` promises."""
-    click.echo(as_json(document, indent=2))
-
-
-def as_json(document: Any, indent: int | None = None) -> str:
-    """JSON in which every name is what it is, and which is safe on a terminal: all but printable ASCII is escaped."""
-    text = json.dumps(document, indent=indent, default=str)
-    return redact(text).replace("\x7f", "\\u007f")  # the one control character that JSON lets be
+    click.echo(redact(json_text(document, indent=2)))

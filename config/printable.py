@@ -12,9 +12,11 @@ What is shown twice is the same as what is shown once. So a backslash stays one,
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator
+from typing import Any
 
 # Characters that Python calls printable and nobody sees: fillers and selectors of variants (DerivedCoreProperties.txt
 # of Unicode 15.1, Default_Ignorable_Code_Point), and the braille pattern without dots. The two selectors of ordinary
@@ -54,6 +56,12 @@ def visible(text: str, *, lines: bool = False) -> str:
     """
     shown = text.translate(_LINES if lines else _ONE_LINE)
     return shown if shown.isascii() else "".join(_few_marks(shown))
+
+
+def json_text(document: Any, indent: int | None = None) -> str:
+    """JSON in which every name is what it is, and which moves no cursor: all but printable ASCII is escaped."""
+    # the one control character that JSON lets be
+    return json.dumps(document, indent=indent, default=str).replace("\x7f", "\\u007f")
 
 
 def _notation(code: int) -> str:

@@ -26,6 +26,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from errors import ConfigurationError, Fault, PermanentError, TemporaryError
 from operations.schedule import NOT_ATTEMPTED, NodeResult
 from tasks.artifacts import read_report, report_key
+from tasks.markdown import plain_cells
 from tasks.server import connect
 
 DEPLOY = "deploy-platform/deploy-platform"
@@ -222,7 +223,7 @@ def answer(run: str, words: dict[str, Any]) -> None:
 
 
 def _rows(client: SyncPrefectClient, run: UUID, key: str) -> list[dict[str, Any]]:
-    return list(json.loads(_artifact(client, run, key) or "[]"))
+    return [plain_cells(row) for row in json.loads(_artifact(client, run, key) or "[]")]
 
 
 def _artifact(client: SyncPrefectClient, run: UUID, key: str) -> str:

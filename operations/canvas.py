@@ -68,7 +68,7 @@ class Drawing:
         return Markup(self.svg.replace("<svg ", label, 1).replace(INK, "currentColor"))
 
     @property
-    def markdown(self) -> str:
+    def address(self) -> str:
         """For Prefect's UI, which shows pictures by their address only. On paper, since it may be dark."""
         sheet = re.sub(
             r"(<svg [^>]*>)",
@@ -77,7 +77,7 @@ class Drawing:
             count=1,
         )
         data = base64.b64encode(sheet.encode()).decode()
-        return f"![{self.words}](data:image/svg+xml;base64,{data})"
+        return f"data:image/svg+xml;base64,{data}"
 
 
 class Margins(NamedTuple):

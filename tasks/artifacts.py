@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 from uuid import UUID
 
@@ -20,7 +20,9 @@ from prefect.client.schemas.filters import (
 from prefect.logging import get_run_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from config.printable import json_text
 from redaction import redact
+from tasks.markdown import Markdown, escape
 
 # A server's restart takes 10-30 s here, a database's failover as long; `flows.runs.follow` waits so long too.
 PATIENCE_SECONDS = 120.0
@@ -77,7 +79,7 @@ class Artifact:
         made = ArtifactCreate(
             type=self._kind,
             key=self._key,
-            description=redact(self._description),
+            description=redact(escape(self._description)),
             data=data,
             flow_run_id=self._run,
         )
@@ -99,8 +101,9 @@ def keep_report(report: Mapping[str, Any], key: str) -> None:
         report: as the command prints it with `--local`.
         key: of the run's table.
     """
-    text = json.dumps(report, indent=2, default=str)
-    keep([FENCE, *text.splitlines(), "```"], report_key(key), "What this run ended with")
+    # no line of it ends the fence: in JSON a text has no line of its own
+    lines = (FENCE, json_text(report, indent=2), "```")
+    keep(map(Markdown, lines), report_key(key), "What this run ended with")
 
 
 def report_key(key: str) -> str:
@@ -114,14 +117,14 @@ def read_report(text: str) -> dict[str, Any]:
     return found
 
 
-def keep(lines: list[str], key: str, description: str) -> str:
+def keep(lines: Iterable[str], key: str, description: str) -> str:
     """Keep Markdown with the run; gives it as it was kept.
 
     Args:
-        lines: of the text.
+        lines: of the text; one that is no `Markdown` is shown as it is.
         key: of the artifact.
         description: shown above it.
     """
-    text = redact("\n".join(lines))
+    text = redact("\n".join(map(escape, lines)))
     Artifact("markdown", key, description).insist(text)
     return text

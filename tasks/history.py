@@ -21,6 +21,7 @@ from prefect.settings import PREFECT_API_URL
 from errors import PermanentError
 from operations.progress import NodeProgress
 from operations.report import DeployRun
+from tasks.markdown import plain_cells
 from tasks.server import connect
 
 FLOW = "deploy-platform"
@@ -66,5 +67,5 @@ def _deploy(run: FlowRun, rows: list[dict[str, Any]]) -> DeployRun:
         seconds=round(run.total_run_time.total_seconds(), 1),
         state=(state.name or "").lower() if state else "",
         message=(state.message or "") if state else "",
-        nodes=tuple(NodeProgress(**row) for row in rows if "began" in row),
+        nodes=tuple(NodeProgress(**plain_cells(row)) for row in rows if "began" in row),
     )

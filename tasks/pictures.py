@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from markupsafe import escape
 from prefect.logging import get_run_logger
 
 from cluster.dag import Dag
@@ -20,6 +19,7 @@ from operations.plan import Plan
 from operations.progress import NodeProgress
 from operations.report import needs_of, outcome
 from tasks.artifacts import keep
+from tasks.markdown import Markdown, bold, picture
 
 
 def plan_picture(plan: Plan, graph: Dag) -> str:
@@ -47,11 +47,12 @@ def history_artifact(vault: Vault) -> None:
     except IsaError as exc:
         get_run_logger().warning("the history of proofs could not be read: %s", exc)
         return
+    words = Markdown("{}: {}. {} sets; {}")
     parts = [_picture(lambda: drawing.proofs(found)), "", drawing.LEGEND]
     for one in found:
         parts += [
             "",
-            f"**{one.component}**: {escape(one.headline)}. {len(one.backups)} sets; {one.growth}",
+            words.format(bold(one.component), one.headline, len(one.backups), one.growth),
             "",
             _picture(lambda one=one: drawing.backups(one)),  # type: ignore[misc]
         ]
@@ -61,7 +62,8 @@ def history_artifact(vault: Vault) -> None:
 
 def _picture(draw: Callable[[], Drawing]) -> str:
     try:
-        return draw().markdown
+        drawn = draw()
+        return picture(drawn.words, drawn.address)
     except Exception as exc:  # whatever it is: no deploy fails for want of its picture
         get_run_logger().warning("no picture could be drawn: %s", exc)
         return "(no picture could be drawn)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import json
 import threading
 import time
 from types import TracebackType
@@ -13,6 +12,7 @@ from prefect.logging import get_run_logger
 
 from cluster.dag import Dag
 from components.base import Check
+from config.printable import json_text
 from operations.plan import Plan
 from operations.progress import DONE, NodeProgress, as_rows
 from operations.proofs import ProofReport
@@ -21,6 +21,7 @@ from operations.restore_plan import RestorePlan
 from operations.retention import RetentionPlan
 from operations.status import ComponentStatus
 from tasks.artifacts import PATIENCE_SECONDS, RETRY_SECONDS, Artifact, keep
+from tasks.markdown import Markdown, bold, cells, code, table
 from tasks.pictures import plan_picture
 
 REWRITE_SECONDS = 2.0
@@ -80,7 +81,7 @@ class LiveTable:
             self._standing(line) != self._standing(self._last.get(line.name)) for line in lines
         )
         self._last = {line.name: line for line in lines}
-        self._rows = as_rows(lines)
+        self._rows = [cells(row) for row in as_rows(lines)]
         now = time.monotonic()
         if moved or now - self._asked >= REWRITE_SECONDS:
             self._asked = now  # a new note alone is not worth a request every time
@@ -92,12 +93,12 @@ class LiveTable:
             self._due.wait()
             self._due.clear()
             rows = self._rows
-            if self._artifact.write(json.dumps(rows)):
+            if self._artifact.write(json_text(rows)):
                 written = rows
             elif not self._ended.wait(RETRY_SECONDS):
                 self._due.set()
         if self._rows and self._rows is not written:
-            self._artifact.insist(json.dumps(self._rows), self._patience)
+            self._artifact.insist(json_text(self._rows), self._patience)
 
     def _said(self, line: NodeProgress) -> tuple[str, str]:
         """What a log line is worth: notes that count bytes are not."""
@@ -110,98 +111,102 @@ class LiveTable:
 
 def plan_artifact(plan: Plan, graph: Dag, environment: str) -> None:
     """Keep the plan with the run: nodes with their actions, and all findings of the preflight."""
-    lines = [plan_picture(plan, graph), "", "| node | action | why |", "| --- | --- | --- |"]
-    lines += [f"| {n.name} | {n.action} | {_cell(n.reasons)} |" for n in plan.nodes]
-    lines += ["", "| preflight | verdict | finding |", "| --- | --- | --- |"]
-    lines += [
-        f"| {c.name} | {c.verdict('**blocks**', 'warning')} | {c.hint} |" for c in plan.preflight
-    ]
+    nodes = ((n.name, n.action, _first(n.reasons)) for n in plan.nodes)
+    checks = ((c.name, _verdict(c, "blocks", "warning"), c.hint) for c in plan.preflight)
+    lines = [plan_picture(plan, graph), "", *table(("node", "action", "why"), nodes)]
+    lines += ["", *table(("preflight", "verdict", "finding"), checks)]
     keep(lines, f"plan-{environment}", "What this run set out to do")
 
 
 def status_artifact(status: list[ComponentStatus], environment: str) -> None:
     """Keep with the run how the platform stands after it: every check of every component, and the members."""
-    lines = [
-        "| component | state | check | verdict | finding | s |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    checks: list[tuple[object, ...]] = []
     for component in status:
         for index, check in enumerate(component.finding.checks):
             name, state = (component.name, component.finding.state) if index == 0 else ("", "")
-            verdict = check.verdict("**down**")
-            hint = check.hint.replace("|", "/")
-            lines.append(
-                f"| {name} | {state} | {check.name} | {verdict} | {hint} | {check.seconds:.1f} |"
-            )
-    lines += [
-        "",
-        "| component | member | role | lag | node | restarts |",
-        "| --- | --- | --- | --- | --- | --- |",
+            row = (name, state, check.name, _verdict(check, "down", "degraded"), check.hint)
+            checks.append((*row, f"{check.seconds:.1f}"))
+    members = [
+        (component.name, member.name, role.role, role.lag, member.node, member.restarts)
+        for component in status
+        for member in component.members
+        for role in [component.role(member)]
     ]
-    for component in status:
-        for member in component.members:
-            role = component.role(member)
-            lines.append(
-                f"| {component.name} | {member.name} | {role.role} | {role.lag} | {member.node} | {member.restarts} |"
-            )
+    lines = [
+        *table(("component", "state", "check", "verdict", "finding", "s"), checks),
+        "",
+        *table(("component", "member", "role", "lag", "node", "restarts"), members),
+    ]
     keep(lines, f"status-{environment}", "How the platform stands after this run")
 
 
 def proofs_artifact(report: ProofReport, environment: str) -> None:
     """Keep with the run what was proven of which set, and what was found."""
-    lines = [
-        "| component | verdict | level | measures | s | restored into | set | finding |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for one in report.proofs:
-        verdict = one.verdict if one.verdict in ("pass", "partial") else f"**{one.verdict}**"
-        finding = one.reason.replace("|", "/")
-        lines.append(
-            f"| {one.component} | {verdict} | {one.level} | {one.compared} | {one.seconds:.1f} | {one.scratch} "
-            f"| `{one.backup}` | {finding} |"
-        )
-    keep(lines, f"proofs-{environment}", "Restores that were tried, and what they brought back")
+        verdict = one.verdict if one.verdict in ("pass", "partial") else bold(one.verdict)
+        figures = (one.level, one.compared, f"{one.seconds:.1f}", one.scratch)
+        rows.append((one.component, verdict, *figures, code(one.backup), one.reason))
+    heads = ("component", "verdict", "level", "measures", "s", "restored into", "set", "finding")
+    words = "Restores that were tried, and what they brought back"
+    keep(table(heads, rows), f"proofs-{environment}", words)
 
 
 def restore_plan_artifact(plans: list[RestorePlan], environment: str) -> None:
     """Keep with the run what it set out to replace."""
-    lines = [
-        f"**{plan.manifest.component} is not restored here** (`{plan.manifest.id}`): {plan.by_hand}\n"
-        for plan in plans
-        if plan.by_hand
-    ]
+    lines: list[str] = []
+    for manifest, why in ((plan.manifest, plan.by_hand) for plan in plans if plan.by_hand):
+        words = Markdown("**{} is not restored here** ({}): {}")
+        lines += [words.format(manifest.component, code(manifest.id), why), ""]
     plans = [plan for plan in plans if not plan.by_hand]
-    lines += ["| component | unit | bytes | back to | set |", "| --- | --- | --- | --- | --- |"]
-    for plan in plans:
-        point = f"{plan.manifest.begun:%Y-%m-%d %H:%M} UTC"
-        lines += [
-            f"| {plan.manifest.component} | {one.unit} | {one.size:,} | {point} | `{plan.manifest.id}` |"
-            for one in plan.units
-        ]
-    notes = [f"- {plan.manifest.component}: {plan.writers}" for plan in plans]
-    notes += [f"- {plan.manifest.component}: {plan.took}" for plan in plans if plan.took]
-    notes += [f"- **{plan.manifest.component}**: {w}" for plan in plans for w in plan.warnings]
-    keep([*lines, "", *notes], f"restore-plan-{environment}", "What this run set out to replace")
+    rows = [
+        (
+            plan.manifest.component,
+            one.unit,
+            f"{one.size:,}",
+            f"{plan.manifest.begun:%Y-%m-%d %H:%M} UTC",
+            code(plan.manifest.id),
+        )
+        for plan in plans
+        for one in plan.units
+    ]
+    lines += [*table(("component", "unit", "bytes", "back to", "set"), rows), ""]
+    item = Markdown("- {}: {}")
+    lines += [item.format(plan.manifest.component, plan.writers) for plan in plans]
+    lines += [item.format(plan.manifest.component, plan.took) for plan in plans if plan.took]
+    lines += [
+        item.format(bold(plan.manifest.component), words)
+        for plan in plans
+        for words in plan.warnings
+    ]
+    keep(lines, f"restore-plan-{environment}", "What this run set out to replace")
 
 
 def rebuild_plan_artifact(plan: RebuildPlan, environment: str) -> str:
     """Keep with the run what somebody is asked to approve; gives its Markdown."""
     policy = plan.policy
+    head = Markdown("**Rebuild of {} in {}**: volumes {}, restore {}, {} (plan {})")
+    guard = (
+        "behind a fresh proven backup" if policy.final_backup else bold("without a backup before")
+    )
+    item, warning = Markdown("- {}: {}"), Markdown("- **{}**")
+    claims = ", ".join(f"{name} ({size})" for name, size in plan.claims.items())
     lines = [
-        f"**Rebuild of {policy.component} in {environment}**: volumes {policy.volumes}, restore {policy.restore}, "
-        f"{'behind a fresh proven backup' if policy.final_backup else '**without a backup before**'} "
-        f"(plan {plan.digest})",
+        head.format(
+            policy.component, environment, policy.volumes, policy.restore, guard, plan.digest
+        ),
         "",
-        "| release | installed now |",
-        "| --- | --- |",
-        *(f"| {name} | {what or 'nothing'} |" for name, what in plan.releases.items()),
+        *table(
+            ("release", "installed now"),
+            ((name, what or "nothing") for name, what in plan.releases.items()),
+        ),
         "",
-        f"- volumes: {', '.join(f'{n} ({size})' for n, size in plan.claims.items()) or 'none'}",
-        f"- last proof: {plan.proof or '**none**'}",
-        f"- writers: {plan.writers}",
-        f"- gates afterwards: {', '.join(plan.dependants) or 'its own only'}",
-        *(f"- **{words}**" for words in plan.warnings),
-        *(f"- **in the way: {words}**" for words in plan.blocked),
+        item.format("volumes", claims or "none"),
+        item.format("last proof", plan.proof or bold("none")),
+        item.format("writers", plan.writers),
+        item.format("gates afterwards", ", ".join(plan.dependants) or "its own only"),
+        *(warning.format(words) for words in plan.warnings),
+        *(warning.format(f"in the way: {words}") for words in plan.blocked),
     ]
     return keep(lines, f"rebuild-plan-{environment}", "What somebody is asked to approve")
 
@@ -210,37 +215,37 @@ def retention_artifact(
     plan: RetentionPlan, environment: str, *, applied: bool, held: dict[str, str]
 ) -> None:
     """Keep with the run what stays and why, and what goes."""
-    lines = ["| component | set | bytes | verdict | why |", "| --- | --- | --- | --- | --- |"]
+    rows = []
     for one in plan.verdicts:
         manifest = one.manifest
         stays = held.get(manifest.id, "")
-        gone = "held" if stays else "**removed**" if applied else "may go"
-        verdict = "keep" if one.kept else gone
-        lines.append(
-            f"| {manifest.component} | `{manifest.id}` | {manifest.stored_size:,} | {verdict} "
-            f"| {'; '.join(one.kept) or stays} |"
-        )
+        gone = "held" if stays else bold("removed") if applied else "may go"
+        verdict, why = "keep" if one.kept else gone, "; ".join(one.kept) or stays
+        size = f"{manifest.stored_size:,}"
+        rows.append((manifest.component, code(manifest.id), size, verdict, why))
     waste = plan.waste
-    lines += [
-        "",
-        f"{len(waste.objects)} objects without a set, {len(waste.uploads)} unended uploads",
-    ]
+    words = f"{len(waste.objects)} objects without a set, {len(waste.uploads)} unended uploads"
+    lines = [*table(("component", "set", "bytes", "verdict", "why"), rows), "", words]
     keep(lines, f"retention-{environment}", "Which backup sets stay")
 
 
 def doctor_artifact(checks: list[Check], environment: str) -> None:
     """Keep with the run what the doctor found, what is wrong first."""
-    lines = ["| check | verdict | finding |", "| --- | --- | --- |"]
-    for check in sorted(checks, key=lambda one: (one.ok, not one.critical)):
-        verdict = check.verdict("**bad**", "warning")
-        lines.append(f"| {check.name} | {verdict} | {check.hint.replace('|', '/')} |")
+    worst_first = sorted(checks, key=lambda one: (one.ok, not one.critical))
+    rows = ((c.name, _verdict(c, "bad", "warning"), c.hint) for c in worst_first)
+    lines = table(("check", "verdict", "finding"), rows)
     keep(lines, f"doctor-{environment}", "What is stuck, stale or about to end")
 
 
-def _cell(reasons: tuple[str, ...], limit: int = 4) -> str:
-    shown = [reason.replace("|", "/") for reason in reasons[:limit]]
+def _verdict(check: Check, critical: str, other: str) -> str:
+    """In bold letters where it is a critical one."""
+    word = check.verdict(critical, other)
+    return bold(word) if word == critical else word
+
+
+def _first(reasons: tuple[str, ...], limit: int = 4) -> list[str]:
     more = [f"and {len(reasons) - limit} more"] if len(reasons) > limit else []
-    return "<br>".join([*shown, *more])
+    return [*reasons[:limit], *more]
 
 
 def _log(logger: Any, line: NodeProgress) -> None:

@@ -121,12 +121,11 @@ def test_the_last_verdict_stands_beside_its_component() -> None:
     assert "error" not in found  # the legend has what there is
 
 
-def test_in_markdown_a_picture_is_an_address_with_paper_below_it() -> None:
-    text = drawing.timeline(NODES, "a deploy").markdown
-    words, data = re.fullmatch(r"!\[(.*)\]\(data:image/svg\+xml;base64,(.*)\)", text).groups()  # type: ignore[union-attr]
-    assert (
-        words == "a deploy. namespace: installed, 10 s; redis: installed, 20 s; nats: skipped, 0 s"
-    )
+def test_as_an_address_a_picture_has_paper_below_it() -> None:
+    made = drawing.timeline(NODES, "a deploy")
+    data = made.address.removeprefix("data:image/svg+xml;base64,")
+    words = "a deploy. namespace: installed, 10 s; redis: installed, 20 s; nats: skipped, 0 s"
+    assert made.words == words
     assert 'fill="#ffffff"' in base64.b64decode(data).decode()
 
 
