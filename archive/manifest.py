@@ -1,8 +1,8 @@
 """What a backup set says of itself: written last, so that a set exists when its manifest does.
 
 The manifest is plain text in the bucket, for the catalogue is read without a private key: it holds names of
-things and of definitions (tables, consumers, users), sizes, counts and digests, never a value of the data. Its JSON
-Schema is docs/manifest.schema.json.
+things and of definitions (tables, consumers, users), sizes and counts, never a value of the data. Digests lie apart
+(`archive.digests`). Its JSON Schema is docs/manifest.schema.json.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ PLATFORM = "platform"  # the set beside the seven engines'
 IDENTITY = re.compile(r"(?P<component>[a-z0-9]+)-(?P<begun>\d{8}T\d{6}Z)-(?P<nonce>[0-9a-f]{6})")
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Bytes = Annotated[int, Field(ge=0)]
+Digest = Annotated[str, Field(max_length=200, pattern=r"^[0-9a-z/]*$")]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of an environment, a component: one folder in the bucket
 AHEAD = timedelta(hours=1)  # clocks may differ; the self test of a backup allows less
 
@@ -49,6 +50,9 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Names = Annotated[dict[str, Digest], Field(max_length=5000)]
+
+
 class Artefact(Part):
     """One object of a set."""
 
@@ -56,7 +60,9 @@ class Artefact(Part):
     unit: str = Field(description="database, shard, stream, bucket or collection that it holds")
     format: str = Field(description="what is inside, and so which tool reads it: `pg_dump custom`")
     plain_size: Bytes = Field(description="bytes before compression")
-    plain_sha256: Sha256 = Field(description="of the plain bytes")
+    plain_sha256: Sha256 | Literal[""] = Field(
+        description="of the plain bytes; empty: in the artefact with the digests"
+    )
     stored_size: Bytes = Field(description="bytes in the bucket")
     stored_sha256: Sha256 = Field(description="of the stored bytes")
     part_size: Bytes = Field(description="size of the parts it was uploaded in, bytes")
@@ -73,14 +79,17 @@ class Measure(Part):
         default=None,
         description="count after the backup, where it moved meanwhile: nobody knows what of that was stored",
     )
-    digest: str = Field(default="", description="independent of order; empty: counted only")
+    digest: Digest = Field(
+        default="",
+        description="independent of order; empty: counted only; `sealed`: in the artefact with the digests",
+    )
     origin: Literal["source", "artefact"] = Field(
         description="asked of the engine at the artefact's own point in time, or read from the artefact itself"
     )
-    names: dict[str, str] = Field(
+    names: Names = Field(
         default={},
-        description="definitions that were counted, where they are few: name → part of its digest, so that what is "
-        "missing can be named",
+        description="definitions that were counted, where they are few: name → part of its digest or `sealed`, so that "
+        "what is missing can be named",
     )
 
 

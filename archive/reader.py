@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from archive import digests
 from archive.manifest import Artefact, Manifest
 from archive.pieces import Put, Tally, ahead, as_file
 from archive.seal import SUFFIX, Sealed, Writable, unseal
@@ -46,24 +48,41 @@ class SetReader:
         told: Callable[[str, int], None] = lambda name, size: None,
     ) -> None:
         self.store = store
-        self.manifest = manifest
+        self._stored = manifest
         self.chain = (*earlier, manifest)
         self.whole: set[str] = set()
         self._identity = identity
         self._told = told
 
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Of the set; with its digests where the key is at hand.
+
+        Raises:
+            Damaged: they cannot be read.
+            TemporaryError: the store is away.
+        """
+        if not self._identity or not digests.apart(self._stored):
+            return self._stored
+        try:
+            return digests.with_digests(self._stored, self.read(digests.NAME, self._stored))
+        except (Damaged, Refused):
+            raise
+        except PermanentError as exc:
+            raise Damaged(str(exc)) from exc
+
     def names(self, form: str, of: Manifest | None = None) -> list[str]:
         """Plain names of the artefacts of a format; of this set, or of one that it needs."""
-        found = (of or self.manifest).artefacts
+        found = (of or self._stored).artefacts
         return [a.name.removesuffix(SUFFIX) for a in found if a.format == form]
 
     def unit(self, name: str) -> str:
         """Unit that an artefact holds."""
-        return self._artefact(self.manifest, name).unit
+        return self._artefact(self._stored, name).unit
 
     def size(self, name: str, of: Manifest | None = None) -> int:
         """Plain bytes of an artefact."""
-        return self._artefact(of or self.manifest, name).plain_size
+        return self._artefact(of or self._stored, name).plain_size
 
     def sha256(self, name: str) -> str:
         """Of an artefact's plain bytes, in hexadecimal."""
@@ -163,10 +182,9 @@ class SetReader:
         wanted = (artefact.plain_size, artefact.stored_size)
         if (found.plain_size, found.stored_size) != wanted:
             raise Damaged(f"{where} has {found.stored_size} bytes instead of {wanted[1]}")
-        if (found.plain_sha256, found.stored_sha256) != (
-            artefact.plain_sha256,
-            artefact.stored_sha256,
-        ):
+        # of a set that this one needs the digests are not opened: the hash of what is stored covers its plain bytes too
+        plain = artefact.plain_sha256 or found.plain_sha256
+        if (found.plain_sha256, found.stored_sha256) != (plain, artefact.stored_sha256):
             raise Damaged(f"{where} is not what was stored: its hash differs")
         self.whole.add(key)
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from archive import digests
+from archive.digests import document_of, without_digests
 from archive.leftovers import Leftovers
 from archive.manifest import FILE, Artefact, Manifest
 from archive.seal import SUFFIX, Sealed, seal
@@ -156,8 +158,10 @@ class SetWriter:
                 self.store.purge(self.prefix + name)
 
     def commit(self, manifest: Manifest) -> None:
-        """Make the set exist."""
-        self.store.put(manifest.own_key, manifest.signed(self._signing_key))
+        """Store the digests, encrypted, and then the manifest without them: the set exists."""
+        artefact = self.add(digests.NAME, digests.UNIT, digests.FORM, [document_of(manifest)])
+        stored = without_digests(manifest, artefact)
+        self.store.put(stored.own_key, stored.signed(self._signing_key))
 
     def discard(self) -> None:
         """Delete what was stored of a set that will not be; what that leaves, the sweep finds.

@@ -242,7 +242,10 @@ def _prove(vault: Vault, identity: str, backup: str, course: Course, outcome: Ou
         outcome.partly.append(f"the set itself is partial: {'; '.join(manifest.missing)}")
     if found is None:
         return
-    differences, other = compare(manifest.fingerprint, found), unlike(manifest, outcome.scratch)
+    differences, other = (
+        compare(reader.manifest.fingerprint, found),
+        unlike(manifest, outcome.scratch),
+    )
     if differences and not other:
         raise Rejected("L4", told(differences), differences)
     outcome.differences = differences

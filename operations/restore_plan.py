@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from archive import digests
 from archive.catalogue import Catalogue, find_chain
 from archive.check import look
 from archive.manifest import IDENTITY, Manifest, component_of
@@ -17,9 +18,10 @@ from components import COMPONENTS
 from components.access import Access
 from components.base import Live
 from components.questions import explain
-from errors import ConfigurationError, Fault, PermanentError
+from errors import ConfigurationError, Fault, IsaError, PermanentError
 from operations.backup import ENGINE_SECONDS, Vault
 from operations.freshness import documents
+from operations.proof import read_identity
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,11 @@ def _remarks(vault: Vault, live: Live, manifest: Manifest, chosen: tuple[str, ..
     """What the live engine says of it; one that cannot be asked is no reason to have no plan."""
     if live.remarks is None:
         return []
+    try:
+        if digests.apart(manifest):
+            manifest = SetReader(vault.store, manifest, read_identity(vault)).manifest
+    except IsaError as exc:
+        return [f"what else it would change is not known, since its digests cannot be read: {exc}"]
     try:
         with Access(vault.settings, vault.kube, ENGINE_SECONDS) as access:
             return live.remarks(access, manifest, chosen)

@@ -10,14 +10,17 @@ import io
 import secrets
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pyrage
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from archive import digests
+from archive.digests import document_of, without_digests
 from archive.manifest import Artefact, Manifest, new_identity
+from archive.reader import SetReader
 from archive.seal import SUFFIX, seal, unseal
 from archive.store import Store
 
@@ -46,11 +49,32 @@ class Forger:
             "begun": now,
             "ended": now,
         }  # a manifest of another time than its id is refused at once
-        made = good.model_copy(update={"id": identity, "slot": identity, **times, **changes})
+        whole = self.opened(good)
+        made = whole.model_copy(update={"id": identity, "slot": identity, **times, **changes})
         for artefact in made.artefacts:
             self.store.put(made.key(artefact), self.store.get(good.key(artefact)))
-        self.store.put(made.own_key, made.signed(self.signing_key))
-        return made
+        return self.commit(made)
+
+    def opened(self, stored: Manifest) -> Manifest:
+        """A manifest with its digests."""
+        return SetReader(self.store, stored, self.identity).manifest
+
+    def commit(self, made: Manifest) -> Manifest:
+        """Store the manifest, and its digests apart from it."""
+        body = document_of(made)
+        name = digests.NAME + SUFFIX
+        stored = seal([body], self.store, made.prefix + name, made.recipients, PART_BYTES)
+        apart = Artefact(
+            name=name,
+            unit=digests.UNIT,
+            format=digests.FORM,
+            part_size=PART_BYTES,
+            **asdict(stored),
+        )
+        others = tuple(one for one in made.artefacts if one.name != name)
+        final = without_digests(made.model_copy(update={"artefacts": others}), apart)
+        self.store.put(final.own_key, final.signed(self.signing_key))
+        return final
 
     def remove(self, made: Manifest) -> None:
         """Forget a copy, with the proofs of it."""
@@ -93,10 +117,11 @@ class Forger:
 
     def rewritten(self, good: Manifest, name: str) -> Manifest:
         """A manifest that promises one thing more than the set has, by somebody who knows how to hash it."""
-        first = next(one for one in good.fingerprint if one.digest)
+        whole = self.opened(good)
+        first = next(one for one in whole.fingerprint if one.digest)
         more = first.model_copy(update={"count": first.count + 1})
         return self.copy(
-            good, fingerprint=tuple(more if one is first else one for one in good.fingerprint)
+            good, fingerprint=tuple(more if one is first else one for one in whole.fingerprint)
         )
 
     # ------------------------------------------------------------------ as it was sealed
@@ -120,20 +145,20 @@ class Forger:
     # ------------------------------------------------------------------ as it was taken
     def promising(self, taken: Manifest, promised: Manifest) -> Manifest:
         """What was taken after something had gone, with the fingerprint from before: it promises what it has not."""
-        return self.copy(taken, fingerprint=promised.fingerprint)
+        return self.copy(taken, fingerprint=self.opened(promised).fingerprint)
 
     def with_lists_of(self, taken: Manifest, other: Manifest, name: str) -> Manifest:
         """A set with the fingerprint of another one, and with that one's artefacts of a name: as of a server that
         shows what its snapshot leaves out.
         """
-        made = self.copy(taken, fingerprint=other.fingerprint)
+        made = self.copy(taken, fingerprint=self.opened(other).fingerprint)
         lent = {a.name: a for a in other.artefacts if a.name.endswith(name + SUFFIX)}
         for artefact in lent.values():
             self.store.put(made.key(artefact), self.store.get(other.key(artefact)))
-        artefacts = tuple(lent.get(a.name, a) for a in made.artefacts)
-        changed = made.model_copy(update={"artefacts": artefacts})
-        self.store.put(changed.own_key, changed.signed(self.signing_key))
-        return changed
+        whole = self.opened(made)
+        theirs = {a.name: a for a in self.opened(other).artefacts}
+        artefacts = tuple(theirs[a.name] if a.name in lent else a for a in whole.artefacts)
+        return self.commit(whole.model_copy(update={"artefacts": artefacts}))
 
     # ------------------------------------------------------------------ inside
     def _object(self, good: Manifest, name: str) -> tuple[Manifest, str, bytes]:
@@ -150,14 +175,12 @@ class Forger:
         self, good: Manifest, name: str, plain: bytes, recipients: tuple[str, ...] | None = None
     ) -> Manifest:
         made = self.copy(good)
-        old = artefact_of(made, name)
+        old, whole = artefact_of(made, name), self.opened(made)
         for_whom = recipients or good.recipients
         stored = seal([plain], self.store, made.key(old), for_whom, PART_BYTES)
-        new = old.model_copy(update=dict(stored.__dict__))
-        artefacts = tuple(new if a.name == old.name else a for a in made.artefacts)
-        changed = made.model_copy(update={"artefacts": artefacts})
-        self.store.put(changed.own_key, changed.signed(self.signing_key))
-        return changed
+        new = old.model_copy(update=asdict(stored))
+        artefacts = tuple(new if a.name == old.name else a for a in whole.artefacts)
+        return self.commit(whole.model_copy(update={"artefacts": artefacts}))
 
 
 def _heart(tar: bytes) -> int:

@@ -18,6 +18,7 @@ import pyrage
 import pytest
 
 from archive.manifest import Manifest
+from archive.reader import SetReader
 from archive.seal import SUFFIX, unseal
 from components.access import Access
 from deployments.sandbox import keys, seed
@@ -90,10 +91,10 @@ class Backups:
         return json.loads(done.stdout or done.stderr)
 
     def manifest(self, component: str) -> Manifest:
-        """The newest set of a component."""
+        """The newest set of a component, with its digests."""
         found = self.vault.catalogue([component]).latest(component)
         assert found is not None, f"there is no set of {component}"
-        return found
+        return SetReader(self.vault.store, found, self.identity).manifest
 
     def access(self) -> Access:
         """The way into the engines; to be closed."""

@@ -106,7 +106,8 @@ def test_an_object_that_is_there_already_is_not_read_again(backups: Backups, rep
 
 
 def test_nothing_rests_on_a_set_that_failed_its_proof(backups: Backups, report: Any) -> None:
-    bad = backups.manifest("minio")
+    bad = backups.vault.catalogue(["minio"]).latest("minio")
+    assert bad is not None
     said = Evidence(
         set=bad.id,
         component="minio",

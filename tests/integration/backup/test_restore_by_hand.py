@@ -83,7 +83,7 @@ def test_the_document_lists_the_sets_and_refuses_a_damaged_artefact(hand: Hand) 
     SECTIONS["try"] = f"""
         sets sandbox/redis
         fetch '{name}' > whole
-        sed -i 's/"plain_sha256": "./"plain_sha256": "x/' manifest.json
+        sed -i 's/"stored_sha256": "./"stored_sha256": "x/' manifest.json
         if fetch '{name}' > damaged; then exit 1; fi
     """
     assert manifest.id in hand.restore(manifest, "try")

@@ -59,6 +59,7 @@ def sets(monkeypatch: pytest.MonkeyPatch) -> None:
             environment="test",
             cluster="c",
             missing=(),
+            artefacts=(),
             begun=None,
         )
         return manifest, ()
