@@ -40,6 +40,7 @@ COMMANDS = {
     "approve": "cli.rebuild:approve",
     "setup": "cli.setup:setup",
     "notify": "cli.setup:notify",
+    "worker": "cli.worker:worker",
     "doctor": "cli.doctor:doctor",
     "report": "cli.report:report",
     "retention": "cli.retention:retention",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
+from flows.parameters import Environment, Set, Slot
 from operations.backup import Vault
 from operations.backups import run_backups
 from operations.slot import night
@@ -19,9 +20,6 @@ from tasks.late import superseded
 from tasks.nodes import as_tasks
 from tasks.table import LiveTable
 
-Set = Literal[
-    "postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx", "platform"
-]  # fmt: skip
 # How many are under way is decided by the settings; the runner must only never be the narrower one.
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
 
@@ -33,7 +31,7 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
     persist_result=False,
 )
 def backup_platform(
-    environment: str, only: list[Set] | None = None, slot: str | None = None
+    environment: Environment, only: list[Set] | None = None, slot: Slot | None = None
 ) -> State[Any]:
     """Take a backup set of every component of an environment.
 

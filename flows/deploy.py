@@ -10,6 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from components import COMPONENTS
 from config.loading import load
+from flows.parameters import Environment
 from operations.platform import Platform
 from operations.run import run_deploy
 from operations.status import read_status
@@ -41,7 +42,7 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=16)
     task_runner=RUNNER,
     persist_result=False,
 )
-def deploy_platform(environment: str, only: list[Node] | None = None) -> State[Any]:
+def deploy_platform(environment: Environment, only: list[Node] | None = None) -> State[Any]:
     """Bring the platform of an environment to what is declared.
 
     Args:

@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from config.loading import load
+from flows.parameters import Environment
 from operations import doctor as inside
 from operations.doctor import Finding
 from operations.platform import Platform
@@ -27,7 +28,7 @@ def examine(environment: str, *, fix: bool) -> list[Finding]:
 
 
 @flow(name="doctor", flow_run_name="doctor-{environment}", persist_result=False)
-def doctor(environment: str, fix: bool = False) -> State[Any]:
+def doctor(environment: Environment, fix: bool = False) -> State[Any]:
     """Look for what is stuck, stale, orphaned or about to end.
 
     Args:

@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
+from flows.parameters import Engine, Environment, RestoreSource
 from operations.backup import Vault
 from operations.platform import Platform
 from operations.rebuild import run_rebuild
@@ -21,7 +22,6 @@ from tasks.discretion import cancelled, completed, discreet, failed
 from tasks.nodes import as_tasks
 from tasks.table import LiveTable, rebuild_plan_artifact
 
-Engine = Literal["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx"]
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=2)
 
 
@@ -32,10 +32,10 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=2)
     persist_result=False,
 )
 def rebuild_component(
-    environment: str,
+    environment: Environment,
     component: Engine,
     volumes: Literal["new", "keep"] = "new",
-    restore: str = "fresh",
+    restore: RestoreSource = "fresh",
     final_backup: bool = True,
 ) -> State[Any]:
     """Make a component anew, behind an approval and a backup whose restore was just proven.

@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
+from flows.parameters import Confirmation, Environment, SetId, Units
 from operations.backup import Vault
 from operations.restore_plan import plans_of
 from operations.restoring import as_json, run_restores
@@ -29,10 +30,10 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
     persist_result=False,
 )
 def restore_component(
-    environment: str,
-    confirm: str,
-    backup: str | None = None,
-    units: list[str] | None = None,
+    environment: Environment,
+    confirm: Confirmation,
+    backup: SetId | None = None,
+    units: Units | None = None,
     other_cluster: bool = False,
     safety_backup: bool = True,
 ) -> State[Any]:

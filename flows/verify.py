@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
-from flows.backup import Set
+from flows.parameters import Environment, Set, SetIds
 from operations.backup import Vault
 from operations.proofs import choose, run_proofs, week
 from tasks.artifacts import keep_report
@@ -31,8 +31,8 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
     persist_result=False,
 )
 def verify_restores(
-    environment: str,
-    backups: list[str] | None = None,
+    environment: Environment,
+    backups: SetIds | None = None,
     only: list[Set] | None = None,
     which: Literal["latest", "due", "all", "sample"] = "latest",
 ) -> State[Any]:

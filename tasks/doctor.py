@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -19,8 +20,8 @@ from config.models import Settings
 from operations.doctor import Finding, Question, clock
 from tasks import automations
 from tasks.parameters import refuse_unknown, unchecked
-from tasks.server import connect, deployments, post
-from tasks.setup import filled, variables
+from tasks.server import JOB_TEMPLATE, connect, declaration_faults, deployments, get, post
+from tasks.setup import filled, set_up, variables
 
 # A worker asks every 15 s and a process starts in less than a minute; a cancelled run has 30 s until SIGKILL.
 STUCK = {"PENDING": timedelta(minutes=10), "CANCELLING": timedelta(minutes=2)}
@@ -43,6 +44,7 @@ def questions(settings: Settings) -> list[Question]:
         ("Prefect server", _server),
         ("workers", _workers),
         ("queues", _queues),
+        ("what workers run", lambda: check_declarations(settings)),
         ("runs", _runs),
         ("long runs", _long),
         ("schedules", lambda: _schedules(variables(settings))),
@@ -65,6 +67,43 @@ def check_automations(blocks: Iterable[str]) -> Iterator[Finding]:
     if found.off:
         words = f"switched off: {', '.join(found.off)}"
         yield Finding(Check("automations in use", False, words, critical=False))
+
+
+def check_declarations(settings: Settings) -> Iterator[Finding]:
+    """Whether the server asks workers to run what prefect.yaml declares, and nothing else.
+
+    Workers refuse anything else, so a difference means failing runs, or somebody who tried.
+    """
+
+    def fix() -> str:
+        return f"brought back; automations: {set_up(settings)}"
+
+    declared = {one["name"]: one for one in deployments()}
+    pools = sorted({one["work_pool"]["name"] for one in declared.values()})
+    for pool in pools:
+        same = get(f"/work_pools/{pool}")["base_job_template"] == JOB_TEMPLATE
+        words = "has no variables" if same else "was changed; workers ignore it: isa setup"
+        yield Finding(Check(f"job template of {pool}", same, words), None if same else fix)
+    present = post("/deployments/filter", {"limit": 200})
+    count = Counter(live["name"] for live in present)
+    for live in present:
+        name = live["name"]
+        if name in declared:
+            faults = declaration_faults(declared[name], live)
+            faults += ["another flow has a deployment of that name"] if count[name] > 1 else []
+            words = (
+                f"{'; '.join(faults)}; workers refuse its runs: isa setup"
+                if faults
+                else "as declared"
+            )
+            check = Check(f"declaration of {name}", not faults, words)
+            yield Finding(check, fix if faults else None)
+        elif live.get("work_pool_name") in pools and OURS not in live["tags"]:
+            words = (
+                f"is not declared in prefect.yaml; workers refuse its runs: find out who made it, then "
+                f"prefect deployment delete --id {live['id']}"
+            )
+            yield Finding(Check(f"deployment {name!r}", False, words))
 
 
 # ---------------------------------------------------------------------- inside

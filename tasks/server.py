@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,13 @@ from config.loading import ROOT
 from errors import PermanentError, TemporaryError
 
 FILE = ROOT / "prefect.yaml"
+PROGRAM = "flows.execute"  # the module that a worker runs for every flow run (tasks.worker)
+# A job template without variables: the server refuses job variables. `job_configuration` must not be empty
+# (`validate_base_job_template` in prefect/server/schemas/actions.py, 3.8.8).
+JOB_TEMPLATE: dict[str, Any] = {
+    "job_configuration": {"command": f"python -m {PROGRAM}"},
+    "variables": {"type": "object", "properties": {}, "additionalProperties": False},
+}
 
 
 @contextmanager
@@ -59,6 +66,32 @@ def patch(path: str, body: Any) -> Any:
 def deployments() -> list[dict[str, Any]]:
     """What prefect.yaml declares."""
     return list(yaml.safe_load(FILE.read_text(encoding="utf-8"))["deployments"])
+
+
+def declaration_faults(declared: Mapping[str, Any], live: Mapping[str, Any]) -> list[str]:
+    """How a deployment of the server differs from its declaration in what is run, and where.
+
+    Args:
+        declared: its part of prefect.yaml.
+        live: as the server's API gives it.
+    """
+    pool = declared["work_pool"]
+    expected = {
+        "entrypoint": declared["entrypoint"],
+        "work_pool_name": pool["name"],
+        "work_queue_name": pool["work_queue_name"],
+    }
+    faults = [
+        f"{key} is {live.get(key)!r} instead of {value!r}"
+        for key, value in expected.items()
+        if live.get(key) != value
+    ]
+    foreign = {
+        "pull_steps": "pull steps",
+        "job_variables": "job variables",
+        "storage_document_id": "a storage block",
+    }
+    return faults + [f"it has {words}" for key, words in foreign.items() if live.get(key)]
 
 
 def _ask(method: str, path: str, body: Any) -> Any:

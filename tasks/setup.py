@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
-from prefect.workers.process import ProcessWorker
 
 from cluster.command import Command
 from config.loading import ROOT, variable
@@ -20,7 +19,7 @@ from config.process_environment import child_environ
 from errors import PermanentError
 from tasks import automations
 from tasks.parameters import refuse_unknown
-from tasks.server import connect, deployments
+from tasks.server import JOB_TEMPLATE, connect, deployments
 
 DEPLOY_SECONDS = 300.0  # eight deployments take about 8 s, most of it imports
 
@@ -57,26 +56,26 @@ def set_up(settings: Settings) -> str:
     for pool in sorted({one["work_pool"]["name"] for one in deployments()}):
         _pool(pool, settings.pool.runs)
     environ = {**child_environ(), **variables(settings)}
-    # without a `pull` step, the deployments' working directory is the one that they are made in
     words = ("-m", "prefect", "--no-prompt", "deploy", "--all")
     done = Command(sys.executable, environ=environ).run(
         *words, timeout=DEPLOY_SECONDS, directory=ROOT
     )
     if done.returncode != 0:
         raise PermanentError(f"prefect deploy failed: {done.error}")
-    refuse_unknown()  # behind it, since it writes the schemas anew
+    refuse_unknown()  # behind it, since it writes the schemas again
     found = automations.compare(settings.notify.blocks)
     return found.settle() if found else str(found)
 
 
 def _pool(name: str, runs: int | None) -> None:
-    """Make a pool that is not there; of one that is, only the limit is ours: somebody may have paused it."""
+    """Make the pool, or set its limit and job template; a pool that somebody has paused stays paused."""
     with connect() as client:
         try:
             found = client.read_work_pool(name)
         except ObjectNotFound:
-            template = ProcessWorker.get_default_base_job_template()
-            made = WorkPoolCreate(name=name, type="process", base_job_template=template)
+            made = WorkPoolCreate(name=name, type="process", base_job_template=JOB_TEMPLATE)
             found = client.create_work_pool(made)
         if runs not in (None, found.concurrency_limit):
             client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=runs))
+        if found.base_job_template != JOB_TEMPLATE:
+            client.update_work_pool(name, WorkPoolUpdate(base_job_template=JOB_TEMPLATE))

@@ -29,6 +29,9 @@ from errors import PermanentError, TemporaryError
 
 PROJECT = Path(__file__).resolve().parents[2]
 POOL = "isa-platform"
+ISA = str(Path(sys.executable).with_name("isa"))
+# One worker serves all queues here; in a cluster each queue has a worker with an account of its own.
+QUEUES = ("default", "backups", "proofs", "restores", "rebuilds")
 USER = DATABASE = "prefect"
 OPERATOR = (
     "isa"  # who signs in at the UI; Prefect's open-source server knows one password and no names
@@ -115,9 +118,7 @@ class ControlRoom:
             temporary = self._sandbox.directory / "tmp"
             temporary.mkdir(exist_ok=True)
             worker.start(
-                _prefect(
-                    "worker", "start", "--pool", POOL, "--type", "process", "--name", "sandbox"
-                ),
+                [ISA, "worker", "--name", "sandbox", *QUEUES],
                 {
                     **self.environ(),
                     "TMPDIR": str(temporary),
@@ -257,9 +258,8 @@ class ControlRoom:
 
     def _introduce(self) -> None:
         """Let the server know the project, as an operator does."""
-        isa = str(Path(sys.executable).with_name("isa"))
         done = subprocess.run(
-            [isa, "setup"],
+            [ISA, "setup"],
             cwd=PROJECT,
             env=self.environ(),
             capture_output=True,

@@ -35,13 +35,14 @@ COMMANDS = {
     "report": "report --env sandbox",
     "retention": "retention --env sandbox",
     "secrets": "secrets --env sandbox",
+    "worker": "worker default",
     "sandbox up": "sandbox up",
     "sandbox down": "sandbox down",
     "sandbox status": "sandbox status",
     "sandbox seed": "sandbox seed",
     "sandbox env": "sandbox env",
 }
-WITHOUT_JSON = {"render", "approve", "sandbox down", "sandbox env"}
+WITHOUT_JSON = {"render", "approve", "worker", "sandbox down", "sandbox env"}
 
 
 def commands_of(group: click.Group, prefix: str = "") -> Iterator[str]:
@@ -64,6 +65,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("config.loading._read", fail)
     monkeypatch.setattr("flows.runs.UUID", fail)
+    monkeypatch.setattr("tasks.worker.deployments", fail)
     monkeypatch.setattr("deployments.sandbox.cluster.Sandbox", fail)
 
 

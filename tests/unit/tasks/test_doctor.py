@@ -80,3 +80,36 @@ def test_a_deployment_of_an_older_version_is_told(monkeypatch: pytest.MonkeyPatc
     assert "delete --id id-of-backup-platform" in told["deployment backup-platform"]
     assert "deployment somebody-elses" not in told
     assert told["deployment deploy-platform"] == "is not there: isa setup"
+
+
+def test_what_workers_would_refuse_is_critical_and_repaired_by_setup(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def live(name: str, **more: Any) -> dict[str, Any]:
+        declared = next(one for one in server.deployments() if one["name"] == "doctor")
+        pool = declared["work_pool"]
+        return {
+            "id": f"id-of-{name}",
+            "name": name,
+            "tags": [],
+            "entrypoint": declared["entrypoint"],
+            "work_pool_name": pool["name"],
+            "work_queue_name": pool["work_queue_name"],
+            **more,
+        }
+
+    present = [live("doctor")]
+    pool = {"base_job_template": server.JOB_TEMPLATE}
+    monkeypatch.setattr(doctor, "post", lambda path, body: present)
+    monkeypatch.setattr(doctor, "get", lambda path: pool)
+    monkeypatch.setattr(doctor, "set_up", lambda settings: "as declared")
+    asked: Any = None  # the settings, for `isa setup` alone
+    assert all(one.check.ok for one in doctor.check_declarations(asked))
+
+    pool = {"base_job_template": {"job_configuration": {"command": "true"}, "variables": {}}}
+    present = [live("doctor", job_variables={"command": "true"}), live("evil")]
+    bad = {one.check.name: one for one in doctor.check_declarations(asked) if not one.check.ok}
+    assert all(one.check.critical for one in bad.values())
+    changed = {"job template of isa-platform", "declaration of doctor"}
+    assert bad.keys() == {*changed, "deployment 'evil'"}
+    assert {name for name, one in bad.items() if one.mend is not None} == changed

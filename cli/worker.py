@@ -1,0 +1,19 @@
+"""`isa worker`: takes runs from queues of the Prefect server and runs the declared flows."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("queues", nargs=-1, required=True, metavar="QUEUE...")
+@click.option("--name", default="", help="Name in the UI. Default: queues and host.")
+def worker(queues: tuple[str, ...], name: str) -> None:
+    """Run the flow runs of queues until stopped (SIGINT, SIGTERM).
+
+    Only flows that prefect.yaml declares are run, in their declared queue. Code, command and environment come from this
+    installation; whatever the server says about them is refused.
+    """
+    from tasks.worker import serve
+
+    serve(queues, name)

@@ -1,0 +1,67 @@
+"""What callers of the API may pass to flows: every string has a pattern or a limit, checked before anything runs.
+
+The server checks a call against the JSON schema of the same types (`isa setup` takes it there) and answers 409. The
+run's own process checks again, since a caller can change the schema, and the parameters of a run that exists.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import ConfigDict, Field, ValidationError, create_model
+
+from errors import PermanentError
+
+# `archive.manifest.IDENTITY` without its named groups, which JSON Schema's regular expressions do not have.
+_IDENTITY = r"[a-z0-9]{1,20}-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}"
+_SLUG = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+
+Environment = Annotated[str, Field(pattern=f"^{_SLUG}$", max_length=63)]
+"""Name of a settings file."""
+Engine = Literal["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx"]
+Set = Literal["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx", "platform"]
+SetId = Annotated[str, Field(pattern=f"^{_IDENTITY}$", max_length=50)]
+"""Id of a backup, `component-time-nonce`."""
+RestoreSource = Annotated[str, Field(pattern=f"^(fresh|none|{_IDENTITY})$", max_length=50)]
+"""What a rebuild restores."""
+Slot = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._:-]{0,99})?$", max_length=100)]
+"""Slot of a backup, `2026-11-23` (`operations.slot`); "" for none."""
+Unit = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
+"""Name of a database, stream, bucket or collection; 255 bytes are the longest that an engine allows."""
+
+
+SetIds = Annotated[list[SetId], Field(max_length=1000)]
+Units = Annotated[list[Unit], Field(max_length=1000)]
+Confirmation = Annotated[str, Field(pattern=f"^{_SLUG}$", max_length=63)]
+"""Name of a component or of the environment, typed by hand."""
+
+
+def validate(function: Callable[..., Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a run's parameters against the types of its flow; gives them with the defaults.
+
+    Unlike Prefect's own check it loads nothing: `{"$ref": …}` is not of any of the types.
+
+    Args:
+        function: that the flow runs.
+        parameters: as the API gives them.
+
+    Raises:
+        PermanentError: names each parameter that is unknown, missing or of another type; no values.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {
+        name: (hints[name], ... if one.default is inspect.Parameter.empty else one.default)
+        for name, one in inspect.signature(function).parameters.items()
+    }
+    model = create_model("Parameters", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    try:
+        valid: dict[str, Any] = model.model_validate(dict(parameters)).model_dump()
+        return valid
+    except ValidationError as exc:
+        faults = [
+            f"parameter {'.'.join(str(part) for part in fault['loc'])[:80]!r}: {fault['msg']}"
+            for fault in exc.errors(include_input=False, include_url=False, include_context=False)
+        ]
+        raise PermanentError("; ".join(faults)) from None

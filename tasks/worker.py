@@ -1,0 +1,122 @@
+"""A Prefect worker that runs the flows declared in prefect.yaml, and no other code.
+
+Prefect's process worker takes from its API how a run is run: command, environment and working directory (job variables
+and the pool's job template), code (a deployment's entrypoint, path and pull steps) and hooks. Anyone who can call the
+API can then run commands under the worker's account. This worker takes only the run's id: its process is always
+`python -m flows.execute`, in this project's directory, with the worker's own environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any, Self
+
+import anyio
+from anyio.abc import TaskStatus
+from prefect.client.schemas.objects import FlowRun, State, WorkPool
+from prefect.runner._flow_run_executor import FlowRunExecutionResult, FlowRunExecutorContext
+from prefect.runner._process_manager import ProcessHandle
+from prefect.runner._starter_engine import EngineCommandStarter
+from prefect.utilities.processutils import command_to_string, setup_signal_handlers_worker
+from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
+
+from config.loading import ROOT
+from errors import ConfigurationError, Fault
+from tasks.server import PROGRAM, deployments
+
+
+class FixedConfiguration(BaseJobConfiguration):
+    """A job configuration that nothing in the API can change."""
+
+    @classmethod
+    async def resolve_for_flow_run(
+        cls, flow_run: FlowRun, *, work_pool: WorkPool, worker_name: str, **ignored: Any
+    ) -> Self:
+        """Labels for Prefect's events; template and job variables are not read."""
+        made = cls()
+        made.prepare_for_flow_run(flow_run, work_pool=work_pool, worker_name=worker_name)
+        return made
+
+
+class NoHooks:
+    """Runs no hooks: Prefect would load the deployment's code in the worker's own process to find them."""
+
+    async def run_cancellation_hooks(self, flow_run: FlowRun, state: State[Any]) -> None:
+        """Nothing to run."""
+
+    async def run_crashed_hooks(self, flow_run: FlowRun, state: State[Any]) -> None:
+        """Nothing to run."""
+
+
+class DeclaredFlowWorker(BaseWorker[FixedConfiguration, BaseVariables, BaseWorkerResult]):
+    """Serves queues of a pool of the type `process`."""
+
+    type = "process"
+    job_configuration = FixedConfiguration
+
+    async def run(
+        self,
+        flow_run: FlowRun,
+        configuration: FixedConfiguration,
+        task_status: TaskStatus[int] | None = None,
+    ) -> BaseWorkerResult:
+        """Start the run's process and wait for its end; a cancel reaches its process group."""
+        command = [sys.executable, "-m", PROGRAM, *sorted(self._work_queues)]
+        execution: FlowRunExecutionResult | None = None
+        async with FlowRunExecutorContext() as context:
+            starter = EngineCommandStarter(
+                command=command_to_string(command),
+                cwd=ROOT,
+                control_channel=context.control_channel,
+                isolate_process_group=True,
+            )
+            executor = context.create_executor(
+                flow_run, starter, propose_submitting=False, hook_runner=NoHooks()
+            )
+
+            async def execute(*, task_status: TaskStatus[ProcessHandle]) -> None:
+                nonlocal execution
+                execution = await executor.submit(task_status=task_status)
+
+            async with anyio.create_task_group() as group:
+                handle = await group.start(execute)
+                if task_status is not None:
+                    task_status.started(handle.pid)
+        if execution is None or execution.status_code is None:
+            raise RuntimeError("the process of the flow run did not start")
+        return BaseWorkerResult(
+            identifier=str(execution.handle.pid), status_code=execution.status_code
+        )
+
+
+def serve(queues: Sequence[str], name: str = "") -> None:
+    """Run a worker until it gets SIGINT or SIGTERM.
+
+    Args:
+        queues: of the pool in prefect.yaml that it takes runs from.
+        name: shown in the UI; queues and host by default.
+
+    Raises:
+        ConfigurationError: prefect.yaml has no such queue.
+    """
+    pools = {one["work_pool"]["work_queue_name"]: one["work_pool"]["name"] for one in deployments()}
+    faults = [
+        Fault("QUEUE", f"{queue!r} is not a queue of prefect.yaml", f"one of {', '.join(pools)}")
+        for queue in queues
+        if queue not in pools
+    ]
+    if faults:
+        raise ConfigurationError(faults)
+    (pool,) = {pools[queue] for queue in queues}
+    worker = DeclaredFlowWorker(
+        work_pool_name=pool,
+        work_queues=list(queues),
+        name=name or f"isa {'+'.join(queues)} on {socket.gethostname()}",
+        create_pool_if_not_found=False,  # `isa setup` makes it
+    )
+    setup_signal_handlers_worker(os.getpid(), "the isa worker", print)
+    asyncio.run(worker.start())
