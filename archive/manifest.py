@@ -27,7 +27,7 @@ PLATFORM = "platform"  # the set beside the seven engines'
 IDENTITY = re.compile(r"(?P<component>[a-z0-9]+)-(?P<begun>\d{8}T\d{6}Z)-(?P<nonce>[0-9a-f]{6})")
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Bytes = Annotated[int, Field(ge=0)]
-Digest = Annotated[str, Field(max_length=200, pattern=r"^[0-9a-z/]*$")]
+Digest = Annotated[str, Field(max_length=200, pattern=r"^[0-9a-z/-]*$")]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of an environment, a component: one folder in the bucket
 AHEAD = timedelta(hours=1)  # clocks may differ; the self test of a backup allows less
 

@@ -69,6 +69,11 @@ def place(tmp_path: Path) -> tuple[Objects, Manifest]:
     return store, read_manifest(store.objects[made.own_key], made.own_key, SIGNERS)
 
 
+@pytest.mark.parametrize("digest", ["", "0a" * 16, f"{'0a' * 16}/{'f' * 32}", "-123/45", SEALED])
+def test_the_digests_of_every_engine_have_their_place(digest: str) -> None:
+    assert Measure(unit="u", item="i", count=1, digest=digest, origin="source").digest == digest
+
+
 def test_nothing_in_the_manifest_tells_one_value_from_another(
     place: tuple[Objects, Manifest],
 ) -> None:
