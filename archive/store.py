@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,8 +17,11 @@ from functools import cached_property
 from typing import Any
 
 from archive.endpoint import SEND_SECONDS, connect
+from calls import call
 from config.models import ObjectStoreSettings
 from errors import PermanentError, TemporaryError
+
+log = logging.getLogger(__name__)
 
 # A read that is cut is taken up again so many times; each time from the byte after the last one.
 READ_ATTEMPTS = 5
@@ -220,6 +224,7 @@ class Store:
                     raise TemporaryError(
                         f"reading {self.where(key)} broke at byte {position}: {exc}"
                     ) from exc
+                log.info("reading %s broke at byte %d: %s", self.where(key), position, exc)
             if position:
                 wanted["Range"] = f"bytes={position}-"
 
@@ -350,7 +355,8 @@ class Store:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            return getattr(self._client, operation)(Bucket=self.bucket, **arguments)
+            with call(f"{operation} {self.where(key)}"):
+                return getattr(self._client, operation)(Bucket=self.bucket, **arguments)
         except ClientError as exc:
             raise _translated(exc, f"{operation} {self.where(key)}") from exc
         except (BotoCoreError, OSError) as exc:

@@ -6,12 +6,15 @@ decides how large a stream may become; `part_size` picks it from an estimate.
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 
 from archive.pieces import Tally
 from archive.store import Store
 from errors import IsaError, PermanentError
+
+log = logging.getLogger(__name__)
 
 MAXIMUM_PARTS = 10_000
 SMALLEST_PART, LARGEST_PART = 8 << 20, 512 << 20
@@ -136,5 +139,5 @@ class Upload:
         self._pool.shutdown(cancel_futures=True)
         try:
             self._store.abort(self._key, self._upload)
-        except IsaError:  # the sweep finds it; what went wrong first is what matters
-            return
+        except IsaError as exc:  # the sweep finds it; what went wrong first is what matters
+            log.info("the upload of %s is left to the sweep: %s", self._key, exc)

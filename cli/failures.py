@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import re
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ import click
 from cli.output import say
 from config.printable import json_text, visible
 
+VERBOSE = re.compile("-v+|--verbose")
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 300  # characters of an exception's own message
 DETAILS = "the same command with -v prints the traceback"
@@ -33,8 +34,7 @@ class Reporter:
     @classmethod
     def of(cls, arguments: Sequence[str]) -> Reporter:
         """As the command line asks for it, even where it could not be parsed."""
-        given = set(arguments)
-        return cls("--json" in given, bool(given & {"-v", "--verbose"}))
+        return cls("--json" in arguments, verbosity(arguments) > 0)
 
     def failed(self, message: str, faults: Sequence[str] = ()) -> None:
         """Print an error that the project foresees.
@@ -76,18 +76,10 @@ class Reporter:
             self.failed(message)
 
 
-class WithoutTraceback(logging.Formatter):
-    """Formats log records of libraries: one line, the traceback only where it was asked for."""
-
-    def __init__(self, reporter: Reporter) -> None:
-        super().__init__("%(name)s: %(message)s")
-        self._verbose = reporter.verbose
-
-    def format(self, record: logging.LogRecord) -> str:
-        """As `Formatter.format`."""
-        if self._verbose:
-            return visible(super().format(record), lines=True)
-        return visible(f"{record.name}: {record.getMessage()}")
+def verbosity(arguments: Sequence[str]) -> int:
+    """How often -v was given, even where the command line could not be parsed."""
+    given = (word for word in arguments if VERBOSE.fullmatch(word))
+    return sum(1 if word == "--verbose" else word.count("v") for word in given)
 
 
 def describe(exc: BaseException) -> str:

@@ -7,7 +7,7 @@ Commands load what they need when they run, so that `isa --help` answers at once
 
 from __future__ import annotations
 
-import logging
+import os
 import signal
 import sys
 import threading
@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 import click
 
 from cli.broken_pipe import tolerate_closed_pipes
-from cli.failures import Reporter, WithoutTraceback
+from cli.failures import Reporter, verbosity
+from cli.logs import FORMAT_VARIABLE, log_to_stderr
 from cli.output import install_plain_streams
 from config.process_environment import clean_process
 from errors import ConfigurationError, IsaError
@@ -50,9 +51,9 @@ COMMANDS = {
 
 VERBOSE = click.Option(
     ["-v", "--verbose"],
-    is_flag=True,
-    expose_value=False,  # `cli.failures.Reporter` reads it: it must hold where parsing fails, too
-    help="Print the traceback of an unexpected error.",
+    count=True,
+    expose_value=False,  # `cli.logs.verbosity` reads it: it must hold where parsing fails, too
+    help="Print waits, retries and calls that hang, and the traceback of an unexpected error; -vv: every call.",
 )
 
 
@@ -101,10 +102,7 @@ def main() -> NoReturn:
     install_plain_streams()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     reporter = Reporter.of(sys.argv[1:])
-    logs = logging.StreamHandler()
-    logs.setLevel(logging.WARNING)
-    logs.setFormatter(WithoutTraceback(reporter))
-    logging.getLogger().addHandler(logs)
+    log_to_stderr(verbosity(sys.argv[1:]), os.environ.get(FORMAT_VARIABLE, ""))
     threading.excepthook = lambda args: reporter.unexpected(args.exc_value or args.exc_type())
     sys.exit(run(sys.argv[1:], reporter))
 

@@ -9,6 +9,7 @@ answers by marking the release failed; and on Linux the kernel asks it the same 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import select
 import shutil
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calls import call
 from config.process_environment import child_environ
 from errors import PermanentError, TemporaryError
 
@@ -32,6 +34,9 @@ PIPE_BYTES = (
     1 << 20
 )  # what a user may make a pipe; the usual 64 KiB cost a switch of processes each
 ERROR_TAIL_CHARACTERS = 2000  # helm repeats itself; the cause stands at the end
+
+
+log = logging.getLogger(__name__)
 
 
 class Cancelled(PermanentError):
@@ -211,8 +216,10 @@ class Command:
             start_new_session=True,
         )
         self._cancellation.register(process)
+        name = f"{_short(self.program, args)} (pid {process.pid})"
         try:
-            stdout, stderr = process.communicate(stdin, timeout=timeout)
+            with call(name):
+                stdout, stderr = process.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired as exc:
             _stop(process)
             raise TemporaryError(
@@ -225,6 +232,8 @@ class Command:
             raise
         finally:
             self._cancellation.forget(process)
+        if process.returncode:
+            log.debug("%s ended with %d", name, process.returncode)
         if self._cancellation.is_set() and process.returncode != 0:
             raise Cancelled(f"cancelled during {_short(self.program, args)}")
         return Completed(
@@ -245,7 +254,7 @@ class Command:
         """
         name = _short(self.program, args)
         self._cancellation.check(f"before {name}")
-        with tempfile.TemporaryFile() as said:
+        with tempfile.TemporaryFile() as said, call(name):
             process = subprocess.Popen(
                 [*self._wrapper, self.program, *args],
                 stdin=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ from kubernetes import client, stream
 from kubernetes.client.exceptions import ApiException
 from websocket import ABNF, WebSocket, WebSocketException
 
+from calls import call
 from cluster.command import CANCELLATION
 from cluster.kube import Kube
 from errors import TemporaryError
@@ -78,24 +79,25 @@ def exec_stream(
     said = b""
     heard = time.monotonic()
     try:
-        while not frames.ended:
-            CANCELLATION.check(f"during {name} in {pod}")
-            piece = next(stdin, None) if stdin is not None else None
-            if piece is not None:
-                channel.write_stdin(piece)
-                heard = time.monotonic()
-            for origin, data in frames.arrived(0.0 if piece is not None else POLL_SECONDS):
+        with call(f"{name} in {pod}"):
+            while not frames.ended:
                 CANCELLATION.check(f"during {name} in {pod}")
-                if origin == STDOUT:
-                    yield data
-                elif origin == STDERR:
-                    said = (said + data)[-TAIL_BYTES:]
-                heard = time.monotonic()  # behind whoever takes it, who may take long
-            silent = time.monotonic() - heard
-            if silent > stall:
-                raise TemporaryError(f"{name} in {pod} was silent for {stall:.0f} s")
-            if silent > END_SECONDS and not frames.ended and _well(said):
-                raise TemporaryError(f"{name} in {pod} has ended, but its output has not")
+                piece = next(stdin, None) if stdin is not None else None
+                if piece is not None:
+                    channel.write_stdin(piece)
+                    heard = time.monotonic()
+                for origin, data in frames.arrived(0.0 if piece is not None else POLL_SECONDS):
+                    CANCELLATION.check(f"during {name} in {pod}")
+                    if origin == STDOUT:
+                        yield data
+                    elif origin == STDERR:
+                        said = (said + data)[-TAIL_BYTES:]
+                    heard = time.monotonic()  # behind whoever takes it, who may take long
+                silent = time.monotonic() - heard
+                if silent > stall:
+                    raise TemporaryError(f"{name} in {pod} was silent for {stall:.0f} s")
+                if silent > END_SECONDS and not frames.ended and _well(said):
+                    raise TemporaryError(f"{name} in {pod} has ended, but its output has not")
     except (WebSocketException, OSError) as exc:  # also: it ended while it was written to
         raise TemporaryError(f"{name} in {pod} broke off: {exc}: {_tail(said)}") from exc
     finally:

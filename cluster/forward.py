@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
 import threading
@@ -10,6 +11,8 @@ from contextlib import closing, suppress
 from kubernetes import client, stream
 
 from cluster.kube import Kube
+
+log = logging.getLogger(__name__)
 
 CHUNK = 64 * 1024
 LOOPBACK = "127.0.0.1"
@@ -63,7 +66,8 @@ class Forwards:
                 forward = stream.portforward(
                     api.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port)
                 )
-            except Exception:  # the caller sees its connection closed, and its client says so
+            except Exception as exc:  # the caller sees its connection closed
+                log.debug("port-forward to %s:%d in %s failed: %s", pod, port, namespace, exc)
                 return
             remote = forward.socket(port)
             with closing(remote):  # it only looks like a socket

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import re
 import threading
 import time
@@ -22,6 +23,7 @@ from urllib.parse import quote, urlencode
 
 import urllib3
 
+from calls import call
 from cluster.command import CANCELLATION
 from cluster.manifests import Manifest as Manifest
 from cluster.manifests import without_nulls
@@ -29,6 +31,8 @@ from cluster.target import Target, find_target
 from config.models import KubernetesSettings
 from errors import PermanentError, TemporaryError
 from redaction import redact
+
+log = logging.getLogger(__name__)
 
 FIELD_MANAGER = "isa-cloud"
 # An API server restart takes 5-20 s; a rolling control plane upgrade up to a minute.
@@ -204,14 +208,15 @@ class Kube:
                 self._api.update_params_for_auth(
                     headers, None, ["BearerToken"], path, method, payload
                 )
-                answer: urllib3.BaseHTTPResponse = self._api.rest_client.pool_manager.request(
-                    method,
-                    self.server + path,
-                    body=payload,
-                    headers=headers,
-                    timeout=urllib3.Timeout(total=timeout),
-                    retries=False,
-                )
+                with call(f"{self.server}: {what}"):
+                    answer: urllib3.BaseHTTPResponse = self._api.rest_client.pool_manager.request(
+                        method,
+                        self.server + path,
+                        body=payload,
+                        headers=headers,
+                        timeout=urllib3.Timeout(total=timeout),
+                        retries=False,
+                    )
                 if answer.status < 400:
                     return answer
                 problem = _refusal(what, answer.status, answer.data)
@@ -226,6 +231,7 @@ class Kube:
                 raise TemporaryError(
                     f"the API server {self.server} did not answer for {self._patience:.0f} s: {problem}"
                 ) from cause
+            log.info("%s; next attempt in %.2g s", problem, delay)
             self._sleep(delay)
             delay = min(delay * 2, 4.0)
 

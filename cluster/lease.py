@@ -171,8 +171,8 @@ class Lease:
             try:
                 with self._lock:
                     self._write(holder="", operation=None)
-            except IsaError:
-                return
+            except IsaError as exc:
+                log.info("Lease %s was not released, it runs out: %s", self.name, exc)
 
     def ensure(self) -> None:
         """Check, before a change, that the lease is still ours; asks where it could not be renewed in time.
@@ -267,7 +267,8 @@ class Lease:
             except PermanentError as exc:
                 self._lost = exc
                 return
-            except TemporaryError:
+            except TemporaryError as exc:
+                log.info("Lease %s was not renewed: %s", self.name, exc)
                 continue  # nobody else can take it either while the server is away
 
     def _write(self, holder: str, operation: str | None) -> None:

@@ -9,6 +9,7 @@ claim was, and its labels until it is back in full use: whoever broke off finds 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 from cluster.command import CANCELLATION
 from cluster.kube import Kube, Manifest
 from errors import PermanentError, TemporaryError
+
+log = logging.getLogger(__name__)
 
 COMPONENT, REBUILD = "isa-cloud.io/component", "isa-cloud.io/rebuild"
 CLAIM, POLICY, COMPARED = (
@@ -293,5 +296,8 @@ def _await_gone(
                 f"claims {names} are still there after {waited:.0f} s: a pod has them"
             )
         if left:
+            log.info(
+                "waiting for the end of claims %s", ", ".join(c["metadata"]["name"] for c in left)
+            )
             sleep(PAUSE_SECONDS)
             waited += PAUSE_SECONDS

@@ -13,11 +13,22 @@ from functools import cache
 
 import httpx
 
+from calls import call
 from cluster.credentials import read_secret
 from cluster.forward import Forwards
 from cluster.kube import Kube
 from config.models import Settings
 from errors import PermanentError
+
+
+class Transport(httpx.HTTPTransport):
+    """Sends requests, each of them a call of this process."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """As `httpx.BaseTransport.handle_request`; the query stays out of the log, it may hold a token."""
+        where = request.url.copy_with(query=None)
+        with call(f"{request.method} {where}"):
+            return super().handle_request(request)
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,9 @@ class Access:
 
     def __post_init__(self) -> None:
         # without a proxy: these are addresses of pods, or loopback
-        self.http = httpx.Client(verify=_trusted(), timeout=self.timeout_seconds, trust_env=False)
+        self.http = httpx.Client(
+            transport=Transport(verify=_trusted()), timeout=self.timeout_seconds, trust_env=False
+        )
         self._forwards = Forwards(self.kube)
         self._secrets.update(self.given)
 

@@ -5,6 +5,7 @@ Seven client libraries word one trouble in seven ways; `explain` says what it is
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
@@ -18,6 +19,8 @@ from typing import Generic, TypeVar
 from components.access import Endpoint
 from components.base import Check
 from errors import IsaError
+
+log = logging.getLogger(__name__)
 
 PROBE = (
     "isa-cloud-probe"  # name of everything that synthetic transactions write; backups leave it out
@@ -143,6 +146,7 @@ def ask_members(endpoints: Iterable[Endpoint], question: Callable[[Endpoint], T]
             good[name] = future.result()
         except Exception as exc:
             bad[name] = explain(exc)
+            log.debug("%s: %s", name, bad[name])
     return Answers(good, dict(sorted(bad.items())), time.monotonic() - started)
 
 

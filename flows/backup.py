@@ -17,6 +17,7 @@ from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed
 from tasks.late import superseded
+from tasks.logs import logged
 from tasks.nodes import as_tasks
 from tasks.table import LiveTable
 
@@ -41,7 +42,7 @@ def backup_platform(
         slot: for which night, `2026-11-23`; left out, the day for which the run was scheduled, in the time zone of the
             schedules. A component that has its set of that slot is left alone; an empty text makes sets in any case.
     """
-    with cancellable(), discreet():
+    with cancellable(), discreet(), logged():
         if over := superseded():
             return completed(over)
         settings = load(environment)

@@ -17,6 +17,7 @@ from operations.status import read_status
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed
+from tasks.logs import logged
 from tasks.nodes import as_tasks
 from tasks.pictures import outcome_artifact
 from tasks.table import LiveTable, plan_artifact, status_artifact
@@ -49,7 +50,7 @@ def deploy_platform(environment: Environment, only: list[Node] | None = None) ->
         environment: name of a settings file, `production`.
         only: nodes to deploy, with what they need; all if left out.
     """
-    with cancellable(), discreet():
+    with cancellable(), discreet(), logged():
         platform = Platform.open(load(environment))
         deploy = platform.settings.deploy
         with LiveTable(f"deploy-{environment}", f"Deploy of {environment}") as table:

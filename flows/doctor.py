@@ -16,6 +16,7 @@ from tasks import doctor as server
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed
 from tasks.late import superseded
+from tasks.logs import logged
 from tasks.table import doctor_artifact
 
 
@@ -35,7 +36,7 @@ def doctor(environment: Environment, fix: bool = False) -> State[Any]:
         environment: name of a settings file, `production`.
         fix: whether what can do no harm is mended.
     """
-    with cancellable(), discreet():
+    with cancellable(), discreet(), logged():
         if over := superseded():
             return completed(over)
         found = examine(environment, fix=fix)

@@ -17,6 +17,7 @@ from operations.restoring import as_json, run_restores
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed
+from tasks.logs import logged
 from tasks.nodes import as_tasks
 from tasks.table import LiveTable, restore_plan_artifact
 
@@ -48,7 +49,7 @@ def restore_component(
         other_cluster: whether sets of another cluster of this environment may be taken, one that is gone.
         safety_backup: whether what is replaced is backed up first; leave it on, unless the platform is new.
     """
-    with cancellable(), discreet():
+    with cancellable(), discreet(), logged():
         vault = Vault.open(load(environment))
         plans = plans_of(vault, backup or "", units or (), other_cluster=other_cluster)
         wanted = plans[0].manifest.component if backup else environment

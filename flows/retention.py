@@ -14,6 +14,7 @@ from operations.retention import apply_retention, extend_locks, plan_retention
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed
 from tasks.late import superseded
+from tasks.logs import logged
 from tasks.table import retention_artifact
 
 
@@ -30,7 +31,7 @@ def retention(
         components: whose sets; all if left out.
         apply: whether they are removed; otherwise they are only listed.
     """
-    with cancellable(), discreet():
+    with cancellable(), discreet(), logged():
         if over := superseded():
             return completed(over)
         vault = Vault.open(load(environment))

@@ -17,6 +17,7 @@ from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed
 from tasks.freshness import tell_freshness
 from tasks.late import superseded
+from tasks.logs import logged
 from tasks.nodes import as_tasks
 from tasks.pictures import history_artifact
 from tasks.table import LiveTable, proofs_artifact
@@ -45,7 +46,7 @@ def verify_restores(
         which: the newest set of each component, the same where there is no verdict yet, every set, or an older one of
             each, another one every week.
     """
-    with cancellable(), discreet():
+    with cancellable(), discreet(), logged():
         if over := superseded():
             return completed(over)
         settings = load(environment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import wait as wait_for
@@ -17,6 +18,8 @@ from components.pods import check_workloads
 from components.questions import begin, explain
 from config.models import Settings
 from errors import PermanentError, TemporaryError
+
+log = logging.getLogger(__name__)
 
 # The API answers a round in about 20 ms; twice a second is quick for people and idle for two cores.
 POLL_SECONDS = 0.5
@@ -142,6 +145,7 @@ def wait(
         else:
             good_since, words = None, f"{trouble.name}: {trouble.hint}"
         if words != told:
+            log.info("%s: %s", component, words)
             tell(words)
             told = words
         if trouble is not None and now > deadline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from operations.progress import NodeProgress, Progress
 from operations.recovery import operation
 from operations.replacing import forget
 from operations.standing import is_of, unfinished
+
+log = logging.getLogger(__name__)
 
 GONE_SECONDS = (
     660.0  # pods have 30-120 s of grace and end together; Neo4j has 600 s for its checkpoint
@@ -52,6 +55,7 @@ def uninstall(platform: Platform, component: str, run: str, tell: Callable[[str]
     deadline = time.monotonic() + GONE_SECONDS
     while left := _pods(platform, component):
         tell(f"waiting for the end of {', '.join(left)}")
+        log.debug("waiting for the end of %s", ", ".join(left))
         if time.monotonic() > deadline:
             raise TemporaryError(f"{', '.join(left)} do not end after {GONE_SECONDS:.0f} s")
         CANCELLATION.sleep(0.5)

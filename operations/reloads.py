@@ -7,6 +7,7 @@ last time; the one that does not read them in time is refused for good, and its 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 
@@ -14,6 +15,8 @@ from cluster.command import CANCELLATION
 from components import COMPONENTS
 from components.access import Access
 from operations.gate import Environment
+
+log = logging.getLogger(__name__)
 
 # A kubelet looks once a minute, at a copy that may be another minute old
 # (https://kubernetes.io/docs/concepts/configuration/configmap/#mounted-configmaps-are-updated-automatically).
@@ -52,4 +55,8 @@ def read_again(
             return True
         if clock() >= deadline:
             return False
+        log.debug(
+            "waiting for a reload of %s",
+            ", ".join(m for m, t in before.items() if now.get(m, t) == t),
+        )
         sleep(POLL_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,8 @@ from operations.schedule import (
     Work,
     walk,
 )
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -185,5 +188,6 @@ def retrying(call: Callable[[], NodeResult], attempts: int) -> NodeResult:
         except TemporaryError as exc:
             if attempt == attempts:
                 raise
+            log.info("%s; attempt %d of %d in %.0f s", exc, attempt + 1, attempts, exc.delay)
             CANCELLATION.sleep(exc.delay)
     raise PermanentError(f"{attempts} attempts allow none")

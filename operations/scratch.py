@@ -8,6 +8,7 @@ policies that let production's in nowhere. Its Secrets are owned by the pod, so 
 from __future__ import annotations
 
 import errno
+import logging
 import re
 import secrets
 import time
@@ -24,6 +25,8 @@ from components.base import Scratch, Served
 from errors import IsaError, PermanentError, TemporaryError
 from operations.fetch import DAMAGED
 from operations.scratch_pod import FETCH, LABEL, Request, pod_of, secrets_of
+
+log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 30.0  # one answer of an engine that was just filled
 PAUSE_SECONDS, QUOTA_SECONDS = 0.5, 2.0
@@ -179,6 +182,7 @@ def _within_quota(request: Request, wanted: Manifest, tell: Callable[[str], None
                 raise
             if time.monotonic() > deadline:
                 raise TemporaryError(str(exc)) from exc
+            log.info("%s", exc)
             tell("waits until other scratch engines leave room in the quota")
         CANCELLATION.sleep(QUOTA_SECONDS)
 
@@ -215,6 +219,7 @@ def _await(
         if note != told:
             told = note
             tell(note)
+            log.info("%s: %s", name, note)
         if pod.get("status", {}).get("phase") == "Running":
             endpoint = access.endpoint(name, scratch.port)
             try:
@@ -289,6 +294,7 @@ def _remove(request: Request, pods: Iterable[str]) -> None:
     names = list(pods)
     with suppress(IsaError):
         for name in names:
+            log.debug("removing pod %s", name)
             request.kube.delete("v1", "Pod", name, request.namespace)
         deadline = time.monotonic() + REMOVAL_SECONDS
         for name in names:

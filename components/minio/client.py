@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,6 +13,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 
 from archive.endpoint import session
+from calls import call
 from components.access import Access, Endpoint
 
 STATEFULSET = "minio"
@@ -29,7 +31,7 @@ def connect(access: Access, server: Endpoint, *, attempts: int = 1, connections:
         connections: at the same time.
     """
     user, password = _keys(access)
-    return session().client(
+    client = session().client(
         "s3",
         endpoint_url=f"http://{server.url}",
         region_name=REGION,
@@ -46,6 +48,8 @@ def connect(access: Access, server: Endpoint, *, attempts: int = 1, connections:
             response_checksum_validation="when_required",
         ),
     )
+    _log_calls(client, server)
+    return client
 
 
 def admin(
@@ -92,3 +96,18 @@ def root_password(access: Access) -> str:
 
 def _keys(access: Access) -> tuple[str, str]:
     return access.secret("minio-auth", "rootUser"), root_password(access)
+
+
+def _log_calls(client: Any, server: Endpoint) -> None:
+    """Make each request a call of this process, by botocore's events."""
+
+    def begin(model: Any, context: dict[str, Any], **_: Any) -> None:
+        context["call"] = ExitStack()
+        context["call"].enter_context(call(f"MinIO {server.member}: {model.name}"))
+
+    def end(context: dict[str, Any], **_: Any) -> None:
+        context["call"].close()
+
+    client.meta.events.register("before-call", begin)
+    client.meta.events.register("after-call", end)
+    client.meta.events.register("after-call-error", end)

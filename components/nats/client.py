@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,10 +17,13 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
+import calls
 from components.access import Access, Endpoint
 from components.questions import PROBE
 from config.backups import NatsAccount
 from errors import IsaError, PermanentError, TemporaryError
+
+log = logging.getLogger(__name__)
 
 STATEFULSET = "nats"
 CLIENT_PORT, MONITOR_PORT = 4222, 8222
@@ -153,7 +157,8 @@ async def call(client: Client, subject: str, body: Any = None, *, timeout: float
     """
     request = json.dumps(body).encode() if body is not None else b""
     try:
-        answer = await client.request(f"$JS.API.{subject}", request, timeout=timeout)
+        with calls.call(f"NATS {_server(client)}: {subject}"):
+            answer = await client.request(f"$JS.API.{subject}", request, timeout=timeout)
     except (NatsTimeoutError, NoRespondersError) as exc:
         raise Unanswered(f"JetStream does not answer {subject}: no leader, or too slow") from exc
     except NatsError as exc:
@@ -205,6 +210,7 @@ def call_when_placed(
         except Refused as exc:
             if not (exc.unavailable or exc.code == passing) or clock() > deadline:
                 raise
+            log.debug("%s: %s; next attempt in 0.5 s", subject, exc)
             sleep(0.5)
 
 
@@ -281,3 +287,9 @@ class Refused(PermanentError):
     def __init__(self, subject: str, code: int, words: str, *, unavailable: bool = False) -> None:
         self.code, self.words, self.unavailable = code, f"{words} ({code})", unavailable
         super().__init__(f"JetStream refuses {subject}: {self.words}")
+
+
+def _server(client: Client) -> str:
+    """Host and port that a client is connected to, without its user."""
+    url = client.connected_url
+    return f"{url.hostname}:{url.port}" if url else "not connected"

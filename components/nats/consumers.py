@@ -7,6 +7,7 @@ that the snapshot has: the backup notes beside each consumer how far it was at t
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -19,6 +20,8 @@ from components.nats.client import (
     call_when_placed,
     listed,
 )
+
+log = logging.getLogger(__name__)
 
 SECONDS = 60.0
 # that a restored stream gets for consumers which its snapshot may have or not
@@ -67,9 +70,10 @@ def consumers_of(
         try:
             subject = f"CONSUMER.LIST.{stream}"
             return connected.run(listed(connected.client, subject, "consumers", timeout=SECONDS))
-        except Incomplete:
+        except Incomplete as exc:
             if clock() >= deadline:
                 raise
+            log.debug("%s; next attempt in 0.5 s", exc)
             sleep(0.5)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import neo4j
 
 from archive.manifest import Manifest, Measure
+from calls import call
 from components.access import Access, Endpoint
 from components.digest import Digest
 from components.neo4j.client import LABEL, driver_of, query
@@ -121,6 +122,7 @@ def measure_database(
         form: of the set that it is compared with.
     """
     with (
+        call(f"Neo4j {member.member}: measure database {database}"),
         driver_of(access, member) as driver,
         driver.session(
             database=database, default_access_mode=neo4j.READ_ACCESS, fetch_size=FETCH

@@ -7,6 +7,7 @@ https://neo4j.com/docs/operations-manual/5/backup-restore/offline-backup/
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,8 @@ from cluster.kube import Kube, Manifest
 from components.access import Access
 from components.neo4j.client import DATABASE
 from errors import PermanentError, TemporaryError
+
+log = logging.getLogger(__name__)
 
 RELEASE = "neo4j-1"
 POD = f"{RELEASE}-0"
@@ -243,6 +246,7 @@ def _remove_dumper(access: Access) -> None:
 
 def _until(so: Any, seconds: float, otherwise: str) -> None:
     deadline = time.monotonic() + seconds
+    log.info("waiting for up to %.0f s, or: %s", seconds, otherwise)
     while not so():
         if time.monotonic() > deadline:
             raise TemporaryError(f"{otherwise} within {seconds:.0f} s")

@@ -7,6 +7,7 @@ by the marks, never by what was done before. A database that is marked unfinishe
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from components.access import Access
 from components.postgresql.client import at_primary
 from components.postgresql.grants import CONNECTIONS
 from errors import IsaError, TemporaryError
+
+log = logging.getLogger(__name__)
 
 SUCCESSOR = "isa.successor"  # of a database put aside: who has its name, and is not finished
 UNFINISHED = "isa.unfinished"  # of a successor
@@ -117,6 +120,7 @@ def aside(
                         f'database {name} has not its name back (it is "{name}__before_…"; the same restore again '
                         f"gives it back): {exc}; that is after: {cause}"
                     ) from cause
+                log.info("database %s has not its name back: %s; next attempt in 2 s", name, exc)
                 sleep(2.0)
         leftovers.release(what)
         raise

@@ -19,6 +19,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
+from calls import call
 from cluster.command import Command
 from components.access import Access, Endpoint
 from components.programs import find_program
@@ -97,6 +98,23 @@ class Standing:
     paused: str = ""
 
 
+class Cursor(psycopg.Cursor[Any]):
+    """A cursor whose statements are calls of this process."""
+
+    def execute(self, query: Any, *args: Any, **more: Any) -> Any:
+        """As `psycopg.Cursor.execute`."""
+        text = query if isinstance(query, (str, bytes)) else query.as_bytes(self)
+        info = self.connection.info
+        with call(f"PostgreSQL {info.host}:{info.port}/{info.dbname}: {first_words(text)}"):
+            return super().execute(query, *args, **more)
+
+
+def first_words(statement: str | bytes) -> str:
+    """What a log may say of a statement: two words, since the rest may hold a value or a password."""
+    text = statement if isinstance(statement, str) else statement.decode(errors="replace")
+    return " ".join(text.split(None, 2)[:2])
+
+
 def program(access: Access, name: str, password: str, server_version: int = 0) -> Command:
     """A client program with a password in its environment, where only its own user can read it.
 
@@ -168,6 +186,7 @@ def connect(
         options=_options(limits),
         application_name=application_name,
         autocommit=True,
+        cursor_factory=Cursor,
         tcp_user_timeout=round(seconds * 1000),
     )
 
@@ -209,7 +228,9 @@ def connect_superuser(
 
     def connected(*more: str) -> psycopg.Connection[Any]:
         options = _options((*given, *more))
-        return psycopg.connect(**parameters, options=options, autocommit=True)
+        return psycopg.connect(
+            **parameters, options=options, autocommit=True, cursor_factory=Cursor
+        )
 
     try:
         return connected(*UNLIMITED_17)

@@ -9,6 +9,7 @@ that its own client is gone (`client_connection_check_interval` is 0 by default)
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ import psycopg
 from components.access import Access, Endpoint
 from components.postgresql.client import connect_long
 from errors import TemporaryError
+
+log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 15.0
 # A lock that the primary holds is held here as long as replay is paused: nobody reads that table then.
@@ -101,6 +104,7 @@ def _pause_unlocked(holder: psycopg.Connection, node: Endpoint, seconds: float) 
         }
         if not locked or time.monotonic() > deadline:
             return Pause(point, locked)
+        log.info("the pause of %s waits: %s", node.member, "; ".join(locked.values()))
         _resume(holder)
         time.sleep(LOCK_PAUSE_SECONDS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from components.postgresql.client import (
 from components.postgresql.settings import read_system
 from components.questions import ask_members, words
 from errors import TemporaryError
+
+log = logging.getLogger(__name__)
 
 CATCH_UP_SECONDS, CATCH_UP_PAUSE = 20.0, 0.1  # one that needs longer is no fit source
 NO_NODE = "no primary, and no standby that streams"
@@ -134,6 +137,7 @@ def _caught_up(access: Access, primary: Endpoint, standbys: list[Endpoint]) -> s
                         return standby.member
             if time.monotonic() > deadline:
                 return None
+            log.debug("no standby has replayed %s yet", point)
             time.sleep(CATCH_UP_PAUSE)
     except psycopg.Error as exc:
         raise TemporaryError(

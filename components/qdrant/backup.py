@@ -9,6 +9,7 @@ taken is tried again behind the others, from where its shards are then; what is 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ from components.qdrant.room import as_text, free_bytes
 from components.qdrant.snapshot import Download, NotTaken, Shard, snapshot, sweep
 from components.questions import PROBE
 from errors import TemporaryError
+
+log = logging.getLogger(__name__)
 
 FOLDER_BYTES = 200
 NOT_COVERED = (
@@ -122,6 +125,7 @@ def _collections(
     missing: dict[str, str] = {}
     for pause in PAUSES_SECONDS:
         if missing:
+            log.info("next attempt in %.0f s: %s", pause, missing)
             CANCELLATION.sleep(pause)
         missing = {}
         for name in left:

@@ -7,6 +7,7 @@ empty as they are, and are read from. Then they are filled, one after another.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,8 @@ from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
 from components.qdrant.client import Refused, copies_in, layout
 from errors import TemporaryError
+
+log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 # Replicas that have been active for so long and still differ from one look to the next are being written to.
@@ -59,6 +62,8 @@ def wait_until_settled(
         if now - since > stall:
             words = "; ".join([*inactive, *unequal])
             raise TemporaryError(f"{collection}: replicas do not get equal: {words}", delay=30)
+        if changed:
+            log.info("collection %s: waiting for %s", collection, "; ".join([*inactive, *unequal]))
         CANCELLATION.sleep(POLL_SECONDS)
 
 

@@ -10,6 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from calls import call
 from components.access import Access, Endpoint
 from components.questions import PROBE
 
@@ -26,6 +27,16 @@ OWN_MEMORY = (
 UNCOUNTED_MEMORY = ("mem_clients_slaves", "mem_aof_buffer")
 OPEN_SHOWN = 5  # of open slots
 SECRET, KEY = "redis-auth", "redis-password"
+
+
+class Client(redis.Redis):
+    """A client whose commands are calls of this process."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """As `redis.Redis.execute_command`; the log names the command alone, its arguments may be keys and values."""
+        at = self.connection_pool.connection_kwargs
+        with call(f"Redis {at['host']}:{at['port']}: {args[0]}"):
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,7 @@ def read_view(access: Access, member: Endpoint) -> View:
 
 def connect(access: Access, member: Endpoint) -> redis.Redis:
     """Connect to one member."""
-    return redis.Redis(
+    return Client(
         host=member.host,
         port=member.port,
         password=access.secret(SECRET, KEY),

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -31,6 +32,8 @@ IN_USE = {"error": {"code": 400, "err_code": 10058, "description": "stream name 
 
 class Server:
     """Gives its answers one after the other, the last one for ever."""
+
+    connected_url = urlsplit("nats://app@10.0.0.1:4222")
 
     def __init__(self, *answers: dict[str, Any]) -> None:
         self._answers = list(answers)

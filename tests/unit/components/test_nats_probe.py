@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -35,6 +36,8 @@ class JetStream:
         silent: how many requests to make a stream get no answer.
         violation: what the user is told that he may not do.
     """
+
+    connected_url = urlsplit("nats://app@10.0.0.1:4222")
 
     def __init__(
         self,

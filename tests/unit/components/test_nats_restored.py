@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pytest
 from nats.errors import NoRespondersError
@@ -39,6 +40,8 @@ class Server:
         asked: configurations that it was to restore, and whether the stream was deleted again.
         taken: chunks.
     """
+
+    connected_url = urlsplit("nats://app@10.0.0.1:4222")
 
     def __init__(self, deaf: int = 0, max_payload: int = 1 << 20) -> None:
         self.deaf, self.max_payload = deaf, max_payload
