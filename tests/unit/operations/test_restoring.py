@@ -11,7 +11,6 @@ from typing import Any, cast
 import pytest
 
 from archive.leftovers import Leftovers
-from cluster.command import CANCELLATION
 from cluster.lease import Lease, LeaseHeld, inquire
 from errors import PermanentError, TemporaryError
 from operations import gate, restoring, safety
@@ -97,7 +96,6 @@ class World:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    CANCELLATION.clear()  # a run that another test has cancelled is over
     made = World()
     made.live = SimpleNamespace(
         scratch=False,
