@@ -74,4 +74,4 @@ class ConfigurationError(PermanentError):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
-        super().__init__("\n".join(str(fault) for fault in self.faults))
+        super().__init__("; ".join(str(fault) for fault in self.faults))

@@ -27,20 +27,30 @@ SHORTEST = 8
 NAME = re.compile(r"[a-z-]{1,20}")
 # Of Prefect's settings, those that hold a credential; its runs get their worker's by the environment.
 ENVIRONMENT = re.compile(r"PREFECT_\w*(AUTH_STRING|API_KEY|CONNECTION_URL|PASSWORD)")
+# What is redacted already stays, with the markup that was put behind it: artifacts are redacted again where they leave.
+ANEW = rf"(?!{MASK}[^\w\s]*(?:\s|$))"
 PATTERNS = (
     (re.compile(r"(?<=://)([^\s/@:'\"]*):[^\s/@'\"]+(?=@)"), rf"\1:{MASK}"),
     # whoever knows the address of a chat's webhook can write to it
-    (re.compile(r"(://[\w.-]*hook[\w.-]*/|/webhooks/)[^\s'\"]+", re.IGNORECASE), rf"\1{MASK}"),
-    (re.compile(r"\b((?:slack|discord|msteams)://)[^\s'\"]+", re.IGNORECASE), rf"\1{MASK}"),
+    (
+        re.compile(rf"(://[\w.-]*hook[\w.-]*/|/webhooks/){ANEW}[^\s'\"]+", re.IGNORECASE),
+        rf"\1{MASK}",
+    ),
+    (
+        re.compile(rf"\b((?:slack|discord|msteams)://){ANEW}[^\s'\"]+", re.IGNORECASE),
+        rf"\1{MASK}",
+    ),
     (re.compile(r"AGE-SECRET-KEY-[0-9A-Z-]+"), MASK),
     (
-        re.compile(r"(authorization['\"]?: *['\"]?(?:basic|bearer) +)[^\s'\"]+", re.IGNORECASE),
+        re.compile(
+            rf"(authorization['\"]?: *['\"]?(?:basic|bearer) +){ANEW}[^\s'\"]+", re.IGNORECASE
+        ),
         rf"\1{MASK}",
     ),
     (
         re.compile(
             r"([?&](?:password|token|secret|api[-_]?key|signature|awsaccesskeyid|x-amz-"
-            r"(?:signature|credential|security-token))=)[^\s&#'\"]+",
+            rf"(?:signature|credential|security-token))=){ANEW}[^\s&#'\"]+",
             re.IGNORECASE,
         ),
         rf"\1{MASK}",
@@ -105,6 +115,8 @@ class RecordFactory:
             trace = self._redact(logging.Formatter().formatException(record.exc_info))
             record.exc_text = visible(trace, lines=True)
             record.exc_info = None
+        elif record.exc_text:  # by another factory like this one
+            record.exc_text = visible(self._redact(record.exc_text), lines=True)
         if record.stack_info:
             record.stack_info = visible(self._redact(record.stack_info), lines=True)
         return record

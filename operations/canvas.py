@@ -8,12 +8,16 @@ from __future__ import annotations
 import base64
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup, escape
+
+from config.printable import visible
+from redaction import redact
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +49,8 @@ STYLE: Any = {
     **{f"axes.{part}": INK for part in ("edgecolor", "labelcolor", "titlecolor")},
     "axes.facecolor": "none",
 }
+# A letter that matplotlib's own font has not is measured by another; in SVG the reader's font draws it.
+warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")
 WIDTH = 9.6  # inches of 72 points: what a page of A4 holds at a glance
 DAY = timedelta(days=1)
 
@@ -64,7 +70,7 @@ class Drawing:
     @property
     def inline(self) -> Markup:
         """For a page of our own: lines and text take the page's colour, so that it may be dark."""
-        label = f'<svg role="img" aria-label="{escape(self.words)}" '
+        label = f'<svg role="img" aria-label="{escape(visible(redact(self.words)))}" '
         return Markup(self.svg.replace("<svg ", label, 1).replace(INK, "currentColor"))
 
     @property
@@ -109,6 +115,7 @@ def drawn(
             top=1 - margins.top / whole, bottom=margins.bottom / whole,
         )  # fmt: skip
         draw(figure)
+        _show_names(figure)
         target = io.StringIO()
         figure.savefig(
             target, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
@@ -159,3 +166,22 @@ def dates(axes: Axes, times: Sequence[datetime], otherwise: str) -> None:
 def untyped(value: Any) -> Any:
     """Times are values to matplotlib, which its types do not say."""
     return value
+
+
+def _show_names(figure: Figure) -> None:
+    """Let no text have a line or a control character of its own, which XML cannot hold, nor a secret."""
+    from matplotlib.text import Text
+    from matplotlib.ticker import FuncFormatter
+
+    for text in figure.findobj(Text):
+        text.set_text(_label(text.get_text()))
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        named = axis.get_major_formatter()
+        if isinstance(
+            named, FuncFormatter
+        ):  # ticks whose labels were given get them when they are drawn
+            axis.set_major_formatter(FuncFormatter(lambda x, at, f=named: _label(f(x, at))))
+
+
+def _label(text: str) -> str:
+    return visible(redact(text))

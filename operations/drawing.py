@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from config.printable import visible
 from operations.canvas import (
     BLUE,
     COLOURS,
@@ -107,7 +108,7 @@ def timeline(nodes: Sequence[NodeProgress], what: str) -> Drawing:
             label = (
                 f"{word}, {node.seconds:.1f} s"
                 if node.seconds
-                else _short(redact(f"{word}: {node.note}"))
+                else _short(visible(redact(f"{word}: {node.note}")))
             )
             if node.seconds:
                 hatch = "////" if word in ("failed", "unfinished") else None

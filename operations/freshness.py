@@ -16,6 +16,7 @@ from archive.catalogue import Catalogue
 from archive.evidence import Evidence, Proof, read_evidence
 from archive.manifest import component_of
 from components import SETS
+from config.printable import visible
 from errors import IsaError
 from operations.backup import Vault
 
@@ -155,6 +156,11 @@ def metrics(found: Iterable[Freshness], environment: str) -> str:
         for one in rows:
             number = value(one)
             if number is not None:
-                labels = f'environment="{environment}",component="{one.component}"'
+                labels = f'environment="{_label(environment)}",component="{_label(one.component)}"'
                 lines.append(f"{PREFIX}_{name}{{{labels}}} {number:.3f}")
     return "\n".join(lines) + "\n"
+
+
+def _label(value: str) -> str:
+    """A label's value, which ends neither its quotes nor its line (text format 0.0.4)."""
+    return visible(value).replace("\\", "\\\\").replace('"', '\\"')

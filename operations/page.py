@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from config.printable import visible
 from operations import drawing
 from operations.canvas import COLOURS, GREY
 from operations.report import Report
@@ -41,8 +42,8 @@ def as_html(report: Report) -> str:
 
 
 def _readable(value: object) -> object:
-    """Words before they are escaped: secrets are known as they are, not as HTML has them."""
-    return redact(value) if type(value) is str else value
+    """Words before they are escaped: secrets and control characters are known as they are, not as HTML has them."""
+    return visible(redact(value)) if type(value) is str else value
 
 
 def _day(at: datetime | None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
+from config.printable import visible
 from config.process_environment import clean_process
 from errors import PermanentError
 from redaction import install, redact
@@ -16,7 +17,7 @@ from redaction import install, redact
 
 @contextmanager
 def discreet() -> Iterator[None]:
-    """Wrap the body of a flow or task: what it logs, and the error that it ends with, say no secret.
+    """Wrap the body of a flow or task: what it logs, and the error that it ends with, are lines without a secret.
 
     Prefect makes the message of a failed state of the error's own words. Its kind stays as it is where the words can be
     replaced, since retries go by the kind.
@@ -26,9 +27,9 @@ def discreet() -> Iterator[None]:
     try:
         yield
     except Exception as exc:
-        said = redact(str(exc))
+        said = _shown(str(exc))
         if said != str(exc):
-            exc.args = tuple(redact(part) if isinstance(part, str) else part for part in exc.args)
+            exc.args = tuple(_shown(part) if isinstance(part, str) else part for part in exc.args)
         if said != str(exc):  # words that are not its arguments
             raise PermanentError(f"{type(exc).__name__}: {said}") from None
         raise
@@ -36,14 +37,18 @@ def discreet() -> Iterator[None]:
 
 def completed(message: str) -> State[Any]:
     """The run did what it was asked for."""
-    return Completed(message=redact(message))
+    return Completed(message=_shown(message))
 
 
 def failed(message: str) -> State[Any]:
     """It did not."""
-    return Failed(message=redact(message))
+    return Failed(message=_shown(message))
 
 
 def cancelled(message: str) -> State[Any]:
     """Somebody said no."""
-    return Cancelled(message=redact(message))
+    return Cancelled(message=_shown(message))
+
+
+def _shown(text: str) -> str:
+    return visible(redact(text))

@@ -18,7 +18,7 @@ from redaction import redact
 # What becomes a link by itself (GFM, "autolinks (extension)"). remark looks for it in text whose escapes are gone
 # (mdast-util-gfm-autolink-literal, transformGfmAutolinkLiterals).
 ADDRESS = re.compile(
-    r"(?:\b(?:https?|ftp|mailto|xmpp):|\bwww\.)[^\s`|\\]*|[\w.+-]*@[\w.-]+", re.IGNORECASE
+    r"(?:\b\w[\w+.-]*://|\b(?:mailto|xmpp):|\bwww\.)[^\s`|\\]*|[\w.+-]*@[\w.-]+", re.IGNORECASE
 )
 # What begins something in the midst of a line; an underscore between two letters does not.
 INLINE = re.compile(r"[\\`*\[\]<~|]|(?<![^\W_])_|_(?![^\W_])|&(?=[#\w])")
@@ -75,7 +75,9 @@ def picture(words: str, address: str) -> Markdown:
         words: what it shows, for who cannot see it.
         address: of our own making.
     """
-    return Markdown(f"![{escape(words)}]({address})")
+    return Markdown(
+        f"![{escape(words)} ]({address})"
+    )  # the blank ends a credential for `redaction`
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> list[Markdown]:
@@ -106,7 +108,7 @@ def _row(parts: Iterable[str]) -> Markdown:
 
 def _cell(value: object) -> str:
     lines = value if isinstance(value, (list, tuple)) else (value,)
-    return "<br>".join(escape(line) for line in lines)
+    return " <br> ".join(escape(line) for line in lines)
 
 
 def _argument(value: object) -> object:

@@ -189,7 +189,7 @@ def rebuild_plan_artifact(plan: RebuildPlan, environment: str) -> str:
     guard = (
         "behind a fresh proven backup" if policy.final_backup else bold("without a backup before")
     )
-    item, warning = Markdown("- {}: {}"), Markdown("- **{}**")
+    item, warning = Markdown("- {}: {}"), Markdown("- {}")
     claims = ", ".join(f"{name} ({size})" for name, size in plan.claims.items())
     lines = [
         head.format(
@@ -205,8 +205,8 @@ def rebuild_plan_artifact(plan: RebuildPlan, environment: str) -> str:
         item.format("last proof", plan.proof or bold("none")),
         item.format("writers", plan.writers),
         item.format("gates afterwards", ", ".join(plan.dependants) or "its own only"),
-        *(warning.format(words) for words in plan.warnings),
-        *(warning.format(f"in the way: {words}") for words in plan.blocked),
+        *(warning.format(bold(words)) for words in plan.warnings),
+        *(warning.format(bold(f"in the way: {words}")) for words in plan.blocked),
     ]
     return keep(lines, f"rebuild-plan-{environment}", "What somebody is asked to approve")
 

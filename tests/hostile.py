@@ -74,6 +74,8 @@ NAMES: dict[str, str] = {
     "markdown-image": "![x](http://evil.example/x.png)",
     "markdown-autolink": "<http://evil.example>",
     "markdown-url": "https://evil.example/login",
+    "markdown-webhook": "https://hooks.evil.example/hook/a [x](http://evil.example)",
+    "markdown-token": "https://evil.example/?token=abcdefgh`[x](http://evil.example)",
     "markdown-reference": "[x]: http://evil.example",
     "markdown-emphasis": "**passed** _really_ ~~no~~",
     "table-pipe": "a | **pass** | b",

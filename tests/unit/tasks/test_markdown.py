@@ -31,6 +31,7 @@ def shown(name: str) -> str:
 def test_a_name_alone_makes_no_mark_and_is_read_as_it_is(name: str) -> None:
     text = escape(name)
 
+    assert redact(text) == text  # an artifact is redacted once more where it leaves
     assert markdown_reader.marks(text) == set()
     assert markdown_reader.read(text) == shown(name)
 
@@ -62,7 +63,7 @@ def test_a_name_in_a_table_adds_no_row_and_no_column(name: str) -> None:
 
 @NAMES
 def test_a_name_in_the_words_of_a_picture_ends_them_not(name: str) -> None:
-    text = picture(f"Timeline. {name}", "data:image/svg+xml;base64,AAAA")
+    text = redact(picture(f"Timeline. {name}", "data:image/svg+xml;base64,AAAA"))
 
     (image,) = (t for t in markdown_reader.tokens(text) if t.type == "image")
     assert image.attrs["src"] == "data:image/svg+xml;base64,AAAA"
