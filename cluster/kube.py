@@ -354,6 +354,13 @@ class Kube:
             content_type="application/apply-patch+yaml",
         )
 
+    def scale(self, manifest: Manifest, replicas: int) -> None:
+        """Set the number of a workload's pods, by the subresource: a right to that changes nothing else of it."""
+        path, query = f"{self._path(manifest)}/scale", {"fieldManager": FIELD_MANAGER}
+        content_type = "application/merge-patch+json"
+        body = {"spec": {"replicas": replicas}}
+        self.request("PATCH", path, body=body, query=query, content_type=content_type)
+
     def patch(self, manifest: Manifest, change: dict[str, Any]) -> Manifest:
         """JSON merge patch of one object."""
         path, query = self._path(manifest), {"fieldManager": FIELD_MANAGER}

@@ -17,7 +17,7 @@ from archive.leftovers import Held, Leftovers
 from archive.writer import SetWriter
 from cluster.command import CANCELLATION
 from cluster.exec import exec_stream
-from cluster.kube import Kube, Manifest
+from cluster.kube import Manifest
 from components.access import Access
 from components.neo4j.client import DATABASE
 from errors import PermanentError, TemporaryError
@@ -83,8 +83,10 @@ def load(access: Access, database: str, size: int, pieces: Iterator[bytes]) -> N
         TemporaryError: the load fails; the database is then damaged, and must be loaded again.
     """
     namespace, stall = access.settings.kubernetes.namespace, access.settings.backup.stall_seconds
-    words = f"head -c {size} | neo4j-admin database load '{database}' --from-stdin --overwrite-destination=true"
-    command = ("sh", "-c", words)
+    words = (
+        'head -c "$1" | neo4j-admin database load "$2" --from-stdin --overwrite-destination=true'
+    )
+    command = ("sh", "-c", words, "sh", str(size), database)
     for _ in exec_stream(
         access.kube, namespace, DUMPER, CONTAINER, command, stall=stall, stdin=pieces
     ):
@@ -97,7 +99,7 @@ def sweep(access: Access, leftovers: Leftovers) -> None:
         _remove_dumper(access)
         live = statefulset(access)
         if int(live["spec"].get("replicas", 0)) < int(held[REPLICAS]):
-            _scale(access.kube, live, int(held[REPLICAS]))
+            access.kube.scale(live, int(held[REPLICAS]))
             await_ready(access, START_SECONDS)
         leftovers.release(held)
 
@@ -113,7 +115,7 @@ def stopped(access: Access, leftovers: Leftovers) -> Iterator[None]:
     replicas = max(1, int(live["spec"].get("replicas", 1)))  # 0: somebody was killed in here
     held = {"statefulset": RELEASE, REPLICAS: replicas}
     leftovers.hold(held)
-    _scale(access.kube, live, 0)
+    access.kube.scale(live, 0)
     try:
         _until(lambda: _pod(access, POD) is None, _stop_seconds(live), f"{POD} does not stop")
         yield
@@ -131,7 +133,7 @@ def stopped(access: Access, leftovers: Leftovers) -> Iterator[None]:
 
 def _start(access: Access, live: Manifest, leftovers: Leftovers, held: Held) -> None:
     """Start the stopped member, and forget what was noted of it by this run and by killed ones."""
-    _scale(access.kube, live, int(held[REPLICAS]))
+    access.kube.scale(live, int(held[REPLICAS]))
     leftovers.release(held)
     for earlier in leftovers.earlier(REPLICAS):
         leftovers.release(earlier)
@@ -170,7 +172,7 @@ def _stop_seconds(live: Manifest) -> float:
 def helper(access: Access) -> Iterator[None]:
     """A pod of the release's own image on the release's volume, that waits for commands."""
     _remove_dumper(access)
-    access.kube.create(_manifest(statefulset(access)))
+    access.kube.create(pod_of(statefulset(access)))
     try:
         _until(
             lambda: _phase(access, DUMPER) == "Running", START_SECONDS, f"{DUMPER} does not start"
@@ -180,7 +182,12 @@ def helper(access: Access) -> Iterator[None]:
         _remove_dumper(access)
 
 
-def _manifest(live: Manifest) -> Manifest:
+def pod_of(live: Manifest) -> Manifest:
+    """The helper's pod; another one of this account is refused (`isa-neo4j-dump` in namespace.yaml).
+
+    Args:
+        live: the member's StatefulSet.
+    """
     template = live["spec"]["template"]["spec"]
     server = next(c for c in template["containers"] if c["name"] == "neo4j")
     claims = {claim["metadata"]["name"] for claim in live["spec"].get("volumeClaimTemplates", [])}
@@ -208,6 +215,7 @@ def _manifest(live: Manifest) -> Manifest:
         "spec": {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
+            "imagePullSecrets": template.get("imagePullSecrets", []),
             "securityContext": template.get("securityContext", {}),
             "containers": [container],
             "volumes": volumes,
@@ -225,10 +233,6 @@ def statefulset(access: Access) -> Manifest:
     if found is None:
         raise PermanentError(f"there is no StatefulSet {RELEASE}")
     return found
-
-
-def _scale(kube: Kube, live: Manifest, replicas: int) -> None:
-    kube.patch(live, {"spec": {"replicas": replicas}})
 
 
 def _pod(access: Access, name: str) -> Manifest | None:

@@ -18,11 +18,18 @@ def environ_of(sandbox: Sandbox, kubeconfig: Path, **more: str) -> dict[str, str
     return {**sandbox.environ(), **more, **own}
 
 
-def log_in(sandbox: Sandbox, directory: Path, name: str) -> KubernetesSettings:
+PLATFORM = KubernetesSettings(
+    namespace=PRODUCTION, control_namespace=CONTROL, verify_namespace=VERIFY
+)
+
+
+def log_in(
+    sandbox: Sandbox, directory: Path, name: str, platform: KubernetesSettings = PLATFORM
+) -> KubernetesSettings:
     """Log in as a service account, by the TokenRequest API as a pod does; returns the way to the cluster."""
     answer = sandbox.kube().request(
         "POST",
-        f"/api/v1/namespaces/{CONTROL}/serviceaccounts/{name}/token",
+        f"/api/v1/namespaces/{platform.control_namespace}/serviceaccounts/{name}/token",
         body={
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
@@ -34,6 +41,4 @@ def log_in(sandbox: Sandbox, directory: Path, name: str) -> KubernetesSettings:
     file = directory / name
     file.touch(mode=0o600)
     file.write_text(yaml.safe_dump(document))
-    return KubernetesSettings(
-        kubeconfig=file, namespace=PRODUCTION, control_namespace=CONTROL, verify_namespace=VERIFY
-    )
+    return platform.model_copy(update={"kubeconfig": file, "context": None})

@@ -37,8 +37,8 @@ class Cluster:
         there = self.helper if name == offline.DUMPER else bool(self.replicas[-1])
         return {"status": {"phase": "Running", "conditions": []}} if there else None
 
-    def patch(self, _: Any, changes: dict[str, Any]) -> None:
-        self.replicas.append(changes["spec"]["replicas"])
+    def scale(self, _: Any, replicas: int) -> None:
+        self.replicas.append(replicas)
 
     def create(self, _: Any) -> None:
         self.helper = True

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 
+from components.neo4j.offline import pod_of
 from config.models import Settings
 from operations.render import render_manifest
 
 from .conftest import PRODUCTION, ROOT, merge
 
-CLUSTER_WIDE = {"Namespace", "StorageClass", "BucketClass", "ClusterRole", "ClusterRoleBinding"}
+CLUSTER_WIDE = {
+    "Namespace", "StorageClass", "BucketClass", "ClusterRole", "ClusterRoleBinding", "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+}  # fmt: skip
 NAMESPACES = {"isa-cloud-production", "isa-cloud-control", "isa-cloud-verify"}
 CREDENTIAL = re.compile(
     r"password|passwd|token|cookie|secret|apikey|api_key|credential", re.IGNORECASE
@@ -239,3 +244,46 @@ def test_staging_is_production_but_for_its_facts() -> None:
     assert merge(staging, {"environment": "production"})["environment"] == production["environment"]
     assert staging["licences"] == production["licences"] == {}
     assert staging["images"] == production["images"] == {}
+
+
+def test_the_policy_of_neo4js_helper_admits_the_pod_that_is_made(settings: Settings) -> None:
+    """A change of one without the other would end every backup; the policy itself is tried on a real API server."""
+    neo4j = settings.backup.neo4j.model_copy(update={"offline": True})
+    backup = settings.backup.model_copy(update={"neo4j": neo4j})
+    rendered = render_manifest(
+        settings.platform.namespace_manifest, settings.model_copy(update={"backup": backup})
+    )
+    policies = [m for m in rendered if m["kind"] == "ValidatingAdmissionPolicy"]
+    (policy,) = [m for m in policies if "paramKind" not in m["spec"]]
+    server = {"name": "neo4j", "image": "neo4j:5", "volumeMounts": []}
+    template = {"spec": {"containers": [server]}}
+    pod = pod_of({"metadata": {"namespace": "isa"}, "spec": {"template": template}})
+    expressions = " ".join(one["expression"] for one in policy["spec"]["validations"])
+    for value in (
+        pod["metadata"]["name"],
+        pod["metadata"]["labels"],
+        pod["spec"]["containers"][0]["command"],
+    ):
+        assert json.dumps(value) in expressions, value
+    (condition,) = policy["spec"]["matchConditions"]
+    bound = next(
+        m
+        for m in rendered
+        if m["kind"] == "RoleBinding" and m["metadata"]["name"] == "isa-backup-neo4j-offline"
+    )
+    assert all(f'"{subject["name"]}"' in condition["expression"] for subject in bound["subjects"])
+    assert '"system:serviceaccount:isa-cloud-control:"' in condition["expression"]
+
+
+def test_a_policy_that_reads_an_object_is_asked_about_one_name_alone(settings: Settings) -> None:
+    """Else no pod of the namespace is made while the object is not there, as before the first deploy."""
+    neo4j = settings.backup.neo4j.model_copy(update={"offline": True})
+    backup = settings.backup.model_copy(update={"neo4j": neo4j})
+    rendered = render_manifest(
+        settings.platform.namespace_manifest, settings.model_copy(update={"backup": backup})
+    )
+    reading = [m for m in rendered if "paramKind" in m.get("spec", {})]
+    assert reading
+    for policy in reading:
+        for rule in policy["spec"]["matchConstraints"]["resourceRules"]:
+            assert rule["resourceNames"] == ["neo4j-1-dump"]
