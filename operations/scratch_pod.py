@@ -19,6 +19,8 @@ from config.models import Settings
 from errors import ConfigurationError, Fault
 
 LABEL, SET = "isa-cloud.io/scratch", "isa-cloud.io/set"
+# Network policies let pods with it reach the object store, and all others nothing (namespace.yaml).
+FETCHES = "isa-cloud.io/fetches"
 FETCH, ENGINE = "fetch", "engine"
 GIB = 1 << 30
 HARDENED = {
@@ -104,7 +106,7 @@ def pod_of(request: Request, scratch: Scratch, name: str, release: Manifest) -> 
         "metadata": {
             "name": name,
             "namespace": request.namespace,
-            "labels": labels_of(request),
+            "labels": labels_of(request) | ({FETCHES: "true"} if scratch.placed else {}),
             "annotations": {SET: request.manifest.id},
         },
         "spec": {
