@@ -18,6 +18,7 @@ from archive.manifest import Artefact, Manifest
 from archive.pieces import Put, Tally, ahead, as_file
 from archive.seal import SUFFIX, Sealed, Writable, unseal
 from archive.store import Missing, Refused, Store
+from archive.unpacking import Unreadable
 from errors import PermanentError
 
 
@@ -120,8 +121,15 @@ class SetReader:
         return b"".join(self.stream(name, of))
 
     def json(self, name: str, of: Manifest | None = None) -> Any:
-        """A small artefact that is JSON."""
-        return json.loads(self.read(name, of))
+        """A small artefact that is JSON.
+
+        Raises:
+            Unreadable: it is none.
+        """
+        try:
+            return json.loads(self.read(name, of))
+        except ValueError as exc:
+            raise Unreadable(f"{name} is no JSON") from exc
 
     def read_rest(self, but: Iterable[str] = ()) -> None:
         """Read what nobody has read, so that every byte of the set was seen.

@@ -1,7 +1,7 @@
 """The first step of a scratch pod: fetch, decrypt and unpack a set into the volume that the engine then starts on.
 
-`python -m operations.fetch REQUEST DIRECTORY`. It ends with 0, with 3 where the set is damaged, or with 75
-(EX_TEMPFAIL) where it may be tried again; the last line says why.
+`python -m operations.fetch REQUEST DIRECTORY`. It ends with 0, with 3 where the set is damaged, with 4 where it is what
+was stored and cannot be unpacked, or with 75 (EX_TEMPFAIL) where it may be tried again; the last line says why.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from archive.catalogue import find_chain
 from archive.reader import Damaged, SetReader
 from archive.signing import Trust
 from archive.store import Store
+from archive.unpacking import Unreadable, readable
 from components import SETS
 from config.backups import BackupSigner
 from config.models import ObjectStoreSettings
@@ -22,7 +23,7 @@ from config.printable import visible
 from errors import IsaError
 from redaction import redact
 
-DAMAGED, AGAIN = 3, 75
+DAMAGED, UNREADABLE, AGAIN = 3, 4, 75
 
 
 def fetch(request: dict[str, Any], directory: Path) -> None:
@@ -35,6 +36,7 @@ def fetch(request: dict[str, Any], directory: Path) -> None:
 
     Raises:
         Damaged: an artefact is not what was stored.
+        Unreadable: it is, and cannot be unpacked.
         IsaError: the store is away, or refuses.
     """
     for secret in (*request["credentials"].values(), request["identity"]):
@@ -43,7 +45,8 @@ def fetch(request: dict[str, Any], directory: Path) -> None:
     trust = Trust(tuple(BackupSigner(**one) for one in request["signers"]))
     manifest, earlier = find_chain(store, request["environment"], request["set"], trust)
     reader = SetReader(store, manifest, request["identity"], earlier)
-    SETS[manifest.component].restore.place(reader, request["scratch"], directory)
+    with readable(f"an artefact of {manifest.id}"):
+        SETS[manifest.component].restore.place(reader, request["scratch"], directory)
 
 
 def main(request: str, directory: str) -> int:
@@ -53,6 +56,9 @@ def main(request: str, directory: str) -> int:
     except Damaged as exc:
         print(visible(redact(str(exc))))
         return DAMAGED
+    except Unreadable as exc:
+        print(redact(exc.plain))  # a tar's own names are nobody's to print
+        return UNREADABLE
     except (IsaError, OSError) as exc:
         print(visible(redact(f"{type(exc).__name__}: {exc}")))
         return AGAIN

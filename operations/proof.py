@@ -32,6 +32,7 @@ from archive.evidence_chain import next_link, read_record
 from archive.manifest import IDENTITY, Manifest, Measure, set_prefix
 from archive.reader import Damaged, SetReader
 from archive.store import Refused
+from archive.unpacking import Unreadable
 from cluster.command import CANCELLATION, Cancelled
 from cluster.credentials import password, read_secret
 from cluster.lease import lease_of
@@ -324,8 +325,9 @@ def _restored(
                 raise PermanentError("a disk is full: no verdict", said=str(exc)) from exc
             if not isinstance(exc, PermanentError):
                 raise TemporaryError(f"it broke off: {type(exc).__name__}", said=str(exc)) from exc
-            # the engine does not take it
-            raise Unrestorable("L3" if wanted else "L2", exc.plain, exc.said) from exc
+            # the engine does not take it, or cannot be given it
+            level: Level = "L3" if wanted and not isinstance(exc, Unreadable) else "L2"
+            raise Unrestorable(level, exc.plain, exc.said) from exc
     return found
 
 

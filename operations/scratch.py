@@ -23,7 +23,7 @@ from cluster.kube import Manifest
 from components.access import Access, Endpoint
 from components.base import Scratch, Served
 from errors import IsaError, PermanentError, TemporaryError
-from operations.fetch import DAMAGED
+from operations.fetch import DAMAGED, UNREADABLE
 from operations.scratch_pod import FETCH, LABEL, Request, pod_of, secrets_of
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 ANSWER_SECONDS = 30.0  # one answer of an engine that was just filled
 PAUSE_SECONDS, QUOTA_SECONDS = 0.5, 2.0
 REMOVAL_SECONDS = 60.0  # a pod counts against the quota until it is gone
+# How the step that fetches a set ends where the set is bad → level that it fails at.
+FETCHED: dict[int, Level] = {DAMAGED: "L1", UNREADABLE: "L2"}
 KILLED = 128  # exit statuses from here on are signals: the machine's doing, not the data's
 # In which words tools and engines say that their volume is full: ours to mend, whatever the data is.
 FULL = re.compile(
@@ -249,8 +251,8 @@ def _refuse_dead(pod: Manifest, scratch: Scratch, *, serving: bool) -> None:
         if not ended or ended["exitCode"] == 0:
             continue
         step, code, said = container["name"], int(ended["exitCode"]), _words(ended)
-        if step == FETCH and code == DAMAGED:
-            raise Unrestorable("L1", said)  # our own words
+        if step == FETCH and code in FETCHED:
+            raise Unrestorable(FETCHED[code], said)  # our own words
         words = f"{step} of {name} ended with {code}"
         if step in levels and code < KILLED and not FULL.search(said):
             raise Unrestorable(levels[step], words, said)

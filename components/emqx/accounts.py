@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archive.manifest import Manifest
+from archive.unpacking import readable
 from components.access import Access
 from components.emqx.client import Api, archive_path, make_archive, rows
 from components.emqx.export import META, TABLES, rewritten
@@ -121,7 +122,7 @@ def _export(access: Access, api: Api, directory: Path) -> Path:
 
 
 def _tables(file: Path) -> frozenset[str]:
-    with tarfile.open(file, "r:gz") as archive:
+    with readable(file.name), tarfile.open(file, "r:gz") as archive:
         paths = [_path(entry) for entry in archive]
     return frozenset(path.removeprefix(TABLES) for path in paths if path.startswith(TABLES))
 

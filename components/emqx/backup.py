@@ -17,6 +17,7 @@ import httpx
 
 from archive.leftovers import Leftovers
 from archive.manifest import Consistency, Engine, Measure
+from archive.unpacking import Unreadable
 from archive.writer import SetWriter
 from components.access import Access, Endpoint
 from components.base import Taken
@@ -210,8 +211,11 @@ def _store(
         writer.add(name, UNIT, "emqx data export", spool, size)
         if spool.size != size:
             raise TemporaryError(f"EMQX sent {spool.size} of {size} bytes of {name}")
-        with spool.reader() as file:
-            return read_export(file, name, counts, retainer.all_expire)
+        try:
+            with spool.reader() as file:
+                return read_export(file, name, counts, retainer.all_expire)
+        except Unreadable as exc:  # it was cut on its way, or a node died while it made it
+            raise TemporaryError(exc.plain, said=exc.said) from exc
 
 
 def _removed(api: Api, made: dict[str, Any]) -> bool:

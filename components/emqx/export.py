@@ -6,19 +6,23 @@ and a file whose folder has another name. So each import is written to a new fil
 
 from __future__ import annotations
 
+import gzip
 import re
 import secrets
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from archive.unpacking import Unreadable, readable
 from components.emqx.mnesia import records
-from errors import PermanentError, TemporaryError
+from errors import PermanentError
 
 META, CONFIGURATION, TABLES, SUFFIX = "META.hocon", "cluster.hocon", "mnesia/", ".tar.gz"
 RETAINED_TABLE = "emqx_retainer_message"
+CONFIGURATION_BYTES = 64 << 20  # of a configuration, which is read into memory
 UPLOAD = "isa-cloud-import-"  # what is uploaded begins so, and is deleted
 
 
@@ -92,28 +96,26 @@ def read_export(
         all_expire: whether the retainer lets every message expire.
 
     Raises:
-        TemporaryError: it is cut, or lacks what every export has.
+        Unreadable: it is cut, or lacks what every export has.
     """
     found: dict[str, str] = {}
     tables = set()
     retained, unreadable = None, ""
-    try:
-        with tarfile.open(fileobj=file, mode="r:gz") as archive:
-            for entry in archive:
-                path = entry.name.partition("/")[2]
-                content = archive.extractfile(entry)
-                if path.startswith(TABLES):
-                    tables.add(path.removeprefix(TABLES))
-                if content is None:
-                    continue
-                if path in (META, CONFIGURATION):
-                    found[path] = content.read().decode(errors="replace")
-                elif path == TABLES + RETAINED_TABLE:
-                    retained, unreadable = _retained(content, counts, all_expire)
-    except (tarfile.TarError, EOFError, OSError) as exc:
-        raise TemporaryError(f"{name} is no sound archive: {exc}") from exc
+    with _readable(name), tarfile.open(fileobj=file, mode="r:gz") as archive:
+        for entry in archive:
+            path = entry.name.partition("/")[2]
+            if path.startswith(TABLES):
+                tables.add(path.removeprefix(TABLES))
+            # no link: what it leads to need not be there
+            content = archive.extractfile(entry) if entry.isfile() else None
+            if content is None:
+                continue
+            if path in (META, CONFIGURATION):
+                found[path] = _text(content, entry.size, f"{path} of {name}")
+            elif path == TABLES + RETAINED_TABLE:
+                retained, unreadable = _retained(content, counts, all_expire)
     if len(found) < 2:
-        raise TemporaryError(f"{name} has no {META} or no {CONFIGURATION}")
+        raise Unreadable(f"{name} has no {META} or no {CONFIGURATION}")
     meta = dict(re.findall(r'"?(version|edition)"?\s*[=:]\s*"?([\w.+-]+)', found[META]))
     return Export(
         meta.get("version", ""), meta.get("edition", ""), found[CONFIGURATION], frozenset(tables), retained, unreadable
@@ -130,13 +132,32 @@ def rewritten(file: Path, wanted: Callable[[str], bool] = lambda path: True) -> 
     stem = f"{UPLOAD}{secrets.token_hex(8)}"
     made = file.with_name(stem + SUFFIX)
     made.touch(mode=0o600)
-    with tarfile.open(file, "r:gz") as source, tarfile.open(made, "w:gz") as target:
+    with (
+        _readable(file.name),
+        tarfile.open(file, "r:gz") as source,
+        tarfile.open(made, "w:gz") as target,
+    ):
         for entry in source:
             path = entry.name.partition("/")[2]
             if entry.isfile() and wanted(path):
                 entry.name = f"{stem}/{path}"
                 target.addfile(entry, source.extractfile(entry))
     return made
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        with readable(name):
+            yield
+    except gzip.BadGzipFile as exc:
+        raise Unreadable(f"{name} is no sound archive: {exc}") from exc
+
+
+def _text(content: IO[bytes], size: int, what: str) -> str:
+    if size > CONFIGURATION_BYTES:
+        raise Unreadable(f"{what} has {size} bytes; {CONFIGURATION_BYTES} are the most")
+    return content.read().decode(errors="replace")
 
 
 def _retained(

@@ -16,6 +16,8 @@ from errors import PermanentError
 LOG_MAGIC, CLOSED = bytes((1, 2, 3, 4)), bytes((99, 88, 77, 11))
 ITEM_MAGIC = bytes((98, 87, 76, 65))  # BIGMAGICHEAD
 MIN_MD5_TERM, MD5_BYTES = 65528, 16
+# An item is a row. The largest message of MQTT has 256 MiB (MQTT 5.0, 2.1.4).
+ITEM_BYTES = 320 << 20
 TERM_VERSION = 131
 
 
@@ -49,6 +51,10 @@ def records(file: IO[bytes], table: str) -> Iterator[tuple[Any, ...]]:
         (size,) = struct.unpack(">I", head[:4])
         if size >= MIN_MD5_TERM:  # of the size, so that a damaged one is seen
             file.read(MD5_BYTES)
+        if size > ITEM_BYTES:
+            raise PermanentError(
+                f"table {table}: an item of {size} bytes; {ITEM_BYTES} are the most"
+            )
         item = file.read(size)
         if len(item) < size:
             raise PermanentError(f"table {table}: its backup is cut")

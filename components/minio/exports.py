@@ -16,6 +16,7 @@ from typing import Any
 
 from archive.manifest import Manifest, Measure
 from archive.reader import SetReader
+from archive.unpacking import unzip
 from components.access import Access, Endpoint
 from components.digest import expiring, few, part
 from components.minio.client import admin
@@ -78,13 +79,11 @@ def measure_settings(export: bytes, buckets: Collection[str]) -> list[Measure]:
         buckets: whose settings count.
     """
     named: dict[str, dict[str, str]] = {bucket: {} for bucket in buckets}
-    with zipfile.ZipFile(io.BytesIO(export)) as archive:
-        for name in archive.namelist():
-            bucket, _, file = name.partition("/")
-            body = archive.read(name)
-            if bucket not in named or file in ELSEWHERE or any(word in body for word in NAMING):
-                continue
-            named[bucket][file] = part(_setting(file, body))
+    for name, body in unzip(export).items():
+        bucket, _, file = name.partition("/")
+        if bucket not in named or file in ELSEWHERE or any(word in body for word in NAMING):
+            continue
+        named[bucket][file] = part(_setting(file, body))
     return [
         Measure(
             unit=f"bucket {bucket}", item=SETTINGS, count=len(names), digest=part(names),
@@ -102,28 +101,27 @@ def measure_rights(export: bytes, *, apart: bool = True) -> list[Measure]:
         apart: whether they are: earlier sets counted them with the others.
     """
     found = []
-    with zipfile.ZipFile(io.BytesIO(export)) as archive:
-        for name in sorted(archive.namelist()):
-            document = json.loads(archive.read(name) or b"null") or {}
-            kind = name.rpartition("/")[2].removesuffix(".json")
-            if apart and name.endswith(SERVICE_ACCOUNTS):
-                ending = [key for key, account in document.items() if expires(account)]
-                document = {key: document[key] for key in document if key not in ending}
-                found.append(expiring(RIGHTS, EXPIRING, len(ending)))
-            kept = {entry: _public(value) for entry, value in document.items()}
-            text = json.dumps(kept, sort_keys=True).encode()
-            digest = blake2b(text, digest_size=16).hexdigest() if kept else ""
-            names = few({entry: part(value) for entry, value in kept.items()})
-            found.append(
-                Measure(
-                    unit=RIGHTS,
-                    item=kind,
-                    count=len(kept),
-                    digest=digest,
-                    origin="source",
-                    names=names,
-                )
+    for name, content in sorted(unzip(export).items()):
+        document = json.loads(content or b"null") or {}
+        kind = name.rpartition("/")[2].removesuffix(".json")
+        if apart and name.endswith(SERVICE_ACCOUNTS):
+            ending = [key for key, account in document.items() if expires(account)]
+            document = {key: document[key] for key in document if key not in ending}
+            found.append(expiring(RIGHTS, EXPIRING, len(ending)))
+        kept = {entry: _public(value) for entry, value in document.items()}
+        text = json.dumps(kept, sort_keys=True).encode()
+        digest = blake2b(text, digest_size=16).hexdigest() if kept else ""
+        names = few({entry: part(value) for entry, value in kept.items()})
+        found.append(
+            Measure(
+                unit=RIGHTS,
+                item=kind,
+                count=len(kept),
+                digest=digest,
+                origin="source",
+                names=names,
             )
+        )
     return found
 
 
@@ -137,9 +135,8 @@ def joined(exports: Iterable[bytes]) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as target:
         for export in exports:
-            with zipfile.ZipFile(io.BytesIO(export)) as source:
-                for name in source.namelist():
-                    target.writestr(name, source.read(name))
+            for name, body in unzip(export).items():
+                target.writestr(name, body)
     return made.getvalue()
 
 
@@ -151,11 +148,11 @@ def some_settings(export: bytes, wanted: Callable[[str, str], bool]) -> bytes:
         wanted: whether a bucket's file is.
     """
     made = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(export)) as source, zipfile.ZipFile(made, "w") as target:
-        for name in source.namelist():
+    with zipfile.ZipFile(made, "w") as target:
+        for name, body in unzip(export).items():
             bucket, _, file = name.partition("/")
             if wanted(bucket, file):
-                target.writestr(name, source.read(name))
+                target.writestr(name, body)
     return made.getvalue()
 
 
@@ -170,9 +167,8 @@ def without_lapsed_rules(export: bytes, now: datetime) -> tuple[bytes, list[str]
         The export, and which rules were left out, for people.
     """
     made, left = io.BytesIO(), []
-    with zipfile.ZipFile(io.BytesIO(export)) as source, zipfile.ZipFile(made, "w") as target:
-        for name in source.namelist():
-            body = source.read(name)
+    with zipfile.ZipFile(made, "w") as target:
+        for name, body in unzip(export).items():
             if name.endswith(f"/{LIFECYCLE}"):
                 lapsed = [rule for rule in RULE.findall(body) if _has_lapsed(rule, now)]
                 for rule in lapsed:

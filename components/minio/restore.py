@@ -27,6 +27,7 @@ from httpx import HTTPError, HTTPStatusError
 from archive.manifest import Manifest, Measure
 from archive.reader import SetReader, opened
 from archive.spool import prepare_spool
+from archive.unpacking import Unreadable, readable
 from archive.upload import PARALLEL_PARTS, part_size
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
@@ -155,6 +156,7 @@ def replay(client: Any, bucket: str, reader: SetReader, held: Mapping[str, Path]
     """Write a bucket's versions again. The list and the tar are in the same order, each read once."""
     tar = reader.stream(f"buckets/{bucket}/versions.tar")
     with (
+        readable(f"the versions of bucket {bucket}"),
         opened(tar) as file,
         tarfile.open(fileobj=file, mode="r|") as archive,
         ThreadPoolExecutor(WRITERS, thread_name_prefix="versions") as pool,
@@ -233,7 +235,7 @@ def _body(archive: tarfile.TarFile, version: Version, held: Mapping[str, Path]) 
     while (entry := archive.next()) is not None:
         if entry.name == version.file:
             return archive.extractfile(entry)
-    raise PermanentError(f"{version.key}: its bytes are not where the list says")
+    raise Unreadable(f"{version.key}: its bytes are not where the list says")
 
 
 def stored_versions(
@@ -242,7 +244,12 @@ def stored_versions(
     """A set's list of a bucket's versions, in its order."""
     with opened(reader.stream(f"buckets/{bucket}/versions.jsonl", of)) as file:
         for line in file:
-            yield Version(**json.loads(line))
+            try:
+                yield Version(**json.loads(line))
+            except (ValueError, TypeError) as exc:
+                raise Unreadable(
+                    f"the list of bucket {bucket} has a line that is no version"
+                ) from exc
 
 
 @contextmanager
@@ -280,13 +287,14 @@ def _keep(
         if v.content in wanted and v.file
     }
     with (
+        readable(f"the versions of bucket {bucket}"),
         opened(reader.stream(name, earlier)) as file,
         tarfile.open(fileobj=file, mode="r|") as archive,
     ):
         for entry in archive:
             body = archive.extractfile(entry) if entry.name in files else None
             if body is not None:
-                place = directory / files[entry.name]
+                place = directory / str(len(found))  # never a name of the set's
                 with place.open("wb") as target:
                     while piece := body.read(1 << 20):
                         target.write(piece)

@@ -18,6 +18,7 @@ from typing import Any
 
 from minio.crypto import encrypt
 
+from archive.unpacking import unzip
 from components.access import Access, Endpoint
 from components.minio.client import admin, root_password
 
@@ -44,11 +45,10 @@ def documents_of(export: bytes) -> Documents:
     Args:
         export: the zip of `mc admin cluster iam export`.
     """
-    with zipfile.ZipFile(io.BytesIO(export)) as archive:
-        return {
-            name.rpartition("/")[2]: json.loads(archive.read(name) or b"null") or {}
-            for name in archive.namelist()
-        }
+    return {
+        name.rpartition("/")[2]: json.loads(body or b"null") or {}
+        for name, body in unzip(export).items()
+    }
 
 
 def expires(account: Mapping[str, Any]) -> bool:
@@ -164,13 +164,8 @@ def _end(account: Mapping[str, Any]) -> datetime:
 def _with(export: bytes, documents: Documents) -> bytes:
     """An export in which some documents are others."""
     made = io.BytesIO()
-    with (
-        zipfile.ZipFile(io.BytesIO(export)) as source,
-        zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as target,
-    ):
-        there = {name.rpartition("/")[2]: name for name in source.namelist()}
-        for file, name in there.items():
-            changed = documents.get(file)
-            body = source.read(name) if changed is None else json.dumps(changed).encode()
-            target.writestr(name, body)
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, body in unzip(export).items():
+            changed = documents.get(name.rpartition("/")[2])
+            target.writestr(name, body if changed is None else json.dumps(changed).encode())
     return made.getvalue()

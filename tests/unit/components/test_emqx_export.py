@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from archive.unpacking import Unreadable
 from components.emqx.backup import TABLES, lacking
 from components.emqx.export import RETAINED_TABLE, UPLOAD, Export, read_export, rewritten
 from components.emqx.fingerprint import counts
 from components.emqx.retainer import Retainer
-from errors import TemporaryError
 
 from .emqx_archives import TABLES as USUAL
 from .emqx_archives import archive
@@ -47,13 +47,13 @@ def test_an_export_has_retained_messages_where_emqx_itself_keeps_them(
 
 def test_an_export_without_configuration_or_end_is_none() -> None:
     whole = archive(MESSAGES).getvalue()
-    with pytest.raises(TemporaryError, match="no sound archive"):
+    with pytest.raises(Unreadable, match="no sound archive"):
         read(io.BytesIO(whole[: len(whole) // 2]))
     empty = io.BytesIO()
     with tarfile.open(fileobj=empty, mode="w:gz"):
         pass
     empty.seek(0)
-    with pytest.raises(TemporaryError, match=r"META\.hocon"):
+    with pytest.raises(Unreadable, match=r"META\.hocon"):
         read(empty)
 
 
