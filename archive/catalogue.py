@@ -9,9 +9,17 @@ from datetime import datetime
 
 from archive.evidence import Proof, proof_of, unfounded
 from archive.evidence_chain import Document, gap, read_document
-from archive.manifest import FILE, IDENTITY, Manifest, component_prefix, read_manifest, set_prefix
+from archive.manifest import (
+    FILE,
+    IDENTITY,
+    LARGEST,
+    Manifest,
+    component_prefix,
+    read_manifest,
+    set_prefix,
+)
 from archive.signing import Trust
-from archive.store import Missing, Refused, Store
+from archive.store import Entry, Missing, Refused, Store
 from archive.stored_dates import StoredDates, judge_dates
 from errors import PermanentError
 
@@ -100,6 +108,7 @@ def read_catalogue(
         TemporaryError, PermanentError: the bucket cannot be listed.
     """
     committed: list[str] = []
+    broken: dict[str, str] = {}
     uncommitted: list[str] = []
     proofs: dict[str, list[Proof]] = {}
     written: dict[str, datetime] = {}
@@ -113,13 +122,16 @@ def read_catalogue(
                 found[prefix] = found.get(prefix, False) or name == FILE
                 if name == FILE:
                     written[identity] = entry.modified
+                    if entry.size > LARGEST:
+                        broken[entry.key] = _too_large(entry)
                 proof = proof_of(entry.key, name)
                 if proof is not None:
                     proofs.setdefault(identity, []).append(proof)
-        committed += [prefix + FILE for prefix, has in found.items() if has]
+        committed += [
+            prefix + FILE for prefix, has in found.items() if has and prefix + FILE not in broken
+        ]
         uncommitted += [prefix for prefix, has in found.items() if not has]
     sets: list[Manifest] = []
-    broken: dict[str, str] = {}
     with ThreadPoolExecutor(READERS) as pool:
         for key, answer in zip(
             committed, pool.map(lambda key: _read(store, key, trust), committed), strict=True
@@ -155,7 +167,7 @@ def find_set(store: Store, environment: str, identity: str, trust: Trust) -> Man
         raise PermanentError(f"{identity!r} is no id of a backup: `isa backups` lists them")
     key = set_prefix(environment, match["component"], identity) + FILE
     try:
-        return read_manifest(store.get(key), key, trust.backups)
+        return read_manifest(store.get(key, LARGEST), key, trust.backups)
     except Missing as exc:
         raise PermanentError(
             f"there is no backup {identity} of {environment}: `isa backups` lists them"
@@ -217,9 +229,13 @@ class _Judge:
         )
 
 
+def _too_large(entry: Entry) -> str:
+    return f"{entry.key} has {entry.size} bytes, more than the {LARGEST} of any manifest: it is not read"
+
+
 def _read(store: Store, key: str, trust: Trust) -> Manifest | str:
     try:
-        return read_manifest(store.get(key), key, trust.backups)
+        return read_manifest(store.get(key, LARGEST), key, trust.backups)
     except Missing:
         return ""  # retention was quicker
     except Refused:

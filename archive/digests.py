@@ -7,12 +7,24 @@ manifest has counts, names and the hashes of stored (encrypted) bytes; digests, 
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
-from pydantic import ValidationError
-
-from archive.manifest import Artefact, Digest, Manifest, Measure, Names, Part, Sha256
+from archive.manifest import (
+    NOT_A_DOCUMENT,
+    Artefact,
+    Digest,
+    FileName,
+    Label,
+    Manifest,
+    Measure,
+    Names,
+    Part,
+    Sha256,
+    brief,
+)
 from archive.seal import SUFFIX
+from archive.signing import canonical
 from errors import PermanentError
 
 NAME, UNIT, FORM = "digests.json", "fingerprint", "digests"
@@ -22,8 +34,8 @@ SEALED = "sealed"  # in the place of a digest; never equal to one, so that what 
 class MeasureDigest(Part):
     """Digest of one thing, and those of its definitions."""
 
-    unit: str
-    item: str
+    unit: Label
+    item: Label
     digest: Digest
     names: Names
 
@@ -33,7 +45,7 @@ class Digests(Part):
 
     format: Literal[1] = 1
     measures: tuple[MeasureDigest, ...]
-    artefacts: dict[str, Sha256]
+    artefacts: dict[FileName, Sha256]
 
 
 def apart(manifest: Manifest) -> bool:
@@ -48,7 +60,7 @@ def document_of(manifest: Manifest) -> bytes:
         for one in manifest.fingerprint
     )
     artefacts = {one.name: one.plain_sha256 for one in manifest.artefacts if one.sealed}
-    return Digests(measures=measures, artefacts=artefacts).model_dump_json().encode()
+    return canonical(Digests(measures=measures, artefacts=artefacts).model_dump(mode="json"))
 
 
 def without_digests(manifest: Manifest, artefact: Artefact) -> Manifest:
@@ -87,7 +99,7 @@ def with_digests(manifest: Manifest, document: bytes) -> Manifest:
         PermanentError: the artefact is of another backup, or of another version of this project.
     """
     try:
-        found = Digests.model_validate_json(document)
+        found = Digests.model_validate(json.loads(document))
         known = {(one.unit, one.item): one for one in found.measures}
         measures = tuple(_opened(one, known[one.unit, one.item]) for one in manifest.fingerprint)
         artefacts = tuple(
@@ -96,8 +108,8 @@ def with_digests(manifest: Manifest, document: bytes) -> Manifest:
             else one
             for one in manifest.artefacts
         )
-    except (ValidationError, KeyError) as exc:
-        raise PermanentError(f"{NAME} does not belong to {manifest.id}: {exc}") from exc
+    except NOT_A_DOCUMENT as exc:
+        raise PermanentError(f"{NAME} does not belong to {manifest.id}: {brief(exc)}") from exc
     return manifest.model_copy(update={"fingerprint": measures, "artefacts": artefacts})
 
 

@@ -19,9 +19,20 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
-from archive.manifest import Manifest, Part, Sha256
+from archive.manifest import (
+    NOT_A_DOCUMENT,
+    FileName,
+    Folder,
+    Identity,
+    Label,
+    Manifest,
+    Part,
+    Sha256,
+    Words,
+    brief,
+)
 from archive.seal import SUFFIX, seal
 from archive.signing import canonical, public_half
 from archive.store import Store
@@ -38,26 +49,26 @@ PURPOSE = b"isa-cloud evidence 1"
 class Difference(Part):
     """Something that did not come back as it was."""
 
-    unit: str = Field(description="database, shard, stream, bucket or collection")
-    item: str = Field(description="table, type of key, label")
-    what: str = Field(description="in words, with the numbers")
+    unit: Label = Field(description="database, shard, stream, bucket or collection")
+    item: Label = Field(description="table, type of key, label")
+    what: Words = Field(description="in words, with the numbers")
 
 
 class Evidence(Part):
     """One proof of one set."""
 
     format: Literal[1] = 1
-    set: str = Field(description="id of the set")
-    component: str
-    environment: str
-    manifest_sha256: str = Field(
+    set: Identity = Field(description="id of the set")
+    component: Folder
+    environment: Folder
+    manifest_sha256: Sha256 | Literal[""] = Field(
         description="of the manifest's bytes as they were read; empty: unreadable"
     )
     verdict: Verdict
     level: Level = Field(description="highest level that was reached and passed")
     failed_at: Level = Field(default="", description="level that saw the damage")
-    reason: str = Field(default="", description="why it is not a pass")
-    words: str = Field(
+    reason: Words = Field(default="", description="why it is not a pass")
+    words: FileName | Literal[""] = Field(
         default="", description="object beside it with what the engine said to that, sealed"
     )
     number: int = Field(
@@ -68,18 +79,18 @@ class Evidence(Part):
     previous: Sha256 | Literal[""] = Field(
         default="", description="of the document before this one; empty: this is the first"
     )
-    chain: dict[str, Sha256] = Field(
+    chain: dict[Identity, Sha256] = Field(
         default={}, description="id of each set that it needs → of its manifest's bytes"
     )
     begun: AwareDatetime
     seconds: float = Field(description="wall time of the whole proof")
-    stages: dict[str, float] = Field(default={}, description="seconds of each part of it")
-    scratch: str = Field(
+    stages: dict[Label, float] = Field(default={}, description="seconds of each part of it")
+    scratch: Label = Field(
         default="", description="engine that it was restored into, with its version"
     )
     compared: int = Field(default=0, description="measures that were compared")
     things: int = Field(default=0, description="rows, keys, messages … that these count")
-    counted_only: tuple[str, ...] = Field(
+    counted_only: tuple[Words, ...] = Field(
         default=(), description="measures without a digest: the source moved while it was read"
     )
     from_artefact: int = Field(
@@ -156,8 +167,8 @@ def read_evidence(document: bytes, where: str, signers: Collection[str]) -> Evid
         return Evidence.model_validate(body)
     except InvalidSignature as exc:
         raise PermanentError(f"{where} was changed after it was signed") from exc
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as exc:
-        raise PermanentError(f"{where} is no evidence of a proof: {exc}") from exc
+    except NOT_A_DOCUMENT as exc:
+        raise PermanentError(f"{where} is no evidence of a proof: {brief(exc)}") from exc
 
 
 def signer_of(identity: str) -> str:

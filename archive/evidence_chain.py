@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter, ValidationError
 
 from archive.evidence import Evidence, Proof, believe, proof_of
-from archive.manifest import component_of, set_prefix
+from archive.manifest import LARGEST, component_of, set_prefix
 from archive.store import Store
 from errors import PermanentError
 
@@ -87,7 +87,7 @@ def read_document(
     Raises:
         PermanentError: it does not count, or is gone.
     """
-    body = store.get(proof.key)
+    body = store.get(proof.key, LARGEST)
     said = believe(proof, body, environment, backup, signers)
     return Document(proof, said, hashlib.sha256(body).hexdigest())
 

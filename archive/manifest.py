@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -25,10 +26,45 @@ FORMAT = 1
 FILE = "manifest.json"
 PLATFORM = "platform"  # the set beside the seven engines'
 IDENTITY = re.compile(r"(?P<component>[a-z0-9]+)-(?P<begun>\d{8}T\d{6}Z)-(?P<nonce>[0-9a-f]{6})")
+Identity = Annotated[str, Field(pattern=f"^{IDENTITY.pattern}$")]
+# of an environment, a component: one folder in the bucket
+Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Bytes = Annotated[int, Field(ge=0)]
+
+
+def _at_most(characters: int) -> AfterValidator:
+    """A bound that takes any text; pydantic's own would refuse lone surrogates."""
+
+    def check(value: str) -> str:
+        if len(value) > characters:
+            raise ValueError(f"has {len(value)} characters, more than {characters}")
+        return value
+
+    return AfterValidator(check)
+
+
+# of a thing: an engine's own names are shorter
+Label = Annotated[str, _at_most(4_000), Field(json_schema_extra={"maxLength": 4_000})]
+# for people
+Words = Annotated[str, _at_most(100_000), Field(json_schema_extra={"maxLength": 100_000})]
+Word = Annotated[
+    str, Field(max_length=200, pattern=r"^[ -~]*$")
+]  # a version, a key: printable ASCII
 Digest = Annotated[str, Field(max_length=200, pattern=r"^[0-9a-z/-]*$")]
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of an environment, a component: one folder in the bucket
+SHOWN = 300  # characters of an error that quotes a document
+# What parsing raises: RecursionError is of lists in lists, TypeError of what is no object, OverflowError of a date.
+NOT_A_DOCUMENT = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    RecursionError,
+    OverflowError,
+    ValidationError,
+)
+_PARSING = threading.Lock()  # one at a time: what is parsed takes ten times its bytes
+LARGEST = 32 << 20  # bytes of a document; a manifest of a thousand tables has 0.5 MiB
 AHEAD = timedelta(hours=1)  # clocks may differ; the self test of a backup allows less
 
 
@@ -50,15 +86,17 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Names = Annotated[dict[str, Digest], Field(max_length=5000)]
+Names = Annotated[dict[Words, Digest], Field(max_length=5_000)]
 
 
 class Artefact(Part):
     """One object of a set."""
 
     name: FileName = Field(description="file name below the set, `database/isa.dump.zst.age`")
-    unit: str = Field(description="database, shard, stream, bucket or collection that it holds")
-    format: str = Field(description="what is inside, and so which tool reads it: `pg_dump custom`")
+    unit: Label = Field(description="database, shard, stream, bucket or collection that it holds")
+    format: Label = Field(
+        description="what is inside, and so which tool reads it: `pg_dump custom`"
+    )
     plain_size: Bytes = Field(description="bytes before compression")
     plain_sha256: Sha256 | Literal[""] = Field(
         description="of the plain bytes; empty: in the artefact with the digests"
@@ -72,8 +110,8 @@ class Artefact(Part):
 class Measure(Part):
     """What one thing held, to compare a restore with."""
 
-    unit: str = Field(description="database, shard, stream, bucket or collection")
-    item: str = Field(description="table, type of key, label: what was counted")
+    unit: Label = Field(description="database, shard, stream, bucket or collection")
+    item: Label = Field(description="table, type of key, label: what was counted")
     count: int = Field(ge=0, description="rows, keys, messages, versions, points, nodes")
     until: Annotated[int, Field(ge=0)] | None = Field(
         default=None,
@@ -96,8 +134,8 @@ class Measure(Part):
 class Consistency(Part):
     """Which moment a unit's data is of."""
 
-    unit: str = Field(description="what is consistent in itself; nothing holds between two units")
-    point: str = Field(
+    unit: Label = Field(description="what is consistent in itself; nothing holds between two units")
+    point: Label = Field(
         description="the moment in the engine's own words: an LSN, an offset, a sequence"
     )
     begun: AwareDatetime = Field(description="earliest moment that the data can be of")
@@ -107,15 +145,17 @@ class Consistency(Part):
 class Engine(Part):
     """What was backed up, as precisely as a scratch engine must match it."""
 
-    name: str = Field(description="product, as it calls itself")
-    version: str = Field(description="of the server")
-    edition: str = Field(
+    name: Word = Field(description="product, as it calls itself")
+    version: Word = Field(description="of the server")
+    edition: Word = Field(
         default="", description="community, enterprise; empty where there is one only"
     )
-    identity: str = Field(
+    identity: Label = Field(
         default="", description="the engine's own name for this data: system identifier, cluster id"
     )
-    extensions: dict[str, str] = Field(default={}, description="extensions and modules → version")
+    extensions: dict[Label, Word] = Field(
+        default={}, description="extensions and modules → version"
+    )
 
 
 class Capabilities(Part):
@@ -131,26 +171,26 @@ class Manifest(Part):
     """One backup set: one component, one run."""
 
     format: Literal[1] = Field(default=1, description="version of this document")
-    id: str = Field(pattern=IDENTITY.pattern, description="`component-time-nonce`")
-    component: str = Field(pattern=NAME, description="engine, or `platform`")
-    environment: str = Field(pattern=NAME, description="name of the environment")
-    cluster: str = Field(description="uid of the engines' namespace")
-    slot: str = Field(description="for which night: two runs of one slot make one set")
+    id: Identity = Field(description="`component-time-nonce`")
+    component: Folder = Field(description="engine, or `platform`")
+    environment: Folder = Field(description="name of the environment")
+    cluster: Word = Field(description="uid of the engines' namespace")
+    slot: Label = Field(description="for which night: two runs of one slot make one set")
     kind: Literal["full", "incremental"] = Field(
         default="full", description="whether others are needed"
     )
-    needs: tuple[str, ...] = Field(
+    needs: tuple[Identity, ...] = Field(
         default=(), description="ids of the sets without which it is of no use"
     )
     begun: AwareDatetime = Field(description="start of the run")
     ended: AwareDatetime = Field(description="end of the run")
     outcome: Literal["complete", "partial"] = Field(description="partial: see `missing`")
-    missing: tuple[str, ...] = Field(
+    missing: tuple[Words, ...] = Field(
         default=(), description="what should be in the set and is not, with why"
     )
-    not_covered: tuple[str, ...] = Field(description="what such a set never holds")
+    not_covered: tuple[Words, ...] = Field(description="what such a set never holds")
     engine: Engine
-    tools: dict[str, str] = Field(default={}, description="programs that took part → version")
+    tools: dict[Label, Words] = Field(default={}, description="programs that took part → version")
     topology: dict[str, Any] = Field(
         default={}, description="members, shards, slots, replicas as they were"
     )
@@ -158,7 +198,7 @@ class Manifest(Part):
     artefacts: tuple[Artefact, ...]
     fingerprint: tuple[Measure, ...]
     store: Capabilities = Field(description="the object store, as it was tried before the run")
-    recipients: tuple[str, ...] = Field(
+    recipients: tuple[Word, ...] = Field(
         description="age public keys; the holder of any of them can read the set"
     )
 
@@ -225,7 +265,8 @@ def read_manifest(
             of this project.
     """
     try:
-        body = json.loads(document)
+        with _PARSING:
+            body = json.loads(document)
         claimed = body.pop("sha256", "")
         signed = {name: body.pop(name, "") for name in (SIGNER, SIGNATURE)}
         if body.get("format") != FORMAT:
@@ -237,14 +278,19 @@ def read_manifest(
                 f"{key}: its hash does not fit: it was changed, or damaged in the store"
             )
         manifest = Manifest.model_validate(body)
-    except (ValueError, AttributeError, ValidationError) as exc:
-        raise PermanentError(f"{key} is no manifest of a backup: {exc}") from exc
+    except NOT_A_DOCUMENT as exc:
+        raise PermanentError(f"{key} is no manifest of a backup: {brief(exc)}") from exc
     fault = _misplaced(manifest, key, now or datetime.now(UTC)) or doubt(
         body, signed, manifest.begun, signers
     )
     if fault:
         raise PermanentError(f"{key} is refused: {fault}")
     return manifest
+
+
+def brief(exc: Exception) -> str:
+    """The beginning of an error, which may quote what somebody else wrote."""
+    return str(exc)[:SHOWN]
 
 
 def component_prefix(environment: str, component: str) -> str:
@@ -289,11 +335,17 @@ def _misplaced(manifest: Manifest, key: str, now: datetime) -> str:
         return f"its component is {manifest.component}"
     if begun_of(manifest.id) != manifest.begun.replace(microsecond=0):
         return f"it was begun at {manifest.begun:%Y-%m-%d %H:%M:%S}, its id is of another time"
+    if any(not _earlier(needed, manifest) for needed in manifest.needs):
+        return "it needs what is no earlier backup of its component"
     if manifest.ended < manifest.begun:
         return "it ended before it began"
     if manifest.begun > now + AHEAD:
         return "it is of the future: check the clock of the worker that wrote it"
     return ""
+
+
+def _earlier(needed: str, manifest: Manifest) -> bool:
+    return component_of(needed) == manifest.component and needed < manifest.id
 
 
 def _hash(body: dict[str, Any]) -> str:

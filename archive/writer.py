@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from archive import digests
 from archive.digests import document_of, without_digests
 from archive.leftovers import Leftovers
-from archive.manifest import FILE, Artefact, Manifest
+from archive.manifest import FILE, LARGEST, Artefact, Manifest
 from archive.seal import SUFFIX, Sealed, seal
 from archive.spool import Spool, require_room
 from archive.store import Store
@@ -158,10 +158,21 @@ class SetWriter:
                 self.store.purge(self.prefix + name)
 
     def commit(self, manifest: Manifest) -> None:
-        """Store the digests, encrypted, and then the manifest without them: the set exists."""
+        """Store the digests, encrypted, and then the manifest without them: the set exists.
+
+        Raises:
+            PermanentError: the manifest is larger than what is read of one.
+            TemporaryError: the store stayed away.
+        """
         artefact = self.add(digests.NAME, digests.UNIT, digests.FORM, [document_of(manifest)])
         stored = without_digests(manifest, artefact)
-        self.store.put(stored.own_key, stored.signed(self._signing_key))
+        document = stored.signed(self._signing_key)
+        if len(document) > LARGEST:
+            raise PermanentError(
+                f"the manifest of {manifest.id} has {len(document) >> 20} MiB, more than any command reads "
+                f"({LARGEST >> 20} MiB): its component has too many things to count"
+            )
+        self.store.put(stored.own_key, document)
 
     def discard(self) -> None:
         """Delete what was stored of a set that will not be; what that leaves, the sweep finds.

@@ -234,28 +234,29 @@ def back_up(
                 taken = SETS[component].back_up(access, writer)
             left = BrokenOff.read(lease.previous_operation)
             missing = (*taken.missing, *([left.words] if left else []))
-            manifest = Manifest(
-                id=identity,
-                component=component,
-                environment=vault.settings.environment,
-                cluster=vault.cluster,
-                slot=slot or identity,
-                kind="incremental" if taken.needs else "full",
-                needs=taken.needs,
-                begun=begun,
-                ended=datetime.now(UTC),
-                outcome="partial" if missing else "complete",
-                missing=missing,
-                not_covered=taken.not_covered,
-                engine=taken.engine,
-                tools=taken.tools,
-                topology=taken.topology,
-                consistency=taken.consistency,
-                artefacts=writer.artefacts,
-                fingerprint=taken.fingerprint,
-                store=able,
-                recipients=vault.settings.backup.age_recipients,
-            )
+            with explained(component):  # a text of the engine's may be longer than any
+                manifest = Manifest(
+                    id=identity,
+                    component=component,
+                    environment=vault.settings.environment,
+                    cluster=vault.cluster,
+                    slot=slot or identity,
+                    kind="incremental" if taken.needs else "full",
+                    needs=taken.needs,
+                    begun=begun,
+                    ended=datetime.now(UTC),
+                    outcome="partial" if missing else "complete",
+                    missing=missing,
+                    not_covered=taken.not_covered,
+                    engine=taken.engine,
+                    tools=taken.tools,
+                    topology=taken.topology,
+                    consistency=taken.consistency,
+                    artefacts=writer.artefacts,
+                    fingerprint=taken.fingerprint,
+                    store=able,
+                    recipients=vault.settings.backup.age_recipients,
+                )
             CANCELLATION.check(f"before the set {identity} was committed")
             writer.commit(manifest)
         except BaseException:

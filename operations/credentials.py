@@ -7,6 +7,7 @@ locks everybody out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from operations.backup import Vault
 LIST = "secrets.json"
 HELM = "Helm"  # what a chart made, it makes again
 MANAGER = "app.kubernetes.io/managed-by"
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names; it is part of a URL too
+NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 # Their creation gives rights: https://kubernetes.io/docs/concepts/configuration/secret/#secret-types
 TOKENS = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token")
 
@@ -79,7 +82,7 @@ def reinstate(vault: Vault, identity: str, backup: str) -> Reinstated:
     return Reinstated(tuple(replaced), tuple(created))
 
 
-def secret_of(item: Mapping[str, Any], namespace: str) -> Manifest:
+def secret_of(item: object, namespace: str) -> Manifest:
     """The Secret that an entry of a set stands for: built here, so that an entry can make nothing else of itself.
 
     Args:
@@ -87,19 +90,27 @@ def secret_of(item: Mapping[str, Any], namespace: str) -> Manifest:
         namespace: where it goes.
 
     Raises:
-        PermanentError: it is no Secret, or of a type whose creation gives rights (a service account's token).
+        PermanentError: it is no Secret, its name is none, or it is of a type whose creation gives rights (a service
+            account's token).
     """
-    metadata, kind = item.get("metadata") or {}, item.get("type") or "Opaque"
-    what = f"{item.get('kind', 'Secret')} {metadata.get('name')!r}"
-    if item.get("kind", "Secret") != "Secret" or kind in TOKENS:
+    entry = _mapping(item)
+    metadata, kind = _mapping(entry.get("metadata")), entry.get("type") or "Opaque"
+    name = str(metadata.get("name", ""))
+    what = f"{entry.get('kind', 'Secret')} {name!r} of type {kind!r}"
+    if entry.get("kind", "Secret") != "Secret" or kind in TOKENS or not NAME.fullmatch(name):
         raise PermanentError(
-            f"the backup lists {what} of type {kind!r}, which no backup of Secrets holds: nothing was created"
+            f"the backup lists {what}, which no backup of Secrets holds: nothing was created"
         )
-    kept = {key: dict(metadata.get(key) or {}) for key in ("labels", "annotations")}
+    kept = {key: _mapping(metadata.get(key)) for key in ("labels", "annotations")}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": kind,
-        "metadata": {"name": str(metadata["name"]), "namespace": namespace, **kept},
-        "data": dict(item.get("data") or {}),
+        "metadata": {"name": name, "namespace": namespace, **kept},
+        "data": _mapping(entry.get("data")),
     }
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    """What should be an object of JSON; an empty one if it is none."""
+    return dict(value) if isinstance(value, Mapping) else {}

@@ -54,6 +54,8 @@ from operations.transfer import Transfer, watched
 from operations.verdict_record import record
 from redaction import redact
 
+REASON, DIFFERENCES = 20_000, 1_000  # characters, entries: what is read of evidence is bounded
+
 
 @dataclass
 class Course(Stages):
@@ -151,7 +153,7 @@ def prove(
             verdict=verdict,
             level=course.level,
             failed_at=failed_at,
-            reason=redact(reason),
+            reason=redact(reason)[:REASON],
             words=words,
             begun=begun,
             seconds=round(clock() - began, 2),
@@ -214,7 +216,7 @@ class Outcome:
                 if (one.count or one.until) and not one.digest
             ),
             "from_artefact": sum(one.origin == "artefact" for one in measures),
-            "differences": self.differences,
+            "differences": self.differences[:DIFFERENCES],
         }
 
 

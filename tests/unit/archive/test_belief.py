@@ -13,7 +13,7 @@ import pytest
 
 from archive.catalogue import Catalogue, read_catalogue
 from archive.evidence import Evidence, proof_of, signer_of, write_evidence
-from archive.manifest import Manifest, read_manifest
+from archive.manifest import LARGEST, Manifest, read_manifest
 from archive.signing import Trust
 from archive.store import Entry
 
@@ -30,7 +30,7 @@ class Bucket:
     def put(self, key: str, body: bytes) -> None:
         self.objects[key] = body
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, limit: int = LARGEST) -> bytes:
         return self.objects[key]
 
     def list(self, prefix: str) -> list[Entry]:

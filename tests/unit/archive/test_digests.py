@@ -135,3 +135,12 @@ def test_a_backup_of_an_earlier_version_has_its_digests_in_the_manifest() -> Non
     made = a_set(3, fingerprint=(measure_of(PIN),))
     old = read_manifest(made.signed(KEY), made.own_key, SIGNERS)
     assert SetReader(Objects(), old, str(POOL)).manifest.fingerprint == (measure_of(PIN),)
+
+
+def test_a_name_that_is_no_unicode_keeps_its_digest(tmp_path: Path) -> None:
+    store, recipients = Objects(), (str(POOL.to_public()),)
+    odd = measure_of(PIN).model_copy(update={"unit": "bucket a\ud800b"})
+    made = a_set(3, fingerprint=(odd,), recipients=recipients)
+    SetWriter(store, made.prefix, recipients, KEY, tmp_path).commit(made)
+    stored = read_manifest(store.objects[made.own_key], made.own_key, SIGNERS)
+    assert SetReader(store, stored, str(POOL)).manifest.fingerprint == (odd,)

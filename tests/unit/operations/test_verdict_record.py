@@ -9,6 +9,7 @@ from typing import Any, cast
 import pyrage
 
 from archive.evidence import signer_of
+from archive.manifest import LARGEST
 from archive.store import Missing
 from operations.backup import Vault
 from operations.proof import prove
@@ -21,7 +22,7 @@ SET = "redis-20261124T010000Z-0a1b2c"
 
 
 class Emptied(Bucket):
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, limit: int = LARGEST) -> bytes:
         if key not in self.objects:
             raise Missing(key)
         return super().get(key)

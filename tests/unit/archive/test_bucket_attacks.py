@@ -1,0 +1,270 @@
+"""Whoever can write to the bucket, but has no key: nothing of it counts, nothing breaks, nothing is deleted for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from pydantic import ValidationError
+
+from archive.catalogue import read_catalogue
+from archive.evidence import Evidence, read_evidence
+from archive.manifest import LARGEST, Artefact, Consistency, Manifest, Measure, read_manifest
+from archive.signing import Trust, canonical
+from archive.store import Entry, PendingUpload
+from components import SETS
+from errors import PermanentError
+from operations.backup import Vault
+from operations.credentials import secret_of
+from operations.retention import apply_retention, plan_retention
+
+from ..stored import Stored, platform_of
+from .test_belief import Bucket
+from .test_retention import KEY, RULES, SIGNERS, a_set
+
+GENUINE = a_set(3)
+BODY: dict[str, Any] = json.loads(json.dumps(GENUINE.model_dump(mode="json")))
+
+
+def hashed(**changes: Any) -> bytes:
+    """What everybody can make: a manifest with a hash that fits, and no signature."""
+    body = {**BODY, **changes}
+    return json.dumps({**body, "sha256": hashlib.sha256(canonical(body)).hexdigest()}).encode()
+
+
+DOCUMENTS = {
+    "nothing": b"",
+    "a list": b"[]",
+    "null": b"null",
+    "a number": b"1",
+    "a text": b'"manifest"',
+    "lists in lists": b"[" * 200_000,
+    "objects in objects": b'{"a":' * 200_000,
+    "a number of 100,000 digits": b'{"format": 1' + b"0" * 100_000 + b"}",
+    "not UTF-8": b'{"format": "\xff"}',
+    "half of a pair of surrogates": b'{"format": 1, "id": "\\ud800"}',
+    "not a number": b'{"format": NaN}',
+    "a time that UTC has not": hashed(begun="9999-12-31T23:59:59-14:00"),
+    "a year before all": hashed(begun="0001-01-01T00:00:00+14:00"),
+    "a time without a zone": hashed(begun="2026-01-01T00:00:00"),
+    "an unknown field": hashed(more="x"),
+    "a name of 1 MiB": hashed(slot="x" * (1 << 20)),
+    "an id with a way up": hashed(id=f"{GENUINE.id}/../x"),
+    "an id in a line of its own": hashed(id=f"x\n{GENUINE.id}"),
+    "all as it should be, but for the signature": hashed(),
+}
+
+
+@pytest.mark.parametrize("what", DOCUMENTS)
+def test_a_document_of_any_kind_is_refused_in_a_short_sentence(what: str) -> None:
+    with pytest.raises(PermanentError) as refusal:
+        read_manifest(DOCUMENTS[what], GENUINE.own_key, SIGNERS)
+    assert len(str(refusal.value)) < 600
+    with pytest.raises(PermanentError) as refusal:
+        read_evidence(DOCUMENTS[what], GENUINE.prefix, ["00" * 32])
+    assert len(str(refusal.value)) < 600
+
+
+@pytest.mark.parametrize(
+    "needed", ["nats-20250101T010000Z-000000", "redis-20990101T010000Z-000000"]
+)
+def test_a_set_needs_earlier_sets_of_its_component_only(needed: str) -> None:
+    forged = GENUINE.model_copy(update={"needs": (needed,)})
+    with pytest.raises(PermanentError, match="no earlier backup"):
+        read_manifest(forged.signed(KEY), forged.own_key, SIGNERS)
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        (Manifest, {"id": f"{GENUINE.id}\n"}),
+        (Manifest, {"component": "redis/../nats"}),
+        (Manifest, {"environment": "production/redis"}),
+        (Manifest, {"cluster": "uid\x1b[2J"}),
+        (Manifest, {"needs": ["../../staging"]}),
+        (Manifest, {"recipients": ["age1\n"]}),
+        (Evidence, {"words": "../../other/words.txt"}),
+        (Evidence, {"set": "x/../y"}),
+        (Evidence, {"chain": {"x": "0" * 64}}),
+        (Evidence, {"manifest_sha256": "0"}),
+    ],
+)
+def test_what_becomes_a_key_or_a_path_has_a_pattern(model: Any, fields: dict[str, Any]) -> None:
+    proof = {
+        "set": GENUINE.id,
+        "component": "redis",
+        "environment": "test",
+        "manifest_sha256": "",
+        "verdict": "fail",
+        "level": "",
+        "begun": GENUINE.begun,
+        "seconds": 1,
+    }
+    known = BODY if model is Manifest else proof
+    assert model.model_validate(known)
+    with pytest.raises(ValidationError):
+        model.model_validate({**known, **fields})
+
+
+def _strings(model: Any, seen: set[Any]) -> Iterator[tuple[str, Any]]:
+    """Every text of a JSON schema: where it is, and its schema."""
+    for name, part in {"": model, **model.get("$defs", {})}.items():
+        for field, schema in part.get("properties", {}).items():
+            for one in (schema, *schema.get("anyOf", ()), schema.get("items", {}),
+                        schema.get("additionalProperties", {})):  # fmt: skip
+                if isinstance(one, dict) and one.get("type") == "string":
+                    yield f"{name}.{field}", one
+
+
+@pytest.mark.parametrize("model", [Manifest, Evidence])
+def test_every_text_has_a_bound(model: Any) -> None:
+    free = [
+        where
+        for where, schema in _strings(model.model_json_schema(), set())
+        if not schema.keys() & {"pattern", "maxLength", "const", "enum", "format"}
+    ]
+    assert free == []
+
+
+# ---------------------------------------------------------------------- with a catalogue
+class Watched(Bucket):
+    """Objects in a dictionary, with the sizes that the listing says.
+
+    Attributes:
+        sizes: of objects that are larger than what is kept of them here.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: dict[str, int] = {}
+        self.deleted: list[str] = []
+        self.versioned = True
+
+    def list(self, prefix: str) -> list[Entry]:
+        at = datetime.now(UTC)
+        return [
+            Entry(key, self.sizes.get(key, 1), at)
+            for key in sorted(self.objects)
+            if key.startswith(prefix)
+        ]
+
+    def get(self, key: str, limit: int = LARGEST) -> bytes:
+        assert key not in self.sizes, f"{key} was read"
+        return super().get(key, limit)
+
+    def pending(self, prefix: str) -> tuple[PendingUpload, ...]:
+        return ()
+
+    def purge(self, key: str) -> None:
+        self.deleted.append(key)
+        self.objects.pop(key, None)
+
+
+@pytest.fixture
+def vault() -> Vault:
+    settings: Any = platform_of(
+        Stored(),
+        environment="test",
+        backup=SimpleNamespace(signers=SIGNERS, retention=RULES),
+        verify=SimpleNamespace(signers=()),
+    ).settings
+    made = Vault(settings, Stored(), cast(Any, Watched()), "uid")
+    for night in range(60):
+        one = a_set(night)
+        cast(Any, made.store).put(one.own_key, one.signed(KEY))
+    return made
+
+
+def test_a_manifest_of_300_mib_is_not_read(vault: Vault) -> None:
+    store: Any = vault.store
+    store.sizes[GENUINE.own_key] = 300 << 20
+    found = vault.catalogue(["redis"])
+    assert len(found.sets) == 59
+    assert f"{300 << 20} bytes" in found.broken[GENUINE.own_key]
+
+
+HOSTILE = {
+    "manifests of the future": [
+        (a_set(day).own_key, a_set(day).signed(KEY)) for day in range(9000, 9400)
+    ],
+    "unsigned manifests of today": [(a_set(day + 0.5).own_key, hashed()) for day in range(60)],
+    "a manifest that names staging's set": [
+        (GENUINE.own_key, a_set(3, environment="staging").signed(KEY))
+    ],
+    "a manifest that names another component's set": [
+        (GENUINE.own_key, a_set(3, component="nats").signed(KEY))
+    ],
+    "lists in lists": [(GENUINE.own_key, b"[" * 200_000)],
+}
+
+
+@pytest.mark.parametrize("how", HOSTILE)
+def test_retention_deletes_nothing_for_a_hostile_manifest(how: str, vault: Vault) -> None:
+    store: Any = vault.store
+    before = plan_retention(vault, ["redis"])
+    for key, document in HOSTILE[how]:
+        store.put(key, document)
+    with pytest.raises(PermanentError, match="nothing is removed"):
+        plan_retention(vault, ["redis"])
+    with pytest.raises(PermanentError, match="nothing is removed"):
+        apply_retention(vault, before)
+    assert store.deleted == []
+
+
+def test_a_hostile_manifest_hides_no_genuine_set_and_fills_no_slot(vault: Vault) -> None:
+    store: Any = vault.store
+    newest = a_set(59)
+    for key, document in (*HOSTILE["manifests of the future"], *HOSTILE["lists in lists"]):
+        store.put(key, document)
+    found = vault.catalogue(["redis"])
+    assert found.latest("redis") == read_manifest(newest.signed(KEY), newest.own_key, SIGNERS)
+    assert len(found.sets) == 59
+    assert len(found.broken) == 401
+
+
+def test_a_set_of_another_bucket_below_the_same_name_counts_for_nothing_else() -> None:
+    bucket: Any = Bucket()
+    other = a_set(3, environment="staging")
+    bucket.put(other.own_key.replace("staging", "test"), other.signed(KEY))
+    found = read_catalogue(bucket, "test", SETS, Trust(SIGNERS, ()))
+    assert found.sets == ()
+    assert len(found.broken) == 1
+
+
+# ---------------------------------------------------------------------- what a set may hold
+@pytest.mark.parametrize("name", ["../x", "/etc/cron.d/x", "a/../../x", "a\\..\\x", "a\x00b"])
+def test_an_artefact_has_no_name_that_leads_elsewhere(name: str) -> None:
+    with pytest.raises(ValidationError):
+        Artefact(
+            name=name, unit="u", format="f", plain_size=0, plain_sha256="0" * 64, stored_size=0,
+            stored_sha256="0" * 64, part_size=1,
+        )  # fmt: skip
+
+
+def test_texts_of_an_engine_are_bounded() -> None:
+    long = "x" * 200_000
+    with pytest.raises(ValidationError):
+        Measure(unit=long, item="i", count=1, origin="source")
+    with pytest.raises(ValidationError):
+        Consistency(unit="u", point=long, begun=GENUINE.begun, ended=GENUINE.begun + timedelta(1))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"kind": "ClusterRoleBinding", "metadata": {"name": "admin"}},
+        {"kind": "Secret", "metadata": {"name": "../../clusterrolebindings/admin"}},
+        {"kind": "Secret", "metadata": {"name": "a\nb"}},
+        {"kind": "Secret", "metadata": {}},
+        {"kind": "Secret", "metadata": []},
+        "Secret",
+    ],
+)
+def test_a_platform_set_makes_secrets_of_their_own_names_only(entry: Any) -> None:
+    with pytest.raises(PermanentError, match="nothing was created"):
+        secret_of(entry, "isa-cloud-production")
