@@ -7,12 +7,13 @@ leaves those of the others alone. What a killed round left is deleted by a later
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 from components.access import Access, Endpoint
-from components.qdrant.client import Gone, Refused, call, get, path_of
+from components.qdrant.client import Gone, Refused, call, get, path_of, replicas
 from components.qdrant.fingerprint import page_size
 from components.questions import PROBE
 
@@ -32,6 +33,7 @@ def transact(
     writer: Endpoint,
     reader: Endpoint,
     shards: int,
+    peers: Collection[str],
     clock: Callable[[], float] = time.time,
 ) -> str:
     """Write points to all shards, read them through another peer, delete them and what killed rounds left.
@@ -41,6 +43,7 @@ def transact(
         writer: peer that is written through.
         reader: peer that is read through.
         shards: of the collection, if it is still to be made.
+        peers: ids of those that answer: replicas that were lost with a peer are added there.
         clock: seconds since 1970.
 
     Returns:
@@ -52,6 +55,7 @@ def transact(
     """
     base = path_of(PROBE)
     _make(access, writer, shards)
+    _add_replicas(access, writer, peers)
     ids = [str(uuid4()) for _ in range(POINTS)]
     payload = {"written": clock()}
     points = [{"id": one, "vector": [1.0] * SIZE, "payload": payload} for one in ids]
@@ -87,6 +91,32 @@ def _make(access: Access, peer: Endpoint, shards: int) -> None:
     except Refused as exc:
         if exc.status != EXISTS:
             raise
+
+
+def _add_replicas(access: Access, peer: Endpoint, peers: Collection[str]) -> None:
+    """Put replicas where they are missing: a peer whose volume was lost, and that joined again, has none.
+
+    Nothing else adds them, and with the last replica of a shard the gate would call a Qdrant down that serves.
+    The operation is `ReplicateShardOperation` (qdrant/qdrant lib/collection/src/operations/cluster_ops.rs).
+    """
+    active: dict[int, set[str]] = {}
+    holders: dict[int, set[str]] = {}
+    for copy in replicas(access, peer, PROBE):
+        shard, where = int(copy["shard_id"]), str(copy["peer_id"])
+        holders.setdefault(shard, set()).add(where)
+        if copy["state"] == "Active" and where in peers:
+            active.setdefault(shard, set()).add(where)
+    params = get(access, peer, path_of(PROBE))["config"]["params"]
+    for shard, sources in active.items():
+        spare = sorted(set(peers) - holders[shard])
+        if spare and len(holders[shard]) < int(params["replication_factor"]):
+            wanted = {
+                "shard_id": shard,
+                "from_peer_id": int(min(sources)),
+                "to_peer_id": int(spare[0]),
+            }
+            with suppress(Refused):  # another round has begun it
+                call(access, peer, "POST", f"{path_of(PROBE)}/cluster", {"replicate_shard": wanted})
 
 
 def _leftovers(access: Access, peer: Endpoint, now: float) -> list[Any]:

@@ -66,7 +66,7 @@ def ask(access: Access) -> Report:
     without = len(alive) - len(stopped) < quorum
     questions.note("peers take part in consensus", not stopped, words(stopped), critical=without)
     with questions.check("points written and read through another peer") as answer:
-        answer.settle(True, transact(access, alive[0], alive[-1], wanted))
+        answer.settle(True, transact(access, alive[0], alive[-1], wanted, names_of))
     with questions.check("collections and replicas asked", critical=False) as answer:
         broken, inactive = _collections(access, alive, names_of)
         answer.settle(True)
@@ -171,5 +171,7 @@ def _inactive(
                 "has no active replica: its points cannot be read"
             )
         elif active < wanted and active == len(states):
-            trouble[f"{collection}, shard {number}"] = f"has {active} of {wanted} replicas"
+            trouble[f"{collection}, shard {number}"] = (
+                f"has {active} of {wanted} replicas: add one (replicate_shard, POST …/cluster)"
+            )
     return trouble

@@ -268,6 +268,8 @@ class Cluster:
                 return True
             case ("GET", ["cluster"]):
                 return self._layout(one, me)
+            case ("POST", ["cluster"]):
+                return self._replicate(one, **body["replicate_shard"])
             case ("PUT", ["shards"]):
                 self._add_key(one, body["shard_key"], body["shards_number"])
                 return True
@@ -303,6 +305,21 @@ class Cluster:
             case (_, ["shards", number, "snapshots", *more]):
                 return self._snapshots(one, name, me, method, int(number), more, body)
         raise Refusal(404, "")
+
+    def _replicate(
+        self, one: Collection, shard_id: int, from_peer_id: int, to_peer_id: int
+    ) -> bool:
+        # lib/collection/src/shards/transfer/helpers.rs: `validate_transfer`
+        shard = one.shards[shard_id]
+        if shard.replicas.get(from_peer_id) != ACTIVE:
+            raise Refusal(400, f"Wrong input: Shard {shard_id} is not active on {from_peer_id}")
+        if to_peer_id in shard.replicas:
+            raise Refusal(
+                400, f"Wrong input: Shard {shard_id} is already replicated to {to_peer_id}"
+            )
+        shard.replicas[to_peer_id], shard.filling[to_peer_id] = "Partial", 2
+        shard.points[to_peer_id] = {}
+        return True
 
     def _about(self, me: int, member: str) -> dict[str, Any]:
         thread = {"consensus_thread_status": "working"}

@@ -60,18 +60,35 @@ def test_a_round_that_ends_takes_no_point_from_one_that_is_under_way(cluster: Cl
 def test_a_round_removes_what_killed_ones_left_and_no_point_of_a_live_one(cluster: Cluster) -> None:
     access, at = cluster.access(), [0.0]
     writer = access.endpoint("qdrant-0", 6333)
-    transact(access, writer, writer, 3, lambda: at[0])
+    peers = [str(peer) for peer in cluster.ids.values()]
+    transact(access, writer, writer, 3, peers, lambda: at[0])
     for name, written in (("killed", 0.0), ("alive", LEFTOVER_SECONDS)):
         point = {"id": name, "payload": {"written": written}, "vector": []}
         for shard in cluster.collections[PROBE].shards.values():
             for points in shard.points.values():
                 points[name] = point
     at[0] = LEFTOVER_SECONDS + 1
-    transact(access, writer, writer, 3, lambda: at[0])
+    transact(access, writer, writer, 3, peers, lambda: at[0])
     shards = cluster.collections[PROBE].shards.values()
     assert {name for shard in shards for points in shard.points.values() for name in points} == {
         "alive"
     }
+
+
+def test_the_gates_own_collection_gets_its_replicas_back_after_a_peer_was_replaced(
+    cluster: Cluster,
+) -> None:
+    assert bad(cluster) == {}
+    replaced = cluster.ids["qdrant-2"]
+    shards = cluster.collections[PROBE].shards.values()
+    for shard in shards:
+        if len(shard.replicas) > 1:
+            shard.replicas.pop(replaced, None)
+            shard.points.pop(replaced, None)
+    assert any(len(shard.replicas) == 1 for shard in shards)
+    rounds = [bad(cluster) for _ in range(5)]
+    assert all(len(shard.replicas) == 2 for shard in shards)
+    assert rounds[-1] == {}
 
 
 def test_a_point_that_does_not_arrive_at_another_peer_is_down(cluster: Cluster) -> None:
