@@ -73,7 +73,8 @@ def backups(components: tuple[str, ...], environment: str, as_json: bool) -> Non
     from config.loading import load
     from operations.backup import Vault, selected
 
-    catalogue = Vault.open(load(environment)).catalogue(selected(components))
+    chosen = selected(components)
+    catalogue = Vault.open(load(environment)).catalogue(chosen)
     if as_json:
         emit(_catalogue_json(catalogue))
     else:

@@ -24,8 +24,11 @@ def deploy(
     """Bring the platform to what is declared: plan, preflight, then node by node behind its gate."""
     from cli.output import emit
     from config.loading import load
+    from config.models import COMPONENTS
+    from operations.platform import NAMESPACE, STORAGE, require_known
 
     settings = load(environment)  # every fault of the settings is told before a run is made
+    require_known(only, (STORAGE, NAMESPACE, *COMPONENTS))
     with LiveNodes(quiet=as_json) as nodes:
         report = (
             _in_process(settings, only, nodes)
@@ -61,12 +64,9 @@ def _in_process(settings: Any, only: tuple[str, ...], nodes: LiveNodes) -> dict[
 def _by_server(
     environment: str, only: tuple[str, ...], nodes: LiveNodes, key: str | None
 ) -> dict[str, Any]:
-    from config.models import COMPONENTS
     from flows.runs import DEPLOY
-    from operations.platform import NAMESPACE, STORAGE, require_known
     from operations.run import DeployReport
 
-    require_known(only, (STORAGE, NAMESPACE, *COMPONENTS))  # before a run is made of it
     parameters = {"environment": environment, "only": list(only) or None}
     ended = nodes.follow(DEPLOY, parameters, f"deploy-{environment}", key)
     return ended.as_json(DeployReport(ended.seconds, ended.nodes).as_json())

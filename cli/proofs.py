@@ -31,8 +31,9 @@ def proofs(
     from operations import exporting, freshness
     from operations.backup import Vault, selected
 
+    chosen = selected(components)
     vault = Vault.open(load(environment))
-    found = freshness.look(vault, selected(components))
+    found = freshness.look(vault, chosen)
     text = freshness.metrics(found, environment)
     if metrics is not None:
         exporting.write_metrics(metrics, text)

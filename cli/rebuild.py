@@ -74,6 +74,10 @@ def rebuild(
     back = restore or ("fresh" if volumes == "new" else "none")
     policy = Policy(component, volumes, back, not no_final_backup)  # type: ignore[arg-type]
     policy.check()
+    if approver:
+        from flows.runs import check_answer
+
+        check_answer({"decision": "approve", "name": approver, "ticket": ticket})
     settings = load(environment)
     platform, vault = Platform.open(settings), Vault.open(settings)
     if undo or give_up:

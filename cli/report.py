@@ -21,9 +21,11 @@ from redaction import redact
 def report(environment: str, as_json: bool, output: Path | None) -> None:
     """Write proofs, backups, deploys, gates and the doctor's findings into one HTML page."""
     from cli.output import emit, say
+    from config.loading import load
     from flows.report import collect
     from operations.page import as_html
 
+    load(environment)  # a name that is none makes no file
     file = output or Path(f"isa-report-{environment}.html")
     if not file.absolute().parent.is_dir():
         raise click.BadParameter(f"there is no directory {file.parent}", param_hint="--output")

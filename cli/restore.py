@@ -59,10 +59,12 @@ def restore(
     from cli.output import emit
     from config.loading import load
     from operations.backup import Vault
-    from operations.restore_plan import plans_of
+    from operations.restore_plan import engine_of, plans_of
 
     if bool(backup) == everything or (everything and units):
         raise click.UsageError("name a set, or say --all")
+    if backup:
+        engine_of(backup)  # wrong input is told before anything is asked
     vault = Vault.open(load(environment))
     plans = plans_of(vault, backup or "", units, other_cluster=other_cluster)
     if plan_only and as_json:

@@ -31,9 +31,10 @@ def retention(components: tuple[str, ...], environment: str, as_json: bool, appl
     from archive.locks import Extension
     from cli.output import emit
     from config.loading import load
-    from operations.backup import Vault
+    from operations.backup import Vault, selected
     from operations.retention import apply_retention, extend_locks, plan_retention
 
+    selected(components)  # wrong input is told before anything is asked
     vault = Vault.open(load(environment))
     plan = plan_retention(vault, components)
     held = apply_retention(vault, plan) if apply else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cli import options
+from errors import ConfigurationError, Fault
 
 
 @click.command()
@@ -52,6 +53,7 @@ def secrets(environment: str, as_json: bool, backup: str | None) -> None:
 
 
 def _reinstate(environment: str, backup: str, as_json: bool) -> None:
+    from archive.manifest import IDENTITY, PLATFORM
     from cli.output import emit
     from cli.tables import console, table
     from config.loading import load
@@ -59,6 +61,9 @@ def _reinstate(environment: str, backup: str, as_json: bool) -> None:
     from operations.credentials import reinstate
     from operations.proof import read_identity
 
+    if not IDENTITY.fullmatch(backup):
+        hint = f"`isa backups {PLATFORM}` lists them"
+        raise ConfigurationError([Fault("--from", f"{backup!r} is no id of a backup", hint)])
     vault = Vault.open(load(environment))
     done = reinstate(vault, read_identity(vault), backup)
     if as_json:

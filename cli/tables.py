@@ -30,6 +30,9 @@ COLOURS = {
 COLOURED = frozenset({"state", "action", "outcome", "verdict", "last verdict", "what happens"})
 
 
+WIDE = 160  # characters, where nobody looks at it through a terminal
+
+
 class _Plain(Console):
     """Takes no markup from text, shows its control characters as text, and no secret.
 
@@ -57,7 +60,7 @@ def console(*, stderr: bool = False) -> Console:
     """A console; wide enough for hints when nobody looks at it through a terminal."""
     stream = terminal(stderr=stderr)
     plain = _Plain(file=stream)
-    return plain if plain.is_terminal else _Plain(file=stream, width=160)
+    return plain if plain.is_terminal else _Plain(file=stream, width=WIDE)
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:

@@ -22,9 +22,11 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
+from pydantic import ValidationError
 
 from errors import ConfigurationError, Fault, PermanentError, TemporaryError
 from operations.schedule import NOT_ATTEMPTED, NodeResult
+from tasks.approval import Approval
 from tasks.artifacts import read_report, report_key
 from tasks.markdown import plain_cells
 from tasks.server import connect
@@ -186,6 +188,25 @@ def follow(
     )
 
 
+def check_answer(words: Mapping[str, Any]) -> None:
+    """Refuse an answer to a question for approval that the form would not take.
+
+    Args:
+        words: fields of the form.
+
+    Raises:
+        ConfigurationError: a name or a ticket is too short or too long, or holds what could be markup.
+    """
+    try:
+        Approval.model_validate(words)
+    except ValidationError as exc:
+        hint = "2 to 100 characters on one line, none of < > [ ] ` * | \\"
+        faults = [(str(one["loc"][0]), one["input"]) for one in exc.errors()]
+        raise ConfigurationError(
+            [Fault(field, f"{value!r} is not taken", hint) for field, value in faults]
+        ) from exc
+
+
 def answer(run: str, words: dict[str, Any]) -> None:
     """Answer a run that waits for it.
 
@@ -194,7 +215,7 @@ def answer(run: str, words: dict[str, Any]) -> None:
         words: fields of its form.
 
     Raises:
-        ConfigurationError: that is no id.
+        ConfigurationError: that is no id, or the form would not take the answer.
         PermanentError: it does not wait, or does not take the answer.
         TemporaryError: the server is away.
     """
@@ -203,6 +224,7 @@ def answer(run: str, words: dict[str, Any]) -> None:
     except ValueError as exc:
         hint = "the run's page in the UI has it"
         raise ConfigurationError([Fault("FLOW_RUN", f"{run!r} is no id", hint)]) from exc
+    check_answer(words)
     deadline = time.monotonic() + ASKED_SECONDS
     with connect() as client:
         try:

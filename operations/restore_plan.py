@@ -163,16 +163,13 @@ def plans_of(
         PermanentError: a set is not this platform's, or not whole, or an engine has none.
     """
     if backup:
-        match = IDENTITY.fullmatch(backup)
-        if match is None or match["component"] not in COMPONENTS:
-            hint = "`isa backups` lists them"
-            raise ConfigurationError([Fault("backup", f"{backup!r} is no set of an engine", hint)])
-        refusal = COMPONENTS[match["component"]].live.by_hand(vault.settings)
+        component = engine_of(backup)
+        refusal = COMPONENTS[component].live.by_hand(vault.settings)
         if refusal:
             raise ConfigurationError(
                 [Fault("backup", f"{backup!r} cannot be restored here", refusal)]
             )
-        catalogue = vault.catalogue([match["component"]])
+        catalogue = vault.catalogue([component])
         return [plan_restore(vault, catalogue, backup, units, other_cluster=other_cluster)]
     catalogue = vault.catalogue(COMPONENTS)
     proven = catalogue.proven
@@ -184,6 +181,19 @@ def plans_of(
         chosen = ([one for one in whole if one.id in proven] or whole)[-1]
         plans.append(plan_restore(vault, catalogue, chosen.id, other_cluster=other_cluster))
     return plans
+
+
+def engine_of(backup: str) -> str:
+    """Whose set it is, by its id.
+
+    Raises:
+        ConfigurationError: it is no id, or not of an engine.
+    """
+    match = IDENTITY.fullmatch(backup)
+    if match is None or match["component"] not in COMPONENTS:
+        hint = "`isa backups` lists them"
+        raise ConfigurationError([Fault("backup", f"{backup!r} is no set of an engine", hint)])
+    return match["component"]
 
 
 # ---------------------------------------------------------------------- inside

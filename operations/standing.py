@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Literal
 
+from archive.manifest import IDENTITY
 from cluster.kube import Kube
 from cluster.lease import inquire
 from components import COMPONENTS
@@ -50,6 +51,9 @@ class Policy:
             faults.append(Fault("component", f"unknown: {self.component!r}", known))
         if self.volumes not in (NEW, KEEP):
             faults.append(Fault("volumes", f"unknown: {self.volumes!r}", "new or keep"))
+        if self.restore not in (FRESH, NONE) and not IDENTITY.fullmatch(self.restore):
+            hint = f"{FRESH}, {NONE}, or one of `isa backups {self.component}`"
+            faults.append(Fault("restore", f"{self.restore!r} is no id of a backup", hint))
         if self.restore == FRESH and not self.final_backup:
             hint = "name the set that shall come back, or `none`"
             faults.append(Fault("restore", "is `fresh`, but no backup is taken", hint))

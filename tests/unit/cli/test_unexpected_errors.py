@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
 
-import click
 import pytest
 
 from cli.failures import Reporter, describe
 from cli.logs import Line
 from cli.main import isa, run
 from redaction import redact
+from tests.commands import commands_of
 
 ENGINE_SECRET = "hunter2-hunter2"
 # Every command with arguments that are good enough for it to begin.
@@ -44,16 +43,6 @@ COMMANDS = {
     "sandbox env": "sandbox env",
 }
 WITHOUT_JSON = {"render", "approve", "worker", "sandbox down", "sandbox env"}
-
-
-def commands_of(group: click.Group, prefix: str = "") -> Iterator[str]:
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        if isinstance(command, click.Group):
-            yield from commands_of(command, f"{prefix}{name} ")
-        else:
-            yield prefix + name
 
 
 @pytest.fixture
