@@ -26,12 +26,12 @@ from components.minio.capacity import KMS
 from components.minio.client import PORT, STATEFULSET, admin, connect, health
 from components.minio.exports import joined, measure_rights, measure_settings
 from components.minio.fingerprint import BucketMeasure
-from components.minio.index import Index, name_of, packed, record
+from components.minio.index import Index, hash_of, packed, record
 from components.minio.versions import READERS, Unlisted, Version, VersionTar, listing
 from components.questions import PROBE
 from errors import PermanentError, TemporaryError
 
-INDEX = "index.bin"
+INDEX = "versions.bin"  # `index.bin` of earlier sets had contents by their plain hash
 NOT_COVERED = (
     "a common moment: objects are read one after another while clients go on; each version is whole",
     "version ids and times of writing: a restore gives new ones, and lifecycles count days from them",
@@ -62,6 +62,8 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
     buckets = [name for name in _list_buckets(client) if name != PROBE]
     _refuse_itself(access, writer, client)
     sets = open_chain(writer.earlier, access.settings.backup.minio.full_every_days)
+    if sets and not any(one.name == INDEX for one in sets[-1].artefacts):
+        sets = ()  # its index is of an earlier version: the next set is a full one
     chain = tuple(one.id for one in sets)
     index = Index(writer.read_plain(sets[-1], INDEX), chain) if sets else Index()
     taken: dict[str, BucketTaken] = {}
@@ -182,11 +184,11 @@ def _bucket(
             encrypted = encrypted or ENCRYPTED in version.headers
             if version.marker:
                 return
-            name = name_of(bucket, version.key, version.identity, version.etag)
-            records.append(record(name, version.content, numbers.get(version.held, len(chain))))
+            known = hash_of(bucket, version.key, version.identity, version.etag)
+            records.append(record(known, version.content, numbers.get(version.held, len(chain))))
 
         def earlier(version: Version) -> tuple[str, str] | None:
-            return index.find(name_of(bucket, version.key, version.identity, version.etag))
+            return index.find(hash_of(bucket, version.key, version.identity, version.etag))
 
         tar = VersionTar(client, bucket, earlier, note)
         name, size = f"buckets/{bucket}/versions.tar", _estimate(client, bucket)

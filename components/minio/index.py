@@ -1,7 +1,8 @@
 """Which versions the earlier sets of a chain have, for the next incremental one: readable without a private key.
 
-One record a version: 16 bytes that name it (of SHA-256 over bucket, key, version id and ETag), 32 of its content, and 2
-that say which set of the chain has the bytes. Names and contents cannot be read from it.
+One record a version: 16 bytes that name it, 32 of its content, and 2 that say which set of the chain has the bytes.
+The SHA-512 of bucket, key, version id and ETag gives the 16 bytes, and the 32 bytes that the SHA-256 of the content is
+crossed with: without the version id, which is random, neither a name nor a content can be found by trial.
 """
 
 from __future__ import annotations
@@ -33,25 +34,37 @@ class Index(Sequence[bytes]):
         """Name of a record."""
         return self._data[place * RECORD : place * RECORD + NAME]
 
-    def find(self, name: bytes) -> tuple[str, str] | None:
-        """Set that has a version, and the SHA-256 of its content; None if none has."""
+    def find(self, version: bytes) -> tuple[str, str] | None:
+        """Set that has a version, and the SHA-256 of its content; None if none has.
+
+        Args:
+            version: its `hash_of`.
+        """
+        name, mask = version[:NAME], version[NAME:]
         place = bisect_left(self, name)
         if place == len(self) or self[place] != name:
             return None
         record = self._data[place * RECORD : (place + 1) * RECORD]
-        content = record[NAME : NAME + CONTENT].hex()
+        content = _crossed(record[NAME : NAME + CONTENT], mask).hex()
         return self._sets[int.from_bytes(record[-SET:], "big")], content
 
 
-def name_of(bucket: str, key: str, version: str, etag: str) -> bytes:
-    """What a version is called in an index."""
+def hash_of(bucket: str, key: str, version: str, etag: str) -> bytes:
+    """What a version is known by: its name in an index, then what its content is crossed with."""
     text = "\0".join((bucket, key, version, etag))
-    return hashlib.sha256(text.encode()).digest()[:NAME]
+    return hashlib.sha512(text.encode()).digest()[: NAME + CONTENT]
 
 
-def record(name: bytes, content: str, number: int) -> bytes:
-    """One record."""
-    return name + bytes.fromhex(content) + number.to_bytes(SET, "big")
+def record(version: bytes, content: str, number: int) -> bytes:
+    """One record.
+
+    Args:
+        version: its `hash_of`.
+        content: SHA-256 of its bytes, in hexadecimal.
+        number: of the set that has them.
+    """
+    crossed = _crossed(bytes.fromhex(content), version[NAME:])
+    return version[:NAME] + crossed + number.to_bytes(SET, "big")
 
 
 def packed(records: Iterable[bytes]) -> Iterator[bytes]:
@@ -59,3 +72,7 @@ def packed(records: Iterable[bytes]) -> Iterator[bytes]:
     ordered = sorted(records)
     for start in range(0, len(ordered), 10_000):
         yield b"".join(ordered[start : start + 10_000])
+
+
+def _crossed(one: bytes, other: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(one, other, strict=True))
