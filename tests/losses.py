@@ -28,7 +28,7 @@ def table(access: Access) -> Undo:
     primary = next(n for n in nodes if not postgresql.standing(access, n).standby)
 
     def run(text: str) -> None:
-        with postgresql.connect_long(access, primary, "isa") as connection:
+        with postgresql.connect_long(access, primary, "isa", "search_path=public") as connection:
             connection.execute(text.encode())
 
     run('CREATE TABLE IF NOT EXISTS "isa-lost" AS SELECT 1 AS one')

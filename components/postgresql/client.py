@@ -63,6 +63,12 @@ UNLIMITED = (
 # in the superuser's session.
 UNLIMITED_17 = ("event_triggers=off", "transaction_timeout=0")
 SINCE_17 = 170000
+# The owner of a database sets the search path and the role of every session in it; a client's own settings win.
+UNMOVED = ("search_path=pg_catalog", "role=none")
+# A table that is replaced by a view before it is read would run the view's functions (CVE-2024-7348). Servers know the
+# setting since 12.20, 13.16, 14.13, 15.8, 16.4 and 17; pg_dump makes it itself.
+# https://www.postgresql.org/docs/18/runtime-config-client.html#GUC-RESTRICT-NONSYSTEM-RELATION-KIND
+TABLES_ONLY = "restrict_nonsystem_relation_kind=view,foreign-table"
 
 STANDING = f"""
     SELECT pg_is_in_recovery() AS standby, system_identifier::text AS system,
@@ -128,7 +134,7 @@ def program(access: Access, name: str, password: str, server_version: int = 0) -
         PermanentError: it is not installed.
     """
     # a database may be read-only by a setting of its own, and a restore sets that before the data
-    options = [*WRITES, "client_min_messages=warning", *UNLIMITED]
+    options = [*WRITES, "role=none", "client_min_messages=warning", *UNLIMITED]
     if server_version >= SINCE_17:
         options += UNLIMITED_17
     environ = {
@@ -174,7 +180,7 @@ def connect(
     seconds = access.timeout_seconds
     limits = (
         f"statement_timeout={round(seconds * 1000)}", "idle_session_timeout=0",
-        "idle_in_transaction_session_timeout=0", "client_encoding=UTF8",
+        "idle_in_transaction_session_timeout=0", "client_encoding=UTF8", *UNMOVED,
     )  # fmt: skip
     return psycopg.connect(
         host=node.host,
@@ -209,7 +215,7 @@ def connect_long(
 def connect_superuser(
     node: Endpoint, database: str, password: str, *options: str
 ) -> psycopg.Connection[Any]:
-    """Connect as the superuser, with limits of our own and without anybody's triggers.
+    """Connect as the superuser, with limits of our own and without anybody's names, views or triggers.
 
     Args:
         node: which one.
@@ -218,7 +224,7 @@ def connect_superuser(
         options: further `name=value` of the session.
     """
     # names are read as UTF-8, also from a database of bytes (SQL_ASCII)
-    given = ("client_encoding=UTF8", *UNLIMITED, *ALIVE_SERVER, *options)
+    given = ("client_encoding=UTF8", *UNMOVED, *UNLIMITED, *ALIVE_SERVER, *options)
     parameters = {
         "host": node.host, "port": node.port, "user": SUPERUSER, "dbname": database,
         "connect_timeout": CONNECT_SECONDS, "application_name": BACKUP, **ALIVE,
@@ -226,18 +232,19 @@ def connect_superuser(
     if password:
         parameters["password"] = password
 
-    def connected(*more: str) -> psycopg.Connection[Any]:
-        options = _options((*given, *more))
-        return psycopg.connect(
-            **parameters, options=options, autocommit=True, cursor_factory=Cursor
-        )
-
-    try:
-        return connected(*UNLIMITED_17)
-    except psycopg.OperationalError as exc:
-        if "event_triggers" not in str(exc):
-            raise
-        return connected()  # an older server does not know the name
+    known = [*UNLIMITED_17, TABLES_ONLY]
+    while True:
+        settings = _options((*given, *known))
+        try:
+            return psycopg.connect(
+                **parameters, options=settings, autocommit=True, cursor_factory=Cursor
+            )
+        except psycopg.OperationalError as exc:
+            # an older server does not know the name, and says which
+            unknown = [one for one in known if f'"{one.partition("=")[0]}"' in str(exc)]
+            if not unknown:
+                raise
+            known = [one for one in known if one not in unknown]
 
 
 @contextmanager

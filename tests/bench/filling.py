@@ -23,7 +23,7 @@ def fill_postgresql(access: Access) -> Endpoint:
     nodes = access.endpoints(STATEFULSET, 3, PORT)
     primary = next(n for n in nodes if not standing(access, n).standby)
     standby = next(n for n in nodes if standing(access, n).standby)
-    with connect_long(access, primary, "isa") as connection:
+    with connect_long(access, primary, "isa", "search_path=public") as connection:
         connection.execute("DROP TABLE IF EXISTS bench")
         connection.execute(
             "CREATE TABLE bench AS SELECT n, n * 7919 % 1000003 AS amount, 'customer ' || n % 50021 AS name, "
@@ -33,7 +33,7 @@ def fill_postgresql(access: Access) -> Endpoint:
         connection.execute("CREATE INDEX ON bench (n)")
         row = connection.execute("SELECT pg_current_wal_lsn()::text").fetchone()
         assert row is not None
-    with connect_long(access, standby, "isa") as connection:
+    with connect_long(access, standby, "isa", "search_path=public") as connection:
         deadline = time.monotonic() + 300
         query = f"SELECT pg_last_wal_replay_lsn() >= '{row[0]}'"
         while connection.execute(query.encode()).fetchone() != (True,):

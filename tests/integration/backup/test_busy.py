@@ -120,7 +120,7 @@ def test_sets_of_engines_at_work_are_proven(prover: Prover, sets: dict[str, Mani
 
 def rows(access: Access, stop: threading.Event) -> None:
     """Insert rows, update them, and take numbers of a sequence."""
-    with postgresql.at_primary(access, "isa") as connection:
+    with postgresql.at_primary(access, "isa", "search_path=public") as connection:
         connection.execute("CREATE TABLE busy (n serial, told text)")
         while not stop.wait(PAUSE_SECONDS):
             connection.execute("INSERT INTO busy (told) VALUES (now()::text)")

@@ -26,7 +26,7 @@ def checkpoint(backups: Backups) -> None:
     with backups.access() as access:
         nodes = access.endpoints(STATEFULSET, 3, PORT)
         primary = next(n for n in nodes if not standing(access, n).standby)
-        with connect_long(access, primary, "isa") as connection:
+        with connect_long(access, primary, "isa", "search_path=public") as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS later AS SELECT 1 AS n")
             connection.execute("INSERT INTO later SELECT generate_series(1, 1000)")
             connection.execute("CHECKPOINT")

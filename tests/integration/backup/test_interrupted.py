@@ -81,7 +81,7 @@ def test_a_standby_that_lacks_what_was_committed_before_is_not_backed_up(
                 hand = hands.enter_context(connect_long(access, node))
                 hand.execute("SELECT pg_wal_replay_pause()")
                 hands.callback(hand.execute, "SELECT pg_wal_replay_resume()")
-        with connect_long(access, primary, "isa") as client:
+        with connect_long(access, primary, "isa", "search_path=public") as client:
             client.execute("CREATE TABLE just_committed (n int)")
         try:
             assert source.choose_source(access).node.member == primary.member
@@ -89,7 +89,7 @@ def test_a_standby_that_lacks_what_was_committed_before_is_not_backed_up(
             monkeypatch.setattr(source, "CATCH_UP_SECONDS", 60.0)
             assert source.choose_source(access).standing.standby
         finally:
-            with connect_long(access, primary, "isa") as client:
+            with connect_long(access, primary, "isa", "search_path=public") as client:
                 client.execute("DROP TABLE just_committed")
 
 
@@ -140,13 +140,13 @@ def test_the_files_and_the_digests_are_of_one_moment_while_clients_write(backups
         primary = next(
             n for n in access.endpoints(STATEFULSET, 3, PORT) if not standing(access, n).standby
         )
-        with connect_long(access, primary, "isa") as connection:
+        with connect_long(access, primary, "isa", "search_path=public") as connection:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS busy (n bigserial PRIMARY KEY, at timestamptz DEFAULT now())"
             )
 
         def write() -> None:
-            with connect_long(access, primary, "isa") as connection:
+            with connect_long(access, primary, "isa", "search_path=public") as connection:
                 while not stop.is_set():
                     connection.execute("INSERT INTO busy DEFAULT VALUES")
 
@@ -157,7 +157,7 @@ def test_the_files_and_the_digests_are_of_one_moment_while_clients_write(backups
         finally:
             stop.set()
             clients.join()
-            with connect_long(access, primary, "isa") as connection:
+            with connect_long(access, primary, "isa", "search_path=public") as connection:
                 connection.execute("DROP TABLE busy")
     manifest = backups.manifest("postgresql")
     measure = next(m for m in manifest.fingerprint if m.item == "table public.busy")

@@ -36,7 +36,7 @@ def kinds(restorer: Restorer) -> Iterator[str]:
         with at_primary(access, "postgres") as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
         try:
-            with at_primary(access, NAME) as connection:
+            with at_primary(access, NAME, "search_path=public") as connection:
                 connection.execute(KINDS.read_bytes())
             yield NAME
         finally:
@@ -49,7 +49,7 @@ def kinds(restorer: Restorer) -> Iterator[str]:
 
 
 def _kept(access: Any) -> Any:
-    with at_primary(access, NAME) as connection:
+    with at_primary(access, NAME, "search_path=public") as connection:
         rows = connection.execute(
             "SELECT relname, relkind, relispopulated FROM pg_class "
             "WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
@@ -65,7 +65,7 @@ def test_a_database_of_any_name_with_one_of_every_kind_of_thing_comes_back(
     restorer.prove(good)
     with restorer.backups.access() as access:
         before, stale = _kept(access)
-        with at_primary(access, kinds) as connection:
+        with at_primary(access, kinds, "search_path=public") as connection:
             connection.execute("DROP TABLE base CASCADE")
         (done,) = restorer.isa(good.id, "--unit", kinds)["restores"]
         assert done["outcome"] == "restored", done

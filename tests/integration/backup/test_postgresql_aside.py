@@ -47,7 +47,7 @@ def database(connection: psycopg.Connection[Any], access: Access) -> str:
     """One that takes seven sessions, and has a table."""
     connection.execute(statement(CREATE, LONG))
     connection.execute(statement("ALTER DATABASE {} CONNECTION LIMIT 7", LONG))
-    with at_primary(access, LONG) as inside:
+    with at_primary(access, LONG, "search_path=public") as inside:
         inside.execute("CREATE TABLE kept (n int)")
     return LONG
 
@@ -63,7 +63,7 @@ def leftovers(noted: list[list[Any]]) -> Leftovers:
 
 
 def is_the_old(access: Access, name: str) -> bool:
-    with at_primary(access, name) as inside:
+    with at_primary(access, name, "search_path=public") as inside:
         found = inside.execute("SELECT to_regclass('kept') IS NOT NULL").fetchone()
     return found == (True,)
 

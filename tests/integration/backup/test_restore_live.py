@@ -281,7 +281,7 @@ def test_the_old_database_stays_beside_the_new_one_until_somebody_drops_it(
         newest = max(name for (name,) in rows)
         assert newest in done["kept"][0]
         with (
-            postgresql.connect_long(access, node, newest) as connection,
+            postgresql.connect_long(access, node, newest, "search_path=public") as connection,
             pytest.raises(psycopg.errors.ReadOnlySqlTransaction),
         ):
             connection.execute("CREATE TABLE written (n int)")
