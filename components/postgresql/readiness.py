@@ -24,6 +24,7 @@ from components.postgresql.client import (
     PORT,
     SCHEMA,
     STATEFULSET,
+    SUPERUSER,
     Standing,
     connect,
     query,
@@ -45,6 +46,15 @@ REPLICATION = """
 SLOTS = """
     SELECT slot_name, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint AS held
     FROM pg_replication_slots WHERE NOT active AND restart_lsn IS NOT NULL
+"""
+# Everybody with CREATE on the database can take the name of the gate's schema, and a trigger of his would run as us.
+NOT_OURS = f"""
+    SELECT 'schema {SCHEMA}', pg_get_userbyid(nspowner) FROM pg_namespace
+    WHERE nspname = '{SCHEMA}' AND pg_get_userbyid(nspowner) <> current_user
+    UNION ALL
+    SELECT 'table {SCHEMA}.probe', pg_get_userbyid(relowner)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = '{SCHEMA}' AND relname = 'probe' AND pg_get_userbyid(relowner) <> current_user
 """
 # What the gate makes and removes for itself needs no standby's word.
 LOCAL = "SET synchronous_commit = local"
@@ -190,14 +200,19 @@ def _transaction(
 
     The row is this round's own. Only its commit must be acknowledged as every client's is.
     """
-    token = secrets.token_hex(8)
+    token, taken = secrets.token_hex(8), ""
     with questions.check("write") as answer, connect(access, primary) as connection:
         connection.execute(LOCAL)
-        _make_table(connection)
-        connection.execute(f"DELETE FROM {SCHEMA}.probe WHERE at < now() - interval '1 hour'")
-        connection.execute("RESET synchronous_commit")
-        trouble = _insert(access, primary, connection, token)
-        answer.settle(not trouble, trouble or f"to {primary.member}")
+        taken = _make_table(connection)
+        if taken:
+            answer.unknown(taken)
+        else:
+            connection.execute(f"DELETE FROM {SCHEMA}.probe WHERE at < now() - interval '1 hour'")
+            connection.execute("RESET synchronous_commit")
+            trouble = _insert(access, primary, connection, token)
+            answer.settle(not trouble, trouble or f"to {primary.member}")
+    if taken:
+        return
     if questions.checks[-1].ok:
         _read_back(access, questions, standbys, token)
     with (
@@ -209,15 +224,22 @@ def _transaction(
         answer.settle(True)
 
 
-def _make_table(connection: psycopg.Connection[Any]) -> None:
+def _make_table(connection: psycopg.Connection[Any]) -> str:
     """Make the probe's table where it is not there yet; another round may do so at the same time.
 
     IF NOT EXISTS does not see what a transaction beside it is about to commit: then the catalogue's index complains, of
     the schema once at most and of the table once.
+
+    Returns:
+        Who else owns its name, and what to do about it; "" if it is ours. In a schema of ours nobody else can make
+        anything, so this cannot change before it is written to.
     """
     for last in (False, False, True):
         try:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            taken = _taken(connection)
+            if taken:
+                return taken
             connection.execute(
                 f"CREATE TABLE IF NOT EXISTS {SCHEMA}.probe "
                 "(token text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())"
@@ -231,7 +253,18 @@ def _make_table(connection: psycopg.Connection[Any]) -> None:
             if last:
                 raise
         else:
-            return
+            break
+    return _taken(connection)
+
+
+def _taken(connection: psycopg.Connection[Any]) -> str:
+    row = connection.execute(NOT_OURS).fetchone()
+    if row is None:
+        return ""
+    return (
+        f"{row[0]} belongs to {row[1]} and not to {OWNER}, so nothing is written to it: "
+        f"DROP SCHEMA {SCHEMA} CASCADE as {SUPERUSER} (it holds nothing of the platform's)"
+    )
 
 
 def _insert(

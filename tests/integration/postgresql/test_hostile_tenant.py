@@ -16,6 +16,13 @@ from .hostile import as_tenant, caught, settle_in
 
 pytestmark = pytest.mark.integration
 
+TRAP = """
+    CREATE TABLE isa_cloud_probe.probe (token text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now());
+    GRANT ALL ON isa_cloud_probe.probe TO PUBLIC;
+    CREATE TRIGGER caught BEFORE INSERT OR DELETE ON isa_cloud_probe.probe
+        FOR EACH STATEMENT EXECUTE FUNCTION evil.changed();
+"""
+
 
 @pytest.fixture(scope="module")
 def hostile(pair: Pair) -> Iterator[Pair]:
@@ -55,6 +62,28 @@ def test_a_table_that_becomes_a_view_while_it_is_measured_is_refused(
     ):
         connection.execute(query)
     assert caught(hostile.directory) == []
+
+
+@pytest.mark.parametrize("place", ["schema", "table"])
+def test_a_gate_writes_to_nothing_that_another_role_made_in_its_name(
+    hostile: Pair, place: str
+) -> None:
+    run, owner = hostile.primary.run, "isa" if place == "table" else "tenant"
+    run("DROP SCHEMA IF EXISTS isa_cloud_probe CASCADE", database="isa")
+    run(f"CREATE SCHEMA isa_cloud_probe AUTHORIZATION {owner}", database="isa")
+    run("GRANT CREATE, USAGE ON SCHEMA isa_cloud_probe TO tenant, isa", database="isa")
+    as_tenant(hostile.primary, TRAP, database="isa")
+    try:
+        checks = {check.name: check for check in ask(hostile.access).checks}
+    finally:
+        run("DROP SCHEMA isa_cloud_probe CASCADE", database="isa")
+    assert checks["write"].unknown
+    assert f"{place} isa_cloud_probe" in checks["write"].hint
+    assert "belongs to tenant" in checks["write"].hint
+    assert "DROP SCHEMA isa_cloud_probe CASCADE" in checks["write"].hint
+    assert not {"read back on every standby", "clean up"} & checks.keys()
+    assert caught(hostile.directory) == []
+    assert {check.name for check in ask(hostile.access).checks if not check.ok} == set()
 
 
 def test_a_tenant_can_make_no_event_trigger(hostile: Pair) -> None:
