@@ -41,6 +41,8 @@ PATTERNS = (
         rf"\1{MASK}",
     ),
     (re.compile(r"AGE-SECRET-KEY-[0-9A-Z-]+"), MASK),
+    # what PostgreSQL keeps of a password; who has it can try passwords (pg_authid.rolpassword)
+    (re.compile(r"SCRAM-SHA-256\$[\w+/=:$-]*|\bmd5[0-9a-f]{32}\b"), MASK),
     (
         re.compile(
             rf"(authorization['\"]?: *['\"]?(?:basic|bearer) +){ANEW}[^\s'\"]+", re.IGNORECASE

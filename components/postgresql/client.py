@@ -351,7 +351,14 @@ def explained(who: str) -> Iterator[None]:
     except psycopg.Error as exc:
         kind = TemporaryError if passing(exc) else PermanentError
         what = f"SQLSTATE {exc.sqlstate}" if exc.sqlstate else "the connection broke off"
-        raise kind(f"PostgreSQL, {who}: {what}", said=str(exc)) from exc
+        raise kind(f"PostgreSQL, {who}: {what}", said=server_words(exc)) from exc
+
+
+def server_words(exc: psycopg.Error) -> str:
+    """What the server said, without the statement that it said it of: a role's has a password's verifier."""
+    diag = exc.diag
+    found = (diag.message_primary, diag.message_detail, diag.message_hint)
+    return "; ".join(text for text in found if text) or str(exc)
 
 
 def first_error(said: str) -> str:
@@ -359,6 +366,14 @@ def first_error(said: str) -> str:
     lines = said.splitlines()
     first = next((n for n, line in enumerate(lines) if ERROR.search(line)), 0)
     return "\n".join(lines[first:])
+
+
+def without_statement(said: str) -> str:
+    """What pg_restore said, without the statement that failed: those of subscriptions and user mappings have passwords.
+
+    It begins at the start of a line: `warn_or_exit_horribly` in src/bin/pg_dump/pg_backup_archiver.c.
+    """
+    return said.split("\nCommand was:")[0]
 
 
 # ---------------------------------------------------------------------- inside

@@ -155,3 +155,15 @@ def test_a_record_is_one_line_whatever_a_name_in_it_holds(
     first, second, *trace = said.getvalue().splitlines()
     assert (first, second) == (r"collection x\nERROR isa: forged\x1b[2J", "failed")
     assert trace[-1] == r"errors.PermanentError: no \x1b[2J"
+
+
+@pytest.mark.parametrize(
+    "verifier",
+    [
+        "SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVkS2V5:c2VydmVyS2V5",
+        "SCRAM-SHA-256$4096:c2Fs",
+        "md5" + "0123456789abcdef" * 2,
+    ],
+)
+def test_a_password_s_verifier_is_read_nowhere(redact: Redactor, verifier: str) -> None:
+    assert redact(f"CREATE ROLE a PASSWORD '{verifier}'") == f"CREATE ROLE a PASSWORD '{MASK}'"

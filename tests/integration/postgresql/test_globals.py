@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from components.postgresql import live
+from components.postgresql.client import connect_long, explained
+from errors import IsaError
 
 from .conftest import Pair
 
@@ -110,6 +113,58 @@ def test_roles_and_settings_of_the_server_come_back_where_they_are_asked_for(rol
         assert "maintenance_work_mem" not in kept
         assert server.ask("SHOW work_mem") == "5MB"
     assert ask("SHOW lock_timeout") == "7min"
+
+
+CHANGES = {
+    "ALTER ROLE kept BYPASSRLS": "role attributes",
+    "ALTER ROLE kept VALID UNTIL '2031-01-01'": "role attributes",
+    "ALTER ROLE kept CONNECTION LIMIT 9": "role attributes",
+    "ALTER ROLE kept NOINHERIT": "role attributes",
+    "ALTER ROLE kept CREATEROLE": "role attributes",
+    "ALTER ROLE kept CREATEDB": "role attributes",
+    "ALTER ROLE kept REPLICATION": "role attributes",
+    "ALTER ROLE kept NOLOGIN": "role attributes",
+    "COMMENT ON ROLE kept IS 'x'": "role attributes",
+    "ALTER ROLE kept SET work_mem = '1MB'": "settings of roles",
+    "ALTER ROLE ALL SET work_mem = '1MB'": "settings of roles",
+    "REVOKE team FROM kept": "memberships",
+    "GRANT team TO kept WITH ADMIN TRUE": "memberships",
+    "GRANT team TO kept WITH INHERIT FALSE": "memberships",
+    "GRANT team TO kept WITH SET FALSE": "memberships",
+}
+
+
+def test_each_attribute_of_a_role_is_compared(roles: Pair) -> None:
+    backup = roles.take()
+    assert roles.differences(backup, "globals") == ()
+    for change, item in CHANGES.items():
+        roles.primary.run(change)
+        assert [one.item for one in roles.differences(backup, "globals")] == [item], change
+        assert roles.restore(backup, "globals")[1] == ()
+
+
+def test_settings_of_a_role_in_a_database_are_compared_and_come_back(roles: Pair) -> None:
+    run = roles.primary.run
+    run("ALTER ROLE kept IN DATABASE shop SET application_name = E'x\nCREATE ROLE smuggled; y'")
+    run("ALTER DATABASE shop SET application_name = E'x\nCREATE ROLE smuggled SUPERUSER; y'")
+    backup = roles.take()
+    assert roles.prove(backup) == ()
+    run("ALTER ROLE kept IN DATABASE shop RESET ALL", "ALTER DATABASE shop RESET ALL")
+    assert {one.item for one in roles.differences(backup, "database shop")} == {"database"}
+    assert roles.restore(backup, "database shop")[1] == ()
+    assert roles.primary.ask("SELECT count(*) FROM pg_roles WHERE rolname = 'smuggled'") == 0
+
+
+def test_a_role_that_the_server_refuses_is_told_without_its_verifier(roles: Pair) -> None:
+    verifier = roles.primary.ask("SELECT rolpassword FROM pg_authid WHERE rolname = 'kept'")
+    with (
+        connect_long(roles.access, roles.primary.endpoint) as connection,
+        pytest.raises(IsaError) as raised,
+        explained("node-0"),
+    ):
+        connection.execute(f"ALTER ROLE kept WITH PASSWORD '{verifier}' OF_A_NEWER_SERVER")
+    assert "of_a_newer_server" in raised.value.said
+    assert not re.search("|".join(map(re.escape, verifier.split("$"))), str(raised.value))
 
 
 def test_what_is_gone_of_the_server_is_seen_by_the_comparison(roles: Pair) -> None:

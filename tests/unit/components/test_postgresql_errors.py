@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from components.postgresql.client import explained, first_error
+from components.postgresql.client import explained, first_error, without_statement
 from errors import PermanentError, TemporaryError
 
 
@@ -53,3 +53,11 @@ def test_what_a_program_said_is_told_from_its_first_error_on() -> None:
     )
     assert first_error(said).endswith("Command was: …")
     assert first_error("it fell silent") == "it fell silent"
+
+
+def test_a_statement_that_was_refused_is_not_told_since_it_may_hold_a_password() -> None:
+    said = (
+        'pg_restore: error: could not execute query: ERROR:  server "away" does not exist\n'
+        "Command was: CREATE USER MAPPING FOR a SERVER away OPTIONS (password 'secret')"
+    )
+    assert without_statement(said).endswith('server "away" does not exist')
