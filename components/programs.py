@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from cluster.command import Command
 from components.access import Access
-from config.process_environment import child_environ
+from config.process_environment import program_environ
 
 
 def find_program(
@@ -19,7 +19,7 @@ def find_program(
         access: knows the settings.
         name: of the program.
         hint: what to install where it is missing.
-        environ: added to the environment of its processes.
+        environ: the environment of its processes, beside what every program needs.
 
     Raises:
         PermanentError: there is no such program.
@@ -28,6 +28,6 @@ def find_program(
     path = os.pathsep.join([*directories, os.environ.get("PATH", "")])
     return Command(
         name,
-        environ={**child_environ(), **(environ or {}), "PATH": path},
+        environ={**program_environ(), **(environ or {}), "PATH": path},
         install_hint=f"{hint}, or name its directory in backup.programs",
     )

@@ -31,6 +31,17 @@ LEADS_ELSEWHERE = {
 # Python reads them to find the cluster (cluster.target); a child process gets the result as a file.
 TARGET = ("KUBECONFIG", "KUBERNETES_MASTER", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
 
+# What an engine's own program needs of our environment: where programs, libraries and temporary files are, how texts
+# are written, and to which run it belongs, for who looks for its processes. Everything else stays here: a worker's
+# environment has passwords of the Prefect server and keys of the object store, and these programs parse what engines
+# and sets hold.
+OF_PROGRAMS = frozenset(
+    ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "JAVA_HOME", "LD_LIBRARY_PATH",
+     "SSL_CERT_FILE", "SSL_CERT_DIR", "JAVA_OPTS", "JAVA_TOOL_OPTIONS", "HEAP_SIZE", "NEO4J_HOME", "NEO4J_CONF",
+     "PREFECT__FLOW_RUN_ID")
+)  # fmt: skip
+LOCALE = "LC_"
+
 
 def leads_elsewhere(name: str) -> bool:
     """Whether a variable would change the target of a program or library that we use."""
@@ -43,6 +54,15 @@ def child_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         name: value
         for name, value in environ.items()
         if not leads_elsewhere(name) and name not in TARGET
+    }
+
+
+def program_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment of an engine's own program, before the caller adds its variables: without any credential."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in OF_PROGRAMS or name.startswith(LOCALE)
     }
 
 

@@ -20,7 +20,7 @@ from cluster.helm import Helm, helm_environ
 from cluster.target import Target, find_target
 from components.access import Access
 from config.models import KubernetesSettings
-from config.process_environment import child_environ, clean_process
+from config.process_environment import child_environ, clean_process, program_environ
 from deployments.sandbox.binaries import ensure
 
 NOWHERE = "127.0.0.1:9"  # the discard port: nobody listens
@@ -201,3 +201,12 @@ def test_a_child_does_not_lose_what_its_caller_gives_it() -> None:
         "PGPASSWORD=y"
         in Command("env", environ=environ, cancellation=Cancellation()).run(timeout=20).stdout
     )
+
+
+def test_an_engine_s_program_gets_no_credential_of_ours() -> None:
+    secrets = {
+        "PREFECT_API_AUTH_STRING": "admin:x", "AWS_SECRET_ACCESS_KEY": "x", "ISA_BACKUP__STORE__SECRET_KEY": "x",
+        "HTTPS_PROXY": "http://u:x@proxy", "PGPASSWORD": "x", "HELM_KUBETOKEN": "x", "KUBECONFIG": "x",
+    }  # fmt: skip
+    needed = {"PATH": "/bin", "HOME": "/root", "LC_ALL": "C", "TZ": "UTC"}
+    assert program_environ({**secrets, **needed}) == needed
