@@ -30,12 +30,11 @@ from components.postgresql.client import (
     SECRET,
     SUPERUSER,
     connect_long,
-    explained,
-    first_error,
     program,
     where,
 )
 from components.postgresql.contents import Snapshot, Unreadable, measure_all, snapshots
+from components.postgresql.failures import explained, first_error
 from components.postgresql.fingerprint import SESSION, measure_globals, measure_system
 from components.postgresql.increment import MANIFEST, Base, find_base
 from components.postgresql.properties import FILE, FORM, read_globals

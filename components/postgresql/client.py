@@ -7,7 +7,6 @@ Always the nodes themselves: through Pgpool one cannot know which node answers, 
 from __future__ import annotations
 
 import os
-import re
 import socket
 import threading
 from collections.abc import Iterable, Iterator
@@ -22,9 +21,10 @@ from psycopg.rows import dict_row
 from calls import call
 from cluster.command import Command
 from components.access import Access, Endpoint
+from components.postgresql.failures import explained
 from components.programs import find_program
 from components.questions import PROBE, ask_members, words
-from errors import PermanentError, TemporaryError
+from errors import TemporaryError
 
 STATEFULSET = "postgresql-ha-postgresql"
 PORT = 5432
@@ -63,6 +63,7 @@ UNLIMITED = (
 # in the superuser's session.
 UNLIMITED_17 = ("event_triggers=off", "transaction_timeout=0")
 SINCE_17 = 170000
+WRITES = ("default_transaction_read_only=off", "synchronous_commit=local")
 # The owner of a database sets the search path and the role of every session in it; a client's own settings win.
 UNMOVED = ("search_path=pg_catalog", "role=none")
 # A table that is replaced by a view before it is read would run the view's functions (CVE-2024-7348). Servers know the
@@ -146,11 +147,11 @@ def program(access: Access, name: str, password: str, server_version: int = 0) -
     return find_program(access, name, hint, environ)
 
 
-def where(node: Endpoint, database: str = "") -> str:
-    """Connection string of a node for the superuser's programs; without password."""
+def where(node: Endpoint, database: str = "", user: str = SUPERUSER) -> str:
+    """Connection string of a node for client programs; without password."""
     given = {"dbname": database} if database else {}
     return make_conninfo(
-        host=node.host, port=node.port, user=SUPERUSER, connect_timeout=CONNECT_SECONDS, **ALIVE, **given
+        host=node.host, port=node.port, user=user, connect_timeout=CONNECT_SECONDS, **ALIVE, **given
     )  # fmt: skip
 
 
@@ -323,57 +324,6 @@ def at_primary(
         connect_long(access, node, database, *WRITES, *options) as connection,
     ):
         yield connection
-
-
-ERROR = re.compile(r"\b(?:ERROR|FATAL|PANIC|error|fatal):")
-WRITES = ("default_transaction_read_only=off", "synchronous_commit=local")
-# Classes of errors, and single ones, that another attempt may heal: connections, conflicts, resources, objects in use,
-# an operator's intervention; a database or table that somebody dropped.
-# https://www.postgresql.org/docs/18/errcodes-appendix.html
-PASSING = ("08", "40", "53", "55", "57", "3D000", "42P01")
-
-
-def passing(exc: psycopg.Error) -> bool:
-    """Whether another attempt may heal it."""
-    lost = isinstance(exc, psycopg.OperationalError) and not exc.sqlstate
-    return lost or (exc.sqlstate or "").startswith(PASSING)
-
-
-@contextmanager
-def explained(who: str) -> Iterator[None]:
-    """What the client raises, in the project's own terms: a class of error says no value of a row, its message may.
-
-    Args:
-        who: was asked.
-    """
-    try:
-        yield
-    except psycopg.Error as exc:
-        kind = TemporaryError if passing(exc) else PermanentError
-        what = f"SQLSTATE {exc.sqlstate}" if exc.sqlstate else "the connection broke off"
-        raise kind(f"PostgreSQL, {who}: {what}", said=server_words(exc)) from exc
-
-
-def server_words(exc: psycopg.Error) -> str:
-    """What the server said, without the statement that it said it of: a role's has a password's verifier."""
-    diag = exc.diag
-    found = (diag.message_primary, diag.message_detail, diag.message_hint)
-    return "; ".join(text for text in found if text) or str(exc)
-
-
-def first_error(said: str) -> str:
-    """What a client program said, from its first error on: notices and warnings may stand before it."""
-    lines = said.splitlines()
-    first = next((n for n, line in enumerate(lines) if ERROR.search(line)), 0)
-    return "\n".join(lines[first:])
-
-
-def without_statement(said: str) -> str:
-    """What pg_restore said, without the statement that failed: those of subscriptions and user mappings have passwords.
-
-    It begins at the start of a line: `warn_or_exit_horribly` in src/bin/pg_dump/pg_backup_archiver.c.
-    """
-    return said.split("\nCommand was:")[0]
 
 
 # ---------------------------------------------------------------------- inside

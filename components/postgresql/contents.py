@@ -12,8 +12,9 @@ import psycopg
 
 from archive.manifest import Measure
 from components.access import Access, Endpoint
-from components.postgresql.client import MAINTENANCE, connect_long, passing
+from components.postgresql.client import MAINTENANCE, connect_long
 from components.postgresql.definitions import INVALID
+from components.postgresql.failures import passing
 from components.postgresql.fingerprint import SESSION, measure_database
 
 T = TypeVar("T")

@@ -11,7 +11,6 @@ member.
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,8 +20,7 @@ from archive.leftovers import REPLACING, Leftovers
 from archive.manifest import Measure
 from archive.reader import SetReader
 from archive.spool import prepare_spool
-from cluster.command import Command
-from components.access import Access, Endpoint
+from components.access import Access
 from components.base import Live, Served
 from components.postgresql.aside import (
     ASIDE,
@@ -42,13 +40,12 @@ from components.postgresql.client import (
     SUPERUSER,
     at_primary,
     connect_long,
-    explained,
     primary,
-    program,
-    where,
 )
 from components.postgresql.definitions import SYSTEM_ITEM
 from components.postgresql.exchange import ALWAYS_THERE, READ_ONLY, beside, successor
+from components.postgresql.failures import explained
+from components.postgresql.filling import Server, fill, make_database, prepare
 from components.postgresql.fingerprint import (
     GLOBAL_UNIT,
     SESSION,
@@ -60,15 +57,12 @@ from components.postgresql.fingerprint import (
 from components.postgresql.properties import FORM, Globals, stored_globals
 from components.postgresql.refusals import refusals
 from components.postgresql.remarks import remarks
-from components.postgresql.restore import DUMP, GLOBALS, run
+from components.postgresql.restore import DUMP, GLOBALS
 from components.postgresql.roles import create_missing, restore_roles
 from components.postgresql.settings import read_system, restore_system
 from components.postgresql.statements import role_statements
 
-OPTIONS = ("--exit-on-error",)
 READ_WRITE = "ALTER DATABASE {} RESET default_transaction_read_only"
-# Of a dump's list: what is about the database as a whole, and is restored with it or not at all.
-OF_DATABASE = re.compile(r"^\d+; \d+ \d+ (?:ACL|COMMENT|SECURITY LABEL) - DATABASE ")
 
 
 def units(reader: SetReader) -> dict[str, int]:
@@ -127,11 +121,12 @@ def replace(
     for held in leftovers.earlier(REPLACING):
         if wanted.issuperset(held[REPLACING]):
             leftovers.release(held)  # the fence has given those their names back
-    backup = stored_globals(reader)
-    told = _bring_roles(access, reader, backup, wanted)
     with at_primary(access) as connection:
         version = connection.info.server_version
-    pg_restore = program(access, "pg_restore", access.secret(SECRET, "postgres-password"), version)
+    if _databases_of(wanted):
+        prepare(_server(access, version))
+    backup = stored_globals(reader)
+    told = _bring_roles(access, reader, backup, wanted)
     spool = access.settings.backup.spool
     with tempfile.TemporaryDirectory(dir=prepare_spool(spool)) as directory:
         for artefact in reader.names(DUMP):
@@ -140,9 +135,9 @@ def replace(
             (name,) = _databases_of([reader.unit(artefact)])
             dump = reader.save(artefact, Path(directory) / "database.dump")
             if name in ALWAYS_THERE:
-                old = _exchange(access, pg_restore, name, dump, reader, backup)
+                old = _exchange(access, version, name, dump, reader, backup)
             else:
-                old = _restore_aside(access, pg_restore, name, dump, leftovers)
+                old = _restore_aside(access, version, name, dump, leftovers)
             dump.unlink()
             if old:
                 told.append(f'the old database is kept as "{old}": drop it when nobody needs it')
@@ -231,27 +226,28 @@ def _bring_settings(access: Access, backup: Globals) -> list[str]:
     return told
 
 
+def _server(access: Access, version: int) -> Server:
+    """The primary that there is now."""
+    return Server(access, primary(access), version, access.secret(SECRET, "postgres-password"))
+
+
 def _restore_aside(
-    access: Access, pg_restore: Command, name: str, dump: Path, leftovers: Leftovers
+    access: Access, version: int, name: str, dump: Path, leftovers: Leftovers
 ) -> str:
     """Restore a database while the old one has another name; gives that."""
-    node, entries = primary(access), dump.with_name("entries")
-    server = where(node, MAINTENANCE)
+    server = _server(access, version)
     with aside(access, name, leftovers) as old:
-        # the database itself first, with its rights, comment and settings, and nothing in it: so that it can
-        # be closed before there is something to see
-        listed = of_database(run(pg_restore, "--list", "--create", str(dump)))
-        entries.write_text(listed, encoding="utf-8")
-        run(pg_restore, "--create", "-L", str(entries), *OPTIONS, "-d", server, str(dump))
+        # the database itself first, so that it can be closed before there is something to see
+        make_database(server, dump)
         with at_primary(access) as connection:
             close_unfinished(connection, name)
-        _fill(pg_restore, node, name, dump)
+        fill(server, name, dump)
     return old
 
 
 def _exchange(
     access: Access,
-    pg_restore: Command,
+    version: int,
     name: str,
     dump: Path,
     reader: SetReader,
@@ -264,26 +260,10 @@ def _exchange(
         return ""
     properties = {one.name: one for one in backup.databases} if backup else {}
     with successor(access, name, properties.get(name)) as (new, old):
-        _fill(pg_restore, primary(access), new, dump)
+        fill(_server(access, version), new, dump)
     return old
 
 
 def _counted(measures: Iterable[Measure]) -> dict[str, tuple[int, int | None, str]]:
     """What was counted of one unit, to be compared."""
     return {one.item: (one.count, one.until, one.digest) for one in measures}
-
-
-def _fill(pg_restore: Command, node: Endpoint, name: str, dump: Path) -> None:
-    run(pg_restore, "--jobs=2", *OPTIONS, "-d", where(node, name), str(dump))
-
-
-def of_database(listed: str) -> str:
-    """The entries of a dump that are about the database and not about what is in it.
-
-    pg_restore makes the database and its settings whatever it is asked for, and its rights and comment only with it:
-    a second run without --create leaves them out (`_tocEntryRequired` in pg_backup_archiver.c).
-
-    Args:
-        listed: what `pg_restore --list --create` says.
-    """
-    return "".join(f"{line}\n" for line in listed.splitlines() if OF_DATABASE.match(line))

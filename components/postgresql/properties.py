@@ -38,6 +38,14 @@ DATABASES = f"""
     FROM pg_database d WHERE datname = ANY (%s) ORDER BY 1
 """
 
+RIGHTS = """
+    SELECT pg_get_userbyid(grantor) AS grantor, privilege_type AS privilege, is_grantable AS grantable,
+           CASE grantee WHEN 0 THEN NULL ELSE pg_get_userbyid(grantee) END AS grantee
+    FROM pg_database d CROSS JOIN LATERAL aclexplode(coalesce(datacl, acldefault('d', datdba)))
+    WHERE datname = %s
+"""
+OWNER = "SELECT pg_get_userbyid(datdba) AS owner FROM pg_database WHERE datname = %s"
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -169,18 +177,19 @@ def restore_properties(connection: psycopg.Connection[Any], name: str, wanted: P
                 subject = role.format(sql.Identifier(one.role), database)
             set_values(connection, subject, [one.setting])
         if wanted.rights is not None:
-            _grant(connection, database, wanted.owner, wanted.rights)
+            restore_rights(connection, database, wanted.owner, wanted.rights)
 
 
-# ---------------------------------------------------------------------- inside
-PRIVILEGES = {
-    "CREATE": sql.SQL("CREATE"),
-    "CONNECT": sql.SQL("CONNECT"),
-    "TEMPORARY": sql.SQL("TEMPORARY"),
-}
+def read_rights(connection: psycopg.Connection[Any], database: str) -> tuple[list[Right], str]:
+    """Rights to a database, the built-in ones where nobody has changed them; and its owner."""
+    with connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+        rows = cursor.execute(RIGHTS.encode(), [database]).fetchall()
+        owner = cursor.execute(OWNER.encode(), [database]).fetchone()
+    assert owner is not None
+    return [Right.model_validate(row) for row in rows], owner["owner"]
 
 
-def _grant(
+def restore_rights(
     connection: psycopg.Connection[Any], database: sql.Identifier, owner: str, rights: list[Right]
 ) -> None:
     """Grant what was granted, each right by its own grantor: the owner's grants come first."""
@@ -193,3 +202,11 @@ def _grant(
         text = sql.SQL("GRANT {} ON DATABASE {} TO {}{}")
         connection.execute(text.format(PRIVILEGES[one.privilege], database, to, with_option))
         connection.execute("RESET ROLE")
+
+
+# ---------------------------------------------------------------------- inside
+PRIVILEGES = {
+    "CREATE": sql.SQL("CREATE"),
+    "CONNECT": sql.SQL("CONNECT"),
+    "TEMPORARY": sql.SQL("TEMPORARY"),
+}

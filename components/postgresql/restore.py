@@ -21,7 +21,6 @@ from psycopg import sql
 from archive.manifest import Manifest, Measure
 from archive.reader import SetReader, opened
 from archive.spool import prepare_spool
-from cluster.command import Command
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch, Step
 from components.postgresql.client import (
@@ -31,12 +30,10 @@ from components.postgresql.client import (
     SUPERUSER,
     WRITES,
     connect_superuser,
-    explained,
-    first_error,
-    program,
-    where,
 )
 from components.postgresql.definitions import SYSTEM_ITEM
+from components.postgresql.failures import explained
+from components.postgresql.filling import Server, fill, make_database
 from components.postgresql.fingerprint import (
     GLOBAL_UNIT,
     SESSION,
@@ -115,13 +112,9 @@ if ! getent passwd "$user" > /dev/null && [ -e "$wrapper" ]; then
 fi
 exec initdb -D {DATA} -U {SUPERUSER} -E UTF8 --locale=C --no-sync
 """
-LOAD_SECONDS = 86400.0  # of one database
-SAID_CHARACTERS = 2000
 # An image without an extension that the source has says so, of a dump and of files.
 LACKING = r'extension "[^"]+" is not available|could not access file "\$libdir/[^"]+"'
-# Which object of a dump it was: kind, schema, name. What it holds is in the lines behind.
 LSN = re.compile(r"[0-9A-F]{1,8}/[0-9A-F]{1,8}")
-ENTRY = re.compile(r"from TOC entry \d+; \d+ \d+ (.+)")
 
 
 def scratch(_: Settings, manifest: Manifest, __: str) -> tuple[Scratch, ...]:
@@ -189,18 +182,15 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
     with explained(DUMPS), _connect(server, MAINTENANCE) as connection:
         version = connection.info.server_version
         restored = _restore_globals(connection, reader)
-    pg_restore = program(access, "pg_restore", "", version)
+    target = Server(access, server, version, "")
     with tempfile.TemporaryDirectory(dir=prepare_spool(spool)) as directory:
         for name in reader.names(DUMP):
             # a file, not a pipe: pg_restore fills tables in parallel from nothing else
             dump = reader.save(name, Path(directory) / "database.dump")
-            words = ("--exit-on-error", "--jobs=2", str(dump))
             database = reader.unit(name).partition(" ")[2]
-            if database == MAINTENANCE:  # nobody can make it while he is connected to it
-                run(pg_restore, "--dbname", where(server, MAINTENANCE), *words)
-            else:
-                whole = ("--create", "--clean", "--if-exists")
-                run(pg_restore, *whole, "--dbname", where(server, MAINTENANCE), *words)
+            if database != MAINTENANCE:  # nobody can make it while he is connected to it
+                make_database(target, dump, "--clean", "--if-exists")
+            fill(target, database, dump)
             dump.unlink()
     for one in restored.databases if restored else ():
         if one.name == MAINTENANCE:
@@ -302,14 +292,3 @@ def _number(lsn: str) -> int:
 def _connect(endpoint: Endpoint, database: str) -> psycopg.Connection[Any]:
     # a set that was taken behind a fence says that its databases are read-only
     return connect_superuser(endpoint, database, "", *WRITES, *SESSION)
-
-
-def run(command: Command, *words: str) -> str:
-    """Run a client program; what it refuses is the data's fault, or ours, and no time heals it. Gives its output."""
-    done = command.run(*words, timeout=LOAD_SECONDS)
-    if done.returncode != 0:
-        name, entry = Path(command.program).name, ENTRY.search(done.stderr)
-        where = f" at {entry[1]}" if entry else ""
-        said = first_error(done.stderr)[:SAID_CHARACTERS]
-        raise PermanentError(f"{name} ended with {done.returncode}{where}", said=said)
-    return done.stdout

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from components.postgresql import live
-from components.postgresql.client import connect_long, explained
+from components.postgresql.client import connect_long
+from components.postgresql.failures import explained
 from errors import IsaError
 
 from .conftest import Pair

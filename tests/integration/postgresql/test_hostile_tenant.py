@@ -64,6 +64,16 @@ def test_a_table_that_becomes_a_view_while_it_is_measured_is_refused(
     assert caught(hostile.directory) == []
 
 
+def test_a_proof_and_a_restore_run_a_tenant_s_code_with_no_more_than_his_rights(
+    hostile: Pair,
+) -> None:
+    backup = hostile.take()
+    proven = hostile.prove(backup)
+    _, restored = hostile.restore(backup, "database hostile")
+    assert caught(hostile.directory) == []
+    assert (proven, restored) == ((), ())
+
+
 @pytest.mark.parametrize("place", ["schema", "table"])
 def test_a_gate_writes_to_nothing_that_another_role_made_in_its_name(
     hostile: Pair, place: str

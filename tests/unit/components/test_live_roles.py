@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.postgresql.live import of_database
+from components.postgresql.filling import of_database
 from components.postgresql.statements import role_statements
 from errors import PermanentError
 

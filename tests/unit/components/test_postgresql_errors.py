@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from components.postgresql.client import explained, first_error, without_statement
+from components.postgresql.failures import explained, first_error, without_statement
 from errors import PermanentError, TemporaryError
 
 

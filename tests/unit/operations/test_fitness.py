@@ -10,7 +10,7 @@ import pytest
 from archive.manifest import Engine, Manifest
 from cluster.command import Command
 from components import SETS
-from components.postgresql.restore import run
+from components.postgresql.filling import run
 from errors import PermanentError
 from operations.fitness import excuse, unlike
 from operations.scratch import Unrestorable

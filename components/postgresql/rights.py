@@ -1,0 +1,161 @@
+"""With whose rights each entry of a dump is restored: what may run code of an owner runs with no more than his.
+
+A superuser who restores a dump evaluates what is in it: CHECK constraints, domains and generated columns for each row,
+casts of foreign keys, and while objects are made already constants of domains' arrays, bounds of partitions and
+generation expressions. `SET SESSION AUTHORIZATION` or `SET ROLE` would be no wall: the code itself may RESET it. So
+these entries go through a session that logged in as a role which has the owner's rights and no others
+(`components.postgresql.filling`). The rest makes objects, or is switched to the table's owner by PostgreSQL itself in
+a context that allows no way back (CREATE INDEX, REFRESH MATERIALIZED VIEW: `SECURITY_RESTRICTED_OPERATION`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from components.postgresql.toc import DATA, POST_DATA, Entry
+
+# Rows are checked, or compared, by what their table's owner defined.
+EVALUATING = frozenset(("TABLE DATA", "CHECK CONSTRAINT", "FK CONSTRAINT"))
+# A generation expression and a partition key's are planned, which calls immutable functions of constants; an initial
+# state is read by its type.
+PLANNED = re.compile(r"\bGENERATED ALWAYS AS \(|\bPARTITION BY |\bINITCOND\b")
+NAME = r'"(?:[^"]|"")*"|[^\W\d][\w$]*'
+# Types and functions that are not the server's own are named with their schemas.
+QUALIFIED = re.compile(rf"({NAME})\.({NAME})")
+# A constant of a type that is not the server's own: pg_dump names those with their schemas.
+CONSTANT = re.compile(rf"'::({NAME})\.({NAME})")
+ATTACH = "TABLE ATTACH"
+ENUM = re.compile(r"CREATE TYPE .* AS ENUM \(", re.DOTALL)
+RANGE = re.compile(r"CREATE TYPE .* AS RANGE \(", re.DOTALL)
+DATABASE_OWNER = "pg_database_owner"  # the owner of `public`; nobody can be made a member of it
+
+
+@dataclass(frozen=True)
+class Run:
+    """Entries that one pg_restore restores.
+
+    Attributes:
+        owner: with whose rights; "" is the superuser.
+        section: of a restore.
+        numbers: of the entries.
+    """
+
+    owner: str
+    section: int
+    numbers: tuple[int, ...]
+
+
+def plan_runs(
+    entries: Iterable[Entry], superusers: Collection[str], database_owner: str
+) -> list[Run]:
+    """Divide a dump's entries by whose rights they are restored with; their order stays, but for that of rows.
+
+    Args:
+        entries: in the dump's order.
+        superusers: roles whose own code a superuser may run.
+        database_owner: who owns the database.
+    """
+    contents, owners = _Contents(entries), dict[int, str]()
+    alone = True  # so far nobody but the superuser
+    for entry in contents.entries:
+        owner = contents.owner(entry, superusers, database_owner, alone=alone)
+        owners[entry.number] = owner
+        alone = alone and not owner
+    runs = []
+    for section, found in groupby(contents.entries, key=contents.section):
+        group = list(found)
+        if section == DATA:  # rows of different tables are independent before there are constraints
+            group.sort(key=lambda entry: owners[entry.number])
+        elif section == POST_DATA:  # so are constraints that rest on rows
+            group = _gathered(group, owners)
+        for owner, same in groupby(group, key=lambda entry: owners[entry.number]):
+            runs.append(Run(owner, section, tuple(entry.number for entry in same)))
+    return runs
+
+
+# ---------------------------------------------------------------------- inside
+class _Contents:
+    """A dump's entries, and what a constant in one of them may be of."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.entries = list(entries)
+        self._numbered = {entry.number: entry for entry in self.entries}
+        self._sections: dict[int, int] = {}
+        section = 0
+        for entry in self.entries:  # rights and comments stand behind what they are of
+            section = max(section, entry.section if entry.section > 1 else 0)
+            self._sections[entry.number] = section
+        types = [entry for entry in self.entries if entry.kind == "TYPE"]
+        self._enums = {(e.schema, e.name) for e in types if ENUM.search(e.definition)}
+        self._ranges = any(RANGE.search(entry.definition) for entry in types)
+        self._types = {
+            (entry.schema, entry.name)
+            for entry in self.entries
+            if entry.kind in ("TYPE", "DOMAIN", "TABLE", "VIEW", "MATERIALIZED VIEW")
+        }
+
+    def section(self, entry: Entry) -> int:
+        return self._sections[entry.number]
+
+    def owner(
+        self, entry: Entry, superusers: Collection[str], database_owner: str, *, alone: bool
+    ) -> str:
+        """With whose rights an entry is restored.
+
+        Args:
+            entry: of the dump.
+            superusers: roles.
+            database_owner: role.
+            alone: whether no owner's code can have run yet: later a type may be another one than the dump made.
+        """
+        owner = self._parent(entry).owner if entry.kind == ATTACH else entry.owner
+        owner = database_owner if owner == DATABASE_OWNER else owner
+        return "" if owner in superusers or not self._evaluates(entry, alone=alone) else owner
+
+    def _parent(self, partition: Entry) -> Entry:
+        """The table whose partition it becomes: its bounds are of that one's types."""
+        own = (partition.schema, partition.name)
+        needed = (self._numbered[n] for n in partition.needs if n in self._numbered)
+        tables = (one for one in needed if one.kind == "TABLE")
+        return next((one for one in tables if (one.schema, one.name) != own), partition)
+
+    def _evaluates(self, entry: Entry, *, alone: bool) -> bool:
+        if entry.kind in EVALUATING or PLANNED.search(entry.definition):
+            return True
+        if entry.kind == ATTACH:  # a bound is read by the type of the parent's column
+            parent = self._parent(entry)
+            found = set(_names(QUALIFIED, parent)) - {(parent.schema, parent.name)}
+        else:
+            found = set(_names(CONSTANT, entry))
+        return any(self._runs_code(schema, name, alone=alone) for schema, name in found)
+
+    def _runs_code(self, schema: str, name: str, *, alone: bool) -> bool:
+        """Whether reading a constant of a type may call a function of its owner.
+
+        What the dump does not have is an extension's, or belongs to a range.
+        """
+        if (schema, name) not in self._types:
+            return self._ranges
+        return not (alone and (schema, name) in self._enums)
+
+
+def _gathered(entries: list[Entry], owners: dict[int, str]) -> list[Entry]:
+    """Entries with those of one owner together, where no entry of the superuser's stands between them."""
+    found: list[Entry] = []
+    for foreign, group in groupby(entries, key=lambda entry: owners[entry.number] != ""):
+        same = list(group)
+        found += sorted(same, key=lambda entry: owners[entry.number]) if foreign else same
+    return found
+
+
+def _names(pattern: re.Pattern[str], entry: Entry) -> Iterator[tuple[str, str]]:
+    """Schema and name of each thing that a definition names by both."""
+    for schema, name in pattern.findall(entry.definition):
+        yield _plain(schema), _plain(name)
+
+
+def _plain(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name

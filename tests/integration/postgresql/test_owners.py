@@ -1,0 +1,167 @@
+"""A database whose objects belong to several owners, some without the rights that they once had, comes back equal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from components.postgresql.filling import LEFT, Server, acting, prepare
+from components.postgresql.rights import Run
+from components.postgresql.toc import DATA, read_entries
+from errors import PermanentError
+
+from .conftest import PASSWORD, Pair
+
+pytestmark = pytest.mark.integration
+
+SHARED = """
+    CREATE EXTENSION citext; CREATE EXTENSION postgres_fdw; CREATE EXTENSION vector;
+    CREATE SCHEMA sales AUTHORIZATION anna; CREATE SCHEMA stock AUTHORIZATION ben;
+    CREATE SCHEMA odd AUTHORIZATION "o d""d";
+    SET SESSION AUTHORIZATION anna;
+    CREATE TYPE sales.state AS ENUM ('open', 'done'); CREATE DOMAIN sales.email AS citext CHECK (VALUE ~ '@');
+    CREATE DOMAIN sales.amount AS numeric CHECK (VALUE > 0);
+    CREATE TYPE sales.money AS (amount sales.amount, unit text);
+    CREATE TABLE sales.orders (
+        id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, state sales.state DEFAULT 'open',
+        mail sales.email DEFAULT 'a@b',
+        price sales.money DEFAULT '(1,EUR)'::sales.money, prices sales.amount[] DEFAULT '{1,2}'::sales.amount[],
+        twice int GENERATED ALWAYS AS (n * 2) STORED, n int CHECK (n > 0), place vector(2) DEFAULT '[1,2]');
+    INSERT INTO sales.orders (n) SELECT generate_series(1, 500);
+    CREATE FUNCTION sales.total(sales.orders) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1.n';
+    ALTER TABLE sales.orders ADD CONSTRAINT whole CHECK (sales.total(orders) > 0);
+    CREATE TABLE sales.by_day (day date, n int) PARTITION BY RANGE (day);
+    CREATE TABLE sales.by_day_1 PARTITION OF sales.by_day FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+    CREATE TABLE sales.by_day_2 PARTITION OF sales.by_day FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
+    INSERT INTO sales.by_day VALUES ('2026-01-03', 1), ('2026-02-03', 2);
+    CREATE TABLE sales.parent (id int PRIMARY KEY, kept text);
+    CREATE MATERIALIZED VIEW sales.sums AS SELECT state, sum(n) FROM sales.orders GROUP BY 1;
+    CREATE UNIQUE INDEX ON sales.sums (state);
+    CREATE INDEX ON sales.orders ((n % 7)) WHERE prices <> '{3}'::sales.amount[];
+    CREATE STATISTICS sales.both ON n, state FROM sales.orders;
+    CREATE FUNCTION sales.add(sales.amount[], int) RETURNS sales.amount[] LANGUAGE sql AS 'SELECT $1';
+    CREATE AGGREGATE sales.most(int) (SFUNC = sales.add, STYPE = sales.amount[], INITCOND = '{1}');
+    GRANT USAGE ON SCHEMA sales TO ben, reader; GRANT SELECT, REFERENCES ON sales.orders, sales.parent TO ben;
+    GRANT CREATE ON SCHEMA sales TO ben;
+    ALTER DEFAULT PRIVILEGES IN SCHEMA sales GRANT SELECT ON TABLES TO reader;
+    CREATE PUBLICATION told FOR TABLE sales.orders WHERE (n > 3);
+    SELECT lo_from_bytea(4711, 'large'); GRANT SELECT ON LARGE OBJECT 4711 TO reader;
+    RESET SESSION AUTHORIZATION;
+    SET SESSION AUTHORIZATION ben;
+    CREATE TABLE stock.goods (
+        id serial PRIMARY KEY, ordered int REFERENCES sales.orders (id), state sales.state DEFAULT 'done');
+    INSERT INTO stock.goods (ordered) SELECT generate_series(1, 100);
+    CREATE TABLE sales.of_ben (n int CHECK (n < 9), parent int REFERENCES sales.parent (id));
+    INSERT INTO sales.of_ben VALUES (1, NULL);
+    CREATE FUNCTION stock.changed() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.state := NEW.state; RETURN NEW;
+    END';
+    CREATE TRIGGER changed BEFORE UPDATE ON stock.goods FOR EACH ROW WHEN (NEW.id > 3) EXECUTE FUNCTION stock.changed();
+    ALTER TABLE stock.goods DISABLE TRIGGER changed;
+    CREATE VIEW stock.seen AS SELECT g.*, o.n, '{1}'::sales.amount[] AS prices
+        FROM stock.goods g JOIN sales.orders o ON o.id = g.ordered;
+    CREATE RULE no_delete AS ON DELETE TO stock.goods DO INSTEAD NOTHING;
+    ALTER TABLE stock.goods ENABLE ROW LEVEL SECURITY; ALTER TABLE stock.goods FORCE ROW LEVEL SECURITY;
+    CREATE POLICY mine ON stock.goods USING (state <> 'done') WITH CHECK (true);
+    RESET SESSION AUTHORIZATION;
+    SET SESSION AUTHORIZATION "o d""d";
+    CREATE TABLE odd."ta ble anna" (n int CHECK (n > 0)); INSERT INTO odd."ta ble anna" VALUES (1);
+    RESET SESSION AUTHORIZATION;
+    CREATE TABLE public.of_postgres (n int CHECK (n > 0)); INSERT INTO public.of_postgres VALUES (1);
+    CREATE TABLE public.of_whoever (n int CHECK (n > 0)); INSERT INTO public.of_whoever VALUES (1);
+    ALTER TABLE public.of_whoever OWNER TO pg_database_owner;
+    CREATE TABLE sales.child (more int) INHERITS (sales.parent); INSERT INTO sales.child VALUES (1, 'one', 2);
+    ALTER TABLE sales.child OWNER TO ben;
+    ALTER TABLE sales.by_day_2 OWNER TO ben;
+    CREATE FUNCTION public.in_c(vector) RETURNS int AS '$libdir/vector', 'vector_dims' LANGUAGE c STRICT IMMUTABLE;
+    ALTER FUNCTION public.in_c(vector) OWNER TO anna;
+    CREATE FUNCTION public.tight(int) RETURNS bool LEAKPROOF IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1 > 0; END';
+    ALTER FUNCTION public.tight(int) OWNER TO ben;
+    CREATE FUNCTION public.admin(int DEFAULT 1) RETURNS int SECURITY DEFINER LANGUAGE sql AS 'SELECT $1';
+    REVOKE ALL ON FUNCTION public.admin(int) FROM PUBLIC; GRANT EXECUTE ON FUNCTION public.admin(int) TO anna;
+    CREATE TABLE sales.guarded (n int CHECK (public.admin(n) > 0)); INSERT INTO sales.guarded VALUES (3);
+    ALTER TABLE sales.guarded OWNER TO anna;
+    CREATE FUNCTION public.on_change() RETURNS event_trigger LANGUAGE plpgsql AS
+        'BEGIN RAISE LOG ''changed''; END';
+    CREATE EVENT TRIGGER noted ON ddl_command_end EXECUTE FUNCTION public.on_change();
+    CREATE SERVER away FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1'); ALTER SERVER away OWNER TO ben;
+    CREATE USER MAPPING FOR ben SERVER away OPTIONS (user 'x', password 'y');
+    CREATE FOREIGN TABLE stock.far (n int) SERVER away; ALTER FOREIGN TABLE stock.far OWNER TO ben;
+    CREATE PUBLICATION everything FOR ALL TABLES;
+    REVOKE INSERT, UPDATE ON sales.orders FROM anna; REVOKE ALL ON SCHEMA sales FROM ben;
+    REVOKE REFERENCES ON sales.parent FROM ben; REVOKE USAGE ON SCHEMA odd FROM "o d""d";
+    REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+    ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO reader;
+"""
+ROLES = ("anna", "ben", '"o d""d"', "reader")
+
+
+@pytest.fixture(scope="module")
+def shared(pair: Pair) -> Iterator[Pair]:
+    run = pair.primary.run
+    run(*(f"CREATE ROLE {name} LOGIN PASSWORD 'x'" for name in ROLES))
+    run("CREATE DATABASE shared OWNER anna TEMPLATE template0 CONNECTION LIMIT 7")
+    run(
+        "REVOKE ALL ON DATABASE shared FROM PUBLIC",
+        "GRANT CONNECT ON DATABASE shared TO ben, reader",
+    )
+    run(SHARED, database="shared")
+    yield pair
+    pair.drop_kept()
+
+
+def test_a_database_of_several_owners_comes_back_equal_in_a_proof_and_into_the_platform(
+    shared: Pair,
+) -> None:
+    ask = shared.primary.ask
+    rights = "SELECT datacl::text || datconnlimit FROM pg_database WHERE datname = 'shared'"
+    before = ask(rights)
+    backup = shared.take()
+    assert shared.prove(backup) == ()
+    assert shared.restore(backup, "database shared")[1] == ()
+    assert ask(rights) == before
+    assert ask(f"SELECT count(*) FROM ({LEFT}) AS roles") == 0
+    assert shared.primary.ask("SELECT sum(n) FROM sales.orders", "shared") == 125250
+
+
+def test_a_dump_s_contents_are_what_pg_restore_lists(shared: Pair) -> None:
+    backup = shared.take()
+    dump = backup.save("databases/shared.dump", shared.directory / "shared.dump")
+    server = Server(shared.access, shared.primary.endpoint, 180000, PASSWORD)
+    listed = server.pg_restore().run("--list", "--create", str(dump), timeout=30).stdout
+    lines = [line for line in listed.splitlines() if line and not line.startswith(";")]
+    entries = {one.number: one for one in read_entries(dump)}
+    assert lines
+    for line in lines:
+        number, _, rest = line.partition("; ")
+        one = entries[int(number)]
+        words = " ".join((one.kind, one.schema or "-", one.name.replace("\n", " "), one.owner))
+        assert rest.partition(" ")[2].partition(" ")[2] == words
+
+
+def test_a_server_that_would_not_let_an_owner_s_role_in_refuses_before_anything_is_put_aside(
+    shared: Pair,
+) -> None:
+    backup, rules = shared.take(), shared.primary.data / "pg_hba.conf"
+    as_it_was = rules.read_text()
+    rules.write_text(f"host all /^isa_cloud_restore_ 127.0.0.0/8 reject\n{as_it_was}")
+    shared.primary.run("SELECT pg_reload_conf()")
+    before = shared.primary.ask("SELECT array_agg(datname) FROM pg_database")
+    try:
+        with pytest.raises(PermanentError, match=r"allow any role from here in pg_hba\.conf"):
+            shared.restore(backup, "database shared")
+    finally:
+        rules.write_text(as_it_was)
+        shared.primary.run("SELECT pg_reload_conf()")
+    assert shared.primary.ask("SELECT array_agg(datname) FROM pg_database") == before
+    assert shared.primary.ask(f"SELECT count(*) FROM ({LEFT}) AS roles") == 0
+
+
+def test_a_restore_that_was_killed_leaves_no_role_behind_the_next_one(shared: Pair) -> None:
+    server = Server(shared.access, shared.primary.endpoint, 180000, PASSWORD)
+    with shared.primary.connect() as connection:
+        killed = acting(server, "shared", Run("anna", DATA, ()))
+        name, _ = killed.__enter__()
+        assert connection.execute(LEFT.encode()).fetchall() == [(name,)]
+        prepare(server)
+        assert connection.execute(LEFT.encode()).fetchall() == []

@@ -1,0 +1,184 @@
+"""What of a dump may run code of an owner is restored with that owner's rights, and by no superuser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from components.postgresql.rights import Run, plan_runs
+from components.postgresql.toc import DATA, POST_DATA, PRE_DATA, Entry, read_entries
+from errors import PermanentError
+
+SUPERUSERS = {"postgres", "root"}
+DOMAIN = Entry(1, "DOMAIN", PRE_DATA, "evil", "checked", "tenant", "CREATE DOMAIN evil.checked", ())
+ENUM = Entry(2, "TYPE", PRE_DATA, "evil", "mood", "tenant", "CREATE TYPE evil.mood AS ENUM (", ())
+RANGE = Entry(3, "TYPE", PRE_DATA, "evil", "span", "tenant", "CREATE TYPE evil.span AS RANGE (", ())
+
+
+def entry(kind: str, definition: str = "", owner: str = "tenant", section: int = PRE_DATA) -> Entry:
+    return Entry(9, kind, section, "evil", "thing", owner, definition, ())
+
+
+def owner_of(one: Entry, *others: Entry) -> str:
+    """With whose rights an entry is restored; "" is the superuser."""
+    runs = plan_runs([*others, one], SUPERUSERS, "owner")
+    return next(run.owner for run in runs if one.number in run.numbers)
+
+
+@pytest.mark.parametrize(
+    ("kind", "definition"),
+    [
+        ("TABLE DATA", ""),
+        ("CHECK CONSTRAINT", "ALTER TABLE evil.thing ADD CONSTRAINT c CHECK (evil.f(thing.*))"),
+        ("FK CONSTRAINT", "ALTER TABLE evil.thing ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES b"),
+        ("TABLE", "CREATE TABLE evil.thing (n int GENERATED ALWAYS AS (evil.f(1)) STORED)"),
+        ("TABLE", "CREATE TABLE evil.thing (n int) PARTITION BY LIST (evil.f(1))"),
+        ("AGGREGATE", "CREATE AGGREGATE evil.thing(int) (SFUNC = f, INITCOND = '{1}')"),
+        ("TABLE", "CREATE TABLE evil.thing (n evil.checked[] DEFAULT '{1}'::evil.checked[])"),
+        ("VIEW", """CREATE VIEW evil.thing AS SELECT '{1}'::"evil"."checked"[]"""),
+        ("INDEX", "CREATE INDEX thing ON evil.t (n) WHERE n <> '{1}'::evil.checked[]"),
+        ("TRIGGER", "CREATE TRIGGER t BEFORE INSERT ON t WHEN (n <> '(1)'::evil.thing)"),
+    ],
+)
+def test_what_may_run_an_owner_s_code_runs_with_his_rights(kind: str, definition: str) -> None:
+    assert owner_of(entry(kind, definition), DOMAIN, RANGE) == "tenant"
+    assert owner_of(entry(kind, definition, "root"), DOMAIN, RANGE) == ""
+    assert owner_of(entry(kind, definition, "pg_database_owner"), DOMAIN, RANGE) == "owner"
+
+
+@pytest.mark.parametrize(
+    ("kind", "definition"),
+    [
+        ("SCHEMA", "CREATE SCHEMA evil"),
+        ("FUNCTION", "CREATE FUNCTION evil.thing() RETURNS int LANGUAGE plpgsql AS 'x'"),
+        ("TABLE", "CREATE TABLE evil.thing (id int GENERATED ALWAYS AS IDENTITY, n evil.checked)"),
+        ("TABLE", "CREATE TABLE evil.thing (m evil.mood DEFAULT 'good'::evil.mood)"),
+        ("TABLE", "CREATE TABLE evil.thing (m citext DEFAULT 'good'::public.citext)"),
+        ("INDEX", "CREATE INDEX thing ON evil.t (evil.f(n))"),
+        ("MATERIALIZED VIEW DATA", "REFRESH MATERIALIZED VIEW evil.thing"),
+        ("SEQUENCE SET", "SELECT pg_catalog.setval('evil.s', 1)"),
+    ],
+)
+def test_what_only_makes_something_is_restored_by_the_superuser(kind: str, definition: str) -> None:
+    assert owner_of(entry(kind, definition), DOMAIN, ENUM) == ""
+
+
+def test_a_constant_of_a_type_that_no_dump_names_may_be_of_an_owner_s_range() -> None:
+    one = entry("TABLE", "CREATE TABLE evil.thing (r x DEFAULT '{[1,2)}'::evil.spanmultirange)")
+    assert owner_of(one) == ""
+    assert owner_of(one, RANGE) == "tenant"
+
+
+def test_an_enum_may_be_another_type_once_an_owner_s_code_has_run() -> None:
+    one = entry("VIEW", "CREATE VIEW evil.thing AS SELECT '{good}'::evil.mood[]")
+    rows = Entry(7, "TABLE DATA", PRE_DATA, "evil", "rows", "tenant", "", ())
+    assert owner_of(one, ENUM) == ""
+    assert owner_of(one, ENUM, rows) == "tenant"
+
+
+def test_a_partition_s_bound_belongs_to_the_owner_of_the_parent() -> None:
+    parent = Entry(
+        5, "TABLE", PRE_DATA, "a", "parent", "parent's", "CREATE TABLE a.parent (n int)", ()
+    )
+    typed = Entry(
+        6, "TABLE", PRE_DATA, "a", "typed", "typed's", "CREATE TABLE a.typed (n evil.checked)", ()
+    )
+    attach = Entry(8, "TABLE ATTACH", PRE_DATA, "evil", "thing", "tenant", "ALTER TABLE …", (5,))
+    assert owner_of(attach, DOMAIN, parent) == ""
+    other = Entry(8, "TABLE ATTACH", PRE_DATA, "evil", "thing", "tenant", "ALTER TABLE …", (6,))
+    assert owner_of(other, DOMAIN, typed) == "typed's"
+
+
+def test_order_stays_but_for_rows_and_for_constraints_that_rest_on_rows() -> None:
+    generated = "GENERATED ALWAYS AS ("
+    kinds = [
+        ("FUNCTION", "a", PRE_DATA, ""), ("TABLE", "a", PRE_DATA, generated), ("ACL", "a", 1, ""),
+        ("TABLE", "b", PRE_DATA, generated), ("TABLE", "a", PRE_DATA, generated),
+        ("TABLE DATA", "a", DATA, ""), ("TABLE DATA", "b", DATA, ""), ("TABLE DATA", "a", DATA, ""),
+        ("SEQUENCE SET", "a", DATA, ""), ("INDEX", "a", POST_DATA, ""),
+        ("FK CONSTRAINT", "a", POST_DATA, ""), ("FK CONSTRAINT", "b", POST_DATA, ""),
+        ("FK CONSTRAINT", "a", POST_DATA, ""), ("EVENT TRIGGER", "root", POST_DATA, ""),
+    ]  # fmt: skip
+    entries = [
+        Entry(number, kind, section, "s", f"n{number}", owner, definition, ())
+        for number, (kind, owner, section, definition) in enumerate(kinds)
+    ]
+    assert plan_runs(entries, SUPERUSERS, "owner") == [
+        Run("", PRE_DATA, (0,)),
+        Run("a", PRE_DATA, (1,)),
+        Run("", PRE_DATA, (2,)),
+        Run("b", PRE_DATA, (3,)),
+        Run("a", PRE_DATA, (4,)),
+        Run("", DATA, (8,)),
+        Run("a", DATA, (5, 7)),
+        Run("b", DATA, (6,)),
+        Run("", POST_DATA, (9,)),
+        Run("a", POST_DATA, (10, 12)),
+        Run("b", POST_DATA, (11,)),
+        Run("", POST_DATA, (13,)),
+    ]
+
+
+class Archive:
+    """Writes a dump's head and contents, as pg_dump does (`WriteHead`, `WriteToc` in pg_backup_archiver.c)."""
+
+    def __init__(self, minor: int) -> None:
+        self.minor, self.data = minor, bytearray(b"PGDMP" + bytes([1, minor, 0, 4, 8, 1]))
+        if minor >= 15:
+            self.data.append(0)
+        else:
+            self.number(-1)
+        for _ in range(7):
+            self.number(0)
+        for text in ("shop", "18.6", "18.6"):
+            self.text(text)
+
+    def number(self, value: int) -> None:
+        self.data += bytes([value < 0]) + abs(value).to_bytes(4, "little")
+
+    def text(self, value: str | None) -> None:
+        self.number(-1 if value is None else len(value.encode()))
+        self.data += (value or "").encode()
+
+    def entry(self, one: Entry) -> None:
+        self.number(one.number)
+        self.number(0)
+        for known in ("1259", "16385", one.name, one.kind):
+            self.text(known)
+        self.number(one.section)
+        for text in (one.definition, "DROP …", None, one.schema, None):
+            self.text(text)
+        if self.minor >= 14:
+            self.text("heap")
+        if self.minor >= 16:
+            self.number(ord("r"))
+        for last in (one.owner, "false", *map(str, one.needs), None):
+            self.text(last)
+        self.data += bytes(9)
+
+
+@pytest.mark.parametrize("minor", [12, 13, 14, 15, 16])
+def test_a_dump_says_who_owns_what_is_in_it(tmp_path: Path, minor: int) -> None:
+    entries = [
+        Entry(7, "TABLE", PRE_DATA, "a b", 'c "d" \n e', "o wner", "CREATE TABLE …", (3, 4)),
+        Entry(8, "TABLE DATA", DATA, "a b", "c", "", "", ()),
+    ]
+    archive = Archive(minor)
+    archive.number(len(entries))
+    for one in entries:
+        archive.entry(one)
+    dump = tmp_path / "dump"
+    dump.write_bytes(archive.data)
+    assert read_entries(dump) == entries
+    for length in range(len(archive.data)):
+        dump.write_bytes(archive.data[:length])
+        with pytest.raises(PermanentError):
+            read_entries(dump)
+
+
+def test_a_dump_of_a_format_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    dump = tmp_path / "dump"
+    dump.write_bytes(bytes(Archive(17).data))
+    with pytest.raises(PermanentError, match=r"format 1\.17"):
+        read_entries(dump)
