@@ -157,8 +157,11 @@ class SetWriter:
             for name in names:
                 self.store.purge(self.prefix + name)
 
-    def commit(self, manifest: Manifest) -> None:
+    def commit(self, manifest: Manifest) -> Manifest:
         """Store the digests, encrypted, and then the manifest without them: the set exists.
+
+        Returns:
+            The manifest as it is stored.
 
         Raises:
             PermanentError: the manifest is larger than what is read of one.
@@ -173,6 +176,7 @@ class SetWriter:
                 f"({LARGEST >> 20} MiB): its component has too many things to count"
             )
         self.store.put(stored.own_key, document)
+        return stored
 
     def discard(self) -> None:
         """Delete what was stored of a set that will not be; what that leaves, the sweep finds.

@@ -258,7 +258,7 @@ def back_up(
                     recipients=vault.settings.backup.age_recipients,
                 )
             CANCELLATION.check(f"before the set {identity} was committed")
-            writer.commit(manifest)
+            manifest = writer.commit(manifest)
         except BaseException:
             writer.discard()
             raise

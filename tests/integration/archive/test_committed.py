@@ -85,7 +85,7 @@ def make_set(place: Place, store: Store, begun: datetime | None = None, **more: 
             recipients=tuple(place.recipients),
             **more,
         )
-        writer.commit(manifest)
+        manifest = writer.commit(manifest)
     except BaseException:
         writer.discard()
         raise
@@ -220,7 +220,7 @@ def test_a_kept_set_stays_locked_and_its_lock_never_becomes_shorter(
     made = make_set(place, store.locking(soon) if locked else store, spool=tmp_path)
     keys = [entry.key for entry in store.list(made.prefix)]
 
-    assert extend(store, [made], later).extended == len(keys) == 4
+    assert extend(store, [made], later).extended == len(keys) == 5
     assert extend(store, [made], later).extended == 0
     assert extend(store, [made], later - timedelta(hours=12)).extended == 0
     assert extend(store, [made], later + timedelta(days=1)).extended == len(keys)
