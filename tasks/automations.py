@@ -5,6 +5,7 @@ By name, since the server takes the same automation twice. `isa setup` and `isa 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,10 @@ from tasks.server import connect, deployments, post
 
 FILE = ROOT / "deployments/automations.yaml"
 PAGE = 200
+# A message quotes what a run ended with, and that may quote a tenant's name. Mails are HTML (Apprise's default, Prefect
+# names no other format), chats take `<!channel>`, `[x](http://…)` and `@all`: these characters are replaced in each
+# value that a message quotes.
+NEUTRAL = {"<": "‹", ">": "›", "[": "［", "]": "］", "@": "＠", "\n": " "}
 _TRIGGER: TypeAdapter[DeploymentTriggerTypes] = TypeAdapter(DeploymentTriggerTypes)
 
 
@@ -143,9 +148,17 @@ def _send(message: dict[str, Any], block: UUID) -> dict[str, Any]:
     return {
         "type": "send-notification",
         "block_document_id": block,
-        "subject": message["subject"],
-        "body": "\n".join(message["body"]),
+        "subject": _neutral(message["subject"]),
+        "body": _neutral("\n".join(message["body"])),
     }
+
+
+def _neutral(template: str) -> str:
+    """A template of the server's in which no value makes a link, a mention, an element or a line."""
+    filters = "".join(f"|replace({old!r}, {new!r})" for old, new in NEUTRAL.items())
+    return re.sub(
+        r"\{\{(.+?)\}\}", lambda found: f"{{{{ ({found[1].strip()})|string{filters} }}}}", template
+    )
 
 
 def _triggers(client: SyncPrefectClient) -> Iterator[AutomationCore]:
