@@ -7,6 +7,7 @@ and a file whose folder has another name. So each import is written to a new fil
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import secrets
 import tarfile
@@ -122,12 +123,20 @@ def read_export(
     )  # fmt: skip
 
 
-def rewritten(file: Path, wanted: Callable[[str], bool] = lambda path: True) -> Path:
+def rewritten(
+    file: Path,
+    wanted: Callable[[str], bool] = lambda path: True,
+    configured: Callable[[str], str] | None = None,
+) -> Path:
     """An export with some of another's files, under a name of its own that no other upload has; beside it.
 
     Args:
         file: the export.
         wanted: whether it is to have a path below its folder.
+        configured: gives the configuration that it is to have for the other's.
+
+    Raises:
+        Unreadable: it is no sound archive.
     """
     stem = f"{UPLOAD}{secrets.token_hex(8)}"
     made = file.with_name(stem + SUFFIX)
@@ -139,9 +148,15 @@ def rewritten(file: Path, wanted: Callable[[str], bool] = lambda path: True) -> 
     ):
         for entry in source:
             path = entry.name.partition("/")[2]
-            if entry.isfile() and wanted(path):
-                entry.name = f"{stem}/{path}"
-                target.addfile(entry, source.extractfile(entry))
+            content = source.extractfile(entry) if entry.isfile() and wanted(path) else None
+            if content is None:
+                continue
+            entry.name = f"{stem}/{path}"
+            if configured and path == CONFIGURATION:
+                made_of = _text(content, entry.size, path)
+                body = configured(made_of).encode()
+                entry.size, content = len(body), io.BytesIO(body)
+            target.addfile(entry, content)
     return made
 
 

@@ -42,6 +42,7 @@ STATES = frozenset(
     }
 )  # fmt: skip
 Row = Mapping[str, Any]
+Restored = Callable[[str, Row], Row]
 
 
 def only(*keys: str) -> Callable[[Row], Any]:
@@ -120,12 +121,15 @@ class Lists:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-def measure_lists(api: Api, lists: Mapping[str, List] = LISTS) -> Lists:
+def measure_lists(
+    api: Api, lists: Mapping[str, List] = LISTS, restored: Restored = lambda item, row: row
+) -> Lists:
     """Measure all but retained messages.
 
     Args:
         api: of one node; it answers for all.
         lists: item → where it is.
+        restored: gives the row that a set has for one of a scratch broker, by the list's item.
 
     Raises:
         httpx.HTTPError: it does not answer.
@@ -133,7 +137,7 @@ def measure_lists(api: Api, lists: Mapping[str, List] = LISTS) -> Lists:
     found = Lists()
     for item, one in lists.items():
         try:
-            found.measures.extend(_list(api, item, one))
+            found.measures.extend(_list(api, item, one, restored))
         except httpx.HTTPStatusError as exc:
             if exc.response.status_code == 401 or exc.response.status_code >= 500:
                 raise
@@ -141,13 +145,19 @@ def measure_lists(api: Api, lists: Mapping[str, List] = LISTS) -> Lists:
     return found
 
 
-def measure(api: Api, manifest: Manifest, messages: Retained | None) -> list[Measure]:
+def measure(
+    api: Api,
+    manifest: Manifest,
+    messages: Retained | None,
+    restored: Restored = lambda item, row: row,
+) -> list[Measure]:
     """Measure a cluster, to compare it with a set.
 
     Args:
         api: of one node; it answers for all.
         manifest: of the set.
         messages: retained ones of its export, if they can be read.
+        restored: as of `measure_lists`.
 
     Raises:
         TemporaryError: it does not say what a message holds.
@@ -156,9 +166,10 @@ def measure(api: Api, manifest: Manifest, messages: Retained | None) -> list[Mea
     version = int(manifest.topology.get(VERSION, 1))
     measured = {one.item: one for one in manifest.fingerprint}
     if version == 1:
-        found = measure_lists(api, FIRST_LISTS).measures
+        found = measure_lists(api, FIRST_LISTS, restored).measures
         return [*found, _messages(api, listed(api), contents=True)]
-    found = [one for one in measure_lists(api).measures if one.item in measured]
+    lists = measure_lists(api, restored=restored).measures
+    found = [one for one in lists if one.item in measured]
     if MESSAGES not in measured:
         return found
     gone = messages.expiring if messages else frozenset()
@@ -219,13 +230,15 @@ def _payload(api: Api, topic: str) -> str:
     return str(answer.json().get("payload", ""))
 
 
-def _list(api: Api, item: str, one: List) -> Iterator[Measure]:
+def _list(api: Api, item: str, one: List, restored: Restored) -> Iterator[Measure]:
     lasting, gone = Digest(), 0
     for row in _own(rows(api, one.path)):
         if one.end and row.get(one.end) not in FOREVER:
             gone += 1
         else:
-            lasting.add_document(one.counts(row), str(row[one.name]) if one.name else "")
+            lasting.add_document(
+                one.counts(restored(item, row)), str(row[one.name]) if one.name else ""
+            )
     yield lasting.measure(UNIT, item)
     if one.end:
         yield expiring(UNIT, f"{item} that expire", gone)

@@ -30,9 +30,19 @@ from components.emqx.client import (
     rows,
     sign_on,
 )
-from components.emqx.export import UPLOAD, Export, read_export, rewritten
+from components.emqx.export import (
+    CONFIGURATION,
+    META,
+    TABLES,
+    UPLOAD,
+    Export,
+    read_export,
+    rewritten,
+)
 from components.emqx.fingerprint import counts
 from components.emqx.fingerprint import measure as measure_cluster
+from components.emqx.hocon import UnknownForm
+from components.emqx.isolation import isolated, switches
 from components.questions import PROBE
 from config.models import Settings
 from errors import PermanentError, TemporaryError
@@ -50,6 +60,7 @@ def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ..
         "EMQX_NODE__COOKIE": password,
         "EMQX_NODE__DATA_DIR": "/scratch/data",
         "EMQX_LOG__FILE__DEFAULT__ENABLE": "false",
+        "EMQX_TELEMETRY__ENABLE": "false",  # it would report to its makers
         "EMQX_DASHBOARD__DEFAULT_USERNAME": PROBE,
         "EMQX_DASHBOARD__DEFAULT_PASSWORD": password,
         "EMQX_AUTHENTICATION__1__MECHANISM": "password_based",
@@ -76,7 +87,7 @@ def ask(access: Access, endpoint: Endpoint) -> str:
 
 
 def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
-    """Import the export, and let the broker show the rights that it brings.
+    """Import the export with nothing that calls out (`isolation`), and let the broker show the rights that it brings.
 
     The API shows rights only where a source of the built-in database is configured (is_configured_authz_source/2 in
     emqx_authz_api_mnesia.erl). An export has that source only if it was configured at run time, not by Helm values.
@@ -89,7 +100,7 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
     with explained(), saved_exports(access, reader) as files:
         api = sign_on(access, next(iter(at.values())), PROBE)
         for file in files:
-            import_export(access, api, rewritten(file))
+            import_export(access, api, rewritten(file, _comes_along, isolated_or_no_verdict))
         if api("GET", SOURCE).status_code == 404:
             source = {"type": "built_in_database", "enable": True}
             api("POST", "/authorization/sources", source).raise_for_status()
@@ -103,13 +114,32 @@ def measure(
     Raises:
         TemporaryError: it went away.
     """
-    messages = exported(access, reader).retained
+    export = exported(access, reader)
+    then = switches(export.configuration)
     with explained():
         api = sign_on(access, next(iter(at.values())), PROBE)
-        return {"": measure_cluster(api, reader.manifest, messages)}
+        return {"": measure_cluster(api, reader.manifest, export.retained, then.restored)}
 
 
 RESTORE = Restore(scratch, place, ask, load, measure)
+
+
+def isolated_or_no_verdict(configuration: str) -> str:
+    """A configuration for a scratch broker.
+
+    Raises:
+        TemporaryError: it is not in the form that is known, so nobody knows what in it would call out.
+    """
+    try:
+        return isolated(configuration)
+    except UnknownForm as exc:
+        raise TemporaryError(
+            f"no scratch broker gets this export: what calls out cannot be switched off, since {exc.plain}"
+        ) from exc
+
+
+def _comes_along(path: str) -> bool:
+    return path in (META, CONFIGURATION) or path.startswith(TABLES)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from components.access import Access, Endpoint
 from components.base import Restore, Scratch
 from components.minio.client import PORT, STATEFULSET, admin, connect, health
 from components.minio.exports import (
+    ELSEWHERE,
     LIFECYCLE,
     import_zip,
     measure_rights,
@@ -61,7 +62,8 @@ def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ..
         "MINIO_ROOT_USER": "isa-proof",
         "MINIO_ROOT_PASSWORD": password,
         "MINIO_KMS_SECRET_KEY": f"isa-proof:{key}",
-        "MINIO_UPDATE": "off",
+        "MINIO_UPDATE": "off",  # it would ask its makers for a newer one
+        "MINIO_BROWSER": "off",
         "MINIO_CI_CD": "1",  # takes a directory for a drive
     }
     command = (
@@ -69,8 +71,6 @@ def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ..
         "server",
         "--address",
         f"0.0.0.0:{PORT}",
-        "--console-address",
-        "0.0.0.0:9001",
         "/scratch/drive",
     )
     login = {"rootUser": "isa-proof", "rootPassword": password}
@@ -92,7 +92,8 @@ def ask(access: Access, endpoint: Endpoint) -> str:
 
 
 def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
-    """Make all buckets with all versions, and give back rights and settings.
+    """Make all buckets with all versions, and give back rights and settings, but none that names another server: a
+    scratch server would send it events and objects.
 
     Raises:
         Damaged: an artefact is not what was stored.
@@ -107,7 +108,8 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
             make_bucket(client, bucket, how)
             replay(client, bucket, reader, held)
         # a lifecycle deletes by time: it is set when the versions were measured
-        still = some_settings(reader.read(SETTINGS), lambda _, file: file != LIFECYCLE)
+        apart = (LIFECYCLE, *ELSEWHERE)
+        still = some_settings(reader.read(SETTINGS), lambda _, file: file not in apart)
         import_zip(access, server, IMPORT_SETTINGS, still)
         rights, _ = importable(reader.read(RIGHTS), datetime.now(UTC))
         import_zip(access, server, IMPORT_RIGHTS, rights)

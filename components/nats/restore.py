@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,13 +76,16 @@ accounts {
 %s
 }
 """
-ACCOUNT = '  "%s" { jetstream: enabled, users: [ { user: "%s", password: "%s" } ] }'
+ACCOUNT = "  %s { jetstream: enabled, users: [ { user: %s, password: %s } ] }"
 
 
 def scratch(settings: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ...]:
     """One server with an account for each of the set's."""
     users = _users(manifest)
-    lines = "\n".join(ACCOUNT % (f"account of {user}", user, password) for user in users)
+    lines = "\n".join(
+        ACCOUNT % (_quoted(f"account of {user}"), _quoted(user), _quoted(password))
+        for user in users
+    )
     secrets: dict[str, dict[str, str]] = {}
     for one in accounts(settings, manifest):
         secrets.setdefault(one.secret, {})[one.key] = password
@@ -229,6 +233,12 @@ def _delete(to: Account, name: str) -> None:
         to.run(call(to.client, f"STREAM.DELETE.{name}", timeout=CHUNK_SECONDS))
     except (IsaError, NatsError, Refused):
         return
+
+
+def _quoted(text: str) -> str:
+    """A string of the server's configuration (nats-server, conf/lex.go: lexDubQuotedString)."""
+    escaped = re.sub(r'["\\\x00-\x1f\x7f]', lambda found: f"\\x{ord(found[0]):02x}", text)
+    return f'"{escaped}"'
 
 
 def _own() -> NatsAccount:

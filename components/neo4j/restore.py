@@ -2,7 +2,8 @@
 
 Community's sets hold dumps, Enterprise's backups; `neo4j-admin` of the engine's own image reads both. The database
 `system` comes along, so the users are the source's, whose passwords nobody here knows: the scratch server asks for
-none, and who reaches it is the network policy's business.
+none, and who reaches it is the network policy's business. It has no plugins, whose triggers lie in `system`, and Cypher
+loads from no file and no address (WebURLAccessRule in neo4j/neo4j).
 https://neo4j.com/docs/operations-manual/5/backup-restore/
 """
 
@@ -38,6 +39,10 @@ server.https.enabled=false
 dbms.security.auth_enabled=false
 dbms.usage_report.enabled=false
 db.tx_log.preallocate=false
+server.directories.plugins=/scratch/no-plugins
+server.directories.import=/scratch/no-imports
+dbms.security.allow_csv_import_from_file_urls=false
+internal.dbms.cypher_ip_blocklist=0.0.0.0/0,::/0
 """
 ADMIN = ("neo4j-admin", "database")
 

@@ -1,7 +1,8 @@
 """Brings Redis back: each shard's RDB in a server of its own, which is then asked for all that it holds.
 
 The servers are no cluster, so slots do not matter, and begin as replicas of nobody, since a master drops keys whose
-time is over while it loads. What they hold is taken as a replica would take it, and counted like the backup's own RDB.
+time is over while it loads. Functions come along with the data, and nobody calls them; what one could reach others by
+(MIGRATE, modules) is off. What they hold is taken as a replica would take it, and counted like the backup's own RDB.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ replica-serve-stale-data yes
 repl-diskless-sync yes
 repl-diskless-sync-delay 0
 enable-debug-command yes
+enable-module-command no
+rename-command MIGRATE ""
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,8 +21,9 @@ import pytest
 from archive.manifest import Measure
 from components.access import Endpoint
 from components.base import Check
+from components.emqx import restore
 from components.emqx.client import USERS, Api, sign_on
-from components.emqx.export import read_export
+from components.emqx.export import read_export, rewritten
 from components.emqx.fingerprint import (
     MESSAGES,
     NEWEST,
@@ -167,6 +169,59 @@ def test_what_brokers_retain_of_themselves_and_what_expires_is_no_difference(
 def differences(api: Api, fingerprint: list[Measure], messages: Any) -> Any:
     manifest: Any = SimpleNamespace(topology={"fingerprint": NEWEST}, fingerprint=fingerprint)
     return compare(fingerprint, {"": measure(api, manifest, messages)})
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """Who must not be called."""
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        made.setblocking(False)
+        yield made
+
+
+def called(listener: socket.socket) -> bool:
+    try:
+        listener.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True
+
+
+def test_a_scratch_broker_gets_all_definitions_and_calls_nobody(
+    access: Any, api: Api, listener: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the double and EMQX do it, a connector that is on dials as soon as it is imported."""
+    there = f"127.0.0.1:{listener.getsockname()[1]}"
+    connector = {"type": "mqtt", "name": "plant", "server": there, "enable": True}
+    ingress = {"type": "mqtt", "name": "in", "connector": "plant", "enable": True}
+    rule = {"id": "r", "sql": 'SELECT * FROM "t"', "actions": ["mqtt:out"]}
+    for path, body in (("/connectors", connector), ("/sources", ingress), ("/rules", rule)):
+        api("POST", path, body).raise_for_status()
+    made = api("POST", "/data/export").json()
+    content = api("GET", f"/data/files/{made['filename']}?node={made['node']}").content
+    fingerprint = measure_lists(api).measures
+    reader: Any = SimpleNamespace(
+        manifest=SimpleNamespace(topology={"fingerprint": NEWEST}, fingerprint=fingerprint),
+        names=lambda _: [made["filename"]],
+        save=lambda _, file: (file.write_bytes(content), file)[1],
+    )
+    backup = SimpleNamespace(spool=tmp_path, stall_seconds=30.0)
+    way: Any = SimpleNamespace(**vars(access) | {"settings": SimpleNamespace(backup=backup)})
+    monkeypatch.setattr(restore, "sign_on", lambda *_: api)
+    at = {"": access.endpoint("emqx-0", 18083)}
+
+    restore.load(way, at, reader)
+    assert not called(listener)
+    assert [row["enable"] for row in api("GET", "/connectors").json()] == [False]
+    assert compare(fingerprint, restore.measure(way, at, reader)) == ()
+
+    with restore.saved_exports(
+        way, reader
+    ) as files:  # as a live restore does it: it is the tenant's own
+        restore.import_export(way, api, rewritten(files[0]))
+    assert called(listener)
+    for path in ("/sources/mqtt:in", "/connectors/mqtt:plant", "/rules/r"):
+        assert api("DELETE", path).is_success
 
 
 def test_an_external_store_refuses_the_list_as_emqx_does(api: Api) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import re
+import socket
 import tarfile
 import zlib
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -143,6 +145,9 @@ def restore(found: dict[str, bytes], state: State, retainer: Retainer) -> None:
             tables[key] |= configuration.get(key, {})
 
     state.change(edit)
+    for named in configuration.get("connectors", {}).values():
+        for connector in named.values():
+            _start(connector)
     table = found.get(f"mnesia/{RETAINED}")
     if table:
         retainer.restore(
@@ -151,6 +156,18 @@ def restore(found: dict[str, bytes], state: State, retainer: Retainer) -> None:
                 for _, _, message, expiry in records(io.BytesIO(table), RETAINED)
             }
         )
+
+
+def _start(connector: dict[str, Any]) -> None:
+    """Dial what a connector is for, as EMQX does as soon as one that is on is imported (emqx_connector.erl:
+    post_config_update/5). Names are not looked up here.
+    """
+    at = re.search(
+        r"(\d+\.\d+\.\d+\.\d+):(\d+)", str(connector.get("server") or connector.get("url"))
+    )
+    if at and connector.get("enable", True):
+        with suppress(OSError), socket.create_connection((at[1], int(at[2])), timeout=2):
+            pass
 
 
 def _retained_rows(messages: dict[str, Kept]) -> list[tuple[Any, ...]]:
