@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from archive.folders import folder_name
 from archive.manifest import Consistency, Engine, Measure
 from archive.spool import require_room
 from archive.writer import SetWriter
@@ -138,7 +139,7 @@ def _streams(
     for last in (False, True):
         late: list[str] = []
         for name in left:
-            folder = f"{connected.user}/{name}"
+            folder = f"{connected.user}/{folder_name(name)}"
             try:
                 taken = _stream(access, writer, connected, name, version)
             except Refused as exc:
@@ -162,8 +163,8 @@ def _stream(
     access: Access, writer: SetWriter, account: Account, name: str, version: str
 ) -> StreamTaken | str:
     """Store one stream; or say why it cannot be."""
-    timeout, folder = access.timeout_seconds, f"{account.user}/{name}"
-    unit = f"stream {folder}"
+    timeout, folder = access.timeout_seconds, f"{account.user}/{folder_name(name)}"
+    unit = f"stream {account.user}/{name}"
     begun = datetime.now(UTC)
     consumers, unheard = _consumers(account, name, LEADER_SECONDS)
     snapshot = Snapshot(

@@ -120,7 +120,7 @@ def replace(
                 consumers = saved_consumers(reader, folder), left_out_consumers(reader, folder)
                 # not before: a connection that nobody serves meanwhile is cut
                 with _account(access, declared) as connected:
-                    _replace(connected, folder.partition("/")[2], saved, backup, *consumers)
+                    _replace(connected, backup["config"]["name"], saved, backup, *consumers)
     return []
 
 
@@ -228,7 +228,7 @@ def _replace(
 def _stored(reader: SetReader, folder: str) -> StoredStream:
     about, topology = reader.json(f"{folder}/{ABOUT}"), reader.manifest.topology["streams"][folder]
     return StoredStream(
-        unit=f"stream {folder}",
+        unit=reader.unit(f"{folder}/{ARCHIVE}"),
         config=about["config"],
         state=about["state"],
         consumers=saved_consumers(reader, folder),
@@ -264,9 +264,9 @@ def _dry_run(connected: Account, stream: StoredStream, config: Mapping[str, Any]
 
 
 def _measure(connected: Account, reader: SetReader, folder: str) -> list[Measure]:
-    stream, unit = folder.partition("/")[2], f"stream {folder}"
+    unit = reader.unit(f"{folder}/{ARCHIVE}")
     about, before = reader.json(f"{folder}/{ABOUT}"), saved_consumers(reader, folder)
-    saved = about["state"]
+    stream, saved = about["config"]["name"], about["state"]
     state = at_saved(call_it(connected, f"STREAM.INFO.{stream}")["state"], saved)
     seen = _seen(connected, about["config"], state, has_expiring(reader.manifest, unit))
     # behind the messages: what these lack by now, those tell

@@ -188,15 +188,15 @@ def measure(
     """
     found: list[Measure] = []
     seconds = access.timeout_seconds
-    folders = {name.rpartition("/")[0] for name in reader.names(FORM)}
+    folders = {reader.unit(name): name.rpartition("/")[0] for name in reader.names(FORM)}
     for declared in accounts(access.settings, reader.manifest):
         with account(access, list(at.values()), declared) as connected:
             client = connected.client
             for name in connected.run(listed(client, "STREAM.NAMES", "streams", timeout=seconds)):
                 info = connected.run(call(client, f"STREAM.INFO.{name}", timeout=seconds))
-                state, folder = info["state"], f"{declared.user}/{name}"
-                unit = f"stream {folder}"
-                saved = saved_consumers(reader, folder) if folder in folders else []
+                state, unit = info["state"], f"stream {declared.user}/{name}"
+                folder = folders.get(unit, "")
+                saved = saved_consumers(reader, folder) if folder else []
                 there = consumers_of(connected, str(name))
                 consumers = as_saved(info["config"], there, saved)
                 apart = has_expiring(reader.manifest, unit)

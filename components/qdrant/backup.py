@@ -15,12 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import blake2b
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 
+from archive.folders import folder_name
 from archive.manifest import Consistency, Engine, Manifest, Measure
 from archive.seal import SUFFIX
 from archive.writer import SetWriter
@@ -43,7 +42,6 @@ from errors import TemporaryError
 
 log = logging.getLogger(__name__)
 
-FOLDER_BYTES = 200
 NOT_COVERED = (
     "a common moment of several shards: each is consistent in itself",
     "API keys and the peers' configuration (Helm values and Secrets have them: set `platform`)",
@@ -132,7 +130,7 @@ def _collections(
             try:
                 taken[name] = _collection(access, writer, some_peers(access), name)
             except (NotTaken, Refused, httpx.HTTPError) as exc:
-                writer.drop(f"{_folder(name)}/")
+                writer.drop(f"{folder_name(name)}/")
                 missing[name] = str(exc)
         there = _names(access, some_peers(access)) if missing else []
         missing = {name: reason for name, reason in missing.items() if name in there}
@@ -154,7 +152,7 @@ def _collection(
         list(pool.map(lambda shard: _take(access, writer, shard), shards))
     after = measure_points(access, first, collection, described["config"])
     about = {"collection": described, "layout": where}
-    writer.add_json(f"{_folder(collection)}/collection.json", unit, about)
+    writer.add_json(f"{folder_name(collection)}/collection.json", unit, about)
     return CollectionTaken(
         [*settled([before], [after]), *measure_definition(collection, described)],
         Consistency(unit=unit, point="each shard by itself", begun=begun, ended=datetime.now(UTC)),
@@ -182,7 +180,7 @@ def _shards(peers: Peers, where: dict[str, Any], collection: str) -> list[Shard]
 
 
 def _take(access: Access, writer: SetWriter, shard: Shard) -> None:
-    name = f"{_folder(shard.collection)}/shard-{shard.number}.snapshot"
+    name = f"{folder_name(shard.collection)}/shard-{shard.number}.snapshot"
     _require_room(access, shard, _size_before(writer.earlier, name))
     stall = access.settings.backup.stall_seconds
     with snapshot(access, shard, writer.leftovers, stall) as made:
@@ -208,19 +206,6 @@ def _size_before(earlier: tuple[Manifest, ...], name: str) -> int:
 
 def _names(access: Access, peers: Peers) -> list[str]:
     return [name for name in names(access, peers.first) if name != PROBE]
-
-
-def _folder(collection: str) -> str:
-    """A collection's name as a folder's; of a long one its beginning and a hash of it. The unit has the name.
-
-    A name may have 255 bytes, each of them three characters here; many stores take no more than 255 between slashes.
-    """
-    quoted = quote(collection, safe="")
-    if len(quoted) <= FOLDER_BYTES:
-        return quoted
-    return (
-        f"{quoted[: FOLDER_BYTES - 33]}~{blake2b(collection.encode(), digest_size=16).hexdigest()}"
-    )
 
 
 @contextmanager

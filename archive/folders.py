@@ -1,0 +1,29 @@
+"""Names of tenants' things as names of folders in a bucket, each with one of its own.
+
+What an engine takes for a name need not be one in a path: it may have slashes, control characters, or be `..`.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from urllib.parse import quote
+
+# Many stores take no more than 255 bytes between slashes; a byte of a name may be three characters here.
+FOLDER_BYTES = 200
+HASH_BYTES = 16
+
+
+def folder_name(name: str) -> str:
+    """A name as a folder's: percent-encoded; of a long one its beginning and a hash of it.
+
+    Args:
+        name: of a stream or a collection. The unit in the manifest has it as it is.
+    """
+    # quote() lets `.` and `~` be: the first are ways up, the second stands before a hash
+    quoted = quote(name, safe="").replace("~", "%7E")
+    if not quoted.strip("."):
+        quoted = quoted.replace(".", "%2E")
+    if len(quoted) <= FOLDER_BYTES:
+        return quoted
+    digest = blake2b(name.encode(), digest_size=HASH_BYTES).hexdigest()
+    return f"{quoted[: FOLDER_BYTES - len(digest) - 1]}~{digest}"
