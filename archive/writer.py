@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -19,9 +20,11 @@ from archive.leftovers import Leftovers
 from archive.manifest import FILE, LARGEST, Artefact, Manifest
 from archive.seal import SUFFIX, Sealed, seal
 from archive.spool import Spool, require_room
-from archive.store import Store
+from archive.store import Refused, Store
 from archive.upload import Upload, part_size
 from errors import IsaError, PermanentError
+
+log = logging.getLogger(__name__)
 
 
 class SetWriter:
@@ -181,6 +184,8 @@ class SetWriter:
     def discard(self) -> None:
         """Delete what was stored of a set that will not be; what that leaves, the sweep finds.
 
+        A backup worker's own key may not delete (deployments/object-store): then nothing is.
+
         The manifest goes first: its upload may have come through though it was reported as failed, and a set that is
         listed must be whole.
         """
@@ -188,6 +193,8 @@ class SetWriter:
             self.store.purge(self.prefix + FILE)
             for entry in self.store.list(self.prefix):
                 self.store.purge(entry.key)
+        except Refused as exc:
+            log.warning("%s; what was stored stays until the retention run removes it", exc)
         except IsaError:
             return
 

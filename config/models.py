@@ -154,6 +154,20 @@ def _endpoint(value: str) -> str:
     return url.geturl()
 
 
+class StoreSecrets(Section):
+    """Secrets of the control namespace with the accounts' own keys of the object store.
+
+    Each has `access-key` and `secret-key`; only its account may read it (deployments/object-store).
+    """
+
+    deployer: DnsLabel = Field(default="infotrend-object", description="of isa-deployer")
+    backup: DnsLabel = Field(default="isa-store-backup", description="of isa-backup")
+    verify: DnsLabel = Field(default="isa-store-verify", description="of isa-verify")
+    restore: DnsLabel = Field(default="isa-store-restore", description="of isa-restore")
+    rebuild: DnsLabel = Field(default="isa-store-rebuild", description="of isa-rebuild")
+    retention: DnsLabel = Field(default="isa-store-retention", description="of isa-retention")
+
+
 class ObjectStoreSettings(Section):
     """The array's S3 service: backups and archives."""
 
@@ -170,8 +184,10 @@ class ObjectStoreSettings(Section):
     )
     credentials_secret: str = Field(
         default="infotrend-object",
-        description="Secret with access-key and secret-key, in the control namespace",
+        description="Secret with access-key and secret-key of this process, in the control namespace; workers name "
+        "their own",
     )
+    role_secrets: StoreSecrets = StoreSecrets()
     cosi_driver: str | None = Field(
         default=None,
         description="COSI driver; unset: no BucketClass is made",

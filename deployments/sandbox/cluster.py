@@ -351,6 +351,8 @@ class Sandbox:
                 "key": keys.signing_file(self.directory).read_text(encoding="utf-8")
             },
         }
+        for name, values in object_store.users(self.directory, store).items():
+            secrets[f"isa-store-{name}"] = values
         for name, values in secrets.items():
             kube.apply(
                 {

@@ -31,7 +31,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 POOL = "isa-platform"
 ISA = str(Path(sys.executable).with_name("isa"))
 # One worker serves all queues here; in a cluster each queue has a worker with an account of its own.
-QUEUES = ("default", "backups", "proofs", "restores", "rebuilds")
+QUEUES = ("default", "backups", "proofs", "restores", "rebuilds", "retention")
 USER = DATABASE = "prefect"
 OPERATOR = (
     "isa"  # who signs in at the UI; Prefect's open-source server knows one password and no names

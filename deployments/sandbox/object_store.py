@@ -5,12 +5,16 @@ It is not the MinIO that the platform deploys: backups never live in what they b
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import secrets
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from string import Template
+from typing import Any
+from zipfile import ZipFile
 
 from deployments.sandbox.paths import write_atomic
 from deployments.sandbox.processes import Daemon
@@ -18,6 +22,17 @@ from errors import TemporaryError
 
 BUCKET = "isa-cloud-backups"
 START_SECONDS = 120
+ENVIRONMENT = "sandbox"
+POLICIES = Path(__file__).resolve().parents[1] / "object-store" / "policies"
+# account without its `isa-` → policy; deployments/object-store/README.md says why
+POLICY_OF = {
+    "deployer": "deployer",
+    "backup": "backup",
+    "verify": "verify",
+    "restore": "backup",
+    "rebuild": "backup",
+    "retention": "retention",
+}
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,65 @@ def start(directory: Path, port: int, console: int, program: Path) -> ObjectStor
                     f"the object store did not start: {exc}\n{daemon.tail()}"
                 ) from exc
             time.sleep(0.2)
+
+
+def users(directory: Path, store: ObjectStore) -> dict[str, dict[str, str]]:
+    """Make a user for each account, with the policies of production; gives `access-key` and `secret-key` by account.
+
+    Their rights go by the server's own import of accounts, which takes them in plain words: `mc admin user add` would
+    encrypt them (minio/minio: cmd/admin-handlers-users.go, `ImportIAM`).
+    """
+    file = directory / "object-store-users.json"
+    if not file.exists():
+        keys = {
+            name: {"access-key": f"isa-{name}", "secret-key": secrets.token_urlsafe(24)}
+            for name in POLICY_OF
+        }
+        write_atomic(file, json.dumps(keys))
+    found: dict[str, dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))
+    policies = {name: _policy(name, store.bucket) for name in set(POLICY_OF.values())}
+    documents = {
+        "policies": policies,
+        "users": {
+            one["access-key"]: {"secretKey": one["secret-key"], "status": "enabled"}
+            for one in found.values()
+        },
+        "user_mappings": {
+            found[name]["access-key"]: {"version": 1, "policy": policy}
+            for name, policy in POLICY_OF.items()
+        },
+    }
+    archive = io.BytesIO()
+    with ZipFile(archive, "w") as target:
+        for name, document in documents.items():
+            target.writestr(f"iam-assets/{name}.json", json.dumps(document))
+    _import(store, archive.getvalue())
+    return found
+
+
+def _policy(name: str, bucket: str) -> Any:
+    """A policy of deployments/object-store for this bucket, as README's envsubst makes it."""
+    text = (POLICIES / f"{name}.json").read_text(encoding="utf-8")
+    return json.loads(Template(text).substitute(bucket=bucket, environment=ENVIRONMENT))
+
+
+def _import(store: ObjectStore, archive: bytes) -> None:
+    import httpx
+    from botocore.auth import S3SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    url = f"{store.endpoint}/minio/admin/v3/import-iam-v2"
+    request = AWSRequest("PUT", url, data=archive)
+    S3SigV4Auth(Credentials(store.access_key, store.secret_key), "s3", "us-east-1").add_auth(
+        request
+    )
+    headers = dict(request.headers.items())
+    answer = httpx.put(url, content=archive, headers=headers, timeout=START_SECONDS)
+    answer.raise_for_status()
+    failed = {kind: found for kind, found in answer.json().get("failed", {}).items() if found}
+    if failed:
+        raise TemporaryError(f"{url} did not take {failed}")
 
 
 def stop(directory: Path) -> None:

@@ -9,13 +9,19 @@ import yaml
 from config.models import KubernetesSettings
 from deployments.sandbox.cluster import Sandbox
 
+STORE_SECRET = "ISA_STORAGE__OBJECT__CREDENTIALS_SECRET"
 PRODUCTION, CONTROL, VERIFY = "isa-cloud-production", "isa-cloud-control", "isa-cloud-verify"
 
 
 def environ_of(sandbox: Sandbox, kubeconfig: Path, **more: str) -> dict[str, str]:
-    """Environment of processes that have the kubeconfig of an account."""
+    """Environment of processes that have the kubeconfig of an account, and its key of the object store."""
+    return {**sandbox.environ(), **more, **identity_of(kubeconfig)}
+
+
+def identity_of(kubeconfig: Path) -> dict[str, str]:
+    """What makes a process one of an account, as worker.yaml says it."""
     own = dict.fromkeys(("ISA_KUBERNETES__KUBECONFIG", "KUBECONFIG"), str(kubeconfig))
-    return {**sandbox.environ(), **more, **own}
+    return {**own, STORE_SECRET: f"isa-store-{kubeconfig.name.removeprefix('isa-')}"}
 
 
 PLATFORM = KubernetesSettings(

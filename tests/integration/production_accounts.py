@@ -21,7 +21,7 @@ from cluster.records import read_records
 from config.loading import ROOT
 from deployments.sandbox.cluster import Sandbox
 
-from .accounts import PRODUCTION, log_in
+from .accounts import PRODUCTION, identity_of, log_in
 
 ISA = str(Path(sys.executable).with_name("isa"))
 TREE = ROOT / "deployments/kubernetes"
@@ -31,6 +31,7 @@ ACCOUNTS = (
     "isa-verify",
     "isa-restore",
     "isa-rebuild",
+    "isa-retention",
     "isa-reader",
 )
 
@@ -129,8 +130,8 @@ def accounts(
 def account(sandbox: Sandbox, environ: Mapping[str, str], directory: Path, name: str) -> Account:
     """A service account as the product would run with it."""
     settings = log_in(sandbox, directory, name)
-    own = dict.fromkeys(("ISA_KUBERNETES__KUBECONFIG", "KUBECONFIG"), str(settings.kubeconfig))
-    return Account(Kube.connect(settings), {**environ, **own})
+    assert settings.kubeconfig is not None
+    return Account(Kube.connect(settings), {**environ, **identity_of(settings.kubeconfig)})
 
 
 @pytest.fixture

@@ -12,9 +12,14 @@ from typing import Any
 
 import pytest
 
-from cluster.kube import Manifest
+from cluster.kube import Kube, Manifest
+from cluster.lease import API_VERSION, KIND, Lease
+from components import SETS
 from deployments.sandbox.cluster import Sandbox
 from errors import PermanentError
+from operations.platform import DEPLOY_LEASE
+from operations.replacing import backup_lease
+from operations.scratch import proof_lease
 
 from .accounts import CONTROL, PRODUCTION, VERIFY
 from .production_accounts import (
@@ -216,13 +221,100 @@ def test_deployer_reads_no_secret_elsewhere_and_changes_nothing_there(
 
 
 def test_deployer_knows_one_secret_of_the_control_namespace(deployer: Account) -> None:
-    assert deployer.kube.get("v1", "Secret", "infotrend-object", CONTROL)
+    assert deployer.kube.get("v1", "Secret", "isa-store-deployer", CONTROL)
     for call in (
         lambda: deployer.kube.list("v1", "Secret", CONTROL),
         lambda: deployer.kube.get("v1", "Secret", "prefect", CONTROL),
     ):
         with pytest.raises(PermanentError, match="HTTP 403"):
             call()
+
+
+# ---------------------------------------------------------------------- keys and Leases, each role its own
+ENGINES = ("postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx")
+STORE_SECRETS = {
+    "isa-deployer": {"deployer"},
+    "isa-backup": {"backup"},
+    "isa-verify": {"verify"},
+    # they may what isa-backup and isa-verify may
+    "isa-restore": {"backup", "verify", "restore"},
+    "isa-rebuild": {"deployer", "backup", "verify", "rebuild"},
+    "isa-retention": {"retention"},
+    "isa-reader": set(),
+}
+DEPLOYS = {DEPLOY_LEASE, "isa-storage-classes", "isa-namespace"}
+OF_ENGINES = {f"isa-{name}" for name in ENGINES}
+BACKUPS = {backup_lease(name) for name in SETS}
+PROOFS = {proof_lease(name) for name in SETS}
+REBUILDS = {f"isa-rebuild-{name}" for name in ENGINES}
+LEASES: dict[str, set[str]] = {
+    "isa-deployer": DEPLOYS | OF_ENGINES,
+    "isa-backup": BACKUPS,
+    "isa-verify": PROOFS,
+    "isa-restore": OF_ENGINES | BACKUPS | PROOFS,
+    "isa-rebuild": DEPLOYS | OF_ENGINES | BACKUPS | PROOFS | REBUILDS,
+    "isa-retention": BACKUPS,
+    "isa-reader": set(),
+}
+
+
+def readable(kube: Kube, name: str) -> bool:
+    """Whether a Secret of the control namespace is given out."""
+    try:
+        return kube.get("v1", "Secret", name, CONTROL) is not None
+    except PermanentError as exc:
+        assert "HTTP 403" in str(exc)
+        return False
+
+
+@pytest.mark.parametrize("name", ACCOUNTS)
+def test_an_account_reads_its_own_key_of_the_store(accounts: dict[str, Account], name: str) -> None:
+    roles = set().union(*STORE_SECRETS.values())
+    kube = accounts[name].kube
+    assert {role for role in roles if readable(kube, f"isa-store-{role}")} == STORE_SECRETS[name]
+    assert not readable(kube, "infotrend-object")  # the sandbox's root user
+
+
+@pytest.mark.parametrize("name", ACCOUNTS)
+def test_the_private_key_is_read_by_those_alone_who_open_backups(
+    accounts: dict[str, Account], name: str
+) -> None:
+    may = name in ("isa-verify", "isa-restore", "isa-rebuild")
+    assert readable(accounts[name].kube, "isa-verify-identity") == may
+
+
+@pytest.mark.parametrize("name", ACCOUNTS)
+def test_an_account_takes_the_leases_of_its_role_and_no_others(
+    sandbox: Sandbox, accounts: dict[str, Account], name: str
+) -> None:
+    kube, taken = accounts[name].kube, set()
+    for lease in sorted(set().union(*LEASES.values())):
+        sandbox.kube().delete(API_VERSION, KIND, lease, CONTROL)  # so that it has to be created
+        try:
+            with Lease(kube, CONTROL, lease, purpose="a test") as held:
+                held.note("at work")
+            taken.add(lease)
+        except PermanentError as exc:
+            assert "HTTP 403" in str(exc)
+    assert taken == LEASES[name]
+
+
+@pytest.mark.parametrize("name", [one for one in ACCOUNTS if one != "isa-rebuild"])
+def test_an_account_cannot_take_a_lease_from_another_role(
+    sandbox: Sandbox, accounts: dict[str, Account], name: str
+) -> None:
+    kube = accounts[name].kube
+    with Lease(sandbox.kube(), CONTROL, "isa-rebuild-nats", purpose="a rebuild"):
+        found = sandbox.kube().get(API_VERSION, KIND, "isa-rebuild-nats", CONTROL)
+        assert found is not None
+        for change in (
+            lambda: kube.replace(found),
+            lambda: kube.patch(found, {"spec": {"holderIdentity": name}}),
+            lambda: kube.delete(API_VERSION, KIND, "isa-rebuild-nats", CONTROL),
+            lambda: kube.create({**found, "metadata": {"name": "isa-x", "namespace": CONTROL}}),
+        ):
+            with pytest.raises(PermanentError, match="HTTP 403"):
+                change()
 
 
 @pytest.mark.parametrize("name", ACCOUNTS)

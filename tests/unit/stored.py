@@ -55,6 +55,12 @@ class Stored(Kube):
             self.objects["PersistentVolume", volume]["status"] = {"phase": "Bound"}
         return made
 
+    def apply(self, manifest: Manifest, **_: Any) -> Manifest:
+        key = (manifest["kind"], manifest["metadata"]["name"])
+        if key not in self.objects:
+            return self.create({"spec": {}, **manifest})
+        return deepcopy(self.objects[key])
+
     def replace(self, manifest: Manifest) -> Manifest:
         self.objects[manifest["kind"], manifest["metadata"]["name"]] = deepcopy(manifest)
         return manifest

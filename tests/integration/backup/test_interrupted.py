@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from archive.reader import SetReader
+from archive.sweep import find_waste, remove_waste
 from archive.writer import SetWriter
 from components.nats import snapshot as nats_snapshot
 from components.postgresql import source
@@ -224,8 +226,9 @@ def test_without_a_fit_standby_the_primary_is_taken(
     assert taken.consistency[0].point.startswith("LSN ")
 
 
-def test_a_cancelled_backup_leaves_nothing(backups: Backups) -> None:
-    before = {entry.key for entry in backups.vault.store.list("sandbox/postgresql/")}
+def test_a_cancelled_backup_leaves_no_set_no_upload_and_no_paused_replay(backups: Backups) -> None:
+    """What it stored stays: its key may not delete, and the sweep of retention does."""
+    store, sets = backups.vault.store, backups.vault.catalogue(["postgresql"]).sets
     running = subprocess.Popen(
         [ISA, "backup", "postgresql", "--local"],
         env=backups.environ,
@@ -236,8 +239,12 @@ def test_a_cancelled_backup_leaves_nothing(backups: Backups) -> None:
     running.send_signal(signal.SIGINT)
     assert running.wait(60) == 130
     time.sleep(0.5)
-    assert {entry.key for entry in backups.vault.store.list("sandbox/postgresql/")} == before
+    assert backups.vault.catalogue(["postgresql"]).sets == sets
+    assert store.pending("sandbox/postgresql/") == ()
     assert paused(backups) == []
+    remove_waste(store, find_waste(store, "sandbox", datetime.now(UTC) + timedelta(hours=1)))
+    kept = tuple(one.prefix for one in sets)
+    assert all(entry.key.startswith(kept) for entry in store.list("sandbox/postgresql/"))
 
 
 # ---------------------------------------------------------------------- Redis

@@ -310,7 +310,7 @@ def test_a_scratch_engine_in_the_live_engines_namespace_is_refused(prover: Prove
 
 
 def test_another_key_than_the_verify_pools_opens_nothing(prover: Prover) -> None:
-    report = prover.isa("nats", code=1, ISA_VERIFY__IDENTITY_SECRET="infotrend-object")
+    report = prover.isa("nats", code=1, ISA_VERIFY__IDENTITY_SECRET="isa-store-verify")
     assert "age private key" in report["error"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive.seal import Sealed
-from archive.store import Entry
+from archive.store import Entry, Refused
 from archive.writer import SetWriter
 from errors import PermanentError, TemporaryError
 
@@ -43,6 +43,20 @@ def test_a_set_that_is_given_up_is_never_listed_without_its_parts() -> None:
         listed = PREFIX + "manifest.json" in bucket.keys
         assert not listed or len(bucket.keys) == len(names)
     assert not bucket.keys
+
+
+def test_a_key_that_may_not_delete_leaves_all_of_it_and_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Undeletable(Bucket):
+        def purge(self, key: str) -> None:
+            raise Refused(f"delete_object {key}: AccessDenied")
+
+    bucket = Undeletable(("base.tar.zst.age", "manifest.json"), 0)
+    SetWriter(cast(Any, bucket), PREFIX, (), KEY, Path()).discard()
+    assert len(bucket.keys) == 2
+    (said,) = caplog.messages
+    assert "AccessDenied; what was stored stays until the retention run removes it" in said
 
 
 def test_what_is_dropped_of_a_set_is_neither_in_it_nor_in_the_store() -> None:

@@ -45,10 +45,10 @@ class Server:
     def get(self, *_: object) -> Manifest | None:
         return deepcopy(self.lease)
 
-    def create(self, lease: Manifest) -> Manifest:
-        if self.lease is not None:
-            raise Conflict("it is there")
-        return self._written(lease)
+    def apply(self, lease: Manifest, *, manager: str) -> Manifest:
+        """Merges: what another manager owns, the holder, stays."""
+        assert "spec" not in lease
+        return self._written({"spec": {}, **lease} if self.lease is None else self.lease)
 
     def replace(self, lease: Manifest) -> Manifest:
         assert self.lease is not None
@@ -211,6 +211,20 @@ def test_of_two_that_watch_one_gets_it(server: Server) -> None:
     with pytest.raises(LeaseHeld), lease(server, "here/2/2"):
         pass
     assert server.holder == "rival/3/3"
+
+
+def test_of_two_that_make_it_at_the_same_time_one_gets_it(server: Server) -> None:
+    first, second = lease(server, "elsewhere/1/1"), lease(server, "elsewhere/2/2")
+    unseen = server.get
+
+    def nothing_there(*_: object) -> None:
+        server.get = unseen  # type: ignore[method-assign]
+
+    first._take()
+    server.get = nothing_there  # type: ignore[method-assign]
+    with pytest.raises(LeaseHeld):
+        second._take()
+    assert server.holder == "elsewhere/1/1"
 
 
 def test_the_note_of_a_dead_holder_is_handed_on(server: Server) -> None:

@@ -148,6 +148,7 @@ def test_every_binding_names_a_role_and_an_account_that_exist(
         "isa-verify",
         "isa-restore",
         "isa-rebuild",
+        "isa-retention",
         "isa-reader",
     }
     for m in manifests:

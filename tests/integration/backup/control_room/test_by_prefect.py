@@ -17,7 +17,7 @@ from config.loading import ROOT
 from deployments.sandbox.control_room import ControlRoom
 from redaction import MASK
 
-from ...accounts import log_in
+from ...accounts import identity_of, log_in
 from ..conftest import ISA, Backups, until
 from ..test_sets import PLAINTEXT, _secrets
 from .control import CANCEL_SECONDS, find_deployment, rebuild, run, start
@@ -261,13 +261,13 @@ def test_the_doctor_finds_a_working_control_room_well(
     room: ControlRoom, backups: Backups, tmp_path: Path
 ) -> None:
     account = log_in(backups.sandbox, tmp_path, "isa-deployer")  # its worker runs it every hour
-    own = str(account.kubeconfig)
-    found = doctor(room, KUBECONFIG=own, ISA_KUBERNETES__KUBECONFIG=own)
+    assert account.kubeconfig is not None
+    found = doctor(room, **identity_of(account.kubeconfig))
     names = [
         "Prefect server", "workers of isa-platform", "queue backups", "queue rebuilds", "runs", "long runs",
         "automations", "parameters", "versions", "releases", "rebuilds", "scratch engines", "object store",
         "object locks", "leftovers",
-        "clock against Kubernetes", "clock against Prefect",
+        "job template of isa-platform", "declaration of doctor", "clock against Kubernetes", "clock against Prefect",
         *(f"schedule of {name}" for name in ("backup-nightly", "verify-restores", "retention", "doctor")),
     ]  # fmt: skip
     assert {name: found[name]["hint"] for name in names if not found[name]["ok"]} == {}
