@@ -58,6 +58,11 @@ class DeclaredFlowWorker(BaseWorker[FixedConfiguration, BaseVariables, BaseWorke
     type = "process"
     job_configuration = FixedConfiguration
 
+    @classmethod
+    def __dispatch_key__(cls) -> str:
+        """Key in Prefect's list of workers by type, where `process` is Prefect's own."""
+        return "isa-process"
+
     async def run(
         self,
         flow_run: FlowRun,
