@@ -61,9 +61,12 @@ class Forger:
 
     def commit(self, made: Manifest) -> Manifest:
         """Store the manifest, and its digests apart from it."""
-        body = document_of(made)
         name = digests.NAME + SUFFIX
-        stored = seal([body], self.store, made.prefix + name, made.recipients, PART_BYTES)
+        others = tuple(one for one in made.artefacts if one.name != name)
+        bare = made.model_copy(update={"artefacts": others})
+        stored = seal(
+            [document_of(bare)], self.store, made.prefix + name, made.recipients, PART_BYTES
+        )
         apart = Artefact(
             name=name,
             unit=digests.UNIT,
@@ -71,8 +74,7 @@ class Forger:
             part_size=PART_BYTES,
             **asdict(stored),
         )
-        others = tuple(one for one in made.artefacts if one.name != name)
-        final = without_digests(made.model_copy(update={"artefacts": others}), apart)
+        final = without_digests(bare, apart)
         self.store.put(final.own_key, final.signed(self.signing_key))
         return final
 
@@ -138,7 +140,7 @@ class Forger:
 
     def left_out(self, good: Manifest, name: str) -> Manifest:
         """An artefact that the set does not have, and its manifest does not miss."""
-        kept = tuple(a for a in good.artefacts if a.name != name + SUFFIX)
+        kept = tuple(a for a in self.opened(good).artefacts if a.name != name + SUFFIX)
         assert len(kept) == len(good.artefacts) - 1, name
         return self.copy(good, artefacts=kept)
 
@@ -199,8 +201,8 @@ def artefact_of(manifest: Manifest, name: str) -> Artefact:
 
 
 def largest(manifest: Manifest) -> str:
-    """Plain name of the artefact with most in it; the one whose damage hurts most."""
-    sealed = [a for a in manifest.artefacts if a.sealed]
+    """Plain name of the artefact with most of the data; the one whose damage hurts most."""
+    sealed = [a for a in manifest.artefacts if a.sealed and a.format != digests.FORM]
     return max(sealed, key=lambda a: a.stored_size).name.removesuffix(SUFFIX)
 
 
