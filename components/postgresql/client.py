@@ -64,8 +64,9 @@ UNLIMITED = (
 UNLIMITED_17 = ("event_triggers=off", "transaction_timeout=0")
 SINCE_17 = 170000
 WRITES = ("default_transaction_read_only=off", "synchronous_commit=local")
-# The owner of a database sets the search path and the role of every session in it; a client's own settings win.
-UNMOVED = ("search_path=pg_catalog", "role=none")
+# The owner of a database sets the search path, the role and the way strings are read of every session in it; a client's
+# own settings win.
+UNMOVED = ("search_path=pg_catalog", "role=none", "standard_conforming_strings=on")
 # A table that is replaced by a view before it is read would run the view's functions (CVE-2024-7348). Servers know the
 # setting since 12.20, 13.16, 14.13, 15.8, 16.4 and 17; pg_dump makes it itself.
 # https://www.postgresql.org/docs/18/runtime-config-client.html#GUC-RESTRICT-NONSYSTEM-RELATION-KIND

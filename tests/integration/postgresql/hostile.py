@@ -137,6 +137,7 @@ DROP TABLE evil.castable; --';
 SETTINGS = """
     ALTER DATABASE hostile SET search_path = evil, public, pg_catalog;
     ALTER DATABASE hostile SET role = 'tenant';
+    ALTER DATABASE hostile SET standard_conforming_strings = off;
     ALTER ROLE tenant IN DATABASE hostile SET work_mem = '1MB';
     ALTER ROLE tenant SET application_name = E'x\\nCREATE ROLE postgres; y';
 """
