@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from components.access import Access
-from components.emqx.client import API_PORT, USERS, quoted, rows, sign_on
+from components.emqx.client import API_PORT, USERS, rows, sign_on
 from components.minio import client as minio
 from components.nats import client as nats
 from components.neo4j.client import DATABASE, query
@@ -121,7 +121,7 @@ def user(access: Access) -> Undo:
     made = {"user_id": NAME, "password": "x" * 16, "is_superuser": False}
     if not any(row["user_id"] == NAME for row in rows(api, USERS)):
         api("POST", USERS, made).raise_for_status()
-    return lambda: sign_on(access, node)("DELETE", f"{USERS}/{quoted(NAME)}").raise_for_status()
+    return lambda: sign_on(access, node)("DELETE", f"{USERS}/{NAME}").raise_for_status()
 
 
 # What is lost → how; called before the first backup, what it returns before the second one.

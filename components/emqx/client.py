@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 
 from components.access import Access, Endpoint
+from components.urls import path_part
 
 STATEFULSET = "emqx"
 API_PORT, MQTT_PORT = 18083, 1883
@@ -117,7 +117,7 @@ def make_archive(api: Api, seconds: float) -> dict[str, Any]:
 
 def archive_path(archive: Mapping[str, Any]) -> str:
     """Where an archive is read and removed, by its `filename` and `node`."""
-    return f"{FILES}/{quoted(str(archive['filename']))}?node={quoted(str(archive['node']))}"
+    return f"{FILES}/{path_part(str(archive['filename']))}?node={path_part(str(archive['node']))}"
 
 
 def remove_uploads(api: Api, stem: str, older_than: float = 0.0) -> None:
@@ -135,8 +135,3 @@ def remove_uploads(api: Api, stem: str, older_than: float = 0.0) -> None:
         age = time.time() - float(row.get("created_at_sec", 0))
         if str(row["filename"]).startswith(stem) and age >= older_than:
             api("DELETE", archive_path(row))
-
-
-def quoted(part: str) -> str:
-    """A part of a path."""
-    return quote(part, safe="")

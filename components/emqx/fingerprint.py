@@ -18,9 +18,10 @@ import httpx
 
 from archive.manifest import Manifest, Measure
 from components.digest import Digest, expiring
-from components.emqx.client import USERS, Api, quoted, rows
+from components.emqx.client import USERS, Api, rows
 from components.emqx.export import Retained
 from components.questions import PROBE
+from components.urls import path_part
 from errors import TemporaryError
 
 UNIT = "cluster"
@@ -222,7 +223,7 @@ def _messages(api: Api, topics: Mapping[str, Any], *, contents: bool) -> Measure
 
 
 def _payload(api: Api, topic: str) -> str:
-    answer = api("GET", f"/mqtt/retainer/message/{quoted(topic)}")
+    answer = api("GET", f"/mqtt/retainer/message/{path_part(topic)}")
     if answer.status_code == 404:  # since it was listed
         return "gone"
     if answer.status_code != 200:  # a node in trouble says nothing of the message: no difference

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 
 from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
+from components.urls import path_part
 
 STATEFULSET = "qdrant"
 PORT = 6333
@@ -43,7 +43,7 @@ def path_of(collection: str) -> str:
     A server before 1.5 took names that today's refuses to create; it still serves them
     (qdrant/qdrant lib/common/common/src/validation.rs: `validate_collection_name_legacy`).
     """
-    return f"/collections/{quote(collection, safe='')}"
+    return f"/collections/{path_part(collection)}"
 
 
 def get(access: Access, peer: Endpoint, path: str) -> Any:
