@@ -92,6 +92,16 @@ class Redactor:
 redact = Redactor()
 
 
+def shown(text: str, *, lines: bool = False) -> str:
+    """A text as it leaves for people: without secrets, control characters as text.
+
+    Args:
+        text: anything.
+        lines: whether its newlines are the project's own, and stay.
+    """
+    return visible(redact(text), lines=lines)
+
+
 class RecordFactory:
     """Makes log records that are redacted, and one line each, before any handler, of whatever library, sees them.
 
@@ -138,8 +148,7 @@ def install() -> None:
 
 def _tell(error: BaseException | None) -> None:
     if error is not None and not isinstance(error, SystemExit):
-        trace = redact("".join(traceback.format_exception(error)))
-        sys.stderr.write(visible(trace, lines=True))
+        sys.stderr.write(shown("".join(traceback.format_exception(error)), lines=True))
 
 
 def _pieces(secret: str) -> Iterator[str]:

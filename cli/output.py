@@ -13,8 +13,8 @@ from typing import Any, TextIO, cast
 
 import click
 
-from config.printable import json_text, visible
-from redaction import redact
+from config.printable import json_text
+from redaction import redact, shown
 
 
 class PlainStream:
@@ -32,7 +32,7 @@ class PlainStream:
 
     def write(self, text: str) -> int:
         """As `TextIO.write`."""
-        self.terminal.write(visible(redact(text), lines=True))
+        self.terminal.write(shown(text, lines=True))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -64,7 +64,7 @@ def say(*lines: str, err: bool = False) -> None:
         err: on standard error.
     """
     for line in lines:
-        click.echo(visible(redact(line)), err=err)
+        click.echo(shown(line), err=err)
 
 
 def emit(document: Any) -> None:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cli.output import terminal
 from config.printable import visible
-from redaction import redact
+from redaction import shown
 
 COLOURS = {
     "installed": "green", "upgraded": "green", "unchanged": "dim", "failed": "bold red", "skipped": "yellow",
@@ -42,7 +42,7 @@ class _Plain(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """As `Console.render_str`."""
         plain = {**options, "markup": False, "emoji": False, "highlight": False}
-        return super().render_str(visible(redact(text)), **plain)
+        return super().render_str(shown(text), **plain)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -100,4 +100,4 @@ def nodes_table(rows: Iterable[Mapping[str, Any]], title: str = "") -> Table:
 def _cell(value: Any, column: str) -> Text:
     lines = value if isinstance(value, (list, tuple)) else (value,)
     colour = COLOURS.get(str(value), "") if column in COLOURED else ""
-    return Text("\n".join(visible(redact(str(line))) for line in lines), style=colour)
+    return Text("\n".join(shown(str(line)) for line in lines), style=colour)

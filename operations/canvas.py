@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup, escape
 
-from config.printable import visible
-from redaction import redact
+from redaction import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +69,7 @@ class Drawing:
     @property
     def inline(self) -> Markup:
         """For a page of our own: lines and text take the page's colour, so that it may be dark."""
-        label = f'<svg role="img" aria-label="{escape(visible(redact(self.words)))}" '
+        label = f'<svg role="img" aria-label="{escape(shown(self.words))}" '
         return Markup(self.svg.replace("<svg ", label, 1).replace(INK, "currentColor"))
 
     @property
@@ -174,14 +173,10 @@ def _show_names(figure: Figure) -> None:
     from matplotlib.ticker import FuncFormatter
 
     for text in figure.findobj(Text):
-        text.set_text(_label(text.get_text()))
+        text.set_text(shown(text.get_text()))
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         named = axis.get_major_formatter()
         if isinstance(
             named, FuncFormatter
         ):  # ticks whose labels were given get them when they are drawn
-            axis.set_major_formatter(FuncFormatter(lambda x, at, f=named: _label(f(x, at))))
-
-
-def _label(text: str) -> str:
-    return visible(redact(text))
+            axis.set_major_formatter(FuncFormatter(lambda x, at, f=named: shown(f(x, at))))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from config.printable import visible
 from operations.canvas import (
     BLUE,
     COLOURS,
@@ -23,7 +22,7 @@ from operations.canvas import (
 from operations.history import BackupPoint, ComponentHistory, Trend
 from operations.progress import NodeProgress
 from operations.report import outcome
-from redaction import redact
+from redaction import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,7 +107,7 @@ def timeline(nodes: Sequence[NodeProgress], what: str) -> Drawing:
             label = (
                 f"{word}, {node.seconds:.1f} s"
                 if node.seconds
-                else _short(visible(redact(f"{word}: {node.note}")))
+                else _short(shown(f"{word}: {node.note}"))
             )
             if node.seconds:
                 hatch = "////" if word in ("failed", "unfinished") else None

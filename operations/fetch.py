@@ -19,9 +19,8 @@ from archive.unpacking import Unreadable, readable
 from components import SETS
 from config.backups import BackupSigner
 from config.models import ObjectStoreSettings
-from config.printable import visible
 from errors import IsaError
-from redaction import redact
+from redaction import redact, shown
 
 DAMAGED, UNREADABLE, AGAIN = 3, 4, 75
 
@@ -54,13 +53,13 @@ def main(request: str, directory: str) -> int:
     try:
         fetch(json.loads(Path(request).read_text(encoding="utf-8")), Path(directory))
     except Damaged as exc:
-        print(visible(redact(str(exc))))
+        print(shown(str(exc)))
         return DAMAGED
     except Unreadable as exc:
         print(redact(exc.plain))  # a tar's own names are nobody's to print
         return UNREADABLE
     except (IsaError, OSError) as exc:
-        print(visible(redact(f"{type(exc).__name__}: {exc}")))
+        print(shown(f"{type(exc).__name__}: {exc}"))
         return AGAIN
     return 0
 

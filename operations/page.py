@@ -7,12 +7,11 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from config.printable import visible
 from operations import drawing
 from operations.canvas import COLOURS, GREY
 from operations.report import Report
 from operations.transfer import human
-from redaction import redact
+from redaction import shown
 
 FOLDER, TEMPLATE = Path(__file__).parent, "page.html.j2"
 RECENT = 10  # proofs of a component that are listed; the picture has all
@@ -43,7 +42,7 @@ def as_html(report: Report) -> str:
 
 def _readable(value: object) -> object:
     """Words before they are escaped: secrets and control characters are known as they are, not as HTML has them."""
-    return visible(redact(value)) if type(value) is str else value
+    return shown(value) if type(value) is str else value
 
 
 def _day(at: datetime | None) -> str:

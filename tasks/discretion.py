@@ -9,10 +9,9 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
-from config.printable import visible
 from config.process_environment import clean_process
 from errors import PermanentError
-from redaction import install, redact
+from redaction import install, shown
 
 
 @contextmanager
@@ -27,9 +26,9 @@ def discreet() -> Iterator[None]:
     try:
         yield
     except Exception as exc:
-        said = _shown(str(exc))
+        said = shown(str(exc))
         if said != str(exc):
-            exc.args = tuple(_shown(part) if isinstance(part, str) else part for part in exc.args)
+            exc.args = tuple(shown(part) if isinstance(part, str) else part for part in exc.args)
         if said != str(exc):  # words that are not its arguments
             raise PermanentError(f"{type(exc).__name__}: {said}") from None
         raise
@@ -37,18 +36,14 @@ def discreet() -> Iterator[None]:
 
 def completed(message: str) -> State[Any]:
     """The run did what it was asked for."""
-    return Completed(message=_shown(message))
+    return Completed(message=shown(message))
 
 
 def failed(message: str) -> State[Any]:
     """It did not."""
-    return Failed(message=_shown(message))
+    return Failed(message=shown(message))
 
 
 def cancelled(message: str) -> State[Any]:
     """Somebody said no."""
-    return Cancelled(message=_shown(message))
-
-
-def _shown(text: str) -> str:
-    return visible(redact(text))
+    return Cancelled(message=shown(message))

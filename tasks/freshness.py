@@ -6,11 +6,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from config.printable import visible
 from errors import IsaError
 from operations import exporting, freshness
 from operations.backup import Vault
-from redaction import redact
+from redaction import shown
 from tasks.discretion import discreet
 
 
@@ -38,7 +37,7 @@ def tell_freshness(vault: Vault) -> None:
                     },
                     payload={
                         "state": one.state,
-                        "sentence": visible(redact(one.as_json()["sentence"])),
+                        "sentence": shown(one.as_json()["sentence"]),
                         "last_passing_verify": f"{one.passed:%F %H:%M UTC}" if one.passed else "",
                     },
                 )

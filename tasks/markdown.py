@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from config.printable import visible
-from redaction import redact
+from redaction import redact, shown
 
 # What becomes a link by itself (GFM, "autolinks (extension)"). remark looks for it in text whose escapes are gone
 # (mdast-util-gfm-autolink-literal, transformGfmAutolinkLiterals).
@@ -41,7 +40,7 @@ def escape(words: object) -> Markdown:
     """A text as the same characters in Markdown, on one line; Markdown stays as it is."""
     if isinstance(words, Markdown):
         return words
-    text = visible(redact(str(words))).strip(" ")  # secrets first: escaped, nobody would know them
+    text = shown(str(words)).strip(" ")  # secrets first: escaped, nobody would know them
     parts, end = [], 0
     for found in ADDRESS.finditer(text):
         parts += [INLINE.sub(r"\\\g<0>", text[end : found.start()]), f"`{found[0]}`"]
