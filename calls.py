@@ -18,6 +18,9 @@ FIRST_SECONDS = (
 )
 POLL_SECONDS = 1.0
 
+# Packages whose log lines are shown, by `isa -v` and in the logs of flow runs.
+LOGGERS = ("archive", "calls", "cluster", "components", "operations")
+
 log = logging.getLogger(__name__)
 
 
@@ -98,6 +101,12 @@ class Calls:
         while True:
             time.sleep(POLL_SECONDS)
             self.report()
+
+
+def first_words(statement: str | bytes) -> str:
+    """What a log may say of a statement: two words, since the rest may hold a value or a password."""
+    text = statement if isinstance(statement, str) else statement.decode(errors="replace")
+    return " ".join(text.split(None, 2)[:2])
 
 
 CALLS = Calls()

@@ -9,10 +9,9 @@ import logging
 import time
 from datetime import UTC, datetime
 
-from calls import CALLS
+from calls import CALLS, LOGGERS
 from config.printable import json_text, visible
 
-LOGGERS = ("archive", "calls", "cluster", "components", "config", "operations")
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 FORMAT_VARIABLE = "ISA_LOG_FORMAT"
 

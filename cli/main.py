@@ -52,7 +52,7 @@ COMMANDS = {
 VERBOSE = click.Option(
     ["-v", "--verbose"],
     count=True,
-    expose_value=False,  # `cli.logs.verbosity` reads it: it must hold where parsing fails, too
+    expose_value=False,  # `cli.failures.verbosity` reads it: it must hold where parsing fails, too
     help="Print waits, retries and calls that hang, and the traceback of an unexpected error; -vv: every call.",
 )
 

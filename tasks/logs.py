@@ -13,9 +13,7 @@ from contextlib import contextmanager
 from prefect import runtime
 from prefect.logging.handlers import APILogHandler
 
-from calls import CALLS
-
-LOGGERS = ("archive", "calls", "cluster", "components", "operations")
+from calls import CALLS, LOGGERS
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import neo4j
 from neo4j.exceptions import AuthError, DriverError, Neo4jError
 
-from calls import call
+from calls import call, first_words
 from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
 from errors import TemporaryError
@@ -31,9 +31,8 @@ def members_of(access: Access, port: int = PORT) -> list[Endpoint]:
 
 def query(access: Access, member: Endpoint, text: str, database: str = "system") -> Rows:
     """Put one query to a member; rows by column."""
-    words = " ".join(text.split(None, 2)[:2])  # the rest may be a value
     with (
-        call(f"Neo4j {member.member}, database {database}: {words}"),
+        call(f"Neo4j {member.member}, database {database}: {first_words(text)}"),
         driver_of(access, member) as driver,
         driver.session(database=database) as session,
     ):

@@ -18,7 +18,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from calls import call
+from calls import call, first_words
 from cluster.command import Command
 from components.access import Access, Endpoint
 from components.postgresql.failures import explained
@@ -115,12 +115,6 @@ class Cursor(psycopg.Cursor[Any]):
         info = self.connection.info
         with call(f"PostgreSQL {info.host}:{info.port}/{info.dbname}: {first_words(text)}"):
             return super().execute(query, *args, **more)
-
-
-def first_words(statement: str | bytes) -> str:
-    """What a log may say of a statement: two words, since the rest may hold a value or a password."""
-    text = statement if isinstance(statement, str) else statement.decode(errors="replace")
-    return " ".join(text.split(None, 2)[:2])
 
 
 def program(access: Access, name: str, password: str, server_version: int = 0) -> Command:

@@ -13,11 +13,10 @@ from typing import Any, cast
 
 import pytest
 
-from calls import CALLS, Calls
+from calls import CALLS, Calls, first_words
 from cluster.command import Cancellation, Cancelled, Command
 from components.access import Access, Endpoint
 from components.minio import client as minio
-from components.postgresql import client as postgresql
 from components.qdrant import client as qdrant
 from components.redis import client as redis_client
 from config.models import Settings
@@ -143,5 +142,5 @@ def test_a_program_that_hangs_is_named_with_its_process() -> None:
 
 def test_a_statement_is_named_by_its_first_two_words_since_the_rest_may_be_a_password() -> None:
     secret = "ALTER ROLE app PASSWORD 'SCRAM-SHA-256$4096:x'"
-    assert postgresql.first_words(secret) == "ALTER ROLE"
-    assert postgresql.first_words(b"SELECT 1") == "SELECT 1"
+    assert first_words(secret) == "ALTER ROLE"
+    assert first_words(b"SELECT 1") == "SELECT 1"

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from calls import Calls
+from calls import LOGGERS, Calls
 from cli.failures import verbosity
-from cli.logs import LOGGERS, JsonLine, Line, log_to_stderr
+from cli.logs import JsonLine, Line, log_to_stderr
 
 
 @pytest.fixture

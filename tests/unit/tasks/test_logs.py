@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from prefect.logging import handlers
 
-from tasks.logs import LOGGERS, logged
+from calls import LOGGERS
+from tasks.logs import logged
 
 RUN = "0b9a3c6e-5d0f-4a55-9d4c-3f6a1f2f7b11"
 
