@@ -6,6 +6,7 @@ leaves its directory, or unpacks to more than any engine writes is the set's fau
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 import zipfile
@@ -36,7 +37,7 @@ def readable(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as exc:
+    except (tarfile.TarError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError) as exc:
         raise Unreadable(
             f"{what} is no sound archive: {type(exc).__name__}", said=str(exc)[:NAMED]
         ) from exc

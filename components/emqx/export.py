@@ -6,13 +6,11 @@ and a file whose folder has another name. So each import is written to a new fil
 
 from __future__ import annotations
 
-import gzip
 import io
 import re
 import secrets
 import tarfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -102,7 +100,7 @@ def read_export(
     found: dict[str, str] = {}
     tables = set()
     retained, unreadable = None, ""
-    with _readable(name), tarfile.open(fileobj=file, mode="r:gz") as archive:
+    with readable(name), tarfile.open(fileobj=file, mode="r:gz") as archive:
         for entry in archive:
             path = entry.name.partition("/")[2]
             if path.startswith(TABLES):
@@ -142,7 +140,7 @@ def rewritten(
     made = file.with_name(stem + SUFFIX)
     made.touch(mode=0o600)
     with (
-        _readable(file.name),
+        readable(file.name),
         tarfile.open(file, "r:gz") as source,
         tarfile.open(made, "w:gz") as target,
     ):
@@ -158,15 +156,6 @@ def rewritten(
                 entry.size, content = len(body), io.BytesIO(body)
             target.addfile(entry, content)
     return made
-
-
-@contextmanager
-def _readable(name: str) -> Iterator[None]:
-    try:
-        with readable(name):
-            yield
-    except gzip.BadGzipFile as exc:
-        raise Unreadable(f"{name} is no sound archive: {exc}") from exc
 
 
 def _text(content: IO[bytes], size: int, what: str) -> str:
