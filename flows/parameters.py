@@ -12,13 +12,14 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import ConfigDict, Field, ValidationError, create_model
 
+from config.values import DnsLabel
 from errors import PermanentError
+from operations.slot import SLOT
 
 # `archive.manifest.IDENTITY` without its named groups, which JSON Schema's regular expressions do not have.
 _IDENTITY = r"[a-z0-9]{1,20}-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}"
-_SLUG = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 
-Environment = Annotated[str, Field(pattern=f"^{_SLUG}$", max_length=63)]
+Environment = Annotated[DnsLabel, Field(max_length=63)]
 """Name of a settings file."""
 Engine = Literal["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx"]
 Set = Literal["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx", "platform"]
@@ -26,7 +27,7 @@ SetId = Annotated[str, Field(pattern=f"^{_IDENTITY}$", max_length=50)]
 """Id of a backup, `component-time-nonce`."""
 RestoreSource = Annotated[str, Field(pattern=f"^(fresh|none|{_IDENTITY})$", max_length=50)]
 """What a rebuild restores."""
-Slot = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._:-]{0,99})?$", max_length=100)]
+Slot = Annotated[str, Field(pattern=f"^({SLOT.pattern})?$", max_length=100)]
 """Slot of a backup, `2026-11-23` (`operations.slot`); "" for none."""
 Unit = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
 """Name of a database, stream, bucket or collection; 255 bytes are the longest that an engine allows."""
@@ -34,7 +35,7 @@ Unit = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]+$")
 
 SetIds = Annotated[list[SetId], Field(max_length=1000)]
 Units = Annotated[list[Unit], Field(max_length=1000)]
-Confirmation = Annotated[str, Field(pattern=f"^{_SLUG}$", max_length=63)]
+Confirmation = Annotated[DnsLabel, Field(max_length=63)]
 """Name of a component or of the environment, typed by hand."""
 
 
