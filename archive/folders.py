@@ -6,7 +6,8 @@ What an engine takes for a name need not be one in a path: it may have slashes, 
 from __future__ import annotations
 
 from hashlib import blake2b
-from urllib.parse import quote
+
+from config.urls import path_part
 
 # Many stores take no more than 255 bytes between slashes; a byte of a name may be three characters here.
 FOLDER_BYTES = 200
@@ -19,10 +20,7 @@ def folder_name(name: str) -> str:
     Args:
         name: of a stream or a collection. The unit in the manifest has it as it is.
     """
-    # quote() lets `.` and `~` be: the first are ways up, the second stands before a hash
-    quoted = quote(name, safe="").replace("~", "%7E")
-    if not quoted.strip("."):
-        quoted = quoted.replace(".", "%2E")
+    quoted = path_part(name).replace("~", "%7E")  # which stands before a hash
     if len(quoted) <= FOLDER_BYTES:
         return quoted
     digest = blake2b(name.encode(), digest_size=HASH_BYTES).hexdigest()

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from components.access import Access, Endpoint
-from components.urls import path_part
+from config.urls import path_part
 
 STATEFULSET = "emqx"
 API_PORT, MQTT_PORT = 18083, 1883

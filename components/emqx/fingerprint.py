@@ -21,7 +21,7 @@ from components.digest import Digest, expiring
 from components.emqx.client import USERS, Api, rows
 from components.emqx.export import Retained
 from components.questions import PROBE
-from components.urls import path_part
+from config.urls import path_part
 from errors import TemporaryError
 
 UNIT = "cluster"

@@ -9,7 +9,7 @@ import httpx
 
 from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
-from components.urls import path_part
+from config.urls import path_part
 
 STATEFULSET = "qdrant"
 PORT = 6333

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from components.qdrant.client import path_of
-from components.urls import path_part
+from config.urls import path_part
 from tests import hostile
 
 
