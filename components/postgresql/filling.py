@@ -53,9 +53,6 @@ END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHE
 SHUT_OUT = re.compile(r"pg_hba\.conf|authentication")  # before a database is looked at
 LIMIT = "SELECT datconnlimit FROM pg_database WHERE datname = %s"
 SUPERUSERS = "SELECT rolname FROM pg_roles WHERE rolsuper"
-DATABASE_OWNER = (
-    "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()"
-)
 # What an owner may lack in his own database, where a superuser needs no right. Only what he lacks is granted, to the
 # role alone: where he made a table, filled it, or what his keys refer to.
 LACKING: dict[LiteralString, str] = {
@@ -154,10 +151,9 @@ def fill(server: Server, database: str, dump: Path) -> None:
     """
     with explained(database), server.connect(database) as connection:
         superusers = {name for (name,) in connection.execute(SUPERUSERS).fetchall()}
-        row = connection.execute(DATABASE_OWNER).fetchone()
-    assert row is not None
+        _, owner = read_rights(connection, database)
     listed = dump.with_name("entries")
-    for one in plan_runs(read_entries(dump), superusers, str(row[0])):
+    for one in plan_runs(read_entries(dump), superusers, owner):
         listed.write_text("".join(f"{number};\n" for number in one.numbers), encoding="utf-8")
         words = ("--jobs=2", EXIT, f"--use-list={listed}", str(dump))
         if not one.owner:
