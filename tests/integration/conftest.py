@@ -14,6 +14,7 @@ import pytest
 
 from config.loading import load
 from deployments.sandbox.cluster import Sandbox
+from deployments.sandbox.control_room import ControlRoom
 from operations.platform import Platform
 
 from .engines.live import Live
@@ -83,3 +84,12 @@ def engines() -> Iterator[Live]:
             yield Live(sandbox, Platform.open(settings))
     finally:
         sandbox.down(purge=True)
+
+
+@pytest.fixture(scope="module")
+def room(sandbox: Sandbox) -> Iterator[ControlRoom]:
+    """A Prefect server and worker beside the sandbox."""
+    made = ControlRoom(sandbox)
+    made.up()
+    yield made
+    made.down(purge=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from prefect.states import Completed
 from prefect.workers.process import ProcessWorker
 
 from config.loading import load
-from deployments.sandbox.cluster import Sandbox
 from deployments.sandbox.control_room import POOL, ControlRoom
 from tasks.doctor import check_declarations
 
@@ -39,14 +38,6 @@ PARAMETERS = {
     REBUILD: {"environment": "sandbox", "component": "nats"},
     "restore-component": {"environment": "sandbox", "confirm": "nats"},
 }
-
-
-@pytest.fixture(scope="module")
-def room(sandbox: Sandbox) -> Iterator[ControlRoom]:
-    made = ControlRoom(sandbox)
-    made.up()
-    yield made
-    made.down(purge=True)
 
 
 def login(room: ControlRoom) -> dict[Any, Any]:

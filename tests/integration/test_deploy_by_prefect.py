@@ -33,14 +33,6 @@ ISA = str(Path(sys.executable).with_name("isa"))
 NODES = 9
 
 
-@pytest.fixture(scope="module")
-def room(sandbox: Sandbox) -> Iterator[ControlRoom]:
-    control_room = ControlRoom(sandbox)
-    control_room.up()
-    yield control_room
-    control_room.down(purge=True)
-
-
 @pytest.fixture
 def fresh(sandbox: Sandbox) -> None:
     """Remove the releases that an earlier test left; volumes and Secrets may stay."""

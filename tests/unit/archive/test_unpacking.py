@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +22,7 @@ from components.emqx.fingerprint import counts
 from components.minio import restore as minio
 from errors import TemporaryError
 from operations import fetch
+from tests.archives import zipped
 
 from ..components.emqx_archives import archive as emqx_archive
 
@@ -156,25 +156,17 @@ def test_bytes_of_earlier_sets_are_kept_under_names_of_our_own(tmp_path: Path) -
     assert found[content].read_bytes() == b"1"
 
 
-def zipped(**files: bytes) -> bytes:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, body in files.items():
-            archive.writestr(name, body)
-    return made.getvalue()
-
-
 def test_a_zip_that_unpacks_to_more_than_any_engine_writes_costs_a_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(unpacking, "UNZIPPED_BYTES", 1000)
-    assert unzip(zipped(a=b"x")) == {"a": b"x"}
+    assert unzip(zipped({"a": b"x"})) == {"a": b"x"}
     with pytest.raises(Unreadable, match="unpacks to 2000 bytes"):
-        unzip(zipped(a=bytes(1000), b=bytes(1000)))
+        unzip(zipped({"a": bytes(1000), "b": bytes(1000)}))
 
 
 def test_what_is_no_zip_is_the_sets_fault() -> None:
-    for content in (b"", b"x" * 99, zipped(a=b"x" * 99)[:-30]):
+    for content in (b"", b"x" * 99, zipped({"a": b"x" * 99})[:-30]):
         with pytest.raises(Unreadable):
             unzip(content)
 

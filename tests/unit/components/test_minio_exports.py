@@ -21,6 +21,7 @@ from components.minio.exports import (
 )
 from errors import PermanentError
 from operations.comparison import compare
+from tests.archives import zipped
 
 POLICY = {"Statement": [{"Action": ["s3:GetObject", "s3:ListBucket"]}]}
 LIFECYCLE = "<LifecycleConfiguration><Rule/>{}</LifecycleConfiguration>"
@@ -34,18 +35,10 @@ FILES = {
 }
 
 
-def export(files: dict[str, str]) -> bytes:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
-    return made.getvalue()
-
-
 def differences(files: dict[str, str]) -> list[str]:
     buckets = ("documents", "exports")
-    saved = measure_settings(export(FILES), buckets)
-    return [one.what for one in compare(saved, {"": measure_settings(export(files), buckets)})]
+    saved = measure_settings(zipped(FILES), buckets)
+    return [one.what for one in compare(saved, {"": measure_settings(zipped(files), buckets)})]
 
 
 def test_a_setting_that_did_not_come_back_is_named() -> None:
@@ -108,7 +101,7 @@ def test_a_rule_whose_date_has_come_deletes_nothing_that_was_just_restored() -> 
     future = rule("future", "<Date>2027-01-01T00:00:00Z</Date>")
     lifecycle = "<LifecycleConfiguration>{}</LifecycleConfiguration>"
     made, left = without_lapsed_rules(
-        export(
+        zipped(
             {
                 "both/lifecycle.xml": lifecycle.format(days + past + future),
                 "past/lifecycle.xml": lifecycle.format(past),
@@ -128,5 +121,5 @@ def test_a_rule_whose_date_has_come_deletes_nothing_that_was_just_restored() -> 
 
 
 def test_settings_are_imported_of_some_buckets_or_without_some_files() -> None:
-    chosen = some_settings(export(FILES), lambda bucket, file: bucket == "exports")
+    chosen = some_settings(zipped(FILES), lambda bucket, file: bucket == "exports")
     assert list(names(chosen)) == ["exports/quota.json"]

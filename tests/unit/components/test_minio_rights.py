@@ -16,14 +16,13 @@ from components.minio import rights
 from components.minio.exports import measure_rights
 from components.minio.rights import complete, importable, of_the_set, with_live_keys
 from operations.comparison import compare
+from tests.archives import zipped
 
 
 def export(**files: Any) -> bytes:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
-        for name, document in files.items():
-            archive.writestr(f"iam-assets/{name}.json", json.dumps(document))
-    return made.getvalue()
+    return zipped(
+        {f"iam-assets/{name}.json": json.dumps(document) for name, document in files.items()}
+    )
 
 
 def opened(archive: bytes) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from components.neo4j import restore as neo4j
 from components.qdrant import restore as qdrant
 from components.redis import restore as redis
 from tests import hostile
+from tests.archives import zipped
 
 SETTINGS: Any = SimpleNamespace(
     licences=SimpleNamespace(neo4j="yes"),
@@ -70,14 +71,6 @@ def test_minio_gets_no_setting_that_names_another_server(monkeypatch: pytest.Mon
     minio.load(access, {"": None}, reader)  # type: ignore[dict-item]
     with zipfile.ZipFile(io.BytesIO(given[minio.IMPORT_SETTINGS])) as archive:
         assert set(archive.namelist()) == {"b/policy.json", "b/tagging.xml"}
-
-
-def zipped(files: dict[str, bytes]) -> bytes:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
-        for name, body in files.items():
-            archive.writestr(name, body)
-    return made.getvalue()
 
 
 def test_minio_and_qdrant_report_nothing_to_their_makers() -> None:
