@@ -1,6 +1,6 @@
 """Digests lie in an encrypted artefact of the backup, not in the manifest that everybody with the bucket can read.
 
-A digest of little data gives the data away: whoever has it tries one value after another until the digest fits. So the
+A digest of little data gives the data away: anybody can try one value after another until the digest fits. So the
 manifest has counts, names and the hashes of stored (encrypted) bytes; digests, and hashes of plain bytes, are in
 `digests.json`. Who compares them can open the backup anyway. Backups of earlier versions have them in the manifest.
 """

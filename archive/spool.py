@@ -140,7 +140,7 @@ class _At(io.RawIOBase):
 def prepare_spool(directory: Path) -> Path:
     """Make the directory of the spool, for its owner alone; plain data lies in it.
 
-    `/var/tmp` belongs to everybody: whoever makes the directory first could watch it, or lead it elsewhere.
+    Everybody can write to `/var/tmp`: the user that makes the directory first could watch it, or lead it elsewhere.
 
     Args:
         directory: as the settings name it.

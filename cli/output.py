@@ -24,7 +24,7 @@ class PlainStream:
         terminal: where it goes.
 
     Attributes:
-        terminal: for whoever colours text that is shown already (`cli.tables`).
+        terminal: for text that is shown already, and coloured (`cli.tables`).
     """
 
     def __init__(self, terminal: TextIO) -> None:

@@ -60,7 +60,7 @@ def visible(text: str, *, lines: bool = False) -> str:
 
 def json_text(document: Any, indent: int | None = None) -> str:
     """JSON in which every name is what it is, and which moves no cursor: all but printable ASCII is escaped."""
-    # the one control character that JSON lets be
+    # the one control character that JSON does not escape
     return json.dumps(document, indent=indent, default=str).replace("\x7f", "\\u007f")
 
 
