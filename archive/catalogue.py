@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from archive.evidence import Proof, proof_of, unfounded
-from archive.evidence_chain import Document, gap, read_document
+from archive.evidence_chain import Document, Record, gap, read_document
 from archive.manifest import (
     FILE,
     IDENTITY,
     LARGEST,
     Manifest,
+    component_of,
     component_prefix,
     read_manifest,
     set_prefix,
@@ -93,7 +94,7 @@ def read_catalogue(
     environment: str,
     components: Iterable[str],
     trust: Trust,
-    recorded: Mapping[str, int] | None = None,
+    recorded: Mapping[str, Record] | None = None,
 ) -> Catalogue:
     """List the sets of some components.
 
@@ -102,7 +103,7 @@ def read_catalogue(
         environment: name.
         components: names.
         trust: whose manifests and verdicts count.
-        recorded: id of a set → the highest number of its evidence, as it was recorded outside the bucket.
+        recorded: component → what is recorded outside the bucket of the evidence on its sets.
 
     Raises:
         TemporaryError, PermanentError: the bucket cannot be listed.
@@ -140,7 +141,8 @@ def read_catalogue(
                 sets.append(answer)
             elif answer:
                 broken[key] = answer
-        known = {*proofs, *((recorded or {}).keys() & {one.id for one in sets})}
+        numbers = {name for record in (recorded or {}).values() for name in record.numbers}
+        known = {*proofs, *(numbers & {one.id for one in sets})}
         judge = _Judge(store, environment, {one.id: one for one in sets}, trust, recorded or {})
         judged = dict(
             zip(known, pool.map(lambda one: judge(one, proofs.get(one, [])), known), strict=True)
@@ -203,7 +205,7 @@ class _Judge:
     environment: str
     sets: Mapping[str, Manifest]
     trust: Trust
-    recorded: Mapping[str, int]
+    recorded: Mapping[str, Record]
 
     def __call__(self, identity: str, proofs: Iterable[Proof]) -> _Judged:
         documents: list[Document] = []
@@ -222,7 +224,8 @@ class _Judge:
             why = unfounded(one.evidence, self.sets)
             if why:
                 disbelieved[one.proof.key] = f"{one.proof.key} {why}"
-        missing = gap(documents, self.recorded.get(identity, 0)) if self.trust.proofs else ""
+        record = self.recorded.get(component_of(identity), Record())
+        missing = gap(documents, record.number(identity)) if self.trust.proofs else ""
         counted = (one.proof for one in documents if one.proof.key not in disbelieved)
         return _Judged(
             tuple(one for one in counted if not (missing and one.good)), disbelieved, missing

@@ -3,25 +3,64 @@
 Each document has a running number and the SHA-256 of the document before it. The highest number of each backup is also
 recorded outside the bucket (on the Lease of the component's verifications), since nothing that remains in the bucket
 shows that its newest document was deleted. Documents of earlier versions have the number 0 and come first.
+A record that cannot be read is not an empty one: what it said of each backup is unknown until the next verification.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from archive.evidence import Evidence, Proof, believe, proof_of
-from archive.manifest import LARGEST, component_of, set_prefix
+from archive.manifest import LARGEST, Identity, begun_of, component_of, set_prefix
 from archive.store import Store
 from errors import PermanentError
 
 RECORDED = 400  # backups of a component; retention keeps far fewer
-_RECORD = TypeAdapter(dict[str, int])
+LOST = "lost"  # key of the time, in seconds since 1970, at which a record could not be read
+_RECORD = TypeAdapter(
+    dict[Identity | Literal["lost"], Annotated[int, Field(strict=True, ge=1, lt=1 << 53)]]
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """How much evidence there is on the backups of a component, as it was recorded outside the bucket.
+
+    Attributes:
+        numbers: id of a backup → the highest number of its documents.
+        lost: seconds since 1970; what was recorded of backups older than this is unknown. None if nothing was lost.
+    """
+
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    lost: float | None = None
+
+    def number(self, backup: str) -> int | None:
+        """The highest number of a backup's documents; 0 if it has none, None if that is unknown."""
+        if backup in self.numbers or self.lost is None:
+            return self.numbers.get(backup, 0)
+        begun = begun_of(backup)
+        return 0 if begun is not None and begun.timestamp() > self.lost else None
+
+    def extended(self, backup: str, number: int, now: float) -> str:
+        """This record with one more document, as text.
+
+        Args:
+            backup: id.
+            number: of its newest document.
+            now: seconds since 1970.
+        """
+        numbers = {**self.numbers, backup: number}
+        newest = {one: numbers[one] for one in sorted(numbers)[-RECORDED:]}
+        lost = {} if self.lost is None else {LOST: int(min(self.lost, now))}
+        return json.dumps({**lost, **newest})
 
 
 @dataclass(frozen=True)
@@ -44,7 +83,7 @@ class Document:
         return self.evidence.number, self.proof
 
 
-def gap(documents: Iterable[Document], recorded: int) -> str:
+def gap(documents: Iterable[Document], recorded: int | None) -> str:
     """Why the last verdict on a backup cannot be told from what is in the bucket; "" if it can.
 
     Only the documents from the last verdict on matter: an older one that is missing says nothing that a newer one does
@@ -52,9 +91,11 @@ def gap(documents: Iterable[Document], recorded: int) -> str:
 
     Args:
         documents: all those of the backup whose signature counts.
-        recorded: the highest number that was recorded outside the bucket; 0 if none was.
+        recorded: the highest number that was recorded outside the bucket; 0 if none was, None if that is unknown.
     """
     ordered = sorted(documents, key=lambda one: one.position)
+    if recorded is None:
+        return "the record of its verifications could not be read" if ordered else ""
     newest = ordered[-1].evidence.number if ordered else 0
     if newest < recorded:
         return (
@@ -120,24 +161,14 @@ def next_link(
     return max(newest.evidence.number, recorded) + 1, newest.sha256
 
 
-def read_record(text: str) -> dict[str, int]:
-    """Id of each backup → the highest number of its documents, as it was recorded; empty if it cannot be read."""
+def read_record(text: str) -> Record:
+    """What was recorded of a component's backups; all of it is unknown if the text cannot be read."""
     try:
-        return _RECORD.validate_json(text or "{}")
+        found = _RECORD.validate_json(text or "{}")
     except ValidationError:
-        return {}
-
-
-def extended(record: Mapping[str, int], backup: str, number: int) -> str:
-    """A record with one more document.
-
-    Args:
-        record: as it was.
-        backup: id.
-        number: of its newest document.
-    """
-    newest = {**record, backup: number}
-    return json.dumps({one: newest[one] for one in sorted(newest)[-RECORDED:]})
+        return Record(lost=math.inf)
+    lost = found.pop(LOST, None)
+    return Record(found, lost)
 
 
 # ---------------------------------------------------------------------- inside

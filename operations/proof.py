@@ -142,7 +142,7 @@ def prove(
             words = seal_words(vault.store, prefix, begun, said, readers)
         environment = vault.settings.environment
         signers = {*vault.settings.verify.signers, signer_of(identity)}
-        last = read_record(lease.previous_operation).get(backup, 0)
+        last = read_record(lease.previous_operation).number(backup) or 0
         number, previous = next_link(vault.store, environment, backup, signers, last)
         evidence = Evidence(
             set=backup,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from archive.catalogue import Catalogue, read_catalogue
 from archive.evidence import Evidence, manifest_digest, signer_of, write_evidence
-from archive.evidence_chain import RECORDED, extended, next_link, read_record
+from archive.evidence_chain import RECORDED, Record, next_link, read_record
 from archive.manifest import Manifest, read_manifest
 from archive.signing import Trust
 
@@ -63,9 +64,11 @@ class Place:
         del self.bucket.objects[key]
 
     def read(self, *, recorded: bool = True) -> Catalogue:
+        return self.read_with(Record(self.recorded) if recorded else Record())
+
+    def read_with(self, record: Record) -> Catalogue:
         trust = Trust(SIGNERS, (signer_of(self.pool),))
-        known = self.recorded if recorded else {}
-        return read_catalogue(self.bucket, "test", ["redis"], trust, known)
+        return read_catalogue(self.bucket, "test", ["redis"], trust, {"redis": record})
 
 
 def test_an_unbroken_chain_says_what_its_newest_document_says() -> None:
@@ -169,14 +172,48 @@ def test_a_pass_counts_for_the_very_sets_that_were_read(what: str) -> None:
     assert what in found.disbelieved[key]
 
 
-def test_a_record_that_cannot_be_read_is_an_empty_one() -> None:
-    for text in ("", "[]", "{", '{"a": "b"}'):
-        assert read_record(text) == {}
+def test_a_deleted_fail_does_not_bring_the_pass_back_where_the_record_cannot_be_read() -> None:
+    for text in ("[]", "{", "[" * 100_000, '{"%s":2,"other":3}', '{"%s":"2"}', '{"%s":0}'):
+        at = Place()
+        at.prove("pass")
+        at.delete(at.prove("fail"))
+        found = at.read_with(read_record(text.replace("%s", at.made.id)))
+        assert found.proven == set(), text[:20]
+        assert "could not be read" in found.gaps[at.made.id], text[:20]
+
+
+def test_a_backup_that_nobody_has_verified_has_no_gap_where_the_record_cannot_be_read() -> None:
+    assert Place().read_with(read_record("x")).gaps == {}
+
+
+def test_what_a_lost_record_said_stays_unknown_until_the_backup_is_verified_again() -> None:
+    at = Place()
+    at.prove("pass")
+    at.delete(at.prove("fail"))
+    other = "redis-20261101T010000Z-0a1b2c"
+    after = read_record(read_record("x").extended(other, 1, time.time()))
+    assert at.read_with(after).proven == set()
+    at.recorded = {}
+    at.prove("pass")
+    again = read_record(after.extended(at.made.id, at.recorded[at.made.id], time.time()))
+    assert (at.read_with(again).proven, at.read_with(again).gaps) == ({at.made.id}, {})
+
+
+def test_a_lost_record_says_nothing_of_backups_made_since() -> None:
+    lost = datetime(2026, 11, 24, tzinfo=UTC).timestamp()
+    record = read_record(read_record("x").extended("redis-20261101T010000Z-0a1b2c", 1, lost))
+    assert record.number("redis-20261123T010000Z-0a1b2c") is None
+    assert record.number("redis-20261125T010000Z-0a1b2c") == 0
+
+
+def test_a_new_cluster_has_an_empty_record() -> None:
+    assert read_record("") == read_record("{}") == Record()
 
 
 def test_a_record_keeps_the_newest_sets_only() -> None:
     record = read_record("")
     for night in range(RECORDED + 5):
-        record = read_record(extended(record, f"redis-{night:04}", 1))
-    assert len(record) == RECORDED
-    assert max(record) == f"redis-{RECORDED + 4:04}"
+        name = f"redis-20261124T01{night // 60:02}{night % 60:02}Z-0a1b2c"
+        record = read_record(record.extended(name, 1, 0))
+    assert len(record.numbers) == RECORDED
+    assert max(record.numbers) == name

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pyrage
 
 from archive.evidence import signer_of
+from archive.evidence_chain import Record
 from archive.manifest import LARGEST
 from archive.store import Missing
 from operations.backup import Vault
@@ -45,7 +46,7 @@ def test_each_proof_of_a_set_is_numbered_and_recorded() -> None:
     assert [one.verdict for one in said] == ["fail", "fail"]
     assert [one.number for one in said] == [1, 2]
     assert said[1].previous != said[0].previous == ""
-    assert recorded(vault.kube, vault.settings, ["redis"]) == {SET: 2}
+    assert recorded(vault.kube, vault.settings, ["redis"]) == {"redis": Record({SET: 2})}
 
 
 def test_after_a_proof_was_deleted_its_number_is_not_given_again() -> None:
