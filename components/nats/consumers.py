@@ -14,9 +14,11 @@ from typing import Any
 
 from archive.reader import SetReader
 from components.nats.client import (
+    NO_STREAM,
     PLACEMENT_SECONDS,
     Account,
     Incomplete,
+    Refused,
     call_when_placed,
     listed,
 )
@@ -98,6 +100,8 @@ def wait_for_consumers(
 ) -> None:
     """Wait until a cluster has taken over the consumers of a stream that it has just restored.
 
+    The server that restored it acknowledges before the cluster's leader knows the stream: until then that one says
+    that there is none (10059).
     The stream's leader proposes them after the restore was acknowledged. One that is made beside its proposal is
     refused (10013) and stays without a leader, so that no snapshot is taken of its stream any more; and what the stream
     is scaled to before its proposal does not reach it (measured on 2.15.1).
@@ -113,11 +117,16 @@ def wait_for_consumers(
     awaited = {str(one["name"]) for one in saved if one["config"].get("durable_name")}
     subject, begun = f"CONSUMER.NAMES.{stream}", clock()
     while True:
-        names = connected.run(listed(connected.client, subject, "consumers", timeout=SECONDS))
-        awaited -= {str(name) for name in names}
-        patience = PLACEMENT_SECONDS if awaited - set(left_out) else MAYBE_SECONDS
-        if not awaited or clock() - begun > patience:
-            return
+        try:
+            names = connected.run(listed(connected.client, subject, "consumers", timeout=SECONDS))
+        except Refused as exc:
+            if exc.code != NO_STREAM or clock() - begun > PLACEMENT_SECONDS:
+                raise
+        else:
+            awaited -= {str(name) for name in names}
+            patience = PLACEMENT_SECONDS if awaited - set(left_out) else MAYBE_SECONDS
+            if not awaited or clock() - begun > patience:
+                return
         sleep(0.1)
 
 

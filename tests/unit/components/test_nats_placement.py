@@ -27,6 +27,7 @@ from components.nats.consumers import (
 )
 
 NO_SERVERS = {"error": {"code": 503, "err_code": 10023, "description": "insufficient resources"}}
+NOT_FOUND = {"error": {"code": 404, "err_code": 10059, "description": "stream not found"}}
 IN_USE = {"error": {"code": 400, "err_code": 10058, "description": "stream name already in use"}}
 
 
@@ -109,6 +110,18 @@ def test_restored_consumers_are_waited_for_until_the_cluster_has_them_all(
     server = Server(names(), names("audit"), names("audit", "bills"))
     wait(server, loop)
     assert server.asked == 3
+
+
+def test_a_restored_stream_that_the_leader_does_not_know_yet_is_waited_for(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    server = Server(NOT_FOUND, NOT_FOUND, names("audit", "bills"))
+    wait(server, loop)
+    assert server.asked == 3
+    server = Server(NOT_FOUND)
+    with pytest.raises(Refused, match="10059"):
+        wait(server, loop)
+    assert server.now >= PLACEMENT_SECONDS
 
 
 def test_those_that_a_snapshot_may_not_have_are_waited_for_a_few_seconds_only(
