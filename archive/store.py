@@ -37,6 +37,8 @@ PERMANENT = {
     "NoSuchBucket",
     "RequestTimeTooSkewed",
 }
+# A key whose policy names one bucket is told the same of a bucket that does not exist.
+DENIED = "(the key's policy must allow it there: storage.object.bucket, deployments/object-store)"
 
 
 class Missing(PermanentError):
@@ -375,6 +377,8 @@ def _translated(exc: Any, what: str) -> PermanentError | TemporaryError:
         return Refused(f"{words}: the clocks of this machine and of the object store differ")
     if status == 501:
         return Unsupported(words)
+    if code == "AccessDenied":
+        return Refused(f"{words} {DENIED}")
     # what the request is to blame for stays so, except for those two; 404 is also what a bucket without a lock says
     if code in PERMANENT or (400 <= status < 500 and status not in (408, 429)):
         return Refused(words)

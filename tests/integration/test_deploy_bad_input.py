@@ -99,7 +99,16 @@ def test_all_faults_of_a_helmfile_are_told_at_once(declared: PlatformTree) -> No
 def test_an_unknown_node_is_refused_with_the_known_ones(declared: PlatformTree) -> None:
     told = faults(declared.isa("deploy", "--local", "--json", "--only", "nat"))
     assert "--only: unknown component 'nat'" in told
-    assert "storage-classes, namespace, nats, qdrant" in told
+    assert "known: storage-classes, namespace, postgresql, redis, nats" in told
+    assert_untouched(declared)
+
+
+def test_a_node_that_is_not_declared_is_refused_with_the_declared_ones(
+    declared: PlatformTree,
+) -> None:
+    told = faults(declared.isa("deploy", "--local", "--json", "--only", "redis"))
+    assert "--only: unknown component 'redis'" in told
+    assert "known: storage-classes, namespace, nats, qdrant" in told
     assert_untouched(declared)
 
 

@@ -11,6 +11,7 @@ from cluster.exec import exec_stream
 from cluster.lease import lease_of
 from errors import PermanentError
 
+from ..accounts import STORE_SECRET
 from .conftest import Backups, small_disk
 from .test_interrupted import writer_of
 
@@ -27,7 +28,7 @@ def test_a_full_spool_names_its_disk(backups: Backups, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environ", "code", "words"),
     [
-        ({"ISA_STORAGE__OBJECT__BUCKET": "no-such-bucket"}, 1, "NoSuchBucket"),
+        ({"ISA_STORAGE__OBJECT__BUCKET": "no-such-bucket"}, 1, "storage.object.bucket"),
         ({"ISA_STORAGE__OBJECT__ENDPOINT": "http://127.0.0.1:9"}, 1, "127.0.0.1:9"),
         ({"ISA_BACKUP__AGE_RECIPIENTS": '["age1x"]'}, 2, "age public key"),
         ({"ISA_BACKUP__AGE_RECIPIENTS": "[]"}, 2, "two different keys"),
@@ -44,7 +45,8 @@ def test_what_is_wrong_with_the_way_there_is_said_before_an_engine_is_asked(
 
 def test_refused_credentials_are_said(backups: Backups) -> None:
     kube = backups.vault.kube
-    secret = kube.get("v1", "Secret", "infotrend-object", "isa-cloud-control")
+    name = backups.environ[STORE_SECRET]
+    secret = kube.get("v1", "Secret", name, "isa-cloud-control")
     assert secret is not None
     kube.patch(secret, {"stringData": {"secret-key": "not the right one"}})
     try:
