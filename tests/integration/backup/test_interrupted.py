@@ -227,7 +227,10 @@ def test_without_a_fit_standby_the_primary_is_taken(
 
 
 def test_a_cancelled_backup_leaves_no_set_no_upload_and_no_paused_replay(backups: Backups) -> None:
-    """What it stored stays: its key may not delete, and the sweep of retention does."""
+    """What it stored stays: its key may not delete, and the sweep of retention does.
+
+    So is an upload whose end the store did not acknowledge.
+    """
     store, sets = backups.vault.store, backups.vault.catalogue(["postgresql"]).sets
     running = subprocess.Popen(
         [ISA, "backup", "postgresql", "--local"],
@@ -240,9 +243,9 @@ def test_a_cancelled_backup_leaves_no_set_no_upload_and_no_paused_replay(backups
     assert running.wait(60) == 130
     time.sleep(0.5)
     assert backups.vault.catalogue(["postgresql"]).sets == sets
-    assert store.pending("sandbox/postgresql/") == ()
     assert paused(backups) == []
     remove_waste(store, find_waste(store, "sandbox", datetime.now(UTC) + timedelta(hours=1)))
+    assert store.pending("sandbox/postgresql/") == ()
     kept = tuple(one.prefix for one in sets)
     assert all(entry.key.startswith(kept) for entry in store.list("sandbox/postgresql/"))
 
