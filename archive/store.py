@@ -73,6 +73,27 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Version:
+    """One version of an object, or the marker that stands for its deletion.
+
+    Attributes:
+        key: the object's name.
+        identity: of the version; "" in a bucket without versions.
+        size: bytes; 0 of a marker.
+        modified: when it was written, by the server's clock.
+        current: whether it is what reading the key gives.
+        marker: whether it is a deletion: S3 keeps what was there below it.
+    """
+
+    key: str
+    identity: str
+    size: int
+    modified: datetime
+    current: bool = True
+    marker: bool = False
+
+
+@dataclass(frozen=True)
 class PendingUpload:
     """A multipart upload that was neither completed nor aborted.
 
@@ -179,18 +200,19 @@ class Store:
             wanted["ContentMD5"] = base64.b64encode(hashlib.md5(body).digest()).decode()
         self._call("put_object", key, Key=key, Body=body, **wanted, **self._lock)
 
-    def get(self, key: str, limit: int = SMALL_BYTES) -> bytes:
+    def get(self, key: str, limit: int = SMALL_BYTES, version: str = "") -> bytes:
         """Read a small object into memory; `Missing` if there is none.
 
         Args:
             key: its name.
             limit: bytes; of a larger one nothing more is read.
+            version: its identity; the current one if left out.
 
         Raises:
             PermanentError: it is larger.
         """
         found = bytearray()
-        for piece in self.read(key):
+        for piece in self.read(key, version):
             found += piece
             if len(found) > limit:
                 raise PermanentError(
@@ -198,8 +220,12 @@ class Store:
                 )
         return bytes(found)
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str, version: str = "") -> Iterator[bytes]:
         """Read an object in pieces; a connection that breaks is taken up where it broke.
+
+        Args:
+            key: its name.
+            version: its identity; the current one if left out.
 
         Raises:
             Missing: there is no such object.
@@ -207,7 +233,7 @@ class Store:
             TemporaryError: the server stayed away.
         """
         size, position, attempts = -1, 0, READ_ATTEMPTS
-        wanted: dict[str, str] = {}
+        wanted = {"VersionId": version} if version else {}
         while size < 0 or position < size:
             try:
                 answer = self._call("get_object", key, Key=key, **wanted)
@@ -280,10 +306,36 @@ class Store:
         if not self.versioned:
             self.delete(key)
             return
-        answer = self._call("list_object_versions", key, Prefix=key)
-        for entry in [*answer.get("Versions", []), *answer.get("DeleteMarkers", [])]:
-            if entry["Key"] == key:
-                self._call("delete_object", key, Key=key, VersionId=entry["VersionId"])
+        for one in [one for one in self.versions(key) if one.key == key]:
+            self._call("delete_object", key, Key=key, VersionId=one.identity)
+
+    def versions(self, prefix: str) -> Iterator[Version]:
+        """All versions of all objects below a prefix, deletions among them; of each page the deletions come last.
+
+        In a bucket without versions each object is its only one.
+        """
+        if not self.versioned:
+            yield from (Version(e.key, "", e.size, e.modified) for e in self.list(prefix))
+            return
+        marker: dict[str, str] = {}
+        while True:
+            answer = self._call("list_object_versions", prefix, Prefix=prefix, **marker)
+            for marks, name in ((False, "Versions"), (True, "DeleteMarkers")):
+                for entry in answer.get(name, []):
+                    yield Version(
+                        entry["Key"],
+                        str(entry["VersionId"]),
+                        int(entry.get("Size", 0)),
+                        entry["LastModified"],
+                        bool(entry["IsLatest"]),
+                        marks,
+                    )
+            if not answer.get("IsTruncated"):
+                return
+            marker = {
+                "KeyMarker": answer["NextKeyMarker"],
+                "VersionIdMarker": answer["NextVersionIdMarker"],
+            }
 
     # ------------------------------------------------------------------ objects in parts
     def begin(self, key: str) -> str:

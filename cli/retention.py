@@ -74,6 +74,8 @@ def _print(
     waste = plan.waste
     words = f"{len(waste.objects)} objects without a set ({human(waste.size)}), {len(waste.uploads)} unended uploads"
     out.print(f"{words}{' removed' if applied else ''}", highlight=False)
+    for why in plan.hidden.values():
+        out.print(why, style="red", highlight=False)
     if extension.until is not None:
         words = f"{extension.extended} objects locked until {extension.until:%Y-%m-%d %H:%M} UTC"
         out.print(words, highlight=False)

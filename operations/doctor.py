@@ -31,7 +31,7 @@ from operations.backup import Vault
 from operations.gate import DOWN
 from operations.platform import Platform
 from operations.replacing import backup_lease, broken_off
-from operations.retention import plan_retention, short_locks
+from operations.retention import explain, plan_retention, short_locks
 from operations.scratch import proof_lease
 from operations.scratch_pod import LABEL
 from operations.status import read_status
@@ -275,6 +275,15 @@ def _waste(vault: Vault) -> Iterator[Finding]:
         return f"removed {words}"
 
     yield Finding(Check("leftovers", not there, words if there else "none", critical=False), remove)
+    hidden = list(explain(vault, waste).values())
+    words = "; ".join(_first(hidden)) or "no backup's manifest was deleted"
+    yield Finding(Check("deleted manifests", not hidden, words))
+
+
+def _first(texts: list[str]) -> list[str]:
+    """The first of them, and how many more there are."""
+    more = [f"and {len(texts) - LISTED} more"] if len(texts) > LISTED else []
+    return [*texts[:LISTED], *more]
 
 
 def _locks(vault: Vault) -> Iterator[Finding]:
@@ -299,7 +308,9 @@ def _evidence(vault: Vault) -> Iterator[Finding]:
     catalogue = vault.catalogue()
     doubted, refused = catalogue.disbelieved, catalogue.broken
     sets = {one.id: one for one in catalogue.sets}
-    words = "; ".join(refused.values()) if refused else "every one is a backup worker's own"
+    words = (
+        "; ".join(_first([*refused.values()])) if refused else "every one is a backup worker's own"
+    )
     yield Finding(Check("manifests", not refused, words))
     dates = catalogue.dates
     replayed = [
@@ -317,13 +328,17 @@ def _evidence(vault: Vault) -> Iterator[Finding]:
             "They are genuine; what retention keeps goes by the times inside their signature"
         )
     yield Finding(Check("dates of the store", not replayed, words, critical=False))
-    words = "; ".join(doubted.values()) if doubted else "every verdict is the verify pool's own"
+    words = (
+        "; ".join(_first([*doubted.values()]))
+        if doubted
+        else "every verdict is the verify pool's own"
+    )
     yield Finding(Check("evidence", not doubted, words))
     missing = [
         f"evidence of {identity} is missing: {why}; its last verdict is unknown: isa verify {identity}"
         for identity, why in catalogue.gaps.items()
     ]
-    words = "; ".join(missing) or "none is missing"
+    words = "; ".join(_first(missing)) or "none is missing"
     yield Finding(Check("chain of evidence", not missing, words))
     if not vault.settings.verify.signers:
         words = "none is set, so no verdict counts: name what `isa verify --signer` prints"

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from archive import locks
+from archive.hidden import explain_hidden
 from archive.locks import Extension
 from archive.manifest import Manifest
 from archive.retention import Verdict, decide
@@ -32,10 +33,12 @@ class RetentionPlan:
     Attributes:
         verdicts: one a set.
         waste: what no set has.
+        hidden: id of a set whose manifest was deleted → what to do; nothing of it is removed.
     """
 
     verdicts: tuple[Verdict, ...]
     waste: Waste
+    hidden: dict[str, str] = field(default_factory=dict)
 
     @property
     def going(self) -> tuple[Manifest, ...]:
@@ -70,6 +73,7 @@ class RetentionPlan:
                 "objects": len(self.waste.objects),
                 "bytes": self.waste.size,
             },
+            "hidden": self.hidden,
             "locks": {
                 "until": extension.until,
                 "extended": extension.extended,
@@ -99,9 +103,18 @@ def plan_retention(
         shown = {one.id: catalogue.verdict(one.id) for one in sets}
         verdicts += decide(sets, rules, shown, _wanted(vault, name))
     before = (now or datetime.now(UTC)) - timedelta(hours=rules.grace_hours)
-    return RetentionPlan(
-        tuple(verdicts), find_waste(vault.store, vault.settings.environment, before)
-    )
+    waste = find_waste(vault.store, vault.settings.environment, before)
+    return RetentionPlan(tuple(verdicts), waste, explain(vault, waste))
+
+
+def explain(vault: Vault, waste: Waste) -> dict[str, str]:
+    """Id of each set whose manifest was deleted → what happened, and what to do.
+
+    Raises:
+        TemporaryError: the store is away.
+    """
+    signers = vault.settings.backup.signers
+    return {one.id: explain_hidden(vault.store, one, signers) for one in waste.hidden}
 
 
 def apply_retention(vault: Vault, plan: RetentionPlan) -> dict[str, str]:
@@ -182,9 +195,9 @@ def _remove(vault: Vault, manifest: Manifest) -> str:
         vault.store.purge(manifest.own_key)
     except PermanentError as exc:
         return str(exc)
-    for entry in list(vault.store.list(manifest.prefix)):
+    for key in dict.fromkeys(one.key for one in vault.store.versions(manifest.prefix)):
         with suppress(
             PermanentError
         ):  # locked for some seconds more: without a manifest it is waste
-            vault.store.purge(entry.key)
+            vault.store.purge(key)
     return ""

@@ -15,6 +15,7 @@ import pytest
 from archive import locks
 from archive.catalogue import read_catalogue
 from archive.check import look
+from archive.hidden import explain_hidden
 from archive.manifest import FILE, Manifest, new_identity, set_prefix
 from archive.seal import SUFFIX
 from archive.selftest import self_test
@@ -151,6 +152,28 @@ def test_retentions_key_extends_the_lock_of_a_backup(
     extended = locks.extend(keys("retention"), (made,), until)
     assert extended.refused == {}
     assert locks.shortest(keys("deployer"), (made,))[made.id] is not None
+
+
+def test_a_deleted_backup_is_named_kept_and_brought_back_with_the_keys_of_their_roles(
+    made: Manifest, here: Place, keys: Callable[[str], Store]
+) -> None:
+    root, _ = here.store()
+    later = datetime.now(UTC) + timedelta(hours=1)
+    for entry in list(root.list(made.prefix)):
+        root.delete(entry.key)
+    for role in ("deployer", "retention"):
+        store = keys(role)
+        waste = find_waste(store, ENVIRONMENT, later)
+        assert [one for one in waste.objects if one.startswith(made.prefix)] == []
+        (hidden,) = [one for one in waste.hidden if one.id == made.id]
+        assert "a backup worker's own" in explain_hidden(store, hidden, here.trust.backups)
+    for one in list(root.versions(made.prefix)):
+        if one.marker:
+            here.client.delete_object(Bucket=here.bucket, Key=one.key, VersionId=one.identity)
+    assert look(keys("verify"), made) == []
+    assert [one.id for one in read_catalogue(root, ENVIRONMENT, ("redis",), here.trust).sets] == [
+        made.id
+    ]
 
 
 def test_the_deployers_key_reads_manifests_and_evidence_alone(

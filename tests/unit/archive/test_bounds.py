@@ -29,7 +29,7 @@ class Objects:
     def __init__(self, body: bytes) -> None:
         self.body = body
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str, version: str = "") -> Iterator[bytes]:
         yield self.body
 
 
@@ -92,7 +92,7 @@ def test_of_an_object_that_is_too_large_to_be_a_manifest_no_more_is_read() -> No
         def where(self, key: str) -> str:
             return key
 
-        def read(self, key: str) -> Iterator[bytes]:
+        def read(self, key: str, version: str = "") -> Iterator[bytes]:
             while True:
                 self.pieces += 1
                 yield bytes(1 << 20)

@@ -16,7 +16,7 @@ from archive.catalogue import read_catalogue
 from archive.evidence import Evidence, read_evidence
 from archive.manifest import LARGEST, Artefact, Consistency, Manifest, Measure, read_manifest
 from archive.signing import Trust, canonical
-from archive.store import Entry, PendingUpload
+from archive.store import Entry, PendingUpload, Version
 from components import SETS
 from errors import PermanentError
 from operations.backup import Vault
@@ -159,6 +159,9 @@ class Watched(Bucket):
 
     def pending(self, prefix: str) -> tuple[PendingUpload, ...]:
         return ()
+
+    def versions(self, prefix: str) -> Iterator[Version]:
+        yield from (Version(one.key, "", one.size, one.modified) for one in self.list(prefix))
 
     def purge(self, key: str) -> None:
         self.deleted.append(key)

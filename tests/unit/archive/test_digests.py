@@ -37,7 +37,7 @@ class Objects(Store):
     def put(self, key: str, body: bytes, *, only_new: bool = False) -> None:
         self.objects[key] = bytes(body)
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str, version: str = "") -> Iterator[bytes]:
         yield self.objects[key]
 
     def begin(self, key: str) -> str:

@@ -29,7 +29,7 @@ class Sets(dict[str, bytes]):
     def __init__(self) -> None:
         self.seen: list[str] = []
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str, version: str = "") -> Iterator[bytes]:
         self.seen.append(key)
         yield self[key]
 

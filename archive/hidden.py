@@ -1,0 +1,83 @@
+"""Finds backups whose manifest was deleted in a bucket that keeps versions: hidden, and still there.
+
+Somebody who may delete, but not delete versions, hides a whole backup with one request. What lies below it looks like
+what a broken-off run left. It is never removed for that: a person decides whether it comes back or goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from archive.manifest import FILE, LARGEST, begun_of, read_manifest
+from archive.store import Store, Version
+from config.backups import BackupSigner
+from errors import PermanentError
+
+HOW = "deployments/object-store/README.md says how to bring it back and how to delete it"
+
+
+@dataclass(frozen=True)
+class HiddenSet:
+    """A backup whose manifest was deleted.
+
+    Attributes:
+        id: of the backup.
+        manifest: newest version of its manifest.
+        deleted: when, by the server's clock.
+    """
+
+    id: str
+    manifest: Version
+    deleted: datetime
+
+    @property
+    def prefix(self) -> str:
+        """Where it lies."""
+        return self.manifest.key.removesuffix(FILE)
+
+
+def find_hidden(versions: Iterable[Version]) -> tuple[HiddenSet, ...]:
+    """The backups whose manifest is no current object, and has an earlier version.
+
+    Args:
+        versions: of all objects of an environment.
+    """
+    manifests: dict[str, list[Version]] = {}
+    for one in versions:
+        parts = one.key.split("/")
+        if len(parts) == 4 and parts[3] == FILE and begun_of(parts[2]) is not None:
+            manifests.setdefault(one.key, []).append(one)
+    found = []
+    for key, all_of_it in sorted(manifests.items()):
+        earlier = [one for one in all_of_it if not one.marker]
+        if earlier and not any(one.current for one in earlier):
+            newest = max(earlier, key=lambda one: one.modified)
+            deleted = max(
+                (one.modified for one in all_of_it if one.marker), default=newest.modified
+            )
+            found.append(HiddenSet(key.split("/")[2], newest, deleted))
+    return tuple(found)
+
+
+def explain_hidden(store: Store, one: HiddenSet, signers: Collection[BackupSigner]) -> str:
+    """What happened to a hidden backup and what to do, in words.
+
+    Args:
+        store: the bucket.
+        one: the backup.
+        signers: whose signature counts.
+
+    Raises:
+        TemporaryError: the store is away.
+    """
+    version, key = one.manifest.identity, one.manifest.key
+    words = f"set {one.id}: its manifest was deleted on {one.deleted:%Y-%m-%d %H:%M} UTC, version {version} of it is"
+    try:
+        if one.manifest.size > LARGEST:
+            raise PermanentError(f"it has {one.manifest.size} bytes")
+        read_manifest(store.get(key, LARGEST, version), key, signers)
+    except PermanentError as exc:
+        return f"{words} there and cannot be used: {exc}; {HOW}"
+    return f"{words} there and a backup worker's own: bring that version back, or delete the set by hand; {HOW}"

@@ -1,0 +1,123 @@
+"""A backup whose manifest somebody deleted is named and kept, in a bucket that has its bytes as earlier versions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from archive.store import Store
+from archive.sweep import find_waste, remove_waste
+from operations.backup import Vault
+from operations.doctor import _waste
+from operations.retention import RetentionPlan, apply_retention, plan_retention
+
+from ..stored import Stored, platform_of
+from .test_retention import KEY, RULES, SIGNERS, a_set
+from .versioned import PAGE, VersionedClient
+
+NOW = datetime(2026, 11, 30, 9, tzinfo=UTC)
+MADE = a_set(3)
+DATA = f"{MADE.prefix}shard-0.rdb.zst.age"
+
+
+class Place:
+    """A vault with one old backup in a bucket with versions."""
+
+    def __init__(self) -> None:
+        self.client = VersionedClient(MADE.ended)
+        self.store = Store(self.client, "backups")
+        self.store.put(DATA, b"data")
+        self.store.put(MADE.own_key, MADE.signed(KEY))
+        self.client.now = NOW
+        settings: Any = platform_of(
+            Stored(),
+            environment="test",
+            backup=SimpleNamespace(signers=SIGNERS, retention=RULES, object_lock_days=0),
+            verify=SimpleNamespace(signers=()),
+        ).settings
+        self.vault = Vault(settings, Stored(), self.store, "uid")
+
+    def plan(self) -> RetentionPlan:
+        return plan_retention(self.vault, ["redis"], NOW + timedelta(days=9))
+
+    def versions(self, key: str) -> list[bytes | None]:
+        return [body for _, body, _ in self.client.objects[key]]
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_backup_whose_manifest_was_deleted_is_named_and_not_removed(everything: bool) -> None:
+    at = Place()
+    for key in (MADE.own_key, *([DATA] if everything else [])):
+        at.store.delete(key)
+    plan = at.plan()
+
+    assert apply_retention(at.vault, plan) == {}
+
+    assert b"data" in at.versions(DATA)
+    assert at.versions(MADE.own_key)[0] == MADE.signed(KEY)
+    (words,) = plan.hidden.values()
+    assert f"set {MADE.id}: its manifest was deleted on 2026-11-30 09:00 UTC" in words
+    assert "version v2 of it is there and a backup worker's own" in words
+    assert plan.as_json(applied=True, held={}, extension=cast(Any, SimpleNamespace(
+        until=None, extended=0, refused={}))).get("hidden") == plan.hidden  # fmt: skip
+
+
+def test_the_doctor_names_it_too_and_mends_nothing_of_it() -> None:
+    at = Place()
+    at.store.delete(MADE.own_key)
+    leftovers, deleted = _waste(at.vault)
+    assert leftovers.check.ok
+    assert not deleted.check.ok
+    assert MADE.id in deleted.check.hint
+    assert deleted.mend is None
+
+
+def test_a_deleted_manifest_that_nobody_signed_is_told_apart() -> None:
+    at = Place()
+    at.client.objects[MADE.own_key] = [("v9", b"{}", MADE.ended)]
+    at.store.delete(MADE.own_key)
+    (words,) = at.plan().hidden.values()
+    assert "cannot be used" in words
+
+
+def test_it_is_a_backup_again_when_the_marker_is_gone() -> None:
+    at = Place()
+    at.store.delete(MADE.own_key)
+    marker = at.client.objects[MADE.own_key][-1][0]
+    at.client.delete_object(Key=MADE.own_key, VersionId=marker)
+    assert at.plan().hidden == {}
+    assert [v.manifest.id for v in at.plan().verdicts] == [MADE.id]
+
+
+def test_what_retention_removes_leaves_no_version_behind() -> None:
+    at = Place()
+    newer = [a_set(day) for day in range(30, 90)]
+    for one in newer:
+        at.store.put(one.own_key, one.signed(KEY))
+    at.store.delete(DATA)
+    assert [one.id for one in at.plan().going if one.id == MADE.id] == [MADE.id]
+    apply_retention(at.vault, at.plan())
+    assert not [key for key, left in at.client.objects.items() if left and MADE.id in key]
+    assert at.plan().hidden == {}
+
+
+def test_bytes_of_a_backup_that_never_was_are_removed_though_they_were_deleted() -> None:
+    at = Place()
+    at.client.objects.pop(MADE.own_key)
+    at.store.delete(DATA)
+    waste = find_waste(at.store, "test", NOW + timedelta(days=1))
+    assert waste.objects == (DATA,)
+    remove_waste(at.store, waste)
+    assert at.client.objects[DATA] == []
+
+
+def test_all_versions_of_an_object_are_removed_however_many_there_are() -> None:
+    at = Place()
+    for _ in range(PAGE + 500):
+        at.store.put(f"{MADE.prefix}many", b"x")
+    at.store.purge(f"{MADE.prefix}many")
+    assert at.client.objects[f"{MADE.prefix}many"] == []
+    assert at.versions(DATA) == [b"data"]
