@@ -3,17 +3,20 @@
 A lock has the date that it was given when the object was written, while retention keeps a monthly set for a year. So
 the lock is a window that moves along: every night each kept set is locked for the full number of days again (as kopia
 does, https://kopia.io/docs/advanced/ransomware-protection/). A lock of mode compliance only ever becomes longer.
+
+A lock is one version's. Somebody who overwrites an object has the newest one; the backup's own lies below it, and is
+locked too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from archive.manifest import Manifest
-from archive.store import Missing, Store
+from archive.manifest import FILE, Manifest
+from archive.store import Missing, Store, Version
 from errors import PermanentError
 
 THREADS = 8  # a request is a round trip
@@ -35,12 +38,12 @@ class Extension:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-def extend(store: Store, sets: Iterable[Manifest], until: datetime) -> Extension:
-    """Lock everything below the prefixes of some sets until a date, where it is locked for a shorter time.
+def extend(store: Store, sets: Mapping[str, str], until: datetime) -> Extension:
+    """Lock every version of all objects of some sets until a date, where it is locked for a shorter time.
 
     Args:
         store: the bucket, with object lock.
-        sets: that stay.
+        sets: id of each that stays → its prefix.
         until: the date.
 
     Raises:
@@ -48,14 +51,16 @@ def extend(store: Store, sets: Iterable[Manifest], until: datetime) -> Extension
     """
     done = Extension(until)
     with ThreadPoolExecutor(THREADS) as pool:
-        for one in sets:
+        for identity, prefix in sets.items():
             try:
+                there = [one for one in store.versions(prefix) if not one.marker]
                 # The manifest first: it is what removal begins with, so no lock of the set may outlast its own.
-                done.extended += _extend(store, one.own_key, until)
-                keys = [entry.key for entry in store.list(one.prefix) if entry.key != one.own_key]
-                done.extended += sum(pool.map(lambda key: _extend(store, key, until), keys))
+                first = [one for one in there if one.key == prefix + FILE]
+                done.extended += sum(_extend(store, one, until) for one in first)
+                rest = [one for one in there if one.key != prefix + FILE]
+                done.extended += sum(pool.map(lambda one: _extend(store, one, until), rest))
             except PermanentError as exc:
-                done.refused[one.id] = str(exc)
+                done.refused[identity] = str(exc)
     return done
 
 
@@ -71,13 +76,13 @@ def shortest(store: Store, sets: Iterable[Manifest]) -> dict[str, datetime | Non
         return {one.id: date for one, date in zip(listed, dates, strict=True)}
 
 
-def _extend(store: Store, key: str, until: datetime) -> bool:
+def _extend(store: Store, one: Version, until: datetime) -> bool:
     """Extend one lock; False where it is long enough, or where the object is gone, which a proof finds."""
     try:
-        now = store.locked_until(key)
+        now = store.locked_until(one.key, one.identity)
         if now is not None and now >= until - SLACK:
             return False
-        store.lock(key, until)
+        store.lock(one.key, until, one.identity)
     except Missing:
         return False
     return True

@@ -261,26 +261,37 @@ class Store:
         answer = self._call("head_object", key, Key=key)
         return int(answer["ContentLength"]), str(answer["ETag"])
 
-    def locked_until(self, key: str) -> datetime | None:
-        """Until when the store refuses to delete an object's current version; None if it is not locked.
+    def locked_until(self, key: str, version: str = "") -> datetime | None:
+        """Until when the store refuses to delete a version of an object; None if it is not locked.
+
+        Args:
+            key: its name.
+            version: its identity; the current one if left out.
 
         Raises:
             Missing: there is no such object.
         """
-        until: datetime | None = self._call("head_object", key, Key=key).get(
+        chosen = {"VersionId": version} if version else {}
+        until: datetime | None = self._call("head_object", key, Key=key, **chosen).get(
             "ObjectLockRetainUntilDate"
         )
         return until
 
-    def lock(self, key: str, until: datetime) -> None:
-        """Refuse the deletion of an object's current version until a date, which no later call makes earlier.
+    def lock(self, key: str, until: datetime, version: str = "") -> None:
+        """Refuse the deletion of a version of an object until a date, which no later call makes earlier.
+
+        Args:
+            key: its name.
+            until: the date.
+            version: its identity; the current one if left out.
 
         Raises:
             Missing: there is no such object.
             Refused: the lock is longer already, or the bucket has none.
         """
+        chosen = {"VersionId": version} if version else {}
         retention = {"Mode": COMPLIANCE, "RetainUntilDate": until}
-        self._call("put_object_retention", key, Key=key, Retention=retention)
+        self._call("put_object_retention", key, Key=key, Retention=retention, **chosen)
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """All objects below a prefix, by key."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def retention(components: tuple[str, ...], environment: str, as_json: bool, apply: bool) -> None:
     """Show which backup sets and leftovers may go, by the rules of the settings; with --apply remove them.
 
-    Exits 1 if an object lock could not be extended.
+    Exits 1 if an object lock could not be extended, or a manifest cannot be read.
     """
     from archive.locks import Extension
     from cli.output import emit
@@ -37,13 +37,13 @@ def retention(components: tuple[str, ...], environment: str, as_json: bool, appl
     selected(components)  # wrong input is told before anything is asked
     vault = Vault.open(load(environment))
     plan = plan_retention(vault, components)
-    held = apply_retention(vault, plan) if apply else {}
     extension = extend_locks(vault, plan) if apply else Extension()
+    held = apply_retention(vault, plan) if apply else {}
     if as_json:
         emit(plan.as_json(applied=apply, held=held, extension=extension))
     else:
         _print(plan, held, extension, applied=apply)
-    if extension.refused:
+    if extension.refused or plan.problem:
         raise click.exceptions.Exit(1)
 
 
@@ -74,7 +74,7 @@ def _print(
     waste = plan.waste
     words = f"{len(waste.objects)} objects without a set ({human(waste.size)}), {len(waste.uploads)} unended uploads"
     out.print(f"{words}{' removed' if applied else ''}", highlight=False)
-    for why in plan.hidden.values():
+    for why in [*([plan.problem] if plan.problem else []), *plan.hidden.values()]:
         out.print(why, style="red", highlight=False)
     if extension.until is not None:
         words = f"{extension.extended} objects locked until {extension.until:%Y-%m-%d %H:%M} UTC"

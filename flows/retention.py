@@ -24,7 +24,8 @@ def retention(
 ) -> State[Any]:
     """Say which backup sets may go by the rules of the settings; the last proven one of each component never does.
 
-    The object locks of those that stay are extended in any case, where `backup.object_lock_days` uses locks.
+    The object locks of those that stay are extended in any case and first, where `backup.object_lock_days` uses locks.
+    A manifest that cannot be read fails the run: the sets of its component stay, those of others are treated as ever.
 
     Args:
         environment: name of a settings file, `production`.
@@ -36,15 +37,16 @@ def retention(
             return completed(over)
         vault = Vault.open(load(environment))
         plan = plan_retention(vault, components or ())
-        held = apply_retention(vault, plan) if apply else {}
         extension = extend_locks(vault, plan)
+        held = apply_retention(vault, plan) if apply else {}
         retention_artifact(plan, environment, applied=apply, held=held)
     going = len(plan.going) - len(held)
     words = f"{going} of {len(plan.verdicts)} sets {'removed' if apply else 'may go'}"
     words += f"; {len(held)} stay for now" if held else ""
     if extension.until is not None:
         words += f"; {extension.extended} objects locked until {extension.until:%Y-%m-%d %H:%M} UTC"
+    problems = [plan.problem] if plan.problem else []
     if extension.refused:
         why = "; ".join(f"{name}: {reason}" for name, reason in extension.refused.items())
-        return failed(f"{words}. Locks that could not be extended: {why}")
-    return completed(words)
+        problems.append(f"locks that could not be extended: {why}")
+    return failed(". ".join([words, *problems])) if problems else completed(words)

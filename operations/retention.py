@@ -5,16 +5,17 @@ What stays has its object locks extended, so that a kept set is locked for `back
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from archive import locks
 from archive.hidden import explain_hidden
 from archive.locks import Extension
-from archive.manifest import Manifest
+from archive.manifest import Manifest, set_prefix
 from archive.retention import Verdict, decide
 from archive.sweep import Waste, find_waste, remove_waste
 from cluster.lease import LeaseHeld, lease_of
@@ -24,6 +25,7 @@ from operations.replacing import backup_lease, broken_off
 from operations.standing import unfinished
 
 LATE = timedelta(hours=30)  # locks are extended once a day
+LISTED = 5  # manifests in one message
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,13 @@ class RetentionPlan:
         verdicts: one a set.
         waste: what no set has.
         hidden: id of a set whose manifest was deleted → what to do; nothing of it is removed.
+        unread: key of a manifest that cannot be read → why; no set of its component is removed.
     """
 
     verdicts: tuple[Verdict, ...]
     waste: Waste
     hidden: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
 
     @property
     def going(self) -> tuple[Manifest, ...]:
@@ -49,6 +53,27 @@ class RetentionPlan:
     def staying(self) -> tuple[Manifest, ...]:
         """Sets that stay, those that they need among them."""
         return tuple(v.manifest for v in self.verdicts if v.kept)
+
+    @property
+    def locked(self) -> dict[str, str]:
+        """Id → prefix of what is to stay locked: sets that stay, and whatever they need, readable or not."""
+        found = {one.id: one.prefix for one in self.staying}
+        for one in self.staying:
+            for needed in one.needs:
+                found[needed] = set_prefix(one.environment, one.component, needed)
+        return found
+
+    @property
+    def problem(self) -> str:
+        """Why the run did not do all that it should have; "" if it did."""
+        if not self.unread:
+            return ""
+        names = ", ".join(dict.fromkeys(_component_of(key) for key in self.unread))
+        listed = "; ".join([*self.unread.values()][:LISTED])
+        more = len(self.unread) - LISTED
+        return f"no set of {names} is removed, since manifests cannot be read: {listed}" + (
+            f"; and {more} more" if more > 0 else ""
+        )
 
     def as_json(
         self, *, applied: bool, held: dict[str, str], extension: Extension
@@ -74,6 +99,7 @@ class RetentionPlan:
                 "bytes": self.waste.size,
             },
             "hidden": self.hidden,
+            "unread": self.unread,
             "locks": {
                 "until": extension.until,
                 "extended": extension.extended,
@@ -87,24 +113,16 @@ def plan_retention(
 ) -> RetentionPlan:
     """Decide about all sets of some components.
 
+    A manifest that cannot be read keeps all sets of its component, since nobody knows what it needs; others go on.
+
     Raises:
-        PermanentError: a manifest is damaged; nothing is decided on half the facts.
+        TemporaryError, PermanentError: the bucket or the cluster cannot be asked.
     """
-    rules = vault.settings.backup.retention
-    components = selected(only)
-    catalogue = vault.catalogue(components)
-    if catalogue.broken:
-        raise PermanentError(
-            f"{', '.join(catalogue.broken)} cannot be read: while it is not known what needs what, nothing is removed"
-        )
-    verdicts: list[Verdict] = []
-    for name in components:
-        sets = catalogue.of(name)
-        shown = {one.id: catalogue.verdict(one.id) for one in sets}
-        verdicts += decide(sets, rules, shown, _wanted(vault, name))
-    before = (now or datetime.now(UTC)) - timedelta(hours=rules.grace_hours)
+    verdicts, unread = _decide(vault, selected(only))
+    grace = timedelta(hours=vault.settings.backup.retention.grace_hours)
+    before = (now or datetime.now(UTC)) - grace
     waste = find_waste(vault.store, vault.settings.environment, before)
-    return RetentionPlan(tuple(verdicts), waste, explain(vault, waste))
+    return RetentionPlan(verdicts, waste, explain(vault, waste), unread)
 
 
 def explain(vault: Vault, waste: Waste) -> dict[str, str]:
@@ -132,10 +150,11 @@ def apply_retention(vault: Vault, plan: RetentionPlan) -> dict[str, str]:
         name = backup_lease(component)
         try:
             with lease_of(vault.kube, vault.settings, name, "retention") as lease:
-                still = {one.id for one in plan_retention(vault, [component]).going}
+                now = {v.manifest.id: v.kept for v in _decide(vault, [component])[0]}
                 for manifest in mine:
                     lease.ensure()
-                    why = _remove(vault, manifest) if manifest.id in still else "it is needed now"
+                    stays = now.get(manifest.id, ("its manifest cannot be read any more",))
+                    why = "; ".join(stays) or _remove(vault, manifest)
                     if why:
                         held[manifest.id] = why
         except LeaseHeld as exc:
@@ -154,7 +173,7 @@ def extend_locks(vault: Vault, plan: RetentionPlan, now: datetime | None = None)
     if not days:
         return Extension()
     until = (now or datetime.now(UTC)) + timedelta(days=days)
-    return locks.extend(vault.store, plan.staying, until)
+    return locks.extend(vault.store, plan.locked, until)
 
 
 def short_locks(
@@ -174,6 +193,27 @@ def short_locks(
 
 
 # ---------------------------------------------------------------------- inside
+def _decide(vault: Vault, components: Iterable[str]) -> tuple[tuple[Verdict, ...], dict[str, str]]:
+    """A verdict on each set of some components; key of a manifest that cannot be read → why."""
+    catalogue = vault.catalogue(components)
+    unread: dict[str, int] = Counter(_component_of(key) for key in catalogue.broken)
+    verdicts: list[Verdict] = []
+    for name in components:
+        sets = catalogue.of(name)
+        shown = {one.id: catalogue.verdict(one.id) for one in sets}
+        for one in decide(sets, vault.settings.backup.retention, shown, _wanted(vault, name)):
+            if unread[name] and not one.kept:
+                why = f"{unread[name]} manifests of {name} cannot be read, and may be of sets that need it"
+                one = replace(one, kept=(why,))
+            verdicts.append(one)
+    return tuple(verdicts), catalogue.broken
+
+
+def _component_of(key: str) -> str:
+    """Whose manifest an object is."""
+    return key.split("/")[1]
+
+
 def _wanted(vault: Vault, component: str) -> dict[str, str]:
     """Sets that somebody needs to bring a component to a good end → why."""
     found: dict[str, str] = {}

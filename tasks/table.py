@@ -226,7 +226,9 @@ def retention_artifact(
     waste = plan.waste
     words = f"{len(waste.objects)} objects without a set, {len(waste.uploads)} unended uploads"
     lines = [*table(("component", "set", "bytes", "verdict", "why"), rows), "", words]
-    lines += [Markdown("- {}").format(why) for why in plan.hidden.values()]
+    lines += [
+        Markdown("- {}").format(why) for why in (*plan.unread.values(), *plan.hidden.values())
+    ]
     keep(lines, f"retention-{environment}", "Which backup sets stay")
 
 

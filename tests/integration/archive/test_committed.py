@@ -220,10 +220,10 @@ def test_a_kept_set_stays_locked_and_its_lock_never_becomes_shorter(
     made = make_set(place, store.locking(soon) if locked else store, spool=tmp_path)
     keys = [entry.key for entry in store.list(made.prefix)]
 
-    assert extend(store, [made], later).extended == len(keys) == 5
-    assert extend(store, [made], later).extended == 0
-    assert extend(store, [made], later - timedelta(hours=12)).extended == 0
-    assert extend(store, [made], later + timedelta(days=1)).extended == len(keys)
+    assert extend(store, {made.id: made.prefix}, later).extended == len(keys) == 5
+    assert extend(store, {made.id: made.prefix}, later).extended == 0
+    assert extend(store, {made.id: made.prefix}, later - timedelta(hours=12)).extended == 0
+    assert extend(store, {made.id: made.prefix}, later + timedelta(days=1)).extended == len(keys)
 
     time.sleep(max(0.0, (soon - datetime.now(UTC)).total_seconds()) + 0.5)  # the first lock is over
     for key in keys:  # with the credentials of the store's own root
@@ -241,7 +241,7 @@ def test_a_bucket_without_locks_refuses_them_by_name(place: Place, tmp_path: Any
     place.client.create_bucket(Bucket=plain.bucket)
     store = plain.store()[0]
     made = make_set(plain, store, spool=tmp_path)
-    refused = extend(store, [made], datetime.now(UTC) + timedelta(days=1)).refused
+    refused = extend(store, {made.id: made.prefix}, datetime.now(UTC) + timedelta(days=1)).refused
     assert list(refused) == [made.id]
 
 

@@ -148,9 +148,14 @@ def test_retentions_key_removes_backups_extends_locks_and_writes_nothing(
 def test_retentions_key_extends_the_lock_of_a_backup(
     made: Manifest, here: Place, keys: Callable[[str], Store]
 ) -> None:
+    keys("backup").put(made.own_key, b"put over it")
     until = datetime.now(UTC) + timedelta(seconds=5)
-    extended = locks.extend(keys("retention"), (made,), until)
+    extended = locks.extend(keys("retention"), {made.id: made.prefix}, until)
     assert extended.refused == {}
+    root, _ = here.store()
+    of_manifest = [one.identity for one in root.versions(made.own_key)]
+    assert len(of_manifest) == 2
+    assert all(root.locked_until(made.own_key, version) for version in of_manifest)
     assert locks.shortest(keys("deployer"), (made,))[made.id] is not None
 
 

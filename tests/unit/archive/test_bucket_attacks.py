@@ -14,7 +14,15 @@ from pydantic import ValidationError
 
 from archive.catalogue import read_catalogue
 from archive.evidence import Evidence, read_evidence
-from archive.manifest import LARGEST, Artefact, Consistency, Manifest, Measure, read_manifest
+from archive.manifest import (
+    LARGEST,
+    Artefact,
+    Consistency,
+    Manifest,
+    Measure,
+    new_identity,
+    read_manifest,
+)
 from archive.signing import Trust, canonical
 from archive.store import Entry, PendingUpload, Version
 from components import SETS
@@ -212,11 +220,37 @@ def test_retention_deletes_nothing_for_a_hostile_manifest(how: str, vault: Vault
     before = plan_retention(vault, ["redis"])
     for key, document in HOSTILE[how]:
         store.put(key, document)
-    with pytest.raises(PermanentError, match="nothing is removed"):
-        plan_retention(vault, ["redis"])
-    with pytest.raises(PermanentError, match="nothing is removed"):
-        apply_retention(vault, before)
+    assert before.going
+    plan = plan_retention(vault, ["redis"])
+    assert plan.going == ()
+    assert "no set of redis is removed" in plan.problem
+    held = apply_retention(vault, before)
+    assert set(held) == {one.id for one in before.going}
     assert store.deleted == []
+
+
+@pytest.mark.parametrize("junk", [b"x", b"[" * 200_000])
+def test_a_manifest_that_cannot_be_read_stops_neither_other_components_nor_any_lock(
+    junk: bytes, vault: Vault
+) -> None:
+    store: Any = vault.store
+    nats = [
+        a_set(day, id=new_identity("nats", a_set(day).begun, "0a1b2c"), component="nats")
+        for day in range(60)
+    ]
+    for one in nats:
+        store.put(one.own_key, one.signed(KEY))
+    store.put(GENUINE.own_key, junk)
+
+    plan = plan_retention(vault, ["redis", "nats"])
+    assert apply_retention(vault, plan) == {}
+
+    assert {one.component for one in plan.going} == {"nats"}
+    assert {key.split("/")[1] for key in store.deleted} == {"nats"}
+    readable = {one.id for one in vault.catalogue(["redis"]).sets}
+    assert len(readable) == 59
+    assert readable < plan.locked.keys()
+    assert GENUINE.id in plan.problem
 
 
 def test_a_hostile_manifest_hides_no_genuine_set_and_fills_no_slot(vault: Vault) -> None:

@@ -12,7 +12,7 @@ import pytest
 from archive.locks import extend
 from archive.manifest import Manifest
 from archive.retention import decide
-from archive.store import Entry, Missing, Refused, Store
+from archive.store import Missing, Refused, Store, Version
 from archive.sweep import Waste
 from config.backups import RetentionSettings
 from errors import TemporaryError
@@ -20,6 +20,7 @@ from operations.doctor import _locks
 from operations.retention import RetentionPlan, extend_locks, short_locks
 
 from .test_retention import a_set
+from .versioned import VersionedClient
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 DAYS = 14
@@ -37,15 +38,17 @@ class Bucket(Store):
             for name in ("shard-0.rdb", "shard-1.rdb", "manifest.json"):
                 self.locks[one.prefix + name] = lock
 
-    def list(self, prefix: str) -> Iterator[Entry]:
-        return iter([Entry(key, 1, NOW) for key in sorted(self.locks) if key.startswith(prefix)])
+    def versions(self, prefix: str) -> Iterator[Version]:
+        return iter(
+            Version(key, "", 1, NOW) for key in sorted(self.locks) if key.startswith(prefix)
+        )
 
-    def locked_until(self, key: str) -> datetime | None:
+    def locked_until(self, key: str, version: str = "") -> datetime | None:
         if key not in self.locks:
             raise Missing(key)
         return self.locks[key]
 
-    def lock(self, key: str, until: datetime) -> None:
+    def lock(self, key: str, until: datetime, version: str = "") -> None:
         if key in self.troubles:
             raise self.troubles[key]
         now = self.locks[key]
@@ -55,11 +58,15 @@ class Bucket(Store):
         self.calls.append(key)
 
 
+def places(*sets: Manifest) -> dict[str, str]:
+    return {one.id: one.prefix for one in sets}
+
+
 def test_every_object_of_a_set_is_locked_for_longer_and_its_manifest_first() -> None:
     one = a_set(0)
     bucket = Bucket(one, lock=NOW + timedelta(days=1))
 
-    done = extend(bucket, [one], UNTIL)
+    done = extend(bucket, places(one), UNTIL)
 
     assert (done.extended, done.refused) == (3, {})
     assert set(bucket.locks.values()) == {UNTIL}
@@ -69,7 +76,7 @@ def test_every_object_of_a_set_is_locked_for_longer_and_its_manifest_first() -> 
 def test_a_set_that_was_written_without_a_lock_gets_one() -> None:
     one = a_set(0)
     bucket = Bucket(one)
-    assert extend(bucket, [one], UNTIL).extended == 3
+    assert extend(bucket, places(one), UNTIL).extended == 3
     assert set(bucket.locks.values()) == {UNTIL}
 
 
@@ -77,7 +84,7 @@ def test_a_set_that_was_written_without_a_lock_gets_one() -> None:
 def test_a_lock_that_is_long_enough_is_left_alone(longer: timedelta) -> None:
     one = a_set(0)
     bucket = Bucket(one, lock=UNTIL + longer)
-    assert extend(bucket, [one], UNTIL).extended == 0
+    assert extend(bucket, places(one), UNTIL).extended == 0
     assert bucket.calls == []
 
 
@@ -86,7 +93,7 @@ def test_a_set_whose_lock_is_refused_is_named_and_the_others_are_locked() -> Non
     bucket = Bucket(first, second)
     bucket.troubles[f"{first.prefix}shard-1.rdb"] = Refused("AccessDenied: PutObjectRetention")
 
-    done = extend(bucket, [first, second], UNTIL)
+    done = extend(bucket, places(first, second), UNTIL)
 
     assert list(done.refused) == [first.id]
     assert "PutObjectRetention" in done.refused[first.id]
@@ -98,7 +105,16 @@ def test_a_store_that_is_away_ends_it() -> None:
     bucket = Bucket(one)
     bucket.troubles[one.own_key] = TemporaryError("the store is away")
     with pytest.raises(TemporaryError):
-        extend(bucket, [one], UNTIL)
+        extend(bucket, places(one), UNTIL)
+
+
+def test_the_version_below_one_that_was_put_over_it_is_locked_too() -> None:
+    one = a_set(0)
+    client = VersionedClient(NOW)
+    for body in (b"ours", b"theirs"):
+        client.put_object(Key=one.own_key, Body=body)
+    extend(Store(client, "backups"), places(one), UNTIL)
+    assert client.locks == {"v1": UNTIL, "v2": UNTIL}
 
 
 def environment(bucket: Store, days: int = DAYS) -> Any:
@@ -123,6 +139,15 @@ def test_what_stays_is_locked_with_all_that_it_needs_and_what_may_go_is_not() ->
 
     locked = {one.id for one in sets if bucket.locks[one.own_key] == UNTIL}
     assert locked == {base.id, between.id, newest.id}
+
+
+def test_an_earlier_set_whose_manifest_cannot_be_read_stays_locked_while_another_needs_it() -> None:
+    base = a_set(0)
+    newest = a_set(3, kind="incremental", needs=(base.id,))
+    bucket = Bucket(base, newest)
+    plan = plan_of(newest, daily=1, weekly=0, monthly=0, yearly=0)  # that base is damaged
+    extend_locks(environment(bucket), plan, NOW)
+    assert set(bucket.locks.values()) == {UNTIL}
 
 
 def test_without_object_lock_days_nothing_is_locked() -> None:
