@@ -7,13 +7,14 @@ Commands load what they need when they run, so that `isa --help` answers at once
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NoReturn
 
 import click
@@ -57,21 +58,26 @@ VERBOSE = click.Option(
 )
 
 
+@functools.cache
+def added() -> dict[str, EntryPoint]:
+    """The commands of installed packages by name; the metadata of every package is read for it."""
+    return {point.name: point for point in entry_points(group="isa.commands")}
+
+
 class Commands(click.Group):
     """The project's own commands, and those that installed packages add (the sandbox)."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names, own ones first."""
-        return [*COMMANDS, *sorted(point.name for point in entry_points(group="isa.commands"))]
+        return [*COMMANDS, *sorted(added())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the module behind a name."""
         if cmd_name in COMMANDS:
             module, _, attribute = COMMANDS[cmd_name].partition(":")
             return _with_verbose(getattr(import_module(module), attribute))
-        for point in entry_points(group="isa.commands", name=cmd_name):
-            return _with_verbose(point.load())
-        return None
+        point = added().get(cmd_name)
+        return _with_verbose(point.load()) if point else None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was named.

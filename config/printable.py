@@ -27,21 +27,22 @@ UNSEEN = re.compile(
 MARKS = 4  # combining marks on one letter: no script needs more
 
 
-class _Shown:
-    """A table for `str.translate`.
+class _Shown(dict[int, str]):
+    """A table for `str.translate`, which keeps what it has worked out.
 
     Args:
         kept: characters that stay, whatever they are.
     """
 
     def __init__(self, kept: str = "") -> None:
+        super().__init__()
         self._kept = kept
 
-    def __getitem__(self, code: int) -> str:
+    def __missing__(self, code: int) -> str:
         character = chr(code)
-        if character in self._kept or (character.isprintable() and not UNSEEN.match(character)):
-            return character
-        return _notation(code)
+        stays = character in self._kept or (character.isprintable() and not UNSEEN.match(character))
+        self[code] = character if stays else _notation(code)
+        return self[code]
 
 
 _ONE_LINE, _LINES = _Shown(), _Shown(kept="\n")

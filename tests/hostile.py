@@ -2,7 +2,8 @@
 
 A test feeds them where a name is stored, sent, drawn or printed:
 
-    @pytest.mark.parametrize("name", hostile.names(hostile.POSTGRESQL))
+    @hostile.each(hostile.POSTGRESQL)
+    def test_a_table_of_that_name_is_backed_up(name: str) -> None: ...
 
 `hostile.NAMES` has them all. A context is a rule of a server or a format, with its source. `names(context)` are
 those that the context accepts, so a test of PostgreSQL does not create a name that PostgreSQL cannot have.
@@ -10,11 +11,12 @@ those that the context accepts, so a test of PostgreSQL does not create a name t
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 from collections.abc import Callable
 
 import pytest
-from _pytest.mark.structures import ParameterSet
 
 ESC, BEL, CSI = "\x1b", "\x07", "\x9b"
 
@@ -261,11 +263,41 @@ def KUBERNETES(name: str) -> bool:  # noqa: N802
     return re.fullmatch("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name) is not None
 
 
-def names(context: Context = PYTHON) -> list[ParameterSet]:
-    """What a test is parametrized with: the names that a context accepts, their keys as the cases' ids."""
-    return [pytest.param(name, id=key) for key, name in NAMES.items() if context(name)]
+def names(context: Context = PYTHON) -> dict[str, str]:
+    """The names that a context accepts, by their keys."""
+    return {key: name for key, name in NAMES.items() if context(name)}
 
 
-def refused(context: Context) -> list[ParameterSet]:
-    """The names that a context does not accept."""
-    return [pytest.param(name, id=key) for key, name in NAMES.items() if not context(name)]
+def refused(context: Context) -> dict[str, str]:
+    """The names that a context does not accept, by their keys."""
+    return {key: name for key, name in NAMES.items() if not context(name)}
+
+
+def each(context: Context = PYTHON) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Calls a test with each name that a context accepts (argument `name`), and reports all names that fail at once.
+
+    It stays one test for pytest, because the report of a test costs more than most of these calls.
+    """
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        accepted = names(context)
+
+        @functools.wraps(test)
+        def with_each(**fixtures: object) -> None:
+            failures: list[BaseException] = []
+            for key, name in accepted.items():
+                try:
+                    test(name=name, **fixtures)
+                except (Exception, pytest.fail.Exception) as exc:
+                    exc.add_note(f"hostile name: {key}")
+                    failures.append(exc)
+            if failures:
+                message = f"{len(failures)} of {len(accepted)} hostile names failed"
+                raise BaseExceptionGroup(message, failures)
+
+        asked = inspect.signature(test)
+        others = [value for key, value in asked.parameters.items() if key != "name"]
+        with_each.__signature__ = asked.replace(parameters=others)  # type: ignore[attr-defined]
+        return with_each
+
+    return decorate

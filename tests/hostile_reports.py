@@ -235,7 +235,7 @@ class Reports:
 def harmless(reports: Reports) -> Reports:
     """The same with names that nobody minds: as many, as different, and nothing where there is nothing to see."""
     names = enumerate(reports.names)
-    return Reports([f"name{at:_<60}" if name.strip(" ") else name for at, name in names])
+    return Reports([f"name{at:x<60}" if name.strip(" ") else name for at, name in names])
 
 
 def texts(document: Any) -> set[str]:

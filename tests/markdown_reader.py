@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 
@@ -19,9 +20,15 @@ BARE_LINK = re.compile(
 )  # fmt: skip
 
 
+@functools.lru_cache(maxsize=2)
+def parse(text: str) -> tuple[Token, ...]:
+    """A text is asked for its tokens, its marks and its cells: it is parsed for the first of them."""
+    return tuple(PARSER.parse(text))
+
+
 def tokens(text: str) -> Iterator[Token]:
     """All tokens, those inside of others too."""
-    for token in PARSER.parse(text):
+    for token in parse(text):
         yield token
         yield from token.children or ()
 
@@ -47,7 +54,7 @@ def cells(text: str) -> list[list[str]]:
     """The cells of all tables in a text, row by row, their heads left out."""
     rows: list[list[str]] = []
     opened = False
-    for token in PARSER.parse(text):
+    for token in parse(text):
         if token.type == "tr_open":
             rows.append([])
         elif token.type in ("td_open", "td_close"):
@@ -60,7 +67,7 @@ def cells(text: str) -> list[list[str]]:
 
 def _texts(text: str) -> Iterator[str]:
     """What stands between marks, neighbours joined: remark joins them before it looks for links."""
-    for token in PARSER.parse(text):
+    for token in parse(text):
         joined = ""
         for child in token.children or ():
             if child.type == "text":

@@ -42,8 +42,24 @@ def test_a_context_accepts_some_names_and_refuses_others(context: hostile.Contex
     assert len(accepted) + len(refused) == len(hostile.NAMES)
 
 
+def test_each_name_that_fails_is_reported_with_its_key() -> None:
+    tried: list[str] = []
+
+    @hostile.each(hostile.POSTGRESQL)
+    def a_test(name: str, kept: list[str]) -> None:
+        kept.append(name)
+        assert name not in (hostile.NAMES["newline"], hostile.NAMES["script"])
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        a_test(kept=tried)
+
+    assert tried == list(hostile.names(hostile.POSTGRESQL).values())
+    notes = [failure.__notes__ for failure in caught.value.exceptions]
+    assert notes == [["hostile name: newline"], ["hostile name: script"]]
+
+
 def test_a_name_in_kubernetes_can_only_be_a_plain_word() -> None:
-    assert {case.id for case in hostile.names(hostile.KUBERNETES)} == {
+    assert set(hostile.names(hostile.KUBERNETES)) == {
         "null",
         "verdict",
         "reserved",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from pydantic import TypeAdapter
 
 from archive.folders import FOLDER_BYTES, folder_name
@@ -12,9 +11,7 @@ from tests import hostile
 NAMES = [name for name in hostile.NAMES.values() if hostile.unicode_text(name) and name]
 
 
-@pytest.mark.parametrize(
-    "name", [p for p in hostile.names(hostile.unicode_text) if p.values[0] != ""]
-)
+@hostile.each(lambda name: name in NAMES)
 def test_a_hostile_name_makes_a_folder_that_a_manifest_takes(name: str) -> None:
     made = folder_name(name)
     assert TypeAdapter(FileName).validate_python(f"isa/{made}/stream.tar.s2.zst.age")

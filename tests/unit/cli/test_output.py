@@ -24,7 +24,7 @@ SECRET = "tiger\x1bwoods\n4711"
 Captured = pytest.CaptureFixture[str]
 
 
-@pytest.mark.parametrize("name", hostile.names())
+@hostile.each()
 def test_a_line_is_one_line_whatever_a_name_holds(name: str, capsys: Captured) -> None:
     say(f"collection {name} is damaged")
 
@@ -32,7 +32,7 @@ def test_a_line_is_one_line_whatever_a_name_holds(name: str, capsys: Captured) -
     assert capsys.readouterr().out == f"{words}\n"
 
 
-@pytest.mark.parametrize("name", hostile.names())
+@hostile.each()
 def test_json_holds_the_name_unchanged_and_nothing_that_moves_a_cursor(
     name: str, capsys: Captured
 ) -> None:
@@ -55,7 +55,7 @@ def drawn(name: str, *, colours: bool) -> str:
     return target.getvalue()
 
 
-@pytest.mark.parametrize("name", hostile.names())
+@hostile.each()
 def test_a_table_has_no_line_that_a_name_adds(name: str) -> None:
     plain = drawn(name, colours=False)
 
@@ -68,7 +68,7 @@ def test_a_table_has_no_line_that_a_name_adds(name: str) -> None:
     assert lines[5].rstrip() == f"a line about {shown}".rstrip()
 
 
-@pytest.mark.parametrize("name", hostile.names())
+@hostile.each()
 def test_the_only_colours_are_our_own(name: str) -> None:
     coloured = drawn(name, colours=True)
 
@@ -125,7 +125,7 @@ def test_colours_go_past_the_plain_stream_and_text_does_not(
     assert target.getvalue() == "\x1b[1m\\x1b[2J\nx\\x1b[2J\n"
 
 
-@pytest.mark.parametrize("name", hostile.names(hostile.ARGUMENT))
+@hostile.each(hostile.ARGUMENT)
 def test_a_command_that_does_not_exist_is_named_in_one_line(name: str, capsys: Captured) -> None:
     arguments = ["plan", f"--{name}" if name.startswith("-") else f"--x{name}"]
 
@@ -138,7 +138,7 @@ def test_a_command_that_does_not_exist_is_named_in_one_line(name: str, capsys: C
         assert len(printed.err.splitlines()) == 4, printed.err
 
 
-@pytest.mark.parametrize("name", hostile.names())
+@hostile.each()
 def test_a_failure_is_one_line_and_each_fault_another(name: str, capsys: Captured) -> None:
     Reporter(as_json=False, verbose=False).failed(f"no {name}", [f"a: {name}", "b"])
 

@@ -53,7 +53,7 @@ def server() -> Iterator[SimpleNamespace]:
             """Say nothing."""
 
     http = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=http.serve_forever, daemon=True).start()
+    threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
     answer.address = f"http://127.0.0.1:{http.server_port}"
     yield answer
     http.shutdown()

@@ -17,6 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from components.questions import explain
 
@@ -78,8 +80,9 @@ def test_is_called_expired_with_what_to_do(certificate: Path, port: int) -> None
 
 
 def test_is_called_expired_by_another_client_too(certificate: Path, port: int) -> None:
+    once = Retry(NoBackoff(), retries=0)
     client = redis.Redis(
-        "127.0.0.1", port, ssl=True, ssl_ca_certs=str(certificate), socket_timeout=5
+        "127.0.0.1", port, ssl=True, ssl_ca_certs=str(certificate), socket_timeout=5, retry=once
     )
     with pytest.raises(redis.ConnectionError) as refused:
         client.ping()

@@ -88,10 +88,7 @@ def test_nats_follows_no_other_stream_and_knows_no_other_server() -> None:
     assert not re.search(r"\b(leafnodes|gateway|cluster|routes|resolver|include|remotes)\b", text)
 
 
-@pytest.mark.parametrize(
-    "name",
-    hostile.names(lambda name: hostile.unicode_text(name) and name.partition("/")[0].strip() != ""),
-)
+@hostile.each(lambda name: hostile.unicode_text(name) and name.partition("/")[0].strip() != "")
 def test_a_users_name_is_one_string_of_nats_configuration(name: str) -> None:
     streams: dict[str, Any] = {f"{name}/s": {}}
     (server,) = nats.scratch(SETTINGS, SimpleNamespace(topology={"streams": streams}), "p")  # type: ignore[arg-type]

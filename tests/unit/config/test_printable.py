@@ -10,7 +10,7 @@ from config.printable import visible
 from tests import hostile
 
 
-@pytest.mark.parametrize("name", hostile.names())
+@hostile.each()
 def test_no_character_of_a_hostile_name_is_invisible_or_moves_anything(name: str) -> None:
     shown = visible(name)
 
@@ -20,7 +20,7 @@ def test_no_character_of_a_hostile_name_is_invisible_or_moves_anything(name: str
     shown.encode("utf-8")
 
 
-@pytest.mark.parametrize("name", hostile.names())
+@hostile.each()
 def test_what_is_shown_twice_is_the_same_as_once(name: str) -> None:
     assert visible(visible(name)) == visible(name)
     assert visible(visible(name, lines=True), lines=True) == visible(name, lines=True)

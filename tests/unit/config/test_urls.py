@@ -5,16 +5,13 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 import httpx
-import pytest
 
 from components.qdrant.client import path_of
 from config.urls import path_part
 from tests import hostile
 
 
-@pytest.mark.parametrize(
-    "name", hostile.names(lambda name: hostile.unicode_text(name) and name != "")
-)
+@hostile.each(lambda name: hostile.unicode_text(name) and name != "")
 def test_a_hostile_name_is_one_part_of_a_path_for_the_client_too(name: str) -> None:
     for path, before in (
         (f"/users/{path_part(name)}", "/users/"),

@@ -66,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     made = Server()
-    threading.Thread(target=made.serve_forever, daemon=True).start()
+    threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
     # as the workers' image has them: the client repeats a 500 for eleven minutes
     settings = {
         PREFECT_API_URL: f"http://127.0.0.1:{made.server_port}/api",

@@ -155,7 +155,7 @@ def test_hostile_parameters_are_refused_and_not_repeated(
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("name", hostile.names())
+@hostile.each()
 def test_a_hostile_name_is_no_environment_component_backup_or_slot(name: str) -> None:
     base = {"environment": "sandbox"}
     calls: list[tuple[str, dict[str, Any]]] = [

@@ -109,7 +109,7 @@ def texts(svg: str) -> list[str]:
     return ["".join(one.itertext()) for one in found]
 
 
-@pytest.mark.parametrize("name", hostile.names())
+@hostile.each()
 def test_a_metric_has_the_lines_that_a_harmless_name_makes(name: str) -> None:
     text = metrics(Reports([name]).freshness, name)
 

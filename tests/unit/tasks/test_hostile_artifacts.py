@@ -136,8 +136,9 @@ def test_the_live_table_is_read_back_with_the_names_that_were_put_in(server: Ser
     ]
 
 
-@pytest.mark.parametrize("name", hostile.names())
+@hostile.each()
 def test_a_report_holds_the_name_unchanged(name: str, server: Server) -> None:
+    server.kept.clear()
     keep_report({"name": name, "begun": NOW}, "deploy-x")
 
     ((_, _, data),) = server.kept
@@ -146,7 +147,7 @@ def test_a_report_holds_the_name_unchanged(name: str, server: Server) -> None:
     assert texts(read_report(data)) >= {"name", redact(name)}
 
 
-@pytest.mark.parametrize("name", hostile.names())
+@hostile.each()
 def test_the_state_of_a_run_is_one_line(name: str) -> None:
     for end in (discretion.completed, discretion.failed, discretion.cancelled):
         assert end(f"no {name}").message == visible(redact(f"no {name}"))

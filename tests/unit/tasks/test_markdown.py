@@ -19,15 +19,13 @@ from tasks.markdown import (
 )
 from tests import hostile, markdown_reader
 
-NAMES = pytest.mark.parametrize("name", hostile.names())
-
 
 def shown(name: str) -> str:
     """What a person is to read: one name looks like an address with a password, and blanks at ends are not seen."""
     return visible(redact(name)).strip(" ")
 
 
-@NAMES
+@hostile.each()
 def test_a_name_alone_makes_no_mark_and_is_read_as_it_is(name: str) -> None:
     text = escape(name)
 
@@ -36,19 +34,19 @@ def test_a_name_alone_makes_no_mark_and_is_read_as_it_is(name: str) -> None:
     assert markdown_reader.read(text) == shown(name)
 
 
-@NAMES
+@hostile.each()
 def test_a_name_in_a_line_makes_no_mark(name: str) -> None:
     text = Markdown("- {}, in {place}: {}").format(name, code(name), place=name)
 
     assert markdown_reader.marks(text) == {"bullet_list", "list_item"}
 
 
-@NAMES
+@hostile.each()
 def test_a_name_in_bold_letters_is_at_most_bold(name: str) -> None:
     assert markdown_reader.marks(bold(name)) <= {"strong"}
 
 
-@NAMES
+@hostile.each()
 def test_a_name_in_a_table_adds_no_row_and_no_column(name: str) -> None:
     text = "\n".join(table(("unit", name), [(name, "pass"), ([name, "more"], code(name))]))
 
@@ -61,7 +59,7 @@ def test_a_name_in_a_table_adds_no_row_and_no_column(name: str) -> None:
     assert second[0].startswith(shown(name)) and second[0].endswith("more")
 
 
-@NAMES
+@hostile.each()
 def test_a_name_in_the_words_of_a_picture_ends_them_not(name: str) -> None:
     text = redact(picture(f"Timeline. {name}", "data:image/svg+xml;base64,AAAA"))
 
@@ -70,7 +68,7 @@ def test_a_name_in_the_words_of_a_picture_ends_them_not(name: str) -> None:
     assert markdown_reader.marks(text) == {"image"}
 
 
-@NAMES
+@hostile.each()
 def test_a_row_of_a_table_artifact_is_read_back_as_it_was_shown(name: str) -> None:
     """The first UI takes its cells for Markdown, and `isa` reads them: both get the name."""
     row = {"name": name, "seconds": 1.5}

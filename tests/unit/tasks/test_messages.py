@@ -21,11 +21,16 @@ from tests import hostile, markdown_reader
 MESSAGES = [document for document in declared() if "notify" in document]
 
 
-def rendered(document: dict[str, Any], name: str) -> tuple[str, str]:
-    """Subject and body as the server makes them of a template (its own Jinja environment and filters)."""
+def sent(document: dict[str, Any]) -> Any:
+    """The action that sends a message, its templates ready for the server's filters."""
     register_user_template_filters(all_filters)
     (automation,) = expand([document], {"custom-webhook/pager": uuid4()})
-    action: Any = automation.actions[-1]
+    return automation.actions[-1]
+
+
+def rendered(document: dict[str, Any], name: str) -> tuple[str, str]:
+    """Subject and body as the server makes them of a template (its own Jinja environment and filters)."""
+    action = sent(document)
     now = datetime(2026, 11, 24, 6, tzinfo=UTC)
     state = SimpleNamespace(name="Failed", timestamp=now, message=name)
     context = {
@@ -37,9 +42,13 @@ def rendered(document: dict[str, Any], name: str) -> tuple[str, str]:
             payload={"state": name, "last_passing_verify": name},
         ),
     }
-    for template in (action.subject, action.body):
-        validate_user_template(template)
     return tuple(render_user_template_sync(t, context) for t in (action.subject, action.body))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("document", MESSAGES, ids=lambda one: one["name"])
+def test_the_server_takes_the_templates_of_a_message(document: dict[str, Any]) -> None:
+    for template in (sent(document).subject, sent(document).body):
+        validate_user_template(template)
 
 
 @pytest.mark.parametrize("document", MESSAGES, ids=lambda one: one["name"])
