@@ -39,6 +39,7 @@ class Catalogue:
             on this very manifest. Of a set with a gap only the bad ones are here.
         disbelieved: key of a proof that does not count → why.
         written: id of a set → the store's date of its manifest.
+        oldest: id of a set → the store's date of the oldest of its objects.
         gaps: id of a set whose last verdict is not known, since evidence is missing → what is missing.
     """
 
@@ -49,11 +50,12 @@ class Catalogue:
     disbelieved: dict[str, str] = field(default_factory=dict)
     gaps: dict[str, str] = field(default_factory=dict)
     written: dict[str, datetime] = field(default_factory=dict)
+    oldest: dict[str, datetime] = field(default_factory=dict)
 
     @property
     def dates(self) -> StoredDates:
         """What the store's own dates say of them."""
-        return judge_dates({one.id: one for one in self.sets}, self.written)
+        return judge_dates({one.id: one for one in self.sets}, self.written, self.oldest)
 
     @property
     def proven(self) -> set[str]:
@@ -74,15 +76,26 @@ class Catalogue:
         """A component's sets, the oldest first."""
         return tuple(one for one in self.sets if one.component == component)
 
+    def refused(self, identity: str) -> str:
+        """Why a set is not to be relied on: its last proof failed, or nobody knows how it ended; "" otherwise."""
+        if self.verdict(identity) == "fail":
+            return f"the last proof of {identity} failed: take another set (`isa proofs`)"
+        if identity in self.gaps:
+            return (
+                f"the last verdict on {identity} is unknown, since evidence is missing: {self.gaps[identity]}. "
+                f"`isa verify {identity}` finds out whether it can be restored; or take another set (`isa proofs`)"
+            )
+        return ""
+
     def sound(self, component: str) -> tuple[Manifest, ...]:
-        """The same without those whose last proof failed; none where the newest whole one failed and rests on others.
+        """The same without those that are refused; none where the newest whole one is, and rests on others.
 
         Where its fault lies is not known then: it may be in what it rests on, and the next would have it too.
         """
         whole = [one for one in self.of(component) if one.outcome == "complete"]
-        if whole and whole[-1].needs and self.verdict(whole[-1].id) == "fail":
+        if whole and whole[-1].needs and self.refused(whole[-1].id):
             return ()
-        return tuple(one for one in self.of(component) if self.verdict(one.id) != "fail")
+        return tuple(one for one in self.of(component) if not self.refused(one.id))
 
     def latest(self, component: str) -> Manifest | None:
         """A component's newest set."""
@@ -113,6 +126,7 @@ def read_catalogue(
     uncommitted: list[str] = []
     proofs: dict[str, list[Proof]] = {}
     written: dict[str, datetime] = {}
+    oldest: dict[str, datetime] = {}
     for component in components:
         root = component_prefix(environment, component)
         found: dict[str, bool] = {}
@@ -121,6 +135,7 @@ def read_catalogue(
             if IDENTITY.fullmatch(identity):
                 prefix = f"{root}{identity}/"
                 found[prefix] = found.get(prefix, False) or name == FILE
+                oldest[identity] = min(entry.modified, oldest.get(identity, entry.modified))
                 if name == FILE:
                     written[identity] = entry.modified
                     if entry.size > LARGEST:
@@ -155,6 +170,7 @@ def read_catalogue(
         {key: why for one in judged.values() for key, why in one.disbelieved.items()},
         {identity: one.gap for identity, one in judged.items() if one.gap},
         written,
+        oldest,
     )
 
 

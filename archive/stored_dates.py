@@ -1,17 +1,20 @@
-"""Compares the store's own date of each manifest with the times inside its signature.
+"""Compares the store's own dates with the times inside the signatures of manifests.
 
 A manifest is written seconds after its backup ended. One that the store dates days later was put there again: a replay
-of a backup that retention had deleted, or a copy of the bucket. A copy of a bucket leaves *no* date from before it; a
-replay leaves the other backups with theirs. That is what tells them apart.
+of a backup that retention had deleted, or a copy of the bucket. A copy of a bucket leaves *no* date of any object from
+before it, and no earlier version of a manifest; a replay leaves the other backups, their artefacts or these versions
+with theirs. That is what tells them apart. Somebody who stores every object of every backup again, and deletes all
+earlier versions, makes a copy: only object lock prevents that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from archive.manifest import Manifest
+from archive.manifest import FILE, Manifest, begun_of
+from archive.store import Version
 
 LATE = timedelta(days=1)  # the manifest's upload may be repeated for hours; clocks differ by less
 
@@ -29,12 +32,17 @@ class StoredDates:
     replayed: dict[str, datetime]
 
 
-def judge_dates(sets: Mapping[str, Manifest], written: Mapping[str, datetime]) -> StoredDates:
+def judge_dates(
+    sets: Mapping[str, Manifest],
+    written: Mapping[str, datetime],
+    oldest: Mapping[str, datetime],
+) -> StoredDates:
     """Tell a copied bucket from backups that were stored again.
 
     Args:
         sets: by id.
         written: id of each → the store's date of its manifest.
+        oldest: id of each → the store's date of the oldest of its objects.
     """
     late = {
         identity: written[identity]
@@ -44,7 +52,25 @@ def judge_dates(sets: Mapping[str, Manifest], written: Mapping[str, datetime]) -
     if not late:
         return StoredDates(None, {})
     first = min(late.values())
-    if any(at < first for at in written.values()):
+    if any(at < first for at in (*written.values(), *oldest.values())):
         return StoredDates(None, late)
     after = {identity: at for identity, at in late.items() if sets[identity].ended >= first}
     return StoredDates(first, after)
+
+
+def stored_again(versions: Iterable[Version]) -> dict[str, datetime]:
+    """Id of each backup whose manifest has a version from long before its current one → date of the current one.
+
+    Args:
+        versions: of all objects of an environment.
+    """
+    dates: dict[str, list[datetime]] = {}
+    for one in versions:
+        parts = one.key.split("/")
+        if len(parts) == 4 and parts[3] == FILE and begun_of(parts[2]) and not one.marker:
+            dates.setdefault(parts[2], []).append(one.modified)
+    return {
+        identity: max(found)
+        for identity, found in sorted(dates.items())
+        if max(found) - min(found) > LATE
+    }

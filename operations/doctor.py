@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from packaging.requirements import Requirement
 
+from archive.catalogue import Catalogue
+from archive.stored_dates import stored_again
 from archive.sweep import find_waste, remove_waste
 from cluster import volumes
 from cluster.lease import inquire
@@ -41,6 +43,7 @@ CERTIFICATE_DAYS = 30  # time to find whoever can renew it
 THREADS = 6
 LISTED = 5  # names in one finding
 CONNECT_SECONDS = 10.0
+COPY_NAMED = timedelta(days=14)  # a copied bucket is a finding for so long
 CLOCK_SECONDS = 5.0  # of the 30 s of a Lease; a busy machine answers late
 
 
@@ -307,27 +310,12 @@ def _locks(vault: Vault) -> Iterator[Finding]:
 def _evidence(vault: Vault) -> Iterator[Finding]:
     catalogue = vault.catalogue()
     doubted, refused = catalogue.disbelieved, catalogue.broken
-    sets = {one.id: one for one in catalogue.sets}
     words = (
         "; ".join(_first([*refused.values()])) if refused else "every one is a backup worker's own"
     )
     yield Finding(Check("manifests", not refused, words))
-    dates = catalogue.dates
-    replayed = [
-        f"{identity} of {sets[identity].ended:%Y-%m-%d} on {at:%Y-%m-%d}"
-        for identity, at in dates.replayed.items()
-    ]
-    words = "each manifest was stored when its backup ended"
-    if dates.copied is not None:
-        words = (
-            f"the bucket was copied on {dates.copied:%Y-%m-%d}: all earlier backups have that date"
-        )
-    elif replayed:
-        words = (
-            f"stored again long after they ended: {', '.join(replayed[:LISTED])}: somebody put deleted backups back. "
-            "They are genuine; what retention keeps goes by the times inside their signature"
-        )
-    yield Finding(Check("dates of the store", not replayed, words, critical=False))
+    again = stored_again(vault.store.versions(f"{vault.settings.environment}/"))
+    yield _dates(catalogue, again, datetime.now(UTC))
     words = (
         "; ".join(_first([*doubted.values()]))
         if doubted
@@ -343,6 +331,35 @@ def _evidence(vault: Vault) -> Iterator[Finding]:
     if not vault.settings.verify.signers:
         words = "none is set, so no verdict counts: name what `isa verify --signer` prints"
         yield Finding(Check("verify.signers", False, words))
+
+
+def _dates(catalogue: Catalogue, again: Mapping[str, datetime], now: datetime) -> Finding:
+    """What the store's dates say of backups that somebody put back.
+
+    Args:
+        catalogue: all sets.
+        again: id of each set whose manifest was stored a second time → when.
+        now: the present.
+    """
+    name, sets = "dates of the store", {one.id: one for one in catalogue.sets}
+    dates = catalogue.dates
+    replayed = {**{one: at for one, at in again.items() if one in sets}, **dates.replayed}
+    if replayed:
+        listed = [
+            f"{one} of {sets[one].ended:%Y-%m-%d} on {at:%Y-%m-%d}" for one, at in replayed.items()
+        ]
+        words = (
+            f"stored again long after they ended: {', '.join(_first(listed))}: somebody put deleted backups back. "
+            "They are genuine; what retention keeps goes by the times inside their signature"
+        )
+        return Finding(Check(name, False, words, critical=False))
+    if dates.copied is None:
+        return Finding(Check(name, True, "each manifest was stored when its backup ended"))
+    words = f"the bucket was copied on {dates.copied:%Y-%m-%d}: all earlier backups have that date"
+    young = now - dates.copied < COPY_NAMED
+    if young:
+        words += ". If nobody copied it, somebody stored every backup again: compare what there is with what you know"
+    return Finding(Check(name, not young, words, critical=False))
 
 
 def _proofs(vault: Vault) -> Iterator[Finding]:

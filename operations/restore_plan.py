@@ -101,7 +101,7 @@ def plan_restore(
 
     Raises:
         ConfigurationError: a unit is unknown.
-        PermanentError: the set is not this platform's, or not whole.
+        PermanentError: the set is not this platform's, or not whole, or its last proof failed or is not known.
     """
     manifest, earlier = find_chain(vault.store, vault.settings.environment, backup, vault.trust)
     _check_identity(vault, manifest, component_of(backup), other_cluster)
@@ -113,15 +113,11 @@ def plan_restore(
     there = live.units(SetReader(vault.store, manifest, ""))
     new_engine = new_engine or manifest.cluster != vault.cluster
     chosen = _chosen(there, live, tuple(only), new_engine=new_engine)
+    if refused := catalogue.refused(backup):
+        raise PermanentError(refused)
     verdict = catalogue.verdict(backup)
     warnings = [f"the set is partial: {why}" for why in manifest.missing]
-    if verdict == "fail":
-        raise PermanentError(f"the last proof of {backup} failed: take another set (`isa proofs`)")
-    if backup in catalogue.gaps:
-        warnings.append(
-            f"its last verdict is unknown, since evidence is missing: {catalogue.gaps[backup]}: `isa verify {backup}`"
-        )
-    elif verdict != "pass":
+    if verdict != "pass":
         warnings.append("no restore of this set was ever proven: `isa verify` would, without risk")
     newest = catalogue.latest(manifest.component)
     if newest is not None and newest.id != backup:
@@ -154,7 +150,8 @@ def plans_of(
 
     Args:
         vault: the environment.
-        backup: id of the set; "" for each engine's newest whole one, the last that was proven if any was.
+        backup: id of the set; "" for each engine's newest whole one: the last that was proven if any was, or else the
+            last that is not refused.
         units: of the set; those that are restored by default if empty.
         other_cluster: whether sets of another cluster of this environment may be taken: after a disaster.
 
@@ -178,7 +175,8 @@ def plans_of(
         whole = [one for one in catalogue.of(component) if one.outcome == "complete"]
         if not whole:
             raise PermanentError(f"there is no whole set of {component}")
-        chosen = ([one for one in whole if one.id in proven] or whole)[-1]
+        shown = [one for one in whole if one.id in proven]
+        chosen = (shown or [one for one in whole if not catalogue.refused(one.id)] or whole)[-1]
         plans.append(plan_restore(vault, catalogue, chosen.id, other_cluster=other_cluster))
     return plans
 

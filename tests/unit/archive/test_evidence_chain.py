@@ -115,6 +115,19 @@ def test_deleting_all_evidence_is_told() -> None:
     assert at.made.id in at.read().gaps
 
 
+def test_a_set_whose_last_verdict_is_missing_is_refused_like_one_that_failed() -> None:
+    at = Place()
+    at.prove("pass")
+    assert at.made in at.read().sound("redis")
+    assert at.read().refused(at.made.id) == ""
+    at.delete(at.prove("fail"))
+    found = at.read()
+    assert found.sound("redis") == ()
+    assert f"isa verify {at.made.id}" in found.refused(at.made.id)
+    at.prove("pass")
+    assert at.read().refused(at.made.id) == ""
+
+
 def test_a_new_proof_closes_the_gap() -> None:
     at = Place()
     at.prove("pass")

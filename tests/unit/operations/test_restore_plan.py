@@ -9,6 +9,7 @@ import pytest
 
 from components import COMPONENTS
 from components.neo4j.restore import DUMP
+from errors import PermanentError
 from operations import restore_plan
 from operations.restore_plan import plan_restore
 
@@ -34,7 +35,7 @@ def test_it_says_whose_passwords_will_be_those_of_the_set(
     settings = SimpleNamespace(environment="test", components=editions)
     vault: Any = SimpleNamespace(store=None, settings=settings, cluster="uid", trust=None)
     catalogue: Any = SimpleNamespace(
-        verdict=lambda _: "pass", latest=lambda _: None, last=lambda _: None, gaps={}
+        verdict=lambda _: "pass", latest=lambda _: None, last=lambda _: None, refused=lambda _: ""
     )
     found = plan_restore(vault, catalogue, manifest.id)
     assert any("come back with the set's" in words for words in found.warnings) == (
@@ -71,10 +72,17 @@ def planned(
 ) -> Any:
     settings = SimpleNamespace(environment="test", components=components)
     vault: Any = SimpleNamespace(store=None, settings=settings, cluster=cluster, trust=None)
+    refused = how.pop("refused", "")
     catalogue: Any = SimpleNamespace(
-        verdict=lambda _: "pass", latest=lambda _: None, last=lambda _: None, gaps={}
-    )
+        verdict=lambda _: "pass", latest=lambda _: None, last=lambda _: None,
+        refused=lambda _: refused,
+    )  # fmt: skip
     return plan_restore(vault, catalogue, manifest.id, only, **how)
+
+
+def test_a_set_whose_last_verdict_is_a_fail_or_missing_is_not_restored(postgresql: Any) -> None:
+    with pytest.raises(PermanentError, match="evidence is missing"):
+        planned(postgresql, refused="evidence is missing")
 
 
 def test_roles_and_settings_of_a_server_in_use_stay_unless_they_are_named(postgresql: Any) -> None:

@@ -37,7 +37,7 @@ def vault_of(edition: str) -> Any:
         verdict=lambda name: "pass",
         latest=lambda name: SimpleNamespace(id=SETS[name], begun=AT, seconds=0.0),
         last=lambda name: None,
-        gaps={},
+        refused=lambda _: "",
     )
     return SimpleNamespace(
         settings=settings,
