@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -55,6 +56,23 @@ class LeaseLost(PermanentError):
 
     def __init__(self, name: str, to: str) -> None:
         super().__init__(f"lease {name} was lost to {to}: this run stops changing anything")
+
+
+class UnreadableNote(PermanentError):
+    """What is noted on a lease cannot be read, so that nobody knows what its last holder left half done.
+
+    Args:
+        namespace: where leases live.
+        name: of the lease.
+        unknown: what is not known because of it.
+    """
+
+    def __init__(self, namespace: str, name: str, unknown: str) -> None:
+        super().__init__(
+            f"the note on Lease {namespace}/{name} cannot be read, so {unknown}. See what it says (kubectl -n "
+            f"{namespace} get lease {name} -o yaml) and what state the component is in; then remove the note: "
+            f"kubectl -n {namespace} annotate lease {name} {OPERATION}-"
+        )
 
 
 def identity() -> str:
@@ -334,7 +352,7 @@ def _fresh(lease: Manifest, now: datetime, duration: float) -> bool:
 def _dead_here(holder: str) -> bool:
     """Whether a holder was a process of this machine and PID namespace that has ended."""
     _, pid, started, where = [*holder.split("/"), "", "", "", ""][:4]
-    if not where or where != machine() or not pid.isdigit():
+    if not where or where != machine() or not re.fullmatch("[1-9][0-9]{0,9}", pid):
         return False
     try:
         os.kill(int(pid), 0)

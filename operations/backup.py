@@ -6,7 +6,6 @@ written; until then a failure deletes what was stored, and what a killed run lea
 
 from __future__ import annotations
 
-import json
 import secrets
 import tempfile
 import time
@@ -21,7 +20,6 @@ import pyrage
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive.catalogue import Catalogue, read_catalogue
-from archive.leftovers import Leftovers
 from archive.manifest import Capabilities, Manifest, new_identity, set_prefix
 from archive.selftest import self_test
 from archive.signing import Trust, out_of_date, public_half, read_signing_key
@@ -36,7 +34,7 @@ from components import SETS
 from components.access import Access
 from config.models import Settings
 from errors import ConfigurationError, Fault, IsaError, PermanentError, TemporaryError
-from operations.replacing import BrokenOff, backup_lease
+from operations.replacing import BrokenOff, backup_lease, doubt_of, leftovers_on
 from operations.slot import fills
 from operations.transfer import Transfer, watched
 from operations.verdict_record import recorded
@@ -201,6 +199,7 @@ def back_up(
     run: str,
     transfer: Transfer,
     full: bool = False,
+    doubts: Iterable[str] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> BackupResult:
     """Take one set of a component.
@@ -213,6 +212,7 @@ def back_up(
         run: who does it, for the Lease.
         transfer: gets told of bytes.
         full: rest on no earlier set.
+        doubts: why the engine may not hold all of its data now: the set is partial then.
 
     Raises:
         LeaseHeld: another backup of this component is under way.
@@ -232,8 +232,7 @@ def back_up(
         try:
             with Access(vault.settings, vault.kube, ENGINE_SECONDS) as access, explained(component):
                 taken = SETS[component].back_up(access, writer)
-            left = BrokenOff.read(lease.previous_operation)
-            missing = (*taken.missing, *([left.words] if left else []))
+            missing = (*taken.missing, *doubts, *_left(lease, vault.settings, component))
             with explained(component):  # a text of the engine's may be longer than any
                 manifest = Manifest(
                     id=identity,
@@ -337,6 +336,13 @@ def _result(manifest: Manifest, outcome: str, seconds: float, reason: str) -> Ba
     )
 
 
+def _left(lease: Lease, settings: Settings, component: str) -> list[str]:
+    """What an earlier run has left in the engine that is neither the old data nor the new, or may have."""
+    text = lease.previous_operation
+    left, doubt = BrokenOff.read(text), doubt_of(text, settings, component)
+    return [*([left.words] if left else []), *([str(doubt)] if doubt else [])]
+
+
 def _writer(
     vault: Vault,
     component: str,
@@ -351,9 +357,6 @@ def _writer(
         store = store.locking(datetime.now(UTC) + timedelta(days=backup.object_lock_days))
 
     prefix = set_prefix(vault.settings.environment, component, identity)
-    leftovers = Leftovers(
-        json.loads(lease.previous_operation or "[]"), lambda held: lease.note(json.dumps(held))
-    )
     return SetWriter(
         store,
         prefix,
@@ -362,7 +365,7 @@ def _writer(
         backup.spool,
         earlier,
         watched(transfer, component),
-        leftovers,
+        leftovers_on(lease),
     )
 
 

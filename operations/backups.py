@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.dag import Dag
+from cluster.lease import UnreadableNote
 from errors import PermanentError
 from operations.backup import FAILED, BackupResult, Vault, back_up, selected
 from operations.progress import NodeProgress, Progress
@@ -112,14 +113,20 @@ def run_backups(
 
     def work(component: str) -> NodeResult:
         progress.update(component, RUNNING)
-        standing = unfinished(vault.kube, vault.settings, component)
+        doubts: tuple[str, ...] = ()
+        try:
+            standing = unfinished(vault.kube, vault.settings, component)
+        except UnreadableNote as exc:  # what there is may be all there is: it is taken, as partial
+            standing, doubts = None, (str(exc),)
         if standing is not None and standing.hollow:
             raise PermanentError(
                 f"{standing.id} has not brought its data back yet: a set now would be a whole one of next to nothing. "
                 f"Call the rebuild again, or `isa rebuild {component} --undo`"
             )
         transfer = Transfer(lambda note: progress.update(component, RUNNING, note))
-        result = back_up(vault, component, able, slot=slot, run=run, transfer=transfer)
+        result = back_up(
+            vault, component, able, slot=slot, run=run, transfer=transfer, doubts=doubts
+        )
         results[component] = result
         return NodeResult(component, result.outcome, progress.seconds(component), result.reason)
 

@@ -22,11 +22,12 @@ from archive.catalogue import Catalogue
 from archive.stored_dates import stored_again
 from archive.sweep import find_waste, remove_waste
 from cluster import volumes
-from cluster.lease import inquire
+from cluster.lease import UnreadableNote, inquire
 from cluster.records import read_records
 from components import COMPONENTS
 from components.base import Check
 from config.loading import ROOT
+from config.models import Settings
 from errors import IsaError
 from operations import freshness
 from operations.backup import Vault
@@ -36,6 +37,7 @@ from operations.replacing import backup_lease, broken_off
 from operations.retention import explain, plan_retention, short_locks
 from operations.scratch import proof_lease
 from operations.scratch_pod import LABEL
+from operations.standing import Standing, rebuild_lease
 from operations.status import read_status
 from operations.transfer import human
 
@@ -216,27 +218,37 @@ def _releases(platform: Platform) -> Iterator[Finding]:
 def _rebuilds(platform: Platform) -> Iterator[Finding]:
     open_ones, kept = [], []
     for component in COMPONENTS:
-        note, held = inquire(platform.kube, platform.settings, f"isa-rebuild-{component}")
+        note, held = inquire(platform.kube, platform.settings, rebuild_lease(component))
         if note and not held:
-            open_ones.append(component)
+            open_ones.append(_about_rebuild(note, platform.settings, component))
         kept += [
             f"{one.name} ({component}, {one.size})"
             for one in volumes.aside(platform.kube, component)
         ]
     hint = "none is unfinished"
     if open_ones:
-        hint = (
-            f"{', '.join(open_ones)}: call the same rebuild again, or isa rebuild COMPONENT --undo"
-        )
+        hint = "; ".join(open_ones)
     yield Finding(Check("rebuilds", not open_ones, hint))
     words = f"kept: {', '.join(kept)}; isa rebuild COMPONENT --give-up, once their time is over"
     yield Finding(Check("volumes put aside", True, words if kept else "none"))
 
 
+def _about_rebuild(note: str, settings: Settings, component: str) -> str:
+    try:
+        Standing.read(note, settings, component)
+    except UnreadableNote as exc:
+        return str(exc)
+    return f"{component}: call the same rebuild again, or isa rebuild {component} --undo"
+
+
 def _restores(platform: Platform) -> Iterator[Finding]:
     left = {}
     for component in COMPONENTS:
-        found = broken_off(platform.kube, platform.settings, component)
+        try:
+            found = broken_off(platform.kube, platform.settings, component)
+        except UnreadableNote as exc:
+            left[component] = str(exc)
+            continue
         if found and not inquire(platform.kube, platform.settings, f"isa-{component}")[1]:
             left[component] = found.words
     hint = "; ".join(f"{component}: {words}" for component, words in left.items())

@@ -24,6 +24,7 @@ from cluster.lease import Lease
 from components import COMPONENTS
 from components.access import Access
 from components.questions import explain
+from config.models import Settings
 from errors import PermanentError
 from operations import gate
 from operations.backup import ENGINE_SECONDS, PARTIAL, Vault, back_up
@@ -155,7 +156,8 @@ def run_rebuild(
         platform.lease(DEPLOY_LEASE, run),
         platform.lease(f"rebuild-{name}", run) as lease,
     ):
-        standing = _standing(lease, plan.policy, broken_off(platform.kube, platform.settings, name))
+        left = broken_off(platform.kube, platform.settings, name)
+        standing = _standing(lease, platform.settings, plan.policy, left)
         steps = _steps(plan)
         graph = _chain(steps)
         progress = Progress(steps, publish, clock)
@@ -382,9 +384,11 @@ class Rebuild:
 
 
 # ---------------------------------------------------------------------- inside
-def _standing(lease: Lease, policy: Policy, restore: BrokenOff | None = None) -> Standing:
+def _standing(
+    lease: Lease, settings: Settings, policy: Policy, restore: BrokenOff | None = None
+) -> Standing:
     """That of the unfinished rebuild, or of a new one."""
-    found = Standing.read(lease.previous_operation)
+    found = Standing.read(lease.previous_operation, settings, policy.component)
     if found is None:
         return Standing.new(policy)
     if found.policy != policy:

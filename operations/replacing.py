@@ -8,17 +8,14 @@ first of these safety sets alone.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from archive.leftovers import REPLACING, Held, Leftovers
+from archive.leftovers import HalfReplaced, Leftovers, Unreadable, notes_text, read_notes
 from cluster.kube import Kube
-from cluster.lease import inquire, lease_of
+from cluster.lease import Lease, UnreadableNote, inquire, lease_of
 from config.models import Settings
-
-BACKUP, SAFETY = "restoring", "safety"
 
 
 def backup_lease(component: str) -> str:
@@ -42,13 +39,13 @@ class BrokenOff:
 
     @classmethod
     def read(cls, text: str) -> BrokenOff | None:
-        """What is written on the Lease; None if there is nothing half replaced."""
-        found = [held for held in json.loads(text or "[]") if REPLACING in held]
+        """What is written on the Lease; None if there is nothing half replaced, as far as it can be read."""
+        found = [one for one in read_notes(text) if isinstance(one, HalfReplaced)]
         if not found:
             return None
-        safety = dict.fromkeys(name for held in found for name in held[SAFETY])
-        units = sorted({unit for held in found for unit in held[REPLACING]})
-        return cls(str(found[-1][BACKUP]), tuple(safety), tuple(units))
+        safety = dict.fromkeys(name for one in found for name in one.safety)
+        units = sorted({unit for one in found for unit in one.replacing})
+        return cls(found[-1].restoring, tuple(safety), tuple(units))
 
     @property
     def words(self) -> str:
@@ -65,8 +62,45 @@ class BrokenOff:
 
 
 def broken_off(kube: Kube, settings: Settings, component: str) -> BrokenOff | None:
-    """The restore that a component is left in the midst of; None if there is none."""
-    return BrokenOff.read(inquire(kube, settings, backup_lease(component))[0])
+    """The restore that a component is left in the midst of; None if there is none.
+
+    Raises:
+        UnreadableNote: there may be one.
+    """
+    text = inquire(kube, settings, backup_lease(component))[0]
+    doubt = doubt_of(text, settings, component)
+    if doubt is not None:
+        raise doubt
+    return BrokenOff.read(text)
+
+
+def doubt_of(text: str, settings: Settings, component: str) -> UnreadableNote | None:
+    """Why it is not known whether a restore was broken off; None if it is known.
+
+    Args:
+        text: on the Lease.
+        settings: of the environment.
+        component: name.
+    """
+    if not any(isinstance(one, Unreadable) for one in read_notes(text)):
+        return None
+    unknown = f"it is not known whether a restore of {component} was broken off"
+    return UnreadableNote(settings.kubernetes.control_namespace, backup_lease(component), unknown)
+
+
+def leftovers_on(lease: Lease, what: BrokenOff | None = None) -> Leftovers:
+    """Where an engine notes what it holds: the Lease of the component's backups.
+
+    Args:
+        lease: held by this run.
+        what: the restore that replaces, if one does.
+    """
+    return Leftovers(
+        read_notes(lease.previous_operation),
+        lambda notes: lease.note(notes_text(notes)),
+        restoring=what.backup if what else "",
+        safety=what.safety if what else (),
+    )
 
 
 @contextmanager
@@ -85,35 +119,21 @@ def replacing(
     Raises:
         LeaseHeld: a backup of the component is under way.
     """
-    with _leftovers(kube, settings, component, run, what) as leftovers:
+    with lease_of(kube, settings, backup_lease(component), run) as lease:
+        leftovers = leftovers_on(lease, what)
         yield leftovers
-        for held in leftovers.earlier(REPLACING):
-            if set(held[REPLACING]) <= set(what.units):
+        for held in leftovers.earlier(HalfReplaced):
+            if set(held.replacing) <= set(what.units):
                 leftovers.release(held)
 
 
 def forget(kube: Kube, settings: Settings, component: str, run: str) -> None:
-    """What was half replaced is away: the component's volumes are others now.
+    """What was half replaced is away: the component's volumes are others now. So is what nobody could read.
 
     Raises:
         LeaseHeld: a backup of the component is under way.
     """
-    with _leftovers(kube, settings, component, run) as leftovers:
-        for held in leftovers.earlier(REPLACING):
-            leftovers.release(held)
-
-
-# ---------------------------------------------------------------------- inside
-@contextmanager
-def _leftovers(
-    kube: Kube, settings: Settings, component: str, run: str, what: BrokenOff | None = None
-) -> Iterator[Leftovers]:
     with lease_of(kube, settings, backup_lease(component), run) as lease:
-        mine = {BACKUP: what.backup, SAFETY: what.safety} if what else {}
-
-        def note(all_held: Iterable[Held]) -> None:
-            lease.note(
-                json.dumps([{**(mine if REPLACING in held else {}), **held} for held in all_held])
-            )
-
-        yield Leftovers(json.loads(lease.previous_operation or "[]"), note)
+        leftovers = leftovers_on(lease)
+        for held in (*leftovers.earlier(HalfReplaced), *leftovers.earlier(Unreadable)):
+            leftovers.release(held)

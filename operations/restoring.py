@@ -7,6 +7,7 @@ what the plan says. A failure names the safety set, which brings back what was t
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +18,7 @@ from archive.evidence import Difference
 from archive.reader import SetReader
 from cluster.credentials import password
 from cluster.dag import Dag
-from cluster.lease import inquire, lease_of
+from cluster.lease import UnreadableNote, inquire, lease_of
 from components import COMPONENTS, SETS
 from components.access import Access
 from components.base import Live, Served
@@ -35,6 +36,8 @@ from operations.schedule import NodeResult, Start, Work, walk
 from operations.scratch import engines, proof_lease
 from operations.scratch_pod import Request
 from operations.transfer import Transfer, watched
+
+log = logging.getLogger(__name__)
 
 RUNNING, FAILED, RESTORED, DIFFERENT = "restoring", "failed", "restored", "different"
 BY_HAND = "by-hand"  # nothing was done, and somebody has to
@@ -142,7 +145,7 @@ def run_restore(
     try:
         # the deploy's own: both change the component
         with lease_of(vault.kube, vault.settings, f"isa-{component.name}", run) as lease:
-            earlier = broken_off(vault.kube, vault.settings, component.name)
+            earlier = _earlier(vault, component.name, tell)
             with ExitStack() as stack:
                 served: Served | None = None
                 if safety and not (live.beside or live.scratch):  # those see a damage in time
@@ -333,6 +336,16 @@ def refuse_untakeable(live: Live, access: Access, reader: SetReader, chosen: Ite
 
 
 # ---------------------------------------------------------------------- inside
+def _earlier(vault: Vault, component: str, tell: Callable[[str], None]) -> BrokenOff | None:
+    """The restore that was broken off before. Where that is not known, what there is now is backed up like any."""
+    try:
+        return broken_off(vault.kube, vault.settings, component)
+    except UnreadableNote as exc:
+        tell(str(exc))
+        log.warning("%s", exc)
+        return None
+
+
 @contextmanager
 def _served(
     vault: Vault, identity: str, reader: SetReader, run: str, tell: Callable[[str], None]

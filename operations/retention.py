@@ -18,11 +18,11 @@ from archive.locks import Extension
 from archive.manifest import Manifest, set_prefix
 from archive.retention import Verdict, decide
 from archive.sweep import Waste, find_waste, remove_waste
-from cluster.lease import LeaseHeld, lease_of
+from cluster.lease import LeaseHeld, UnreadableNote, lease_of
 from errors import PermanentError
 from operations.backup import Vault, selected
 from operations.replacing import backup_lease, broken_off
-from operations.standing import unfinished
+from operations.standing import is_of, unfinished
 
 LATE = timedelta(hours=30)  # locks are extended once a day
 LISTED = 5  # manifests in one message
@@ -201,7 +201,8 @@ def _decide(vault: Vault, components: Iterable[str]) -> tuple[tuple[Verdict, ...
     for name in components:
         sets = catalogue.of(name)
         shown = {one.id: catalogue.verdict(one.id) for one in sets}
-        for one in decide(sets, vault.settings.backup.retention, shown, _wanted(vault, name)):
+        wanted = _wanted(vault, name, sets)
+        for one in decide(sets, vault.settings.backup.retention, shown, wanted):
             if unread[name] and not one.kept:
                 why = f"{unread[name]} manifests of {name} cannot be read, and may be of sets that need it"
                 one = replace(one, kept=(why,))
@@ -214,18 +215,24 @@ def _component_of(key: str) -> str:
     return key.split("/")[1]
 
 
-def _wanted(vault: Vault, component: str) -> dict[str, str]:
-    """Sets that somebody needs to bring a component to a good end → why."""
+def _wanted(vault: Vault, component: str, sets: Iterable[Manifest]) -> dict[str, str]:
+    """Sets that somebody needs to bring a component to a good end → why; all of them where that is not known."""
     found: dict[str, str] = {}
-    restore = broken_off(vault.kube, vault.settings, component)
+    try:
+        restore = broken_off(vault.kube, vault.settings, component)
+        rebuild = unfinished(vault.kube, vault.settings, component)
+    except UnreadableNote as exc:
+        return {one.id: str(exc) for one in sets}
     if restore is not None:
         found |= dict.fromkeys(
             restore.safety, "what was there before a restore that was broken off"
         )
         found[restore.backup] = "its restore was broken off"
-    rebuild = unfinished(vault.kube, vault.settings, component)
-    if rebuild is not None and rebuild.set:
-        found[rebuild.set] = f"comes back in the rebuild {rebuild.id}"
+    if rebuild is not None:
+        mine = {one.id for one in sets if is_of(one.slot, rebuild.id)}
+        found |= dict.fromkeys(mine, f"the last backup before the rebuild {rebuild.id}")
+        if rebuild.set:
+            found[rebuild.set] = f"comes back in the rebuild {rebuild.id}"
     return found
 
 

@@ -6,11 +6,13 @@ import json
 import secrets
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from archive.manifest import IDENTITY
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from archive.manifest import IDENTITY, Identity
 from cluster.kube import Kube
-from cluster.lease import inquire
+from cluster.lease import UnreadableNote, inquire
 from components import COMPONENTS
 from config.models import Settings
 from errors import ConfigurationError, Fault
@@ -21,6 +23,10 @@ KEEP: Final = "keep"
 FRESH, NONE = "fresh", "none"
 FENCE, BACKUP, PROOF, UNINSTALL = "fence", "backup", "proof", "uninstall"
 VOLUMES, INSTALL, RESTORE, DEPENDANTS = "volumes", "install", "restore", "dependants"
+STEPS = (FENCE, BACKUP, PROOF, UNINSTALL, VOLUMES, INSTALL, RESTORE, DEPENDANTS)
+Step = Annotated[str, Field(pattern=f"^({'|'.join(STEPS)})$")]
+# `Standing.new` makes it; a label of volumes and the beginning of a slot
+REBUILD_ID = r"^rebuild-[0-9]{8}t[0-9]{6}z-[0-9a-f]{4}$"
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class Policy:
         restore: `fresh` for the set that the rebuild takes itself, `none`, or the id of a set.
         final_backup: whether a set is taken and proven first; an engine that is dead cannot give one.
     """
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
 
     component: str
     volumes: Volumes = "new"
@@ -87,12 +95,14 @@ class Standing:
         replaced: whether the set is back, be it that clients have changed something since, so that it does not compare.
     """
 
-    id: str
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+
+    id: Annotated[str, Field(pattern=REBUILD_ID)]
     policy: Policy
-    set: str = ""
-    done: list[str] = field(default_factory=list)
+    set: Identity | Literal[""] = ""
+    done: Annotated[list[Step], Field(max_length=len(STEPS))] = field(default_factory=list)
     changed: bool = False
-    again: int = 0
+    again: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
     replaced: bool = False
 
     @classmethod
@@ -145,12 +155,39 @@ class Standing:
         return json.dumps(asdict(self))
 
     @classmethod
-    def read(cls, text: str) -> Standing | None:
-        """What an earlier run left behind; None if it came to its end."""
+    def read(cls, text: str, settings: Settings, component: str) -> Standing | None:
+        """What an earlier run left behind; None if it came to its end.
+
+        Args:
+            text: on the Lease.
+            settings: of the environment.
+            component: name.
+
+        Raises:
+            UnreadableNote: the text is no state of a rebuild of this component.
+        """
         if not text:
             return None
-        found = json.loads(text)
-        return cls(**{**found, "policy": Policy(**found["policy"])})
+        try:
+            found = _STANDING.validate_json(text)
+            found.policy.check()
+        except (ValidationError, ConfigurationError):
+            found = None
+        if found is None or found.policy.component != component:
+            raise UnreadableNote(
+                settings.kubernetes.control_namespace,
+                rebuild_lease(component),
+                f"it is not known how far a rebuild of {component} has come",
+            ) from None
+        return found
+
+
+_STANDING = TypeAdapter(Standing)
+
+
+def rebuild_lease(component: str) -> str:
+    """Name of the Lease that a component's rebuild holds, with how far it has come."""
+    return f"isa-rebuild-{component}"
 
 
 def is_of(slot: str, rebuild: str) -> bool:
@@ -159,5 +196,10 @@ def is_of(slot: str, rebuild: str) -> bool:
 
 
 def unfinished(kube: Kube, settings: Settings, component: str) -> Standing | None:
-    """The rebuild of a component that has fenced or changed it and not come to its end; None if there is none."""
-    return Standing.read(inquire(kube, settings, f"isa-rebuild-{component}")[0])
+    """The rebuild of a component that has fenced or changed it and not come to its end; None if there is none.
+
+    Raises:
+        UnreadableNote: there may be one.
+    """
+    text = inquire(kube, settings, rebuild_lease(component))[0]
+    return Standing.read(text, settings, component)

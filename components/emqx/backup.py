@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from archive.leftovers import Leftovers
+from archive.leftovers import ExportArchive, Leftovers
 from archive.manifest import Consistency, Engine, Measure
 from archive.unpacking import Unreadable
 from archive.writer import SetWriter
@@ -47,7 +47,6 @@ from components.emqx.restore import ALL_EXPIRE
 from components.emqx.retainer import Retainer, ask_retainer
 from errors import PermanentError, TemporaryError
 
-NODE = "node"  # by this the notes of archives are found
 CHURN = 0.01  # of the topics, that may be deleted and retained again while the export is made
 NOT_COVERED = (
     "sessions, subscriptions and queued messages of clients, durable ones too",
@@ -175,8 +174,8 @@ def _export(
     api: Api, node: Endpoint, leftovers: Leftovers, limit: float
 ) -> Iterator[dict[str, Any]]:
     """Have an archive made, and remove it afterwards."""
-    known = [row["filename"] for row in rows(api, FILES)]
-    held = {NODE: node.member, "known": known, "since": int(time.time())}
+    known = tuple(str(row["filename"]) for row in rows(api, FILES))
+    held = ExportArchive(node=node.member, known=known, since=int(time.time()))
     leftovers.hold(held)
     made = make_archive(api, limit)
     try:
@@ -188,12 +187,12 @@ def _export(
 
 def _sweep(api: Api, leftovers: Leftovers) -> None:
     """Remove the archive that a killed run left; one that people made since stays."""
-    for held in leftovers.earlier(NODE):
-        since = int(held.get("since", 0))
+    for held in leftovers.earlier(ExportArchive):
+        since = held.since
         made = [
             one
             for one in rows(api, FILES)
-            if one["filename"] not in held["known"]
+            if one["filename"] not in held.known
             and since <= int(one.get("created_at_sec", since)) <= since + EXPORT_SECONDS
         ]
         # of several nobody knows which is ours: they take room, and others' are not ours to remove

@@ -11,9 +11,9 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
-from archive.leftovers import Held, Leftovers
+from archive.leftovers import Leftovers, StoppedMember
 from archive.writer import SetWriter
 from cluster.command import CANCELLATION
 from cluster.exec import exec_stream
@@ -24,12 +24,12 @@ from errors import PermanentError, TemporaryError
 
 log = logging.getLogger(__name__)
 
-RELEASE = "neo4j-1"
+RELEASE: Final = "neo4j-1"
 POD = f"{RELEASE}-0"
 DUMPER = f"{RELEASE}-dump"
 CONTAINER = "neo4j-admin"
 DATABASES = (DATABASE, "system")  # Community has no others
-REPLICAS = "replicas"  # by this its notes are found
+REPLICAS: Final = 1  # of the member: it has one volume
 STOP_SECONDS, START_SECONDS = 180.0, 300.0
 # A server reads its transaction logs and opens its stores before it serves; a cold and busy disk gives no less.
 START_BYTES_PER_SECOND = 10 << 20
@@ -95,11 +95,11 @@ def load(access: Access, database: str, size: int, pieces: Iterator[bytes]) -> N
 
 def sweep(access: Access, leftovers: Leftovers) -> None:
     """Start the member again that a killed run has stopped."""
-    for held in leftovers.earlier(REPLICAS):
+    for held in leftovers.earlier(StoppedMember):
         _remove_dumper(access)
         live = statefulset(access)
-        if int(live["spec"].get("replicas", 0)) < int(held[REPLICAS]):
-            access.kube.scale(live, int(held[REPLICAS]))
+        if int(live["spec"].get("replicas", 0)) < REPLICAS:
+            access.kube.scale(live, REPLICAS)
             await_ready(access, START_SECONDS)
         leftovers.release(held)
 
@@ -112,8 +112,7 @@ def stopped(access: Access, leftovers: Leftovers) -> Iterator[None]:
         TemporaryError: it does not stop.
     """
     live = statefulset(access)
-    replicas = max(1, int(live["spec"].get("replicas", 1)))  # 0: somebody was killed in here
-    held = {"statefulset": RELEASE, REPLICAS: replicas}
+    held = StoppedMember(statefulset=RELEASE, replicas=REPLICAS)
     leftovers.hold(held)
     access.kube.scale(live, 0)
     try:
@@ -131,11 +130,11 @@ def stopped(access: Access, leftovers: Leftovers) -> Iterator[None]:
         _start(access, live, leftovers, held)
 
 
-def _start(access: Access, live: Manifest, leftovers: Leftovers, held: Held) -> None:
+def _start(access: Access, live: Manifest, leftovers: Leftovers, held: StoppedMember) -> None:
     """Start the stopped member, and forget what was noted of it by this run and by killed ones."""
-    access.kube.scale(live, int(held[REPLICAS]))
+    access.kube.scale(live, REPLICAS)
     leftovers.release(held)
-    for earlier in leftovers.earlier(REPLICAS):
+    for earlier in leftovers.earlier(StoppedMember):
         leftovers.release(earlier)
 
 

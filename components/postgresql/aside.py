@@ -19,7 +19,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from archive.leftovers import REPLACING, Leftovers
+from archive.leftovers import Leftovers
 from cluster.command import CANCELLATION
 from components.access import Access
 from components.postgresql.client import at_primary
@@ -97,8 +97,7 @@ def aside(
     Raises:
         TemporaryError: the old one could not be given its name back: where it is, and why.
     """
-    what = {REPLACING: [f"database {name}"]}
-    leftovers.hold(what)
+    what = leftovers.begin_replacing([f"database {name}"])
     try:
         with at_primary(access) as connection:
             old = _rename_away(connection, name)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from archive.leftovers import REPLACING, Leftovers
+from archive.leftovers import HalfReplaced, Leftovers
 from archive.manifest import Measure
 from archive.reader import SetReader
 from archive.spool import prepare_spool
@@ -118,8 +118,8 @@ def replace(
             say that it has not.
     """
     wanted = set(chosen)
-    for held in leftovers.earlier(REPLACING):
-        if wanted.issuperset(held[REPLACING]):
+    for held in leftovers.earlier(HalfReplaced):
+        if wanted.issuperset(held.replacing):
             leftovers.release(held)  # the fence has given those their names back
     with at_primary(access) as connection:
         version = connection.info.server_version

@@ -20,19 +20,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 
-from archive.leftovers import Leftovers
+from archive.leftovers import Leftovers, ShardSnapshot
 from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
 from components.qdrant.client import Gone, Refused, call, get, headers, path_of
+from config.urls import path_part
 from errors import TemporaryError
 
 PIECE_BYTES = 1 << 20
 TAR_END = b"\0" * 1024
-PEER = "peer"  # by this its notes are found
 UNCOMPRESSED = {"accept-encoding": "identity"}
 BEGUN = re.compile(r"-(\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d)\.snapshot$")
 BEGUN_FORMAT = "%Y-%m-%d-%H-%M-%S"
@@ -66,7 +65,7 @@ class Shard:
     @property
     def path(self) -> str:
         """Of its snapshots."""
-        return f"{path_of(self.collection)}/shards/{self.number}/snapshots"
+        return snapshots_path(self.collection, self.number)
 
     def __str__(self) -> str:
         return f"{self.collection}, shard {self.number} on {self.peer.member}"
@@ -89,6 +88,11 @@ class Made:
     checksum: str
 
 
+def snapshots_path(collection: str, shard: int) -> str:
+    """Path of the snapshots of a shard."""
+    return f"{path_of(collection)}/shards/{shard}/snapshots"
+
+
 @contextmanager
 def snapshot(access: Access, shard: Shard, leftovers: Leftovers, limit: float) -> Iterator[Made]:
     """Have a snapshot made, and remove it afterwards.
@@ -102,14 +106,14 @@ def snapshot(access: Access, shard: Shard, leftovers: Leftovers, limit: float) -
     Raises:
         NotTaken: the peer did not make one.
     """
-    known = [entry["name"] for entry in get(access, shard.peer, shard.path)]
-    asked = clock_of(access, shard.peer)
-    held = {
-        PEER: shard.peer.member,
-        "path": shard.path,
-        "known": known,
-        "asked": asked.isoformat(),
-    }
+    known = tuple(str(entry["name"]) for entry in get(access, shard.peer, shard.path))
+    held = ShardSnapshot(
+        peer=shard.peer.member,
+        collection=shard.collection,
+        shard=shard.number,
+        known=known,
+        asked=clock_of(access, shard.peer),
+    )
     leftovers.hold(held)
     try:
         made = call(access, shard.peer, "POST", f"{shard.path}?wait=true", timeout=limit)
@@ -125,7 +129,7 @@ def snapshot(access: Access, shard: Shard, leftovers: Leftovers, limit: float) -
             leftovers.release(held)
 
 
-def _awaited(access: Access, shard: Shard, held: Mapping[str, Any]) -> dict[str, Any]:
+def _awaited(access: Access, shard: Shard, held: ShardSnapshot) -> dict[str, Any]:
     """Wait for a snapshot that outlasts the question for it: it is listed once it is complete."""
     for _ in range(int(MAKING.total_seconds() / POLL_SECONDS)):
         listed = get(access, shard.peer, shard.path)
@@ -147,14 +151,14 @@ def sweep(access: Access, peers: Mapping[str, Endpoint], leftovers: Leftovers) -
         peers: those that answer, by name.
         leftovers: with the notes.
     """
-    for held in leftovers.earlier(PEER):
-        peer, path = peers.get(str(held[PEER])), str(held["path"])
+    for held in leftovers.earlier(ShardSnapshot):
+        peer, path = peers.get(held.peer), snapshots_path(held.collection, held.shard)
         if peer is None:
             continue
         try:
             listed = [str(entry["name"]) for entry in get(access, peer, path)]
             mine = [name for name in listed if _is_ours(name, held)]
-            late = clock_of(access, peer) - _asked(held) > MAKING
+            late = clock_of(access, peer) - held.asked > MAKING
         except Gone:  # the collection is, or the shard has moved, and the snapshots with it
             mine, late = [], True
         except (httpx.HTTPError, Refused):
@@ -191,7 +195,7 @@ class Download:
         """
         made, shard = self._made, self._made.shard
         digest, size, end = hashlib.sha256(), 0, b""
-        url = f"http://{shard.peer.url}{shard.path}/{quote(made.name, safe='')}"
+        url = f"http://{shard.peer.url}{shard.path}/{path_part(made.name)}"
         limits = httpx.Timeout(self._stall, connect=self._access.timeout_seconds)
         try:
             with self._access.http.stream(
@@ -212,27 +216,22 @@ class Download:
             raise NotTaken(f"{shard} sent a snapshot that is not the one it made: {made.name}")
 
 
-def _is_ours(name: str, held: Mapping[str, Any]) -> bool:
+def _is_ours(name: str, held: ShardSnapshot) -> bool:
     """Whether a snapshot is the one of a note: it was not there before, and was begun when that was written.
 
     Others make snapshots too, by hand or by a job of their own, and theirs must stay.
     """
     found = BEGUN.search(name)
-    if name in held["known"] or found is None:
+    if name in held.known or found is None:
         return False
     begun = datetime.strptime(found[1], BEGUN_FORMAT).replace(tzinfo=UTC)
-    return timedelta(seconds=-1) <= begun - _asked(held) <= NAMED_WITHIN
-
-
-def _asked(held: Mapping[str, Any]) -> datetime:
-    """When a note was written; one of an earlier version of this project does not say: none of what is there is its."""
-    return datetime.fromisoformat(str(held.get("asked") or "1970-01-01T00:00:00+00:00"))
+    return timedelta(seconds=-1) <= begun - held.asked <= NAMED_WITHIN
 
 
 def _removed(access: Access, peer: Endpoint, path: str, name: str) -> bool:
     """Remove a snapshot; whether it is gone. It takes room, no more: if not, the next run tries again."""
     try:
-        call(access, peer, "DELETE", f"{path}/{quote(name, safe='')}?wait=true")
+        call(access, peer, "DELETE", f"{path}/{path_part(name)}?wait=true")
     except Gone:
         return True
     except (httpx.HTTPError, Refused):

@@ -13,12 +13,11 @@ from typing import Any
 
 import redis
 
-from archive.leftovers import Leftovers
+from archive.leftovers import Leftovers, ServerLimits
 from components.access import Access, Endpoint
 from components.questions import ask_members
 from components.redis.client import connect
 
-KEY = "limits"
 NAMES = ("proto-max-bulk-len", "client-query-buffer-limit")
 LIFTED = str(1 << 62)  # nobody sets that, so it is ours to put back; more than LONG_MAX is refused
 
@@ -50,7 +49,8 @@ def lifted(clients: Mapping[str, Any], leftovers: Leftovers) -> Iterator[None]:
         leftovers: where is noted what the limits were.
     """
     able = {member: client for member, client in clients.items() if not may_lift(client)}
-    held = {KEY: {member: settings(client) for member, client in able.items()}}
+    were = {member: settings(client) for member, client in able.items()}
+    held = ServerLimits.model_validate({"limits": were})
     leftovers.hold(held)
     try:
         for client in able.values():
@@ -60,19 +60,19 @@ def lifted(clients: Mapping[str, Any], leftovers: Leftovers) -> Iterator[None]:
     finally:
         with suppress(redis.RedisError):  # the note stays, and the next run tries again
             for member, client in able.items():
-                _lower(client, held[KEY][member])
+                _lower(client, were[member])
             leftovers.release(held)
 
 
 def sweep(access: Access, members: list[Endpoint], leftovers: Leftovers) -> None:
     """Put back what a killed run lifted; a note stays as long as one of its members does not answer."""
-    for held in leftovers.earlier(KEY):
+    for held in leftovers.earlier(ServerLimits):
 
-        def put_back(member: Endpoint, were: Mapping[str, Any] = held[KEY]) -> None:
+        def put_back(member: Endpoint, were: Mapping[str, Any] = held.limits) -> None:
             with connect(access, member) as client:
                 _lower(client, were[member.member])
 
-        answers = ask_members([one for one in members if one.member in held[KEY]], put_back)
+        answers = ask_members([one for one in members if one.member in held.limits], put_back)
         if not answers.bad:
             leftovers.release(held)
 
@@ -80,5 +80,5 @@ def sweep(access: Access, members: list[Endpoint], leftovers: Leftovers) -> None
 def _lower(client: Any, were: Mapping[str, str]) -> None:
     """Only what is still lifted: a member that has restarted has other settings, maybe newer ones."""
     for name, value in settings(client).items():
-        if value == LIFTED:
+        if value == LIFTED and name in were:
             client.config_set(name, were[name])

@@ -18,7 +18,6 @@ from botocore.exceptions import ClientError
 from archive.catalogue import read_catalogue
 from archive.check import look
 from archive.endpoint import connect
-from archive.leftovers import REPLACING
 from archive.locks import extend, shortest
 from archive.manifest import Capabilities, Consistency, Engine, Manifest, new_identity, set_prefix
 from archive.reader import SetReader
@@ -369,7 +368,7 @@ def test_nothing_goes_while_a_backup_may_rest_on_it_nor_what_a_broken_off_restor
     with pytest.raises(OSError, match="killed"):
         what = BrokenOff(broken.id, (before.id,), ("all keys",))
         with replacing(vault.kube, ours, "redis", "a restore", what) as leftovers:
-            leftovers.hold({REPLACING: ["all keys"]})
+            leftovers.begin_replacing(["all keys"])
             raise OSError("killed")
     held = apply_retention(vault, plan)  # that was made before
     assert set(held) == {broken.id, before.id}

@@ -260,6 +260,13 @@ def test_a_process_number_of_another_machine_or_container_says_nothing(
         pass
 
 
+@pytest.mark.parametrize("pid", ["0", "²", "9" * 5000, "-1"], ids=range(4))
+def test_a_process_number_that_is_none_says_nothing(server: Server, pid: str) -> None:
+    died(server, f"here/{pid}/1/{machine()}")
+    with pytest.raises(LeaseHeld), lease(server):
+        pass
+
+
 def test_a_holder_of_the_format_before_is_waited_for(server: Server) -> None:
     died(server, "/".join(dead_process().split("/")[:3]))
     with pytest.raises(LeaseHeld), lease(server):

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from archive.leftovers import Leftovers
+from archive.leftovers import ExportArchive, Held, Leftovers
 from archive.manifest import Measure
 from components.base import Taken
 from components.emqx import backup
@@ -30,7 +30,7 @@ KEPT = {"plant/1": (b"on", 0), "plant/2": (b"off", 4_102_444_800_000)}
 class Writer:
     """What of a SetWriter a backup of EMQX uses."""
 
-    def __init__(self, *earlier: dict[str, Any]) -> None:
+    def __init__(self, *earlier: Held) -> None:
         self.leftovers = Leftovers(earlier)
 
     def spooled(self, pieces: Iterable[bytes], _: int) -> Any:
@@ -143,7 +143,7 @@ def test_the_export_of_a_killed_run_is_removed_and_those_of_people_stay() -> Non
     broker.put("emqx-export-of-people.tar.gz", b"", age=7200)
     broker.put("emqx-export-ours.tar.gz", b"", age=20_000)
     since = int(broker.made["emqx-export-ours.tar.gz"]) - 5
-    note = {"node": "emqx-0", "known": [], "since": since}
+    note = ExportArchive(node="emqx-0", known=(), since=since)
     take(broker, Writer(note))
     assert set(broker.files) == {"emqx-export-of-people.tar.gz"}
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from archive.leftovers import Leftovers
+from archive.leftovers import Leftovers, ShardSnapshot
 from cluster.command import CANCELLATION
 from components.access import Access
 from components.qdrant.snapshot import MAKING, Shard, snapshot, sweep
@@ -153,6 +154,28 @@ def test_those_of_a_peer_that_is_away_wait_and_those_of_a_lost_collection_are_go
     peer.cluster.collections.clear()
     peer.sweep()
     assert peer.held == []
+
+
+@pytest.mark.parametrize("collection", ["@127.0.0.1:1/x", "..", "a/../../b", "a?b#c", "a b"])
+def test_no_note_leads_to_another_server_or_another_path(collection: str, peer: Peer) -> None:
+    asked: list[str] = []
+
+    def count(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(404, json={"status": {"error": "not found"}})
+
+    note = ShardSnapshot(
+        peer="qdrant-0", collection=collection, shard=7, known=(), asked=peer.cluster.now
+    )
+    with httpx.Client(transport=httpx.MockTransport(count)) as http:
+        peer.access.http = http
+        sweep(peer.access, {"qdrant-0": peer.shard.peer}, Leftovers([note]))
+    parts = [urlsplit(url) for url in asked]
+    assert {part.netloc for part in parts} == {peer.shard.peer.url}
+    (path,) = {part.path for part in parts} - {"/healthz"}
+    assert path.startswith("/collections/")
+    assert path.endswith("/shards/7/snapshots")
+    assert path.count("/") == 5
 
 
 def kill(peer: Peer) -> None:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from redis.crc import key_slot
 
-from archive.leftovers import REPLACING, Leftovers
+from archive.leftovers import HalfReplaced, Leftovers, ServerLimits
 from archive.reader import SetReader
 from components.access import Access, Endpoint
 from components.base import Served
@@ -113,20 +113,20 @@ def test_a_key_longer_than_the_limit_is_restored_and_the_limit_is_put_back(
         restore(access, served, notes.leftovers())
     assert held(cluster) == large
     assert {server.config["proto-max-bulk-len"] for server in cluster.servers} == {str(MIB)}
-    first = notes[0][0][limits.KEY]
+    first = notes[0][0].limits
     assert sorted(first) == ["redis-cluster-0", "redis-cluster-1", "redis-cluster-2"]
     assert first["redis-cluster-0"]["proto-max-bulk-len"] == str(MIB)
     assert notes[-1] == []
 
 
 def test_what_a_killed_restore_has_lifted_the_next_run_puts_back(cluster: Cluster) -> None:
-    noted: dict[str, Any] = {
-        limits.KEY: {"redis-cluster-0": {name: str(MIB) for name in limits.NAMES}}
-    }
+    before = dict.fromkeys(limits.NAMES, str(MIB))
+    noted = ServerLimits.model_validate(
+        {"limits": {"redis-cluster-0": before, "redis-cluster-2": before}}
+    )
     for server in cluster.servers[:2]:
         server.config["proto-max-bulk-len"] = limits.LIFTED
     cluster.servers[2].config["proto-max-bulk-len"] = "777"
-    noted[limits.KEY]["redis-cluster-2"] = dict.fromkeys(limits.NAMES, str(MIB))
     notes = Notes()
     with cluster.served() as access:
         limits.sweep(access, access.endpoints("", 0, 0), notes.leftovers([noted]))
@@ -140,7 +140,7 @@ def test_what_a_killed_restore_has_lifted_the_next_run_puts_back(cluster: Cluste
 
 
 def test_a_note_stays_while_its_member_does_not_answer(cluster: Cluster) -> None:
-    noted: dict[str, Any] = {limits.KEY: {"redis-cluster-0": {}}}
+    noted = ServerLimits(limits={"redis-cluster-0": {}})
     notes = Notes()
     away = [Endpoint("redis-cluster-0", "127.0.0.1", 1, "10.0.0.1", "")]
     with cluster.served() as access:
@@ -227,7 +227,7 @@ def test_a_master_that_refuses_writes_is_known_before_another_one_is_emptied(
     ):
         restore(access, served, notes.leftovers())
     assert held(cluster) == {b"{7}old": b"1"}
-    assert not any(REPLACING in one for note in notes for one in note)
+    assert not any(isinstance(one, HalfReplaced) for note in notes for one in note)
 
 
 def test_slots_without_a_master_are_refused(cluster: Cluster) -> None:

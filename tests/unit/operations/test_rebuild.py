@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,11 @@ PLAN = RebuildPlan(
     Policy("redis"), {"redis-cluster": "redis-cluster-13.0.4, revision 3"}, {"data-0": "8Gi"}, ("all keys",),
     "restore proven at L4", "they cannot write", ("emqx",), (), (),
 )  # fmt: skip
+
+
+REBUILD = "rebuild-20260101t000000z-00ab"
+SET, OTHER = "redis-20260101T000500Z-0a1b2c", "redis-20251231T000500Z-0a1b2c"
+SETTINGS: Any = SimpleNamespace(kubernetes=SimpleNamespace(control_namespace="isa-system"))
 
 
 class Lease:
@@ -44,29 +50,31 @@ def test_the_steps_are_those_of_the_policy(policy: Policy, steps: str) -> None:
 
 def test_an_unfinished_rebuild_goes_on_where_it_stood() -> None:
     done = ["fence", "backup", "proof", "uninstall", "volumes"]
-    stood = Standing("rebuild-1", Policy("redis"), "redis-set", done)
-    found = _standing(Lease(stood.text()), Policy("redis"))  # type: ignore[arg-type]
+    stood = Standing(REBUILD, Policy("redis"), SET, done)
+    found = _standing(Lease(stood.text()), SETTINGS, Policy("redis"))  # type: ignore[arg-type]
     assert found == stood
-    assert _standing(Lease(""), Policy("redis")).done == []  # type: ignore[arg-type]
+    assert _standing(Lease(""), SETTINGS, Policy("redis")).done == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("restore", "again"),
-    [(None, True), (BrokenOff("redis-set"), False), (BrokenOff("another-set"), True)],
+    [(None, True), (BrokenOff(SET), False), (BrokenOff(OTHER), True)],
 )
 def test_an_install_is_looked_at_again_unless_its_restore_has_left_the_engine_half_replaced(
     restore: BrokenOff | None, again: bool
 ) -> None:
     done = ["uninstall", "volumes", "install"]
-    stood = Standing("rebuild-1", Policy("redis"), "redis-set", done)
-    found = _standing(Lease(stood.text()), Policy("redis"), restore)  # type: ignore[arg-type]
+    stood = Standing(REBUILD, Policy("redis"), SET, done)
+    found = _standing(Lease(stood.text()), SETTINGS, Policy("redis"), restore)  # type: ignore[arg-type]
     assert ("install" not in found.done) == again
 
 
 def test_an_unfinished_rebuild_of_another_policy_is_not_taken_over() -> None:
-    stood = Standing("rebuild-1", Policy("redis", "keep", "none"), "", ["backup"])
-    with pytest.raises(PermanentError, match=r"rebuild-1 is not finished .*--undo"):
-        _standing(Lease(stood.text()), Policy("redis"))  # type: ignore[arg-type]
+    stood = Standing(REBUILD, Policy("redis", "keep", "none"), "", ["backup"])
+    with pytest.raises(
+        PermanentError, match=r"rebuild-20260101t000000z-00ab is not finished .*--undo"
+    ):
+        _standing(Lease(stood.text()), SETTINGS, Policy("redis"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -100,10 +108,10 @@ def test_a_policy_that_cannot_be_meant_is_refused(policy: Policy, says: str) -> 
 
 def test_a_failure_says_what_is_true_now() -> None:
     steps = (NodeResult("backup", FAILED, 1.0, "the store is away"),)
-    before = RebuildReport("redis", "rebuild-1", 1.0, steps, "", (), changed=False)
+    before = RebuildReport("redis", REBUILD, 1.0, steps, "", (), changed=False)
     assert "Nothing was changed" in before.summary
-    after = replace(before, set="redis-set", aside=("pvc-1",), changed=True)
-    assert "the set redis-set and the old volumes pvc-1 are kept" in after.summary
+    after = replace(before, set=SET, aside=("pvc-1",), changed=True)
+    assert f"the set {SET} and the old volumes pvc-1 are kept" in after.summary
     assert "goes on here" in after.summary
     shut = replace(before, shut="redis-3 does not answer")
     assert "WRITERS ARE STILL KEPT OUT (redis-3 does not answer)" in shut.summary

@@ -18,6 +18,7 @@ from operations.standing import NEW, NONE, Policy, Standing
 from ..stored import Stored, platform_of
 
 BEGUN = datetime(2026, 1, 1, 2, 30, tzinfo=UTC)
+REBUILD, SET = "rebuild-20260101t000000z-00ab", "nats-20260101T000500Z-0a1b2c"
 DONE = ["backup", "proof", "uninstall", "volumes"]
 
 
@@ -125,19 +126,19 @@ def test_what_will_be_other_than_it_is_now_is_part_of_the_plan(world: World) -> 
 
 def test_a_rebuild_that_goes_on_says_which_set_comes_back(world: World) -> None:
     new = world.plan(Policy("nats"))
-    world.broken_off(Standing("rebuild-1", Policy("nats"), "nats-set", DONE))
+    world.broken_off(Standing(REBUILD, Policy("nats"), SET, DONE))
     world.state = freshness.STALE  # days have passed; the engine is gone, and its set was proven
     found = world.plan(Policy("nats"))
-    words = "goes on with rebuild-1, which has done backup, proof, uninstall, volumes: no backup is taken now"
-    assert f"{words}; what comes back is nats-set" in found.warnings
+    words = f"goes on with {REBUILD}, which has done backup, proof, uninstall, volumes: no backup is taken now"
+    assert f"{words}; what comes back is {SET}" in found.warnings
     assert not any("nothing keeps writers away" in words for words in found.warnings)
-    assert world.asked[-1] == "nats-set"
+    assert world.asked[-1] == SET
     assert found.blocked == ()
     assert found.digest != new.digest  # an approval of one is none of the other
 
 
 def test_one_that_was_broken_off_before_its_uninstall_begins_anew(world: World) -> None:
-    world.broken_off(Standing("rebuild-1", Policy("nats"), "nats-set", DONE[:2]))
+    world.broken_off(Standing(REBUILD, Policy("nats"), SET, DONE[:2]))
     found = world.plan(Policy("nats"))
     assert any("all begins anew" in words for words in found.warnings)
     assert any("nothing keeps writers away" in words for words in found.warnings)
@@ -145,10 +146,10 @@ def test_one_that_was_broken_off_before_its_uninstall_begins_anew(world: World) 
 
 
 def test_an_unfinished_rebuild_of_another_policy_is_in_the_way(world: World) -> None:
-    world.broken_off(Standing("rebuild-1", Policy("nats", "keep", NONE), "", DONE))
+    world.broken_off(Standing(REBUILD, Policy("nats", "keep", NONE), "", DONE))
     found = world.plan(Policy("nats"))
     assert any(
-        "rebuild-1 is not finished" in words and "--undo" in words for words in found.blocked
+        f"{REBUILD} is not finished" in words and "--undo" in words for words in found.blocked
     )
 
 

@@ -14,6 +14,7 @@ from operations.standing import KEEP, NONE, Policy, Standing
 
 from ..stored import NAMESPACE, Stored, platform_of
 
+REBUILD = "rebuild-20260102t000000z-00ab"
 CLAIMS = {"data-nats-0": "old-0", "data-nats-1": "old-1"}
 
 
@@ -73,7 +74,10 @@ def test_a_rebuild_that_has_moved_no_volume_is_not_undone_with_those_of_an_earli
     policy: Policy, kube: Stored, helm: list[str]
 ) -> None:
     put_aside(kube, "rebuild-1", {"data-nats-0": "new-0", "data-nats-1": "new-1"})
-    broken_off(kube, Standing("rebuild-2", policy, "nats-set", ["fence", "backup", "proof"]))
+    broken_off(
+        kube,
+        Standing(REBUILD, policy, "nats-20260101T000500Z-0a1b2c", ["fence", "backup", "proof"]),
+    )
     assert undo(kube) == ()
     assert kube.claims == {"data-nats-0": "new-0", "data-nats-1": "new-1"}
     assert [one.rebuild for one in volumes.aside(kube, "nats")] == ["rebuild-1"] * 2

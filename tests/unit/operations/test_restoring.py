@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from archive.leftovers import Leftovers
-from cluster.lease import Lease, LeaseHeld, inquire
+from archive.leftovers import Leftovers, StoppedMember
+from cluster.lease import Lease, LeaseHeld, UnreadableNote, inquire
 from errors import PermanentError, TemporaryError
 from operations import gate, restoring, safety
 from operations.replacing import BrokenOff, broken_off, forget
@@ -22,7 +22,8 @@ from ..stored import Stored, platform_of
 
 SET = "neo4j-20260101T023000Z-abcdef"
 UNIT = "database neo4j"
-HELD = {"statefulset": "neo4j-1", "replicas": 1}
+SAFETY = "neo4j-20261124T010000Z-00000"
+HELD = StoppedMember(statefulset="neo4j-1", replicas=1)
 
 
 class Killed(BaseException):
@@ -52,7 +53,7 @@ class World:
     def back_up(self, *_: object, **__: object) -> Any:
         if not self.whole:
             raise TemporaryError("Neo4j: neo4j should be online and is not")
-        self.taken.append(f"neo4j-safety-{len(self.taken)}")
+        self.taken.append(f"{SAFETY}{len(self.taken)}")
         return SimpleNamespace(id=self.taken[-1])
 
     def replace(
@@ -64,7 +65,7 @@ class World:
         leftovers: Leftovers,
     ) -> list[str]:
         self.replaced = list(chosen)
-        self.earlier = leftovers.earlier("replicas")
+        self.earlier = leftovers.earlier(StoppedMember)
         leftovers.hold(HELD)
         with leftovers.replacing(chosen):
             self.whole = False
@@ -138,10 +139,10 @@ def test_what_was_half_replaced_is_replaced_by_the_same_call(
         with pytest.raises(Killed):
             world.run()
     else:
-        assert "isa restore neo4j-safety-0 --into live" in world.run().reason
-    assert world.left == BrokenOff(SET, ("neo4j-safety-0",), (UNIT,))
+        assert f"isa restore {SAFETY}0 --into live" in world.run().reason
+    assert world.left == BrokenOff(SET, (f"{SAFETY}0",), (UNIT,))
     done = world.run()  # there is nothing that could be backed up
-    assert (done.outcome, done.safety) == (RESTORED, "neo4j-safety-0")
+    assert (done.outcome, done.safety) == (RESTORED, f"{SAFETY}0")
     assert world.earlier == (HELD,)
     assert world.left is None
 
@@ -154,8 +155,8 @@ def test_a_half_replaced_engine_that_can_be_backed_up_is_and_the_first_set_is_na
         world.run()
     world.whole = True
     done = world.run()
-    assert (done.outcome, done.safety) == (RESTORED, "neo4j-safety-1")
-    assert done.kept == ["what was there before the run that was broken off is in neo4j-safety-0"]
+    assert (done.outcome, done.safety) == (RESTORED, f"{SAFETY}1")
+    assert done.kept == [f"what was there before the run that was broken off is in {SAFETY}0"]
 
 
 def test_however_often_it_is_broken_off_the_first_safety_set_is_what_was_there_before(
@@ -166,8 +167,8 @@ def test_however_often_it_is_broken_off_the_first_safety_set_is_what_was_there_b
         with pytest.raises(Killed):
             world.run()
         world.whole = True  # it can be backed up, and holds next to nothing
-    assert world.left == BrokenOff(SET, ("neo4j-safety-0", "neo4j-safety-1"), (UNIT,))
-    assert "isa restore neo4j-safety-0 --into live" in world.left.words
+    assert world.left == BrokenOff(SET, (f"{SAFETY}0", f"{SAFETY}1"), (UNIT,))
+    assert f"isa restore {SAFETY}0 --into live" in world.left.words
 
 
 def test_a_repeated_restore_that_fails_names_the_safety_set_of_the_first_attempt(
@@ -176,10 +177,10 @@ def test_a_repeated_restore_that_fails_names_the_safety_set_of_the_first_attempt
     for _ in range(2):
         world.breaks = TemporaryError("the store is away")
         report = world.run()
-        assert "isa restore neo4j-safety-0 --into live" in report.reason
+        assert f"isa restore {SAFETY}0 --into live" in report.reason
         world.whole = True  # it can be backed up, and holds next to nothing
-    assert report.safety == "neo4j-safety-1"
-    assert "isa restore neo4j-safety-1" not in report.reason
+    assert report.safety == f"{SAFETY}1"
+    assert f"isa restore {SAFETY}1" not in report.reason
 
 
 def test_a_repeated_restore_after_one_without_a_safety_backup_names_none(world: World) -> None:
@@ -187,7 +188,7 @@ def test_a_repeated_restore_after_one_without_a_safety_backup_names_none(world: 
     world.run(safety=False)
     world.whole, world.breaks = True, TemporaryError("the store is away")
     report = world.run()
-    assert report.safety == "neo4j-safety-0"
+    assert report.safety == f"{SAFETY}0"
     assert "The first attempt took no safety backup" in report.reason
 
 
@@ -196,7 +197,7 @@ def test_a_failed_restore_of_another_unit_names_its_own_safety_set(world: World)
     world.run()
     world.whole, world.breaks = True, TemporaryError("the store is away")
     report = world.run(chosen=("database other",))
-    assert "isa restore neo4j-safety-1 --into live" in report.reason
+    assert f"isa restore {SAFETY}1 --into live" in report.reason
 
 
 def test_a_restore_of_another_unit_makes_nothing_whole_that_was_broken_off(world: World) -> None:
@@ -205,7 +206,7 @@ def test_a_restore_of_another_unit_makes_nothing_whole_that_was_broken_off(world
         world.run()
     world.whole = True
     assert world.run(chosen=("database other",)).outcome == RESTORED
-    assert world.left == BrokenOff(SET, ("neo4j-safety-0",), (UNIT,))
+    assert world.left == BrokenOff(SET, (f"{SAFETY}0",), (UNIT,))
     assert world.run(chosen=("database other", UNIT)).outcome == RESTORED
     assert world.left is None
 
@@ -225,7 +226,7 @@ def test_whatever_goes_wrong_while_it_is_replaced_the_way_back_is_told(
     world.breaks = error
     report = world.run()
     assert report.outcome == "failed"
-    assert "isa restore neo4j-safety-0 --into live" in report.reason
+    assert f"isa restore {SAFETY}0 --into live" in report.reason
 
 
 def test_nothing_is_fenced_or_replaced_that_the_engine_would_refuse(
@@ -314,3 +315,16 @@ def test_a_restore_that_needs_scratch_engines_waits_for_a_proof_of_the_component
     with proof, pytest.raises(LeaseHeld, match="a proof"):
         serving.run()
     assert serving.taken == []  # nothing was fenced or replaced
+
+
+def test_a_restore_goes_on_behind_a_safety_backup_where_an_earlier_note_cannot_be_read(
+    world: World,
+) -> None:
+    with platform_of(world.kube).lease("backup-neo4j", "somebody") as lease:
+        lease.note("x")
+    assert (world.run().outcome, world.taken) == (RESTORED, [f"{SAFETY}0"])
+    with pytest.raises(UnreadableNote):  # it stays until somebody has looked
+        _ = world.left
+    world.whole = False
+    with pytest.raises(TemporaryError, match="should be online"):
+        world.run()

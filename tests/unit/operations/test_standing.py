@@ -16,6 +16,7 @@ from operations.standing import NONE, Policy, Standing
 
 from ..stored import Stored, platform_of
 
+REBUILD, SET = "rebuild-20260101t000000z-00ab", "nats-20260101T000500Z-0a1b2c"
 GONE = ["fence", "backup", "proof", "uninstall", "volumes"]
 
 
@@ -36,14 +37,14 @@ def vault_of(kube: Stored) -> Vault:
 @pytest.mark.parametrize(
     ("standing", "outcome"),
     [
-        (Standing("rebuild-1", Policy("nats"), "nats-set", GONE), FAILED),
-        (Standing("rebuild-1", Policy("nats"), "nats-set", [*GONE, "install"]), FAILED),
+        (Standing(REBUILD, Policy("nats"), SET, GONE), FAILED),
+        (Standing(REBUILD, Policy("nats"), SET, [*GONE, "install"]), FAILED),
         # it holds its data, and more: clients have written since
-        (Standing("rebuild-1", Policy("nats"), "nats-set", GONE, replaced=True), COMPLETE),
+        (Standing(REBUILD, Policy("nats"), SET, GONE, replaced=True), COMPLETE),
         # its uninstall did not end: the engine may be in service as before
-        (Standing("rebuild-1", Policy("nats"), "nats-set", GONE[:3]), COMPLETE),
-        (Standing("rebuild-1", Policy("nats", "new", NONE), "", GONE), COMPLETE),
-        (Standing("rebuild-1", Policy("nats", "keep", NONE), "", GONE), COMPLETE),
+        (Standing(REBUILD, Policy("nats"), SET, GONE[:3]), COMPLETE),
+        (Standing(REBUILD, Policy("nats", "new", NONE), "", GONE), COMPLETE),
+        (Standing(REBUILD, Policy("nats", "keep", NONE), "", GONE), COMPLETE),
     ],
 )
 def test_no_night_stores_a_set_of_an_engine_that_waits_for_its_data(
@@ -66,8 +67,27 @@ def test_nothing_is_restored_into_what_is_being_rebuilt(
     kube: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(restoring, "read_identity", lambda vault: "")
-    manifest = SimpleNamespace(id="nats-set", component="nats")
+    manifest = SimpleNamespace(id=SET, component="nats")
     plan = cast(Any, SimpleNamespace(manifest=manifest, by_hand=""))
     with platform_of(kube).lease("rebuild-nats", "test"), threads(1, 1) as start:
         (report,) = run_restores(vault_of(kube), [plan], run="t", start=start)
     assert "is being rebuilt just now" in report.reason
+
+
+def test_where_the_rebuild_cannot_be_read_the_night_is_taken_and_does_not_claim_to_be_whole(
+    kube: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with platform_of(kube).lease("rebuild-nats", "test") as lease:
+        lease.note("x")
+    doubts: dict[str, list[str]] = {}
+
+    def back_up(vault: object, name: str, *_: object, **more: Any) -> BackupResult:
+        doubts[name] = list(more["doubts"])
+        return BackupResult(name, COMPLETE, "a-set")
+
+    monkeypatch.setattr(backups, "back_up", back_up)
+    with threads(1, 1) as start:
+        run_backups(vault_of(kube), only=["nats", "redis"], slot="", run="t", start=start)
+    assert doubts["redis"] == []
+    (words,) = doubts["nats"]
+    assert "annotate lease isa-rebuild-nats isa-cloud.io/operation-" in words
