@@ -10,15 +10,17 @@ import pytest
 
 from calls import LOGGERS, Calls
 from cli.failures import verbosity
-from cli.logs import JsonLine, Line, log_to_stderr
+from cli.logs import log_to_stderr
 
 
 @pytest.fixture
-def printed(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
+def printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], str]]:
     root, levels = logging.getLogger(), {name: logging.getLogger(name).level for name in LOGGERS}
+    # without Prefect's, which a test that imported it has left with a standard error that is closed
+    monkeypatch.setattr(root, "handlers", [])
     yield lambda: capsys.readouterr().err
-    for handler in [one for one in root.handlers if isinstance(one.formatter, (Line, JsonLine))]:
-        root.removeHandler(handler)
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
 
