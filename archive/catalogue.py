@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from itertools import chain
 
+from archive.bounds import AT_ONCE_BYTES, EVIDENCE_BYTES, MANIFEST_BYTES
 from archive.evidence import Proof, proof_of, unfounded
-from archive.evidence_chain import Document, Record, gap, read_document
+from archive.evidence_chain import Document, Record, crowded, gap, read_document
 from archive.manifest import (
     FILE,
     IDENTITY,
-    LARGEST,
     Manifest,
     component_of,
     component_prefix,
@@ -20,8 +22,9 @@ from archive.manifest import (
     set_prefix,
 )
 from archive.signing import Trust
-from archive.store import Entry, Missing, Refused, Store
+from archive.store import Missing, Refused, Store
 from archive.stored_dates import StoredDates, judge_dates
+from config.backups import BackupSigner
 from errors import PermanentError
 
 READERS = 8  # manifests are small: their time is the round trip
@@ -121,10 +124,11 @@ def read_catalogue(
     Raises:
         TemporaryError, PermanentError: the bucket cannot be listed.
     """
-    committed: list[str] = []
+    sizes: dict[str, int] = {}
     broken: dict[str, str] = {}
     uncommitted: list[str] = []
     proofs: dict[str, list[Proof]] = {}
+    ignored: dict[str, str] = {}
     written: dict[str, datetime] = {}
     oldest: dict[str, datetime] = {}
     for component in components:
@@ -138,20 +142,22 @@ def read_catalogue(
                 oldest[identity] = min(entry.modified, oldest.get(identity, entry.modified))
                 if name == FILE:
                     written[identity] = entry.modified
-                    if entry.size > LARGEST:
-                        broken[entry.key] = _too_large(entry)
+                    sizes[entry.key] = entry.size
                 proof = proof_of(entry.key, name)
-                if proof is not None:
+                if proof is not None and entry.size > EVIDENCE_BYTES:
+                    ignored[entry.key] = (
+                        f"{entry.key} has {entry.size} bytes, more than any verification: it is not read"
+                    )
+                elif proof is not None:
                     proofs.setdefault(identity, []).append(proof)
-        committed += [
-            prefix + FILE for prefix, has in found.items() if has and prefix + FILE not in broken
-        ]
         uncommitted += [prefix for prefix, has in found.items() if not has]
     sets: list[Manifest] = []
     with ThreadPoolExecutor(READERS) as pool:
-        for key, answer in zip(
-            committed, pool.map(lambda key: _read(store, key, trust), committed), strict=True
-        ):
+        small = [key for key, size in sizes.items() if size <= AT_ONCE_BYTES]
+        large = [key for key, size in sizes.items() if size > AT_ONCE_BYTES]
+        read = partial(_read, store, trust, sizes)
+        for key, answer in chain(zip(small, pool.map(read, small), strict=True),
+                                 ((key, read(key)) for key in large)):  # fmt: skip
             if isinstance(answer, Manifest):
                 sets.append(answer)
             elif answer:
@@ -167,11 +173,41 @@ def read_catalogue(
         broken,
         tuple(uncommitted),
         {identity: one.proofs for identity, one in judged.items() if one.proofs},
-        {key: why for one in judged.values() for key, why in one.disbelieved.items()},
+        ignored | {key: why for one in judged.values() for key, why in one.disbelieved.items()},
         {identity: one.gap for identity, one in judged.items() if one.gap},
         written,
         oldest,
     )
+
+
+def fetch_manifest(
+    store: Store,
+    key: str,
+    signers: Collection[BackupSigner],
+    size: int | None = None,
+    version: str = "",
+) -> Manifest:
+    """Read a manifest from the bucket, unless it is larger than any.
+
+    Args:
+        store: the bucket.
+        key: of the object.
+        signers: whose signature counts.
+        size: bytes, as it was listed; None if it was not.
+        version: its identity; the current one if left out.
+
+    Raises:
+        Missing: there is none.
+        PermanentError: it is too large, damaged, or not signed by one of these.
+    """
+    limit = MANIFEST_BYTES
+    if size is not None and size > limit:
+        raise PermanentError(
+            f"{key} has {size} bytes, more than the {limit} of any manifest: it is not read"
+        )
+    if size is not None and size <= AT_ONCE_BYTES:
+        limit = AT_ONCE_BYTES
+    return read_manifest(store.get(key, limit, version), key, signers)
 
 
 def find_set(store: Store, environment: str, identity: str, trust: Trust) -> Manifest:
@@ -185,7 +221,7 @@ def find_set(store: Store, environment: str, identity: str, trust: Trust) -> Man
         raise PermanentError(f"{identity!r} is no id of a backup: `isa backups` lists them")
     key = set_prefix(environment, match["component"], identity) + FILE
     try:
-        return read_manifest(store.get(key, LARGEST), key, trust.backups)
+        return fetch_manifest(store, key, trust.backups)
     except Missing as exc:
         raise PermanentError(
             f"there is no backup {identity} of {environment}: `isa backups` lists them"
@@ -223,7 +259,9 @@ class _Judge:
     trust: Trust
     recorded: Mapping[str, Record]
 
-    def __call__(self, identity: str, proofs: Iterable[Proof]) -> _Judged:
+    def __call__(self, identity: str, proofs: Sequence[Proof]) -> _Judged:
+        if crowd := crowded(len(proofs)):
+            return _Judged((), {}, crowd if self.trust.proofs else "")
         documents: list[Document] = []
         disbelieved: dict[str, str] = {}
         for proof in proofs:
@@ -248,13 +286,9 @@ class _Judge:
         )
 
 
-def _too_large(entry: Entry) -> str:
-    return f"{entry.key} has {entry.size} bytes, more than the {LARGEST} of any manifest: it is not read"
-
-
-def _read(store: Store, key: str, trust: Trust) -> Manifest | str:
+def _read(store: Store, trust: Trust, sizes: Mapping[str, int], key: str) -> Manifest | str:
     try:
-        return read_manifest(store.get(key, LARGEST), key, trust.backups)
+        return fetch_manifest(store, key, trust.backups, sizes[key])
     except Missing:
         return ""  # retention was quicker
     except Refused:

@@ -21,8 +21,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import AwareDatetime, Field
 
+from archive.bounds import EVIDENCE_BYTES, parse
 from archive.manifest import (
     NOT_A_DOCUMENT,
+    PARSING,
     FileName,
     Folder,
     Identity,
@@ -134,14 +136,25 @@ def seal_words(
 
 
 def write_evidence(store: Store, prefix: str, evidence: Evidence, identity: str) -> str:
-    """Keep a proof beside its set; returns its key."""
-    body = evidence.model_dump(mode="json")
+    """Keep a proof beside its set; returns its key. Details that nobody could read again are left out."""
     key = _signer(identity)
-    signature = key.sign(canonical(body)).hex()
-    document = {**body, "signer": public_half(key), "signature": signature}
+    document = _signed(evidence, key)
+    listed = max(len(evidence.differences), len(evidence.counted_only))
+    while len(document) > EVIDENCE_BYTES and listed:
+        listed //= 2
+        document = _signed(_shortened(evidence, listed), key)
     where = file_of(prefix, evidence.begun, evidence.verdict)
-    store.put(where, json.dumps(document, indent=1).encode())
+    store.put(where, document)
     return where
+
+
+def stored_evidence(store: Store, key: str) -> bytes:
+    """The document of a proof.
+
+    Raises:
+        PermanentError: it is larger than any, or gone.
+    """
+    return store.get(key, EVIDENCE_BYTES)
 
 
 def read_evidence(document: bytes, where: str, signers: Collection[str]) -> Evidence:
@@ -156,7 +169,8 @@ def read_evidence(document: bytes, where: str, signers: Collection[str]) -> Evid
         PermanentError: it was changed, or somebody else signed it.
     """
     try:
-        body = json.loads(document)
+        with PARSING:
+            body = parse(document)
         claimed, signature = body.pop("signer"), bytes.fromhex(body.pop("signature"))
         if claimed not in signers:
             whose = "which is not in verify.signers" if signers else "and verify.signers is empty"
@@ -261,7 +275,27 @@ def unfounded(said: Evidence, sets: Mapping[str, Manifest]) -> str:
 
 def manifest_digest(manifest: Manifest) -> str:
     """SHA-256 of the document that a manifest was read from: what a proof calls the manifest that it refers to."""
-    return hashlib.sha256(manifest.to_bytes(as_read=True)).hexdigest()
+    with PARSING:  # of a large one this takes as much memory as reading it
+        return hashlib.sha256(manifest.to_bytes(as_read=True)).hexdigest()
+
+
+def _signed(evidence: Evidence, key: Ed25519PrivateKey) -> bytes:
+    """The document as it is stored."""
+    body = evidence.model_dump(mode="json")
+    signed = {"signer": public_half(key), "signature": key.sign(canonical(body)).hex()}
+    return json.dumps({**body, **signed}, indent=1).encode()
+
+
+def _shortened(evidence: Evidence, listed: int) -> Evidence:
+    """The same with the first of its lists alone, and how many more there were."""
+    differences, counted = evidence.differences[:listed], evidence.counted_only[:listed]
+    left = len(evidence.differences) - len(differences)
+    if left:
+        differences += (Difference(unit="", item="", what=f"and {left} more"),)
+    left = len(evidence.counted_only) - len(counted)
+    if left:
+        counted += (f"and {left} more",)
+    return evidence.model_copy(update={"differences": differences, "counted_only": counted})
 
 
 def _stamp(at: datetime) -> str:

@@ -18,8 +18,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from archive.evidence import Evidence, Proof, believe, proof_of
-from archive.manifest import LARGEST, Identity, begun_of, component_of, set_prefix
+from archive.bounds import EVIDENCE_BYTES, PROOFS
+from archive.evidence import Evidence, Proof, believe, proof_of, stored_evidence
+from archive.manifest import Identity, begun_of, component_of, set_prefix
 from archive.store import Store
 from errors import PermanentError
 
@@ -113,6 +114,16 @@ def gap(documents: Iterable[Document], recorded: int | None) -> str:
     return ""
 
 
+def crowded(number: int) -> str:
+    """Why the evidence of a backup is not read at all; "" if there are not too many documents."""
+    if number <= PROOFS:
+        return ""
+    return (
+        f"{number} objects beside it are called verifications, more than the {PROOFS} that are read: "
+        "delete those that no verification wrote"
+    )
+
+
 def read_document(
     store: Store, proof: Proof, environment: str, backup: str, signers: Collection[str]
 ) -> Document:
@@ -128,7 +139,7 @@ def read_document(
     Raises:
         PermanentError: it does not count, or is gone.
     """
-    body = store.get(proof.key, LARGEST)
+    body = stored_evidence(store, proof.key)
     said = believe(proof, body, environment, backup, signers)
     return Document(proof, said, hashlib.sha256(body).hexdigest())
 
@@ -150,7 +161,10 @@ def next_link(
     """
     prefix = set_prefix(environment, component_of(backup), backup)
     documents = []
-    for entry in store.list(f"{prefix}proof-"):
+    entries = [one for one in store.list(f"{prefix}proof-") if one.size <= EVIDENCE_BYTES]
+    for entry in (
+        entries if len(entries) <= PROOFS else ()
+    ):  # of more, no verdict counts (`crowded`)
         proof = proof_of(entry.key, entry.key.removeprefix(prefix))
         if proof is not None:
             with suppress(PermanentError):  # what does not count is no link

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from archive.manifest import FILE, LARGEST, begun_of, read_manifest
+from archive.catalogue import fetch_manifest
+from archive.manifest import FILE, begun_of
 from archive.store import Store, Version
 from config.backups import BackupSigner
 from errors import PermanentError
@@ -75,9 +76,7 @@ def explain_hidden(store: Store, one: HiddenSet, signers: Collection[BackupSigne
     version, key = one.manifest.identity, one.manifest.key
     words = f"set {one.id}: its manifest was deleted on {one.deleted:%Y-%m-%d %H:%M} UTC, version {version} of it is"
     try:
-        if one.manifest.size > LARGEST:
-            raise PermanentError(f"it has {one.manifest.size} bytes")
-        read_manifest(store.get(key, LARGEST, version), key, signers)
+        fetch_manifest(store, key, signers, one.manifest.size, version)
     except PermanentError as exc:
         return f"{words} there and cannot be used: {exc}; {HOW}"
     return f"{words} there and a backup worker's own: bring that version back, or delete the set by hand; {HOW}"

@@ -18,7 +18,8 @@ from typing import Annotated, Any, Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from archive.signing import SIGNATURE, SIGNER, canonical, doubt, sign
+from archive.bounds import parse
+from archive.signing import SIGNATURE, SIGNER, canonical, check_signature, out_of_date, sign
 from config.backups import BackupSigner
 from errors import PermanentError
 
@@ -63,8 +64,7 @@ NOT_A_DOCUMENT = (
     OverflowError,
     ValidationError,
 )
-_PARSING = threading.Lock()  # one at a time: what is parsed takes ten times its bytes
-LARGEST = 32 << 20  # bytes of a document; a manifest of a thousand tables has 0.5 MiB
+PARSING = threading.Lock()  # one document at a time: what is parsed takes many times its bytes
 AHEAD = timedelta(hours=1)  # clocks may differ; the self test of a backup allows less
 
 
@@ -265,24 +265,12 @@ def read_manifest(
             of this project.
     """
     try:
-        with _PARSING:
-            body = json.loads(document)
-        claimed = body.pop("sha256", "")
-        signed = {name: body.pop(name, "") for name in (SIGNER, SIGNATURE)}
-        if body.get("format") != FORMAT:
-            raise PermanentError(
-                f"{key}: format {body.get('format')!r}; this version reads {FORMAT}"
-            )
-        if claimed != _hash(body):
-            raise PermanentError(
-                f"{key}: its hash does not fit: it was changed, or damaged in the store"
-            )
-        manifest = Manifest.model_validate(body)
+        with PARSING:
+            manifest, signer = _signed_by(document, key, signers)
     except NOT_A_DOCUMENT as exc:
         raise PermanentError(f"{key} is no manifest of a backup: {brief(exc)}") from exc
-    fault = _misplaced(manifest, key, now or datetime.now(UTC)) or doubt(
-        body, signed, manifest.begun, signers
-    )
+    fault = _misplaced(manifest, key, now or datetime.now(UTC))
+    fault = fault or out_of_date(signer, manifest.begun)
     if fault:
         raise PermanentError(f"{key} is refused: {fault}")
     return manifest
@@ -325,6 +313,28 @@ def begun_of(identity: str) -> datetime | None:
     if match is None:
         return None
     return datetime.strptime(match["begun"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def _signed_by(
+    document: bytes, key: str, signers: Collection[BackupSigner]
+) -> tuple[Manifest, BackupSigner]:
+    """A manifest and who signed it; the model is built once the signature is known to be good."""
+    body = parse(document)
+    claimed = body.pop("sha256", "")
+    signed = {name: body.pop(name, "") for name in (SIGNER, SIGNATURE)}
+    if body.get("format") != FORMAT:
+        found = repr(body.get("format"))[:SHOWN]
+        raise PermanentError(f"{key}: format {found}; this version reads {FORMAT}")
+    content = canonical(body)
+    if claimed != hashlib.sha256(content).hexdigest():
+        raise PermanentError(
+            f"{key}: its hash does not fit: it was changed, or damaged in the store"
+        )
+    try:
+        signer = check_signature(content, signed, signers)
+    except PermanentError as exc:
+        raise PermanentError(f"{key} is refused: {exc}") from exc
+    return Manifest.model_validate(body), signer
 
 
 def _misplaced(manifest: Manifest, key: str, now: datetime) -> str:

@@ -89,35 +89,38 @@ def sign(body: dict[str, Any], key: Ed25519PrivateKey) -> dict[str, str]:
     return {SIGNER: public_half(key), SIGNATURE: key.sign(PURPOSE + canonical(body)).hex()}
 
 
-def doubt(
-    body: dict[str, Any],
-    signed: dict[str, Any],
-    begun: datetime,
-    signers: Collection[BackupSigner],
-) -> str:
-    """Why a manifest's signature does not count; "" if it does.
+def check_signature(
+    content: bytes, signed: dict[str, Any], signers: Collection[BackupSigner]
+) -> BackupSigner:
+    """Who signed a manifest.
 
     Args:
-        body: as it was signed.
+        content: what was signed, canonical.
         signed: signer and signature, as they were stored; empty if they were not.
-        begun: when the backup began, as `body` says.
         signers: whose signature counts.
+
+    Raises:
+        PermanentError: nobody whose signature counts did.
     """
     key, signature = str(signed.get(SIGNER, "")), str(signed.get(SIGNATURE, ""))
     if not signers:
-        return "backup.signers is empty: nobody's signature counts (`isa backup --signer` prints the worker's key)"
+        raise PermanentError(
+            "backup.signers is empty: nobody's signature counts (`isa backup --signer` prints the worker's key)"
+        )
     if not key or not signature:
-        return "it is not signed: no backup worker wrote it"
+        raise PermanentError("it is not signed: no backup worker wrote it")
     signer = next((one for one in signers if one.key == key), None)
     if signer is None:
-        return f"it is signed by {key[:16]}…, which is not in backup.signers"
+        raise PermanentError(f"it is signed by {key[:16]}…, which is not in backup.signers")
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(
-            bytes.fromhex(signature), PURPOSE + canonical(body)
+            bytes.fromhex(signature), PURPOSE + content
         )
-    except (InvalidSignature, ValueError):
-        return "its signature does not fit: it was changed after it was signed"
-    return out_of_date(signer, begun)
+    except (InvalidSignature, ValueError) as exc:
+        raise PermanentError(
+            "its signature does not fit: it was changed after it was signed"
+        ) from exc
+    return signer
 
 
 def out_of_date(signer: BackupSigner, begun: datetime) -> str:

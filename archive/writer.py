@@ -15,9 +15,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive import digests
+from archive.bounds import excess
 from archive.digests import document_of, without_digests
 from archive.leftovers import Leftovers
-from archive.manifest import FILE, LARGEST, Artefact, Manifest
+from archive.manifest import FILE, Artefact, Manifest
 from archive.seal import SUFFIX, Sealed, seal
 from archive.spool import Spool, require_room
 from archive.store import Refused, Store
@@ -173,10 +174,10 @@ class SetWriter:
         artefact = self.add(digests.NAME, digests.UNIT, digests.FORM, [document_of(manifest)])
         stored = without_digests(manifest, artefact)
         document = stored.signed(self._signing_key)
-        if len(document) > LARGEST:
+        if why := excess(document):
             raise PermanentError(
-                f"the manifest of {manifest.id} has {len(document) >> 20} MiB, more than any command reads "
-                f"({LARGEST >> 20} MiB): its component has too many things to count"
+                f"no command would read the manifest of {manifest.id}: {why}. "
+                "Its component has too many things to count"
             )
         self.store.put(stored.own_key, document)
         return stored

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from archive.catalogue import Catalogue
-from archive.evidence import Evidence, Proof, read_evidence
-from archive.manifest import LARGEST, component_of
+from archive.evidence import Evidence, Proof, read_evidence, stored_evidence
+from archive.manifest import component_of
 from components import SETS
 from config.printable import visible
 from errors import IsaError
@@ -81,7 +81,7 @@ def documents(vault: Vault) -> Callable[[Proof], Evidence | None]:
     def read(proof: Proof) -> Evidence | None:
         try:
             signers = vault.settings.verify.signers
-            return read_evidence(vault.store.get(proof.key, LARGEST), proof.key, signers)
+            return read_evidence(stored_evidence(vault.store, proof.key), proof.key, signers)
         except IsaError:
             return None
 

@@ -11,9 +11,10 @@ from typing import Any, cast
 import pyrage
 import pytest
 
+from archive.bounds import MANIFEST_BYTES
 from archive.catalogue import Catalogue, read_catalogue
 from archive.evidence import Evidence, proof_of, signer_of, write_evidence
-from archive.manifest import LARGEST, Manifest, read_manifest
+from archive.manifest import Manifest, read_manifest
 from archive.signing import Trust
 from archive.store import Entry
 
@@ -26,15 +27,21 @@ LATER = AT + timedelta(hours=1)
 class Bucket:
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.reads = 0
 
     def put(self, key: str, body: bytes) -> None:
         self.objects[key] = body
 
-    def get(self, key: str, limit: int = LARGEST) -> bytes:
+    def get(self, key: str, limit: int = MANIFEST_BYTES, version: str = "") -> bytes:
+        self.reads += 1
         return self.objects[key]
 
     def list(self, prefix: str) -> list[Entry]:
-        return [Entry(key, 1, AT) for key in sorted(self.objects) if key.startswith(prefix)]
+        return [
+            Entry(key, len(body), AT)
+            for key, body in sorted(self.objects.items())
+            if key.startswith(prefix)
+        ]
 
 
 class Vault:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -12,10 +14,10 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 
+from archive.bounds import EVIDENCE_BYTES, MANIFEST_BYTES, PROOFS
 from archive.catalogue import read_catalogue
-from archive.evidence import Evidence, read_evidence
+from archive.evidence import Difference, Evidence, file_of, read_evidence, signer_of
 from archive.manifest import (
-    LARGEST,
     Artefact,
     Consistency,
     Manifest,
@@ -32,7 +34,8 @@ from operations.credentials import secret_of
 from operations.retention import apply_retention, plan_retention
 
 from ..stored import Stored, platform_of
-from .test_belief import Bucket
+from .test_belief import LATER, Bucket
+from .test_belief import Vault as Proven
 from .test_retention import KEY, RULES, SIGNERS, a_set
 
 GENUINE = a_set(3)
@@ -161,7 +164,7 @@ class Watched(Bucket):
             if key.startswith(prefix)
         ]
 
-    def get(self, key: str, limit: int = LARGEST) -> bytes:
+    def get(self, key: str, limit: int = MANIFEST_BYTES, version: str = "") -> bytes:
         assert key not in self.sizes, f"{key} was read"
         return super().get(key, limit)
 
@@ -197,6 +200,68 @@ def test_a_manifest_of_300_mib_is_not_read(vault: Vault) -> None:
     found = vault.catalogue(["redis"])
     assert len(found.sets) == 59
     assert f"{300 << 20} bytes" in found.broken[GENUINE.own_key]
+
+
+def test_a_document_of_too_many_values_is_not_parsed(vault: Vault) -> None:
+    junk = b'{"format":1,"topology":{"a":[' + b"{}," * 5_000_000 + b"{}]}}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(PermanentError, match="was not parsed"):
+            read_manifest(junk, GENUINE.own_key, SIGNERS)
+        with pytest.raises(PermanentError, match="was not parsed"):
+            read_evidence(junk, GENUINE.prefix, ["00" * 32])
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_large_manifests_are_read_one_at_a_time(vault: Vault) -> None:
+    reading: list[str] = []
+    most: list[int] = []
+
+    class Slow(Watched):
+        def get(self, key: str, limit: int = MANIFEST_BYTES, version: str = "") -> bytes:
+            reading.append(key)
+            most.append(len(reading))
+            time.sleep(0.005)
+            reading.remove(key)
+            return self.objects[key]
+
+    store: Any = Slow()
+    store.objects = cast(Any, vault.store).objects
+    store.sizes = dict.fromkeys(list(store.objects)[:8], 2 << 20)
+    found = read_catalogue(store, "test", ["redis"], Trust(SIGNERS, ()))
+    assert len(found.sets) == 60
+    assert set(most[-8:]) == {1}
+    assert max(most) > 1  # small ones are read together
+
+
+def test_evidence_is_skipped_by_its_listed_size_and_by_its_number() -> None:
+    place = Proven()
+    place.say("pass", LATER)
+    junk = place.say("fail", LATER + timedelta(hours=1), place.other)
+    place.bucket.objects[junk] = b"{" * (2 << 20)
+    found = place.read()
+    assert f"{2 << 20} bytes" in found.disbelieved[junk]
+    assert found.proven == {place.made.id}
+
+    for at in range(PROOFS):
+        place.bucket.put(file_of(place.made.prefix, LATER + timedelta(days=2 + at), "pass"), b"{}")
+    place.bucket.reads = 0
+    found = place.read()
+    assert found.proven == set()
+    assert f"more than the {PROOFS} that are read" in found.gaps[place.made.id]
+    assert place.bucket.reads == 1  # its manifest
+
+
+def test_a_verdict_with_many_differences_is_stored_so_that_it_is_read_again() -> None:
+    place = Proven()
+    many = tuple(Difference(unit="u", item="i", what="x" * 5_000) for _ in range(1_000))
+    key = place.say("fail", LATER, differences=many, counted_only=("y" * 900,) * 1_000)
+    assert len(place.bucket.get(key)) <= EVIDENCE_BYTES
+    said = read_evidence(place.bucket.get(key), key, [signer_of(place.pool)])
+    assert said.differences[0] == many[0]
+    assert said.differences[-1].what == f"and {1_000 - len(said.differences) + 1} more"
 
 
 HOSTILE = {

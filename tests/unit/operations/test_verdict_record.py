@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pyrage
 
+from archive.bounds import MANIFEST_BYTES
 from archive.evidence import signer_of
 from archive.evidence_chain import Record
-from archive.manifest import LARGEST
 from archive.store import Missing
 from operations.backup import Vault
 from operations.proof import prove
@@ -23,7 +23,7 @@ SET = "redis-20261124T010000Z-0a1b2c"
 
 
 class Emptied(Bucket):
-    def get(self, key: str, limit: int = LARGEST) -> bytes:
+    def get(self, key: str, limit: int = MANIFEST_BYTES, version: str = "") -> bytes:
         if key not in self.objects:
             raise Missing(key)
         return super().get(key)
