@@ -36,6 +36,7 @@ from operations.reinstall import claims, install, put_aside, uninstall
 from operations.replacing import BrokenOff, broken_off, forget
 from operations.restore_plan import RestorePlan, plan_restore
 from operations.restoring import DIFFERENT, RESTORED, refuse_untakeable, run_restore
+from operations.resumption import refuse_unfounded
 from operations.schedule import INSTALLED, NodeResult, Start, Work, walk
 from operations.standing import (
     BACKUP,
@@ -147,7 +148,8 @@ def run_rebuild(
 
     Raises:
         LeaseHeld: a deploy or another rebuild is under way.
-        PermanentError: the plan is blocked, or a rebuild of another policy is unfinished.
+        PermanentError: the plan is blocked, a rebuild of another policy is unfinished, or what the Lease says of this
+            one is not true.
     """
     if plan.blocked:
         raise PermanentError(f"nothing was changed: {'; '.join(plan.blocked)}")
@@ -158,6 +160,8 @@ def run_rebuild(
     ):
         left = broken_off(platform.kube, platform.settings, name)
         standing = _standing(lease, platform.settings, plan.policy, left)
+        if standing.gone:
+            refuse_unfounded(platform, vault.catalogue([name]), standing)
         steps = _steps(plan)
         graph = _chain(steps)
         progress = Progress(steps, publish, clock)
@@ -319,8 +323,8 @@ class Rebuild:
         platform, name, policy = self._platform, self._component.name, self._plan.policy
         if policy.restore not in (FRESH, NONE):
             self._standing.set = policy.restore
-        # one that is dead, or half uninstalled, cannot be asked
-        if policy.final_backup and policy.restore != NONE and not self._standing.changed:
+        # one that is dead cannot be asked
+        if policy.final_backup and policy.restore != NONE:
             self._check_takeable()
         if policy.volumes == NEW:  # a chart may let claims go with their StatefulSet
             volumes.keep(platform.kube, claims(platform, name), name, self._standing.id)
@@ -341,10 +345,10 @@ class Rebuild:
         return f"{len(kept)} volumes are kept: {', '.join(one.name for one in kept)}"
 
     def _install(self) -> str:
-        outcome = install(
-            self._platform, self._component.name, self._run, lambda note: self._tell(INSTALL, note)
-        )
-        self._empty = outcome == INSTALLED and self._plan.policy.volumes == NEW
+        name = self._component.name
+        old = claims(self._platform, name)  # what stands on old volumes is not empty
+        outcome = install(self._platform, name, self._run, lambda note: self._tell(INSTALL, note))
+        self._empty = outcome == INSTALLED and self._plan.policy.volumes == NEW and not old
         return outcome
 
     def _restore(self) -> str:

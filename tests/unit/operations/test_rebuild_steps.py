@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from archive.manifest import Manifest
 from cluster.dag import Dag
 from errors import PermanentError, TemporaryError
 from operations import rebuild
@@ -20,8 +21,10 @@ from operations.restoring import DIFFERENT, RESTORED, RestoreReport
 from operations.schedule import INSTALLED, UNCHANGED, Start, Work
 from operations.standing import KEEP, Policy, Standing, unfinished
 
+from ..archive.test_retention import a_set
 from ..stored import Stored, platform_of
 
+OLD = "redis-20251201T000500Z-0a1b2c"
 PLAN = RebuildPlan(
     Policy("redis"), {"redis-cluster": "redis-cluster-13.0.4, revision 3"}, {"data-redis-0": "8Gi"}, ("all keys",),
     "restore proven at L4", "they cannot write", (), (), (),
@@ -37,6 +40,8 @@ class World:
     fenced: bool = False
     sets: dict[str, int] = field(default_factory=dict)  # id → what had been written
     slots: list[str] = field(default_factory=list)
+    made: list[Manifest] = field(default_factory=list)
+    forged: dict[str, str] = field(default_factory=dict)  # id → verdict that the evidence has now
     there: bool = True
     units: tuple[str, ...] = ("all keys",)
     done: list[str] = field(default_factory=list)
@@ -74,6 +79,7 @@ class World:
         self.slots.append(slot)
         name = f"redis-20260101T02300{len(self.sets)}Z-abcdef"
         self.sets[name] = self.written
+        self.made.append(a_set(len(self.made), id=name, slot=slot))
         return BackupResult("redis", self.backup_outcome, name, reason="shard 2 is missing")
 
     def prove(self, *_: object, **__: object) -> Any:
@@ -86,6 +92,8 @@ class World:
 
     def put_aside(self, *_: object) -> list[Any]:
         self.step("volumes")
+        for claim in self.kube.claims:
+            self.kube.delete("v1", "PersistentVolumeClaim", claim)
         return []
 
     def install(self, *_: object) -> str:
@@ -99,6 +107,21 @@ class World:
         self.step("restore")
         return RestoreReport("", "redis", self.outcome, reason="clients wrote")
 
+    def catalogue(self, names: Iterable[str] = ()) -> Any:
+        verdicts = {one.id: self.forged.get(one.id, self.verdict) for one in self.made}
+        return SimpleNamespace(
+            of=lambda component: tuple(self.made),
+            verdict=lambda identity: verdicts.get(identity, ""),
+            gaps={},
+        )
+
+    def claim_of(self, **change: Any) -> None:
+        """Somebody changes what the Lease says of the rebuild."""
+        left = self.unfinished
+        assert left is not None
+        with platform_of(self.kube).lease("rebuild-redis", "somebody") as lease:
+            lease.note(replace(left, **change).text())
+
     @property
     def unfinished(self) -> Standing | None:
         return unfinished(self.kube, platform_of(self.kube).settings, "redis")
@@ -106,9 +129,7 @@ class World:
     def run(self, policy: Policy = PLAN.policy) -> RebuildReport:
         return run_rebuild(
             platform_of(self.kube),
-            cast(
-                Any, SimpleNamespace(check=lambda: None, catalogue=lambda names: None, store=None)
-            ),
+            cast(Any, SimpleNamespace(check=lambda: None, catalogue=self.catalogue, store=None)),
             replace(PLAN, policy=policy),
             run="test",
             start=inline,
@@ -201,9 +222,9 @@ def test_what_was_replaced_and_written_to_since_is_no_empty_engine(world: World)
 
 
 def test_what_stays_on_its_volumes_is_backed_up_before_a_set_takes_its_place(world: World) -> None:
-    found = world.run(Policy("redis", KEEP, "redis-set-of-old"))
+    found = world.run(Policy("redis", KEEP, OLD))
     assert found.state == "completed", found.summary
-    assert found.set == "redis-set-of-old"
+    assert found.set == OLD
     assert world.safety is True
 
 
@@ -296,3 +317,100 @@ def test_nothing_is_uninstalled_unless_the_backup_passed_its_proof(
     assert world.done == ["fence", "backup", "proof"]
     assert world.there
     assert not world.fenced
+
+
+# ---------------------------------------------------------------------- a state that somebody has changed
+def broken_at(world: World, step: str, policy: Policy = PLAN.policy) -> None:
+    world.breaks[step] = PermanentError("it broke")
+    assert world.run(policy).state == "failed"
+    world.done.clear()
+
+
+GONE = ["fence", "backup", "proof", "uninstall"]
+
+
+def test_a_rebuild_that_was_not_begun_skips_neither_its_backup_nor_its_proof(world: World) -> None:
+    with platform_of(world.kube).lease("rebuild-redis", "somebody") as lease:
+        lease.note(Standing("rebuild-20260101t000000z-00ab", PLAN.policy, OLD, GONE).text())
+    with pytest.raises(PermanentError, match="no complete backup of this attempt"):
+        world.run()
+    assert world.done == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"set": OLD}, f"its backup is .*, and not {OLD}"),
+        ({"set": ""}, "its backup is .*, and not none"),
+        ({"again": 7}, "no complete backup of this attempt"),
+        ({"id": "rebuild-20251201t000000z-00ab"}, "no complete backup of this attempt"),
+    ],
+)
+def test_another_backup_than_that_of_the_rebuild_does_not_come_back(
+    change: dict[str, Any], words: str, world: World
+) -> None:
+    broken_at(world, "install")
+    world.made.insert(0, a_set(-31, id=OLD, slot="2025-12-01"))
+    world.claim_of(**change)
+    with pytest.raises(PermanentError, match=words):
+        world.run()
+    assert world.done == []
+
+
+@pytest.mark.parametrize("verdict", ["fail", "partial", ""])
+def test_a_rebuild_goes_on_only_while_the_evidence_says_that_its_backup_is_proven(
+    verdict: str, world: World
+) -> None:
+    broken_at(world, "volumes")
+    (backup,) = world.sets
+    world.forged[backup] = verdict
+    with pytest.raises(PermanentError, match=f"isa verify {backup}.*--undo"):
+        world.run()
+    assert world.done == []
+    world.forged[backup] = "pass"
+    assert world.run().state == "completed"
+
+
+def test_an_earlier_attempts_backup_does_not_stand_for_the_last_ones(world: World) -> None:
+    broken_at(world, "uninstall")
+    broken_at(world, "install")
+    assert len(world.sets) == 2
+    world.claim_of(again=0, set=min(world.sets))
+    with pytest.raises(PermanentError, match="no complete backup of this attempt"):
+        world.run()
+
+
+def test_the_set_that_was_approved_comes_back_and_no_other(world: World) -> None:
+    policy = Policy("redis", "new", OLD, final_backup=False)
+    world.made.append(a_set(0, id=OLD))
+    broken_at(world, "install", policy)
+    world.claim_of(set="redis-20251101T000500Z-0a1b2c")
+    with pytest.raises(PermanentError, match=f"{OLD} was approved, and not redis-20251101"):
+        world.run(policy)
+    world.claim_of(set=OLD)
+    assert world.run(policy).state == "completed"
+
+
+def test_volumes_that_are_in_place_were_not_put_aside(world: World) -> None:
+    broken_at(world, "volumes")
+    world.claim_of(done=[*GONE, "volumes"])
+    with pytest.raises(PermanentError, match="volume old-0 is still in its place"):
+        world.run()
+
+
+def test_what_was_installed_on_old_volumes_is_backed_up_before_it_is_replaced(
+    world: World,
+) -> None:
+    broken_at(world, "install")
+    world.kube.claim("data-redis-0", "another-0")
+    assert world.run().state == "completed"
+    assert world.safety is True
+
+
+def test_an_engine_is_asked_whatever_the_state_says_whether_it_takes_its_data_back(
+    world: World,
+) -> None:
+    broken_at(world, "uninstall")
+    world.refusals = ["all keys: a key larger than proto-max-bulk-len"]
+    assert "larger than proto-max-bulk-len" in str(world.run().steps)
+    assert world.done == ["fence", "backup", "proof"]
