@@ -19,6 +19,7 @@ from errors import ConfigurationError, Fault
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "ISA_"
+ENVIRONMENT = "ISA_ENV"  # names the settings file of a shell or a worker
 DESIGN = "deployments/kubernetes/production/PRODUCTION_DESIGN.md"
 # Where a person reads a value that nobody can guess.
 WHERE_TO_READ = {

@@ -25,6 +25,7 @@ from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 from prefect.states import Failed
 
+from config.loading import ENVIRONMENT
 from config.process_environment import clean_process
 from errors import PermanentError
 from flows.parameters import validate
@@ -51,6 +52,7 @@ def main(queues: Sequence[str]) -> None:
         try:
             flow = declared_flow(run, queues)
             parameters = validate(flow.fn, run.parameters)
+            refuse_other_environment(parameters, os.environ.get(ENVIRONMENT, ""))
         except PermanentError as exc:
             _refuse(run, exc)
             return
@@ -101,6 +103,22 @@ def declared_flow(
     if faults:
         raise Refused(f"deployment {one['name']}: {'; '.join(faults)}")
     return flow
+
+
+def refuse_other_environment(parameters: Mapping[str, Any], own: str) -> None:
+    """Refuse a run that names another settings file than its worker's, before any is read.
+
+    Args:
+        parameters: of the run.
+        own: environment of the worker; "" if it has none.
+
+    Raises:
+        Refused: they differ.
+    """
+    named = parameters.get("environment")
+    if named is not None and named != own:
+        served = f"serves {own!r}" if own else f"has no {ENVIRONMENT}"
+        raise Refused(f"parameter environment is {named!r}, and this worker {served}")
 
 
 def load(entrypoint: str) -> Flow[..., Any]:

@@ -34,6 +34,7 @@ from components import SETS
 from components.access import Access
 from config.models import Settings
 from errors import ConfigurationError, Fault, IsaError, PermanentError, TemporaryError
+from operations.place import read_namespace
 from operations.replacing import BrokenOff, backup_lease, doubt_of, leftovers_on
 from operations.slot import fills
 from operations.transfer import Transfer, watched
@@ -100,11 +101,12 @@ class Vault:
         """Connect.
 
         Raises:
-            PermanentError: the store's credentials or the namespace are not there.
+            PermanentError: the store's credentials or the namespace are not there, or the cluster is another
+                environment's.
         """
         kube = Kube.connect(settings.kubernetes)
+        namespace = read_namespace(kube, settings)
         credentials = store_credentials(kube, settings)
-        namespace = kube.get("v1", "Namespace", settings.kubernetes.namespace)
         if namespace is None:
             raise PermanentError(
                 f"there is no namespace {settings.kubernetes.namespace}: isa deploy first"

@@ -14,6 +14,7 @@ from cluster.command import CANCELLATION
 from cluster.dag import Dag
 from errors import PermanentError, TemporaryError
 from operations.deploy import Deployer
+from operations.place import read_namespace
 from operations.plan import Plan, make_plan
 from operations.platform import DEPLOY_LEASE, NAMESPACE, Platform, require_known
 from operations.preflight import preflight
@@ -111,11 +112,13 @@ def run_deploy(
     Raises:
         LeaseHeld: another deploy is under way.
         ConfigurationError: `only` names something unknown.
+        PermanentError: the cluster is another environment's.
     """
     began = clock()
     graph = platform.graph
     require_known(only, graph)
     selected = graph.with_needs(only or graph)
+    read_namespace(platform.kube, platform.settings)
     ensure_control_namespace(platform)
     with platform.lease(DEPLOY_LEASE, run):
         plan = checked_plan(platform, selected)

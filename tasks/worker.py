@@ -12,7 +12,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import anyio
@@ -24,7 +24,7 @@ from prefect.runner._starter_engine import EngineCommandStarter
 from prefect.utilities.processutils import command_to_string, setup_signal_handlers_worker
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
-from config.loading import ROOT
+from config.loading import ENVIRONMENT, ROOT
 from errors import ConfigurationError, Fault
 from tasks.server import PROGRAM, deployments
 
@@ -98,15 +98,16 @@ class DeclaredFlowWorker(BaseWorker[FixedConfiguration, BaseVariables, BaseWorke
         )
 
 
-def serve(queues: Sequence[str], name: str = "") -> None:
+def serve(queues: Sequence[str], name: str = "", environ: Mapping[str, str] = os.environ) -> None:
     """Run a worker until it gets SIGINT or SIGTERM.
 
     Args:
         queues: of the pool in prefect.yaml that it takes runs from.
         name: shown in the UI; queues and host by default.
+        environ: ISA_ENV in it is the environment that this worker serves.
 
     Raises:
-        ConfigurationError: prefect.yaml has no such queue.
+        ConfigurationError: prefect.yaml has no such queue, or the worker has no environment.
     """
     pools = {one["work_pool"]["work_queue_name"]: one["work_pool"]["name"] for one in deployments()}
     faults = [
@@ -114,6 +115,9 @@ def serve(queues: Sequence[str], name: str = "") -> None:
         for queue in queues
         if queue not in pools
     ]
+    if not environ.get(ENVIRONMENT):
+        words = "is not set: the worker would refuse every run"
+        faults.append(Fault(f"environment variable {ENVIRONMENT}", words, "production, staging"))
     if faults:
         raise ConfigurationError(faults)
     (pool,) = {pools[queue] for queue in queues}

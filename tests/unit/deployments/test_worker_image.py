@@ -65,3 +65,11 @@ def test_no_policy_but_retentions_deletes_backups_and_no_policy_has_a_wildcard_o
             deletes = any("Delete" in action for action in statement["Action"])
             own = all(one.endswith("/self-test/*") for one in statement["Resource"])
             assert not deletes or own or name == "retention"
+
+
+def test_the_image_holds_no_settings_of_the_sandbox() -> None:
+    ignored = (PROJECT / ".dockerignore").read_text().split()
+    assert "config/environments/sandbox.yaml" in ignored
+    assert not {f"config/environments/{name}.yaml" for name in ("production", "staging")} & {
+        *ignored
+    }

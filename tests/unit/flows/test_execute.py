@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,7 +14,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from errors import PermanentError
 from flows import execute
-from flows.execute import Refused, declared_flow, load
+from flows.execute import Refused, declared_flow, load, refuse_other_environment
 from flows.parameters import validate
 from tasks.server import deployments
 from tests import hostile
@@ -188,3 +189,38 @@ def test_what_commands_and_schedules_pass_is_taken() -> None:
     for name, parameters in good:
         function = load(DECLARED[name]["entrypoint"]).fn
         assert validate(function, parameters).items() >= parameters.items()
+
+
+@pytest.mark.parametrize("named", ["sandbox", "staging"])
+@pytest.mark.parametrize("own", ["production", ""])
+def test_a_run_that_names_another_environment_than_its_workers_is_refused(
+    named: str, own: str
+) -> None:
+    with pytest.raises(Refused, match=f"environment is '{named}', and this worker"):
+        refuse_other_environment({"environment": named}, own)
+
+
+def test_a_run_of_the_workers_own_environment_is_not_refused() -> None:
+    refuse_other_environment({"environment": "staging"}, "staging")
+
+
+def test_every_declared_flow_names_its_environment() -> None:
+    for one in DECLARED.values():
+        assert "environment" in inspect.signature(load(one["entrypoint"]).fn).parameters
+
+
+def test_no_settings_are_read_for_a_run_of_another_environment(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    run = a_run(parameters={"environment": "sandbox"})
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", str(run.id))
+    monkeypatch.setenv("ISA_ENV", "production")
+    for name in ("clean_process", "install", "configure_from_env"):
+        monkeypatch.setattr(execute, name, lambda: None)
+    monkeypatch.setattr(execute, "handle_engine_signals", lambda _: nullcontext())
+    monkeypatch.setattr(execute, "load_flow_run", lambda _: run)
+    monkeypatch.setattr(execute, "run_flow", lambda *_, **__: pytest.fail("it was run"))
+    monkeypatch.setattr(execute, "_refuse", lambda _, error: said.append(str(error)))
+    execute.main(["default"])
+    assert said == ["parameter environment is 'sandbox', and this worker serves 'production'"]

@@ -11,6 +11,7 @@ import yaml
 
 from components.neo4j.offline import pod_of
 from config.models import Settings
+from operations.place import ENVIRONMENT
 from operations.render import render_manifest
 
 from .conftest import PRODUCTION, ROOT, merge
@@ -101,6 +102,7 @@ def test_each_namespace_has_a_quota_defaults_and_pod_security(
     for m in manifests:
         if m["kind"] == "Namespace":
             assert m["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+            assert m["metadata"]["labels"][ENVIRONMENT] == "production"
 
 
 def test_each_stateless_service_of_the_settings_gets_an_autoscaler(

@@ -29,7 +29,14 @@ def test_nothing_of_template_and_job_variables_reaches_the_configuration_of_a_ru
 
 def test_a_queue_that_prefect_yaml_does_not_have_is_refused_before_anything_starts() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        serve(["backups", "nightly"])
+        serve(["backups", "nightly"], environ={"ISA_ENV": "production"})
     (fault,) = caught.value.faults
     assert "'nightly' is not a queue of prefect.yaml" in str(fault)
     assert "backups" in str(fault)
+
+
+def test_a_worker_without_an_environment_does_not_start() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        serve(["backups"], environ={})
+    (fault,) = caught.value.faults
+    assert "ISA_ENV" in str(fault)

@@ -1,0 +1,69 @@
+"""No verb that changes something goes to the cluster of another environment, which has the same names."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cluster.dag import Dag
+from cluster.kube import Kube
+from errors import PermanentError
+from operations import backup
+from operations.backup import Vault
+from operations.place import ENVIRONMENT
+from operations.platform import Platform
+from operations.run import run_deploy
+
+from ..stored import NAMESPACE, Stored, platform_of
+
+
+def platform(owner: str | None) -> Platform:
+    kube = Stored()
+    if owner is not None:
+        labels = {ENVIRONMENT: owner} if owner else {}
+        metadata = {"name": NAMESPACE, "labels": labels, "uid": "uid"}
+        kube.objects["Namespace", NAMESPACE] = {"kind": "Namespace", "metadata": metadata}
+    return platform_of(kube, environment="staging", storage=SimpleNamespace(object=None))
+
+
+WORDS = "the namespace .* belongs to environment production, and these settings are of staging: nothing was changed"
+
+
+def test_a_deploy_of_another_environment_changes_nothing() -> None:
+    there = platform("production")
+    object.__setattr__(there, "graph", Dag(["nats"]))
+    with pytest.raises(PermanentError, match=WORDS):
+        run_deploy(there, run="test", start=lambda *_: pytest.fail("it was begun"))
+    assert there.kube.calls == []  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def vault(owner: str | None) -> Vault:
+        there = platform(owner)
+        monkeypatch.setattr(Kube, "connect", lambda _: there.kube)
+        return Vault.open(there.settings)
+
+    monkeypatch.setattr("operations.backup.Store.open", lambda *_: None)
+    monkeypatch.setattr(backup, "store_credentials", lambda *_: {})
+    return vault
+
+
+def test_no_backup_restore_or_rebuild_opens_the_cluster_of_another_environment(
+    opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "store_credentials", lambda *_: pytest.fail("a Secret was read"))
+    with pytest.raises(PermanentError, match=WORDS):
+        opened("production")
+
+
+@pytest.mark.parametrize("owner", ["staging", ""])
+def test_its_own_and_one_that_an_earlier_version_made_are_opened(owner: str, opened: Any) -> None:
+    assert opened(owner).cluster == "uid"
+
+
+def test_a_namespace_that_is_not_there_is_told(opened: Any) -> None:
+    with pytest.raises(PermanentError, match="isa deploy first"):
+        opened(None)
