@@ -109,11 +109,19 @@ class ProofReport:
 
 
 def latest(catalogue: Catalogue, components: Iterable[str]) -> tuple[str, ...]:
-    """The newest set of each component, damaged ones too: their ids sort by time."""
-    found: dict[str, str] = {}
+    """The newest set of each component that can be read, and the newest damaged one where that is newer.
+
+    Both, since anybody who writes to the bucket can put a damaged one behind the last night's. Ids sort by time.
+    """
+    readable = {one.id for one in catalogue.sets}
+    newest: dict[tuple[str, bool], str] = {}
     for identity in sorted(everything(catalogue)):
-        found[component_of(identity)] = identity
-    return tuple(found[name] for name in components if name in found)
+        newest[component_of(identity), identity in readable] = identity
+    found: list[str] = []
+    for name in components:
+        good, damaged = newest.get((name, True), ""), newest.get((name, False), "")
+        found += [one for one in (good, damaged if damaged > good else "") if one]
+    return tuple(found)
 
 
 def due(catalogue: Catalogue, components: Iterable[str]) -> tuple[str, ...]:
@@ -129,7 +137,7 @@ def everything(catalogue: Catalogue) -> tuple[str, ...]:
 
 
 def sample(catalogue: Catalogue, components: Iterable[str], seed: str) -> tuple[str, ...]:
-    """An older set of each component, another one for another seed.
+    """An older set of each component, another one for another seed; a damaged one where no other can be read.
 
     Args:
         catalogue: what there is.
@@ -137,12 +145,14 @@ def sample(catalogue: Catalogue, components: Iterable[str], seed: str) -> tuple[
         seed: for instance the week.
     """
     newest = set(latest(catalogue, components))
-    older: dict[str, list[str]] = {}
+    readable = {one.id for one in catalogue.sets}
+    older: dict[tuple[str, bool], list[str]] = {}
     for identity in everything(catalogue):
         if identity not in newest:
-            older.setdefault(component_of(identity), []).append(identity)
+            older.setdefault((component_of(identity), identity in readable), []).append(identity)
+    choices = {name: older.get((name, True)) or older.get((name, False)) for name in components}
     return tuple(
-        random.Random(f"{seed} {name}").choice(older[name]) for name in components if name in older
+        random.Random(f"{seed} {name}").choice(ids) for name, ids in choices.items() if ids
     )
 
 

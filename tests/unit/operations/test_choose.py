@@ -4,6 +4,8 @@ from archive.catalogue import Catalogue
 from archive.evidence import Proof
 from operations.proofs import due, everything, latest, sample
 
+from ..archive.test_retention import a_set
+
 OLD, NEW = "redis-20261101T010000Z-000001", "redis-20261102T010000Z-000002"
 NATS = "nats-20261101T010000Z-000003"
 AT = datetime(2026, 11, 3, tzinfo=UTC)
@@ -22,6 +24,15 @@ def catalogue(**verdicts: str) -> Catalogue:
 
 def test_the_newest_set_of_each_is_chosen_even_if_it_is_damaged() -> None:
     assert latest(catalogue(), NAMES) == (NEW, NATS)
+
+
+def test_a_damaged_set_of_a_later_time_keeps_no_other_from_being_chosen() -> None:
+    nights = [a_set(day) for day in range(5)]
+    junk = [a_set(day).id for day in (1.5, 9)]
+    found = Catalogue(tuple(nights), {f"test/redis/{one}/manifest.json": "?" for one in junk}, ())
+    assert latest(found, NAMES) == (nights[-1].id, junk[1])
+    chosen = {sample(found, NAMES, f"week {number}")[0] for number in range(50)}
+    assert chosen == {one.id for one in nights[:-1]}
 
 
 def test_what_has_a_verdict_is_not_due_and_an_error_is_none() -> None:
