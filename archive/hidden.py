@@ -12,7 +12,7 @@ from datetime import datetime
 
 from archive.catalogue import fetch_manifest
 from archive.manifest import FILE, begun_of
-from archive.store import Store, Version
+from archive.store import Refused, Store, Version
 from config.backups import BackupSigner
 from errors import PermanentError
 
@@ -77,6 +77,8 @@ def explain_hidden(store: Store, one: HiddenSet, signers: Collection[BackupSigne
     words = f"set {one.id}: its manifest was deleted on {one.deleted:%Y-%m-%d %H:%M} UTC, version {version} of it is"
     try:
         fetch_manifest(store, key, signers, one.manifest.size, version)
+    except Refused as exc:
+        return f"{words} there; this key of the store may not read it ({exc}); {HOW}"
     except PermanentError as exc:
         return f"{words} there and cannot be used: {exc}; {HOW}"
     return f"{words} there and a backup worker's own: bring that version back, or delete the set by hand; {HOW}"
