@@ -7,21 +7,31 @@ from then on isa-deployer must manage alone, and must not be able to get at anyt
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from archive.check import look
+from archive.manifest import new_identity, set_prefix
 from cluster.kube import Kube, Manifest
 from cluster.lease import API_VERSION, KIND, Lease
 from components import SETS
 from deployments.sandbox.cluster import Sandbox
+from deployments.sandbox.object_store import ENVIRONMENT
 from errors import PermanentError
 from operations.platform import DEPLOY_LEASE
 from operations.replacing import backup_lease
 from operations.scratch import proof_lease
 
 from .accounts import CONTROL, PRODUCTION, VERIFY
+from .archive.test_committed import make_set
+from .archive.test_seal import Place, place
 from .production_accounts import (
     ACCOUNTS,
     Account,
@@ -34,11 +44,16 @@ from .production_accounts import (
     revisions,
 )
 
-__all__ = ["accounts", "deployer", "environ"]  # the fixtures
+__all__ = ["accounts", "deployer", "environ", "place"]  # the fixtures
 
 pytestmark = pytest.mark.integration
 
 RBAC = "rbac.authorization.k8s.io"
+ONE_A_DAY = {
+    f"ISA_BACKUP__RETENTION__{name}": str(number)
+    for name, number in {"DAILY": 1, "WEEKLY": 0, "MONTHLY": 0, "YEARLY": 0}.items()
+}
+EPHEMERAL = {"PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true", "PREFECT_API_URL": ""}
 DEBUG = {"emqxConfig": {"EMQX_LOG__CONSOLE__LEVEL": "debug"}}
 
 
@@ -414,3 +429,41 @@ def test_verifier_makes_scratch_engines_and_sees_no_password(accounts: dict[str,
     assert kube.get("apps/v1", "StatefulSet", "redis-cluster", PRODUCTION)
     with pytest.raises(PermanentError, match="HTTP 403"):
         kube.list("v1", "Secret", PRODUCTION)
+
+
+# ---------------------------------------------------------------------- retention
+FLOW = """
+from flows.retention import retention
+state = retention("sandbox", components=["redis", "nats"], apply=True, return_state=True)
+print(state.type.value, state.message)
+"""
+
+
+def test_the_retention_run_removes_backups_with_the_rights_of_its_account_alone(
+    accounts: dict[str, Account], place: Place, tmp_path: Path
+) -> None:
+    """The flow itself with a Prefect server of its own, the account's token and its key of the real store."""
+    here = replace(place, prefix=ENVIRONMENT)
+    root, now = here.store()[0], datetime.now(UTC)
+    one = partial(make_set, here, root, spool=tmp_path, body=b"data")
+    kept, removed, hidden = (one(now - timedelta(days=days)) for days in (0, 500, 600))
+    root.delete(hidden.own_key)
+    junk = set_prefix(ENVIRONMENT, "nats", new_identity("nats", now, "0a1b2c")) + "manifest.json"
+    root.put(junk, b"junk")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", FLOW],
+            env={
+                **accounts["isa-retention"].environ, **ONE_A_DAY, **EPHEMERAL, "PREFECT_HOME": str(tmp_path),
+            },
+            capture_output=True, text=True, timeout=300, check=True,
+        )  # fmt: skip
+        assert done.stdout.startswith("FAILED 1 of 2 sets removed"), done.stdout + done.stderr
+        assert f"no set of nats is removed, since manifests cannot be read: {junk}" in done.stdout
+        left = {entry.key.split("/")[2] for entry in root.versions(f"{ENVIRONMENT}/redis/")}
+        assert left == {kept.id, hidden.id}
+        assert removed.id not in left
+        assert look(root, kept) == []
+    finally:
+        for entry in [*root.versions(f"{ENVIRONMENT}/redis/"), *root.versions(junk)]:
+            root.purge(entry.key)
