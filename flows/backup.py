@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
-from flows.parameters import Environment, Set, Slot
+from flows.parameters import Environment, Sets, Slot
 from operations.backup import Vault
 from operations.backups import run_backups
 from operations.slot import night
@@ -32,7 +32,7 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
     persist_result=False,
 )
 def backup_platform(
-    environment: Environment, only: list[Set] | None = None, slot: Slot | None = None
+    environment: Environment, only: Sets | None = None, slot: Slot | None = None
 ) -> State[Any]:
     """Take a backup set of every component of an environment.
 

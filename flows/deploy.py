@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
 
 from components import COMPONENTS
 from config.loading import load
@@ -33,6 +34,7 @@ Node = Literal[
     "neo4j",
     "emqx",
 ]
+Nodes = Annotated[list[Node], Field(max_length=len(get_args(Node)))]
 # How many nodes are under way is decided by the settings; the runner must only never be the narrower one.
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=16)
 
@@ -43,7 +45,7 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=16)
     task_runner=RUNNER,
     persist_result=False,
 )
-def deploy_platform(environment: Environment, only: list[Node] | None = None) -> State[Any]:
+def deploy_platform(environment: Environment, only: Nodes | None = None) -> State[Any]:
     """Bring the platform of an environment to what is declared.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, ValidationError, create_model
 
@@ -29,10 +29,12 @@ RestoreSource = Annotated[str, Field(pattern=f"^(fresh|none|{_IDENTITY})$", max_
 """What a rebuild restores."""
 Slot = Annotated[str, Field(pattern=f"^({SLOT.pattern})?$", max_length=100)]
 """Slot of a backup, `2026-11-23` (`operations.slot`); "" for none."""
-Unit = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
-"""Name of a database, stream, bucket or collection; 255 bytes are the longest that an engine allows."""
-
-
+Unit = Annotated[
+    str, Field(min_length=1, max_length=600, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")
+]
+"""Unit of a backup, `stream ACCOUNT/NAME`; engines allow 255 bytes a name. One whose name has control characters comes
+back with the whole backup, or by `isa restore --local`."""
+Sets = Annotated[list[Set], Field(max_length=len(get_args(Set)))]
 SetIds = Annotated[list[SetId], Field(max_length=1000)]
 Units = Annotated[list[Unit], Field(max_length=1000)]
 Confirmation = Annotated[DnsLabel, Field(max_length=63)]

@@ -8,7 +8,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from config.loading import load
-from flows.parameters import Environment, Set
+from flows.parameters import Environment, Sets
 from operations.backup import Vault
 from operations.retention import apply_retention, extend_locks, plan_retention
 from tasks.cancellation import cancellable
@@ -20,7 +20,7 @@ from tasks.table import retention_artifact
 
 @flow(name="retention", flow_run_name="retention-{environment}", persist_result=False)
 def retention(
-    environment: Environment, components: list[Set] | None = None, apply: bool = False
+    environment: Environment, components: Sets | None = None, apply: bool = False
 ) -> State[Any]:
     """Say which backup sets may go by the rules of the settings; the last proven one of each component never does.
 

@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
-from flows.parameters import Environment, Set, SetIds
+from flows.parameters import Environment, SetIds, Sets
 from operations.backup import Vault
 from operations.proofs import choose, run_proofs, week
 from tasks.artifacts import keep_report
@@ -34,7 +34,7 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
 def verify_restores(
     environment: Environment,
     backups: SetIds | None = None,
-    only: list[Set] | None = None,
+    only: Sets | None = None,
     which: Literal["latest", "due", "all", "sample"] = "latest",
 ) -> State[Any]:
     """Restore backup sets into scratch engines and compare what comes back with what the source held.

@@ -137,7 +137,15 @@ HOSTILE: list[tuple[str, dict[str, Any]]] = [
     ("verify-restores", {"environment": "sandbox", "backups": ["redis-../../x"]}),
     ("verify-restores", {"environment": "sandbox", "which": "everything"}),
     ("restore-component", {"environment": "sandbox", "confirm": "nats", "backup": "'; DROP"}),
-    ("restore-component", {"environment": "sandbox", "confirm": "nats", "units": ["a" * 256]}),
+    ("restore-component", {"environment": "sandbox", "confirm": "nats", "units": ["a" * 601]}),
+    ("restore-component", {"environment": "sandbox", "confirm": "nats", "units": ["a\nb"]}),
+    ("restore-component", {"environment": "sandbox", "confirm": "nats", "units": ["a\n"]}),
+    ("restore-component", {"environment": "sandbox", "confirm": "nats", "units": ["\x1b[2J"]}),
+    ("restore-component", {"environment": "sandbox", "confirm": "nats", "units": ["a\x9b"]}),
+    ("deploy-platform", {"environment": "sandbox", "only": ["nats"] * 10}),
+    ("backup-component", {"environment": "sandbox", "only": ["nats"] * 9}),
+    ("verify-restores", {"environment": "sandbox", "only": ["nats"] * 9}),
+    ("retention", {"environment": "sandbox", "components": ["nats"] * 9}),
     ("restore-component", {"environment": "sandbox", "confirm": "nats", "units": ["a\0"]}),
     ("restore-component", {"environment": "sandbox", "confirm": "nats", "units": ["a"] * 1001}),
     ("rebuild-component", {"environment": "sandbox", "component": "kube-system"}),
@@ -154,6 +162,15 @@ def test_hostile_parameters_are_refused_and_not_repeated(
         validate(load(DECLARED[name]["entrypoint"]).fn, parameters)
     assert "parameter " in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "unit", ["database Größe", "collection " + "c" * 255, "stream app/a b", "顧客"]
+)
+def test_a_unit_that_an_engine_can_have_is_taken(unit: str) -> None:
+    parameters = {"environment": "sandbox", "confirm": "nats", "units": [unit]}
+    restore = load(DECLARED["restore-component"]["entrypoint"]).fn
+    assert validate(restore, parameters)["units"] == [unit]
 
 
 @hostile.each()
