@@ -27,6 +27,9 @@ NAME = r'"(?:[^"]|"")*"|[^\W\d][\w$]*'
 QUALIFIED = re.compile(rf"({NAME})\.({NAME})")
 # A constant of a type that is not the server's own: pg_dump names those with their schemas.
 CONSTANT = re.compile(rf"'::({NAME})\.({NAME})")
+# A key that is more than columns; what is constant in it is evaluated when a partition is attached
+# (`RelationBuildPartitionKey` in src/backend/utils/cache/partcache.c).
+KEY_EXPRESSION = re.compile(r"\bPARTITION BY \w+ \(.*\(", re.DOTALL)
 ATTACH = "TABLE ATTACH"
 ENUM = re.compile(r"CREATE TYPE .* AS ENUM \(", re.DOTALL)
 RANGE = re.compile(r"CREATE TYPE .* AS RANGE \(", re.DOTALL)
@@ -127,6 +130,8 @@ class _Contents:
             return True
         if entry.kind == ATTACH:  # a bound is read by the type of the parent's column
             parent = self._parent(entry)
+            if KEY_EXPRESSION.search(parent.definition):
+                return True
             found = set(_names(QUALIFIED, parent)) - {(parent.schema, parent.name)}
         else:
             found = set(_names(CONSTANT, entry))

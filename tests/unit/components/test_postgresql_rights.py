@@ -90,6 +90,13 @@ def test_a_partition_s_bound_belongs_to_the_owner_of_the_parent() -> None:
     assert owner_of(other, DOMAIN, typed) == "typed's"
 
 
+def test_a_partition_is_attached_with_the_rights_of_whose_functions_are_in_the_key() -> None:
+    text = "CREATE TABLE a.parent (n int) PARTITION BY LIST (((n + evil.f(1))))"
+    parent = Entry(5, "TABLE", PRE_DATA, "a", "parent", "parent's", text, ())
+    attach = Entry(8, "TABLE ATTACH", PRE_DATA, "evil", "thing", "tenant", "ALTER TABLE …", (5,))
+    assert owner_of(attach, parent) == "parent's"
+
+
 def test_order_stays_but_for_rows_and_for_constraints_that_rest_on_rows() -> None:
     generated = "GENERATED ALWAYS AS ("
     kinds = [
