@@ -15,7 +15,8 @@ from components.access import Access, Endpoint
 from components.postgresql.client import MAINTENANCE, connect_long
 from components.postgresql.definitions import INVALID
 from components.postgresql.failures import passing
-from components.postgresql.fingerprint import SESSION, measure_database
+from components.postgresql.fingerprint import SESSION, measure_original
+from components.postgresql.rows import MOVING
 
 T = TypeVar("T")
 
@@ -40,6 +41,7 @@ class Snapshot:
         extensions: name and version of each.
         tablespaces: names of those that it uses, beyond the usual ones.
         invalid: indexes that are not valid, and that a dump leaves out.
+        moving: whether rows may lie in other partitions after a restore.
     """
 
     connection: psycopg.Connection[Any]
@@ -49,13 +51,20 @@ class Snapshot:
     extensions: tuple[tuple[str, str], ...]
     tablespaces: tuple[str, ...]
     invalid: tuple[str, ...]
+    moving: bool
 
 
 @dataclass
 class Unreadable:
-    """Databases that cannot be read, and why; safe to use from several threads."""
+    """What cannot be read, and why; safe to use from several threads.
+
+    Attributes:
+        reasons: databases → why.
+        tables: databases → tables whose rows cannot be measured → why.
+    """
 
     reasons: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def try_to(self, read: Callable[[], T], name: str) -> T | None:
         """Read something of a database; what no later attempt heals is noted, and None is given.
@@ -78,7 +87,15 @@ class Unreadable:
     @property
     def missing(self) -> list[str]:
         """As a manifest names them."""
-        return [f"database {name}: {why}" for name, why in sorted(self.reasons.items())]
+        databases = [f"database {name}: {why}" for name, why in sorted(self.reasons.items())]
+        rows = [
+            f"the measure of table {table} of database {name}: its rows cannot be read as text ({why}), so that no "
+            "proof compares them"
+            for name, tables in sorted(self.tables.items())
+            if name not in self.reasons
+            for table, why in sorted(tables.items())
+        ]
+        return [*databases, *rows]
 
 
 @contextmanager
@@ -109,12 +126,23 @@ def snapshots(
         yield found
 
 
-def measure_all(found: dict[str, Snapshot], unreadable: Unreadable) -> list[Measure]:
-    """Measure every database on its snapshot."""
+def measure_all(
+    found: dict[str, Snapshot], unreadable: Unreadable, *, still: bool
+) -> list[Measure]:
+    """Measure every database on its snapshot.
+
+    Args:
+        found: snapshots by database.
+        unreadable: gets databases and tables that cannot be measured.
+        still: whether nobody can change a table now.
+    """
     measures: list[Measure] = []
     for name, snapshot in found.items():
+        failed = unreadable.tables.setdefault(name, {}).__setitem__
         got = unreadable.try_to(
-            lambda held=snapshot, name=name: measure_database(held.connection, name),  # type: ignore[misc]
+            lambda held=snapshot, name=name, failed=failed: measure_original(  # type: ignore[misc]
+                held.connection, name, still=still, failed=failed
+            ),
             name,
         )
         measures += got or []
@@ -150,5 +178,8 @@ def _open(connection: psycopg.Connection[Any]) -> Snapshot:
         tuple(name for (name,) in connection.execute(query.encode()).fetchall())
         for query in (TABLESPACES, INVALID)
     )
+    moving = connection.execute(f"SELECT EXISTS ({MOVING})".encode()).fetchone() == (True,)
     identity, visible, taken = row
-    return Snapshot(connection, identity, visible, taken, tuple(extensions), tablespaces, invalid)
+    return Snapshot(
+        connection, identity, visible, taken, tuple(extensions), tablespaces, invalid, moving
+    )

@@ -9,21 +9,6 @@ from __future__ import annotations
 from components.postgresql.client import SCHEMA
 from components.postgresql.grants import CONNECTIONS, GRANTS, OWN
 
-# A table's row counts as the text of its columns in the order of their names: one that was added to a parent later
-# stands elsewhere after a restore. A materialized view has what its last refresh found, and a table of an extension's
-# own what its script puts there; a dump carries neither.
-TABLES = """
-    SELECT n.nspname, c.relname, c.relkind = 'm' OR EXISTS (
-        SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
-        WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_extension'::regclass
-          AND d.deptype = 'e' AND c.oid <> ALL (coalesce(e.extconfig, '{}'))),
-        ARRAY(SELECT attname::text FROM pg_attribute a
-              WHERE a.attrelid = c.oid AND attnum > 0 AND NOT attisdropped ORDER BY attname::text COLLATE "C")
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated) AND c.relpersistence = 'p'
-      AND n.nspname NOT IN ('pg_catalog', 'information_schema', %s) AND n.nspname NOT LIKE 'pg\\_toast%%'
-    ORDER BY 1, 2
-"""
 # CREATE INDEX CONCURRENTLY that failed, or is under way, leaves one that is not valid, and a dump leaves it out.
 VALID = "(c.relkind <> 'i' OR EXISTS (SELECT FROM pg_index x WHERE x.indexrelid = c.oid AND x.indisvalid))"
 INVALID = f"""

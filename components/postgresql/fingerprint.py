@@ -10,16 +10,14 @@ rows that a dump makes anew.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from archive.manifest import Measure
-from cluster.command import CANCELLATION
 from components.digest import NAMED, Digest
-from components.postgresql.client import SCHEMA
 from components.postgresql.definitions import (
     CATALOGUES,
     DEFINITIONS,
@@ -27,25 +25,17 @@ from components.postgresql.definitions import (
     EARLIER_GLOBALS,
     GLOBALS,
     SYSTEM_ITEM,
-    TABLES,
 )
 from components.postgresql.expressions import canonical
+from components.postgresql.rows import hashed, measure_restored, measure_source
 
 GLOBAL_UNIT = "globals"  # roles, and what is set for the server as a whole
-OLDER = "columns"  # an item of sets whose rows were measured in the order of their columns
-# Their text; `format` asks the type's output function, where a cast may be a user's own.
-WHOLE_ROW = sql.SQL("format('%s', row_of_table.*)")
-CANCEL_SECONDS = 5.0  # the request to end a query is a connection of its own
 
 # Text of a value depends on these.
 SESSION = (
     "extra_float_digits=1", "datestyle=ISO", "intervalstyle=postgres", "timezone=UTC",
     "bytea_output=hex", "search_path=pg_catalog", "lc_monetary=C", "xmlbinary=base64",
 )  # fmt: skip
-DIGEST = """
-    SELECT count(*), coalesce(sum(h), 0)::text, coalesce(bit_xor(h), 0)::text
-    FROM (SELECT hashtextextended({text}, 0) AS h FROM {source}) AS hashes
-"""
 NAMES = "SELECT name, to_hex(hashtextextended(t, 0)) FROM {source}"
 
 
@@ -57,32 +47,44 @@ def items_of(fingerprint: Collection[Measure], unit: str) -> set[str]:
 def measure_database(
     connection: psycopg.Connection[Any],
     database: str,
-    items: Collection[str] = (*CATALOGUES, *DEFINITIONS),
+    items: Collection[str],
+    *,
+    still: bool = False,
 ) -> list[Measure]:
-    """Measure a database in the connection's transaction.
+    """Measure a database that was restored, by what its set knows.
 
     Args:
-        connection: to that database, with the settings of `SESSION`, on the snapshot that counts.
+        connection: to that database, with the settings of `SESSION`.
         database: its name.
-        items: kinds of definitions that are measured; those that a set is compared by, else all.
+        items: that a set knows of it.
+        still: whether nobody else can change a table now.
 
     Returns:
         One measure a table, and one for each kind of definition.
     """
-    unit, found = f"database {database}", []
-    for schema, table, made_anew, columns in connection.execute(TABLES, [SCHEMA]).fetchall():
-        if made_anew and f"table {schema}.{table}" not in items:
-            continue
-        source = sql.SQL("ONLY {} AS row_of_table").format(sql.Identifier(schema, table))
-        text = WHOLE_ROW if OLDER in items else _by_name(columns)
-        found.append(_measure(connection, unit, f"table {schema}.{table}", source, text))
-    for item, rows in {**CATALOGUES, **EARLIER}.items():
-        if item in items:
-            found.append(_defined(connection, unit, item, sql.SQL(rows)))
-    for item, rows in DEFINITIONS.items():
-        if item in items:
-            found.append(_described(connection, unit, item, rows))
-    return found
+    unit = f"database {database}"
+    rows = measure_restored(connection, unit, items, still=still)
+    return [*rows, *_definitions(connection, unit, items)]
+
+
+def measure_original(
+    connection: psycopg.Connection[Any],
+    database: str,
+    *,
+    still: bool,
+    failed: Callable[[str, str], None],
+) -> list[Measure]:
+    """Measure all of a database that is backed up, in the connection's transaction.
+
+    Args:
+        connection: to that database, with the settings of `SESSION`, on the snapshot that counts.
+        database: its name.
+        still: whether nobody can change a table now (a standby whose replay is paused).
+        failed: gets the name of a table whose rows cannot be read, and why.
+    """
+    unit = f"database {database}"
+    rows = measure_source(connection, unit, still=still, failed=failed)
+    return [*rows, *_definitions(connection, unit, (*CATALOGUES, *DEFINITIONS))]
 
 
 def measure_globals(
@@ -123,10 +125,15 @@ def measure_system(settings: Mapping[str, str]) -> Measure:
     return digest.measure(GLOBAL_UNIT, SYSTEM_ITEM)
 
 
-def _by_name(columns: Iterable[str]) -> sql.Composable:
-    """Text of a row, columns in the order of their names, by the types' own output, which no user's cast changes."""
-    names = [sql.Identifier("row_of_table", column) for column in columns]
-    return sql.SQL("ROW({})::text").format(sql.SQL(", ").join(names))
+def _definitions(
+    connection: psycopg.Connection[Any], unit: str, items: Collection[str]
+) -> Iterator[Measure]:
+    for item, rows in {**CATALOGUES, **EARLIER}.items():
+        if item in items:
+            yield _defined(connection, unit, item, sql.SQL(rows))
+    for item, rows in DEFINITIONS.items():
+        if item in items:
+            yield _described(connection, unit, item, rows)
 
 
 def _described(connection: psycopg.Connection[Any], unit: str, item: str, rows: str) -> Measure:
@@ -142,23 +149,8 @@ def _defined(
 ) -> Measure:
     """Measure definitions, with their names where they are few."""
     source = sql.SQL("({}) AS rows").format(rows)
-    found = _measure(connection, unit, item, source, sql.SQL("t"))
+    found = hashed(connection, unit, item, source, sql.SQL("t"))
     if not 0 < found.count <= NAMED:
         return found
     names = dict(connection.execute(sql.SQL(NAMES).format(source=source)).fetchall())
     return found.model_copy(update={"names": names if len(names) == found.count else {}})
-
-
-def _measure(
-    connection: psycopg.Connection[Any],
-    unit: str,
-    item: str,
-    source: sql.Composable,
-    text: sql.Composable,
-) -> Measure:
-    query = sql.SQL(DIGEST).format(text=text, source=source)
-    with CANCELLATION.ending(lambda: connection.cancel_safe(timeout=CANCEL_SECONDS)):
-        row = connection.execute(query).fetchone()  # of a large table it takes long
-    assert row is not None  # an aggregate always gives one
-    digest = f"{row[1]}/{row[2]}" if row[0] else ""
-    return Measure(unit=unit, item=item, count=row[0], digest=digest, origin="source")

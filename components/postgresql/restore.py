@@ -221,7 +221,7 @@ def measure(
             if name in there:
                 with explained(way), _connect(endpoint, name) as connection:
                     items = items_of(fingerprint, f"database {name}")
-                    found[way] += measure_database(connection, name, items)
+                    found[way] += measure_database(connection, name, items, still=True)
     if SYSTEM_ITEM in items_of(fingerprint, GLOBAL_UNIT):
         # a scratch server has settings of its own: what would be set again is in the artefact
         kept = stored_globals(reader)

@@ -40,6 +40,7 @@ from components.neo4j.fingerprint import measure_users
 from components.postgresql.client import SECRET, SUPERUSER
 from components.postgresql.fingerprint import (
     SESSION,
+    items_of,
     measure_database,
     measure_globals,
     measure_system,
@@ -148,7 +149,7 @@ def _databases(hand: Hand, manifest: Manifest, password: str) -> list[Measure]:
         kind, _, name = unit.partition(" ")
         with closing(_postgres(hand, name or SUPERUSER, password)) as connection:
             found += (
-                measure_database(connection, name)
+                measure_database(connection, name, items_of(manifest.fingerprint, unit))
                 if kind == "database"
                 else [*measure_globals(connection), measure_system(read_system(connection))]
             )

@@ -96,6 +96,12 @@ TABLES = """
     CREATE POLICY own ON evil.everything USING (evil.caught('policy') AND many <> '{4}'::evil.checked[]);
     ALTER TABLE evil.everything ENABLE ROW LEVEL SECURITY;
     ALTER TABLE evil.everything FORCE ROW LEVEL SECURITY;
+    CREATE INDEX ON evil.castable (evil.sure('constant in an index'));
+    CREATE INDEX ON evil.castable (id) WHERE evil.sure('constant in a partial index');
+    CREATE STATISTICS evil.constant ON evil.sure('constant in statistics'), id FROM evil.castable;
+    CREATE TABLE evil.keyed (n int) PARTITION BY LIST ((n + evil.same(1)));
+    CREATE TABLE evil.keyed_1 PARTITION OF evil.keyed FOR VALUES IN (2);
+    INSERT INTO evil.keyed VALUES (1);
     CREATE TABLE evil.feeling (id int PRIMARY KEY);
     INSERT INTO evil.feeling VALUES (1);
     CREATE TABLE evil.felt (mood evil.mood REFERENCES evil.feeling (id));
