@@ -9,6 +9,7 @@ import io
 import json
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,6 +231,19 @@ def test_what_was_garbled_before_it_was_sealed_is_refused_by_the_engines_own_too
     unseal(prover.backups.vault.store, key, prover.backups.identity, words)
     assert said.encode() in words.getvalue()
     assert said not in proof["reason"]
+
+
+def test_a_tar_that_leaves_its_directory_fails_the_set_and_is_not_tried_again(
+    prover: Prover, copies: list[Manifest]
+) -> None:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("../../isa-outside"))
+    good = prover.backups.manifest("postgresql")
+    copies.append(prover.forger.with_content(good, "base.tar", made.getvalue()))
+    (proof,) = prover.isa(copies[0].id, code=1)["proofs"]
+    assert (proof["verdict"], prover.evidence(copies[0]).failed_at) == ("fail", "L2"), proof
+    assert "no sound archive" in proof["reason"]
 
 
 def test_files_of_another_major_version_are_not_held_against_the_set(

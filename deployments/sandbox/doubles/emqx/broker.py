@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import re
 import secrets
 import signal
 import subprocess
@@ -143,11 +144,26 @@ class Broker:
                 "port": ROUTE_PORT,
                 "routes": [f"nats://{address}:{ROUTE_PORT}" for address in state.peers.values()],
             }
-        text = json.dumps(document, indent=1)
+        text = configuration(document)
         if self._config.exists() and self._config.read_text(encoding="utf-8") == text:
             return False
         write_atomic(self._config, text)
         return True
+
+
+def configuration(document: dict[str, Any]) -> str:
+    """A document as the server reads it: of JSON's escapes it has some, and `\\xNN` for the others.
+
+    See nats-server, conf/lex.go: lexStringEscape. Without it a user with an umlaut keeps the server from starting.
+    """
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    return re.sub(r"\\(?:u00(..)|(.))", _escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    if found[1]:
+        return f"\\x{found[1]}"
+    return {"b": "\\x08", "f": "\\x0c"}.get(found[2], found[0])
 
 
 def _permissions(tables: dict[str, Any], user: str) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class Wire(BaseHTTPRequestHandler):
         self.headed = True
         headers = {
             "content-type": "application/octet-stream",
-            "content-disposition": f'attachment; filename="{file.name}"',
+            "content-disposition": f'attachment; filename="{_in_header(file.name)}"',
         }
         with file.open("rb") as stream:
             if not self._compresses():
@@ -189,3 +189,14 @@ class Wire(BaseHTTPRequestHandler):
 def _gzip() -> Any:
     """At the level that the real server has: it prefers speed."""
     return zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+
+
+def _in_header(name: str) -> str:
+    """A file's name as actix writes it into a header: UTF-8, quotes escaped, line breaks encoded.
+
+    Sources: actix-files, named.rs; actix-web, content_disposition.rs.
+    """
+    for sign in "\n\v\f\r":
+        name = name.replace(sign, f"%{ord(sign):02X}")
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return escaped.encode().decode("latin-1")
