@@ -30,7 +30,8 @@ from config.process_environment import clean_process
 from errors import PermanentError
 from flows.parameters import validate
 from redaction import install, redact
-from tasks.server import connect, declaration_faults, deployments
+from tasks.deployed import code_faults
+from tasks.server import connect, deployments
 
 
 class Refused(PermanentError):
@@ -91,7 +92,7 @@ def declared_flow(
     one = known.get(deployment["name"])
     if one is None:
         raise Refused(f"prefect.yaml declares no deployment {deployment['name']!r}")
-    faults = declaration_faults(one, deployment)
+    faults = code_faults(one, deployment)
     if run.job_variables:
         faults.append("the run has job variables")
     queue = one["work_pool"]["work_queue_name"]

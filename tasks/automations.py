@@ -18,10 +18,10 @@ from prefect.events.schemas.automations import Automation, AutomationCore
 from pydantic import TypeAdapter
 
 from config.loading import ROOT
+from tasks.deployed import present
 from tasks.server import connect, deployments, post
 
 FILE = ROOT / "deployments/automations.yaml"
-PAGE = 200
 # A message quotes what a run ended with, and that may quote a tenant's name. Mails are HTML (Apprise's default, Prefect
 # names no other format), chats take `<!channel>`, `[x](http://…)` and `@all`: these characters are replaced in each
 # value that a message quotes.
@@ -86,9 +86,8 @@ def compare(blocks: Iterable[str]) -> Difference:
         TemporaryError, PermanentError: the server cannot be asked.
     """
     documents = declared()
-    present = find_blocks(blocks)
+    wanted = [*expand(documents, find_blocks(blocks)), *_triggers()]
     with connect() as client:
-        wanted = [*expand(documents, present), *_triggers(client)]
         there = _read(client)
     missing: list[AutomationCore] = []
     changed: list[tuple[UUID, AutomationCore]] = []
@@ -161,14 +160,14 @@ def _neutral(template: str) -> str:
     )
 
 
-def _triggers(client: SyncPrefectClient) -> Iterator[AutomationCore]:
+def _triggers() -> Iterator[AutomationCore]:
     """Those of prefect.yaml, whose deployments are there: `prefect deploy` makes the same of them."""
-    present = {one.name: one.id for one in client.read_deployments(limit=PAGE)}
+    own = present().own
     for document in deployments():
         for words in document.get("triggers", ()):
-            if document["name"] in present:
+            if document["name"] in own:
                 trigger = _TRIGGER.validate_python(words)
-                trigger.set_deployment_id(present[document["name"]])
+                trigger.set_deployment_id(UUID(own[document["name"]]["id"]))
                 yield trigger.as_automation()
 
 

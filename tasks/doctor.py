@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -19,15 +19,16 @@ from components.base import Check
 from config.models import Settings
 from operations.doctor import Finding, Question, clock
 from tasks import automations
-from tasks.parameters import refuse_unknown, unchecked
-from tasks.server import JOB_TEMPLATE, connect, declaration_faults, deployments, get, post
-from tasks.setup import filled, set_up, variables
+from tasks.deployed import CODE, HARMLESS, declared, differences, pools, present
+from tasks.server import JOB_TEMPLATE, connect, deployments, get, post
+from tasks.setup import set_up
 
 # A worker asks every 15 s and a process starts in less than a minute; a cancelled run has 30 s until SIGKILL.
 STUCK = {"PENDING": timedelta(minutes=10), "CANCELLING": timedelta(minutes=2)}
 # A run whose process is gone loses its heartbeat and is ended by an automation; a day is longer than any night's work.
 LONG = timedelta(hours=24)
-OURS = "isa-cloud"  # the tag that prefect.yaml gives every deployment
+# A changed schedule loses its runs, and the scheduler makes new ones every minute.
+SCHEDULER = timedelta(minutes=5)
 
 
 def questions(settings: Settings) -> list[Question]:
@@ -44,11 +45,9 @@ def questions(settings: Settings) -> list[Question]:
         ("Prefect server", _server),
         ("workers", _workers),
         ("queues", _queues),
-        ("what workers run", lambda: check_declarations(settings)),
+        ("deployments", lambda: check_deployments(settings)),
         ("runs", _runs),
         ("long runs", _long),
-        ("schedules", lambda: _schedules(variables(settings))),
-        ("parameters", _parameters),
         ("automations", lambda: check_automations(settings.notify.blocks)),
     ]
 
@@ -69,41 +68,40 @@ def check_automations(blocks: Iterable[str]) -> Iterator[Finding]:
         yield Finding(Check("automations in use", False, words, critical=False))
 
 
-def check_declarations(settings: Settings) -> Iterator[Finding]:
-    """Whether the server asks workers to run what prefect.yaml declares, and nothing else.
+def check_deployments(settings: Settings) -> Iterator[Finding]:
+    """Whether the server holds what prefect.yaml and the settings declare, and nothing else.
 
-    Workers refuse anything else, so a difference means failing runs, or somebody who tried.
+    Workers refuse other code, so a difference of that means failing runs; any other changes what a run does, or when.
     """
 
+    @functools.cache  # the first finding's brings everything back
     def fix() -> str:
         return f"brought back; automations: {set_up(settings)}"
 
-    declared = {one["name"]: one for one in deployments()}
-    pools = sorted({one["work_pool"]["name"] for one in declared.values()})
-    for pool in pools:
+    for pool in sorted(pools()):
         same = get(f"/work_pools/{pool}")["base_job_template"] == JOB_TEMPLATE
         words = "has no variables" if same else "was changed; workers ignore it: isa setup"
         yield Finding(Check(f"job template of {pool}", same, words), None if same else fix)
-    present = post("/deployments/filter", {"limit": 200})
-    count = Counter(live["name"] for live in present)
-    for live in present:
-        name = live["name"]
-        if name in declared:
-            faults = declaration_faults(declared[name], live)
-            faults += ["another flow has a deployment of that name"] if count[name] > 1 else []
-            words = (
-                f"{'; '.join(faults)}; workers refuse its runs: isa setup"
-                if faults
-                else "as declared"
-            )
-            check = Check(f"declaration of {name}", not faults, words)
-            yield Finding(check, fix if faults else None)
-        elif live.get("work_pool_name") in pools and OURS not in live["tags"]:
-            words = (
-                f"is not declared in prefect.yaml; workers refuse its runs: find out who made it, then "
-                f"prefect deployment delete --id {live['id']}"
-            )
-            yield Finding(Check(f"deployment {name!r}", False, words))
+    found = present()
+    for name, terms in declared(settings).items():
+        live = found.own.get(name)
+        if live is None:
+            check = Check(f"declaration of {name}", False, "is not there: isa setup")
+            yield Finding(check, fix)
+            continue
+        differing = differences(terms, live)
+        yield _declaration(name, differing, fix)
+        running = not any("schedule " in key or key == "paused" for key in differing)
+        if live["schedules"] and running:
+            yield _canary(name, live)
+    for live in found.foreign:
+        here = live["work_pool_name"] in pools()
+        words = (
+            f"is not declared in prefect.yaml{'; workers refuse its runs' if here else ''}: find out who made it "
+            f"(an older version of this project had others), then prefect deployment delete --id {live['id']}"
+        )
+        name = f"deployment {live['name']!r} of flow {live['flow']!r}"
+        yield Finding(Check(name, False, words, critical=here))
 
 
 # ---------------------------------------------------------------------- inside
@@ -179,59 +177,34 @@ def _runs() -> Iterator[Finding]:
     yield Finding(Check("runs", not stuck, hint), end)
 
 
-def _parameters() -> Iterator[Finding]:
-    found = unchecked(post("/deployments/filter", {"limit": 200}))
-    words = f"{', '.join(sorted(found))} take parameters that they do not have, and their runs crash: isa setup"
-    hint = words if found else "unknown ones are refused"
+def _declaration(name: str, differing: Mapping[str, str], fix: Callable[[], str]) -> Finding:
+    """One finding of all that differs in a deployment; critical unless it changes no run."""
+    check = f"declaration of {name}"
+    if not differing:
+        return Finding(Check(check, True, "as declared"))
+    if differing.keys() == {"paused"}:
+        words = f"{differing['paused']}: resume in the UI unless somebody has a reason"
+        return Finding(Check(check, False, words, critical=False))
+    refused = "; workers refuse its runs" if CODE & differing.keys() else ""
+    words = f"{'; '.join(differing.values())}{refused}: isa setup brings it back"
+    return Finding(Check(check, False, words, critical=not differing.keys() <= HARMLESS), fix)
 
-    def fix() -> str:
-        return f"{', '.join(refuse_unknown())} refuse unknown parameters"
 
-    yield Finding(Check("parameters", not found, hint, critical=False), fix)
-
-
-def _schedules(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """The canary: each active schedule has made runs that are still to come. Prefect's scheduler can fail silently."""
-    present = {one["name"]: one for one in post("/deployments/filter", {"limit": 200})}
-    declared = {one["name"] for one in deployments()}
-    for name, live in present.items():
-        if OURS in live["tags"] and name not in declared:  # of an older version of this project
-            words = f"is no longer declared, and still runs: prefect deployment delete --id {live['id']}"
-            yield Finding(Check(f"deployment {name}", False, words, critical=False))
-    for wanted in deployments():
-        name = wanted["name"]
-        live = present.get(name)
-        if live is None:
-            yield Finding(Check(f"deployment {name}", False, "is not there: isa setup"))
-            continue
-        if not wanted.get("schedules"):
-            continue
-        check = f"schedule of {name}"
-        times = {
-            (filled(one["cron"], environ), filled(one["timezone"], environ))
-            for one in wanted["schedules"]
-        }
-        active = [one["schedule"] for one in live["schedules"] if one["active"]]
-        if live["paused"] or len(active) < len(times):
-            words = f"{len(active)} of {len(times)} schedules are active: resume them in the UI"
-            yield Finding(Check(check, False, words))
-            continue
-        other = {(one["cron"], one["timezone"]) for one in active} - times
-        if other:
-            words = "; ".join(f"{cron} {zone}" for cron, zone in sorted(other))
-            yield Finding(Check(check, False, f"{words} is not what the settings say: isa setup"))
-            continue
-        later = {
-            "deployments": {"id": {"any_": [live["id"]]}},
-            "flow_runs": {
-                "state": {"type": {"any_": ["SCHEDULED"]}},
-                "expected_start_time": {"after_": datetime.now(UTC).isoformat()},
-            },
-        }
-        count = post("/flow_runs/count", later)
-        words = (
-            f"{count} runs to come"
-            if count
-            else "the scheduler has made no run: restart the server, see its log"
-        )
-        yield Finding(Check(check, bool(count), words))
+def _canary(name: str, live: Mapping[str, Any]) -> Finding:
+    """Whether a deployment's schedules have made runs that are still to come: Prefect's scheduler can fail silently."""
+    later = {
+        "deployments": {"id": {"any_": [live["id"]]}},
+        "flow_runs": {
+            "state": {"type": {"any_": ["SCHEDULED"]}},
+            "expected_start_time": {"after_": datetime.now(UTC).isoformat()},
+        },
+    }
+    count = post("/flow_runs/count", later)
+    changed = max(datetime.fromisoformat(one["updated"]) for one in live["schedules"])
+    fresh = datetime.now(UTC) - changed < SCHEDULER
+    words = "the scheduler has made no run: restart the server, see its log"
+    if count:
+        words = f"{count} runs to come"
+    elif fresh:
+        words = "was changed a moment ago: its runs are still to be made"
+    return Finding(Check(f"schedule of {name}", bool(count) or fresh, words))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +18,7 @@ from config.loading import ROOT
 from errors import PermanentError, TemporaryError
 
 FILE = ROOT / "prefect.yaml"
+PAGE = 200  # the most that the server gives at once (PREFECT_SERVER_API_DEFAULT_LIMIT)
 PROGRAM = "flows.execute"  # the module that a worker runs for every flow run (tasks.worker)
 # A job template without variables: the server refuses job variables. `job_configuration` must not be empty
 # (`validate_base_job_template` in prefect/server/schemas/actions.py, 3.8.8).
@@ -58,6 +60,24 @@ def post(path: str, body: Any) -> Any:
     return _ask("POST", path, body)
 
 
+def delete(path: str) -> None:
+    """Remove what is there."""
+    _ask("DELETE", path, None)
+
+
+def every(path: str) -> Iterator[Any]:
+    """All that a filter finds, page by page.
+
+    Args:
+        path: of the filter, such as `/deployments/filter`.
+    """
+    for offset in itertools.count(step=PAGE):
+        page = post(path, {"limit": PAGE, "offset": offset, "sort": "NAME_ASC"})
+        yield from page
+        if len(page) < PAGE:
+            return
+
+
 def patch(path: str, body: Any) -> Any:
     """Change what is there."""
     return _ask("PATCH", path, body)
@@ -66,32 +86,6 @@ def patch(path: str, body: Any) -> Any:
 def deployments() -> list[dict[str, Any]]:
     """What prefect.yaml declares."""
     return list(yaml.safe_load(FILE.read_text(encoding="utf-8"))["deployments"])
-
-
-def declaration_faults(declared: Mapping[str, Any], live: Mapping[str, Any]) -> list[str]:
-    """How a deployment of the server differs from its declaration in what is run, and where.
-
-    Args:
-        declared: its part of prefect.yaml.
-        live: as the server's API gives it.
-    """
-    pool = declared["work_pool"]
-    expected = {
-        "entrypoint": declared["entrypoint"],
-        "work_pool_name": pool["name"],
-        "work_queue_name": pool["work_queue_name"],
-    }
-    faults = [
-        f"{key} is {live.get(key)!r} instead of {value!r}"
-        for key, value in expected.items()
-        if live.get(key) != value
-    ]
-    foreign = {
-        "pull_steps": "pull steps",
-        "job_variables": "job variables",
-        "storage_document_id": "a storage block",
-    }
-    return faults + [f"it has {words}" for key, words in foreign.items() if live.get(key)]
 
 
 def _ask(method: str, path: str, body: Any) -> Any:

@@ -1,43 +1,33 @@
 """Makes a Prefect server know this project: work pool, deployments with the schedules of the settings, automations.
 
-As often as one likes: nothing is made twice, and what differs is changed.
+As often as one likes: nothing is made twice, and what differs is changed. What an operator has paused stays paused.
 """
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Mapping
 
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 
 from cluster.command import Command
-from config.loading import ROOT, variable
+from config.loading import ROOT
 from config.models import Settings
 from config.process_environment import child_environ
 from errors import PermanentError
 from tasks import automations
-from tasks.parameters import refuse_unknown
-from tasks.server import JOB_TEMPLATE, connect, deployments
+from tasks.deployed import (
+    complete,
+    declared,
+    pause,
+    pools,
+    present,
+    remove_undeclared_schedules,
+    variables,
+)
+from tasks.server import JOB_TEMPLATE, connect
 
 DEPLOY_SECONDS = 300.0  # eight deployments take about 8 s, most of it imports
-
-PLACE = re.compile(r"\{\{ \$(\w+) \}\}")
-
-
-def variables(settings: Settings) -> dict[str, str]:
-    """What prefect.yaml asks its environment for."""
-    schedules = settings.schedules.model_dump()
-    return {
-        "ISA_ENV": settings.environment,
-        **{variable(f"schedules.{name}"): text for name, text in schedules.items()},
-    }
-
-
-def filled(text: str, environ: Mapping[str, str]) -> str:
-    """A text of prefect.yaml as `prefect deploy` reads it."""
-    return PLACE.sub(lambda found: environ[found[1]], text)
 
 
 def set_up(settings: Settings) -> str:
@@ -53,8 +43,11 @@ def set_up(settings: Settings) -> str:
         PermanentError: the server refuses a part of it.
         TemporaryError: it is away.
     """
-    for pool in sorted({one["work_pool"]["name"] for one in deployments()}):
+    for pool in sorted(pools()):
         _pool(pool, settings.pool.runs)
+    declarations, before = declared(settings), present().own
+    for name, live in before.items():
+        remove_undeclared_schedules(declarations[name], live)
     environ = {**child_environ(), **variables(settings)}
     words = ("-m", "prefect", "--no-prompt", "deploy", "--all")
     done = Command(sys.executable, environ=environ).run(
@@ -62,7 +55,10 @@ def set_up(settings: Settings) -> str:
     )
     if done.returncode != 0:
         raise PermanentError(f"prefect deploy failed: {done.error}")
-    refuse_unknown()  # behind it, since it writes the schemas again
+    for name, live in present().own.items():
+        complete(name, live)
+        if name in before and before[name]["paused"]:
+            pause(live)
     found = automations.compare(settings.notify.blocks)
     return found.settle() if found else str(found)
 

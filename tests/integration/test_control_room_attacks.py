@@ -25,7 +25,7 @@ from prefect.workers.process import ProcessWorker
 
 from config.loading import load
 from deployments.sandbox.control_room import POOL, ControlRoom
-from tasks.doctor import check_declarations
+from tasks.doctor import check_deployments
 
 pytestmark = pytest.mark.integration
 
@@ -298,24 +298,68 @@ def test_the_server_refuses_hostile_parameters(
     assert room.http.post(path, json={"parameters": parameters}).status_code == 409
 
 
+def change_what_runs_do(attacker: Attacker) -> None:
+    """Nothing that a worker refuses: other parameters, at other times, as many at once as one likes."""
+    named = {
+        name: attacker.declared(name)
+        for name in (
+            "backup-nightly",
+            "restore-component",
+            "retention",
+            "doctor",
+            "deploy-platform",
+        )
+    }
+    path = {name: f"/deployments/{one['id']}" for name, one in named.items()}
+    attacker.call(
+        "PATCH",
+        path["backup-nightly"],
+        {"parameters": {"environment": "sandbox", "only": ["emqx"]}},
+    )
+    hourly = {"cron": "0 * * * *", "timezone": "UTC"}
+    unsafe = {"active": True, "schedule": hourly, "parameters": {"safety_backup": False}}
+    attacker.call("POST", f"{path['restore-component']}/schedules", [unsafe])
+    for name, body in (
+        ("retention", {"parameters": {"apply": True}}),
+        ("doctor", {"active": False}),
+    ):
+        (schedule,) = named[name]["schedules"]
+        attacker.call("PATCH", f"{path[name]}/schedules/{schedule['id']}", body)
+    attacker.call("PATCH", path["deploy-platform"], {"concurrency_limit": None})
+    attacker.deployment("evil-tagged", tags=["isa-cloud"])
+
+
 def test_the_doctor_finds_what_was_changed_and_setup_repairs_it(
     room: ControlRoom, attacks: object
 ) -> None:
+    change_what_runs_do(Attacker(room, Path()))
     with pytest.MonkeyPatch.context() as environ, temporary_settings(login(room)):
         for name, value in room.environ().items():
             environ.setenv(name, value)
         settings = load("sandbox")
-        found = [one for one in check_declarations(settings) if not one.check.ok]
-        names = {one.check.name for one in found}
-        changed = ("restore-component", "verify-restores", "deploy-platform")
-        assert names >= {f"job template of {POOL}", *(f"declaration of {one}" for one in changed)}
-        foreign = {"deployment 'evil'", "deployment 'evil-steps'"}
-        assert names >= foreign
-        assert all(one.check.critical for one in found)
-        repair = next(one.mend for one in found if one.mend)
+        found = {one.check.name: one for one in check_deployments(settings) if not one.check.ok}
+        hints = {name: one.check.hint for name, one in found.items()}
+        for name, words in {
+            f"job template of {POOL}": "was changed",
+            "declaration of verify-restores": "pull steps",
+            "declaration of deploy-platform": "concurrency limit is null instead of 1",
+            "declaration of backup-component": "parameters are checked is false instead of true",
+            "declaration of backup-nightly": 'default of only is ["emqx"] and not declared',
+            "declaration of restore-component": '{"safety_backup": false} and not declared',
+            "declaration of retention": 'parameters of schedule daily is {"apply": true} instead of',
+        }.items():
+            assert words in hints[name]
+        foreign = {
+            f"deployment '{name}' of flow 'evil'"
+            for name in ("evil", "evil-steps", "evil-tagged", REBUILD)
+        }
+        assert found.keys() >= foreign
+        paused = "declaration of doctor"
+        assert [name for name, one in found.items() if not one.check.critical] == [paused]
+        repair = next(one.mend for one in found.values() if one.mend)
         repair()
-        left = {one.check.name for one in check_declarations(settings) if not one.check.ok}
-        assert left == {*foreign, f"declaration of {REBUILD}"}  # of another flow, of the same name
+        left = {one.check.name for one in check_deployments(settings) if not one.check.ok}
+        assert left == {*foreign, paused}  # what somebody has paused stays so
 
 
 def test_the_server_refuses_job_variables_with_the_declared_template(

@@ -265,7 +265,7 @@ def test_the_doctor_finds_a_working_control_room_well(
     found = doctor(room, **identity_of(account.kubeconfig))
     names = [
         "Prefect server", "workers of isa-platform", "queue backups", "queue rebuilds", "runs", "long runs",
-        "automations", "parameters", "versions", "releases", "rebuilds", "scratch engines", "object store",
+        "automations", "versions", "releases", "rebuilds", "scratch engines", "object store",
         "object locks", "leftovers",
         "job template of isa-platform", "declaration of doctor", "clock against Kubernetes", "clock against Prefect",
         *(f"schedule of {name}" for name in ("backup-nightly", "verify-restores", "retention", "doctor")),
@@ -311,16 +311,19 @@ def test_the_doctor_finds_what_is_broken_and_mends_what_is_safe(
     kube.create(orphan)
     found = doctor(room)
     bad = {name for name, check in found.items() if not check["ok"]}
-    assert {"automations", "scratch engines", "schedule of backup-nightly"} <= bad
+    assert {"automations", "scratch engines", "declaration of backup-nightly"} <= bad
+    assert not found["declaration of backup-nightly"]["critical"]
     after = doctor(room, "--fix")
     assert after["automations"]["hint"].startswith("mended: created")
     assert after["scratch engines"]["hint"] == "mended: removed proof-redis-orphan"
-    assert not after["schedule of backup-nightly"]["ok"]  # somebody may have paused it on purpose
+    assert not after["declaration of backup-nightly"][
+        "ok"
+    ]  # somebody may have paused it on purpose
     room.http.post(f"/deployments/{deployment['id']}/resume_deployment").raise_for_status()
 
     def well() -> bool:
         again = doctor(room)
-        checks = ("automations", "scratch engines", "schedule of backup-nightly")
+        checks = ("automations", "scratch engines", "declaration of backup-nightly")
         return all(again[name]["ok"] for name in checks)
 
     until(well, "the doctor is content", 90)
