@@ -33,7 +33,7 @@ PATTERNS = (
     (re.compile(r"(?<=://)([^\s/@:'\"]*):[^\s/@'\"]+(?=@)"), rf"\1:{MASK}"),
     # whoever knows the address of a chat's webhook can write to it
     (
-        re.compile(rf"(://[\w.-]*hook[\w.-]*/|/webhooks/){ANEW}[^\s'\"]+", re.IGNORECASE),
+        re.compile(rf"(://(?=[\w.-]*hook)[\w.-]*/|/webhooks/){ANEW}[^\s'\"]+", re.IGNORECASE),
         rf"\1{MASK}",
     ),
     (
