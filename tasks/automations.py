@@ -26,6 +26,8 @@ FILE = ROOT / "deployments/automations.yaml"
 # names no other format), chats take `<!channel>`, `[x](http://…)` and `@all`: these characters are replaced in each
 # value that a message quotes.
 NEUTRAL = {"<": "‹", ">": "›", "[": "［", "]": "］", "@": "＠", "\n": " "}
+# Characters of a value in a message: Discord takes 2000 in all, PagerDuty 1024 in a summary; longer ones are lost.
+SUBJECT, BODY = 100, 600
 _TRIGGER: TypeAdapter[DeploymentTriggerTypes] = TypeAdapter(DeploymentTriggerTypes)
 
 
@@ -147,16 +149,18 @@ def _send(message: dict[str, Any], block: UUID) -> dict[str, Any]:
     return {
         "type": "send-notification",
         "block_document_id": block,
-        "subject": _neutral(message["subject"]),
-        "body": _neutral("\n".join(message["body"])),
+        "subject": _neutral(message["subject"], SUBJECT),
+        "body": _neutral("\n".join(message["body"]), BODY),
     }
 
 
-def _neutral(template: str) -> str:
-    """A template of the server's in which no value makes a link, a mention, an element or a line."""
+def _neutral(template: str, limit: int) -> str:
+    """A template of the server's in which no value makes a link, a mention, an element or a line, or is too long."""
     filters = "".join(f"|replace({old!r}, {new!r})" for old, new in NEUTRAL.items())
     return re.sub(
-        r"\{\{(.+?)\}\}", lambda found: f"{{{{ ({found[1].strip()})|string{filters} }}}}", template
+        r"\{\{(.+?)\}\}",
+        lambda found: f"{{{{ ({found[1].strip()})|string|truncate({limit}, True){filters} }}}}",
+        template,
     )
 
 

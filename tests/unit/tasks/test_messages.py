@@ -73,3 +73,12 @@ def test_a_message_says_what_the_run_said() -> None:
     assert markdown_reader.marks(body.splitlines()[0]) == {
         "bare link"
     }  # which shows where it leads
+
+
+@pytest.mark.parametrize("document", MESSAGES, ids=lambda one: one["name"])
+def test_a_value_of_any_length_does_not_make_a_message_that_is_lost(
+    document: dict[str, Any],
+) -> None:
+    subject, body = rendered(document, "n" * 100_000)
+    assert len(subject) < 400
+    assert len(body) < 2000
