@@ -142,6 +142,17 @@ def artifacts(room: ControlRoom, run: str) -> dict[str, list[Any]]:
     return found
 
 
+def loggers(room: ControlRoom, run: str) -> set[str]:
+    """Whose lines the log of a run has."""
+    names: list[str] = []
+    page = [run]
+    while page:
+        body = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200, "offset": len(names)}
+        page = [line["name"] for line in room.http.post("/logs/filter", json=body).json()]
+        names += page
+    return set(names)
+
+
 def task_states(room: ControlRoom, run: str) -> dict[str, str]:
     found = room.http.post("/task_runs/filter", json={"flow_runs": {"id": {"any_": [run]}}}).json()
     return {task["name"]: task["state_type"] for task in found}
@@ -174,6 +185,8 @@ def test_the_command_starts_a_run_and_tells_what_became_of_every_node(
         "/task_runs/filter", json={"flow_runs": {"id": {"any_": [report["flow_run"]]}}}
     ).json()
     assert {task["name"] for task in tasks} == {node["name"] for node in report["nodes"]}
+    # what our modules log in threads too, whose context does not know the run
+    assert "operations.gate" in loggers(room, report["flow_run"])
 
 
 def test_the_same_idempotency_key_is_the_same_run(room: ControlRoom) -> None:
