@@ -26,8 +26,15 @@ POLL_SECONDS = 2  # how soon an answer is heard
 KEY = "approval"
 
 
-# Nothing that the UI, which shows it as Markdown, would take for markup, a link or a script.
-Plain = Annotated[str, Field(min_length=2, max_length=100, pattern=r"^[^<>\[\]`*|\\\r\n]+$")]
+# Nothing that the UI, which shows it as Markdown, would take for markup, a link or a script, and no control characters.
+Plain = Annotated[
+    str,
+    Field(
+        min_length=2,
+        max_length=100,
+        pattern=r"^[^<>\[\]`*|\\\x00-\x1f\x7f-\x9f\u2028\u2029]+$",
+    ),
+]
 
 
 class Approval(RunInput):

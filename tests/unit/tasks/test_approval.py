@@ -28,6 +28,9 @@ def test_people_have_the_names_they_have(name: str) -> None:
 @pytest.mark.parametrize(
     "words",
     [
+        {"name": "Ada\x1b[2J"},
+        {"ticket": "T-1\x9b"},
+        {"name": "Ada\n"},
         {"name": "<b>Ada</b>"},
         {"name": "[Ada](https://example.com)"},
         {"name": "Ada\n# Approved"},
