@@ -36,6 +36,7 @@ OPERATION = (
     "isa-cloud.io/operation"  # what the last holder was doing; stays when the lease is released
 )
 MAKER = "isa-lease"  # owns the labels of a new lease, and never a holder
+SHOWN = 300  # characters of what another holder wrote
 POLL_SECONDS = 1.0  # between two looks at a lease that may be a dead holder's
 
 
@@ -277,8 +278,9 @@ class Lease:
     def _held(self, lease: Manifest) -> LeaseHeld:
         spec, annotations = lease["spec"], lease["metadata"].get("annotations", {})
         since = str(spec.get("acquireTime", "an unknown time"))
-        purpose = annotations.get(PURPOSE, "")
-        return LeaseHeld(self.name, str(spec["holderIdentity"]), purpose, since, self._duration)
+        purpose = annotations.get(PURPOSE, "")[:SHOWN]
+        holder = str(spec["holderIdentity"])[:SHOWN]
+        return LeaseHeld(self.name, holder, purpose, since, self._duration)
 
     def _renew(self) -> None:
         while not self._stop.wait(self._duration / 3):
@@ -297,9 +299,8 @@ class Lease:
     def _write(self, holder: str, operation: str | None) -> None:
         lease = self._kube.get(API_VERSION, KIND, self.name, self._namespace)
         if lease is None or lease["spec"].get("holderIdentity") != self._holder:
-            raise LeaseLost(
-                self.name, (lease or {}).get("spec", {}).get("holderIdentity") or "nobody"
-            )
+            holder = str((lease or {}).get("spec", {}).get("holderIdentity") or "nobody")
+            raise LeaseLost(self.name, holder[:SHOWN])
         annotations = dict(lease["metadata"].get("annotations", {}))
         if operation is not None:
             annotations[OPERATION] = operation

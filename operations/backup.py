@@ -106,11 +106,11 @@ class Vault:
         """
         kube = Kube.connect(settings.kubernetes)
         namespace = read_namespace(kube, settings)
-        credentials = store_credentials(kube, settings)
         if namespace is None:
             raise PermanentError(
                 f"there is no namespace {settings.kubernetes.namespace}: isa deploy first"
             )
+        credentials = store_credentials(kube, settings)
         store = Store.open(settings.storage.object, credentials)
         return cls(settings, kube, store, str(namespace["metadata"]["uid"]))
 

@@ -205,7 +205,13 @@ def parameters_that_refer_to_a_block(attacker: Attacker) -> str:
     return attacker.start(victim, "backup-component", parameters=hostile)
 
 
+def settings_of_another_environment(attacker: Attacker) -> str:
+    elsewhere = {"environment": "staging", "component": "nats"}
+    return attacker.start(attacker.declared()["id"], parameters=elsewhere)
+
+
 REFUSED: list[Callable[[Attacker], str]] = [
+    settings_of_another_environment,
     command,
     python_path,
     settings_of_the_site,

@@ -267,6 +267,13 @@ def test_a_process_number_that_is_none_says_nothing(server: Server, pid: str) ->
         pass
 
 
+def test_what_another_holder_wrote_is_told_in_a_short_sentence(server: Server) -> None:
+    died(server, "x" * 100_000)
+    with pytest.raises(LeaseHeld) as caught, lease(server):
+        pass
+    assert len(str(caught.value)) < 1000
+
+
 def test_a_holder_of_the_format_before_is_waited_for(server: Server) -> None:
     died(server, "/".join(dead_process().split("/")[:3]))
     with pytest.raises(LeaseHeld), lease(server):
