@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from archive.catalogue import fetch_manifest
+from archive.entries import Version
 from archive.manifest import FILE, begun_of
-from archive.store import Refused, Store, Version
+from archive.store import Refused, Store
 from config.backups import BackupSigner
 from errors import PermanentError
 

@@ -10,13 +10,13 @@ import base64
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any
 
 from archive.endpoint import SEND_SECONDS, connect
+from archive.entries import Entry, PendingUpload, Version
 from calls import call
 from config.models import ObjectStoreSettings
 from errors import PermanentError, TemporaryError
@@ -55,57 +55,6 @@ class Refused(PermanentError):
 
 class Unsupported(Refused):
     """The server does not know the request."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An object in a listing.
-
-    Attributes:
-        key: its name.
-        size: bytes.
-        modified: when it was written, by the server's clock.
-    """
-
-    key: str
-    size: int
-    modified: datetime
-
-
-@dataclass(frozen=True)
-class Version:
-    """One version of an object, or the marker that stands for its deletion.
-
-    Attributes:
-        key: the object's name.
-        identity: of the version; "" in a bucket without versions.
-        size: bytes; 0 of a marker.
-        modified: when it was written, by the server's clock.
-        current: whether it is what reading the key gives.
-        marker: whether it is a deletion: S3 keeps what was there below it.
-    """
-
-    key: str
-    identity: str
-    size: int
-    modified: datetime
-    current: bool = True
-    marker: bool = False
-
-
-@dataclass(frozen=True)
-class PendingUpload:
-    """A multipart upload that was neither completed nor aborted.
-
-    Attributes:
-        key: of the object that it would become.
-        identity: of the upload.
-        begun: when, by the server's clock.
-    """
-
-    key: str
-    identity: str
-    begun: datetime
 
 
 class Store:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from archive.entries import Version
 from archive.manifest import FILE, Manifest, begun_of
-from archive.store import Version
 
 LATE = timedelta(days=1)  # the manifest's upload may be repeated for hours; clocks differ by less
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from archive.entries import Version
 from archive.hidden import HiddenSet, find_hidden
 from archive.manifest import FILE, begun_of
-from archive.store import Store, Version
+from archive.store import Store
 from errors import PermanentError
 
 

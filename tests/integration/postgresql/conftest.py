@@ -23,11 +23,12 @@ import pyrage
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from archive.entries import Entry
 from archive.evidence import Difference
 from archive.leftovers import Leftovers
 from archive.manifest import Capabilities, Manifest
 from archive.reader import SetReader
-from archive.store import Entry, Missing
+from archive.store import Missing
 from archive.writer import SetWriter
 from components.access import Access, Endpoint
 from components.base import Scratch

@@ -13,10 +13,10 @@ import pytest
 
 from archive.bounds import MANIFEST_BYTES
 from archive.catalogue import Catalogue, read_catalogue
+from archive.entries import Entry
 from archive.evidence import Evidence, proof_of, signer_of, write_evidence
 from archive.manifest import Manifest, read_manifest
 from archive.signing import Trust
-from archive.store import Entry
 
 from .test_retention import KEY, SIGNERS, a_set
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from archive.bounds import EVIDENCE_BYTES, MANIFEST_BYTES, PROOFS
 from archive.catalogue import read_catalogue
+from archive.entries import Entry, PendingUpload, Version
 from archive.evidence import Difference, Evidence, file_of, read_evidence, signer_of
 from archive.manifest import (
     Artefact,
@@ -26,7 +27,6 @@ from archive.manifest import (
     read_manifest,
 )
 from archive.signing import Trust, canonical
-from archive.store import Entry, PendingUpload, Version
 from components import SETS
 from errors import PermanentError
 from operations.backup import Vault

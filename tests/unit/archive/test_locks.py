@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import pytest
 
+from archive.entries import Version
 from archive.locks import extend
 from archive.manifest import Manifest
 from archive.retention import decide
-from archive.store import Missing, Refused, Store, Version
+from archive.store import Missing, Refused, Store
 from archive.sweep import Waste
 from config.backups import RetentionSettings
 from errors import TemporaryError

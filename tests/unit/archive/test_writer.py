@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from archive.entries import Entry
 from archive.seal import Sealed
-from archive.store import Entry, Refused
+from archive.store import Refused
 from archive.writer import SetWriter
 from errors import PermanentError, TemporaryError
 

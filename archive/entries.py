@@ -1,0 +1,57 @@
+"""What a bucket lists: objects, their versions, and uploads that nobody has ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object in a listing.
+
+    Attributes:
+        key: its name.
+        size: bytes.
+        modified: when it was written, by the server's clock.
+    """
+
+    key: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of an object, or the marker that stands for its deletion.
+
+    Attributes:
+        key: the object's name.
+        identity: of the version; "" in a bucket without versions.
+        size: bytes; 0 of a marker.
+        modified: when it was written, by the server's clock.
+        current: whether it is what reading the key gives.
+        marker: whether it is a deletion: S3 keeps what was there below it.
+    """
+
+    key: str
+    identity: str
+    size: int
+    modified: datetime
+    current: bool = True
+    marker: bool = False
+
+
+@dataclass(frozen=True)
+class PendingUpload:
+    """A multipart upload that was neither completed nor aborted.
+
+    Attributes:
+        key: of the object that it would become.
+        identity: of the upload.
+        begun: when, by the server's clock.
+    """
+
+    key: str
+    identity: str
+    begun: datetime
