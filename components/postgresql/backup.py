@@ -35,12 +35,13 @@ from components.postgresql.client import (
 )
 from components.postgresql.contents import Snapshot, Unreadable, measure_all, snapshots
 from components.postgresql.failures import explained, first_error
-from components.postgresql.fingerprint import SESSION, measure_globals, measure_system
+from components.postgresql.fingerprint import measure_globals, measure_system
 from components.postgresql.increment import MANIFEST, Base, find_base
 from components.postgresql.properties import FILE, FORM, read_globals
 from components.postgresql.remarks import NEEDED
 from components.postgresql.replay import paused_replay
 from components.postgresql.roles import Roles
+from components.postgresql.session import SESSION
 from components.postgresql.source import Source, choose_source
 from errors import TemporaryError
 

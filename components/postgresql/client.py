@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,16 @@ from calls import call, first_words
 from cluster.command import Command
 from components.access import Access, Endpoint
 from components.postgresql.failures import explained
+from components.postgresql.session import (
+    COMMON,
+    OF_SUPERUSER,
+    OF_SUPERUSER_17,
+    OWN,
+    SINCE_17,
+    TABLES_ONLY,
+    WRITES,
+    options,
+)
 from components.programs import find_program
 from components.questions import PROBE, ask_members, words
 from errors import TemporaryError
@@ -53,24 +63,6 @@ ALIVE_SERVER = (
     "tcp_keepalives_count=3",
     "tcp_user_timeout=25s",
 )
-# What a server, a database or a role may limit for its clients must not end a backup or a restore.
-UNLIMITED = (
-    "statement_timeout=0",
-    "idle_in_transaction_session_timeout=0",
-    "idle_session_timeout=0",
-)
-# The same, of PostgreSQL 17 and newer. A trigger on login, or on the statements of a restore, is somebody else's code
-# in the superuser's session.
-UNLIMITED_17 = ("event_triggers=off", "transaction_timeout=0")
-SINCE_17 = 170000
-WRITES = ("default_transaction_read_only=off", "synchronous_commit=local")
-# The owner of a database sets the search path, the role and the way strings are read of every session in it; a client's
-# own settings win.
-UNMOVED = ("search_path=pg_catalog", "role=none", "standard_conforming_strings=on")
-# A table that is replaced by a view before it is read would run the view's functions (CVE-2024-7348). Servers know the
-# setting since 12.20, 13.16, 14.13, 15.8, 16.4 and 17; pg_dump makes it itself.
-# https://www.postgresql.org/docs/18/runtime-config-client.html#GUC-RESTRICT-NONSYSTEM-RELATION-KIND
-TABLES_ONLY = "restrict_nonsystem_relation_kind=view,foreign-table"
 
 STANDING = f"""
     SELECT pg_is_in_recovery() AS standby, system_identifier::text AS system,
@@ -123,20 +115,21 @@ def program(access: Access, name: str, password: str, server_version: int = 0) -
     Args:
         access: knows where programs are.
         name: of the program.
-        password: of the superuser.
-        server_version: number of the server that it will talk to, `180006`; 0 if not known.
+        password: of the role that it logs in as.
+        server_version: number of the server that it will talk to as a superuser, `180006`; 0 as another role.
 
     Raises:
         PermanentError: it is not installed.
     """
-    # a database may be read-only by a setting of its own, and a restore sets that before the data
-    options = [*WRITES, "role=none", "client_min_messages=warning", *UNLIMITED]
+    settings = [*WRITES, *COMMON, "client_min_messages=warning"]
+    if server_version:
+        settings += OF_SUPERUSER
     if server_version >= SINCE_17:
-        options += UNLIMITED_17
+        settings += OF_SUPERUSER_17
     environ = {
         "PGPASSWORD": password,
         "PGAPPNAME": BACKUP,
-        "PGOPTIONS": _options(options),
+        "PGOPTIONS": options(settings),
     }
     hint = "Install PostgreSQL's client programs of the server's major version or newer"
     return find_program(access, name, hint, environ)
@@ -174,10 +167,7 @@ def connect(
 ) -> psycopg.Connection[Any]:
     """Connect for a short question, as the owner of the database."""
     seconds = access.timeout_seconds
-    limits = (
-        f"statement_timeout={round(seconds * 1000)}", "idle_session_timeout=0",
-        "idle_in_transaction_session_timeout=0", "client_encoding=UTF8", *UNMOVED,
-    )  # fmt: skip
+    limit = f"statement_timeout={round(seconds * 1000)}"
     return psycopg.connect(
         host=node.host,
         port=node.port,
@@ -185,7 +175,7 @@ def connect(
         password=access.secret(SECRET, "password"),
         dbname=DATABASE,
         connect_timeout=max(2, round(seconds)),
-        options=_options(limits),
+        options=options((*COMMON, *OWN, limit)),
         application_name=application_name,
         autocommit=True,
         cursor_factory=Cursor,
@@ -194,7 +184,7 @@ def connect(
 
 
 def connect_long(
-    access: Access, node: Endpoint, database: str = SUPERUSER, *options: str
+    access: Access, node: Endpoint, database: str = SUPERUSER, *settings: str
 ) -> psycopg.Connection[Any]:
     """Connect as the superuser for a backup: no limit of time, but a peer that is gone is noticed.
 
@@ -202,14 +192,14 @@ def connect_long(
         access: the way in.
         node: which one.
         database: its name.
-        options: further `name=value` of the session.
+        settings: further ones of the session, `name=value` each.
     """
     password = access.secret(SECRET, "postgres-password")
-    return connect_superuser(node, database, password, "lock_timeout=60s", *options)
+    return connect_superuser(node, database, password, "lock_timeout=60s", *settings)
 
 
 def connect_superuser(
-    node: Endpoint, database: str, password: str, *options: str
+    node: Endpoint, database: str, password: str, *settings: str
 ) -> psycopg.Connection[Any]:
     """Connect as the superuser, with limits of our own and without anybody's names, views or triggers.
 
@@ -217,10 +207,10 @@ def connect_superuser(
         node: which one.
         database: its name.
         password: "" where none is asked for.
-        options: further `name=value` of the session.
+        settings: further ones of the session, `name=value` each.
     """
     # names are read as UTF-8, also from a database of bytes (SQL_ASCII)
-    given = ("client_encoding=UTF8", *UNMOVED, *UNLIMITED, *ALIVE_SERVER, *options)
+    given = (*COMMON, *OWN, *OF_SUPERUSER, *ALIVE_SERVER, *settings)
     parameters = {
         "host": node.host, "port": node.port, "user": SUPERUSER, "dbname": database,
         "connect_timeout": CONNECT_SECONDS, "application_name": BACKUP, **ALIVE,
@@ -228,12 +218,14 @@ def connect_superuser(
     if password:
         parameters["password"] = password
 
-    known = [*UNLIMITED_17, TABLES_ONLY]
+    known = [*OF_SUPERUSER_17, TABLES_ONLY]
     while True:
-        settings = _options((*given, *known))
         try:
             return psycopg.connect(
-                **parameters, options=settings, autocommit=True, cursor_factory=Cursor
+                **parameters,
+                options=options((*given, *known)),
+                autocommit=True,
+                cursor_factory=Cursor,
             )
         except psycopg.OperationalError as exc:
             # an older server does not know the name, and says which
@@ -297,7 +289,7 @@ def primary(access: Access) -> Endpoint:
 
 @contextmanager
 def at_primary(
-    access: Access, database: str = MAINTENANCE, *options: str
+    access: Access, database: str = MAINTENANCE, *settings: str
 ) -> Iterator[psycopg.Connection[Any]]:
     """A long session of the superuser at the primary that there is now.
 
@@ -307,7 +299,7 @@ def at_primary(
     Args:
         access: the way in.
         database: its name.
-        options: further `name=value` of the session.
+        settings: further ones of the session, `name=value` each.
 
     Raises:
         PermanentError: PostgreSQL refuses what it is asked for.
@@ -316,17 +308,12 @@ def at_primary(
     node = primary(access)
     with (
         explained(node.member),
-        connect_long(access, node, database, *WRITES, *options) as connection,
+        connect_long(access, node, database, *WRITES, *settings) as connection,
     ):
         yield connection
 
 
 # ---------------------------------------------------------------------- inside
-def _options(settings: Iterable[str]) -> str:
-    """Settings as options of a connection."""
-    return " ".join(f"-c {setting}" for setting in settings)
-
-
 def _rows(connection: psycopg.Connection[Any], text: str) -> list[dict[str, Any]]:
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(text.encode()).fetchall()

@@ -15,8 +15,9 @@ from components.access import Access, Endpoint
 from components.postgresql.client import MAINTENANCE, connect_long
 from components.postgresql.definitions import INVALID
 from components.postgresql.failures import passing
-from components.postgresql.fingerprint import SESSION, measure_original
+from components.postgresql.fingerprint import measure_original
 from components.postgresql.rows import MOVING
+from components.postgresql.session import SESSION
 
 T = TypeVar("T")
 

@@ -23,7 +23,6 @@ from cluster.command import Command
 from components.access import Access, Endpoint
 from components.postgresql.client import (
     MAINTENANCE,
-    WRITES,
     connect_superuser,
     program,
     where,
@@ -31,6 +30,7 @@ from components.postgresql.client import (
 from components.postgresql.failures import explained, first_error, server_words, without_statement
 from components.postgresql.properties import read_rights, restore_rights
 from components.postgresql.rights import Run, plan_runs
+from components.postgresql.session import WRITES
 from components.postgresql.toc import POST_DATA, PRE_DATA, read_entries
 from errors import PermanentError
 from redaction import redact

@@ -31,11 +31,6 @@ from components.postgresql.rows import hashed, measure_restored, measure_source
 
 GLOBAL_UNIT = "globals"  # roles, and what is set for the server as a whole
 
-# Text of a value depends on these.
-SESSION = (
-    "extra_float_digits=1", "datestyle=ISO", "intervalstyle=postgres", "timezone=UTC",
-    "bytea_output=hex", "search_path=pg_catalog", "lc_monetary=C", "xmlbinary=base64",
-)  # fmt: skip
 NAMES = "SELECT name, to_hex(hashtextextended(t, 0)) FROM {source}"
 
 
@@ -54,7 +49,7 @@ def measure_database(
     """Measure a database that was restored, by what its set knows.
 
     Args:
-        connection: to that database, with the settings of `SESSION`.
+        connection: to that database, with the settings of `session.SESSION`.
         database: its name.
         items: that a set knows of it.
         still: whether nobody else can change a table now.
@@ -77,7 +72,7 @@ def measure_original(
     """Measure all of a database that is backed up, in the connection's transaction.
 
     Args:
-        connection: to that database, with the settings of `SESSION`, on the snapshot that counts.
+        connection: to that database, with the settings of `session.SESSION`, on the snapshot that counts.
         database: its name.
         still: whether nobody can change a table now (a standby whose replay is paused).
         failed: gets the name of a table whose rows cannot be read, and why.
@@ -95,7 +90,7 @@ def measure_globals(
     """Measure the roles of a server; passwords are left out.
 
     Args:
-        connection: to any database, as the superuser, with the settings of `SESSION`.
+        connection: to any database, as the superuser, with the settings of `session.SESSION`.
         items: kinds of things that are measured; those that a set is compared by, else all.
         names: roles that count; all if not given.
 

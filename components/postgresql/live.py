@@ -48,7 +48,6 @@ from components.postgresql.failures import explained
 from components.postgresql.filling import Server, fill, make_database, prepare
 from components.postgresql.fingerprint import (
     GLOBAL_UNIT,
-    SESSION,
     items_of,
     measure_database,
     measure_globals,
@@ -59,6 +58,7 @@ from components.postgresql.refusals import refusals
 from components.postgresql.remarks import remarks
 from components.postgresql.restore import DUMP, GLOBALS
 from components.postgresql.roles import create_missing, restore_roles
+from components.postgresql.session import SESSION
 from components.postgresql.settings import read_system, restore_system
 from components.postgresql.statements import role_statements
 

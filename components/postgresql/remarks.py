@@ -14,7 +14,8 @@ from archive.manifest import Manifest
 from components.access import Access
 from components.postgresql.client import MAINTENANCE, at_primary
 from components.postgresql.definitions import GLOBALS
-from components.postgresql.fingerprint import GLOBAL_UNIT, SESSION, measure_globals
+from components.postgresql.fingerprint import GLOBAL_UNIT, measure_globals
+from components.postgresql.session import SESSION
 
 NEEDED = "roles"  # of the topology: database → roles that it needs
 SHOWN = 20  # names of a kind

@@ -28,7 +28,6 @@ from components.postgresql.client import (
     PORT,
     STATEFULSET,
     SUPERUSER,
-    WRITES,
     connect_superuser,
 )
 from components.postgresql.definitions import SYSTEM_ITEM
@@ -36,7 +35,6 @@ from components.postgresql.failures import explained
 from components.postgresql.filling import Server, fill, make_database
 from components.postgresql.fingerprint import (
     GLOBAL_UNIT,
-    SESSION,
     items_of,
     measure_database,
     measure_globals,
@@ -44,6 +42,7 @@ from components.postgresql.fingerprint import (
 )
 from components.postgresql.properties import Globals, restore_properties, stored_globals
 from components.postgresql.roles import restore_roles
+from components.postgresql.session import SESSION, WRITES
 from components.postgresql.statements import role_statements
 from config.models import Settings
 from errors import PermanentError

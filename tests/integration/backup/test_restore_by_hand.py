@@ -39,12 +39,12 @@ from components.neo4j.fingerprint import measure_database as measure_graph
 from components.neo4j.fingerprint import measure_users
 from components.postgresql.client import SECRET, SUPERUSER
 from components.postgresql.fingerprint import (
-    SESSION,
     items_of,
     measure_database,
     measure_globals,
     measure_system,
 )
+from components.postgresql.session import SESSION
 from components.postgresql.settings import read_system
 from components.qdrant.fingerprint import measure_everything
 from components.redis.fingerprint import measure_rdb

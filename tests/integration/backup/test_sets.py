@@ -19,7 +19,8 @@ from archive.reader import Damaged, SetReader
 from cluster.credentials import read_secret
 from components import SETS
 from components.postgresql.client import at_primary
-from components.postgresql.fingerprint import SESSION, measure_database
+from components.postgresql.fingerprint import measure_database
+from components.postgresql.session import SESSION
 from deployments.sandbox.seed import words
 from errors import PermanentError
 

@@ -99,6 +99,38 @@ def test_limits_that_others_set_end_no_backup(odd: Pair) -> None:
     assert odd.restore(backup, "database odd")[1] == ()
 
 
+VALUES = """
+    CREATE TABLE kept (list text[], span interval, amount money, at timestamptz, n float8, b bytea);
+    INSERT INTO kept VALUES (ARRAY[NULL, 'b'], '-1 day +02:03:00', '1.5', '2026-02-03 04:05+06', 0.1, '\\x01');
+    CREATE VIEW never AS SELECT * FROM kept WHERE n = NULL;
+"""
+# All that the owner of a database may set for every session in it, and that values depend on.
+CHANGED = (
+    "array_nulls = off", "transform_null_equals = on", "intervalstyle = sql_standard", "datestyle = 'SQL, DMY'",
+    "timezone = 'Asia/Kolkata'", "extra_float_digits = -15", "bytea_output = escape", "quote_all_identifiers = on",
+    "standard_conforming_strings = off", "backslash_quote = off", "xmloption = document", "xmlbinary = hex",
+    "row_security = off", "constraint_exclusion = on", "default_transaction_isolation = serializable",
+    "default_transaction_deferrable = on", "local_preload_libraries = 'no_such_library'", "search_path = pg_temp",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("whose", ["DATABASE odd", "ROLE postgres IN DATABASE odd"])
+def test_no_setting_of_a_database_changes_what_is_stored_or_compared(odd: Pair, whose: str) -> None:
+    odd.primary.run(VALUES, database="odd")
+    plain = odd.take()
+    odd.primary.run(*(f"ALTER {whose} SET {setting}" for setting in CHANGED))
+    try:
+        backup = odd.take()
+        found = {one.item: one.digest for one in backup.manifest.fingerprint if "odd" in one.unit}
+        for one in plain.manifest.fingerprint:
+            if one.unit == "database odd" and one.item != "database":
+                assert found[one.item] == one.digest, one.item
+        assert odd.prove(backup) == ()
+        assert odd.restore(backup, "database odd")[1] == ()
+    finally:
+        odd.primary.run(f"ALTER {whose} RESET ALL")
+
+
 @pytest.fixture
 def troubled(odd: Pair) -> Iterator[Pair]:
     """Beside a good database three that cannot be taken, and one of bytes."""
