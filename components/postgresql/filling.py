@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -54,33 +54,44 @@ SHUT_OUT = re.compile(r"pg_hba\.conf|authentication")  # before a database is lo
 LIMIT = "SELECT datconnlimit FROM pg_database WHERE datname = %s"
 SUPERUSERS = "SELECT rolname FROM pg_roles WHERE rolsuper"
 # What an owner may lack in his own database, where a superuser needs no right. Only what he lacks is granted, to the
-# role alone: where he made a table, filled it, or what his keys refer to.
+# role alone, and only in schemas that the entries lie in or refer to: where he made a table, filled it, or what his
+# keys refer to. Parameters are the owner and those schemas.
 LACKING: dict[LiteralString, str] = {
     "GRANT USAGE ON SCHEMA {} TO {}": """
         SELECT ARRAY[nspname] FROM pg_namespace
-        WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND NOT has_schema_privilege(%s, oid, 'USAGE')""",
+        WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND nspname = ANY (%(schemas)s)
+          AND NOT has_schema_privilege(%(owner)s, oid, 'USAGE')""",
     "GRANT INSERT ON {} TO {}": """
         SELECT DISTINCT ARRAY[n.nspname, p.relname]
         FROM pg_class c CROSS JOIN LATERAL (
             SELECT c.oid UNION SELECT relid FROM pg_partition_ancestors(c.oid)) AS filled
         JOIN pg_class p ON p.oid = filled.oid JOIN pg_namespace n ON n.oid = p.relnamespace
-        WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND pg_get_userbyid(c.relowner) = %s
+        WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY (%(schemas)s) AND pg_get_userbyid(c.relowner) = %(owner)s
           AND NOT has_table_privilege(pg_get_userbyid(c.relowner), p.oid, 'INSERT')""",
 }
+MAKE_IN_SCHEMA: LiteralString = "GRANT CREATE ON SCHEMA {} TO {}"
 LACKING_TO_MAKE: dict[LiteralString, str] = {
-    "GRANT CREATE ON SCHEMA {} TO {}": """
+    MAKE_IN_SCHEMA: """
         SELECT ARRAY[nspname] FROM pg_namespace
-        WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND NOT has_schema_privilege(%s, oid, 'CREATE')""",
+        WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND nspname = ANY (%(schemas)s)
+          AND NOT has_schema_privilege(%(owner)s, oid, 'CREATE')""",
     "GRANT CREATE ON TABLESPACE {} TO {}": """
         SELECT ARRAY[spcname] FROM pg_tablespace
-        WHERE spcname !~ '^pg_' AND NOT has_tablespace_privilege(%s, oid, 'CREATE')""",
+        WHERE spcname !~ '^pg_' AND NOT has_tablespace_privilege(%(owner)s, oid, 'CREATE')""",
 }
 LACKING_TO_REFER: dict[LiteralString, str] = {
     "GRANT REFERENCES ON {} TO {}": """
         SELECT ARRAY[n.nspname, c.relname] FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-          AND NOT has_table_privilege(%s, c.oid, 'REFERENCES')""",
+        WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname = ANY (%(schemas)s)
+          AND NOT has_table_privilege(%(owner)s, c.oid, 'REFERENCES')""",
 }
+# What lies in a schema by itself: not a column's own sequence, nor the multirange of a range.
+IN_SCHEMA = """
+    SELECT count(*) FROM pg_depend d
+    WHERE refclassid = 'pg_namespace'::regclass AND refobjid = %s::regnamespace AND deptype = 'n'
+      AND NOT EXISTS (SELECT FROM pg_depend i WHERE (i.classid, i.objid) = (d.classid, d.objid) AND i.deptype = 'i')
+"""
+FOREIGN_KEYS = "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conparentid = 0"
 
 
 @dataclass(frozen=True)
@@ -179,10 +190,12 @@ def acting(server: Server, database: str, run: Run) -> Iterator[tuple[str, str]]
         try:
             with connection.transaction():
                 connection.execute(sql.SQL("GRANT {} TO {}").format(owner, role))
-                _grant_lacking(connection, role, run)
+                lent = _grant_lacking(connection, role, run)
+            before = _counted(connection, lent)
             with _admitted(connection, database, role):
                 yield name, password
             connection.execute(END_SESSIONS, [name])
+            _check_made(run, before, _counted(connection, lent))
             connection.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(role, owner))
         except BaseException:
             with suppress(psycopg.Error):  # the next restore does it, then
@@ -248,15 +261,50 @@ def _new_role(connection: psycopg.Connection[Any]) -> tuple[str, str]:
     return name, password
 
 
-def _grant_lacking(connection: psycopg.Connection[Any], role: sql.Identifier, run: Run) -> None:
-    lacking = dict(LACKING)
+def _grant_lacking(
+    connection: psycopg.Connection[Any], role: sql.Identifier, run: Run
+) -> list[str]:
+    """Grant what an owner lacks; gives schemas in which he may make nothing himself."""
+    lent, lacking = list[str](), dict(LACKING)
     if run.section in (PRE_DATA, POST_DATA):
         lacking |= LACKING_TO_MAKE
     if run.section == POST_DATA:
         lacking |= LACKING_TO_REFER
     for grant, query in lacking.items():
-        for (names,) in connection.execute(query.encode(), [run.owner]).fetchall():
+        asked = {"owner": run.owner, "schemas": list(run.schemas)}
+        for (names,) in connection.execute(query.encode(), asked).fetchall():
             connection.execute(sql.SQL(grant).format(sql.Identifier(*names), role))
+            if grant == MAKE_IN_SCHEMA:
+                lent += names
+    return lent
+
+
+def _counted(connection: psycopg.Connection[Any], schemas: Iterable[str]) -> dict[str, int]:
+    """Number of objects by schema, and of foreign keys under ""."""
+    found = {}
+    for schema in schemas:
+        text = sql.Identifier(schema).as_string(connection)
+        row = connection.execute(IN_SCHEMA, [text]).fetchone()
+        found[schema] = int(row[0]) if row else 0
+    row = connection.execute(FOREIGN_KEYS).fetchone()
+    return {**found, "": int(row[0]) if row else 0}
+
+
+def _check_made(run: Run, before: dict[str, int], after: dict[str, int]) -> None:
+    """See that an owner's code has used the rights lent to restore his objects for nothing else.
+
+    A function of his own in another owner's schema would be called by who trusts that schema.
+
+    Raises:
+        PermanentError: there is more than the dump's entries make.
+    """
+    for schema, count in before.items():
+        if after[schema] - count > (run.made_in(schema) if schema else run.references):
+            what = f"objects in schema {schema}" if schema else "foreign keys"
+            raise PermanentError(
+                f"code of role {run.owner} that ran while its own objects were restored made other {what}, for which "
+                "it has no right: look into its functions in the original database"
+            )
 
 
 @contextmanager

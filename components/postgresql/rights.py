@@ -13,8 +13,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
+from components.postgresql.expressions import TOKEN
 from components.postgresql.toc import DATA, POST_DATA, Entry
 
 # Rows are checked, or compared, by what their table's owner defined.
@@ -33,6 +34,16 @@ KEY_EXPRESSION = re.compile(r"\bPARTITION BY \w+ \(.*\(", re.DOTALL)
 ATTACH = "TABLE ATTACH"
 ENUM = re.compile(r"CREATE TYPE .* AS ENUM \(", re.DOTALL)
 RANGE = re.compile(r"CREATE TYPE .* AS RANGE \(", re.DOTALL)
+# What lies in a schema by itself; a materialized view's rows, rights, comments and what belongs to a table do not.
+MAKING = frozenset(
+    ("AGGREGATE", "COLLATION", "CONVERSION", "DOMAIN", "FOREIGN TABLE", "FUNCTION", "MATERIALIZED VIEW", "OPERATOR",
+     "OPERATOR CLASS", "OPERATOR FAMILY", "PROCEDURE", "SEQUENCE", "SHELL TYPE", "STATISTICS", "TABLE",
+     "TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TYPE", "VIEW")
+)  # fmt: skip
+# In these a word before a dot may be the name that a query gives a table.
+ALIASES = frozenset(
+    ("FUNCTION", "MATERIALIZED VIEW", "POLICY", "PROCEDURE", "PUBLICATION TABLE", "RULE", "VIEW")
+)
 DATABASE_OWNER = "pg_database_owner"  # the owner of `public`; nobody can be made a member of it
 
 
@@ -43,12 +54,28 @@ class Run:
     Attributes:
         owner: with whose rights; "" is the superuser.
         section: of a restore.
-        numbers: of the entries.
+        entries: of the dump.
+        schemas: that they lie in, or refer to.
     """
 
     owner: str
     section: int
-    numbers: tuple[int, ...]
+    entries: tuple[Entry, ...]
+    schemas: frozenset[str]
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Of the entries."""
+        return tuple(entry.number for entry in self.entries)
+
+    def made_in(self, schema: str) -> int:
+        """Number of objects that its entries make in a schema."""
+        return sum(entry.schema == schema and entry.kind in MAKING for entry in self.entries)
+
+    @property
+    def references(self) -> int:
+        """Number of foreign keys that its entries make."""
+        return sum(entry.kind == "FK CONSTRAINT" for entry in self.entries)
 
 
 def plan_runs(
@@ -75,7 +102,8 @@ def plan_runs(
         elif section == POST_DATA:  # so are constraints that rest on rows
             group = _gathered(group, owners)
         for owner, same in groupby(group, key=lambda entry: owners[entry.number]):
-            runs.append(Run(owner, section, tuple(entry.number for entry in same)))
+            same_owner = tuple(same)
+            runs.append(Run(owner, section, same_owner, contents.schemas(same_owner)))
     return runs
 
 
@@ -117,6 +145,16 @@ class _Contents:
         owner = self._parent(entry).owner if entry.kind == ATTACH else entry.owner
         owner = database_owner if owner == DATABASE_OWNER else owner
         return "" if owner in superusers or not self._evaluates(entry, alone=alone) else owner
+
+    def schemas(self, entries: Iterable[Entry]) -> frozenset[str]:
+        """What entries lie in, and refer to; not what an owner may write as he likes, a constant or another name."""
+        found = set[str]()
+        for entry in entries:
+            needed = (self._numbered[n].schema for n in entry.needs if n in self._numbered)
+            found |= {entry.schema, *needed}
+            if entry.kind not in ALIASES:
+                found |= _schemas_in(entry.definition)
+        return frozenset(found - {""})
 
     def _parent(self, partition: Entry) -> Entry:
         """The table whose partition it becomes: its bounds are of that one's types."""
@@ -160,6 +198,16 @@ def _names(pattern: re.Pattern[str], entry: Entry) -> Iterator[tuple[str, str]]:
     """Schema and name of each thing that a definition names by both."""
     for schema, name in pattern.findall(entry.definition):
         yield _plain(schema), _plain(name)
+
+
+def _schemas_in(definition: str) -> set[str]:
+    """What stands before a dot, outside of constants."""
+    tokens = [match[0] for match in TOKEN.finditer(definition)]
+    return {
+        _plain(before)
+        for before, dot in pairwise(tokens)
+        if dot == "." and re.fullmatch(NAME, before)
+    }
 
 
 def _plain(name: str) -> str:

@@ -30,7 +30,7 @@ class Entry:
         schema: "" where it has none.
         name: as pg_dump calls it; of a constraint or a trigger with its table's.
         owner: role; "" where it has none.
-        definition: SQL that makes it.
+        definition: SQL that makes it; of rows the COPY that takes them.
         needs: numbers of what it depends on.
     """
 
@@ -85,7 +85,7 @@ class _Contents:
         number, _ = self._int(), self._int()
         self._text(), self._text()  # object identifiers of the source
         name, kind, section = self._text(), self._text(), self._int()
-        definition, _, _ = self._text(), self._text(), self._text()
+        definition, _, copied = self._text(), self._text(), self._text()
         schema, _ = self._text(), self._text()
         if self._version >= (1, 14):
             self._text()  # access method
@@ -96,7 +96,8 @@ class _Contents:
         while (need := self._text_or_none()) is not None:
             needs.append(int(need))
         self._bytes(1 + self._offset_bytes)  # where its data lies
-        return Entry(number, kind, section, schema, name, owner, definition, tuple(needs))
+        text = definition or copied
+        return Entry(number, kind, section, schema, name, owner, text, tuple(needs))
 
     def _bytes(self, count: int) -> bytes:
         found = self._file.read(count)

@@ -157,10 +157,60 @@ def test_a_server_that_would_not_let_an_owner_s_role_in_refuses_before_anything_
     assert shared.primary.ask(f"SELECT count(*) FROM ({LEFT}) AS roles") == 0
 
 
+LENT = """
+    CREATE SCHEMA strong; CREATE SCHEMA admin; GRANT ALL ON SCHEMA strong TO anna;
+    CREATE FUNCTION admin.secret() RETURNS bool SECURITY DEFINER LANGUAGE plpgsql AS
+        'BEGIN RAISE LOG ''CALLED by %'', session_user; RETURN true; END';
+    SET SESSION AUTHORIZATION anna;
+    CREATE FUNCTION strong.try(what text) RETURNS bool LANGUAGE plpgsql AS
+        'BEGIN EXECUTE what; RETURN true; EXCEPTION WHEN OTHERS THEN RETURN true; END';
+    CREATE FUNCTION strong.surely(what text) RETURNS bool IMMUTABLE LANGUAGE plpgsql AS
+        'BEGIN PERFORM strong.try(what); RETURN true; END';
+    CREATE TABLE strong.called (n int, seen bool GENERATED ALWAYS AS (strong.surely('SELECT admin.secret()')) STORED,
+                                CHECK (strong.try('SELECT admin.secret()')));
+    INSERT INTO strong.called VALUES (1);
+    {planted}
+    RESET SESSION AUTHORIZATION;
+    DROP FUNCTION IF EXISTS strong.planted; REVOKE ALL ON SCHEMA strong FROM anna;
+"""
+PLANTED = """
+    CREATE TABLE strong.planting (n int, planted bool GENERATED ALWAYS AS (strong.surely(
+        'CREATE FUNCTION strong.planted() RETURNS int LANGUAGE sql AS ''SELECT 1''')) STORED);
+"""
+
+
+@pytest.fixture
+def lent(shared: Pair) -> Iterator[Pair]:
+    shared.primary.run("CREATE DATABASE lent")
+    yield shared
+    shared.primary.run("DROP DATABASE lent (FORCE)")
+    shared.drop_kept()
+
+
+def test_an_owner_s_code_uses_no_right_that_it_is_lent_to_restore_its_objects(lent: Pair) -> None:
+    lent.primary.run(LENT.format(planted=""), database="lent")
+    backup = lent.take()
+    assert lent.prove(backup) == ()
+    assert lent.restore(backup, "database lent")[1] == ()
+    for log in (*lent.directory.glob("*.log"), *lent.directory.glob("proof-*/*/log")):
+        assert "LOG:  CALLED by" not in log.read_text()
+
+
+def test_what_an_owner_s_code_puts_into_another_one_s_schema_makes_the_restore_fail(
+    lent: Pair,
+) -> None:
+    lent.primary.run(LENT.format(planted=PLANTED), database="lent")
+    backup = lent.take()
+    with pytest.raises(PermanentError, match=r"role anna .* made other objects in schema strong"):
+        lent.restore(backup, "database lent")
+    query = "SELECT count(*) FROM pg_proc WHERE proname = 'planted'"
+    assert lent.primary.ask(query, "lent") == 0
+
+
 def test_a_restore_that_was_killed_leaves_no_role_behind_the_next_one(shared: Pair) -> None:
     server = Server(shared.access, shared.primary.endpoint, 180000, PASSWORD)
     with shared.primary.connect() as connection:
-        killed = acting(server, "shared", Run("anna", DATA, ()))
+        killed = acting(server, "shared", Run("anna", DATA, (), frozenset()))
         name, _ = killed.__enter__()
         assert connection.execute(LEFT.encode()).fetchall() == [(name,)]
         prepare(server)

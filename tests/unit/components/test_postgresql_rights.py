@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.postgresql.rights import Run, plan_runs
+from components.postgresql.rights import plan_runs
 from components.postgresql.toc import DATA, POST_DATA, PRE_DATA, Entry, read_entries
 from errors import PermanentError
 
@@ -111,20 +111,35 @@ def test_order_stays_but_for_rows_and_for_constraints_that_rest_on_rows() -> Non
         Entry(number, kind, section, "s", f"n{number}", owner, definition, ())
         for number, (kind, owner, section, definition) in enumerate(kinds)
     ]
-    assert plan_runs(entries, SUPERUSERS, "owner") == [
-        Run("", PRE_DATA, (0,)),
-        Run("a", PRE_DATA, (1,)),
-        Run("", PRE_DATA, (2,)),
-        Run("b", PRE_DATA, (3,)),
-        Run("a", PRE_DATA, (4,)),
-        Run("", DATA, (8,)),
-        Run("a", DATA, (5, 7)),
-        Run("b", DATA, (6,)),
-        Run("", POST_DATA, (9,)),
-        Run("a", POST_DATA, (10, 12)),
-        Run("b", POST_DATA, (11,)),
-        Run("", POST_DATA, (13,)),
+    runs = plan_runs(entries, SUPERUSERS, "owner")
+    assert [(run.owner, run.section, run.numbers) for run in runs] == [
+        ("", PRE_DATA, (0,)),
+        ("a", PRE_DATA, (1,)),
+        ("", PRE_DATA, (2,)),
+        ("b", PRE_DATA, (3,)),
+        ("a", PRE_DATA, (4,)),
+        ("", DATA, (8,)),
+        ("a", DATA, (5, 7)),
+        ("b", DATA, (6,)),
+        ("", POST_DATA, (9,)),
+        ("a", POST_DATA, (10, 12)),
+        ("b", POST_DATA, (11,)),
+        ("", POST_DATA, (13,)),
     ]
+
+
+def test_an_owner_is_lent_rights_in_schemas_that_his_entries_refer_to_and_in_no_other() -> None:
+    text = """CREATE TABLE a.t (n "x.y".n DEFAULT 'admin.secret', CONSTRAINT "b.c" CHECK (d.f(n) <> $$e.g$$))"""
+    kept = Entry(3, "TYPE", PRE_DATA, "k", "kind", "other", "CREATE TYPE k.kind AS ENUM (", ())
+    table = Entry(1, "TABLE", PRE_DATA, "a", "t", "tenant", f"{text} GENERATED ALWAYS AS (", (3,))
+    view = Entry(
+        4, "VIEW", PRE_DATA, "a", "v", "tenant", "SELECT '{}'::x.d, alias.n FROM a.t alias", ()
+    )
+    domain = Entry(5, "DOMAIN", PRE_DATA, "x", "d", "tenant", "CREATE DOMAIN x.d", ())
+    run = plan_runs([kept, domain, table, view], SUPERUSERS, "owner")[-1]
+    assert (run.owner, run.numbers) == ("tenant", (1, 4))
+    assert run.schemas == {"a", "k", "x.y", "d"}
+    assert (run.made_in("a"), run.made_in("d"), run.references) == (2, 0, 0)
 
 
 class Archive:
