@@ -11,11 +11,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-# Strings (also with escapes, and between dollars), quoted names, casts, words, and single signs.
+# Strings (also with escapes, and between dollars), quoted names, casts, words, and single signs. A dollar within a word
+# begins no string.
 TOKEN = re.compile(
-    r"""[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|"(?:[^"]|"")*"|::|\w+|\S""",
+    r"""[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|"(?:[^"]|"")*"|::|\w[\w$]*|\S""",
     re.DOTALL,
 )
+PARTS_OF_WORD = re.compile(r"\w+|\$")  # as digests of all sets have it
 # Words behind the first one of a type's name: `format_type_extended`, src/backend/utils/adt/format_type.c.
 TYPE_WORDS = frozenset(
     ("varying", "precision", "with", "without", "time", "zone",
@@ -25,6 +27,8 @@ TYPE_WORDS = frozenset(
 KEYWORDS = frozenset(
     ("AND", "OR", "NOT", "WHERE", "WHEN", "THEN", "ELSE", "ON", "BY", "SELECT", "DEFAULT", "AS", "FROM", "HAVING")
 )  # fmt: skip
+# Behind a type: `(10,2)`, `(Point,4326)`. The whole rest of a text for each cast would be quadratic.
+MODIFIER_TOKENS = 40
 PAIRS = {"(": ")", "[": "]"}
 
 
@@ -58,7 +62,7 @@ def canonical(text: str) -> str:
     """The text of a definition without casts, without brackets around one thing, and with single spaces."""
     whole = Group()
     open_ = [whole]
-    for token in _without_casts([match[0] for match in TOKEN.finditer(text)]):
+    for token in _without_casts(list(_tokens(text))):
         if token in PAIRS:
             open_.append(Group(token))
         elif len(open_) > 1 and token == PAIRS[open_[-1].bracket]:
@@ -86,6 +90,14 @@ def _close(closed: Group, around: Group) -> None:
     around.add(f"{closed.bracket}{inside}{PAIRS[closed.bracket]}", closed.bracket)
 
 
+def _tokens(text: str) -> Iterator[str]:
+    for match in TOKEN.finditer(text):
+        if "$" in match[0] and (match[0][0].isalnum() or match[0][0] == "_"):
+            yield from PARTS_OF_WORD.findall(match[0])
+        else:
+            yield match[0]
+
+
 def _without_casts(tokens: list[str]) -> Iterator[str]:
     at = 0
     while at < len(tokens):
@@ -104,7 +116,7 @@ def _behind_modifiers(tokens: list[str], at: int) -> int:
     while at < len(tokens):
         if tokens[at] in TYPE_WORDS:
             at += 1
-        elif tokens[at] == "(" and ")" in tokens[at:]:
+        elif tokens[at] == "(" and ")" in tokens[at : at + MODIFIER_TOKENS]:
             at = tokens.index(")", at) + 1
         elif tokens[at : at + 2] == ["[", "]"]:
             at += 2
