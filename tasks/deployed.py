@@ -29,6 +29,10 @@ OURS = "isa-cloud"  # the tag that prefect.yaml gives every deployment
 CODE = {"entrypoint", "work pool", "work queue", "pull steps", "job variables", "storage block"}
 # An operator may pause in the UI; the others change no run.
 HARMLESS = {"paused", "description", "tags", "texts of the form"}
+IN_FORCE = {
+    "active": True,
+    "slot_decay_per_second": 0.0,
+}  # a limit that holds until a run has ended
 TEXTS = {"title", "description", "position"}  # of a parameter's schema: how the UI's form shows it
 SHOWN = 100  # characters of a value in a finding
 PLACE = re.compile(r"\{\{ \$(\w+) \}\}")
@@ -150,6 +154,8 @@ def complete(name: str, live: Document) -> None:
         "storage_document_id": None,
     }
     patch(f"/deployments/{live['id']}", body)
+    if limit := live["global_concurrency_limit"]:
+        patch(f"/v2/concurrency_limits/{limit['id']}", IN_FORCE)
 
 
 def pause(live: Document) -> None:
@@ -198,6 +204,7 @@ def _declared(one: Document, environ: Mapping[str, str]) -> Terms:
         **_defaults(defaults),
         **_timetable(schedules),
         "concurrency limit": limit.get("limit"),
+        "limit is in force": IN_FORCE if limit else {},
         "collision strategy": limit.get("collision_strategy"),
         "grace period": limit.get("grace_period_seconds"),
         "parameters are checked": True,
@@ -209,14 +216,15 @@ def _declared(one: Document, environ: Mapping[str, str]) -> Terms:
 
 
 def _terms(live: Document) -> Terms:
-    options = live["concurrency_options"] or {}
+    options, limit = live["concurrency_options"] or {}, live["global_concurrency_limit"] or {}
     return {
         **_code_of(live),
         "path": live["path"],
         "infrastructure block": live["infrastructure_document_id"],
         **_defaults(live["parameters"]),
         **_timetable(live["schedules"]),
-        "concurrency limit": (live["global_concurrency_limit"] or {}).get("limit"),
+        "concurrency limit": limit.get("limit"),
+        "limit is in force": {key: limit[key] for key in IN_FORCE if key in limit},
         "collision strategy": options.get("collision_strategy"),
         "grace period": options.get("grace_period_seconds"),
         "parameters are checked": live["enforce_parameter_schema"],

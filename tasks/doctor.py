@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -46,6 +47,7 @@ def questions(settings: Settings) -> list[Question]:
         ("workers", _workers),
         ("queues", _queues),
         ("deployments", lambda: check_deployments(settings)),
+        ("pools", lambda: _pool_limits(settings.pool.runs)),
         ("runs", _runs),
         ("long runs", _long),
         ("automations", lambda: check_automations(settings.notify.blocks)),
@@ -141,6 +143,30 @@ def _queues() -> Iterator[Finding]:
         else:
             ok, hint = True, "no worker asks it: start one before a run is called"
         yield Finding(Check(f"queue {name}", ok, hint))
+
+
+def _pool_limits(runs: int | None) -> Iterator[Finding]:
+    """Whether a pool, or a queue of it, lets runs wait: a limit of 0 is silent, since its runs are late and not stuck.
+
+    Args:
+        runs: at once in a pool, of the settings; None where the server's own counts.
+    """
+    queues = {one["work_pool"]["work_queue_name"] for one in deployments()}
+    for pool in sorted(pools()):
+        live = get(f"/work_pools/{pool}")
+        served = post(f"/work_pools/{pool}/queues/filter", {})
+        places = [("the pool", live)]
+        places += [(f"queue {one['name']}", one) for one in served if one["name"] in queues]
+        closed = [
+            f"{what} lets no run begin" for what, one in places if one["concurrency_limit"] == 0
+        ]
+        faults = [f"{what} is paused" for what, one in places if one["is_paused"]]
+        if runs not in (None, limit := live["concurrency_limit"]):
+            faults.append(f"the pool's limit is {limit} instead of {runs}")
+        words = "; ".join(closed + faults)
+        cure = f"{words}: isa setup sets the pool's limit, the UI the others (Work pools)"
+        check = Check(f"limits of {pool}", not words, cure if words else "none holds runs back")
+        yield Finding(replace(check, critical=bool(closed)))
 
 
 def _long() -> Iterator[Finding]:

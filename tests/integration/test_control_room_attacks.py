@@ -332,6 +332,8 @@ def change_what_runs_do(attacker: Attacker) -> None:
         (schedule,) = named[name]["schedules"]
         attacker.call("PATCH", f"{path[name]}/schedules/{schedule['id']}", body)
     attacker.call("PATCH", path["deploy-platform"], {"concurrency_limit": None})
+    limit = named["backup-nightly"]["global_concurrency_limit"]["id"]
+    attacker.call("PATCH", f"/v2/concurrency_limits/{limit}", {"active": False})
     attacker.deployment("evil-tagged", tags=["isa-cloud"])
 
 

@@ -58,7 +58,8 @@ def live_of(one: dict[str, Any]) -> Live:
             }
             for schedule in one.get("schedules", ())
         ],
-        "global_concurrency_limit": {"limit": limit["limit"]} if limit else None,
+        "global_concurrency_limit": limit
+        and {"id": "limit", "limit": limit["limit"], "active": True, "slot_decay_per_second": 0.0},
         "concurrency_options": limit
         and {"collision_strategy": limit["collision_strategy"], "grace_period_seconds": None},
         "enforce_parameter_schema": True,
@@ -98,8 +99,11 @@ class Server:
         return {"base_job_template": server.JOB_TEMPLATE}
 
     def patch(self, path: str, body: dict[str, Any]) -> None:
-        one = next(one for one in self.live if path == f"/deployments/{one['id']}")
-        one.update(body)
+        for one in self.live:
+            if path == f"/deployments/{one['id']}":
+                one.update(body)
+            elif path == "/v2/concurrency_limits/limit" and one["global_concurrency_limit"]:
+                one["global_concurrency_limit"].update(body)
 
     def delete(self, path: str) -> None:
         _, _, identity, _, schedule = path.split("/")
@@ -200,6 +204,16 @@ CHANGES: dict[str, tuple[str, Callable[[Live], Any], str]] = {
         "rebuild-component",
         lambda one: one.update(global_concurrency_limit={"limit": 1}),
         "concurrency limit is 1 instead of null",
+    ),
+    "a limit that does not hold": (
+        "deploy-platform",
+        lambda one: one["global_concurrency_limit"].update(active=False),
+        "limit is in force",
+    ),
+    "a limit that ends by itself": (
+        "deploy-platform",
+        lambda one: one["global_concurrency_limit"].update(slot_decay_per_second=9.0),
+        "limit is in force",
     ),
     "an empty schema": (
         "restore-component",
@@ -314,6 +328,7 @@ def test_setup_brings_back_what_prefect_deploy_leaves(prefect: Server) -> None:
     terms = declared(SETTINGS)
     restore, nightly = prefect["restore-component"], prefect["backup-nightly"]
     restore["schedules"].append(a_schedule())
+    restore["global_concurrency_limit"]["active"] = False
     restore |= {"path": "/tmp", "parameter_openapi_schema": {}, "enforce_parameter_schema": False}
     nightly["schedules"] += [a_schedule(id="more", slug="more", active=False)]
     for one in (restore, nightly):

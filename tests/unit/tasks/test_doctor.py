@@ -68,3 +68,30 @@ def test_a_run_of_yesterday_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "post", lambda path, body: [])
     (found,) = doctor._long()
     assert found.check.ok
+
+
+def test_a_pool_or_queue_that_lets_no_run_begin_is_critical_and_a_pause_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool: dict[str, Any] = {"concurrency_limit": None, "is_paused": False}
+    queue: dict[str, Any] = {"name": "backups", "concurrency_limit": None, "is_paused": False}
+    monkeypatch.setattr(doctor, "get", lambda path: pool)
+    monkeypatch.setattr(doctor, "post", lambda path, body: [queue, {**queue, "name": "another"}])
+
+    def found(runs: int | None = None) -> Any:
+        (finding,) = doctor._pool_limits(runs)
+        return finding.check
+
+    assert found().ok
+    pool["is_paused"] = True
+    assert not found().ok and not found().critical
+    assert "the pool is paused" in found().hint
+    queue["concurrency_limit"] = 0
+    assert found().critical
+    assert "queue backups lets no run begin; the pool is paused" in found().hint
+    pool |= {"is_paused": False, "concurrency_limit": 0}
+    assert "the pool lets no run begin" in found().hint
+    pool["concurrency_limit"] = 3
+    queue["concurrency_limit"] = None
+    assert found(3).ok
+    assert "the pool's limit is 3 instead of 4" in found(4).hint

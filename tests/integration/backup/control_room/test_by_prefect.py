@@ -267,7 +267,8 @@ def test_the_doctor_finds_a_working_control_room_well(
         "Prefect server", "workers of isa-platform", "queue backups", "queue rebuilds", "runs", "long runs",
         "automations", "versions", "releases", "rebuilds", "scratch engines", "object store",
         "object locks", "leftovers",
-        "job template of isa-platform", "declaration of doctor", "clock against Kubernetes", "clock against Prefect",
+        "job template of isa-platform", "limits of isa-platform", "declaration of doctor",
+        "clock against Kubernetes", "clock against Prefect",
         *(f"schedule of {name}" for name in ("backup-nightly", "verify-restores", "retention", "doctor")),
     ]  # fmt: skip
     assert {name: found[name]["hint"] for name in names if not found[name]["ok"]} == {}
