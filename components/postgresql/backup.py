@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from archive.manifest import Consistency, Engine, Measure
@@ -26,6 +27,7 @@ from components.base import Taken
 from components.digest import settled
 from components.postgresql.basetar import BaseTar
 from components.postgresql.client import (
+    LOCK_TIMEOUT,
     SCHEMA,
     SECRET,
     SUPERUSER,
@@ -33,7 +35,7 @@ from components.postgresql.client import (
     program,
     where,
 )
-from components.postgresql.contents import Snapshot, Unreadable, measure_all, snapshots
+from components.postgresql.contents import Snapshot, Unreadable, locked, measure_all, snapshots
 from components.postgresql.failures import explained, first_error
 from components.postgresql.fingerprint import measure_globals, measure_system
 from components.postgresql.increment import MANIFEST, Base, find_base
@@ -59,9 +61,11 @@ NOT_COVERED = (
 )
 # What pg_dump says where another attempt may heal it; anything else is the database's own trouble.
 PASSING = re.compile(
-    r"lock timeout|deadlock|does not exist|server closed|terminating connection|conflict with recovery"
+    r"deadlock|does not exist|server closed|terminating connection|conflict with recovery"
     r"|connection to server .* failed|was silent for|No space left",
 )
+# pg_dump limits the statement that locks its tables (`getTables` in src/bin/pg_dump/pg_dump.c).
+LOCKED = "canceling statement due to statement timeout"
 CONFIGURATION = """
     SELECT name, setting, source FROM pg_settings
     WHERE source NOT IN ('default', 'session', 'client') AND name <> 'primary_conninfo' ORDER BY name
@@ -83,7 +87,7 @@ def _back_up(access: Access, writer: SetWriter) -> Taken:
     password = access.secret(SECRET, "postgres-password")
     source = choose_source(access)
     programs = {name: program(access, name, password, source.standing.number) for name in PROGRAMS}
-    unreadable = Unreadable(dict(source.unreadable))
+    unreadable = Unreadable(partial(locked, access, source.node), dict(source.unreadable))
     missing: list[str] = []
     base: Base | None = None
     timeline = source.standing.timeline
@@ -93,7 +97,7 @@ def _back_up(access: Access, writer: SetWriter) -> Taken:
         if source.standing.standby:
             pause = stack.enter_context(paused_replay(access, source.node))
             point = pause.point
-            unreadable.reasons.update(pause.locked)
+            unreadable.reasons.update({name: unreadable.locked(name) for name in pause.locked})
         found = stack.enter_context(snapshots(access, source.node, source.databases, unreadable))
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="fingerprint"))
         still = source.standing.standby
@@ -236,7 +240,7 @@ def _dump(
             yield from pg_dump.stream(
                 f"--dbname={where(source.node, name)}",
                 "--format=custom", "--compress=0", f"--snapshot={snapshot.identity}",
-                f"--exclude-schema={SCHEMA}", "--lock-wait-timeout=60s", "--no-password", *moving,
+                f"--exclude-schema={SCHEMA}", f"--lock-wait-timeout={LOCK_TIMEOUT}", "--no-password", *moving,
                 stall=access.settings.backup.stall_seconds,
             )  # fmt: skip
         except TemporaryError as exc:
@@ -247,6 +251,9 @@ def _dump(
     try:
         writer.add(_file(name), f"database {name}", "pg_dump custom", pieces(), size)
     except TemporaryError as exc:
+        if failed and LOCKED in str(exc):
+            unreadable.reasons[name] = unreadable.locked(name)
+            return
         if not failed or PASSING.search(str(exc)):
             raise
         unreadable.reasons[name] = f"pg_dump does not read it: {first_error(str(exc))}"

@@ -46,6 +46,7 @@ MAINTENANCE = "template1"  # from where databases are renamed
 SCHEMA = PROBE.replace("-", "_")  # backups leave this schema out
 
 CONNECT_SECONDS = 10
+LOCK_TIMEOUT = "60s"  # that a backup or a restore waits for a table
 QUESTION_SECONDS = (
     20.0  # of a server that accepts a connection: what is asked so takes milliseconds
 )
@@ -195,7 +196,7 @@ def connect_long(
         settings: further ones of the session, `name=value` each.
     """
     password = access.secret(SECRET, "postgres-password")
-    return connect_superuser(node, database, password, "lock_timeout=60s", *settings)
+    return connect_superuser(node, database, password, f"lock_timeout={LOCK_TIMEOUT}", *settings)
 
 
 def connect_superuser(

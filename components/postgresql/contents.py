@@ -27,6 +27,17 @@ TABLESPACES = """
       AND (t.oid IN (SELECT reltablespace FROM pg_class)
            OR t.oid = (SELECT dattablespace FROM pg_database WHERE datname = current_database())) ORDER BY 1
 """
+LOCKED = """
+    SELECT format('%s.%s held by %s', n.nspname, c.relname,
+                  CASE WHEN a.pid IS NULL THEN 'a session on the primary'
+                       ELSE format('process %s of role %s', l.pid, a.usename) END)
+    FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_stat_activity a ON a.pid = l.pid AND a.usename IS NOT NULL
+    WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.granted AND c.relkind IN ('r', 'p', 'm', 'v')
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY c.relkind = 'v', 1
+"""
+NAMED = 3  # locked tables
+LOCK_NOT_AVAILABLE = "55P03"
 THERE = "SELECT 1 FROM pg_database WHERE datname = %s"
 
 
@@ -60,10 +71,12 @@ class Unreadable:
     """What cannot be read, and why; safe to use from several threads.
 
     Attributes:
+        locked: says why a database cannot be read of which a table is locked.
         reasons: databases → why.
         tables: databases → tables whose rows cannot be measured → why.
     """
 
+    locked: Callable[[str], str]
     reasons: dict[str, str] = field(default_factory=dict)
     tables: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -78,6 +91,9 @@ class Unreadable:
         try:
             return read()
         except psycopg.Error as exc:
+            if exc.sqlstate == LOCK_NOT_AVAILABLE:
+                self.reasons[name] = self.locked(name)
+                return None
             if passing(exc):
                 raise
             self.reasons[name] = f"it cannot be read: SQLSTATE {exc.sqlstate}"
@@ -97,6 +113,23 @@ class Unreadable:
             for table, why in sorted(tables.items())
         ]
         return [*databases, *rows]
+
+
+def locked(access: Access, node: Endpoint, database: str) -> str:
+    """Why a database cannot be read, of which a client holds a table all the time (`LOCK TABLE`).
+
+    Args:
+        access: the way in.
+        node: that is backed up.
+        database: its name.
+    """
+    try:
+        with connect_long(access, node, database) as connection:
+            found = [words for (words,) in connection.execute(LOCKED.encode()).fetchall()]
+    except psycopg.Error:
+        found = []
+    which = f" ({', '.join(found[:NAMED])})" if found else ""
+    return f"a table is locked, so that nobody can read it{which}: end what holds the lock"
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def _pause_unlocked(holder: psycopg.Connection, node: Endpoint, seconds: float) 
     while True:
         point = _pause(holder, node)
         locked = {
-            name: f"table {relation} is locked on the primary (AccessExclusiveLock): end what holds the lock"
+            name: f"relation {relation} is locked on the primary (AccessExclusiveLock)"
             for name, relation in holder.execute(LOCKED).fetchall()
         }
         if not locked or time.monotonic() > deadline:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
+from components.postgresql import backup as taking
+from components.postgresql import client
 from components.postgresql.replay import paused_replay
 
 from .conftest import Pair
@@ -181,6 +184,37 @@ def test_a_backup_waits_for_a_moment_in_which_no_table_is_locked(odd: Pair) -> N
         with paused_replay(odd.access, odd.standby.endpoint) as pause:
             assert pause.locked == {}
         release.join()
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_lock_that_is_held_all_the_time_costs_its_own_database_only(
+    odd: Pair, monkeypatch: pytest.MonkeyPatch, members: int
+) -> None:
+    for module in (client, taking):
+        monkeypatch.setattr(module, "LOCK_TIMEOUT", "1s")
+    monkeypatch.setattr(taking, "paused_replay", partial(paused_replay, lock_seconds=0.0))
+    odd.primary.run("CREATE TABLE busy (n int)", "CREATE ROLE holder LOGIN PASSWORD 'of-nobody'",
+                    "ALTER TABLE busy OWNER TO holder", database="odd")  # fmt: skip
+    try:
+        with odd.primary.connect("odd", user="holder") as holder:
+            holder.execute("BEGIN")
+            holder.execute("LOCK TABLE busy")
+            odd.primary.run(
+                "CREATE TABLE another (n int)"
+            )  # whose commit sends the lock on its way
+            odd.primary.run("DROP TABLE another")
+            odd.caught_up()
+            taken = odd.take() if members == 2 else odd.take_from_primary()
+        (missing,) = taken.manifest.missing
+        assert missing.startswith(
+            "database odd: a table is locked, so that nobody can read it (public.busy held by "
+        )
+        assert ("of role holder" in missing) == (members == 1)
+        assert {"database isa", "database postgres"} <= {
+            one.unit for one in taken.manifest.artefacts
+        }
+    finally:
+        odd.primary.run("DROP TABLE busy", "DROP ROLE holder", database="odd")
 
 
 def test_a_server_s_own_settings_do_not_reach_a_scratch_server(odd: Pair) -> None:

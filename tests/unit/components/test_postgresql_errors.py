@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from components.postgresql.contents import Unreadable
 from components.postgresql.failures import explained, first_error, without_statement
 from errors import PermanentError, TemporaryError
 
@@ -41,6 +42,17 @@ def test_another_attempt_may_heal_it(error: psycopg.Error) -> None:
 def test_no_attempt_heals_it(error: psycopg.Error) -> None:
     with pytest.raises(PermanentError, match="SQLSTATE"), explained("node-0"):
         raise error
+
+
+def test_a_table_that_stays_locked_costs_its_own_database_only() -> None:
+    unreadable = Unreadable(lambda name: f"a table of {name} is locked")
+
+    def read() -> None:
+        raise errors.LockNotAvailable
+
+    assert unreadable.try_to(read, "shop") is None
+    assert unreadable.try_to(lambda: 1, "another") == 1
+    assert unreadable.missing == ["database shop: a table of shop is locked"]
 
 
 def test_what_a_program_said_is_told_from_its_first_error_on() -> None:
