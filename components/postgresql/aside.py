@@ -23,7 +23,7 @@ from archive.leftovers import Leftovers
 from cluster.command import CANCELLATION
 from components.access import Access
 from components.postgresql.client import at_primary
-from components.postgresql.grants import CONNECTIONS
+from components.postgresql.grants import CONNECTIONS, readable
 from errors import IsaError, TemporaryError
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,8 @@ NAME_BYTES = 63  # PostgreSQL cuts longer ones off
 FAILOVER_SECONDS = 120.0  # until there is a primary again: repmgr's takes about 30
 CANCELLED_SECONDS = 5.0  # who is cancelled is killed soon
 ASIDE = re.compile(r"__(?:before|unfinished)_\d{8}t\d{6}$")
-DATABASES = """
-    SELECT datname, datconnlimit, coalesce(setconfig, '{}')
+DATABASES = f"""
+    SELECT datname, datconnlimit, ARRAY(SELECT setting FROM unnest(setconfig) AS setting WHERE {readable("setting")})
     FROM pg_database LEFT JOIN pg_db_role_setting ON setdatabase = pg_database.oid AND setrole = 0
 """
 
@@ -55,7 +55,7 @@ class Database:
 
 def databases(connection: psycopg.Connection[Any]) -> dict[str, Database]:
     """All databases by name."""
-    rows = connection.execute(DATABASES).fetchall()
+    rows = connection.execute(DATABASES.encode()).fetchall()
     return {
         str(name): Database(int(limit), dict(one.split("=", 1) for one in settings))
         for name, limit, settings in rows

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from archive.folders import folder_name
 from archive.manifest import Consistency, Engine, Measure
 from archive.seal import SUFFIX
 from archive.writer import SetWriter
@@ -42,10 +43,10 @@ from components.postgresql.increment import MANIFEST, Base, find_base
 from components.postgresql.properties import FILE, FORM, read_globals
 from components.postgresql.remarks import NEEDED
 from components.postgresql.replay import paused_replay
-from components.postgresql.roles import Roles
+from components.postgresql.roles import Roles, read_unreadable
 from components.postgresql.session import SESSION
 from components.postgresql.source import Source, choose_source
-from errors import TemporaryError
+from errors import PermanentError, TemporaryError
 
 PROGRAMS = ("pg_basebackup", "pg_dump", "pg_dumpall")
 NOT_COVERED = (
@@ -79,8 +80,14 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         TemporaryError: no node is fit, it was promoted or lost meanwhile; a table was dropped.
         PermanentError: a program is missing.
     """
-    with explained("backup"):
-        return _back_up(access, writer)
+    try:
+        with explained("backup"):
+            return _back_up(access, writer)
+    except UnicodeError as exc:
+        raise PermanentError(
+            "the name of a role, a database or a tablespace is no UTF-8, so that a manifest cannot hold it: rename it "
+            "from a database of the encoding that it has"
+        ) from exc
 
 
 def _back_up(access: Access, writer: SetWriter) -> Taken:
@@ -114,7 +121,7 @@ def _back_up(access: Access, writer: SetWriter) -> Taken:
             point = point or end
         for name, snapshot in found.items():
             _dump(writer, programs["pg_dump"], access, source, name, snapshot, unreadable)
-        roles, whole = _globals(writer, programs["pg_dumpall"], access, source, found)
+        roles, whole, unkept = _globals(writer, programs["pg_dumpall"], access, source, found)
         fingerprint = measured.result()
         if not source.standing.standby:
             # by now clients have changed what the dumps did not see and the files have
@@ -151,7 +158,7 @@ def _back_up(access: Access, writer: SetWriter) -> Taken:
             for name, command in programs.items()
         },
         not_covered=(*NOT_COVERED, *_left_out(found)),
-        missing=(*missing, *unreadable.missing),
+        missing=(*missing, *unkept, *unreadable.missing),
         needs=base.needs if base else (),
     )
 
@@ -265,11 +272,11 @@ def _globals(
     access: Access,
     source: Source,
     found: dict[str, Snapshot],
-) -> tuple[Roles, list[Measure]]:
+) -> tuple[Roles, list[Measure], list[str]]:
     """Store what belongs to no database, as data, and as SQL for a restore by hand.
 
     Returns:
-        The roles, and the measures of all of it.
+        The roles, the measures of all of it, and what cannot be kept.
     """
     pieces = dumpall.stream(
         f"--dbname={where(source.node, SUPERUSER)}", "--globals-only", "--no-password",
@@ -282,9 +289,13 @@ def _globals(
         used = {name: snapshot.tablespaces for name, snapshot in found.items()}
         kept = read_globals(connection, used, source.system, source.tablespaces)
         measures = measure_globals(connection)
+        unkept = [
+            f"globals: {what}: it is no UTF-8, so that no other server would take it"
+            for what in read_unreadable(connection)
+        ]
     text = kept.model_dump_json(indent=1).encode()
     writer.add(FILE, "globals", FORM, [text])
-    return kept.roles, [*measures, measure_system(source.system)]
+    return kept.roles, [*measures, measure_system(source.system)], unkept
 
 
 def _configuration(access: Access, node: Endpoint) -> dict[str, Any]:
@@ -300,6 +311,5 @@ def _configuration(access: Access, node: Endpoint) -> dict[str, Any]:
 
 
 def _file(database: str) -> str:
-    """Where a database's dump lies: any name is allowed for a database."""
-    name = "".join(c if c.isalnum() or c in "-_" else f"%{ord(c):02x}" for c in database)
-    return f"databases/{name}.dump"
+    """Where a database's dump lies: any name is allowed for a database, and no two meet."""
+    return f"databases/{folder_name(database)}.dump"

@@ -7,7 +7,14 @@ is a new item, and the old one is kept for older sets.
 from __future__ import annotations
 
 from components.postgresql.client import SCHEMA
-from components.postgresql.grants import CONNECTIONS, GRANTS, OWN
+from components.postgresql.grants import (
+    CONNECTIONS,
+    GRANTS,
+    OWN,
+    as_list,
+    readable,
+    readable_or_null,
+)
 
 # CREATE INDEX CONCURRENTLY that failed, or is under way, leaves one that is not valid, and a dump leaves it out.
 VALID = "(c.relkind <> 'i' OR EXISTS (SELECT FROM pg_index x WHERE x.indexrelid = c.oid AND x.indisvalid))"
@@ -113,12 +120,13 @@ EARLIER: dict[str, str] = {
 }
 # Of a server as a whole: item → a query that gives name and text of each. `{only}` says which roles count.
 GLOBALS: dict[str, str] = {
-    "role attributes": """
+    "role attributes": f"""
         SELECT rolname AS name,
                format('%s %s %s %s %s %s %s %s %s %s %s', rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb,
                       rolcanlogin, rolreplication, rolbypassrls, rolconnlimit,
-                      coalesce(rolvaliduntil, 'infinity'), shobj_description(a.oid, 'pg_authid')) AS t
-        FROM pg_authid a WHERE rolname !~ '^pg_' AND {only}""",
+                      coalesce(rolvaliduntil, 'infinity'),
+                      {readable_or_null("shobj_description(a.oid, 'pg_authid')")}) AS t
+        FROM pg_authid a WHERE rolname !~ '^pg_' AND {{only}}""",
     "memberships": """
         SELECT format('%I in %I', r.rolname, g.rolname) AS name,
                format('%s in %s %s', r.rolname, g.rolname, string_agg(options, ',' ORDER BY options)) AS t
@@ -126,11 +134,11 @@ GLOBALS: dict[str, str] = {
         CROSS JOIN concat_ws(' ', admin_option, to_jsonb(m) ->> 'inherit_option', to_jsonb(m) ->> 'set_option') options
         WHERE r.rolname !~ '^pg_' AND r.rolname = ANY ({names})
           AND (g.rolname ~ '^pg_' OR g.rolname = ANY ({names})) GROUP BY r.rolname, g.rolname""",
-    "settings of roles": """
+    "settings of roles": f"""
         SELECT format('%s of %s', split_part(setting, '=', 1), coalesce(rolname, 'all')) AS name,
-               format('%s of %s', setting, coalesce(rolname, 'all')) AS t
+               format('%s of %s', {as_list("setting")}, coalesce(rolname, 'all')) AS t
         FROM pg_db_role_setting s CROSS JOIN unnest(setconfig) AS setting LEFT JOIN pg_authid a ON a.oid = s.setrole
-        WHERE s.setdatabase = 0 AND (setrole = 0 OR {only})""",
+        WHERE s.setdatabase = 0 AND (setrole = 0 OR {{only}}) AND {readable("setting")}""",
 }
 SYSTEM_ITEM = "settings of ALTER SYSTEM"
 # As sets had it before a role was measured with all that it is.

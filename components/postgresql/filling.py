@@ -21,6 +21,7 @@ from psycopg import sql
 
 from cluster.command import Command
 from components.access import Access, Endpoint
+from components.postgresql.aside import ASIDE
 from components.postgresql.client import (
     MAINTENANCE,
     connect_superuser,
@@ -46,7 +47,7 @@ ROLE = "isa_cloud_restore_"  # of a role that is dropped again; a random end fol
 LEFT = rf"SELECT rolname FROM pg_roles WHERE rolname ~ '^{ROLE}[0-9a-f]{{8}}$'"
 # Databases where it still has rights: dropping a role takes those of a database from within it.
 RESTING = """
-    SELECT d.datname FROM pg_shdepend s JOIN pg_database d ON d.oid = s.dbid
+    SELECT d.datname, bool_or(s.deptype = 'o') FROM pg_shdepend s JOIN pg_database d ON d.oid = s.dbid
     WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = %s::regrole AND d.datallowconn GROUP BY 1
 """
 END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s"
@@ -226,11 +227,7 @@ def prepare(server: Server) -> None:
     """
     with explained(server.node.member), server.connect(MAINTENANCE) as connection:
         for (name,) in connection.execute(LEFT.encode()).fetchall():
-            for (database,) in connection.execute(RESTING, [f'"{name}"']).fetchall():
-                with server.connect(database) as inside:
-                    inside.execute(END_SESSIONS, [name])
-                    _drop_owned(inside, name)
-            _drop(connection, name)
+            _drop_left(server, connection, name)
         name, password = _new_role(connection)
         try:
             connect = where(server.node, MAINTENANCE, name)
@@ -328,6 +325,27 @@ def _admitted(
     with connection.transaction():
         connection.execute(limit.format(name, sql.Literal(row[0])))
         restore_rights(connection, name, owner, rights)
+
+
+def _drop_left(server: Server, connection: psycopg.Connection[Any], name: str) -> None:
+    """Drop a role of a restore that was killed, if it is one: what such a role made is in an unfinished database."""
+    resting = connection.execute(RESTING, [f'"{name}"']).fetchall()
+    kept = [database for database, owns in resting if owns and not ASIDE.search(database)]
+    why = f"it owns objects in database {', '.join(kept)}"
+    if not kept:
+        try:
+            for database, _ in resting:
+                with server.connect(database) as inside:
+                    inside.execute(END_SESSIONS, [name])
+                    _drop_owned(inside, name)
+            _drop(connection, name)
+            return
+        except psycopg.errors.DependentObjectsStillExist as exc:
+            why = server_words(exc)
+    raise PermanentError(
+        f"role {name} has the name of a role that a restore makes for itself, and cannot be dropped: {why}. Rename it, "
+        "or drop it"
+    )
 
 
 def _drop(connection: psycopg.Connection[Any], name: str) -> None:

@@ -28,6 +28,7 @@ from components.postgresql.definitions import (
 )
 from components.postgresql.expressions import canonical
 from components.postgresql.rows import hashed, measure_restored, measure_source
+from components.postgresql.settings import LISTS, spaced
 
 GLOBAL_UNIT = "globals"  # roles, and what is set for the server as a whole
 
@@ -116,7 +117,7 @@ def measure_system(settings: Mapping[str, str]) -> Measure:
     """
     digest = Digest()
     for name, value in sorted(settings.items()):
-        digest.add_document([name, value], name)
+        digest.add_document([name, spaced(value) if name in LISTS else value], name)
     return digest.measure(GLOBAL_UNIT, SYSTEM_ITEM)
 
 

@@ -9,6 +9,7 @@ https://www.postgresql.org/docs/18/ddl-priv.html
 from __future__ import annotations
 
 from components.postgresql.client import SCHEMA
+from components.postgresql.settings import LISTS
 
 # Not the server's own schemas, not other sessions' temporary ones, and not the one that backups leave out.
 OWN = (
@@ -22,6 +23,32 @@ MARKS = "isa."  # of a database that a restore puts aside or makes: components.p
 CONNECTIONS = (
     "isa.connections"  # of a database that is closed: how many it took before; -1 is any number
 )
+
+
+# Comments and settings of roles and databases have the encoding of the database in which they were set, and are read in
+# another one. The pattern is of a text in hexadecimal: Table 3-7 of the Unicode standard.
+UTF8 = (
+    "^([0-7].|(c[2-9a-f]|d.)[89ab].|e0[ab].[89ab].|e[1-9abcef][89ab].[89ab].|ed[89].[89ab].|"
+    "f0[9ab].[89ab].[89ab].|f[123][89ab].[89ab].[89ab].|f48.[89ab].[89ab].)*$"
+)
+
+
+def readable(text: str) -> str:
+    """SQL for whether a text of a shared catalogue is UTF-8; other encodings have a character for each byte."""
+    as_it_lies = f"replace({text}, '\\', '\\\\')::bytea"
+    return f"(getdatabaseencoding() NOT IN ('UTF8', 'SQL_ASCII') OR encode({as_it_lies}, 'hex') ~ '{UTF8}')"
+
+
+def readable_or_null(text: str) -> str:
+    """SQL for a text, or NULL where it is no UTF-8."""
+    return f"CASE WHEN {readable(text)} THEN {text} END"
+
+
+def as_list(setting: str) -> str:
+    """SQL for a setting `name=value` with a list as a restore writes it: parts may have come without a space."""
+    names = ", ".join(f"'{name}'" for name in sorted(LISTS))
+    return f"""CASE WHEN split_part({setting}, '=', 1) IN ({names})
+                    THEN regexp_replace({setting}, '\\s*,\\s*', ', ', 'g') ELSE {setting} END"""
 
 
 def _text(acl: str) -> str:
@@ -50,13 +77,14 @@ DATABASE = f"""
     SELECT name, format('%s %s', name, t) AS t
     FROM pg_database d CROSS JOIN LATERAL (
         SELECT 'owner' AS name, pg_get_userbyid(d.datdba)::text AS t
-        UNION ALL SELECT 'comment', shobj_description(d.oid, 'pg_database')
+        UNION ALL SELECT 'comment', {readable_or_null("shobj_description(d.oid, 'pg_database')")}
         UNION ALL SELECT 'grants', nullif({_text("coalesce(d.datacl, acldefault('d', d.datdba))")},
                                           {_text("acldefault('d', d.datdba)")})
         UNION ALL SELECT concat_ws(' of ', 'setting ' || split_part(setting, '=', 1),
-                                   nullif(s.setrole, 0)::regrole::text), setting
+                                   nullif(s.setrole, 0)::regrole::text), {as_list("setting")}
         FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS setting
-        WHERE s.setdatabase = d.oid AND NOT (s.setrole = 0 AND (setting LIKE '{FENCE}=%' OR setting LIKE '{MARKS}%'))
+        WHERE s.setdatabase = d.oid AND {readable("setting")}
+          AND NOT (s.setrole = 0 AND (setting LIKE '{FENCE}=%' OR setting LIKE '{MARKS}%'))
     ) AS properties
     WHERE d.datname = current_database() AND t IS NOT NULL"""
 

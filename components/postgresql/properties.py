@@ -14,14 +14,14 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
 from archive.reader import SetReader
-from components.postgresql.grants import FENCE, MARKS
+from components.postgresql.grants import FENCE, MARKS, readable, readable_or_null
 from components.postgresql.roles import Roles, read_roles
 from components.postgresql.settings import set_values
 
 FILE, FORM = "globals.json", "JSON of roles and settings"
 DATABASES = f"""
     SELECT datname AS name, pg_get_userbyid(datdba) AS owner, datconnlimit AS connection_limit,
-           datistemplate AS template, shobj_description(d.oid, 'pg_database') AS comment,
+           datistemplate AS template, {readable_or_null("shobj_description(d.oid, 'pg_database')")} AS comment,
            pg_encoding_to_char(encoding)::text AS encoding, datcollate::text AS collate, datctype::text AS ctype,
            coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') AS provider,
            coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') AS locale,
@@ -33,7 +33,7 @@ DATABASES = f"""
            ARRAY(SELECT jsonb_build_object('role', CASE setrole WHEN 0 THEN NULL ELSE pg_get_userbyid(setrole) END,
                                            'setting', setting)
                  FROM pg_db_role_setting s CROSS JOIN unnest(setconfig) AS setting
-                 WHERE s.setdatabase = d.oid
+                 WHERE s.setdatabase = d.oid AND {readable("setting")}
                    AND NOT (setrole = 0 AND (setting LIKE '{FENCE}=%%' OR setting LIKE '{MARKS}%%'))) AS settings
     FROM pg_database d WHERE datname = ANY (%s) ORDER BY 1
 """

@@ -15,14 +15,16 @@ import psycopg
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
+from components.postgresql.grants import readable, readable_or_null
 from components.postgresql.settings import set_values
 
 # pg_ is reserved for the server's own roles, which nobody can make or drop.
-ROLES = """
+ROLES = f"""
     SELECT a.rolname AS name, rolsuper AS superuser, rolinherit AS inherit, rolcreaterole AS createrole,
            rolcreatedb AS createdb, rolcanlogin AS login, rolreplication AS replication, rolbypassrls AS bypassrls,
            rolconnlimit AS connection_limit, rolpassword AS password, rolvaliduntil::text AS valid_until,
-           shobj_description(a.oid, 'pg_authid') AS comment, coalesce(s.setconfig, '{}') AS settings
+           {readable_or_null("shobj_description(a.oid, 'pg_authid')")} AS comment,
+           ARRAY(SELECT setting FROM unnest(s.setconfig) AS setting WHERE {readable("setting")}) AS settings
     FROM pg_authid a LEFT JOIN pg_db_role_setting s ON s.setrole = a.oid AND s.setdatabase = 0
     WHERE rolname !~ '^pg_' ORDER BY 1
 """
@@ -46,7 +48,21 @@ NEEDED = """
     ) AS referred JOIN pg_authid a ON a.oid = referred.oid
     WHERE a.rolname !~ '^pg_' GROUP BY 1
 """
-EVERYBODY = "SELECT unnest(setconfig) FROM pg_db_role_setting WHERE setrole = 0 AND setdatabase = 0"
+EVERYBODY = f"""
+    SELECT setting FROM pg_db_role_setting, unnest(setconfig) AS setting
+    WHERE setrole = 0 AND setdatabase = 0 AND {readable("setting")}
+"""
+# What was set from a database of another encoding, and has no form that another server would take.
+UNREADABLE = f"""
+    SELECT format('setting %s of %s', split_part(setting, '=', 1), coalesce('role ' || rolname, 'all roles'))
+    FROM pg_db_role_setting s CROSS JOIN unnest(setconfig) AS setting LEFT JOIN pg_authid a ON a.oid = s.setrole
+    WHERE s.setdatabase = 0 AND NOT {readable("setting")}
+    UNION ALL SELECT format('comment on role %s', rolname) FROM pg_authid a
+    WHERE NOT {readable("shobj_description(a.oid, 'pg_authid')")}
+    UNION ALL SELECT format('comment on database %s', datname) FROM pg_database d
+    WHERE datname IN ('postgres', 'template1') AND NOT {readable("shobj_description(d.oid, 'pg_database')")}
+    ORDER BY 1
+"""
 FLAGS = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls")
 
 
@@ -115,7 +131,7 @@ class Roles(_Part):
 
 def read_roles(connection: psycopg.Connection[Any]) -> Roles:
     """Read all roles, as the superuser, in a session with the settings of a fingerprint (times in UTC)."""
-    everybody = connection.execute(EVERYBODY).fetchall()
+    everybody = connection.execute(EVERYBODY.encode()).fetchall()
     needed = connection.execute(NEEDED).fetchall()
     return Roles(
         roles=[Role(**row) for row in _rows(connection, ROLES)],
@@ -123,6 +139,11 @@ def read_roles(connection: psycopg.Connection[Any]) -> Roles:
         everybody=[setting for (setting,) in everybody],
         needed=dict(needed),
     )
+
+
+def read_unreadable(connection: psycopg.Connection[Any]) -> list[str]:
+    """What of roles is no UTF-8, and is left out."""
+    return [words for (words,) in connection.execute(UNREADABLE.encode()).fetchall()]
 
 
 def create_missing(

@@ -7,6 +7,7 @@ https://www.postgresql.org/docs/18/sql-altersystem.html, https://www.postgresql.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -85,6 +86,11 @@ def restore_system(connection: psycopg.Connection[Any], wanted: Mapping[str, str
     if there != dict(wanted):
         connection.execute("SELECT pg_reload_conf()")
     return [str(name) for (name,) in connection.execute(RESTART.encode()).fetchall()]
+
+
+def spaced(value: str) -> str:
+    """A list as the server writes it: in a file, or by `FROM CURRENT`, its parts may stand without a space."""
+    return re.sub(r"\s*,\s*", ", ", value)
 
 
 def split_list(value: str) -> list[str]:
