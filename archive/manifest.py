@@ -2,7 +2,7 @@
 
 The manifest is plain text in the bucket, for the catalogue is read without a private key: it holds names of
 things and of definitions (tables, consumers, users), sizes and counts, never a value of the data. Digests lie apart
-(`archive.digests`). Its JSON Schema is docs/manifest.schema.json.
+(`archive.digests`). Its JSON Schema is docs/reference/manifest.schema.json.
 """
 
 from __future__ import annotations
@@ -362,5 +362,5 @@ def _hash(body: dict[str, Any]) -> str:
     return hashlib.sha256(canonical(body)).hexdigest()
 
 
-if __name__ == "__main__":  # python -m archive.manifest > docs/manifest.schema.json
+if __name__ == "__main__":  # python -m archive.manifest > docs/reference/manifest.schema.json
     print(json.dumps(Manifest.model_json_schema(), indent=2))

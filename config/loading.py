@@ -98,7 +98,9 @@ def _read(path: Path, file: str) -> tuple[dict[str, Any], list[Fault]]:
     documents, faults = documents_of(path, file)
     document = documents[0] if len(documents) == 1 else None
     if not isinstance(document, dict):
-        raise ConfigurationError([Fault(file, "must be a map of sections", "see docs/settings.md")])
+        raise ConfigurationError(
+            [Fault(file, "must be a map of sections", "see docs/reference/settings.md")]
+        )
     return document, faults
 
 
@@ -180,7 +182,11 @@ def _fault(error: Any, file: str, origin: Mapping[str, str]) -> Fault:
         return _unknown(where, dotted, sorted(keys()), "setting")
     hint = WHERE_TO_READ.get(dotted) or (WHERE_TO_READ["images"] if parts[:1] == ["images"] else "")
     if error["type"] == "missing":
-        ways = f"or set {variable(dotted)}" if dotted in set(keys()) else "see docs/settings.md"
+        ways = (
+            f"or set {variable(dotted)}"
+            if dotted in set(keys())
+            else "see docs/reference/settings.md"
+        )
         return Fault(where, "is required and has no default", f"{hint}; {ways}" if hint else ways)
     return Fault(where, str(error["msg"]).removeprefix("Value error, "), hint)
 
@@ -196,6 +202,8 @@ def _unknown(where: str, name: str, known: list[str], what: str) -> Fault:
         hint = f"did you mean {nearest[0]}?"
     else:
         hint = (
-            f"known: {', '.join(sorted(siblings.values()))}" if siblings else "see docs/settings.md"
+            f"known: {', '.join(sorted(siblings.values()))}"
+            if siblings
+            else "see docs/reference/settings.md"
         )
     return Fault(where, f"unknown {what} {name!r}", hint)

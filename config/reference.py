@@ -1,4 +1,4 @@
-"""Writes docs/settings.md from the models: `python -m config.reference > docs/settings.md`."""
+"""Writes docs/reference/settings.md from the models: `python -m config.reference > docs/reference/settings.md`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from config.values import Image, Section
 HEAD = """\
 # Settings
 
-Made by `python -m config.reference > docs/settings.md`; change the models, not this file.
+Made by `python -m config.reference > docs/reference/settings.md`; change the models, not this file.
 
 Each environment is one file, `config/environments/ENVIRONMENT.yaml`. The variable of a setting wins
 over the file; maps and lists are written in it as JSON or YAML. **required** means that no default

@@ -148,7 +148,7 @@ class _Source:
             else:
                 known = [*keys(), *(f"item.{key}" for key in self.item or ())]
                 near = difflib.get_close_matches(dotted, known, 1)
-                hint = f"did you mean ${{{near[0]}}}?" if near else "see docs/settings.md"
+                hint = f"did you mean ${{{near[0]}}}?" if near else "see docs/reference/settings.md"
                 self.fault(path, f"there is no setting {dotted!r}", hint)
                 return None
         return _plain(value)

@@ -22,7 +22,7 @@ PATIENT = {
     "ISA_VERIFY__ATTEMPTS": "4",
     "ISA_KUBERNETES__REQUEST_TIMEOUT_SECONDS": "60",
 }
-# Of a report's parts (docs/json.md): what is not to be tried again, since it is good or is a verdict.
+# Of a report's parts (docs/reference/json.md): what is not to be tried again, since it is good or is a verdict.
 SETTLED = ("complete", "exists", "pass", "partial", "fail")
 GOOD = ("complete", "exists", "pass", "installed", "upgraded", "unchanged", "not-attempted")
 

@@ -222,14 +222,14 @@ MEASURES: dict[str, Callable[[Filled], list[Figure]]] = {
 
 
 def main() -> None:
-    """Measure, and write docs/bench-backup.md; or show only what is named."""
+    """Measure, and write docs/results/bench-backup.md; or show only what is named."""
     chosen = sys.argv[1:] or list(MEASURES)
     with filled("bench") as platform:
         figures = [figure for name in chosen for figure in MEASURES[name](platform)]
     head = f"# Backups, measured\n\n`make bench`, {CORES} cores, {datetime.now(UTC):%Y-%m-%d}.\n\n"
     text = head + table(figures)
     if not sys.argv[1:]:
-        (ROOT / "docs/bench-backup.md").write_text(text)
+        (ROOT / "docs/results/bench-backup.md").write_text(text)
     print(text)
     if not all(figure.met for figure in figures):
         sys.exit(1)

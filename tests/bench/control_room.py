@@ -250,7 +250,7 @@ def main() -> int:
         f"`make bench` on {len(os.sched_getaffinity(0))} cores, {datetime.now(UTC):%Y-%m-%d}, load by others "
         f"{load_before:.1f}. One server on PostgreSQL, one worker that starts a process for every run."
     )
-    (ROOT / "docs" / "bench-control-room.md").write_text(
+    (ROOT / "docs" / "results" / "bench-control-room.md").write_text(
         f"# Figures of the control room\n\n{words}\n\n{table(figures)}\n"
     )
     print(table(figures))

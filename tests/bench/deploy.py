@@ -258,7 +258,7 @@ def table(figures: list[Figure]) -> str:
 
 
 def write(figures: list[Figure], directory: Path, load: float) -> None:
-    """Keep the figures: docs/bench-deploy.json for machines, docs/bench.md for people.
+    """Keep the figures: docs/results/bench-deploy.json for machines, docs/results/bench-deploy.md for people.
 
     Args:
         figures: what was measured.
@@ -289,7 +289,7 @@ def write(figures: list[Figure], directory: Path, load: float) -> None:
         f"medians of {REPEATS} runs each."
     )
     text = f"# Figures of the deploy\n\n{textwrap.fill(words, 130)}\n\n{table(figures)}\n"
-    (directory / "bench.md").write_text(text)
+    (directory / "bench-deploy.md").write_text(text)
 
 
 def main() -> int:
@@ -307,7 +307,7 @@ def main() -> int:
             )
     finally:
         sandbox.down(purge=True)
-    write(figures, ROOT / "docs", load)
+    write(figures, ROOT / "docs" / "results", load)
     print(table(figures))
     return 0 if all(figure.met for figure in figures) else 1
 

@@ -122,7 +122,7 @@ def main() -> int:
         f"{load_before:.1f}, three releases at once. The time of a failover is Patroni's, not repmgr's: "
         "it measures the gate."
     )
-    (ROOT / "docs" / "bench-engines.md").write_text(
+    (ROOT / "docs" / "results" / "bench-engines.md").write_text(
         f"# Figures of the gates\n\n{words}\n\n{table(figures)}\n"
     )
     print(table(figures))

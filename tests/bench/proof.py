@@ -119,14 +119,14 @@ def _restore(dump: Path) -> None:
 
 
 def main() -> None:
-    """Measure, and write docs/bench-proof.md."""
+    """Measure, and write docs/results/bench-proof.md."""
     with filled("bench") as platform:
         figures = [*all_engines(platform), disaster(platform)]
     with filled("bench") as platform:
         figures.append(postgresql(platform))
     head = f"# Proofs and recovery, measured\n\n`make bench`, {datetime.now(UTC):%Y-%m-%d}.\n\n"
     text = head + table(figures)
-    (ROOT / "docs/bench-proof.md").write_text(text)
+    (ROOT / "docs/results/bench-proof.md").write_text(text)
     print(text)
     if not all(figure.met for figure in figures):
         sys.exit(1)

@@ -1,7 +1,7 @@
 """`make soak`: one fault at every call to the store of every component's backup, and kills at random moments.
 
 After each: every set that is listed is whole, byte for byte; nothing is held in an engine; at the end a clean run
-makes a set of each. The result is kept in docs/soak-backup.md.
+makes a set of each. The result is kept in docs/results/soak-backup.md.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _seconds(sandbox: Sandbox, component: str) -> float:
 
 
 def main() -> None:
-    """Sweep, and write docs/soak-backup.md; or show only what is named."""
+    """Sweep, and write docs/results/soak-backup.md; or show only what is named."""
     with filled("soak") as platform:
         sandbox, vault, identity = platform.sandbox, platform.vault, platform.identity
         able = vault.check()
@@ -175,7 +175,7 @@ def main() -> None:
         + "\n"
     )
     if not sys.argv[1:]:
-        (ROOT / "docs/soak-backup.md").write_text(text)
+        (ROOT / "docs/results/soak-backup.md").write_text(text)
     print(text)
     if any(tally.broken or tally.held for tally in tallies):
         sys.exit(1)

@@ -1,6 +1,6 @@
 """`make soak`: the tests that are marked so, each one more case of what a test of `make test` shows.
 
-The result is kept in docs/soak-cases.md.
+The result is kept in docs/results/soak-cases.md.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Tally:
 
 
 def main() -> None:
-    """Run them, and write docs/soak-cases.md."""
+    """Run them, and write docs/results/soak-cases.md."""
     tally, began = Tally(), time.monotonic()
     code = pytest.main(["-q", "-m", "soak", "tests/integration"], [tally])
     minutes = (time.monotonic() - began) / 60
@@ -56,7 +56,7 @@ def main() -> None:
             for test, verdict, seconds in tally.rows
         ),
     ]
-    (ROOT / "docs/soak-cases.md").write_text("\n".join(lines) + "\n")
+    (ROOT / "docs/results/soak-cases.md").write_text("\n".join(lines) + "\n")
     sys.exit(code)
 
 

@@ -1,6 +1,6 @@
 """`make soak`: every damage of every engine's set against a proof, and twenty proofs of good sets under load.
 
-For each damage: does the proof fail, and which level sees it. The table goes to docs/damage-matrix.md.
+For each damage: does the proof fail, and which level sees it. The table goes to docs/results/damage-matrix.md.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def report(matrix: Matrix, components: list[str]) -> str:
 
 
 def main() -> None:
-    """Sweep, and write docs/damage-matrix.md."""
+    """Sweep, and write docs/results/damage-matrix.md."""
     started = time.monotonic()
     with filled("proofs") as platform:
         sandbox: Sandbox = platform.sandbox
@@ -167,7 +167,7 @@ def main() -> None:
         false_alarms(bench, matrix)
     matrix.seconds = time.monotonic() - started
     text = report(matrix, chosen)
-    (ROOT / "docs/damage-matrix.md").write_text(text)
+    (ROOT / "docs/results/damage-matrix.md").write_text(text)
     print(text)
     if matrix.wrong:
         sys.exit(1)

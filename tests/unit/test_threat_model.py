@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENT = (ROOT / "docs/threat-model.md").read_text()
+DOCUMENT = (ROOT / "docs/reference/threat-model.md").read_text()
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 ROW = re.compile(r"^\| (?P<attack>[^|]+) \| [^|]+ \| (?P<test>[^|]*) \|$", re.MULTILINE)
 

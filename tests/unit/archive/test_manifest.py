@@ -11,12 +11,12 @@ from errors import PermanentError
 
 from .test_retention import KEY, SIGNERS, a_set
 
-SCHEMA = Path(__file__).resolve().parents[3] / "docs/manifest.schema.json"
+SCHEMA = Path(__file__).resolve().parents[3] / "docs/reference/manifest.schema.json"
 
 
 def test_the_schema_is_up_to_date() -> None:
     assert json.loads(SCHEMA.read_text()) == Manifest.model_json_schema(), (
-        "python -m archive.manifest > docs/manifest.schema.json"
+        "python -m archive.manifest > docs/reference/manifest.schema.json"
     )
 
 

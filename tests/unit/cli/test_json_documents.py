@@ -1,4 +1,4 @@
-"""What `--json` prints of a run has one shape, with a Prefect server and without, and docs/json.md names every key."""
+"""What `--json` prints of a run has one shape, with a Prefect server and without; the reference names every key."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def test_a_run_that_ends_well_says_so() -> None:
 def test_every_key_is_documented(
     name: str, engines: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (ROOT / "docs/json.md").read_text()
+    text = (ROOT / "docs/reference/json.md").read_text()
     (section,) = (part for part in text.split("\n## ") if part.startswith(f"isa {name}\n"))
     documented = set(re.findall(r"^\| `([\w.\[\]]+)` \|", text.split("\n## ")[1] + section, re.M))
 

@@ -1,4 +1,4 @@
-"""docs/settings.md says what the models say."""
+"""docs/reference/settings.md says what the models say."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def row(key: str) -> list[str]:
 
 
 def test_the_document_is_up_to_date() -> None:
-    document = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    assert document == reference(), "run: python -m config.reference > docs/settings.md"
+    document = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+    assert document == reference(), "run: python -m config.reference > docs/reference/settings.md"
 
 
 def test_every_setting_has_a_row_with_a_meaning() -> None:
