@@ -68,8 +68,9 @@ def _row(param: click.Parameter, context: click.Context) -> str | None:
     record = param.get_help_record(context)
     if record is None or isinstance(param, click.Argument) or LEFT_OUT & {*param.opts}:
         return None
-    names, meaning = (text.replace("|", "\\|") for text in record)
-    return f"| `{names}` | {meaning} |"
+    names, meaning = (text.replace("|", "&#124;") for text in record)
+    # in a table a bar in backticks ends the cell, or is shown with its backslash
+    return f"| <code>{names}</code> | {meaning} |" if "&" in names else f"| `{names}` | {meaning} |"
 
 
 if __name__ == "__main__":
