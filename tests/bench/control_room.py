@@ -40,7 +40,7 @@ class Bench:
         self.room = room
 
     def start(self, name: str, **parameters: Any) -> str:
-        """Create a run of a deployment as README's curl does; gives its id."""
+        """Create a run of a deployment as docs/operations/api.md does; gives its id."""
         deployment = self._ask("GET", f"/deployments/name/{name}")["id"]
         body = {"parameters": parameters}
         return str(self._ask("POST", f"/deployments/{deployment}/create_flow_run", json=body)["id"])

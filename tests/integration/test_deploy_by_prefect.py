@@ -63,7 +63,7 @@ def isa(room: ControlRoom, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def start(room: ControlRoom, **body: Any) -> str:
-    """Create a run as README's curl does."""
+    """Create a run as docs/operations/api.md does."""
     deployment = room.http.get("/deployments/name/deploy-platform/deploy-platform").json()["id"]
     answer = room.http.post(f"/deployments/{deployment}/create_flow_run", json=body)
     assert answer.status_code in (200, 201), answer.text

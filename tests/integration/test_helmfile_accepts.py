@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from config.models import COMPONENTS
 from deployments.sandbox.cluster import Sandbox
 from operations.plan import make_plan
 from operations.platform import Platform
+from tests.documents import shell_blocks
 
 pytestmark = pytest.mark.integration
 
@@ -165,14 +167,16 @@ def test_helmfile_renders_what_a_deploy_would_apply(
 
 
 def test_kubectl_and_helmfile_alone_install_what_isa_finds_complete(
-    sandbox: Sandbox, environ: dict[str, str], rendered: Path, no_releases: None
+    sandbox: Sandbox, environ: dict[str, str], tmp_path: Path, no_releases: None
 ) -> None:
-    """README, "The way out": the two commands, after which there is nothing left for `isa deploy` to do."""
+    """docs/operations/deploy.md, "Deploying without isa": afterwards `isa deploy` has nothing left to do."""
     run(environ, ISA, "deploy", "--local", "--only", "namespace")  # brings the Secrets
+    (block,) = (b for b in shell_blocks("docs/operations/deploy.md") if "helmfile" in b.script)
+    programs = (Path(ISA), sandbox.binary("kubectl"), sandbox.binary("helmfile"))
+    path = os.pathsep.join([*(str(one.parent) for one in programs), environ["PATH"]])
+    script = f"cd '{tmp_path}'\n{block.script.replace('--env production', '--env sandbox')}"
 
-    apply = [str(sandbox.binary("kubectl")), "apply", *APPLY_FLAGS]
-    run(environ, *apply, "-f", str(rendered / "manifests"))
-    helmfile(sandbox, environ, rendered / "helmfile.yaml", "sync")
+    run({**environ, "PATH": path}, "bash", "-euo", "pipefail", "-c", script)
 
     assert len(read_records(sandbox.kube(), NAMESPACE)) == 8
     plan = json.loads(run(environ, ISA, "plan", "--json"))

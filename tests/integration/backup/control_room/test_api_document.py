@@ -1,21 +1,21 @@
-"""What the README tells people to send is sent, as it stands there, and does what it says there."""
+"""The calls of docs/operations/api.md are sent as they stand there, and do what the page says."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 
 import pytest
 
-from deployments.sandbox.control_room import PROJECT, ControlRoom
+from deployments.sandbox.control_room import ControlRoom
+from tests.documents import shell_blocks
 
 from ..conftest import Backups
 from .control import Run, proven, rebuild
 
 pytestmark = pytest.mark.integration
 
-BLOCKS = re.findall(r"^```sh\n(.*?)^```", (PROJECT / "README.md").read_text(), re.M | re.S)
+BLOCKS = [block.script for block in shell_blocks("docs/operations/api.md")]
 PAUSED = "# once it is paused; a refused answer is HTTP 200 too, with another status and a reason\n"
 ASKED = (
     'until [ "$(api /flow_runs/$RUN | jq -r .state.type)" = PAUSED ]; do sleep 1; done; sleep 1\n'
@@ -42,9 +42,9 @@ def bash(room: ControlRoom, script: str) -> str:
     return done.stdout
 
 
-def test_the_calls_of_the_readme_rebuild_and_deploy(room: ControlRoom, backups: Backups) -> None:
+def test_the_calls_of_the_page_rebuild_and_deploy(room: ControlRoom, backups: Backups) -> None:
     proven(room, backups, "nats")
-    rebuild, deploy = (block for block in BLOCKS if "api /deployments" in block)
+    rebuild, deploy = BLOCKS
     assert rebuild.count(PAUSED) == 1
     said = bash(room, rebuild.replace(PAUSED, ASKED) + 'echo; echo "$RUN"')
     rebuilt = Run(room, said.split()[-1]).reaches("COMPLETED", seconds=300)
@@ -55,9 +55,7 @@ def test_the_calls_of_the_readme_rebuild_and_deploy(room: ControlRoom, backups: 
     backups.live.await_state("ready")
 
 
-def test_the_call_of_the_readme_fails_where_the_answer_is_refused(
-    room: ControlRoom, backups: Backups
-) -> None:
+def test_the_call_fails_where_the_answer_is_refused(room: ControlRoom, backups: Backups) -> None:
     proven(room, backups, "nats")
     (block,) = (block for block in BLOCKS if "/resume" in block)
     api, answer = block.partition("\n")[0], block.partition(PAUSED)[2]
