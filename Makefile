@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo drill down test tools check unit integration bench soak clean format
+.PHONY: demo drill down test tools check docs unit integration bench soak clean format
 demo: .venv/installed ## everything installed, sandbox up, platform deployed through the Prefect API
 	$(BIN)/python -m deployments.sandbox.demo
 
@@ -19,12 +19,16 @@ tools: .venv/installed ## what the tests run, built once: before them, since it 
 	$(BIN)/python -m deployments.sandbox.binaries
 	$(BIN)/python -m deployments.sandbox.engines
 
-check: tools ## lint, types, layers, unit tests
+check: tools ## lint, types, layers, documents, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) docs
 	$(MAKE) unit
+
+docs: .venv/installed ## the documents as a site in build/site; a link that leads nowhere fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 unit: .venv/installed
 	$(BIN)/pytest -q -n 2 tests/unit
