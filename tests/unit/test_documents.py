@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -53,6 +54,14 @@ def test_every_shell_block_names_the_test_that_runs_it_or_why_none_does() -> Non
         assert who == "run", f"{block.page}: no mark before\n{block.script}"
         test = (ROOT / what.split(",")[0]).read_text(encoding="utf-8")
         assert Path(block.page).name in test, f"{what} does not read {block.page}"
+
+
+def test_every_shell_block_is_one_that_bash_can_parse() -> None:
+    for block in (block for page in PAGES for block in shell_blocks(page)):
+        done = subprocess.run(
+            ["bash", "-n"], input=block.script, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{block.page}: {done.stderr}"
 
 
 def anchors(page: str) -> set[str]:
