@@ -202,3 +202,9 @@ def test_every_alert_names_its_runbook_and_is_explained_there() -> None:
 
 def test_the_readme_stays_short() -> None:
     assert len((ROOT / "README.md").read_bytes()) <= 6 << 10
+
+
+def test_no_cell_of_the_architecture_is_longer_than_two_lines() -> None:
+    rows = [line for line in PAGES["ARCHITECTURE.md"].splitlines() if line.startswith("| ")]
+    cells = [cell.strip() for row in rows for cell in row.strip("| ").split(" | ")]
+    assert [cell for cell in cells if len(cell) > 240] == []
