@@ -4,20 +4,20 @@ BIN := .venv/bin
 
 .PHONY: demo drill down test tools check docs unit integration bench soak clean format
 demo: .venv/installed ## everything installed, sandbox up, platform deployed through the Prefect API
-	$(BIN)/python -m deployments.sandbox.demo
+	$(BIN)/python -m sandbox.demo
 
 drill: .venv/installed ## behind `make demo`: lose its platform with all volumes, bring it back, print the recovery time
-	$(BIN)/python -m deployments.sandbox.demo drill
+	$(BIN)/python -m sandbox.demo drill
 
 down: .venv/installed ## end all that `make demo` started
-	$(BIN)/python -m deployments.sandbox.demo down
+	$(BIN)/python -m sandbox.demo down
 
 test: check integration ## all tests
 
 tools: .venv/installed ## what the tests run, built once: before them, since it takes longer than a test may
-	$(BIN)/python -m deployments.sandbox.prerequisites
-	$(BIN)/python -m deployments.sandbox.binaries
-	$(BIN)/python -m deployments.sandbox.engines
+	$(BIN)/python -m sandbox.prerequisites
+	$(BIN)/python -m sandbox.binaries
+	$(BIN)/python -m sandbox.engines
 
 check: tools ## lint, types, layers, documents, unit tests
 	$(BIN)/ruff check .

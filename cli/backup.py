@@ -40,8 +40,8 @@ def backup(
     """Back up all components, or the named ones, to the object store."""
     from cli.output import emit, say
     from config.loading import load
-    from operations.backup import selected
-    from operations.slot import check_slot
+    from operations.backup.component import selected
+    from operations.backup.slot import check_slot
 
     settings = load(environment)
     if signer:
@@ -71,7 +71,7 @@ def backups(components: tuple[str, ...], environment: str, as_json: bool) -> Non
     """List the backup sets that there are, the newest last. Exits 1 if a manifest is damaged."""
     from cli.output import emit
     from config.loading import load
-    from operations.backup import Vault, selected
+    from operations.backup.component import Vault, selected
 
     chosen = selected(components)
     catalogue = Vault.open(load(environment)).catalogue(chosen)
@@ -85,7 +85,7 @@ def backups(components: tuple[str, ...], environment: str, as_json: bool) -> Non
 
 def _signer(settings: Any) -> str:
     from archive.signing import public_half
-    from operations.backup import Vault, read_worker_key
+    from operations.backup.component import Vault, read_worker_key
 
     return public_half(read_worker_key(Vault.open(settings)))
 
@@ -94,9 +94,9 @@ def _in_process(
     settings: Any, only: tuple[str, ...], slot: str, nodes: LiveNodes
 ) -> dict[str, Any]:
     from cluster.lease import identity
-    from operations.backup import Vault
-    from operations.backups import run_backups
-    from operations.run import threads
+    from operations.backup.component import Vault
+    from operations.backup.nightly import run_backups
+    from operations.deploy.run import threads
 
     vault = Vault.open(settings)
     with threads(settings.backup.max_parallel, settings.backup.attempts) as start:
@@ -115,9 +115,9 @@ def _by_server(
     environment: str, only: tuple[str, ...], slot: str, nodes: LiveNodes
 ) -> dict[str, Any]:
     from flows.runs import BACKUP, NIGHTLY
-    from operations.backup import COMPLETE, BackupResult
-    from operations.backups import BackupReport
-    from operations.schedule import NOT_ATTEMPTED
+    from operations.backup.component import COMPLETE, BackupResult
+    from operations.backup.nightly import BackupReport
+    from operations.runner.walk import NOT_ATTEMPTED
 
     parameters = {"environment": environment, "only": list(only) or None, "slot": slot}
     key = f"backup-{environment}-{slot}-{'-'.join(sorted(only))}" if slot else None
@@ -140,7 +140,7 @@ def _by_server(
 
 def _summary(report: dict[str, Any]) -> None:
     from cli.tables import console, table
-    from operations.transfer import human
+    from operations.runner.transfer import human
 
     out = console()
     rows = [
@@ -165,7 +165,7 @@ def _summary(report: dict[str, Any]) -> None:
 
 def _print(catalogue: Catalogue) -> None:
     from cli.tables import console, table
-    from operations.transfer import human
+    from operations.runner.transfer import human
 
     out = console()
     rows = [

@@ -22,7 +22,7 @@ def charts(environment: str, as_json: bool, pull: bool) -> None:
     from cli.output import emit
     from cli.tables import console, table
     from config.loading import load
-    from operations.charts import chart_states, pull_charts
+    from operations.environment.charts import chart_states, pull_charts
 
     settings = load(environment)
     states = pull_charts(settings) if pull else chart_states(settings)

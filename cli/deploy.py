@@ -25,7 +25,7 @@ def deploy(
     from cli.output import emit
     from config.loading import load
     from config.models import COMPONENTS
-    from operations.platform import NAMESPACE, STORAGE, require_known
+    from operations.environment.platform import NAMESPACE, STORAGE, require_known
 
     settings = load(environment)  # every fault of the settings is told before a run is made
     require_known(only, (STORAGE, NAMESPACE, *COMPONENTS))
@@ -45,8 +45,8 @@ def deploy(
 
 def _in_process(settings: Any, only: tuple[str, ...], nodes: LiveNodes) -> dict[str, Any]:
     from cluster.lease import identity
-    from operations.platform import Platform
-    from operations.run import run_deploy, threads
+    from operations.deploy.run import run_deploy, threads
+    from operations.environment.platform import Platform
 
     platform = Platform.open(settings)
     deploy = platform.settings.deploy
@@ -65,7 +65,7 @@ def _by_server(
     environment: str, only: tuple[str, ...], nodes: LiveNodes, key: str | None
 ) -> dict[str, Any]:
     from flows.runs import DEPLOY
-    from operations.run import DeployReport
+    from operations.deploy.run import DeployReport
 
     parameters = {"environment": environment, "only": list(only) or None}
     ended = nodes.follow(DEPLOY, parameters, f"deploy-{environment}", key)

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from flows.runs import Ended, Run
-    from operations.progress import NodeProgress
+    from operations.runner.progress import NodeProgress
 
 
 def in_process(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class LiveNodes:
 
     def publish(self, lines: list[NodeProgress]) -> None:
         """Show the progress of a deploy in this process."""
-        from operations.progress import as_rows
+        from operations.runner.progress import as_rows
 
         self.rows(as_rows(lines))
 

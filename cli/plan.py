@@ -22,8 +22,8 @@ def plan(environment: str, as_json: bool) -> None:
     from cli.output import emit
     from cli.tables import console, table
     from config.loading import load
-    from operations.platform import Platform
-    from operations.run import checked_plan
+    from operations.deploy.run import checked_plan
+    from operations.environment.platform import Platform
 
     found = checked_plan(Platform.open(load(environment)))
     if as_json:
@@ -49,7 +49,7 @@ def render(environment: str, output: Path) -> None:
     """Write exactly what deploy applies: manifests, last values, and a helmfile.yaml that helmfile takes."""
     from cli.output import say
     from config.loading import load
-    from operations.render_files import write_rendered
+    from operations.environment.render_files import write_rendered
 
     write_rendered(load(environment), output)
     # as this tool applies, so that either can go on where the other stopped

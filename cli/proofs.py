@@ -28,8 +28,9 @@ def proofs(
     """Show for each component the last backup, the last proof, and whether that is fresh. Exits 1 if one is not."""
     from cli.output import emit
     from config.loading import load
-    from operations import exporting, freshness
-    from operations.backup import Vault, selected
+    from operations.backup.component import Vault, selected
+    from operations.health import freshness
+    from operations.report import metrics as exporting
 
     chosen = selected(components)
     vault = Vault.open(load(environment))

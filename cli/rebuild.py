@@ -11,9 +11,9 @@ from cli.live import LiveNodes, in_process
 from cli.output import emit, say
 
 if TYPE_CHECKING:
-    from operations.backup import Vault
-    from operations.platform import Platform
-    from operations.rebuild_plan import RebuildPlan
+    from operations.backup.component import Vault
+    from operations.environment.platform import Platform
+    from operations.rebuild.plan import RebuildPlan
 
 
 @click.command()
@@ -60,10 +60,10 @@ def rebuild(
     it was not rebuilt.
     """
     from config.loading import load
-    from operations.backup import Vault
-    from operations.platform import Platform
-    from operations.rebuild_plan import plan_rebuild
-    from operations.standing import Policy
+    from operations.backup.component import Vault
+    from operations.environment.platform import Platform
+    from operations.rebuild.plan import plan_rebuild
+    from operations.state.rebuild_state import Policy
 
     if bool(approver) != bool(ticket):
         raise click.UsageError("--approver and --ticket go together")
@@ -123,8 +123,8 @@ def _in_process(
     platform: Platform, vault: Vault, plan: RebuildPlan, who: str, nodes: LiveNodes
 ) -> dict[str, Any]:
     from cluster.lease import identity
-    from operations.rebuild import run_rebuild
-    from operations.run import threads
+    from operations.deploy.run import threads
+    from operations.rebuild.rebuild import run_rebuild
 
     with threads(1, platform.settings.deploy.attempts) as start:
         report = run_rebuild(
@@ -144,7 +144,7 @@ def _by_server(
     from dataclasses import asdict
 
     from flows.runs import REBUILD, Run, answer
-    from operations.rebuild import RebuildReport
+    from operations.rebuild.rebuild import RebuildReport
 
     def paused(run: Run) -> None:
         if approver:
@@ -163,7 +163,7 @@ def _by_server(
 
 def _undo(platform: Platform, vault: Vault, component: str) -> dict[str, Any]:
     from cluster.lease import identity
-    from operations.reinstall import undo, way_back
+    from operations.rebuild.reinstall import undo, way_back
 
     way = way_back(platform, component)
     names = ", ".join(one.name for one in way.volumes) or "none: they never left their place"
@@ -182,7 +182,7 @@ def _undo(platform: Platform, vault: Vault, component: str) -> dict[str, Any]:
 
 def _give_up(platform: Platform, component: str) -> dict[str, Any]:
     from cluster.lease import identity
-    from operations.reinstall import give_up
+    from operations.rebuild.reinstall import give_up
 
     gone = give_up(platform, component, f"isa rebuild --give-up as {identity()}")
     return {"component": component, "volumes_given_up": [one.name for one in gone]}

@@ -23,7 +23,7 @@ def report(environment: str, as_json: bool, output: Path | None) -> None:
     from cli.output import emit, say
     from config.loading import load
     from flows.report import collect
-    from operations.page import as_html
+    from operations.report.html import as_html
 
     load(environment)  # a name that is none makes no file
     file = output or Path(f"isa-report-{environment}.html")

@@ -10,7 +10,7 @@ from cli import options
 from cli.live import LiveNodes, in_process
 
 if TYPE_CHECKING:
-    from operations.restore_plan import RestorePlan
+    from operations.restore.plan import RestorePlan
 
 
 @click.command()
@@ -58,8 +58,8 @@ def restore(
     """
     from cli.output import emit
     from config.loading import load
-    from operations.backup import Vault
-    from operations.restore_plan import engine_of, plans_of
+    from operations.backup.component import Vault
+    from operations.restore.plan import engine_of, plans_of
 
     if bool(backup) == everything or (everything and units):
         raise click.UsageError("name a set, or say --all")
@@ -104,8 +104,8 @@ def _in_process(
     import time
 
     from cluster.lease import identity
-    from operations.restoring import as_json, run_restores
-    from operations.run import threads
+    from operations.deploy.run import threads
+    from operations.restore.restore import as_json, run_restores
 
     began = time.monotonic()
     with threads(vault.settings.verify.max_parallel, 1) as start:
@@ -122,8 +122,8 @@ def _in_process(
 
 def _by_server(environment: str, parameters: dict[str, Any], nodes: LiveNodes) -> dict[str, Any]:
     from flows.runs import RESTORE
-    from operations.restoring import RestoreReport, as_json
-    from operations.schedule import NOT_ATTEMPTED
+    from operations.restore.restore import RestoreReport, as_json
+    from operations.runner.walk import NOT_ATTEMPTED
 
     ended = nodes.follow(RESTORE, parameters, f"restore-{environment}", None)
     rows = [
@@ -142,7 +142,7 @@ def _by_server(environment: str, parameters: dict[str, Any], nodes: LiveNodes) -
 
 def _show(plans: list[RestorePlan], no_safety: bool) -> None:
     from cli.tables import console, table
-    from operations.transfer import human
+    from operations.runner.transfer import human
 
     out = console(stderr=True)
     for plan in plans:

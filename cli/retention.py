@@ -10,7 +10,7 @@ from cli import options
 
 if TYPE_CHECKING:
     from archive.locks import Extension
-    from operations.retention import RetentionPlan
+    from operations.backup.retention import RetentionPlan
 
 
 @click.command()
@@ -31,8 +31,8 @@ def retention(components: tuple[str, ...], environment: str, as_json: bool, appl
     from archive.locks import Extension
     from cli.output import emit
     from config.loading import load
-    from operations.backup import Vault, selected
-    from operations.retention import apply_retention, extend_locks, plan_retention
+    from operations.backup.component import Vault, selected
+    from operations.backup.retention import apply_retention, extend_locks, plan_retention
 
     selected(components)  # wrong input is told before anything is asked
     vault = Vault.open(load(environment))
@@ -51,7 +51,7 @@ def _print(
     plan: RetentionPlan, held: dict[str, str], extension: Extension, *, applied: bool
 ) -> None:
     from cli.tables import console, table
-    from operations.transfer import human
+    from operations.runner.transfer import human
 
     rows = [
         (

@@ -26,8 +26,8 @@ def secrets(environment: str, as_json: bool, backup: str | None) -> None:
     from cli.tables import console, table
     from components import COMPONENTS
     from config.loading import load
-    from operations.plan import missing_secrets
-    from operations.platform import Platform
+    from operations.deploy.plan import missing_secrets
+    from operations.environment.platform import Platform
 
     platform = Platform.open(load(environment))
     missing = set(missing_secrets(platform))
@@ -57,9 +57,9 @@ def _reinstate(environment: str, backup: str, as_json: bool) -> None:
     from cli.output import emit
     from cli.tables import console, table
     from config.loading import load
-    from operations.backup import Vault
-    from operations.credentials import reinstate
-    from operations.proof import read_identity
+    from operations.backup.component import Vault
+    from operations.restore.credentials import reinstate
+    from operations.verify.proof import read_identity
 
     if not IDENTITY.fullmatch(backup):
         hint = f"`isa backups {PLATFORM}` lists them"

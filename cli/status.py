@@ -13,7 +13,7 @@ from cli import options
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from operations.status import ComponentStatus
+    from operations.health.status import ComponentStatus
 
 WATCH_SECONDS = 2.0
 
@@ -32,9 +32,9 @@ def status(environment: str, only: tuple[str, ...], as_json: bool, watch: bool) 
     from cli.tables import console
     from config.loading import load
     from config.models import COMPONENTS
-    from operations.platform import Platform, require_known
-    from operations.status import as_json as to_json
-    from operations.status import read_status
+    from operations.environment.platform import Platform, require_known
+    from operations.health.status import as_json as to_json
+    from operations.health.status import read_status
 
     require_known(only, COMPONENTS)
     platform = Platform.open(load(environment))

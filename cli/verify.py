@@ -37,7 +37,7 @@ def verify(
     from archive.manifest import IDENTITY
     from cli.output import emit, say
     from config.loading import load
-    from operations.proofs import choose
+    from operations.verify.proofs import choose
 
     settings = load(environment)
     if signer:
@@ -60,8 +60,8 @@ def verify(
 
 def _signer(settings: Any) -> str:
     from archive.evidence import signer_of
-    from operations.backup import Vault
-    from operations.proof import read_identity
+    from operations.backup.component import Vault
+    from operations.verify.proof import read_identity
 
     return signer_of(read_identity(Vault.open(settings)))
 
@@ -75,9 +75,9 @@ def _in_process(
     choose: Any,
 ) -> dict[str, Any]:
     from cluster.lease import identity
-    from operations.backup import Vault
-    from operations.proofs import run_proofs, week
-    from operations.run import threads
+    from operations.backup.component import Vault
+    from operations.deploy.run import threads
+    from operations.verify.proofs import run_proofs, week
 
     vault = Vault.open(settings)
     wanted = choose(vault, backups, components, which, week())
@@ -101,9 +101,9 @@ def _by_server(
 ) -> dict[str, Any]:
     from archive.manifest import component_of
     from flows.runs import VERIFY
-    from operations.backup import selected
-    from operations.proofs import ProofReport, ProofResult
-    from operations.schedule import NOT_ATTEMPTED
+    from operations.backup.component import selected
+    from operations.runner.walk import NOT_ATTEMPTED
+    from operations.verify.proofs import ProofReport, ProofResult
 
     selected(components)  # a wrong name is told before a run is made
     parameters = {

@@ -3,8 +3,8 @@
 A name may hold what clears a terminal, forges a line of a log, turns the order of letters, or cannot be seen. `visible`
 shows such a character in the notation of Python (`\\x1b`, `\\n`, `\\u202e`) and leaves every other one as it is, so
 that umlauts, CJK and emoji stay. It is applied where text leaves for people: the terminal (`cli.output`, `cli.tables`),
-log records (`redaction`), states, artifacts and events (`tasks`), pictures and pages (`operations.canvas`,
-`operations.page`).
+log records (`redaction`), states, artifacts and events (`tasks`), pictures and pages (`operations.report.svg`,
+`operations.report.html`).
 
 What is shown twice is the same as what is shown once. So a backslash stays one, and a name with a backslash before an
 `n` looks like one with a newline; `--json` tells them apart.

@@ -10,9 +10,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
 from flows.parameters import Environment, Sets, Slot
-from operations.backup import Vault
-from operations.backups import run_backups
-from operations.slot import night
+from operations.backup.component import Vault
+from operations.backup.nightly import run_backups
+from operations.backup.slot import night
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed

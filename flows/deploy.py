@@ -12,9 +12,9 @@ from pydantic import Field
 from components import COMPONENTS
 from config.loading import load
 from flows.parameters import Environment
-from operations.platform import Platform
-from operations.run import run_deploy
-from operations.status import read_status
+from operations.deploy.run import run_deploy
+from operations.environment.platform import Platform
+from operations.health.status import read_status
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed

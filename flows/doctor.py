@@ -9,9 +9,9 @@ from prefect.client.schemas.objects import State
 
 from config.loading import load
 from flows.parameters import Environment
-from operations import doctor as inside
-from operations.doctor import Finding
-from operations.platform import Platform
+from operations.environment.platform import Platform
+from operations.health import doctor as inside
+from operations.health.doctor import Finding
 from tasks import doctor as server
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed

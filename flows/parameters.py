@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from config.values import DnsLabel
 from errors import PermanentError
-from operations.slot import SLOT
+from operations.backup.slot import SLOT
 
 # `archive.manifest.IDENTITY` without its named groups, which JSON Schema's regular expressions do not have.
 _IDENTITY = r"[a-z0-9]{1,20}-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}"
@@ -28,7 +28,7 @@ SetId = Annotated[str, Field(pattern=f"^{_IDENTITY}$", max_length=50)]
 RestoreSource = Annotated[str, Field(pattern=f"^(fresh|none|{_IDENTITY})$", max_length=50)]
 """What a rebuild restores."""
 Slot = Annotated[str, Field(pattern=f"^({SLOT.pattern})?$", max_length=100)]
-"""Slot of a backup, `2026-11-23` (`operations.slot`); "" for none."""
+"""Slot of a backup, `2026-11-23` (`operations.backup.slot`); "" for none."""
 Unit = Annotated[
     str, Field(min_length=1, max_length=600, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")
 ]

@@ -10,11 +10,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
 from flows.parameters import Engine, Environment, RestoreSource
-from operations.backup import Vault
-from operations.platform import Platform
-from operations.rebuild import run_rebuild
-from operations.rebuild_plan import plan_rebuild
-from operations.standing import Policy
+from operations.backup.component import Vault
+from operations.environment.platform import Platform
+from operations.rebuild.plan import plan_rebuild
+from operations.rebuild.rebuild import run_rebuild
+from operations.state.rebuild_state import Policy
 from tasks.approval import ask
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable

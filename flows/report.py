@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from components.base import Check
 from config.loading import load
 from flows import doctor
-from operations import history
-from operations.backup import Vault
-from operations.platform import Platform
-from operations.report import Asking, Report, needs_of
-from operations.status import read_status
+from operations.backup.component import Vault
+from operations.environment.platform import Platform
+from operations.health.status import read_status
+from operations.report import history
+from operations.report.report import Asking, Report, needs_of
 from tasks.history import last_deploys
 
 

@@ -11,9 +11,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
 from flows.parameters import Confirmation, Environment, SetId, Units
-from operations.backup import Vault
-from operations.restore_plan import plans_of
-from operations.restoring import as_json, run_restores
+from operations.backup.component import Vault
+from operations.restore.plan import plans_of
+from operations.restore.restore import as_json, run_restores
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed

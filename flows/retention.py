@@ -9,8 +9,8 @@ from prefect.client.schemas.objects import State
 
 from config.loading import load
 from flows.parameters import Environment, Sets
-from operations.backup import Vault
-from operations.retention import apply_retention, extend_locks, plan_retention
+from operations.backup.component import Vault
+from operations.backup.retention import apply_retention, extend_locks, plan_retention
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed
 from tasks.late import superseded

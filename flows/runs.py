@@ -25,7 +25,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from pydantic import ValidationError
 
 from errors import ConfigurationError, Fault, PermanentError, TemporaryError
-from operations.schedule import NOT_ATTEMPTED, NodeResult
+from operations.runner.walk import NOT_ATTEMPTED, NodeResult
 from tasks.approval import Approval
 from tasks.artifacts import read_report, report_key
 from tasks.markdown import plain_cells

@@ -10,8 +10,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
 from flows.parameters import Environment, SetIds, Sets
-from operations.backup import Vault
-from operations.proofs import choose, run_proofs, week
+from operations.backup.component import Vault
+from operations.verify.proofs import choose, run_proofs, week
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.discretion import completed, discreet, failed

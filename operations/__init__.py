@@ -1,1 +1,1 @@
-"""Use cases over several parts, in plain Python: plan, preflight, deploy, status, render."""
+"""Use cases over several parts, in plain Python, in the order of their packages: each imports only earlier ones."""

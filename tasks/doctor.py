@@ -18,7 +18,7 @@ from prefect.states import Cancelled, Crashed
 
 from components.base import Check
 from config.models import Settings
-from operations.doctor import Finding, Question, clock
+from operations.health.doctor import Finding, Question, clock
 from tasks import automations
 from tasks.deployed import CODE, HARMLESS, declared, differences, pools, present
 from tasks.server import JOB_TEMPLATE, connect, deployments, get, post

@@ -7,8 +7,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
 from errors import IsaError
-from operations import exporting, freshness
-from operations.backup import Vault
+from operations.backup.component import Vault
+from operations.health import freshness
+from operations.report import metrics as exporting
 from redaction import shown
 from tasks.discretion import discreet
 

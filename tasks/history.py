@@ -19,8 +19,8 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL
 
 from errors import PermanentError
-from operations.progress import NodeProgress
-from operations.report import DeployRun
+from operations.report.report import DeployRun
+from operations.runner.progress import NodeProgress
 from tasks.markdown import plain_cells
 from tasks.server import connect
 

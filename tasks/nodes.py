@@ -11,7 +11,7 @@ from prefect.futures import PrefectFuture
 
 from cluster.command import CANCELLATION
 from cluster.dag import Dag
-from operations.schedule import Done, NodeResult, Start, Work
+from operations.runner.walk import Done, NodeResult, Start, Work
 from tasks.cancellation import is_temporary
 from tasks.discretion import discreet
 

@@ -12,12 +12,13 @@ from prefect.logging import get_run_logger
 
 from cluster.dag import Dag
 from errors import IsaError
-from operations import drawing, history
-from operations.backup import Vault
-from operations.canvas import Drawing
-from operations.plan import Plan
-from operations.progress import NodeProgress
-from operations.report import needs_of, outcome
+from operations.backup.component import Vault
+from operations.deploy.plan import Plan
+from operations.report import figures as drawing
+from operations.report import history
+from operations.report.report import needs_of, outcome
+from operations.report.svg import Drawing
+from operations.runner.progress import NodeProgress
 from tasks.artifacts import keep
 from tasks.markdown import Markdown, bold, picture
 

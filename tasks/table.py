@@ -13,13 +13,13 @@ from prefect.logging import get_run_logger
 from cluster.dag import Dag
 from components.base import Check
 from config.printable import json_text
-from operations.plan import Plan
-from operations.progress import DONE, NodeProgress, as_rows
-from operations.proofs import ProofReport
-from operations.rebuild_plan import RebuildPlan
-from operations.restore_plan import RestorePlan
-from operations.retention import RetentionPlan
-from operations.status import ComponentStatus
+from operations.backup.retention import RetentionPlan
+from operations.deploy.plan import Plan
+from operations.health.status import ComponentStatus
+from operations.rebuild.plan import RebuildPlan
+from operations.restore.plan import RestorePlan
+from operations.runner.progress import DONE, NodeProgress, as_rows
+from operations.verify.proofs import ProofReport
 from tasks.artifacts import PATIENCE_SECONDS, RETRY_SECONDS, Artifact, keep
 from tasks.markdown import Markdown, bold, cells, code, table
 from tasks.pictures import plan_picture

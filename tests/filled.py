@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from config.loading import load
-from deployments.sandbox import keys
-from deployments.sandbox.cluster import Sandbox
-from operations.backup import Vault
+from operations.backup.component import Vault
+from sandbox import keys
+from sandbox.cluster import Sandbox
 from tests.bench.deploy import ISA
 
 

@@ -20,28 +20,28 @@ from cluster.dag import Dag
 from cluster.volumes import Volume
 from components.base import Check, Role
 from components.pods import Member
-from operations.backup import BackupResult
-from operations.backups import BackupReport
-from operations.charts import ChartState
-from operations.credentials import Reinstated
-from operations.doctor import Finding as DoctorFinding
-from operations.freshness import Freshness
-from operations.gate import Finding
-from operations.history import BackupPoint, ComponentHistory, ProofPoint
-from operations.plan import NodePlan, Plan
-from operations.progress import NodeProgress
-from operations.proofs import ProofReport, ProofResult
-from operations.rebuild import RebuildReport
-from operations.rebuild_plan import RebuildPlan
-from operations.reinstall import Way
-from operations.report import DeployRun, Report
-from operations.restore_plan import Replacement, RestorePlan
-from operations.restoring import RestoreReport
-from operations.retention import RetentionPlan
-from operations.run import DeployReport
-from operations.schedule import NodeResult
-from operations.standing import Policy
-from operations.status import ComponentStatus
+from operations.backup.component import BackupResult
+from operations.backup.nightly import BackupReport
+from operations.backup.retention import RetentionPlan
+from operations.deploy.plan import NodePlan, Plan
+from operations.deploy.run import DeployReport
+from operations.environment.charts import ChartState
+from operations.health.doctor import Finding as DoctorFinding
+from operations.health.freshness import Freshness
+from operations.health.gate import Finding
+from operations.health.status import ComponentStatus
+from operations.rebuild.plan import RebuildPlan
+from operations.rebuild.rebuild import RebuildReport
+from operations.rebuild.reinstall import Way
+from operations.report.history import BackupPoint, ComponentHistory, ProofPoint
+from operations.report.report import DeployRun, Report
+from operations.restore.credentials import Reinstated
+from operations.restore.plan import Replacement, RestorePlan
+from operations.restore.restore import RestoreReport
+from operations.runner.progress import NodeProgress
+from operations.runner.walk import NodeResult
+from operations.state.rebuild_state import Policy
+from operations.verify.proofs import ProofReport, ProofResult
 
 NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)
 ENDED = NOW + timedelta(seconds=9)

@@ -21,7 +21,7 @@ from components.questions import PROBE, Round, ask_members, words
 from config.models import Settings
 
 PREFIX = "gate/"
-# A round ends after 30 s (`operations.gate`): what is older than that by far was left by a killed one.
+# A round ends after 30 s (`operations.health.gate`): what is older than that by far was left by a killed one.
 OLD = timedelta(minutes=5)
 THERE = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
 

@@ -1,11 +1,11 @@
 """Replaces streams of the live JetStream by those of a set.
 
 A stream cannot be restored beside itself, so the old one is deleted first: the safety backup, and before it the set
-that is restored, were read to their last byte by then (`operations.restoring`). Streams come back with one replica and
-are scaled up afterwards: with three at once a restore on slow disks fails (nats-io/nats-server#4270). What a stream
-mirrors, gathers and republishes comes back with it: a mirror cannot be made of a stream later (error 10055), and a
-restored one goes on behind the last message that it has of its origin, whether that is there already or not (tried on
-2.15.1).
+that is restored, were read to their last byte by then (`operations.restore.restore`). Streams come back with one
+replica and are scaled up afterwards: with three at once a restore on slow disks fails (nats-io/nats-server#4270). What
+a stream mirrors, gathers and republishes comes back with it: a mirror cannot be made of a stream later (error 10055),
+and a restored one goes on behind the last message that it has of its origin, whether that is there already or not
+(tried on 2.15.1).
 """
 
 from __future__ import annotations

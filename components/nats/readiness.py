@@ -40,7 +40,7 @@ from components.nats.resources import is_probe
 from components.questions import PROBE, Answer, Round, ask_members, words
 from config.models import Settings
 
-# A round ends after 30 s (`operations.gate`): what is older than that by far was left by a killed one.
+# A round ends after 30 s (`operations.health.gate`): what is older than that by far was left by a killed one.
 PROBE_AGE_SECONDS, PROBE_BYTES = 300, 1 << 20
 # What the account's own rules refuse says nothing of NATS: codes in server/errors.json.
 NOT_OURS = {

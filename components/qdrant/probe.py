@@ -23,7 +23,7 @@ POINTS = 64
 SIZE = 4
 # A peer that hangs keeps a write waiting until the others have called its replicas dead: 8 s were measured.
 WRITE_SECONDS = 15.0
-# A round ends within 30 s (operations.gate); clocks of two machines differ by less than the rest.
+# A round ends within 30 s (operations.health.gate); clocks of two machines differ by less than the rest.
 LEFTOVER_SECONDS = 600.0
 EXISTS = 409  # lib/storage/src/content_manager/errors.rs: `AlreadyExists`
 

@@ -24,8 +24,8 @@ from components.nats.snapshot import Snapshot
 from components.postgresql.client import SECRET, program, where
 from components.redis.replication import Replica
 from config.loading import ROOT
-from deployments.sandbox.cluster import Sandbox
-from operations.backup import Vault
+from operations.backup.component import Vault
+from sandbox.cluster import Sandbox
 from tests.bench import peers
 from tests.bench.deploy import ISA, Figure, table
 from tests.bench.filling import STREAM, fill_postgresql, fill_redis, fill_stream
@@ -36,7 +36,7 @@ SYNTHETIC = """
 import random, resource, sys
 sys.path.insert(0, {root!r})
 from config.loading import load
-from operations.backup import Vault
+from operations.backup.component import Vault
 from archive.seal import seal
 from archive.upload import part_size
 vault = Vault.open(load("sandbox"))

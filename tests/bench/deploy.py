@@ -29,9 +29,9 @@ from cluster.records import read_records
 from cluster.releases import Release, load_releases
 from config.loading import ROOT
 from config.models import COMPONENTS
-from deployments.sandbox.cluster import Sandbox
-from operations.platform import NAMESPACE as NAMESPACE_NODE
-from operations.platform import STORAGE
+from operations.environment.platform import NAMESPACE as NAMESPACE_NODE
+from operations.environment.platform import STORAGE
+from sandbox.cluster import Sandbox
 
 NAMESPACE = "isa-cloud-production"
 READY_DELAY = (5.0, 7.5)

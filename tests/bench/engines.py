@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from config.loading import ROOT, load
-from deployments.sandbox import processes
-from deployments.sandbox.agent.pod import HOLD
-from deployments.sandbox.cluster import Sandbox
-from operations import gate
-from operations.platform import Platform
+from operations.environment.platform import Platform
+from operations.health import gate
+from sandbox import processes
+from sandbox.agent.pod import HOLD
+from sandbox.cluster import Sandbox
 from tests.bench.deploy import ISA, Figure, table
 
 ROUNDS = 5

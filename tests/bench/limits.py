@@ -25,7 +25,7 @@ from archive.pieces import BUFFER_BYTES
 from archive.seal import LEVEL, seal, unseal
 from archive.store import Store
 from archive.upload import PARALLEL_PARTS, part_size
-from operations.backup import Vault
+from operations.backup.component import Vault
 from tests.bench.deploy import Figure
 
 MIB = 1 << 20

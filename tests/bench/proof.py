@@ -14,12 +14,12 @@ from archive.evidence import Evidence
 from archive.reader import SetReader
 from components.access import Access
 from config.loading import ROOT
-from deployments.sandbox import drill, postgres
-from deployments.sandbox.processes import Daemon
-from operations.backup import Vault, back_up
-from operations.proof import prove
-from operations.proofs import latest
-from operations.transfer import Transfer
+from operations.backup.component import Vault, back_up
+from operations.runner.transfer import Transfer
+from operations.verify.proof import prove
+from operations.verify.proofs import latest
+from sandbox import drill, postgres
+from sandbox.processes import Daemon
 from tests.bench.deploy import ISA, Figure, table
 from tests.bench.filling import fill_postgresql
 from tests.filled import Filled, filled

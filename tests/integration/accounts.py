@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from config.models import KubernetesSettings
-from deployments.sandbox.cluster import Sandbox
+from sandbox.cluster import Sandbox
 
 STORE_SECRET = "ISA_STORAGE__OBJECT__CREDENTIALS_SECRET"
 PRODUCTION, CONTROL, VERIFY = "isa-cloud-production", "isa-cloud-control", "isa-cloud-verify"

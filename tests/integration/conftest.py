@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from config.loading import load
-from deployments.sandbox.cluster import Sandbox
-from deployments.sandbox.control_room import ControlRoom
-from operations.platform import Platform
+from operations.environment.platform import Platform
+from sandbox.cluster import Sandbox
+from sandbox.control_room import ControlRoom
 
 from .engines.live import Live
 from .platform_tree import PlatformTree

@@ -16,10 +16,10 @@ import yaml
 
 from cluster.kube import Kube, Manifest
 from cluster.records import ReleaseRecord, read_records
-from deployments.sandbox.cluster import Sandbox
+from sandbox.cluster import Sandbox
 
 ISA = str(Path(sys.executable).with_name("isa"))
-NEVER_READY = {"isa-cloud.io/never-ready": "true"}  # see deployments/sandbox/manifests
+NEVER_READY = {"isa-cloud.io/never-ready": "true"}  # see sandbox/manifests
 WORKLOADS = {"nats": "nats", "minio": "minio", "qdrant": "qdrant", "redis": "redis-cluster"}
 T = TypeVar("T")
 

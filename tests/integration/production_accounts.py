@@ -19,7 +19,7 @@ import yaml
 from cluster.kube import Kube
 from cluster.records import read_records
 from config.loading import ROOT
-from deployments.sandbox.cluster import Sandbox
+from sandbox.cluster import Sandbox
 
 from .accounts import PRODUCTION, identity_of, log_in
 

@@ -19,10 +19,10 @@ from components.base import Scratch
 from components.neo4j import offline
 from config.loading import load
 from config.models import Settings
-from deployments.sandbox.cluster import Sandbox
 from errors import PermanentError
-from operations.render import render_manifest
-from operations.scratch_pod import Request, pod_of
+from operations.environment.render import render_manifest
+from operations.verify.scratch_pod import Request, pod_of
+from sandbox.cluster import Sandbox
 
 from .accounts import log_in
 from .platform_tree import until

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox.cluster import Sandbox
+from sandbox.cluster import Sandbox
 
 from .platform_tree import NEVER_READY, Ended, PlatformTree
 

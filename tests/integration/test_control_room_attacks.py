@@ -24,7 +24,7 @@ from prefect.states import Completed
 from prefect.workers.process import ProcessWorker
 
 from config.loading import load
-from deployments.sandbox.control_room import POOL, ControlRoom
+from sandbox.control_room import POOL, ControlRoom
 from tasks.doctor import check_deployments
 
 pytestmark = pytest.mark.integration

@@ -21,8 +21,8 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from pydantic import SecretStr
 
 from cluster.records import read_records
-from deployments.sandbox.cluster import Sandbox
-from deployments.sandbox.control_room import ControlRoom
+from sandbox.cluster import Sandbox
+from sandbox.control_room import ControlRoom
 from tasks import automations
 
 from .receivers import PASSWORD, Receivers, receiving
@@ -186,7 +186,7 @@ def test_the_command_starts_a_run_and_tells_what_became_of_every_node(
     ).json()
     assert {task["name"] for task in tasks} == {node["name"] for node in report["nodes"]}
     # what our modules log in threads too, whose context does not know the run
-    assert "operations.gate" in loggers(room, report["flow_run"])
+    assert "operations.health.gate" in loggers(room, report["flow_run"])
 
 
 def test_the_same_idempotency_key_is_the_same_run(room: ControlRoom) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from deployments.sandbox.cluster import Sandbox
+from sandbox.cluster import Sandbox
 
 from .platform_tree import NEVER_READY, PlatformTree, until
 

@@ -20,9 +20,9 @@ from cluster.records import read_records
 from cluster.releases import load_releases
 from config.loading import ROOT, load
 from config.models import COMPONENTS
-from deployments.sandbox.cluster import Sandbox
-from operations.plan import make_plan
-from operations.platform import Platform
+from operations.deploy.plan import make_plan
+from operations.environment.platform import Platform
+from sandbox.cluster import Sandbox
 from tests.documents import shell_blocks
 
 pytestmark = pytest.mark.integration

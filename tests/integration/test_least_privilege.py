@@ -22,12 +22,12 @@ from archive.manifest import new_identity, set_prefix
 from cluster.kube import Kube, Manifest
 from cluster.lease import API_VERSION, KIND, Lease
 from components import SETS
-from deployments.sandbox.cluster import Sandbox
-from deployments.sandbox.object_store import ENVIRONMENT
 from errors import PermanentError
-from operations.platform import DEPLOY_LEASE
-from operations.replacing import backup_lease
-from operations.scratch import proof_lease
+from operations.environment.platform import DEPLOY_LEASE
+from operations.state.restore_journal import backup_lease
+from operations.verify.scratch import proof_lease
+from sandbox.cluster import Sandbox
+from sandbox.object_store import ENVIRONMENT
 
 from .accounts import CONTROL, PRODUCTION, VERIFY
 from .archive.test_committed import make_set

@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox.cluster import Sandbox
-from deployments.sandbox.control_plane import START_ORDER
-from deployments.sandbox.nodes import NodeSize
-from deployments.sandbox.paths import state_dir
-from deployments.sandbox.processes import start_time
 from errors import PermanentError
+from sandbox.cluster import Sandbox
+from sandbox.control_plane import START_ORDER
+from sandbox.nodes import NodeSize
+from sandbox.paths import state_dir
+from sandbox.processes import start_time
 
 ISA = str(Path(sys.executable).with_name("isa"))
 

@@ -20,11 +20,11 @@ from archive.store import Store
 from cluster.lease import inquire
 from components import SETS
 from config.loading import ROOT
-from deployments.sandbox.cluster import Sandbox
 from errors import IsaError
-from operations.backup import Vault, back_up
-from operations.replacing import backup_lease
-from operations.transfer import Transfer
+from operations.backup.component import Vault, back_up
+from operations.runner.transfer import Transfer
+from operations.state.restore_journal import backup_lease
+from sandbox.cluster import Sandbox
 from tests.bench.deploy import ISA
 from tests.faults import Trouble, Troubled, busy, lost_reply, reset, slow
 from tests.filled import filled

@@ -18,10 +18,10 @@ from archive.evidence import Evidence
 from archive.manifest import Manifest
 from components.access import Access
 from config.loading import ROOT
-from deployments.sandbox.cluster import Sandbox
-from operations.backup import Vault, back_up, read_worker_key
-from operations.proof import prove
-from operations.transfer import Transfer
+from operations.backup.component import Vault, back_up, read_worker_key
+from operations.runner.transfer import Transfer
+from operations.verify.proof import prove
+from sandbox.cluster import Sandbox
 from tests.damage import STORED, Forger, largest
 from tests.filled import filled
 from tests.losses import LOSSES

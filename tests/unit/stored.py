@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from cluster.kube import Conflict, Kube, Manifest
-from operations.platform import Platform
+from operations.environment.platform import Platform
 
 NAMESPACE, CONTROL = "engines", "control"
 

@@ -30,11 +30,11 @@ from cluster.kube import Kube
 from cluster.lease import Lease
 from config.backups import RetentionSettings
 from config.loading import load
-from deployments.sandbox.cluster import Sandbox
 from errors import PermanentError, TemporaryError
-from operations.backup import Vault
-from operations.replacing import BrokenOff, broken_off, forget, replacing
-from operations.retention import apply_retention, plan_retention
+from operations.backup.component import Vault
+from operations.backup.retention import apply_retention, plan_retention
+from operations.state.restore_journal import BrokenOff, broken_off, forget, replacing
+from sandbox.cluster import Sandbox
 from tests.faults import Troubled, busy, denied, lost_reply, reset, slow
 
 from .test_seal import Place, pieces, place

@@ -22,8 +22,8 @@ from archive.selftest import self_test
 from archive.store import Refused, Store
 from archive.sweep import find_waste
 from archive.writer import SetWriter
-from deployments.sandbox import object_store
-from deployments.sandbox.cluster import Sandbox
+from sandbox import object_store
+from sandbox.cluster import Sandbox
 
 from .test_committed import make_set
 from .test_seal import Place, place

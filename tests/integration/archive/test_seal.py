@@ -25,9 +25,9 @@ from archive.store import Missing, Store
 from archive.upload import part_size
 from config.loading import load
 from config.models import ObjectStoreSettings
-from deployments.sandbox import keys
-from deployments.sandbox.cluster import Sandbox
 from errors import IsaError, PermanentError, TemporaryError
+from sandbox import keys
+from sandbox.cluster import Sandbox
 from tests.faults import Cable, Troubled, Way, lost_reply, reset
 
 PART = 5 << 20  # the smallest that S3 takes

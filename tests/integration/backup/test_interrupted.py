@@ -32,7 +32,7 @@ from components.redis import backup as redis_backup
 from components.redis.client import connect as connect_redis
 from components.redis.client import read_view
 from errors import TemporaryError
-from operations.backup import read_worker_key
+from operations.backup.component import read_worker_key
 
 from .conftest import ISA, Backups, until
 

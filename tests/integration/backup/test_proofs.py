@@ -21,9 +21,9 @@ from archive.evidence import Evidence, read_evidence, signer_of
 from archive.manifest import Manifest
 from archive.seal import unseal
 from components import SETS
-from deployments.sandbox import keys
-from operations.backup import read_worker_key
-from operations.scratch_pod import LABEL
+from operations.backup.component import read_worker_key
+from operations.verify.scratch_pod import LABEL
+from sandbox import keys
 from tests.damage import STORED, Forger, largest
 from tests.losses import LOSSES, NAME
 

@@ -16,7 +16,7 @@ import pytest
 
 from cluster import volumes
 from components import COMPONENTS
-from operations.freshness import FRESH, look
+from operations.health.freshness import FRESH, look
 from tests.losses import LOSSES
 
 from ..accounts import environ_of, log_in
@@ -28,7 +28,7 @@ APPROVED = ("--local", "--approver", "Ottilie Engineer", "--ticket", "CHG-1815")
 KILL = """
 import os, signal, sys
 from cli.main import main
-from operations.rebuild import Rebuild
+from operations.rebuild.rebuild import Rebuild
 
 step, when = sys.argv[1], sys.argv[2]
 real = Rebuild.do

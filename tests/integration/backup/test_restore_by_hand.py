@@ -48,8 +48,8 @@ from components.postgresql.session import SESSION
 from components.postgresql.settings import read_system
 from components.qdrant.fingerprint import measure_everything
 from components.redis.fingerprint import measure_rdb
-from deployments.sandbox import binaries, postgres
-from deployments.sandbox.engines import neo4j_programs
+from sandbox import binaries, postgres
+from sandbox.engines import neo4j_programs
 
 from .hand import DOCUMENT, SECTIONS, START_SECONDS, Hand, hand
 
@@ -282,7 +282,7 @@ def _policies(export: bytes) -> Any:
 def test_qdrant_comes_back_collection_by_collection(hand: Hand) -> None:
     manifest = hand.backups.manifest("qdrant")
     key = hand.access.secret("qdrant-auth", "api-key")
-    module = ["-m", "deployments.sandbox.doubles.qdrant", "--name", "qdrant-0"]
+    module = ["-m", "sandbox.doubles.qdrant", "--name", "qdrant-0"]
     place = ["--data", str(hand.work / "qdrant"), "--peers", f"qdrant-0={hand.address}"]
     environ = {"QDRANT__SERVICE__API_KEY": key, "PYTHONPATH": str(DOCUMENT.parents[1])}
     server = hand.start("qdrant", [sys.executable, *module, *place], environ)
@@ -316,7 +316,7 @@ def test_neo4j_comes_back_with_its_users(hand: Hand) -> None:
 
 def test_emqx_comes_back_with_its_users_and_retained_messages(hand: Hand) -> None:
     manifest = hand.backups.manifest("emqx")
-    module = ["-m", "deployments.sandbox.doubles.emqx", "--name", "emqx-0", "--host", "scratch"]
+    module = ["-m", "sandbox.doubles.emqx", "--name", "emqx-0", "--host", "scratch"]
     place = ["--data", str(hand.work / "emqx"), "--peers", f"emqx-0={hand.address}"]
     login = {"username": USER, "password": secrets.token_hex(16)}
     server = hand.start(

@@ -21,8 +21,8 @@ from components import SETS
 from components.postgresql.client import at_primary
 from components.postgresql.fingerprint import measure_database
 from components.postgresql.session import SESSION
-from deployments.sandbox.seed import words
 from errors import PermanentError
+from sandbox.seed import words
 
 from .conftest import SLOT, Backups
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import httpx
 
-from deployments.sandbox.doubles.qdrant.points import shard_of
+from sandbox.doubles.qdrant.points import shard_of
 
-MODULE = "deployments.sandbox.doubles.qdrant"
+MODULE = "sandbox.doubles.qdrant"
 NETWORK = f"127.{100 + os.getpid() % 100}"
 PATIENCE_SECONDS = 40.0
 PLAIN = {"size": 4, "distance": "Dot"}

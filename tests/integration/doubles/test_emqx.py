@@ -30,7 +30,7 @@ class Cluster:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start(self, name: str) -> None:
-        module = "deployments.sandbox.doubles.emqx"
+        module = "sandbox.doubles.emqx"
         peers = ",".join(f"{n}={a}" for n, a in NODES.items())
         data = str(self.data / name)
         argv = [

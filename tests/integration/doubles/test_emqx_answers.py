@@ -23,9 +23,9 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from deployments.sandbox.doubles.emqx import wire
-from deployments.sandbox.doubles.emqx.broker import Broker
-from deployments.sandbox.doubles.emqx.state import State
+from sandbox.doubles.emqx import wire
+from sandbox.doubles.emqx.broker import Broker
+from sandbox.doubles.emqx.state import State
 
 NETWORK = f"127.{100 + os.getpid() % 100}.4"
 NODES = {f"emqx-{n}": f"{NETWORK}.{n + 1}" for n in range(3)}
@@ -77,7 +77,7 @@ class Cluster:
         }
         with (data / f"{name}.log").open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "deployments.sandbox.doubles.emqx", *words],
+                [sys.executable, "-m", "sandbox.doubles.emqx", *words],
                 env=environ, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 

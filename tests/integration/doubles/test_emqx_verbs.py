@@ -34,7 +34,7 @@ from components.emqx.fingerprint import (
     measure_messages,
 )
 from components.emqx.readiness import ask
-from operations.comparison import compare
+from operations.verify.comparison import compare
 
 NETWORK = f"127.{100 + os.getpid() % 100}.6"
 NODES = {f"emqx-{n}": f"{NETWORK}.{n + 1}" for n in range(2)}
@@ -85,7 +85,7 @@ def _start(name: str, data: Path) -> subprocess.Popen[bytes]:
         "EMQX_AUTHENTICATION__1__BACKEND": "built_in_database",
         "EMQX_SYS_TOPICS__SYS_MSG_INTERVAL": "1s",
     }
-    argv = [sys.executable, "-m", "deployments.sandbox.doubles.emqx", *words]
+    argv = [sys.executable, "-m", "sandbox.doubles.emqx", *words]
     with (data / f"{name}.log").open("wb") as log:
         return subprocess.Popen(argv, env=environ, stdout=log, stderr=log, start_new_session=True)
 

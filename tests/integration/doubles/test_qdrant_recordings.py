@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox.doubles.qdrant.points import shard_of
+from sandbox.doubles.qdrant.points import shard_of
 
 from .qdrant_cluster import READER, Cluster, running
 

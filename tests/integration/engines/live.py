@@ -11,12 +11,12 @@ from pathlib import Path
 
 from cluster.kube import Manifest
 from components import COMPONENTS
-from deployments.sandbox import processes
-from deployments.sandbox.agent.pod import HOLD
-from deployments.sandbox.cluster import Sandbox
-from operations import gate
-from operations.gate import Finding
-from operations.platform import Platform
+from operations.environment.platform import Platform
+from operations.health import gate
+from operations.health.gate import Finding
+from sandbox import processes
+from sandbox.agent.pod import HOLD
+from sandbox.cluster import Sandbox
 
 # Generous: two cores are shared with other work. What is fast is measured by the bench.
 PATIENCE_SECONDS = 90.0

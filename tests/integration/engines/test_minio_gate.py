@@ -6,7 +6,7 @@ import pytest
 
 from components.access import Access
 from components.minio.readiness import ask as ask_engine
-from operations.gate import Finding
+from operations.health.gate import Finding
 
 from .live import Live, both, says, troubles
 

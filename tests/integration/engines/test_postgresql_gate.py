@@ -16,7 +16,7 @@ from components.access import Access
 from components.postgresql.client import PORT, STATEFULSET, standing
 from components.postgresql.readiness import ask as ask_engine
 from components.postgresql.replay import paused_replay
-from operations.gate import Finding
+from operations.health.gate import Finding
 
 from .live import Live, says, troubles
 

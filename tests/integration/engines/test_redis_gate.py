@@ -10,7 +10,7 @@ import redis
 from cluster.credentials import read_secret
 from components.access import Access, Endpoint
 from components.redis.readiness import ask as ask_engine
-from operations.gate import Finding
+from operations.health.gate import Finding
 
 from .live import Live, both, says, troubles
 

@@ -36,8 +36,8 @@ from components.postgresql import live, restore
 from components.postgresql.aside import statement
 from components.postgresql.backup import back_up
 from components.postgresql.client import SUPERUSER
-from deployments.sandbox import postgres
-from operations.comparison import compare
+from operations.verify.comparison import compare
+from sandbox import postgres
 
 PASSWORD = "of-nobody"
 OPTIONS = (

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from components.postgresql.properties import stored_globals
-from deployments.sandbox import postgres
+from sandbox import postgres
 
 from .conftest import PASSWORD, Pair, Server, free_port
 

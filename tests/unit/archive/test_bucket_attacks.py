@@ -29,9 +29,9 @@ from archive.manifest import (
 from archive.signing import Trust, canonical
 from components import SETS
 from errors import PermanentError
-from operations.backup import Vault
-from operations.credentials import secret_of
-from operations.retention import apply_retention, plan_retention
+from operations.backup.component import Vault
+from operations.backup.retention import apply_retention, plan_retention
+from operations.restore.credentials import secret_of
 
 from ..stored import Stored, platform_of
 from .test_belief import LATER, Bucket

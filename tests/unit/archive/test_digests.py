@@ -17,7 +17,7 @@ from archive.seal import SUFFIX
 from archive.store import Store
 from archive.writer import SetWriter
 from components.digest import Digest
-from operations.comparison import compare
+from operations.verify.comparison import compare
 
 from .test_retention import KEY, SIGNERS, a_set
 

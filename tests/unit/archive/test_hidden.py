@@ -10,9 +10,9 @@ import pytest
 
 from archive.store import Store
 from archive.sweep import find_waste, remove_waste
-from operations.backup import Vault
-from operations.doctor import _waste
-from operations.retention import RetentionPlan, apply_retention, plan_retention
+from operations.backup.component import Vault
+from operations.backup.retention import RetentionPlan, apply_retention, plan_retention
+from operations.health.doctor import _waste
 
 from ..stored import Stored, platform_of
 from .test_retention import KEY, RULES, SIGNERS, a_set

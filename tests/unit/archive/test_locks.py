@@ -17,8 +17,8 @@ from archive.store import Missing, Refused, Store
 from archive.sweep import Waste
 from config.backups import RetentionSettings
 from errors import TemporaryError
-from operations.doctor import _locks
-from operations.retention import RetentionPlan, extend_locks, short_locks
+from operations.backup.retention import RetentionPlan, extend_locks, short_locks
+from operations.health.doctor import _locks
 
 from .test_retention import a_set
 from .versioned import VersionedClient
@@ -168,8 +168,8 @@ def test_a_lock_that_was_not_extended_for_days_is_found(monkeypatch: pytest.Monk
     found = short_locks(environment(bucket), plan, NOW + timedelta(days=2))
 
     assert found == {old.id: None, new.id: UNTIL}
-    monkeypatch.setattr("operations.doctor.plan_retention", lambda vault: plan)
-    monkeypatch.setattr("operations.doctor.short_locks", lambda *_: found)
+    monkeypatch.setattr("operations.health.doctor.plan_retention", lambda vault: plan)
+    monkeypatch.setattr("operations.health.doctor.short_locks", lambda *_: found)
     (finding,) = _locks(environment(bucket))
     assert not finding.check.ok
     assert f"{old.id} not at all" in finding.check.hint

@@ -10,7 +10,7 @@ from archive.catalogue import Catalogue
 from archive.manifest import Manifest
 from archive.store import Store
 from archive.stored_dates import StoredDates, judge_dates, stored_again
-from operations.doctor import _dates
+from operations.health.doctor import _dates
 
 from .test_retention import a_set
 from .versioned import VersionedClient

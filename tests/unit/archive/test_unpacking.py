@@ -21,7 +21,7 @@ from components.emqx.export import CONFIGURATION_BYTES, read_export, rewritten
 from components.emqx.fingerprint import counts
 from components.minio import restore as minio
 from errors import TemporaryError
-from operations import fetch
+from operations.verify import fetch
 from tests.archives import zipped
 
 from ..components.emqx_archives import archive as emqx_archive

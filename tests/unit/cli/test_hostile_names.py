@@ -21,7 +21,7 @@ from cli.failures import Reporter
 from cli.main import isa, run
 from config.printable import visible
 from flows.runs import Ended, Run
-from operations.progress import as_rows
+from operations.runner.progress import as_rows
 from redaction import redact
 from tasks.notifications import Sent
 from tests import hostile
@@ -92,13 +92,13 @@ def world(reports: Reports) -> dict[str, Any]:
         config=None,
     )
     return {
-        "operations.platform.Platform.open": always(made),
-        "operations.backup.Vault.open": always(made),
-        "operations.restore_plan.plans_of": always(reports.restore_plans),
-        "operations.rebuild_plan.plan_rebuild": always(reports.rebuild_plan),
-        "operations.proofs.choose": always(()),
-        "operations.proof.read_identity": always(""),
-        "operations.plan.missing_secrets": always([]),
+        "operations.environment.platform.Platform.open": always(made),
+        "operations.backup.component.Vault.open": always(made),
+        "operations.restore.plan.plans_of": always(reports.restore_plans),
+        "operations.rebuild.plan.plan_rebuild": always(reports.rebuild_plan),
+        "operations.verify.proofs.choose": always(()),
+        "operations.verify.proof.read_identity": always(""),
+        "operations.deploy.plan.missing_secrets": always([]),
     }
 
 
@@ -121,66 +121,66 @@ def sandbox(reports: Reports) -> dict[str, Any]:
         for at, n in enumerate(names)
     ]
     return {
-        "deployments.sandbox.cluster.Sandbox": always(made),
-        "deployments.sandbox.control_room.ControlRoom": always(room),
-        "deployments.sandbox.seed.seed_all": always(seeded),
+        "sandbox.cluster.Sandbox": always(made),
+        "sandbox.control_room.ControlRoom": always(room),
+        "sandbox.seed.seed_all": always(seeded),
         "cluster.kube.Kube.connect": always(None),
     }
 
 
 def dataclass_of(**values: Any) -> Any:
-    from deployments.sandbox.seed import Seeded
+    from sandbox.seed import Seeded
 
     return Seeded(**values)
 
 
 CASES = {
-    "plan": Case("plan", lambda r: {"operations.run.checked_plan": always(r.plan)}),
+    "plan": Case("plan", lambda r: {"operations.deploy.run.checked_plan": always(r.plan)}),
     "render": Case(
         "render --output OUTPUT",
-        lambda r: {"operations.render_files.write_rendered": always(None)},
+        lambda r: {"operations.environment.render_files.write_rendered": always(None)},
         json=False,
     ),
-    "charts": Case("charts", lambda r: {"operations.charts.chart_states": always(r.charts)}),
+    "charts": Case("charts", lambda r: {"operations.environment.charts.chart_states": always(r.charts)}),
     "deploy": Case("deploy", lambda r: by_server(r)),
     "deploy here": Case(
-        "deploy --local", lambda r: {"operations.run.run_deploy": running(r.deploy, r)}
+        "deploy --local", lambda r: {"operations.deploy.run.run_deploy": running(r.deploy, r)}
     ),
-    "status": Case("status", lambda r: {"operations.status.read_status": always(r.status)}),
+    "status": Case("status", lambda r: {"operations.health.status.read_status": always(r.status)}),
     "backup": Case(
         "backup", lambda r: by_server(r, id="", bytes_read=9, bytes_stored=9, manifest="")
     ),
     "backup here": Case(
-        "backup --local", lambda r: {"operations.backups.run_backups": running(r.backup, r)}
+        "backup --local", lambda r: {"operations.backup.nightly.run_backups": running(r.backup, r)}
     ),
     "backups": Case("backups", world),
     "verify": Case("verify", lambda r: by_server(r, level="", compared=9, scratch="")),
     "verify here": Case(
-        "verify --local", lambda r: {"operations.proofs.run_proofs": running(r.proof, r)}
+        "verify --local", lambda r: {"operations.verify.proofs.run_proofs": running(r.proof, r)}
     ),
-    "proofs": Case("proofs", lambda r: {"operations.freshness.look": always(r.freshness)}),
+    "proofs": Case("proofs", lambda r: {"operations.health.freshness.look": always(r.freshness)}),
     "restore": Case(f"restore {SET} --into live --yes", lambda r: by_server(r, backup="", safety="")),
     "restore plan": Case(f"restore {SET} --into live --plan", world),
     "restore here": Case(
         f"restore {SET} --into live --yes --local",
-        lambda r: {"operations.restoring.run_restores": running(r.restores, r)},
+        lambda r: {"operations.restore.restore.run_restores": running(r.restores, r)},
     ),
     "rebuild": Case("rebuild nats", lambda r: by_server(r)),
     "rebuild plan": Case("rebuild nats --plan", world),
     "rebuild here": Case(
         "rebuild nats --local --approver Ada --ticket T-1",
-        lambda r: {"operations.rebuild.run_rebuild": running(r.rebuild, r)},
+        lambda r: {"operations.rebuild.rebuild.run_rebuild": running(r.rebuild, r)},
     ),
     "rebuild undo": Case(
         "rebuild nats --undo",
         lambda r: {
-            "operations.reinstall.way_back": always(r.way),
+            "operations.rebuild.reinstall.way_back": always(r.way),
             "click.prompt": always("nats"),
-            "operations.reinstall.undo": lambda *_, tell, **__: [tell(n) or n for n in r.names],
+            "operations.rebuild.reinstall.undo": lambda *_, tell, **__: [tell(n) or n for n in r.names],
         },
     ),
     "rebuild give up": Case(
-        "rebuild nats --give-up", lambda r: {"operations.reinstall.give_up": always(r.way.volumes)}
+        "rebuild nats --give-up", lambda r: {"operations.rebuild.reinstall.give_up": always(r.way.volumes)}
     ),
     "approve": Case(f"approve {RUN} --name Ada --ticket T-1", lambda r: by_server(r), json=False),
     "setup": Case("setup", lambda r: {"tasks.setup.set_up": always(r.all)}),
@@ -193,19 +193,19 @@ CASES = {
         "report --output PAGE",
         lambda r: {
             "flows.report.collect": always(r.report),
-            "operations.page.as_html": always(""),  # tests/unit/operations/test_hostile_page.py
+            "operations.report.html.as_html": always(""),  # tests/unit/operations/test_hostile_page.py
         },
     ),
     "retention": Case(
         "retention --apply",
         lambda r: {
-            "operations.retention.plan_retention": always(r.retention),
-            "operations.retention.apply_retention": always(r.held),
-            "operations.retention.extend_locks": always(r.extension),
+            "operations.backup.retention.plan_retention": always(r.retention),
+            "operations.backup.retention.apply_retention": always(r.held),
+            "operations.backup.retention.extend_locks": always(r.extension),
         },
     ),
     "secrets": Case(
-        f"secrets --from {SET}", lambda r: {"operations.credentials.reinstate": always(r.reinstated)}
+        f"secrets --from {SET}", lambda r: {"operations.restore.credentials.reinstate": always(r.reinstated)}
     ),
     "worker": Case("worker QUEUE", lambda r: {"tasks.worker.serve": always(None)}, json=False),
     "sandbox up": Case("sandbox up", sandbox),

@@ -20,14 +20,14 @@ from cli.failures import Reporter
 from cli.main import run
 from config.loading import ROOT
 from flows import runs
-from operations.backup import BackupResult
-from operations.backups import BackupLine, BackupReport
-from operations.progress import NodeProgress, as_rows
-from operations.proofs import ProofLine, ProofReport, ProofResult
-from operations.rebuild import RebuildReport
-from operations.restoring import RestoreLine, RestoreReport, as_json
-from operations.run import DeployReport
-from operations.schedule import NodeResult
+from operations.backup.component import BackupResult
+from operations.backup.nightly import BackupLine, BackupReport
+from operations.deploy.run import DeployReport
+from operations.rebuild.rebuild import RebuildReport
+from operations.restore.restore import RestoreLine, RestoreReport, as_json
+from operations.runner.progress import NodeProgress, as_rows
+from operations.runner.walk import NodeResult
+from operations.verify.proofs import ProofLine, ProofReport, ProofResult
 from tasks import artifacts
 from tasks.artifacts import keep_report
 
@@ -75,22 +75,22 @@ def commands() -> dict[str, Command]:
     rebuild = RebuildReport("nats", "rebuild-1", 9.0, NODES, REDIS, ("pv-1",), True)
     table = (NodeProgress("redis", "done", "upgraded", 3.0), NodeProgress("emqx"))
     return {
-        "deploy": Command("deploy", "operations.run.run_deploy", deploy, deploy.as_json(), table),
+        "deploy": Command("deploy", "operations.deploy.run.run_deploy", deploy, deploy.as_json(), table),
         "backup": Command(
-            "backup", "operations.backups.run_backups", backup, backup.as_json(),
+            "backup", "operations.backup.nightly.run_backups", backup, backup.as_json(),
             (BackupLine("redis", "done", "partial", 2.0, "shard 2", id=REDIS), BackupLine("nats")),
         ),
         "verify": Command(
-            "verify", "operations.proofs.run_proofs", proof, proof.as_json(),
+            "verify", "operations.verify.proofs.run_proofs", proof, proof.as_json(),
             (ProofLine(REDIS, "done", "fail", 2.0, "bad"), ProofLine(SAFETY)),
         ),
         "restore": Command(
-            f"restore {REDIS} --into live --yes", "operations.restoring.run_restores", [restore],
+            f"restore {REDIS} --into live --yes", "operations.restore.restore.run_restores", [restore],
             as_json([restore], 2.0),
             (RestoreLine("redis", "done", "different", 2.0, "strings", backup=REDIS),),
         ),
         "rebuild": Command(
-            "rebuild nats --approver Ada --ticket T-1", "operations.rebuild.run_rebuild", rebuild,
+            "rebuild nats --approver Ada --ticket T-1", "operations.rebuild.rebuild.run_rebuild", rebuild,
             rebuild.as_json(), table,
         ),
     }  # fmt: skip
@@ -128,13 +128,13 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> None:
 
     settings = load("sandbox", {})
     world = SimpleNamespace(settings=settings)
-    monkeypatch.setattr("operations.platform.Platform.open", lambda _: world)
-    monkeypatch.setattr("operations.backup.Vault.open", lambda _: world)
-    monkeypatch.setattr("operations.proofs.choose", lambda *_: ())
+    monkeypatch.setattr("operations.environment.platform.Platform.open", lambda _: world)
+    monkeypatch.setattr("operations.backup.component.Vault.open", lambda _: world)
+    monkeypatch.setattr("operations.verify.proofs.choose", lambda *_: ())
     manifest = SimpleNamespace(component="redis", id=REDIS)
     plan = SimpleNamespace(manifest=manifest, by_hand="by hand")
-    monkeypatch.setattr("operations.restore_plan.plans_of", lambda *_, **__: [plan])
-    monkeypatch.setattr("operations.rebuild_plan.plan_rebuild", lambda *_: None)
+    monkeypatch.setattr("operations.restore.plan.plans_of", lambda *_, **__: [plan])
+    monkeypatch.setattr("operations.rebuild.plan.plan_rebuild", lambda *_: None)
 
 
 def printed(command: Command, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def work() -> None:
         seconds = 12.0
         calls.report()
         seconds = 13.0
-    logging.getLogger("operations.run").info("attempt 2 of 3 in 5 s")
+    logging.getLogger("operations.deploy.run").info("attempt 2 of 3 in 5 s")
     logging.getLogger("cluster.lease").warning("the Lease is lost")
 
 
@@ -45,7 +45,7 @@ def work() -> None:
             ("-v",),
             [
                 "calls: waiting for Redis 10.0.0.7:6379: PSYNC for 12 s",
-                "operations.run: attempt 2 of 3 in 5 s",
+                "operations.deploy.run: attempt 2 of 3 in 5 s",
                 "cluster.lease: the Lease is lost",
             ],
         ),
@@ -54,7 +54,7 @@ def work() -> None:
             [
                 "calls: waiting for Redis 10.0.0.7:6379: PSYNC for 12 s",
                 "calls: Redis 10.0.0.7:6379: PSYNC: 13.00 s",
-                "operations.run: attempt 2 of 3 in 5 s",
+                "operations.deploy.run: attempt 2 of 3 in 5 s",
                 "cluster.lease: the Lease is lost",
             ],
         ),

@@ -56,7 +56,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("config.loading._read", fail)
     monkeypatch.setattr("flows.runs.UUID", fail)
     monkeypatch.setattr("tasks.worker.deployments", fail)
-    monkeypatch.setattr("deployments.sandbox.cluster.Sandbox", fail)
+    monkeypatch.setattr("sandbox.cluster.Sandbox", fail)
 
 
 def test_every_command_is_tried_here() -> None:

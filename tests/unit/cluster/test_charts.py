@@ -16,8 +16,8 @@ from cluster.command import Cancellation, Command
 from cluster.helm import Helm, helm_environ
 from cluster.releases import Release
 from cluster.target import Target
-from deployments.sandbox.binaries import ensure
 from errors import PermanentError
+from sandbox.binaries import ensure
 
 INDEX = """\
 apiVersion: v1

@@ -15,7 +15,7 @@ from cluster.manifests import parse_manifests
 from cluster.releases import Release
 from cluster.target import Target
 from config.documents import dump, parse
-from deployments.sandbox.binaries import ensure
+from sandbox.binaries import ensure
 
 # What some reader of YAML takes for a number, a date, a truth or nothing at all.
 TEXTS = (

@@ -16,7 +16,7 @@ from cluster.helm import Helm
 from cluster.kube import Kube, Terminating, Unauthenticated
 from cluster.target import Target
 from errors import PermanentError, TemporaryError
-from operations.preflight import _namespaces
+from operations.deploy.preflight import _namespaces
 
 # As apiserver/pkg/admission/plugin/namespace/lifecycle/admission.go answers a create.
 TERMINATING = {

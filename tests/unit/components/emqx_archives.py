@@ -9,7 +9,7 @@ from typing import Any
 
 from components.emqx.export import RETAINED_TABLE
 from components.emqx.mnesia import Atom
-from deployments.sandbox.doubles.emqx.mnesia import backup
+from sandbox.doubles.emqx.mnesia import backup
 
 TABLES = (
     "emqx_authn_mnesia", "emqx_acl", "emqx_banned", "emqx_banned_rules", "emqx_admin", "emqx_app",

@@ -5,7 +5,7 @@ import pytest
 from archive.manifest import Measure
 from components.digest import NAMED, Digest, expiring, part, settled
 from errors import PermanentError
-from operations.comparison import compare
+from operations.verify.comparison import compare
 
 
 def of(*documents: object) -> Digest:

@@ -19,7 +19,7 @@ from components.emqx.fingerprint import (
     measure_messages,
 )
 from errors import TemporaryError
-from operations.comparison import compare
+from operations.verify.comparison import compare
 
 from .emqx_broker import Broker
 

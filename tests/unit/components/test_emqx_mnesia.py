@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from components.emqx.mnesia import Atom, decode, records
-from deployments.sandbox.doubles.emqx.mnesia import backup
 from errors import PermanentError
+from sandbox.doubles.emqx.mnesia import backup
 
 FILE = Path(__file__).with_name("erlang_retained_messages.b85")
 TABLE = "emqx_retainer_message"

@@ -20,7 +20,7 @@ from components.minio.exports import (
     without_lapsed_rules,
 )
 from errors import PermanentError
-from operations.comparison import compare
+from operations.verify.comparison import compare
 from tests.archives import zipped
 
 POLICY = {"Statement": [{"Action": ["s3:GetObject", "s3:ListBucket"]}]}

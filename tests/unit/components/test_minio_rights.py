@@ -15,7 +15,7 @@ from minio.crypto import decrypt
 from components.minio import rights
 from components.minio.exports import measure_rights
 from components.minio.rights import complete, importable, of_the_set, with_live_keys
-from operations.comparison import compare
+from operations.verify.comparison import compare
 from tests.archives import zipped
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from archive.manifest import Measure
 from components.nats.live import at_saved, may_have_gone
-from operations.comparison import compare
+from operations.verify.comparison import compare
 
 SECOND = 1_000_000_000
 SAVED = {

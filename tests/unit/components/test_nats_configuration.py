@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from archive.manifest import Manifest
 from components.nats.fingerprint import has_configuration, measure_configuration
-from operations.comparison import compare
+from operations.verify.comparison import compare
 
 SAVED: dict[str, Any] = {
     "name": "COPY",

@@ -10,7 +10,7 @@ import pytest
 from archive.manifest import Measure
 from components.nats.fingerprint import measures
 from components.nats.messages import Reading, Seen, expires
-from operations.comparison import compare
+from operations.verify.comparison import compare
 
 STATE = {"messages": 5, "num_subjects": 4, "last_seq": 9}
 

@@ -11,7 +11,7 @@ from archive.leftovers import Leftovers
 from cluster.command import CANCELLATION
 from components.qdrant import live, restore
 from components.qdrant.backup import back_up
-from operations.comparison import compare
+from operations.verify.comparison import compare
 from tests.unit.components.qdrant_fake import Cluster, Stored
 
 STRICT = {"enabled": True, "max_query_limit": 3, "max_payload_index_count": 1}

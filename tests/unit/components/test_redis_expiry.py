@@ -12,7 +12,7 @@ from archive.manifest import Measure
 from components.digest import summed
 from components.redis.expiry import as_promised, measure_until_due
 from components.redis.fingerprint import EXPIRING, measure_rdb
-from operations.comparison import compare
+from operations.verify.comparison import compare
 
 UNIT = "all keys"
 NOW = 1_800_000_000_000

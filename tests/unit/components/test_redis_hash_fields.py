@@ -17,7 +17,7 @@ from components.redis.fingerprint import (
     measure_rdb,
     together,
 )
-from operations.comparison import compare
+from operations.verify.comparison import compare
 
 NOW = 1_800_000_000_000
 LATER = NOW + 90 * 86_400_000

@@ -9,7 +9,7 @@ from pathlib import Path
 from config.loading import ROOT
 
 PACKAGES = (
-    "archive", "cli", "cluster", "components", "config", "deployments", "flows", "operations", "tasks",
+    "archive", "cli", "cluster", "components", "config", "flows", "operations", "sandbox", "tasks",
 )  # fmt: skip
 # function → number of positional arguments, the encoding with them
 TEXT_CALLS = {"read_text": 1, "write_text": 2, "open": 4, "fdopen": 4}

@@ -13,7 +13,7 @@ import yaml
 from archive.evidence import Evidence, Proof
 from config.backups import VerifySettings
 from config.loading import ROOT
-from operations.freshness import FAILING, FRESH, NEVER, STALE, Freshness, metrics
+from operations.health.freshness import FAILING, FRESH, NEVER, STALE, Freshness, metrics
 from tests.promql import Vector, evaluate, samples, selectors
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

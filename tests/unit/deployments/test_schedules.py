@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from config.control import NotifySettings, ScheduleSettings
 from config.loading import ROOT, variable
-from operations.slot import night
+from operations.backup.slot import night
 from tasks.deployed import filled
 
 SETTINGS = ScheduleSettings(timezone="Europe/Berlin")

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from config.models import StoreSecrets
-from deployments.sandbox.control_room import CLIENT, QUEUES
-from deployments.sandbox.object_store import POLICY_OF
+from sandbox.control_room import CLIENT, QUEUES
+from sandbox.object_store import POLICY_OF
 from tasks.server import deployments
 
 PROJECT = Path(__file__).resolve().parents[3]

@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from errors import PermanentError, TemporaryError
-from operations.backup import explained
+from operations.backup.component import explained
 
 
 def test_a_librarys_own_error_may_pass() -> None:

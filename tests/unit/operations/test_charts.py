@@ -14,9 +14,9 @@ from cluster.releases import load_releases
 from config.loading import load
 from config.models import COMPONENTS, Settings
 from errors import PermanentError
-from operations.charts import chart_states, pull_charts
-from operations.plan import UNCHANGED, UNKNOWN
-from operations.preflight import _charts
+from operations.deploy.plan import UNCHANGED, UNKNOWN
+from operations.deploy.preflight import _charts
+from operations.environment.charts import chart_states, pull_charts
 
 HELMFILE = """\
 repositories: [{name: repo, url: "https://charts.example"}]

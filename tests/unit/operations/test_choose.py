@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 from archive.catalogue import Catalogue
 from archive.evidence import Proof
-from operations.proofs import due, everything, latest, sample
+from operations.verify.proofs import due, everything, latest, sample
 
 from ..archive.test_retention import a_set
 

@@ -1,5 +1,5 @@
 from archive.manifest import Measure
-from operations.comparison import compare
+from operations.verify.comparison import compare
 
 
 def measure(item: str, count: int = 1, digest: str = "a", unit: str = "database isa") -> Measure:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from errors import PermanentError
-from operations.credentials import secret_of
+from operations.restore.credentials import secret_of
 
 GENUINE: dict[str, Any] = {
     "apiVersion": "v1",

@@ -13,11 +13,12 @@ import pytest
 
 from cluster.records import ReleaseRecord
 from errors import PermanentError
-from operations import deploy, gate
-from operations.deploy import Deployer
-from operations.plan import RESTART, UPGRADE, ReleasePlan
-from operations.reloads import read_again
-from operations.restarts import DUE, RESTARTED, Restart
+from operations.deploy import node as deploy
+from operations.deploy.node import Deployer
+from operations.deploy.plan import RESTART, UPGRADE, ReleasePlan
+from operations.deploy.reloads import read_again
+from operations.deploy.restarts import DUE, RESTARTED, Restart
+from operations.health import gate
 
 from ..stored import NAMESPACE, Stored
 

@@ -18,9 +18,10 @@ from cryptography.x509.oid import NameOID
 
 from components.base import Check
 from errors import PermanentError
-from operations import doctor
-from operations.backup import Vault
-from operations.doctor import (
+from operations.backup.component import Vault
+from operations.environment.platform import Platform
+from operations.health import doctor
+from operations.health.doctor import (
     Finding,
     _scratch,
     certificate,
@@ -30,8 +31,7 @@ from operations.doctor import (
     questions,
     versions,
 )
-from operations.platform import Platform
-from operations.scratch_pod import LABEL
+from operations.verify.scratch_pod import LABEL
 
 from ..stored import Stored, platform_of
 

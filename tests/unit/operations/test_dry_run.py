@@ -9,8 +9,8 @@ from cluster.drift import Difference
 from cluster.kube import NotAllowed, NotFound, Resource, WebhookFailed
 from components.base import Check
 from errors import PermanentError
-from operations.dry_run import changing, check_changes
-from operations.plan import DRIFTED, INSTALL, UNCHANGED, UPGRADE, NodePlan, Plan, ReleasePlan
+from operations.deploy.dry_run import changing, check_changes
+from operations.deploy.plan import DRIFTED, INSTALL, UNCHANGED, UPGRADE, NodePlan, Plan, ReleasePlan
 
 
 def manifest(name: str, kind: str = "StatefulSet") -> dict[str, Any]:

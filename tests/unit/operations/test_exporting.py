@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from errors import PermanentError, TemporaryError
-from operations.exporting import push_metrics, write_metrics
+from operations.report.metrics import push_metrics, write_metrics
 
 
 class Gateway(BaseHTTPRequestHandler):

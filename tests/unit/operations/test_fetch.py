@@ -7,7 +7,7 @@ import pytest
 
 from archive.reader import Damaged
 from errors import TemporaryError
-from operations import fetch
+from operations.verify import fetch
 
 
 @pytest.mark.parametrize(

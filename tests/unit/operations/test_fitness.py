@@ -12,9 +12,9 @@ from cluster.command import Command
 from components import SETS
 from components.postgresql.filling import run
 from errors import PermanentError
-from operations.fitness import excuse, unlike
-from operations.scratch import Unrestorable
-from operations.scratch_pod import Request
+from operations.verify.compatibility import excuse, unlike
+from operations.verify.scratch import Unrestorable
+from operations.verify.scratch_pod import Request
 
 
 def set_of(version: str) -> Manifest:

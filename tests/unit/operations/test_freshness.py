@@ -5,7 +5,7 @@ import yaml
 
 from archive.catalogue import Catalogue
 from archive.evidence import Evidence, Proof
-from operations.freshness import Freshness, judge, metrics
+from operations.health.freshness import Freshness, judge, metrics
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 SET = "redis-20261101T010000Z-0a1b2c"

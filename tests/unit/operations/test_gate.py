@@ -17,8 +17,8 @@ from components.base import Check
 from components.questions import Round
 from config.models import DeploySettings
 from errors import PermanentError, TemporaryError
-from operations import gate
-from operations.gate import Environment, Finding
+from operations.health import gate
+from operations.health.gate import Environment, Finding
 
 WELL = Finding((Check("one primary", True),))
 DEGRADED = Finding(

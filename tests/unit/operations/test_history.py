@@ -8,8 +8,8 @@ import pytest
 
 from archive.catalogue import Catalogue
 from archive.evidence import Evidence, Proof
-from operations.freshness import Freshness
-from operations.history import (
+from operations.health.freshness import Freshness
+from operations.report.history import (
     DOCUMENTS,
     BackupPoint,
     ComponentHistory,

@@ -11,10 +11,10 @@ from html.parser import HTMLParser
 import pytest
 
 from config.printable import visible
-from operations import drawing
-from operations.canvas import Drawing
-from operations.freshness import metrics
-from operations.page import as_html
+from operations.health.freshness import metrics
+from operations.report import figures as drawing
+from operations.report.html import as_html
+from operations.report.svg import Drawing
 from redaction import redact
 from tests import hostile
 from tests.hostile_reports import Reports, harmless

@@ -13,12 +13,13 @@ from archive.leftovers import StoppedMember
 from archive.manifest import Capabilities, Engine
 from cluster.lease import UnreadableNote, inquire
 from config.backups import RetentionSettings
-from operations import backup, doctor
-from operations.backup import BackupResult, Vault, back_up
-from operations.replacing import BrokenOff, broken_off, forget
-from operations.retention import plan_retention
-from operations.standing import Policy, Standing, unfinished
-from operations.transfer import Transfer
+from operations.backup import component as backup
+from operations.backup.component import BackupResult, Vault, back_up
+from operations.backup.retention import plan_retention
+from operations.health import doctor
+from operations.runner.transfer import Transfer
+from operations.state.rebuild_state import Policy, Standing, unfinished
+from operations.state.restore_journal import BrokenOff, broken_off, forget
 
 from ..archive.test_belief import Bucket
 from ..archive.test_retention import KEY, SIGNERS, a_set
@@ -191,7 +192,9 @@ def test_a_note_that_was_written_is_read(world: World) -> None:
 def test_retention_removes_nothing_of_a_component_whose_note_cannot_be_read(
     lease: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("operations.retention.find_waste", lambda *_: SimpleNamespace(hidden=()))
+    monkeypatch.setattr(
+        "operations.backup.retention.find_waste", lambda *_: SimpleNamespace(hidden=())
+    )
     for day in range(3):
         made = a_set(day)
         world.bucket.put(made.own_key, made.signed(KEY))
@@ -203,7 +206,9 @@ def test_retention_removes_nothing_of_a_component_whose_note_cannot_be_read(
 def test_the_last_backup_of_an_unfinished_rebuild_stays_whichever_comes_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("operations.retention.find_waste", lambda *_: SimpleNamespace(hidden=()))
+    monkeypatch.setattr(
+        "operations.backup.retention.find_waste", lambda *_: SimpleNamespace(hidden=())
+    )
     last, newer, newest = a_set(0, slot=f"{REBUILD}.0"), a_set(1), a_set(2)
     for made in (last, newer, newest):
         world.bucket.put(made.own_key, made.signed(KEY))

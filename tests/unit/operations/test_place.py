@@ -10,11 +10,11 @@ import pytest
 from cluster.dag import Dag
 from cluster.kube import Kube
 from errors import PermanentError
-from operations import backup
-from operations.backup import Vault
-from operations.place import ENVIRONMENT
-from operations.platform import Platform
-from operations.run import run_deploy
+from operations.backup import component as backup
+from operations.backup.component import Vault
+from operations.deploy.run import run_deploy
+from operations.environment.place import ENVIRONMENT
+from operations.environment.platform import Platform
 
 from ..stored import NAMESPACE, Stored, platform_of
 
@@ -46,7 +46,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(Kube, "connect", lambda _: there.kube)
         return Vault.open(there.settings)
 
-    monkeypatch.setattr("operations.backup.Store.open", lambda *_: None)
+    monkeypatch.setattr("operations.backup.component.Store.open", lambda *_: None)
     monkeypatch.setattr(backup, "store_credentials", lambda *_: {})
     return vault
 

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.kube import Resource
 from cluster.records import ReleaseRecord
-from operations.plan import ReleasePlan, plan_release
+from operations.deploy.plan import ReleasePlan, plan_release
 
 CONFIG: dict[str, Any] = {
     "apiVersion": "v1",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operations.progress import CHECKING, DONE, GATE, WAITING, NodeProgress, Progress
+from operations.runner.progress import CHECKING, DONE, GATE, WAITING, NodeProgress, Progress
 
 
 class Clock:

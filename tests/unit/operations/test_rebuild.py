@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from errors import ConfigurationError, PermanentError
-from operations.rebuild import RebuildReport, _standing, _steps
-from operations.rebuild_plan import RebuildPlan
-from operations.replacing import BrokenOff
-from operations.schedule import FAILED, NodeResult
-from operations.standing import Policy, Standing
+from operations.rebuild.plan import RebuildPlan
+from operations.rebuild.rebuild import RebuildReport, _standing, _steps
+from operations.runner.walk import FAILED, NodeResult
+from operations.state.rebuild_state import Policy, Standing
+from operations.state.restore_journal import BrokenOff
 
 PLAN = RebuildPlan(
     Policy("redis"), {"redis-cluster": "redis-cluster-13.0.4, revision 3"}, {"data-0": "8Gi"}, ("all keys",),

@@ -10,10 +10,11 @@ from typing import Any, cast
 import pytest
 
 from errors import PermanentError
-from operations import freshness, rebuild_plan
-from operations.plan import DRIFTED, UNCHANGED
-from operations.rebuild_plan import RebuildPlan, plan_rebuild
-from operations.standing import NEW, NONE, Policy, Standing
+from operations.deploy.plan import DRIFTED, UNCHANGED
+from operations.health import freshness
+from operations.rebuild import plan as rebuild_plan
+from operations.rebuild.plan import RebuildPlan, plan_rebuild
+from operations.state.rebuild_state import NEW, NONE, Policy, Standing
 
 from ..stored import Stored, platform_of
 

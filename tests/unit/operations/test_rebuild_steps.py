@@ -13,13 +13,13 @@ import pytest
 from archive.manifest import Manifest
 from cluster.dag import Dag
 from errors import PermanentError, TemporaryError
-from operations import rebuild
-from operations.backup import COMPLETE, PARTIAL, BackupResult
-from operations.rebuild import RebuildReport, run_rebuild
-from operations.rebuild_plan import RebuildPlan
-from operations.restoring import DIFFERENT, RESTORED, RestoreReport
-from operations.schedule import INSTALLED, UNCHANGED, Start, Work
-from operations.standing import KEEP, Policy, Standing, unfinished
+from operations.backup.component import COMPLETE, PARTIAL, BackupResult
+from operations.rebuild import rebuild
+from operations.rebuild.plan import RebuildPlan
+from operations.rebuild.rebuild import RebuildReport, run_rebuild
+from operations.restore.restore import DIFFERENT, RESTORED, RestoreReport
+from operations.runner.walk import INSTALLED, UNCHANGED, Start, Work
+from operations.state.rebuild_state import KEEP, Policy, Standing, unfinished
 
 from ..archive.test_retention import a_set
 from ..stored import Stored, platform_of

@@ -9,8 +9,8 @@ import pytest
 
 from cluster import volumes
 from errors import IsaError, PermanentError
-from operations import reinstall
-from operations.standing import KEEP, NONE, Policy, Standing
+from operations.rebuild import reinstall
+from operations.state.rebuild_state import KEEP, NONE, Policy, Standing
 
 from ..stored import NAMESPACE, Stored, platform_of
 

@@ -16,10 +16,10 @@ import yaml
 from cluster.command import Cancellation, Command
 from cluster.helm import helm_environ
 from config.models import COMPONENTS, Settings
-from deployments.sandbox.binaries import ensure
 from errors import ConfigurationError, Fault
-from operations.render import render_manifest, site_values
-from operations.render_files import write_rendered
+from operations.environment.render import render_manifest, site_values
+from operations.environment.render_files import write_rendered
+from sandbox.binaries import ensure
 
 HELMFILE = """
 releases:

@@ -13,15 +13,15 @@ import pytest
 from components import SETS
 from components.base import Check
 from errors import PermanentError
-from operations import drawing
-from operations.canvas import GREEN, Drawing
-from operations.freshness import FAILING, FRESH, NEVER, Freshness
-from operations.gate import Finding
-from operations.history import BackupPoint, ComponentHistory, ProofPoint
-from operations.page import as_html
-from operations.progress import NodeProgress
-from operations.report import Asking, DeployRun, Report
-from operations.status import ComponentStatus
+from operations.health.freshness import FAILING, FRESH, NEVER, Freshness
+from operations.health.gate import Finding
+from operations.health.status import ComponentStatus
+from operations.report import figures as drawing
+from operations.report.history import BackupPoint, ComponentHistory, ProofPoint
+from operations.report.html import as_html
+from operations.report.report import Asking, DeployRun, Report
+from operations.report.svg import GREEN, Drawing
+from operations.runner.progress import NodeProgress
 from redaction import MASK, redact
 
 NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from operations.restarts import (
+from operations.deploy.restarts import (
     DUE,
     RESTARTED,
     announce,

@@ -10,8 +10,8 @@ import pytest
 from components import COMPONENTS
 from components.neo4j.restore import DUMP
 from errors import PermanentError
-from operations import restore_plan
-from operations.restore_plan import plan_restore
+from operations.restore import plan as restore_plan
+from operations.restore.plan import plan_restore
 
 ACCOUNTS = {"postgresql", "minio", "emqx"}  # accounts of the others are Secrets, or have a unit
 

@@ -10,11 +10,12 @@ import pytest
 
 from components import COMPONENTS
 from errors import ConfigurationError
-from operations import restore_plan, restoring
-from operations.progress import NodeProgress
-from operations.restore_plan import RestorePlan, plan_restore, plans_of
-from operations.restoring import BY_HAND, RESTORED, RestoreReport, as_json, run_restores
-from operations.run import threads
+from operations.deploy.run import threads
+from operations.restore import plan as restore_plan
+from operations.restore import restore as restoring
+from operations.restore.plan import RestorePlan, plan_restore, plans_of
+from operations.restore.restore import BY_HAND, RESTORED, RestoreReport, as_json, run_restores
+from operations.runner.progress import NodeProgress
 
 from ..stored import Stored, platform_of
 

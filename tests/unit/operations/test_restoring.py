@@ -13,10 +13,12 @@ import pytest
 from archive.leftovers import Leftovers, StoppedMember
 from cluster.lease import Lease, LeaseHeld, UnreadableNote, inquire
 from errors import PermanentError, TemporaryError
-from operations import gate, restoring, safety
-from operations.replacing import BrokenOff, broken_off, forget
-from operations.restoring import RESTORED, RestoreReport, run_restore
-from operations.scratch import proof_lease
+from operations.health import gate
+from operations.restore import restore as restoring
+from operations.restore import safety_backup as safety
+from operations.restore.restore import RESTORED, RestoreReport, run_restore
+from operations.state.restore_journal import BrokenOff, broken_off, forget
+from operations.verify.scratch import proof_lease
 
 from ..stored import Stored, platform_of
 

@@ -14,9 +14,9 @@ from archive.manifest import Artefact, Capabilities, Engine, Manifest
 from archive.reader import Damaged, SetReader
 from components.minio.live import LIVE
 from errors import PermanentError
-from operations import safety as safety_backup
-from operations.backup import BackupResult
-from operations.replacing import BrokenOff
+from operations.backup.component import BackupResult
+from operations.restore import safety_backup
+from operations.state.restore_journal import BrokenOff
 
 ABLE = Capabilities(conditional_put=True, checksums=True, versioning=True, object_lock=True)
 BUCKETS = ("wanted", "other")

@@ -8,7 +8,7 @@ import pytest
 from cluster.command import CANCELLATION
 from cluster.dag import Dag
 from errors import PermanentError
-from operations.schedule import Done, NodeResult, walk
+from operations.runner.walk import Done, NodeResult, walk
 
 
 def graph() -> Dag:

@@ -8,8 +8,8 @@ from components.access import Endpoint
 from components.base import Scratch, Step
 from config.loading import load
 from errors import PermanentError, TemporaryError
-from operations.scratch import Unrestorable, _refuse_dead, _sweep, engines, out_of_room
-from operations.scratch_pod import Request
+from operations.verify.scratch import Unrestorable, _refuse_dead, _sweep, engines, out_of_room
+from operations.verify.scratch_pod import Request
 
 from ..stored import Stored
 

@@ -10,7 +10,7 @@ from components.base import Scratch
 from components.neo4j import restore as neo4j
 from config.models import Settings
 from errors import ConfigurationError
-from operations.scratch_pod import Request, pod_of
+from operations.verify.scratch_pod import Request, pod_of
 
 MANIFEST = cast(
     Set, SimpleNamespace(id="set-1", component="postgresql", plain_size=1, artefacts=[])

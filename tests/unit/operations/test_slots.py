@@ -9,9 +9,9 @@ import pytest
 from archive.catalogue import Catalogue
 from archive.manifest import Capabilities, Consistency, Engine, Manifest, new_identity
 from errors import ConfigurationError
-from operations.backup import EXISTS, PARTIAL, BackupResult, slot_taken
-from operations.backups import BackupReport
-from operations.slot import check_slot, fills
+from operations.backup.component import EXISTS, PARTIAL, BackupResult, slot_taken
+from operations.backup.nightly import BackupReport
+from operations.backup.slot import check_slot, fills
 
 START = datetime(2026, 11, 23, 1, tzinfo=UTC)
 

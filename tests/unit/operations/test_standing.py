@@ -7,12 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from operations import backups, restoring
-from operations.backup import COMPLETE, FAILED, BackupResult, Vault
-from operations.backups import run_backups
-from operations.restoring import run_restores
-from operations.run import threads
-from operations.standing import NONE, Policy, Standing
+from operations.backup import nightly as backups
+from operations.backup.component import COMPLETE, FAILED, BackupResult, Vault
+from operations.backup.nightly import run_backups
+from operations.deploy.run import threads
+from operations.restore import restore as restoring
+from operations.restore.restore import run_restores
+from operations.state.rebuild_state import NONE, Policy, Standing
 
 from ..stored import Stored, platform_of
 

@@ -14,8 +14,8 @@ from cluster.drift import Difference
 from cluster.fields import Change
 from cluster.kube import NotAllowed, Resource
 from errors import PermanentError
-from operations.deploy import Deployer
-from operations.plan import DRIFTED, NodePlan, Plan, ReleasePlan
+from operations.deploy.node import Deployer
+from operations.deploy.plan import DRIFTED, NodePlan, Plan, ReleasePlan
 
 CONFIG: dict[str, Any] = {
     "apiVersion": "v1",

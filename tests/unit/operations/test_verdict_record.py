@@ -12,9 +12,9 @@ from archive.bounds import MANIFEST_BYTES
 from archive.evidence import signer_of
 from archive.evidence_chain import Record
 from archive.store import Missing
-from operations.backup import Vault
-from operations.proof import prove
-from operations.verdict_record import recorded
+from operations.backup.component import Vault
+from operations.state.verdict_record import recorded
+from operations.verify.proof import prove
 
 from ..archive.test_belief import Bucket
 from ..stored import Stored, platform_of

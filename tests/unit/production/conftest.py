@@ -12,7 +12,7 @@ import yaml
 
 from cluster.releases import Release, load_releases
 from config.models import COMPONENTS, ImageSettings, Settings
-from operations.render import render_manifest, site_values
+from operations.environment.render import render_manifest, site_values
 
 ROOT = Path(__file__).resolve().parents[3]
 PRODUCTION = ROOT / "deployments" / "kubernetes" / "production"

@@ -11,8 +11,8 @@ import yaml
 
 from components.neo4j.offline import pod_of
 from config.models import Settings
-from operations.place import ENVIRONMENT
-from operations.render import render_manifest
+from operations.environment.place import ENVIRONMENT
+from operations.environment.render import render_manifest
 
 from .conftest import PRODUCTION, ROOT, merge
 

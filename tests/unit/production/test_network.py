@@ -18,7 +18,7 @@ from archive.manifest import Manifest as Set
 from components import SETS
 from components.base import Scratch
 from config.models import Settings
-from operations.scratch_pod import Request, pod_of
+from operations.verify.scratch_pod import Request, pod_of
 
 from .conftest import ROOT
 

@@ -9,8 +9,8 @@ import pytest
 
 from cluster.releases import Release
 from config.models import Settings
-from operations.render import render_manifest
-from operations.scratch_pod import FETCHES
+from operations.environment.render import render_manifest
+from operations.verify.scratch_pod import FETCHES
 
 from .conftest import contract
 

@@ -12,7 +12,7 @@ import yaml
 
 from cluster.releases import Release
 from config.models import Settings
-from operations.render import site_values
+from operations.environment.render import site_values
 
 from .conftest import CONTRACTS, ROOT, contract
 

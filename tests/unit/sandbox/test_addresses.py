@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox import addresses
-from deployments.sandbox.addresses import FIRST, LAST, Addresses, allocate, release
-from deployments.sandbox.paths import state_dir
 from errors import PermanentError
+from sandbox import addresses
+from sandbox.addresses import FIRST, LAST, Addresses, allocate, release
+from sandbox.paths import state_dir
 
 
 @pytest.fixture(autouse=True)

@@ -15,12 +15,12 @@ from typing import Any, cast
 import pytest
 
 from cluster.kube import Kube
-from deployments.sandbox.agent import access, status
-from deployments.sandbox.agent.access import Output
-from deployments.sandbox.agent.addresses import AddressBook
-from deployments.sandbox.agent.pod import Host, NotStartable, Pod
-from deployments.sandbox.agent.status import ContainerState
-from deployments.sandbox.processes import leftovers
+from sandbox.agent import access, status
+from sandbox.agent.access import Output
+from sandbox.agent.addresses import AddressBook
+from sandbox.agent.pod import Host, NotStartable, Pod
+from sandbox.agent.status import ContainerState
+from sandbox.processes import leftovers
 
 
 @dataclass

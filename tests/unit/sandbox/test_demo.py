@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.sandbox import demo
-from deployments.sandbox.demo import last_report
-from deployments.sandbox.walk import PATIENT, PAUSE_SECONDS, TRIES, Walk
 from errors import TemporaryError
+from sandbox import demo
+from sandbox.demo import last_report
+from sandbox.walk import PATIENT, PAUSE_SECONDS, TRIES, Walk
 
 
 class Machine:

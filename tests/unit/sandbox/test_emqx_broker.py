@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deployments.sandbox.doubles.emqx.broker import configuration
+from sandbox.doubles.emqx.broker import configuration
 from tests import hostile
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox.cluster import Sandbox
 from errors import ConfigurationError
+from sandbox.cluster import Sandbox
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/tmp", "A", "-a", "a-", "a" * 41])

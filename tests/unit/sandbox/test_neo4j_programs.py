@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox.engines import neo4j_programs as programs
 from errors import PermanentError, TemporaryError
+from sandbox.engines import neo4j_programs as programs
 
 VERSION = "5.0.0"
 JARS = {f"org/neo4j/neo4j/{VERSION}/neo4j-{VERSION}.jar": b"one"}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox.processes import (
+from sandbox.processes import (
     MARK,
     Daemon,
     end_leftovers,

@@ -15,8 +15,8 @@ import yaml
 from cluster.releases import Release, load_releases
 from config.loading import ROOT, load
 from config.models import COMPONENTS
-from deployments.sandbox.binaries import KUBERNETES, ensure
-from operations.render import site_values
+from operations.environment.render import site_values
+from sandbox.binaries import KUBERNETES, ensure
 from tests.contracts.shape import Manifest
 
 CHARTS = ROOT / "deployments/kubernetes/sandbox/charts"

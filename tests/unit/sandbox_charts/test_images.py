@@ -8,7 +8,7 @@ import pytest
 
 from config.loading import load
 from config.models import ImageSettings
-from operations.render import site_values
+from operations.environment.render import site_values
 from tests.contracts.shape import workloads
 
 from .rendering import PRODUCTION, chart_of, releases, template

@@ -11,7 +11,7 @@ import pytest
 from prefect.utilities.schema_tools import ValidationError, validate
 
 from config.loading import load
-from operations.doctor import Finding
+from operations.health.doctor import Finding
 from tasks import deployed, doctor, server
 from tasks.deployed import declared, filled, flow_name, parameter_schema, variables
 from tasks.server import deployments

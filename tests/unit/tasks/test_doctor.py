@@ -12,7 +12,7 @@ import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from operations.doctor import mend
+from operations.health.doctor import mend
 from tasks import doctor, server
 
 

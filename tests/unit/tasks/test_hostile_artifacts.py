@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from config.printable import visible
-from operations.canvas import Drawing
+from operations.report.svg import Drawing
 from redaction import redact
 from tasks import artifacts, discretion, pictures, table
 from tasks.artifacts import keep_report, read_report
@@ -65,13 +65,17 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
         monkeypatch.setattr(module, "get_run_logger", lambda: logging.getLogger("test"))
     # a picture of every name is minutes: tests of the pictures feed them (tests/unit/operations)
     monkeypatch.setattr(
-        "operations.drawing.backups", lambda one: Drawing("<svg></svg>", one.component)
+        "operations.report.figures.backups", lambda one: Drawing("<svg></svg>", one.component)
     )
-    monkeypatch.setattr("operations.drawing.graph", lambda *_: Drawing("<svg></svg>", REPORTS.all))
     monkeypatch.setattr(
-        "operations.drawing.timeline", lambda *_: Drawing("<svg></svg>", REPORTS.all)
+        "operations.report.figures.graph", lambda *_: Drawing("<svg></svg>", REPORTS.all)
     )
-    monkeypatch.setattr("operations.drawing.proofs", lambda _: Drawing("<svg></svg>", REPORTS.all))
+    monkeypatch.setattr(
+        "operations.report.figures.timeline", lambda *_: Drawing("<svg></svg>", REPORTS.all)
+    )
+    monkeypatch.setattr(
+        "operations.report.figures.proofs", lambda _: Drawing("<svg></svg>", REPORTS.all)
+    )
     return made
 
 
@@ -99,7 +103,7 @@ def test_hostile_names_make_the_marks_that_harmless_ones_make(
     name: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = harmless(REPORTS)
-    monkeypatch.setattr("operations.history.look", lambda vault: vault.histories)
+    monkeypatch.setattr("operations.report.history.look", lambda vault: vault.histories)
     monkeypatch.setattr(Reports, "settings", type("S", (), {"environment": "x"}), raising=False)
 
     text, expected = (written(server, BUILDERS[name], r) for r in (REPORTS, plain))

@@ -27,12 +27,12 @@ def test_a_thread_without_a_run_of_its_own_logs_to_the_process_s_run(
     sent: list[dict[str, Any]],
 ) -> None:
     with logged():
-        said = logging.getLogger("operations.gate").info
+        said = logging.getLogger("operations.health.gate").info
         thread = threading.Thread(target=said, args=("%s: %s", "redis", "replica is away"))
         thread.start()
         thread.join()
     assert [(line["flow_run_id"], line["name"], line["message"]) for line in sent] == [
-        (RUN, "operations.gate", "redis: replica is away")
+        (RUN, "operations.health.gate", "redis: replica is away")
     ]
 
 

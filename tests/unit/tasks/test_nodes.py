@@ -10,7 +10,7 @@ from prefect.futures import PrefectConcurrentFuture
 from prefect.states import Completed, Crashed
 
 from cluster.dag import Dag
-from operations.schedule import INSTALLED, NodeResult
+from operations.runner.walk import INSTALLED, NodeResult
 from tasks import nodes
 from tasks.nodes import as_tasks
 

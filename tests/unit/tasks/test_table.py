@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from operations.progress import DONE, INSTALLING, NodeProgress
+from operations.runner.progress import DONE, INSTALLING, NodeProgress
 from tasks import table
 from tasks.table import LiveTable
 

@@ -9,7 +9,7 @@ import pytest
 
 from config.control import ScheduleSettings
 from config.loading import variable
-from deployments.sandbox.control_room import ControlRoom
+from sandbox.control_room import ControlRoom
 
 from ..conftest import Backups
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from deployments.sandbox.control_room import ControlRoom
+from sandbox.control_room import ControlRoom
 
 from ..conftest import ISA, Backups, until
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from deployments.sandbox.control_room import ControlRoom
+from sandbox.control_room import ControlRoom
 from tests.documents import shell_blocks
 
 from ..conftest import Backups

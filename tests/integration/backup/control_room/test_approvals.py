@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox.control_room import ControlRoom
+from sandbox.control_room import ControlRoom
 
 from ..conftest import Backups
 from .control import ANSWER, Run, proven, rebuild

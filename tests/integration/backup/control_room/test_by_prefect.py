@@ -14,8 +14,8 @@ import pytest
 
 from components import SETS
 from config.loading import ROOT
-from deployments.sandbox.control_room import ControlRoom
 from redaction import MASK
+from sandbox.control_room import ControlRoom
 
 from ...accounts import identity_of, log_in
 from ..conftest import ISA, Backups, until

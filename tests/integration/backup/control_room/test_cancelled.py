@@ -12,7 +12,7 @@ from archive.sweep import find_waste, remove_waste
 from cluster.records import read_records
 from components.access import Access, Endpoint
 from components.postgresql import client as postgresql
-from deployments.sandbox.control_room import ControlRoom
+from sandbox.control_room import ControlRoom
 from tests.losses import LOSSES
 
 from ..conftest import Backups, until

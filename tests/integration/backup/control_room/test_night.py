@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox.control_room import ControlRoom
+from sandbox.control_room import ControlRoom
 
 from ..conftest import Backups, until
 from .control import Run, find_deployment

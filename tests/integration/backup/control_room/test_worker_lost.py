@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox.control_room import ControlRoom
+from sandbox.control_room import ControlRoom
 from tests.losses import LOSSES
 
 from ..conftest import Backups, until

@@ -1,1 +1,0 @@
-"""What is deployed, and the sandbox that it is deployed on."""

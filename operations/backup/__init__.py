@@ -1,0 +1,1 @@
+"""Backups: one component, a whole night, and what may be deleted from the bucket."""

@@ -1,0 +1,157 @@
+"""All backups of a night: a few at the same time, one that fails stops no other, and the report tells of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.dag import Dag
+from cluster.lease import UnreadableNote
+from errors import PermanentError
+from operations.backup.component import FAILED, BackupResult, Vault, back_up, selected
+from operations.backup.slot import check_slot
+from operations.runner.progress import NodeProgress, Progress
+from operations.runner.transfer import Transfer, human
+from operations.runner.walk import NodeResult, Start, Work, walk
+from operations.state.rebuild_state import unfinished
+
+RUNNING = "backing up"
+
+
+@dataclass(frozen=True)
+class BackupLine(NodeProgress):
+    """One line of the table; with the figures of the set when there is one.
+
+    Attributes:
+        id: of the set.
+        bytes_read: plain bytes.
+        bytes_stored: bytes in the bucket.
+        manifest: its key.
+    """
+
+    id: str = ""
+    bytes_read: int = 0
+    bytes_stored: int = 0
+    manifest: str = ""
+
+
+@dataclass(frozen=True)
+class BackupReport:
+    """How a run of backups ended.
+
+    Attributes:
+        seconds: wall time.
+        backups: one result a component.
+    """
+
+    seconds: float
+    backups: tuple[BackupResult, ...]
+
+    @property
+    def state(self) -> str:
+        """`completed`, or `failed` if any component has no whole set."""
+        return "completed" if all(result.good for result in self.backups) else "failed"
+
+    @property
+    def summary(self) -> str:
+        """One line: how many ended how, and every cause."""
+        counts: dict[str, int] = {}
+        for result in self.backups:
+            counts[result.outcome] = counts.get(result.outcome, 0) + 1
+        words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        read, stored = (
+            sum(getattr(r, name) for r in self.backups) for name in ("bytes_read", "bytes_stored")
+        )
+        causes = "; ".join(f"{r.component}: {r.reason}" for r in self.backups if not r.good)
+        told = f"{words} in {self.seconds:.1f} s, {human(read)} read, {human(stored)} stored"
+        return f"{told}. {causes}" if causes else told
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as `isa backup --json` prints it."""
+        return {
+            "state": self.state,
+            "seconds": round(self.seconds, 2),
+            "backups": [result.as_json() for result in self.backups],
+            "message": self.summary,
+        }
+
+
+def run_backups(
+    vault: Vault,
+    *,
+    only: Iterable[str] = (),
+    slot: str,
+    run: str,
+    start: Callable[[Dag, Work], Start],
+    publish: Callable[[list[NodeProgress]], None] = lambda lines: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> BackupReport:
+    """Back components up.
+
+    Args:
+        vault: the environment.
+        only: names; all if empty.
+        slot: for which night; a component that has its set of it is left alone. "" makes sets in any case.
+        run: who does it, for the Leases.
+        start: how one is begun (a thread, a Prefect task).
+        publish: gets the progress.
+
+    Raises:
+        ConfigurationError: a name is unknown, a recipient is none, the slot is a night to come.
+        PermanentError, TemporaryError: the store or the spool cannot be used; no engine was touched.
+    """
+    began = clock()
+    components = selected(only)
+    check_slot(slot, vault.settings.schedules.timezone)
+    able = vault.check()
+    progress = Progress(components, publish, clock, BackupLine)
+    progress.show()
+    results: dict[str, BackupResult] = {}
+    graph = Dag(components)
+
+    def work(component: str) -> NodeResult:
+        progress.update(component, RUNNING)
+        doubts: tuple[str, ...] = ()
+        try:
+            standing = unfinished(vault.kube, vault.settings, component)
+        except UnreadableNote as exc:  # what there is may be all there is: it is taken, as partial
+            standing, doubts = None, (str(exc),)
+        if standing is not None and standing.hollow:
+            raise PermanentError(
+                f"{standing.id} has not brought its data back yet: a set now would be a whole one of next to nothing. "
+                f"Call the rebuild again, or `isa rebuild {component} --undo`"
+            )
+        transfer = Transfer(lambda note: progress.update(component, RUNNING, note))
+        result = back_up(
+            vault, component, able, slot=slot, run=run, transfer=transfer, doubts=doubts
+        )
+        results[component] = result
+        return NodeResult(component, result.outcome, progress.seconds(component), result.reason)
+
+    def report(ended: NodeResult) -> None:
+        found = results.get(ended.name)
+        if found is None:
+            found = BackupResult(ended.name, FAILED, seconds=ended.seconds, reason=ended.reason)
+            results[ended.name] = found
+        progress.ended(
+            ended.name,
+            found.outcome,
+            ended.seconds,
+            found.reason or f"{human(found.bytes_read)} read, {human(found.bytes_stored)} stored",
+            id=found.id,
+            bytes_read=found.bytes_read,
+            bytes_stored=found.bytes_stored,
+            manifest=found.manifest,
+        )
+
+    walk(
+        graph,
+        set(components),
+        start(graph, work),
+        max_parallel=vault.settings.backup.max_parallel,
+        report=report,
+        clock=clock,
+    )
+    return BackupReport(clock() - began, tuple(results[name] for name in components))

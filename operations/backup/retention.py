@@ -1,0 +1,250 @@
+"""Keeps the bucket from growing: decides what may go, shows it, and removes it only when told to.
+
+What stays has its object locks extended, so that a kept set is locked for `backup.object_lock_days` at any time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from archive import locks
+from archive.hidden import explain_hidden
+from archive.locks import Extension
+from archive.manifest import Manifest, set_prefix
+from archive.retention import Verdict, decide
+from archive.sweep import Waste, find_waste, remove_waste
+from cluster.lease import LeaseHeld, UnreadableNote, lease_of
+from errors import PermanentError
+from operations.backup.component import Vault, selected
+from operations.state.rebuild_state import is_of, unfinished
+from operations.state.restore_journal import backup_lease, broken_off
+
+LATE = timedelta(hours=30)  # locks are extended once a day
+LISTED = 5  # manifests in one message
+
+
+@dataclass(frozen=True)
+class RetentionPlan:
+    """What would be done.
+
+    Attributes:
+        verdicts: one a set.
+        waste: what no set has.
+        hidden: id of a set whose manifest was deleted → what to do; nothing of it is removed.
+        unread: key of a manifest that cannot be read → why; no set of its component is removed.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    waste: Waste
+    hidden: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def going(self) -> tuple[Manifest, ...]:
+        """Sets that go, those that need others first."""
+        return tuple(v.manifest for v in reversed(self.verdicts) if not v.kept)
+
+    @property
+    def staying(self) -> tuple[Manifest, ...]:
+        """Sets that stay, those that they need among them."""
+        return tuple(v.manifest for v in self.verdicts if v.kept)
+
+    @property
+    def locked(self) -> dict[str, str]:
+        """Id → prefix of what is to stay locked: sets that stay, and whatever they need, readable or not."""
+        found = {one.id: one.prefix for one in self.staying}
+        for one in self.staying:
+            for needed in one.needs:
+                found[needed] = set_prefix(one.environment, one.component, needed)
+        return found
+
+    @property
+    def problem(self) -> str:
+        """Why the run did not do all that it should have; "" if it did."""
+        if not self.unread:
+            return ""
+        names = ", ".join(dict.fromkeys(_component_of(key) for key in self.unread))
+        listed = "; ".join([*self.unread.values()][:LISTED])
+        more = len(self.unread) - LISTED
+        return f"no set of {names} is removed, since manifests cannot be read: {listed}" + (
+            f"; and {more} more" if more > 0 else ""
+        )
+
+    def as_json(
+        self, *, applied: bool, held: dict[str, str], extension: Extension
+    ) -> dict[str, Any]:
+        """As `isa retention --json` prints it."""
+        return {
+            "applied": applied,
+            "sets": [
+                {
+                    "id": v.manifest.id,
+                    "component": v.manifest.component,
+                    "begun": v.manifest.begun,
+                    "bytes_stored": v.manifest.stored_size,
+                    "keep": bool(v.kept),
+                    "reasons": list(v.kept),
+                    "held": held.get(v.manifest.id, ""),
+                }
+                for v in self.verdicts
+            ],
+            "waste": {
+                "uploads": len(self.waste.uploads),
+                "objects": len(self.waste.objects),
+                "bytes": self.waste.size,
+            },
+            "hidden": self.hidden,
+            "unread": self.unread,
+            "locks": {
+                "until": extension.until,
+                "extended": extension.extended,
+                "refused": extension.refused,
+            },
+        }
+
+
+def plan_retention(
+    vault: Vault, only: Iterable[str] = (), now: datetime | None = None
+) -> RetentionPlan:
+    """Decide about all sets of some components.
+
+    A manifest that cannot be read keeps all sets of its component, since nobody knows what it needs; others go on.
+
+    Raises:
+        TemporaryError, PermanentError: the bucket or the cluster cannot be asked.
+    """
+    verdicts, unread = _decide(vault, selected(only))
+    grace = timedelta(hours=vault.settings.backup.retention.grace_hours)
+    before = (now or datetime.now(UTC)) - grace
+    waste = find_waste(vault.store, vault.settings.environment, before)
+    return RetentionPlan(verdicts, waste, explain(vault, waste), unread)
+
+
+def explain(vault: Vault, waste: Waste) -> dict[str, str]:
+    """Id of each set whose manifest was deleted → what happened, and what to do.
+
+    Raises:
+        TemporaryError: the store is away.
+    """
+    signers = vault.settings.backup.signers
+    return {one.id: explain_hidden(vault.store, one, signers) for one in waste.hidden}
+
+
+def apply_retention(vault: Vault, plan: RetentionPlan) -> dict[str, str]:
+    """Remove what may go: of each set the manifest first, so that no half of it is ever listed.
+
+    No backup of the component is under way meanwhile, which could rest on what is removed; what has come to be needed
+    since the plan was made stays.
+
+    Returns:
+        Sets that stay for now → why: the store holds them by object lock, or the component is being backed up.
+    """
+    held: dict[str, str] = {}
+    for component in dict.fromkeys(one.component for one in plan.going):
+        mine = [one for one in plan.going if one.component == component]
+        name = backup_lease(component)
+        try:
+            with lease_of(vault.kube, vault.settings, name, "retention") as lease:
+                now = {v.manifest.id: v.kept for v in _decide(vault, [component])[0]}
+                for manifest in mine:
+                    lease.ensure()
+                    stays = now.get(manifest.id, ("its manifest cannot be read any more",))
+                    why = "; ".join(stays) or _remove(vault, manifest)
+                    if why:
+                        held[manifest.id] = why
+        except LeaseHeld as exc:
+            held.update({one.id: str(exc) for one in mine})
+    remove_waste(vault.store, plan.waste)
+    return held
+
+
+def extend_locks(vault: Vault, plan: RetentionPlan, now: datetime | None = None) -> Extension:
+    """Lock every set that stays for `backup.object_lock_days` from now; a lock cannot be taken back.
+
+    Raises:
+        TemporaryError: the store is away.
+    """
+    days = vault.settings.backup.object_lock_days
+    if not days:
+        return Extension()
+    until = (now or datetime.now(UTC)) + timedelta(days=days)
+    return locks.extend(vault.store, plan.locked, until)
+
+
+def short_locks(
+    vault: Vault, plan: RetentionPlan, now: datetime | None = None
+) -> dict[str, datetime | None]:
+    """Sets that stay and whose lock was not extended for more than a day → until when they are locked.
+
+    Raises:
+        TemporaryError, PermanentError: the store cannot be asked.
+    """
+    days = vault.settings.backup.object_lock_days
+    if not days:
+        return {}
+    least = (now or datetime.now(UTC)) + timedelta(days=days) - LATE
+    found = locks.shortest(vault.store, plan.staying)
+    return {name: date for name, date in found.items() if date is None or date < least}
+
+
+# ---------------------------------------------------------------------- inside
+def _decide(vault: Vault, components: Iterable[str]) -> tuple[tuple[Verdict, ...], dict[str, str]]:
+    """A verdict on each set of some components; key of a manifest that cannot be read → why."""
+    catalogue = vault.catalogue(components)
+    unread: dict[str, int] = Counter(_component_of(key) for key in catalogue.broken)
+    verdicts: list[Verdict] = []
+    for name in components:
+        sets = catalogue.of(name)
+        shown = {one.id: catalogue.verdict(one.id) for one in sets}
+        wanted = _wanted(vault, name, sets)
+        for one in decide(sets, vault.settings.backup.retention, shown, wanted):
+            if unread[name] and not one.kept:
+                why = f"{unread[name]} manifests of {name} cannot be read, and may be of sets that need it"
+                one = replace(one, kept=(why,))
+            verdicts.append(one)
+    return tuple(verdicts), catalogue.broken
+
+
+def _component_of(key: str) -> str:
+    """Whose manifest an object is."""
+    return key.split("/")[1]
+
+
+def _wanted(vault: Vault, component: str, sets: Iterable[Manifest]) -> dict[str, str]:
+    """Sets that somebody needs to bring a component to a good end → why; all of them where that is not known."""
+    found: dict[str, str] = {}
+    try:
+        restore = broken_off(vault.kube, vault.settings, component)
+        rebuild = unfinished(vault.kube, vault.settings, component)
+    except UnreadableNote as exc:
+        return {one.id: str(exc) for one in sets}
+    if restore is not None:
+        found |= dict.fromkeys(
+            restore.safety, "what was there before a restore that was broken off"
+        )
+        found[restore.backup] = "its restore was broken off"
+    if rebuild is not None:
+        mine = {one.id for one in sets if is_of(one.slot, rebuild.id)}
+        found |= dict.fromkeys(mine, f"the last backup before the rebuild {rebuild.id}")
+        if rebuild.set:
+            found[rebuild.set] = f"comes back in the rebuild {rebuild.id}"
+    return found
+
+
+def _remove(vault: Vault, manifest: Manifest) -> str:
+    """Remove one set; why it could not be, "" if it was."""
+    try:
+        vault.store.purge(manifest.own_key)
+    except PermanentError as exc:
+        return str(exc)
+    for key in dict.fromkeys(one.key for one in vault.store.versions(manifest.prefix)):
+        with suppress(
+            PermanentError
+        ):  # locked for some seconds more: without a manifest it is waste
+            vault.store.purge(key)
+    return ""

@@ -1,0 +1,1 @@
+"""A deploy: plan, preflight, and each node brought to what is declared."""

@@ -1,0 +1,273 @@
+"""Carries out a plan, node by node; every node looks again at what is there, so that a rerun resumes by itself.
+
+Nothing here knows where nodes run: flows submit `Deployer.run` as Prefect tasks, `isa deploy --local` as threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cluster.command import Cancelled
+from cluster.credentials import ensure_secret
+from cluster.drift import HELM, UNDECIDED, compare, take_back, with_namespace
+from cluster.helm import Helm, with_marks
+from cluster.kube import Kube, Manifest, NotAllowed
+from cluster.lease import Lease
+from cluster.records import read_records
+from cluster.releases import Release
+from components import COMPONENTS
+from errors import PermanentError, TemporaryError
+from operations.deploy import restarts
+from operations.deploy.plan import (
+    DRIFTED,
+    INSTALL,
+    RECOVER,
+    RESTART,
+    UNCHANGED,
+    UNKNOWN,
+    Plan,
+    ReleasePlan,
+    plan_release,
+)
+from operations.deploy.recovery import operation, recover
+from operations.deploy.reloads import read_again, times_of_reading
+from operations.environment.platform import NAMESPACE, STORAGE, Platform
+from operations.health import gate
+from operations.runner.progress import CHECKING, GATE, INSTALLING, Progress
+from operations.runner.walk import INSTALLED, UPGRADED, NodeResult
+from operations.runner.walk import UNCHANGED as LEFT_ALONE
+
+
+@dataclass
+class Deployer:
+    """One run of a deploy.
+
+    Attributes:
+        platform: the environment.
+        plan: what was found before the start.
+        progress: where the nodes stand.
+        run: who deploys, shown on the Leases.
+    """
+
+    platform: Platform
+    plan: Plan
+    progress: Progress
+    run: str
+
+    def __post_init__(self) -> None:
+        self._changed: dict[str, bool] = {}  # node → something was changed, in whatever attempt
+        self._restarted: list[restarts.Restart] = []
+        self._lock = threading.Lock()
+
+    def deploy(self, node: str) -> NodeResult:
+        """Bring one node to what is declared and wait until it may be used.
+
+        Args:
+            node: name in the graph.
+
+        Returns:
+            What had to be done.
+
+        Raises:
+            TemporaryError: worth another attempt.
+            PermanentError: somebody has to act.
+        """
+        self.progress.update(node, CHECKING)
+        with self.platform.lease(node, self.run) as lease:
+            bring = self._apply if node in (STORAGE, NAMESPACE) else self._component
+            fresh = bring(node, lease)
+        outcome = LEFT_ALONE
+        if self._changed.get(node):
+            outcome = INSTALLED if fresh else UPGRADED
+        return NodeResult(node, outcome, round(self.progress.seconds(node), 2))
+
+    # ------------------------------------------------------------------ manifests
+    def _apply(self, node: str, lease: Lease) -> bool:
+        kube, namespace = self.platform.kube, self.platform.settings.kubernetes.namespace
+        ignored = self.platform.settings.deploy.ignored_field_managers
+        for manifest in self.platform.manifests[node]:
+            difference = compare(kube, manifest, namespace=namespace, ignored=ignored)
+            if difference is None or difference.state == UNDECIDED:
+                continue
+            lease.ensure()
+            self.progress.update(
+                node, INSTALLING, f"{manifest['kind']} {manifest['metadata']['name']}"
+            )
+            take_back(kube, manifest, namespace=namespace, ignored=ignored)
+            _apply(kube, with_namespace(kube, manifest, namespace))
+            self._changed[node] = True
+        if node == NAMESPACE:
+            self._secrets(node)
+        return self.plan.node(node).action == INSTALL
+
+    def _secrets(self, node: str) -> None:
+        for component in self.platform.releases.components():
+            for spec in COMPONENTS[component].secrets:
+                namespace = self.platform.settings.kubernetes.namespace
+                if ensure_secret(self.platform.kube, namespace, spec, component):
+                    self._changed[node] = True
+
+    # ------------------------------------------------------------------ releases
+    def _component(self, node: str, lease: Lease) -> bool:
+        plans = [self._look_again(plan, lease) for plan in self.plan.node(node).releases]
+        fresh = all(plan.record is None for plan in plans)
+        changed = [plan for plan in plans if plan.action != UNCHANGED]
+        broken = next((plan for plan in plans if plan.action == UNKNOWN), None)
+        if broken:
+            raise PermanentError(broken.reasons[0])
+        for number, plan in enumerate(changed, 1):
+            self._upgrade(plan, lease)
+            if plan.restarts and number < len(changed):  # the next release may have another member
+                self._wait(node, changed[:number], lease)
+        self._wait(node, changed, lease)
+        return fresh
+
+    def _wait(self, node: str, changed: Sequence[ReleasePlan], lease: Lease) -> None:
+        """Wait at the gate; what does not get through is taken back."""
+        self.progress.update(node, GATE)
+        try:
+            gate.wait(self.platform, node, tell=lambda note: self.progress.update(node, GATE, note))
+        except Cancelled:  # nobody knows whether it was any good: it stays, and the next run looks
+            raise
+        except PermanentError as exc:
+            undone = [self._undo(plan, lease) for plan in changed]
+            raise PermanentError(" ".join([str(exc), *filter(None, undone)])) from exc
+
+    def _look_again(self, plan: ReleasePlan, lease: Lease) -> ReleasePlan:
+        """The plan as it is now that we hold the Lease: what was planned if nothing moved since."""
+        platform, release = self.platform, plan.release
+        history = read_records(platform.kube, release.namespace).get(release.name, [])
+        newest = history[-1] if history else None
+        if newest is not None and newest.pending:
+            self.progress.update(
+                release.component, INSTALLING, f"freeing {release.name} ({newest.status})"
+            )
+            recover(platform.helm, lease, release, history)
+            self._changed[release.component] = True
+        elif _same(newest, plan.record) and plan.action != RECOVER:
+            return plan
+        history = read_records(platform.kube, release.namespace).get(release.name, [])
+        kube = platform.kube
+        return plan_release(platform, release, history, kube.version(), kube.api_versions())
+
+    def _upgrade(self, plan: ReleasePlan, lease: Lease) -> None:
+        release, kube = plan.release, self.platform.kube
+        self.progress.update(release.component, INSTALLING, release.name)
+        self._changed[release.component] = True
+        reloading = plan.action != RESTART and any(one.reloads for one in plan.restarts)
+        before = times_of_reading(self.platform, release.component) if reloading else {}
+        restarts.announce(kube, plan.restarts, plan.manifests, release.namespace)
+        if plan.action != RESTART:
+            self._helm(plan, lease)
+        for one in plan.restarts:
+            if one.reloads and reloading and self._read_again(plan, before):
+                restarts.withdraw(kube, [one], release.namespace)
+            else:
+                self._restart(plan, one)
+
+    def _read_again(self, plan: ReleasePlan, before: Mapping[str, str]) -> bool:
+        component = plan.release.component
+        self.progress.update(component, INSTALLING, "its servers read their settings again")
+        return read_again(before, lambda: times_of_reading(self.platform, component))
+
+    def _restart(self, plan: ReleasePlan, one: restarts.Restart) -> None:
+        self.progress.update(plan.release.component, INSTALLING, f"{one.name}: pods restart")
+        restarts.restart(self.platform.kube, [one], plan.release.namespace)
+        self._restarted.append(one)
+
+    def _helm(self, plan: ReleasePlan, lease: Lease) -> None:
+        release = plan.release
+        lease.note(operation(release.name))
+        edited = self._take_back(plan)
+        try:
+            self.platform.helm.upgrade(
+                release, self.platform.site_of(release), rollback=not plan.version_change
+            )
+        except PermanentError as exc:
+            if plan.version_change:
+                raise PermanentError(f"{exc}. {_ways_on(plan)}") from exc
+            raise
+        self._ensure_recorded(release)
+        if (
+            edited and self.platform.helm.major < 4
+        ):  # it merges, and leaves what it did not put there
+            for manifest in edited:
+                self.platform.kube.apply(with_marks(manifest, release), manager=HELM)
+        lease.note("")
+
+    def _take_back(self, plan: ReleasePlan) -> list[Manifest]:
+        """Give what others added to the release's objects to helm, which removes it with its next apply."""
+        kube, namespace = self.platform.kube, plan.release.namespace
+        added = {d.what for d in plan.differences if any(change.manager for change in d.fields)}
+        edited = [m for m in plan.manifests if f"{m['kind']}/{m['metadata']['name']}" in added]
+        for manifest in edited:
+            ignored = self.platform.settings.deploy.ignored_field_managers
+            take_back(kube, manifest, namespace=namespace, owner=HELM, ignored=ignored)
+        return [with_namespace(kube, manifest, namespace) for manifest in edited]
+
+    def _ensure_recorded(self, release: Release) -> None:
+        """Refuse a release whose record is pending still.
+
+        An install that finds no API server for its last word says "failed to record the release" and ends with 0:
+        https://github.com/helm/helm/blob/main/pkg/action/install.go.
+        """
+        newest = read_records(self.platform.kube, release.namespace)[release.name][-1]
+        if newest.pending:
+            raise TemporaryError(
+                f"helm brought release {release.name} and could not write so: its record is {newest.status} still. "
+                "The next attempt completes it."
+            )
+
+    def _undo(self, plan: ReleasePlan, lease: Lease) -> str:
+        """Take back a change after which the component did not get ready; say what is true now."""
+        release, helm = plan.release, self.platform.helm
+        if plan.version_change:
+            return _ways_on(plan)
+        if plan.action == DRIFTED:
+            return f"Release {release.name} was brought back to its declared state."
+        if plan.action == RESTART:
+            return f"Pods of release {release.name} were restarted to read its settings."
+        lease.note(operation(release.name))
+        words = _undo(helm, release, plan.good.revision if plan.good else None)
+        lease.note("")
+        # what has read the new settings reads the old ones again
+        again = [one for one in plan.restarts if one in self._restarted]
+        restarts.restart(self.platform.kube, again, release.namespace)
+        return words
+
+
+def _undo(helm: Helm, release: Release, revision: int | None) -> str:
+    if revision is None:
+        helm.uninstall(release.name, release.namespace, timeout=release.timeout)
+        return f"Release {release.name} was removed again, its volumes are kept."
+    helm.rollback(release.name, release.namespace, revision, timeout=release.timeout)
+    return f"Release {release.name} was rolled back to revision {revision}."
+
+
+def _same(one: object, other: object) -> bool:
+    return getattr(one, "revision", None) == getattr(other, "revision", None) and getattr(
+        one, "status", None
+    ) == getattr(other, "status", None)
+
+
+def _ways_on(plan: ReleasePlan) -> str:
+    release, record = plan.release, plan.good or plan.record
+    before = f"revision {record.revision} ({record.chart})" if record else "nothing"
+    return (
+        f"Release {release.name} changes the engine's version and was not rolled back, since an older engine may not "
+        f"open newer data. Before it there was {before}. Ways on: mend the cause and deploy again; or restore a proven "
+        f"backup into the old version; or, if the engine's notes allow it, helm rollback {release.name}."
+    )
+
+
+def _apply(kube: Kube, manifest: Manifest) -> None:
+    try:
+        kube.apply(manifest)
+    except NotAllowed as exc:
+        what = f"{manifest['kind']} {manifest['metadata']['name']}"
+        raise PermanentError(
+            f"{what} has to change, and this identity may not do that by design. "
+            f"Deploy the node once with an administrator's kubeconfig: isa deploy --only namespace. ({exc})"
+        ) from exc

@@ -1,0 +1,318 @@
+"""Everything that can be known to go wrong, asked before the first change, over the whole set at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from archive.endpoint import check_endpoint
+from cluster.charts import kept_archive
+from cluster.credentials import read_secret
+from cluster.kube import Manifest
+from components import COMPONENTS
+from components.base import Check
+from errors import IsaError
+from operations.deploy.capacity import PodRequest, free_nodes, place, pods_of
+from operations.deploy.dry_run import check_changes
+from operations.deploy.plan import UNKNOWN, NodePlan, Plan
+from operations.deploy.quota import check_quota
+from operations.environment.platform import STORAGE, Platform
+
+
+def preflight(
+    platform: Platform, plan: Plan, selected: Collection[str] | None = None
+) -> tuple[Check, ...]:
+    """Ask all questions about a plan.
+
+    Args:
+        platform: the environment.
+        plan: with the rendered manifests.
+        selected: nodes that are to be changed, all if None: a chart that another one needs does not block these.
+
+    Returns:
+        One finding for each thing asked about; several where several components are concerned.
+    """
+    pods = [
+        pod
+        for node in plan.nodes
+        for release in node.releases
+        for pod in pods_of(node.name, release.manifests)
+    ]
+    questions: list[tuple[str, Callable[[], Iterable[Check]]]] = [
+        ("Helm", lambda: [Check("Helm", True, f"version {platform.helm.major}")]),
+        ("namespaces", lambda: _namespaces(platform)),
+        ("charts", lambda: _charts(plan, selected)),
+        ("chart archives", lambda: _chart_archives(platform)),
+        ("capacity", lambda: _capacity(platform, pods)),
+        ("storage classes", lambda: _storage_classes(platform, pods)),
+        ("quota", lambda: check_quota(platform, plan, pods)),
+        ("API versions", lambda: _api_versions(platform, plan)),
+        ("secrets", lambda: _secrets(platform, plan)),
+        ("volumes", lambda: _orphaned_volumes(platform, plan)),
+        ("changes in place", lambda: check_changes(platform, plan)),
+        ("licences", lambda: _licences(platform)),
+        ("object store", lambda: _object_store(platform)),
+    ]
+    findings: list[Check] = []
+    for name, ask in questions:
+        started = time.monotonic()
+        try:
+            answers = list(ask())
+        except IsaError as exc:
+            answers = [Check(name, False, str(exc))]
+        seconds = time.monotonic() - started
+        findings += [replace(answer, seconds=round(seconds, 3)) for answer in answers]
+    return tuple(findings)
+
+
+def _namespaces(platform: Platform) -> Iterator[Check]:
+    """Namespaces that are being deleted: nothing can be made in them."""
+    kubernetes = platform.settings.kubernetes
+    for name in (kubernetes.namespace, kubernetes.control_namespace, kubernetes.verify_namespace):
+        live = platform.kube.get("v1", "Namespace", name) or {}
+        if live.get("status", {}).get("phase") == "Terminating":
+            held = "; ".join(
+                condition["message"]
+                for condition in live["status"].get("conditions") or ()
+                if condition.get("status") == "True" and condition.get("message")
+            )
+            words = (
+                f"is being deleted ({held or 'nothing is known to hold it'}): wait until it is gone"
+            )
+            yield Check(f"namespace {name}", False, words)
+
+
+def _charts(plan: Plan, selected: Collection[str] | None) -> Iterator[Check]:
+    releases = [release for node in plan.nodes for release in node.releases]
+    broken = [release for release in releases if release.action == UNKNOWN]
+    for release in broken:
+        needed = selected is None or release.release.component in selected
+        name = f"chart of {release.release.name}"
+        yield Check(name, False, release.reasons[0], critical=needed)
+    if not broken:
+        yield Check("charts", True, f"all {len(releases)} render")
+
+
+def _chart_archives(platform: Platform) -> Iterator[Check]:
+    """Whether a deploy after a disaster needs the charts' hosts."""
+    directory = platform.settings.charts.directory
+    remote = {r.locked_as: r for r in platform.releases.releases if r.version}
+    loose = [
+        name for name, r in remote.items() if kept_archive(directory, r) is None or not r.digest
+    ]
+    if loose:
+        hint = f"{', '.join(loose)}: not kept or not locked, so that a deploy depends on their hosts: isa charts --pull"
+        yield Check("chart archives", False, hint, critical=False)
+
+
+def _capacity(platform: Platform, pods: list[PodRequest]) -> Iterator[Check]:
+    kube = platform.kube
+    nodes = free_nodes(
+        kube.list("v1", "Node"), kube.list("v1", "Pod"), {pod.workload for pod in pods}
+    )
+    size = len(nodes)
+    shortages = place(pods, nodes)
+    cpu = sum((pod.requests.get("cpu", Decimal(0)) for pod in pods), Decimal(0))
+    memory = sum((pod.requests.get("memory", Decimal(0)) for pod in pods), Decimal(0))
+    if not shortages:
+        hint = f"{len(pods)} pods with {cpu.normalize():f} CPU and {int(memory) >> 30} GiB fit on {size} nodes"
+        yield Check("capacity", True, hint)
+    for shortage in shortages:
+        yield Check(
+            f"capacity for {shortage.component}", False, f"{shortage} (schedulable now: {size})"
+        )
+    for workload in sorted({pod.workload for pod in pods if pod.apart}):
+        count = sum(1 for pod in pods if pod.workload == workload)
+        if count == size:
+            hint = f"{workload} has a pod on every node: a drained node leaves one Pending; {size + 1} nodes avoid it"
+            yield Check("room for a drain", False, hint, critical=False)
+
+
+def _storage_classes(platform: Platform, pods: list[PodRequest]) -> Iterator[Check]:
+    live = {
+        item["metadata"]["name"] for item in platform.kube.list("storage.k8s.io/v1", "StorageClass")
+    }
+    made = {
+        m["metadata"]["name"] for m in platform.manifests[STORAGE] if m["kind"] == "StorageClass"
+    }
+    wanted: dict[str, set[str]] = {}
+    for pod in pods:
+        for name, _ in pod.storage:
+            wanted.setdefault(name, set()).add(pod.component)
+    missing = {name: users for name, users in wanted.items() if name not in live | made}
+    if not missing:
+        yield Check("storage classes", True, ", ".join(sorted(wanted)))
+    for name, users in sorted(missing.items()):
+        hint = f"{', '.join(sorted(users))} ask for it; neither the cluster nor storage-classes.yaml has it"
+        yield Check(f"storage class {name or '(none named)'}", False, hint)
+
+
+def _api_versions(platform: Platform, plan: Plan) -> Iterator[Check]:
+    served = set(platform.kube.api_versions())
+    wanted: dict[str, set[str]] = {}
+    for node in plan.nodes:
+        for manifest in _rendered(platform, node):
+            wanted.setdefault(f"{manifest['apiVersion']}/{manifest['kind']}", set()).add(node.name)
+    missing = {kind: users for kind, users in wanted.items() if kind not in served}
+    if not missing:
+        yield Check("API versions", True, f"all {len(wanted)} kinds are served")
+    for kind, users in sorted(missing.items()):
+        crd = (
+            "install the Prometheus operator's CRDs"
+            if "monitoring.coreos.com" in kind
+            else "install its CRD"
+        )
+        yield Check(
+            f"API {kind}",
+            False,
+            f"{', '.join(sorted(users))} need it and the cluster has it not: {crd}",
+        )
+
+
+def _secrets(platform: Platform, plan: Plan) -> Iterator[Check]:
+    namespace = platform.settings.kubernetes.namespace
+    made = {
+        spec.name: set(spec.keys) for component in COMPONENTS.values() for spec in component.secrets
+    }
+    live = {
+        s["metadata"]["name"]: set(s.get("data", {}))
+        for s in platform.kube.list("v1", "Secret", namespace)
+    }
+    missing: list[str] = []
+    wanted: set[tuple[str, str]] = set()
+    for node in plan.nodes:
+        manifests = _rendered(platform, node)
+        own = {m["metadata"]["name"] for m in manifests if m["kind"] == "Secret"}
+        wanted |= {
+            (name, key) for m in manifests for name, key in secret_references(m) if name not in own
+        }
+    for name, key in sorted(wanted):
+        have = made.get(name, set()) | live.get(name, set())
+        if (name not in made and name not in live) or (key and key not in have):
+            missing.append(f"{name}" + (f" key {key}" if key else ""))
+    hint = (
+        f"Secrets in {namespace} that nobody makes: {', '.join(missing)}"
+        if missing
+        else f"{len(wanted)} references"
+    )
+    yield Check("secrets", not missing, hint)
+
+
+def secret_references(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Secrets, and keys in them (or ""), without which the pods of a workload do not start."""
+    pod = (
+        manifest.get("spec", {}).get("template", {}).get("spec")
+        if isinstance(manifest.get("spec"), dict)
+        else None
+    )
+    if not pod:
+        return
+    containers = [*pod.get("containers", []), *pod.get("initContainers", [])]
+    mounts = [mount for container in containers for mount in container.get("volumeMounts") or []]
+    for container in containers:
+        for variable in container.get("env") or []:
+            reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
+            if reference and not reference.get("optional"):
+                yield reference.get("name", ""), reference.get("key", "")
+        for source in container.get("envFrom") or []:
+            if "secretRef" in source and not source["secretRef"].get("optional"):
+                yield source["secretRef"].get("name", ""), ""
+    for volume in pod.get("volumes") or []:
+        yield from _volume_references(volume)
+        yield from _mounted_keys(volume, mounts)
+    for reference in pod.get("imagePullSecrets") or []:
+        yield reference.get("name", ""), ""
+
+
+def _volume_references(volume: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    sources = [volume, *((volume.get("projected") or {}).get("sources") or [])]
+    for source in sources:
+        secret = source.get("secret")
+        if secret and not secret.get("optional"):
+            name = secret.get("secretName") or secret.get("name", "")
+            yield name, ""
+            for item in secret.get("items") or []:
+                yield name, item.get("key", "")
+
+
+def _mounted_keys(
+    volume: dict[str, Any], mounts: list[dict[str, Any]]
+) -> Iterator[tuple[str, str]]:
+    """Keys of a Secret that are mounted one by one, as Bitnami's charts do, which list no `items`."""
+    secret = volume.get("secret")
+    if secret and not secret.get("optional") and not secret.get("items"):
+        for mount in mounts:
+            if mount.get("name") == volume.get("name") and mount.get("subPath"):
+                yield secret.get("secretName", ""), mount["subPath"].split("/")[0]
+
+
+def _orphaned_volumes(platform: Platform, plan: Plan) -> Iterator[Check]:
+    """Volumes of an earlier life whose passwords are gone: new ones would lock everybody out of the old data."""
+    namespace = platform.settings.kubernetes.namespace
+    live = {s["metadata"]["name"] for s in platform.kube.list("v1", "Secret", namespace)}
+    claims = [
+        c["metadata"]["name"] for c in platform.kube.list("v1", "PersistentVolumeClaim", namespace)
+    ]
+    troubles = []
+    for node in plan.nodes:
+        lost = (
+            [s.name for s in COMPONENTS[node.name].secrets if s.name not in live]
+            if node.name in COMPONENTS
+            else []
+        )
+        workloads = {
+            p.workload for r in node.releases for p in pods_of(node.name, r.manifests) if p.storage
+        }
+        old = [claim for claim in claims if any(f"-{workload}-" in claim for workload in workloads)]
+        if lost and old:
+            troubles.append(
+                f"{node.name}: Secret {', '.join(lost)} is gone but volumes {', '.join(old)} exist"
+            )
+    hint = (
+        "; ".join(troubles) + ": restore the Secret from the platform backup, or delete the claims"
+        if troubles
+        else ""
+    )
+    yield Check(
+        "volumes and passwords belong together", not troubles, hint or f"{len(claims)} claims"
+    )
+
+
+def _licences(platform: Platform) -> Iterator[Check]:
+    """The switches of the settings against what helmfile.yaml would install."""
+    licences = platform.settings.licences
+    charts = {release.chart.rpartition("/")[2] for release in platform.releases.of("emqx")}
+    wanted = "emqx-enterprise" if licences.emqx == "enterprise" else "emqx"
+    if charts and charts != {wanted}:
+        hint = (
+            f"licences.emqx is {licences.emqx}, which is chart {wanted}, but helmfile.yaml has {', '.join(charts)}: "
+            "PRODUCTION_DESIGN.md, Licences, has the edit"
+        )
+        yield Check("licences", False, hint)
+    else:
+        yield Check("licences", True, f"Neo4j {licences.neo4j}, EMQX {licences.emqx}")
+
+
+def _object_store(platform: Platform) -> Iterator[Check]:
+    store = platform.settings.storage.object
+    namespace = platform.settings.kubernetes.control_namespace
+    credentials = read_secret(platform.kube, namespace, store.credentials_secret)
+    where = f"{store.endpoint}, bucket {store.bucket}"
+    if credentials is None:
+        hint = (
+            f"Secret {namespace}/{store.credentials_secret} (access-key, secret-key) does not exist"
+        )
+        yield Check("object store", False, f"{where}: {hint}", critical=False)
+        return
+    trouble = check_endpoint(store, credentials)
+    # Deploying needs no object store; the nightly backups do.
+    yield Check("object store", not trouble, trouble or where, critical=False)
+
+
+def _rendered(platform: Platform, node: NodePlan) -> list[Manifest]:
+    if node.name in platform.manifests:
+        return platform.manifests[node.name]
+    return [manifest for release in node.releases for manifest in release.manifests]

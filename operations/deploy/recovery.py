@@ -1,0 +1,69 @@
+"""Frees a release that somebody left in `pending-*`: only when that somebody is gone.
+
+Helm refuses every operation on such a release (https://github.com/helm/helm/issues/8987). A rollback is not refused,
+and rolling back to the pending first revision itself completes an interrupted install without removing anything; so is
+an interrupted change of engine version completed, since the older engine may not open what the newer one has touched.
+Who left it is told by the component's Lease: we hold it now, so its former holder is gone, and the operation noted on
+it says whether helm was running for us. A pending release that is not in the note is another tool's: it is left alone
+until it is older than helm itself would have waited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from cluster.helm import Helm
+from cluster.lease import Lease
+from cluster.manifests import parse_manifests
+from cluster.records import ReleaseRecord, last_good
+from cluster.releases import Release
+from errors import TemporaryError
+from operations.deploy.plan import images
+
+RETRY_SECONDS = 15.0
+
+
+def operation(release: str) -> str:
+    """What is written on the Lease while helm runs for a release."""
+    return f"helm {release}"
+
+
+def recover(
+    helm: Helm,
+    lease: Lease,
+    release: Release,
+    history: list[ReleaseRecord],
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> None:
+    """Bring a pending release back to a state that helm accepts.
+
+    Args:
+        helm: of the cluster.
+        lease: of the component, held by us.
+        release: its declaration.
+        history: its revisions, oldest first; the newest is pending.
+
+    Raises:
+        TemporaryError: another tool seems to be at work on it.
+    """
+    newest = history[-1]
+    age = (now() - newest.updated).total_seconds()
+    if lease.previous_operation != operation(release.name) and age < release.timeout:
+        raise TemporaryError(
+            f"release {release.name} has been {newest.status} for {age:.0f} s, and not by this tool: "
+            f"waiting until its {release.timeout} s are over (helm status {release.name} -n {release.namespace})",
+            delay=min(RETRY_SECONDS, release.timeout - age),
+        )
+    lease.ensure()
+    if newest.status == "uninstalling":
+        helm.uninstall(release.name, release.namespace, timeout=release.timeout)
+        return
+    good = last_good(history)
+    target = newest if good is None or _images(good) != _images(newest) else good
+    helm.rollback(release.name, release.namespace, target.revision, timeout=release.timeout)
+
+
+def _images(record: ReleaseRecord) -> set[str]:
+    return images(parse_manifests(record.manifest))

@@ -1,0 +1,62 @@
+"""Waits until servers have read their settings again, where a sidecar tells them of a change.
+
+Such a server may refuse what it cannot change while it runs, and says so in its log only: NATS refuses a smaller
+JetStream store, and with it everything that comes later. So the servers are asked when they read their settings the
+last time; the one that does not read them in time is refused for good, and its pods restart.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from cluster.command import CANCELLATION
+from components import COMPONENTS
+from components.access import Access
+from operations.health.gate import Environment
+
+log = logging.getLogger(__name__)
+
+# A kubelet looks once a minute, at a copy that may be another minute old
+# (https://kubernetes.io/docs/concepts/configuration/configmap/#mounted-configmaps-are-updated-automatically).
+LIMIT_SECONDS = 180.0
+POLL_SECONDS = 2.0
+
+
+def times_of_reading(environment: Environment, component: str) -> dict[str, str]:
+    """When each member has read its settings; {} where nobody can be asked."""
+    ask = COMPONENTS[component].settings_read
+    if ask is None or environment.settings.deploy.gate == "kubernetes":
+        return {}
+    with Access(environment.settings, environment.kube) as access:
+        return dict(ask(access))
+
+
+def read_again(
+    before: Mapping[str, str],
+    ask: Callable[[], Mapping[str, str]],
+    *,
+    limit: float = LIMIT_SECONDS,
+    sleep: Callable[[float], None] = CANCELLATION.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> bool:
+    """Whether all members read their settings again in time.
+
+    Args:
+        before: when each did, before they changed.
+        ask: when each did, now.
+        limit: seconds.
+    """
+    deadline = clock() + limit
+    while True:
+        now = ask()
+        if all(now.get(member, then) != then for member, then in before.items()):
+            return True
+        if clock() >= deadline:
+            return False
+        log.debug(
+            "waiting for a reload of %s",
+            ", ".join(m for m, t in before.items() if now.get(m, t) == t),
+        )
+        sleep(POLL_SECONDS)

@@ -1,0 +1,196 @@
+"""A deploy from beginning to end: one at a time, planned, asked about, walked, and told truthfully."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cluster.command import CANCELLATION
+from cluster.dag import Dag
+from errors import PermanentError, TemporaryError
+from operations.deploy.node import Deployer
+from operations.deploy.plan import Plan, make_plan
+from operations.deploy.preflight import preflight
+from operations.environment.place import read_namespace
+from operations.environment.platform import DEPLOY_LEASE, NAMESPACE, Platform, require_known
+from operations.runner.progress import NodeProgress, Progress
+from operations.runner.walk import (
+    FAILED,
+    NOT_ATTEMPTED,
+    SKIPPED,
+    Done,
+    NodeResult,
+    Start,
+    Work,
+    walk,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DeployReport:
+    """How a deploy ended.
+
+    Attributes:
+        seconds: wall time.
+        nodes: one result each, in the order of the graph.
+        blocked: findings of the preflight that stopped it before the first change.
+    """
+
+    seconds: float
+    nodes: tuple[NodeResult, ...]
+    blocked: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """`completed`, or `failed` if any selected node did not get to its end."""
+        bad = [node for node in self.nodes if node.outcome in (FAILED, SKIPPED)]
+        return "failed" if bad or self.blocked else "completed"
+
+    @property
+    def summary(self) -> str:
+        """One line: how many nodes ended how, and every cause."""
+        counts: dict[str, int] = {}
+        for node in self.nodes:
+            counts[node.outcome] = counts.get(node.outcome, 0) + 1
+        words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        failed = [f"{node.name}: {node.reason}" for node in self.nodes if node.outcome == FAILED]
+        causes = "; ".join([*(f"preflight: {finding}" for finding in self.blocked), *failed])
+        return f"{words} in {self.seconds:.1f} s" + (f". {causes}" if causes else "")
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as `isa deploy --json` prints it."""
+        return {
+            "state": self.state,
+            "seconds": round(self.seconds, 2),
+            "nodes": [vars(node) for node in self.nodes],
+            "blocked": list(self.blocked),
+            "message": self.summary,
+        }
+
+
+def checked_plan(platform: Platform, selected: Collection[str] | None = None) -> Plan:
+    """The plan, with the findings of the preflight; changes nothing.
+
+    Args:
+        platform: the environment.
+        selected: nodes that are to be changed; all if None.
+    """
+    plan = make_plan(platform)
+    return replace(plan, preflight=preflight(platform, plan, selected))
+
+
+def run_deploy(
+    platform: Platform,
+    *,
+    only: Iterable[str] = (),
+    run: str,
+    start: Callable[[Dag, Work], Start],
+    publish: Callable[[list[NodeProgress]], None] = lambda lines: None,
+    show_plan: Callable[[Plan], None] = lambda plan: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> DeployReport:
+    """Deploy the platform, or the chosen nodes with what they need.
+
+    Args:
+        platform: the environment.
+        only: names of nodes; all if empty.
+        run: who deploys, for the Leases.
+        start: given the graph and the work of a node, how one is begun (a thread, a Prefect task).
+        publish: gets the progress.
+        show_plan: gets the plan before anything is changed.
+
+    Returns:
+        What became of each node. A blocked preflight is a report too: nothing was attempted.
+
+    Raises:
+        LeaseHeld: another deploy is under way.
+        ConfigurationError: `only` names something unknown.
+        PermanentError: the cluster is another environment's.
+    """
+    began = clock()
+    graph = platform.graph
+    require_known(only, graph)
+    selected = graph.with_needs(only or graph)
+    read_namespace(platform.kube, platform.settings)
+    ensure_control_namespace(platform)
+    with platform.lease(DEPLOY_LEASE, run):
+        plan = checked_plan(platform, selected)
+        show_plan(plan)
+        progress = Progress(graph.sorted(), publish, clock)
+        if plan.blocked:
+            nodes = tuple(
+                NodeResult(name, NOT_ATTEMPTED, reason="preflight") for name in graph.sorted()
+            )
+            return DeployReport(
+                clock() - began, nodes, tuple(f"{c.name}: {c.hint}" for c in plan.blocked)
+            )
+        deployer = Deployer(platform, plan, progress, run)
+        results = walk(
+            graph,
+            selected,
+            start(graph, deployer.deploy),
+            max_parallel=platform.settings.deploy.max_parallel_releases,
+            report=lambda r: progress.ended(r.name, r.outcome, r.seconds, r.reason),
+            clock=clock,
+        )
+    return DeployReport(clock() - began, tuple(results))
+
+
+def ensure_control_namespace(platform: Platform) -> None:
+    """Create the namespace of the Leases before the first deploy; the namespace node completes it."""
+    name = platform.settings.kubernetes.control_namespace
+    if platform.kube.get("v1", "Namespace", name) is None:
+        wanted = (m for m in platform.manifests[NAMESPACE] if m["kind"] == "Namespace")
+        for manifest in wanted:
+            if manifest["metadata"]["name"] == name:
+                platform.kube.apply(manifest)
+
+
+@contextmanager
+def threads(parallel: int, attempts: int) -> Iterator[Callable[[Dag, Work], Start]]:
+    """Start nodes as threads of this process, with the retries that Prefect would make.
+
+    Args:
+        parallel: nodes under way at once.
+        attempts: tries of a node that fails for a temporary reason.
+    """
+    with ThreadPoolExecutor(parallel, thread_name_prefix="node") as pool:
+
+        def start(_: Dag, work: Work) -> Start:
+            def begin(node: str, done: Done) -> None:
+                def attempt() -> None:
+                    try:
+                        done(retrying(lambda: work(node), attempts))
+                    except Exception as exc:  # a defect of ours too must not leave the walk waiting
+                        done(exc)
+
+                pool.submit(attempt)
+
+            return begin
+
+        yield start
+
+
+def retrying(call: Callable[[], NodeResult], attempts: int) -> NodeResult:
+    """Call again after temporary errors, each time after the delay that the error asks for.
+
+    Raises:
+        TemporaryError: the last attempt's.
+        PermanentError: at once.
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            return call()
+        except TemporaryError as exc:
+            if attempt == attempts:
+                raise
+            log.info("%s; attempt %d of %d in %.0f s", exc, attempt + 1, attempts, exc.delay)
+            CANCELLATION.sleep(exc.delay)
+    raise PermanentError(f"{attempts} attempts allow none")

@@ -1,0 +1,383 @@
+"""What nobody looks at until it hurts: leftovers, stale proofs, certificates, versions; mends what can do no harm.
+
+Each question stands for itself: one that cannot be asked is a finding too, and stops no other.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import ssl
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from packaging.requirements import Requirement
+
+from archive.catalogue import Catalogue
+from archive.stored_dates import stored_again
+from archive.sweep import find_waste, remove_waste
+from cluster import volumes
+from cluster.lease import UnreadableNote, inquire
+from cluster.records import read_records
+from components import COMPONENTS
+from components.base import Check
+from config.loading import ROOT
+from config.models import Settings
+from errors import IsaError
+from operations.backup.component import Vault
+from operations.backup.retention import explain, plan_retention, short_locks
+from operations.environment.platform import Platform
+from operations.health import freshness
+from operations.health.gate import DOWN
+from operations.health.status import read_status
+from operations.runner.transfer import human
+from operations.state.rebuild_state import Standing, rebuild_lease
+from operations.state.restore_journal import backup_lease, broken_off
+from operations.verify.scratch import proof_lease
+from operations.verify.scratch_pod import LABEL
+
+CERTIFICATE_DAYS = 30  # time to find whoever can renew it
+THREADS = 6
+LISTED = 5  # names in one finding
+CONNECT_SECONDS = 10.0
+COPY_NAMED = timedelta(days=14)  # a copied bucket is a finding for so long
+CLOCK_SECONDS = 5.0  # of the 30 s of a Lease; a busy machine answers late
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One answer.
+
+    Attributes:
+        check: the answer.
+        mend: puts it right where that can do no harm, and says what it did; None where a person must act.
+    """
+
+    check: Check
+    mend: Callable[[], str] | None = None
+
+
+Question = tuple[str, Callable[[], Iterable[Finding]]]
+
+
+def examine(questions: Iterable[Question]) -> list[Finding]:
+    """Ask everything, several questions at a time.
+
+    Args:
+        questions: name and call of each.
+    """
+
+    def ask(question: Question) -> list[Finding]:
+        name, call = question
+        began = time.monotonic()
+        try:
+            found = list(call())
+        except (IsaError, OSError, ValueError) as exc:
+            found = [Finding(Check(name, False, str(exc)))]
+        seconds = round(time.monotonic() - began, 3)
+        return [replace(one, check=replace(one.check, seconds=seconds)) for one in found]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return [finding for found in pool.map(ask, questions) for finding in found]
+
+
+def mend(findings: Iterable[Finding]) -> list[Finding]:
+    """Mend what can be mended; what was done becomes the hint."""
+    after = []
+    for one in findings:
+        if one.check.ok or one.mend is None:
+            after.append(one)
+            continue
+        try:
+            words, ok = f"mended: {one.mend()}", True
+        except IsaError as exc:
+            words, ok = f"{one.check.hint}; could not be mended: {exc}", False
+        after.append(Finding(replace(one.check, ok=ok, hint=words)))
+    return after
+
+
+def questions(platform: Platform) -> list[Question]:
+    """What is asked of cluster and object store."""
+    opener = ThreadPoolExecutor(1)  # opened once, and whether it can be is an answer too
+    vault = opener.submit(Vault.open, platform.settings)
+    opener.shutdown(wait=False)
+    endpoints = [platform.kube.server, str(platform.settings.storage.object.endpoint)]
+    return [
+        ("versions", lambda: versions(ROOT / "requirements.txt")),
+        ("Helm", lambda: [Finding(Check("Helm", True, f"version {platform.helm.major}"))]),
+        ("Kubernetes", lambda: [Finding(Check("Kubernetes", True, platform.kube.version()))]),
+        ("clock", lambda: clock("Kubernetes", platform.kube.now())),
+        ("gates", lambda: _gates(platform)),
+        ("releases", lambda: _releases(platform)),
+        ("rebuilds", lambda: _rebuilds(platform)),
+        ("restores", lambda: _restores(platform)),
+        ("scratch engines", lambda: _scratch(platform)),
+        ("object store", lambda: _store(vault.result())),
+        ("object locks", lambda: _locks(vault.result())),
+        ("leftovers", lambda: _waste(vault.result())),
+        ("evidence", lambda: _evidence(vault.result())),
+        ("proofs", lambda: _proofs(vault.result())),
+        *((f"certificate of {url}", lambda url=url: certificate(url)) for url in endpoints),
+    ]
+
+
+def versions(requirements: Path) -> Iterator[Finding]:
+    """Compare installed packages with the pins: newer ones break, mostly without a word."""
+    wrong = []
+    for line in requirements.read_text(encoding="utf-8").splitlines():
+        text = line.partition("#")[0].strip()
+        if not text or text.startswith("-"):
+            continue
+        wanted = Requirement(text)
+        try:
+            found = importlib.metadata.version(wanted.name)
+        except importlib.metadata.PackageNotFoundError:
+            found = "none"
+        if found == "none" or not wanted.specifier.contains(found, prereleases=True):
+            wrong.append(f"{wanted.name} is {found}, not {wanted.specifier}")
+    hint = f"{'; '.join(wrong)}: pip install -r requirements.txt" if wrong else "as pinned"
+    yield Finding(Check("versions", not wrong, hint))
+
+
+def clock(whose: str, theirs: datetime, now: datetime | None = None) -> Iterator[Finding]:
+    """How far a server's clock is from ours: Leases are judged by the clocks of whoever holds and wants them.
+
+    Args:
+        whose: name of the server.
+        theirs: what its clock says, in whole seconds.
+    """
+    skew = ((now or datetime.now(UTC)) - theirs).total_seconds()
+    good = abs(skew) <= CLOCK_SECONDS
+    hint = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} {whose}'s" + (
+        "" if good else ": keep both on NTP, a Lease is taken over 30 s after it was renewed last"
+    )
+    yield Finding(Check(f"clock against {whose}", good, hint))
+
+
+def certificate(url: str, now: datetime | None = None) -> Iterator[Finding]:
+    """How long the certificate of an https endpoint is good for."""
+    parts = urlsplit(url)
+    name = f"certificate of {parts.hostname}"
+    if parts.scheme != "https":
+        return
+    where = (str(parts.hostname), parts.port or 443)
+    text = ssl.get_server_certificate(where, timeout=CONNECT_SECONDS)
+    end = x509.load_pem_x509_certificate(text.encode()).not_valid_after_utc
+    days = (end - (now or datetime.now(UTC))).days
+    hint = f"good until {end:%Y-%m-%d}, {days} days" + (
+        ": renew it" if days < CERTIFICATE_DAYS else ""
+    )
+    yield Finding(Check(name, days >= CERTIFICATE_DAYS, hint, critical=days < 1))
+
+
+# ---------------------------------------------------------------------- inside
+def _gates(platform: Platform) -> Iterator[Finding]:
+    for component in read_status(platform):
+        bad = [f"{c.name}: {c.hint}" for c in component.finding.checks if not c.ok]
+        state = component.finding.state
+        words = f"{state}: {'; '.join(bad)} (isa status)" if bad else state
+        ours = not component.ready and _at_work(platform, component.name)
+        if ours:
+            words += f"; {ours} is under way"
+        critical = state == DOWN and not ours
+        yield Finding(Check(f"gate of {component.name}", component.ready, words, critical=critical))
+
+
+def _at_work(platform: Platform, component: str) -> str:
+    """What of ours may well have stopped an engine: Neo4j Community is dumped while it is down."""
+    leases = {
+        backup_lease(component): "a backup of it",
+        f"isa-rebuild-{component}": "its rebuild",
+        f"isa-{component}": "its deploy or a restore",
+    }
+    for lease, what in leases.items():
+        if inquire(platform.kube, platform.settings, lease)[1]:
+            return what
+    return ""
+
+
+def _releases(platform: Platform) -> Iterator[Finding]:
+    records = read_records(platform.kube, platform.settings.kubernetes.namespace)
+    names = [release.name for release in platform.releases.releases]
+    stuck = [
+        f"{n} ({records[n][-1].status})" for n in names if n in records and records[n][-1].pending
+    ]
+    hint = (
+        f"{', '.join(stuck)}: a deploy frees them once nobody is at work there"
+        if stuck
+        else "none is stuck"
+    )
+    yield Finding(Check("releases", not stuck, hint))
+
+
+def _rebuilds(platform: Platform) -> Iterator[Finding]:
+    open_ones, kept = [], []
+    for component in COMPONENTS:
+        note, held = inquire(platform.kube, platform.settings, rebuild_lease(component))
+        if note and not held:
+            open_ones.append(_about_rebuild(note, platform.settings, component))
+        kept += [
+            f"{one.name} ({component}, {one.size})"
+            for one in volumes.aside(platform.kube, component)
+        ]
+    hint = "none is unfinished"
+    if open_ones:
+        hint = "; ".join(open_ones)
+    yield Finding(Check("rebuilds", not open_ones, hint))
+    words = f"kept: {', '.join(kept)}; isa rebuild COMPONENT --give-up, once their time is over"
+    yield Finding(Check("volumes put aside", True, words if kept else "none"))
+
+
+def _about_rebuild(note: str, settings: Settings, component: str) -> str:
+    try:
+        Standing.read(note, settings, component)
+    except UnreadableNote as exc:
+        return str(exc)
+    return f"{component}: call the same rebuild again, or isa rebuild {component} --undo"
+
+
+def _restores(platform: Platform) -> Iterator[Finding]:
+    left = {}
+    for component in COMPONENTS:
+        try:
+            found = broken_off(platform.kube, platform.settings, component)
+        except UnreadableNote as exc:
+            left[component] = str(exc)
+            continue
+        if found and not inquire(platform.kube, platform.settings, f"isa-{component}")[1]:
+            left[component] = found.words
+    hint = "; ".join(f"{component}: {words}" for component, words in left.items())
+    yield Finding(Check("restores", not left, hint or "none was broken off"))
+
+
+def _scratch(platform: Platform) -> Iterator[Finding]:
+    where, kube = platform.settings.kubernetes.verify_namespace, platform.kube
+    pods = kube.list("v1", "Pod", where, LABEL)
+    orphans = {}
+    for pod in pods:
+        component = pod["metadata"]["labels"][LABEL]
+        if not inquire(kube, platform.settings, proof_lease(component))[1]:
+            orphans[pod["metadata"]["name"]] = pod["metadata"]["uid"]
+
+    def remove() -> str:
+        for name, uid in orphans.items():  # a proof may have begun since, under the same names
+            kube.delete("v1", "Pod", name, where, uid=uid)  # its claims and Secrets go with it
+        return f"removed {', '.join(orphans)}"
+
+    hint = f"{', '.join(orphans)}: what killed proofs left" if orphans else f"{len(pods)} at work"
+    yield Finding(Check("scratch engines", not orphans, hint, critical=False), remove)
+
+
+def _store(vault: Vault) -> Iterator[Finding]:
+    able = vault.check()
+    words = ", ".join(name for name, value in vars(able).items() if value is True)
+    yield Finding(Check("object store", True, f"{vault.store.address}: {words}"))
+
+
+def _waste(vault: Vault) -> Iterator[Finding]:
+    grace = timedelta(hours=vault.settings.backup.retention.grace_hours)
+    waste = find_waste(vault.store, vault.settings.environment, datetime.now(UTC) - grace)
+    there = bool(waste.uploads or waste.objects)
+    words = f"{len(waste.uploads)} unended uploads, {len(waste.objects)} objects without a set ({human(waste.size)})"
+
+    def remove() -> str:
+        remove_waste(vault.store, waste)
+        return f"removed {words}"
+
+    yield Finding(Check("leftovers", not there, words if there else "none", critical=False), remove)
+    hidden = list(explain(vault, waste).values())
+    words = "; ".join(_first(hidden)) or "no backup's manifest was deleted"
+    yield Finding(Check("deleted manifests", not hidden, words))
+
+
+def _first(texts: list[str]) -> list[str]:
+    """The first of them, and how many more there are."""
+    more = [f"and {len(texts) - LISTED} more"] if len(texts) > LISTED else []
+    return [*texts[:LISTED], *more]
+
+
+def _locks(vault: Vault) -> Iterator[Finding]:
+    days = vault.settings.backup.object_lock_days
+    if not days:
+        yield Finding(Check("object locks", True, "not used (backup.object_lock_days is 0)"))
+        return
+    short = short_locks(vault, plan_retention(vault))
+    listed = [
+        f"{name} until {date:%Y-%m-%d}" if date else f"{name} not at all"
+        for name, date in short.items()
+    ]
+    words = (
+        f"{len(short)} sets that are kept are locked for less than {days} days, the run `retention` extends "
+        f"them daily: {', '.join(listed[:LISTED])}{' …' if len(listed) > LISTED else ''}"
+    )
+    hint = words if short else f"every set that is kept is locked for {days} days"
+    yield Finding(Check("object locks", not short, hint, critical=False))
+
+
+def _evidence(vault: Vault) -> Iterator[Finding]:
+    catalogue = vault.catalogue()
+    doubted, refused = catalogue.disbelieved, catalogue.broken
+    words = (
+        "; ".join(_first([*refused.values()])) if refused else "every one is a backup worker's own"
+    )
+    yield Finding(Check("manifests", not refused, words))
+    again = stored_again(vault.store.versions(f"{vault.settings.environment}/"))
+    yield _dates(catalogue, again, datetime.now(UTC))
+    words = (
+        "; ".join(_first([*doubted.values()]))
+        if doubted
+        else "every verdict is the verify pool's own"
+    )
+    yield Finding(Check("evidence", not doubted, words))
+    missing = [
+        f"evidence of {identity} is missing: {why}; its last verdict is unknown: isa verify {identity}"
+        for identity, why in catalogue.gaps.items()
+    ]
+    words = "; ".join(_first(missing)) or "none is missing"
+    yield Finding(Check("chain of evidence", not missing, words))
+    if not vault.settings.verify.signers:
+        words = "none is set, so no verdict counts: name what `isa verify --signer` prints"
+        yield Finding(Check("verify.signers", False, words))
+
+
+def _dates(catalogue: Catalogue, again: Mapping[str, datetime], now: datetime) -> Finding:
+    """What the store's dates say of backups that somebody put back.
+
+    Args:
+        catalogue: all sets.
+        again: id of each set whose manifest was stored a second time → when.
+        now: the present.
+    """
+    name, sets = "dates of the store", {one.id: one for one in catalogue.sets}
+    dates = catalogue.dates
+    replayed = {**{one: at for one, at in again.items() if one in sets}, **dates.replayed}
+    if replayed:
+        listed = [
+            f"{one} of {sets[one].ended:%Y-%m-%d} on {at:%Y-%m-%d}" for one, at in replayed.items()
+        ]
+        words = (
+            f"stored again long after they ended: {', '.join(_first(listed))}: somebody put deleted backups back. "
+            "They are genuine; what retention keeps goes by the times inside their signature"
+        )
+        return Finding(Check(name, False, words, critical=False))
+    if dates.copied is None:
+        return Finding(Check(name, True, "each manifest was stored when its backup ended"))
+    words = f"the bucket was copied on {dates.copied:%Y-%m-%d}: all earlier backups have that date"
+    young = now - dates.copied < COPY_NAMED
+    if young:
+        words += ". If nobody copied it, somebody stored every backup again: compare what there is with what you know"
+    return Finding(Check(name, not young, words, critical=False))
+
+
+def _proofs(vault: Vault) -> Iterator[Finding]:
+    for one in freshness.look(vault):
+        good = one.state == freshness.FRESH
+        said = one.evidence.sentence if one.evidence else "nothing was proven yet"
+        hint = f"{one.state}: {said}" + ("" if good else f" (isa verify {one.component})")
+        critical = one.state == freshness.FAILING
+        yield Finding(Check(f"proof of {one.component}", good, hint, critical=critical))

@@ -1,0 +1,166 @@
+"""How old what we rely on is: last backup and last passing proof of each component, for people, events and Prometheus.
+
+*never*: nothing was proven yet; *failing*: the last verdict is a fail; *stale*: the last pass is older than
+`verify.stale_days`; *fresh* otherwise. An error is no verdict, so a component whose proofs only end in errors gets
+stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from archive.catalogue import Catalogue
+from archive.evidence import Evidence, Proof, read_evidence, stored_evidence
+from archive.manifest import component_of
+from components import SETS
+from config.printable import visible
+from errors import IsaError
+from operations.backup.component import Vault
+
+NEVER, FAILING, STALE, FRESH = "never", "failing", "stale", "fresh"
+PREFIX = "isa_cloud"
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """One component.
+
+    Attributes:
+        component: its name.
+        state: never, failing, stale or fresh.
+        backup: start of the newest whole set.
+        stored: its bytes in the store.
+        proof: the last verdict's document; None if there is none.
+        passed: time of the last pass.
+        evidence: the last pass's document, where it could be read.
+    """
+
+    component: str
+    state: str
+    backup: datetime | None = None
+    stored: int = 0
+    proof: Proof | None = None
+    passed: datetime | None = None
+    evidence: Evidence | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As `isa proofs --json` prints it."""
+        return {
+            "component": self.component,
+            "state": self.state,
+            "last_success_backup": self.backup,
+            "bytes_stored": self.stored,
+            "last_verdict": self.proof.verdict if self.proof else "",
+            "last_passing_verify": self.passed,
+            "verify_seconds": self.evidence.seconds if self.evidence else None,
+            "level": self.evidence.level if self.evidence else "",
+            "set": self.evidence.set if self.evidence else "",
+            "sentence": self.evidence.sentence if self.evidence else "",
+        }
+
+
+def look(vault: Vault, components: Iterable[str] = ()) -> tuple[Freshness, ...]:
+    """How fresh each component is.
+
+    Raises:
+        TemporaryError, PermanentError: the store cannot be listed.
+    """
+    names = tuple(components) or tuple(SETS)
+    catalogue = vault.catalogue(names)
+    after = timedelta(days=vault.settings.verify.stale_days)
+    now, read = datetime.now(UTC), documents(vault)
+    return tuple(judge(catalogue, name, after, now, read) for name in names)
+
+
+def documents(vault: Vault) -> Callable[[Proof], Evidence | None]:
+    """Reads a proof's document; None where retention was quicker, or it does not count: who wrote it may not."""
+
+    def read(proof: Proof) -> Evidence | None:
+        try:
+            signers = vault.settings.verify.signers
+            return read_evidence(stored_evidence(vault.store, proof.key), proof.key, signers)
+        except IsaError:
+            return None
+
+    return read
+
+
+def judge(
+    catalogue: Catalogue,
+    component: str,
+    after: timedelta,
+    now: datetime,
+    read: Callable[[Proof], Evidence | None],
+) -> Freshness:
+    """How fresh a component is.
+
+    Args:
+        catalogue: its sets and proofs.
+        component: name.
+        after: age of the last pass from which on it is stale.
+        now: the present.
+        read: a proof's document; None if it is not to be believed.
+    """
+    whole = [one for one in catalogue.of(component) if one.outcome == "complete"]
+    proofs = sorted(
+        proof
+        for identity, found in catalogue.proofs.items()
+        if component_of(identity) == component
+        for proof in found
+        if proof.told
+    )
+    passes = [proof for proof in proofs if proof.verdict == "pass"]
+    evidence = read(passes[-1]) if passes else None
+    passed = passes[-1].at if evidence is not None else None
+    state = FRESH
+    if proofs and proofs[-1].verdict == "fail":
+        state = FAILING
+    elif passed is None:
+        state = NEVER
+    elif now - passed > after:
+        state = STALE
+    return Freshness(
+        component,
+        state,
+        whole[-1].begun if whole else None,
+        whole[-1].stored_size if whole else 0,
+        proofs[-1] if proofs else None,
+        passed,
+        evidence,
+    )
+
+
+def metrics(found: Iterable[Freshness], environment: str) -> str:
+    """The same in Prometheus' text format (version 0.0.4), for node-exporter's directory or a Pushgateway."""
+    rows = tuple(found)
+    families: tuple[tuple[str, str, Callable[[Freshness], float | None]], ...] = (
+        ("last_success_backup_timestamp_seconds", "Start of the newest whole set.",
+         lambda f: f.backup.timestamp() if f.backup else None),
+        ("last_backup_stored_bytes", "Bytes of that set in the store.",
+         lambda f: f.stored if f.backup else None),
+        ("last_passing_verify_timestamp_seconds", "Time of the last proof that passed.",
+         lambda f: f.passed.timestamp() if f.passed else None),
+        ("verify_seconds", "How long that proof took: restore and comparison.",
+         lambda f: f.evidence.seconds if f.evidence else None),
+        ("verify_failing", "1 if the last verdict is a fail.",
+         lambda f: float(f.state == FAILING)),
+        ("verify_never", "1 if nothing was ever proven.",
+         lambda f: float(f.state == NEVER)),
+    )  # fmt: skip
+    lines = []
+    for name, words, value in families:
+        lines += [f"# HELP {PREFIX}_{name} {words}", f"# TYPE {PREFIX}_{name} gauge"]
+        for one in rows:
+            number = value(one)
+            if number is not None:
+                labels = f'environment="{_label(environment)}",component="{_label(one.component)}"'
+                lines.append(f"{PREFIX}_{name}{{{labels}}} {number:.3f}")
+    return "\n".join(lines) + "\n"
+
+
+def _label(value: str) -> str:
+    """A label's value, which ends neither its quotes nor its line (text format 0.0.4)."""
+    return visible(value).replace("\\", "\\\\").replace('"', '\\"')

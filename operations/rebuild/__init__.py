@@ -1,0 +1,1 @@
+"""A rebuild of a component behind a verified backup and an approval."""

@@ -1,0 +1,210 @@
+"""What a rebuild of a component would do: which releases and volumes go, what comes back, which proof one relies on.
+
+Nothing is changed here. Whoever approves a rebuild approves one of these plans. It is made again after the approval,
+and a rebuild does not begin if it is another one by then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from archive.catalogue import Catalogue
+from archive.evidence import Evidence
+from archive.manifest import Manifest
+from cluster.records import read_records
+from components import COMPONENTS
+from errors import ConfigurationError, Fault, PermanentError
+from operations.backup.component import Vault
+from operations.deploy.plan import DRIFTED, UPGRADE
+from operations.deploy.run import checked_plan
+from operations.environment.platform import Platform
+from operations.health import freshness
+from operations.rebuild.reinstall import claims
+from operations.restore.plan import RestorePlan, plan_restore
+from operations.state.rebuild_state import FRESH, NEW, NONE, Policy, Standing, unfinished
+
+REASONS = 5  # as many as somebody reads
+
+
+@dataclass(frozen=True)
+class RebuildPlan:
+    """What a rebuild would do.
+
+    Attributes:
+        policy: what was asked for.
+        releases: name → what is installed now, `redis-cluster-13.0.4, revision 3`; "" where nothing is.
+        claims: name of each claim → its size.
+        units: what is fenced, backed up and restored.
+        proof: what is known of the component's last restore, a sentence.
+        writers: what happens to writers meanwhile.
+        dependants: components whose gates are waited for afterwards.
+        warnings: what whoever approves it should know.
+        blocked: why it cannot begin.
+    """
+
+    policy: Policy
+    releases: dict[str, str]
+    claims: dict[str, str]
+    units: tuple[str, ...]
+    proof: str
+    writers: str
+    dependants: tuple[str, ...]
+    warnings: tuple[str, ...]
+    blocked: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """Tells whether two plans are one: 12 hexadecimal digits."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def as_json(self) -> dict[str, Any]:
+        """As `isa rebuild --plan --json` prints it."""
+        return {**asdict(self), "digest": self.digest}
+
+
+def plan_rebuild(platform: Platform, vault: Vault, policy: Policy) -> RebuildPlan:
+    """Look at a component and its sets, and say what a rebuild would do. Nothing is changed.
+
+    Raises:
+        ConfigurationError: the policy cannot be meant.
+        TemporaryError, PermanentError: cluster or store cannot be asked, or a named set is not there or not whole.
+    """
+    policy.check()
+    component, settings = COMPONENTS[policy.component], platform.settings
+    standing = unfinished(platform.kube, settings, component.name)
+    catalogue = vault.catalogue([component.name])
+    (known,) = freshness.look(vault, [component.name])
+    back = _set_to_look_at(vault, catalogue, policy, standing)
+    warnings, blocked = _about_the_set(policy, back)
+    if standing is not None:
+        warnings += [_about(standing)]
+        blocked += [standing.other(policy)] if standing.policy != policy else []
+    deploy = checked_plan(platform, [component.name])
+    blocked += [f"{check.name}: {check.hint}" for check in deploy.blocked]
+    node = deploy.node(component.name)
+    if node.action in (UPGRADE, DRIFTED):
+        more = f"; and {len(node.reasons) - REASONS} more" if len(node.reasons) > REASONS else ""
+        what = "; ".join(node.reasons[:REASONS]) + more
+        warnings.append(f"it is installed as it is declared, and not as it is now: {what}")
+    if standing is None or not standing.gone:
+        if policy.final_backup and known.state != freshness.FRESH:
+            blocked.append(
+                f"its proof is {known.state}: a restore of {component.name} must have been proven lately "
+                f"(isa backup {component.name}; isa verify {component.name} --latest)"
+            )
+        if policy.fenced and not component.live.fences:
+            warnings.append(_window(catalogue.latest(component.name), known.evidence))
+    refusal = component.live.by_hand(settings)
+    if refusal and policy.restore != NONE:
+        blocked.append(refusal)
+    records = read_records(platform.kube, settings.kubernetes.namespace)
+    return RebuildPlan(
+        policy,
+        {
+            one.name: _installed(records.get(one.name, []))
+            for one in platform.releases.of(component.name)
+        },
+        {
+            claim["metadata"]["name"]: claim["spec"]["resources"]["requests"]["storage"]
+            for claim in claims(platform, component.name)
+        },
+        tuple(one.unit for one in back.units) if back else (),
+        known.evidence.sentence if known.evidence else "",
+        _writers(policy, component.live.writers),
+        _dependants(platform, component.name),
+        tuple(warnings),
+        tuple(blocked),
+    )
+
+
+# ---------------------------------------------------------------------- inside
+def _set_to_look_at(
+    vault: Vault, catalogue: Catalogue, policy: Policy, standing: Standing | None
+) -> RestorePlan | None:
+    """The named set, that of the rebuild which goes on, or the newest one: what the fresh one will be like."""
+    name = policy.restore
+    if standing is not None and standing.set and standing.gone:
+        name = standing.set
+    elif name in (FRESH, NONE):
+        newest = catalogue.latest(policy.component)
+        if newest is None:
+            return None
+        name = newest.id
+    elif not name.startswith(f"{policy.component}-"):
+        hint = f"`isa backups {policy.component}` lists them"
+        raise ConfigurationError([Fault("restore", f"{name!r} is no set of it", hint)])
+    try:
+        return plan_restore(vault, catalogue, name, new_engine=policy.volumes == NEW)
+    except PermanentError:
+        if name == policy.restore:
+            raise
+        return None  # its proof says so
+
+
+def _about_the_set(policy: Policy, back: RestorePlan | None) -> tuple[list[str], list[str]]:
+    """Warnings, and what is in the way."""
+    warnings: list[str] = []
+    blocked: list[str] = []
+    if policy.restore not in (FRESH, NONE) and back is not None:
+        warnings.append(
+            f"what was written since {back.manifest.begun:%Y-%m-%d %H:%M} UTC does not come back"
+        )
+        if not back.proven:
+            blocked.append(f"no restore of {back.manifest.id} was ever proven: isa verify it first")
+    if policy.fenced and back is None:
+        blocked.append(
+            f"the newest set cannot be restored, so it is not known what to fence: isa backup {policy.component}"
+        )
+    if policy.restore != NONE and back is not None:
+        warnings += [f"does not come back: {what}" for what in back.manifest.not_covered]
+        if policy.volumes == NEW and back.left:
+            what = ", ".join(back.left)
+            warnings.append(f"does not come back unless it is restored by name afterwards: {what}")
+    if policy.restore == NONE and policy.volumes == NEW:
+        warnings.append("it will be EMPTY: the old data stays on the volumes that are put aside")
+    if not policy.final_backup:
+        warnings.append(
+            "no backup is taken before: what is newer than the last set is on the old volumes only"
+        )
+    return warnings, blocked
+
+
+def _about(standing: Standing) -> str:
+    """What whoever approves it should know of a rebuild that was broken off."""
+    if not standing.gone:
+        return f"{standing.id} was broken off before its uninstall had ended: all begins anew"
+    set_back = f"; what comes back is {standing.set}" if standing.set else ""
+    done = ", ".join(standing.done)
+    return f"goes on with {standing.id}, which has done {done}: no backup is taken now{set_back}"
+
+
+def _window(newest: Manifest | None, evidence: Evidence | None) -> str:
+    """What is lost of an engine that cannot keep writers away, and how much that was the last time."""
+    words = (
+        "nothing keeps writers away: what they write from the beginning of the last backup until the uninstall does "
+        "not come back, and is on the old volumes only. Stop them, or it is lost"
+    )
+    if newest is None or evidence is None:
+        return words
+    minutes = max(1, round((newest.seconds + evidence.seconds) / 60))
+    return f"{words}: by the last backup and proof {minutes} min of writes"
+
+
+def _writers(policy: Policy, words: str) -> str:
+    away = "it is away from the uninstall until its gate opens"
+    if policy.restore == NONE:
+        return f"{away}; {'clients then find it empty' if policy.volumes == NEW else 'nothing is lost'}"
+    return f"{away}; what is written then and before its restore begins is replaced; then: {words}"
+
+
+def _dependants(platform: Platform, component: str) -> tuple[str, ...]:
+    graph = platform.graph
+    return tuple(n for n in graph if n != component and component in graph.with_needs([n]))
+
+
+def _installed(history: list[Any]) -> str:
+    return f"{history[-1].chart}, revision {history[-1].revision}" if history else ""

@@ -1,0 +1,423 @@
+"""Rebuilds a component: everything about it is made anew, and nothing is lost on the way.
+
+fence → last backup → its proof → uninstall → volumes aside → install, behind the gate → restore and compare →
+dependants' gates. Up to the uninstall nothing has changed, and whatever fails there opens the fence again. From then on
+the set is proven, the old volumes are kept, and what was done is written on the Lease of the rebuild: the same call
+goes on behind the last step that ended, and if the uninstall had not ended, from the fence: the engine may have been in
+use since. Old volumes are given up only after the comparison, and when their time is over.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from archive.manifest import begun_of
+from archive.reader import SetReader
+from cluster import volumes
+from cluster.dag import Dag
+from cluster.lease import Lease
+from components import COMPONENTS
+from components.access import Access
+from components.questions import explain
+from config.models import Settings
+from errors import PermanentError
+from operations.backup.component import ENGINE_SECONDS, PARTIAL, Vault, back_up
+from operations.environment.platform import DEPLOY_LEASE, Platform
+from operations.health import gate
+from operations.rebuild.plan import RebuildPlan
+from operations.rebuild.reinstall import claims, install, put_aside, uninstall
+from operations.rebuild.resumption import refuse_unfounded
+from operations.restore.plan import RestorePlan, plan_restore
+from operations.restore.restore import DIFFERENT, RESTORED, refuse_untakeable, run_restore
+from operations.runner.progress import NodeProgress, Progress
+from operations.runner.transfer import Transfer
+from operations.runner.walk import INSTALLED, NodeResult, Start, Work, walk
+from operations.state.rebuild_state import (
+    BACKUP,
+    DEPENDANTS,
+    FENCE,
+    FRESH,
+    INSTALL,
+    NEW,
+    NONE,
+    PROOF,
+    RESTORE,
+    UNINSTALL,
+    VOLUMES,
+    Policy,
+    Standing,
+)
+from operations.state.restore_journal import BrokenOff, broken_off, forget
+from operations.verify.proof import prove, read_identity
+
+RUNNING, ENDED, EARLIER = "running", "done", "done-earlier"
+
+
+@dataclass(frozen=True)
+class RebuildReport:
+    """How a rebuild ended.
+
+    Attributes:
+        component: name.
+        id: of the rebuild.
+        seconds: wall time.
+        steps: one result each.
+        set: that came back, or was taken; "" if none.
+        aside: old volumes that are kept.
+        changed: whether anything has changed.
+        shut: why writers could not be let in again; "" if they were, or if there is nothing to write to.
+    """
+
+    component: str
+    id: str
+    seconds: float
+    steps: tuple[NodeResult, ...]
+    set: str
+    aside: tuple[str, ...]
+    changed: bool
+    shut: str = ""
+
+    @property
+    def state(self) -> str:
+        """`completed`, or `failed`."""
+        return "completed" if all(step.good for step in self.steps) else "failed"
+
+    @property
+    def summary(self) -> str:
+        """What is true now, in a few sentences."""
+        failed = next((step for step in self.steps if not step.good), None)
+        if failed is None:
+            kept = f"; {len(self.aside)} old volumes are kept" if self.aside else ""
+            return f"{self.component} rebuilt in {self.seconds:.1f} s{kept}"
+        words = f"{failed.name}: {failed.reason}. "
+        if self.shut:
+            words += f"WRITERS ARE STILL KEPT OUT ({self.shut}): the same call lets them in, however it ends. "
+        if not self.changed:
+            rest = (
+                "Nothing else was changed"
+                if self.shut
+                else "Nothing was changed, writers are let in"
+            )
+            return words + rest
+        held = [f"the set {self.set}"] if self.set else []
+        held += [f"the old volumes {', '.join(self.aside)}"] if self.aside else []
+        where = f"; nothing is lost: {' and '.join(held)} are kept" if held else ""
+        return (
+            f"{words}The same call goes on here{where}; "
+            f"`isa rebuild {self.component} --undo` brings it back upon its old volumes"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """As `isa rebuild --json` prints it."""
+        return {
+            "state": self.state,
+            "component": self.component,
+            "rebuild": self.id,
+            "seconds": round(self.seconds, 2),
+            "steps": [vars(step) for step in self.steps],
+            "set": self.set,
+            "volumes_aside": list(self.aside),
+            "message": self.summary,
+        }
+
+
+def run_rebuild(
+    platform: Platform,
+    vault: Vault,
+    plan: RebuildPlan,
+    *,
+    run: str,
+    start: Callable[[Dag, Work], Start],
+    publish: Callable[[list[NodeProgress]], None] = lambda lines: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> RebuildReport:
+    """Do what was approved, or go on with what an earlier run of the same policy left.
+
+    Args:
+        platform: the environment.
+        vault: its sets.
+        plan: what was approved.
+        run: who does it, for the Leases.
+        start: how a step is begun (a thread, a Prefect task).
+        publish: gets the progress.
+
+    Raises:
+        LeaseHeld: a deploy or another rebuild is under way.
+        PermanentError: the plan is blocked, a rebuild of another policy is unfinished, or what the Lease says of this
+            one is not true.
+    """
+    if plan.blocked:
+        raise PermanentError(f"nothing was changed: {'; '.join(plan.blocked)}")
+    began, name = clock(), plan.policy.component
+    with (
+        platform.lease(DEPLOY_LEASE, run),
+        platform.lease(f"rebuild-{name}", run) as lease,
+    ):
+        left = broken_off(platform.kube, platform.settings, name)
+        standing = _standing(lease, platform.settings, plan.policy, left)
+        if standing.gone:
+            refuse_unfounded(platform, vault.catalogue([name]), standing)
+        steps = _steps(plan)
+        graph = _chain(steps)
+        progress = Progress(steps, publish, clock)
+        progress.show()
+        rebuild = Rebuild(platform, vault, plan, standing, lease, progress, run)
+        try:
+            results = walk(
+                graph,
+                set(steps),
+                start(graph, rebuild.do),
+                max_parallel=1,
+                report=lambda r: progress.ended(r.name, r.outcome, r.seconds, r.reason),
+                clock=clock,
+            )
+        finally:
+            shut = rebuild.close()
+        if all(one.good for one in results) or not (standing.changed or shut):
+            lease.note("")
+        kept = volumes.aside(platform.kube, name) if plan.policy.volumes == NEW else []
+        return RebuildReport(
+            name,
+            standing.id,
+            clock() - began,
+            tuple(results),
+            standing.set,
+            tuple(one.name for one in kept if one.rebuild == standing.id),
+            standing.changed,
+            shut,
+        )
+
+
+class Rebuild:
+    """The steps of one rebuild.
+
+    Args:
+        platform: the environment.
+        vault: its sets.
+        plan: what was approved.
+        standing: how far it has come.
+        lease: of the rebuild.
+        progress: where the steps stand.
+        run: who does it.
+    """
+
+    def __init__(
+        self,
+        platform: Platform,
+        vault: Vault,
+        plan: RebuildPlan,
+        standing: Standing,
+        lease: Lease,
+        progress: Progress,
+        run: str,
+    ) -> None:
+        self._platform, self._vault, self._plan = platform, vault, plan
+        self._standing, self._lease = standing, lease
+        self._progress, self._run = progress, run
+        self._component = COMPONENTS[plan.policy.component]
+        self._fenced = ExitStack()
+        self._empty = False  # what this very run has installed upon new volumes holds nothing
+        self._steps: dict[str, Callable[[], str]] = {
+            FENCE: self._fence,
+            BACKUP: self._backup,
+            PROOF: self._proof,
+            UNINSTALL: self._uninstall,
+            VOLUMES: self._put_aside,
+            INSTALL: self._install,
+            RESTORE: self._restore,
+            DEPENDANTS: self._dependants,
+        }
+
+    def do(self, step: str) -> NodeResult:
+        """Do one step, unless an earlier run has done it.
+
+        Raises:
+            TemporaryError: worth another attempt.
+            PermanentError: somebody has to act.
+        """
+        if step in self._standing.done:
+            return NodeResult(step, EARLIER)
+        self._lease.ensure()
+        self._tell(step, "")
+        words = self._steps[step]()
+        self._standing.done.append(step)
+        if self._standing.changed:
+            self._lease.note(self._standing.text())
+        return NodeResult(step, ENDED, round(self._progress.seconds(step), 2), words)
+
+    def close(self) -> str:
+        """Let writers in again; gives why that could not be done. What was uninstalled has no fence any more."""
+        try:
+            self._fenced.close()
+        except (
+            Exception
+        ) as exc:  # a client library's own errors too: how the steps ended must still be told
+            return "" if self._standing.gone else explain(exc)
+        return ""
+
+    # ------------------------------------------------------------------ while nothing has changed
+    def _fence(self) -> str:
+        settings, kube = self._platform.settings, self._platform.kube
+        # whoever finds writers kept away learns of whom
+        self._lease.note(self._standing.text())
+        access = self._fenced.enter_context(Access(settings, kube, ENGINE_SECONDS))
+        return self._fenced.enter_context(self._component.live.fence(access, self._plan.units))
+
+    def _backup(self) -> str:
+        able = self._vault.check()
+        transfer = Transfer(lambda note: self._tell(BACKUP, note))
+        found = back_up(
+            self._vault,
+            self._component.name,
+            able,
+            slot=self._standing.slot,
+            run=self._run,
+            transfer=transfer,
+        )
+        if found.outcome == PARTIAL:
+            raise PermanentError(f"the set {found.id} is partial: {found.reason}")
+        if self._plan.policy.fenced and self._component.live.fences:
+            self._check_fenced(found.id)
+        self._standing.set = found.id
+        return found.id
+
+    def _check_fenced(self, backup: str) -> None:
+        """Refuse a set of what nobody was kept from: it was made since the set that told what to fence."""
+        held = self._plan_of(backup)
+        open_ones = [one.unit for one in held.units if one.unit not in self._plan.units]
+        if open_ones:
+            raise PermanentError(
+                f"{', '.join(open_ones)}: made since the last set, so not fenced and written to until now: "
+                "call it again, which fences all that this one holds"
+            )
+
+    def _proof(self) -> str:
+        found = prove(
+            self._vault,
+            read_identity(self._vault),
+            self._standing.set,
+            run=self._run,
+            tell=lambda note: self._tell(PROOF, note),
+        )
+        if found.verdict != "pass":
+            raise PermanentError(
+                f"the proof of {self._standing.set} is {found.verdict}: {found.reason}"
+            )
+        return found.sentence
+
+    def _check_takeable(self) -> None:
+        """Refuse to uninstall an engine whose settings would not let its data come back."""
+        vault, platform, live = self._vault, self._platform, self._component.live
+        plan = self._plan_of(self._standing.set)
+        reader = SetReader(vault.store, plan.manifest, read_identity(vault), plan.earlier)
+        with Access(platform.settings, platform.kube, ENGINE_SECONDS) as access:
+            refuse_untakeable(live, access, reader, [one.unit for one in plan.units])
+
+    # ------------------------------------------------------------------ from here on something has
+    def _uninstall(self) -> str:
+        platform, name, policy = self._platform, self._component.name, self._plan.policy
+        if policy.restore not in (FRESH, NONE):
+            self._standing.set = policy.restore
+        # one that is dead cannot be asked
+        if policy.final_backup and policy.restore != NONE:
+            self._check_takeable()
+        if policy.volumes == NEW:  # a chart may let claims go with their StatefulSet
+            volumes.keep(platform.kube, claims(platform, name), name, self._standing.id)
+        # before the change: whoever finds it half done goes on
+        self._standing.changed = True
+        self._lease.note(self._standing.text())
+        uninstall(platform, name, self._run, lambda note: self._tell(UNINSTALL, note))
+        words = ", ".join(self._plan.releases)
+        begun = begun_of(self._standing.set)
+        if policy.fenced and not self._component.live.fences and begun is not None:
+            words += f"; what was written since {begun:%H:%M:%S} UTC is on the old volumes only"
+        return words
+
+    def _put_aside(self) -> str:
+        platform, name = self._platform, self._component.name
+        kept = put_aside(platform, name, self._standing.id, self._run)
+        forget(platform.kube, platform.settings, name, self._run)
+        return f"{len(kept)} volumes are kept: {', '.join(one.name for one in kept)}"
+
+    def _install(self) -> str:
+        name = self._component.name
+        old = claims(self._platform, name)  # what stands on old volumes is not empty
+        outcome = install(self._platform, name, self._run, lambda note: self._tell(INSTALL, note))
+        self._empty = outcome == INSTALLED and self._plan.policy.volumes == NEW and not old
+        return outcome
+
+    def _restore(self) -> str:
+        name, vault = self._component.name, self._vault
+        plan = self._plan_of(self._standing.set)
+        report = run_restore(
+            vault,
+            read_identity(vault),
+            plan,
+            run=self._run,
+            tell=lambda note: self._tell(RESTORE, note),
+            safety=not self._empty,  # clients may have written since
+        )
+        self._standing.replaced = report.outcome in (RESTORED, DIFFERENT)
+        if report.outcome != RESTORED:
+            self._lease.note(self._standing.text())
+            raise PermanentError(report.reason)
+        kube = self._platform.kube
+        mine = [one for one in volumes.aside(kube, name) if one.rebuild == self._standing.id]
+        volumes.mark_compared(kube, mine, datetime.now(UTC).isoformat(timespec="seconds"))
+        return f"{self._standing.set} is back, compared and equal"
+
+    def _dependants(self) -> str:
+        for name in self._plan.dependants:
+            self._tell(DEPENDANTS, name)
+            gate.wait(self._platform, name)
+        return ", ".join(self._plan.dependants)
+
+    def _plan_of(self, backup: str) -> RestorePlan:
+        """How a set comes back: upon new volumes also what belongs to the engine as a whole."""
+        catalogue = self._vault.catalogue([self._component.name])
+        new = self._plan.policy.volumes == NEW
+        return plan_restore(self._vault, catalogue, backup, new_engine=new)
+
+    def _tell(self, step: str, note: str) -> None:
+        self._progress.update(step, RUNNING, note)
+
+
+# ---------------------------------------------------------------------- inside
+def _standing(
+    lease: Lease, settings: Settings, policy: Policy, restore: BrokenOff | None = None
+) -> Standing:
+    """That of the unfinished rebuild, or of a new one."""
+    found = Standing.read(lease.previous_operation, settings, policy.component)
+    if found is None:
+        return Standing.new(policy)
+    if found.policy != policy:
+        raise PermanentError(found.other(policy))
+    found.resume(loading=restore is not None and restore.backup == found.set)
+    return found
+
+
+def _steps(plan: RebuildPlan) -> list[str]:
+    """What a policy asks for, in order."""
+    policy, steps = plan.policy, []
+    if policy.final_backup:
+        steps += [FENCE] if policy.fenced and plan.units else []
+        steps += [BACKUP, PROOF]
+    steps += [UNINSTALL]
+    steps += [VOLUMES] if policy.volumes == NEW else []
+    steps += [INSTALL]
+    steps += [RESTORE] if policy.restore != NONE else []
+    steps += [DEPENDANTS] if plan.dependants else []
+    return steps
+
+
+def _chain(steps: Iterable[str]) -> Dag:
+    graph, before = Dag(), ""
+    for step in steps:
+        graph.add(step, [before] if before else [])
+        before = step
+    return graph

@@ -1,0 +1,218 @@
+"""Takes a component away and brings it again, upon its old volumes or upon none; and takes a rebuild back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from archive.reader import SetReader
+from cluster import volumes
+from cluster.command import CANCELLATION
+from cluster.kube import Manifest
+from components import COMPONENTS
+from components.access import Access
+from errors import PermanentError, TemporaryError
+from operations.backup.component import ENGINE_SECONDS, Vault
+from operations.deploy.node import Deployer
+from operations.deploy.plan import make_plan
+from operations.deploy.recovery import operation
+from operations.environment.platform import DEPLOY_LEASE, Platform
+from operations.runner.progress import NodeProgress, Progress
+from operations.state.rebuild_state import is_of, unfinished
+from operations.state.restore_journal import forget
+
+log = logging.getLogger(__name__)
+
+GONE_SECONDS = (
+    660.0  # pods have 30-120 s of grace and end together; Neo4j has 600 s for its checkpoint
+)
+
+
+def claims(platform: Platform, component: str) -> list[Manifest]:
+    """Claims of a component's StatefulSets, whether these are there or not."""
+    found = COMPONENTS[component].workloads(platform.settings)
+    names = [one.name for one in found if one.kind == "StatefulSet"]
+    return volumes.claims_of(platform.kube, platform.settings.kubernetes.namespace, names)
+
+
+def uninstall(platform: Platform, component: str, run: str, tell: Callable[[str], None]) -> None:
+    """Remove the releases of a component, last one first, and wait until no pod of them is left; claims stay.
+
+    Raises:
+        LeaseHeld: somebody else changes it.
+        TemporaryError: pods do not end.
+        PermanentError: helm's own words.
+    """
+    with platform.lease(component, run) as lease:
+        for release in reversed(platform.releases.of(component)):
+            tell(release.name)
+            lease.note(operation(release.name))
+            platform.helm.uninstall(release.name, release.namespace, timeout=release.timeout)
+            lease.note("")
+    deadline = time.monotonic() + GONE_SECONDS
+    while left := _pods(platform, component):
+        tell(f"waiting for the end of {', '.join(left)}")
+        log.debug("waiting for the end of %s", ", ".join(left))
+        if time.monotonic() > deadline:
+            raise TemporaryError(f"{', '.join(left)} do not end after {GONE_SECONDS:.0f} s")
+        CANCELLATION.sleep(0.5)
+
+
+def put_aside(platform: Platform, component: str, rebuild: str, run: str) -> list[volumes.Volume]:
+    """Put the volumes of a component aside that was uninstalled.
+
+    Raises:
+        LeaseHeld: somebody else changes it.
+        TemporaryError: claims do not go.
+        PermanentError: somebody has installed it again; its claims were left alone.
+    """
+    with platform.lease(component, run):
+        running = _pods(platform, component)
+        if running:
+            raise PermanentError(
+                f"{', '.join(running)} run: somebody has installed {component} again since its uninstall. Its volumes "
+                f"were left in place; `isa rebuild {component} --undo` leaves it so, and another rebuild may begin"
+            )
+        found = claims(platform, component)
+        return volumes.put_aside(platform.kube, found, component, rebuild)
+
+
+def install(platform: Platform, component: str, run: str, tell: Callable[[str], None]) -> str:
+    """Bring a component to what is declared and wait for its gate; gives what had to be done.
+
+    Raises:
+        LeaseHeld, TemporaryError, PermanentError: as a deploy of that node does.
+    """
+
+    def publish(lines: list[NodeProgress]) -> None:
+        tell(f"{lines[0].phase} {lines[0].note}".strip())
+
+    deployer = Deployer(platform, make_plan(platform), Progress([component], publish), run)
+    return deployer.deploy(component).outcome
+
+
+@dataclass(frozen=True)
+class Way:
+    """What taking a rebuild back would do.
+
+    Attributes:
+        rebuild: its id.
+        volumes: that it has marked, those that are still in place included.
+    """
+
+    rebuild: str
+    volumes: tuple[volumes.Volume, ...]
+
+
+def way_back(platform: Platform, component: str) -> Way:
+    """What there is to take back: the unfinished rebuild, else the last one whose volumes are kept.
+
+    Volumes of an earlier rebuild are never put in the place of those that an unfinished one has not touched.
+
+    Raises:
+        PermanentError: neither is there.
+    """
+    kept = volumes.aside(platform.kube, component)
+    broken_off = unfinished(platform.kube, platform.settings, component)
+    if broken_off is None and not kept:
+        raise PermanentError(f"no volumes of {component} are aside: there is nothing to undo")
+    rebuild = broken_off.id if broken_off else kept[-1].rebuild
+    return Way(rebuild, tuple(one for one in kept if one.rebuild == rebuild))
+
+
+def undo(
+    platform: Platform, vault: Vault, component: str, *, run: str, tell: Callable[[str], None]
+) -> tuple[str, ...]:
+    """Take the last rebuild back; what was written since goes with the new volumes.
+
+    Whatever breaks it off, the same call goes on: the marks of the volumes go last.
+
+    Args:
+        platform: the environment.
+        vault: its sets: that of the rebuild tells what was fenced.
+        component: name.
+        run: who does it, for the Leases.
+        tell: gets notes for people.
+
+    Returns:
+        Names of the volumes that were put back; none where they had never left their place.
+
+    Raises:
+        LeaseHeld: a deploy or a rebuild is under way.
+        PermanentError: there is nothing to undo.
+    """
+    kube, namespace = platform.kube, platform.settings.kubernetes.namespace
+    with (
+        platform.lease(DEPLOY_LEASE, run),
+        platform.lease(f"rebuild-{component}", run) as lease,
+    ):
+        way = way_back(platform, component)
+        volumes.mark_compared(kube, way.volumes, "")  # from now on nobody may give them up
+        away = [one for one in way.volumes if not volumes.in_place(kube, namespace, one)]
+        if away:
+            uninstall(platform, component, run, tell)
+            with platform.lease(component, run):
+                volumes.put_back(kube, namespace, away)
+            forget(kube, platform.settings, component, run)
+        install(platform, component, run, tell)
+        _open(platform, vault, component, way.rebuild)
+        volumes.forget(kube, way.volumes)
+        lease.note("")
+    return tuple(one.name for one in away)
+
+
+def give_up(
+    platform: Platform, component: str, run: str, now: datetime | None = None
+) -> tuple[volumes.Volume, ...]:
+    """Give up old volumes whose successors were compared, once `rebuild.keep_volumes_days` are over.
+
+    Returns:
+        Those that went.
+
+    Raises:
+        LeaseHeld: a rebuild of it, or its undoing, is under way.
+    """
+    days = timedelta(days=platform.settings.rebuild.keep_volumes_days)
+    before = (now or datetime.now(UTC)) - days
+    with platform.lease(f"rebuild-{component}", run):
+        old = tuple(
+            one
+            for one in volumes.aside(platform.kube, component)
+            if one.compared and not one.bound and datetime.fromisoformat(one.compared) <= before
+        )
+        volumes.release(platform.kube, old)
+    return old
+
+
+# ---------------------------------------------------------------------- inside
+def _pods(platform: Platform, component: str) -> list[str]:
+    """Pods of a component's StatefulSets, whether these are there or not: helm does not wait for the end of pods."""
+    found = COMPONENTS[component].workloads(platform.settings)
+    owners = {one.name for one in found if one.kind == "StatefulSet"}
+    return [
+        pod["metadata"]["name"]
+        for pod in platform.kube.list("v1", "Pod", platform.settings.kubernetes.namespace)
+        for owner in pod["metadata"].get("ownerReferences", [])
+        if owner["kind"] == "StatefulSet" and owner["name"] in owners
+    ]
+
+
+def _open(platform: Platform, vault: Vault, component: str, rebuild: str) -> None:
+    """Lift the fence that was up when the volumes were put aside: some engines keep it on them."""
+    sets = vault.catalogue([component]).of(component)
+    # where retention has taken the set of the rebuild, another one's units are the best that is known
+    fenced = next(
+        (one for one in reversed(sets) if is_of(one.slot, rebuild)), sets[-1] if sets else None
+    )
+    if fenced is None:
+        return
+    live = COMPONENTS[component].live
+    units = tuple(live.units(SetReader(vault.store, fenced, "")))
+    with (
+        Access(platform.settings, platform.kube, ENGINE_SECONDS) as access,
+        live.fence(access, units),
+    ):
+        return

@@ -1,0 +1,90 @@
+"""Checks what an unfinished rebuild claims to have done before its next step: a Lease is no proof.
+
+After the uninstall its backup and the old volumes are all that there is. The signed manifest says which backup it took
+(the slot names the rebuild and the attempt), the signed evidence says whether its restore was proven, and the cluster
+says where the old volumes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from archive.catalogue import Catalogue
+from archive.manifest import Manifest
+from cluster import volumes
+from errors import PermanentError
+from operations.environment.platform import Platform
+from operations.state.rebuild_state import (
+    FRESH,
+    NEW,
+    NONE,
+    RESTORE,
+    VOLUMES,
+    Standing,
+    is_of,
+    rebuild_lease,
+)
+
+
+def refuse_unfounded(platform: Platform, catalogue: Catalogue, standing: Standing) -> None:
+    """Refuse to go on with a rebuild whose claims are not borne out.
+
+    Args:
+        platform: the environment.
+        catalogue: of the component's sets.
+        standing: what the Lease says; the uninstall has ended.
+
+    Raises:
+        PermanentError: with each claim that is not true.
+    """
+    faults = [*_about_sets(standing, catalogue), *_about_volumes(platform, standing)]
+    if faults:
+        name = standing.policy.component
+        where = f"{platform.settings.kubernetes.control_namespace}/{rebuild_lease(name)}"
+        raise PermanentError(
+            f"nothing was changed: Lease {where} says that {standing.id} has done {', '.join(standing.done)}, but "
+            f"{'; '.join(faults)}. `isa rebuild {name} --undo` brings the old volumes back"
+        )
+
+
+# ---------------------------------------------------------------------- inside
+def _about_sets(standing: Standing, catalogue: Catalogue) -> Iterable[str]:
+    policy = standing.policy
+    sets = {one.id: one for one in catalogue.of(policy.component)}
+    if policy.final_backup:
+        last = _last_backup(standing, sets.values())
+        if last is None:
+            yield "there is no complete backup of this attempt"
+            return
+        yield from _unproven(catalogue, last.id)
+        if policy.restore == FRESH and standing.set != last.id:
+            yield f"its backup is {last.id}, and not {standing.set or 'none'}"
+    if policy.restore not in (FRESH, NONE):
+        if standing.set != policy.restore:
+            yield f"{policy.restore} was approved, and not {standing.set or 'none'}"
+        elif RESTORE not in standing.done:
+            yield from _unproven(catalogue, policy.restore)
+
+
+def _last_backup(standing: Standing, sets: Iterable[Manifest]) -> Manifest | None:
+    """The set that its last attempt took; none where an attempt came after the one that is claimed."""
+    mine = [one for one in sets if is_of(one.slot, standing.id) and one.outcome == "complete"]
+    newest = max(mine, key=lambda one: one.begun, default=None)
+    return newest if newest is not None and newest.slot == standing.slot else None
+
+
+def _unproven(catalogue: Catalogue, backup: str) -> Iterable[str]:
+    verdict = catalogue.verdict(backup)
+    if verdict != "pass":
+        words = catalogue.gaps.get(backup) or f"the last one is {verdict or 'none'}"
+        yield f"no passed verification of {backup} counts ({words}): isa verify {backup}, then call it again"
+
+
+def _about_volumes(platform: Platform, standing: Standing) -> Iterable[str]:
+    policy = standing.policy
+    if policy.volumes != NEW or VOLUMES not in standing.done:
+        return
+    kube, namespace = platform.kube, platform.settings.kubernetes.namespace
+    for one in volumes.aside(kube, policy.component):
+        if one.rebuild == standing.id and volumes.in_place(kube, namespace, one):
+            yield f"volume {one.name} is still in its place"

@@ -1,0 +1,1 @@
+"""The report: history of backups and proofs, figures, one HTML page, metrics."""

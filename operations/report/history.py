@@ -1,0 +1,272 @@
+"""What became of each component's backups and proofs over time, and where that is going.
+
+All of it is read from the object store: manifests and evidence outlive the server that made them.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import combinations
+from typing import Any
+
+from archive.catalogue import Catalogue
+from archive.evidence import Evidence, Proof
+from archive.manifest import component_of
+from components import SETS
+from operations.backup.component import Vault
+from operations.health import freshness
+from operations.health.freshness import FAILING, FRESH, Freshness
+
+UNREADABLE = "unreadable"
+DOCUMENTS = 20  # newest proofs of a component whose documents are read; of older ones the name tells time and verdict
+READERS = 8
+# Below these a line through the points says more about chance than about growth.
+TREND_SETS = 5
+TREND_SPAN = timedelta(days=2)
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class BackupPoint:
+    """One backup set.
+
+    Attributes:
+        id: of the set.
+        begun: start of the run.
+        seconds: that it took.
+        bytes_read: plain bytes.
+        bytes_stored: bytes in the bucket.
+        kind: full or incremental.
+        outcome: complete or partial.
+    """
+
+    id: str
+    begun: datetime
+    seconds: float
+    bytes_read: int
+    bytes_stored: int
+    kind: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class ProofPoint:
+    """One proof.
+
+    Attributes:
+        set: id of the set that was restored.
+        begun: start of the proof.
+        verdict: pass, partial, fail or error; unreadable where its document is not to be believed.
+        level: highest level that passed; "" if none, or its document was not read.
+        seconds: that it took; None if its document was not read.
+        sentence: what it found.
+    """
+
+    set: str
+    begun: datetime
+    verdict: str
+    level: str = ""
+    seconds: float | None = None
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A straight line through points.
+
+    Attributes:
+        begun: time of its first point.
+        ended: time of its last one.
+        first: its value there.
+        last: its value there.
+        weekly: change in a week, as a share of the median.
+    """
+
+    begun: datetime
+    ended: datetime
+    first: float
+    last: float
+    weekly: float
+
+
+@dataclass(frozen=True)
+class ComponentHistory:
+    """One component.
+
+    Attributes:
+        freshness: how old its last proof is.
+        backups: its sets, the oldest first.
+        proofs: its proofs, the oldest first.
+        made: when this was read.
+    """
+
+    freshness: Freshness
+    backups: tuple[BackupPoint, ...]
+    proofs: tuple[ProofPoint, ...]
+    made: datetime
+
+    @property
+    def component(self) -> str:
+        """Its name."""
+        return self.freshness.component
+
+    @property
+    def headline(self) -> str:
+        """The one sentence that whoever is on call needs: can it be brought back, and how does one know."""
+        fresh = self.freshness
+        words = "no restore was ever proven"
+        if fresh.passed is not None and fresh.evidence is not None:
+            proof = fresh.evidence
+            words = (
+                f"restore proven on {fresh.passed:%Y-%m-%d} at {proof.level}: {proof.compared} measures of "
+                f"{proof.things:,} things equal, took {proof.seconds:.0f} s"
+            )
+        told = [one for one in self.proofs if one.verdict != "error"]
+        if fresh.state == FAILING:
+            last = (
+                f"the last restore did not pass on {told[-1].begun:%Y-%m-%d}, {told[-1].sentence}"
+            )
+            words = f"{last}. Before: {words}"
+        elif fresh.passed is None and told:
+            words += f". The last try, {told[-1].begun:%Y-%m-%d}: {told[-1].sentence}"
+        elif fresh.passed is not None and fresh.state != FRESH:
+            words += f". That is {(self.made - fresh.passed).days} days ago"
+        errors = len(self.proofs) - (self.proofs.index(told[-1]) + 1 if told else 0)
+        if errors:
+            words += f". Since then {errors} ended in an error, without a verdict"
+        return words if fresh.backup else f"there is no whole backup set, and {words}"
+
+    def trend(self, value: Callable[[BackupPoint], float]) -> Trend | None:
+        """Where a figure of its full sets is going; None if there are too few to say.
+
+        Args:
+            value: the figure. Incremental and partial sets do not count: they measure something else.
+        """
+        alike = [one for one in self.backups if (one.kind, one.outcome) == ("full", "complete")]
+        return trend([(one.begun, value(one)) for one in alike])
+
+    @property
+    def growth(self) -> str:
+        """Where sizes and durations of its backups are going, in words."""
+        stored, seconds = self.trend(lambda b: b.bytes_stored), self.trend(lambda b: b.seconds)
+        if stored is None or seconds is None:
+            return "too few full sets over too few days for a trend"
+        return f"stored {stored.weekly:+.1%} a week, duration {seconds.weekly:+.1%} a week"
+
+    def as_json(self) -> dict[str, Any]:
+        """As `isa report --json` prints it."""
+        stored, seconds = self.trend(lambda b: b.bytes_stored), self.trend(lambda b: b.seconds)
+        return {
+            "component": self.component,
+            "state": self.freshness.state,
+            "headline": self.headline,
+            "last_success_backup": self.freshness.backup,
+            "last_passing_verify": self.freshness.passed,
+            "weekly_trend": {
+                "bytes_stored": stored.weekly if stored else None,
+                "seconds": seconds.weekly if seconds else None,
+            },
+            "backups": [asdict(one) for one in self.backups],
+            "proofs": [asdict(one) for one in self.proofs],
+        }
+
+
+def look(vault: Vault, components: Iterable[str] = ()) -> tuple[ComponentHistory, ...]:
+    """Read the history of each component.
+
+    Raises:
+        TemporaryError, PermanentError: the store cannot be listed.
+    """
+    names = tuple(components) or tuple(SETS)
+    catalogue = vault.catalogue(names)
+    after = timedelta(days=vault.settings.verify.stale_days)
+    now, read = datetime.now(UTC), freshness.documents(vault)
+    with ThreadPoolExecutor(READERS) as pool:
+        return tuple(pool.map(lambda name: history(catalogue, name, after, now, read), names))
+
+
+def history(
+    catalogue: Catalogue,
+    component: str,
+    after: timedelta,
+    now: datetime,
+    read: Callable[[Proof], Evidence | None],
+) -> ComponentHistory:
+    """The history of one component.
+
+    Args:
+        catalogue: its sets and proofs.
+        component: name.
+        after: age of the last pass from which on it is stale.
+        now: the present.
+        read: a proof's document; None if it is not to be believed.
+    """
+    proofs = sorted(
+        (proof, identity)
+        for identity, found in catalogue.proofs.items()
+        if component_of(identity) == component
+        for proof in found
+    )
+    newest = {proof: read(proof) for proof, _ in proofs[-DOCUMENTS:]}
+    return ComponentHistory(
+        freshness.judge(
+            catalogue, component, after, now, lambda p: newest[p] if p in newest else read(p)
+        ),
+        tuple(
+            BackupPoint(
+                id=one.id,
+                begun=one.begun,
+                seconds=round(one.seconds, 2),
+                bytes_read=one.plain_size,
+                bytes_stored=one.stored_size,
+                kind=one.kind,
+                outcome=one.outcome,
+            )
+            for one in catalogue.of(component)
+        ),
+        tuple(
+            _proof(proof, identity, newest[proof])
+            if proof in newest
+            else ProofPoint(identity, proof.at, proof.verdict)
+            for proof, identity in proofs
+        ),
+        now,
+    )
+
+
+def trend(points: Sequence[tuple[datetime, float]]) -> Trend | None:
+    """A line by the median of all slopes (Theil-Sen), so that one odd night does not bend it.
+
+    Args:
+        points: time and value, the oldest first.
+
+    Returns:
+        The line; None where the points are too few, or too close to each other in time.
+    """
+    if len(points) < TREND_SETS or points[-1][0] - points[0][0] < TREND_SPAN:
+        return None
+    days = [((at - points[0][0]) / DAY, value) for at, value in points]
+    slopes = [(b - a) / (y - x) for (x, a), (y, b) in combinations(days, 2) if y > x]
+    slope = statistics.median(slopes)
+    first = statistics.median(value - slope * day for day, value in days)
+    middle = statistics.median(value for _, value in days)
+    return Trend(
+        begun=points[0][0],
+        ended=points[-1][0],
+        first=first,
+        last=first + slope * days[-1][0],
+        weekly=7 * slope / middle if middle else 0.0,
+    )
+
+
+def _proof(proof: Proof, identity: str, document: Evidence | None) -> ProofPoint:
+    if document is None:
+        words = "its document is gone, or not signed by who may say it"
+        return ProofPoint(identity, proof.at, UNREADABLE, sentence=words)
+    return ProofPoint(
+        identity, proof.at, document.verdict, document.level, document.seconds, document.sentence
+    )

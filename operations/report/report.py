@@ -1,0 +1,131 @@
+"""Everything that whoever is on call wants to see at once, as data: `operations.report.html` draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+from cluster.dag import Dag
+from components.base import Check
+from errors import IsaError
+from operations.health import status as gates
+from operations.health.freshness import FAILING, FRESH, NEVER, STALE
+from operations.health.status import ComponentStatus
+from operations.report.history import ComponentHistory
+from operations.runner.progress import NodeProgress
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+@dataclass(frozen=True)
+class DeployRun:
+    """A deploy that was.
+
+    Attributes:
+        name: of its run.
+        begun: its start.
+        seconds: that it took.
+        state: completed, failed, cancelled …
+        message: how it ended, in its own words.
+        nodes: where each stood at its end; none if it was broken off before the first.
+    """
+
+    name: str
+    begun: datetime
+    seconds: float
+    state: str
+    message: str
+    nodes: tuple[NodeProgress, ...]
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """Node → how it ended."""
+        return {node.name: outcome(node) for node in self.nodes}
+
+
+@dataclass(frozen=True)
+class Report:
+    """How an environment stands, and how it came there.
+
+    Attributes:
+        environment: name.
+        made: when it was asked.
+        components: history of each.
+        needs: node of a deploy → what it needs.
+        deploys: the last ones, the newest first.
+        status: what the gates say now.
+        checks: what the doctor says now.
+        unasked: what could not be asked, and why.
+    """
+
+    environment: str
+    made: datetime
+    components: tuple[ComponentHistory, ...] = ()
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    deploys: tuple[DeployRun, ...] = ()
+    status: tuple[ComponentStatus, ...] = ()
+    checks: tuple[Check, ...] = ()
+    unasked: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The whole in one line."""
+        fresh = [one for one in self.components if one.freshness.state == FRESH]
+        words = [f"{len(fresh)} of {len(self.components)} have a fresh proof of a restore"]
+        if not self.components:
+            words = ["backups and proofs could not be read"]
+        for state, said in ((FAILING, "failing"), (STALE, "stale"), (NEVER, "never proven")):
+            names = [one.component for one in self.components if one.freshness.state == state]
+            words += [f"{said}: {', '.join(names)}"] if names else []
+        red = [one.name for one in self.status if not one.ready]
+        if self.status:
+            words.append(f"not ready: {', '.join(red)}" if red else "every gate is green")
+        return "; ".join(words) + "."
+
+    def as_json(self) -> dict[str, Any]:
+        """As `isa report --json` prints it."""
+        return {
+            "environment": self.environment,
+            "made": self.made,
+            "sentence": self.sentence,
+            "components": [one.as_json() for one in self.components],
+            "needs": {name: list(needs) for name, needs in self.needs.items()},
+            "deploys": [asdict(one) for one in self.deploys],
+            "status": gates.as_json(list(self.status)) if self.status else None,
+            "checks": [vars(check) for check in self.checks],
+            "unasked": list(self.unasked),
+        }
+
+
+class Asking:
+    """Asks several parts; one that gives no answer stops no other, and is told."""
+
+    def __init__(self) -> None:
+        self.unasked: list[str] = []
+
+    def ask(self, what: str, call: Callable[[], T], otherwise: U) -> T | U:
+        """The answer, or what stands for it.
+
+        Args:
+            what: is asked, for people.
+            call: asks.
+            otherwise: where it fails.
+        """
+        try:
+            return call()
+        except IsaError as exc:
+            self.unasked.append(f"{what}: {exc}")
+            return otherwise
+
+
+def needs_of(graph: Dag) -> dict[str, tuple[str, ...]]:
+    """Node → what it needs, each after its needs."""
+    return {node: graph.needs(node) for node in graph.sorted()}
+
+
+def outcome(node: NodeProgress) -> str:
+    """How a node ended, or that it did not: its run may have been killed."""
+    return node.outcome or ("not-attempted" if node.phase == "waiting" else "unfinished")

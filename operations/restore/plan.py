@@ -1,0 +1,252 @@
+"""What restoring a set into the live platform would do: is it ours and whole, what is replaced, what one should know.
+
+Nothing is changed here. Whoever approves a restore approves one of these plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from archive import digests
+from archive.catalogue import Catalogue, find_chain
+from archive.check import look
+from archive.manifest import IDENTITY, Manifest, component_of
+from archive.reader import SetReader
+from components import COMPONENTS
+from components.access import Access
+from components.base import Live
+from components.questions import explain
+from errors import ConfigurationError, Fault, IsaError, PermanentError
+from operations.backup.component import ENGINE_SECONDS, Vault
+from operations.health.freshness import documents
+from operations.verify.proof import read_identity
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """One unit.
+
+    Attributes:
+        unit: database, stream, bucket, collection.
+        size: bytes in the set.
+    """
+
+    unit: str
+    size: int
+
+
+@dataclass(frozen=True)
+class RestorePlan:
+    """What a restore would do.
+
+    Attributes:
+        manifest: of the set.
+        earlier: of those that it needs.
+        units: what is replaced.
+        left: units of the set that stay as they are.
+        writers: what happens to writers meanwhile.
+        proven: whether the set's last verdict is a pass.
+        warnings: what whoever approves it should know.
+        by_hand: why nothing of it is done here, and what says how it is done; "" where it is.
+        took: how long its parts took the last time, in words; "" if nobody knows.
+    """
+
+    manifest: Manifest
+    earlier: tuple[Manifest, ...]
+    units: tuple[Replacement, ...]
+    left: tuple[str, ...]
+    writers: str
+    proven: bool
+    warnings: tuple[str, ...]
+    by_hand: str = ""
+    took: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """As `isa restore --json` prints it."""
+        return {
+            "backup": self.manifest.id,
+            "component": self.manifest.component,
+            "recovery_point": self.manifest.begun,
+            "replaced": [{"unit": one.unit, "bytes": one.size} for one in self.units],
+            "left_alone": list(self.left),
+            "writers": self.writers,
+            "proven": self.proven,
+            "warnings": list(self.warnings),
+            "by_hand": self.by_hand,
+            "took": self.took,
+        }
+
+
+def plan_restore(
+    vault: Vault,
+    catalogue: Catalogue,
+    backup: str,
+    only: Iterable[str] = (),
+    *,
+    other_cluster: bool = False,
+    new_engine: bool = False,
+) -> RestorePlan:
+    """Look at a set, and say what restoring it would do. Nothing is changed.
+
+    Args:
+        vault: the environment.
+        catalogue: of the component's sets, or of all.
+        backup: id of the set.
+        only: units; those that are restored by default if empty.
+        other_cluster: whether a set of another cluster of this environment may be taken: after a disaster.
+        new_engine: whether the engine has been made since the set, and holds nobody's decisions: then what belongs to
+            it as a whole comes back too. One of another cluster has been.
+
+    Raises:
+        ConfigurationError: a unit is unknown.
+        PermanentError: the set is not this platform's, or not whole, or its last proof failed or is not known.
+    """
+    manifest, earlier = find_chain(vault.store, vault.settings.environment, backup, vault.trust)
+    _check_identity(vault, manifest, component_of(backup), other_cluster)
+    faults = [fault for one in (*earlier, manifest) for fault in look(vault.store, one)]
+    if faults:
+        words = "; ".join(f"{fault.artefact} {fault.what}" for fault in faults)
+        raise PermanentError(f"{backup} is not whole: {words}")
+    live = COMPONENTS[manifest.component].live
+    there = live.units(SetReader(vault.store, manifest, ""))
+    new_engine = new_engine or manifest.cluster != vault.cluster
+    chosen = _chosen(there, live, tuple(only), new_engine=new_engine)
+    if refused := catalogue.refused(backup):
+        raise PermanentError(refused)
+    verdict = catalogue.verdict(backup)
+    warnings = [f"the set is partial: {why}" for why in manifest.missing]
+    if verdict != "pass":
+        warnings.append("no restore of this set was ever proven: `isa verify` would, without risk")
+    newest = catalogue.latest(manifest.component)
+    if newest is not None and newest.id != backup:
+        warnings.append(f"there is a newer set, of {newest.begun:%Y-%m-%d %H:%M} UTC: {newest.id}")
+    if live.accounts:
+        warnings.append(live.accounts)
+    warnings += [
+        f"{unit} stays as it is now, unless it is restored by name: --unit '{unit}'"
+        for unit in there
+        if unit in live.server_wide and unit not in chosen
+    ]
+    warnings += _remarks(vault, live, manifest, chosen)
+    return RestorePlan(
+        manifest,
+        earlier,
+        tuple(Replacement(unit, there[unit]) for unit in chosen),
+        tuple(unit for unit in there if unit not in chosen),
+        live.writers,
+        verdict == "pass",
+        tuple(warnings),
+        live.by_hand(vault.settings),
+        _took(vault, catalogue, newest, backup),
+    )
+
+
+def plans_of(
+    vault: Vault, backup: str, units: Iterable[str], *, other_cluster: bool
+) -> list[RestorePlan]:
+    """The plan of one set, or where none is named those of every engine.
+
+    Args:
+        vault: the environment.
+        backup: id of the set; "" for each engine's newest whole one: the last that was proven if any was, or else the
+            last that is not refused.
+        units: of the set; those that are restored by default if empty.
+        other_cluster: whether sets of another cluster of this environment may be taken: after a disaster.
+
+    Raises:
+        ConfigurationError: the id or a unit is unknown, or that engine is restored by hand.
+        PermanentError: a set is not this platform's, or not whole, or an engine has none.
+    """
+    if backup:
+        component = engine_of(backup)
+        refusal = COMPONENTS[component].live.by_hand(vault.settings)
+        if refusal:
+            raise ConfigurationError(
+                [Fault("backup", f"{backup!r} cannot be restored here", refusal)]
+            )
+        catalogue = vault.catalogue([component])
+        return [plan_restore(vault, catalogue, backup, units, other_cluster=other_cluster)]
+    catalogue = vault.catalogue(COMPONENTS)
+    proven = catalogue.proven
+    plans = []
+    for component in COMPONENTS:
+        whole = [one for one in catalogue.of(component) if one.outcome == "complete"]
+        if not whole:
+            raise PermanentError(f"there is no whole set of {component}")
+        shown = [one for one in whole if one.id in proven]
+        chosen = (shown or [one for one in whole if not catalogue.refused(one.id)] or whole)[-1]
+        plans.append(plan_restore(vault, catalogue, chosen.id, other_cluster=other_cluster))
+    return plans
+
+
+def engine_of(backup: str) -> str:
+    """Whose set it is, by its id.
+
+    Raises:
+        ConfigurationError: it is no id, or not of an engine.
+    """
+    match = IDENTITY.fullmatch(backup)
+    if match is None or match["component"] not in COMPONENTS:
+        hint = "`isa backups` lists them"
+        raise ConfigurationError([Fault("backup", f"{backup!r} is no set of an engine", hint)])
+    return match["component"]
+
+
+# ---------------------------------------------------------------------- inside
+def _check_identity(vault: Vault, manifest: Manifest, component: str, other_cluster: bool) -> None:
+    """Refuse what was not taken of this very platform."""
+    environment = vault.settings.environment
+    if manifest.environment != environment or manifest.component != component:
+        raise PermanentError(
+            f"{manifest.id} is of {manifest.component} in {manifest.environment}, not of {component} in {environment}"
+        )
+    if manifest.cluster != vault.cluster and not other_cluster:
+        raise PermanentError(
+            f"{manifest.id} was taken of another cluster ({manifest.cluster[:8]}…, this is {vault.cluster[:8]}…): "
+            "if that one is gone and this one shall take its place, say --other-cluster"
+        )
+
+
+def _took(vault: Vault, catalogue: Catalogue, newest: Manifest | None, backup: str) -> str:
+    """What the safety backup and the restore may take."""
+    words = []
+    if newest is not None:
+        words.append(f"the last backup took {newest.seconds:.0f} s")
+    last = catalogue.last(backup)
+    evidence = documents(vault)(last) if last else None
+    if evidence is not None:
+        words.append(f"the last proof of this set, restored and compared, {evidence.seconds:.0f} s")
+    return "; ".join(words)
+
+
+def _remarks(vault: Vault, live: Live, manifest: Manifest, chosen: tuple[str, ...]) -> list[str]:
+    """What the live engine says of it; one that cannot be asked is no reason to have no plan."""
+    if live.remarks is None:
+        return []
+    try:
+        if digests.apart(manifest):
+            manifest = SetReader(vault.store, manifest, read_identity(vault)).manifest
+    except IsaError as exc:
+        return [f"what else it would change is not known, since its digests cannot be read: {exc}"]
+    try:
+        with Access(vault.settings, vault.kube, ENGINE_SECONDS) as access:
+            return live.remarks(access, manifest, chosen)
+    except Exception as exc:  # whatever a client library raises
+        return [f"what else it would change could not be asked of the engine: {explain(exc)}"]
+
+
+def _chosen(
+    there: dict[str, int], live: Live, only: tuple[str, ...], *, new_engine: bool
+) -> tuple[str, ...]:
+    """Units by their names, or by the last word of these."""
+    if not only:
+        left = () if new_engine else live.server_wide
+        return tuple(unit for unit in there if unit not in left)
+    by_name = {**{unit.partition(" ")[2]: unit for unit in there}, **{unit: unit for unit in there}}
+    unknown = [name for name in only if name not in by_name]
+    if unknown:
+        hint = f"the set has {', '.join(there)}"
+        raise ConfigurationError([Fault("--unit", f"unknown: {name!r}", hint) for name in unknown])
+    return tuple(dict.fromkeys(by_name[name] for name in only))

@@ -1,0 +1,373 @@
+"""Restores a set into the live platform: what is replaced is shown first, and backed up before it goes.
+
+plan → Lease → set read → fence → safety backup, read back → replace → compare → fence down → gate. Nothing is deleted
+before every byte was seen of what takes its place, and of what brings it back. Credentials stay the live ones, but for
+what the plan says. A failure names the safety set, which brings back what was there.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from archive.evidence import Difference
+from archive.reader import SetReader
+from cluster.credentials import password
+from cluster.dag import Dag
+from cluster.lease import UnreadableNote, inquire, lease_of
+from components import COMPONENTS, SETS
+from components.access import Access
+from components.base import Live, Served
+from components.questions import explain
+from errors import PermanentError
+from operations.backup.component import ENGINE_SECONDS, Vault, store_credentials
+from operations.health import gate
+from operations.restore.plan import RestorePlan
+from operations.restore.safety_backup import read_through, take_safety
+from operations.runner.progress import DONE, NodeProgress, Progress, Stages
+from operations.runner.transfer import Transfer, watched
+from operations.runner.walk import NodeResult, Start, Work, walk
+from operations.state.restore_journal import BrokenOff, broken_off, replacing
+from operations.verify.comparison import compare
+from operations.verify.proof import read_identity
+from operations.verify.scratch import engines, proof_lease
+from operations.verify.scratch_pod import Request
+
+log = logging.getLogger(__name__)
+
+RUNNING, FAILED, RESTORED, DIFFERENT = "restoring", "failed", "restored", "different"
+BY_HAND = "by-hand"  # nothing was done, and somebody has to
+
+
+@dataclass(frozen=True)
+class RestoreLine(NodeProgress):
+    """One line of the table.
+
+    Attributes:
+        backup: id of the set.
+        safety: id of the set with what was there before.
+    """
+
+    backup: str = ""
+    safety: str = ""
+
+
+@dataclass
+class RestoreReport:
+    """How a restore ended.
+
+    Attributes:
+        backup: id of the set.
+        component: of it.
+        outcome: restored, different, failed or by-hand.
+        safety: id of the set with what was there before; "" if nothing was.
+        first: id of the safety set of the first attempt, where this run replaces what an earlier one has half
+            replaced; "" if that one took none, None where this is the first.
+        kept: what is kept of the old data, for people.
+        left: units that were left alone, since the safety set would not bring them back → why.
+        differences: between the set and what is there now.
+        stages: seconds of each part.
+        reason: why it is not plainly restored.
+    """
+
+    backup: str
+    component: str
+    outcome: str = FAILED
+    safety: str = ""
+    first: str | None = None
+    kept: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    differences: tuple[Difference, ...] = ()
+    stages: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time."""
+        return round(sum(self.stages.values()), 2)
+
+    def as_json(self) -> dict[str, Any]:
+        """As `isa restore --json` prints it."""
+        return {
+            "backup": self.backup,
+            "component": self.component,
+            "outcome": self.outcome,
+            "safety": self.safety,
+            "kept": self.kept,
+            "left": self.left,
+            "differences": [one.model_dump() for one in self.differences],
+            "stages": self.stages,
+            "seconds": self.seconds,
+            "reason": self.reason,
+        }
+
+
+def run_restore(
+    vault: Vault,
+    identity: str,
+    plan: RestorePlan,
+    *,
+    run: str,
+    tell: Callable[[str], None],
+    safety: bool = True,
+    clock: Callable[[], float] = time.monotonic,
+) -> RestoreReport:
+    """Do what a plan says.
+
+    Args:
+        vault: the environment.
+        identity: age private key that opens the set.
+        plan: what was approved.
+        run: who does it, for the Leases.
+        tell: gets notes for people.
+        safety: whether what is there is backed up first; not where there is nothing.
+
+    Raises:
+        LeaseHeld: a deploy or another restore of the component is under way, or a proof whose scratch engines it needs.
+        Damaged: the set is not what was stored; nothing was replaced.
+        IsaError: nothing was replaced.
+    """
+    manifest = plan.manifest
+    component = COMPONENTS[manifest.component]
+    report = RestoreReport(manifest.id, manifest.component)
+    transfer = Transfer(tell)
+    reader = SetReader(
+        vault.store, manifest, identity, plan.earlier, watched(transfer, component.name)
+    )
+    chosen = tuple(one.unit for one in plan.units)
+    live = component.live
+    stages = Stages(tell, clock, report.stages)
+    began = False  # to replace
+    try:
+        # the deploy's own: both change the component
+        with lease_of(vault.kube, vault.settings, f"isa-{component.name}", run) as lease:
+            earlier = _earlier(vault, component.name, tell)
+            with ExitStack() as stack:
+                served: Served | None = None
+                if safety and not (live.beside or live.scratch):  # those see a damage in time
+                    with stages.stage("read", "read the set to its last byte"):
+                        read_through(reader, live, chosen)
+                if live.scratch:
+                    with stages.stage("scratch", "serve the set for copying"):
+                        served = stack.enter_context(_served(vault, identity, reader, run, tell))
+                access = stack.enter_context(Access(vault.settings, vault.kube, ENGINE_SECONDS))
+                with stages.stage("ask", "ask the engine whether it would take the set"):
+                    refuse_untakeable(live, access, reader, chosen)
+                with stages.stage("fence", "keep writers away"):
+                    told = stack.enter_context(live.fence(access, chosen))
+                tell(f"fence: {told}")
+                before = earlier.safety if earlier else ()
+                if earlier and set(chosen) & set(earlier.units):
+                    report.first = next(iter(before), "")
+                if safety:
+                    with stages.stage("safety", "back up what will be replaced"):
+                        taken = take_safety(
+                            vault,
+                            identity,
+                            component.name,
+                            chosen,
+                            run=run,
+                            transfer=transfer,
+                            access=access,
+                            earlier=earlier,
+                        )
+                        report.safety, report.left = taken.id, taken.lost
+                        chosen = tuple(unit for unit in chosen if unit not in taken.lost)
+                    if report.safety in before:
+                        tell("what the run before left cannot be backed up: its set is kept")
+                before = tuple(
+                    dict.fromkeys([*before, *([report.safety] if report.safety else [])])
+                )
+                what = BrokenOff(manifest.id, before, chosen)
+                lease.ensure()  # the safety backup may have taken hours
+                with (
+                    stages.stage("replace"),
+                    replacing(vault.kube, vault.settings, component.name, run, what) as leftovers,
+                ):
+                    began = True
+                    report.kept = live.replace(access, served, reader, chosen, leftovers)
+                if before and before[0] != report.safety:
+                    report.kept.append(
+                        f"what was there before the run that was broken off is in {before[0]}"
+                    )
+                with stages.stage("compare", "compare with the set"):
+                    found = live.measure(access, reader, chosen)
+                report.differences = compare(live.wanted(reader, chosen), {"": found})
+                whole = not (report.differences or report.left)
+                report.outcome = RESTORED if whole else DIFFERENT
+                if report.differences:
+                    first = report.differences[0]
+                    report.reason = f"{first.unit}, {first.item}: {first.what}. {_way_back(report)}"
+                elif report.left:
+                    report.reason = (
+                        f"left as they are, since the safety backup {report.safety} would not bring them back: "
+                        f"{'; '.join(report.left.values())}"
+                    )
+            with stages.stage("gate"):  # it writes too: the fence had to go first
+                gate.wait(vault, component.name, tell=tell)
+    except Exception as exc:  # a client library's own errors too: the way back must be told
+        if not began:
+            raise
+        done = "the data was replaced, and " if report.outcome != FAILED else ""
+        also = f" ({report.reason})" if report.reason else ""
+        report.outcome = FAILED
+        report.reason = f"{done}{explain(exc)}{also}. {_way_back(report)}"
+    return report
+
+
+def run_restores(
+    vault: Vault,
+    plans: Iterable[RestorePlan],
+    *,
+    run: str,
+    start: Callable[[Dag, Work], Start],
+    publish: Callable[[list[NodeProgress]], None] = lambda lines: None,
+    safety: bool = True,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[RestoreReport]:
+    """Do several plans, of different components, a few at the same time; what is restored by hand is left.
+
+    Args:
+        vault: the environment.
+        plans: what was approved.
+        run: who does it, for the Leases.
+        start: how one is begun (a thread, a Prefect task).
+        publish: gets the progress.
+        safety: whether what is there is backed up first.
+
+    Raises:
+        PermanentError: the private key is not there; nothing was replaced.
+    """
+    identity = read_identity(vault)
+    by_component = {plan.manifest.component: plan for plan in plans}
+    progress = Progress(
+        by_component,
+        publish,
+        clock,
+        lambda name: RestoreLine(name, backup=by_component[name].manifest.id),
+    )
+    reports: dict[str, RestoreReport] = {}
+    for name, plan in by_component.items():
+        if plan.by_hand:
+            reports[name] = RestoreReport(plan.manifest.id, name, BY_HAND, reason=plan.by_hand)
+            progress.update(name, DONE, plan.by_hand, outcome=BY_HAND, seconds=0.0)
+    progress.show()
+    graph = Dag(name for name in by_component if name not in reports)
+
+    def work(name: str) -> NodeResult:
+        def tell(note: str) -> None:
+            progress.update(name, RUNNING, note)
+
+        tell("")
+        if inquire(vault.kube, vault.settings, f"isa-rebuild-{name}")[1]:
+            raise PermanentError(f"{name} is being rebuilt just now: nothing was replaced")
+        plan = by_component[name]
+        reports[name] = run_restore(
+            vault, identity, plan, run=run, tell=tell, safety=safety, clock=clock
+        )
+        report = reports[name]
+        return NodeResult(name, report.outcome, progress.seconds(name), report.reason)
+
+    def settle(ended: NodeResult) -> None:
+        report = reports.setdefault(
+            ended.name,
+            RestoreReport(by_component[ended.name].manifest.id, ended.name, reason=ended.reason),
+        )
+        progress.update(
+            ended.name,
+            DONE,
+            report.reason or "; ".join(report.kept),
+            outcome=report.outcome,
+            seconds=ended.seconds,
+            safety=report.safety,
+        )
+
+    walk(
+        graph,
+        set(graph),
+        start(graph, work),
+        max_parallel=vault.settings.verify.max_parallel,
+        report=settle,
+        clock=clock,
+    )
+    return [reports[name] for name in by_component]
+
+
+def as_json(reports: Iterable[RestoreReport], seconds: float) -> dict[str, Any]:
+    """Reports as `isa restore --json` prints them."""
+    found = list(reports)
+    return {
+        "state": "completed" if all(r.outcome == RESTORED for r in found) else "failed",
+        "seconds": round(seconds, 2),
+        "restores": [report.as_json() for report in found],
+        "message": open_ends(found),
+    }
+
+
+def open_ends(reports: Iterable[RestoreReport]) -> str:
+    """What went wrong, and what is left for somebody to do; "" if all is restored."""
+    found = list(reports)
+    words = [f"{r.component}: {r.reason}" for r in found if r.reason and r.outcome != BY_HAND]
+    words += [
+        f"{r.component} is still to be restored, from {r.backup}: {r.reason}"
+        for r in found
+        if r.outcome == BY_HAND
+    ]
+    restored = sum(r.outcome == RESTORED for r in found)
+    return "; ".join([f"{restored} of {len(found)} restored", *words]) if words else ""
+
+
+def refuse_untakeable(live: Live, access: Access, reader: SetReader, chosen: Iterable[str]) -> None:
+    """Ask the live engine whether it would take units of a set, before anything of it goes.
+
+    Raises:
+        PermanentError: it would not; with every reason.
+        TemporaryError: it cannot be asked.
+    """
+    refusals = live.can_take(access, reader, tuple(chosen))
+    if refusals:
+        raise PermanentError(
+            f"nothing was replaced: the engine would refuse data of {reader.manifest.id}: {'; '.join(refusals)}"
+        )
+
+
+# ---------------------------------------------------------------------- inside
+def _earlier(vault: Vault, component: str, tell: Callable[[str], None]) -> BrokenOff | None:
+    """The restore that was broken off before. Where that is not known, what there is now is backed up like any."""
+    try:
+        return broken_off(vault.kube, vault.settings, component)
+    except UnreadableNote as exc:
+        tell(str(exc))
+        log.warning("%s", exc)
+        return None
+
+
+@contextmanager
+def _served(
+    vault: Vault, identity: str, reader: SetReader, run: str, tell: Callable[[str], None]
+) -> Iterator[Served]:
+    """A set in scratch engines, to be copied from."""
+    settings, kube, component = vault.settings, vault.kube, reader.manifest.component
+    restore = SETS[component].restore
+    request = Request(settings, kube, reader.manifest, store_credentials(kube, settings), identity)
+    wanted = restore.scratch(settings, reader.manifest, password())
+    with (
+        lease_of(kube, settings, proof_lease(component), run),  # else a proof would sweep them
+        engines(request, wanted, restore.ask, tell) as made,
+    ):
+        restore.load(made.access, made.at, reader)
+        yield made
+
+
+def _way_back(report: RestoreReport) -> str:
+    """How the previous data come back; a safety set of what an earlier run left half replaced is no way back."""
+    if report.first == "":
+        return "The first attempt took no safety backup: the same command again goes on"
+    way_back = report.first or report.safety
+    if not way_back:
+        return "Nothing was there before: the same command again starts anew"
+    return f"What was there before is in {way_back}: `isa restore {way_back} --into live`"

@@ -1,0 +1,119 @@
+"""Backs up what a restore will replace, and reads every byte of it back before anything goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from archive.catalogue import find_chain
+from archive.reader import Damaged, SetReader
+from cluster.command import CANCELLATION
+from cluster.lease import LeaseHeld
+from components import COMPONENTS
+from components.access import Access
+from components.base import Live
+from errors import IsaError, PermanentError
+from operations.backup.component import Vault, back_up
+from operations.runner.transfer import Transfer
+from operations.state.restore_journal import BrokenOff
+
+
+@dataclass(frozen=True)
+class SafetySet:
+    """The backup of what a restore replaces.
+
+    Attributes:
+        id: of the set; "" where the run that was broken off had none.
+        lost: units that it would not wholly bring back → why; a restore leaves them alone.
+    """
+
+    id: str
+    lost: dict[str, str] = field(default_factory=dict)
+
+
+def take_safety(
+    vault: Vault,
+    identity: str,
+    component: str,
+    chosen: tuple[str, ...],
+    *,
+    run: str,
+    transfer: Transfer,
+    access: Access,
+    earlier: BrokenOff | None = None,
+) -> SafetySet:
+    """Back up what will be replaced, read it back with all that it rests on, ask the engine whether it would take it.
+
+    What a run that was broken off has left may be nothing that can be backed up: then that one's safety set counts.
+
+    Args:
+        vault: the environment.
+        identity: age private key that opens the sets.
+        component: name.
+        chosen: units that will be replaced.
+        run: who does it, for the Lease.
+        transfer: gets told of bytes.
+        access: the way to the live engine.
+        earlier: the restore that the component was left in the midst of.
+
+    Raises:
+        Damaged: what was just stored cannot be read back.
+        PermanentError: there is no unit that the set would bring back.
+        LeaseHeld, TemporaryError: there is no set.
+    """
+    able = vault.check()
+
+    def take(full: bool) -> SetReader:
+        taken = back_up(vault, component, able, slot="", run=run, transfer=transfer, full=full)
+        manifest, needed = find_chain(
+            vault.store, vault.settings.environment, taken.id, vault.trust
+        )
+        return SetReader(vault.store, manifest, identity, needed)
+
+    live = COMPONENTS[component].live
+    try:
+        reader = take(full=False)
+    except LeaseHeld:
+        raise
+    except IsaError:
+        if earlier is None or CANCELLATION.is_set():
+            raise
+        return SafetySet(next(iter(earlier.safety), ""))
+    try:
+        read_through(reader, live, chosen)
+    except Damaged:
+        if not reader.manifest.needs:
+            raise
+        # the bytes of an earlier set are not sound any more; those of the engine are
+        reader = take(full=True)
+        read_through(reader, live, chosen)
+    # of what an earlier run has half replaced the first safety set has the data, however little can be taken now
+    kept = set(earlier.units) if earlier else set()
+    found = _lost(reader, chosen, live.can_take(access, reader, chosen))
+    lost = {unit: reason for unit, reason in found.items() if unit not in kept}
+    if set(lost) == set(chosen):
+        raise PermanentError(
+            f"nothing was replaced: the safety backup {reader.manifest.id} would not bring back "
+            f"{'; '.join(lost.values())}. Change that in the engine first, or give up the current data "
+            "(--no-safety-backup)"
+        )
+    return SafetySet(reader.manifest.id, lost)
+
+
+def read_through(reader: SetReader, live: Live, chosen: tuple[str, ...]) -> None:
+    """Read all that a restore of these units needs.
+
+    Raises:
+        Damaged: an artefact is not what was stored.
+    """
+    reader.read_whole(set(live.units(reader)) - set(chosen))
+
+
+def _lost(reader: SetReader, chosen: tuple[str, ...], refusals: Iterable[str]) -> dict[str, str]:
+    """Units that the safety set would not wholly bring back → why."""
+    return {
+        unit: reason
+        for unit in chosen
+        for reason in (*reader.manifest.missing, *refusals)
+        if reason.startswith(f"{unit}: ")
+    }

@@ -1,0 +1,1 @@
+"""Walks a graph of work: threads, retries, progress and transfer rates."""

@@ -1,0 +1,1 @@
+"""What a run that was interrupted left on its Lease: restore, rebuild, number of verdicts."""

@@ -1,0 +1,44 @@
+"""The record of how much evidence there is, outside the bucket: on the Lease of each component's verifications.
+
+Whoever can write to the bucket can delete the document of a failed verification. The record has the highest number of
+each backup's evidence, so that its absence is seen. A new cluster has no record: then the bucket's own chain is all.
+Where the record is there and cannot be read, the verdicts are unknown until the backups are verified again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from archive.evidence_chain import Record, read_record
+from cluster.kube import Kube
+from cluster.lease import Lease, inquire
+from config.models import Settings
+from operations.verify.scratch import proof_lease
+
+
+def recorded(kube: Kube, settings: Settings, components: Iterable[str]) -> dict[str, Record]:
+    """Each component → how much evidence was recorded on its backups.
+
+    Raises:
+        TemporaryError, PermanentError: the API server cannot be asked.
+    """
+    return {
+        component: read_record(inquire(kube, settings, proof_lease(component))[0])
+        for component in components
+    }
+
+
+def record(lease: Lease, backup: str, number: int) -> None:
+    """Record a document that was written.
+
+    Args:
+        lease: of the component's verifications, held.
+        backup: id.
+        number: of the document.
+
+    Raises:
+        LeaseLost: somebody else has the Lease now.
+        TemporaryError: the API server is away.
+    """
+    lease.note(read_record(lease.previous_operation).extended(backup, number, time.time()))

@@ -1,0 +1,68 @@
+"""The first step of a scratch pod: fetch, decrypt and unpack a set into the volume that the engine then starts on.
+
+`python -m operations.verify.fetch REQUEST DIRECTORY`. It ends with 0, with 3 where the set is damaged, with 4 where it
+is what was stored and cannot be unpacked, or with 75 (EX_TEMPFAIL) where it may be tried again; the last line says why.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from archive.catalogue import find_chain
+from archive.reader import Damaged, SetReader
+from archive.signing import Trust
+from archive.store import Store
+from archive.unpacking import Unreadable, readable
+from components import SETS
+from config.backups import BackupSigner
+from config.models import ObjectStoreSettings
+from errors import IsaError
+from redaction import redact, shown
+
+DAMAGED, UNREADABLE, AGAIN = 3, 4, 75
+
+
+def fetch(request: dict[str, Any], directory: Path) -> None:
+    """Lay out a part of a set.
+
+    Args:
+        request: what `operations.verify.scratch` wrote: environment, set, scratch, store, credentials,
+            identity, signers.
+        directory: the volume.
+
+    Raises:
+        Damaged: an artefact is not what was stored.
+        Unreadable: it is, and cannot be unpacked.
+        IsaError: the store is away, or refuses.
+    """
+    for secret in (*request["credentials"].values(), request["identity"]):
+        redact.remember(secret)
+    store = Store.open(ObjectStoreSettings(**request["store"]), request["credentials"])
+    trust = Trust(tuple(BackupSigner(**one) for one in request["signers"]))
+    manifest, earlier = find_chain(store, request["environment"], request["set"], trust)
+    reader = SetReader(store, manifest, request["identity"], earlier)
+    with readable(f"an artefact of {manifest.id}"):
+        SETS[manifest.component].restore.place(reader, request["scratch"], directory)
+
+
+def main(request: str, directory: str) -> int:
+    """Do it; returns the exit status."""
+    try:
+        fetch(json.loads(Path(request).read_text(encoding="utf-8")), Path(directory))
+    except Damaged as exc:
+        print(shown(str(exc)))
+        return DAMAGED
+    except Unreadable as exc:
+        print(redact(exc.plain))  # a tar's own names are nobody's to print
+        return UNREADABLE
+    except (IsaError, OSError) as exc:
+        print(shown(f"{type(exc).__name__}: {exc}"))
+        return AGAIN
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:3]))

@@ -1,0 +1,356 @@
+"""One set's restore, proven: restored into scratch engines, and compared with what the source held.
+
+Levels: L0 the manifest and its objects are there; L1 every byte is what was stored; L2 the engine's own tools accept
+it; L3 an engine serves it; L4 it holds what the fingerprint says. A verdict is about the set; whatever kept us from
+finding out is an *error*, a different thing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyrage
+
+from archive.catalogue import find_chain
+from archive.check import look
+from archive.evidence import (
+    Difference,
+    Evidence,
+    Level,
+    Verdict,
+    manifest_digest,
+    seal_words,
+    signer_of,
+    write_evidence,
+)
+from archive.evidence_chain import next_link, read_record
+from archive.manifest import IDENTITY, Manifest, Measure, set_prefix
+from archive.reader import Damaged, SetReader
+from archive.store import Refused
+from archive.unpacking import Unreadable
+from cluster.command import CANCELLATION, Cancelled
+from cluster.credentials import password, read_secret
+from cluster.lease import lease_of
+from components import SETS
+from components.base import Restore, Scratch
+from errors import IsaError, PermanentError, TemporaryError
+from operations.backup.component import Vault, store_credentials
+from operations.runner.progress import Stages
+from operations.runner.transfer import Transfer, watched
+from operations.state.verdict_record import record
+from operations.verify.comparison import compare, told
+from operations.verify.compatibility import excuse, unlike
+from operations.verify.scratch import (
+    Unrestorable,
+    engines,
+    out_of_room,
+    proof_lease,
+)
+from operations.verify.scratch_pod import Request
+from redaction import redact
+
+REASON, DIFFERENCES = 20_000, 1_000  # characters, entries: what is read of evidence is bounded
+
+
+@dataclass
+class Course(Stages):
+    """How far a proof has come.
+
+    Attributes:
+        level: the highest that was reached.
+    """
+
+    level: Level = ""
+
+
+class Rejected(PermanentError):
+    """The set does not hold what it should.
+
+    Attributes:
+        level: that saw it.
+        differences: what is other than it was; empty below L4.
+    """
+
+    def __init__(
+        self, level: Level, message: str, differences: Iterable[Difference] = (), said: str = ""
+    ) -> None:
+        super().__init__(message, said=said)
+        self.level: Level = level
+        self.differences = tuple(differences)
+
+
+def read_identity(vault: Vault) -> str:
+    """The verify pool's private key.
+
+    Raises:
+        PermanentError: it is not there, or is none.
+    """
+    where, name = (
+        vault.settings.kubernetes.control_namespace,
+        vault.settings.verify.identity_secret,
+    )
+    found = (read_secret(vault.kube, where, name) or {}).get("identity", "")
+    lines = [line.strip() for line in found.splitlines() if line.strip() and line[0] != "#"]
+    try:
+        pyrage.x25519.Identity.from_str(lines[-1] if lines else "")
+    except pyrage.IdentityError as exc:
+        raise PermanentError(
+            f"Secret {where}/{name} has no age private key under `identity`: without it no set can be opened"
+        ) from exc
+    return lines[-1]
+
+
+def prove(
+    vault: Vault,
+    identity: str,
+    backup: str,
+    *,
+    run: str,
+    tell: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> Evidence:
+    """Prove one set, and keep the evidence beside it.
+
+    Args:
+        vault: the environment.
+        identity: the verify pool's age private key.
+        backup: id of the set.
+        run: who does it, for the Lease.
+        tell: gets notes for people.
+
+    Raises:
+        LeaseHeld: another proof of this component is under way.
+        TemporaryError, PermanentError: no verdict could be reached, for reasons that are not the set's.
+    """
+    match = IDENTITY.fullmatch(backup)
+    if match is None or match["component"] not in SETS:
+        raise PermanentError(f"{backup!r} is no id of a backup: `isa backups` lists them")
+    component = match["component"]
+    course, outcome, begun = Course(tell, clock), Outcome(), datetime.now(UTC)
+    began = clock()
+
+    def keep(verdict: Verdict, reason: str = "", failed_at: Level = "", said: str = "") -> Evidence:
+        prefix = set_prefix(vault.settings.environment, component, backup)
+        words = ""
+        if said and outcome.manifest:
+            readers = outcome.manifest.recipients
+            words = seal_words(vault.store, prefix, begun, said, readers)
+        environment = vault.settings.environment
+        signers = {*vault.settings.verify.signers, signer_of(identity)}
+        last = read_record(lease.previous_operation).number(backup) or 0
+        number, previous = next_link(vault.store, environment, backup, signers, last)
+        evidence = Evidence(
+            set=backup,
+            component=component,
+            environment=environment,
+            number=number,
+            previous=previous,
+            verdict=verdict,
+            level=course.level,
+            failed_at=failed_at,
+            reason=redact(reason)[:REASON],
+            words=words,
+            begun=begun,
+            seconds=round(clock() - began, 2),
+            stages=course.seconds,
+            **outcome.facts("compare" in course.seconds),
+        )
+        write_evidence(vault.store, prefix, evidence, identity)
+        record(lease, backup, number)
+        return evidence
+
+    with lease_of(vault.kube, vault.settings, proof_lease(component), run) as lease:
+        try:
+            _prove(vault, identity, backup, course, outcome)
+        except Rejected as exc:
+            outcome.differences = exc.differences
+            return keep("fail", exc.plain, exc.level, exc.said)
+        except IsaError as exc:
+            if CANCELLATION.is_set():
+                raise Cancelled("cancelled before there was a verdict") from exc
+            with suppress(IsaError):  # it may be the store that is away
+                keep("error", exc.plain, said=exc.said)
+            exc.args = (exc.plain,)  # on its way into Prefect's database
+            raise
+        reason = "; ".join(outcome.partly)
+        return keep("partial" if reason else "pass", reason, said="\n".join(outcome.said))
+
+
+@dataclass
+class Outcome:
+    """What was found on the way.
+
+    Attributes:
+        manifest: of the set, once it was read.
+        earlier: of the sets that it needs.
+        scratch: version of the engine.
+        partly: why a proof that found nothing wrong is not the whole one.
+        said: what engines said that the set is not to blame for.
+        differences: what is other than it was.
+    """
+
+    manifest: Manifest | None = None
+    earlier: tuple[Manifest, ...] = ()
+    scratch: str = ""
+    partly: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    differences: tuple[Difference, ...] = ()
+
+    def facts(self, compared: bool) -> dict[str, Any]:
+        """What the evidence has of it."""
+        measures = self.manifest.fingerprint if self.manifest else ()
+        return {
+            "manifest_sha256": manifest_digest(self.manifest) if self.manifest else "",
+            "chain": {one.id: manifest_digest(one) for one in self.earlier},
+            "scratch": self.scratch,
+            "compared": len(measures) if compared else 0,
+            "things": sum(one.count for one in measures) if compared else 0,
+            "counted_only": tuple(
+                f"{one.unit}, {one.item}"
+                for one in measures
+                if (one.count or one.until) and not one.digest
+            ),
+            "from_artefact": sum(one.origin == "artefact" for one in measures),
+            "differences": self.differences[:DIFFERENCES],
+        }
+
+
+# ---------------------------------------------------------------------- inside
+def _prove(vault: Vault, identity: str, backup: str, course: Course, outcome: Outcome) -> None:
+    with course.stage("manifest"):
+        manifest, earlier = _manifests(vault, backup)
+        outcome.manifest, outcome.earlier = manifest, earlier
+        _look(vault, identity, manifest, earlier)
+    course.level = "L0"
+    restore = SETS[manifest.component].restore
+    transfer = Transfer(course.tell)
+    reader = SetReader(
+        vault.store, manifest, identity, earlier, watched(transfer, manifest.component)
+    )
+    settings, kube = vault.settings, vault.kube
+    request = Request(settings, kube, manifest, store_credentials(kube, settings), identity)
+    wanted = restore.scratch(settings, manifest, password())
+    try:
+        found = _as_far_as_it_goes(vault, request, reader, restore, wanted, course, outcome)
+    except Damaged as exc:
+        raise Rejected("L1", exc.plain, said=exc.said) from exc
+    except Unrestorable as exc:
+        raise Rejected(exc.level, exc.plain, said=exc.said) from exc
+    if manifest.missing:
+        outcome.partly.append(f"the set itself is partial: {'; '.join(manifest.missing)}")
+    if found is None:
+        return
+    differences, other = (
+        compare(reader.manifest.fingerprint, found),
+        unlike(manifest, outcome.scratch),
+    )
+    if differences and not other:
+        raise Rejected("L4", told(differences), differences)
+    outcome.differences = differences
+    if differences:
+        other = f"{other}, whose doing the differences may be: {told(differences)}"
+    else:
+        course.level = restore.highest
+    if other:
+        outcome.partly.append(other)
+
+
+def _as_far_as_it_goes(
+    vault: Vault,
+    request: Request,
+    reader: SetReader,
+    restore: Restore,
+    wanted: tuple[Scratch, ...],
+    course: Course,
+    outcome: Outcome,
+) -> Mapping[str, list[Measure]] | None:
+    """Restore what the scratch engines are fit for; None if that is nothing: then every byte was read.
+
+    Raises:
+        Damaged, Unrestorable: the set is bad.
+    """
+    try:
+        return _restored(vault, request, reader, restore, wanted, course, outcome)
+    except Unrestorable as exc:
+        why = excuse(request, restore, wanted, exc, outcome.scratch, course.tell)
+        if not why:
+            raise
+        outcome.partly.append(f"{why} ({exc.plain})")
+        outcome.said.append(exc.said)
+    # files belong to a version; what comes over the network may do without
+    others = tuple(one for one in wanted if not one.placed)
+    if others and others != wanted:
+        return _as_far_as_it_goes(vault, request, reader, restore, others, course, outcome)
+    with course.stage("read the rest"):
+        reader.read_rest()
+    course.level = "L1"
+    return None
+
+
+def _restored(
+    vault: Vault,
+    request: Request,
+    reader: SetReader,
+    restore: Restore,
+    wanted: tuple[Scratch, ...],
+    course: Course,
+    outcome: Outcome,
+) -> Mapping[str, list[Measure]]:
+    """Restore; returns what the scratch engines hold."""
+    placed = [name for one in wanted for name in one.placed]
+    with ExitStack() as stack:
+        with course.stage("start"):
+            made = stack.enter_context(engines(request, wanted, restore.ask, course.tell))
+        outcome.scratch = made.version
+        try:
+            with course.stage("load"):
+                restore.load(made.access, made.at, reader)
+            with course.stage("read the rest"):
+                reader.read_rest(placed)
+            course.level = "L3" if wanted else "L1"
+            with course.stage("compare"):
+                found = restore.measure(made.access, made.at, reader)
+        except TemporaryError:
+            made.check()  # was it the engine that died?
+            raise
+        except (Damaged, Refused, Cancelled):
+            raise
+        except (PermanentError, OSError) as exc:
+            if CANCELLATION.is_set():  # what was refused may have been ended for it
+                raise Cancelled("cancelled before there was a verdict") from exc
+            if out_of_room(exc):
+                raise PermanentError("a disk is full: no verdict", said=str(exc)) from exc
+            if not isinstance(exc, PermanentError):
+                raise TemporaryError(f"it broke off: {type(exc).__name__}", said=str(exc)) from exc
+            # the engine does not take it, or cannot be given it
+            level: Level = "L3" if wanted and not isinstance(exc, Unreadable) else "L2"
+            raise Unrestorable(level, exc.plain, exc.said) from exc
+    return found
+
+
+def _manifests(vault: Vault, backup: str) -> tuple[Manifest, tuple[Manifest, ...]]:
+    try:
+        manifest, earlier = find_chain(vault.store, vault.settings.environment, backup, vault.trust)
+    except Refused:
+        raise
+    except PermanentError as exc:
+        raise Rejected("L0", str(exc)) from exc
+    if manifest.id != backup:
+        raise Rejected("L0", f"the manifest at {backup} is that of {manifest.id}")
+    return manifest, earlier
+
+
+def _look(vault: Vault, identity: str, manifest: Manifest, earlier: tuple[Manifest, ...]) -> None:
+    for one in (*earlier, manifest):
+        faults = look(vault.store, one)
+        if faults:
+            words = "; ".join(f"{fault.artefact} {fault.what}" for fault in faults)
+            raise Rejected("L0", f"{one.id}: {words}")
+    public = str(pyrage.x25519.Identity.from_str(identity).to_public())
+    if public not in manifest.recipients:
+        raise Rejected("L0", f"it is not encrypted for the verify pool's key {public[:12]}…")

@@ -1,0 +1,294 @@
+"""Proofs of several sets: which ones are due, a few at the same time, and a report that tells of each."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from archive.catalogue import Catalogue
+from archive.evidence import Evidence
+from archive.manifest import IDENTITY, component_of
+from cluster.command import Cancelled
+from cluster.dag import Dag
+from errors import ConfigurationError, Fault, IsaError
+from operations.backup.component import Vault, selected
+from operations.runner.progress import DONE, NodeProgress, Progress
+from operations.runner.walk import NodeResult, Start, Work, walk
+from operations.verify.proof import prove, read_identity
+
+RUNNING, ERROR = "proving", "error"
+
+
+@dataclass(frozen=True)
+class ProofLine(NodeProgress):
+    """One line of the table; with what was found when there is a verdict.
+
+    Attributes:
+        level: the highest that was reached.
+        compared: measures.
+        scratch: engine that it was restored into.
+    """
+
+    level: str = ""
+    compared: int = 0
+    scratch: str = ""
+
+
+@dataclass(frozen=True)
+class ProofResult:
+    """How one proof ended.
+
+    Attributes:
+        backup: id of the set.
+        component: of the set.
+        verdict: pass, partial, fail or error.
+        level: the highest that was reached.
+        compared: measures.
+        seconds: wall time.
+        reason: why it is no pass; the proof in one line, if it is one.
+        scratch: engine that it was restored into.
+    """
+
+    backup: str
+    component: str
+    verdict: str
+    level: str = ""
+    compared: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+    scratch: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """As `isa verify --json` prints it."""
+        return {**self.__dict__, "seconds": round(self.seconds, 2)}
+
+
+@dataclass(frozen=True)
+class ProofReport:
+    """How a run of proofs ended.
+
+    Attributes:
+        seconds: wall time.
+        proofs: one result a set.
+    """
+
+    seconds: float
+    proofs: tuple[ProofResult, ...]
+
+    @property
+    def state(self) -> str:
+        """`completed`, or `failed` if a set failed or there is one without a verdict."""
+        good = all(one.verdict in ("pass", "partial") for one in self.proofs)
+        return "completed" if good else "failed"
+
+    @property
+    def summary(self) -> str:
+        """One line: how many ended how, and every cause."""
+        counts: dict[str, int] = {}
+        for one in self.proofs:
+            counts[one.verdict] = counts.get(one.verdict, 0) + 1
+        words = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        causes = "; ".join(
+            f"{one.backup}: {one.reason}" for one in self.proofs if one.verdict in ("fail", ERROR)
+        )
+        told = f"{words or 'nothing to prove'} in {self.seconds:.1f} s"
+        return f"{told}. {causes}" if causes else told
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as `isa verify --json` prints it."""
+        return {
+            "state": self.state,
+            "seconds": round(self.seconds, 2),
+            "proofs": [one.as_json() for one in self.proofs],
+            "message": self.summary,
+        }
+
+
+def latest(catalogue: Catalogue, components: Iterable[str]) -> tuple[str, ...]:
+    """The newest set of each component that can be read, and the newest damaged one where that is newer.
+
+    Both, since anybody who writes to the bucket can put a damaged one behind the last night's. Ids sort by time.
+    """
+    readable = {one.id for one in catalogue.sets}
+    newest: dict[tuple[str, bool], str] = {}
+    for identity in sorted(everything(catalogue)):
+        newest[component_of(identity), identity in readable] = identity
+    found: list[str] = []
+    for name in components:
+        good, damaged = newest.get((name, True), ""), newest.get((name, False), "")
+        found += [one for one in (good, damaged if damaged > good else "") if one]
+    return tuple(found)
+
+
+def due(catalogue: Catalogue, components: Iterable[str]) -> tuple[str, ...]:
+    """The newest set of each component, where there is no verdict on it yet."""
+    newest = latest(catalogue, components)
+    return tuple(identity for identity in newest if not catalogue.verdict(identity))
+
+
+def everything(catalogue: Catalogue) -> tuple[str, ...]:
+    """All sets, damaged ones too."""
+    broken = (key.split("/")[-2] for key in catalogue.broken)
+    return tuple(sorted([*(one.id for one in catalogue.sets), *broken]))
+
+
+def sample(catalogue: Catalogue, components: Iterable[str], seed: str) -> tuple[str, ...]:
+    """An older set of each component, another one for another seed; a damaged one where no other can be read.
+
+    Args:
+        catalogue: what there is.
+        components: names.
+        seed: for instance the week.
+    """
+    newest = set(latest(catalogue, components))
+    readable = {one.id for one in catalogue.sets}
+    older: dict[tuple[str, bool], list[str]] = {}
+    for identity in everything(catalogue):
+        if identity not in newest:
+            older.setdefault((component_of(identity), identity in readable), []).append(identity)
+    choices = {name: older.get((name, True)) or older.get((name, False)) for name in components}
+    return tuple(
+        random.Random(f"{seed} {name}").choice(ids) for name, ids in choices.items() if ids
+    )
+
+
+def choose(
+    vault: Vault, backups: Iterable[str], components: Iterable[str], which: str, seed: str = ""
+) -> tuple[str, ...]:
+    """Ids of the sets to prove.
+
+    Args:
+        vault: the environment.
+        backups: ids; if any are given, these.
+        components: else of these; all if empty.
+        which: latest, due, all or sample.
+        seed: of the sample.
+
+    Raises:
+        ConfigurationError: an id or a component is unknown.
+    """
+    given = tuple(backups)
+    wrong = [identity for identity in given if not IDENTITY.fullmatch(identity)]
+    if wrong:
+        hint = "`isa backups` lists them"
+        raise ConfigurationError([Fault("backup", f"{one!r} is no id", hint) for one in wrong])
+    if given:
+        return tuple(dict.fromkeys(given))
+    names = selected(components)
+    catalogue = vault.catalogue(names)
+    if which == "all":
+        return everything(catalogue)
+    if which == "due":
+        return due(catalogue, names)
+    if which == "sample":
+        return sample(catalogue, names, seed)
+    return latest(catalogue, names)
+
+
+def week(now: datetime | None = None) -> str:
+    """The week, as the seed of its sample: `2026-W48`."""
+    year, number, _ = (now or datetime.now(UTC)).isocalendar()
+    return f"{year}-W{number:02d}"
+
+
+def run_proofs(
+    vault: Vault,
+    backups: Iterable[str],
+    *,
+    run: str,
+    start: Callable[[Dag, Work], Start],
+    publish: Callable[[list[NodeProgress]], None] = lambda lines: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> ProofReport:
+    """Prove sets: components beside each other, the sets of one after another, each with the engines to itself.
+
+    Args:
+        vault: the environment.
+        backups: ids.
+        run: who does it, for the Leases.
+        start: how a component is begun (a thread, a Prefect task); one that raises a temporary error may be begun
+            again.
+        publish: gets the progress.
+
+    Raises:
+        PermanentError: the verify pool's key is not there.
+    """
+    began = clock()
+    identity = read_identity(vault)
+    wanted = tuple(backups)
+    queues: dict[str, list[str]] = {}
+    for one in wanted:
+        queues.setdefault(component_of(one), []).append(one)
+    progress = Progress(wanted, publish, clock, ProofLine)
+    progress.show()
+    results: dict[str, ProofResult] = {}
+    graph = Dag(queues)
+
+    def settle(result: ProofResult) -> None:
+        results[result.backup] = result
+        progress.ended(
+            result.backup,
+            result.verdict,
+            result.seconds,
+            result.reason,
+            level=result.level,
+            compared=result.compared,
+            scratch=result.scratch,
+        )
+
+    def work(component: str) -> NodeResult:
+        failure: IsaError | None = None
+        for backup in queues[component]:
+            if backup in results:  # of an earlier attempt
+                continue
+            progress.update(backup, RUNNING)
+
+            def tell(note: str, backup: str = backup) -> None:
+                progress.update(backup, RUNNING, note)
+
+            try:
+                settle(_result(prove(vault, identity, backup, run=run, tell=tell)))
+            except Cancelled:
+                raise
+            except IsaError as exc:  # the other sets are not to blame
+                tell(str(exc))
+                failure = failure or exc
+        if failure is not None:
+            raise failure
+        return NodeResult(component, DONE)
+
+    def report(ended: NodeResult) -> None:
+        for backup in queues[ended.name]:
+            if backup not in results:
+                settle(
+                    ProofResult(
+                        backup, ended.name, ERROR, seconds=ended.seconds, reason=ended.reason
+                    )
+                )
+
+    walk(
+        graph,
+        set(queues),
+        start(graph, work),
+        max_parallel=vault.settings.verify.max_parallel,
+        report=report,
+        clock=clock,
+    )
+    return ProofReport(clock() - began, tuple(results[name] for name in wanted))
+
+
+def _result(evidence: Evidence) -> ProofResult:
+    return ProofResult(
+        backup=evidence.set,
+        component=evidence.component,
+        verdict=evidence.verdict,
+        level=evidence.level,
+        compared=evidence.compared,
+        seconds=evidence.seconds,
+        reason=evidence.sentence,
+        scratch=evidence.scratch,
+    )

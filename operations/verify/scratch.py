@@ -1,0 +1,306 @@
+"""Scratch engines: throwaway pods in a namespace of their own, each with a volume that goes with it.
+
+A pod fetches its data by itself (`operations.verify.fetch`), lets the engine's own tools look at it, and starts the
+engine of the release's own image. It can reach no live engine and be taken for none: another namespace, a label, and
+policies that let production's in nowhere. Its Secrets are owned by the pod, so that deleting it removes everything.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from archive.evidence import Level
+from cluster.command import CANCELLATION
+from cluster.kube import Manifest
+from components.access import Access, Endpoint
+from components.base import Scratch, Served
+from errors import IsaError, PermanentError, TemporaryError
+from operations.verify.fetch import DAMAGED, UNREADABLE
+from operations.verify.scratch_pod import FETCH, LABEL, Request, pod_of, secrets_of
+
+log = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 30.0  # one answer of an engine that was just filled
+PAUSE_SECONDS, QUOTA_SECONDS = 0.5, 2.0
+REMOVAL_SECONDS = 60.0  # a pod counts against the quota until it is gone
+# How the step that fetches a set ends where the set is bad → level that it fails at.
+FETCHED: dict[int, Level] = {DAMAGED: "L1", UNREADABLE: "L2"}
+KILLED = 128  # exit statuses from here on are signals: the machine's doing, not the data's
+# In which words tools and engines say that their volume is full: ours to mend, whatever the data is.
+FULL = re.compile(
+    r"no space left|not enough (?:disk )?space|disk (?:quota|full)|StorageFull|insufficient storage|enospc", re.I
+)  # fmt: skip
+
+
+class Unrestorable(PermanentError):
+    """The data itself is bad, says the engine or one of its tools.
+
+    Attributes:
+        level: that failed: L1, L2 or L3.
+    """
+
+    def __init__(self, level: Level, message: str, said: str = "") -> None:
+        super().__init__(message, said=said)
+        self.level: Level = level
+
+
+@dataclass(frozen=True)
+class Engines(Served):
+    """Scratch engines that serve.
+
+    Attributes:
+        version: of the engine.
+        check: raises TemporaryError if one of them has died.
+    """
+
+    version: str
+    check: Callable[[], None]
+
+
+def proof_lease(component: str) -> str:
+    """Name of the Lease that whoever has scratch engines of a component holds."""
+    return f"isa-verify-{component}"
+
+
+@contextmanager
+def engines(
+    request: Request,
+    wanted: tuple[Scratch, ...],
+    ask: Callable[[Access, Endpoint], str],
+    tell: Callable[[str], None],
+) -> Iterator[Engines]:
+    """Start scratch engines and wait until they serve; they are removed in any case, and first what a killed run left.
+
+    Args:
+        request: for what; the caller has the component's `proof_lease`, for what others have here is removed.
+        wanted: the engines.
+        ask: version of one, once it serves.
+        tell: gets a note for people.
+
+    Raises:
+        Unrestorable: the data is bad.
+        TemporaryError: the cluster did not get them to run.
+        PermanentError: the release that they are made from is not there, or one of them is a live engine.
+    """
+    _sweep(request)
+    given = {name: values for one in wanted for name, values in one.secrets.items()}
+    kubernetes = request.settings.kubernetes.model_copy(update={"namespace": request.namespace})
+    settings = request.settings.model_copy(update={"kubernetes": kubernetes})
+    nonce = secrets.token_hex(3)
+    pods = {one.name: _name(request.manifest.component, one.name, nonce) for one in wanted}
+    try:
+        for one in wanted:
+            _create(request, one, pods[one.name], tell)
+        with Access(settings, request.kube, ANSWER_SECONDS, given) as access:
+            version = ""
+            at: dict[str, Endpoint] = {}
+            for one in wanted:
+                at[one.name], version = _await(request, access, one, pods[one.name], ask, tell)
+            require_scratch(at.values(), live_addresses(request))
+
+            def check() -> None:
+                for one in wanted:
+                    _refuse_dead(_pod(request, pods[one.name]), one, serving=True)
+
+            yield Engines(access, at, version, check)
+    finally:
+        _remove(request, pods.values())
+
+
+def _sweep(request: Request) -> None:
+    """Remove what killed runs of the component left."""
+    _require_other_namespace(request)
+    label = f"{LABEL}={request.manifest.component}"
+    found = request.kube.list("v1", "Pod", request.namespace, label)
+    _remove(request, [pod["metadata"]["name"] for pod in found])
+
+
+def require_scratch(endpoints: Iterable[Endpoint], live: Collection[str]) -> None:
+    """Make sure, before anything is written, that these are no live engines.
+
+    Args:
+        endpoints: where a backup is about to be restored.
+        live: addresses of the live members.
+
+    Raises:
+        PermanentError: one of them is, or may be.
+    """
+    for endpoint in endpoints:
+        if endpoint.pod_ip in live:
+            raise PermanentError(
+                f"{endpoint.member} has the address {endpoint.pod_ip} of a live engine: nothing was restored"
+            )
+
+
+def live_addresses(request: Request) -> frozenset[str]:
+    """Addresses of all pods in the live engines' namespace."""
+    found = request.kube.list("v1", "Pod", request.settings.kubernetes.namespace)
+    return frozenset(str(pod.get("status", {}).get("podIP") or "") for pod in found) - {""}
+
+
+def _require_other_namespace(request: Request) -> None:
+    where = request.settings.kubernetes.namespace
+    if request.namespace == where:
+        raise PermanentError(
+            f"kubernetes.verify_namespace is {where}, where the live engines are: nothing was restored"
+        )
+
+
+def out_of_room(exc: BaseException | None) -> bool:
+    """Whether something failed since a disk is full: the scratch engine's, or our own spool."""
+    while exc is not None:
+        if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if FULL.search(str(exc)):
+            return True
+        exc = exc.__cause__
+    return False
+
+
+# ---------------------------------------------------------------------- the pod
+def _create(request: Request, scratch: Scratch, name: str, tell: Callable[[str], None]) -> None:
+    """Make the pod, then its Secrets, which it owns; it waits for them."""
+    pod = _within_quota(request, pod_of(request, scratch, name, _release(request, scratch)), tell)
+    for secret in secrets_of(request, scratch, pod):
+        request.kube.create(secret)
+
+
+def _within_quota(request: Request, wanted: Manifest, tell: Callable[[str], None]) -> Manifest:
+    """Create a pod as soon as the namespace's quota lets it: others' scratch engines come and go."""
+    deadline = time.monotonic() + request.settings.verify.timeout_seconds
+    while True:
+        try:
+            return request.kube.create(wanted)
+        except PermanentError as exc:
+            if "exceeded quota" not in str(exc):
+                raise
+            if time.monotonic() > deadline:
+                raise TemporaryError(str(exc)) from exc
+            log.info("%s", exc)
+            tell("waits until other scratch engines leave room in the quota")
+        CANCELLATION.sleep(QUOTA_SECONDS)
+
+
+def _name(component: str, scratch: str, nonce: str) -> str:
+    return "-".join(part for part in ("proof", component, scratch, nonce) if part)
+
+
+def _release(request: Request, scratch: Scratch) -> Manifest:
+    where = request.settings.kubernetes.namespace
+    found = request.kube.get("apps/v1", "StatefulSet", scratch.workload, where)
+    if found is None:
+        raise PermanentError(
+            f"there is no StatefulSet {where}/{scratch.workload}, whose image a scratch engine runs: isa deploy first"
+        )
+    return found
+
+
+# ---------------------------------------------------------------------- waiting
+def _await(
+    request: Request,
+    access: Access,
+    scratch: Scratch,
+    name: str,
+    ask: Callable[[Access, Endpoint], str],
+    tell: Callable[[str], None],
+) -> tuple[Endpoint, str]:
+    deadline = time.monotonic() + request.settings.verify.timeout_seconds
+    told = ""
+    while True:
+        pod = _pod(request, name)
+        _refuse_dead(pod, scratch, serving=False)
+        note = _standing(pod, scratch)
+        if note != told:
+            told = note
+            tell(note)
+            log.info("%s: %s", name, note)
+        if pod.get("status", {}).get("phase") == "Running":
+            endpoint = access.endpoint(name, scratch.port)
+            try:
+                return endpoint, ask(access, endpoint)
+            except Exception as exc:  # seven clients have seven ways to say that nobody answers yet
+                why = str(exc) or type(exc).__name__
+        else:
+            why = note
+        if time.monotonic() > deadline:
+            raise TemporaryError(f"{name} does not serve: {why}")
+        CANCELLATION.sleep(PAUSE_SECONDS)
+
+
+def _pod(request: Request, name: str) -> Manifest:
+    found = request.kube.get("v1", "Pod", name, request.namespace)
+    if found is None:
+        raise TemporaryError(f"the scratch engine {name} is gone: somebody deleted it")
+    return found
+
+
+def _refuse_dead(pod: Manifest, scratch: Scratch, *, serving: bool) -> None:
+    """Say why a pod has ended, if it has: because of its data, or for other reasons."""
+    status, name = pod.get("status", {}), pod["metadata"]["name"]
+    levels = {step.name: step.level for step in scratch.steps}
+    for container in status.get("initContainerStatuses", []):
+        ended = container.get("state", {}).get("terminated")
+        if not ended or ended["exitCode"] == 0:
+            continue
+        step, code, said = container["name"], int(ended["exitCode"]), _words(ended)
+        if step == FETCH and code in FETCHED:
+            raise Unrestorable(FETCHED[code], said)  # our own words
+        words = f"{step} of {name} ended with {code}"
+        if step in levels and code < KILLED and not FULL.search(said):
+            raise Unrestorable(levels[step], words, said)
+        raise TemporaryError(words, said=said)
+    for container in status.get("containerStatuses", []):
+        ended = container.get("state", {}).get("terminated")
+        if ended:
+            code, said = int(ended["exitCode"]), _words(ended)
+            words = f"the engine {name} ended with {code}"
+            if serving or code >= KILLED or code == 0 or FULL.search(said):
+                raise TemporaryError(words, said=said)
+            raise Unrestorable("L3", words, said)
+    if status.get("phase") == "Failed":
+        raise TemporaryError(
+            f"{name} failed: {status.get('reason', '')} {status.get('message', '')}"
+        )
+
+
+def _words(ended: Mapping[str, Any]) -> str:
+    said = str(ended.get("message") or ended.get("reason") or "").strip()
+    return " ".join(said[-1500:].split())
+
+
+def _standing(pod: Manifest, scratch: Scratch) -> str:
+    """What a pod is busy with, in words."""
+    status = pod.get("status", {})
+    for container in status.get("initContainerStatuses", []):
+        if not container.get("state", {}).get("terminated"):
+            waiting = container.get("state", {}).get("waiting", {})
+            return f"{container['name']} {waiting.get('message', '')}".strip()
+    if status.get("phase") == "Running":
+        return f"the scratch engine {scratch.name} starts".replace("  ", " ")
+    for condition in status.get("conditions", []):
+        if condition["type"] == "PodScheduled" and condition["status"] != "True":
+            return f"waits for a node: {condition.get('message', '')}"
+    return "the scratch engine is being made"
+
+
+def _remove(request: Request, pods: Iterable[str]) -> None:
+    """Delete pods, and wait a while until they are gone; what stays, the next sweep or its own deadline ends."""
+    names = list(pods)
+    with suppress(IsaError):
+        for name in names:
+            log.debug("removing pod %s", name)
+            request.kube.delete("v1", "Pod", name, request.namespace)
+        deadline = time.monotonic() + REMOVAL_SECONDS
+        for name in names:
+            while request.kube.get("v1", "Pod", name, request.namespace) is not None:
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(PAUSE_SECONDS)  # also when cancelled: it is short

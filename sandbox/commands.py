@@ -1,0 +1,156 @@
+"""`isa sandbox up|down|status`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cli.output import emit, say
+
+name_option = click.option("--name", default="default", show_default=True, help="Which sandbox.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+# what a client of the Prefect server needs to know
+CLIENT = ("PREFECT_API_URL", "PREFECT_UI_URL", "PREFECT_API_AUTH_STRING")
+
+
+@click.group()
+def sandbox() -> None:
+    """The embedded cluster on this machine: a real control plane, for trying and testing everything."""
+
+
+@sandbox.command()
+@name_option
+@json_option
+@click.option("--nodes", type=click.IntRange(1, 100), help="Number of nodes  [default: 8].")
+@click.option("--cpu", help="Cores of each new node  [default: 16].")
+@click.option("--memory", help="Memory of each new node  [default: 64Gi].")
+@click.option(
+    "--ready-delay",
+    type=(float, float),
+    metavar="MIN MAX",
+    help="Seconds that pods take to get ready.",
+)
+@click.option(
+    "--engines/--no-engines",
+    default=None,
+    help="Run engines behind the pods, or let pods get ready by themselves  [default: engines].",
+)
+def up(
+    name: str,
+    as_json: bool,
+    nodes: int | None,
+    cpu: str | None,
+    memory: str | None,
+    ready_delay: tuple[float, float] | None,
+    engines: bool | None,
+) -> None:
+    """Start what does not run; the first time the programs are built (10 to 30 minutes)."""
+    from sandbox.cluster import Sandbox
+    from sandbox.nodes import NodeSize
+
+    given = {"count": nodes, "cpu": cpu, "memory": memory}
+    wanted: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    size = NodeSize(**wanted) if wanted else None
+    _print(Sandbox(name).up(size, ready_delay, engines=engines), as_json)
+
+
+@sandbox.command()
+@name_option
+@click.option("--purge", is_flag=True, help="Forget the sandbox's data too.")
+def down(name: str, purge: bool) -> None:
+    """Stop everything, Prefect beside the cluster too."""
+    from sandbox.cluster import Sandbox
+    from sandbox.control_room import ControlRoom
+
+    made = Sandbox(name)
+    ControlRoom(made).down(purge=purge)
+    made.down(purge=purge)
+
+
+@sandbox.command()
+@name_option
+@json_option
+def status(name: str, as_json: bool) -> None:
+    """Show what runs and how to connect by hand. Exits 1 if the cluster is not up."""
+    from sandbox.cluster import Sandbox
+    from sandbox.control_room import ControlRoom
+
+    made = Sandbox(name)
+    document = made.status()
+    room = ControlRoom(made).status()
+    if room["processes"]:
+        document["processes"] |= room.pop("processes")
+        document |= room
+    _print(document, as_json)
+    if not document["up"]:
+        raise click.exceptions.Exit(1)
+
+
+@sandbox.command()
+@name_option
+@json_option
+@click.option(
+    "--size", type=click.IntRange(1, 1000), default=1, show_default=True, help="How much data."
+)
+@click.option(
+    "--seed", "number", default=1, show_default=True, help="The same seed gives the same data."
+)
+def seed(name: str, as_json: bool, size: int, number: int) -> None:
+    """Fill all seven engines with sample data; a second run leaves the same."""
+    from dataclasses import asdict
+
+    from cluster.kube import Kube
+    from components.access import Access
+    from config.loading import load
+    from sandbox.cluster import Sandbox
+    from sandbox.seed import seed_all
+
+    settings = load("sandbox", environ=Sandbox(name).settings_environ())
+    with Access(settings, Kube.connect(settings.kubernetes)) as access:
+        done = seed_all(access, size, number)
+    if as_json:
+        emit({"seeded": [asdict(entry) for entry in done]})
+        return
+    for entry in done:
+        counts = ", ".join(f"{count} {kind}" for kind, count in entry.counts.items())
+        say(f"{entry.component:<12} {entry.seconds:5.1f} s  {counts}")
+
+
+@sandbox.command()
+@name_option
+def env(name: str) -> None:
+    """Print the environment variables of this sandbox, for `eval "$(isa sandbox env)"`."""
+    import shlex
+
+    from sandbox.cluster import Sandbox
+    from sandbox.control_room import ControlRoom
+
+    sandbox = Sandbox(name)
+    made, room = sandbox.environ(), ControlRoom(sandbox)
+    if room.status()["processes"]:
+        made |= {key: value for key, value in room.environ().items() if key in CLIENT}
+    for key in sorted(made):
+        if key.startswith("ISA_") or key in ("PATH", "KUBECONFIG", *CLIENT):
+            say(f"export {key}={shlex.quote(made[key])}")
+
+
+def _print(document: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        emit(document)
+        return
+    say(f"sandbox {document['name']}: {'up' if document['up'] else 'not up'}")
+    for part, pid in document["processes"].items():
+        say(f"  {part:<24} pid {pid}")
+    if "kubeconfig" in document:
+        say(f"  kubeconfig               {document['kubeconfig']}")
+        say(f"  object store             {document['object_store']['endpoint']}")
+    for component, members in document.get("engines", {}).items():
+        for member in members:
+            where = f"{member['host']}:{member['port']}"
+            kind = "" if member["real"] else "  (double)"
+            say(f"  {component:<12} {member['member']:<28} {where:<22} {member['secret']}{kind}")
+    if "prefect_ui" in document:
+        say(f"  Prefect                  {document['prefect_ui']}")
+        say(f"  its password             in {document['prefect_login_file']}")

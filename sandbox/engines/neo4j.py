@@ -1,0 +1,33 @@
+"""Neo4j Community: one member, since only Enterprise clusters."""
+
+from __future__ import annotations
+
+from sandbox.agent.pod import Pod
+from sandbox.engines import neo4j_programs as programs
+from sandbox.engines.base import Engine, Launch
+
+CONTAINER = "neo4j"
+
+
+def prepare(pod: Pod) -> Launch:
+    """Write the configuration; set the Secret's password where the data has none yet."""
+    data = pod.volume("data") / "data"
+    data.mkdir(exist_ok=True)
+    programs.write_config(pod.home, data, pod.address)
+    if not (data / "dbms").exists():
+        _, _, password = pod.file("neo4j-auth", "NEO4J_AUTH").partition("/")
+        programs.set_initial_password(pod.home, password)
+    return Launch(programs.server_argv(pod.home))
+
+
+ENGINE = Engine(CONTAINER, real=True, prepare=prepare, grace=20)
+
+
+def prepare_admin(pod: Pod) -> Launch:
+    """A pod that waits for `neo4j-admin` to be run in it, on a stopped member's volume."""
+    programs.write_config(pod.home, pod.volume("data") / "data", pod.address)
+    programs.write_admin(pod.home / "bin", pod.home)
+    return Launch(("sleep", "infinity"))
+
+
+ADMIN = Engine("neo4j-admin", real=True, prepare=prepare_admin, grace=2)
