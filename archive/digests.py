@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Literal
 
+from archive.encryption import SUFFIX
 from archive.manifest import (
     NOT_A_DOCUMENT,
     Artefact,
@@ -23,7 +24,6 @@ from archive.manifest import (
     Sha256,
     brief,
 )
-from archive.seal import SUFFIX
 from archive.signing import canonical
 from errors import PermanentError
 

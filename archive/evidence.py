@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import AwareDatetime, Field
 
 from archive.bounds import EVIDENCE_BYTES, parse
+from archive.encryption import SUFFIX, encrypt
 from archive.manifest import (
     NOT_A_DOCUMENT,
     PARSING,
@@ -35,7 +36,6 @@ from archive.manifest import (
     Words,
     brief,
 )
-from archive.seal import SUFFIX, seal
 from archive.signing import canonical, public_half
 from archive.store import Store
 from archive.upload import part_size
@@ -131,7 +131,7 @@ def seal_words(
     """
     name = f"words-{_stamp(at)}.txt{SUFFIX}"
     body = said.encode()
-    seal([body], store, prefix + name, recipients, part_size(len(body)))
+    encrypt([body], store, prefix + name, recipients, part_size(len(body)))
     return name
 
 

@@ -65,7 +65,7 @@ NOT_A_DOCUMENT = (
     ValidationError,
 )
 PARSING = threading.Lock()  # one document at a time: what is parsed takes many times its bytes
-AHEAD = timedelta(hours=1)  # clocks may differ; the self test of a backup allows less
+PREFETCH = timedelta(hours=1)  # clocks may differ; the self test of a backup allows less
 
 
 def _file_name(value: str) -> str:
@@ -349,7 +349,7 @@ def _misplaced(manifest: Manifest, key: str, now: datetime) -> str:
         return "it needs what is no earlier backup of its component"
     if manifest.ended < manifest.begun:
         return "it ended before it began"
-    if manifest.begun > now + AHEAD:
+    if manifest.begun > now + PREFETCH:
         return "it is of the future: check the clock of the worker that wrote it"
     return ""
 

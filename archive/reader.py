@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from archive import digests
+from archive.encryption import SUFFIX, Encrypted, Writable, decrypt
 from archive.manifest import Artefact, Manifest
-from archive.pieces import Put, Tally, ahead, as_file
-from archive.seal import SUFFIX, Sealed, Writable, unseal
 from archive.store import Missing, Refused, Store
+from archive.streams import HashingCounter, Put, as_file, prefetch
 from archive.unpacking import Unreadable
 from errors import PermanentError
 
@@ -96,7 +96,7 @@ class SetReader:
             Damaged: it is not what was stored; known at its end only.
             TemporaryError: the store is away.
         """
-        return ahead(lambda put: self.write(name, _Given(put), of), f"read {name}")
+        return prefetch(lambda put: self.write(name, _Given(put), of), f"read {name}")
 
     def write(self, name: str, target: Writable, of: Manifest | None = None) -> None:
         """Write an artefact's plain bytes somewhere.
@@ -176,7 +176,7 @@ class SetReader:
         watched = _Told(target, lambda size: self._told(artefact.name, size), artefact, where)
         try:
             if artefact.sealed:
-                found = unseal(self.store, key, self._identity, watched)
+                found = decrypt(self.store, key, self._identity, watched)
             else:
                 found = _plain(self.store.read(key), watched)
         except Missing as exc:
@@ -207,11 +207,11 @@ def opened(pieces: Iterator[bytes]) -> Iterator[BinaryIO]:
         pass
 
 
-def _plain(pieces: Iterator[bytes], target: Writable) -> Sealed:
-    seen = Tally()
+def _plain(pieces: Iterator[bytes], target: Writable) -> Encrypted:
+    seen = HashingCounter()
     for piece in seen.of(pieces):
         target.write(piece)
-    return Sealed(seen.size, seen.sha256, seen.size, seen.sha256)
+    return Encrypted(seen.size, seen.sha256, seen.size, seen.sha256)
 
 
 class _Told:

@@ -10,8 +10,8 @@ import logging
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 
-from archive.pieces import Tally
 from archive.store import Store
+from archive.streams import HashingCounter
 from errors import IsaError, PermanentError
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Upload:
         # a process grew with what it had sent.
         self._body, self._filled = bytearray(), 0
         self._spare: list[bytearray] = []
-        self._seen = Tally()
+        self._seen = HashingCounter()
         self._parallel = parallel
         self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="upload")
         self._flying: set[Future[tuple[int, str, bytearray]]] = set()

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive import digests
 from archive.bounds import excess
+from archive.cleanup_journal import CleanupJournal
 from archive.digests import document_of, without_digests
-from archive.leftovers import Leftovers
+from archive.encryption import SUFFIX, Encrypted, encrypt
 from archive.manifest import FILE, Artefact, Manifest
-from archive.seal import SUFFIX, Sealed, seal
 from archive.spool import Spool, require_room
 from archive.store import Refused, Store
 from archive.upload import Upload, part_size
@@ -52,7 +52,7 @@ class SetWriter:
         spool: Path,
         earlier: tuple[Manifest, ...] = (),
         watch: Callable[[str, int], None] = lambda name, size: None,
-        leftovers: Leftovers | None = None,
+        cleanup: CleanupJournal | None = None,
     ) -> None:
         self.store = store
         self.prefix = prefix
@@ -60,7 +60,7 @@ class SetWriter:
         self._signing_key = signing_key
         self.spool = spool
         self.earlier = earlier
-        self.leftovers = leftovers or Leftovers()
+        self.cleanup = cleanup or CleanupJournal()
         self._watch = watch
         self._lock = threading.Lock()
         self._artefacts: dict[str, Artefact] = {}
@@ -87,7 +87,7 @@ class SetWriter:
         """
         part = part_size(estimate)
         key = f"{self.prefix}{name}{SUFFIX}"
-        stored = seal(self._watched(name, source), self.store, key, self.recipients, part)
+        stored = encrypt(self._watched(name, source), self.store, key, self.recipients, part)
         return self._note(name + SUFFIX, unit, form, stored, part, sealed=True)
 
     def add_json(self, name: str, unit: str, document: Any) -> Artefact:
@@ -115,7 +115,7 @@ class SetWriter:
         with Upload(self.store, self.prefix + name, part) as upload:
             for piece in self._watched(name, source):
                 upload.write(piece)
-        stored = Sealed(upload.size, upload.sha256, upload.size, upload.sha256)
+        stored = Encrypted(upload.size, upload.sha256, upload.size, upload.sha256)
         return self._note(name, unit, form, stored, part, sealed=False)
 
     def read_plain(self, manifest: Manifest, name: str) -> bytes:
@@ -200,7 +200,7 @@ class SetWriter:
             return
 
     def _note(
-        self, name: str, unit: str, form: str, stored: Sealed, part: int, *, sealed: bool
+        self, name: str, unit: str, form: str, stored: Encrypted, part: int, *, sealed: bool
     ) -> Artefact:
         artefact = Artefact(
             name=name, unit=unit, format=form, part_size=part, sealed=sealed, **asdict(stored)

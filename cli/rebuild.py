@@ -163,9 +163,9 @@ def _by_server(
 
 def _undo(platform: Platform, vault: Vault, component: str) -> dict[str, Any]:
     from cluster.lease import identity
-    from operations.rebuild.reinstall import undo, way_back
+    from operations.rebuild.reinstall import undo, undo_plan
 
-    way = way_back(platform, component)
+    way = undo_plan(platform, component)
     names = ", ".join(one.name for one in way.volumes) or "none: they never left their place"
     say(f"volumes of {way.rebuild}: {names}", err=True)
     words = f"Type {component} to put its old volumes back; what was written since is lost"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from archive.manifest import PLATFORM
-from components.base import Component, Kept
+from components.base import BackupTarget, Component
 
 COMPONENTS: dict[str, Component] = {
     component.name: component
@@ -19,4 +19,4 @@ COMPONENTS: dict[str, Component] = {
 }
 
 # What backups are taken of: the engines, and what runs them.
-SETS: dict[str, Kept] = {**COMPONENTS, PLATFORM: Kept(PLATFORM, "Platform")}
+SETS: dict[str, BackupTarget] = {**COMPONENTS, PLATFORM: BackupTarget(PLATFORM, "Platform")}

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from archive.cleanup_journal import CleanupJournal
 from archive.evidence import Level
-from archive.leftovers import Leftovers
 from archive.manifest import Consistency, Engine, Manifest, Measure
 from archive.reader import SetReader
 from archive.writer import SetWriter
@@ -98,7 +98,7 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Taken:
+class BackupContent:
     """What a backup says of itself beside its artefacts; all of it goes into the manifest.
 
     Attributes:
@@ -194,7 +194,7 @@ class Restore:
 
 
 @dataclass(frozen=True)
-class Served:
+class RunningScratch:
     """A set that scratch engines serve, to be copied from.
 
     Attributes:
@@ -242,7 +242,9 @@ class Live:
 
     units: Callable[[SetReader], dict[str, int]]
     fence: Callable[[Access, Iterable[str]], AbstractContextManager[str]]
-    replace: Callable[[Access, Served | None, SetReader, Iterable[str], Leftovers], list[str]]
+    replace: Callable[
+        [Access, RunningScratch | None, SetReader, Iterable[str], CleanupJournal], list[str]
+    ]
     measure: Callable[[Access, SetReader, Iterable[str]], list[Measure]]
     writers: str
     wanted: Callable[[SetReader, Iterable[str]], list[Measure]] = _fingerprint
@@ -257,7 +259,7 @@ class Live:
 
 
 @dataclass(frozen=True)
-class Kept:
+class BackupTarget:
     """What sets are made of; its verbs are in the files of its folder.
 
     A file is imported when its verb is first asked for: the clients of all seven engines take 1.2 s of a core, and a
@@ -272,9 +274,9 @@ class Kept:
     title: str
 
     @property
-    def back_up(self) -> Callable[[Access, SetWriter], Taken]:
+    def back_up(self) -> Callable[[Access, SetWriter], BackupContent]:
         """Writes the artefacts of one set."""
-        verb: Callable[[Access, SetWriter], Taken] = self._file("backup").back_up
+        verb: Callable[[Access, SetWriter], BackupContent] = self._file("backup").back_up
         return verb
 
     @property
@@ -288,7 +290,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Component(Kept):
+class Component(BackupTarget):
     """One engine of the platform."""
 
     @property

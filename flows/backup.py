@@ -15,10 +15,10 @@ from operations.backup.nightly import run_backups
 from operations.backup.slot import night
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
-from tasks.discretion import completed, discreet, failed
 from tasks.late import superseded
 from tasks.logs import logged
 from tasks.nodes import as_tasks
+from tasks.redacted_errors import completed, failed, redacted_errors
 from tasks.table import LiveTable
 
 # How many are under way is decided by the settings; the runner must only never be the narrower one.
@@ -42,7 +42,7 @@ def backup_platform(
         slot: for which night, `2026-11-23`; left out, the day for which the run was scheduled, in the time zone of the
             schedules. A component that has its set of that slot is left alone; an empty text makes sets in any case.
     """
-    with cancellable(), discreet(), logged():
+    with cancellable(), redacted_errors(), logged():
         if over := superseded():
             return completed(over)
         settings = load(environment)

@@ -17,10 +17,10 @@ from operations.environment.platform import Platform
 from operations.health.status import read_status
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
-from tasks.discretion import completed, discreet, failed
 from tasks.logs import logged
 from tasks.nodes import as_tasks
 from tasks.pictures import outcome_artifact
+from tasks.redacted_errors import completed, failed, redacted_errors
 from tasks.table import LiveTable, plan_artifact, status_artifact
 
 Node = Literal[
@@ -52,7 +52,7 @@ def deploy_platform(environment: Environment, only: Nodes | None = None) -> Stat
         environment: name of a settings file, `production`.
         only: nodes to deploy, with what they need; all if left out.
     """
-    with cancellable(), discreet(), logged():
+    with cancellable(), redacted_errors(), logged():
         platform = Platform.open(load(environment))
         deploy = platform.settings.deploy
         with LiveTable(f"deploy-{environment}", f"Deploy of {environment}") as table:

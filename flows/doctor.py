@@ -14,9 +14,9 @@ from operations.health import doctor as inside
 from operations.health.doctor import Finding
 from tasks import doctor as server
 from tasks.cancellation import cancellable
-from tasks.discretion import completed, discreet, failed
 from tasks.late import superseded
 from tasks.logs import logged
+from tasks.redacted_errors import completed, failed, redacted_errors
 from tasks.table import doctor_artifact
 
 
@@ -36,7 +36,7 @@ def doctor(environment: Environment, fix: bool = False) -> State[Any]:
         environment: name of a settings file, `production`.
         fix: whether what can do no harm is mended.
     """
-    with cancellable(), discreet(), logged():
+    with cancellable(), redacted_errors(), logged():
         if over := superseded():
             return completed(over)
         found = examine(environment, fix=fix)

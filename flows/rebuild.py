@@ -18,9 +18,9 @@ from operations.state.rebuild_state import Policy
 from tasks.approval import ask
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
-from tasks.discretion import cancelled, completed, discreet, failed
 from tasks.logs import logged
 from tasks.nodes import as_tasks
+from tasks.redacted_errors import cancelled, completed, failed, redacted_errors
 from tasks.table import LiveTable, rebuild_plan_artifact
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=2)
@@ -48,7 +48,7 @@ def rebuild_component(
         restore: `fresh` for the set that this run takes itself, `none`, or the id of a set.
         final_backup: whether a set is taken and proven first; turn it off only for an engine that is dead.
     """
-    with cancellable(), discreet(), logged():
+    with cancellable(), redacted_errors(), logged():
         settings = load(environment)
         platform, vault = Platform.open(settings), Vault.open(settings)
         policy = Policy(component, volumes, restore, final_backup)

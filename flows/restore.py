@@ -16,9 +16,9 @@ from operations.restore.plan import plans_of
 from operations.restore.restore import as_json, run_restores
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
-from tasks.discretion import completed, discreet, failed
 from tasks.logs import logged
 from tasks.nodes import as_tasks
+from tasks.redacted_errors import completed, failed, redacted_errors
 from tasks.table import LiveTable, restore_plan_artifact
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
@@ -49,7 +49,7 @@ def restore_component(
         other_cluster: whether sets of another cluster of this environment may be taken, one that is gone.
         safety_backup: whether what is replaced is backed up first; leave it on, unless the platform is new.
     """
-    with cancellable(), discreet(), logged():
+    with cancellable(), redacted_errors(), logged():
         vault = Vault.open(load(environment))
         plans = plans_of(vault, backup or "", units or (), other_cluster=other_cluster)
         wanted = plans[0].manifest.component if backup else environment

@@ -12,9 +12,9 @@ from flows.parameters import Environment, Sets
 from operations.backup.component import Vault
 from operations.backup.retention import apply_retention, extend_locks, plan_retention
 from tasks.cancellation import cancellable
-from tasks.discretion import completed, discreet, failed
 from tasks.late import superseded
 from tasks.logs import logged
+from tasks.redacted_errors import completed, failed, redacted_errors
 from tasks.table import retention_artifact
 
 
@@ -32,7 +32,7 @@ def retention(
         components: whose sets; all if left out.
         apply: whether they are removed; otherwise they are only listed.
     """
-    with cancellable(), discreet(), logged():
+    with cancellable(), redacted_errors(), logged():
         if over := superseded():
             return completed(over)
         vault = Vault.open(load(environment))

@@ -14,12 +14,12 @@ from operations.backup.component import Vault
 from operations.verify.proofs import choose, run_proofs, week
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
-from tasks.discretion import completed, discreet, failed
 from tasks.freshness import tell_freshness
 from tasks.late import superseded
 from tasks.logs import logged
 from tasks.nodes import as_tasks
 from tasks.pictures import history_artifact
+from tasks.redacted_errors import completed, failed, redacted_errors
 from tasks.table import LiveTable, proofs_artifact
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
@@ -46,7 +46,7 @@ def verify_restores(
         which: the newest set of each component, the same where there is no verdict yet, every set, or an older one of
             each, another one every week.
     """
-    with cancellable(), discreet(), logged():
+    with cancellable(), redacted_errors(), logged():
         if over := superseded():
             return completed(over)
         settings = load(environment)

@@ -16,8 +16,8 @@ from prefect.tasks import Task
 
 from cluster.command import CANCELLATION
 from errors import TemporaryError
-from tasks.unheard import heard
-from tasks.unread import need_no_reader
+from tasks.broken_pipe import ignore_closed_stdout
+from tasks.cancellation_poll import cancellation_polled
 
 # Commands have 15 s of them, the rest is for fences and Leases. Prefect's own SIGKILL comes after 30 s
 # (prefect/runner/_process_manager.py), and it takes some seconds more until it calls the run Cancelled.
@@ -32,8 +32,8 @@ def cancellable() -> Iterator[None]:
     only.
     """
     CANCELLATION.clear()
-    need_no_reader()
-    with heard():
+    ignore_closed_stdout()
+    with cancellation_polled():
         try:
             with _from_the_signal_on():
                 yield

@@ -11,7 +11,7 @@ from operations.backup.component import Vault
 from operations.health import freshness
 from operations.report import metrics as exporting
 from redaction import shown
-from tasks.discretion import discreet
+from tasks.redacted_errors import redacted_errors
 
 
 def tell_freshness(vault: Vault) -> None:
@@ -24,7 +24,7 @@ def tell_freshness(vault: Vault) -> None:
     # it closes over the vault: as a parameter Prefect would walk through it
     @task(name="tell-freshness", cache_policy=NO_CACHE, persist_result=False)
     def tell() -> None:
-        with discreet():
+        with redacted_errors():
             found = freshness.look(vault)
             environment, verify = vault.settings.environment, vault.settings.verify
             for one in found:

@@ -13,7 +13,7 @@ from cluster.command import CANCELLATION
 from cluster.dag import Dag
 from operations.runner.walk import Done, NodeResult, Start, Work
 from tasks.cancellation import is_temporary
-from tasks.discretion import discreet
+from tasks.redacted_errors import redacted_errors
 
 
 def as_tasks(name: str, attempts: int, retry_delay_seconds: float) -> Callable[[Dag, Work], Start]:
@@ -39,7 +39,7 @@ def as_tasks(name: str, attempts: int, retry_delay_seconds: float) -> Callable[[
             again = runtime.task_run.run_count > 1
             # here, since Prefect's own delay does not end when the run is cancelled
             CANCELLATION.sleep(retry_delay_seconds if again else 0.0)
-            with discreet():
+            with redacted_errors():
                 return work(node)
 
         futures: dict[str, PrefectFuture[Any]] = {}

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive import digests
 from archive.digests import document_of, without_digests
+from archive.encryption import SUFFIX, decrypt, encrypt
 from archive.manifest import Artefact, Manifest, new_identity
 from archive.reader import SetReader
-from archive.seal import SUFFIX, seal, unseal
 from archive.store import Store
 
 PART_BYTES = 8 << 20
@@ -64,7 +64,7 @@ class Forger:
         name = digests.NAME + SUFFIX
         others = tuple(one for one in made.artefacts if one.name != name)
         bare = made.model_copy(update={"artefacts": others})
-        stored = seal(
+        stored = encrypt(
             [document_of(bare)], self.store, made.prefix + name, made.recipients, PART_BYTES
         )
         apart = Artefact(
@@ -107,7 +107,7 @@ class Forger:
         """The bytes of another sealing of the same: readable, sound, and of another set."""
         made, key, _ = self._object(good, name)
         plain = self._plain(good, name)
-        seal([plain], self.store, key, good.recipients, PART_BYTES)
+        encrypt([plain], self.store, key, good.recipients, PART_BYTES)
         return made
 
     def edited(self, good: Manifest, name: str) -> Manifest:
@@ -174,7 +174,7 @@ class Forger:
 
     def _plain(self, good: Manifest, name: str) -> bytes:
         target = io.BytesIO()
-        unseal(self.store, good.key(artefact_of(good, name)), self.identity, target)
+        decrypt(self.store, good.key(artefact_of(good, name)), self.identity, target)
         return target.getvalue()
 
     def _resealed(
@@ -183,7 +183,7 @@ class Forger:
         made = self.copy(good)
         old, whole = artefact_of(made, name), self.opened(made)
         for_whom = recipients or good.recipients
-        stored = seal([plain], self.store, made.key(old), for_whom, PART_BYTES)
+        stored = encrypt([plain], self.store, made.key(old), for_whom, PART_BYTES)
         new = old.model_copy(update=asdict(stored))
         artefacts = tuple(new if a.name == old.name else a for a in whole.artefacts)
         return self.commit(whole.model_copy(update={"artefacts": artefacts}))

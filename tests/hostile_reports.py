@@ -12,10 +12,10 @@ from typing import Any
 
 from archive.catalogue import Catalogue
 from archive.evidence import Difference, Evidence, Proof
+from archive.garbage import Garbage
 from archive.locks import Extension
 from archive.manifest import Artefact, Engine, Manifest
 from archive.retention import Verdict
-from archive.sweep import Waste
 from cluster.dag import Dag
 from cluster.volumes import Volume
 from components.base import Check, Role
@@ -32,7 +32,7 @@ from operations.health.gate import Finding
 from operations.health.status import ComponentStatus
 from operations.rebuild.plan import RebuildPlan
 from operations.rebuild.rebuild import RebuildReport
-from operations.rebuild.reinstall import Way
+from operations.rebuild.reinstall import UndoPlan
 from operations.report.history import BackupPoint, ComponentHistory, ProofPoint
 from operations.report.report import DeployRun, Report
 from operations.restore.credentials import Reinstated
@@ -166,16 +166,16 @@ class Reports:
         return RebuildReport("nats", "rebuild-1", 9.0, self.results, self.all, (self.all,), True)
 
     @property
-    def way(self) -> Way:
+    def way(self) -> UndoPlan:
         volumes = (Volume(n, n, n, n, n, True, {}) for n in self.names)
-        return Way(self.all, tuple(volumes))
+        return UndoPlan(self.all, tuple(volumes))
 
     @property
     def retention(self) -> RetentionPlan:
         verdicts = (
             Verdict(self.manifest(n), (n,) if at % 2 else ()) for at, n in enumerate(self.names)
         )
-        return RetentionPlan(tuple(verdicts), Waste((), tuple(self.names), 9))
+        return RetentionPlan(tuple(verdicts), Garbage((), tuple(self.names), 9))
 
     @property
     def held(self) -> dict[str, str]:

@@ -25,7 +25,7 @@ NAME = "isa-lost"
 def table(access: Access) -> Undo:
     """PostgreSQL: a table."""
     nodes = access.endpoints(postgresql.STATEFULSET, 3, postgresql.PORT)
-    primary = next(n for n in nodes if not postgresql.standing(access, n).standby)
+    primary = next(n for n in nodes if not postgresql.node_status(access, n).standby)
 
     def run(text: str) -> None:
         with postgresql.connect_long(access, primary, "isa", "search_path=public") as connection:

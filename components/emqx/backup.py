@@ -15,12 +15,12 @@ from typing import Any
 
 import httpx
 
-from archive.leftovers import ExportArchive, Leftovers
+from archive.cleanup_journal import CleanupJournal, ExportArchive
 from archive.manifest import Consistency, Engine, Measure
 from archive.unpacking import Unreadable
 from archive.writer import SetWriter
 from components.access import Access, Endpoint
-from components.base import Taken
+from components.base import BackupContent
 from components.digest import settled
 from components.emqx.client import (
     API_PORT,
@@ -69,7 +69,7 @@ TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
 EXPORT_SECONDS = 3600.0  # an archive that appears later than that behind a note is not its run's
 
 
-def back_up(access: Access, writer: SetWriter) -> Taken:
+def back_up(access: Access, writer: SetWriter) -> BackupContent:
     """Take one set of the cluster.
 
     Raises:
@@ -78,11 +78,11 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
     """
     with _explained():
         node, api = _node(access)
-        _sweep(api, writer.leftovers)
+        _sweep(api, writer.cleanup)
         begun = datetime.now(UTC)
         retainer = ask_retainer(api)
         before, topics = measure_lists(api), _topics(api, retainer)
-        with _export(api, node, writer.leftovers, access.settings.backup.stall_seconds) as made:
+        with _export(api, node, writer.cleanup, access.settings.backup.stall_seconds) as made:
             export = _store(access, writer, api, made, retainer)
         after = measure_lists(api)
         steady = topics & _topics(api, retainer)
@@ -92,7 +92,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
     lacks = lacking(export, retainer)
     left_out = {item for table in lacks for item in TABLES[table][1]} | set(refused)
     lists = settled(before.measures, after.measures)
-    return Taken(
+    return BackupContent(
         engine=Engine(
             name="EMQX",
             version=str(running[0]["version"]),
@@ -171,23 +171,23 @@ def _node(access: Access) -> tuple[Endpoint, Api]:
 # ---------------------------------------------------------------------- the archive
 @contextmanager
 def _export(
-    api: Api, node: Endpoint, leftovers: Leftovers, limit: float
+    api: Api, node: Endpoint, cleanup: CleanupJournal, limit: float
 ) -> Iterator[dict[str, Any]]:
     """Have an archive made, and remove it afterwards."""
     known = tuple(str(row["filename"]) for row in rows(api, FILES))
     held = ExportArchive(node=node.member, known=known, since=int(time.time()))
-    leftovers.hold(held)
+    cleanup.hold(held)
     made = make_archive(api, limit)
     try:
         yield made
     finally:
         if _removed(api, made):
-            leftovers.release(held)
+            cleanup.release(held)
 
 
-def _sweep(api: Api, leftovers: Leftovers) -> None:
+def _sweep(api: Api, cleanup: CleanupJournal) -> None:
     """Remove the archive that a killed run left; one that people made since stays."""
-    for held in leftovers.earlier(ExportArchive):
+    for held in cleanup.earlier(ExportArchive):
         since = held.since
         made = [
             one
@@ -197,7 +197,7 @@ def _sweep(api: Api, leftovers: Leftovers) -> None:
         ]
         # of several nobody knows which is ours: they take room, and others' are not ours to remove
         if len(made) != 1 or _removed(api, made[0]):
-            leftovers.release(held)
+            cleanup.release(held)
 
 
 def _store(

@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from archive.leftovers import Leftovers
+from archive.cleanup_journal import CleanupJournal
 from archive.manifest import Measure
 from archive.reader import SetReader
 from components.access import Access
-from components.base import Live, Served
+from components.base import Live, RunningScratch
 from components.emqx.accounts import import_beside, returning
 from components.emqx.client import API_PORT, STATEFULSET, USERS, Api, rows, sign_on
 from components.emqx.export import Export
@@ -44,10 +44,10 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
 
 def replace(
     access: Access,
-    served: Served | None,
+    served: RunningScratch | None,
     reader: SetReader,
     chosen: Iterable[str],
-    leftovers: Leftovers,
+    cleanup: CleanupJournal,
 ) -> list[str]:
     """Import the set's export; accounts that are there keep their passwords.
 
@@ -62,7 +62,7 @@ def replace(
     with explained(), saved_exports(access, reader) as files:
         api = _api(access)
         back = returning(api, reader.manifest)
-        with leftovers.replacing(chosen):
+        with cleanup.replacing(chosen):
             for file in files:
                 import_beside(access, api, file, back)
     told = ["what the cluster had besides the set is still there: EMQX merges"]

@@ -21,7 +21,7 @@ from archive.manifest import Consistency, Engine, Measure
 from archive.spool import pieces
 from archive.writer import SetWriter
 from components.access import Access, Endpoint
-from components.base import Taken
+from components.base import BackupContent
 from components.minio.capacity import KMS
 from components.minio.client import PORT, STATEFULSET, admin, connect, health
 from components.minio.exports import joined, measure_rights, measure_settings
@@ -50,7 +50,7 @@ ENCRYPTED = "ServerSideEncryption"  # header of a version that MinIO encrypts wi
 NO_LOCK = "ObjectLockConfigurationNotFoundError"
 
 
-def back_up(access: Access, writer: SetWriter) -> Taken:
+def back_up(access: Access, writer: SetWriter) -> BackupContent:
     """Take one set of all buckets.
 
     Raises:
@@ -88,7 +88,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
     exported = _exports(access, writer, server, list(taken), missing)
     writer.add_plain(INDEX, "all buckets", "index of versions", packed(records))
     info = _info(access, server)
-    return Taken(
+    return BackupContent(
         engine=Engine(
             name="MinIO",
             version=str(info["servers"][0].get("version", "")),

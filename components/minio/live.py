@@ -13,11 +13,11 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from archive.leftovers import Leftovers
+from archive.cleanup_journal import CleanupJournal
 from archive.manifest import Measure
 from archive.reader import SetReader
 from components.access import Access, Endpoint
-from components.base import Live, Served
+from components.base import Live, RunningScratch
 from components.minio.capacity import refusals
 from components.minio.client import PORT, STATEFULSET, admin, connect, health
 from components.minio.exports import RIGHTS as RIGHTS_UNIT
@@ -81,10 +81,10 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
 
 def replace(
     access: Access,
-    served: Served | None,
+    served: RunningScratch | None,
     reader: SetReader,
     chosen: Iterable[str],
-    leftovers: Leftovers,
+    cleanup: CleanupJournal,
 ) -> list[str]:
     """Restore buckets with their settings in the place of the live ones; with all of them also the rights, over those
     that there are. Users who are there keep their secret keys.
@@ -110,7 +110,7 @@ def replace(
                 f"{', '.join(filled)}: object lock keeps what is there; restore the other buckets by name (--unit)"
             )
         told: list[str] = []
-        with leftovers.replacing(chosen):
+        with cleanup.replacing(chosen):
             for name in wanted:
                 if name in there:
                     remove_bucket(client, name)

@@ -17,7 +17,7 @@ from archive.manifest import Consistency, Engine, Measure
 from archive.spool import require_room
 from archive.writer import SetWriter
 from components.access import Access
-from components.base import Taken
+from components.base import BackupContent
 from components.nats.client import (
     CLIENT_PORT,
     KEY,
@@ -60,7 +60,7 @@ LEADER_SECONDS = 10.0
 SPOOL_MARGIN = 64 << 20
 
 
-def back_up(access: Access, writer: SetWriter) -> Taken:
+def back_up(access: Access, writer: SetWriter) -> BackupContent:
     """Take one set of all streams of all accounts.
 
     Raises:
@@ -95,7 +95,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
             missing.append(f"account {declared.user}: {exc}")
     if missing and not streams:
         raise TemporaryError(f"no stream of NATS could be stored: {'; '.join(missing)}", delay=30)
-    return Taken(
+    return BackupContent(
         engine=Engine(name="NATS JetStream", version=version, identity=identity),
         topology={"streams": streams},
         consistency=tuple(consistency),

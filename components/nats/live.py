@@ -18,12 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from archive.leftovers import Leftovers
+from archive.cleanup_journal import CleanupJournal
 from archive.manifest import Measure
 from archive.reader import SetReader
 from archive.spool import PIECE_BYTES, require_room
 from components.access import Access
-from components.base import Live, Served
+from components.base import Live, RunningScratch
 from components.nats.capacity import EXISTS, refusals, restored_first
 from components.nats.client import (
     CLIENT_PORT,
@@ -98,10 +98,10 @@ def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
 
 def replace(
     access: Access,
-    served: Served | None,
+    served: RunningScratch | None,
     reader: SetReader,
     chosen: Iterable[str],
-    leftovers: Leftovers,
+    cleanup: CleanupJournal,
 ) -> list[str]:
     """Restore streams in the place of the live ones.
 
@@ -111,7 +111,7 @@ def replace(
     """
     spool, sizes = access.settings.backup.spool, units(reader)
     require_room(spool, max(sizes[unit] for unit in chosen))
-    with leftovers.replacing(chosen), tempfile.TemporaryDirectory(dir=spool) as directory:
+    with cleanup.replacing(chosen), tempfile.TemporaryDirectory(dir=spool) as directory:
         for declared, folders in _chosen(access, reader, chosen):
             for folder in folders:
                 # all of it is here before the old one goes

@@ -11,7 +11,7 @@ from neo4j.exceptions import DriverError, Neo4jError
 from archive.manifest import Consistency, Engine, Measure
 from archive.writer import SetWriter
 from components.access import Access, Endpoint
-from components.base import Taken
+from components.base import BackupContent
 from components.digest import settled
 from components.neo4j import offline, online
 from components.neo4j.client import Rows, members_of, query, until_answered
@@ -31,7 +31,7 @@ NOT_COVERED = (
 )
 
 
-def back_up(access: Access, writer: SetWriter) -> Taken:
+def back_up(access: Access, writer: SetWriter) -> BackupContent:
     """Take one set of all databases.
 
     Raises:
@@ -46,7 +46,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
             "the time of a dump, or run Enterprise"
         )
     if community:
-        offline.sweep(access, writer.leftovers)
+        offline.sweep(access, writer.cleanup)
     try:
         member, online_ones, lacking = _member(access)
         databases = [name for name in online_ones if name != SYSTEM]
@@ -67,7 +67,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         )
     except (Neo4jError, DriverError) as exc:
         raise TemporaryError(f"Neo4j: {exc}", delay=15) from exc
-    return Taken(
+    return BackupContent(
         engine=Engine(
             name="Neo4j", version=str(about["versions"][0]), edition=str(about["edition"])
         ),

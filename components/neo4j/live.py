@@ -12,11 +12,11 @@ from contextlib import contextmanager
 
 from neo4j.exceptions import AuthError
 
-from archive.leftovers import Leftovers
+from archive.cleanup_journal import CleanupJournal
 from archive.manifest import Measure
 from archive.reader import SetReader
 from components.access import Access
-from components.base import Live, Served
+from components.base import Live, RunningScratch
 from components.neo4j import offline
 from components.neo4j.client import PORT, until_answered
 from components.neo4j.compatibility import can_take, data_directory, require_room
@@ -40,10 +40,10 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
 
 def replace(
     access: Access,
-    served: Served | None,
+    served: RunningScratch | None,
     reader: SetReader,
     chosen: Iterable[str],
-    leftovers: Leftovers,
+    cleanup: CleanupJournal,
 ) -> list[str]:
     """Load databases over the live ones, with the member stopped; it is started again in any case.
 
@@ -60,9 +60,9 @@ def replace(
     wanted = set(chosen)
     names = [name for name in reader.names(DUMP) if reader.unit(name) in wanted]
     data = data_directory(access)
-    with offline.stopped(access, leftovers), offline.helper(access):
+    with offline.stopped(access, cleanup), offline.helper(access):
         require_room(access, reader, chosen, data)
-        with leftovers.replacing(chosen):
+        with cleanup.replacing(chosen):
             for name in names:
                 database = reader.unit(name).partition(" ")[2]
                 offline.load(access, database, reader.size(name), reader.stream(name))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from archive.leftovers import Leftovers, StoppedMember
+from archive.cleanup_journal import CleanupJournal, StoppedMember
 from archive.writer import SetWriter
 from cluster.command import CANCELLATION
 from cluster.exec import exec_stream
@@ -45,7 +45,7 @@ def dump(access: Access, writer: SetWriter) -> list[str]:
     Raises:
         TemporaryError: the member does not stop, or none could be dumped; it is started again in any case.
     """
-    with stopped(access, writer.leftovers), helper(access):
+    with stopped(access, writer.cleanup), helper(access):
         failed = {database: _dump(access, writer, database) for database in DATABASES}
         if all(failed.values()):
             raise TemporaryError("; ".join(failed.values()), delay=15)
@@ -93,19 +93,19 @@ def load(access: Access, database: str, size: int, pieces: Iterator[bytes]) -> N
         pass
 
 
-def sweep(access: Access, leftovers: Leftovers) -> None:
+def sweep(access: Access, cleanup: CleanupJournal) -> None:
     """Start the member again that a killed run has stopped."""
-    for held in leftovers.earlier(StoppedMember):
+    for held in cleanup.earlier(StoppedMember):
         _remove_dumper(access)
         live = statefulset(access)
         if int(live["spec"].get("replicas", 0)) < REPLICAS:
             access.kube.scale(live, REPLICAS)
             await_ready(access, START_SECONDS)
-        leftovers.release(held)
+        cleanup.release(held)
 
 
 @contextmanager
-def stopped(access: Access, leftovers: Leftovers) -> Iterator[None]:
+def stopped(access: Access, cleanup: CleanupJournal) -> Iterator[None]:
     """Stop the member, and start it again in any case. Whoever needs it then waits for it (`await_ready`).
 
     Raises:
@@ -113,29 +113,29 @@ def stopped(access: Access, leftovers: Leftovers) -> Iterator[None]:
     """
     live = statefulset(access)
     held = StoppedMember(statefulset=RELEASE, replicas=REPLICAS)
-    leftovers.hold(held)
+    cleanup.hold(held)
     access.kube.scale(live, 0)
     try:
         _until(lambda: _pod(access, POD) is None, _stop_seconds(live), f"{POD} does not stop")
         yield
     except TemporaryError:
-        _start(access, live, leftovers, held)
+        _start(access, live, cleanup, held)
         with suppress(TemporaryError):  # so that the next try finds a member that serves
             await_ready(access, START_SECONDS)
         raise
     except BaseException:
-        _start(access, live, leftovers, held)
+        _start(access, live, cleanup, held)
         raise
     else:
-        _start(access, live, leftovers, held)
+        _start(access, live, cleanup, held)
 
 
-def _start(access: Access, live: Manifest, leftovers: Leftovers, held: StoppedMember) -> None:
+def _start(access: Access, live: Manifest, cleanup: CleanupJournal, held: StoppedMember) -> None:
     """Start the stopped member, and forget what was noted of it by this run and by killed ones."""
     access.kube.scale(live, REPLICAS)
-    leftovers.release(held)
-    for earlier in leftovers.earlier(StoppedMember):
-        leftovers.release(earlier)
+    cleanup.release(held)
+    for earlier in cleanup.earlier(StoppedMember):
+        cleanup.release(earlier)
 
 
 def await_ready(access: Access, seconds: float) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from neo4j.exceptions import DriverError, Neo4jError
 
+from archive.encryption import SUFFIX
 from archive.manifest import Manifest, Measure
 from archive.reader import SetReader
-from archive.seal import SUFFIX
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch, Step
 from components.neo4j.client import PORT, query

@@ -23,7 +23,7 @@ from archive.writer import SetWriter
 from cluster.credentials import read_secret
 from cluster.kube import HELM_RECORD, Manifest
 from components.access import Access
-from components.base import Taken
+from components.base import BackupContent
 from components.postgresql.client import program
 from errors import PermanentError
 
@@ -37,7 +37,7 @@ NOT_COVERED = (
 )
 
 
-def back_up(access: Access, writer: SetWriter) -> Taken:
+def back_up(access: Access, writer: SetWriter) -> BackupContent:
     """Take one set of what runs the platform.
 
     Raises:
@@ -54,7 +54,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
     missing, tools, database = _prefect(access, writer)
     ended = datetime.now(UTC)
     units = ["secrets", "releases", "settings", *(["Prefect"] if database else [])]
-    return Taken(
+    return BackupContent(
         engine=Engine(name="Kubernetes", version=access.kube.version()),
         topology={"prefect_database": database},
         consistency=tuple(

@@ -19,7 +19,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from archive.leftovers import Leftovers
+from archive.cleanup_journal import CleanupJournal
 from cluster.command import CANCELLATION
 from components.access import Access
 from components.postgresql.client import at_primary
@@ -77,7 +77,7 @@ def aside_name(name: str, what: str) -> str:
 def aside(
     access: Access,
     name: str,
-    leftovers: Leftovers,
+    cleanup: CleanupJournal,
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -97,7 +97,7 @@ def aside(
     Raises:
         TemporaryError: the old one could not be given its name back: where it is, and why.
     """
-    what = leftovers.begin_replacing([f"database {name}"])
+    what = cleanup.begin_replacing([f"database {name}"])
     try:
         with at_primary(access) as connection:
             old = _rename_away(connection, name)
@@ -121,9 +121,9 @@ def aside(
                     ) from cause
                 log.info("database %s has not its name back: %s; next attempt in 2 s", name, exc)
                 sleep(2.0)
-        leftovers.release(what)
+        cleanup.release(what)
         raise
-    leftovers.release(what)
+    cleanup.release(what)
 
 
 def undo(connection: psycopg.Connection[Any], name: str) -> None:

@@ -18,13 +18,13 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from archive.encryption import SUFFIX
 from archive.folders import folder_name
 from archive.manifest import Consistency, Engine, Measure
-from archive.seal import SUFFIX
 from archive.writer import SetWriter
 from cluster.command import Command
 from components.access import Access, Endpoint
-from components.base import Taken
+from components.base import BackupContent
 from components.digest import settled
 from components.postgresql.basetar import BaseTar
 from components.postgresql.client import (
@@ -73,7 +73,7 @@ CONFIGURATION = """
 """
 
 
-def back_up(access: Access, writer: SetWriter) -> Taken:
+def back_up(access: Access, writer: SetWriter) -> BackupContent:
     """Take one set of all databases.
 
     Raises:
@@ -90,24 +90,26 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         ) from exc
 
 
-def _back_up(access: Access, writer: SetWriter) -> Taken:
+def _back_up(access: Access, writer: SetWriter) -> BackupContent:
     password = access.secret(SECRET, "postgres-password")
     source = choose_source(access)
-    programs = {name: program(access, name, password, source.standing.number) for name in PROGRAMS}
+    programs = {
+        name: program(access, name, password, source.node_status.number) for name in PROGRAMS
+    }
     unreadable = Unreadable(partial(locked, access, source.node), dict(source.unreadable))
     missing: list[str] = []
     base: Base | None = None
-    timeline = source.standing.timeline
+    timeline = source.node_status.timeline
     with ExitStack() as stack:
         begun = datetime.now(UTC)
         point = ""
-        if source.standing.standby:
+        if source.node_status.standby:
             pause = stack.enter_context(paused_replay(access, source.node))
             point = pause.point
             unreadable.reasons.update({name: unreadable.locked(name) for name in pause.locked})
         found = stack.enter_context(snapshots(access, source.node, source.databases, unreadable))
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="fingerprint"))
-        still = source.standing.standby
+        still = source.node_status.standby
         measured = pool.submit(measure_all, found, unreadable, still=still)
         if source.tablespaces:
             names = ", ".join(source.tablespaces)
@@ -115,7 +117,7 @@ def _back_up(access: Access, writer: SetWriter) -> Taken:
                 f"the base backup: pg_basebackup sends no tablespaces ({names}) as one stream"
             )
         else:
-            base = find_base(access, writer, source.node, source.standing)
+            base = find_base(access, writer, source.node, source.node_status)
             tar = _physical(writer, programs["pg_basebackup"], access, source, base)
             timeline, end = tar.reaches
             point = point or end
@@ -123,7 +125,7 @@ def _back_up(access: Access, writer: SetWriter) -> Taken:
             _dump(writer, programs["pg_dump"], access, source, name, snapshot, unreadable)
         roles, whole, unkept = _globals(writer, programs["pg_dumpall"], access, source, found)
         fingerprint = measured.result()
-        if not source.standing.standby:
+        if not source.node_status.standby:
             # by now clients have changed what the dumps did not see and the files have
             with snapshots(access, source.node, source.databases, unreadable) as later:
                 fingerprint = settled(fingerprint, measure_all(later, unreadable, still=False))
@@ -137,18 +139,18 @@ def _back_up(access: Access, writer: SetWriter) -> Taken:
         for name, snapshot in found.items()
         for extension, version in snapshot.extensions
     }
-    return Taken(
+    return BackupContent(
         engine=Engine(
             name="PostgreSQL",
-            version=source.standing.version,
-            identity=source.standing.system,
+            version=source.node_status.version,
+            identity=source.node_status.system,
             extensions=extensions,
         ),
         topology={
             "taken_from": source.node.member,
-            "role": "standby" if source.standing.standby else "primary",
+            "role": "standby" if source.node_status.standby else "primary",
             "timeline": timeline,
-            "replay_paused": source.standing.standby,
+            "replay_paused": source.node_status.standby,
             NEEDED: {name: needed for name, needed in roles.needed.items() if name in found},
         },
         consistency=_consistency(source, found, point, begun),
@@ -179,7 +181,7 @@ def _consistency(
     logical = [
         Consistency(
             unit=f"database {name}",
-            point=f"LSN {point}" if source.standing.standby else f"snapshot {snapshot.visible}",
+            point=f"LSN {point}" if source.node_status.standby else f"snapshot {snapshot.visible}",
             begun=begun,
             ended=snapshot.taken,
         )
@@ -191,7 +193,7 @@ def _consistency(
         unit="all databases",
         point=f"LSN {point}",
         begun=begun,
-        ended=begun if source.standing.standby else ended,
+        ended=begun if source.node_status.standby else ended,
     )
     return (whole, *logical)
 

@@ -79,7 +79,7 @@ STANDING = f"""
 
 
 @dataclass(frozen=True)
-class Standing:
+class NodeStatus:
     """What a node says of itself.
 
     Attributes:
@@ -144,7 +144,7 @@ def where(node: Endpoint, database: str = "", user: str = SUPERUSER) -> str:
     )  # fmt: skip
 
 
-def standing(access: Access, node: Endpoint, *, superuser: bool = False) -> Standing:
+def node_status(access: Access, node: Endpoint, *, superuser: bool = False) -> NodeStatus:
     """Ask a node where it stands.
 
     Args:
@@ -154,7 +154,7 @@ def standing(access: Access, node: Endpoint, *, superuser: bool = False) -> Stan
     """
     connected = connect_long(access, node) if superuser else connect(access, node)
     with connected as connection, answered_within(connection):
-        return Standing(**_rows(connection, STANDING)[0])
+        return NodeStatus(**_rows(connection, STANDING)[0])
 
 
 def query(access: Access, node: Endpoint, text: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from archive.chain import open_chain
 from archive.manifest import Manifest
 from archive.writer import SetWriter
 from components.access import Access, Endpoint
-from components.postgresql.client import Standing, connect_long
+from components.postgresql.client import NodeStatus, connect_long
 
 MANIFEST = "backup_manifest"
 SINCE = 170000
@@ -32,20 +32,22 @@ class Base:
     needs: tuple[str, ...]
 
 
-def find_base(access: Access, writer: SetWriter, node: Endpoint, standing: Standing) -> Base | None:
+def find_base(
+    access: Access, writer: SetWriter, node: Endpoint, node_status: NodeStatus
+) -> Base | None:
     """The newest set, if its chain is whole, young enough and of the same history; None if a full backup is due."""
     days = access.settings.backup.postgresql.full_every_days
     chain = open_chain(writer.earlier, days) if days > 1 else ()
-    if not chain or not _same_history(chain[-1], standing) or not _able(access, node):
+    if not chain or not _same_history(chain[-1], node_status) or not _able(access, node):
         return None
     return Base(writer.read_plain(chain[-1], MANIFEST), tuple(one.id for one in chain))
 
 
-def _same_history(last: Manifest, standing: Standing) -> bool:
+def _same_history(last: Manifest, node_status: NodeStatus) -> bool:
     """A promotion, or another cluster of the same name, makes a full one due."""
     known = any(artefact.name == MANIFEST for artefact in last.artefacts)
-    same = last.engine.identity == standing.system
-    return known and same and last.topology.get("timeline") == standing.timeline
+    same = last.engine.identity == node_status.system
+    return known and same and last.topology.get("timeline") == node_status.timeline
 
 
 def _able(access: Access, node: Endpoint) -> bool:

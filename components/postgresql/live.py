@@ -16,12 +16,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from archive.leftovers import HalfReplaced, Leftovers
+from archive.cleanup_journal import CleanupJournal, HalfReplaced
 from archive.manifest import Measure
 from archive.reader import SetReader
 from archive.spool import prepare_spool
 from components.access import Access
-from components.base import Live, Served
+from components.base import Live, RunningScratch
 from components.postgresql.aside import (
     ASIDE,
     aside,
@@ -102,10 +102,10 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
 
 def replace(
     access: Access,
-    served: Served | None,
+    served: RunningScratch | None,
     reader: SetReader,
     chosen: Iterable[str],
-    leftovers: Leftovers,
+    cleanup: CleanupJournal,
 ) -> list[str]:
     """Restore databases in the place of the live ones, and what belongs to the server if it is chosen.
 
@@ -118,9 +118,9 @@ def replace(
             say that it has not.
     """
     wanted = set(chosen)
-    for held in leftovers.earlier(HalfReplaced):
+    for held in cleanup.earlier(HalfReplaced):
         if wanted.issuperset(held.replacing):
-            leftovers.release(held)  # the fence has given those their names back
+            cleanup.release(held)  # the fence has given those their names back
     with at_primary(access) as connection:
         version = connection.info.server_version
     if _databases_of(wanted):
@@ -137,7 +137,7 @@ def replace(
             if name in ALWAYS_THERE:
                 old = _exchange(access, version, name, dump, reader, backup)
             else:
-                old = _restore_aside(access, version, name, dump, leftovers)
+                old = _restore_aside(access, version, name, dump, cleanup)
             dump.unlink()
             if old:
                 told.append(f'the old database is kept as "{old}": drop it when nobody needs it')
@@ -232,11 +232,11 @@ def _server(access: Access, version: int) -> Server:
 
 
 def _restore_aside(
-    access: Access, version: int, name: str, dump: Path, leftovers: Leftovers
+    access: Access, version: int, name: str, dump: Path, cleanup: CleanupJournal
 ) -> str:
     """Restore a database while the old one has another name; gives that."""
     server = _server(access, version)
-    with aside(access, name, leftovers) as old:
+    with aside(access, name, cleanup) as old:
         # the database itself first, so that it can be closed before there is something to see
         make_database(server, dump)
         with at_primary(access) as connection:

@@ -25,10 +25,10 @@ from components.postgresql.client import (
     SCHEMA,
     STATEFULSET,
     SUPERUSER,
-    Standing,
+    NodeStatus,
     connect,
+    node_status,
     query,
-    standing,
 )
 from components.questions import Answers, Round, ask_members, words
 from config.models import Settings
@@ -79,7 +79,7 @@ def ask(access: Access) -> Report:
     wanted = access.settings.components.postgresql
     nodes = {e.member: e for e in access.endpoints(STATEFULSET, wanted.members, PORT)}
     questions = Round()
-    answers = ask_members(nodes.values(), lambda node: standing(access, node))
+    answers = ask_members(nodes.values(), lambda node: node_status(access, node))
     questions.checks.append(answers.check("nodes answer"))
     primary = _one_primary(questions, answers)
     roles = {m: Role(m, "standby" if s.standby else "primary") for m, s in answers.good.items()}
@@ -153,7 +153,7 @@ def _pending(access: Access, questions: Round, nodes: list[Endpoint]) -> None:
         answer.settle(True, f"changed, and wait for a restart: {words(waiting)}" if waiting else "")
 
 
-def _one_primary(questions: Round, answers: Answers[Standing]) -> str | None:
+def _one_primary(questions: Round, answers: Answers[NodeStatus]) -> str | None:
     primaries = sorted(name for name, s in answers.good.items() if not s.standby)
     systems = {s.system for s in answers.good.values()}
     if len(primaries) > 1:
@@ -175,8 +175,8 @@ def _one_primary(questions: Round, answers: Answers[Standing]) -> str | None:
             "the nodes belong to different database clusters: one was initialised by itself",
         )
         return None
-    standing = answers.good[primaries[0]]
-    hint = f"{primaries[0]}, timeline {standing.timeline}, PostgreSQL {standing.version}"
+    node_status = answers.good[primaries[0]]
+    hint = f"{primaries[0]}, timeline {node_status.timeline}, PostgreSQL {node_status.version}"
     questions.note("one primary", True, hint)
     return primaries[0]
 

@@ -13,10 +13,10 @@ from components.access import Access, Endpoint
 from components.postgresql.client import (
     PORT,
     STATEFULSET,
-    Standing,
+    NodeStatus,
     answered_within,
     connect_long,
-    standing,
+    node_status,
 )
 from components.postgresql.settings import read_system
 from components.questions import ask_members, words
@@ -61,7 +61,7 @@ class Source:
     """
 
     node: Endpoint
-    standing: Standing
+    node_status: NodeStatus
     databases: dict[str, int]
     unreadable: dict[str, str]
     tablespaces: tuple[str, ...]
@@ -77,7 +77,8 @@ def choose_source(access: Access) -> Source:
     wanted = access.settings.components.postgresql
     nodes = {e.member: e for e in access.endpoints(STATEFULSET, wanted.members, PORT)}
     answers = ask_members(
-        nodes.values(), lambda node: (standing(access, node, superuser=True), _behind(access, node))
+        nodes.values(),
+        lambda node: (node_status(access, node, superuser=True), _behind(access, node)),
     )
     fit = sorted(
         (behind, name)
@@ -103,7 +104,7 @@ def choose_source(access: Access) -> Source:
 
 
 def _held_by(
-    connection: psycopg.Connection[Any], node: Endpoint, one: Standing, system: dict[str, str]
+    connection: psycopg.Connection[Any], node: Endpoint, one: NodeStatus, system: dict[str, str]
 ) -> Source:
     databases, unreadable = {}, {}
     for name, open_, limit, size in connection.execute(DATABASES, [list(LEFT_OUT)]).fetchall():

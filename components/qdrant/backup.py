@@ -19,13 +19,13 @@ from typing import Any
 
 import httpx
 
+from archive.encryption import SUFFIX
 from archive.folders import folder_name
 from archive.manifest import Consistency, Engine, Manifest, Measure
-from archive.seal import SUFFIX
 from archive.writer import SetWriter
 from cluster.command import CANCELLATION
 from components.access import Access
-from components.base import Taken
+from components.base import BackupContent
 from components.digest import settled
 from components.qdrant.client import Refused, copies_in, get, layout, names, path_of
 from components.qdrant.fingerprint import (
@@ -69,7 +69,7 @@ class CollectionTaken:
     shards: list[dict[str, Any]]
 
 
-def back_up(access: Access, writer: SetWriter) -> Taken:
+def back_up(access: Access, writer: SetWriter) -> BackupContent:
     """Take one set of all collections.
 
     Raises:
@@ -77,7 +77,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
     """
     with _explained():
         peers = some_peers(access)
-        sweep(access, {peer.member: peer for peer in peers.by_id.values()}, writer.leftovers)
+        sweep(access, {peer.member: peer for peer in peers.by_id.values()}, writer.cleanup)
         begun_with = _names(access, peers)
         taken, missing = _collections(access, writer, begun_with)
         if missing and not taken:
@@ -92,7 +92,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         ]
         writer.add_json("aliases.json", "aliases", aliases)
         about = access.http.get(f"http://{peers.first.url}/").json()
-    return Taken(
+    return BackupContent(
         engine=Engine(name="Qdrant", version=str(about["version"])),
         topology={
             "peers": peers.names,
@@ -183,7 +183,7 @@ def _take(access: Access, writer: SetWriter, shard: Shard) -> None:
     name = f"{folder_name(shard.collection)}/shard-{shard.number}.snapshot"
     _require_room(access, shard, _size_before(writer.earlier, name))
     stall = access.settings.backup.stall_seconds
-    with snapshot(access, shard, writer.leftovers, stall) as made:
+    with snapshot(access, shard, writer.cleanup, stall) as made:
         unit = f"collection {shard.collection}"
         writer.add(name, unit, "Qdrant shard snapshot", Download(access, made, stall), made.size)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from archive.leftovers import Leftovers
+from archive.cleanup_journal import CleanupJournal
 from archive.manifest import Measure
 from archive.reader import SetReader
 from components.access import Access
-from components.base import Live, Served
+from components.base import Live, RunningScratch
 from components.qdrant.client import call, names, path_of
 from components.qdrant.fingerprint import comparable, measure_whole
 from components.qdrant.peers import Peers, all_peers, without_consensus
@@ -47,10 +47,10 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
 
 def replace(
     access: Access,
-    served: Served | None,
+    served: RunningScratch | None,
     reader: SetReader,
     chosen: Iterable[str],
-    leftovers: Leftovers,
+    cleanup: CleanupJournal,
 ) -> list[str]:
     """Restore collections in the place of the live ones, and the aliases that point at them.
 
@@ -65,7 +65,7 @@ def replace(
     peers = all_peers(access)
     wanted = {_collection_of(unit) for unit in chosen}
     seconds = access.settings.backup.stall_seconds
-    with explained(), leftovers.replacing(chosen):
+    with explained(), cleanup.replacing(chosen):
         there = names(access, peers.first)
         for folder in folders(reader):
             collection = collection_in(reader, folder)

@@ -23,7 +23,7 @@ from typing import Any
 
 import httpx
 
-from archive.leftovers import Leftovers, ShardSnapshot
+from archive.cleanup_journal import CleanupJournal, ShardSnapshot
 from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
 from components.qdrant.client import Gone, Refused, call, get, headers, path_of
@@ -94,7 +94,7 @@ def snapshots_path(collection: str, shard: int) -> str:
 
 
 @contextmanager
-def snapshot(access: Access, shard: Shard, leftovers: Leftovers, limit: float) -> Iterator[Made]:
+def snapshot(access: Access, shard: Shard, cleanup: CleanupJournal, limit: float) -> Iterator[Made]:
     """Have a snapshot made, and remove it afterwards.
 
     Args:
@@ -114,19 +114,19 @@ def snapshot(access: Access, shard: Shard, leftovers: Leftovers, limit: float) -
         known=known,
         asked=clock_of(access, shard.peer),
     )
-    leftovers.hold(held)
+    cleanup.hold(held)
     try:
         made = call(access, shard.peer, "POST", f"{shard.path}?wait=true", timeout=limit)
     except httpx.ReadTimeout:
         made = _awaited(access, shard, held)
     except Refused:
-        leftovers.release(held)  # it made none
+        cleanup.release(held)  # it made none
         raise
     try:
         yield Made(shard, made["name"], int(made["size"]), str(made.get("checksum") or ""))
     finally:
         if _removed(access, shard.peer, shard.path, made["name"]):
-            leftovers.release(held)
+            cleanup.release(held)
 
 
 def _awaited(access: Access, shard: Shard, held: ShardSnapshot) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _awaited(access: Access, shard: Shard, held: ShardSnapshot) -> dict[str, Any
     )
 
 
-def sweep(access: Access, peers: Mapping[str, Endpoint], leftovers: Leftovers) -> None:
+def sweep(access: Access, peers: Mapping[str, Endpoint], cleanup: CleanupJournal) -> None:
     """Remove the snapshots that killed runs left on the peers; the note of one that may still come is kept.
 
     Args:
@@ -151,7 +151,7 @@ def sweep(access: Access, peers: Mapping[str, Endpoint], leftovers: Leftovers) -
         peers: those that answer, by name.
         leftovers: with the notes.
     """
-    for held in leftovers.earlier(ShardSnapshot):
+    for held in cleanup.earlier(ShardSnapshot):
         peer, path = peers.get(held.peer), snapshots_path(held.collection, held.shard)
         if peer is None:
             continue
@@ -165,7 +165,7 @@ def sweep(access: Access, peers: Mapping[str, Endpoint], leftovers: Leftovers) -
             continue
         removed = [_removed(access, peer, path, name) for name in mine]
         if all(removed) and (mine or late):
-            leftovers.release(held)
+            cleanup.release(held)
 
 
 def clock_of(access: Access, peer: Endpoint) -> datetime:

@@ -15,7 +15,7 @@ from typing import Any
 from archive.manifest import Consistency, Engine, Measure
 from archive.writer import SetWriter
 from components.access import Access, Endpoint
-from components.base import Taken
+from components.base import BackupContent
 from components.questions import ask_members, words
 from components.redis import limits
 from components.redis.client import (
@@ -81,14 +81,14 @@ class Piece:
     missing: str = ""
 
 
-def back_up(access: Access, writer: SetWriter) -> Taken:
+def back_up(access: Access, writer: SetWriter) -> BackupContent:
     """Take one set of all shards.
 
     Raises:
         TemporaryError: members are away, slots move, or moved while they were read.
     """
     members = access.endpoints(STATEFULSET, access.settings.components.redis.members, PORT)
-    limits.sweep(access, members, writer.leftovers)
+    limits.sweep(access, members, writer.cleanup)
     before = _look(access, members)
     shards = _shards(access, members, before)
     with ThreadPoolExecutor(len(shards), thread_name_prefix="shard") as pool:
@@ -102,7 +102,7 @@ def back_up(access: Access, writer: SetWriter) -> Taken:
         )
     configuration = _configuration(access, shards[0].source)
     writer.add_json("configuration.json", "cluster", {**configuration, "nodes": _nodes(before)})
-    return Taken(
+    return BackupContent(
         engine=Engine(
             name=str(configuration["server"].get("server_name") or "redis"),
             version=str(

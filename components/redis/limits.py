@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from archive.leftovers import Leftovers, ServerLimits
+from archive.cleanup_journal import CleanupJournal, ServerLimits
 from components.access import Access, Endpoint
 from components.questions import ask_members
 from components.redis.client import connect
@@ -41,7 +41,7 @@ def may_lift(client: Any) -> str:
 
 
 @contextmanager
-def lifted(clients: Mapping[str, Any], leftovers: Leftovers) -> Iterator[None]:
+def lifted(clients: Mapping[str, Any], cleanup: CleanupJournal) -> Iterator[None]:
     """Lift the limits of servers while entered; where that is refused they stay as they are.
 
     Args:
@@ -51,7 +51,7 @@ def lifted(clients: Mapping[str, Any], leftovers: Leftovers) -> Iterator[None]:
     able = {member: client for member, client in clients.items() if not may_lift(client)}
     were = {member: settings(client) for member, client in able.items()}
     held = ServerLimits.model_validate({"limits": were})
-    leftovers.hold(held)
+    cleanup.hold(held)
     try:
         for client in able.values():
             for name in NAMES:
@@ -61,12 +61,12 @@ def lifted(clients: Mapping[str, Any], leftovers: Leftovers) -> Iterator[None]:
         with suppress(redis.RedisError):  # the note stays, and the next run tries again
             for member, client in able.items():
                 _lower(client, were[member])
-            leftovers.release(held)
+            cleanup.release(held)
 
 
-def sweep(access: Access, members: list[Endpoint], leftovers: Leftovers) -> None:
+def sweep(access: Access, members: list[Endpoint], cleanup: CleanupJournal) -> None:
     """Put back what a killed run lifted; a note stays as long as one of its members does not answer."""
-    for held in leftovers.earlier(ServerLimits):
+    for held in cleanup.earlier(ServerLimits):
 
         def put_back(member: Endpoint, were: Mapping[str, Any] = held.limits) -> None:
             with connect(access, member) as client:
@@ -74,7 +74,7 @@ def sweep(access: Access, members: list[Endpoint], leftovers: Leftovers) -> None
 
         answers = ask_members([one for one in members if one.member in held.limits], put_back)
         if not answers.bad:
-            leftovers.release(held)
+            cleanup.release(held)
 
 
 def _lower(client: Any, were: Mapping[str, str]) -> None:

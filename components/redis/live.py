@@ -16,12 +16,12 @@ from typing import Any
 import redis
 from redis.crc import key_slot
 
-from archive.leftovers import Leftovers
+from archive.cleanup_journal import CleanupJournal
 from archive.manifest import Measure
 from archive.reader import SetReader, opened
 from archive.spool import Spool
 from components.access import Access, Endpoint
-from components.base import Live, Served
+from components.base import Live, RunningScratch
 from components.questions import ask_members, words
 from components.redis import limits
 from components.redis.client import KEY, PORT, SECRET, STATEFULSET, connect, read_view
@@ -62,10 +62,10 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
 
 def replace(
     access: Access,
-    served: Served | None,
+    served: RunningScratch | None,
     reader: SetReader,
     chosen: Iterable[str],
-    leftovers: Leftovers,
+    cleanup: CleanupJournal,
 ) -> list[str]:
     """Remove all keys and functions, and copy those that the scratch engines serve.
 
@@ -78,7 +78,7 @@ def replace(
     password = redact.remember(secrets.token_hex(32))
     stall = access.settings.backup.stall_seconds
     members = _members(access)
-    limits.sweep(access, members, leftovers)
+    limits.sweep(access, members, cleanup)
     with _explained(), ExitStack() as stack:
         for member in members:
             with connect(access, member) as client:
@@ -89,9 +89,9 @@ def replace(
         clients = {a: stack.enter_context(_client(m, USER, password)) for a, m in masters.items()}
         libraries = _libraries(served, reader, slots)
         by_member = {masters[a].member: client for a, client in clients.items()}
-        stack.enter_context(limits.lifted(by_member, leftovers))
+        stack.enter_context(limits.lifted(by_member, cleanup))
         _try_writing(clients, slots)
-        stack.enter_context(leftovers.replacing(chosen))
+        stack.enter_context(cleanup.replacing(chosen))
         _empty(clients, libraries)
         targets = {
             a: stack.enter_context(line(m, USER, password, stall)) for a, m in masters.items()
@@ -159,7 +159,7 @@ def _open(access: Access, members: list[Endpoint]) -> None:
 
 
 def _libraries(
-    served: Served, reader: SetReader, slots: Mapping[int, str]
+    served: RunningScratch, reader: SetReader, slots: Mapping[int, str]
 ) -> dict[str, dict[str, str]]:
     """Function libraries of each master, by its address.
 
@@ -198,7 +198,7 @@ def _empty(clients: Mapping[str, Any], libraries: Mapping[str, Mapping[str, str]
         client.execute_command("FLUSHALL SYNC")
 
 
-def _copy(served: Served, owners: Mapping[int, Line], stall: float) -> None:
+def _copy(served: RunningScratch, owners: Mapping[int, Line], stall: float) -> None:
     """Copy all keys of the scratch engines to the owners of their slots."""
     password = served.access.secret(SECRET, KEY)
     for endpoint in served.at.values():

@@ -37,7 +37,12 @@ from errors import ConfigurationError, Fault, IsaError, PermanentError, Temporar
 from operations.backup.slot import fills
 from operations.environment.place import read_namespace
 from operations.runner.transfer import Transfer, watched
-from operations.state.restore_journal import BrokenOff, backup_lease, doubt_of, leftovers_on
+from operations.state.restore_journal import (
+    InterruptedRestore,
+    backup_lease,
+    doubt_of,
+    leftovers_on,
+)
 from operations.state.verdict_record import recorded
 
 COMPLETE, PARTIAL, EXISTS, FAILED = "complete", "partial", "exists", "failed"
@@ -341,7 +346,7 @@ def _result(manifest: Manifest, outcome: str, seconds: float, reason: str) -> Ba
 def _left(lease: Lease, settings: Settings, component: str) -> list[str]:
     """What an earlier run has left in the engine that is neither the old data nor the new, or may have."""
     text = lease.previous_operation
-    left, doubt = BrokenOff.read(text), doubt_of(text, settings, component)
+    left, doubt = InterruptedRestore.read(text), doubt_of(text, settings, component)
     return [*([left.words] if left else []), *([str(doubt)] if doubt else [])]
 
 

@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from archive import locks
+from archive.garbage import Garbage, collect_garbage, find_garbage
 from archive.hidden import explain_hidden
 from archive.locks import Extension
 from archive.manifest import Manifest, set_prefix
 from archive.retention import Verdict, decide
-from archive.sweep import Waste, find_waste, remove_waste
 from cluster.lease import LeaseHeld, UnreadableNote, lease_of
 from errors import PermanentError
 from operations.backup.component import Vault, selected
@@ -40,7 +40,7 @@ class RetentionPlan:
     """
 
     verdicts: tuple[Verdict, ...]
-    waste: Waste
+    waste: Garbage
     hidden: dict[str, str] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
 
@@ -121,11 +121,11 @@ def plan_retention(
     verdicts, unread = _decide(vault, selected(only))
     grace = timedelta(hours=vault.settings.backup.retention.grace_hours)
     before = (now or datetime.now(UTC)) - grace
-    waste = find_waste(vault.store, vault.settings.environment, before)
+    waste = find_garbage(vault.store, vault.settings.environment, before)
     return RetentionPlan(verdicts, waste, explain(vault, waste), unread)
 
 
-def explain(vault: Vault, waste: Waste) -> dict[str, str]:
+def explain(vault: Vault, waste: Garbage) -> dict[str, str]:
     """Id of each set whose manifest was deleted → what happened, and what to do.
 
     Raises:
@@ -159,7 +159,7 @@ def apply_retention(vault: Vault, plan: RetentionPlan) -> dict[str, str]:
                         held[manifest.id] = why
         except LeaseHeld as exc:
             held.update({one.id: str(exc) for one in mine})
-    remove_waste(vault.store, plan.waste)
+    collect_garbage(vault.store, plan.waste)
     return held
 
 

@@ -19,8 +19,8 @@ from cryptography import x509
 from packaging.requirements import Requirement
 
 from archive.catalogue import Catalogue
+from archive.garbage import collect_garbage, find_garbage
 from archive.stored_dates import stored_again
-from archive.sweep import find_waste, remove_waste
 from cluster import volumes
 from cluster.lease import UnreadableNote, inquire
 from cluster.records import read_records
@@ -36,7 +36,7 @@ from operations.health import freshness
 from operations.health.gate import DOWN
 from operations.health.status import read_status
 from operations.runner.transfer import human
-from operations.state.rebuild_state import Standing, rebuild_lease
+from operations.state.rebuild_state import RebuildState, rebuild_lease
 from operations.state.restore_journal import backup_lease, broken_off
 from operations.verify.scratch import proof_lease
 from operations.verify.scratch_pod import LABEL
@@ -235,7 +235,7 @@ def _rebuilds(platform: Platform) -> Iterator[Finding]:
 
 def _about_rebuild(note: str, settings: Settings, component: str) -> str:
     try:
-        Standing.read(note, settings, component)
+        RebuildState.read(note, settings, component)
     except UnreadableNote as exc:
         return str(exc)
     return f"{component}: call the same rebuild again, or isa rebuild {component} --undo"
@@ -281,12 +281,12 @@ def _store(vault: Vault) -> Iterator[Finding]:
 
 def _waste(vault: Vault) -> Iterator[Finding]:
     grace = timedelta(hours=vault.settings.backup.retention.grace_hours)
-    waste = find_waste(vault.store, vault.settings.environment, datetime.now(UTC) - grace)
+    waste = find_garbage(vault.store, vault.settings.environment, datetime.now(UTC) - grace)
     there = bool(waste.uploads or waste.objects)
     words = f"{len(waste.uploads)} unended uploads, {len(waste.objects)} objects without a set ({human(waste.size)})"
 
     def remove() -> str:
-        remove_waste(vault.store, waste)
+        collect_garbage(vault.store, waste)
         return f"removed {words}"
 
     yield Finding(Check("leftovers", not there, words if there else "none", critical=False), remove)

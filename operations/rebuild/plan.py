@@ -24,7 +24,7 @@ from operations.environment.platform import Platform
 from operations.health import freshness
 from operations.rebuild.reinstall import claims
 from operations.restore.plan import RestorePlan, plan_restore
-from operations.state.rebuild_state import FRESH, NEW, NONE, Policy, Standing, unfinished
+from operations.state.rebuild_state import FRESH, NEW, NONE, Policy, RebuildState, unfinished
 
 REASONS = 5  # as many as somebody reads
 
@@ -123,7 +123,7 @@ def plan_rebuild(platform: Platform, vault: Vault, policy: Policy) -> RebuildPla
 
 # ---------------------------------------------------------------------- inside
 def _set_to_look_at(
-    vault: Vault, catalogue: Catalogue, policy: Policy, standing: Standing | None
+    vault: Vault, catalogue: Catalogue, policy: Policy, standing: RebuildState | None
 ) -> RestorePlan | None:
     """The named set, that of the rebuild which goes on, or the newest one: what the fresh one will be like."""
     name = policy.restore
@@ -173,7 +173,7 @@ def _about_the_set(policy: Policy, back: RestorePlan | None) -> tuple[list[str],
     return warnings, blocked
 
 
-def _about(standing: Standing) -> str:
+def _about(standing: RebuildState) -> str:
     """What whoever approves it should know of a rebuild that was broken off."""
     if not standing.gone:
         return f"{standing.id} was broken off before its uninstall had ended: all begins anew"

@@ -50,9 +50,9 @@ from operations.state.rebuild_state import (
     UNINSTALL,
     VOLUMES,
     Policy,
-    Standing,
+    RebuildState,
 )
-from operations.state.restore_journal import BrokenOff, broken_off, forget
+from operations.state.restore_journal import InterruptedRestore, broken_off, forget
 from operations.verify.proof import prove, read_identity
 
 RUNNING, ENDED, EARLIER = "running", "done", "done-earlier"
@@ -211,7 +211,7 @@ class Rebuild:
         platform: Platform,
         vault: Vault,
         plan: RebuildPlan,
-        standing: Standing,
+        standing: RebuildState,
         lease: Lease,
         progress: Progress,
         run: str,
@@ -389,12 +389,12 @@ class Rebuild:
 
 # ---------------------------------------------------------------------- inside
 def _standing(
-    lease: Lease, settings: Settings, policy: Policy, restore: BrokenOff | None = None
-) -> Standing:
+    lease: Lease, settings: Settings, policy: Policy, restore: InterruptedRestore | None = None
+) -> RebuildState:
     """That of the unfinished rebuild, or of a new one."""
-    found = Standing.read(lease.previous_operation, settings, policy.component)
+    found = RebuildState.read(lease.previous_operation, settings, policy.component)
     if found is None:
-        return Standing.new(policy)
+        return RebuildState.new(policy)
     if found.policy != policy:
         raise PermanentError(found.other(policy))
     found.resume(loading=restore is not None and restore.backup == found.set)

@@ -95,7 +95,7 @@ def install(platform: Platform, component: str, run: str, tell: Callable[[str], 
 
 
 @dataclass(frozen=True)
-class Way:
+class UndoPlan:
     """What taking a rebuild back would do.
 
     Attributes:
@@ -107,7 +107,7 @@ class Way:
     volumes: tuple[volumes.Volume, ...]
 
 
-def way_back(platform: Platform, component: str) -> Way:
+def undo_plan(platform: Platform, component: str) -> UndoPlan:
     """What there is to take back: the unfinished rebuild, else the last one whose volumes are kept.
 
     Volumes of an earlier rebuild are never put in the place of those that an unfinished one has not touched.
@@ -120,7 +120,7 @@ def way_back(platform: Platform, component: str) -> Way:
     if broken_off is None and not kept:
         raise PermanentError(f"no volumes of {component} are aside: there is nothing to undo")
     rebuild = broken_off.id if broken_off else kept[-1].rebuild
-    return Way(rebuild, tuple(one for one in kept if one.rebuild == rebuild))
+    return UndoPlan(rebuild, tuple(one for one in kept if one.rebuild == rebuild))
 
 
 def undo(
@@ -149,7 +149,7 @@ def undo(
         platform.lease(DEPLOY_LEASE, run),
         platform.lease(f"rebuild-{component}", run) as lease,
     ):
-        way = way_back(platform, component)
+        way = undo_plan(platform, component)
         volumes.mark_compared(kube, way.volumes, "")  # from now on nobody may give them up
         away = [one for one in way.volumes if not volumes.in_place(kube, namespace, one)]
         if away:

@@ -20,13 +20,13 @@ from operations.state.rebuild_state import (
     NONE,
     RESTORE,
     VOLUMES,
-    Standing,
+    RebuildState,
     is_of,
     rebuild_lease,
 )
 
 
-def refuse_unfounded(platform: Platform, catalogue: Catalogue, standing: Standing) -> None:
+def refuse_unfounded(platform: Platform, catalogue: Catalogue, standing: RebuildState) -> None:
     """Refuse to go on with a rebuild whose claims are not borne out.
 
     Args:
@@ -48,7 +48,7 @@ def refuse_unfounded(platform: Platform, catalogue: Catalogue, standing: Standin
 
 
 # ---------------------------------------------------------------------- inside
-def _about_sets(standing: Standing, catalogue: Catalogue) -> Iterable[str]:
+def _about_sets(standing: RebuildState, catalogue: Catalogue) -> Iterable[str]:
     policy = standing.policy
     sets = {one.id: one for one in catalogue.of(policy.component)}
     if policy.final_backup:
@@ -66,7 +66,7 @@ def _about_sets(standing: Standing, catalogue: Catalogue) -> Iterable[str]:
             yield from _unproven(catalogue, policy.restore)
 
 
-def _last_backup(standing: Standing, sets: Iterable[Manifest]) -> Manifest | None:
+def _last_backup(standing: RebuildState, sets: Iterable[Manifest]) -> Manifest | None:
     """The set that its last attempt took; none where an attempt came after the one that is claimed."""
     mine = [one for one in sets if is_of(one.slot, standing.id) and one.outcome == "complete"]
     newest = max(mine, key=lambda one: one.begun, default=None)
@@ -80,7 +80,7 @@ def _unproven(catalogue: Catalogue, backup: str) -> Iterable[str]:
         yield f"no passed verification of {backup} counts ({words}): isa verify {backup}, then call it again"
 
 
-def _about_volumes(platform: Platform, standing: Standing) -> Iterable[str]:
+def _about_volumes(platform: Platform, standing: RebuildState) -> Iterable[str]:
     policy = standing.policy
     if policy.volumes != NEW or VOLUMES not in standing.done:
         return

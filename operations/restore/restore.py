@@ -21,7 +21,7 @@ from cluster.dag import Dag
 from cluster.lease import UnreadableNote, inquire, lease_of
 from components import COMPONENTS, SETS
 from components.access import Access
-from components.base import Live, Served
+from components.base import Live, RunningScratch
 from components.questions import explain
 from errors import PermanentError
 from operations.backup.component import ENGINE_SECONDS, Vault, store_credentials
@@ -31,7 +31,7 @@ from operations.restore.safety_backup import read_through, take_safety
 from operations.runner.progress import DONE, NodeProgress, Progress, Stages
 from operations.runner.transfer import Transfer, watched
 from operations.runner.walk import NodeResult, Start, Work, walk
-from operations.state.restore_journal import BrokenOff, broken_off, replacing
+from operations.state.restore_journal import InterruptedRestore, broken_off, replacing
 from operations.verify.comparison import compare
 from operations.verify.proof import read_identity
 from operations.verify.scratch import engines, proof_lease
@@ -147,7 +147,7 @@ def run_restore(
         with lease_of(vault.kube, vault.settings, f"isa-{component.name}", run) as lease:
             earlier = _earlier(vault, component.name, tell)
             with ExitStack() as stack:
-                served: Served | None = None
+                served: RunningScratch | None = None
                 if safety and not (live.beside or live.scratch):  # those see a damage in time
                     with stages.stage("read", "read the set to its last byte"):
                         read_through(reader, live, chosen)
@@ -182,14 +182,14 @@ def run_restore(
                 before = tuple(
                     dict.fromkeys([*before, *([report.safety] if report.safety else [])])
                 )
-                what = BrokenOff(manifest.id, before, chosen)
+                what = InterruptedRestore(manifest.id, before, chosen)
                 lease.ensure()  # the safety backup may have taken hours
                 with (
                     stages.stage("replace"),
-                    replacing(vault.kube, vault.settings, component.name, run, what) as leftovers,
+                    replacing(vault.kube, vault.settings, component.name, run, what) as cleanup,
                 ):
                     began = True
-                    report.kept = live.replace(access, served, reader, chosen, leftovers)
+                    report.kept = live.replace(access, served, reader, chosen, cleanup)
                 if before and before[0] != report.safety:
                     report.kept.append(
                         f"what was there before the run that was broken off is in {before[0]}"
@@ -336,7 +336,9 @@ def refuse_untakeable(live: Live, access: Access, reader: SetReader, chosen: Ite
 
 
 # ---------------------------------------------------------------------- inside
-def _earlier(vault: Vault, component: str, tell: Callable[[str], None]) -> BrokenOff | None:
+def _earlier(
+    vault: Vault, component: str, tell: Callable[[str], None]
+) -> InterruptedRestore | None:
     """The restore that was broken off before. Where that is not known, what there is now is backed up like any."""
     try:
         return broken_off(vault.kube, vault.settings, component)
@@ -349,7 +351,7 @@ def _earlier(vault: Vault, component: str, tell: Callable[[str], None]) -> Broke
 @contextmanager
 def _served(
     vault: Vault, identity: str, reader: SetReader, run: str, tell: Callable[[str], None]
-) -> Iterator[Served]:
+) -> Iterator[RunningScratch]:
     """A set in scratch engines, to be copied from."""
     settings, kube, component = vault.settings, vault.kube, reader.manifest.component
     restore = SETS[component].restore

@@ -15,7 +15,7 @@ from components.base import Live
 from errors import IsaError, PermanentError
 from operations.backup.component import Vault, back_up
 from operations.runner.transfer import Transfer
-from operations.state.restore_journal import BrokenOff
+from operations.state.restore_journal import InterruptedRestore
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def take_safety(
     run: str,
     transfer: Transfer,
     access: Access,
-    earlier: BrokenOff | None = None,
+    earlier: InterruptedRestore | None = None,
 ) -> SafetySet:
     """Back up what will be replaced, read it back with all that it rests on, ask the engine whether it would take it.
 

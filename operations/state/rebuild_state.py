@@ -82,7 +82,7 @@ class Policy:
 
 
 @dataclass
-class Standing:
+class RebuildState:
     """How far a rebuild has come.
 
     Attributes:
@@ -106,7 +106,7 @@ class Standing:
     replaced: bool = False
 
     @classmethod
-    def new(cls, policy: Policy) -> Standing:
+    def new(cls, policy: Policy) -> RebuildState:
         """That of a rebuild which begins now."""
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         return cls(f"rebuild-{stamp}-{secrets.token_hex(2)}".lower(), policy)
@@ -155,7 +155,7 @@ class Standing:
         return json.dumps(asdict(self))
 
     @classmethod
-    def read(cls, text: str, settings: Settings, component: str) -> Standing | None:
+    def read(cls, text: str, settings: Settings, component: str) -> RebuildState | None:
         """What an earlier run left behind; None if it came to its end.
 
         Args:
@@ -182,7 +182,7 @@ class Standing:
         return found
 
 
-_STANDING = TypeAdapter(Standing)
+_STANDING = TypeAdapter(RebuildState)
 
 
 def rebuild_lease(component: str) -> str:
@@ -195,11 +195,11 @@ def is_of(slot: str, rebuild: str) -> bool:
     return slot.rpartition(".")[0] == rebuild
 
 
-def unfinished(kube: Kube, settings: Settings, component: str) -> Standing | None:
+def unfinished(kube: Kube, settings: Settings, component: str) -> RebuildState | None:
     """The rebuild of a component that has fenced or changed it and not come to its end; None if there is none.
 
     Raises:
         UnreadableNote: there may be one.
     """
     text = inquire(kube, settings, rebuild_lease(component))[0]
-    return Standing.read(text, settings, component)
+    return RebuildState.read(text, settings, component)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from archive.leftovers import HalfReplaced, Leftovers, Unreadable, notes_text, read_notes
+from archive.cleanup_journal import CleanupJournal, HalfReplaced, Unreadable, notes_text, read_notes
 from cluster.kube import Kube
 from cluster.lease import Lease, UnreadableNote, inquire, lease_of
 from config.models import Settings
@@ -24,7 +24,7 @@ def backup_lease(component: str) -> str:
 
 
 @dataclass(frozen=True)
-class BrokenOff:
+class InterruptedRestore:
     """A restore that has not come to its end.
 
     Attributes:
@@ -38,7 +38,7 @@ class BrokenOff:
     units: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, text: str) -> BrokenOff | None:
+    def read(cls, text: str) -> InterruptedRestore | None:
         """What is written on the Lease; None if there is nothing half replaced, as far as it can be read."""
         found = [one for one in read_notes(text) if isinstance(one, HalfReplaced)]
         if not found:
@@ -61,7 +61,7 @@ class BrokenOff:
         )
 
 
-def broken_off(kube: Kube, settings: Settings, component: str) -> BrokenOff | None:
+def broken_off(kube: Kube, settings: Settings, component: str) -> InterruptedRestore | None:
     """The restore that a component is left in the midst of; None if there is none.
 
     Raises:
@@ -71,7 +71,7 @@ def broken_off(kube: Kube, settings: Settings, component: str) -> BrokenOff | No
     doubt = doubt_of(text, settings, component)
     if doubt is not None:
         raise doubt
-    return BrokenOff.read(text)
+    return InterruptedRestore.read(text)
 
 
 def doubt_of(text: str, settings: Settings, component: str) -> UnreadableNote | None:
@@ -88,14 +88,14 @@ def doubt_of(text: str, settings: Settings, component: str) -> UnreadableNote | 
     return UnreadableNote(settings.kubernetes.control_namespace, backup_lease(component), unknown)
 
 
-def leftovers_on(lease: Lease, what: BrokenOff | None = None) -> Leftovers:
+def leftovers_on(lease: Lease, what: InterruptedRestore | None = None) -> CleanupJournal:
     """Where an engine notes what it holds: the Lease of the component's backups.
 
     Args:
         lease: held by this run.
         what: the restore that replaces, if one does.
     """
-    return Leftovers(
+    return CleanupJournal(
         read_notes(lease.previous_operation),
         lambda notes: lease.note(notes_text(notes)),
         restoring=what.backup if what else "",
@@ -105,8 +105,8 @@ def leftovers_on(lease: Lease, what: BrokenOff | None = None) -> Leftovers:
 
 @contextmanager
 def replacing(
-    kube: Kube, settings: Settings, component: str, run: str, what: BrokenOff
-) -> Iterator[Leftovers]:
+    kube: Kube, settings: Settings, component: str, run: str, what: InterruptedRestore
+) -> Iterator[CleanupJournal]:
     """Replace a component's data; gives where an engine notes what it holds and replaces meanwhile.
 
     Args:
@@ -120,11 +120,11 @@ def replacing(
         LeaseHeld: a backup of the component is under way.
     """
     with lease_of(kube, settings, backup_lease(component), run) as lease:
-        leftovers = leftovers_on(lease, what)
-        yield leftovers
-        for held in leftovers.earlier(HalfReplaced):
+        cleanup = leftovers_on(lease, what)
+        yield cleanup
+        for held in cleanup.earlier(HalfReplaced):
             if set(held.replacing) <= set(what.units):
-                leftovers.release(held)
+                cleanup.release(held)
 
 
 def forget(kube: Kube, settings: Settings, component: str, run: str) -> None:
@@ -134,6 +134,6 @@ def forget(kube: Kube, settings: Settings, component: str, run: str) -> None:
         LeaseHeld: a backup of the component is under way.
     """
     with lease_of(kube, settings, backup_lease(component), run) as lease:
-        leftovers = leftovers_on(lease)
-        for held in (*leftovers.earlier(HalfReplaced), *leftovers.earlier(Unreadable)):
-            leftovers.release(held)
+        cleanup = leftovers_on(lease)
+        for held in (*cleanup.earlier(HalfReplaced), *cleanup.earlier(Unreadable)):
+            cleanup.release(held)

@@ -17,7 +17,7 @@ from operations.verify.scratch_pod import Request
 STEP = "version"
 
 
-def unlike(manifest: Manifest, version: str) -> str:
+def version_mismatch(manifest: Manifest, version: str) -> str:
     """Why differences may be the version's doing and not the set's; "" where they are not.
 
     Args:
@@ -30,7 +30,7 @@ def unlike(manifest: Manifest, version: str) -> str:
     return f"the scratch engine is {version}, and the set is of {manifest.engine.version}"
 
 
-def excuse(
+def incompatibility(
     request: Request,
     restore: Restore,
     wanted: tuple[Scratch, ...],
@@ -56,7 +56,7 @@ def excuse(
         return f"the scratch engine has not what the set needs: {lacking[0]}"
     if not version and restore.version and wanted:
         version = _version_of(request, restore, wanted[0], tell)
-    return unlike(request.manifest, version)
+    return version_mismatch(request.manifest, version)
 
 
 def _version_of(

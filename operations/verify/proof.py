@@ -44,7 +44,7 @@ from operations.runner.progress import Stages
 from operations.runner.transfer import Transfer, watched
 from operations.state.verdict_record import record
 from operations.verify.comparison import compare, told
-from operations.verify.compatibility import excuse, unlike
+from operations.verify.compatibility import incompatibility, version_mismatch
 from operations.verify.scratch import (
     Unrestorable,
     engines,
@@ -247,7 +247,7 @@ def _prove(vault: Vault, identity: str, backup: str, course: Course, outcome: Ou
         return
     differences, other = (
         compare(reader.manifest.fingerprint, found),
-        unlike(manifest, outcome.scratch),
+        version_mismatch(manifest, outcome.scratch),
     )
     if differences and not other:
         raise Rejected("L4", told(differences), differences)
@@ -277,7 +277,7 @@ def _as_far_as_it_goes(
     try:
         return _restored(vault, request, reader, restore, wanted, course, outcome)
     except Unrestorable as exc:
-        why = excuse(request, restore, wanted, exc, outcome.scratch, course.tell)
+        why = incompatibility(request, restore, wanted, exc, outcome.scratch, course.tell)
         if not why:
             raise
         outcome.partly.append(f"{why} ({exc.plain})")

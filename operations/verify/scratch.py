@@ -21,7 +21,7 @@ from archive.evidence import Level
 from cluster.command import CANCELLATION
 from cluster.kube import Manifest
 from components.access import Access, Endpoint
-from components.base import Scratch, Served
+from components.base import RunningScratch, Scratch
 from errors import IsaError, PermanentError, TemporaryError
 from operations.verify.fetch import DAMAGED, UNREADABLE
 from operations.verify.scratch_pod import FETCH, LABEL, Request, pod_of, secrets_of
@@ -53,7 +53,7 @@ class Unrestorable(PermanentError):
 
 
 @dataclass(frozen=True)
-class Engines(Served):
+class Engines(RunningScratch):
     """Scratch engines that serve.
 
     Attributes:

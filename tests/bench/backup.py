@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from itertools import repeat
 from typing import Any
 
-from archive.seal import LEVEL, seal
+from archive.encryption import LEVEL, encrypt
 from archive.spool import Spool
 from archive.upload import PARALLEL_PARTS, part_size
 from components.access import Access, Endpoint
@@ -37,7 +37,7 @@ import random, resource, sys
 sys.path.insert(0, {root!r})
 from config.loading import load
 from operations.backup.component import Vault
-from archive.seal import seal
+from archive.encryption import seal
 from archive.upload import part_size
 vault = Vault.open(load("sandbox"))
 block = random.Random(1).randbytes(1 << 20)
@@ -130,7 +130,7 @@ def _peers(
     environ = {**peers.keys(store), "PGPASSWORD": password, "PATH": path}
     recipients, key = vault.settings.backup.age_recipients, "sandbox/bench/ours"
     runs: dict[str, Callable[[], Any]] = {
-        "ours": lambda: seal(source(), vault.store, key, recipients, part_size(2 << 30)),
+        "ours": lambda: encrypt(source(), vault.store, key, recipients, part_size(2 << 30)),
         "pipe": lambda: peers.pipe(where(node), environ, store["endpoint"], store["bucket"], LEVEL),
         "barman-cloud": lambda: peers.barman(
             where(node, "postgres"),

@@ -10,8 +10,8 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.approval import ask
 from tasks.cancellation import cancellable
-from tasks.discretion import discreet
 from tasks.logs import logged
+from tasks.redacted_errors import redacted_errors
 
 TASKS = 3
 MEETING_SECONDS = 600.0
@@ -25,7 +25,7 @@ def step(number: int) -> int:
 @flow(name="bench-meeting", flow_run_name="meeting-{number}", persist_result=False)
 def meeting(number: int, fails: bool, of: int, directory: str) -> None:
     """Go on once all runs are under way at the same time, do some tasks, and end as told."""
-    with cancellable(), discreet(), logged():
+    with cancellable(), redacted_errors(), logged():
         here, deadline = Path(directory), time.monotonic() + MEETING_SECONDS
         (here / f"{number}").touch()
         while len(list(here.iterdir())) < of:
@@ -39,6 +39,6 @@ def meeting(number: int, fails: bool, of: int, directory: str) -> None:
 @flow(name="bench-approval", persist_result=False)
 def approval() -> None:
     """Wait for an answer as a rebuild does."""
-    with cancellable(), discreet(), logged():
+    with cancellable(), redacted_errors(), logged():
         answer = ask("the bench asks", minutes=10)
         assert answer is not None, "nobody answered"

@@ -10,7 +10,7 @@ from typing import Any
 from redis.crc import key_slot
 
 from components.access import Access, Endpoint
-from components.postgresql.client import PORT, STATEFULSET, connect_long, standing
+from components.postgresql.client import PORT, STATEFULSET, connect_long, node_status
 from components.redis import client as redis_client
 
 ROWS = 9_000_000  # 2 GiB with their index
@@ -21,8 +21,8 @@ STREAM, MESSAGES, MESSAGE_BYTES = "bench", 4000, 64 << 10  # 250 MiB
 def fill_postgresql(access: Access) -> Endpoint:
     """Two GiB of rows, on a standby that has them."""
     nodes = access.endpoints(STATEFULSET, 3, PORT)
-    primary = next(n for n in nodes if not standing(access, n).standby)
-    standby = next(n for n in nodes if standing(access, n).standby)
+    primary = next(n for n in nodes if not node_status(access, n).standby)
+    standby = next(n for n in nodes if node_status(access, n).standby)
     with connect_long(access, primary, "isa", "search_path=public") as connection:
         connection.execute("DROP TABLE IF EXISTS bench")
         connection.execute(

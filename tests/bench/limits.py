@@ -21,9 +21,9 @@ from typing import Any
 import pyrage
 import zstandard
 
-from archive.pieces import BUFFER_BYTES
-from archive.seal import LEVEL, seal, unseal
+from archive.encryption import LEVEL, decrypt, encrypt
 from archive.store import Store
+from archive.streams import BUFFER_BYTES
 from archive.upload import PARALLEL_PARTS, part_size
 from operations.backup.component import Vault
 from tests.bench.deploy import Figure
@@ -46,7 +46,8 @@ def pipeline(
     key, part = "sandbox/bench/pipeline", part_size(size)
     recipients = vault.settings.backup.age_recipients
     walls = [
-        timed(lambda: seal(source(), vault.store, key, recipients, part))[0] for _ in range(ROUNDS)
+        timed(lambda: encrypt(source(), vault.store, key, recipients, part))[0]
+        for _ in range(ROUNDS)
     ]
     rate = size / statistics.median(walls)
     terms = ", ".join(f"{stage.name} {stage.rate / MIB:.0f}" for stage in limits.stages)
@@ -67,7 +68,7 @@ def _read_back(name: str, vault: Vault, key: str, identity: str, size: int) -> F
     works: dict[str, Callable[[], Any]] = {
         "get": lambda: sum(map(len, vault.store.read(key))),
         "open": lambda: _open(body, identity),
-        "both": lambda: unseal(vault.store, key, identity, Nowhere()),
+        "both": lambda: decrypt(vault.store, key, identity, Nowhere()),
     }
     took: dict[str, list[tuple[float, float]]] = {part: [] for part in works}
     for _ in range(ROUNDS):  # interleaved: what disturbs one disturbs all

@@ -31,7 +31,7 @@ from sandbox.object_store import ENVIRONMENT
 
 from .accounts import CONTROL, PRODUCTION, VERIFY
 from .archive.test_committed import make_set
-from .archive.test_seal import Place, place
+from .archive.test_encryption import Place, place
 from .production_accounts import (
     ACCOUNTS,
     Account,

@@ -39,7 +39,7 @@ FEWER: dict[str, tuple[Trouble, ...]] = {"neo4j": (reset, lost_reply)}
 
 
 @dataclass
-class Tally:
+class HashingCounter:
     """What came of one component's faults.
 
     Attributes:
@@ -76,9 +76,9 @@ def holds(vault: Vault, component: str) -> bool:
     return note not in ("", "[]")
 
 
-def sweep(vault: Vault, component: str, able: Capabilities, identity: str) -> Tally:
+def sweep(vault: Vault, component: str, able: Capabilities, identity: str) -> HashingCounter:
     """A fault at every position."""
-    tally, started = Tally(component), time.monotonic()
+    tally, started = HashingCounter(component), time.monotonic()
     counter = Troubled(vault.store._client)
     _run(vault, component, able, counter)
     checked = {one.id for one in vault.catalogue([component]).sets}
@@ -101,9 +101,9 @@ def sweep(vault: Vault, component: str, able: Capabilities, identity: str) -> Ta
     return tally
 
 
-def kills(sandbox: Sandbox, vault: Vault, component: str, identity: str) -> Tally:
+def kills(sandbox: Sandbox, vault: Vault, component: str, identity: str) -> HashingCounter:
     """The whole process is killed at random moments of its backup."""
-    tally, started = Tally(f"{component}, killed"), time.monotonic()
+    tally, started = HashingCounter(f"{component}, killed"), time.monotonic()
     chance = random.Random(KILL_SEED)
     longest = _seconds(sandbox, component)
     for _ in range(KILLS):

@@ -14,7 +14,7 @@ import pytest
 from config.loading import ROOT
 
 
-class Tally:
+class HashingCounter:
     """A pytest plugin that keeps how each test ended.
 
     Attributes:
@@ -41,7 +41,7 @@ class Tally:
 
 def main() -> None:
     """Run them, and write docs/results/soak-cases.md."""
-    tally, began = Tally(), time.monotonic()
+    tally, began = HashingCounter(), time.monotonic()
     code = pytest.main(["-q", "-m", "soak", "tests/integration"], [tally])
     minutes = (time.monotonic() - began) / 60
     lines = [

@@ -18,13 +18,13 @@ from botocore.exceptions import ClientError
 from archive.catalogue import read_catalogue
 from archive.check import look
 from archive.endpoint import connect
+from archive.garbage import collect_garbage, find_garbage
 from archive.locks import extend, shortest
 from archive.manifest import Capabilities, Consistency, Engine, Manifest, new_identity, set_prefix
 from archive.reader import SetReader
 from archive.retention import decide
 from archive.selftest import self_test
 from archive.store import Refused, Store
-from archive.sweep import find_waste, remove_waste
 from archive.writer import SetWriter
 from cluster.kube import Kube
 from cluster.lease import Lease
@@ -33,11 +33,11 @@ from config.loading import load
 from errors import PermanentError, TemporaryError
 from operations.backup.component import Vault
 from operations.backup.retention import apply_retention, plan_retention
-from operations.state.restore_journal import BrokenOff, broken_off, forget, replacing
+from operations.state.restore_journal import InterruptedRestore, broken_off, forget, replacing
 from sandbox.cluster import Sandbox
 from tests.faults import Troubled, busy, denied, lost_reply, reset, slow
 
-from .test_seal import Place, pieces, place
+from .test_encryption import Place, pieces, place
 
 __all__ = ["place"]  # the fixture
 
@@ -154,11 +154,11 @@ def test_a_process_that_is_killed_at_any_call_leaves_no_set_or_a_whole_one(
                     assert look(store, one) == [], position
                     SetReader(store, one, place.identity).read_rest()
     assert make_set(place, store, spool=tmp_path).id in {one.id for one in listed(place)}
-    waste = find_waste(store, place.prefix, datetime.now(UTC) + timedelta(minutes=1))
+    waste = find_garbage(store, place.prefix, datetime.now(UTC) + timedelta(minutes=1))
     assert waste.objects
     assert waste.uploads
-    remove_waste(store, waste)
-    assert find_waste(store, place.prefix, datetime.now(UTC) + timedelta(minutes=1)).size == 0
+    collect_garbage(store, waste)
+    assert find_garbage(store, place.prefix, datetime.now(UTC) + timedelta(minutes=1)).size == 0
     for one in listed(place):
         assert look(store, one) == []
 
@@ -172,10 +172,10 @@ def test_the_sweep_takes_what_no_set_has_and_nothing_else(place: Place, tmp_path
     store.begin(f"{orphan}shard-1.rdb.zst.age")
     young = set_prefix(place.prefix, "redis", new_identity("redis", datetime.now(UTC), "fedcba"))
     store.put(f"{young}shard-0.rdb.zst.age", b"under way")
-    assert find_waste(store, place.prefix, old).objects == ()  # the store's own time counts too
-    waste = find_waste(store, place.prefix, datetime.now(UTC) + timedelta(minutes=1))
+    assert find_garbage(store, place.prefix, old).objects == ()  # the store's own time counts too
+    waste = find_garbage(store, place.prefix, datetime.now(UTC) + timedelta(minutes=1))
     assert [key for key in waste.objects if key.startswith(orphan)]
-    remove_waste(
+    collect_garbage(
         store,
         type(waste)(waste.uploads, tuple(k for k in waste.objects if k.startswith(orphan)), 0),
     )
@@ -366,9 +366,9 @@ def test_nothing_goes_while_a_backup_may_rest_on_it_nor_what_a_broken_off_restor
     with Lease(vault.kube, "default", "isa-backup-redis", purpose="a backup", holder="a/1/1"):
         assert set(apply_retention(vault, plan)) == {old.id, broken.id, before.id}
     with pytest.raises(OSError, match="killed"):
-        what = BrokenOff(broken.id, (before.id,), ("all keys",))
-        with replacing(vault.kube, ours, "redis", "a restore", what) as leftovers:
-            leftovers.begin_replacing(["all keys"])
+        what = InterruptedRestore(broken.id, (before.id,), ("all keys",))
+        with replacing(vault.kube, ours, "redis", "a restore", what) as cleanup:
+            cleanup.begin_replacing(["all keys"])
             raise OSError("killed")
     held = apply_retention(vault, plan)  # that was made before
     assert set(held) == {broken.id, before.id}

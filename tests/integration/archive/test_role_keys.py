@@ -15,18 +15,18 @@ import pytest
 from archive import locks
 from archive.catalogue import read_catalogue
 from archive.check import look
+from archive.encryption import SUFFIX
+from archive.garbage import find_garbage
 from archive.hidden import explain_hidden
 from archive.manifest import FILE, Manifest, new_identity, set_prefix
-from archive.seal import SUFFIX
 from archive.selftest import self_test
 from archive.store import Refused, Store
-from archive.sweep import find_waste
 from archive.writer import SetWriter
 from sandbox import object_store
 from sandbox.cluster import Sandbox
 
 from .test_committed import make_set
-from .test_seal import Place, place
+from .test_encryption import Place, place
 
 __all__ = ["place"]  # the fixture
 
@@ -113,7 +113,7 @@ def test_a_backup_that_fails_leaves_what_it_stored_to_retention(
     writer.add("shard-0.rdb", "shard 0", "RDB", [b"the first shard"])
     writer.discard()
     assert len([said for said in caplog.messages if "until the retention run" in said]) == 1
-    waste = find_waste(keys("retention"), ENVIRONMENT, datetime.now(UTC) + timedelta(hours=1))
+    waste = find_garbage(keys("retention"), ENVIRONMENT, datetime.now(UTC) + timedelta(hours=1))
     assert waste.objects == (f"{prefix}shard-0.rdb{SUFFIX}",)
 
 
@@ -168,7 +168,7 @@ def test_a_deleted_backup_is_named_kept_and_brought_back_with_the_keys_of_their_
         root.delete(entry.key)
     for role in ("deployer", "retention"):
         store = keys(role)
-        waste = find_waste(store, ENVIRONMENT, later)
+        waste = find_garbage(store, ENVIRONMENT, later)
         assert [one for one in waste.objects if one.startswith(made.prefix)] == []
         (hidden,) = [one for one in waste.hidden if one.id == made.id]
         assert "a backup worker's own" in explain_hidden(store, hidden, here.trust.backups)

@@ -17,9 +17,9 @@ from typing import Any
 import pyrage
 import pytest
 
+from archive.encryption import SUFFIX, decrypt
 from archive.manifest import Manifest
 from archive.reader import SetReader
-from archive.seal import SUFFIX, unseal
 from components.access import Access
 from operations.backup.component import Vault, read_worker_key
 from sandbox import keys, seed
@@ -103,7 +103,7 @@ class Backups:
     def fetch(self, manifest: Manifest, name: str) -> bytes:
         """An artefact's plain bytes, by its plain name."""
         target = io.BytesIO()
-        unseal(self.vault.store, manifest.prefix + name + SUFFIX, self.identity, target)
+        decrypt(self.vault.store, manifest.prefix + name + SUFFIX, self.identity, target)
         return target.getvalue()
 
 

@@ -135,7 +135,7 @@ def standbys_behind(access: Access) -> Iterator[None]:
         standbys = [
             connected.enter_context(postgresql.connect_long(access, node))
             for node in of(access, postgresql.STATEFULSET, postgresql.PORT)
-            if postgresql.standing(access, node).standby
+            if postgresql.node_status(access, node).standby
         ]
         for standby in standbys:
             standby.execute("SELECT pg_wal_replay_pause()")

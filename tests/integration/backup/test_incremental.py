@@ -13,7 +13,7 @@ import pytest
 from archive.evidence import Evidence, manifest_digest, write_evidence
 from components.minio.backup import _server
 from components.minio.client import connect
-from components.postgresql.client import PORT, STATEFULSET, connect_long, standing
+from components.postgresql.client import PORT, STATEFULSET, connect_long, node_status
 from sandbox import postgres
 
 from .conftest import Backups
@@ -25,7 +25,7 @@ def checkpoint(backups: Backups) -> None:
     """Somebody works, and a checkpoint passes: a standby begins a backup at its last one."""
     with backups.access() as access:
         nodes = access.endpoints(STATEFULSET, 3, PORT)
-        primary = next(n for n in nodes if not standing(access, n).standby)
+        primary = next(n for n in nodes if not node_status(access, n).standby)
         with connect_long(access, primary, "isa", "search_path=public") as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS later AS SELECT 1 AS n")
             connection.execute("INSERT INTO later SELECT generate_series(1, 1000)")
@@ -66,7 +66,7 @@ def test_a_promotion_makes_a_full_one_due(backups: Backups) -> None:
     manifest = backups.manifest("postgresql")
     with backups.access() as access:
         node = access.endpoints(STATEFULSET, 3, PORT)[0]
-        now = standing(access, node)
+        now = node_status(access, node)
     assert _same_history(manifest, now)
     assert not _same_history(
         manifest, type(now)(now.standby, now.system, now.timeline + 1, now.version)

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
+from archive.garbage import collect_garbage, find_garbage
 from archive.reader import SetReader
-from archive.sweep import find_waste, remove_waste
 from archive.writer import SetWriter
 from components.nats import snapshot as nats_snapshot
 from components.postgresql import source
 from components.postgresql.backup import back_up as back_up_postgresql
-from components.postgresql.client import PORT, STATEFULSET, connect_long, standing
+from components.postgresql.client import PORT, STATEFULSET, connect_long, node_status
 from components.postgresql.replay import paused_replay
 from components.qdrant import backup as qdrant
 from components.qdrant.client import get, replicas
@@ -76,7 +76,7 @@ def test_a_standby_that_lacks_what_was_committed_before_is_not_backed_up(
     monkeypatch.setattr(source, "CATCH_UP_SECONDS", 1.0)
     with backups.access() as access, ExitStack() as hands:
         nodes = access.endpoints(STATEFULSET, 3, PORT)
-        by_role = {standing(access, node).standby: node for node in nodes}
+        by_role = {node_status(access, node).standby: node for node in nodes}
         primary = by_role[False]
         for node in nodes:
             if node is not primary:
@@ -89,7 +89,7 @@ def test_a_standby_that_lacks_what_was_committed_before_is_not_backed_up(
             assert source.choose_source(access).node.member == primary.member
             hand.execute("SELECT pg_wal_replay_resume()")
             monkeypatch.setattr(source, "CATCH_UP_SECONDS", 60.0)
-            assert source.choose_source(access).standing.standby
+            assert source.choose_source(access).node_status.standby
         finally:
             with connect_long(access, primary, "isa", "search_path=public") as client:
                 client.execute("DROP TABLE just_committed")
@@ -116,8 +116,8 @@ def test_a_replay_that_somebody_resumed_in_the_midst_makes_no_set(backups: Backu
     before = sets(backups, "postgresql")
     with backups.access() as access:
         nodes = access.endpoints(STATEFULSET, 3, PORT)
-        primary = next(n for n in nodes if not standing(access, n).standby)
-        standby = next(n for n in nodes if standing(access, n).standby)
+        primary = next(n for n in nodes if not node_status(access, n).standby)
+        standby = next(n for n in nodes if node_status(access, n).standby)
         with (
             pytest.raises(TemporaryError, match="did not stay paused"),
             paused_replay(access, standby) as pause,
@@ -140,7 +140,7 @@ def test_the_files_and_the_digests_are_of_one_moment_while_clients_write(backups
     stop = threading.Event()
     with backups.access() as access:
         primary = next(
-            n for n in access.endpoints(STATEFULSET, 3, PORT) if not standing(access, n).standby
+            n for n in access.endpoints(STATEFULSET, 3, PORT) if not node_status(access, n).standby
         )
         with connect_long(access, primary, "isa", "search_path=public") as connection:
             connection.execute(
@@ -190,7 +190,7 @@ def test_a_node_that_is_lost_in_the_midst_leaves_no_set_or_a_whole_one(
     before = sets(backups, "postgresql")
     with backups.access() as access:
         nodes = access.endpoints(STATEFULSET, 3, PORT)
-        primary = next(n.member for n in nodes if not standing(access, n).standby)
+        primary = next(n.member for n in nodes if not node_status(access, n).standby)
     running = subprocess.Popen(
         [ISA, "backup", "postgresql", "--local"],
         env={**backups.environ, "ISA_BACKUP__ATTEMPTS": "1"},
@@ -244,7 +244,7 @@ def test_a_cancelled_backup_leaves_no_set_no_upload_and_no_paused_replay(backups
     time.sleep(0.5)
     assert backups.vault.catalogue(["postgresql"]).sets == sets
     assert paused(backups) == []
-    remove_waste(store, find_waste(store, "sandbox", datetime.now(UTC) + timedelta(hours=1)))
+    collect_garbage(store, find_garbage(store, "sandbox", datetime.now(UTC) + timedelta(hours=1)))
     assert store.pending("sandbox/postgresql/") == ()
     kept = tuple(one.prefix for one in sets)
     assert all(entry.key.startswith(kept) for entry in store.list("sandbox/postgresql/"))

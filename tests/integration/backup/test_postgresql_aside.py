@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from archive.leftovers import Leftovers
+from archive.cleanup_journal import CleanupJournal
 from components.access import Access
 from components.postgresql import aside as module
 from components.postgresql.aside import aside, close_unfinished, databases, reopen, statement, undo
@@ -58,8 +58,8 @@ def noted() -> list[list[Any]]:
 
 
 @pytest.fixture
-def leftovers(noted: list[list[Any]]) -> Leftovers:
-    return Leftovers([], lambda held: noted.append(list(held)))
+def cleanup(noted: list[list[Any]]) -> CleanupJournal:
+    return CleanupJournal([], lambda held: noted.append(list(held)))
 
 
 def is_the_old(access: Access, name: str) -> bool:
@@ -72,10 +72,10 @@ def test_the_old_one_has_its_name_back_when_the_new_one_fails(
     access: Access,
     connection: psycopg.Connection[Any],
     database: str,
-    leftovers: Leftovers,
+    cleanup: CleanupJournal,
     noted: list[list[Any]],
 ) -> None:
-    with pytest.raises(Broken), aside(access, database, leftovers) as old:
+    with pytest.raises(Broken), aside(access, database, cleanup) as old:
         assert databases(connection)[old].limit == 7
         connection.execute(statement(CREATE, database))
         close_unfinished(connection, database)
@@ -88,9 +88,9 @@ def test_the_old_one_has_its_name_back_when_the_new_one_fails(
 
 
 def test_a_new_one_has_the_place_of_the_old_and_takes_as_many_sessions_as_it_was_made_with(
-    access: Access, connection: psycopg.Connection[Any], database: str, leftovers: Leftovers
+    access: Access, connection: psycopg.Connection[Any], database: str, cleanup: CleanupJournal
 ) -> None:
-    with aside(access, database, leftovers) as old:
+    with aside(access, database, cleanup) as old:
         connection.execute(statement(CREATE, database))
         close_unfinished(connection, database)
     undo(connection, database)  # finds nothing to do
@@ -103,9 +103,9 @@ def test_a_new_one_has_the_place_of_the_old_and_takes_as_many_sessions_as_it_was
 
 
 def test_what_a_killed_restore_left_is_undone_by_the_next(
-    access: Access, connection: psycopg.Connection[Any], database: str, leftovers: Leftovers
+    access: Access, connection: psycopg.Connection[Any], database: str, cleanup: CleanupJournal
 ) -> None:
-    killed = aside(access, database, leftovers)  # never left
+    killed = aside(access, database, cleanup)  # never left
     killed.__enter__()
     connection.execute(statement(CREATE, database))
     close_unfinished(connection, database)
@@ -128,9 +128,9 @@ def test_an_unfinished_one_without_predecessor_is_put_aside_too(
 
 
 def test_where_the_renaming_was_lost_with_its_primary_the_old_one_is_not_dropped(
-    access: Access, connection: psycopg.Connection[Any], database: str, leftovers: Leftovers
+    access: Access, connection: psycopg.Connection[Any], database: str, cleanup: CleanupJournal
 ) -> None:
-    with pytest.raises(Broken), aside(access, database, leftovers) as old:
+    with pytest.raises(Broken), aside(access, database, cleanup) as old:
         # as the standby has it that is promoted meanwhile
         connection.execute(statement("ALTER DATABASE {} RENAME TO {}", old, database))
         connection.execute(statement('ALTER DATABASE {} RESET "isa"."successor"', database))
@@ -142,7 +142,7 @@ def test_it_waits_for_a_primary_to_give_the_name_back(
     access: Access,
     connection: psycopg.Connection[Any],
     database: str,
-    leftovers: Leftovers,
+    cleanup: CleanupJournal,
     noted: list[list[Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -153,7 +153,7 @@ def test_it_waits_for_a_primary_to_give_the_name_back(
             raise TemporaryError("PostgreSQL has 0 primaries within reach")
         return at_primary(access)
 
-    with pytest.raises(Broken), aside(access, database, leftovers, sleep=waited.append):
+    with pytest.raises(Broken), aside(access, database, cleanup, sleep=waited.append):
         connection.execute(statement(CREATE, database))
         close_unfinished(connection, database)
         monkeypatch.setattr(module, "at_primary", none)
@@ -167,7 +167,7 @@ def test_without_any_primary_it_says_where_the_old_one_is_and_keeps_its_note(
     access: Access,
     connection: psycopg.Connection[Any],
     database: str,
-    leftovers: Leftovers,
+    cleanup: CleanupJournal,
     noted: list[list[Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -181,7 +181,7 @@ def test_without_any_primary_it_says_where_the_old_one_is_and_keeps_its_note(
 
     with (
         pytest.raises(TemporaryError, match="__before_") as raised,
-        aside(access, database, leftovers, clock=lambda: now[0], sleep=sleep),
+        aside(access, database, cleanup, clock=lambda: now[0], sleep=sleep),
     ):
         monkeypatch.setattr(module, "at_primary", none)
         raise Broken

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
+from archive.encryption import decrypt
 from archive.evidence import Evidence, read_evidence, signer_of
 from archive.manifest import Manifest
-from archive.seal import unseal
 from components import SETS
 from operations.backup.component import read_worker_key
 from operations.verify.scratch_pod import LABEL
@@ -228,7 +228,7 @@ def test_what_was_garbled_before_it_was_sealed_is_refused_by_the_engines_own_too
     # the tool's own words may quote a key: they lie beside the evidence, for who has the set's keys
     words = io.BytesIO()
     key = copies[0].prefix + evidence.words
-    unseal(prover.backups.vault.store, key, prover.backups.identity, words)
+    decrypt(prover.backups.vault.store, key, prover.backups.identity, words)
     assert said.encode() in words.getvalue()
     assert said not in proof["reason"]
 

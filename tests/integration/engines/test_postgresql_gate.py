@@ -13,7 +13,7 @@ import pytest
 
 from cluster.credentials import read_secret
 from components.access import Access
-from components.postgresql.client import PORT, STATEFULSET, standing
+from components.postgresql.client import PORT, STATEFULSET, node_status
 from components.postgresql.readiness import ask as ask_engine
 from components.postgresql.replay import paused_replay
 from operations.health.gate import Finding
@@ -159,7 +159,7 @@ def test_a_standby_that_a_backup_holds_is_no_trouble_but_one_held_by_hand_is(liv
     settings, kube = live.platform.settings, live.platform.kube
     with Access(settings, kube) as access:
         nodes = access.endpoints(STATEFULSET, 3, PORT)
-        standby = next(node for node in nodes if standing(access, node).standby)
+        standby = next(node for node in nodes if node_status(access, node).standby)
         with paused_replay(access, standby):
             found = live.ask(C)
             assert found.state == "ready"

@@ -23,9 +23,9 @@ import pyrage
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from archive.cleanup_journal import CleanupJournal
 from archive.entries import Entry
 from archive.evidence import Difference
-from archive.leftovers import Leftovers
 from archive.manifest import Capabilities, Manifest
 from archive.reader import SetReader
 from archive.store import Missing
@@ -245,7 +245,7 @@ class Pair:
         assert refused == []
         with live.LIVE.fence(self.access, units):
             within()
-            told = live.LIVE.replace(self.access, None, reader, units, Leftovers())
+            told = live.LIVE.replace(self.access, None, reader, units, CleanupJournal())
             return told, self.differences(reader, *units)
 
     def differences(self, reader: SetReader, *units: str) -> tuple[Difference, ...]:

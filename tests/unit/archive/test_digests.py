@@ -11,9 +11,9 @@ import pyrage
 import pytest
 
 from archive.digests import FORM, NAME, SEALED
+from archive.encryption import SUFFIX
 from archive.manifest import Manifest, Measure, read_manifest
 from archive.reader import Damaged, SetReader
-from archive.seal import SUFFIX
 from archive.store import Store
 from archive.writer import SetWriter
 from components.digest import Digest

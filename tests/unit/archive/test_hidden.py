@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from archive.garbage import collect_garbage, find_garbage
 from archive.store import Store
-from archive.sweep import find_waste, remove_waste
 from operations.backup.component import Vault
 from operations.backup.retention import RetentionPlan, apply_retention, plan_retention
 from operations.health.doctor import _waste
@@ -68,8 +68,8 @@ def test_a_backup_whose_manifest_was_deleted_is_named_and_not_removed(everything
 def test_the_doctor_names_it_too_and_mends_nothing_of_it() -> None:
     at = Place()
     at.store.delete(MADE.own_key)
-    leftovers, deleted = _waste(at.vault)
-    assert leftovers.check.ok
+    cleanup, deleted = _waste(at.vault)
+    assert cleanup.check.ok
     assert not deleted.check.ok
     assert MADE.id in deleted.check.hint
     assert deleted.mend is None
@@ -108,9 +108,9 @@ def test_bytes_of_a_backup_that_never_was_are_removed_though_they_were_deleted()
     at = Place()
     at.client.objects.pop(MADE.own_key)
     at.store.delete(DATA)
-    waste = find_waste(at.store, "test", NOW + timedelta(days=1))
+    waste = find_garbage(at.store, "test", NOW + timedelta(days=1))
     assert waste.objects == (DATA,)
-    remove_waste(at.store, waste)
+    collect_garbage(at.store, waste)
     assert at.client.objects[DATA] == []
 
 

@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 
 from archive.entries import Version
+from archive.garbage import Garbage
 from archive.locks import extend
 from archive.manifest import Manifest
 from archive.retention import decide
 from archive.store import Missing, Refused, Store
-from archive.sweep import Waste
 from config.backups import RetentionSettings
 from errors import TemporaryError
 from operations.backup.retention import RetentionPlan, extend_locks, short_locks
@@ -124,7 +124,7 @@ def environment(bucket: Store, days: int = DAYS) -> Any:
 
 
 def plan_of(*sets: Manifest, **rules: int) -> RetentionPlan:
-    return RetentionPlan(tuple(decide(sets, RetentionSettings(**rules))), cast(Waste, None))
+    return RetentionPlan(tuple(decide(sets, RetentionSettings(**rules))), cast(Garbage, None))
 
 
 def test_what_stays_is_locked_with_all_that_it_needs_and_what_may_go_is_not() -> None:

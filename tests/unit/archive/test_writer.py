@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from archive.encryption import Encrypted
 from archive.entries import Entry
-from archive.seal import Sealed
 from archive.store import Refused
 from archive.writer import SetWriter
 from errors import PermanentError, TemporaryError
@@ -63,7 +63,7 @@ def test_a_key_that_may_not_delete_leaves_all_of_it_and_says_so_once(
 def test_what_is_dropped_of_a_set_is_neither_in_it_nor_in_the_store() -> None:
     bucket = Bucket(("a/x", "a/y", "b/x"), 9)
     writer = SetWriter(cast(Any, bucket), PREFIX, (), KEY, Path())
-    sealed = Sealed(1, "0" * 64, 1, "0" * 64)
+    sealed = Encrypted(1, "0" * 64, 1, "0" * 64)
     for name in ("a/x", "a/y", "b/x"):
         writer._note(name, "unit", "form", sealed, 8, sealed=False)
     writer.drop("a/")

@@ -174,7 +174,7 @@ CASES = {
     "rebuild undo": Case(
         "rebuild nats --undo",
         lambda r: {
-            "operations.rebuild.reinstall.way_back": always(r.way),
+            "operations.rebuild.reinstall.undo_plan": always(r.way),
             "click.prompt": always("nats"),
             "operations.rebuild.reinstall.undo": lambda *_, tell, **__: [tell(n) or n for n in r.names],
         },

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 import httpx
 
-from archive.leftovers import Leftovers
+from archive.cleanup_journal import CleanupJournal
 from archive.manifest import Measure
 from components.access import Access, Endpoint
 from components.qdrant.snapshot import TAR_END
@@ -473,7 +473,7 @@ class Stored:
     """
 
     def __init__(self) -> None:
-        self.leftovers = Leftovers()
+        self.cleanup = CleanupJournal()
         self.earlier: tuple[Any, ...] = ()
         self.plain: dict[str, bytes] = {}
         self._about: dict[str, tuple[str, str]] = {}

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from archive.leftovers import ExportArchive, Held, Leftovers
+from archive.cleanup_journal import CleanupJournal, ExportArchive, Resource
 from archive.manifest import Measure
-from components.base import Taken
+from components.base import BackupContent
 from components.emqx import backup
 from components.emqx.client import USERS
 from components.emqx.export import UPLOAD, rewritten
@@ -30,8 +30,8 @@ KEPT = {"plant/1": (b"on", 0), "plant/2": (b"off", 4_102_444_800_000)}
 class Writer:
     """What of a SetWriter a backup of EMQX uses."""
 
-    def __init__(self, *earlier: Held) -> None:
-        self.leftovers = Leftovers(earlier)
+    def __init__(self, *earlier: Resource) -> None:
+        self.cleanup = CleanupJournal(earlier)
 
     def spooled(self, pieces: Iterable[bytes], _: int) -> Any:
         self._data = b"".join(pieces)
@@ -76,11 +76,11 @@ def holding(messages: dict[str, tuple[bytes, int]]) -> Broker:
     return broker
 
 
-def take(broker: Broker, writer: Writer | None = None) -> Taken:
+def take(broker: Broker, writer: Writer | None = None) -> BackupContent:
     return backup.back_up(broker.access, writer or Writer())  # type: ignore[arg-type]
 
 
-def measured(taken: Taken, item: str) -> Measure | None:
+def measured(taken: BackupContent, item: str) -> Measure | None:
     return next((one for one in taken.fingerprint if one.item == item), None)
 
 

@@ -24,7 +24,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, Incomplete
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive.writer import SetWriter
-from components.base import Taken
+from components.base import BackupContent
 from components.digest import Digest
 from components.minio import backup
 from components.minio.fingerprint import BucketMeasure
@@ -212,7 +212,7 @@ class Written(SetWriter):
 
 
 @pytest.fixture
-def back_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Server], Taken]:
+def back_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Server], BackupContent]:
     """Backs a server up."""
 
     def admin(access: Any, server: Any, path: str, bucket: str = "") -> httpx.Response:
@@ -230,7 +230,7 @@ def back_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Server
 
     names: list[str] = []
 
-    def run(server: Server) -> Taken:
+    def run(server: Server) -> BackupContent:
         names.extend(server.buckets)
         monkeypatch.setattr(backup, "_server", lambda access: None)
         monkeypatch.setattr(backup, "connect", lambda *_, **__: server)
@@ -243,7 +243,7 @@ def back_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Server
 
 
 def test_the_set_says_of_which_bucket_how_many_are_missing(
-    back_up: Callable[[Server], Taken],
+    back_up: Callable[[Server], BackupContent],
 ) -> None:
     taken = back_up(Server({"documents": Bucket(a=[b"one", SSE_C])}))
     assert taken.missing == (
@@ -252,7 +252,7 @@ def test_the_set_says_of_which_bucket_how_many_are_missing(
 
 
 def test_a_bucket_that_is_deleted_meanwhile_is_none_of_the_set(
-    back_up: Callable[[Server], Taken],
+    back_up: Callable[[Server], BackupContent],
 ) -> None:
     gone = Bucket(gone=refused(404, "ListObjectVersions"))
     taken = back_up(Server({"documents": Bucket(a=[b"one"]), "gone": gone}))
@@ -266,7 +266,7 @@ def denied() -> Bucket:
 
 
 def test_a_bucket_that_cannot_be_read_costs_the_set_that_bucket(
-    back_up: Callable[[Server], Taken],
+    back_up: Callable[[Server], BackupContent],
 ) -> None:
     taken = back_up(Server({"denied": denied(), "documents": Bucket(a=[b"one"])}))
     assert list(taken.topology["buckets"]) == ["documents"]
@@ -275,7 +275,7 @@ def test_a_bucket_that_cannot_be_read_costs_the_set_that_bucket(
 
 
 def test_settings_that_minio_does_not_give_cost_the_set_those_of_one_bucket(
-    back_up: Callable[[Server], Taken],
+    back_up: Callable[[Server], BackupContent],
 ) -> None:
     buckets = {name: Bucket(a=[b"one"]) for name in ("documents", "sealed")}
     taken = back_up(Server(buckets))
@@ -285,13 +285,15 @@ def test_settings_that_minio_does_not_give_cost_the_set_those_of_one_bucket(
     assert settings == {"bucket documents": 1, "bucket sealed": 0}
 
 
-def test_where_no_bucket_can_be_read_there_is_no_set(back_up: Callable[[Server], Taken]) -> None:
+def test_where_no_bucket_can_be_read_there_is_no_set(
+    back_up: Callable[[Server], BackupContent],
+) -> None:
     with pytest.raises(TemporaryError, match="no bucket of MinIO"):
         back_up(Server({"denied": denied()}))
 
 
 def test_a_server_that_goes_meanwhile_makes_no_partial_set(
-    back_up: Callable[[Server], Taken],
+    back_up: Callable[[Server], BackupContent],
 ) -> None:
     with pytest.raises(TemporaryError, match="does not list its buckets"):
         back_up(Server({"documents": Bucket(a=[b"one"]), "denied": denied()}, away=True))

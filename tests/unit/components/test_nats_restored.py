@@ -123,9 +123,9 @@ def test_a_live_one_goes_only_when_all_that_replaces_it_is_here(
         save=away,
         manifest=SimpleNamespace(topology={"streams": {"app/COPY": {}}}),
     )
-    leftovers = SimpleNamespace(replacing=lambda chosen: nullcontext())
+    cleanup = SimpleNamespace(replacing=lambda chosen: nullcontext())
     monkeypatch.setattr(live, "account", lambda *_: pytest.fail("JetStream was asked"))
     with pytest.raises(TemporaryError, match="store is away"):
         live.replace(
-            cast(Any, access), None, cast(Any, reader), ["stream app/COPY"], cast(Any, leftovers)
+            cast(Any, access), None, cast(Any, reader), ["stream app/COPY"], cast(Any, cleanup)
         )

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from archive.manifest import Consistency
-from components.base import Taken
+from components.base import BackupContent
 from components.nats import backup
 from components.nats.client import NO_STREAM, Account, AccountRefused, Refused, Unanswered
 from config.backups import NatsAccount
@@ -108,7 +108,7 @@ def test_one_that_the_server_refuses_costs_the_set_that_one(
     assert dropped == ["app/B/"]
 
 
-def backed_up(monkeypatch: pytest.MonkeyPatch, *refused: str) -> Taken:
+def backed_up(monkeypatch: pytest.MonkeyPatch, *refused: str) -> BackupContent:
     """A backup of two accounts, of which some users are refused; each other one has a stream without messages."""
 
     @contextmanager

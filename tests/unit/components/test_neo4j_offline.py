@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from neo4j.exceptions import AuthError, ServiceUnavailable
 
-from archive.leftovers import Leftovers
+from archive.cleanup_journal import CleanupJournal
 from archive.manifest import Measure
 from components.neo4j import offline
 from components.neo4j.backup import settled_or_counted
@@ -51,7 +51,7 @@ class Writer:
     """Keeps what is added by name."""
 
     def __init__(self) -> None:
-        self.leftovers, self.added = Leftovers(), dict[str, bytes]()
+        self.cleanup, self.added = CleanupJournal(), dict[str, bytes]()
 
     def add(self, name: str, unit: str, form: str, source: Iterator[bytes]) -> None:
         self.added[name] = b"".join(source)

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 
 from cluster.command import CANCELLATION
-from components.base import Taken
+from components.base import BackupContent
 from components.qdrant.backup import back_up
 from components.qdrant.fingerprint import PAGE
 from errors import TemporaryError
 from tests.unit.components.qdrant_fake import Cluster, Refusal, Stored
 
 
-def take(cluster: Cluster, stored: Stored | None = None) -> Taken:
+def take(cluster: Cluster, stored: Stored | None = None) -> BackupContent:
     writer: Any = stored or Stored()
     return back_up(cluster.access(), writer)
 
 
-def count(taken: Taken, collection: str, item: str = "points") -> int:
+def count(taken: BackupContent, collection: str, item: str = "points") -> int:
     unit = f"collection {collection}"
     return next(one.count for one in taken.fingerprint if (one.unit, one.item) == (unit, item))
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from archive.leftovers import Leftovers
+from archive.cleanup_journal import CleanupJournal
 from cluster.command import CANCELLATION
 from components.qdrant import live, restore
 from components.qdrant.backup import back_up
@@ -45,7 +45,7 @@ class Restored:
         units = [f"collection {name}" for name in names]
         assert self.refusals(*units) == []
         access = self.cluster.access(self.spool)
-        return live.replace(access, None, reader, units, Leftovers())
+        return live.replace(access, None, reader, units, CleanupJournal())
 
     def differences(self, *names: str) -> list[str]:
         """What the live cluster has otherwise than the set."""

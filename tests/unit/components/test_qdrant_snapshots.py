@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from archive.leftovers import Leftovers, ShardSnapshot
+from archive.cleanup_journal import CleanupJournal, ShardSnapshot
 from cluster.command import CANCELLATION
 from components.access import Access
 from components.qdrant.snapshot import MAKING, Shard, snapshot, sweep
@@ -32,19 +32,19 @@ class Peer:
     def files(self) -> list[str]:
         return [name for files in self.cluster.snapshots.values() for name in files]
 
-    def leftovers(self) -> Leftovers:
+    def cleanup(self) -> CleanupJournal:
         def note(held: list[Any]) -> None:
             self.held = list(held)
 
-        return Leftovers(list(self.held), note)
+        return CleanupJournal(list(self.held), note)
 
     def take(self) -> str:
         """Take a snapshot; returns its name."""
-        with snapshot(self.access, self.shard, self.leftovers(), 1.0) as made:
+        with snapshot(self.access, self.shard, self.cleanup(), 1.0) as made:
             return made.name
 
     def sweep(self) -> None:
-        sweep(self.access, {"qdrant-0": self.shard.peer}, self.leftovers())
+        sweep(self.access, {"qdrant-0": self.shard.peer}, self.cleanup())
 
     def somebody_makes_one(self, after: float = 0.0) -> str:
         self.cluster.now += timedelta(seconds=after)
@@ -149,7 +149,7 @@ def test_those_of_a_peer_that_is_away_wait_and_those_of_a_lost_collection_are_go
     peer: Peer,
 ) -> None:
     kill(peer)
-    sweep(peer.access, {}, peer.leftovers())
+    sweep(peer.access, {}, peer.cleanup())
     assert len(peer.held) == 1
     peer.cluster.collections.clear()
     peer.sweep()
@@ -169,7 +169,7 @@ def test_no_note_leads_to_another_server_or_another_path(collection: str, peer: 
     )
     with httpx.Client(transport=httpx.MockTransport(count)) as http:
         peer.access.http = http
-        sweep(peer.access, {"qdrant-0": peer.shard.peer}, Leftovers([note]))
+        sweep(peer.access, {"qdrant-0": peer.shard.peer}, CleanupJournal([note]))
     parts = [urlsplit(url) for url in asked]
     assert {part.netloc for part in parts} == {peer.shard.peer.url}
     (path,) = {part.path for part in parts} - {"/healthz"}

@@ -14,10 +14,10 @@ from typing import Any, cast
 import pytest
 from redis.crc import key_slot
 
-from archive.leftovers import HalfReplaced, Leftovers, ServerLimits
+from archive.cleanup_journal import CleanupJournal, HalfReplaced, ServerLimits
 from archive.reader import SetReader
 from components.access import Access, Endpoint
-from components.base import Served
+from components.base import RunningScratch
 from components.redis import limits
 from components.redis.live import EVERYTHING, can_take, replace
 from components.redis.relay import Line, copy_keys
@@ -33,8 +33,8 @@ KEYS = {f"key:{number}".encode(): bytes([number]) * 100 for number in range(60)}
 class Notes(list[Any]):
     """What stands on the Lease, each time that it was written."""
 
-    def leftovers(self, earlier: Iterable[Any] = ()) -> Leftovers:
-        return Leftovers(list(earlier), lambda held: self.append(list(held)))
+    def cleanup(self, earlier: Iterable[Any] = ()) -> CleanupJournal:
+        return CleanupJournal(list(earlier), lambda held: self.append(list(held)))
 
 
 def set_of(
@@ -68,7 +68,7 @@ def set_of(
 @contextmanager
 def scratch(
     keys: Mapping[bytes, bytes], libraries: Mapping[int, str] | None = None
-) -> Iterator[Served]:
+) -> Iterator[RunningScratch]:
     """The set's shards, each in a server by itself."""
     servers = [Server(number) for number in range(3)]
     for name, value in keys.items():
@@ -80,7 +80,7 @@ def scratch(
         at = {
             f"shard-{s.number}": e for s, e in zip(servers, access.endpoints("", 0, 0), strict=True)
         }
-        yield Served(access, at)
+        yield RunningScratch(access, at)
 
 
 def held(cluster: Cluster) -> dict[bytes, bytes]:
@@ -88,9 +88,9 @@ def held(cluster: Cluster) -> dict[bytes, bytes]:
 
 
 def restore(
-    access: Access, served: Served, leftovers: Leftovers, reader: SetReader | None = None
+    access: Access, served: RunningScratch, cleanup: CleanupJournal, reader: SetReader | None = None
 ) -> None:
-    replace(access, served, reader or set_of(), [EVERYTHING], leftovers)
+    replace(access, served, reader or set_of(), [EVERYTHING], cleanup)
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_a_key_longer_than_the_limit_is_restored_and_the_limit_is_put_back(
     notes = Notes()
     with cluster.served() as access, scratch(large) as served:
         assert can_take(access, set_of(), [EVERYTHING]) == []
-        restore(access, served, notes.leftovers())
+        restore(access, served, notes.cleanup())
     assert held(cluster) == large
     assert {server.config["proto-max-bulk-len"] for server in cluster.servers} == {str(MIB)}
     first = notes[0][0].limits
@@ -129,7 +129,7 @@ def test_what_a_killed_restore_has_lifted_the_next_run_puts_back(cluster: Cluste
     cluster.servers[2].config["proto-max-bulk-len"] = "777"
     notes = Notes()
     with cluster.served() as access:
-        limits.sweep(access, access.endpoints("", 0, 0), notes.leftovers([noted]))
+        limits.sweep(access, access.endpoints("", 0, 0), notes.cleanup([noted]))
     lengths = [server.config["proto-max-bulk-len"] for server in cluster.servers[:3]]
     assert lengths == [
         str(MIB),
@@ -144,7 +144,7 @@ def test_a_note_stays_while_its_member_does_not_answer(cluster: Cluster) -> None
     notes = Notes()
     away = [Endpoint("redis-cluster-0", "127.0.0.1", 1, "10.0.0.1", "")]
     with cluster.served() as access:
-        limits.sweep(access, away, notes.leftovers([noted]))
+        limits.sweep(access, away, notes.cleanup([noted]))
     assert notes == []
 
 
@@ -164,7 +164,7 @@ def test_a_limit_that_may_not_be_changed_refuses_a_longer_key_only(cluster: Clus
         )
         assert can_take(access, set_of(rdb=rdb(1000)), [EVERYTHING]) == []
         with scratch(KEYS) as served:
-            restore(access, served, Leftovers())
+            restore(access, served, CleanupJournal())
     assert held(cluster) == KEYS
 
 
@@ -225,7 +225,7 @@ def test_a_master_that_refuses_writes_is_known_before_another_one_is_emptied(
         scratch(KEYS) as served,
         pytest.raises(PermanentError, match=error[:8]),
     ):
-        restore(access, served, notes.leftovers())
+        restore(access, served, notes.cleanup())
     assert held(cluster) == {b"{7}old": b"1"}
     assert not any(isinstance(one, HalfReplaced) for note in notes for one in note)
 
@@ -305,14 +305,14 @@ def test_a_library_goes_to_the_masters_that_have_its_shards_slots_now(cluster: C
     cluster.servers[2].libraries["old"] = "#!lua name=old\n"
     cluster.servers[0].slots, cluster.servers[1].slots = ("0-2729",), ("2730-10922",)
     with cluster.served() as access, scratch(KEYS, {0: code("1")}) as served:
-        restore(access, served, Leftovers())
+        restore(access, served, CleanupJournal())
     libraries = [server.libraries for server in cluster.servers[:3]]
     assert libraries == [{"shop": code("1")}, {"shop": code("1")}, {}]
 
 
 def test_two_libraries_of_one_name_stay_apart_where_their_slots_do(cluster: Cluster) -> None:
     with cluster.served() as access, scratch(KEYS, {0: code("1"), 1: code("2")}) as served:
-        restore(access, served, Leftovers())
+        restore(access, served, CleanupJournal())
     assert [server.libraries.get("shop") for server in cluster.servers[:3]] == [
         code("1"),
         code("2"),
@@ -329,5 +329,5 @@ def test_two_libraries_of_one_name_on_one_master_are_refused_before_anything_goe
         (told,) = can_take(access, reader, [EVERYTHING])
         assert "function library shop differs between shard 0 and shard 1" in told
         with pytest.raises(PermanentError, match="function library shop differs"):
-            restore(access, served, Leftovers())
+            restore(access, served, CleanupJournal())
     assert held(cluster) == {b"{7}old": b"1"}

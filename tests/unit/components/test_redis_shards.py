@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from archive.leftovers import Leftovers
+from archive.cleanup_journal import CleanupJournal
 from archive.manifest import Manifest
 from components.redis.backup import back_up
 from components.redis.client import parse_ranges, ranges
@@ -26,7 +26,7 @@ class Written:
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.leftovers = Leftovers()
+        self.cleanup = CleanupJournal()
 
     def spooled(self, source: Iterable[bytes], expected: int) -> Any:
         data = b"".join(source)

@@ -14,7 +14,7 @@ from archive.writer import SetWriter
 from cluster.credentials import SecretSpec
 from components import COMPONENTS, SETS
 from components.access import Access
-from components.base import Live, Report, Restore, Taken, Workload
+from components.base import BackupContent, Live, Report, Restore, Workload
 from config.models import Settings
 
 CLIENTS = ("psycopg", "redis", "nats", "minio", "neo4j", "components.redis")
@@ -27,7 +27,7 @@ def types_of(verb: Callable[..., Any]) -> tuple[list[Any], Any]:
 
 @pytest.mark.parametrize("name", SETS)
 def test_everything_that_is_backed_up_can_be_backed_up_and_restored(name: str) -> None:
-    assert types_of(SETS[name].back_up) == ([Access, SetWriter], Taken)
+    assert types_of(SETS[name].back_up) == ([Access, SetWriter], BackupContent)
     assert isinstance(SETS[name].restore, Restore)
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pyrage
 import pytest
 
-from archive.leftovers import StoppedMember
+from archive.cleanup_journal import StoppedMember
 from archive.manifest import Capabilities, Engine
 from cluster.lease import UnreadableNote, inquire
 from config.backups import RetentionSettings
@@ -18,8 +18,8 @@ from operations.backup.component import BackupResult, Vault, back_up
 from operations.backup.retention import plan_retention
 from operations.health import doctor
 from operations.runner.transfer import Transfer
-from operations.state.rebuild_state import Policy, Standing, unfinished
-from operations.state.restore_journal import BrokenOff, broken_off, forget
+from operations.state.rebuild_state import Policy, RebuildState, unfinished
+from operations.state.restore_journal import InterruptedRestore, broken_off, forget
 
 from ..archive.test_belief import Bucket
 from ..archive.test_retention import KEY, SIGNERS, a_set
@@ -74,7 +74,7 @@ class World:
     def writer(self, *arguments: Any) -> Any:
         self.notes.append(arguments[-1])
         return SimpleNamespace(
-            leftovers=arguments[-1], artefacts=(), commit=lambda made: made, discard=lambda: None
+            cleanup=arguments[-1], artefacts=(), commit=lambda made: made, discard=lambda: None
         )
 
 
@@ -92,8 +92,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 def taken(writer: Any) -> Any:
     """What an engine answers that holds something for us in the meantime."""
     held = StoppedMember(statefulset="neo4j-1", replicas=1)
-    writer.leftovers.hold(held)
-    writer.leftovers.release(held)
+    writer.cleanup.hold(held)
+    writer.cleanup.release(held)
     return SimpleNamespace(
         needs=(),
         missing=(),
@@ -150,7 +150,7 @@ def test_new_volumes_make_an_unreadable_note_worthless(world: World) -> None:
     assert world.noted() == "[]"
 
 
-STOOD = Standing(REBUILD, Policy("redis"), SET, ["fence", "backup", "proof", "uninstall"])
+STOOD = RebuildState(REBUILD, Policy("redis"), SET, ["fence", "backup", "proof", "uninstall"])
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_note_that_was_written_is_read(world: World) -> None:
     world.note("rebuild", STOOD.text())
     assert unfinished(world.kube, world.vault.settings, "redis") == STOOD
     world.note("backup", f'[{{"replacing":["all keys"],"safety":["{SET}"],"restoring":"{SET}"}}]')
-    assert broken_off(world.kube, world.vault.settings, "redis") == BrokenOff(
+    assert broken_off(world.kube, world.vault.settings, "redis") == InterruptedRestore(
         SET, (SET,), ("all keys",)
     )
 
@@ -193,7 +193,7 @@ def test_retention_removes_nothing_of_a_component_whose_note_cannot_be_read(
     lease: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "operations.backup.retention.find_waste", lambda *_: SimpleNamespace(hidden=())
+        "operations.backup.retention.find_garbage", lambda *_: SimpleNamespace(hidden=())
     )
     for day in range(3):
         made = a_set(day)
@@ -207,11 +207,11 @@ def test_the_last_backup_of_an_unfinished_rebuild_stays_whichever_comes_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "operations.backup.retention.find_waste", lambda *_: SimpleNamespace(hidden=())
+        "operations.backup.retention.find_garbage", lambda *_: SimpleNamespace(hidden=())
     )
     last, newer, newest = a_set(0, slot=f"{REBUILD}.0"), a_set(1), a_set(2)
     for made in (last, newer, newest):
         world.bucket.put(made.own_key, made.signed(KEY))
     policy = Policy("redis", "new", newest.id)
-    world.note("rebuild", Standing(REBUILD, policy, newest.id, ["backup", "proof"]).text())
+    world.note("rebuild", RebuildState(REBUILD, policy, newest.id, ["backup", "proof"]).text())
     assert [one.id for one in plan_retention(world.vault, ["redis"]).going] == [newer.id]

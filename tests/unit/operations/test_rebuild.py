@@ -12,8 +12,8 @@ from errors import ConfigurationError, PermanentError
 from operations.rebuild.plan import RebuildPlan
 from operations.rebuild.rebuild import RebuildReport, _standing, _steps
 from operations.runner.walk import FAILED, NodeResult
-from operations.state.rebuild_state import Policy, Standing
-from operations.state.restore_journal import BrokenOff
+from operations.state.rebuild_state import Policy, RebuildState
+from operations.state.restore_journal import InterruptedRestore
 
 PLAN = RebuildPlan(
     Policy("redis"), {"redis-cluster": "redis-cluster-13.0.4, revision 3"}, {"data-0": "8Gi"}, ("all keys",),
@@ -50,7 +50,7 @@ def test_the_steps_are_those_of_the_policy(policy: Policy, steps: str) -> None:
 
 def test_an_unfinished_rebuild_goes_on_where_it_stood() -> None:
     done = ["fence", "backup", "proof", "uninstall", "volumes"]
-    stood = Standing(REBUILD, Policy("redis"), SET, done)
+    stood = RebuildState(REBUILD, Policy("redis"), SET, done)
     found = _standing(Lease(stood.text()), SETTINGS, Policy("redis"))  # type: ignore[arg-type]
     assert found == stood
     assert _standing(Lease(""), SETTINGS, Policy("redis")).done == []  # type: ignore[arg-type]
@@ -58,19 +58,19 @@ def test_an_unfinished_rebuild_goes_on_where_it_stood() -> None:
 
 @pytest.mark.parametrize(
     ("restore", "again"),
-    [(None, True), (BrokenOff(SET), False), (BrokenOff(OTHER), True)],
+    [(None, True), (InterruptedRestore(SET), False), (InterruptedRestore(OTHER), True)],
 )
 def test_an_install_is_looked_at_again_unless_its_restore_has_left_the_engine_half_replaced(
-    restore: BrokenOff | None, again: bool
+    restore: InterruptedRestore | None, again: bool
 ) -> None:
     done = ["uninstall", "volumes", "install"]
-    stood = Standing(REBUILD, Policy("redis"), SET, done)
+    stood = RebuildState(REBUILD, Policy("redis"), SET, done)
     found = _standing(Lease(stood.text()), SETTINGS, Policy("redis"), restore)  # type: ignore[arg-type]
     assert ("install" not in found.done) == again
 
 
 def test_an_unfinished_rebuild_of_another_policy_is_not_taken_over() -> None:
-    stood = Standing(REBUILD, Policy("redis", "keep", "none"), "", ["backup"])
+    stood = RebuildState(REBUILD, Policy("redis", "keep", "none"), "", ["backup"])
     with pytest.raises(
         PermanentError, match=r"rebuild-20260101t000000z-00ab is not finished .*--undo"
     ):

@@ -14,7 +14,7 @@ from operations.deploy.plan import DRIFTED, UNCHANGED
 from operations.health import freshness
 from operations.rebuild import plan as rebuild_plan
 from operations.rebuild.plan import RebuildPlan, plan_rebuild
-from operations.state.rebuild_state import NEW, NONE, Policy, Standing
+from operations.state.rebuild_state import NEW, NONE, Policy, RebuildState
 
 from ..stored import Stored, platform_of
 
@@ -66,7 +66,7 @@ class World:
             platform, cast(Any, SimpleNamespace(catalogue=lambda names: catalogue)), policy
         )
 
-    def broken_off(self, standing: Standing) -> None:
+    def broken_off(self, standing: RebuildState) -> None:
         with platform_of(self.kube).lease(f"rebuild-{standing.policy.component}", "test") as lease:
             lease.note(standing.text())
 
@@ -127,7 +127,7 @@ def test_what_will_be_other_than_it_is_now_is_part_of_the_plan(world: World) -> 
 
 def test_a_rebuild_that_goes_on_says_which_set_comes_back(world: World) -> None:
     new = world.plan(Policy("nats"))
-    world.broken_off(Standing(REBUILD, Policy("nats"), SET, DONE))
+    world.broken_off(RebuildState(REBUILD, Policy("nats"), SET, DONE))
     world.state = freshness.STALE  # days have passed; the engine is gone, and its set was proven
     found = world.plan(Policy("nats"))
     words = f"goes on with {REBUILD}, which has done backup, proof, uninstall, volumes: no backup is taken now"
@@ -139,7 +139,7 @@ def test_a_rebuild_that_goes_on_says_which_set_comes_back(world: World) -> None:
 
 
 def test_one_that_was_broken_off_before_its_uninstall_begins_anew(world: World) -> None:
-    world.broken_off(Standing(REBUILD, Policy("nats"), SET, DONE[:2]))
+    world.broken_off(RebuildState(REBUILD, Policy("nats"), SET, DONE[:2]))
     found = world.plan(Policy("nats"))
     assert any("all begins anew" in words for words in found.warnings)
     assert any("nothing keeps writers away" in words for words in found.warnings)
@@ -147,7 +147,7 @@ def test_one_that_was_broken_off_before_its_uninstall_begins_anew(world: World) 
 
 
 def test_an_unfinished_rebuild_of_another_policy_is_in_the_way(world: World) -> None:
-    world.broken_off(Standing(REBUILD, Policy("nats", "keep", NONE), "", DONE))
+    world.broken_off(RebuildState(REBUILD, Policy("nats", "keep", NONE), "", DONE))
     found = world.plan(Policy("nats"))
     assert any(
         f"{REBUILD} is not finished" in words and "--undo" in words for words in found.blocked

@@ -19,7 +19,7 @@ from operations.rebuild.plan import RebuildPlan
 from operations.rebuild.rebuild import RebuildReport, run_rebuild
 from operations.restore.restore import DIFFERENT, RESTORED, RestoreReport
 from operations.runner.walk import INSTALLED, UNCHANGED, Start, Work
-from operations.state.rebuild_state import KEEP, Policy, Standing, unfinished
+from operations.state.rebuild_state import KEEP, Policy, RebuildState, unfinished
 
 from ..archive.test_retention import a_set
 from ..stored import Stored, platform_of
@@ -123,7 +123,7 @@ class World:
             lease.note(replace(left, **change).text())
 
     @property
-    def unfinished(self) -> Standing | None:
+    def unfinished(self) -> RebuildState | None:
         return unfinished(self.kube, platform_of(self.kube).settings, "redis")
 
     def run(self, policy: Policy = PLAN.policy) -> RebuildReport:
@@ -331,7 +331,7 @@ GONE = ["fence", "backup", "proof", "uninstall"]
 
 def test_a_rebuild_that_was_not_begun_skips_neither_its_backup_nor_its_proof(world: World) -> None:
     with platform_of(world.kube).lease("rebuild-redis", "somebody") as lease:
-        lease.note(Standing("rebuild-20260101t000000z-00ab", PLAN.policy, OLD, GONE).text())
+        lease.note(RebuildState("rebuild-20260101t000000z-00ab", PLAN.policy, OLD, GONE).text())
     with pytest.raises(PermanentError, match="no complete backup of this attempt"):
         world.run()
     assert world.done == []

@@ -10,7 +10,7 @@ import pytest
 from cluster import volumes
 from errors import IsaError, PermanentError
 from operations.rebuild import reinstall
-from operations.state.rebuild_state import KEEP, NONE, Policy, Standing
+from operations.state.rebuild_state import KEEP, NONE, Policy, RebuildState
 
 from ..stored import NAMESPACE, Stored, platform_of
 
@@ -52,7 +52,7 @@ def undo(kube: Stored) -> tuple[str, ...]:
     )
 
 
-def broken_off(kube: Stored, standing: Standing) -> None:
+def broken_off(kube: Stored, standing: RebuildState) -> None:
     """A rebuild that was killed."""
     with platform_of(kube).lease("rebuild-nats", "test") as lease:
         lease.note(standing.text())
@@ -76,7 +76,7 @@ def test_a_rebuild_that_has_moved_no_volume_is_not_undone_with_those_of_an_earli
     put_aside(kube, "rebuild-1", {"data-nats-0": "new-0", "data-nats-1": "new-1"})
     broken_off(
         kube,
-        Standing(REBUILD, policy, "nats-20260101T000500Z-0a1b2c", ["fence", "backup", "proof"]),
+        RebuildState(REBUILD, policy, "nats-20260101T000500Z-0a1b2c", ["fence", "backup", "proof"]),
     )
     assert undo(kube) == ()
     assert kube.claims == {"data-nats-0": "new-0", "data-nats-1": "new-1"}

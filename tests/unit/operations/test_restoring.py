@@ -10,14 +10,14 @@ from typing import Any, cast
 
 import pytest
 
-from archive.leftovers import Leftovers, StoppedMember
+from archive.cleanup_journal import CleanupJournal, StoppedMember
 from cluster.lease import Lease, LeaseHeld, UnreadableNote, inquire
 from errors import PermanentError, TemporaryError
 from operations.health import gate
 from operations.restore import restore as restoring
 from operations.restore import safety_backup as safety
 from operations.restore.restore import RESTORED, RestoreReport, run_restore
-from operations.state.restore_journal import BrokenOff, broken_off, forget
+from operations.state.restore_journal import InterruptedRestore, broken_off, forget
 from operations.verify.scratch import proof_lease
 
 from ..stored import Stored, platform_of
@@ -64,23 +64,23 @@ class World:
         served: object,
         reader: object,
         chosen: Iterable[str],
-        leftovers: Leftovers,
+        cleanup: CleanupJournal,
     ) -> list[str]:
         self.replaced = list(chosen)
-        self.earlier = leftovers.earlier(StoppedMember)
-        leftovers.hold(HELD)
-        with leftovers.replacing(chosen):
+        self.earlier = cleanup.earlier(StoppedMember)
+        cleanup.hold(HELD)
+        with cleanup.replacing(chosen):
             self.whole = False
             if self.breaks:
                 broken, self.breaks = self.breaks, None
                 raise broken
         self.whole = True
         for held in (HELD, *self.earlier):
-            leftovers.release(held)
+            cleanup.release(held)
         return []
 
     @property
-    def left(self) -> BrokenOff | None:
+    def left(self) -> InterruptedRestore | None:
         return broken_off(self.kube, platform_of(self.kube).settings, "neo4j")
 
     def run(self, *, safety: bool = True, chosen: tuple[str, ...] = (UNIT,)) -> RestoreReport:
@@ -142,7 +142,7 @@ def test_what_was_half_replaced_is_replaced_by_the_same_call(
             world.run()
     else:
         assert f"isa restore {SAFETY}0 --into live" in world.run().reason
-    assert world.left == BrokenOff(SET, (f"{SAFETY}0",), (UNIT,))
+    assert world.left == InterruptedRestore(SET, (f"{SAFETY}0",), (UNIT,))
     done = world.run()  # there is nothing that could be backed up
     assert (done.outcome, done.safety) == (RESTORED, f"{SAFETY}0")
     assert world.earlier == (HELD,)
@@ -169,7 +169,7 @@ def test_however_often_it_is_broken_off_the_first_safety_set_is_what_was_there_b
         with pytest.raises(Killed):
             world.run()
         world.whole = True  # it can be backed up, and holds next to nothing
-    assert world.left == BrokenOff(SET, (f"{SAFETY}0", f"{SAFETY}1"), (UNIT,))
+    assert world.left == InterruptedRestore(SET, (f"{SAFETY}0", f"{SAFETY}1"), (UNIT,))
     assert f"isa restore {SAFETY}0 --into live" in world.left.words
 
 
@@ -208,7 +208,7 @@ def test_a_restore_of_another_unit_makes_nothing_whole_that_was_broken_off(world
         world.run()
     world.whole = True
     assert world.run(chosen=("database other",)).outcome == RESTORED
-    assert world.left == BrokenOff(SET, (f"{SAFETY}0",), (UNIT,))
+    assert world.left == InterruptedRestore(SET, (f"{SAFETY}0",), (UNIT,))
     assert world.run(chosen=("database other", UNIT)).outcome == RESTORED
     assert world.left is None
 

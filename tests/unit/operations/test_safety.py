@@ -16,7 +16,7 @@ from components.minio.live import LIVE
 from errors import PermanentError
 from operations.backup.component import BackupResult
 from operations.restore import safety_backup
-from operations.state.restore_journal import BrokenOff
+from operations.state.restore_journal import InterruptedRestore
 
 ABLE = Capabilities(conditional_put=True, checksums=True, versioning=True, object_lock=True)
 BUCKETS = ("wanted", "other")
@@ -93,7 +93,7 @@ def safety(
     anew: Manifest | None = None,
     *,
     refusals: tuple[str, ...] = (),
-    earlier_run: BrokenOff | None = None,
+    earlier_run: InterruptedRestore | None = None,
     chosen: tuple[str, ...] = CHOSEN,
 ) -> safety_backup.SafetySet:
     """Take a safety backup: an incremental set, and where a full one is asked for, that."""
@@ -192,9 +192,9 @@ def test_what_a_run_has_half_replaced_is_in_its_own_safety_set_and_stops_no_repe
 ) -> None:
     full = sets.make(1)
     hollow = sets.make(2, (full.id,), ("bucket wanted: it cannot be read",))
-    run = BrokenOff("a set", (full.id,), CHOSEN)
+    run = InterruptedRestore("a set", (full.id,), CHOSEN)
     assert safety(sets, monkeypatch, full, hollow, earlier_run=run).lost == {}
-    other = BrokenOff("a set", (full.id,), ("bucket other",))
+    other = InterruptedRestore("a set", (full.id,), ("bucket other",))
     with pytest.raises(PermanentError, match="cannot be read"):
         safety(sets, monkeypatch, full, hollow, earlier_run=other)
 

@@ -14,7 +14,7 @@ import pytest
 from config.printable import visible
 from operations.report.svg import Drawing
 from redaction import redact
-from tasks import artifacts, discretion, pictures, table
+from tasks import artifacts, pictures, redacted_errors, table
 from tasks.artifacts import keep_report, read_report
 from tasks.markdown import plain_cells
 from tests import hostile, markdown_reader
@@ -153,8 +153,8 @@ def test_a_report_holds_the_name_unchanged(name: str, server: Server) -> None:
 
 @hostile.each()
 def test_the_state_of_a_run_is_one_line(name: str) -> None:
-    for end in (discretion.completed, discretion.failed, discretion.cancelled):
+    for end in (redacted_errors.completed, redacted_errors.failed, redacted_errors.cancelled):
         assert end(f"no {name}").message == visible(redact(f"no {name}"))
-    with pytest.raises(ValueError) as caught, discretion.discreet():
+    with pytest.raises(ValueError) as caught, redacted_errors.redacted_errors():
         raise ValueError(f"no {name}")
     assert str(caught.value) == visible(redact(f"no {name}"))

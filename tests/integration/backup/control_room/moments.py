@@ -35,7 +35,7 @@ def _nodes(access: Any) -> list[Any]:
 
 def primary_of(access: Any) -> Any:
     """PostgreSQL's node that takes writes."""
-    return next(n for n in _nodes(access) if not postgresql.standing(access, n).standby)
+    return next(n for n in _nodes(access) if not postgresql.node_status(access, n).standby)
 
 
 def paused(backups: Backups) -> bool:

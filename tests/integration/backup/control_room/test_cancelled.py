@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from archive.sweep import find_waste, remove_waste
+from archive.garbage import collect_garbage, find_garbage
 from cluster.records import read_records
 from components.access import Access, Endpoint
 from components.postgresql import client as postgresql
@@ -123,9 +123,9 @@ def test_a_night_whose_store_hangs_ends_all_the_same(room: ControlRoom, backups:
             assert night.cancel() < CANCEL_SECONDS
     # its upload could not be thrown away: that is what the sweep is for
     store, later = backups.vault.store, datetime.now(UTC) + timedelta(seconds=5)
-    waste = find_waste(store, "sandbox", later)
+    waste = find_garbage(store, "sandbox", later)
     assert waste.uploads
-    remove_waste(store, waste)
+    collect_garbage(store, waste)
     assert Before.of(backups).keys == before.keys
     assert run(room, "redis")["backups"][0]["outcome"] == "complete"  # its Lease was free
 

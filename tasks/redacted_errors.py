@@ -15,7 +15,7 @@ from redaction import install, shown
 
 
 @contextmanager
-def discreet() -> Iterator[None]:
+def redacted_errors() -> Iterator[None]:
     """Wrap the body of a flow or task: what it logs, and the error that it ends with, are lines without a secret.
 
     Prefect makes the message of a failed state of the error's own words. Its kind stays as it is where the words can be

@@ -26,13 +26,13 @@ Limit = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]
 """Bytes, as Redis writes a setting."""
 
 
-class Held(BaseModel):
+class Resource(BaseModel):
     """One note."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
-class ShardSnapshot(Held):
+class ShardSnapshot(Resource):
     """A peer of Qdrant makes a snapshot of a shard.
 
     Attributes:
@@ -50,20 +50,20 @@ class ShardSnapshot(Held):
     asked: AwareDatetime
 
 
-class StoppedMember(Held):
+class StoppedMember(Resource):
     """The member of Neo4j Community is stopped; its StatefulSet has one replica, since it has one volume."""
 
     statefulset: Literal["neo4j-1"]
     replicas: Literal[1]
 
 
-class ServerLimits(Held):
+class ServerLimits(Resource):
     """Limits of Redis servers are lifted: member → setting → what it was."""
 
     limits: dict[Member, dict[Literal["proto-max-bulk-len", "client-query-buffer-limit"], Limit]]
 
 
-class ExportArchive(Held):
+class ExportArchive(Resource):
     """A node of EMQX makes an archive.
 
     Attributes:
@@ -77,7 +77,7 @@ class ExportArchive(Held):
     since: Annotated[int, Field(ge=0, lt=1 << 40)]
 
 
-class HalfReplaced(Held):
+class HalfReplaced(Resource):
     """A restore has begun to replace units, and has not ended.
 
     Attributes:
@@ -91,19 +91,19 @@ class HalfReplaced(Held):
     safety: tuple[Identity, ...] = ()
 
 
-class Unreadable(Held):
+class Unreadable(Resource):
     """An entry that is none of the others: the beginning of its text."""
 
     unreadable: str = Field(max_length=SHOWN)
 
 
-Kind = TypeVar("Kind", bound=Held)
+Kind = TypeVar("Kind", bound=Resource)
 _ENTRIES: TypeAdapter[list[Any]] = TypeAdapter(list[Any])
 _Any = ShardSnapshot | StoppedMember | ServerLimits | ExportArchive | HalfReplaced | Unreadable
 _HELD: TypeAdapter[_Any] = TypeAdapter(_Any)
 
 
-def read_notes(text: str) -> tuple[Held, ...]:
+def read_notes(text: str) -> tuple[Resource, ...]:
     """What is written on a Lease."""
     try:
         return tuple(_read_note(entry) for entry in _ENTRIES.validate_json(text or "[]"))
@@ -111,12 +111,12 @@ def read_notes(text: str) -> tuple[Held, ...]:
         return (Unreadable(unreadable=text[:SHOWN]),)
 
 
-def notes_text(notes: Iterable[Held]) -> str:
+def notes_text(notes: Iterable[Resource]) -> str:
     """Notes as they are written on a Lease."""
     return json.dumps([one.model_dump(mode="json") for one in notes])
 
 
-class Leftovers:
+class CleanupJournal:
     """What is held now: by this run, and by earlier ones that did not come to remove it. Safe to use from threads.
 
     Args:
@@ -128,8 +128,8 @@ class Leftovers:
 
     def __init__(
         self,
-        earlier: Sequence[Held] = (),
-        note: Callable[[list[Held]], None] = lambda held: None,
+        earlier: Sequence[Resource] = (),
+        note: Callable[[list[Resource]], None] = lambda held: None,
         *,
         restoring: str = "",
         safety: tuple[str, ...] = (),
@@ -138,7 +138,7 @@ class Leftovers:
         self._note = note
         self._restoring, self._safety = restoring, safety
         self._lock = threading.Lock()
-        self._held: list[Held] = list(earlier)
+        self._held: list[Resource] = list(earlier)
 
     def earlier(self, kind: type[Kind]) -> tuple[Kind, ...]:
         """What runs before held and is not known to be gone, of one kind."""
@@ -147,7 +147,7 @@ class Leftovers:
                 held for held in self._earlier if isinstance(held, kind) and held in self._held
             )
 
-    def hold(self, what: Held) -> None:
+    def hold(self, what: Resource) -> None:
         """An engine makes something for us, next.
 
         Args:
@@ -157,7 +157,7 @@ class Leftovers:
             self._held.append(what)
             self._note(self._held)
 
-    def release(self, what: Held) -> None:
+    def release(self, what: Resource) -> None:
         """It is gone."""
         with self._lock:
             self._held.remove(what)
@@ -188,7 +188,7 @@ class Leftovers:
 
 
 # ---------------------------------------------------------------------- inside
-def _read_note(entry: Any) -> Held:
+def _read_note(entry: Any) -> Resource:
     text = json.dumps(entry)
     try:
         note = _HELD.validate_json(text)

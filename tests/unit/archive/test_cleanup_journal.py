@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from archive.leftovers import (
+from archive.cleanup_journal import (
+    CleanupJournal,
     ExportArchive,
     HalfReplaced,
-    Held,
-    Leftovers,
+    Resource,
     ServerLimits,
     ShardSnapshot,
     StoppedMember,
@@ -32,12 +32,12 @@ HALF = HalfReplaced(replacing=("stream app/ORDERS",), restoring=SET, safety=(SET
 
 
 @pytest.fixture
-def noted() -> list[list[Held]]:
+def noted() -> list[list[Resource]]:
     return []
 
 
-def test_what_nobody_has_removed_is_carried_on(noted: list[list[Held]]) -> None:
-    left = Leftovers([SNAPSHOT, ARCHIVE], lambda held: noted.append(list(held)))
+def test_what_nobody_has_removed_is_carried_on(noted: list[list[Resource]]) -> None:
+    left = CleanupJournal([SNAPSHOT, ARCHIVE], lambda held: noted.append(list(held)))
     assert left.earlier(ShardSnapshot) == (SNAPSHOT,)
     mine = SNAPSHOT.model_copy(update={"peer": "qdrant-1"})
     left.hold(mine)
@@ -47,8 +47,8 @@ def test_what_nobody_has_removed_is_carried_on(noted: list[list[Held]]) -> None:
     assert noted[-1] == [ARCHIVE]
 
 
-def test_what_breaks_off_in_the_midst_stays_noted(noted: list[list[Held]]) -> None:
-    left = Leftovers([], lambda held: noted.append(list(held)), restoring=SET, safety=(SET,))
+def test_what_breaks_off_in_the_midst_stays_noted(noted: list[list[Resource]]) -> None:
+    left = CleanupJournal([], lambda held: noted.append(list(held)), restoring=SET, safety=(SET,))
     with pytest.raises(OSError, match="away"), left.replacing(["stream app/ORDERS"]):
         raise OSError("away")
     assert noted == [[HALF]]

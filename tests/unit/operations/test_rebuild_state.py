@@ -13,7 +13,7 @@ from operations.backup.nightly import run_backups
 from operations.deploy.run import threads
 from operations.restore import restore as restoring
 from operations.restore.restore import run_restores
-from operations.state.rebuild_state import NONE, Policy, Standing
+from operations.state.rebuild_state import NONE, Policy, RebuildState
 
 from ..stored import Stored, platform_of
 
@@ -38,18 +38,18 @@ def vault_of(kube: Stored) -> Vault:
 @pytest.mark.parametrize(
     ("standing", "outcome"),
     [
-        (Standing(REBUILD, Policy("nats"), SET, GONE), FAILED),
-        (Standing(REBUILD, Policy("nats"), SET, [*GONE, "install"]), FAILED),
+        (RebuildState(REBUILD, Policy("nats"), SET, GONE), FAILED),
+        (RebuildState(REBUILD, Policy("nats"), SET, [*GONE, "install"]), FAILED),
         # it holds its data, and more: clients have written since
-        (Standing(REBUILD, Policy("nats"), SET, GONE, replaced=True), COMPLETE),
+        (RebuildState(REBUILD, Policy("nats"), SET, GONE, replaced=True), COMPLETE),
         # its uninstall did not end: the engine may be in service as before
-        (Standing(REBUILD, Policy("nats"), SET, GONE[:3]), COMPLETE),
-        (Standing(REBUILD, Policy("nats", "new", NONE), "", GONE), COMPLETE),
-        (Standing(REBUILD, Policy("nats", "keep", NONE), "", GONE), COMPLETE),
+        (RebuildState(REBUILD, Policy("nats"), SET, GONE[:3]), COMPLETE),
+        (RebuildState(REBUILD, Policy("nats", "new", NONE), "", GONE), COMPLETE),
+        (RebuildState(REBUILD, Policy("nats", "keep", NONE), "", GONE), COMPLETE),
     ],
 )
 def test_no_night_stores_a_set_of_an_engine_that_waits_for_its_data(
-    standing: Standing, outcome: str, kube: Stored, monkeypatch: pytest.MonkeyPatch
+    standing: RebuildState, outcome: str, kube: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with platform_of(kube).lease("rebuild-nats", "test") as lease:
         lease.note(standing.text())

@@ -18,8 +18,8 @@ import pyrage
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from archive.encryption import SUFFIX, Encrypted, decrypt, encrypt
 from archive.endpoint import connect
-from archive.seal import SUFFIX, Sealed, seal, unseal
 from archive.signing import Trust, read_signing_key
 from archive.store import Missing, Store
 from archive.upload import part_size
@@ -76,13 +76,13 @@ def pieces(data: bytes = PLAIN, size: int = 700_000) -> Iterator[bytes]:
     return (data[start : start + size] for start in range(0, len(data), size))
 
 
-def sealed_at(place: Place, store: Store) -> Sealed:
-    return seal(pieces(), store, place.key, place.recipients, PART)
+def sealed_at(place: Place, store: Store) -> Encrypted:
+    return encrypt(pieces(), store, place.key, place.recipients, PART)
 
 
 def opened(place: Place) -> bytes:
     target = io.BytesIO()
-    unseal(place.store()[0], place.key, place.identity, target)
+    decrypt(place.store()[0], place.key, place.identity, target)
     return target.getvalue()
 
 
@@ -90,7 +90,7 @@ def test_what_comes_back_is_what_went_in_and_both_sides_are_hashed(place: Place)
     store, _ = place.store()
     went = sealed_at(place, store)
     target = io.BytesIO()
-    came = unseal(store, place.key, place.identity, target)
+    came = decrypt(store, place.key, place.identity, target)
     assert target.getvalue() == PLAIN
     assert came == went
     assert went.plain_sha256 == hashlib.sha256(PLAIN).hexdigest()
@@ -100,7 +100,7 @@ def test_what_comes_back_is_what_went_in_and_both_sides_are_hashed(place: Place)
 
 def test_an_empty_stream_comes_back_empty(place: Place) -> None:
     store, _ = place.store()
-    seal([], store, place.key, place.recipients, PART)
+    encrypt([], store, place.key, place.recipients, PART)
     assert opened(place) == b""
 
 
@@ -155,7 +155,7 @@ def test_a_connection_that_breaks_in_the_midst_of_a_part_is_taken_up_again(
         store = Store(connect(settings, place.credentials), place.bucket)
         went = sealed_at(place, store)
         target = io.BytesIO()
-        assert unseal(store, place.key, place.identity, target) == went
+        assert decrypt(store, place.key, place.identity, target) == went
     assert cable.cut
     assert target.getvalue() == PLAIN
 
@@ -167,7 +167,7 @@ def test_a_source_that_dies_leaves_nothing(place: Place) -> None:
 
     store, _ = place.store()
     with pytest.raises(RuntimeError, match="the source died"):
-        seal(dying(), store, place.key, place.recipients, PART)
+        encrypt(dying(), store, place.key, place.recipients, PART)
     with pytest.raises(Missing):
         store.describe(place.key)
     assert not store.pending(place.prefix)
@@ -197,7 +197,7 @@ def test_a_full_disk_is_not_taken_for_a_damaged_backup(place: Place) -> None:
     store, _ = place.store()
     sealed_at(place, store)
     with pytest.raises(OSError, match="No space left"):
-        unseal(store, place.key, place.identity, Full())
+        decrypt(store, place.key, place.identity, Full())
 
 
 def test_another_key_does_not_open_it(place: Place) -> None:
@@ -205,13 +205,13 @@ def test_another_key_does_not_open_it(place: Place) -> None:
     sealed_at(place, store)
     stranger = str(pyrage.x25519.Identity.generate())
     with pytest.raises(PermanentError, match="cannot be opened"):
-        unseal(store, place.key, stranger, io.BytesIO())
+        decrypt(store, place.key, stranger, io.BytesIO())
 
 
 def test_a_recipient_that_is_none_is_refused_before_anything_is_stored(place: Place) -> None:
     store, client = place.store()
     with pytest.raises(PermanentError, match="no public key"):
-        seal(pieces(), store, place.key, ["age1nonsense"], PART)
+        encrypt(pieces(), store, place.key, ["age1nonsense"], PART)
     assert client.calls == []
 
 

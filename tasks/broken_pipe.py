@@ -13,7 +13,7 @@ import os
 from rich.console import Console
 
 
-def need_no_reader() -> None:
+def ignore_closed_stdout() -> None:
     """From now on what Prefect's loggers print goes nowhere once nobody reads it."""
     for name in (None, "prefect"):
         for handler in logging.getLogger(name).handlers:

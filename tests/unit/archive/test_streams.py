@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from archive.pieces import AHEAD, Put, Tally, ahead, as_file
+from archive.streams import PREFETCH, HashingCounter, Put, as_file, prefetch
 from errors import TemporaryError
 
 PIECES = [bytes([n]) * (n * 37) for n in range(200)]
@@ -16,7 +16,7 @@ def give_all(put: Put) -> None:
 
 
 def test_what_is_made_ahead_comes_whole_and_in_order() -> None:
-    assert list(ahead(give_all, "test")) == PIECES
+    assert list(prefetch(give_all, "test")) == PIECES
 
 
 def test_it_is_made_while_the_taker_is_busy_and_not_without_end() -> None:
@@ -26,14 +26,14 @@ def test_it_is_made_while_the_taker_is_busy_and_not_without_end() -> None:
     def produce(put: Put) -> None:
         for piece in PIECES:
             made.append(piece)
-            if len(made) == AHEAD:
+            if len(made) == PREFETCH:
                 enough.set()
             put(piece)
 
-    taken = ahead(produce, "test")
+    taken = prefetch(produce, "test")
     assert next(taken) == PIECES[0]
     assert enough.wait(10)
-    assert len(made) <= AHEAD + 2  # one in each hand
+    assert len(made) <= PREFETCH + 2  # one in each hand
     assert [PIECES[0], *taken] == PIECES
 
 
@@ -42,7 +42,7 @@ def test_a_failure_comes_behind_the_pieces_before_it() -> None:
         put(b"half")
         raise TemporaryError("the store went away")
 
-    taken = ahead(produce, "test")
+    taken = prefetch(produce, "test")
     assert next(taken) == b"half"
     with pytest.raises(TemporaryError, match="went away"):
         next(taken)
@@ -57,7 +57,7 @@ def test_a_taker_that_leaves_ends_the_making() -> None:
         finally:
             ended.set()
 
-    taken = ahead(produce, "test")
+    taken = prefetch(produce, "test")
     next(taken)
     taken.close()
     assert ended.is_set()
@@ -74,7 +74,7 @@ def test_a_file_of_pieces_is_read_in_any_sizes() -> None:
 
 
 def test_what_goes_by_is_counted_and_hashed() -> None:
-    tally = Tally()
+    tally = HashingCounter()
     assert list(tally.of(PIECES)) == PIECES
     whole = b"".join(PIECES)
     assert (tally.size, tally.sha256) == (len(whole), hashlib.sha256(whole).hexdigest())

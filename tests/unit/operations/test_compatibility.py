@@ -12,7 +12,7 @@ from cluster.command import Command
 from components import SETS
 from components.postgresql.filling import run
 from errors import PermanentError
-from operations.verify.compatibility import excuse, unlike
+from operations.verify.compatibility import incompatibility, version_mismatch
 from operations.verify.scratch import Unrestorable
 from operations.verify.scratch_pod import Request
 
@@ -24,7 +24,9 @@ def set_of(version: str) -> Manifest:
 def why(said: str, version: str = "PostgreSQL 18.6", component: str = "postgresql") -> str:
     request = Request(cast(Any, None), cast(Any, None), set_of("18.2"), {}, "")
     refused = Unrestorable("L3", "pg_restore ended with 1", said)
-    return excuse(request, SETS[component].restore, (), refused, version, lambda note: None)
+    return incompatibility(
+        request, SETS[component].restore, (), refused, version, lambda note: None
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,7 @@ def why(said: str, version: str = "PostgreSQL 18.6", component: str = "postgresq
 def test_another_major_version_is_told_and_a_minor_one_is_none(
     scratch: str, source: str, other: bool
 ) -> None:
-    assert bool(unlike(set_of(source), scratch)) == other
+    assert bool(version_mismatch(set_of(source), scratch)) == other
 
 
 @pytest.mark.parametrize(

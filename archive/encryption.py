@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import pyrage
 import zstandard
 
-from archive.pieces import BUFFER_BYTES, Put, Tally, ahead, as_file
 from archive.store import Store
+from archive.streams import BUFFER_BYTES, HashingCounter, Put, as_file, prefetch
 from archive.upload import Upload
 from errors import PermanentError
 
@@ -33,7 +33,7 @@ class Writable(Protocol):
 
 
 @dataclass(frozen=True)
-class Sealed:
+class Encrypted:
     """What went through.
 
     Attributes:
@@ -49,9 +49,9 @@ class Sealed:
     stored_sha256: str
 
 
-def seal(
+def encrypt(
     source: Iterable[bytes], store: Store, key: str, recipients: Sequence[str], part: int
-) -> Sealed:
+) -> Encrypted:
     """Store a stream compressed and encrypted, in bounded memory.
 
     Args:
@@ -69,7 +69,7 @@ def seal(
         keys = [pyrage.x25519.Recipient.from_str(recipient) for recipient in recipients]
     except pyrage.RecipientError as exc:
         raise PermanentError(f"an age recipient is no public key: {exc}") from exc
-    plain, failure = Tally(), _Failure()
+    plain, failure = HashingCounter(), _Failure()
     compressor = zstandard.ZstdCompressor(
         level=LEVEL, write_checksum=True, threads=len(os.sched_getaffinity(0))
     )
@@ -83,10 +83,10 @@ def seal(
             )
         except pyrage.EncryptError as exc:
             raise failure.first or PermanentError(f"{key} cannot be encrypted: {exc}") from exc
-    return Sealed(plain.size, plain.sha256, upload.size, upload.sha256)
+    return Encrypted(plain.size, plain.sha256, upload.size, upload.sha256)
 
 
-def unseal(store: Store, key: str, identity: str, target: Writable) -> Sealed:
+def decrypt(store: Store, key: str, identity: str, target: Writable) -> Encrypted:
     """Read an object back: decrypt, decompress, write, and hash on both sides.
 
     What comes next is read from the store and hashed in a thread of its own meanwhile.
@@ -101,7 +101,7 @@ def unseal(store: Store, key: str, identity: str, target: Writable) -> Sealed:
         Missing: there is no such object.
         PermanentError: it is not for this key, or was cut or changed.
     """
-    stored, plain, failure = Tally(), Tally(), _Failure()
+    stored, plain, failure = HashingCounter(), HashingCounter(), _Failure()
 
     def take(data: bytes) -> int:
         plain.add(data)
@@ -116,7 +116,7 @@ def unseal(store: Store, key: str, identity: str, target: Writable) -> Sealed:
         for piece in stored.of(store.read(key)):
             put(piece)
 
-    with closing(ahead(fetch, f"get {key}")) as pieces:
+    with closing(prefetch(fetch, f"get {key}")) as pieces:
         try:
             keys = [pyrage.x25519.Identity.from_str(identity)]
             opened = _Gathered(_Written(unpacked.write, failure))
@@ -132,7 +132,7 @@ def unseal(store: Store, key: str, identity: str, target: Writable) -> Sealed:
                     raise
                 raise failure.first from exc  # the store's, or the target's
             raise PermanentError(f"{key} cannot be opened: {exc}") from exc
-    return Sealed(plain.size, plain.sha256, stored.size, stored.sha256)
+    return Encrypted(plain.size, plain.sha256, stored.size, stored.sha256)
 
 
 class _Failure:

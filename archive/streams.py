@@ -10,13 +10,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-AHEAD = 16  # pieces that lie between who makes and who takes them
+PREFETCH = 16  # pieces that lie between who makes and who takes them
 BUFFER_BYTES = 256 << 10  # half of a core's own cache
 
 Put = Callable[[bytes], object]
 
 
-class Tally:
+class HashingCounter:
     """Counts and hashes what goes by.
 
     Attributes:
@@ -48,7 +48,7 @@ class _Left(Exception):
     """Nobody wants the rest."""
 
 
-def ahead(produce: Callable[[Put], None], name: str) -> Generator[bytes, None, None]:
+def prefetch(produce: Callable[[Put], None], name: str) -> Generator[bytes, None, None]:
     """Take pieces from what gives them away.
 
     Args:
@@ -59,7 +59,7 @@ def ahead(produce: Callable[[Put], None], name: str) -> Generator[bytes, None, N
     Raises:
         Whatever `produce` raised, behind the pieces that came before.
     """
-    between: queue.Queue[bytes | BaseException | None] = queue.Queue(AHEAD)
+    between: queue.Queue[bytes | BaseException | None] = queue.Queue(PREFETCH)
     left = threading.Event()
 
     def hand(item: bytes | BaseException | None) -> None:

@@ -17,7 +17,7 @@ from errors import PermanentError
 
 
 @dataclass(frozen=True)
-class Waste:
+class Garbage:
     """What may be removed.
 
     Attributes:
@@ -33,7 +33,7 @@ class Waste:
     hidden: tuple[HiddenSet, ...] = ()
 
 
-def find_waste(store: Store, environment: str, before: datetime) -> Waste:
+def find_garbage(store: Store, environment: str, before: datetime) -> Garbage:
     """Look for waste in an environment's part of the bucket.
 
     Args:
@@ -60,10 +60,10 @@ def find_waste(store: Store, environment: str, before: datetime) -> Waste:
         probe = parts[1] == "self-test" and entry.modified < before
         if entry.modified < before and (abandoned or probe):
             objects.append(entry)
-    return Waste(uploads, tuple(e.key for e in objects), sum(e.size for e in objects), hidden)
+    return Garbage(uploads, tuple(e.key for e in objects), sum(e.size for e in objects), hidden)
 
 
-def remove_waste(store: Store, waste: Waste) -> None:
+def collect_garbage(store: Store, waste: Garbage) -> None:
     """Remove it.
 
     Raises:

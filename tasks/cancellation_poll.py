@@ -27,7 +27,7 @@ WATCH_SECONDS = 10.0  # a worker that listens ends the run within a second or tw
 
 
 @contextmanager
-def heard() -> Iterator[None]:
+def cancellation_polled() -> Iterator[None]:
     """Wrap what can be cancelled: it gets SIGTERM, as from a worker, once its state says so and nobody else does."""
     if runtime.flow_run.id is None:
         yield
