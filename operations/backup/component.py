@@ -35,14 +35,10 @@ from components.access import Access
 from config.models import Settings
 from errors import ConfigurationError, Fault, IsaError, PermanentError, TemporaryError
 from operations.backup.slot import fills
+from operations.environment.leases import backup_lease
 from operations.environment.place import read_namespace
 from operations.runner.transfer import Transfer, watched
-from operations.state.restore_journal import (
-    InterruptedRestore,
-    backup_lease,
-    doubt_of,
-    leftovers_on,
-)
+from operations.state.restore_journal import InterruptedRestore, doubt_of, leftovers_on
 from operations.state.verdict_record import recorded
 
 COMPLETE, PARTIAL, EXISTS, FAILED = "complete", "partial", "exists", "failed"

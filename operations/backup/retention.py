@@ -21,8 +21,9 @@ from archive.retention import Verdict, decide
 from cluster.lease import LeaseHeld, UnreadableNote, lease_of
 from errors import PermanentError
 from operations.backup.component import Vault, selected
+from operations.environment.leases import backup_lease
 from operations.state.rebuild_state import is_of, unfinished
-from operations.state.restore_journal import backup_lease, broken_off
+from operations.state.restore_journal import broken_off
 
 LATE = timedelta(hours=30)  # locks are extended once a day
 LISTED = 5  # manifests in one message

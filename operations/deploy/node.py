@@ -33,6 +33,7 @@ from operations.deploy.plan import (
 )
 from operations.deploy.recovery import operation, recover
 from operations.deploy.reloads import read_again, times_of_reading
+from operations.environment.leases import component_lease
 from operations.environment.platform import NAMESPACE, STORAGE, Platform
 from operations.health import gate
 from operations.runner.progress import CHECKING, GATE, INSTALLING, Progress
@@ -75,7 +76,7 @@ class Deployer:
             PermanentError: somebody has to act.
         """
         self.progress.update(node, CHECKING)
-        with self.platform.lease(node, self.run) as lease:
+        with self.platform.lease(component_lease(node), self.run) as lease:
             bring = self._apply if node in (STORAGE, NAMESPACE) else self._component
             fresh = bring(node, lease)
         outcome = LEFT_ALONE

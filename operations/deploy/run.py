@@ -16,8 +16,9 @@ from errors import PermanentError, TemporaryError
 from operations.deploy.node import Deployer
 from operations.deploy.plan import Plan, make_plan
 from operations.deploy.preflight import preflight
+from operations.environment import leases
 from operations.environment.place import read_namespace
-from operations.environment.platform import DEPLOY_LEASE, NAMESPACE, Platform, require_known
+from operations.environment.platform import NAMESPACE, Platform, require_known
 from operations.runner.progress import NodeProgress, Progress
 from operations.runner.walk import (
     FAILED,
@@ -120,7 +121,7 @@ def run_deploy(
     selected = graph.with_needs(only or graph)
     read_namespace(platform.kube, platform.settings)
     ensure_control_namespace(platform)
-    with platform.lease(DEPLOY_LEASE, run):
+    with platform.lease(leases.DEPLOY, run):
         plan = checked_plan(platform, selected)
         show_plan(plan)
         progress = Progress(graph.sorted(), publish, clock)

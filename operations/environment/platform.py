@@ -21,7 +21,6 @@ from operations.environment.render import render_manifest, site_values
 
 STORAGE = "storage-classes"
 NAMESPACE = "namespace"
-DEPLOY_LEASE = "isa-deploy"
 
 
 @dataclass(frozen=True)
@@ -94,9 +93,8 @@ class Platform:
         return self.site.get(release.name, {})
 
     def lease(self, name: str, purpose: str) -> Lease:
-        """The lease of a component, or of the deploy."""
-        full = name if name == DEPLOY_LEASE else f"isa-{name}"
-        return lease_of(self.kube, self.settings, full, purpose)
+        """A Lease by its name (`operations.environment.leases`)."""
+        return lease_of(self.kube, self.settings, name, purpose)
 
 
 def require_known(only: Iterable[str], known: Iterable[str]) -> None:

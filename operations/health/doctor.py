@@ -31,14 +31,14 @@ from config.models import Settings
 from errors import IsaError
 from operations.backup.component import Vault
 from operations.backup.retention import explain, plan_retention, short_locks
+from operations.environment.leases import backup_lease, component_lease, rebuild_lease, verify_lease
 from operations.environment.platform import Platform
 from operations.health import freshness
 from operations.health.gate import DOWN
 from operations.health.status import read_status
 from operations.runner.transfer import human
-from operations.state.rebuild_state import RebuildState, rebuild_lease
-from operations.state.restore_journal import backup_lease, broken_off
-from operations.verify.scratch import proof_lease
+from operations.state.rebuild_state import RebuildState
+from operations.state.restore_journal import broken_off
 from operations.verify.scratch_pod import LABEL
 
 CERTIFICATE_DAYS = 30  # time to find whoever can renew it
@@ -192,8 +192,8 @@ def _at_work(platform: Platform, component: str) -> str:
     """What of ours may well have stopped an engine: Neo4j Community is dumped while it is down."""
     leases = {
         backup_lease(component): "a backup of it",
-        f"isa-rebuild-{component}": "its rebuild",
-        f"isa-{component}": "its deploy or a restore",
+        rebuild_lease(component): "its rebuild",
+        component_lease(component): "its deploy or a restore",
     }
     for lease, what in leases.items():
         if inquire(platform.kube, platform.settings, lease)[1]:
@@ -249,7 +249,7 @@ def _restores(platform: Platform) -> Iterator[Finding]:
         except UnreadableNote as exc:
             left[component] = str(exc)
             continue
-        if found and not inquire(platform.kube, platform.settings, f"isa-{component}")[1]:
+        if found and not inquire(platform.kube, platform.settings, component_lease(component))[1]:
             left[component] = found.words
     hint = "; ".join(f"{component}: {words}" for component, words in left.items())
     yield Finding(Check("restores", not left, hint or "none was broken off"))
@@ -261,7 +261,7 @@ def _scratch(platform: Platform) -> Iterator[Finding]:
     orphans = {}
     for pod in pods:
         component = pod["metadata"]["labels"][LABEL]
-        if not inquire(kube, platform.settings, proof_lease(component))[1]:
+        if not inquire(kube, platform.settings, verify_lease(component))[1]:
             orphans[pod["metadata"]["name"]] = pod["metadata"]["uid"]
 
     def remove() -> str:

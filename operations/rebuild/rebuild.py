@@ -27,7 +27,9 @@ from components.questions import explain
 from config.models import Settings
 from errors import PermanentError
 from operations.backup.component import ENGINE_SECONDS, PARTIAL, Vault, back_up
-from operations.environment.platform import DEPLOY_LEASE, Platform
+from operations.environment import leases
+from operations.environment.leases import rebuild_lease
+from operations.environment.platform import Platform
 from operations.health import gate
 from operations.rebuild.plan import RebuildPlan
 from operations.rebuild.reinstall import claims, install, put_aside, uninstall
@@ -155,8 +157,8 @@ def run_rebuild(
         raise PermanentError(f"nothing was changed: {'; '.join(plan.blocked)}")
     began, name = clock(), plan.policy.component
     with (
-        platform.lease(DEPLOY_LEASE, run),
-        platform.lease(f"rebuild-{name}", run) as lease,
+        platform.lease(leases.DEPLOY, run),
+        platform.lease(rebuild_lease(name), run) as lease,
     ):
         left = broken_off(platform.kube, platform.settings, name)
         standing = _standing(lease, platform.settings, plan.policy, left)

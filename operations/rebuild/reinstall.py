@@ -19,7 +19,9 @@ from operations.backup.component import ENGINE_SECONDS, Vault
 from operations.deploy.node import Deployer
 from operations.deploy.plan import make_plan
 from operations.deploy.recovery import operation
-from operations.environment.platform import DEPLOY_LEASE, Platform
+from operations.environment import leases
+from operations.environment.leases import component_lease, rebuild_lease
+from operations.environment.platform import Platform
 from operations.runner.progress import NodeProgress, Progress
 from operations.state.rebuild_state import is_of, unfinished
 from operations.state.restore_journal import forget
@@ -46,7 +48,7 @@ def uninstall(platform: Platform, component: str, run: str, tell: Callable[[str]
         TemporaryError: pods do not end.
         PermanentError: helm's own words.
     """
-    with platform.lease(component, run) as lease:
+    with platform.lease(component_lease(component), run) as lease:
         for release in reversed(platform.releases.of(component)):
             tell(release.name)
             lease.note(operation(release.name))
@@ -69,7 +71,7 @@ def put_aside(platform: Platform, component: str, rebuild: str, run: str) -> lis
         TemporaryError: claims do not go.
         PermanentError: somebody has installed it again; its claims were left alone.
     """
-    with platform.lease(component, run):
+    with platform.lease(component_lease(component), run):
         running = _pods(platform, component)
         if running:
             raise PermanentError(
@@ -146,15 +148,15 @@ def undo(
     """
     kube, namespace = platform.kube, platform.settings.kubernetes.namespace
     with (
-        platform.lease(DEPLOY_LEASE, run),
-        platform.lease(f"rebuild-{component}", run) as lease,
+        platform.lease(leases.DEPLOY, run),
+        platform.lease(rebuild_lease(component), run) as lease,
     ):
         way = undo_plan(platform, component)
         volumes.mark_compared(kube, way.volumes, "")  # from now on nobody may give them up
         away = [one for one in way.volumes if not volumes.in_place(kube, namespace, one)]
         if away:
             uninstall(platform, component, run, tell)
-            with platform.lease(component, run):
+            with platform.lease(component_lease(component), run):
                 volumes.put_back(kube, namespace, away)
             forget(kube, platform.settings, component, run)
         install(platform, component, run, tell)
@@ -177,7 +179,7 @@ def give_up(
     """
     days = timedelta(days=platform.settings.rebuild.keep_volumes_days)
     before = (now or datetime.now(UTC)) - days
-    with platform.lease(f"rebuild-{component}", run):
+    with platform.lease(rebuild_lease(component), run):
         old = tuple(
             one
             for one in volumes.aside(platform.kube, component)

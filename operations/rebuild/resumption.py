@@ -13,17 +13,9 @@ from archive.catalogue import Catalogue
 from archive.manifest import Manifest
 from cluster import volumes
 from errors import PermanentError
+from operations.environment.leases import rebuild_lease
 from operations.environment.platform import Platform
-from operations.state.rebuild_state import (
-    FRESH,
-    NEW,
-    NONE,
-    RESTORE,
-    VOLUMES,
-    RebuildState,
-    is_of,
-    rebuild_lease,
-)
+from operations.state.rebuild_state import FRESH, NEW, NONE, RESTORE, VOLUMES, RebuildState, is_of
 
 
 def refuse_unfounded(platform: Platform, catalogue: Catalogue, standing: RebuildState) -> None:

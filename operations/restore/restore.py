@@ -25,6 +25,7 @@ from components.base import Live, RunningScratch
 from components.questions import explain
 from errors import PermanentError
 from operations.backup.component import ENGINE_SECONDS, Vault, store_credentials
+from operations.environment.leases import component_lease, rebuild_lease, verify_lease
 from operations.health import gate
 from operations.restore.plan import RestorePlan
 from operations.restore.safety_backup import read_through, take_safety
@@ -34,7 +35,7 @@ from operations.runner.walk import NodeResult, Start, Work, walk
 from operations.state.restore_journal import InterruptedRestore, broken_off, replacing
 from operations.verify.comparison import compare
 from operations.verify.proof import read_identity
-from operations.verify.scratch import engines, proof_lease
+from operations.verify.scratch import engines
 from operations.verify.scratch_pod import Request
 
 log = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ def run_restore(
     began = False  # to replace
     try:
         # the deploy's own: both change the component
-        with lease_of(vault.kube, vault.settings, f"isa-{component.name}", run) as lease:
+        with lease_of(vault.kube, vault.settings, component_lease(component.name), run) as lease:
             earlier = _earlier(vault, component.name, tell)
             with ExitStack() as stack:
                 served: RunningScratch | None = None
@@ -263,7 +264,7 @@ def run_restores(
             progress.update(name, RUNNING, note)
 
         tell("")
-        if inquire(vault.kube, vault.settings, f"isa-rebuild-{name}")[1]:
+        if inquire(vault.kube, vault.settings, rebuild_lease(name))[1]:
             raise PermanentError(f"{name} is being rebuilt just now: nothing was replaced")
         plan = by_component[name]
         reports[name] = run_restore(
@@ -358,7 +359,7 @@ def _served(
     request = Request(settings, kube, reader.manifest, store_credentials(kube, settings), identity)
     wanted = restore.scratch(settings, reader.manifest, password())
     with (
-        lease_of(kube, settings, proof_lease(component), run),  # else a proof would sweep them
+        lease_of(kube, settings, verify_lease(component), run),  # else a proof would sweep them
         engines(request, wanted, restore.ask, tell) as made,
     ):
         restore.load(made.access, made.at, reader)

@@ -16,6 +16,7 @@ from cluster.lease import UnreadableNote, inquire
 from components import COMPONENTS
 from config.models import Settings
 from errors import ConfigurationError, Fault
+from operations.environment.leases import rebuild_lease
 
 Volumes = Literal["new", "keep"]
 NEW: Final = "new"
@@ -183,11 +184,6 @@ class RebuildState:
 
 
 _STANDING = TypeAdapter(RebuildState)
-
-
-def rebuild_lease(component: str) -> str:
-    """Name of the Lease that a component's rebuild holds, with how far it has come."""
-    return f"isa-rebuild-{component}"
 
 
 def is_of(slot: str, rebuild: str) -> bool:

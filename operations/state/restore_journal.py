@@ -16,11 +16,7 @@ from archive.cleanup_journal import CleanupJournal, HalfReplaced, Unreadable, no
 from cluster.kube import Kube
 from cluster.lease import Lease, UnreadableNote, inquire, lease_of
 from config.models import Settings
-
-
-def backup_lease(component: str) -> str:
-    """Name of the Lease that a component's backups hold, and whoever replaces its data; with what engines hold."""
-    return f"isa-backup-{component}"
+from operations.environment.leases import backup_lease
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from archive.evidence_chain import Record, read_record
 from cluster.kube import Kube
 from cluster.lease import Lease, inquire
 from config.models import Settings
-from operations.verify.scratch import proof_lease
+from operations.environment.leases import verify_lease
 
 
 def recorded(kube: Kube, settings: Settings, components: Iterable[str]) -> dict[str, Record]:
@@ -24,7 +24,7 @@ def recorded(kube: Kube, settings: Settings, components: Iterable[str]) -> dict[
         TemporaryError, PermanentError: the API server cannot be asked.
     """
     return {
-        component: read_record(inquire(kube, settings, proof_lease(component))[0])
+        component: read_record(inquire(kube, settings, verify_lease(component))[0])
         for component in components
     }
 

@@ -40,17 +40,13 @@ from components import SETS
 from components.base import Restore, Scratch
 from errors import IsaError, PermanentError, TemporaryError
 from operations.backup.component import Vault, store_credentials
+from operations.environment.leases import verify_lease
 from operations.runner.progress import Stages
 from operations.runner.transfer import Transfer, watched
 from operations.state.verdict_record import record
 from operations.verify.comparison import compare, told
 from operations.verify.compatibility import incompatibility, version_mismatch
-from operations.verify.scratch import (
-    Unrestorable,
-    engines,
-    out_of_room,
-    proof_lease,
-)
+from operations.verify.scratch import Unrestorable, engines, out_of_room
 from operations.verify.scratch_pod import Request
 from redaction import redact
 
@@ -164,7 +160,7 @@ def prove(
         record(lease, backup, number)
         return evidence
 
-    with lease_of(vault.kube, vault.settings, proof_lease(component), run) as lease:
+    with lease_of(vault.kube, vault.settings, verify_lease(component), run) as lease:
         try:
             _prove(vault, identity, backup, course, outcome)
         except Rejected as exc:

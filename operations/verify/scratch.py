@@ -65,11 +65,6 @@ class Engines(RunningScratch):
     check: Callable[[], None]
 
 
-def proof_lease(component: str) -> str:
-    """Name of the Lease that whoever has scratch engines of a component holds."""
-    return f"isa-verify-{component}"
-
-
 @contextmanager
 def engines(
     request: Request,
@@ -80,7 +75,7 @@ def engines(
     """Start scratch engines and wait until they serve; they are removed in any case, and first what a killed run left.
 
     Args:
-        request: for what; the caller has the component's `proof_lease`, for what others have here is removed.
+        request: for what; the caller has the component's `verify_lease`, for what others have here is removed.
         wanted: the engines.
         ask: version of one, once it serves.
         tell: gets a note for people.

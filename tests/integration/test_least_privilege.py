@@ -23,9 +23,8 @@ from cluster.kube import Kube, Manifest
 from cluster.lease import API_VERSION, KIND, Lease
 from components import SETS
 from errors import PermanentError
-from operations.environment.platform import DEPLOY_LEASE
-from operations.state.restore_journal import backup_lease
-from operations.verify.scratch import proof_lease
+from operations.environment import leases
+from operations.environment.leases import backup_lease, verify_lease
 from sandbox.cluster import Sandbox
 from sandbox.object_store import ENVIRONMENT
 
@@ -257,10 +256,10 @@ STORE_SECRETS = {
     "isa-retention": {"retention"},
     "isa-reader": set(),
 }
-DEPLOYS = {DEPLOY_LEASE, "isa-storage-classes", "isa-namespace"}
+DEPLOYS = {leases.DEPLOY, "isa-storage-classes", "isa-namespace"}
 OF_ENGINES = {f"isa-{name}" for name in ENGINES}
 BACKUPS = {backup_lease(name) for name in SETS}
-PROOFS = {proof_lease(name) for name in SETS}
+PROOFS = {verify_lease(name) for name in SETS}
 REBUILDS = {f"isa-rebuild-{name}" for name in ENGINES}
 LEASES: dict[str, set[str]] = {
     "isa-deployer": DEPLOYS | OF_ENGINES,

@@ -22,8 +22,8 @@ from components import SETS
 from config.loading import ROOT
 from errors import IsaError
 from operations.backup.component import Vault, back_up
+from operations.environment.leases import backup_lease
 from operations.runner.transfer import Transfer
-from operations.state.restore_journal import backup_lease
 from sandbox.cluster import Sandbox
 from tests.bench.deploy import ISA
 from tests.faults import Trouble, Troubled, busy, lost_reply, reset, slow

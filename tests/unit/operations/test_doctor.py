@@ -91,7 +91,7 @@ def test_a_scratch_engine_that_began_since_is_not_removed() -> None:
     (after,) = mend(found)
     assert not after.check.ok
     assert "could not be mended" in after.check.hint
-    with platform_of(kube).lease("verify-redis", "a proof"):
+    with platform_of(kube).lease("isa-verify-redis", "a proof"):
         assert next(_scratch(platform_of(kube))).check.ok
 
 
@@ -159,7 +159,7 @@ def test_an_engine_that_a_backup_has_stopped_is_no_reason_to_wake_anybody(
     down = SimpleNamespace(state="down", checks=(Check("members answer", False, "none"),))
     stopped = SimpleNamespace(name="neo4j", ready=False, finding=down)
     monkeypatch.setattr(doctor, "read_status", lambda platform: [stopped])
-    with platform.lease("backup-neo4j", "the night"):
+    with platform.lease("isa-backup-neo4j", "the night"):
         (found,) = doctor._gates(platform)
     assert (found.check.ok, found.check.critical) == (False, False)
     assert "a backup of it is under way" in found.check.hint

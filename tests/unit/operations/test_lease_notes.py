@@ -61,7 +61,7 @@ class World:
         self.vault = Vault(settings, self.kube, cast(Any, self.bucket), "uid")
 
     def note(self, lease: str, text: str) -> None:
-        with platform_of(self.kube).lease(f"{lease}-redis", "somebody") as held:
+        with platform_of(self.kube).lease(f"isa-{lease}-redis", "somebody") as held:
             held.note(text)
 
     def noted(self) -> str:

@@ -67,7 +67,9 @@ class World:
         )
 
     def broken_off(self, standing: RebuildState) -> None:
-        with platform_of(self.kube).lease(f"rebuild-{standing.policy.component}", "test") as lease:
+        with platform_of(self.kube).lease(
+            f"isa-rebuild-{standing.policy.component}", "test"
+        ) as lease:
             lease.note(standing.text())
 
 

@@ -51,7 +51,7 @@ def vault_of(kube: Stored) -> Vault:
 def test_no_night_stores_a_set_of_an_engine_that_waits_for_its_data(
     standing: RebuildState, outcome: str, kube: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with platform_of(kube).lease("rebuild-nats", "test") as lease:
+    with platform_of(kube).lease("isa-rebuild-nats", "test") as lease:
         lease.note(standing.text())
     monkeypatch.setattr(
         backups, "back_up", lambda vault, name, *_, **__: BackupResult(name, COMPLETE, "a-set")
@@ -70,7 +70,7 @@ def test_nothing_is_restored_into_what_is_being_rebuilt(
     monkeypatch.setattr(restoring, "read_identity", lambda vault: "")
     manifest = SimpleNamespace(id=SET, component="nats")
     plan = cast(Any, SimpleNamespace(manifest=manifest, by_hand=""))
-    with platform_of(kube).lease("rebuild-nats", "test"), threads(1, 1) as start:
+    with platform_of(kube).lease("isa-rebuild-nats", "test"), threads(1, 1) as start:
         (report,) = run_restores(vault_of(kube), [plan], run="t", start=start)
     assert "is being rebuilt just now" in report.reason
 
@@ -78,7 +78,7 @@ def test_nothing_is_restored_into_what_is_being_rebuilt(
 def test_where_the_rebuild_cannot_be_read_the_night_is_taken_and_does_not_claim_to_be_whole(
     kube: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with platform_of(kube).lease("rebuild-nats", "test") as lease:
+    with platform_of(kube).lease("isa-rebuild-nats", "test") as lease:
         lease.note("x")
     doubts: dict[str, list[str]] = {}
 

@@ -119,7 +119,7 @@ class World:
         """Somebody changes what the Lease says of the rebuild."""
         left = self.unfinished
         assert left is not None
-        with platform_of(self.kube).lease("rebuild-redis", "somebody") as lease:
+        with platform_of(self.kube).lease("isa-rebuild-redis", "somebody") as lease:
             lease.note(replace(left, **change).text())
 
     @property
@@ -330,7 +330,7 @@ GONE = ["fence", "backup", "proof", "uninstall"]
 
 
 def test_a_rebuild_that_was_not_begun_skips_neither_its_backup_nor_its_proof(world: World) -> None:
-    with platform_of(world.kube).lease("rebuild-redis", "somebody") as lease:
+    with platform_of(world.kube).lease("isa-rebuild-redis", "somebody") as lease:
         lease.note(RebuildState("rebuild-20260101t000000z-00ab", PLAN.policy, OLD, GONE).text())
     with pytest.raises(PermanentError, match="no complete backup of this attempt"):
         world.run()

@@ -54,7 +54,7 @@ def undo(kube: Stored) -> tuple[str, ...]:
 
 def broken_off(kube: Stored, standing: RebuildState) -> None:
     """A rebuild that was killed."""
-    with platform_of(kube).lease("rebuild-nats", "test") as lease:
+    with platform_of(kube).lease("isa-rebuild-nats", "test") as lease:
         lease.note(standing.text())
 
 
@@ -82,7 +82,7 @@ def test_a_rebuild_that_has_moved_no_volume_is_not_undone_with_those_of_an_earli
     assert kube.claims == {"data-nats-0": "new-0", "data-nats-1": "new-1"}
     assert [one.rebuild for one in volumes.aside(kube, "nats")] == ["rebuild-1"] * 2
     assert helm == ["install", "_open"]  # what runs is not taken down for it
-    with platform_of(kube).lease("rebuild-nats", "test") as lease:
+    with platform_of(kube).lease("isa-rebuild-nats", "test") as lease:
         assert lease.previous_operation == ""  # another rebuild may begin
 
 
@@ -126,7 +126,7 @@ def test_only_what_was_compared_is_given_up(kube: Stored) -> None:
     with pytest.raises(PermanentError, match="old-0"):
         volumes.release(kube, volumes.aside(kube, "nats"))
     volumes.mark_compared(kube, volumes.aside(kube, "nats"), "2026-01-01T00:00:00+00:00")
-    with platform.lease("rebuild-nats", "another") as lease:
+    with platform.lease("isa-rebuild-nats", "another") as lease:
         assert lease.name == "isa-rebuild-nats"
     assert [one.name for one in reinstall.give_up(platform, "nats", "test")] == ["old-0", "old-1"]
     assert kube.volumes == {"old-0": "Delete", "old-1": "Delete"}

@@ -13,12 +13,12 @@ import pytest
 from archive.cleanup_journal import CleanupJournal, StoppedMember
 from cluster.lease import Lease, LeaseHeld, UnreadableNote, inquire
 from errors import PermanentError, TemporaryError
+from operations.environment.leases import verify_lease
 from operations.health import gate
 from operations.restore import restore as restoring
 from operations.restore import safety_backup as safety
 from operations.restore.restore import RESTORED, RestoreReport, run_restore
 from operations.state.restore_journal import InterruptedRestore, broken_off, forget
-from operations.verify.scratch import proof_lease
 
 from ..stored import Stored, platform_of
 
@@ -290,7 +290,7 @@ def serving(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     @contextmanager
     def engines(*_: object) -> Iterator[Any]:
         settings = platform_of(world.kube).settings
-        assert inquire(world.kube, settings, proof_lease("neo4j"))[1]  # a proof sweeps under it
+        assert inquire(world.kube, settings, verify_lease("neo4j"))[1]  # a proof sweeps under it
         yield SimpleNamespace(access=None, at={})
 
     restore = SimpleNamespace(scratch=lambda *_: (), ask=None, load=lambda *_: None)
@@ -312,7 +312,7 @@ def test_a_restore_that_needs_scratch_engines_waits_for_a_proof_of_the_component
     serving: World,
 ) -> None:
     where = platform_of(serving.kube).settings.kubernetes.control_namespace
-    name = proof_lease("neo4j")
+    name = verify_lease("neo4j")
     proof = Lease(serving.kube, where, name, purpose="a proof", holder="another-host/1/1")
     with proof, pytest.raises(LeaseHeld, match="a proof"):
         serving.run()
@@ -322,7 +322,7 @@ def test_a_restore_that_needs_scratch_engines_waits_for_a_proof_of_the_component
 def test_a_restore_goes_on_behind_a_safety_backup_where_an_earlier_note_cannot_be_read(
     world: World,
 ) -> None:
-    with platform_of(world.kube).lease("backup-neo4j", "somebody") as lease:
+    with platform_of(world.kube).lease("isa-backup-neo4j", "somebody") as lease:
         lease.note("x")
     assert (world.run().outcome, world.taken) == (RESTORED, [f"{SAFETY}0"])
     with pytest.raises(UnreadableNote):  # it stays until somebody has looked

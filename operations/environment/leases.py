@@ -1,0 +1,29 @@
+"""Names of the Leases that exclude runs from each other; each is in the control namespace.
+
+What a Lease's note holds is typed where it is read: `operations.state` (restore, rebuild, verdicts) and
+`archive.cleanup_journal` (what an engine holds for a backup).
+"""
+
+from __future__ import annotations
+
+DEPLOY = "isa-deploy"  # one deploy of the whole platform at a time
+
+
+def component_lease(component: str) -> str:
+    """Name of the Lease that a deploy's node or a restore of a component holds."""
+    return f"isa-{component}"
+
+
+def backup_lease(component: str) -> str:
+    """Name of the Lease that a component's backup holds, and what replaces its data; its note: what engines hold."""
+    return f"isa-backup-{component}"
+
+
+def verify_lease(component: str) -> str:
+    """Name of the Lease that a run with scratch engines of a component holds; its note: the number of verdicts."""
+    return f"isa-verify-{component}"
+
+
+def rebuild_lease(component: str) -> str:
+    """Name of the Lease that a component's rebuild holds; its note: how far the rebuild has come."""
+    return f"isa-rebuild-{component}"
