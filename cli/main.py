@@ -15,6 +15,7 @@ import threading
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -106,11 +107,16 @@ def main() -> NoReturn:
     install()
     tolerate_closed_pipes()
     install_plain_streams()
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    signal.signal(signal.SIGTERM, _interrupt)
     reporter = Reporter.of(sys.argv[1:])
     log_to_stderr(verbosity(sys.argv[1:]), os.environ.get(FORMAT_VARIABLE, ""))
     threading.excepthook = lambda args: reporter.unexpected(args.exc_value or args.exc_type())
     sys.exit(run(sys.argv[1:], reporter))
+
+
+def _interrupt(signal_number: int, frame: FrameType | None) -> NoReturn:
+    """End a command that gets SIGTERM as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def run(arguments: Sequence[str], reporter: Reporter) -> int:

@@ -103,9 +103,7 @@ def mend(findings: Iterable[Finding]) -> list[Finding]:
 
 def questions(platform: Platform) -> list[Question]:
     """What is asked of cluster and object store."""
-    opener = ThreadPoolExecutor(1)  # opened once, and whether it can be is an answer too
-    vault = opener.submit(Vault.open, platform.settings)
-    opener.shutdown(wait=False)
+    vault = _opened(platform.settings)
     endpoints = [platform.kube.server, str(platform.settings.storage.object.endpoint)]
     return [
         ("versions", lambda: versions(ROOT / "requirements.txt")),
@@ -117,11 +115,11 @@ def questions(platform: Platform) -> list[Question]:
         ("rebuilds", lambda: _rebuilds(platform)),
         ("restores", lambda: _restores(platform)),
         ("scratch engines", lambda: _scratch(platform)),
-        ("object store", lambda: _store(vault.result())),
-        ("object locks", lambda: _locks(vault.result())),
-        ("leftovers", lambda: _waste(vault.result())),
-        ("evidence", lambda: _evidence(vault.result())),
-        ("proofs", lambda: _proofs(vault.result())),
+        ("object store", lambda: _store(vault())),
+        ("object locks", lambda: _locks(vault())),
+        ("leftovers", lambda: _waste(vault())),
+        ("evidence", lambda: _evidence(vault())),
+        ("proofs", lambda: _proofs(vault())),
         *((f"certificate of {url}", lambda url=url: certificate(url)) for url in endpoints),
     ]
 
@@ -271,6 +269,21 @@ def _scratch(platform: Platform) -> Iterator[Finding]:
 
     hint = f"{', '.join(orphans)}: what killed proofs left" if orphans else f"{len(pods)} at work"
     yield Finding(Check("scratch engines", not orphans, hint, critical=False), remove)
+
+
+def _opened(settings: Settings) -> Callable[[], Vault]:
+    """The vault, opened once; each question about it ends with the error if it cannot be."""
+    try:
+        vault = Vault.open(settings)
+    except IsaError as exc:
+        failure = exc
+    else:
+        return lambda: vault
+
+    def fail() -> Vault:
+        raise failure
+
+    return fail
 
 
 def _store(vault: Vault) -> Iterator[Finding]:
