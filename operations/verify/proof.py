@@ -232,7 +232,7 @@ def _prove(vault: Vault, identity: str, backup: str, course: Course, outcome: Ou
     request = Request(settings, kube, manifest, store_credentials(kube, settings), identity)
     wanted = restore.scratch(settings, manifest, password())
     try:
-        found = _as_far_as_it_goes(vault, request, reader, restore, wanted, course, outcome)
+        found = _Trial(request, reader, restore, course, outcome).run(wanted)
     except Damaged as exc:
         raise Rejected("L1", exc.plain, said=exc.said) from exc
     except Unrestorable as exc:
@@ -256,77 +256,81 @@ def _prove(vault: Vault, identity: str, backup: str, course: Course, outcome: Ou
         outcome.partly.append(other)
 
 
-def _as_far_as_it_goes(
-    vault: Vault,
-    request: Request,
-    reader: SetReader,
-    restore: Restore,
-    wanted: tuple[Scratch, ...],
-    course: Course,
-    outcome: Outcome,
-) -> Mapping[str, list[Measure]] | None:
-    """Restore what the scratch engines are fit for; None if that is nothing: then every byte was read.
+@dataclass(frozen=True)
+class _Trial:
+    """One backup's restore into scratch engines."""
 
-    Raises:
-        Damaged, Unrestorable: the set is bad.
-    """
-    try:
-        return _restored(vault, request, reader, restore, wanted, course, outcome)
-    except Unrestorable as exc:
-        why = incompatibility(request, restore, wanted, exc, outcome.scratch, course.tell)
+    request: Request
+    reader: SetReader
+    restore: Restore
+    course: Course
+    outcome: Outcome
+
+    def run(self, wanted: tuple[Scratch, ...]) -> Mapping[str, list[Measure]] | None:
+        """Restore what the scratch engines are fit for; None if that is nothing: then every byte was read.
+
+        Raises:
+            Damaged, Unrestorable: the set is bad.
+        """
+        while True:
+            try:
+                return self._restored(wanted)
+            except Unrestorable as exc:
+                self._excuse(wanted, exc)
+            # files belong to a version; what comes over the network may do without
+            others = tuple(one for one in wanted if not one.placed)
+            if not others or others == wanted:
+                break
+            wanted = others
+        with self.course.stage("read the rest"):
+            self.reader.read_rest()
+        self.course.level = "L1"
+        return None
+
+    def _excuse(self, wanted: tuple[Scratch, ...], exc: Unrestorable) -> None:
+        """Note why the engines, and not the set, are the cause; what has no such cause is raised again."""
+        why = incompatibility(
+            self.request, self.restore, wanted, exc, self.outcome.scratch, self.course.tell
+        )
         if not why:
-            raise
-        outcome.partly.append(f"{why} ({exc.plain})")
-        outcome.said.append(exc.said)
-    # files belong to a version; what comes over the network may do without
-    others = tuple(one for one in wanted if not one.placed)
-    if others and others != wanted:
-        return _as_far_as_it_goes(vault, request, reader, restore, others, course, outcome)
-    with course.stage("read the rest"):
-        reader.read_rest()
-    course.level = "L1"
-    return None
+            raise exc
+        self.outcome.partly.append(f"{why} ({exc.plain})")
+        self.outcome.said.append(exc.said)
 
-
-def _restored(
-    vault: Vault,
-    request: Request,
-    reader: SetReader,
-    restore: Restore,
-    wanted: tuple[Scratch, ...],
-    course: Course,
-    outcome: Outcome,
-) -> Mapping[str, list[Measure]]:
-    """Restore; returns what the scratch engines hold."""
-    placed = [name for one in wanted for name in one.placed]
-    with ExitStack() as stack:
-        with course.stage("start"):
-            made = stack.enter_context(engines(request, wanted, restore.ask, course.tell))
-        outcome.scratch = made.version
-        try:
-            with course.stage("load"):
-                restore.load(made.access, made.at, reader)
-            with course.stage("read the rest"):
-                reader.read_rest(placed)
-            course.level = "L3" if wanted else "L1"
-            with course.stage("compare"):
-                found = restore.measure(made.access, made.at, reader)
-        except TemporaryError:
-            made.check()  # was it the engine that died?
-            raise
-        except (Damaged, Refused, Cancelled):
-            raise
-        except (PermanentError, OSError) as exc:
-            if CANCELLATION.is_set():  # what was refused may have been ended for it
-                raise Cancelled("cancelled before there was a verdict") from exc
-            if out_of_room(exc):
-                raise PermanentError("a disk is full: no verdict", said=str(exc)) from exc
-            if not isinstance(exc, PermanentError):
-                raise TemporaryError(f"it broke off: {type(exc).__name__}", said=str(exc)) from exc
-            # the engine does not take it, or cannot be given it
-            level: Level = "L3" if wanted and not isinstance(exc, Unreadable) else "L2"
-            raise Unrestorable(level, exc.plain, exc.said) from exc
-    return found
+    def _restored(self, wanted: tuple[Scratch, ...]) -> Mapping[str, list[Measure]]:
+        """Restore; returns what the scratch engines hold."""
+        restore, reader, course = self.restore, self.reader, self.course
+        placed = [name for one in wanted for name in one.placed]
+        with ExitStack() as stack:
+            with course.stage("start"):
+                made = stack.enter_context(engines(self.request, wanted, restore.ask, course.tell))
+            self.outcome.scratch = made.version
+            try:
+                with course.stage("load"):
+                    restore.load(made.access, made.at, reader)
+                with course.stage("read the rest"):
+                    reader.read_rest(placed)
+                course.level = "L3" if wanted else "L1"
+                with course.stage("compare"):
+                    found = restore.measure(made.access, made.at, reader)
+            except TemporaryError:
+                made.check()  # was it the engine that died?
+                raise
+            except (Damaged, Refused, Cancelled):
+                raise
+            except (PermanentError, OSError) as exc:
+                if CANCELLATION.is_set():  # what was refused may have been ended for it
+                    raise Cancelled("cancelled before there was a verdict") from exc
+                if out_of_room(exc):
+                    raise PermanentError("a disk is full: no verdict", said=str(exc)) from exc
+                if not isinstance(exc, PermanentError):
+                    raise TemporaryError(
+                        f"it broke off: {type(exc).__name__}", said=str(exc)
+                    ) from exc
+                # the engine does not take it, or cannot be given it
+                level: Level = "L3" if wanted and not isinstance(exc, Unreadable) else "L2"
+                raise Unrestorable(level, exc.plain, exc.said) from exc
+        return found
 
 
 def _manifests(vault: Vault, backup: str) -> tuple[Manifest, tuple[Manifest, ...]]:
