@@ -16,6 +16,7 @@ from cli.main import isa
 from components import SETS
 from config.loading import ROOT, keys, variable
 from tests.documents import pages, shell_blocks
+from tests.imports import PICTURE, draw
 
 PAGES = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in pages()}
 TOP = {path.name for path in ROOT.iterdir()} - {"build"}
@@ -208,3 +209,7 @@ def test_no_cell_of_the_architecture_is_longer_than_two_lines() -> None:
     rows = [line for line in PAGES["ARCHITECTURE.md"].splitlines() if line.startswith("| ")]
     cells = [cell.strip() for row in rows for cell in row.strip("| ").split(" | ")]
     assert [cell for cell in cells if len(cell) > 240] == []
+
+
+def test_the_picture_of_the_imports_is_what_the_code_imports() -> None:
+    assert PICTURE.read_text(encoding="utf-8") == draw(), "python -m tests.imports draws it"
