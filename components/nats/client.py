@@ -31,6 +31,8 @@ UNAVAILABLE = 503  # as in HTTP: it may pass
 NO_STREAM, OVERLAP = 10059, 10065
 PLACEMENT_SECONDS = 60.0
 FORBIDDEN = "permissions violation"
+# No name that a header may have (ADR-4: printable characters but `:`): the bytes of a block that is no header.
+UNREADABLE = "unreadable headers:"
 SECRET, USER, KEY = "nats-auth", "app", "app-password"
 
 T = TypeVar("T")
@@ -92,8 +94,10 @@ def account(
         loop.close()
 
 
-class AnySubject(Client):
-    """A client that lives through a subject which is no UTF-8: NATS takes any bytes, and the library's reader ends."""
+class AnyMessage(Client):
+    """A client that lives through every message: NATS takes any bytes as subject and headers, and one that the library
+    cannot read ends its reader.
+    """
 
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
@@ -101,6 +105,29 @@ class AnySubject(Client):
         readable = subject.decode(errors="backslashreplace").encode()
         message: Msg = super()._build_message(sid, readable, reply, data, headers)
         return message
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        """As the library reads them; where it cannot, all bytes of the block under one name, and its lines as far as
+        they are readable.
+
+        A server stores a block of a single byte, too: 2.15.1 checks nothing but its length.
+        """
+        try:
+            found: dict[str, str] | None = await super()._process_headers(headers)
+            return found
+        except Exception as exc:
+            log.debug("headers of %d bytes cannot be read: %s", len(headers), type(exc).__name__)
+        lines = bytes(headers).partition(b"\r\n")[2]
+        readable = await super()._process_headers(b"NATS/1.0\r\n" + lines) if lines else None
+        return {**(readable or {}), UNREADABLE: bytes(headers).decode("latin-1")}
+
+    async def _read_loop(self) -> None:
+        """As the library's, whose reader may end without a word: then the connection ends, too.
+
+        Otherwise every later question would wait for its limit, as of a server that is silent.
+        """
+        await super()._read_loop()
+        await self._process_op_err(NatsError("the reader ended"))
 
 
 async def connect(
@@ -128,7 +155,7 @@ async def connect(
         if FORBIDDEN in str(exc).lower():
             forbidden(str(exc))
 
-    client = AnySubject()
+    client = AnyMessage()
     await client.connect(
         [f"nats://{server.url}" for server in servers],
         name=PROBE,

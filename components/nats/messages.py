@@ -123,7 +123,7 @@ def nanoseconds(moment: str) -> int:
 
 def lifetime_seconds(text: str) -> float:
     """Seconds of a `Nats-TTL`; 0 where it has no end."""
-    if text.isdigit():
+    if text.isascii() and text.isdigit():  # `²` is a digit, too
         return float(text)
     return sum(float(count) * UNITS[unit] for count, unit in DURATION.findall(text))
 

@@ -265,7 +265,7 @@ async def _remove_old_probes(client: Client, seconds: float) -> None:
 def _made_at(name: str) -> int:
     """Seconds since 1970, from the name of a round's stream; 0 for the one that all rounds once shared."""
     made = name.removeprefix(PROBE).removeprefix("-").partition("-")[0]
-    return int(made) if made.isdigit() else 0
+    return int(made) if made.isascii() and made.isdigit() else 0
 
 
 def _jetstream(access: Access, server: Endpoint) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from archive.manifest import Measure
 from components.nats.fingerprint import measures
-from components.nats.messages import Reading, Seen, expires
+from components.nats.messages import Reading, Seen, expires, lifetime_seconds
 from operations.verify.comparison import compare
 
 STATE = {"messages": 5, "num_subjects": 4, "last_seq": 9}
@@ -43,6 +43,10 @@ def test_how_many_have_outlived_themselves_is_counted_in_their_own_time() -> Non
     for age, lifetime in ((61, "1m"), (59, "1m"), (61, "60"), (99, "never"), (5400, "1h29m59s")):
         found.add(1, str(now - age * 1_000_000_000), "subject", {"Nats-TTL": lifetime}, b"")
     assert found.seen.overdue == 3
+
+
+def test_a_lifetime_of_a_digit_that_is_no_number_has_no_end() -> None:
+    assert lifetime_seconds("²") == 0
 
 
 def test_the_largest_message_is_counted_with_its_headers_as_they_are_sent() -> None:
