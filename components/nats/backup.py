@@ -33,6 +33,7 @@ from components.nats.client import (
     account,
     call,
     listed,
+    some,
 )
 from components.nats.consumers import LEFT_OUT, consumers_of, with_progress
 from components.nats.fingerprint import consumer_expires, measure_configuration, measures
@@ -215,7 +216,7 @@ def _stream(
     found.append(measure_configuration(unit, snapshot.config, snapshot.config))
     missing = []
     if unheard:
-        missing.append(f"no leader answers for its consumers {', '.join(unheard)}")
+        missing.append(f"no leader answers for its consumers {some(unheard)}")
     if seen.overdue and not snapshot.config.get(ALLOWED) and numbers(version) >= MEMORY_SINCE:
         missing.append(
             f"{seen.overdue} messages have outlived their {LIFETIME}: this stream keeps them, and no restore does"

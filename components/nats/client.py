@@ -30,6 +30,7 @@ CLIENT_PORT, MONITOR_PORT = 4222, 8222
 UNAVAILABLE = 503  # as in HTTP: it may pass
 NO_STREAM, OVERLAP = 10059, 10065
 PLACEMENT_SECONDS = 60.0
+SHOWN = 10  # names in a message: a stream may have thousands of consumers
 FORBIDDEN = "permissions violation"
 # No name that a header may have (ADR-4: printable characters but `:`): the bytes of a block that is no header.
 UNREADABLE = "unreadable headers:"
@@ -255,11 +256,12 @@ async def listed(
 
     Raises:
         Incomplete: some that there are have no leader to describe them.
-        Refused, Unanswered: as `call`.
+        Refused, Unanswered: as `call`; the pages do not end.
     """
     limited = {"subject": matching} if matching else {}
     found: list[Any] = []
     missing: list[str] = []
+    names: set[str] = set()
     while True:
         offset = len(found) + len(missing)
         page = await call(client, subject, {"offset": offset, **limited}, timeout=timeout)
@@ -267,11 +269,21 @@ async def listed(
         # one whose servers are all away is among both: a consumer without its name, a stream with it
         found += [entry for entry in entries if _name(entry) not in ("", *silent)]
         missing += silent
-        if not (entries or silent) or len(found) + len(missing) >= int(page.get("total", 0)):
+        told = {_name(entry) for entry in entries}.union(silent)
+        if not told or len(found) + len(missing) >= int(page.get("total", 0)):
             break
+        if told <= names:
+            raise Unanswered(f"JetStream, {subject}: {_server(client)} gives the same page again")
+        names |= told
     if missing:
         raise Incomplete(subject, found, missing)
     return found
+
+
+def some(names: Sequence[str]) -> str:
+    """Names for a message: the first ten, and how many there are more."""
+    more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
+    return ", ".join([*names[:SHOWN], *more])
 
 
 def _name(entry: Any) -> str:
@@ -298,7 +310,7 @@ class Incomplete(Unanswered):
     """
 
     def __init__(self, subject: str, found: list[dict[str, Any]], missing: list[str]) -> None:
-        super().__init__(f"JetStream, {subject}: no leader answers for {', '.join(missing)}")
+        super().__init__(f"JetStream, {subject}: no leader answers for {some(missing)}")
         self.found, self.missing = found, missing
 
 
