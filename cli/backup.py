@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     "--slot",
     default="",
     metavar="NAME",
-    help="For which night, `2026-11-23`, or another name: a component that has its set of it is left alone.",
+    help="Idempotency key, for example the date `2026-11-23`: a component that has a backup for it is skipped.",
 )
 @click.option(
     "--signer",
     is_flag=True,
-    help="Back up nothing: print the public key of the backup workers, for backup.signers.",
+    help="Print the backup workers' public key for backup.signers, and stop.",
 )
 def backup(
     components: tuple[str, ...],
@@ -68,7 +68,7 @@ def backup(
 @options.environment
 @options.as_json
 def backups(components: tuple[str, ...], environment: str, as_json: bool) -> None:
-    """List the backup sets that there are, the newest last. Exits 1 if a manifest is damaged."""
+    """List backups, the newest last. Exits 1 if a manifest is damaged."""
     from cli.output import emit
     from config.loading import load
     from operations.backup.component import Vault, selected

@@ -13,10 +13,10 @@ from cli import options
 @click.option(
     "--pull",
     is_flag=True,
-    help="Pull the missing archives and write the digests of all to charts.lock.",
+    help="Download missing archives and write all digests to charts.lock.",
 )
 def charts(environment: str, as_json: bool, pull: bool) -> None:
-    """List the charts: which archives are kept in charts.directory, and which are locked by digest."""
+    """List charts: archives in charts.directory, and which are locked by digest."""
     from dataclasses import asdict
 
     from cli.output import emit

@@ -16,12 +16,12 @@ from cli.live import LiveNodes, in_process
 @options.as_json
 @click.option("--local", is_flag=True, help="Run in this process, without a Prefect server.")
 @click.option(
-    "--idempotency-key", help="The same key returns the same run instead of starting a second one."
+    "--idempotency-key", help="Start at most one run for this key; a second call returns that run."
 )
 def deploy(
     environment: str, only: tuple[str, ...], as_json: bool, local: bool, idempotency_key: str | None
 ) -> None:
-    """Bring the platform to what is declared: plan, preflight, then node by node behind its gate."""
+    """Deploy the declared state: plan, preflight, then each node behind its gate."""
     from cli.output import emit
     from config.loading import load
     from config.models import COMPONENTS

@@ -10,9 +10,9 @@ from cli import options
 @click.command()
 @options.environment
 @options.as_json
-@click.option("--fix", is_flag=True, help="Mend what can do no harm.")
+@click.option("--fix", is_flag=True, help="Fix problems that are safe to fix automatically.")
 def doctor(environment: str, as_json: bool, fix: bool) -> None:
-    """Look at cluster, object store and Prefect server. Exits 1 if something critical is not well."""
+    """Check cluster, object store and Prefect server. Exits 1 on a critical finding."""
     from cli.output import emit, say
     from cli.tables import console, table
     from flows.doctor import examine

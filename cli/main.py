@@ -28,34 +28,43 @@ from config.process_environment import clean_process
 from errors import ConfigurationError, IsaError
 from redaction import install
 
-COMMANDS = {
-    "plan": "cli.plan:plan",
-    "render": "cli.plan:render",
-    "charts": "cli.charts:charts",
-    "deploy": "cli.deploy:deploy",
-    "status": "cli.status:status",
-    "backup": "cli.backup:backup",
-    "backups": "cli.backup:backups",
-    "verify": "cli.verify:verify",
-    "proofs": "cli.proofs:proofs",
-    "restore": "cli.restore:restore",
-    "rebuild": "cli.rebuild:rebuild",
-    "approve": "cli.rebuild:approve",
-    "setup": "cli.setup:setup",
-    "notify": "cli.setup:notify",
-    "worker": "cli.worker:worker",
-    "doctor": "cli.doctor:doctor",
-    "report": "cli.report:report",
-    "retention": "cli.retention:retention",
-    "secrets": "cli.secrets:secrets",
+SECTIONS = {
+    "Deploy": {
+        "plan": "cli.plan:plan",
+        "deploy": "cli.deploy:deploy",
+        "status": "cli.status:status",
+        "render": "cli.plan:render",
+        "charts": "cli.charts:charts",
+    },
+    "Back up": {
+        "backup": "cli.backup:backup",
+        "backups": "cli.backup:backups",
+        "retention": "cli.retention:retention",
+    },
+    "Verify and restore": {
+        "verify": "cli.verify:verify",
+        "proofs": "cli.proofs:proofs",
+        "restore": "cli.restore:restore",
+        "rebuild": "cli.rebuild:rebuild",
+        "approve": "cli.rebuild:approve",
+        "secrets": "cli.secrets:secrets",
+    },
+    "Operate": {
+        "doctor": "cli.doctor:doctor",
+        "report": "cli.report:report",
+        "setup": "cli.setup:setup",
+        "notify": "cli.setup:notify",
+        "worker": "cli.worker:worker",
+    },
 }
+COMMANDS = {name: where for section in SECTIONS.values() for name, where in section.items()}
 
 
 VERBOSE = click.Option(
     ["-v", "--verbose"],
     count=True,
     expose_value=False,  # `cli.failures.verbosity` reads it: it must hold where parsing fails, too
-    help="Print waits, retries and calls that hang, and the traceback of an unexpected error; -vv: every call.",
+    help="Log waits, retries and slow calls, and tracebacks of unexpected errors; -vv: every call.",
 )
 
 
@@ -71,6 +80,22 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names, own ones first."""
         return [*COMMANDS, *sorted(added())]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands of each section with the first sentence of their help."""
+        sections = {title: list(section) for title, section in SECTIONS.items()}
+        if added():
+            sections["Try it"] = sorted(added())
+        width = max(len(name) for name in self.list_commands(ctx))
+        for title, names in sections.items():
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            rows = [
+                (name.ljust(width), command.get_short_help_str(formatter.width))
+                for name, command in commands
+                if command is not None
+            ]
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the module behind a name."""
@@ -98,7 +123,7 @@ class Commands(click.Group):
     cls=Commands, params=[VERBOSE], context_settings={"help_option_names": ["-h", "--help"]}
 )
 def isa() -> None:
-    """Deploy, watch, back up, prove and rebuild the isa-cloud data platform."""
+    """Deploy, back up, verify, restore and rebuild the isa-cloud data platform."""
 
 
 def main() -> NoReturn:

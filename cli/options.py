@@ -11,7 +11,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 environment = click.option(
     "--env", "environment", envvar="ISA_ENV", required=True, metavar="NAME",
-    help="Settings file to use: production, staging, sandbox. Also ISA_ENV.",
+    help="Environment: production, staging or sandbox. Default: ISA_ENV.",
 )  # fmt: skip
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 

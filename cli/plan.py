@@ -15,9 +15,9 @@ CHANGES = 3
 @options.environment
 @options.as_json
 def plan(environment: str, as_json: bool) -> None:
-    """Show what a deploy would do, and everything that would stop it.
+    """Show what a deploy would change, and what blocks it.
 
-    Exits 0 if nothing would change, 3 if something would, 1 if the preflight blocks it.
+    Exits 0 without changes, 3 with changes, 1 if the preflight blocks the deploy.
     """
     from cli.output import emit
     from cli.tables import console, table
@@ -46,7 +46,7 @@ def plan(environment: str, as_json: bool) -> None:
     "--output", type=click.Path(path_type=Path), required=True, help="Directory for the files."
 )
 def render(environment: str, output: Path) -> None:
-    """Write exactly what deploy applies: manifests, last values, and a helmfile.yaml that helmfile takes."""
+    """Write what deploy applies as files: manifests, values and a helmfile.yaml."""
     from cli.output import say
     from config.loading import load
     from operations.environment.render_files import write_rendered

@@ -15,9 +15,9 @@ from cli import options
 @options.as_json
 @click.option(
     "--metrics", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-    help="Write Prometheus metrics for node-exporter's textfile collector.",
+    help="Write Prometheus metrics to this file, for node-exporter's textfile collector.",
 )  # fmt: skip
-@click.option("--push", metavar="URL", help="Send them to this Pushgateway.")
+@click.option("--push", metavar="URL", help="Send the metrics to this Pushgateway.")
 def proofs(
     components: tuple[str, ...],
     environment: str,
@@ -25,7 +25,7 @@ def proofs(
     metrics: Path | None,
     push: str | None,
 ) -> None:
-    """Show for each component the last backup, the last proof, and whether that is fresh. Exits 1 if one is not."""
+    """Show the last backup and restore proof of each component. Exits 1 if one is stale."""
     from cli.output import emit
     from config.loading import load
     from operations.backup.component import Vault, selected

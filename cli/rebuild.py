@@ -22,22 +22,26 @@ if TYPE_CHECKING:
 @options.as_json
 @click.option(
     "--volumes", type=click.Choice(["new", "keep"]), default="new", show_default=True,
-    help="`new` puts the old ones aside and keeps them, `keep` installs upon them.",
+    help="`new` creates new volumes and retains the old ones; `keep` reuses the old ones.",
 )  # fmt: skip
 @click.option(
     "--restore",
-    metavar="fresh|none|SET",
-    help="What comes back; fresh, and none with --volumes keep.",
+    metavar="fresh|none|BACKUP",
+    help="Data to restore: the final backup, nothing, or this backup. Default: fresh; with --volumes keep: none.",
 )
-@click.option("--no-final-backup", is_flag=True, help="Take no backup before: the engine is dead.")
-@click.option("--plan", "plan_only", is_flag=True, help="Only say what would be done.")
-@click.option("--approver", metavar="NAME", help="Approve it at once: who you are …")
-@click.option("--ticket", metavar="TICKET", help="… and why.")
-@click.option("--undo", is_flag=True, help="Put the volumes of the last rebuild back instead.")
+@click.option(
+    "--no-final-backup",
+    is_flag=True,
+    help="Take no backup first, because the engine does not answer.",
+)
+@click.option("--plan", "plan_only", is_flag=True, help="Print what would be done, and stop.")
+@click.option("--approver", metavar="NAME", help="Approve the rebuild now, with your name.")
+@click.option("--ticket", metavar="TICKET", help="Change ticket, or a reason, for --approver.")
+@click.option("--undo", is_flag=True, help="Undo the last rebuild: bring its old volumes back.")
 @click.option(
     "--give-up",
     is_flag=True,
-    help="Remove old volumes whose time is over (rebuild.keep_volumes_days).",
+    help="Delete old volumes that are past rebuild.keep_volumes_days.",
 )
 @click.option("--local", is_flag=True, help="Run in this process, without a Prefect server.")
 def rebuild(
@@ -54,10 +58,10 @@ def rebuild(
     give_up: bool,
     local: bool,
 ) -> None:
-    """Make COMPONENT anew, behind an approval and a backup whose restore was just proven.
+    """Rebuild COMPONENT from scratch. Needs an approval and a freshly verified backup.
 
-    The old volumes are kept until the new ones were compared. What was interrupted goes on by the same call. Exits 1 if
-    it was not rebuilt.
+    The old volumes are retained. Run the same command again to resume an interrupted rebuild. Exits 1 if the component
+    was not rebuilt.
     """
     from config.loading import load
     from operations.backup.component import Vault
@@ -108,11 +112,11 @@ def rebuild(
 
 @click.command()
 @click.argument("run", metavar="FLOW_RUN")
-@click.option("--name", required=True, help="Who you are.")
+@click.option("--name", required=True, help="Your name.")
 @click.option("--ticket", required=True, help="Change ticket, or a reason.")
-@click.option("--refuse", is_flag=True, help="Refuse it: nothing is changed.")
+@click.option("--refuse", is_flag=True, help="Refuse the rebuild; nothing is changed.")
 def approve(run: str, name: str, ticket: str, refuse: bool) -> None:
-    """Answer a rebuild that waits for its approval. Exits 1 if it does not wait any more."""
+    """Approve or refuse a rebuild. Exits 1 if it no longer waits for an answer."""
     from flows.runs import answer
 
     answer(run, {"decision": "refuse" if refuse else "approve", "name": name, "ticket": ticket})

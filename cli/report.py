@@ -16,10 +16,10 @@ from redaction import redact
 @options.as_json
 @click.option(
     "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-    help="Where the page goes; isa-report-NAME.html if left out.",
+    help="File of the page. Default: isa-report-ENVIRONMENT.html.",
 )  # fmt: skip
 def report(environment: str, as_json: bool, output: Path | None) -> None:
-    """Write proofs, backups, deploys, gates and the doctor's findings into one HTML page."""
+    """Write one HTML page of proofs, backups, deploys, gates and findings."""
     from cli.output import emit, say
     from config.loading import load
     from flows.report import collect

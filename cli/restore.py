@@ -14,35 +14,39 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("backup", required=False, metavar="[SET]")
+@click.argument("backup", required=False, metavar="[BACKUP]")
 @options.environment
 @options.as_json
 @click.option(
-    "--into",
-    type=click.Choice(["live"]),
-    required=True,
-    help="`live` replaces what is there. To try a set without risk: isa verify.",
+    "--unit",
+    "units",
+    multiple=True,
+    metavar="NAME",
+    help="Restore only this database, stream, bucket or collection; repeatable.",
 )
 @click.option(
-    "--unit", "units", multiple=True, metavar="NAME", help="Only this database, stream, bucket …"
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Restore the newest verified backup of every engine, after a disaster.",
 )
 @click.option(
-    "--all", "everything", is_flag=True, help="Every engine's newest proven set: after a disaster."
+    "--other-cluster",
+    is_flag=True,
+    help="Accept backups of a lost cluster of the same environment.",
 )
 @click.option(
-    "--other-cluster", is_flag=True, help="Take sets of a cluster of this environment that is gone."
+    "--no-safety-backup",
+    is_flag=True,
+    help="Do not back up the current data first (only for an empty platform).",
 )
-@click.option(
-    "--no-safety-backup", is_flag=True, help="Nothing here is worth keeping: the platform is new."
-)
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--plan", "plan_only", is_flag=True, help="Only say what would be replaced.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--plan", "plan_only", is_flag=True, help="Print what would be replaced, and stop.")
 @click.option("--local", is_flag=True, help="Run in this process, without a Prefect server.")
 def restore(
     backup: str | None,
     environment: str,
     as_json: bool,
-    into: str,
     units: tuple[str, ...],
     everything: bool,
     other_cluster: bool,
@@ -51,10 +55,11 @@ def restore(
     plan_only: bool,
     local: bool,
 ) -> None:
-    """Replace what the live platform holds by a backup set, behind a safety backup of what goes.
+    """Replace live data with a backup. The current data is backed up first.
 
-    The plan is shown first. Exits 1 if something was not restored, or is not what the set holds. An engine that is
-    restored by hand is refused with 2; of --all it is left for the end, and that exits 1.
+    The plan is printed first. To try a backup without risk, use isa verify. Exits 1 if something was not restored, or
+    differs from the backup. An engine that is restored by hand is refused with exit code 2; with --all it is listed at
+    the end, and the exit code is 1.
     """
     from cli.output import emit
     from config.loading import load
@@ -62,7 +67,7 @@ def restore(
     from operations.restore.plan import engine_of, plans_of
 
     if bool(backup) == everything or (everything and units):
-        raise click.UsageError("name a set, or say --all")
+        raise click.UsageError("name a backup, or use --all")
     if backup:
         engine_of(backup)  # wrong input is told before anything is asked
     vault = Vault.open(load(environment))

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     "--apply",
     "apply",
     is_flag=True,
-    help="Remove it, and extend the object locks of what stays; otherwise it is only shown.",
+    help="Delete what is listed, and extend the object locks of kept backups.",
 )
 def retention(components: tuple[str, ...], environment: str, as_json: bool, apply: bool) -> None:
-    """Show which backup sets and leftovers may go, by the rules of the settings; with --apply remove them.
+    """List backups and orphaned objects that are past retention; --apply deletes them.
 
     Exits 1 if an object lock could not be extended, or a manifest cannot be read.
     """

@@ -14,11 +14,11 @@ from errors import ConfigurationError, Fault
 @click.option(
     "--from",
     "backup",
-    metavar="SET",
-    help="Put the Secrets of a set `platform` into a namespace without engines.",
+    metavar="BACKUP",
+    help="Restore Secrets from a backup of `platform`, into a namespace without engines.",
 )
 def secrets(environment: str, as_json: bool, backup: str | None) -> None:
-    """List the Secrets that the platform needs and the keys that are still missing. Prints no values."""
+    """List required Secrets and missing keys. Prints no values."""
     if backup is not None:
         _reinstate(environment, backup, as_json)
         return

@@ -11,7 +11,7 @@ from cli import options
 @options.environment
 @options.as_json
 def setup(environment: str, as_json: bool) -> None:
-    """Bring work pool, deployments, schedules and automations to the Prefect server; as often as you like."""
+    """Register work pools, deployments, schedules and automations on the Prefect server."""
     from cli.output import emit, say
     from config.loading import load
     from tasks.setup import set_up
@@ -27,7 +27,7 @@ def setup(environment: str, as_json: bool) -> None:
 @options.environment
 @options.as_json
 def notify(environment: str, as_json: bool) -> None:
-    """Send a test message through every block of `notify.blocks`. Exits 1 if one did not arrive."""
+    """Send a test message through notify.blocks. Exits 1 if one did not arrive."""
     from cli.output import emit
     from cli.tables import console, table
     from config.loading import load

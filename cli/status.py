@@ -22,9 +22,9 @@ WATCH_SECONDS = 2.0
 @options.environment
 @options.only
 @options.as_json
-@click.option("--watch", is_flag=True, help="Ask again every two seconds until interrupted.")
+@click.option("--watch", is_flag=True, help="Refresh every two seconds until interrupted.")
 def status(environment: str, only: tuple[str, ...], as_json: bool, watch: bool) -> None:
-    """Show components, their checks and their members. Exits 1 if any is not ready."""
+    """Show checks and members of each component. Exits 1 if one is not ready."""
     from rich.live import Live
 
     from cli.broken_pipe import abandoned

@@ -15,24 +15,38 @@ from cli.live import LiveNodes, in_process
 @options.environment
 @options.as_json
 @click.option(
-    "--latest", "which", flag_value="latest", default=True, help="The newest set of each (default)."
+    "--latest",
+    "which",
+    flag_value="latest",
+    default=True,
+    help="The newest backup of each component (default).",
 )
-@click.option("--due", "which", flag_value="due", help="The same, where there is no verdict yet.")
-@click.option("--all", "which", flag_value="all", help="Every set that there is.")
 @click.option(
-    "--sample", "which", flag_value="sample", help="An older set of each, another one every week."
+    "--due",
+    "which",
+    flag_value="due",
+    help="The newest backup of each component that has not been verified yet.",
+)
+@click.option("--all", "which", flag_value="all", help="Every backup.")
+@click.option(
+    "--sample",
+    "which",
+    flag_value="sample",
+    help="An older backup of each component, a different one every week.",
 )
 @click.option(
-    "--signer", is_flag=True, help="Prove nothing: print the verify pool's key, for verify.signers."
+    "--signer",
+    is_flag=True,
+    help="Print the verify workers' public key for verify.signers, and stop.",
 )
 @click.option("--local", is_flag=True, help="Run in this process, without a Prefect server.")
 def verify(
     what: tuple[str, ...], environment: str, as_json: bool, which: str, signer: bool, local: bool
 ) -> None:
-    """Restore sets into scratch engines and compare what comes back with what the source held.
+    """Restore backups into scratch engines and compare them with their source.
 
-    Without a name, all components; with names of components these only; with ids of sets (`isa backups`) just those.
-    Exits 1 if a set failed, or if there is one without a verdict.
+    Names are components or backup ids (isa backups). Without a name: all components.
+    Exits 1 if a backup failed, or ended without a verdict.
     """
     from archive.manifest import IDENTITY
     from cli.output import emit, say

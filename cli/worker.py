@@ -7,9 +7,9 @@ import click
 
 @click.command()
 @click.argument("queues", nargs=-1, required=True, metavar="QUEUE...")
-@click.option("--name", default="", help="Name in the UI. Default: queues and host.")
+@click.option("--name", default="", help="Name in the Prefect UI. Default: queues and host name.")
 def worker(queues: tuple[str, ...], name: str) -> None:
-    """Run the flow runs of queues until stopped (SIGINT, SIGTERM).
+    """Run a worker for these queues until SIGINT or SIGTERM.
 
     Only flows that prefect.yaml declares are run, in their declared queue. Code, command and environment come from this
     installation; whatever the server says about them is refused.

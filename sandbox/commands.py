@@ -8,7 +8,9 @@ import click
 
 from cli.output import emit, say
 
-name_option = click.option("--name", default="default", show_default=True, help="Which sandbox.")
+name_option = click.option(
+    "--name", default="default", show_default=True, help="Name of the sandbox."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 # what a client of the Prefect server needs to know
@@ -17,7 +19,7 @@ CLIENT = ("PREFECT_API_URL", "PREFECT_UI_URL", "PREFECT_API_AUTH_STRING")
 
 @click.group()
 def sandbox() -> None:
-    """The embedded cluster on this machine: a real control plane, for trying and testing everything."""
+    """Run the embedded cluster on this machine."""
 
 
 @sandbox.command()
@@ -30,12 +32,12 @@ def sandbox() -> None:
     "--ready-delay",
     type=(float, float),
     metavar="MIN MAX",
-    help="Seconds that pods take to get ready.",
+    help="Seconds until a pod becomes ready.",
 )
 @click.option(
     "--engines/--no-engines",
     default=None,
-    help="Run engines behind the pods, or let pods get ready by themselves  [default: engines].",
+    help="Run engines in the pods, or simulate pods without engines  [default: engines].",
 )
 def up(
     name: str,
@@ -46,7 +48,7 @@ def up(
     ready_delay: tuple[float, float] | None,
     engines: bool | None,
 ) -> None:
-    """Start what does not run; the first time the programs are built (10 to 30 minutes)."""
+    """Start the sandbox. The first time it builds its programs (10 to 30 minutes)."""
     from sandbox.cluster import Sandbox
     from sandbox.nodes import NodeSize
 
@@ -58,9 +60,9 @@ def up(
 
 @sandbox.command()
 @name_option
-@click.option("--purge", is_flag=True, help="Forget the sandbox's data too.")
+@click.option("--purge", is_flag=True, help="Delete the sandbox's data too.")
 def down(name: str, purge: bool) -> None:
-    """Stop everything, Prefect beside the cluster too."""
+    """Stop the sandbox, and its Prefect server."""
     from sandbox.cluster import Sandbox
     from sandbox.control_room import ControlRoom
 
@@ -73,7 +75,7 @@ def down(name: str, purge: bool) -> None:
 @name_option
 @json_option
 def status(name: str, as_json: bool) -> None:
-    """Show what runs and how to connect by hand. Exits 1 if the cluster is not up."""
+    """Show processes and addresses. Exits 1 if the cluster is not up."""
     from sandbox.cluster import Sandbox
     from sandbox.control_room import ControlRoom
 
@@ -92,13 +94,17 @@ def status(name: str, as_json: bool) -> None:
 @name_option
 @json_option
 @click.option(
-    "--size", type=click.IntRange(1, 1000), default=1, show_default=True, help="How much data."
+    "--size",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Amount of data, a factor.",
 )
 @click.option(
     "--seed", "number", default=1, show_default=True, help="The same seed gives the same data."
 )
 def seed(name: str, as_json: bool, size: int, number: int) -> None:
-    """Fill all seven engines with sample data; a second run leaves the same."""
+    """Fill all seven engines with sample data; idempotent."""
     from dataclasses import asdict
 
     from cluster.kube import Kube

@@ -76,7 +76,7 @@ def run(sandbox: Sandbox, isa: str, environ: Mapping[str, str], *how: str) -> Dr
     platform = str(listed[-1]["id"])
 
     def restore() -> None:
-        words = ("restore", "--all", "--into", "live", "--other-cluster", "--no-safety-backup")
+        words = ("restore", "--all", "--other-cluster", "--no-safety-backup")
         drill.restores = json.loads(command(*words, "--yes", "--json", *how))["restores"]
 
     step("loss", lambda: destroy(sandbox.kube()))

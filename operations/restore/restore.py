@@ -373,4 +373,4 @@ def _way_back(report: RestoreReport) -> str:
     way_back = report.first or report.safety
     if not way_back:
         return "Nothing was there before: the same command again starts anew"
-    return f"What was there before is in {way_back}: `isa restore {way_back} --into live`"
+    return f"What was there before is in {way_back}: `isa restore {way_back}`"

@@ -47,13 +47,13 @@ class InterruptedRestore:
     def words(self) -> str:
         """What is not as it should be, and what to do."""
         before = (
-            f"; what was there before is in {self.safety[0]}: `isa restore {self.safety[0]} --into live`"
+            f"; what was there before is in {self.safety[0]}: `isa restore {self.safety[0]}`"
             if self.safety
             else ""
         )
         return (
             f"a restore of {self.backup} was broken off in the midst of {', '.join(self.units)}: "
-            f"`isa restore {self.backup} --into live` again brings it to its end{before}"
+            f"`isa restore {self.backup}` again brings it to its end{before}"
         )
 
 

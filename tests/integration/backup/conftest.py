@@ -127,7 +127,7 @@ class Restorer:
 
     def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [ISA, "restore", *arguments, "--into", "live"],
+            [ISA, "restore", *arguments],
             env=self.environ,
             input=stdin,
             capture_output=True,

@@ -309,7 +309,7 @@ def test_a_dump_that_does_not_restore_leaves_the_old_database(
 def test_a_restore_that_is_killed_is_done_again_and_nothing_is_lost(restorer: Restorer) -> None:
     good = restorer.take("postgresql")
     running = subprocess.Popen(
-        [ISA, "restore", good.id, "--into", "live", "--local", "--yes"],
+        [ISA, "restore", good.id, "--local", "--yes"],
         env=restorer.environ,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -39,7 +39,7 @@ def half(*words, stdin=None, **more):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*words, stdin=stdin and pieces(), **more)
 offline.exec_stream = half
-sys.argv = ["isa", "restore", sys.argv[1], "--into", "live", "--local", "--yes"]
+sys.argv = ["isa", "restore", sys.argv[1], "--local", "--yes"]
 from cli.main import main
 main()
 """

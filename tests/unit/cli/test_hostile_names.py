@@ -159,10 +159,10 @@ CASES = {
         "verify --local", lambda r: {"operations.verify.proofs.run_proofs": running(r.proof, r)}
     ),
     "proofs": Case("proofs", lambda r: {"operations.health.freshness.look": always(r.freshness)}),
-    "restore": Case(f"restore {SET} --into live --yes", lambda r: by_server(r, backup="", safety="")),
-    "restore plan": Case(f"restore {SET} --into live --plan", world),
+    "restore": Case(f"restore {SET} --yes", lambda r: by_server(r, backup="", safety="")),
+    "restore plan": Case(f"restore {SET} --plan", world),
     "restore here": Case(
-        f"restore {SET} --into live --yes --local",
+        f"restore {SET} --yes --local",
         lambda r: {"operations.restore.restore.run_restores": running(r.restores, r)},
     ),
     "rebuild": Case("rebuild nats", lambda r: by_server(r)),
@@ -274,7 +274,7 @@ def test_json_holds_every_name_unchanged(
 
 REFUSED = (
     "backup {}", "backup {} --local", "backup --slot {}", "backups {}", "verify {}", "proofs {}",
-    "restore {} --into live --yes", "rebuild {} --plan", "rebuild {} --undo", "rebuild nats --plan --restore {}",
+    "restore {} --yes", "rebuild {} --plan", "rebuild {} --undo", "rebuild nats --plan --restore {}",
     "rebuild nats --local --approver {} --ticket T-1", "rebuild nats --local --approver Ada --ticket {}",
     "approve {} --name Ada --ticket T-1", f"approve {RUN} --name {{}} --ticket T-1",
     "retention {}", "secrets --from {}", "deploy --only {}", "deploy --local --only {}", "status --only {}",

@@ -85,7 +85,7 @@ def commands() -> dict[str, Command]:
             (ProofLine(REDIS, "done", "fail", 2.0, "bad"), ProofLine(SAFETY)),
         ),
         "restore": Command(
-            f"restore {REDIS} --into live --yes", "operations.restore.restore.run_restores", [restore],
+            f"restore {REDIS} --yes", "operations.restore.restore.run_restores", [restore],
             as_json([restore], 2.0),
             (RestoreLine("redis", "done", "different", 2.0, "strings", backup=REDIS),),
         ),

@@ -26,7 +26,7 @@ COMMANDS = {
     "backups": "backups --env sandbox",
     "verify": "verify --env sandbox --local",
     "proofs": "proofs --env sandbox",
-    "restore": "restore --env sandbox --all --into live --yes --local",
+    "restore": "restore --env sandbox --all --yes --local",
     "rebuild": "rebuild nats --env sandbox --plan",
     "approve": "approve 9d0f0c3e-0000-4000-8000-000000000000 --name Ada --ticket T-1",
     "setup": "setup --env sandbox",

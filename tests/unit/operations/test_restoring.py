@@ -141,7 +141,7 @@ def test_what_was_half_replaced_is_replaced_by_the_same_call(
         with pytest.raises(Killed):
             world.run()
     else:
-        assert f"isa restore {SAFETY}0 --into live" in world.run().reason
+        assert f"isa restore {SAFETY}0" in world.run().reason
     assert world.left == InterruptedRestore(SET, (f"{SAFETY}0",), (UNIT,))
     done = world.run()  # there is nothing that could be backed up
     assert (done.outcome, done.safety) == (RESTORED, f"{SAFETY}0")
@@ -170,7 +170,7 @@ def test_however_often_it_is_broken_off_the_first_safety_set_is_what_was_there_b
             world.run()
         world.whole = True  # it can be backed up, and holds next to nothing
     assert world.left == InterruptedRestore(SET, (f"{SAFETY}0", f"{SAFETY}1"), (UNIT,))
-    assert f"isa restore {SAFETY}0 --into live" in world.left.words
+    assert f"isa restore {SAFETY}0" in world.left.words
 
 
 def test_a_repeated_restore_that_fails_names_the_safety_set_of_the_first_attempt(
@@ -179,7 +179,7 @@ def test_a_repeated_restore_that_fails_names_the_safety_set_of_the_first_attempt
     for _ in range(2):
         world.breaks = TemporaryError("the store is away")
         report = world.run()
-        assert f"isa restore {SAFETY}0 --into live" in report.reason
+        assert f"isa restore {SAFETY}0" in report.reason
         world.whole = True  # it can be backed up, and holds next to nothing
     assert report.safety == f"{SAFETY}1"
     assert f"isa restore {SAFETY}1" not in report.reason
@@ -199,7 +199,7 @@ def test_a_failed_restore_of_another_unit_names_its_own_safety_set(world: World)
     world.run()
     world.whole, world.breaks = True, TemporaryError("the store is away")
     report = world.run(chosen=("database other",))
-    assert f"isa restore {SAFETY}1 --into live" in report.reason
+    assert f"isa restore {SAFETY}1" in report.reason
 
 
 def test_a_restore_of_another_unit_makes_nothing_whole_that_was_broken_off(world: World) -> None:
@@ -228,7 +228,7 @@ def test_whatever_goes_wrong_while_it_is_replaced_the_way_back_is_told(
     world.breaks = error
     report = world.run()
     assert report.outcome == "failed"
-    assert f"isa restore {SAFETY}0 --into live" in report.reason
+    assert f"isa restore {SAFETY}0" in report.reason
 
 
 def test_nothing_is_fenced_or_replaced_that_the_engine_would_refuse(

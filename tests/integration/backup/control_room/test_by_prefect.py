@@ -152,7 +152,7 @@ def test_a_restore_wants_its_confirmation_and_shows_its_plan(
     good = backups.manifest("nats")
     unsure = start(room, "restore-component", backup=good.id, confirm="yes")
     assert "not confirmed" in unsure.reaches("FAILED")["message"]
-    said = run(room, good.id, "--into", "live", "--yes", command="restore")
+    said = run(room, good.id, "--yes", command="restore")
     assert [one["outcome"] for one in said["restores"]] == ["restored"], said
     assert "replace" in said["restores"][0]["stages"]  # the run's own report: no table has that
     backups.live.await_state("ready")

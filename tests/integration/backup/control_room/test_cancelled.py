@@ -192,7 +192,7 @@ def test_a_restore_lets_the_writers_in_again(room: ControlRoom, backups: Backups
     before.still()
     with backups.access() as access:
         LOSSES["redis"][1](access)()
-    said = run(room, good, "--into", "live", "--yes", command="restore")
+    said = run(room, good, "--yes", command="restore")
     assert [one["outcome"] for one in said["restores"]] == ["restored"], said
 
 
