@@ -91,6 +91,8 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
     limits.sweep(access, members, writer.cleanup)
     before = _look(access, members)
     shards = _shards(access, members, before)
+    # first, since it is a moment's work: what is wrong with it costs no upload of all shards
+    configuration = _configuration(access, shards[0].source)
     with ThreadPoolExecutor(len(shards), thread_name_prefix="shard") as pool:
         pieces = list(pool.map(lambda shard: _take(access, writer, shard), shards))
     after = _look(access, members)
@@ -100,7 +102,6 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
             "a key could be in two shards' data or in none",
             delay=15,
         )
-    configuration = _configuration(access, shards[0].source)
     writer.add_json("configuration.json", "cluster", {**configuration, "nodes": _nodes(before)})
     return BackupContent(
         engine=Engine(

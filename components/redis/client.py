@@ -26,6 +26,8 @@ OWN_MEMORY = (
 # And what does not count for maxmemory either (src/evict.c, `freeMemoryGetNotCountedMemory`).
 UNCOUNTED_MEMORY = ("mem_clients_slaves", "mem_aof_buffer")
 OPEN_SHOWN = 5  # of open slots
+# Texts of tenants (functions, users, settings) hold any bytes: with this they are read, and written back as they were.
+REVERSIBLE = "surrogateescape"
 SECRET, KEY = "redis-auth", "redis-password"
 
 
@@ -102,6 +104,7 @@ def connect(access: Access, member: Endpoint) -> redis.Redis:
         retry=Retry(NoBackoff(), 0),  # the gate asks again; a retry would hide what it is about
         client_name=PROBE,
         decode_responses=True,
+        encoding_errors=REVERSIBLE,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from archive.manifest import Manifest
-from components.redis.client import parse_ranges
+from components.redis.client import REVERSIBLE, parse_ranges
 
 Libraries = Mapping[str, str]  # name → code, or what stands for it
 
@@ -74,4 +74,4 @@ def place(
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors=REVERSIBLE) if isinstance(value, bytes) else str(value)

@@ -24,7 +24,7 @@ from components.access import Access, Endpoint
 from components.base import Live, RunningScratch
 from components.questions import ask_members, words
 from components.redis import limits
-from components.redis.client import KEY, PORT, SECRET, STATEFULSET, connect, read_view
+from components.redis.client import KEY, PORT, REVERSIBLE, SECRET, STATEFULSET, connect, read_view
 from components.redis.expiry import as_promised, measure_until_due
 from components.redis.fence import USER, close, reopen
 from components.redis.fingerprint import has_fields_apart, measure_rdb, together
@@ -259,7 +259,12 @@ def _members(access: Access) -> list[Endpoint]:
 @contextmanager
 def _client(endpoint: Endpoint, user: str, password: str) -> Iterator[Any]:
     client = redis.Redis(
-        host=endpoint.host, port=endpoint.port, username=user, password=password, socket_timeout=60
+        host=endpoint.host,
+        port=endpoint.port,
+        username=user,
+        password=password,
+        socket_timeout=60,
+        encoding_errors=REVERSIBLE,
     )
     try:
         yield client

@@ -179,13 +179,16 @@ class Server:
     def on_function(self, what: bytes, *words: bytes) -> Any:
         if what.upper() == b"LIST":
             return [
-                {b"library_name": name.encode(), b"library_code": code.encode()}
+                {
+                    b"library_name": name.encode(),
+                    b"library_code": code.encode(errors="surrogateescape"),
+                }
                 for name, code in self.libraries.items()
             ]
         if what.upper() == b"FLUSH":
             self.libraries.clear()
             return "OK"
-        code = words[-1].decode()
+        code = words[-1].decode(errors="surrogateescape")
         name = code.partition("name=")[2].partition("\n")[0]
         self.libraries[name] = code
         return name.encode()

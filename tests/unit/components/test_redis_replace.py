@@ -310,6 +310,13 @@ def test_a_library_goes_to_the_masters_that_have_its_shards_slots_now(cluster: C
     assert libraries == [{"shop": code("1")}, {"shop": code("1")}, {}]
 
 
+def test_the_bytes_of_a_library_that_are_no_utf_8_come_back(cluster: Cluster) -> None:
+    odd = code("'\udcff'")  # the byte 0xff, as the server double keeps it
+    with cluster.served() as access, scratch(KEYS, {0: odd}) as served:
+        restore(access, served, CleanupJournal())
+    assert cluster.servers[0].libraries == {"shop": odd}
+
+
 def test_two_libraries_of_one_name_stay_apart_where_their_slots_do(cluster: Cluster) -> None:
     with cluster.served() as access, scratch(KEYS, {0: code("1"), 1: code("2")}) as served:
         restore(access, served, CleanupJournal())

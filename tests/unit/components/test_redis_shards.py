@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import redis
 
 from archive.cleanup_journal import CleanupJournal
 from archive.manifest import Manifest
@@ -22,10 +24,11 @@ from .redis_double import three_shards
 
 
 class Written:
-    """Keeps the names of what is stored."""
+    """Keeps the names of what is stored, and documents."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.documents: dict[str, Any] = {}
         self.cleanup = CleanupJournal()
 
     def spooled(self, source: Iterable[bytes], expected: int) -> Any:
@@ -40,8 +43,8 @@ class Written:
     def add(self, name: str, *_: object) -> None:
         self.names.append(name)
 
-    def add_json(self, *_: object) -> None:
-        pass
+    def add_json(self, name: str, unit: str, document: Any) -> None:
+        self.documents[name] = json.loads(json.dumps(document))
 
 
 def scattered(first: int) -> tuple[str, ...]:
@@ -62,6 +65,32 @@ def test_a_shard_of_many_slot_ranges_has_a_short_name() -> None:
     held = [parse_ranges(one["slots"]) for one in taken.topology["shards"]]
     assert set.union(*held) == set(range(16384))
     assert ranges(held[0]).startswith("0-1, 6-7, 12-13")
+
+
+def test_a_text_of_a_tenant_that_is_no_utf_8_is_stored_byte_by_byte() -> None:
+    cluster = three_shards()
+    for server in cluster.servers:
+        server.libraries = {"shop": "#!lua name=shop\n-- \udcff"}  # the byte 0xff
+    written = Written()
+    with cluster.served() as access:
+        back_up(access, cast(Any, written))
+    (library,) = written.documents["configuration.json"]["functions"]
+    text = (
+        dict(zip(library[::2], library[1::2], strict=True))
+        if isinstance(library, list)
+        else library
+    )
+    assert text["library_code"].encode(errors="surrogateescape").endswith(b"-- \xff")
+
+
+def test_texts_that_cannot_be_read_cost_no_upload() -> None:
+    cluster = three_shards()
+    for server in cluster.servers:
+        server.refused = {"ACL LIST": "ERR unknown command"}
+    written = Written()
+    with cluster.served() as access, pytest.raises(redis.ResponseError):
+        back_up(access, cast(Any, written))
+    assert written.names == []
 
 
 def test_a_shard_is_taken_whose_form_only_new_replicas_read() -> None:
