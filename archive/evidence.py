@@ -105,8 +105,10 @@ class Evidence(Part):
     def sentence(self) -> str:
         """The proof in one line, as people want to read it."""
         if self.verdict in GOOD:
-            what = f"restore proven at {self.level}: {self.compared} measures of {self.things:,} things equal"
-            told = f"{what}; took {self.seconds:.0f} s"
+            told = (
+                f"restore verified ({self.level}): {self.compared} checks match over {self.things:,} objects, "
+                f"{self.seconds:.0f} s"
+            )
             return f"{told}; partial: {self.reason}" if self.verdict == "partial" else told
         sealed = f"; its own words are sealed in {self.words}" if self.words else ""
         return f"{self.verdict} at {self.failed_at or 'no level'}: {self.reason}{sealed}"

@@ -227,7 +227,7 @@ class Lease:
             self._kube.replace(document)
         except Conflict as exc:
             raise LeaseHeld(
-                self.name, "another run", "it was faster", "just now", self._duration
+                self.name, "another run", "acquired it first", "just now", self._duration
             ) from exc
         self._renewed = self._clock()
 

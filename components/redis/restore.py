@@ -109,7 +109,7 @@ def measure(
                 with spool.reader() as file:
                     found += measure_rdb(file, unit_of(reader, name), fields_apart=apart)
             except (UnknownFormat, EOFError) as exc:
-                raise PermanentError(f"{endpoint.member} gives data with {exc}") from exc
+                raise PermanentError(f"{endpoint.member} returned unreadable data: {exc}") from exc
     return {"": found}
 
 

@@ -120,8 +120,8 @@ def run_backups(
             standing, doubts = None, (str(exc),)
         if standing is not None and standing.hollow:
             raise PermanentError(
-                f"{standing.id} has not brought its data back yet: a set now would be a whole one of next to nothing. "
-                f"Call the rebuild again, or `isa rebuild {component} --undo`"
+                f"{standing.id} has not restored the data yet; a backup now would be almost empty. "
+                f"Run the rebuild again, or `isa rebuild {component} --undo`"
             )
         transfer = Transfer(lambda note: progress.update(component, RUNNING, note))
         result = back_up(

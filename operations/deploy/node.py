@@ -217,7 +217,7 @@ class Deployer:
         newest = read_records(self.platform.kube, release.namespace)[release.name][-1]
         if newest.pending:
             raise TemporaryError(
-                f"helm brought release {release.name} and could not write so: its record is {newest.status} still. "
+                f"helm installed {release.name} but could not record it (status: {newest.status}). "
                 "The next attempt completes it."
             )
 

@@ -168,7 +168,7 @@ def _api_versions(platform: Platform, plan: Plan) -> Iterator[Check]:
         yield Check(
             f"API {kind}",
             False,
-            f"{', '.join(sorted(users))} need it and the cluster has it not: {crd}",
+            f"{', '.join(sorted(users))} need this API and the cluster does not serve it: {crd}",
         )
 
 

@@ -354,7 +354,7 @@ def _evidence(vault: Vault) -> Iterator[Finding]:
     words = "; ".join(_first(missing)) or "none is missing"
     yield Finding(Check("chain of evidence", not missing, words))
     if not vault.settings.verify.signers:
-        words = "none is set, so no verdict counts: name what `isa verify --signer` prints"
+        words = "empty, so no verdict counts: set the key that `isa verify --signer` prints"
         yield Finding(Check("verify.signers", False, words))
 
 

@@ -136,7 +136,9 @@ def _set_to_look_at(
         name = newest.id
     elif not name.startswith(f"{policy.component}-"):
         hint = f"`isa backups {policy.component}` lists them"
-        raise ConfigurationError([Fault("restore", f"{name!r} is no set of it", hint)])
+        raise ConfigurationError(
+            [Fault("restore", f"{name!r} is not a backup of {policy.component}", hint)]
+        )
     try:
         return plan_restore(vault, catalogue, name, new_engine=policy.volumes == NEW)
     except PermanentError:

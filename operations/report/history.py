@@ -118,12 +118,12 @@ class ComponentHistory:
     def headline(self) -> str:
         """The one sentence that whoever is on call needs: can it be brought back, and how does one know."""
         fresh = self.freshness
-        words = "no restore was ever proven"
+        words = "no restore was ever verified"
         if fresh.passed is not None and fresh.evidence is not None:
             proof = fresh.evidence
             words = (
-                f"restore proven on {fresh.passed:%Y-%m-%d} at {proof.level}: {proof.compared} measures of "
-                f"{proof.things:,} things equal, took {proof.seconds:.0f} s"
+                f"restore verified on {fresh.passed:%Y-%m-%d} ({proof.level}): {proof.compared} checks match over "
+                f"{proof.things:,} objects, {proof.seconds:.0f} s"
             )
         told = [one for one in self.proofs if one.verdict != "error"]
         if fresh.state == FAILING:

@@ -152,7 +152,7 @@ def test_the_set_of_a_primary_at_work_is_proven(backups: Backups, prover: Prover
     made = backups.manifest("postgresql")
     assert made.topology["role"] == "primary"
     moved = {m.item for m in made.fingerprint if m.until is not None}
-    assert moved == {"table public.busy", "sequences"}
+    assert moved == {"rows of public.busy", "sequences"}
     (proof,) = prover.isa(made.id)["proofs"]
     assert (proof["verdict"], proof["level"]) == ("pass", "L4"), proof
     prover.forger.remove(made)

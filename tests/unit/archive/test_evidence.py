@@ -78,7 +78,7 @@ def test_garbage_is_no_evidence(document: bytes) -> None:
 
 def test_the_sentence_says_what_no_other_tool_can() -> None:
     said = evidence().sentence
-    assert said == "restore proven at L4: 41 measures of 1,200,000 things equal; took 74 s"
+    assert said == "restore verified (L4): 41 checks match over 1,200,000 objects, 74 s"
 
 
 def test_the_key_stays_the_same_and_tells_nothing_of_the_identity() -> None:

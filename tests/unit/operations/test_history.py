@@ -57,19 +57,19 @@ def of(*backups: BackupPoint) -> ComponentHistory:
 @pytest.mark.parametrize(
     ("proofs", "words"),
     [
-        ([], "there is no whole backup set, and no restore was ever proven"),
+        ([], "there is no whole backup set, and no restore was ever verified"),
         (
             [(1, "pass")],
-            "restore proven on 2026-11-23 at L4: 41 measures of 1,284,310 things equal, took 74 s",
+            "restore verified on 2026-11-23 (L4): 41 checks match over 1,284,310 objects, 74 s",
         ),
         (
             [(2, "pass"), (1, "fail")],
             "the last restore did not pass on 2026-11-23, fail at L2: redis-check-rdb: bad file. "
-            "Before: restore proven on 2026-11-22",
+            "Before: restore verified on 2026-11-22",
         ),
-        ([(9, "pass")], "took 74 s. That is 9 days ago"),
+        ([(9, "pass")], "74 s. That is 9 days ago"),
         ([(2, "pass"), (1, "error"), (0.5, "error")], "Since then 2 ended in an error"),
-        ([(1, "error")], "no restore was ever proven. Since then 1 ended in an error"),
+        ([(1, "error")], "no restore was ever verified. Since then 1 ended in an error"),
     ],
 )
 def test_the_headline_says_what_is_known(proofs: list[tuple[float, str]], words: str) -> None:
@@ -79,7 +79,7 @@ def test_the_headline_says_what_is_known(proofs: list[tuple[float, str]], words:
 def test_a_proof_whose_document_is_not_believed_is_shown_as_such() -> None:
     found = read((1, "pass"), believed=False)
     assert [one.verdict for one in found.proofs] == ["unreadable"]
-    assert "no restore was ever proven" in found.headline
+    assert "no restore was ever verified" in found.headline
 
 
 def test_of_old_proofs_only_the_name_is_read() -> None:

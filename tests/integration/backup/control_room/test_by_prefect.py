@@ -89,8 +89,8 @@ def test_a_proof_is_told_as_a_table_and_by_an_event(room: ControlRoom, proven: A
     (proof,) = proven["proofs"]
     assert (proof["verdict"], proof["level"]) == ("pass", "L4"), proven
     found = artifacts(room, proven["flow_run"])
-    assert "restore proven at L4" in found["proofs-sandbox"]
-    assert "**redis**: restore proven on" in found["history-sandbox"]
+    assert "restore verified (L4)" in found["proofs-sandbox"]
+    assert "**redis**: restore verified on" in found["history-sandbox"]
     assert found["history-sandbox"].count("](data:image/svg+xml;base64,") == 1 + len(SETS)
 
     def told() -> bool:
@@ -116,7 +116,7 @@ def test_the_report_has_everything_in_one_page_and_no_secret(
     assert all(f"<b>{name}</b>" in page for name in SETS)
     redis = components["redis"]
     assert (redis["state"], redis["proofs"][-1]["level"]) == ("fresh", "L4")
-    assert redis["headline"].startswith("restore proven on ") and redis["headline"] in page
+    assert redis["headline"].startswith("restore verified on ") and redis["headline"] in page
     assert all(one["bytes_stored"] and one["seconds"] for one in redis["backups"])
     newest = {node["name"]: node for node in said["deploys"][0]["nodes"]}
     assert newest["namespace"]["began"] >= newest["storage-classes"]["began"]
