@@ -216,7 +216,7 @@ def _take(access: Access, writer: SetWriter, shard: Shard) -> Piece:
         try:
             with spool.reader() as file:
                 return Piece(measure_rdb(file, shard.unit), consistency)
-        except UnknownFormat as exc:
+        except (UnknownFormat, EOFError) as exc:
             why = (
                 f"{shard.unit}: the fingerprint, since its RDB has {exc}; the data itself is stored"
             )

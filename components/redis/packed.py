@@ -108,6 +108,8 @@ def decompress(data: bytes, size: int) -> bytes:
         else:  # it runs into what it writes
             pattern = out[start:]
             out += (pattern * (length // len(pattern) + 1))[:length]
+        if len(out) > size:  # some bytes of it may stand for hundreds of times as many
+            break
     if len(out) != size:
         raise UnknownFormat(f"a compressed string of {len(out)} instead of {size} bytes")
     return bytes(out)

@@ -2,9 +2,9 @@
 
 A hash of the file itself would not do: a server that loads it writes another one, since the order of a table and the
 encodings of small values are its own affair. So values are decoded: sets, hashes and sorted sets count as sums over
-their members, lists and streams in their order. Formats: redis/redis src/rdb.h and src/t_stream.c up to version 13
-(8.2), valkey-io/valkey up to 80 (9.1). An unknown one is an error here, not a guess; the backup itself does not
-depend on this module.
+their members, lists and streams in their order; each as it is read, since a value may be larger than this process.
+Formats: redis/redis src/rdb.h and src/t_stream.c up to version 13 (8.2), valkey-io/valkey up to 80 (9.1). An unknown
+one is an error here, not a guess; the backup itself does not depend on this module.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from components.digest import MASK
 from components.redis.packed import UnknownFormat as UnknownFormat
 from components.redis.packed import decompress, intset, listpack, ziplist
 
+# What the reading of a value raises that is not as its form says: an index, a number, a size, a repetition of nothing.
+BROKEN = (LookupError, ValueError, ArithmeticError, MemoryError, struct.error)
 MAGICS = REDIS, VALKEY = b"REDIS", b"VALKEY"
 # Of a DUMP, what no RDB has: type, version and checksum (redis/redis src/cluster.c, `createDumpPayload`).
 DUMP_BYTES = 1 + 2 + 8
@@ -56,10 +58,21 @@ def read_keys(file: BinaryIO) -> Iterator[Key]:
         file: from its beginning; buffered.
 
     Raises:
-        UnknownFormat: a type, or an operation, that is not known here.
+        UnknownFormat: a type, or an operation, that is not known here; a value that is broken.
         EOFError: the file was cut.
     """
     reader = _Reader(file)
+    try:
+        yield from _keys(reader)
+    except (UnknownFormat, EOFError):
+        raise
+    except BROKEN as exc:
+        raise UnknownFormat(
+            f"a broken value before byte {reader.position} ({type(exc).__name__})"
+        ) from exc
+
+
+def _keys(reader: _Reader) -> Iterator[Key]:
     reader.header()
     expires = 0
     while True:
@@ -153,19 +166,20 @@ class _Reader:
 
     def module(self) -> bytes:
         """A module's value: typed items up to an end mark."""
-        parts = []
+        return _hash_all(self._module_items()).to_bytes(16, "big")
+
+    def _module_items(self) -> Iterator[bytes]:
         while code := self.length():
             if code in (1, 2):
-                parts.append(b"%d" % self.length())
+                yield b"%d" % self.length()
             elif code == 3:
-                parts.append(self.take(4))
+                yield self.take(4)
             elif code == 4:
-                parts.append(self.take(8))
+                yield self.take(8)
             elif code == 5:
-                parts.append(self.string())
+                yield self.string()
             else:
                 raise UnknownFormat(f"module item {code} at byte {self.position}")
-        return _hash(*parts).to_bytes(16, "big")
 
     def _length(self) -> tuple[int, bool]:
         first = self.byte()
@@ -194,69 +208,66 @@ def _module(reader: _Reader, _: int) -> bytes:
 
 
 def _list(reader: _Reader, code: int) -> bytes:
-    items: list[bytes] = []
+    return _hash_all(_list_items(reader, code)).to_bytes(16, "big")
+
+
+def _list_items(reader: _Reader, code: int) -> Iterator[bytes]:
     if code == 1:
-        items = [reader.string() for _ in range(reader.length())]
+        for _ in range(reader.length()):
+            yield reader.string()
     elif code == 10:
-        items = ziplist(reader.string())
+        yield from ziplist(reader.string())
     else:
         for _ in range(reader.length()):
             plain = code == 18 and reader.length() == 1
             node = reader.string()
-            items += [node] if plain else ziplist(node) if code == 14 else listpack(node)
-    return _hash(*items).to_bytes(16, "big")
+            yield from [node] if plain else ziplist(node) if code == 14 else listpack(node)
 
 
 def _set(reader: _Reader, code: int) -> bytes:
     if code == 2:
-        members = [reader.string() for _ in range(reader.length())]
-    elif code == 11:
-        members = intset(reader.string())
-    else:
-        members = listpack(reader.string())
+        return _sum(_hash(reader.string()) for _ in range(reader.length()))
+    members = intset(reader.string()) if code == 11 else listpack(reader.string())
     return _sum(_hash(member) for member in members)
 
 
 def _sorted_set(reader: _Reader, code: int) -> bytes:
     if code == 5:
-        pairs = [(reader.string(), reader.take(8)) for _ in range(reader.length())]
-    elif code == 3:
-        pairs = [(reader.string(), _ascii_score(reader)) for _ in range(reader.length())]
-    else:
-        items = listpack(reader.string()) if code == 17 else ziplist(reader.string())
-        pairs = [
-            (items[at], struct.pack("<d", float(items[at + 1]))) for at in range(0, len(items), 2)
-        ]
-    return _sum(_hash(member, score) for member, score in pairs)
+        return _sum(_hash(reader.string(), reader.take(8)) for _ in range(reader.length()))
+    if code == 3:
+        return _sum(_hash(reader.string(), _ascii_score(reader)) for _ in range(reader.length()))
+    items = listpack(reader.string()) if code == 17 else ziplist(reader.string())
+    return _sum(
+        _hash(items[at], struct.pack("<d", float(items[at + 1]))) for at in range(0, len(items), 2)
+    )
 
 
-Fields = list[tuple[bytes, bytes, int]]  # field, value, Unix time in ms or 0
+Fields = Iterator[tuple[bytes, bytes, int]]  # field, value, Unix time in ms or 0
 
 
 def _hash_table(reader: _Reader, code: int) -> Fields:
-    return [(reader.string(), reader.string(), 0) for _ in range(reader.length())]
+    return ((reader.string(), reader.string(), 0) for _ in range(reader.length()))
 
 
 def _hash_packed(reader: _Reader, code: int) -> Fields:
     items = listpack(reader.string()) if code == 16 else ziplist(reader.string())
-    return [(items[at], items[at + 1], 0) for at in range(0, len(items), 2)]
+    return ((items[at], items[at + 1], 0) for at in range(0, len(items), 2))
 
 
 def _hash_22(reader: _Reader, code: int) -> Fields:
     """One number, two formats: Valkey 9's RDB_TYPE_HASH_2, and a table of Redis 7.4 before its release."""
     if not reader.valkey:
-        return [_field_behind_time(reader, 0) for _ in range(reader.length())]
-    fields = [
-        (reader.string(), reader.string(), struct.unpack("<q", reader.take(8))[0])
+        return (_field_behind_time(reader, 0) for _ in range(reader.length()))
+    return (
+        (reader.string(), reader.string(), max(struct.unpack("<q", reader.take(8))[0], 0))
         for _ in range(reader.length())
-    ]
-    return [(field, value, max(expiry, 0)) for field, value, expiry in fields]  # -1: never
+    )  # -1: never
 
 
 def _hash_metadata(reader: _Reader, code: int) -> Fields:
     """Redis 7.4: the earliest expiry, then expiries as differences to it plus one."""
     earliest = struct.unpack("<q", reader.take(8))[0]
-    return [_field_behind_time(reader, earliest - 1) for _ in range(reader.length())]
+    return (_field_behind_time(reader, earliest - 1) for _ in range(reader.length()))
 
 
 def _field_behind_time(reader: _Reader, base: int) -> tuple[bytes, bytes, int]:
@@ -268,26 +279,30 @@ def _hash_packed_metadata(reader: _Reader, code: int) -> Fields:
     if code == 25:
         reader.take(8)  # the earliest expiry; before the release of 7.4 it was not written
     items = listpack(reader.string())
-    return [(items[at], items[at + 1], int(items[at + 2])) for at in range(0, len(items), 3)]
+    return ((items[at], items[at + 1], int(items[at + 2])) for at in range(0, len(items), 3))
 
 
 def _hash_key(name: bytes, expires: int, fields: Fields) -> Key:
     """A hash, with those of its fields apart that expire: they may go before it does."""
+    total = lasting = count = 0
+    passing: list[tuple[int, int]] = []
+    for field, value, expiry in fields:
+        number = _hash(field, value, _time(expiry))
+        total += number
+        if expiry:
+            goes = min(expiry, expires) if expires else expiry
+            passing.append((goes, _hash(b"field", name, field, value, _time(expiry))))
+        else:
+            lasting += number
+            count += 1
 
-    def digest(chosen: Iterable[tuple[bytes, bytes, int]]) -> int:
-        value = _sum(_hash(f, v, _time(expiry)) for f, v, expiry in chosen)
-        return _hash(b"hash", name, _time(expires), value)
+    def digest(of: int) -> int:
+        return _hash(b"hash", name, _time(expires), _sum((of,)))
 
-    whole = digest(fields)
-    passing = tuple(
-        (min(expiry, expires) if expires else expiry, _hash(b"field", name, f, v, _time(expiry)))
-        for f, v, expiry in fields
-        if expiry
-    )
+    whole = digest(total)
     if not passing:
         return Key(name, "hash", expires, whole, whole)
-    staying = [one for one in fields if not one[2]]
-    return Key(name, "hash", expires, whole, digest(staying) if staying else None, passing)
+    return Key(name, "hash", expires, whole, digest(lasting) if count else None, tuple(passing))
 
 
 def _time(milliseconds: int) -> bytes:
@@ -295,22 +310,24 @@ def _time(milliseconds: int) -> bytes:
 
 
 def _stream(reader: _Reader, code: int) -> bytes:
-    parts: list[bytes] = []
+    return _hash_all(_stream_parts(reader, code)).to_bytes(16, "big")
+
+
+def _stream_parts(reader: _Reader, code: int) -> Iterator[bytes]:
     for _ in range(reader.length()):
         master = struct.unpack(">QQ", reader.string())
-        parts += _entries(master, listpack(reader.string()))
+        yield from _entries(master, listpack(reader.string()))
     count, last = reader.length(), (reader.length(), reader.length())
-    parts.append(b"%d %d-%d" % (count, *last))
+    yield b"%d %d-%d" % (count, *last)
     if code >= 19:
         first, deleted, added = (
             (reader.length(), reader.length()),
             (reader.length(), reader.length()),
             reader.length(),
         )
-        parts.append(b"%d-%d %d-%d %d" % (*first, *deleted, added))
+        yield b"%d-%d %d-%d %d" % (*first, *deleted, added)
     for _ in range(reader.length()):
-        parts += _group(reader, code)
-    return _hash(*parts).to_bytes(16, "big")
+        yield from _group(reader, code)
 
 
 def _entries(master: tuple[int, ...], items: list[bytes]) -> Iterator[bytes]:
@@ -336,22 +353,24 @@ def _entries(master: tuple[int, ...], items: list[bytes]) -> Iterator[bytes]:
                 yield value
 
 
-def _group(reader: _Reader, code: int) -> list[bytes]:
+def _group(reader: _Reader, code: int) -> Iterator[bytes]:
     """A consumer group: its position, what is pending for whom; not when its consumers were last seen."""
-    parts = [reader.string(), b"%d-%d" % (reader.length(), reader.length())]
+    yield reader.string()
+    yield b"%d-%d" % (reader.length(), reader.length())
     if code >= 19:
-        parts.append(b"%d" % reader.length())
+        yield b"%d" % reader.length()
     for _ in range(reader.length()):
-        identity = reader.take(16)
+        yield reader.take(16)
         reader.take(8)  # time of delivery
-        parts += [identity, b"%d" % reader.length()]
-    consumers = []
+        yield b"%d" % reader.length()
+    yield _sum(_hash_all(_consumer(reader, code)) for _ in range(reader.length()))
+
+
+def _consumer(reader: _Reader, code: int) -> Iterator[bytes]:
+    yield reader.string()
+    reader.take(16 if code >= 21 else 8)  # times at which it was seen, and was active
     for _ in range(reader.length()):
-        name = reader.string()
-        reader.take(16 if code >= 21 else 8)  # times at which it was seen, and was active
-        pending = [reader.take(16) for _ in range(reader.length())]
-        consumers.append(_hash(name, *pending))
-    return [*parts, _sum(consumers)]
+        yield reader.take(16)
 
 
 def _ascii_score(reader: _Reader) -> bytes:
@@ -383,6 +402,10 @@ HASHES: dict[int, Callable[[_Reader, int], Fields]] = {
 
 # ---------------------------------------------------------------------- digests
 def _hash(*parts: bytes) -> int:
+    return _hash_all(parts)
+
+
+def _hash_all(parts: Iterable[bytes]) -> int:
     digest = blake2b(digest_size=16)
     for part in parts:
         digest.update(b"%d:" % len(part))

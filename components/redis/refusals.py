@@ -7,6 +7,7 @@ setting that a value is too long for, too little memory. Asked of every member; 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -27,7 +28,7 @@ from components.redis.client import (
 from components.redis.fingerprint import FUNCTIONS
 from components.redis.functions import place, slots_of
 from components.redis.limits import NAMES, may_lift, settings
-from components.redis.rdb import read_keys
+from components.redis.rdb import UnknownFormat, read_keys
 from components.redis.restore import FORM
 from errors import TemporaryError
 
@@ -124,7 +125,8 @@ def _largest(reader: SetReader) -> tuple[int, str]:
     """Bytes of the longest value of a set, as DUMP gives it, and its key."""
     found = (0, "")
     for name in reader.names(FORM):
-        with opened(reader.stream(name)) as file:
+        # what a shard has behind a broken value is for the server that loads it to say
+        with opened(reader.stream(name)) as file, suppress(UnknownFormat, EOFError):
             for key in read_keys(file):
                 found = max(found, (key.size, repr(key.name.decode(errors="replace"))))
     return found
