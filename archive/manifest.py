@@ -16,9 +16,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
 from archive.bounds import parse
+from archive.names import ITEM_CHARACTERS, short_name
 from archive.signing import SIGNATURE, SIGNER, canonical, check_signature, out_of_date, sign
 from config.backups import BackupSigner
 from errors import PermanentError
@@ -46,7 +55,9 @@ def _at_most(characters: int) -> AfterValidator:
 
 
 # of a thing: an engine's own names are shorter
-Label = Annotated[str, _at_most(4_000), Field(json_schema_extra={"maxLength": 4_000})]
+Label = Annotated[
+    str, _at_most(ITEM_CHARACTERS), Field(json_schema_extra={"maxLength": ITEM_CHARACTERS})
+]
 # for people
 Words = Annotated[str, _at_most(100_000), Field(json_schema_extra={"maxLength": 100_000})]
 Word = Annotated[
@@ -107,11 +118,19 @@ class Artefact(Part):
     sealed: bool = Field(default=True, description="zstd, then age; if not, stored as it is")
 
 
+def _short(value: Any) -> Any:
+    return short_name(value, ITEM_CHARACTERS) if isinstance(value, str) else value
+
+
+# Of what was counted. A refusal would end the backup of all other things, so a long one is shortened.
+Item = Annotated[Label, BeforeValidator(_short)]
+
+
 class Measure(Part):
     """What one thing held, to compare a restore with."""
 
-    unit: Label = Field(description="database, shard, stream, bucket or collection")
-    item: Label = Field(description="table, type of key, label: what was counted")
+    unit: Item = Field(description="database, shard, stream, bucket or collection")
+    item: Item = Field(description="table, type of key, label: what was counted")
     count: int = Field(ge=0, description="rows, keys, messages, versions, points, nodes")
     until: Annotated[int, Field(ge=0)] | None = Field(
         default=None,

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 from archive.manifest import Measure
+from archive.names import NAME_CHARACTERS, short_name
 from errors import PermanentError
 
 MASK = (1 << 128) - 1
@@ -44,7 +45,13 @@ class Digest:
         digest = blake2b(_text(document), digest_size=16).digest()
         self.add(int.from_bytes(digest, "big"))
         if name and self.count <= NAMED:
-            self._names[name] = digest.hex()[:8]
+            self._names[short_name(name, NAME_CHARACTERS)] = digest.hex()[:8]
+
+    def add_all(self, other: Digest) -> None:
+        """Add everything that was added to another one; names are left out."""
+        self.count += other.count
+        self._total = (self._total + other._total) & MASK
+        self._crossed ^= other._crossed
 
     @property
     def text(self) -> str:
@@ -62,8 +69,10 @@ class Digest:
 
 
 def few(names: Mapping[str, str]) -> dict[str, str]:
-    """Names for the manifest: none of too many."""
-    return dict(names) if len(names) <= NAMED else {}
+    """Names for the manifest: none of too many, long ones shortened."""
+    if len(names) > NAMED:
+        return {}
+    return {short_name(name, NAME_CHARACTERS): text for name, text in names.items()}
 
 
 def part(document: Any) -> str:

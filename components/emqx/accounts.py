@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archive.manifest import Manifest
+from archive.names import NAME_CHARACTERS, short_name
 from archive.unpacking import readable
 from components.access import Access
 from components.emqx.client import Api, archive_path, make_archive, rows
@@ -69,7 +70,8 @@ def returning(api: Api, manifest: Manifest) -> Returning:
             tables.add(table)
             continue
         one = LISTS[item]
-        gone = set(then.names) - {str(row.get(one.name)) for row in rows(api, one.path)}
+        there = {str(row.get(one.name)) for row in rows(api, one.path)}
+        gone = set(then.names) - there - {short_name(name, NAME_CHARACTERS) for name in there}
         if gone:
             tables.add(table)
             names += sorted(gone)

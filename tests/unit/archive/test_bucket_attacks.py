@@ -349,8 +349,7 @@ def test_an_artefact_has_no_name_that_leads_elsewhere(name: str) -> None:
 
 def test_texts_of_an_engine_are_bounded() -> None:
     long = "x" * 200_000
-    with pytest.raises(ValidationError):
-        Measure(unit=long, item="i", count=1, origin="source")
+    assert len(Measure(unit=long, item="i", count=1, origin="source").unit) < 5_000
     with pytest.raises(ValidationError):
         Consistency(unit="u", point=long, begun=GENUINE.begun, ended=GENUINE.begun + timedelta(1))
 
