@@ -11,19 +11,24 @@ values come over Bolt as they are.
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import neo4j
 
 from archive.manifest import Manifest, Measure
+from archive.names import ITEM_CHARACTERS, short_name
 from calls import call
 from components.access import Access, Endpoint
 from components.digest import Digest
 from components.neo4j.client import LABEL, driver_of, query
 
 FETCH = 2000
+# Twenty labels make a million combinations, and a manifest takes two million values of all databases.
+GROUPS = 1_000
+GROUP_CHARACTERS = 300
 USERS = "SHOW USERS YIELD user, suspended"
 # https://neo4j.com/docs/cypher-manual/current/values-and-types/property-structural-constructed/#_property_types: all
 # property types that JSON has no form for, but byte arrays. A list holds values of one type.
@@ -76,6 +81,8 @@ class Form:
         version: as the manifest has it.
         nodes, relationships, constraints, indexes: queries.
         values: makes JSON of the properties that the first two give.
+        groups: combinations of labels, and types of relationships, that are measured each by itself; None: all.
+        characters: that the name of one has; a longer one is shortened.
     """
 
     version: int
@@ -84,20 +91,28 @@ class Form:
     constraints: str
     indexes: str
     values: Callable[[Any], dict[str, Any]]
+    groups: int | None = None
+    characters: int = ITEM_CHARACTERS
+
+    def group(self, kind: str, name: str) -> str:
+        """Name of an item."""
+        return short_name(f"{kind} {name}", self.characters)
 
 
+SECOND = Form(
+    2,
+    NODES % _typed("p"),
+    RELATIONSHIPS % (_typed("r"), _typed("a"), _typed("b")),
+    f"{CONSTRAINTS}, propertyType, options",
+    f"{INDEXES}, options",
+    _values,
+)
 FORMS = {
     form.version: form
     for form in (
         Form(1, NODES % "p", RELATIONSHIPS % ("r", "a", "b"), CONSTRAINTS, INDEXES, _as_the_client_prints),
-        Form(
-            2,
-            NODES % _typed("p"),
-            RELATIONSHIPS % (_typed("r"), _typed("a"), _typed("b")),
-            f"{CONSTRAINTS}, propertyType, options",
-            f"{INDEXES}, options",
-            _values,
-        ),
+        SECOND,
+        replace(SECOND, version=3, groups=GROUPS, characters=GROUP_CHARACTERS),
     )
 }  # fmt: skip
 ACCOUNTS = "users"  # unit of the server's accounts
@@ -139,12 +154,12 @@ def measure_graph(session: neo4j.Session, unit: str, form: Form = NEWEST) -> lis
         unit: name of the database in the manifest.
         form: of the set that it is compared with.
     """
-    sums: dict[str, Digest] = {}
+    nodes = Groups("nodes of other labels", form.groups)
     for row in _rows(session, form.nodes):
         labels = sorted(row["labels"])
-        item = f"nodes {':'.join(labels) or 'without a label'}"
-        document = (labels, form.values(row["properties"]))
-        sums.setdefault(item, Digest()).add_document(document)
+        item = form.group("nodes", ":".join(labels) or "without a label")
+        nodes.of(item).add_document((labels, form.values(row["properties"])))
+    relationships = Groups("relationships of other types", form.groups)
     for row in _rows(session, form.relationships):
         ends = (
             sorted(row["from_labels"]),
@@ -152,15 +167,50 @@ def measure_graph(session: neo4j.Session, unit: str, form: Form = NEWEST) -> lis
             sorted(row["to_labels"]),
             form.values(row["to_properties"]),
         )
-        item = f"relationships {row['type']}"
-        sums.setdefault(item, Digest()).add_document(
-            (row["type"], form.values(row["properties"]), *ends)
-        )
+        item = form.group("relationships", row["type"])
+        relationships.of(item).add_document((row["type"], form.values(row["properties"]), *ends))
+    sums = {**nodes.digests, **relationships.digests}
     for item, text in (("constraints", form.constraints), ("indexes", form.indexes)):
         found = sums.setdefault(item, Digest())
         for row in _rows(session, text):
             found.add_document((row,), str(row["name"]))
     return [found.measure(unit, item) for item, found in sorted(sums.items())]
+
+
+class Groups:
+    """Digests by the name of a group, of at most so many groups: those of the first names, and one of all others.
+
+    Which ones these are does not depend on the order in which they come: a name beyond them stays beyond them.
+
+    Args:
+        others: name of the one.
+        most: groups that have a digest of their own; None: all.
+    """
+
+    def __init__(self, others: str, most: int | None) -> None:
+        self._others, self._most = others, most
+        self._digests: dict[str, Digest] = {}
+        self._names: list[str] = []  # sorted
+        self._rest = Digest()
+
+    @property
+    def digests(self) -> dict[str, Digest]:
+        """Digest by name."""
+        rest = {self._others: self._rest} if self._rest.count else {}
+        return {**self._digests, **rest}
+
+    def of(self, name: str) -> Digest:
+        """Where what belongs to a group is added."""
+        known = self._digests.get(name)
+        if known is not None:
+            return known
+        full = self._most is not None and len(self._names) >= self._most
+        if full and name > self._names[-1]:
+            return self._rest
+        if full:
+            self._rest.add_all(self._digests.pop(self._names.pop()))
+        self._names.insert(bisect_left(self._names, name), name)
+        return self._digests.setdefault(name, Digest())
 
 
 def measure_users(access: Access, member: Endpoint) -> Measure:

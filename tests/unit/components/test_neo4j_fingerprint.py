@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +12,15 @@ from neo4j.spatial import WGS84Point
 from neo4j.time import Date
 
 from archive.manifest import Measure
-from components.neo4j.fingerprint import FORMS, NEWEST, Form, form_of, measure_graph
+from components.neo4j.fingerprint import (
+    FORMS,
+    GROUPS,
+    NEWEST,
+    SECOND,
+    Form,
+    form_of,
+    measure_graph,
+)
 from errors import PermanentError
 
 BORN = {"type": "DATE NOT NULL", "text": "1990-05-17"}
@@ -71,3 +81,43 @@ def test_a_new_set_names_its_form() -> None:
     of_now: Any = SimpleNamespace(topology={"fingerprint": NEWEST.version})
     assert form_of(of_now) is NEWEST
     assert NEWEST.version == max(FORMS)
+
+
+def measured(
+    labels: Sequence[tuple[str, ...]] = (), types: Sequence[str] = (), form: Form = NEWEST
+) -> dict[str, Measure]:
+    """Measure nodes with these labels and relationships of these types."""
+    ends = {"from_labels": ["A"], "from_properties": [], "to_labels": [], "to_properties": []}
+    answers = {
+        form.nodes: [{"labels": list(one), "properties": []} for one in labels],
+        form.relationships: [{"type": one, "properties": [], **ends} for one in types],
+    }
+    session: Any = SimpleNamespace(run=lambda text: answers.get(text, []))
+    return {one.item: one for one in measure_graph(session, "database neo4j", form)}
+
+
+@pytest.mark.parametrize("form", [SECOND, NEWEST])
+def test_long_labels_and_types_are_measured_beside_the_others(form: Form) -> None:
+    many = tuple(f"{n:050}" for n in range(100))
+    found = measured([("A",), ("L" * 4_001,), ("L" * 4_002,), many], ["T" * 4_001], form)
+    assert len(found) == 4 + 1 + 2
+    assert found["nodes A"].count == 1
+
+
+def test_combinations_of_labels_beyond_the_limit_are_one_measure_in_whatever_order_they_come() -> (
+    None
+):
+    form = replace(NEWEST, groups=2)
+    labels = [("d",), ("b",), ("a",), ("c",), ("d",), ("b",)]
+    there, back = measured(labels, form=form), measured(labels[::-1], form=form)
+    assert there == back
+    counts = {item: one.count for item, one in there.items() if item.startswith("nodes")}
+    assert counts == {"nodes a": 1, "nodes b": 2, "nodes of other labels": 3}
+    lost = measured(labels[:-2], form=form)
+    assert lost["nodes of other labels"].digest != there["nodes of other labels"].digest
+
+
+def test_a_set_of_the_second_version_has_a_measure_for_each_combination() -> None:
+    labels = [(f"l{n}",) for n in range(GROUPS + 5)]
+    assert len(measured(labels, form=SECOND)) == GROUPS + 5 + 2
+    assert len(measured(labels)) == GROUPS + 1 + 2
