@@ -6,29 +6,17 @@ server. Always member by member: a Service would show one healthy member and hid
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 
 import httpx
 
-from calls import call
 from cluster.credentials import read_secret
 from cluster.forward import Forwards
 from cluster.kube import Kube
+from components.http import HttpClient
 from config.models import Settings
 from errors import PermanentError
-
-
-class Transport(httpx.HTTPTransport):
-    """Sends requests, each of them a call of this process."""
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """As `httpx.BaseTransport.handle_request`; the query stays out of the log, it may hold a token."""
-        where = request.url.copy_with(query=None)
-        with call(f"{request.method} {where}"):
-            return super().handle_request(request)
 
 
 @dataclass(frozen=True)
@@ -76,10 +64,7 @@ class Access:
     _secrets: dict[str, Mapping[str, str]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        # without a proxy: these are addresses of pods, or loopback
-        self.http = httpx.Client(
-            transport=Transport(verify=_trusted()), timeout=self.timeout_seconds, trust_env=False
-        )
+        self.http = HttpClient(self.timeout_seconds)
         self._forwards = Forwards(self.kube)
         self._secrets.update(self.given)
 
@@ -127,9 +112,3 @@ class Access:
         if key not in self._secrets[name]:
             raise PermanentError(f"Secret {name} has no key {key}")
         return self._secrets[name][key]
-
-
-@cache
-def _trusted() -> ssl.SSLContext:
-    """The system's certificates, read once: it takes 20 ms, and a gate asks twice a second."""
-    return ssl.create_default_context()

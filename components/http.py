@@ -1,0 +1,184 @@
+"""How engines that speak HTTP are asked: with a limit for the whole answer, in seconds and in bytes.
+
+httpx limits each read of a socket. A member that sends a byte now and then would hold a run for ever, one that sends
+without an end would take its memory, and one that packs its answer would do so with a thousandth of the bytes. A
+download (`Client.stream`) has no end that is known before: it is given up after a silence, and who reads it counts.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from typing import Any
+
+import httpcore
+import httpx
+
+from calls import call
+
+# Of an answer that is read as a whole; JSON takes several times as much once it is parsed.
+ANSWER_BYTES = 64 << 20
+UNPACKED = "identity"
+
+
+class TooLarge(httpx.RemoteProtocolError):
+    """An answer has more bytes than are read, or is packed although that was not asked for."""
+
+
+class HttpClient(httpx.Client):
+    """A client without a proxy (these are addresses of pods, or loopback), whose questions are limited.
+
+    Args:
+        seconds: of one question, from its last byte to the last one of its answer.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            transport=Transport(),
+            timeout=seconds,
+            trust_env=False,
+            headers={"accept-encoding": UNPACKED},
+        )
+
+    def send(self, request: httpx.Request, *, stream: bool = False, **more: Any) -> httpx.Response:
+        """As `httpx.Client.send`.
+
+        Raises:
+            TooLarge: what is no download has too many bytes.
+            httpx.ReadTimeout: an answer is not complete in time.
+        """
+        if not stream:
+            request.extensions = {**request.extensions, "answer_bytes": ANSWER_BYTES}
+        response = super().send(request, stream=stream, **more)
+        sending = response.extensions.get("network_stream")
+        if stream and isinstance(sending, LimitedStream):
+            sending.lift()
+        return response
+
+
+class Transport(httpx.HTTPTransport):
+    """Sends requests, each of them a call of this process."""
+
+    def __init__(self) -> None:
+        trusted = _trusted()
+        super().__init__(verify=trusted)
+        limits = httpx.Limits(max_connections=100, max_keepalive_connections=20)
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=trusted,
+            max_connections=limits.max_connections,
+            max_keepalive_connections=limits.max_keepalive_connections,
+            keepalive_expiry=limits.keepalive_expiry,
+            network_backend=LimitedBackend(),
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """As `httpx.BaseTransport.handle_request`; the query stays out of the log, it may hold a token."""
+        where = request.url.copy_with(query=None)
+        with call(f"{request.method} {where}"):
+            response = super().handle_request(request)
+        limit = request.extensions.get("answer_bytes")
+        if limit is not None:
+            packed = response.headers.get("content-encoding", UNPACKED)
+            if packed != UNPACKED:
+                response.close()
+                raise TooLarge(f"{where} is packed by {packed!r}, which was not asked for")
+            assert isinstance(response.stream, httpx.SyncByteStream)
+            response.stream = LimitedAnswer(response.stream, int(limit), str(where))
+        return response
+
+
+class LimitedAnswer(httpx.SyncByteStream):
+    """An answer's bytes up to a limit."""
+
+    def __init__(self, stream: httpx.SyncByteStream, limit: int, where: str) -> None:
+        self._stream, self._limit, self._where = stream, limit, where
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for piece in self._stream:
+            size += len(piece)
+            if size > self._limit:
+                raise TooLarge(f"{self._where} answers with more than {self._limit >> 20} MiB")
+            yield piece
+
+    def close(self) -> None:
+        """As its own."""
+        self._stream.close()
+
+
+class LimitedStream(httpcore.NetworkStream):
+    """A connection whose reads have one limit together, from what was written last.
+
+    Args:
+        stream: it.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, stream: httpcore.NetworkStream, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream, self._clock = stream, clock
+        self._until: float | None = None
+        self._lifted = False
+
+    def lift(self) -> None:
+        """Let each read have the whole limit, up to the next question."""
+        self._lifted = True
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """As its own; the first one begins the time."""
+        if timeout is None or self._lifted:
+            return self._stream.read(max_bytes, timeout)
+        if self._until is None:
+            self._until = self._clock() + timeout
+        left = self._until - self._clock()
+        if left <= 0:
+            raise httpcore.ReadTimeout(f"the answer is not complete after {timeout:g} s")
+        return self._stream.read(max_bytes, min(left, timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """As its own; a new question begins."""
+        self._until, self._lifted = None, False
+        self._stream.write(buffer, timeout)
+
+    def close(self) -> None:
+        """As its own."""
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        """As its own."""
+        return LimitedStream(self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        """As its own."""
+        return self._stream.get_extra_info(info)
+
+
+class LimitedBackend(httpcore.SyncBackend):
+    """Opens connections with that limit."""
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """As its own."""
+        return LimitedStream(
+            super().connect_tcp(host, port, timeout, local_address, socket_options)
+        )
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The system's certificates, read once: it takes 20 ms, and a gate asks twice a second."""
+    return ssl.create_default_context()
