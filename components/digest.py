@@ -42,10 +42,10 @@ class Digest:
         Raises:
             PermanentError: it holds a value that JSON has no form for.
         """
-        digest = blake2b(_text(document), digest_size=16).digest()
-        self.add(int.from_bytes(digest, "big"))
+        hashed = hash_of(document)
+        self.add(hashed)
         if name and self.count <= NAMED:
-            self._names[short_name(name, NAME_CHARACTERS)] = digest.hex()[:8]
+            self._names[short_name(name, NAME_CHARACTERS)] = f"{hashed:032x}"[:8]
 
     def add_all(self, other: Digest) -> None:
         """Add everything that was added to another one; names are left out."""
@@ -66,6 +66,15 @@ class Digest:
         return Measure(
             unit=unit, item=item, count=self.count, digest=self.text, origin=origin, names=names
         )
+
+
+def hash_of(document: Any) -> int:
+    """The hash of 128 bits by which `Digest.add_document` adds a document.
+
+    Raises:
+        PermanentError: it holds a value that JSON has no form for.
+    """
+    return int.from_bytes(blake2b(_text(document), digest_size=16).digest(), "big")
 
 
 def few(names: Mapping[str, str]) -> dict[str, str]:

@@ -32,7 +32,7 @@ from components.emqx.client import (
     rows,
     sign_on,
 )
-from components.emqx.export import RETAINED_TABLE, Export, read_export
+from components.emqx.export import RETAINED_TABLE, Export, garbled, read_export
 from components.emqx.fingerprint import (
     MESSAGES,
     NEWEST,
@@ -147,8 +147,13 @@ def _messages(
             unit=UNIT, item=MESSAGES, count=len(steady), until=len(steady), origin="source"
         )
         return [count], [f"{MESSAGES}: which of them expire is not known: {export.unreadable}"]
-    lost = steady - export.retained.lasting.keys() - export.retained.expiring
+    clear = {topic for topic in steady if garbled(topic) not in export.retained.garbled}
+    lost = clear - export.retained.lasting.keys() - export.retained.expiring
     missing = []
+    if export.retained.unreadable:
+        missing.append(
+            f"{MESSAGES}: {export.retained.unreadable} rows of the export hold no message"
+        )
     if len(lost) > len(steady) * CHURN:
         missing.append(
             f"{MESSAGES}: the export has not {len(lost)} of {len(steady)} that are listed"

@@ -6,6 +6,7 @@ and a file whose folder has another name. So each import is written to a new fil
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import secrets
@@ -13,9 +14,10 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from archive.unpacking import Unreadable, readable
+from components.digest import hash_of
 from components.emqx.mnesia import records
 from errors import PermanentError
 
@@ -25,13 +27,49 @@ CONFIGURATION_BYTES = 64 << 20  # of a configuration, which is read into memory
 UPLOAD = "isa-cloud-import-"  # what is uploaded begins so, and is deleted
 
 
+# The API gives no contents of larger ones (MAX_PAYLOAD_SIZE in apps/emqx_retainer/src/emqx_retainer_api.erl).
+SHOWN_BYTES = 1 << 20
+REPLACEMENT = "\ufffd"
+
+
 @dataclass(frozen=True)
 class Message:
-    """A retained message."""
+    """A retained message, without its payload: a small export may unpack to gigabytes of these.
+
+    Attributes:
+        topic: of it.
+        qos: of it.
+        hashed: hash of it with its payload, where the API shows that.
+    """
 
     topic: str
     qos: int
-    payload: bytes
+    hashed: int
+
+    @classmethod
+    def of(cls, topic: str, qos: int, payload: bytes) -> Message:
+        """A message with a payload."""
+        shown = payload if len(payload) <= SHOWN_BYTES else b""
+        return cls(topic, qos, hash_of(content_of(topic, qos, base64.b64encode(shown).decode())))
+
+
+def content_of(topic: str, qos: Any, payload: str = "") -> dict[str, Any]:
+    """What of a retained message is digested.
+
+    Args:
+        payload: base64; "" where the message counts without it.
+    """
+    return {"topic": topic, "qos": qos, "payload": payload}
+
+
+def is_garbled(topic: str) -> bool:
+    """Whether a topic as text may stand for one that is not UTF-8."""
+    return REPLACEMENT in topic
+
+
+def garbled(topic: str) -> str:
+    """A topic whose broken bytes are one character: Python and EMQX replace different numbers of bytes by one."""
+    return re.sub(f"{REPLACEMENT}+", REPLACEMENT, topic)
 
 
 @dataclass(frozen=True)
@@ -41,10 +79,15 @@ class Retained:
     Attributes:
         lasting: topic → message, of those that stay until they are replaced.
         expiring: topics of those that go at their own time.
+        garbled: topic → whether it stays, of those whose topic is not UTF-8. EMQX takes such topics where
+            `mqtt.strict_mode` is off, and its API neither names them nor gives their contents.
+        unreadable: number of other rows, which hold no message.
     """
 
     lasting: dict[str, Message] = field(default_factory=dict)
     expiring: frozenset[str] = frozenset()
+    garbled: dict[str, bool] = field(default_factory=dict)
+    unreadable: int = 0
 
 
 @dataclass(frozen=True)
@@ -173,16 +216,25 @@ def _retained(
     apps/emqx_utils/include/emqx_message.hrl.
     """
     lasting: dict[str, Message] = {}
-    gone = set()
+    gone, broken, unreadable = set[str](), dict[str, bool](), 0
     try:
-        for _, _, message, expiry in records(content, RETAINED_TABLE):
-            topic = message[6].decode()
+        for row in records(content, RETAINED_TABLE):
+            try:
+                _, _, fields, expiry = row
+                topic = fields[6].decode(errors="replace")
+                message = Message.of(topic, int(fields[2]), fields[7])
+            except (ValueError, LookupError, AttributeError, TypeError):
+                unreadable += 1
+                continue
+            stays = not (expiry or all_expire)
             if not counts(topic):
                 continue
-            if expiry or all_expire:
-                gone.add(topic)
+            if is_garbled(topic):
+                broken[garbled(topic)] = broken.get(garbled(topic), False) or stays
+            elif stays:
+                lasting[topic] = message
             else:
-                lasting[topic] = Message(topic, int(message[2]), message[7])
-    except (PermanentError, ValueError, LookupError, AttributeError, TypeError) as exc:
+                gone.add(topic)
+    except PermanentError as exc:
         return None, str(exc)
-    return Retained(lasting, frozenset(gone)), ""
+    return Retained(lasting, frozenset(gone), broken, unreadable), ""

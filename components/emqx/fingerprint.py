@@ -8,7 +8,6 @@ expiry, and messages with one, which only the export tells from others.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,9 +16,9 @@ from typing import Any
 import httpx
 
 from archive.manifest import Manifest, Measure
-from components.digest import Digest, expiring
+from components.digest import Digest, expiring, hash_of
 from components.emqx.client import USERS, Api, rows
-from components.emqx.export import Retained
+from components.emqx.export import Retained, content_of, garbled, is_garbled
 from components.questions import PROBE
 from config.urls import path_part
 from errors import TemporaryError
@@ -28,11 +27,10 @@ UNIT = "cluster"
 READERS = 4
 # Beyond that many retained messages their contents are not read one by one: 5 ms each.
 CONTENTS = 20_000
-# The API gives no contents of larger ones (MAX_PAYLOAD_SIZE in apps/emqx_retainer/src/emqx_retainer_api.erl).
-SHOWN_BYTES = 1 << 20
 ACL = "/authorization/sources/built_in_database/rules"
 RETAINED = "/mqtt/retainer/messages"
 MESSAGES = "retained messages"
+GARBLED = f"{MESSAGES} whose topic is not UTF-8"
 FOREVER = ("infinity", "", None)
 # What the API shows of connectors, actions and sources beside their settings (format_resource/2 and
 # format_connector_info/1 in emqx_connector_api.erl, format_bridge_info/4 in emqx_bridge_v2_api.erl, v5.8.9).
@@ -175,12 +173,20 @@ def measure(
         return found
     gone = messages.expiring if messages else frozenset()
     topics = listed(api)
+    found_garbled = []
+    if (
+        GARBLED in measured
+    ):  # a topic that has the replacement character by right is ordinary in other sets
+        names = {garbled(topic) for topic in topics if is_garbled(topic)}
+        topics = {topic: qos for topic, qos in topics.items() if not is_garbled(topic)}
+        found_garbled = [Measure(unit=UNIT, item=GARBLED, count=len(names), origin="source")]
     lasting = {topic: qos for topic, qos in topics.items() if topic not in gone}
     contents = bool(measured[MESSAGES].digest) and measured[MESSAGES].count <= CONTENTS
     return [
         *found,
         _messages(api, lasting, contents=contents),
         expiring(UNIT, f"{MESSAGES} that expire", len(topics) - len(lasting)),
+        *found_garbled,
     ]
 
 
@@ -189,13 +195,21 @@ def measure_messages(messages: Retained) -> list[Measure]:
     contents = len(messages.lasting) <= CONTENTS
     found = Digest()
     for message in messages.lasting.values():
-        shown = contents and len(message.payload) <= SHOWN_BYTES
-        payload = base64.b64encode(message.payload).decode() if shown else ""
-        found.add_document({"topic": message.topic, "qos": message.qos, "payload": payload})
+        bare = content_of(message.topic, message.qos)
+        found.add(message.hashed if contents else hash_of(bare))
     return [
         found.measure(UNIT, MESSAGES, "artefact"),
         expiring(UNIT, f"{MESSAGES} that expire", len(messages.expiring)),
+        *_garbled(messages.garbled),
     ]
+
+
+def _garbled(topics: Mapping[str, bool]) -> Iterator[Measure]:
+    """The number of topics that are not UTF-8; up to as many, where some of them expire."""
+    lasting = sum(topics.values())
+    if topics:
+        until = len(topics) if lasting < len(topics) else None
+        yield Measure(unit=UNIT, item=GARBLED, count=lasting, until=until, origin="artefact")
 
 
 def listed(api: Api) -> dict[str, Any]:
@@ -213,7 +227,7 @@ def _messages(api: Api, topics: Mapping[str, Any], *, contents: bool) -> Measure
     def read(entry: tuple[str, Any]) -> dict[str, Any]:
         topic, qos = entry
         shown = contents and len(topics) <= CONTENTS
-        return {"topic": topic, "qos": qos, "payload": _payload(api, topic) if shown else ""}
+        return content_of(topic, qos, _payload(api, topic) if shown else "")
 
     found = Digest()
     with ThreadPoolExecutor(READERS, thread_name_prefix="retained") as pool:

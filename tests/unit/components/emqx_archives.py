@@ -20,9 +20,9 @@ def retained(messages: Mapping[str, tuple[bytes, int]]) -> bytes:
     """A table of retained messages: topic → payload, expiry (ms; 0 for none)."""
     rows: list[tuple[Any, ...]] = []
     for topic, (payload, expiry) in messages.items():
-        words = [word.encode() for word in topic.split("/")]
+        words = [word.encode(errors="surrogateescape") for word in topic.split("/")]
         message: tuple[Any, ...] = (
-            Atom("message"), bytes(16), 1, b"client", {}, {}, topic.encode(), payload, 1700, {},
+            Atom("message"), bytes(16), 1, b"client", {}, {}, topic.encode(errors="surrogateescape"), payload, 1700, {},
         )  # fmt: skip
         rows.append((words, message, expiry))
     return backup(RETAINED_TABLE, rows)

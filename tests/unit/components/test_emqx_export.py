@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from archive.unpacking import Unreadable
 from components.emqx.backup import TABLES, lacking
 from components.emqx.export import RETAINED_TABLE, UPLOAD, Export, read_export, rewritten
 from components.emqx.fingerprint import counts
+from components.emqx.mnesia import records
 from components.emqx.retainer import Retainer
 
 from .emqx_archives import TABLES as USUAL
-from .emqx_archives import archive
+from .emqx_archives import archive, retained
 
 MESSAGES = {
     "plant/1": (b"on", 0),
@@ -74,6 +76,24 @@ def test_a_table_that_cannot_be_read_is_named_and_costs_no_other() -> None:
     assert export.retained is None
     assert "no Mnesia backup" in export.unreadable
     assert lacking(export, Retainer()) == []
+
+
+def test_a_row_that_is_no_message_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(b"t", "no message", 0), *records(io.BytesIO(retained(MESSAGES)), RETAINED_TABLE)]
+    monkeypatch.setattr("components.emqx.export.records", lambda *_: iter(rows))
+    found = read(archive(MESSAGES)).retained
+    assert found is not None
+    assert (set(found.lasting), found.unreadable) == ({"plant/1"}, 1)
+
+
+def test_payloads_are_not_held_in_memory() -> None:
+    large = {f"plant/{n}": (bytes(1 << 20), 0) for n in range(20)}
+    file = archive(large)
+    tracemalloc.start()
+    read(file)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 14 << 20
 
 
 def test_version_and_edition_are_those_of_the_export() -> None:

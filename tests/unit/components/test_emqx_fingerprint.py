@@ -9,11 +9,13 @@ import httpx
 import pytest
 
 from archive.manifest import Measure
-from components.emqx.export import Message, Retained
+from components.emqx.export import Message, Retained, read_export
 from components.emqx.fingerprint import (
     ACL,
+    GARBLED,
     MESSAGES,
     NEWEST,
+    counts,
     measure,
     measure_lists,
     measure_messages,
@@ -21,6 +23,7 @@ from components.emqx.fingerprint import (
 from errors import TemporaryError
 from operations.verify.comparison import compare
 
+from .emqx_archives import archive
 from .emqx_broker import Broker
 
 EXPIRING = f"{MESSAGES} that expire"
@@ -32,7 +35,7 @@ def manifest(fingerprint: list[Measure], version: int = NEWEST) -> Any:
 
 
 def messages(lasting: dict[str, bytes], *expiring: str) -> Retained:
-    return Retained({t: Message(t, 1, p) for t, p in lasting.items()}, frozenset(expiring))
+    return Retained({t: Message.of(t, 1, p) for t, p in lasting.items()}, frozenset(expiring))
 
 
 def differences(source: list[Measure], broker: Broker, held: Retained | None) -> list[str]:
@@ -88,6 +91,27 @@ def test_a_broker_that_does_not_answer_is_no_difference(status: int) -> None:
     broker.answers["/mqtt/retainer/message/plant%2F1"] = (status, "")
     with pytest.raises(TemporaryError, match=str(status)):
         measure(broker.api, manifest(measure_messages(held)), held)
+
+
+def test_topics_that_are_no_utf8_are_counted_and_cost_no_other_message() -> None:
+    broken = {"\udcff": (b"x", 0), "a/\udced\udca0\udc80": (b"y", 0)}
+    table = {"plant/1": (b"on", 0), **broken}
+    held = read_export(archive(table), "export", counts, all_expire=False).retained
+    assert held is not None
+    source, broker = measure_messages(held), Broker()
+    ordinary = measure_messages(messages({"plant/1": b"on"}))
+    assert source[: len(ordinary)] == ordinary
+    # force_utf8 of emqx_utils_json:encode/1: jiffy writes a replacement character for one or more bytes
+    broker.retained = {"plant/1": b"on", "\ufffd": b"x", "a/\ufffd": b"y"}
+    assert differences(source, broker, held) == []
+    del broker.retained["a/\ufffd"]
+    assert differences(source, broker, held) == [f"{GARBLED}: 1 instead of 2"]
+
+
+def test_a_replacement_character_that_a_client_wrote_stays_comparable_with_older_sets() -> None:
+    held, broker = messages({"\ufffd": b"on"}), Broker()
+    broker.retained = {"\ufffd": b"on"}
+    assert differences(measure_messages(held), broker, held) == []
 
 
 def test_bans_with_an_end_and_keys_with_an_expiry_are_counted_apart() -> None:
