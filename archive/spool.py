@@ -15,14 +15,30 @@ import shutil
 import stat
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from errors import PermanentError
 
 PIECE_BYTES = 1 << 20
+# Left free for the other components and for the node; of a small disk a twentieth.
+RESERVE_BYTES = 256 << 20
+CHECK_BYTES = 8 << 20  # that are written between two looks at the disk
+
+
+class Disk(NamedTuple):
+    """Room on a disk, bytes."""
+
+    total: int
+    free: int
+
+
+def disk_of(directory: Path) -> Disk:
+    """The room on a directory's disk."""
+    usage = shutil.disk_usage(directory)
+    return Disk(usage.total, usage.free)
 
 
 class Spool:
@@ -31,11 +47,23 @@ class Spool:
     Args:
         source: the stream.
         directory: on the disk to use; the plain bytes are there, in a file without a name, until the spool is left.
+        name: of the source, for messages.
+        expected: bytes that the source has by its own account; a source with more of them stops at twice the reserve,
+            so that it fills the disk for no other.
+        disk: tells the room on the disk.
     """
 
-    def __init__(self, source: Iterable[bytes], directory: Path) -> None:
+    def __init__(
+        self,
+        source: Iterable[bytes],
+        directory: Path,
+        name: str = "a stream",
+        expected: int = 0,
+        disk: Callable[[Path], Disk] = disk_of,
+    ) -> None:
         self._source = source
         self._directory = directory
+        self._name, self._expected, self._disk = name, expected, disk
         self._more = threading.Condition()
         self._failure: BaseException | None = None
         self._left = self._ended = False
@@ -83,9 +111,14 @@ class Spool:
 
     def _drain(self) -> None:
         try:
+            unchecked = 0
             for piece in self._source:
                 if self._left:
                     break
+                unchecked += len(piece)
+                if unchecked >= CHECK_BYTES:
+                    self._require_reserve()
+                    unchecked = 0
                 rest = memoryview(piece)
                 while rest:
                     rest = rest[self._file.write(rest) :]
@@ -107,6 +140,19 @@ class Spool:
             with self._more:
                 self._ended = True
                 self._more.notify_all()
+
+    def _require_reserve(self) -> None:
+        """Stop a source that leaves the other components no room."""
+        disk = self._disk(self._directory)
+        reserve = min(RESERVE_BYTES, disk.total // 20)
+        wanted = reserve * 2 if self.size > self._expected else reserve
+        if disk.free < wanted:
+            raise PermanentError(
+                f"{self._name} was stopped after {self.size >> 20} MiB ({self._expected >> 20} MiB were expected): "
+                f"the spool in {self._directory} has {disk.free >> 20} MiB free, and {wanted >> 20} MiB are kept for "
+                "other components. Check the size of the source, give the spool room, or name another directory in "
+                "backup.spool"
+            )
 
 
 class Readable(Protocol):

@@ -145,7 +145,7 @@ class SetWriter:
             PermanentError: the disk has less.
         """
         require_room(self.spool, expected)
-        return Spool(source, self.spool)
+        return Spool(source, self.spool, f"the data of {self.prefix}", expected)
 
     def drop(self, folder: str) -> None:
         """Leave out of the set what was stored below a folder; what cannot be deleted of it, being locked, stays.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from archive.spool import Spool, prepare_spool, require_room
+from archive.spool import Disk, Spool, prepare_spool, require_room
 from errors import PermanentError, TemporaryError
 
 PIECES = [bytes([n]) * 1000 for n in range(200)]
@@ -65,6 +65,31 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         started.set()
         with pytest.raises(PermanentError, match=r"full after 0 MiB.*backup\.spool"):
             list(spool)
+
+
+def endless(pieces: list[bytes]) -> Iterator[bytes]:
+    """A source that lies about its size: a tebibyte."""
+    for _ in range(1 << 17):
+        pieces.append(b"")
+        yield bytes(8 << 20)
+
+
+@pytest.mark.parametrize(("expected", "kept"), [(0, 512), (1 << 40, 256)])
+def test_a_source_with_more_than_the_disk_leaves_a_reserve(
+    tmp_path: Path, expected: int, kept: int
+) -> None:
+    taken: list[bytes] = []
+
+    def disk(_: Path) -> Disk:
+        return Disk(1 << 40, (kept + 8 - 4 * len(taken)) << 20)
+
+    lying = endless(taken)
+    with (
+        Spool(lying, tmp_path, "the data of redis", expected, disk) as spool,
+        pytest.raises(PermanentError, match=rf"the data of redis was stopped.*{kept} MiB are kept"),
+    ):
+        list(spool)
+    assert len(taken) == 3
 
 
 def test_a_disk_that_is_too_small_is_refused_before_the_source_is_asked(tmp_path: Path) -> None:
