@@ -50,7 +50,7 @@ class HttpClient(httpx.Client):
             httpx.ReadTimeout: an answer is not complete in time.
         """
         if not stream:
-            request.extensions = {**request.extensions, "answer_bytes": ANSWER_BYTES}
+            request.extensions = {"answer_bytes": ANSWER_BYTES, **request.extensions}
         response = super().send(request, stream=stream, **more)
         sending = response.extensions.get("network_stream")
         if stream and isinstance(sending, LimitedStream):

@@ -27,7 +27,7 @@ from cluster.command import CANCELLATION
 from components.access import Access
 from components.base import BackupContent
 from components.digest import settled
-from components.qdrant.client import Refused, copies_in, get, layout, names, path_of
+from components.qdrant.client import Refused, copies_in, get, layout, names, path_of, told
 from components.qdrant.fingerprint import (
     measure_aliases,
     measure_definition,
@@ -131,7 +131,7 @@ def _collections(
                 taken[name] = _collection(access, writer, some_peers(access), name)
             except (NotTaken, Refused, httpx.HTTPError) as exc:
                 writer.drop(f"{folder_name(name)}/")
-                missing[name] = str(exc)
+                missing[name] = told(exc)
         there = _names(access, some_peers(access)) if missing else []
         missing = {name: reason for name, reason in missing.items() if name in there}
         left = list(missing)
@@ -214,4 +214,4 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except (httpx.HTTPError, Refused) as exc:
-        raise TemporaryError(f"Qdrant: {exc}", delay=15) from exc
+        raise TemporaryError(f"Qdrant: {told(exc)}", delay=15) from exc

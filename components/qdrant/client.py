@@ -9,6 +9,7 @@ import httpx
 
 from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
+from components.http import ANSWER_BYTES
 from config.urls import path_part
 
 STATEFULSET = "qdrant"
@@ -31,6 +32,10 @@ class Refused(RuntimeError):
     def __init__(self, status: int, what: str, words: str) -> None:
         super().__init__(f"{what}: HTTP {status}: {words}")
         self.status, self.what, self.words = status, what, words
+
+
+class NoProgress(httpx.RemoteProtocolError):
+    """A peer's pages do not end."""
 
 
 class Gone(Refused):
@@ -81,6 +86,7 @@ def call(
     body: Any = None,
     *,
     timeout: float | None = None,
+    answer_bytes: int = ANSWER_BYTES,
 ) -> Any:
     """Ask one peer; where a collection's rate limit is reached, again when it says so.
 
@@ -91,6 +97,7 @@ def call(
         path: with its query.
         body: as JSON.
         timeout: seconds; the usual limit if left out.
+        answer_bytes: limit of the answer.
 
     Returns:
         The answer's `result`.
@@ -98,6 +105,7 @@ def call(
     Raises:
         Gone: there is no such thing.
         Refused: it refuses, with its words.
+        TooLarge: its answer has more bytes.
         httpx.HTTPError: it does not answer.
     """
     left = RATE_LIMIT_SECONDS
@@ -108,6 +116,7 @@ def call(
             json=body,
             headers=headers(access),
             timeout=timeout or access.timeout_seconds,
+            extensions={"answer_bytes": answer_bytes},
         )
         seconds = _retry_after(answer)
         if seconds > left:
@@ -118,6 +127,11 @@ def call(
         kind = Gone if answer.status_code == 404 else Refused
         raise kind(answer.status_code, f"{method} {path} on {peer.member}", words_of(answer))
     return answer.json()["result"]
+
+
+def told(exc: Exception) -> str:
+    """What went wrong, for a manifest and a log: without a server's own words, which may quote a payload."""
+    return f"{exc.what}: HTTP {exc.status}" if isinstance(exc, Refused) else str(exc)
 
 
 def headers(access: Access) -> dict[str, str]:

@@ -13,11 +13,13 @@ from typing import Any
 from archive.manifest import Measure
 from components.access import Access, Endpoint
 from components.digest import Digest
-from components.qdrant.client import call, get, names, path_of, replicas
+from components.http import ANSWER_BYTES, TooLarge
+from components.qdrant.client import NoProgress, call, get, names, path_of, replicas
 from components.questions import PROBE
 
 PAGE = 500
 PAGE_SECONDS = 120.0
+PAGE_BYTES = 16 << 20  # parsed it takes several times as much
 KEYS = ("id", "payload", "vector", "shard_key")
 SETTINGS = "settings"
 COLLECTIONS, NAMES = "collections", "names"
@@ -79,12 +81,24 @@ def _points(
     body: dict[str, Any] = {"limit": limit, "with_payload": True, "with_vector": True}
     if key is not None:
         body["shard_key"] = key
+    offsets: set[str] = set()
     while True:
-        page = call(access, peer, "POST", path, body, timeout=PAGE_SECONDS)
+        most = PAGE_BYTES if body["limit"] > 1 else ANSWER_BYTES
+        try:
+            page = call(access, peer, "POST", path, body, timeout=PAGE_SECONDS, answer_bytes=most)
+        except TooLarge:
+            if body["limit"] == 1:
+                raise
+            body["limit"] //= 2
+            continue
         yield from page["points"]
-        if page.get("next_page_offset") is None:
+        offset = page.get("next_page_offset")
+        if offset is None:
             return
-        body["offset"] = page["next_page_offset"]
+        if repr(offset) in offsets or not page["points"]:
+            raise NoProgress(f"{peer.member} gives the points of {collection} without an end")
+        offsets.add(repr(offset))
+        body["offset"] = offset
 
 
 def measure_definition(collection: str, described: Mapping[str, Any]) -> list[Measure]:
