@@ -236,6 +236,8 @@ def test_minio_keys_of_every_name_come_back_and_targets_are_not_called(
         copies.append(hostile_set)
         restorer.prove(hostile_set)
         assert silent(listener)
+        # else the safety backup would rest on it, and every later one would miss it
+        restorer.forger.remove(copies.pop())
         remove_bucket(client, BUCKET)
         restored(restorer, good, BUCKET)
         try:
