@@ -16,8 +16,10 @@ from redaction import redact, shown
 
 # What becomes a link by itself (GFM, "autolinks (extension)"). remark looks for it in text whose escapes are gone
 # (mdast-util-gfm-autolink-literal, transformGfmAutolinkLiterals).
+# Bounded: a long word would otherwise be read again from each of its letters.
 ADDRESS = re.compile(
-    r"(?:\b\w[\w+.-]*://|\b(?:mailto|xmpp):|\bwww\.)[^\s`|\\]*|[\w.+-]*@[\w.-]+", re.IGNORECASE
+    r"(?:\b\w[\w+.-]{0,40}://|\b(?:mailto|xmpp):|\bwww\.)[^\s`|\\]*|[\w.+-]{0,64}@[\w.-]+",
+    re.IGNORECASE,
 )
 # What begins something in the midst of a line; an underscore between two letters does not.
 INLINE = re.compile(r"[\\`*\[\]<~|]|(?<![^\W_])_|_(?![^\W_])|&(?=[#\w])")

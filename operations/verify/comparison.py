@@ -8,8 +8,10 @@ from collections.abc import Set as AbstractSet
 
 from archive.evidence import Difference
 from archive.manifest import Measure
+from archive.names import short_name
 
 SHOWN = 10  # names of a kind
+SHOWN_CHARACTERS = 200  # of a name
 # Of what moved while it was stored, some may have come and gone between the two counts of it.
 CHURN = 0.01
 
@@ -87,4 +89,5 @@ def _by_name(wanted: Measure, found: Measure) -> str:
 
 def _listed(names: AbstractSet[str]) -> str:
     more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
-    return " ".join([*sorted(names)[:SHOWN], *more])
+    shown = [short_name(name, SHOWN_CHARACTERS) for name in sorted(names)[:SHOWN]]
+    return " ".join([*shown, *more])

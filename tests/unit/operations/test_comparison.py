@@ -91,3 +91,9 @@ def test_many_names_are_cut_to_the_first() -> None:
     was = measure("roles", 12).model_copy(update={"names": names})
     said = what([was], [measure("roles", 0, "")])[0]
     assert said.endswith("missing n00 n01 n02 n03 n04 n05 n06 n07 n08 n09 and 2 more")
+
+
+def test_a_long_name_is_cut() -> None:
+    named = measure("indexes").model_copy(update={"names": {"f" * 100_000: "ab"}})
+    (told,) = what([named], [measure("indexes", count=0)])
+    assert len(told) < 1_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from config.printable import visible
@@ -102,3 +104,10 @@ def test_a_secret_is_hidden_before_its_characters_are_escaped() -> None:
     for text in (escape(f"refused: {secret}"), code(secret), *table(("a",), [(secret,)])[2:]):
         assert MASK in text
         assert "4711" not in text
+
+
+def test_a_long_word_takes_no_longer_than_its_letters() -> None:
+    begun = time.thread_time()
+    for word in ("a", "a.", "www", "_a", "a@"):
+        escape(word * (30_000 // len(word)))
+    assert time.thread_time() - begun < 3  # it was more for each of them
