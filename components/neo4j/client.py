@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 import neo4j
@@ -21,6 +23,8 @@ LABEL = "IsaCloudProbe"  # backups count nodes without it
 Rows = list[dict[str, Any]]
 T = TypeVar("T")
 POLL_SECONDS = 2.0
+# A query's own limit is the server's promise. A connection and its query may take one limit each.
+QUERY_TIMEOUTS = 3
 
 
 def members_of(access: Access, port: int = PORT) -> list[Endpoint]:
@@ -34,10 +38,56 @@ def query(access: Access, member: Endpoint, text: str, database: str = "system")
     with (
         call(f"Neo4j {member.member}, database {database}: {first_words(text)}"),
         driver_of(access, member) as driver,
+        unless_silent(driver, member, QUERY_TIMEOUTS * access.timeout_seconds) as heard,
         driver.session(database=database) as session,
     ):
-        result = session.run(neo4j.Query(text, timeout=access.timeout_seconds))
-        return [dict(record) for record in result]
+        rows = []
+        for record in session.run(neo4j.Query(text, timeout=access.timeout_seconds)):
+            heard()
+            rows.append(dict(record))
+        return rows
+
+
+@contextmanager
+def unless_silent(
+    driver: neo4j.Driver, member: Endpoint, seconds: float
+) -> Iterator[Callable[[], None]]:
+    """Close a driver whose server has not answered for a while: the driver itself waits for ever.
+
+    Args:
+        driver: used by the block.
+        member: which server, for the message.
+        seconds: that it may be silent.
+
+    Yields:
+        Tells that the server has answered.
+
+    Raises:
+        TemporaryError: it was silent for longer.
+    """
+    heard, ended, silent = Event(), Event(), Event()
+
+    def watch() -> None:
+        while not ended.wait(seconds):
+            if not heard.is_set():
+                silent.set()
+                driver.close()  # wakes the thread that reads from its socket
+                return
+            heard.clear()
+
+    Thread(target=watch, name=f"neo4j {member.member}", daemon=True).start()
+    try:
+        yield heard.set
+    except Exception as exc:
+        if silent.is_set():
+            raise TemporaryError(
+                f"Neo4j {member.member} was silent for {seconds:.0f} s: its process hangs, or the network drops "
+                "packets. Check the pod's log and restart it",
+                delay=15,
+            ) from exc
+        raise
+    finally:
+        ended.set()
 
 
 def driver_of(access: Access, member: Endpoint) -> neo4j.Driver:

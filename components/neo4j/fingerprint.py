@@ -23,9 +23,10 @@ from archive.names import ITEM_CHARACTERS, short_name
 from calls import call
 from components.access import Access, Endpoint
 from components.digest import Digest
-from components.neo4j.client import LABEL, driver_of, query
+from components.neo4j.client import LABEL, driver_of, query, unless_silent
 
 FETCH = 2000
+SILENT_SECONDS = 600.0  # before the first row, and between two: a cold database is slow
 # Twenty labels make a million combinations, and a manifest takes two million values of all databases.
 GROUPS = 1_000
 GROUP_CHARACTERS = 300
@@ -139,28 +140,35 @@ def measure_database(
     with (
         call(f"Neo4j {member.member}: measure database {database}"),
         driver_of(access, member) as driver,
+        unless_silent(driver, member, SILENT_SECONDS) as heard,
         driver.session(
             database=database, default_access_mode=neo4j.READ_ACCESS, fetch_size=FETCH
         ) as session,
     ):
-        return measure_graph(session, f"database {database}", form)
+        return measure_graph(session, f"database {database}", form, heard)
 
 
-def measure_graph(session: neo4j.Session, unit: str, form: Form = NEWEST) -> list[Measure]:
+def measure_graph(
+    session: neo4j.Session,
+    unit: str,
+    form: Form = NEWEST,
+    heard: Callable[[], None] = lambda: None,
+) -> list[Measure]:
     """Measure the database of a session.
 
     Args:
         session: that may read it.
         unit: name of the database in the manifest.
         form: of the set that it is compared with.
+        heard: is called with each row.
     """
     nodes = Groups("nodes of other labels", form.groups)
-    for row in _rows(session, form.nodes):
+    for row in _rows(session, form.nodes, heard):
         labels = sorted(row["labels"])
         item = form.group("nodes", ":".join(labels) or "without a label")
         nodes.of(item).add_document((labels, form.values(row["properties"])))
     relationships = Groups("relationships of other types", form.groups)
-    for row in _rows(session, form.relationships):
+    for row in _rows(session, form.relationships, heard):
         ends = (
             sorted(row["from_labels"]),
             form.values(row["from_properties"]),
@@ -172,7 +180,7 @@ def measure_graph(session: neo4j.Session, unit: str, form: Form = NEWEST) -> lis
     sums = {**nodes.digests, **relationships.digests}
     for item, text in (("constraints", form.constraints), ("indexes", form.indexes)):
         found = sums.setdefault(item, Digest())
-        for row in _rows(session, text):
+        for row in _rows(session, text, heard):
             found.add_document((row,), str(row["name"]))
     return [found.measure(unit, item) for item, found in sorted(sums.items())]
 
@@ -221,6 +229,7 @@ def measure_users(access: Access, member: Endpoint) -> Measure:
     return found.measure(ACCOUNTS, "users")
 
 
-def _rows(session: neo4j.Session, text: str) -> Iterator[dict[str, Any]]:
+def _rows(session: neo4j.Session, text: str, heard: Callable[[], None]) -> Iterator[dict[str, Any]]:
     for record in session.run(text):
+        heard()
         yield dict(record)

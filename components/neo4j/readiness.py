@@ -18,7 +18,16 @@ from neo4j.exceptions import DriverError, Neo4jError
 
 from components.access import Access, Endpoint
 from components.base import Report, Role, Workload
-from components.neo4j.client import DATABASE, LABEL, Rows, driver_of, members_of, query
+from components.neo4j.client import (
+    DATABASE,
+    LABEL,
+    QUERY_TIMEOUTS,
+    Rows,
+    driver_of,
+    members_of,
+    query,
+    unless_silent,
+)
 from components.questions import Answers, Round, ask_members, words
 from config.models import Settings
 
@@ -27,6 +36,7 @@ DATABASES = """
 """
 SERVERS = "SHOW SERVERS YIELD name, address, state, health"
 # What killed rounds left; by the hour, so that rounds that go on keep theirs.
+TRANSACTION_TIMEOUTS = 3 * QUERY_TIMEOUTS  # three queries, and one of the reader
 SWEEP = f"MATCH (old:{LABEL}) WHERE old.at < datetime() - duration('PT1H') DETACH DELETE old"
 WRITE = f"CREATE (:{LABEL} {{token: $token, at: datetime()}})"
 READ = f"MATCH (n:{LABEL} {{token: $token}}) RETURN count(n) AS found"
@@ -134,7 +144,11 @@ def _transaction(access: Access, writer: Endpoint, reader: Endpoint) -> str:
         RuntimeError: it is not read.
     """
     token, limit = secrets.token_hex(8), access.timeout_seconds
-    with driver_of(access, writer) as driver, driver.session(database=DATABASE) as session:
+    with (
+        driver_of(access, writer) as driver,
+        unless_silent(driver, writer, TRANSACTION_TIMEOUTS * limit),
+        driver.session(database=DATABASE) as session,
+    ):
         with suppress(
             Neo4jError
         ):  # another round may be at the same nodes: the next one comes back to them
@@ -153,6 +167,7 @@ def _transaction(access: Access, writer: Endpoint, reader: Endpoint) -> str:
 def _read(access: Access, reader: Endpoint, bookmarks: neo4j.Bookmarks, token: str) -> int:
     with (
         driver_of(access, reader) as driver,
+        unless_silent(driver, reader, QUERY_TIMEOUTS * access.timeout_seconds),
         driver.session(
             database=DATABASE, bookmarks=bookmarks, default_access_mode=neo4j.READ_ACCESS
         ) as session,

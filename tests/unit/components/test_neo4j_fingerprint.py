@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,6 +13,8 @@ from neo4j.spatial import WGS84Point
 from neo4j.time import Date
 
 from archive.manifest import Measure
+from components.access import Endpoint
+from components.neo4j.client import unless_silent
 from components.neo4j.fingerprint import (
     FORMS,
     GROUPS,
@@ -21,7 +24,7 @@ from components.neo4j.fingerprint import (
     form_of,
     measure_graph,
 )
-from errors import PermanentError
+from errors import PermanentError, TemporaryError
 
 BORN = {"type": "DATE NOT NULL", "text": "1990-05-17"}
 
@@ -121,3 +124,22 @@ def test_a_set_of_the_second_version_has_a_measure_for_each_combination() -> Non
     labels = [(f"l{n}",) for n in range(GROUPS + 5)]
     assert len(measured(labels, form=SECOND)) == GROUPS + 5 + 2
     assert len(measured(labels)) == GROUPS + 1 + 2
+
+
+def test_each_row_tells_that_the_server_answers() -> None:
+    heard: list[None] = []
+    rows = {NEWEST.nodes: [{"labels": ["A"], "properties": []}] * 3}
+    session: Any = SimpleNamespace(run=lambda text: rows.get(text, []))
+    measure_graph(session, "database neo4j", heard=lambda: heard.append(None))
+    assert len(heard) == 3
+
+
+def test_a_server_that_falls_silent_ends_the_query() -> None:
+    closed = threading.Event()
+    driver: Any = SimpleNamespace(close=closed.set)
+    with (
+        pytest.raises(TemporaryError, match="neo4j-1-0 was silent"),
+        unless_silent(driver, Endpoint("neo4j-1-0", "127.0.0.1", 7687, "", ""), 0.01),
+    ):
+        assert closed.wait(60)
+        raise OSError("the socket was closed")
