@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,6 +28,10 @@ POLL_SECONDS = 0.5
 # A round takes a second or two, and each question has a limit of its own. This one is from outside: a server may keep a
 # client waiting where no limit of the client's counts (PostgreSQL: a commit that waits for a synchronous standby).
 ROUND_SECONDS = 30.0
+
+# A round that hangs keeps its thread and its connections. Beyond so many of a component none is begun.
+HANGING_ROUNDS = 3
+_hanging: dict[str, list[Future[Report]]] = {}
 
 READY, DEGRADED, DOWN = "ready", "degraded", "down"
 
@@ -80,10 +85,15 @@ def check(platform: Environment, component: str, limit: float = ROUND_SECONDS) -
         with Access(platform.settings, platform.kube) as access:
             return COMPONENTS[component].ask(access)
 
+    hanging = [one for one in _hanging.get(component, ()) if not one.done()]
+    if len(hanging) >= HANGING_ROUNDS:
+        hint = f"{len(hanging)} earlier rounds still wait for an answer: a member hangs. Restart it"
+        return Finding((*pods, Check("engine asked", False, hint)))
     asked = begin(ask)
     try:
         wait_for([asked], limit)
         if not asked.done():
+            _hanging[component] = [*hanging, asked]
             hint = f"not all questions were answered within {limit:.0f} s: a member hangs"
             return Finding((*pods, Check("engine asked", False, hint, limit)))
         report = asked.result()

@@ -122,8 +122,14 @@ def test_tells_the_state_by_the_worst_check() -> None:
 def test_an_engine_that_never_answers_is_down_after_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    released = threading.Event()
-    hanging = SimpleNamespace(ask=lambda _: released.wait(), workloads=lambda _: ())
+    released, asked = threading.Event(), list[None]()
+
+    def ask(_: object) -> None:
+        asked.append(None)
+        released.wait()
+
+    hanging = SimpleNamespace(ask=ask, workloads=lambda _: ())
+    monkeypatch.setattr(gate, "_hanging", {})
     monkeypatch.setattr(gate, "COMPONENTS", {"postgresql": hanging})
     monkeypatch.setattr(gate, "check_pods", lambda *_: [])
     monkeypatch.setattr(gate, "Access", lambda *_: nullcontext())
@@ -131,10 +137,13 @@ def test_an_engine_that_never_answers_is_down_after_the_limit(
     platform = cast(Environment, SimpleNamespace(settings=settings, kube=None))
     try:
         found = gate.check(platform, "postgresql", limit=0.05)
+        rounds = [gate.check(platform, "postgresql", limit=0.05) for _ in range(5)]
     finally:
         released.set()
     assert found.state == gate.DOWN
     assert "a member hangs" in found.checks[-1].hint
+    assert len(asked) == gate.HANGING_ROUNDS
+    assert "3 earlier rounds still wait" in rounds[-1].checks[-1].hint
 
 
 def test_a_command_ends_though_an_engine_still_hangs() -> None:
