@@ -76,7 +76,7 @@ NOT_A_DOCUMENT = (
     ValidationError,
 )
 PARSING = threading.Lock()  # one document at a time: what is parsed takes many times its bytes
-PREFETCH = timedelta(hours=1)  # clocks may differ; the self test of a backup allows less
+CLOCK_TOLERANCE = timedelta(hours=1)  # clocks may differ; the self test of a backup allows less
 
 
 def _file_name(value: str) -> str:
@@ -368,7 +368,7 @@ def _misplaced(manifest: Manifest, key: str, now: datetime) -> str:
         return "it needs what is no earlier backup of its component"
     if manifest.ended < manifest.begun:
         return "it ended before it began"
-    if manifest.begun > now + PREFETCH:
+    if manifest.begun > now + CLOCK_TOLERANCE:
         return "it is of the future: check the clock of the worker that wrote it"
     return ""
 

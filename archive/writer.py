@@ -40,7 +40,7 @@ class SetWriter:
         earlier: the component's committed sets, the oldest first, that an incremental one may rest on.
         watch: called with name and size of every piece before it is stored; progress, and the place where a cancelled
             run ends.
-        leftovers: what engines hold for us meanwhile.
+        cleanup: what engines hold for us meanwhile.
     """
 
     def __init__(

@@ -299,8 +299,8 @@ class Lease:
     def _write(self, holder: str, operation: str | None) -> None:
         lease = self._kube.get(API_VERSION, KIND, self.name, self._namespace)
         if lease is None or lease["spec"].get("holderIdentity") != self._holder:
-            holder = str((lease or {}).get("spec", {}).get("holderIdentity") or "nobody")
-            raise LeaseLost(self.name, holder[:SHOWN])
+            winner = str((lease or {}).get("spec", {}).get("holderIdentity") or "nobody")
+            raise LeaseLost(self.name, winner[:SHOWN])
         annotations = dict(lease["metadata"].get("annotations", {}))
         if operation is not None:
             annotations[OPERATION] = operation

@@ -123,7 +123,7 @@ class Daemon:
             return "(no log)"
 
 
-def cleanup(directory: Path) -> list[int]:
+def running_below(directory: Path) -> list[int]:
     """Processes that run and were started, directly or not, by the daemons of a directory or of one below it."""
     mark = f"{MARK}={directory}".encode()
     found = []
@@ -140,11 +140,11 @@ def cleanup(directory: Path) -> list[int]:
 
 
 def end_leftovers(directory: Path, grace: float = STOP_GRACE_SECONDS) -> None:
-    """Ask what `cleanup` finds to end, wait, then kill what is left."""
+    """Ask what `running_below` finds to end, wait, then kill what is left."""
     deadline = time.monotonic() + grace
     asked: dict[int, str] = {}
     while True:
-        found = {pid: start_time(pid) for pid in cleanup(directory)}
+        found = {pid: start_time(pid) for pid in running_below(directory)}
         # one that is ending has no environment any more: it is waited for by its id and start time
         alive = {p: at for p, at in (asked | found).items() if at and start_time(p) == at}
         if not alive:

@@ -87,7 +87,7 @@ def aside(
     Args:
         access: the way in.
         name: of the database; there may be none.
-        leftovers: where it is noted meanwhile.
+        cleanup: where it is noted meanwhile.
         clock: monotonic seconds.
         sleep: waits for a primary.
 

@@ -100,7 +100,7 @@ def snapshot(access: Access, shard: Shard, cleanup: CleanupJournal, limit: float
     Args:
         access: the way in.
         shard: which one.
-        leftovers: where it is written down in the meantime.
+        cleanup: where it is written down in the meantime.
         limit: seconds to wait for the peer's answer; one that takes longer is waited for by the peer's list.
 
     Raises:
@@ -149,7 +149,7 @@ def sweep(access: Access, peers: Mapping[str, Endpoint], cleanup: CleanupJournal
     Args:
         access: the way in.
         peers: those that answer, by name.
-        leftovers: with the notes.
+        cleanup: with the notes.
     """
     for held in cleanup.earlier(ShardSnapshot):
         peer, path = peers.get(held.peer), snapshots_path(held.collection, held.shard)

@@ -46,7 +46,7 @@ def lifted(clients: Mapping[str, Any], cleanup: CleanupJournal) -> Iterator[None
 
     Args:
         clients: member → connection to it.
-        leftovers: where is noted what the limits were.
+        cleanup: where is noted what the limits were.
     """
     able = {member: client for member, client in clients.items() if not may_lift(client)}
     were = {member: settings(client) for member, client in able.items()}

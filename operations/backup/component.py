@@ -38,7 +38,7 @@ from operations.backup.slot import fills
 from operations.environment.leases import backup_lease
 from operations.environment.place import read_namespace
 from operations.runner.transfer import Transfer, watched
-from operations.state.restore_journal import InterruptedRestore, doubt_of, leftovers_on
+from operations.state.restore_journal import InterruptedRestore, doubt_of, journal_on
 from operations.state.verdict_record import recorded
 
 COMPLETE, PARTIAL, EXISTS, FAILED = "complete", "partial", "exists", "failed"
@@ -368,7 +368,7 @@ def _writer(
         backup.spool,
         earlier,
         watched(transfer, component),
-        leftovers_on(lease),
+        journal_on(lease),
     )
 
 

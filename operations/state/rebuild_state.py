@@ -26,7 +26,7 @@ FENCE, BACKUP, PROOF, UNINSTALL = "fence", "backup", "proof", "uninstall"
 VOLUMES, INSTALL, RESTORE, DEPENDANTS = "volumes", "install", "restore", "dependants"
 STEPS = (FENCE, BACKUP, PROOF, UNINSTALL, VOLUMES, INSTALL, RESTORE, DEPENDANTS)
 Step = Annotated[str, Field(pattern=f"^({'|'.join(STEPS)})$")]
-# `Standing.new` makes it; a label of volumes and the beginning of a slot
+# `RebuildState.new` makes it; a label of volumes and the beginning of a slot
 REBUILD_ID = r"^rebuild-[0-9]{8}t[0-9]{6}z-[0-9a-f]{4}$"
 
 

@@ -84,7 +84,7 @@ def doubt_of(text: str, settings: Settings, component: str) -> UnreadableNote | 
     return UnreadableNote(settings.kubernetes.control_namespace, backup_lease(component), unknown)
 
 
-def leftovers_on(lease: Lease, what: InterruptedRestore | None = None) -> CleanupJournal:
+def journal_on(lease: Lease, what: InterruptedRestore | None = None) -> CleanupJournal:
     """Where an engine notes what it holds: the Lease of the component's backups.
 
     Args:
@@ -116,7 +116,7 @@ def replacing(
         LeaseHeld: a backup of the component is under way.
     """
     with lease_of(kube, settings, backup_lease(component), run) as lease:
-        cleanup = leftovers_on(lease, what)
+        cleanup = journal_on(lease, what)
         yield cleanup
         for held in cleanup.earlier(HalfReplaced):
             if set(held.replacing) <= set(what.units):
@@ -130,6 +130,6 @@ def forget(kube: Kube, settings: Settings, component: str, run: str) -> None:
         LeaseHeld: a backup of the component is under way.
     """
     with lease_of(kube, settings, backup_lease(component), run) as lease:
-        cleanup = leftovers_on(lease)
+        cleanup = journal_on(lease)
         for held in (*cleanup.earlier(HalfReplaced), *cleanup.earlier(Unreadable)):
             cleanup.release(held)

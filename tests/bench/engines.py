@@ -51,7 +51,7 @@ def _memory(sandbox: Sandbox) -> Figure:
     page = os.sysconf("SC_PAGE_SIZE")
     resident = [
         int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
-        for pid in processes.cleanup(sandbox.directory)
+        for pid in processes.running_below(sandbox.directory)
     ]
     total = sum(resident) / (1 << 30)
     return Figure(
@@ -85,7 +85,7 @@ def _failover(sandbox: Sandbox, platform: Platform) -> list[Figure]:
     platform.kube.patch(pod, {"metadata": {"annotations": {HOLD: "true"}}})
     home = sandbox.engines / "pods" / f"{namespace}_{primary}_{pod['metadata']['uid'][:8]}"
     killed = time.monotonic()
-    for pid in processes.cleanup(home):
+    for pid in processes.running_below(home):
         os.kill(pid, signal.SIGKILL)
     red = _until(platform, False) - killed
     green = _until(platform, True) - killed

@@ -53,7 +53,7 @@ class Live:
         """Processes behind a pod."""
         uid = self.pod(name)["metadata"]["uid"]
         home: Path = self.sandbox.engines / "pods" / f"{self.namespace}_{name}_{uid[:8]}"
-        return processes.cleanup(home)
+        return processes.running_below(home)
 
     def kill(self, *names: str) -> None:
         """Kill members with all their processes, and keep them down."""

@@ -68,8 +68,8 @@ def test_a_backup_whose_manifest_was_deleted_is_named_and_not_removed(everything
 def test_the_doctor_names_it_too_and_mends_nothing_of_it() -> None:
     at = Place()
     at.store.delete(MADE.own_key)
-    cleanup, deleted = _waste(at.vault)
-    assert cleanup.check.ok
+    leftovers, deleted = _waste(at.vault)
+    assert leftovers.check.ok
     assert not deleted.check.ok
     assert MADE.id in deleted.check.hint
     assert deleted.mend is None

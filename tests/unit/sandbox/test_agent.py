@@ -20,7 +20,7 @@ from sandbox.agent.access import Output
 from sandbox.agent.addresses import AddressBook
 from sandbox.agent.pod import Host, NotStartable, Pod
 from sandbox.agent.status import ContainerState
-from sandbox.processes import cleanup
+from sandbox.processes import running_below
 
 
 @dataclass
@@ -196,7 +196,7 @@ def test_what_is_run_in_a_pod_ends_with_it_by_the_mark_of_its_processes(tmp_path
     running = subprocess.Popen(["sleep", "60"], env={**os.environ, **environ})
     deadline = time.monotonic() + 60
     # its environment is readable a moment after Popen returns: exec closes our pipe before it sets that up
-    while not (found := cleanup(tmp_path)) and time.monotonic() < deadline:
+    while not (found := running_below(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert found == [running.pid]
     running.kill()

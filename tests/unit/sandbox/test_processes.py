@@ -14,8 +14,8 @@ import pytest
 from sandbox.processes import (
     MARK,
     Daemon,
-    cleanup,
     end_leftovers,
+    running_below,
     start_time,
 )
 
@@ -58,7 +58,7 @@ def test_a_daemon_is_found_again_by_its_name_alone(directory: Path) -> None:
 def test_starting_what_runs_starts_no_second_one(directory: Path) -> None:
     daemon = Daemon("d", directory)
     assert daemon.start(SLEEP) == daemon.start(SLEEP)
-    assert len(cleanup(directory)) == 1
+    assert len(running_below(directory)) == 1
 
 
 def test_a_daemon_lives_in_a_session_of_its_own(directory: Path) -> None:
@@ -117,9 +117,9 @@ def test_stop_kills_what_does_not_listen_after_the_grace(directory: Path) -> Non
 def test_its_children_end_with_it(directory: Path) -> None:
     child = f"{shlex.join(SLEEP)} & wait"
     started(Daemon("d", directory), ["sh", "-c", child])
-    assert len(cleanup(directory)) == 2
+    assert len(running_below(directory)) == 2
     Daemon("d", directory).stop(grace=5)
-    until(lambda: not cleanup(directory))
+    until(lambda: not running_below(directory))
 
 
 def test_a_daemon_whose_record_was_lost_is_found_and_ended(directory: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_daemon_whose_record_was_lost_is_found_and_ended(directory: Path) -> N
     pid = started(daemon, SLEEP)
     (directory / "d.json").unlink()
     assert daemon.pid is None
-    assert cleanup(directory) == [pid]
+    assert running_below(directory) == [pid]
     end_leftovers(directory)
     assert not start_time(pid)
 
