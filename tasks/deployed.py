@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,11 @@ def pools() -> set[str]:
     return {one["work_pool"]["name"] for one in deployments()}
 
 
+def queues() -> set[str]:
+    """Work queues that prefect.yaml names."""
+    return {one["work_pool"]["work_queue_name"] for one in deployments()}
+
+
 def differences(declaration: Terms, live: Document) -> dict[str, str]:
     """What differs, in words, by its key.
 
@@ -104,13 +109,7 @@ def differences(declaration: Terms, live: Document) -> dict[str, str]:
         declaration: the declared terms.
         live: the deployment as the API gives it.
     """
-    held = _terms(live)
-    found = {}
-    for key in [*declaration, *sorted(held.keys() - declaration.keys())]:
-        expected, value = declaration.get(key, ABSENT), held.get(key, ABSENT)
-        if value != expected:
-            found[key] = _words(key, value, expected)
-    return found
+    return _differing(declaration, _terms(live))
 
 
 def code_faults(one: Document, live: Document) -> list[str]:
@@ -120,10 +119,7 @@ def code_faults(one: Document, live: Document) -> list[str]:
         one: its part of prefect.yaml.
         live: as the API gives it.
     """
-    held = _code_of(live)
-    return [
-        _words(key, held[key], value) for key, value in _code(one).items() if held[key] != value
-    ]
+    return [*_differing(_code(one), _code_of(live)).values()]
 
 
 def remove_undeclared_schedules(declaration: Terms, live: Document) -> None:
@@ -177,6 +173,15 @@ def parameter_schema(entrypoint: str) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------- inside
+def _differing(declaration: Terms, held: Terms) -> dict[str, str]:
+    found = {}
+    for key in [*declaration, *sorted(held.keys() - declaration.keys())]:
+        expected, value = declaration.get(key, ABSENT), held.get(key, ABSENT)
+        if value != expected:
+            found[key] = _words(key, value, expected)
+    return found
+
+
 def _declared(one: Document, environ: Mapping[str, str]) -> Terms:
     limit = one.get("concurrency_limit") or {}
     defaults = {
@@ -294,16 +299,15 @@ def _form(schema: Document) -> Terms:
     rest["required"] = sorted(schema.get("required") or ())
     return {
         "schema": rest,
-        **{f"schema of {name}": dict(_checked(one)) for name, one in properties.items()},
+        **{
+            f"schema of {name}": {key: value for key, value in one.items() if key not in TEXTS}
+            for name, one in properties.items()
+        },
         "texts of the form": {
             name: {key: one[key] for key in sorted(TEXTS & one.keys())}
             for name, one in properties.items()
         },
     }
-
-
-def _checked(schema: Document) -> Iterator[tuple[str, Any]]:
-    return ((key, value) for key, value in schema.items() if key not in TEXTS)
 
 
 def _words(key: str, value: Any, expected: Any) -> str:

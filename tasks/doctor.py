@@ -20,7 +20,7 @@ from components.base import Check
 from config.models import Settings
 from operations.health.doctor import Finding, Question, clock
 from tasks import automations
-from tasks.deployed import CODE, HARMLESS, declared, differences, pools, present
+from tasks.deployed import CODE, HARMLESS, declared, differences, pools, present, queues
 from tasks.server import JOB_TEMPLATE, connect, deployments, get, post
 from tasks.setup import set_up
 
@@ -80,7 +80,8 @@ def check_deployments(settings: Settings) -> Iterator[Finding]:
     def fix() -> str:
         return f"brought back; automations: {set_up(settings)}"
 
-    for pool in sorted(pools()):
+    here = pools()
+    for pool in sorted(here):
         same = get(f"/work_pools/{pool}")["base_job_template"] == JOB_TEMPLATE
         words = "has no variables" if same else "was changed; workers ignore it: isa setup"
         yield Finding(Check(f"job template of {pool}", same, words), None if same else fix)
@@ -97,13 +98,13 @@ def check_deployments(settings: Settings) -> Iterator[Finding]:
         if live["schedules"] and running:
             yield _canary(name, live)
     for live in found.foreign:
-        here = live["work_pool_name"] in pools()
+        served = live["work_pool_name"] in here
         words = (
-            f"is not declared in prefect.yaml{'; workers refuse its runs' if here else ''}: find out who made it "
+            f"is not declared in prefect.yaml{'; workers refuse its runs' if served else ''}: find out who made it "
             f"(an older version of this project had others), then prefect deployment delete --id {live['id']}"
         )
         name = f"deployment {live['name']!r} of flow {live['flow']!r}"
-        yield Finding(Check(name, False, words, critical=here))
+        yield Finding(Check(name, False, words, critical=served))
 
 
 # ---------------------------------------------------------------------- inside
@@ -117,7 +118,7 @@ def _server() -> Iterator[Finding]:
 
 
 def _workers() -> Iterator[Finding]:
-    for pool in sorted({one["work_pool"]["name"] for one in deployments()}):
+    for pool in sorted(pools()):
         found = post(f"/work_pools/{pool}/workers/filter", {})
         alive = [one["name"] for one in found if one["status"] == "ONLINE"]
         hint = f"{', '.join(alive)} at work" if alive else "no worker is alive: runs wait for ever"
@@ -126,16 +127,15 @@ def _workers() -> Iterator[Finding]:
 
 def _queues() -> Iterator[Finding]:
     """A pool with one live worker is not enough: each queue has a worker of its own."""
-    declared = [one["work_pool"] for one in deployments()]
     scheduled = {
         one["work_pool"]["work_queue_name"] for one in deployments() if one.get("schedules")
     }
     asked = {
         found["name"]: found["status"] == "READY"
-        for pool in sorted({one["name"] for one in declared})
+        for pool in sorted(pools())
         for found in post(f"/work_pools/{pool}/queues/filter", {})
     }
-    for name in sorted({one["work_queue_name"] for one in declared}):
+    for name in sorted(queues()):
         if asked.get(name, False):
             ok, hint = True, "a worker asks it"
         elif name in scheduled:
@@ -151,12 +151,12 @@ def _pool_limits(runs: int | None) -> Iterator[Finding]:
     Args:
         runs: at once in a pool, of the settings; None where the server's own counts.
     """
-    queues = {one["work_pool"]["work_queue_name"] for one in deployments()}
+    ours = queues()
     for pool in sorted(pools()):
         live = get(f"/work_pools/{pool}")
         served = post(f"/work_pools/{pool}/queues/filter", {})
         places = [("the pool", live)]
-        places += [(f"queue {one['name']}", one) for one in served if one["name"] in queues]
+        places += [(f"queue {one['name']}", one) for one in served if one["name"] in ours]
         closed = [
             f"{what} lets no run begin" for what, one in places if one["concurrency_limit"] == 0
         ]
