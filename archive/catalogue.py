@@ -79,6 +79,15 @@ class Catalogue:
         """A component's sets, the oldest first."""
         return tuple(one for one in self.sets if one.component == component)
 
+    def proofs_of(self, component: str) -> list[tuple[Proof, str]]:
+        """The proofs of a component's sets, the oldest first, each with the id of its set."""
+        return sorted(
+            (proof, identity)
+            for identity, found in self.proofs.items()
+            if component_of(identity) == component
+            for proof in found
+        )
+
     def refused(self, identity: str) -> str:
         """Why a set is not to be relied on: its last proof failed, or nobody knows how it ended; "" otherwise."""
         if self.verdict(identity) == "fail":

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from archive.catalogue import fetch_manifest
 from archive.entries import Version
-from archive.manifest import FILE, begun_of
+from archive.manifest import FILE, set_of
 from archive.store import Refused, Store
 from config.backups import BackupSigner
 from errors import PermanentError
@@ -48,8 +48,7 @@ def find_hidden(versions: Iterable[Version]) -> tuple[HiddenSet, ...]:
     """
     manifests: dict[str, list[Version]] = {}
     for one in versions:
-        parts = one.key.split("/")
-        if len(parts) == 4 and parts[3] == FILE and begun_of(parts[2]) is not None:
+        if set_of(one.key):
             manifests.setdefault(one.key, []).append(one)
     found = []
     for key, all_of_it in sorted(manifests.items()):
@@ -59,7 +58,7 @@ def find_hidden(versions: Iterable[Version]) -> tuple[HiddenSet, ...]:
             deleted = max(
                 (one.modified for one in all_of_it if one.marker), default=newest.modified
             )
-            found.append(HiddenSet(key.split("/")[2], newest, deleted))
+            found.append(HiddenSet(set_of(key), newest, deleted))
     return tuple(found)
 
 

@@ -334,6 +334,13 @@ def begun_of(identity: str) -> datetime | None:
     return datetime.strptime(match["begun"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
+def set_of(key: str) -> str:
+    """Id of the set whose manifest an object of the bucket is; "" if it is none."""
+    parts = key.split("/")
+    named = len(parts) == 4 and parts[3] == FILE and begun_of(parts[2]) is not None
+    return parts[2] if named else ""
+
+
 def _signed_by(
     document: bytes, key: str, signers: Collection[BackupSigner]
 ) -> tuple[Manifest, BackupSigner]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from archive.entries import Version
-from archive.manifest import FILE, Manifest, begun_of
+from archive.manifest import Manifest, set_of
 
 LATE = timedelta(days=1)  # the manifest's upload may be repeated for hours; clocks differ by less
 
@@ -66,9 +66,9 @@ def stored_again(versions: Iterable[Version]) -> dict[str, datetime]:
     """
     dates: dict[str, list[datetime]] = {}
     for one in versions:
-        parts = one.key.split("/")
-        if len(parts) == 4 and parts[3] == FILE and begun_of(parts[2]) and not one.marker:
-            dates.setdefault(parts[2], []).append(one.modified)
+        identity = set_of(one.key)
+        if identity and not one.marker:
+            dates.setdefault(identity, []).append(one.modified)
     return {
         identity: max(found)
         for identity, found in sorted(dates.items())

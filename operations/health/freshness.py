@@ -14,7 +14,6 @@ from typing import Any
 
 from archive.catalogue import Catalogue
 from archive.evidence import Evidence, Proof, read_evidence, stored_evidence
-from archive.manifest import component_of
 from components import SETS
 from config.printable import visible
 from errors import IsaError
@@ -105,13 +104,7 @@ def judge(
         read: a proof's document; None if it is not to be believed.
     """
     whole = [one for one in catalogue.of(component) if one.outcome == "complete"]
-    proofs = sorted(
-        proof
-        for identity, found in catalogue.proofs.items()
-        if component_of(identity) == component
-        for proof in found
-        if proof.told
-    )
+    proofs = [proof for proof, _ in catalogue.proofs_of(component) if proof.told]
     passes = [proof for proof in proofs if proof.verdict == "pass"]
     evidence = read(passes[-1]) if passes else None
     passed = passes[-1].at if evidence is not None else None

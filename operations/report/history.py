@@ -15,7 +15,6 @@ from typing import Any
 
 from archive.catalogue import Catalogue
 from archive.evidence import Evidence, Proof
-from archive.manifest import component_of
 from components import SETS
 from operations.backup.component import Vault
 from operations.health import freshness
@@ -205,12 +204,7 @@ def history(
         now: the present.
         read: a proof's document; None if it is not to be believed.
     """
-    proofs = sorted(
-        (proof, identity)
-        for identity, found in catalogue.proofs.items()
-        if component_of(identity) == component
-        for proof in found
-    )
+    proofs = catalogue.proofs_of(component)
     newest = {proof: read(proof) for proof, _ in proofs[-DOCUMENTS:]}
     return ComponentHistory(
         freshness.judge(
