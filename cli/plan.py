@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 
 from cli import options
+from config.printable import first_of
 
 CHANGES = 3
+REASONS = 6  # of a node in the table
 
 
 @click.command()
@@ -30,9 +32,7 @@ def plan(environment: str, as_json: bool) -> None:
         emit(found.as_json())
     else:
         out = console()
-        rows = [
-            (n.name, n.action, [*n.reasons[:6], *_more(len(n.reasons) - 6)]) for n in found.nodes
-        ]
+        rows = [(n.name, n.action, first_of(n.reasons, REASONS)) for n in found.nodes]
         out.print(table(f"Plan for {environment}", ("node", "action", "why"), rows))
         verdicts = [(c.name, c.verdict("blocks", "warning"), c.hint) for c in found.preflight]
         out.print()
@@ -59,7 +59,3 @@ def render(environment: str, output: Path) -> None:
         f"  kubectl apply {flags} -f {output}/manifests",
         f"  helmfile -f {output}/helmfile.yaml sync",
     )
-
-
-def _more(count: int) -> list[str]:
-    return [f"and {count} more"] if count > 0 else []

@@ -19,6 +19,7 @@ from cluster.fields import Change, differences, missing
 from cluster.kube import FIELD_MANAGER, Kube, NotAllowed, WebhookFailed
 from cluster.manifests import Manifest
 from cluster.ownership import additions, has_more, removal, still_there, taken_over
+from config.printable import first_of
 from errors import PermanentError
 
 HELM = "helm"  # field manager of Helm's own applies
@@ -67,9 +68,7 @@ class Difference:
         if self.state != CHANGED:
             words = {MISSING: "missing", REMOVED: "no longer declared", UNDECIDED: self.refusal}
             return f"{self.what}: {words[self.state]}"
-        shown = "; ".join(map(str, self.fields[:SHOWN]))
-        more = len(self.fields) - SHOWN
-        return f"{self.what}: {shown}" + (f"; and {more} more" if more > 0 else "")
+        return f"{self.what}: {'; '.join(first_of([*map(str, self.fields)], SHOWN))}"
 
     def as_json(self) -> dict[str, Any]:
         """The difference as `--json` prints it."""

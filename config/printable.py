@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 # Characters that Python calls printable and nobody sees: fillers and selectors of variants (DerivedCoreProperties.txt
@@ -25,6 +25,12 @@ UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
 )
 MARKS = 4  # combining marks on one letter: no script needs more
+
+
+def first_of(texts: Sequence[str], most: int) -> list[str]:
+    """The first of some texts, and how many more there are, for a message that stays short."""
+    more = [f"and {len(texts) - most} more"] if len(texts) > most else []
+    return [*texts[:most], *more]
 
 
 class _Shown(dict[int, str]):

@@ -12,7 +12,7 @@ from prefect.logging import get_run_logger
 
 from cluster.dag import Dag
 from components.base import Check
-from config.printable import json_text
+from config.printable import first_of, json_text
 from operations.backup.retention import RetentionPlan
 from operations.deploy.plan import Plan
 from operations.health.status import ComponentStatus
@@ -24,6 +24,7 @@ from tasks.artifacts import PATIENCE_SECONDS, RETRY_SECONDS, Artifact, keep
 from tasks.markdown import Markdown, bold, cells, code, table
 from tasks.pictures import plan_picture
 
+REASONS = 4  # of a node in the plan
 REWRITE_SECONDS = 2.0
 CANCELLED_SECONDS = 5.0  # of the 30 that a cancelled run has, 20 of which are its commands'
 
@@ -111,7 +112,7 @@ class LiveTable:
 
 def plan_artifact(plan: Plan, graph: Dag, environment: str) -> None:
     """Keep the plan with the run: nodes with their actions, and all findings of the preflight."""
-    nodes = ((n.name, n.action, _first(n.reasons)) for n in plan.nodes)
+    nodes = ((n.name, n.action, first_of(n.reasons, REASONS)) for n in plan.nodes)
     checks = ((c.name, _verdict(c, "blocks", "warning"), c.hint) for c in plan.preflight)
     lines = [plan_picture(plan, graph), "", *table(("node", "action", "why"), nodes)]
     lines += ["", *table(("preflight", "verdict", "finding"), checks)]
@@ -244,11 +245,6 @@ def _verdict(check: Check, critical: str, other: str) -> str:
     """In bold letters where it is a critical one."""
     word = check.verdict(critical, other)
     return bold(word) if word == critical else word
-
-
-def _first(reasons: tuple[str, ...], limit: int = 4) -> list[str]:
-    more = [f"and {len(reasons) - limit} more"] if len(reasons) > limit else []
-    return [*reasons[:limit], *more]
 
 
 def _log(logger: Any, line: NodeProgress) -> None:

@@ -21,6 +21,7 @@ import calls
 from components.access import Access, Endpoint
 from components.questions import PROBE
 from config.backups import NatsAccount
+from config.printable import first_of
 from errors import IsaError, PermanentError, TemporaryError
 
 log = logging.getLogger(__name__)
@@ -282,8 +283,7 @@ async def listed(
 
 def some(names: Sequence[str]) -> str:
     """Names for a message: the first ten, and how many there are more."""
-    more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
-    return ", ".join([*names[:SHOWN], *more])
+    return ", ".join(first_of(names, SHOWN))
 
 
 def _name(entry: Any) -> str:

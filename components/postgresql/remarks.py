@@ -16,6 +16,7 @@ from components.postgresql.client import MAINTENANCE, at_primary
 from components.postgresql.definitions import GLOBALS
 from components.postgresql.fingerprint import GLOBAL_UNIT, measure_globals
 from components.postgresql.session import SESSION
+from config.printable import first_of
 
 NEEDED = "roles"  # of the topology: database → roles that it needs
 SHOWN = 20  # names of a kind
@@ -68,5 +69,4 @@ def _differing(connection: psycopg.Connection[Any], manifest: Manifest) -> list[
 
 
 def _listed(names: list[str]) -> str:
-    more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
-    return ", ".join([*names[:SHOWN], *more])
+    return ", ".join(first_of(names, SHOWN))

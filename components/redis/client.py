@@ -13,6 +13,7 @@ from redis.retry import Retry
 from calls import call
 from components.access import Access, Endpoint
 from components.questions import PROBE
+from config.printable import first_of
 
 STATEFULSET = "redis-cluster"
 PORT, SLOTS = 6379, 16384
@@ -128,9 +129,8 @@ def open_slots(views: Mapping[str, View]) -> str:
     ]
     if not found:
         return ""
-    more = [f"and {len(found) - OPEN_SHOWN} more"] if len(found) > OPEN_SHOWN else []
     return (
-        f"{', '.join([*found[:OPEN_SHOWN], *more])}. Where no resharding is under way: "
+        f"{', '.join(first_of(found, OPEN_SHOWN))}. Where no resharding is under way: "
         f"`redis-cli --cluster fix {min(views)}:{PORT}`"
     )
 

@@ -19,6 +19,7 @@ from archive.locks import Extension
 from archive.manifest import Manifest, set_prefix
 from archive.retention import Verdict, decide
 from cluster.lease import LeaseHeld, UnreadableNote, lease_of
+from config.printable import first_of
 from errors import PermanentError
 from operations.backup.component import Vault, selected
 from operations.environment.leases import backup_lease
@@ -70,11 +71,8 @@ class RetentionPlan:
         if not self.unread:
             return ""
         names = ", ".join(dict.fromkeys(_component_of(key) for key in self.unread))
-        listed = "; ".join([*self.unread.values()][:LISTED])
-        more = len(self.unread) - LISTED
-        return f"no set of {names} is removed, since manifests cannot be read: {listed}" + (
-            f"; and {more} more" if more > 0 else ""
-        )
+        listed = "; ".join(first_of([*self.unread.values()], LISTED))
+        return f"no set of {names} is removed, since manifests cannot be read: {listed}"
 
     def as_json(
         self, *, applied: bool, held: dict[str, str], extension: Extension

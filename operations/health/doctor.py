@@ -28,6 +28,7 @@ from components import COMPONENTS
 from components.base import Check
 from config.loading import ROOT
 from config.models import Settings
+from config.printable import first_of
 from errors import IsaError
 from operations.backup.component import Vault
 from operations.backup.retention import explain, plan_retention, short_locks
@@ -304,14 +305,8 @@ def _waste(vault: Vault) -> Iterator[Finding]:
 
     yield Finding(Check("leftovers", not there, words if there else "none", critical=False), remove)
     hidden = list(explain(vault, waste).values())
-    words = "; ".join(_first(hidden)) or "no backup's manifest was deleted"
+    words = "; ".join(first_of(hidden, LISTED)) or "no backup's manifest was deleted"
     yield Finding(Check("deleted manifests", not hidden, words))
-
-
-def _first(texts: list[str]) -> list[str]:
-    """The first of them, and how many more there are."""
-    more = [f"and {len(texts) - LISTED} more"] if len(texts) > LISTED else []
-    return [*texts[:LISTED], *more]
 
 
 def _locks(vault: Vault) -> Iterator[Finding]:
@@ -336,13 +331,15 @@ def _evidence(vault: Vault) -> Iterator[Finding]:
     catalogue = vault.catalogue()
     doubted, refused = catalogue.disbelieved, catalogue.broken
     words = (
-        "; ".join(_first([*refused.values()])) if refused else "every one is a backup worker's own"
+        "; ".join(first_of([*refused.values()], LISTED))
+        if refused
+        else "every one is a backup worker's own"
     )
     yield Finding(Check("manifests", not refused, words))
     again = stored_again(vault.store.versions(f"{vault.settings.environment}/"))
     yield _dates(catalogue, again, datetime.now(UTC))
     words = (
-        "; ".join(_first([*doubted.values()]))
+        "; ".join(first_of([*doubted.values()], LISTED))
         if doubted
         else "every verdict is the verify pool's own"
     )
@@ -351,7 +348,7 @@ def _evidence(vault: Vault) -> Iterator[Finding]:
         f"evidence of {identity} is missing: {why}; its last verdict is unknown: isa verify {identity}"
         for identity, why in catalogue.gaps.items()
     ]
-    words = "; ".join(_first(missing)) or "none is missing"
+    words = "; ".join(first_of(missing, LISTED)) or "none is missing"
     yield Finding(Check("chain of evidence", not missing, words))
     if not vault.settings.verify.signers:
         words = "empty, so no verdict counts: set the key that `isa verify --signer` prints"
@@ -374,8 +371,8 @@ def _dates(catalogue: Catalogue, again: Mapping[str, datetime], now: datetime) -
             f"{one} of {sets[one].ended:%Y-%m-%d} on {at:%Y-%m-%d}" for one, at in replayed.items()
         ]
         words = (
-            f"stored again long after they ended: {', '.join(_first(listed))}: somebody put deleted backups back. "
-            "They are genuine; what retention keeps goes by the times inside their signature"
+            f"stored again long after they ended: {', '.join(first_of(listed, LISTED))}: somebody put deleted backups "
+            "back. They are genuine; what retention keeps goes by the times inside their signature"
         )
         return Finding(Check(name, False, words, critical=False))
     if dates.copied is None:

@@ -16,6 +16,7 @@ from archive.evidence import Evidence
 from archive.manifest import Manifest
 from cluster.records import read_records
 from components import COMPONENTS
+from config.printable import first_of
 from errors import ConfigurationError, Fault, PermanentError
 from operations.backup.component import Vault
 from operations.deploy.plan import DRIFTED, UPGRADE
@@ -87,8 +88,7 @@ def plan_rebuild(platform: Platform, vault: Vault, policy: Policy) -> RebuildPla
     blocked += [f"{check.name}: {check.hint}" for check in deploy.blocked]
     node = deploy.node(component.name)
     if node.action in (UPGRADE, DRIFTED):
-        more = f"; and {len(node.reasons) - REASONS} more" if len(node.reasons) > REASONS else ""
-        what = "; ".join(node.reasons[:REASONS]) + more
+        what = "; ".join(first_of(node.reasons, REASONS))
         warnings.append(f"it is installed as it is declared, and not as it is now: {what}")
     if standing is None or not standing.gone:
         if policy.final_backup and known.state != freshness.FRESH:

@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 from archive.evidence import Difference
 from archive.manifest import Measure
 from archive.names import short_name
+from config.printable import first_of
 
 SHOWN = 10  # names of a kind
 SHOWN_CHARACTERS = 200  # of a name
@@ -43,9 +44,7 @@ def compare(
 
 def told(differences: tuple[Difference, ...], shown: int = 5) -> str:
     """The first differences in words."""
-    words = [f"{d.unit}, {d.item}: {d.what}" for d in differences[:shown]]
-    more = [f"and {len(differences) - shown} more"] if len(differences) > shown else []
-    return "; ".join([*words, *more])
+    return "; ".join(first_of([f"{d.unit}, {d.item}: {d.what}" for d in differences], shown))
 
 
 def _difference(wanted: Measure, found: Measure | None) -> str:
@@ -88,6 +87,4 @@ def _by_name(wanted: Measure, found: Measure) -> str:
 
 
 def _listed(names: AbstractSet[str]) -> str:
-    more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
-    shown = [short_name(name, SHOWN_CHARACTERS) for name in sorted(names)[:SHOWN]]
-    return " ".join([*shown, *more])
+    return " ".join(first_of([short_name(one, SHOWN_CHARACTERS) for one in sorted(names)], SHOWN))
