@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -93,3 +94,11 @@ def room(sandbox: Sandbox) -> Iterator[ControlRoom]:
     made.up()
     yield made
     made.down(purge=True)
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """Who must not be called."""
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        made.setblocking(False)
+        yield made

@@ -31,6 +31,7 @@ from components.redis import client as redis_client
 from config.urls import path_part
 from tests import hostile
 
+from ..listening import called
 from .conftest import Restorer
 from .streams import ask, connected
 
@@ -43,25 +44,8 @@ def accepted(context: hostile.Context) -> list[str]:
     return list(hostile.names(context).values())
 
 
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    """Who must not be called."""
-    with socket.create_server(("127.0.0.1", 0)) as made:
-        made.setblocking(False)
-        yield made
-
-
 def address(listener: socket.socket) -> str:
     return f"127.0.0.1:{listener.getsockname()[1]}"
-
-
-def silent(listener: socket.socket) -> bool:
-    """Whether nobody has called."""
-    try:
-        listener.accept()[0].close()
-    except BlockingIOError:
-        return True
-    return False
 
 
 @pytest.fixture
@@ -125,7 +109,7 @@ def test_redis_keys_and_fields_of_every_name_come_back_and_functions_call_nobody
         for master in masters.by_address.values():
             master.function_load(body, replace=True)
         good = proven(restorer, "redis")
-        assert silent(listener)
+        assert not called(listener)
         for name in (*names, b"isa-hostile"):
             masters.of(name).delete(name)
         for master in masters.by_address.values():
@@ -139,7 +123,7 @@ def test_redis_keys_and_fields_of_every_name_come_back_and_functions_call_nobody
             masters.of(name).delete(name)
         for master in masters.by_address.values():
             master.function_delete(LIBRARY)
-    assert silent(listener)
+    assert not called(listener)
 
 
 # ---------------------------------------------------------------------- NATS
@@ -235,7 +219,7 @@ def test_minio_keys_of_every_name_come_back_and_targets_are_not_called(
         )
         copies.append(hostile_set)
         restorer.prove(hostile_set)
-        assert silent(listener)
+        assert not called(listener)
         # else the safety backup would rest on it, and every later one would miss it
         restorer.forger.remove(copies.pop())
         remove_bucket(client, BUCKET)

@@ -36,6 +36,8 @@ from components.emqx.fingerprint import (
 from components.emqx.readiness import ask
 from operations.verify.comparison import compare
 
+from ..listening import called
+
 NETWORK = f"127.{100 + os.getpid() % 100}.6"
 NODES = {f"emqx-{n}": f"{NETWORK}.{n + 1}" for n in range(2)}
 PATIENCE_SECONDS = 60.0
@@ -169,22 +171,6 @@ def test_what_brokers_retain_of_themselves_and_what_expires_is_no_difference(
 def differences(api: Api, fingerprint: list[Measure], messages: Any) -> Any:
     manifest: Any = SimpleNamespace(topology={"fingerprint": NEWEST}, fingerprint=fingerprint)
     return compare(fingerprint, {"": measure(api, manifest, messages)})
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    """Who must not be called."""
-    with socket.create_server(("127.0.0.1", 0)) as made:
-        made.setblocking(False)
-        yield made
-
-
-def called(listener: socket.socket) -> bool:
-    try:
-        listener.accept()[0].close()
-    except BlockingIOError:
-        return False
-    return True
 
 
 def test_a_scratch_broker_gets_all_definitions_and_calls_nobody(

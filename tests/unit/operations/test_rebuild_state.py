@@ -10,9 +10,9 @@ import pytest
 from operations.backup import nightly as backups
 from operations.backup.component import COMPLETE, FAILED, BackupResult, Vault
 from operations.backup.nightly import run_backups
-from operations.deploy.run import threads
 from operations.restore import restore as restoring
 from operations.restore.restore import run_restores
+from operations.runner.threads import threads
 from operations.state.rebuild_state import NONE, Policy, RebuildState
 
 from ..stored import Stored, platform_of

@@ -10,12 +10,12 @@ import pytest
 
 from components import COMPONENTS
 from errors import ConfigurationError
-from operations.deploy.run import threads
 from operations.restore import plan as restore_plan
 from operations.restore import restore as restoring
 from operations.restore.plan import RestorePlan, plan_restore, plans_of
 from operations.restore.restore import BY_HAND, RESTORED, RestoreReport, as_json, run_restores
 from operations.runner.progress import NodeProgress
+from operations.runner.threads import threads
 
 from ..stored import Stored, platform_of
 
