@@ -96,7 +96,7 @@ def _in_process(
     from cluster.lease import identity
     from operations.backup.component import Vault
     from operations.backup.nightly import run_backups
-    from operations.deploy.run import threads
+    from operations.runner.threads import threads
 
     vault = Vault.open(settings)
     with threads(settings.backup.max_parallel, settings.backup.attempts) as start:

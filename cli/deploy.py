@@ -45,8 +45,9 @@ def deploy(
 
 def _in_process(settings: Any, only: tuple[str, ...], nodes: LiveNodes) -> dict[str, Any]:
     from cluster.lease import identity
-    from operations.deploy.run import run_deploy, threads
+    from operations.deploy.run import run_deploy
     from operations.environment.platform import Platform
+    from operations.runner.threads import threads
 
     platform = Platform.open(settings)
     deploy = platform.settings.deploy

@@ -30,16 +30,16 @@ def proofs(
     from config.loading import load
     from operations.backup.component import Vault, selected
     from operations.health import freshness
-    from operations.report import metrics as exporting
+    from operations.report.metrics import push_metrics, write_metrics
 
     chosen = selected(components)
     vault = Vault.open(load(environment))
     found = freshness.look(vault, chosen)
     text = freshness.metrics(found, environment)
     if metrics is not None:
-        exporting.write_metrics(metrics, text)
+        write_metrics(metrics, text)
     if push:
-        exporting.push_metrics(push, text, environment)
+        push_metrics(push, text, environment)
     if as_json:
         emit({"proofs": [one.as_json() for one in found]})
     else:

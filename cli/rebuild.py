@@ -127,8 +127,8 @@ def _in_process(
     platform: Platform, vault: Vault, plan: RebuildPlan, who: str, nodes: LiveNodes
 ) -> dict[str, Any]:
     from cluster.lease import identity
-    from operations.deploy.run import threads
     from operations.rebuild.rebuild import run_rebuild
+    from operations.runner.threads import threads
 
     with threads(1, platform.settings.deploy.attempts) as start:
         report = run_rebuild(

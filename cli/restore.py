@@ -109,8 +109,8 @@ def _in_process(
     import time
 
     from cluster.lease import identity
-    from operations.deploy.run import threads
     from operations.restore.restore import as_json, run_restores
+    from operations.runner.threads import threads
 
     began = time.monotonic()
     with threads(vault.settings.verify.max_parallel, 1) as start:

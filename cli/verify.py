@@ -90,7 +90,7 @@ def _in_process(
 ) -> dict[str, Any]:
     from cluster.lease import identity
     from operations.backup.component import Vault
-    from operations.deploy.run import threads
+    from operations.runner.threads import threads
     from operations.verify.proofs import run_proofs, week
 
     vault = Vault.open(settings)

@@ -9,7 +9,7 @@ from prefect.events import emit_event
 from errors import IsaError
 from operations.backup.component import Vault
 from operations.health import freshness
-from operations.report import metrics as exporting
+from operations.report import metrics
 from redaction import shown
 from tasks.redacted_errors import redacted_errors
 
@@ -44,9 +44,9 @@ def tell_freshness(vault: Vault) -> None:
                 )
             text = freshness.metrics(found, environment)
             if verify.metrics_file is not None:
-                exporting.write_metrics(verify.metrics_file, text)
+                metrics.write_metrics(verify.metrics_file, text)
             if verify.pushgateway is not None:
-                exporting.push_metrics(verify.pushgateway, text, environment)
+                metrics.push_metrics(verify.pushgateway, text, environment)
 
     try:
         tell()

@@ -14,8 +14,7 @@ from cluster.dag import Dag
 from errors import IsaError
 from operations.backup.component import Vault
 from operations.deploy.plan import Plan
-from operations.report import figures as drawing
-from operations.report import history
+from operations.report import figures, history
 from operations.report.report import needs_of, outcome
 from operations.report.svg import Drawing
 from operations.runner.progress import NodeProgress
@@ -26,7 +25,7 @@ from tasks.markdown import Markdown, bold, picture
 def plan_picture(plan: Plan, graph: Dag) -> str:
     """The graph in the colours of what is planned, as Markdown."""
     actions = {node.name: node.action for node in plan.nodes}
-    return _picture(lambda: drawing.graph(needs_of(graph), actions, "What would be done"))
+    return _picture(lambda: figures.graph(needs_of(graph), actions, "What would be done"))
 
 
 def outcome_artifact(nodes: Iterable[NodeProgress], graph: Dag, environment: str) -> None:
@@ -34,9 +33,9 @@ def outcome_artifact(nodes: Iterable[NodeProgress], graph: Dag, environment: str
     lines = list(nodes)
     outcomes = {line.name: outcome(line) for line in lines}
     pictures = [
-        _picture(lambda: drawing.graph(needs_of(graph), outcomes, "How it ended")),
+        _picture(lambda: figures.graph(needs_of(graph), outcomes, "How it ended")),
         "",
-        _picture(lambda: drawing.timeline(lines, "When each node was at work")),
+        _picture(lambda: figures.timeline(lines, "When each node was at work")),
     ]
     keep(pictures, f"timeline-{environment}", "How each node ended, and when it was at work")
 
@@ -49,13 +48,13 @@ def history_artifact(vault: Vault) -> None:
         get_run_logger().warning("the history of proofs could not be read: %s", exc)
         return
     words = Markdown("{}: {}. {} sets; {}")
-    parts = [_picture(lambda: drawing.proofs(found)), "", drawing.LEGEND]
+    parts = [_picture(lambda: figures.proofs(found)), "", figures.LEGEND]
     for one in found:
         parts += [
             "",
             words.format(bold(one.component), one.headline, len(one.backups), one.growth),
             "",
-            _picture(lambda one=one: drawing.backups(one)),  # type: ignore[misc]
+            _picture(lambda one=one: figures.backups(one)),  # type: ignore[misc]
         ]
     key = f"history-{vault.settings.environment}"
     keep(parts, key, "Proofs, sizes and durations so far")

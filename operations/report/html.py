@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from operations.report import figures as drawing
+from operations.report import figures
 from operations.report.report import Report
 from operations.report.svg import COLOURS, GREY
 from operations.runner.transfer import human
@@ -33,7 +33,7 @@ def as_html(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(human=human, day=_day)
-    environment.globals.update(drawing=drawing, colours=COLOURS, grey=GREY)
+    environment.globals.update(figures=figures, colours=COLOURS, grey=GREY)
     ready = {one.name: one.finding.state for one in report.status}
     return environment.get_template(TEMPLATE).render(
         report=report, ready=ready, recent=RECENT, timelines=TIMELINES
