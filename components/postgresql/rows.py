@@ -46,7 +46,7 @@ PLANS_CODE = """EXISTS (
     LEFT JOIN pg_type t ON d.refclassid = 'pg_type'::regclass AND t.oid = d.refobjid
     JOIN pg_authid r ON r.oid IN (o.oprowner, p.proowner, t.typowner) WHERE NOT r.rolsuper)"""
 STILL_PLANS = f"SELECT {PLANS_CODE} FROM pg_class c WHERE oid = %s"
-# Hash partitions of these lie by numbers that a restore gives anew (of enums, also within arrays and records; of what
+# Hash partitions of these lie by numbers that a restore assigns again (enums, also in arrays and records; of what
 # `regclass` and its like name), by a library's version, or by a hash function of a user's own.
 MOVING = """
     SELECT partrelid FROM pg_partitioned_table p WHERE partstrat = 'h' AND (

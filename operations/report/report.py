@@ -1,4 +1,4 @@
-"""Everything that whoever is on call wants to see at once, as data: `operations.report.html` draws it."""
+"""Everything that an engineer on call wants to see at once, as data: `operations.report.html` draws it."""
 
 from __future__ import annotations
 

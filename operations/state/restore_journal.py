@@ -58,7 +58,7 @@ class InterruptedRestore:
 
 
 def broken_off(kube: Kube, settings: Settings, component: str) -> InterruptedRestore | None:
-    """The restore that a component is left in the midst of; None if there is none.
+    """The restore of a component that was interrupted; None if there is none.
 
     Raises:
         UnreadableNote: there may be one.
@@ -103,7 +103,7 @@ def journal_on(lease: Lease, what: InterruptedRestore | None = None) -> CleanupJ
 def replacing(
     kube: Kube, settings: Settings, component: str, run: str, what: InterruptedRestore
 ) -> Iterator[CleanupJournal]:
-    """Replace a component's data; gives where an engine notes what it holds and replaces meanwhile.
+    """Replace a component's data; gives the journal in which an engine notes what it holds and replaces.
 
     Args:
         kube: the cluster.
