@@ -15,7 +15,7 @@ from errors import TemporaryError
 from tasks import approval
 from tasks.approval import Approval, ask
 
-ANSWER = {"decision": "approve", "name": "Ada Lovelace", "ticket": "CHG-1815"}
+ANSWER = {"decision": "approve", "name": "Ottilie Engineer", "ticket": "CHG-1815"}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_a_question_outlives_a_server_that_is_away(asked: Any) -> None:
-    said = Approval(decision="approve", name="Ada Lovelace", ticket="CHG-1815")
+    said = Approval(decision="approve", name="Ottilie Engineer", ticket="CHG-1815")
     server = asked(
         [httpx.ConnectError("refused"), said], [AWAY, AWAY, Paused(), AWAY, Paused(), Running()]
     )
@@ -106,7 +106,7 @@ def test_a_question_outlives_a_server_that_is_away(asked: Any) -> None:
 
 
 def test_a_server_that_went_away_before_it_heard_the_question_is_asked_again(asked: Any) -> None:
-    said = Approval(decision="refuse", name="Ada Lovelace", ticket="CHG-1815")
+    said = Approval(decision="refuse", name="Ottilie Engineer", ticket="CHG-1815")
     asked([httpx.ReadError("reset"), said], [Running()])
     assert ask("the plan", 60) == said
 

@@ -48,7 +48,7 @@ def test_the_calls_of_the_page_rebuild_and_deploy(room: ControlRoom, backups: Ba
     assert rebuild.count(PAUSED) == 1
     said = bash(room, rebuild.replace(PAUSED, ASKED) + 'echo; echo "$RUN"')
     rebuilt = Run(room, said.split()[-1]).reaches("COMPLETED", seconds=300)
-    assert "approved by Ada Lovelace (CHG-1815)" in rebuilt["message"]
+    assert "approved by Ottilie Engineer (CHG-1815)" in rebuilt["message"]
     api = rebuild.partition("\n")[0]  # it is defined there, "as above" says the other one
     made = json.loads(bash(room, f"{api}\n{deploy.replace('production', 'sandbox')}"))
     assert "unchanged" in Run(room, made["id"]).reaches("COMPLETED")["message"]

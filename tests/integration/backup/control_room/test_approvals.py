@@ -26,7 +26,7 @@ GARBAGE: list[Any] = [
     {"decision": "approve"},
     {**ANSWER, "decision": "APPROVE"},
     {**ANSWER, "decision": True},
-    {**ANSWER, "name": ["Ada", "Lovelace"]},
+    {**ANSWER, "name": ["Ottilie", "Engineer"]},
     {**ANSWER, "ticket": 1815},
     {**ANSWER, "ticket": "x" * 1_000_000},
     {**ANSWER, "decision": "refuse", "approve": True},
