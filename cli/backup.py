@@ -71,10 +71,11 @@ def backups(components: tuple[str, ...], environment: str, as_json: bool) -> Non
     """List backups, the newest last. Exits 1 if a manifest is damaged."""
     from cli.output import emit
     from config.loading import load
-    from operations.backup.component import Vault, selected
+    from operations.backup.component import selected
+    from operations.environment.environment import Environment
 
     chosen = selected(components)
-    catalogue = Vault.open(load(environment)).catalogue(chosen)
+    catalogue = Environment(load(environment)).open_store().catalogue(chosen)
     if as_json:
         emit(_catalogue_json(catalogue))
     else:
@@ -85,23 +86,24 @@ def backups(components: tuple[str, ...], environment: str, as_json: bool) -> Non
 
 def _signer(settings: Any) -> str:
     from archive.signing import public_half
-    from operations.backup.component import Vault, read_worker_key
+    from operations.backup.prerequisites import read_worker_key
+    from operations.environment.environment import Environment
 
-    return public_half(read_worker_key(Vault.open(settings)))
+    return public_half(read_worker_key(Environment(settings).open_store()))
 
 
 def _in_process(
     settings: Any, only: tuple[str, ...], slot: str, nodes: LiveNodes
 ) -> dict[str, Any]:
     from cluster.lease import identity
-    from operations.backup.component import Vault
     from operations.backup.nightly import run_backups
+    from operations.environment.environment import Environment
     from operations.runner.threads import threads
 
-    vault = Vault.open(settings)
+    env = Environment(settings).open_store()
     with threads(settings.backup.max_parallel, settings.backup.attempts) as start:
         report = run_backups(
-            vault,
+            env,
             only=only,
             slot=slot,
             run=f"isa backup --local as {identity()}",

@@ -25,7 +25,7 @@ def deploy(
     from cli.output import emit
     from config.loading import load
     from config.models import COMPONENTS
-    from operations.environment.platform import NAMESPACE, STORAGE, require_known
+    from operations.environment.environment import NAMESPACE, STORAGE, require_known
 
     settings = load(environment)  # every fault of the settings is told before a run is made
     require_known(only, (STORAGE, NAMESPACE, *COMPONENTS))
@@ -46,14 +46,14 @@ def deploy(
 def _in_process(settings: Any, only: tuple[str, ...], nodes: LiveNodes) -> dict[str, Any]:
     from cluster.lease import identity
     from operations.deploy.run import run_deploy
-    from operations.environment.platform import Platform
+    from operations.environment.environment import Environment
     from operations.runner.threads import threads
 
-    platform = Platform.open(settings)
-    deploy = platform.settings.deploy
+    env = Environment(settings).open_releases()
+    deploy = env.settings.deploy
     with threads(deploy.max_parallel_releases, deploy.attempts) as start:
         report = run_deploy(
-            platform,
+            env,
             only=only,
             run=f"isa deploy --local as {identity()}",
             start=start,

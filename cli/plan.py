@@ -25,9 +25,9 @@ def plan(environment: str, as_json: bool) -> None:
     from cli.tables import console, table
     from config.loading import load
     from operations.deploy.run import checked_plan
-    from operations.environment.platform import Platform
+    from operations.environment.environment import Environment
 
-    found = checked_plan(Platform.open(load(environment)))
+    found = checked_plan(Environment(load(environment)).open_releases())
     if as_json:
         emit(found.as_json())
     else:

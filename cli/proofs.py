@@ -28,13 +28,14 @@ def proofs(
     """Show the last backup and restore proof of each component. Exits 1 if one is stale."""
     from cli.output import emit
     from config.loading import load
-    from operations.backup.component import Vault, selected
+    from operations.backup.component import selected
+    from operations.environment.environment import Environment
     from operations.health import freshness
     from operations.report.metrics import push_metrics, write_metrics
 
     chosen = selected(components)
-    vault = Vault.open(load(environment))
-    found = freshness.look(vault, chosen)
+    env = Environment(load(environment)).open_store()
+    found = freshness.look(env, chosen)
     text = freshness.metrics(found, environment)
     if metrics is not None:
         write_metrics(metrics, text)

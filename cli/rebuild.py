@@ -11,8 +11,7 @@ from cli.live import LiveNodes, in_process
 from cli.output import emit, say
 
 if TYPE_CHECKING:
-    from operations.backup.component import Vault
-    from operations.environment.platform import Platform
+    from operations.environment.environment import Environment
     from operations.rebuild.plan import RebuildPlan
 
 
@@ -64,8 +63,7 @@ def rebuild(
     was not rebuilt.
     """
     from config.loading import load
-    from operations.backup.component import Vault
-    from operations.environment.platform import Platform
+    from operations.environment.environment import Environment
     from operations.rebuild.plan import plan_rebuild
     from operations.state.rebuild_state import Policy
 
@@ -83,11 +81,11 @@ def rebuild(
 
         check_answer({"decision": "approve", "name": approver, "ticket": ticket})
     settings = load(environment)
-    platform, vault = Platform.open(settings), Vault.open(settings)
+    env = Environment(settings).open_releases().open_store()
     if undo or give_up:
-        emit(_undo(platform, vault, component) if undo else _give_up(platform, component))
+        emit(_undo(env, component) if undo else _give_up(env, component))
         return
-    plan = plan_rebuild(platform, vault, policy)
+    plan = plan_rebuild(env, policy)
     if plan_only and as_json:
         emit(plan.as_json())
         return
@@ -99,7 +97,7 @@ def rebuild(
         raise click.UsageError("--local has nobody to ask: say --approver and --ticket")
     with LiveNodes(quiet=as_json) as nodes:
         if local:
-            report = _in_process(platform, vault, plan, f"{approver} ({ticket})", nodes)
+            report = _in_process(env, plan, f"{approver} ({ticket})", nodes)
         else:
             report = _by_server(environment, policy, approver, ticket, nodes)
     if as_json:
@@ -123,17 +121,14 @@ def approve(run: str, name: str, ticket: str, refuse: bool) -> None:
     say("refused" if refuse else "approved")
 
 
-def _in_process(
-    platform: Platform, vault: Vault, plan: RebuildPlan, who: str, nodes: LiveNodes
-) -> dict[str, Any]:
+def _in_process(env: Environment, plan: RebuildPlan, who: str, nodes: LiveNodes) -> dict[str, Any]:
     from cluster.lease import identity
     from operations.rebuild.rebuild import run_rebuild
     from operations.runner.threads import threads
 
-    with threads(1, platform.settings.deploy.attempts) as start:
+    with threads(1, env.settings.deploy.attempts) as start:
         report = run_rebuild(
-            platform,
-            vault,
+            env,
             plan,
             run=f"isa rebuild --local as {identity()}, approved by {who}",
             start=start,
@@ -165,18 +160,17 @@ def _by_server(
     return ended.as_json(report.as_json())
 
 
-def _undo(platform: Platform, vault: Vault, component: str) -> dict[str, Any]:
+def _undo(env: Environment, component: str) -> dict[str, Any]:
     from cluster.lease import identity
     from operations.rebuild.reinstall import undo, undo_plan
 
-    way = undo_plan(platform, component)
+    way = undo_plan(env, component)
     names = ", ".join(one.name for one in way.volumes) or "none: they never left their place"
     say(f"volumes of {way.rebuild}: {names}", err=True)
     words = f"Type {component} to put its old volumes back; what was written since is lost"
     click.prompt(words, type=click.Choice([component]), show_choices=False, err=True)
     back = undo(
-        platform,
-        vault,
+        env,
         component,
         run=f"isa rebuild --undo as {identity()}",
         tell=lambda note: say(note, err=True),
@@ -184,11 +178,11 @@ def _undo(platform: Platform, vault: Vault, component: str) -> dict[str, Any]:
     return {"component": component, "rebuild": way.rebuild, "volumes_put_back": list(back)}
 
 
-def _give_up(platform: Platform, component: str) -> dict[str, Any]:
+def _give_up(env: Environment, component: str) -> dict[str, Any]:
     from cluster.lease import identity
     from operations.rebuild.reinstall import give_up
 
-    gone = give_up(platform, component, f"isa rebuild --give-up as {identity()}")
+    gone = give_up(env, component, f"isa rebuild --give-up as {identity()}")
     return {"component": component, "volumes_given_up": [one.name for one in gone]}
 
 

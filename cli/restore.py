@@ -63,15 +63,15 @@ def restore(
     """
     from cli.output import emit
     from config.loading import load
-    from operations.backup.component import Vault
+    from operations.environment.environment import Environment
     from operations.restore.plan import engine_of, plans_of
 
     if bool(backup) == everything or (everything and units):
         raise click.UsageError("name a backup, or use --all")
     if backup:
         engine_of(backup)  # wrong input is told before anything is asked
-    vault = Vault.open(load(environment))
-    plans = plans_of(vault, backup or "", units, other_cluster=other_cluster)
+    env = Environment(load(environment)).open_store()
+    plans = plans_of(env, backup or "", units, other_cluster=other_cluster)
     if plan_only and as_json:
         emit({"plans": [plan.as_json() for plan in plans]})
         return
@@ -84,7 +84,7 @@ def restore(
         click.prompt(f"Type {wanted} to replace it", type=choice, show_choices=False, err=True)
     with LiveNodes(quiet=as_json) as nodes:
         if local:
-            report = _in_process(vault, plans, not no_safety_backup, nodes)
+            report = _in_process(env, plans, not no_safety_backup, nodes)
         else:
             parameters = {
                 "environment": environment,
@@ -104,7 +104,7 @@ def restore(
 
 
 def _in_process(
-    vault: Any, plans: list[RestorePlan], safety: bool, nodes: LiveNodes
+    env: Any, plans: list[RestorePlan], safety: bool, nodes: LiveNodes
 ) -> dict[str, Any]:
     import time
 
@@ -113,9 +113,9 @@ def _in_process(
     from operations.runner.threads import threads
 
     began = time.monotonic()
-    with threads(vault.settings.verify.max_parallel, 1) as start:
+    with threads(env.settings.verify.max_parallel, 1) as start:
         reports = run_restores(
-            vault,
+            env,
             plans,
             run=f"isa restore --local as {identity()}",
             start=start,

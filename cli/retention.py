@@ -31,14 +31,15 @@ def retention(components: tuple[str, ...], environment: str, as_json: bool, appl
     from archive.locks import Extension
     from cli.output import emit
     from config.loading import load
-    from operations.backup.component import Vault, selected
+    from operations.backup.component import selected
     from operations.backup.retention import apply_retention, extend_locks, plan_retention
+    from operations.environment.environment import Environment
 
     selected(components)  # wrong input is told before anything is asked
-    vault = Vault.open(load(environment))
-    plan = plan_retention(vault, components)
-    extension = extend_locks(vault, plan) if apply else Extension()
-    held = apply_retention(vault, plan) if apply else {}
+    env = Environment(load(environment)).open_store()
+    plan = plan_retention(env, components)
+    extension = extend_locks(env, plan) if apply else Extension()
+    held = apply_retention(env, plan) if apply else {}
     if as_json:
         emit(plan.as_json(applied=apply, held=held, extension=extension))
     else:

@@ -27,10 +27,10 @@ def secrets(environment: str, as_json: bool, backup: str | None) -> None:
     from components import COMPONENTS
     from config.loading import load
     from operations.deploy.plan import missing_secrets
-    from operations.environment.platform import Platform
+    from operations.environment.environment import Environment
 
-    platform = Platform.open(load(environment))
-    missing = set(missing_secrets(platform))
+    env = Environment(load(environment)).open_releases()
+    missing = set(missing_secrets(env))
     rows = [
         {
             "component": name,
@@ -38,12 +38,12 @@ def secrets(environment: str, as_json: bool, backup: str | None) -> None:
             "key": key,
             "exists": (spec.name, key) not in missing,
         }
-        for name in platform.releases.components()
+        for name in env.releases.components()
         for spec in COMPONENTS[name].secrets
         for key in spec.keys
     ]
     if as_json:
-        emit({"namespace": platform.settings.kubernetes.namespace, "secrets": rows})
+        emit({"namespace": env.settings.kubernetes.namespace, "secrets": rows})
         return
     lines = [
         (r["component"], r["secret"], r["key"], "ok" if r["exists"] else "made by deploy")
@@ -57,15 +57,15 @@ def _reinstate(environment: str, backup: str, as_json: bool) -> None:
     from cli.output import emit
     from cli.tables import console, table
     from config.loading import load
-    from operations.backup.component import Vault
+    from operations.environment.environment import Environment
     from operations.restore.credentials import reinstate
     from operations.verify.proof import read_identity
 
     if not IDENTITY.fullmatch(backup):
         hint = f"`isa backups {PLATFORM}` lists them"
         raise ConfigurationError([Fault("--from", f"{backup!r} is no id of a backup", hint)])
-    vault = Vault.open(load(environment))
-    done = reinstate(vault, read_identity(vault), backup)
+    env = Environment(load(environment)).open_store()
+    done = reinstate(env, read_identity(env), backup)
     if as_json:
         emit({"replaced": done.replaced, "created": done.created})
         return

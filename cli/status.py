@@ -32,20 +32,20 @@ def status(environment: str, only: tuple[str, ...], as_json: bool, watch: bool) 
     from cli.tables import console
     from config.loading import load
     from config.models import COMPONENTS
-    from operations.environment.platform import Platform, require_known
+    from operations.environment.environment import Environment, require_known
     from operations.health.status import as_json as to_json
     from operations.health.status import read_status
 
     require_known(only, COMPONENTS)
-    platform = Platform.open(load(environment))
-    found = read_status(platform, only)
+    env = Environment(load(environment)).open_releases()
+    found = read_status(env, only)
     if as_json:
         emit(to_json(found))
     elif watch:
         with Live(_tables(found), console=console()) as live:
             while not abandoned(sys.stdout):
                 time.sleep(WATCH_SECONDS)
-                found = read_status(platform, only)
+                found = read_status(env, only)
                 live.update(_tables(found))
     else:
         console().print(_tables(found))

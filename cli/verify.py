@@ -74,10 +74,10 @@ def verify(
 
 def _signer(settings: Any) -> str:
     from archive.evidence import signer_of
-    from operations.backup.component import Vault
+    from operations.environment.environment import Environment
     from operations.verify.proof import read_identity
 
-    return signer_of(read_identity(Vault.open(settings)))
+    return signer_of(read_identity(Environment(settings).open_store()))
 
 
 def _in_process(
@@ -89,15 +89,15 @@ def _in_process(
     choose: Any,
 ) -> dict[str, Any]:
     from cluster.lease import identity
-    from operations.backup.component import Vault
+    from operations.environment.environment import Environment
     from operations.runner.threads import threads
     from operations.verify.proofs import run_proofs, week
 
-    vault = Vault.open(settings)
-    wanted = choose(vault, backups, components, which, week())
+    env = Environment(settings).open_store()
+    wanted = choose(env, backups, components, which, week())
     with threads(settings.verify.max_parallel, settings.verify.attempts) as start:
         report = run_proofs(
-            vault,
+            env,
             wanted,
             run=f"isa verify --local as {identity()}",
             start=start,

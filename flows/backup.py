@@ -9,10 +9,10 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
-from flows.parameters import Environment, Sets, Slot
-from operations.backup.component import Vault
+from flows.parameters import EnvironmentName, Sets, Slot
 from operations.backup.nightly import run_backups
 from operations.backup.slot import night
+from operations.environment.environment import Environment
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.late import superseded
@@ -32,7 +32,7 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
     persist_result=False,
 )
 def backup_platform(
-    environment: Environment, only: Sets | None = None, slot: Slot | None = None
+    environment: EnvironmentName, only: Sets | None = None, slot: Slot | None = None
 ) -> State[Any]:
     """Take a backup set of every component of an environment.
 
@@ -52,7 +52,7 @@ def backup_platform(
         words = f"Backup of {environment}"
         with LiveTable(f"backup-{environment}", words, counting=True) as table:
             report = run_backups(
-                Vault.open(settings),
+                Environment(settings).open_store(),
                 only=only or (),
                 slot=planned if slot is None else slot,
                 run=f"flow run {runtime.flow_run.name}",

@@ -11,9 +11,9 @@ from pydantic import Field
 
 from components import COMPONENTS
 from config.loading import load
-from flows.parameters import Environment
+from flows.parameters import EnvironmentName
 from operations.deploy.run import run_deploy
-from operations.environment.platform import Platform
+from operations.environment.environment import Environment
 from operations.health.status import read_status
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
@@ -45,7 +45,7 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=16)
     task_runner=RUNNER,
     persist_result=False,
 )
-def deploy_platform(environment: Environment, only: Nodes | None = None) -> State[Any]:
+def deploy_platform(environment: EnvironmentName, only: Nodes | None = None) -> State[Any]:
     """Bring the platform of an environment to what is declared.
 
     Args:
@@ -53,23 +53,21 @@ def deploy_platform(environment: Environment, only: Nodes | None = None) -> Stat
         only: nodes to deploy, with what they need; all if left out.
     """
     with cancellable(), redacted_errors(), logged():
-        platform = Platform.open(load(environment))
-        deploy = platform.settings.deploy
+        env = Environment(load(environment)).open_releases()
+        deploy = env.settings.deploy
         with LiveTable(f"deploy-{environment}", f"Deploy of {environment}") as table:
             report = run_deploy(
-                platform,
+                env,
                 only=only or (),
                 run=f"flow run {runtime.flow_run.name}",
                 start=as_tasks("deploy-node", deploy.attempts, deploy.retry_delay_seconds),
                 publish=table.publish,
-                show_plan=lambda plan: plan_artifact(plan, platform.graph, environment),
+                show_plan=lambda plan: plan_artifact(plan, env.graph, environment),
             )
         keep_report(report.as_json(), f"deploy-{environment}")
         if table.lines:
-            outcome_artifact(table.lines, platform.graph, environment)
-        status_artifact(
-            read_status(platform, [n for n in only or () if n in COMPONENTS]), environment
-        )
+            outcome_artifact(table.lines, env.graph, environment)
+        status_artifact(read_status(env, [n for n in only or () if n in COMPONENTS]), environment)
     if report.state == "failed":
         return failed(report.summary)
     return completed(report.summary)

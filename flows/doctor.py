@@ -8,8 +8,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from config.loading import load
-from flows.parameters import Environment
-from operations.environment.platform import Platform
+from flows.parameters import EnvironmentName
+from operations.environment.environment import Environment
 from operations.health import doctor as inside
 from operations.health.doctor import Finding
 from tasks import doctor as server
@@ -23,13 +23,13 @@ from tasks.table import doctor_artifact
 def examine(environment: str, *, fix: bool) -> list[Finding]:
     """Ask cluster, object store and Prefect server; with `fix` mend what is safe."""
     settings = load(environment)
-    asked = [*server.questions(settings), *inside.questions(Platform.open(settings))]
+    asked = [*server.questions(settings), *inside.questions(Environment(settings).open_releases())]
     found = inside.examine(asked)
     return inside.mend(found) if fix else found
 
 
 @flow(name="doctor", flow_run_name="doctor-{environment}", persist_result=False)
-def doctor(environment: Environment, fix: bool = False) -> State[Any]:
+def doctor(environment: EnvironmentName, fix: bool = False) -> State[Any]:
     """Look for what is stuck, stale, orphaned or about to end.
 
     Args:

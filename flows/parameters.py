@@ -19,7 +19,7 @@ from operations.backup.slot import SLOT
 # `archive.manifest.IDENTITY` without its named groups, which JSON Schema's regular expressions do not have.
 _IDENTITY = r"[a-z0-9]{1,20}-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}"
 
-Environment = Annotated[DnsLabel, Field(max_length=63)]
+EnvironmentName = Annotated[DnsLabel, Field(max_length=63)]
 """Name of a settings file."""
 Engine = Literal["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx"]
 Set = Literal["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx", "platform"]

@@ -9,9 +9,8 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
-from flows.parameters import Engine, Environment, RestoreSource
-from operations.backup.component import Vault
-from operations.environment.platform import Platform
+from flows.parameters import Engine, EnvironmentName, RestoreSource
+from operations.environment.environment import Environment
 from operations.rebuild.plan import plan_rebuild
 from operations.rebuild.rebuild import run_rebuild
 from operations.state.rebuild_state import Policy
@@ -33,7 +32,7 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=2)
     persist_result=False,
 )
 def rebuild_component(
-    environment: Environment,
+    environment: EnvironmentName,
     component: Engine,
     volumes: Literal["new", "keep"] = "new",
     restore: RestoreSource = "fresh",
@@ -50,9 +49,9 @@ def rebuild_component(
     """
     with cancellable(), redacted_errors(), logged():
         settings = load(environment)
-        platform, vault = Platform.open(settings), Vault.open(settings)
+        env = Environment(settings).open_releases().open_store()
         policy = Policy(component, volumes, restore, final_backup)
-        plan = plan_rebuild(platform, vault, policy)
+        plan = plan_rebuild(env, policy)
         text = rebuild_plan_artifact(plan, environment)
         if plan.blocked:
             return failed(f"nothing was changed: {'; '.join(plan.blocked)}")
@@ -62,7 +61,7 @@ def rebuild_component(
         who = f"{answer.name} ({answer.ticket})"
         if answer.decision != "approve":
             return cancelled(f"refused by {who}; nothing was changed")
-        if plan_rebuild(platform, vault, policy).digest != plan.digest:
+        if plan_rebuild(env, policy).digest != plan.digest:
             return failed(
                 f"what {who} approved is no longer what would be done; nothing was changed: call it again"
             )
@@ -70,8 +69,7 @@ def rebuild_component(
         words = f"Rebuild of {component}, approved by {who}"
         with LiveTable(f"rebuild-{environment}", words, counting=True) as table:
             report = run_rebuild(
-                platform,
-                vault,
+                env,
                 plan,
                 run=f"flow run {runtime.flow_run.name}, approved by {who}",
                 start=as_tasks("rebuild-step", deploy.attempts, deploy.retry_delay_seconds),

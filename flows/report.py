@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from components.base import Check
 from config.loading import load
 from flows import doctor
-from operations.backup.component import Vault
-from operations.environment.platform import Platform
+from operations.environment.environment import Environment
 from operations.health.status import read_status
 from operations.report import history
 from operations.report.report import Asking, Report, needs_of
@@ -26,14 +25,15 @@ def collect(environment: str) -> Report:
     """
     settings = load(environment)
     asking = Asking()
-    platform = asking.ask("releases", lambda: Platform.open(settings), None)
+    env = Environment(settings)
+    opened = asking.ask("releases", env.open_releases, None)
     return Report(
         environment=environment,
         made=datetime.now(UTC),
-        components=asking.ask("backups, proofs", lambda: history.look(Vault.open(settings)), ()),
-        needs=needs_of(platform.graph) if platform else {},
+        components=asking.ask("backups, proofs", lambda: history.look(env.open_store()), ()),
+        needs=needs_of(env.graph) if opened else {},
         deploys=asking.ask("deploys", lambda: last_deploys(environment), ()),
-        status=tuple(read_status(platform)) if platform else (),
+        status=tuple(read_status(env)) if opened else (),
         checks=asking.ask("doctor", lambda: _checks(environment), ()),
         unasked=tuple(asking.unasked),  # last: the others fill it
     )

@@ -10,8 +10,8 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
-from flows.parameters import Confirmation, Environment, SetId, Units
-from operations.backup.component import Vault
+from flows.parameters import Confirmation, EnvironmentName, SetId, Units
+from operations.environment.environment import Environment
 from operations.restore.plan import plans_of
 from operations.restore.restore import as_json, run_restores
 from tasks.artifacts import keep_report
@@ -31,7 +31,7 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
     persist_result=False,
 )
 def restore_component(
-    environment: Environment,
+    environment: EnvironmentName,
     confirm: Confirmation,
     backup: SetId | None = None,
     units: Units | None = None,
@@ -50,8 +50,8 @@ def restore_component(
         safety_backup: whether what is replaced is backed up first; leave it on, unless the platform is new.
     """
     with cancellable(), redacted_errors(), logged():
-        vault = Vault.open(load(environment))
-        plans = plans_of(vault, backup or "", units or (), other_cluster=other_cluster)
+        env = Environment(load(environment)).open_store()
+        plans = plans_of(env, backup or "", units or (), other_cluster=other_cluster)
         wanted = plans[0].manifest.component if backup else environment
         if confirm != wanted:
             return failed(f"not confirmed: `confirm` must be {wanted!r}; nothing was changed")
@@ -60,7 +60,7 @@ def restore_component(
         words = f"Restore into {environment}"
         with LiveTable(f"restore-{environment}", words, counting=True) as table:
             reports = run_restores(
-                vault,
+                env,
                 plans,
                 run=f"flow run {runtime.flow_run.name}",
                 start=as_tasks("restore", 1, 0.0),  # what is half replaced, a person looks at

@@ -8,9 +8,9 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from config.loading import load
-from flows.parameters import Environment, Sets
-from operations.backup.component import Vault
+from flows.parameters import EnvironmentName, Sets
 from operations.backup.retention import apply_retention, extend_locks, plan_retention
+from operations.environment.environment import Environment
 from tasks.cancellation import cancellable
 from tasks.late import superseded
 from tasks.logs import logged
@@ -20,7 +20,7 @@ from tasks.table import retention_artifact
 
 @flow(name="retention", flow_run_name="retention-{environment}", persist_result=False)
 def retention(
-    environment: Environment, components: Sets | None = None, apply: bool = False
+    environment: EnvironmentName, components: Sets | None = None, apply: bool = False
 ) -> State[Any]:
     """Say which backup sets may go by the rules of the settings; the last proven one of each component never does.
 
@@ -35,10 +35,10 @@ def retention(
     with cancellable(), redacted_errors(), logged():
         if over := superseded():
             return completed(over)
-        vault = Vault.open(load(environment))
-        plan = plan_retention(vault, components or ())
-        extension = extend_locks(vault, plan)
-        held = apply_retention(vault, plan) if apply else {}
+        env = Environment(load(environment)).open_store()
+        plan = plan_retention(env, components or ())
+        extension = extend_locks(env, plan)
+        held = apply_retention(env, plan) if apply else {}
         retention_artifact(plan, environment, applied=apply, held=held)
     going = len(plan.going) - len(held)
     words = f"{going} of {len(plan.verdicts)} sets {'removed' if apply else 'may go'}"

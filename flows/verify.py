@@ -9,8 +9,8 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
-from flows.parameters import Environment, SetIds, Sets
-from operations.backup.component import Vault
+from flows.parameters import EnvironmentName, SetIds, Sets
+from operations.environment.environment import Environment
 from operations.verify.proofs import choose, run_proofs, week
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
@@ -32,7 +32,7 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
     persist_result=False,
 )
 def verify_restores(
-    environment: Environment,
+    environment: EnvironmentName,
     backups: SetIds | None = None,
     only: Sets | None = None,
     which: Literal["latest", "due", "all", "sample"] = "latest",
@@ -50,21 +50,21 @@ def verify_restores(
         if over := superseded():
             return completed(over)
         settings = load(environment)
-        vault = Vault.open(settings)
+        env = Environment(settings).open_store()
         verify = settings.verify
         words = f"Proofs of restores of {environment}"
         with LiveTable(f"verify-{environment}", words, counting=True) as table:
             report = run_proofs(
-                vault,
-                choose(vault, backups or (), only or (), which, week()),
+                env,
+                choose(env, backups or (), only or (), which, week()),
                 run=f"flow run {runtime.flow_run.name}",
                 start=as_tasks("verify", verify.attempts, verify.retry_delay_seconds),
                 publish=table.publish,
             )
         keep_report(report.as_json(), f"verify-{environment}")
         proofs_artifact(report, environment)
-        history_artifact(vault)
-        tell_freshness(vault)
+        history_artifact(env)
+        tell_freshness(env)
     if report.state == "failed":
         return failed(report.summary)
     return completed(report.summary)

@@ -7,34 +7,34 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
 from errors import IsaError
-from operations.backup.component import Vault
+from operations.environment.environment import Environment
 from operations.health import freshness
 from operations.report import metrics
 from redaction import shown
 from tasks.redacted_errors import redacted_errors
 
 
-def tell_freshness(vault: Vault) -> None:
+def tell_freshness(environment: Environment) -> None:
     """Tell it once; what cannot be told fails its own task, not the proofs.
 
     Args:
-        vault: the environment.
+        environment: opened.
     """
 
-    # it closes over the vault: as a parameter Prefect would walk through it
+    # it closes over the environment: as a parameter Prefect would walk through it
     @task(name="tell-freshness", cache_policy=NO_CACHE, persist_result=False)
     def tell() -> None:
         with redacted_errors():
-            found = freshness.look(vault)
-            environment, verify = vault.settings.environment, vault.settings.verify
+            found = freshness.look(environment)
+            name, verify = environment.settings.environment, environment.settings.verify
             for one in found:
                 emit_event(
                     event=f"isa-cloud.proof.{one.state}",
                     resource={
-                        "prefect.resource.id": f"isa-cloud.proof.{environment}.{one.component}",
-                        "prefect.resource.name": f"{one.component} of {environment}",
+                        "prefect.resource.id": f"isa-cloud.proof.{name}.{one.component}",
+                        "prefect.resource.name": f"{one.component} of {name}",
                         "isa-cloud.component": one.component,
-                        "isa-cloud.environment": environment,
+                        "isa-cloud.environment": name,
                     },
                     payload={
                         "state": one.state,
@@ -42,11 +42,11 @@ def tell_freshness(vault: Vault) -> None:
                         "last_passing_verify": f"{one.passed:%F %H:%M UTC}" if one.passed else "",
                     },
                 )
-            text = freshness.metrics(found, environment)
+            text = freshness.metrics(found, name)
             if verify.metrics_file is not None:
                 metrics.write_metrics(verify.metrics_file, text)
             if verify.pushgateway is not None:
-                metrics.push_metrics(verify.pushgateway, text, environment)
+                metrics.push_metrics(verify.pushgateway, text, name)
 
     try:
         tell()

@@ -12,8 +12,8 @@ from prefect.logging import get_run_logger
 
 from cluster.dag import Dag
 from errors import IsaError
-from operations.backup.component import Vault
 from operations.deploy.plan import Plan
+from operations.environment.environment import Environment
 from operations.report import figures, history
 from operations.report.report import needs_of, outcome
 from operations.report.svg import Drawing
@@ -40,10 +40,10 @@ def outcome_artifact(nodes: Iterable[NodeProgress], graph: Dag, environment: str
     keep(pictures, f"timeline-{environment}", "How each node ended, and when it was at work")
 
 
-def history_artifact(vault: Vault) -> None:
+def history_artifact(environment: Environment) -> None:
     """Keep with the run what became of all backups and proofs so far; what cannot be read fails no proof."""
     try:
-        found = history.look(vault)
+        found = history.look(environment)
     except IsaError as exc:
         get_run_logger().warning("the history of proofs could not be read: %s", exc)
         return
@@ -56,7 +56,7 @@ def history_artifact(vault: Vault) -> None:
             "",
             _picture(lambda one=one: figures.backups(one)),  # type: ignore[misc]
         ]
-    key = f"history-{vault.settings.environment}"
+    key = f"history-{environment.settings.environment}"
     keep(parts, key, "Proofs, sizes and durations so far")
 
 

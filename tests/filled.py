@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from config.loading import load
-from operations.backup.component import Vault
+from operations.environment.environment import Environment
 from sandbox import keys
 from sandbox.cluster import Sandbox
 from tests.bench.deploy import ISA
@@ -21,12 +21,12 @@ class Filled:
 
     Attributes:
         sandbox: below it.
-        vault: its part of the bucket.
+        environment: as the product opens it.
         identity: age private key of the verify pool.
     """
 
     sandbox: Sandbox
-    vault: Vault
+    environment: Environment
     identity: str
 
 
@@ -41,7 +41,7 @@ def filled(name: str) -> Iterator[Filled]:
         for command in (("deploy", "--local"), ("sandbox", "seed", "--name", sandbox.name)):
             subprocess.run([ISA, *command], env=environ, check=True, capture_output=True)
         identity = keys.identity_file(sandbox.directory, "verify").read_text().splitlines()[-1]
-        vault = Vault.open(load("sandbox", environ=sandbox.settings_environ()))
-        yield Filled(sandbox, vault, identity)
+        environment = Environment(load("sandbox", environ=sandbox.settings_environ())).open_store()
+        yield Filled(sandbox, environment, identity)
     finally:
         sandbox.down(purge=True)

@@ -1,4 +1,4 @@
-"""One component's backup from beginning to end, and all of them in one night.
+"""One component's backup from beginning to end.
 
 Nothing is asked of an engine before the store, the keys and the spool were tried. The set exists when its manifest is
 written; until then a failure deletes what was stored, and what a killed run leaves the sweep removes.
@@ -7,39 +7,30 @@ written; until then a failure deletes what was stored, and what a killed run lea
 from __future__ import annotations
 
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import pyrage
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archive.catalogue import Catalogue, read_catalogue
+from archive.catalogue import Catalogue
 from archive.manifest import Capabilities, Manifest, new_identity, set_prefix
-from archive.selftest import self_test
-from archive.signing import Trust, out_of_date, public_half, read_signing_key
-from archive.spool import prepare_spool
-from archive.store import Store
 from archive.writer import SetWriter
 from cluster.command import CANCELLATION
-from cluster.credentials import read_secret
-from cluster.kube import Kube
-from cluster.lease import Lease, lease_of
+from cluster.lease import Lease
 from components import SETS
 from components.access import Access
 from config.models import Settings
-from errors import ConfigurationError, Fault, IsaError, PermanentError, TemporaryError
+from errors import ConfigurationError, Fault, IsaError, TemporaryError
+from operations.backup.prerequisites import valid_worker_key
 from operations.backup.slot import fills
+from operations.environment.environment import Environment
 from operations.environment.leases import backup_lease
-from operations.environment.place import read_namespace
 from operations.runner.transfer import Transfer, watched
 from operations.state.restore_journal import InterruptedRestore, doubt_of, journal_on
-from operations.state.verdict_record import recorded
 
 COMPLETE, PARTIAL, EXISTS, FAILED = "complete", "partial", "exists", "failed"
 ENGINE_SECONDS = (
@@ -81,102 +72,6 @@ class BackupResult:
         return {**asdict(self), "seconds": round(self.seconds, 2)}
 
 
-@dataclass(frozen=True)
-class Vault:
-    """An environment and its part of the bucket.
-
-    Attributes:
-        settings: checked settings.
-        kube: its cluster.
-        store: the bucket.
-        cluster: uid of the engines' namespace; whose sets these are.
-    """
-
-    settings: Settings
-    kube: Kube
-    store: Store
-    cluster: str
-
-    @classmethod
-    def open(cls, settings: Settings) -> Vault:
-        """Connect.
-
-        Raises:
-            PermanentError: the store's credentials or the namespace are not there, or the cluster is another
-                environment's.
-        """
-        kube = Kube.connect(settings.kubernetes)
-        namespace = read_namespace(kube, settings)
-        if namespace is None:
-            raise PermanentError(
-                f"there is no namespace {settings.kubernetes.namespace}: isa deploy first"
-            )
-        credentials = store_credentials(kube, settings)
-        store = Store.open(settings.storage.object, credentials)
-        return cls(settings, kube, store, str(namespace["metadata"]["uid"]))
-
-    @property
-    def trust(self) -> Trust:
-        """Whose manifests and verdicts count."""
-        return Trust.of(self.settings)
-
-    def catalogue(self, components: Iterable[str] = ()) -> Catalogue:
-        """Which sets there are."""
-        names = tuple(components) or tuple(SETS)
-        return read_catalogue(
-            self.store,
-            self.settings.environment,
-            names,
-            self.trust,
-            recorded(self.kube, self.settings, names),
-        )
-
-    def check(self) -> Capabilities:
-        """Try everything that a backup needs, but no engine.
-
-        Raises:
-            PermanentError, TemporaryError: with what to do.
-        """
-        backup = self.settings.backup
-        for recipient in backup.age_recipients:
-            try:
-                pyrage.x25519.Recipient.from_str(recipient)
-            except pyrage.RecipientError as exc:
-                raise ConfigurationError(
-                    [
-                        Fault(
-                            "backup.age_recipients",
-                            f"{recipient[:12]}… is no age public key: {exc}",
-                            "age-keygen makes a pair",
-                        )
-                    ]
-                ) from exc
-        _try_spool(backup.spool)
-        found = self_test(self.store, self.settings.environment)
-        if backup.object_lock_days and not found.object_lock:
-            raise PermanentError(
-                f"backup.object_lock_days is {backup.object_lock_days}, but {self.store.address} has no object lock: "
-                "it can only be given when a bucket is made"
-            )
-        return found
-
-
-def store_credentials(kube: Kube, settings: Settings) -> dict[str, str]:
-    """Credentials of the object store.
-
-    Raises:
-        PermanentError: they are not there.
-    """
-    where = settings.kubernetes.control_namespace
-    name = settings.storage.object.credentials_secret
-    found = read_secret(kube, where, name)
-    if found is None:
-        raise PermanentError(
-            f"Secret {where}/{name} is not there: it holds access-key and secret-key of the object store"
-        )
-    return found
-
-
 def selected(only: Iterable[str]) -> tuple[str, ...]:
     """Names of the sets to take; all if none is given.
 
@@ -194,7 +89,7 @@ def selected(only: Iterable[str]) -> tuple[str, ...]:
 
 
 def back_up(
-    vault: Vault,
+    environment: Environment,
     component: str,
     able: Capabilities,
     *,
@@ -208,7 +103,7 @@ def back_up(
     """Take one set of a component.
 
     Args:
-        vault: the environment.
+        environment: opened.
         component: name.
         able: what the store was seen to do.
         slot: for which night; "" makes a set in any case.
@@ -221,27 +116,30 @@ def back_up(
         LeaseHeld: another backup of this component is under way.
         TemporaryError, PermanentError: there is no set.
     """
-    started, signing_key = clock(), valid_worker_key(vault)
+    started, signing_key = clock(), valid_worker_key(environment)
     # beside the deploy's: a backup changes nothing
-    with lease_of(vault.kube, vault.settings, backup_lease(component), run) as lease:
-        catalogue = vault.catalogue([component])
-        found = slot_taken(catalogue, component, slot, vault.settings.schedules.timezone)
+    with environment.lease(backup_lease(component), run) as lease:
+        catalogue = environment.catalogue([component])
+        found = slot_taken(catalogue, component, slot, environment.settings.schedules.timezone)
         if found is not None:
             return _result(found, EXISTS, clock() - started, f"slot {slot} has its set")
         begun = datetime.now(UTC)
         identity = new_identity(component, begun, secrets.token_hex(3))
         earlier = () if full else catalogue.sound(component)
-        writer = _writer(vault, component, identity, earlier, transfer, lease, signing_key)
+        writer = _writer(environment, component, identity, earlier, transfer, lease, signing_key)
         try:
-            with Access(vault.settings, vault.kube, ENGINE_SECONDS) as access, explained(component):
+            with (
+                Access(environment.settings, environment.kube, ENGINE_SECONDS) as access,
+                explained(component),
+            ):
                 taken = SETS[component].back_up(access, writer)
-            missing = (*taken.missing, *doubts, *_left(lease, vault.settings, component))
+            missing = (*taken.missing, *doubts, *_left(lease, environment.settings, component))
             with explained(component):  # a text of the engine's may be longer than any
                 manifest = Manifest(
                     id=identity,
                     component=component,
-                    environment=vault.settings.environment,
-                    cluster=vault.cluster,
+                    environment=environment.settings.environment,
+                    cluster=environment.cluster_uid,
                     slot=slot or identity,
                     kind="incremental" if taken.needs else "full",
                     needs=taken.needs,
@@ -257,7 +155,7 @@ def back_up(
                     artefacts=writer.artefacts,
                     fingerprint=taken.fingerprint,
                     store=able,
-                    recipients=vault.settings.backup.age_recipients,
+                    recipients=environment.settings.backup.age_recipients,
                 )
             CANCELLATION.check(f"before the set {identity} was committed")
             manifest = writer.commit(manifest)
@@ -265,37 +163,6 @@ def back_up(
             writer.discard()
             raise
     return _result(manifest, manifest.outcome, clock() - started, "; ".join(manifest.missing))
-
-
-def read_worker_key(vault: Vault) -> Ed25519PrivateKey:
-    """The backup workers' signing key.
-
-    Raises:
-        PermanentError: it is not there, or is none.
-    """
-    where, name = (
-        vault.settings.kubernetes.control_namespace,
-        vault.settings.backup.signing_secret,
-    )
-    found = (read_secret(vault.kube, where, name) or {}).get("key", "")
-    return read_signing_key(found, f"Secret {where}/{name}, key `key`,")
-
-
-def valid_worker_key(vault: Vault) -> Ed25519PrivateKey:
-    """The same, if manifests that it signs now will count.
-
-    Raises:
-        PermanentError: it is not there, or `backup.signers` does not name it for the present.
-    """
-    key, now = read_worker_key(vault), datetime.now(UTC)
-    public = public_half(key)
-    signer = next((one for one in vault.settings.backup.signers if one.key == public), None)
-    if signer is None or out_of_date(signer, now):
-        raise PermanentError(
-            "no backup would count: backup.signers does not name the workers' present key: add "
-            f"{{key: {public}}} (Secret {vault.settings.backup.signing_secret})"
-        )
-    return key
 
 
 def slot_taken(catalogue: Catalogue, component: str, slot: str, timezone: str) -> Manifest | None:
@@ -347,7 +214,7 @@ def _left(lease: Lease, settings: Settings, component: str) -> list[str]:
 
 
 def _writer(
-    vault: Vault,
+    environment: Environment,
     component: str,
     identity: str,
     earlier: tuple[Manifest, ...],
@@ -355,11 +222,11 @@ def _writer(
     lease: Lease,
     signing_key: Ed25519PrivateKey,
 ) -> SetWriter:
-    backup, store = vault.settings.backup, vault.store
+    backup, store = environment.settings.backup, environment.store
     if backup.object_lock_days:
         store = store.locking(datetime.now(UTC) + timedelta(days=backup.object_lock_days))
 
-    prefix = set_prefix(vault.settings.environment, component, identity)
+    prefix = set_prefix(environment.settings.environment, component, identity)
     return SetWriter(
         store,
         prefix,
@@ -370,14 +237,3 @@ def _writer(
         watched(transfer, component),
         journal_on(lease),
     )
-
-
-def _try_spool(directory: Path) -> None:
-    try:
-        with tempfile.TemporaryFile(dir=prepare_spool(directory)) as file:
-            file.write(b"x")
-            file.flush()
-    except OSError as exc:
-        raise PermanentError(
-            f"backup.spool {directory} cannot be written: {exc.strerror or exc}"
-        ) from exc

@@ -10,8 +10,10 @@ from typing import Any
 from cluster.dag import Dag
 from cluster.lease import UnreadableNote
 from errors import PermanentError
-from operations.backup.component import FAILED, BackupResult, Vault, back_up, selected
+from operations.backup.component import FAILED, BackupResult, back_up, selected
+from operations.backup.prerequisites import check_store
 from operations.backup.slot import check_slot
+from operations.environment.environment import Environment
 from operations.runner.progress import NodeProgress, Progress
 from operations.runner.transfer import Transfer, human
 from operations.runner.walk import NodeResult, Start, Work, walk
@@ -79,7 +81,7 @@ class BackupReport:
 
 
 def run_backups(
-    vault: Vault,
+    environment: Environment,
     *,
     only: Iterable[str] = (),
     slot: str,
@@ -91,7 +93,7 @@ def run_backups(
     """Back components up.
 
     Args:
-        vault: the environment.
+        environment: opened.
         only: names; all if empty.
         slot: for which night; a component that has its set of it is left alone. "" makes sets in any case.
         run: who does it, for the Leases.
@@ -104,8 +106,8 @@ def run_backups(
     """
     began = clock()
     components = selected(only)
-    check_slot(slot, vault.settings.schedules.timezone)
-    able = vault.check()
+    check_slot(slot, environment.settings.schedules.timezone)
+    able = check_store(environment)
     progress = Progress(components, publish, clock, BackupLine)
     progress.show()
     results: dict[str, BackupResult] = {}
@@ -115,7 +117,7 @@ def run_backups(
         progress.update(component, RUNNING)
         doubts: tuple[str, ...] = ()
         try:
-            standing = unfinished(vault.kube, vault.settings, component)
+            standing = unfinished(environment.kube, environment.settings, component)
         except UnreadableNote as exc:  # what there is may be all there is: it is taken, as partial
             standing, doubts = None, (str(exc),)
         if standing is not None and standing.hollow:
@@ -125,7 +127,7 @@ def run_backups(
             )
         transfer = Transfer(lambda note: progress.update(component, RUNNING, note))
         result = back_up(
-            vault, component, able, slot=slot, run=run, transfer=transfer, doubts=doubts
+            environment, component, able, slot=slot, run=run, transfer=transfer, doubts=doubts
         )
         results[component] = result
         return NodeResult(component, result.outcome, progress.seconds(component), result.reason)
@@ -150,7 +152,7 @@ def run_backups(
         graph,
         set(components),
         start(graph, work),
-        max_parallel=vault.settings.backup.max_parallel,
+        max_parallel=environment.settings.backup.max_parallel,
         report=report,
         clock=clock,
     )

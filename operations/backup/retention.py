@@ -18,10 +18,11 @@ from archive.hidden import explain_hidden
 from archive.locks import Extension
 from archive.manifest import Manifest, set_prefix
 from archive.retention import Verdict, decide
-from cluster.lease import LeaseHeld, UnreadableNote, lease_of
+from cluster.lease import LeaseHeld, UnreadableNote
 from config.printable import first_of
 from errors import PermanentError
-from operations.backup.component import Vault, selected
+from operations.backup.component import selected
+from operations.environment.environment import Environment
 from operations.environment.leases import backup_lease
 from operations.state.rebuild_state import is_of, unfinished
 from operations.state.restore_journal import broken_off
@@ -108,7 +109,7 @@ class RetentionPlan:
 
 
 def plan_retention(
-    vault: Vault, only: Iterable[str] = (), now: datetime | None = None
+    environment: Environment, only: Iterable[str] = (), now: datetime | None = None
 ) -> RetentionPlan:
     """Decide about all sets of some components.
 
@@ -117,24 +118,24 @@ def plan_retention(
     Raises:
         TemporaryError, PermanentError: the bucket or the cluster cannot be asked.
     """
-    verdicts, unread = _decide(vault, selected(only))
-    grace = timedelta(hours=vault.settings.backup.retention.grace_hours)
+    verdicts, unread = _decide(environment, selected(only))
+    grace = timedelta(hours=environment.settings.backup.retention.grace_hours)
     before = (now or datetime.now(UTC)) - grace
-    waste = find_garbage(vault.store, vault.settings.environment, before)
-    return RetentionPlan(verdicts, waste, explain(vault, waste), unread)
+    waste = find_garbage(environment.store, environment.settings.environment, before)
+    return RetentionPlan(verdicts, waste, explain(environment, waste), unread)
 
 
-def explain(vault: Vault, waste: Garbage) -> dict[str, str]:
+def explain(environment: Environment, waste: Garbage) -> dict[str, str]:
     """Id of each set whose manifest was deleted → what happened, and what to do.
 
     Raises:
         TemporaryError: the store is away.
     """
-    signers = vault.settings.backup.signers
-    return {one.id: explain_hidden(vault.store, one, signers) for one in waste.hidden}
+    signers = environment.settings.backup.signers
+    return {one.id: explain_hidden(environment.store, one, signers) for one in waste.hidden}
 
 
-def apply_retention(vault: Vault, plan: RetentionPlan) -> dict[str, str]:
+def apply_retention(environment: Environment, plan: RetentionPlan) -> dict[str, str]:
     """Remove what may go: of each set the manifest first, so that no half of it is ever listed.
 
     No backup of the component is under way meanwhile, which could rest on what is removed; what has come to be needed
@@ -148,60 +149,64 @@ def apply_retention(vault: Vault, plan: RetentionPlan) -> dict[str, str]:
         mine = [one for one in plan.going if one.component == component]
         name = backup_lease(component)
         try:
-            with lease_of(vault.kube, vault.settings, name, "retention") as lease:
-                now = {v.manifest.id: v.kept for v in _decide(vault, [component])[0]}
+            with environment.lease(name, "retention") as lease:
+                now = {v.manifest.id: v.kept for v in _decide(environment, [component])[0]}
                 for manifest in mine:
                     lease.ensure()
                     stays = now.get(manifest.id, ("its manifest cannot be read any more",))
-                    why = "; ".join(stays) or _remove(vault, manifest)
+                    why = "; ".join(stays) or _remove(environment, manifest)
                     if why:
                         held[manifest.id] = why
         except LeaseHeld as exc:
             held.update({one.id: str(exc) for one in mine})
-    collect_garbage(vault.store, plan.waste)
+    collect_garbage(environment.store, plan.waste)
     return held
 
 
-def extend_locks(vault: Vault, plan: RetentionPlan, now: datetime | None = None) -> Extension:
+def extend_locks(
+    environment: Environment, plan: RetentionPlan, now: datetime | None = None
+) -> Extension:
     """Lock every set that stays for `backup.object_lock_days` from now; a lock cannot be taken back.
 
     Raises:
         TemporaryError: the store is away.
     """
-    days = vault.settings.backup.object_lock_days
+    days = environment.settings.backup.object_lock_days
     if not days:
         return Extension()
     until = (now or datetime.now(UTC)) + timedelta(days=days)
-    return locks.extend(vault.store, plan.locked, until)
+    return locks.extend(environment.store, plan.locked, until)
 
 
 def short_locks(
-    vault: Vault, plan: RetentionPlan, now: datetime | None = None
+    environment: Environment, plan: RetentionPlan, now: datetime | None = None
 ) -> dict[str, datetime | None]:
     """Sets that stay and whose lock was not extended for more than a day → until when they are locked.
 
     Raises:
         TemporaryError, PermanentError: the store cannot be asked.
     """
-    days = vault.settings.backup.object_lock_days
+    days = environment.settings.backup.object_lock_days
     if not days:
         return {}
     least = (now or datetime.now(UTC)) + timedelta(days=days) - LATE
-    found = locks.shortest(vault.store, plan.staying)
+    found = locks.shortest(environment.store, plan.staying)
     return {name: date for name, date in found.items() if date is None or date < least}
 
 
 # ---------------------------------------------------------------------- inside
-def _decide(vault: Vault, components: Iterable[str]) -> tuple[tuple[Verdict, ...], dict[str, str]]:
+def _decide(
+    environment: Environment, components: Iterable[str]
+) -> tuple[tuple[Verdict, ...], dict[str, str]]:
     """A verdict on each set of some components; key of a manifest that cannot be read → why."""
-    catalogue = vault.catalogue(components)
+    catalogue = environment.catalogue(components)
     unread: dict[str, int] = Counter(_component_of(key) for key in catalogue.broken)
     verdicts: list[Verdict] = []
     for name in components:
         sets = catalogue.of(name)
         shown = {one.id: catalogue.verdict(one.id) for one in sets}
-        wanted = _wanted(vault, name, sets)
-        for one in decide(sets, vault.settings.backup.retention, shown, wanted):
+        wanted = _wanted(environment, name, sets)
+        for one in decide(sets, environment.settings.backup.retention, shown, wanted):
             if unread[name] and not one.kept:
                 why = f"{unread[name]} manifests of {name} cannot be read, and may be of sets that need it"
                 one = replace(one, kept=(why,))
@@ -214,12 +219,12 @@ def _component_of(key: str) -> str:
     return key.split("/")[1]
 
 
-def _wanted(vault: Vault, component: str, sets: Iterable[Manifest]) -> dict[str, str]:
+def _wanted(environment: Environment, component: str, sets: Iterable[Manifest]) -> dict[str, str]:
     """Sets that somebody needs to bring a component to a good end → why; all of them where that is not known."""
     found: dict[str, str] = {}
     try:
-        restore = broken_off(vault.kube, vault.settings, component)
-        rebuild = unfinished(vault.kube, vault.settings, component)
+        restore = broken_off(environment.kube, environment.settings, component)
+        rebuild = unfinished(environment.kube, environment.settings, component)
     except UnreadableNote as exc:
         return {one.id: str(exc) for one in sets}
     if restore is not None:
@@ -235,15 +240,15 @@ def _wanted(vault: Vault, component: str, sets: Iterable[Manifest]) -> dict[str,
     return found
 
 
-def _remove(vault: Vault, manifest: Manifest) -> str:
+def _remove(environment: Environment, manifest: Manifest) -> str:
     """Remove one set; why it could not be, "" if it was."""
     try:
-        vault.store.purge(manifest.own_key)
+        environment.store.purge(manifest.own_key)
     except PermanentError as exc:
         return str(exc)
-    for key in dict.fromkeys(one.key for one in vault.store.versions(manifest.prefix)):
+    for key in dict.fromkeys(one.key for one in environment.store.versions(manifest.prefix)):
         with suppress(
             PermanentError
         ):  # locked for some seconds more: without a manifest it is waste
-            vault.store.purge(key)
+            environment.store.purge(key)
     return ""

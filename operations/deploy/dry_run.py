@@ -18,7 +18,7 @@ from cluster.manifests import Manifest
 from components.base import Check
 from errors import PermanentError
 from operations.deploy.plan import RECOVER, RESTART, UNCHANGED, UNKNOWN, NodePlan, Plan
-from operations.environment.platform import Platform
+from operations.environment.environment import Environment
 
 # Dry runs wait for the API server and for webhooks; as many at once as a plan compares.
 THREADS = 6
@@ -43,10 +43,10 @@ class Refusal:
     webhook: str = ""
 
 
-def check_changes(platform: Platform, plan: Plan) -> Iterator[Check]:
+def check_changes(environment: Environment, plan: Plan) -> Iterator[Check]:
     """Try every change of a plan; a finding for each refusal, and one for each webhook that is down."""
-    manifests = [m for node in plan.nodes for m in changing(platform, node)]
-    refusals = list(refused(platform.kube, manifests, platform.settings.kubernetes.namespace))
+    manifests = [m for node in plan.nodes for m in changing(environment, node)]
+    refusals = list(refused(environment.kube, manifests, environment.settings.kubernetes.namespace))
     untried = [r for r in refusals if NO_DRY_RUN in r.words]
     for refusal in refusals:
         if refusal.webhook or refusal in untried:
@@ -67,11 +67,11 @@ def check_changes(platform: Platform, plan: Plan) -> Iterator[Check]:
     yield from _undecided(plan)
 
 
-def changing(platform: Platform, node: NodePlan) -> list[Manifest]:
+def changing(environment: Environment, node: NodePlan) -> list[Manifest]:
     """The manifests of a node that a deploy would apply."""
-    if node.name in platform.manifests:
+    if node.name in environment.manifests:
         differing = {difference.what for difference in node.differences}
-        return [m for m in platform.manifests[node.name] if _what(m) in differing]
+        return [m for m in environment.manifests[node.name] if _what(m) in differing]
     idle = (UNCHANGED, UNKNOWN, RECOVER, RESTART)
     return [m for release in node.releases if release.action not in idle for m in release.manifests]
 

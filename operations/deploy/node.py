@@ -33,8 +33,8 @@ from operations.deploy.plan import (
 )
 from operations.deploy.recovery import operation, recover
 from operations.deploy.reloads import read_again, times_of_reading
+from operations.environment.environment import NAMESPACE, STORAGE, Environment
 from operations.environment.leases import component_lease
-from operations.environment.platform import NAMESPACE, STORAGE, Platform
 from operations.health import gate
 from operations.runner.progress import CHECKING, GATE, INSTALLING, Progress
 from operations.runner.walk import INSTALLED, UPGRADED, NodeResult
@@ -46,13 +46,13 @@ class Deployer:
     """One run of a deploy.
 
     Attributes:
-        platform: the environment.
+        environment: opened.
         plan: what was found before the start.
         progress: where the nodes stand.
         run: who deploys, shown on the Leases.
     """
 
-    platform: Platform
+    environment: Environment
     plan: Plan
     progress: Progress
     run: str
@@ -76,7 +76,7 @@ class Deployer:
             PermanentError: somebody has to act.
         """
         self.progress.update(node, CHECKING)
-        with self.platform.lease(component_lease(node), self.run) as lease:
+        with self.environment.lease(component_lease(node), self.run) as lease:
             bring = self._apply if node in (STORAGE, NAMESPACE) else self._component
             fresh = bring(node, lease)
         outcome = LEFT_ALONE
@@ -86,9 +86,9 @@ class Deployer:
 
     # ------------------------------------------------------------------ manifests
     def _apply(self, node: str, lease: Lease) -> bool:
-        kube, namespace = self.platform.kube, self.platform.settings.kubernetes.namespace
-        ignored = self.platform.settings.deploy.ignored_field_managers
-        for manifest in self.platform.manifests[node]:
+        kube, namespace = self.environment.kube, self.environment.settings.kubernetes.namespace
+        ignored = self.environment.settings.deploy.ignored_field_managers
+        for manifest in self.environment.manifests[node]:
             difference = compare(kube, manifest, namespace=namespace, ignored=ignored)
             if difference is None or difference.state == UNDECIDED:
                 continue
@@ -104,10 +104,10 @@ class Deployer:
         return self.plan.node(node).action == INSTALL
 
     def _secrets(self, node: str) -> None:
-        for component in self.platform.releases.components():
+        for component in self.environment.releases.components():
             for spec in COMPONENTS[component].secrets:
-                namespace = self.platform.settings.kubernetes.namespace
-                if ensure_secret(self.platform.kube, namespace, spec, component):
+                namespace = self.environment.settings.kubernetes.namespace
+                if ensure_secret(self.environment.kube, namespace, spec, component):
                     self._changed[node] = True
 
     # ------------------------------------------------------------------ releases
@@ -129,7 +129,9 @@ class Deployer:
         """Wait at the gate; what does not get through is taken back."""
         self.progress.update(node, GATE)
         try:
-            gate.wait(self.platform, node, tell=lambda note: self.progress.update(node, GATE, note))
+            gate.wait(
+                self.environment, node, tell=lambda note: self.progress.update(node, GATE, note)
+            )
         except Cancelled:  # nobody knows whether it was any good: it stays, and the next run looks
             raise
         except PermanentError as exc:
@@ -138,27 +140,27 @@ class Deployer:
 
     def _look_again(self, plan: ReleasePlan, lease: Lease) -> ReleasePlan:
         """The plan as it is now that we hold the Lease: what was planned if nothing moved since."""
-        platform, release = self.platform, plan.release
-        history = read_records(platform.kube, release.namespace).get(release.name, [])
+        environment, release = self.environment, plan.release
+        history = read_records(environment.kube, release.namespace).get(release.name, [])
         newest = history[-1] if history else None
         if newest is not None and newest.pending:
             self.progress.update(
                 release.component, INSTALLING, f"freeing {release.name} ({newest.status})"
             )
-            recover(platform.helm, lease, release, history)
+            recover(environment.helm, lease, release, history)
             self._changed[release.component] = True
         elif _same(newest, plan.record) and plan.action != RECOVER:
             return plan
-        history = read_records(platform.kube, release.namespace).get(release.name, [])
-        kube = platform.kube
-        return plan_release(platform, release, history, kube.version(), kube.api_versions())
+        history = read_records(environment.kube, release.namespace).get(release.name, [])
+        kube = environment.kube
+        return plan_release(environment, release, history, kube.version(), kube.api_versions())
 
     def _upgrade(self, plan: ReleasePlan, lease: Lease) -> None:
-        release, kube = plan.release, self.platform.kube
+        release, kube = plan.release, self.environment.kube
         self.progress.update(release.component, INSTALLING, release.name)
         self._changed[release.component] = True
         reloading = plan.action != RESTART and any(one.reloads for one in plan.restarts)
-        before = times_of_reading(self.platform, release.component) if reloading else {}
+        before = times_of_reading(self.environment, release.component) if reloading else {}
         restarts.announce(kube, plan.restarts, plan.manifests, release.namespace)
         if plan.action != RESTART:
             self._helm(plan, lease)
@@ -171,11 +173,11 @@ class Deployer:
     def _read_again(self, plan: ReleasePlan, before: Mapping[str, str]) -> bool:
         component = plan.release.component
         self.progress.update(component, INSTALLING, "its servers read their settings again")
-        return read_again(before, lambda: times_of_reading(self.platform, component))
+        return read_again(before, lambda: times_of_reading(self.environment, component))
 
     def _restart(self, plan: ReleasePlan, one: restarts.Restart) -> None:
         self.progress.update(plan.release.component, INSTALLING, f"{one.name}: pods restart")
-        restarts.restart(self.platform.kube, [one], plan.release.namespace)
+        restarts.restart(self.environment.kube, [one], plan.release.namespace)
         self._restarted.append(one)
 
     def _helm(self, plan: ReleasePlan, lease: Lease) -> None:
@@ -183,8 +185,8 @@ class Deployer:
         lease.note(operation(release.name))
         edited = self._take_back(plan)
         try:
-            self.platform.helm.upgrade(
-                release, self.platform.site_of(release), rollback=not plan.version_change
+            self.environment.helm.upgrade(
+                release, self.environment.site_of(release), rollback=not plan.version_change
             )
         except PermanentError as exc:
             if plan.version_change:
@@ -192,19 +194,19 @@ class Deployer:
             raise
         self._ensure_recorded(release)
         if (
-            edited and self.platform.helm.major < 4
+            edited and self.environment.helm.major < 4
         ):  # it merges, and leaves what it did not put there
             for manifest in edited:
-                self.platform.kube.apply(with_marks(manifest, release), manager=HELM)
+                self.environment.kube.apply(with_marks(manifest, release), manager=HELM)
         lease.note("")
 
     def _take_back(self, plan: ReleasePlan) -> list[Manifest]:
         """Give what others added to the release's objects to helm, which removes it with its next apply."""
-        kube, namespace = self.platform.kube, plan.release.namespace
+        kube, namespace = self.environment.kube, plan.release.namespace
         added = {d.what for d in plan.differences if any(change.manager for change in d.fields)}
         edited = [m for m in plan.manifests if f"{m['kind']}/{m['metadata']['name']}" in added]
         for manifest in edited:
-            ignored = self.platform.settings.deploy.ignored_field_managers
+            ignored = self.environment.settings.deploy.ignored_field_managers
             take_back(kube, manifest, namespace=namespace, owner=HELM, ignored=ignored)
         return [with_namespace(kube, manifest, namespace) for manifest in edited]
 
@@ -214,7 +216,7 @@ class Deployer:
         An install that finds no API server for its last word says "failed to record the release" and ends with 0:
         https://github.com/helm/helm/blob/main/pkg/action/install.go.
         """
-        newest = read_records(self.platform.kube, release.namespace)[release.name][-1]
+        newest = read_records(self.environment.kube, release.namespace)[release.name][-1]
         if newest.pending:
             raise TemporaryError(
                 f"helm installed {release.name} but could not record it (status: {newest.status}). "
@@ -223,7 +225,7 @@ class Deployer:
 
     def _undo(self, plan: ReleasePlan, lease: Lease) -> str:
         """Take back a change after which the component did not get ready; say what is true now."""
-        release, helm = plan.release, self.platform.helm
+        release, helm = plan.release, self.environment.helm
         if plan.version_change:
             return _ways_on(plan)
         if plan.action == DRIFTED:
@@ -235,7 +237,7 @@ class Deployer:
         lease.note("")
         # what has read the new settings reads the old ones again
         again = [one for one in plan.restarts if one in self._restarted]
-        restarts.restart(self.platform.kube, again, release.namespace)
+        restarts.restart(self.environment.kube, again, release.namespace)
         return words
 
 

@@ -21,7 +21,7 @@ from components import COMPONENTS
 from components.base import Check
 from errors import PermanentError
 from operations.deploy.restarts import Restart, restarts_between, restarts_due, sources_of
-from operations.environment.platform import NAMESPACE, STORAGE, Platform
+from operations.environment.environment import NAMESPACE, STORAGE, Environment
 
 INSTALL, UPGRADE, DRIFTED, UNCHANGED = "install", "upgrade", "drifted", "unchanged"
 RECOVER = "recover"  # a killed helm left the release pending
@@ -122,27 +122,33 @@ class Plan:
         }
 
 
-def make_plan(platform: Platform) -> Plan:
+def make_plan(environment: Environment) -> Plan:
     """Compare what is declared with what is live.
 
     Raises:
         TemporaryError: the API server is away.
     """
-    kube = platform.kube
-    namespaces = {release.namespace for release in platform.releases.releases}
+    kube = environment.kube
+    namespaces = {release.namespace for release in environment.releases.releases}
     records = {name: read_records(kube, name) for name in namespaces}
     version, served = kube.version(), kube.api_versions()
     with ThreadPoolExecutor(THREADS) as pool:
         planned = pool.map(
             lambda release: plan_release(
-                platform, release, records[release.namespace].get(release.name, []), version, served
+                environment,
+                release,
+                records[release.namespace].get(release.name, []),
+                version,
+                served,
             ),
-            platform.releases.releases,
+            environment.releases.releases,
         )
-        objects = {node: pool.submit(plan_objects, platform, node) for node in (STORAGE, NAMESPACE)}
+        objects = {
+            node: pool.submit(plan_objects, environment, node) for node in (STORAGE, NAMESPACE)
+        }
         releases = list(planned)
         nodes = []
-        for node in platform.graph.sorted():
+        for node in environment.graph.sorted():
             if node in objects:
                 nodes.append(objects[node].result())
             else:
@@ -151,7 +157,7 @@ def make_plan(platform: Platform) -> Plan:
 
 
 def plan_release(
-    platform: Platform,
+    environment: Environment,
     release: Release,
     history: list[ReleaseRecord],
     kube_version: str,
@@ -160,16 +166,16 @@ def plan_release(
     """Plan one release.
 
     Args:
-        platform: the environment.
+        environment: opened.
         release: its declaration.
         history: Helm's revisions of it, oldest first.
         kube_version: of the server.
         served: API versions of the server.
     """
     newest = history[-1] if history else None
-    site = platform.site_of(release)
+    site = environment.site_of(release)
     try:
-        rendered = platform.helm.template(
+        rendered = environment.helm.template(
             release, site, kube_version=kube_version, api_versions=served
         )
     except PermanentError as exc:
@@ -185,12 +191,12 @@ def plan_release(
         reason = f"revision {newest.revision} has been {newest.status} since {newest.updated:%Y-%m-%d %H:%M:%S}"
         return ReleasePlan(release, RECOVER, (reason,), newest, version_change, manifests, good)
     declared = changed_objects(applied, manifests)
-    drift = _differences(platform, manifests, release.namespace, HELM)
+    drift = _differences(environment, manifests, release.namespace, HELM)
     differences = tuple(_together(declared, drift))
     changed = _reasons(differences)
     if newest.status != "deployed":
         changed = (f"revision {newest.revision} is {newest.status}", *changed)
-    due = restarts_due(platform.kube, applied, release.namespace)
+    due = restarts_due(environment.kube, applied, release.namespace)
     restarts = due
     if changed:
         edited = {(one.kind, one.name) for one in drift if one.state != UNDECIDED}
@@ -208,33 +214,33 @@ def plan_release(
     )
 
 
-def plan_objects(platform: Platform, node: str) -> NodePlan:
+def plan_objects(environment: Environment, node: str) -> NodePlan:
     """Plan a node whose manifests we apply ourselves."""
-    namespace = platform.settings.kubernetes.namespace
-    differences = _differences(platform, platform.manifests[node], namespace, FIELD_MANAGER)
+    namespace = environment.settings.kubernetes.namespace
+    differences = _differences(environment, environment.manifests[node], namespace, FIELD_MANAGER)
     if node == NAMESPACE:
-        missing = missing_secrets(platform)
+        missing = missing_secrets(environment)
         differences += [Difference("Secret", f"{name} ({key})", MISSING) for name, key in missing]
     reasons = _reasons(differences)
     # Namespaces may have been there before: the first Lease needs one, and a site may make them.
     absent = [
         d for d in differences if d.state == MISSING and d.kind not in ("Namespace", "Secret")
     ]
-    declared = [m for m in platform.manifests[node] if m["kind"] != "Namespace"]
+    declared = [m for m in environment.manifests[node] if m["kind"] != "Namespace"]
     action = INSTALL if len(absent) == len(declared) else UPGRADE
     return NodePlan(node, action if reasons else UNCHANGED, reasons, objects=tuple(differences))
 
 
-def missing_secrets(platform: Platform) -> list[tuple[str, str]]:
+def missing_secrets(environment: Environment) -> list[tuple[str, str]]:
     """Secrets, and keys in them, that the deploy would generate."""
-    namespace = platform.settings.kubernetes.namespace
+    namespace = environment.settings.kubernetes.namespace
     live = {
         s["metadata"]["name"]: s.get("data", {})
-        for s in platform.kube.list("v1", "Secret", namespace)
+        for s in environment.kube.list("v1", "Secret", namespace)
     }
     return [
         (spec.name, key)
-        for name in platform.releases.components()
+        for name in environment.releases.components()
         for spec in COMPONENTS[name].secrets
         for key in spec.keys
         if key not in live.get(spec.name, {})
@@ -252,13 +258,13 @@ def images(manifests: Iterable[Manifest]) -> set[str]:
 
 
 def _differences(
-    platform: Platform, manifests: Iterable[Manifest], namespace: str, owner: str
+    environment: Environment, manifests: Iterable[Manifest], namespace: str, owner: str
 ) -> list[Difference]:
-    ignored, found = platform.settings.deploy.ignored_field_managers, []
+    ignored, found = environment.settings.deploy.ignored_field_managers, []
     for manifest in manifests:
         try:
             difference = compare(
-                platform.kube, manifest, namespace=namespace, owner=owner, ignored=ignored
+                environment.kube, manifest, namespace=namespace, owner=owner, ignored=ignored
             )
         except NotFound:  # the namespace, or the kind, is not there yet
             difference = Difference(manifest["kind"], manifest["metadata"]["name"], MISSING)

@@ -19,16 +19,16 @@ from operations.deploy.capacity import PodRequest, free_nodes, place, pods_of
 from operations.deploy.dry_run import check_changes
 from operations.deploy.plan import UNKNOWN, NodePlan, Plan
 from operations.deploy.quota import check_quota
-from operations.environment.platform import STORAGE, Platform
+from operations.environment.environment import STORAGE, Environment
 
 
 def preflight(
-    platform: Platform, plan: Plan, selected: Collection[str] | None = None
+    environment: Environment, plan: Plan, selected: Collection[str] | None = None
 ) -> tuple[Check, ...]:
     """Ask all questions about a plan.
 
     Args:
-        platform: the environment.
+        environment: opened.
         plan: with the rendered manifests.
         selected: nodes that are to be changed, all if None: a chart that another one needs does not block these.
 
@@ -42,19 +42,19 @@ def preflight(
         for pod in pods_of(node.name, release.manifests)
     ]
     questions: list[tuple[str, Callable[[], Iterable[Check]]]] = [
-        ("Helm", lambda: [Check("Helm", True, f"version {platform.helm.major}")]),
-        ("namespaces", lambda: _namespaces(platform)),
+        ("Helm", lambda: [Check("Helm", True, f"version {environment.helm.major}")]),
+        ("namespaces", lambda: _namespaces(environment)),
         ("charts", lambda: _charts(plan, selected)),
-        ("chart archives", lambda: _chart_archives(platform)),
-        ("capacity", lambda: _capacity(platform, pods)),
-        ("storage classes", lambda: _storage_classes(platform, pods)),
-        ("quota", lambda: check_quota(platform, plan, pods)),
-        ("API versions", lambda: _api_versions(platform, plan)),
-        ("secrets", lambda: _secrets(platform, plan)),
-        ("volumes", lambda: _orphaned_volumes(platform, plan)),
-        ("changes in place", lambda: check_changes(platform, plan)),
-        ("licences", lambda: _licences(platform)),
-        ("object store", lambda: _object_store(platform)),
+        ("chart archives", lambda: _chart_archives(environment)),
+        ("capacity", lambda: _capacity(environment, pods)),
+        ("storage classes", lambda: _storage_classes(environment, pods)),
+        ("quota", lambda: check_quota(environment, plan, pods)),
+        ("API versions", lambda: _api_versions(environment, plan)),
+        ("secrets", lambda: _secrets(environment, plan)),
+        ("volumes", lambda: _orphaned_volumes(environment, plan)),
+        ("changes in place", lambda: check_changes(environment, plan)),
+        ("licences", lambda: _licences(environment)),
+        ("object store", lambda: _object_store(environment)),
     ]
     findings: list[Check] = []
     for name, ask in questions:
@@ -68,11 +68,11 @@ def preflight(
     return tuple(findings)
 
 
-def _namespaces(platform: Platform) -> Iterator[Check]:
+def _namespaces(environment: Environment) -> Iterator[Check]:
     """Namespaces that are being deleted: nothing can be made in them."""
-    kubernetes = platform.settings.kubernetes
+    kubernetes = environment.settings.kubernetes
     for name in (kubernetes.namespace, kubernetes.control_namespace, kubernetes.verify_namespace):
-        live = platform.kube.get("v1", "Namespace", name) or {}
+        live = environment.kube.get("v1", "Namespace", name) or {}
         if live.get("status", {}).get("phase") == "Terminating":
             held = "; ".join(
                 condition["message"]
@@ -96,10 +96,10 @@ def _charts(plan: Plan, selected: Collection[str] | None) -> Iterator[Check]:
         yield Check("charts", True, f"all {len(releases)} render")
 
 
-def _chart_archives(platform: Platform) -> Iterator[Check]:
+def _chart_archives(environment: Environment) -> Iterator[Check]:
     """Whether a deploy after a disaster needs the charts' hosts."""
-    directory = platform.settings.charts.directory
-    remote = {r.locked_as: r for r in platform.releases.releases if r.version}
+    directory = environment.settings.charts.directory
+    remote = {r.locked_as: r for r in environment.releases.releases if r.version}
     loose = [
         name for name, r in remote.items() if kept_archive(directory, r) is None or not r.digest
     ]
@@ -108,8 +108,8 @@ def _chart_archives(platform: Platform) -> Iterator[Check]:
         yield Check("chart archives", False, hint, critical=False)
 
 
-def _capacity(platform: Platform, pods: list[PodRequest]) -> Iterator[Check]:
-    kube = platform.kube
+def _capacity(environment: Environment, pods: list[PodRequest]) -> Iterator[Check]:
+    kube = environment.kube
     nodes = free_nodes(
         kube.list("v1", "Node"), kube.list("v1", "Pod"), {pod.workload for pod in pods}
     )
@@ -131,12 +131,13 @@ def _capacity(platform: Platform, pods: list[PodRequest]) -> Iterator[Check]:
             yield Check("room for a drain", False, hint, critical=False)
 
 
-def _storage_classes(platform: Platform, pods: list[PodRequest]) -> Iterator[Check]:
+def _storage_classes(environment: Environment, pods: list[PodRequest]) -> Iterator[Check]:
     live = {
-        item["metadata"]["name"] for item in platform.kube.list("storage.k8s.io/v1", "StorageClass")
+        item["metadata"]["name"]
+        for item in environment.kube.list("storage.k8s.io/v1", "StorageClass")
     }
     made = {
-        m["metadata"]["name"] for m in platform.manifests[STORAGE] if m["kind"] == "StorageClass"
+        m["metadata"]["name"] for m in environment.manifests[STORAGE] if m["kind"] == "StorageClass"
     }
     wanted: dict[str, set[str]] = {}
     for pod in pods:
@@ -150,11 +151,11 @@ def _storage_classes(platform: Platform, pods: list[PodRequest]) -> Iterator[Che
         yield Check(f"storage class {name or '(none named)'}", False, hint)
 
 
-def _api_versions(platform: Platform, plan: Plan) -> Iterator[Check]:
-    served = set(platform.kube.api_versions())
+def _api_versions(environment: Environment, plan: Plan) -> Iterator[Check]:
+    served = set(environment.kube.api_versions())
     wanted: dict[str, set[str]] = {}
     for node in plan.nodes:
-        for manifest in _rendered(platform, node):
+        for manifest in _rendered(environment, node):
             wanted.setdefault(f"{manifest['apiVersion']}/{manifest['kind']}", set()).add(node.name)
     missing = {kind: users for kind, users in wanted.items() if kind not in served}
     if not missing:
@@ -172,19 +173,19 @@ def _api_versions(platform: Platform, plan: Plan) -> Iterator[Check]:
         )
 
 
-def _secrets(platform: Platform, plan: Plan) -> Iterator[Check]:
-    namespace = platform.settings.kubernetes.namespace
+def _secrets(environment: Environment, plan: Plan) -> Iterator[Check]:
+    namespace = environment.settings.kubernetes.namespace
     made = {
         spec.name: set(spec.keys) for component in COMPONENTS.values() for spec in component.secrets
     }
     live = {
         s["metadata"]["name"]: set(s.get("data", {}))
-        for s in platform.kube.list("v1", "Secret", namespace)
+        for s in environment.kube.list("v1", "Secret", namespace)
     }
     missing: list[str] = []
     wanted: set[tuple[str, str]] = set()
     for node in plan.nodes:
-        manifests = _rendered(platform, node)
+        manifests = _rendered(environment, node)
         own = {m["metadata"]["name"] for m in manifests if m["kind"] == "Secret"}
         wanted |= {
             (name, key) for m in manifests for name, key in secret_references(m) if name not in own
@@ -249,12 +250,13 @@ def _mounted_keys(
                 yield secret.get("secretName", ""), mount["subPath"].split("/")[0]
 
 
-def _orphaned_volumes(platform: Platform, plan: Plan) -> Iterator[Check]:
+def _orphaned_volumes(environment: Environment, plan: Plan) -> Iterator[Check]:
     """Volumes of an earlier life whose passwords are gone: new ones would lock everybody out of the old data."""
-    namespace = platform.settings.kubernetes.namespace
-    live = {s["metadata"]["name"] for s in platform.kube.list("v1", "Secret", namespace)}
+    namespace = environment.settings.kubernetes.namespace
+    live = {s["metadata"]["name"] for s in environment.kube.list("v1", "Secret", namespace)}
     claims = [
-        c["metadata"]["name"] for c in platform.kube.list("v1", "PersistentVolumeClaim", namespace)
+        c["metadata"]["name"]
+        for c in environment.kube.list("v1", "PersistentVolumeClaim", namespace)
     ]
     troubles = []
     for node in plan.nodes:
@@ -281,10 +283,10 @@ def _orphaned_volumes(platform: Platform, plan: Plan) -> Iterator[Check]:
     )
 
 
-def _licences(platform: Platform) -> Iterator[Check]:
+def _licences(environment: Environment) -> Iterator[Check]:
     """The switches of the settings against what helmfile.yaml would install."""
-    licences = platform.settings.licences
-    charts = {release.chart.rpartition("/")[2] for release in platform.releases.of("emqx")}
+    licences = environment.settings.licences
+    charts = {release.chart.rpartition("/")[2] for release in environment.releases.of("emqx")}
     wanted = "emqx-enterprise" if licences.emqx == "enterprise" else "emqx"
     if charts and charts != {wanted}:
         hint = (
@@ -296,10 +298,10 @@ def _licences(platform: Platform) -> Iterator[Check]:
         yield Check("licences", True, f"Neo4j {licences.neo4j}, EMQX {licences.emqx}")
 
 
-def _object_store(platform: Platform) -> Iterator[Check]:
-    store = platform.settings.storage.object
-    namespace = platform.settings.kubernetes.control_namespace
-    credentials = read_secret(platform.kube, namespace, store.credentials_secret)
+def _object_store(environment: Environment) -> Iterator[Check]:
+    store = environment.settings.storage.object
+    namespace = environment.settings.kubernetes.control_namespace
+    credentials = read_secret(environment.kube, namespace, store.credentials_secret)
     where = f"{store.endpoint}, bucket {store.bucket}"
     if credentials is None:
         hint = (
@@ -312,7 +314,7 @@ def _object_store(platform: Platform) -> Iterator[Check]:
     yield Check("object store", not trouble, trouble or where, critical=False)
 
 
-def _rendered(platform: Platform, node: NodePlan) -> list[Manifest]:
-    if node.name in platform.manifests:
-        return platform.manifests[node.name]
+def _rendered(environment: Environment, node: NodePlan) -> list[Manifest]:
+    if node.name in environment.manifests:
+        return environment.manifests[node.name]
     return [manifest for release in node.releases for manifest in release.manifests]

@@ -16,7 +16,7 @@ from components import COMPONENTS
 from components.base import Check
 from operations.deploy.capacity import PodRequest, amount
 from operations.deploy.plan import Plan
-from operations.environment.platform import NAMESPACE, Platform
+from operations.environment.environment import NAMESPACE, Environment
 
 # A quota of such a scope counts pods with a deadline, or pods that ask for nothing: none of these are.
 OTHER_SCOPES = {"Terminating", "BestEffort", "CrossNamespacePodAffinity", "PriorityClass"}
@@ -24,17 +24,17 @@ OTHER_SCOPES = {"Terminating", "BestEffort", "CrossNamespacePodAffinity", "Prior
 OLD_NAMES = {"services", "secrets", "configmaps", "replicationcontrollers", "resourcequotas"}
 
 
-def check_quota(platform: Platform, plan: Plan, pods: list[PodRequest]) -> Iterator[Check]:
+def check_quota(environment: Environment, plan: Plan, pods: list[PodRequest]) -> Iterator[Check]:
     """Compare what all releases need with every quota, declared or live, of the engines' namespace."""
-    namespace = platform.settings.kubernetes.namespace
+    namespace = environment.settings.kubernetes.namespace
     declared = {
         m["metadata"]["name"]: m["spec"]
-        for m in platform.manifests[NAMESPACE]
+        for m in environment.manifests[NAMESPACE]
         if m["kind"] == "ResourceQuota" and m["metadata"].get("namespace") == namespace
     }
     live = {
         q["metadata"]["name"]: q["spec"]
-        for q in platform.kube.list("v1", "ResourceQuota", namespace)
+        for q in environment.kube.list("v1", "ResourceQuota", namespace)
     }
     quotas = {
         name: spec.get("hard", {})
@@ -42,12 +42,14 @@ def check_quota(platform: Platform, plan: Plan, pods: list[PodRequest]) -> Itera
         if not OTHER_SCOPES & _scopes(spec)
     }
     manifests = [m for node in plan.nodes for release in node.releases for m in release.manifests]
-    own = [m for m in platform.manifests[NAMESPACE] if m["metadata"].get("namespace") == namespace]
+    own = [
+        m for m in environment.manifests[NAMESPACE] if m["metadata"].get("namespace") == namespace
+    ]
     secrets = sum(len(COMPONENTS[n.name].secrets) for n in plan.nodes if n.name in COMPONENTS)
     # helm keeps a Secret a revision
     secrets += sum(planned.release.history for node in plan.nodes for planned in node.releases)
     kept = [("", "secrets")] * secrets
-    needed = needs(pods) | objects([*kept, *_plurals(platform, [*manifests, *own])])
+    needed = needs(pods) | objects([*kept, *_plurals(environment, [*manifests, *own])])
     short = list(shortages(quotas, needed))
     yield Check("quota", not short, "; ".join(short) or ", ".join(sorted(quotas)) or "no quota")
 
@@ -102,12 +104,12 @@ def objects(kinds: Iterable[tuple[str, str]]) -> dict[str, Decimal]:
     return {resource: Decimal(value) for resource, value in total.items()}
 
 
-def _plurals(platform: Platform, manifests: Iterable[Manifest]) -> Iterator[tuple[str, str]]:
-    served = set(platform.kube.api_versions())
+def _plurals(environment: Environment, manifests: Iterable[Manifest]) -> Iterator[tuple[str, str]]:
+    served = set(environment.kube.api_versions())
     for manifest in manifests:
         version, kind = manifest["apiVersion"], manifest["kind"]
         if f"{version}/{kind}" in served:
-            resource = platform.kube.resource(version, kind)
+            resource = environment.kube.resource(version, kind)
             if resource.namespaced:
                 yield version.rpartition("/")[0], resource.plural
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from cluster.command import CANCELLATION
 from components import COMPONENTS
 from components.access import Access
-from operations.health.gate import Environment
+from operations.environment.environment import Environment
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from operations.deploy.node import Deployer
 from operations.deploy.plan import Plan, make_plan
 from operations.deploy.preflight import preflight
 from operations.environment import leases
+from operations.environment.environment import NAMESPACE, Environment, require_known
 from operations.environment.place import read_namespace
-from operations.environment.platform import NAMESPACE, Platform, require_known
 from operations.runner.progress import NodeProgress, Progress
 from operations.runner.walk import (
     FAILED,
@@ -71,19 +71,19 @@ class DeployReport:
         }
 
 
-def checked_plan(platform: Platform, selected: Collection[str] | None = None) -> Plan:
+def checked_plan(environment: Environment, selected: Collection[str] | None = None) -> Plan:
     """The plan, with the findings of the preflight; changes nothing.
 
     Args:
-        platform: the environment.
+        environment: opened.
         selected: nodes that are to be changed; all if None.
     """
-    plan = make_plan(platform)
-    return replace(plan, preflight=preflight(platform, plan, selected))
+    plan = make_plan(environment)
+    return replace(plan, preflight=preflight(environment, plan, selected))
 
 
 def run_deploy(
-    platform: Platform,
+    environment: Environment,
     *,
     only: Iterable[str] = (),
     run: str,
@@ -95,7 +95,7 @@ def run_deploy(
     """Deploy the platform, or the chosen nodes with what they need.
 
     Args:
-        platform: the environment.
+        environment: opened.
         only: names of nodes; all if empty.
         run: who deploys, for the Leases.
         start: given the graph and the work of a node, how one is begun (a thread, a Prefect task).
@@ -111,13 +111,13 @@ def run_deploy(
         PermanentError: the cluster is another environment's.
     """
     began = clock()
-    graph = platform.graph
+    graph = environment.graph
     require_known(only, graph)
     selected = graph.with_needs(only or graph)
-    read_namespace(platform.kube, platform.settings)
-    ensure_control_namespace(platform)
-    with platform.lease(leases.DEPLOY, run):
-        plan = checked_plan(platform, selected)
+    read_namespace(environment.kube, environment.settings)
+    ensure_control_namespace(environment)
+    with environment.lease(leases.DEPLOY, run):
+        plan = checked_plan(environment, selected)
         show_plan(plan)
         progress = Progress(graph.sorted(), publish, clock)
         if plan.blocked:
@@ -127,23 +127,23 @@ def run_deploy(
             return DeployReport(
                 clock() - began, nodes, tuple(f"{c.name}: {c.hint}" for c in plan.blocked)
             )
-        deployer = Deployer(platform, plan, progress, run)
+        deployer = Deployer(environment, plan, progress, run)
         results = walk(
             graph,
             selected,
             start(graph, deployer.deploy),
-            max_parallel=platform.settings.deploy.max_parallel_releases,
+            max_parallel=environment.settings.deploy.max_parallel_releases,
             report=lambda r: progress.ended(r.name, r.outcome, r.seconds, r.reason),
             clock=clock,
         )
     return DeployReport(clock() - began, tuple(results))
 
 
-def ensure_control_namespace(platform: Platform) -> None:
+def ensure_control_namespace(environment: Environment) -> None:
     """Create the namespace of the Leases before the first deploy; the namespace node completes it."""
-    name = platform.settings.kubernetes.control_namespace
-    if platform.kube.get("v1", "Namespace", name) is None:
-        wanted = (m for m in platform.manifests[NAMESPACE] if m["kind"] == "Namespace")
+    name = environment.settings.kubernetes.control_namespace
+    if environment.kube.get("v1", "Namespace", name) is None:
+        wanted = (m for m in environment.manifests[NAMESPACE] if m["kind"] == "Namespace")
         for manifest in wanted:
             if manifest["metadata"]["name"] == name:
-                platform.kube.apply(manifest)
+                environment.kube.apply(manifest)

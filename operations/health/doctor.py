@@ -30,10 +30,10 @@ from config.loading import ROOT
 from config.models import Settings
 from config.printable import first_of
 from errors import IsaError
-from operations.backup.component import Vault
+from operations.backup.prerequisites import check_store
 from operations.backup.retention import explain, plan_retention, short_locks
+from operations.environment.environment import Environment
 from operations.environment.leases import backup_lease, component_lease, rebuild_lease, verify_lease
-from operations.environment.platform import Platform
 from operations.health import freshness
 from operations.health.gate import DOWN
 from operations.health.status import read_status
@@ -102,25 +102,25 @@ def mend(findings: Iterable[Finding]) -> list[Finding]:
     return after
 
 
-def questions(platform: Platform) -> list[Question]:
+def questions(environment: Environment) -> list[Question]:
     """What is asked of cluster and object store."""
-    vault = _opened(platform.settings)
-    endpoints = [platform.kube.server, str(platform.settings.storage.object.endpoint)]
+    stored = _opened(environment)
+    endpoints = [environment.kube.server, str(environment.settings.storage.object.endpoint)]
     return [
         ("versions", lambda: versions(ROOT / "requirements.txt")),
-        ("Helm", lambda: [Finding(Check("Helm", True, f"version {platform.helm.major}"))]),
-        ("Kubernetes", lambda: [Finding(Check("Kubernetes", True, platform.kube.version()))]),
-        ("clock", lambda: clock("Kubernetes", platform.kube.now())),
-        ("gates", lambda: _gates(platform)),
-        ("releases", lambda: _releases(platform)),
-        ("rebuilds", lambda: _rebuilds(platform)),
-        ("restores", lambda: _restores(platform)),
-        ("scratch engines", lambda: _scratch(platform)),
-        ("object store", lambda: _store(vault())),
-        ("object locks", lambda: _locks(vault())),
-        ("leftovers", lambda: _waste(vault())),
-        ("evidence", lambda: _evidence(vault())),
-        ("proofs", lambda: _proofs(vault())),
+        ("Helm", lambda: [Finding(Check("Helm", True, f"version {environment.helm.major}"))]),
+        ("Kubernetes", lambda: [Finding(Check("Kubernetes", True, environment.kube.version()))]),
+        ("clock", lambda: clock("Kubernetes", environment.kube.now())),
+        ("gates", lambda: _gates(environment)),
+        ("releases", lambda: _releases(environment)),
+        ("rebuilds", lambda: _rebuilds(environment)),
+        ("restores", lambda: _restores(environment)),
+        ("scratch engines", lambda: _scratch(environment)),
+        ("object store", lambda: _store(stored())),
+        ("object locks", lambda: _locks(stored())),
+        ("leftovers", lambda: _waste(stored())),
+        ("evidence", lambda: _evidence(stored())),
+        ("proofs", lambda: _proofs(stored())),
         *((f"certificate of {url}", lambda url=url: certificate(url)) for url in endpoints),
     ]
 
@@ -175,19 +175,19 @@ def certificate(url: str, now: datetime | None = None) -> Iterator[Finding]:
 
 
 # ---------------------------------------------------------------------- inside
-def _gates(platform: Platform) -> Iterator[Finding]:
-    for component in read_status(platform):
+def _gates(environment: Environment) -> Iterator[Finding]:
+    for component in read_status(environment):
         bad = [f"{c.name}: {c.hint}" for c in component.finding.checks if not c.ok]
         state = component.finding.state
         words = f"{state}: {'; '.join(bad)} (isa status)" if bad else state
-        ours = not component.ready and _at_work(platform, component.name)
+        ours = not component.ready and _at_work(environment, component.name)
         if ours:
             words += f"; {ours} is under way"
         critical = state == DOWN and not ours
         yield Finding(Check(f"gate of {component.name}", component.ready, words, critical=critical))
 
 
-def _at_work(platform: Platform, component: str) -> str:
+def _at_work(environment: Environment, component: str) -> str:
     """What of ours may well have stopped an engine: Neo4j Community is dumped while it is down."""
     leases = {
         backup_lease(component): "a backup of it",
@@ -195,14 +195,14 @@ def _at_work(platform: Platform, component: str) -> str:
         component_lease(component): "its deploy or a restore",
     }
     for lease, what in leases.items():
-        if inquire(platform.kube, platform.settings, lease)[1]:
+        if inquire(environment.kube, environment.settings, lease)[1]:
             return what
     return ""
 
 
-def _releases(platform: Platform) -> Iterator[Finding]:
-    records = read_records(platform.kube, platform.settings.kubernetes.namespace)
-    names = [release.name for release in platform.releases.releases]
+def _releases(environment: Environment) -> Iterator[Finding]:
+    records = read_records(environment.kube, environment.settings.kubernetes.namespace)
+    names = [release.name for release in environment.releases.releases]
     stuck = [
         f"{n} ({records[n][-1].status})" for n in names if n in records and records[n][-1].pending
     ]
@@ -214,15 +214,15 @@ def _releases(platform: Platform) -> Iterator[Finding]:
     yield Finding(Check("releases", not stuck, hint))
 
 
-def _rebuilds(platform: Platform) -> Iterator[Finding]:
+def _rebuilds(environment: Environment) -> Iterator[Finding]:
     open_ones, kept = [], []
     for component in COMPONENTS:
-        note, held = inquire(platform.kube, platform.settings, rebuild_lease(component))
+        note, held = inquire(environment.kube, environment.settings, rebuild_lease(component))
         if note and not held:
-            open_ones.append(_about_rebuild(note, platform.settings, component))
+            open_ones.append(_about_rebuild(note, environment.settings, component))
         kept += [
             f"{one.name} ({component}, {one.size})"
-            for one in volumes.aside(platform.kube, component)
+            for one in volumes.aside(environment.kube, component)
         ]
     hint = "none is unfinished"
     if open_ones:
@@ -240,27 +240,30 @@ def _about_rebuild(note: str, settings: Settings, component: str) -> str:
     return f"{component}: call the same rebuild again, or isa rebuild {component} --undo"
 
 
-def _restores(platform: Platform) -> Iterator[Finding]:
+def _restores(environment: Environment) -> Iterator[Finding]:
     left = {}
     for component in COMPONENTS:
         try:
-            found = broken_off(platform.kube, platform.settings, component)
+            found = broken_off(environment.kube, environment.settings, component)
         except UnreadableNote as exc:
             left[component] = str(exc)
             continue
-        if found and not inquire(platform.kube, platform.settings, component_lease(component))[1]:
+        if (
+            found
+            and not inquire(environment.kube, environment.settings, component_lease(component))[1]
+        ):
             left[component] = found.words
     hint = "; ".join(f"{component}: {words}" for component, words in left.items())
     yield Finding(Check("restores", not left, hint or "none was broken off"))
 
 
-def _scratch(platform: Platform) -> Iterator[Finding]:
-    where, kube = platform.settings.kubernetes.verify_namespace, platform.kube
+def _scratch(environment: Environment) -> Iterator[Finding]:
+    where, kube = environment.settings.kubernetes.verify_namespace, environment.kube
     pods = kube.list("v1", "Pod", where, LABEL)
     orphans = {}
     for pod in pods:
         component = pod["metadata"]["labels"][LABEL]
-        if not inquire(kube, platform.settings, verify_lease(component))[1]:
+        if not inquire(kube, environment.settings, verify_lease(component))[1]:
             orphans[pod["metadata"]["name"]] = pod["metadata"]["uid"]
 
     def remove() -> str:
@@ -272,49 +275,51 @@ def _scratch(platform: Platform) -> Iterator[Finding]:
     yield Finding(Check("scratch engines", not orphans, hint, critical=False), remove)
 
 
-def _opened(settings: Settings) -> Callable[[], Vault]:
-    """The vault, opened once; each question about it ends with the error if it cannot be."""
+def _opened(environment: Environment) -> Callable[[], Environment]:
+    """The environment with its store, opened once; each question about that ends with the error if it cannot be."""
     try:
-        vault = Vault.open(settings)
+        environment.open_store()
     except IsaError as exc:
         failure = exc
     else:
-        return lambda: vault
+        return lambda: environment
 
-    def fail() -> Vault:
+    def fail() -> Environment:
         raise failure
 
     return fail
 
 
-def _store(vault: Vault) -> Iterator[Finding]:
-    able = vault.check()
+def _store(environment: Environment) -> Iterator[Finding]:
+    able = check_store(environment)
     words = ", ".join(name for name, value in vars(able).items() if value is True)
-    yield Finding(Check("object store", True, f"{vault.store.address}: {words}"))
+    yield Finding(Check("object store", True, f"{environment.store.address}: {words}"))
 
 
-def _waste(vault: Vault) -> Iterator[Finding]:
-    grace = timedelta(hours=vault.settings.backup.retention.grace_hours)
-    waste = find_garbage(vault.store, vault.settings.environment, datetime.now(UTC) - grace)
+def _waste(environment: Environment) -> Iterator[Finding]:
+    grace = timedelta(hours=environment.settings.backup.retention.grace_hours)
+    waste = find_garbage(
+        environment.store, environment.settings.environment, datetime.now(UTC) - grace
+    )
     there = bool(waste.uploads or waste.objects)
     words = f"{len(waste.uploads)} unended uploads, {len(waste.objects)} objects without a set ({human(waste.size)})"
 
     def remove() -> str:
-        collect_garbage(vault.store, waste)
+        collect_garbage(environment.store, waste)
         return f"removed {words}"
 
     yield Finding(Check("leftovers", not there, words if there else "none", critical=False), remove)
-    hidden = list(explain(vault, waste).values())
+    hidden = list(explain(environment, waste).values())
     words = "; ".join(first_of(hidden, LISTED)) or "no backup's manifest was deleted"
     yield Finding(Check("deleted manifests", not hidden, words))
 
 
-def _locks(vault: Vault) -> Iterator[Finding]:
-    days = vault.settings.backup.object_lock_days
+def _locks(environment: Environment) -> Iterator[Finding]:
+    days = environment.settings.backup.object_lock_days
     if not days:
         yield Finding(Check("object locks", True, "not used (backup.object_lock_days is 0)"))
         return
-    short = short_locks(vault, plan_retention(vault))
+    short = short_locks(environment, plan_retention(environment))
     listed = [
         f"{name} until {date:%Y-%m-%d}" if date else f"{name} not at all"
         for name, date in short.items()
@@ -327,8 +332,8 @@ def _locks(vault: Vault) -> Iterator[Finding]:
     yield Finding(Check("object locks", not short, hint, critical=False))
 
 
-def _evidence(vault: Vault) -> Iterator[Finding]:
-    catalogue = vault.catalogue()
+def _evidence(environment: Environment) -> Iterator[Finding]:
+    catalogue = environment.catalogue()
     doubted, refused = catalogue.disbelieved, catalogue.broken
     words = (
         "; ".join(first_of([*refused.values()], LISTED))
@@ -336,7 +341,7 @@ def _evidence(vault: Vault) -> Iterator[Finding]:
         else "every one is a backup worker's own"
     )
     yield Finding(Check("manifests", not refused, words))
-    again = stored_again(vault.store.versions(f"{vault.settings.environment}/"))
+    again = stored_again(environment.store.versions(f"{environment.settings.environment}/"))
     yield _dates(catalogue, again, datetime.now(UTC))
     words = (
         "; ".join(first_of([*doubted.values()], LISTED))
@@ -350,7 +355,7 @@ def _evidence(vault: Vault) -> Iterator[Finding]:
     ]
     words = "; ".join(first_of(missing, LISTED)) or "none is missing"
     yield Finding(Check("chain of evidence", not missing, words))
-    if not vault.settings.verify.signers:
+    if not environment.settings.verify.signers:
         words = "empty, so no verdict counts: set the key that `isa verify --signer` prints"
         yield Finding(Check("verify.signers", False, words))
 
@@ -384,8 +389,8 @@ def _dates(catalogue: Catalogue, again: Mapping[str, datetime], now: datetime) -
     return Finding(Check(name, not young, words, critical=False))
 
 
-def _proofs(vault: Vault) -> Iterator[Finding]:
-    for one in freshness.look(vault):
+def _proofs(environment: Environment) -> Iterator[Finding]:
+    for one in freshness.look(environment):
         good = one.state == freshness.FRESH
         said = one.evidence.sentence if one.evidence else "nothing was proven yet"
         hint = f"{one.state}: {said}" + ("" if good else f" (isa verify {one.component})")

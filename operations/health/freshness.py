@@ -17,7 +17,7 @@ from archive.evidence import Evidence, Proof, read_evidence, stored_evidence
 from components import SETS
 from config.printable import visible
 from errors import IsaError
-from operations.backup.component import Vault
+from operations.environment.environment import Environment
 
 NEVER, FAILING, STALE, FRESH = "never", "failing", "stale", "fresh"
 PREFIX = "isa_cloud"
@@ -61,26 +61,26 @@ class Freshness:
         }
 
 
-def look(vault: Vault, components: Iterable[str] = ()) -> tuple[Freshness, ...]:
+def look(environment: Environment, components: Iterable[str] = ()) -> tuple[Freshness, ...]:
     """How fresh each component is.
 
     Raises:
         TemporaryError, PermanentError: the store cannot be listed.
     """
     names = tuple(components) or tuple(SETS)
-    catalogue = vault.catalogue(names)
-    after = timedelta(days=vault.settings.verify.stale_days)
-    now, read = datetime.now(UTC), documents(vault)
+    catalogue = environment.catalogue(names)
+    after = timedelta(days=environment.settings.verify.stale_days)
+    now, read = datetime.now(UTC), documents(environment)
     return tuple(judge(catalogue, name, after, now, read) for name in names)
 
 
-def documents(vault: Vault) -> Callable[[Proof], Evidence | None]:
+def documents(environment: Environment) -> Callable[[Proof], Evidence | None]:
     """Reads a proof's document; None where retention was quicker, or it does not count: who wrote it may not."""
 
     def read(proof: Proof) -> Evidence | None:
         try:
-            signers = vault.settings.verify.signers
-            return read_evidence(stored_evidence(vault.store, proof.key), proof.key, signers)
+            signers = environment.settings.verify.signers
+            return read_evidence(stored_evidence(environment.store, proof.key), proof.key, signers)
         except IsaError:
             return None
 

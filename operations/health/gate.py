@@ -8,17 +8,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
-from typing import Protocol
 
 from cluster.command import CANCELLATION
-from cluster.kube import Kube
 from components import COMPONENTS
 from components.access import Access
 from components.base import Check, Report, Role, worst
 from components.pods import check_workloads
 from components.questions import begin, explain
-from config.models import Settings
 from errors import PermanentError, TemporaryError
+from operations.environment.environment import Environment
 
 log = logging.getLogger(__name__)
 
@@ -34,18 +32,6 @@ HANGING_ROUNDS = 3
 _hanging: dict[str, list[Future[Report]]] = {}
 
 READY, DEGRADED, DOWN = "ready", "degraded", "down"
-
-
-class Environment(Protocol):
-    """Where a component is: a platform that is deployed, or a vault that is restored from."""
-
-    @property
-    def settings(self) -> Settings:
-        """Checked settings."""
-
-    @property
-    def kube(self) -> Kube:
-        """Its cluster."""
 
 
 @dataclass(frozen=True)
@@ -69,20 +55,20 @@ class Finding:
         return DOWN if trouble.critical else DEGRADED
 
 
-def check(platform: Environment, component: str, limit: float = ROUND_SECONDS) -> Finding:
+def check(environment: Environment, component: str, limit: float = ROUND_SECONDS) -> Finding:
     """Ask Kubernetes and the engine everything about a component, once.
 
     Args:
-        platform: the environment.
+        environment: opened.
         component: which one.
         limit: seconds after which an engine that has not answered everything counts as down.
     """
-    pods = check_pods(platform, component)
-    if platform.settings.deploy.gate == "kubernetes":
+    pods = check_pods(environment, component)
+    if environment.settings.deploy.gate == "kubernetes":
         return Finding(tuple(pods))
 
     def ask() -> Report:
-        with Access(platform.settings, platform.kube) as access:
+        with Access(environment.settings, environment.kube) as access:
             return COMPONENTS[component].ask(access)
 
     hanging = [one for one in _hanging.get(component, ()) if not one.done()]
@@ -104,15 +90,15 @@ def check(platform: Environment, component: str, limit: float = ROUND_SECONDS) -
     return Finding((*pods, *report.checks), report.roles)
 
 
-def check_pods(platform: Environment, component: str) -> list[Check]:
+def check_pods(environment: Environment, component: str) -> list[Check]:
     """Ask Kubernetes alone."""
-    settings = platform.settings
+    settings = environment.settings
     workloads = COMPONENTS[component].workloads(settings)
-    return check_workloads(platform.kube, settings.kubernetes.namespace, workloads)
+    return check_workloads(environment.kube, settings.kubernetes.namespace, workloads)
 
 
 def wait(
-    platform: Environment,
+    environment: Environment,
     component: str,
     *,
     tell: Callable[[str], None] = lambda note: None,
@@ -123,7 +109,7 @@ def wait(
     """Wait until a component is as `deploy.gate` wants it, and stays so for `deploy.gate_stable_seconds`.
 
     Args:
-        platform: the environment.
+        environment: opened.
         component: which one.
         tell: gets the first trouble whenever it changes.
         ask: asks one round.
@@ -135,14 +121,14 @@ def wait(
         PermanentError: the time of `deploy.gate_timeout_seconds` is over; it names what is still wrong.
         Cancelled: the run was cancelled.
     """
-    settings = platform.settings.deploy
+    settings = environment.settings.deploy
     stable = 0.0 if settings.gate == "kubernetes" else settings.gate_stable_seconds
     deadline = clock() + settings.gate_timeout_seconds
     told, good_since = "", None
     while True:
         finding, trouble = Finding(()), None
         try:
-            finding = ask(platform, component)
+            finding = ask(environment, component)
             trouble = _in_the_way(finding, settings.gate)
         except TemporaryError as exc:  # the API server is away; the engines may be fine
             trouble = Check("API server", False, str(exc))

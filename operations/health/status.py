@@ -12,7 +12,7 @@ from components import COMPONENTS
 from components.base import Check, Role
 from components.pods import Member, members
 from errors import IsaError
-from operations.environment.platform import Platform
+from operations.environment.environment import Environment
 from operations.health import gate
 from operations.health.gate import Finding
 
@@ -42,13 +42,13 @@ class ComponentStatus:
         return roles.get(member.name, Role(member.name, ""))
 
 
-def read_status(platform: Platform, only: Iterable[str] = ()) -> list[ComponentStatus]:
+def read_status(environment: Environment, only: Iterable[str] = ()) -> list[ComponentStatus]:
     """Ask all components, or some, at the same time."""
     names = [
-        name for name in COMPONENTS if name in (set(only) or set(platform.releases.components()))
+        name for name in COMPONENTS if name in (set(only) or set(environment.releases.components()))
     ]
     with ThreadPoolExecutor(len(names) or 1) as pool:
-        return list(pool.map(lambda name: _component(platform, name), names))
+        return list(pool.map(lambda name: _component(environment, name), names))
 
 
 def as_json(status: list[ComponentStatus]) -> dict[str, Any]:
@@ -82,15 +82,15 @@ def as_json(status: list[ComponentStatus]) -> dict[str, Any]:
     }
 
 
-def _component(platform: Platform, name: str) -> ComponentStatus:
+def _component(environment: Environment, name: str) -> ComponentStatus:
     started = time.monotonic()
-    settings = platform.settings
+    settings = environment.settings
     try:
-        finding = gate.check(platform, name)
+        finding = gate.check(environment, name)
         pods = [
             member
             for workload in COMPONENTS[name].workloads(settings)
-            for member in members(platform.kube, settings.kubernetes.namespace, workload)
+            for member in members(environment.kube, settings.kubernetes.namespace, workload)
         ]
     except IsaError as exc:
         lost = Check("reachable", False, str(exc), time.monotonic() - started)

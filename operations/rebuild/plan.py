@@ -18,10 +18,9 @@ from cluster.records import read_records
 from components import COMPONENTS
 from config.printable import first_of
 from errors import ConfigurationError, Fault, PermanentError
-from operations.backup.component import Vault
 from operations.deploy.plan import DRIFTED, UPGRADE
 from operations.deploy.run import checked_plan
-from operations.environment.platform import Platform
+from operations.environment.environment import Environment
 from operations.health import freshness
 from operations.rebuild.reinstall import claims
 from operations.restore.plan import RestorePlan, plan_restore
@@ -67,7 +66,7 @@ class RebuildPlan:
         return {**asdict(self), "digest": self.digest}
 
 
-def plan_rebuild(platform: Platform, vault: Vault, policy: Policy) -> RebuildPlan:
+def plan_rebuild(environment: Environment, policy: Policy) -> RebuildPlan:
     """Look at a component and its sets, and say what a rebuild would do. Nothing is changed.
 
     Raises:
@@ -75,16 +74,16 @@ def plan_rebuild(platform: Platform, vault: Vault, policy: Policy) -> RebuildPla
         TemporaryError, PermanentError: cluster or store cannot be asked, or a named set is not there or not whole.
     """
     policy.check()
-    component, settings = COMPONENTS[policy.component], platform.settings
-    standing = unfinished(platform.kube, settings, component.name)
-    catalogue = vault.catalogue([component.name])
-    (known,) = freshness.look(vault, [component.name])
-    back = _set_to_look_at(vault, catalogue, policy, standing)
+    component, settings = COMPONENTS[policy.component], environment.settings
+    standing = unfinished(environment.kube, settings, component.name)
+    catalogue = environment.catalogue([component.name])
+    (known,) = freshness.look(environment, [component.name])
+    back = _set_to_look_at(environment, catalogue, policy, standing)
     warnings, blocked = _about_the_set(policy, back)
     if standing is not None:
         warnings += [_about(standing)]
         blocked += [standing.other(policy)] if standing.policy != policy else []
-    deploy = checked_plan(platform, [component.name])
+    deploy = checked_plan(environment, [component.name])
     blocked += [f"{check.name}: {check.hint}" for check in deploy.blocked]
     node = deploy.node(component.name)
     if node.action in (UPGRADE, DRIFTED):
@@ -101,21 +100,21 @@ def plan_rebuild(platform: Platform, vault: Vault, policy: Policy) -> RebuildPla
     refusal = component.live.by_hand(settings)
     if refusal and policy.restore != NONE:
         blocked.append(refusal)
-    records = read_records(platform.kube, settings.kubernetes.namespace)
+    records = read_records(environment.kube, settings.kubernetes.namespace)
     return RebuildPlan(
         policy,
         {
             one.name: _installed(records.get(one.name, []))
-            for one in platform.releases.of(component.name)
+            for one in environment.releases.of(component.name)
         },
         {
             claim["metadata"]["name"]: claim["spec"]["resources"]["requests"]["storage"]
-            for claim in claims(platform, component.name)
+            for claim in claims(environment, component.name)
         },
         tuple(one.unit for one in back.units) if back else (),
         known.evidence.sentence if known.evidence else "",
         _writers(policy, component.live.writers),
-        _dependants(platform, component.name),
+        _dependants(environment, component.name),
         tuple(warnings),
         tuple(blocked),
     )
@@ -123,7 +122,7 @@ def plan_rebuild(platform: Platform, vault: Vault, policy: Policy) -> RebuildPla
 
 # ---------------------------------------------------------------------- inside
 def _set_to_look_at(
-    vault: Vault, catalogue: Catalogue, policy: Policy, standing: RebuildState | None
+    environment: Environment, catalogue: Catalogue, policy: Policy, standing: RebuildState | None
 ) -> RestorePlan | None:
     """The named set, that of the rebuild which goes on, or the newest one: what the fresh one will be like."""
     name = policy.restore
@@ -140,7 +139,7 @@ def _set_to_look_at(
             [Fault("restore", f"{name!r} is not a backup of {policy.component}", hint)]
         )
     try:
-        return plan_restore(vault, catalogue, name, new_engine=policy.volumes == NEW)
+        return plan_restore(environment, catalogue, name, new_engine=policy.volumes == NEW)
     except PermanentError:
         if name == policy.restore:
             raise
@@ -203,8 +202,8 @@ def _writers(policy: Policy, words: str) -> str:
     return f"{away}; what is written then and before its restore begins is replaced; then: {words}"
 
 
-def _dependants(platform: Platform, component: str) -> tuple[str, ...]:
-    graph = platform.graph
+def _dependants(environment: Environment, component: str) -> tuple[str, ...]:
+    graph = environment.graph
     return tuple(n for n in graph if n != component and component in graph.with_needs([n]))
 
 

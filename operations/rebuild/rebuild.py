@@ -26,10 +26,11 @@ from components.access import Access
 from components.questions import explain
 from config.models import Settings
 from errors import PermanentError
-from operations.backup.component import ENGINE_SECONDS, PARTIAL, Vault, back_up
+from operations.backup.component import ENGINE_SECONDS, PARTIAL, back_up
+from operations.backup.prerequisites import check_store
 from operations.environment import leases
+from operations.environment.environment import Environment
 from operations.environment.leases import rebuild_lease
-from operations.environment.platform import Platform
 from operations.health import gate
 from operations.rebuild.plan import RebuildPlan
 from operations.rebuild.reinstall import claims, install, put_aside, uninstall
@@ -129,8 +130,7 @@ class RebuildReport:
 
 
 def run_rebuild(
-    platform: Platform,
-    vault: Vault,
+    environment: Environment,
     plan: RebuildPlan,
     *,
     run: str,
@@ -141,8 +141,7 @@ def run_rebuild(
     """Do what was approved, or go on with what an earlier run of the same policy left.
 
     Args:
-        platform: the environment.
-        vault: its sets.
+        environment: opened.
         plan: what was approved.
         run: who does it, for the Leases.
         start: how a step is begun (a thread, a Prefect task).
@@ -157,18 +156,18 @@ def run_rebuild(
         raise PermanentError(f"nothing was changed: {'; '.join(plan.blocked)}")
     began, name = clock(), plan.policy.component
     with (
-        platform.lease(leases.DEPLOY, run),
-        platform.lease(rebuild_lease(name), run) as lease,
+        environment.lease(leases.DEPLOY, run),
+        environment.lease(rebuild_lease(name), run) as lease,
     ):
-        left = broken_off(platform.kube, platform.settings, name)
-        standing = _standing(lease, platform.settings, plan.policy, left)
+        left = broken_off(environment.kube, environment.settings, name)
+        standing = _standing(lease, environment.settings, plan.policy, left)
         if standing.gone:
-            refuse_unfounded(platform, vault.catalogue([name]), standing)
+            refuse_unfounded(environment, environment.catalogue([name]), standing)
         steps = _steps(plan)
         graph = _chain(steps)
         progress = Progress(steps, publish, clock)
         progress.show()
-        rebuild = Rebuild(platform, vault, plan, standing, lease, progress, run)
+        rebuild = Rebuild(environment, plan, standing, lease, progress, run)
         try:
             results = walk(
                 graph,
@@ -182,7 +181,7 @@ def run_rebuild(
             shut = rebuild.close()
         if all(one.good for one in results) or not (standing.changed or shut):
             lease.note("")
-        kept = volumes.aside(platform.kube, name) if plan.policy.volumes == NEW else []
+        kept = volumes.aside(environment.kube, name) if plan.policy.volumes == NEW else []
         return RebuildReport(
             name,
             standing.id,
@@ -199,8 +198,7 @@ class Rebuild:
     """The steps of one rebuild.
 
     Args:
-        platform: the environment.
-        vault: its sets.
+        environment: opened.
         plan: what was approved.
         standing: how far it has come.
         lease: of the rebuild.
@@ -210,15 +208,14 @@ class Rebuild:
 
     def __init__(
         self,
-        platform: Platform,
-        vault: Vault,
+        environment: Environment,
         plan: RebuildPlan,
         standing: RebuildState,
         lease: Lease,
         progress: Progress,
         run: str,
     ) -> None:
-        self._platform, self._vault, self._plan = platform, vault, plan
+        self._environment, self._plan = environment, plan
         self._standing, self._lease = standing, lease
         self._progress, self._run = progress, run
         self._component = COMPONENTS[plan.policy.component]
@@ -264,17 +261,17 @@ class Rebuild:
 
     # ------------------------------------------------------------------ while nothing has changed
     def _fence(self) -> str:
-        settings, kube = self._platform.settings, self._platform.kube
+        settings, kube = self._environment.settings, self._environment.kube
         # whoever finds writers kept away learns of whom
         self._lease.note(self._standing.text())
         access = self._fenced.enter_context(Access(settings, kube, ENGINE_SECONDS))
         return self._fenced.enter_context(self._component.live.fence(access, self._plan.units))
 
     def _backup(self) -> str:
-        able = self._vault.check()
+        able = check_store(self._environment)
         transfer = Transfer(lambda note: self._tell(BACKUP, note))
         found = back_up(
-            self._vault,
+            self._environment,
             self._component.name,
             able,
             slot=self._standing.slot,
@@ -300,8 +297,8 @@ class Rebuild:
 
     def _proof(self) -> str:
         found = prove(
-            self._vault,
-            read_identity(self._vault),
+            self._environment,
+            read_identity(self._environment),
             self._standing.set,
             run=self._run,
             tell=lambda note: self._tell(PROOF, note),
@@ -314,26 +311,28 @@ class Rebuild:
 
     def _check_takeable(self) -> None:
         """Refuse to uninstall an engine whose settings would not let its data come back."""
-        vault, platform, live = self._vault, self._platform, self._component.live
+        environment, environment, live = self._environment, self._environment, self._component.live
         plan = self._plan_of(self._standing.set)
-        reader = SetReader(vault.store, plan.manifest, read_identity(vault), plan.earlier)
-        with Access(platform.settings, platform.kube, ENGINE_SECONDS) as access:
+        reader = SetReader(
+            environment.store, plan.manifest, read_identity(environment), plan.earlier
+        )
+        with Access(environment.settings, environment.kube, ENGINE_SECONDS) as access:
             refuse_untakeable(live, access, reader, [one.unit for one in plan.units])
 
     # ------------------------------------------------------------------ from here on something has
     def _uninstall(self) -> str:
-        platform, name, policy = self._platform, self._component.name, self._plan.policy
+        environment, name, policy = self._environment, self._component.name, self._plan.policy
         if policy.restore not in (FRESH, NONE):
             self._standing.set = policy.restore
         # one that is dead cannot be asked
         if policy.final_backup and policy.restore != NONE:
             self._check_takeable()
         if policy.volumes == NEW:  # a chart may let claims go with their StatefulSet
-            volumes.keep(platform.kube, claims(platform, name), name, self._standing.id)
+            volumes.keep(environment.kube, claims(environment, name), name, self._standing.id)
         # before the change: whoever finds it half done goes on
         self._standing.changed = True
         self._lease.note(self._standing.text())
-        uninstall(platform, name, self._run, lambda note: self._tell(UNINSTALL, note))
+        uninstall(environment, name, self._run, lambda note: self._tell(UNINSTALL, note))
         words = ", ".join(self._plan.releases)
         begun = begun_of(self._standing.set)
         if policy.fenced and not self._component.live.fences and begun is not None:
@@ -341,24 +340,26 @@ class Rebuild:
         return words
 
     def _put_aside(self) -> str:
-        platform, name = self._platform, self._component.name
-        kept = put_aside(platform, name, self._standing.id, self._run)
-        forget(platform.kube, platform.settings, name, self._run)
+        environment, name = self._environment, self._component.name
+        kept = put_aside(environment, name, self._standing.id, self._run)
+        forget(environment.kube, environment.settings, name, self._run)
         return f"{len(kept)} volumes are kept: {', '.join(one.name for one in kept)}"
 
     def _install(self) -> str:
         name = self._component.name
-        old = claims(self._platform, name)  # what stands on old volumes is not empty
-        outcome = install(self._platform, name, self._run, lambda note: self._tell(INSTALL, note))
+        old = claims(self._environment, name)  # what stands on old volumes is not empty
+        outcome = install(
+            self._environment, name, self._run, lambda note: self._tell(INSTALL, note)
+        )
         self._empty = outcome == INSTALLED and self._plan.policy.volumes == NEW and not old
         return outcome
 
     def _restore(self) -> str:
-        name, vault = self._component.name, self._vault
+        name, environment = self._component.name, self._environment
         plan = self._plan_of(self._standing.set)
         report = run_restore(
-            vault,
-            read_identity(vault),
+            environment,
+            read_identity(environment),
             plan,
             run=self._run,
             tell=lambda note: self._tell(RESTORE, note),
@@ -368,7 +369,7 @@ class Rebuild:
         if report.outcome != RESTORED:
             self._lease.note(self._standing.text())
             raise PermanentError(report.reason)
-        kube = self._platform.kube
+        kube = self._environment.kube
         mine = [one for one in volumes.aside(kube, name) if one.rebuild == self._standing.id]
         volumes.mark_compared(kube, mine, datetime.now(UTC).isoformat(timespec="seconds"))
         return f"{self._standing.set} is back, compared and equal"
@@ -376,14 +377,14 @@ class Rebuild:
     def _dependants(self) -> str:
         for name in self._plan.dependants:
             self._tell(DEPENDANTS, name)
-            gate.wait(self._platform, name)
+            gate.wait(self._environment, name)
         return ", ".join(self._plan.dependants)
 
     def _plan_of(self, backup: str) -> RestorePlan:
         """How a set comes back: upon new volumes also what belongs to the engine as a whole."""
-        catalogue = self._vault.catalogue([self._component.name])
+        catalogue = self._environment.catalogue([self._component.name])
         new = self._plan.policy.volumes == NEW
-        return plan_restore(self._vault, catalogue, backup, new_engine=new)
+        return plan_restore(self._environment, catalogue, backup, new_engine=new)
 
     def _tell(self, step: str, note: str) -> None:
         self._progress.update(step, RUNNING, note)

@@ -15,13 +15,13 @@ from cluster.kube import Manifest
 from components import COMPONENTS
 from components.access import Access
 from errors import PermanentError, TemporaryError
-from operations.backup.component import ENGINE_SECONDS, Vault
+from operations.backup.component import ENGINE_SECONDS
 from operations.deploy.node import Deployer
 from operations.deploy.plan import make_plan
 from operations.deploy.recovery import operation
 from operations.environment import leases
+from operations.environment.environment import Environment
 from operations.environment.leases import component_lease, rebuild_lease
-from operations.environment.platform import Platform
 from operations.runner.progress import NodeProgress, Progress
 from operations.state.rebuild_state import is_of, unfinished
 from operations.state.restore_journal import forget
@@ -33,14 +33,16 @@ GONE_SECONDS = (
 )
 
 
-def claims(platform: Platform, component: str) -> list[Manifest]:
+def claims(environment: Environment, component: str) -> list[Manifest]:
     """Claims of a component's StatefulSets, whether these are there or not."""
-    found = COMPONENTS[component].workloads(platform.settings)
+    found = COMPONENTS[component].workloads(environment.settings)
     names = [one.name for one in found if one.kind == "StatefulSet"]
-    return volumes.claims_of(platform.kube, platform.settings.kubernetes.namespace, names)
+    return volumes.claims_of(environment.kube, environment.settings.kubernetes.namespace, names)
 
 
-def uninstall(platform: Platform, component: str, run: str, tell: Callable[[str], None]) -> None:
+def uninstall(
+    environment: Environment, component: str, run: str, tell: Callable[[str], None]
+) -> None:
     """Remove the releases of a component, last one first, and wait until no pod of them is left; claims stay.
 
     Raises:
@@ -48,14 +50,14 @@ def uninstall(platform: Platform, component: str, run: str, tell: Callable[[str]
         TemporaryError: pods do not end.
         PermanentError: helm's own words.
     """
-    with platform.lease(component_lease(component), run) as lease:
-        for release in reversed(platform.releases.of(component)):
+    with environment.lease(component_lease(component), run) as lease:
+        for release in reversed(environment.releases.of(component)):
             tell(release.name)
             lease.note(operation(release.name))
-            platform.helm.uninstall(release.name, release.namespace, timeout=release.timeout)
+            environment.helm.uninstall(release.name, release.namespace, timeout=release.timeout)
             lease.note("")
     deadline = time.monotonic() + GONE_SECONDS
-    while left := _pods(platform, component):
+    while left := _pods(environment, component):
         tell(f"waiting for the end of {', '.join(left)}")
         log.debug("waiting for the end of %s", ", ".join(left))
         if time.monotonic() > deadline:
@@ -63,7 +65,9 @@ def uninstall(platform: Platform, component: str, run: str, tell: Callable[[str]
         CANCELLATION.sleep(0.5)
 
 
-def put_aside(platform: Platform, component: str, rebuild: str, run: str) -> list[volumes.Volume]:
+def put_aside(
+    environment: Environment, component: str, rebuild: str, run: str
+) -> list[volumes.Volume]:
     """Put the volumes of a component aside that was uninstalled.
 
     Raises:
@@ -71,18 +75,18 @@ def put_aside(platform: Platform, component: str, rebuild: str, run: str) -> lis
         TemporaryError: claims do not go.
         PermanentError: somebody has installed it again; its claims were left alone.
     """
-    with platform.lease(component_lease(component), run):
-        running = _pods(platform, component)
+    with environment.lease(component_lease(component), run):
+        running = _pods(environment, component)
         if running:
             raise PermanentError(
                 f"{', '.join(running)} run: somebody has installed {component} again since its uninstall. Its volumes "
                 f"were left in place; `isa rebuild {component} --undo` leaves it so, and another rebuild may begin"
             )
-        found = claims(platform, component)
-        return volumes.put_aside(platform.kube, found, component, rebuild)
+        found = claims(environment, component)
+        return volumes.put_aside(environment.kube, found, component, rebuild)
 
 
-def install(platform: Platform, component: str, run: str, tell: Callable[[str], None]) -> str:
+def install(environment: Environment, component: str, run: str, tell: Callable[[str], None]) -> str:
     """Bring a component to what is declared and wait for its gate; gives what had to be done.
 
     Raises:
@@ -92,7 +96,7 @@ def install(platform: Platform, component: str, run: str, tell: Callable[[str], 
     def publish(lines: list[NodeProgress]) -> None:
         tell(f"{lines[0].phase} {lines[0].note}".strip())
 
-    deployer = Deployer(platform, make_plan(platform), Progress([component], publish), run)
+    deployer = Deployer(environment, make_plan(environment), Progress([component], publish), run)
     return deployer.deploy(component).outcome
 
 
@@ -109,7 +113,7 @@ class UndoPlan:
     volumes: tuple[volumes.Volume, ...]
 
 
-def undo_plan(platform: Platform, component: str) -> UndoPlan:
+def undo_plan(environment: Environment, component: str) -> UndoPlan:
     """What there is to take back: the unfinished rebuild, else the last one whose volumes are kept.
 
     Volumes of an earlier rebuild are never put in the place of those that an unfinished one has not touched.
@@ -117,8 +121,8 @@ def undo_plan(platform: Platform, component: str) -> UndoPlan:
     Raises:
         PermanentError: neither is there.
     """
-    kept = volumes.aside(platform.kube, component)
-    broken_off = unfinished(platform.kube, platform.settings, component)
+    kept = volumes.aside(environment.kube, component)
+    broken_off = unfinished(environment.kube, environment.settings, component)
     if broken_off is None and not kept:
         raise PermanentError(f"no volumes of {component} are aside: there is nothing to undo")
     rebuild = broken_off.id if broken_off else kept[-1].rebuild
@@ -126,15 +130,18 @@ def undo_plan(platform: Platform, component: str) -> UndoPlan:
 
 
 def undo(
-    platform: Platform, vault: Vault, component: str, *, run: str, tell: Callable[[str], None]
+    environment: Environment,
+    component: str,
+    *,
+    run: str,
+    tell: Callable[[str], None],
 ) -> tuple[str, ...]:
     """Take the last rebuild back; what was written since goes with the new volumes.
 
     Whatever breaks it off, the same call goes on: the marks of the volumes go last.
 
     Args:
-        platform: the environment.
-        vault: its sets: that of the rebuild tells what was fenced.
+        environment: opened.
         component: name.
         run: who does it, for the Leases.
         tell: gets notes for people.
@@ -146,28 +153,28 @@ def undo(
         LeaseHeld: a deploy or a rebuild is under way.
         PermanentError: there is nothing to undo.
     """
-    kube, namespace = platform.kube, platform.settings.kubernetes.namespace
+    kube, namespace = environment.kube, environment.settings.kubernetes.namespace
     with (
-        platform.lease(leases.DEPLOY, run),
-        platform.lease(rebuild_lease(component), run) as lease,
+        environment.lease(leases.DEPLOY, run),
+        environment.lease(rebuild_lease(component), run) as lease,
     ):
-        way = undo_plan(platform, component)
+        way = undo_plan(environment, component)
         volumes.mark_compared(kube, way.volumes, "")  # from now on nobody may give them up
         away = [one for one in way.volumes if not volumes.in_place(kube, namespace, one)]
         if away:
-            uninstall(platform, component, run, tell)
-            with platform.lease(component_lease(component), run):
+            uninstall(environment, component, run, tell)
+            with environment.lease(component_lease(component), run):
                 volumes.put_back(kube, namespace, away)
-            forget(kube, platform.settings, component, run)
-        install(platform, component, run, tell)
-        _open(platform, vault, component, way.rebuild)
+            forget(kube, environment.settings, component, run)
+        install(environment, component, run, tell)
+        _open(environment, component, way.rebuild)
         volumes.forget(kube, way.volumes)
         lease.note("")
     return tuple(one.name for one in away)
 
 
 def give_up(
-    platform: Platform, component: str, run: str, now: datetime | None = None
+    environment: Environment, component: str, run: str, now: datetime | None = None
 ) -> tuple[volumes.Volume, ...]:
     """Give up old volumes whose successors were compared, once `rebuild.keep_volumes_days` are over.
 
@@ -177,34 +184,34 @@ def give_up(
     Raises:
         LeaseHeld: a rebuild of it, or its undoing, is under way.
     """
-    days = timedelta(days=platform.settings.rebuild.keep_volumes_days)
+    days = timedelta(days=environment.settings.rebuild.keep_volumes_days)
     before = (now or datetime.now(UTC)) - days
-    with platform.lease(rebuild_lease(component), run):
+    with environment.lease(rebuild_lease(component), run):
         old = tuple(
             one
-            for one in volumes.aside(platform.kube, component)
+            for one in volumes.aside(environment.kube, component)
             if one.compared and not one.bound and datetime.fromisoformat(one.compared) <= before
         )
-        volumes.release(platform.kube, old)
+        volumes.release(environment.kube, old)
     return old
 
 
 # ---------------------------------------------------------------------- inside
-def _pods(platform: Platform, component: str) -> list[str]:
+def _pods(environment: Environment, component: str) -> list[str]:
     """Pods of a component's StatefulSets, whether these are there or not: helm does not wait for the end of pods."""
-    found = COMPONENTS[component].workloads(platform.settings)
+    found = COMPONENTS[component].workloads(environment.settings)
     owners = {one.name for one in found if one.kind == "StatefulSet"}
     return [
         pod["metadata"]["name"]
-        for pod in platform.kube.list("v1", "Pod", platform.settings.kubernetes.namespace)
+        for pod in environment.kube.list("v1", "Pod", environment.settings.kubernetes.namespace)
         for owner in pod["metadata"].get("ownerReferences", [])
         if owner["kind"] == "StatefulSet" and owner["name"] in owners
     ]
 
 
-def _open(platform: Platform, vault: Vault, component: str, rebuild: str) -> None:
+def _open(environment: Environment, component: str, rebuild: str) -> None:
     """Lift the fence that was up when the volumes were put aside: some engines keep it on them."""
-    sets = vault.catalogue([component]).of(component)
+    sets = environment.catalogue([component]).of(component)
     # where retention has taken the set of the rebuild, another one's units are the best that is known
     fenced = next(
         (one for one in reversed(sets) if is_of(one.slot, rebuild)), sets[-1] if sets else None
@@ -212,9 +219,9 @@ def _open(platform: Platform, vault: Vault, component: str, rebuild: str) -> Non
     if fenced is None:
         return
     live = COMPONENTS[component].live
-    units = tuple(live.units(SetReader(vault.store, fenced, "")))
+    units = tuple(live.units(SetReader(environment.store, fenced, "")))
     with (
-        Access(platform.settings, platform.kube, ENGINE_SECONDS) as access,
+        Access(environment.settings, environment.kube, ENGINE_SECONDS) as access,
         live.fence(access, units),
     ):
         return

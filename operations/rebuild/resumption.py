@@ -13,26 +13,28 @@ from archive.catalogue import Catalogue
 from archive.manifest import Manifest
 from cluster import volumes
 from errors import PermanentError
+from operations.environment.environment import Environment
 from operations.environment.leases import rebuild_lease
-from operations.environment.platform import Platform
 from operations.state.rebuild_state import FRESH, NEW, NONE, RESTORE, VOLUMES, RebuildState, is_of
 
 
-def refuse_unfounded(platform: Platform, catalogue: Catalogue, standing: RebuildState) -> None:
+def refuse_unfounded(
+    environment: Environment, catalogue: Catalogue, standing: RebuildState
+) -> None:
     """Refuse to go on with a rebuild whose claims are not borne out.
 
     Args:
-        platform: the environment.
+        environment: opened.
         catalogue: of the component's sets.
         standing: what the Lease says; the uninstall has ended.
 
     Raises:
         PermanentError: with each claim that is not true.
     """
-    faults = [*_about_sets(standing, catalogue), *_about_volumes(platform, standing)]
+    faults = [*_about_sets(standing, catalogue), *_about_volumes(environment, standing)]
     if faults:
         name = standing.policy.component
-        where = f"{platform.settings.kubernetes.control_namespace}/{rebuild_lease(name)}"
+        where = f"{environment.settings.kubernetes.control_namespace}/{rebuild_lease(name)}"
         raise PermanentError(
             f"nothing was changed: Lease {where} says that {standing.id} has done {', '.join(standing.done)}, but "
             f"{'; '.join(faults)}. `isa rebuild {name} --undo` brings the old volumes back"
@@ -72,11 +74,11 @@ def _unproven(catalogue: Catalogue, backup: str) -> Iterable[str]:
         yield f"no passed verification of {backup} counts ({words}): isa verify {backup}, then call it again"
 
 
-def _about_volumes(platform: Platform, standing: RebuildState) -> Iterable[str]:
+def _about_volumes(environment: Environment, standing: RebuildState) -> Iterable[str]:
     policy = standing.policy
     if policy.volumes != NEW or VOLUMES not in standing.done:
         return
-    kube, namespace = platform.kube, platform.settings.kubernetes.namespace
+    kube, namespace = environment.kube, environment.settings.kubernetes.namespace
     for one in volumes.aside(kube, policy.component):
         if one.rebuild == standing.id and volumes.in_place(kube, namespace, one):
             yield f"volume {one.name} is still in its place"

@@ -16,7 +16,7 @@ from typing import Any
 from archive.catalogue import Catalogue
 from archive.evidence import Evidence, Proof
 from components import SETS
-from operations.backup.component import Vault
+from operations.environment.environment import Environment
 from operations.health import freshness
 from operations.health.freshness import FAILING, FRESH, Freshness
 
@@ -174,16 +174,16 @@ class ComponentHistory:
         }
 
 
-def look(vault: Vault, components: Iterable[str] = ()) -> tuple[ComponentHistory, ...]:
+def look(environment: Environment, components: Iterable[str] = ()) -> tuple[ComponentHistory, ...]:
     """Read the history of each component.
 
     Raises:
         TemporaryError, PermanentError: the store cannot be listed.
     """
     names = tuple(components) or tuple(SETS)
-    catalogue = vault.catalogue(names)
-    after = timedelta(days=vault.settings.verify.stale_days)
-    now, read = datetime.now(UTC), freshness.documents(vault)
+    catalogue = environment.catalogue(names)
+    after = timedelta(days=environment.settings.verify.stale_days)
+    now, read = datetime.now(UTC), freshness.documents(environment)
     with ThreadPoolExecutor(READERS) as pool:
         return tuple(pool.map(lambda name: history(catalogue, name, after, now, read), names))
 

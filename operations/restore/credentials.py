@@ -18,7 +18,7 @@ from archive.reader import SetReader
 from cluster.kube import Manifest, remember
 from components import COMPONENTS
 from errors import PermanentError
-from operations.backup.component import Vault
+from operations.environment.environment import Environment
 
 LIST = "secrets.json"
 HELM = "Helm"  # what a chart made, it makes again
@@ -42,11 +42,11 @@ class Reinstated:
     created: tuple[str, ...]
 
 
-def reinstate(vault: Vault, identity: str, backup: str) -> Reinstated:
+def reinstate(environment: Environment, identity: str, backup: str) -> Reinstated:
     """Put the Secrets of a set into the namespace.
 
     Args:
-        vault: the environment.
+        environment: opened.
         identity: age private key that opens the set.
         backup: id of a set `platform`.
 
@@ -54,30 +54,34 @@ def reinstate(vault: Vault, identity: str, backup: str) -> Reinstated:
         Damaged: the set is not what was stored.
         PermanentError: it is no such set, or engines have data here already.
     """
-    namespace = vault.settings.kubernetes.namespace
-    manifest = find_set(vault.store, vault.settings.environment, backup, vault.trust)
+    namespace = environment.settings.kubernetes.namespace
+    manifest = find_set(
+        environment.store, environment.settings.environment, backup, environment.trust
+    )
     if manifest.component != PLATFORM:
         raise PermanentError(
             f"{backup} is a set of {manifest.component}: Secrets are in {PLATFORM}"
         )
-    claims = vault.kube.list("v1", "PersistentVolumeClaim", namespace)
+    claims = environment.kube.list("v1", "PersistentVolumeClaim", namespace)
     if claims:
         raise PermanentError(
             f"{namespace} has {len(claims)} volumes: their engines have passwords of their own. Nothing was changed. "
             "Secrets come back before the first deploy: isa deploy --only namespace, then this"
         )
-    items: list[dict[str, Any]] = SetReader(vault.store, manifest, identity).json(LIST)["items"]
+    items: list[dict[str, Any]] = SetReader(environment.store, manifest, identity).json(LIST)[
+        "items"
+    ]
     ours = {spec.name for component in COMPONENTS.values() for spec in component.secrets}
     replaced, created = [], []
     for wanted in [secret_of(item, namespace) for item in items]:
         remember(wanted)
         name, labels = wanted["metadata"]["name"], wanted["metadata"]["labels"]
-        live = vault.kube.get("v1", "Secret", name, namespace)
+        live = environment.kube.get("v1", "Secret", name, namespace)
         if live is None and (name in ours or labels.get(MANAGER) != HELM):
-            vault.kube.create(wanted)
+            environment.kube.create(wanted)
             created.append(name)
         elif live is not None and name in ours and live.get("data") != wanted["data"]:
-            vault.kube.patch(live, {"data": wanted["data"]})
+            environment.kube.patch(live, {"data": wanted["data"]})
             replaced.append(name)
     return Reinstated(tuple(replaced), tuple(created))
 

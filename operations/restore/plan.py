@@ -19,7 +19,8 @@ from components.access import Access
 from components.base import Live
 from components.questions import explain
 from errors import ConfigurationError, Fault, IsaError, PermanentError
-from operations.backup.component import ENGINE_SECONDS, Vault
+from operations.backup.component import ENGINE_SECONDS
+from operations.environment.environment import Environment
 from operations.health.freshness import documents
 from operations.verify.proof import read_identity
 
@@ -80,7 +81,7 @@ class RestorePlan:
 
 
 def plan_restore(
-    vault: Vault,
+    environment: Environment,
     catalogue: Catalogue,
     backup: str,
     only: Iterable[str] = (),
@@ -91,7 +92,7 @@ def plan_restore(
     """Look at a set, and say what restoring it would do. Nothing is changed.
 
     Args:
-        vault: the environment.
+        environment: opened.
         catalogue: of the component's sets, or of all.
         backup: id of the set.
         only: units; those that are restored by default if empty.
@@ -103,15 +104,17 @@ def plan_restore(
         ConfigurationError: a unit is unknown.
         PermanentError: the set is not this platform's, or not whole, or its last proof failed or is not known.
     """
-    manifest, earlier = find_chain(vault.store, vault.settings.environment, backup, vault.trust)
-    _check_identity(vault, manifest, component_of(backup), other_cluster)
-    faults = [fault for one in (*earlier, manifest) for fault in look(vault.store, one)]
+    manifest, earlier = find_chain(
+        environment.store, environment.settings.environment, backup, environment.trust
+    )
+    _check_identity(environment, manifest, component_of(backup), other_cluster)
+    faults = [fault for one in (*earlier, manifest) for fault in look(environment.store, one)]
     if faults:
         words = "; ".join(f"{fault.artefact} {fault.what}" for fault in faults)
         raise PermanentError(f"{backup} is not whole: {words}")
     live = COMPONENTS[manifest.component].live
-    there = live.units(SetReader(vault.store, manifest, ""))
-    new_engine = new_engine or manifest.cluster != vault.cluster
+    there = live.units(SetReader(environment.store, manifest, ""))
+    new_engine = new_engine or manifest.cluster != environment.cluster_uid
     chosen = _chosen(there, live, tuple(only), new_engine=new_engine)
     if refused := catalogue.refused(backup):
         raise PermanentError(refused)
@@ -129,7 +132,7 @@ def plan_restore(
         for unit in there
         if unit in live.server_wide and unit not in chosen
     ]
-    warnings += _remarks(vault, live, manifest, chosen)
+    warnings += _remarks(environment, live, manifest, chosen)
     return RestorePlan(
         manifest,
         earlier,
@@ -138,18 +141,18 @@ def plan_restore(
         live.writers,
         verdict == "pass",
         tuple(warnings),
-        live.by_hand(vault.settings),
-        _took(vault, catalogue, newest, backup),
+        live.by_hand(environment.settings),
+        _took(environment, catalogue, newest, backup),
     )
 
 
 def plans_of(
-    vault: Vault, backup: str, units: Iterable[str], *, other_cluster: bool
+    environment: Environment, backup: str, units: Iterable[str], *, other_cluster: bool
 ) -> list[RestorePlan]:
     """The plan of one set, or where none is named those of every engine.
 
     Args:
-        vault: the environment.
+        environment: opened.
         backup: id of the set; "" for each engine's newest whole one: the last that was proven if any was, or else the
             last that is not refused.
         units: of the set; those that are restored by default if empty.
@@ -161,14 +164,14 @@ def plans_of(
     """
     if backup:
         component = engine_of(backup)
-        refusal = COMPONENTS[component].live.by_hand(vault.settings)
+        refusal = COMPONENTS[component].live.by_hand(environment.settings)
         if refusal:
             raise ConfigurationError(
                 [Fault("backup", f"{backup!r} cannot be restored here", refusal)]
             )
-        catalogue = vault.catalogue([component])
-        return [plan_restore(vault, catalogue, backup, units, other_cluster=other_cluster)]
-    catalogue = vault.catalogue(COMPONENTS)
+        catalogue = environment.catalogue([component])
+        return [plan_restore(environment, catalogue, backup, units, other_cluster=other_cluster)]
+    catalogue = environment.catalogue(COMPONENTS)
     proven = catalogue.proven
     plans = []
     for component in COMPONENTS:
@@ -177,7 +180,7 @@ def plans_of(
             raise PermanentError(f"there is no whole set of {component}")
         shown = [one for one in whole if one.id in proven]
         chosen = (shown or [one for one in whole if not catalogue.refused(one.id)] or whole)[-1]
-        plans.append(plan_restore(vault, catalogue, chosen.id, other_cluster=other_cluster))
+        plans.append(plan_restore(environment, catalogue, chosen.id, other_cluster=other_cluster))
     return plans
 
 
@@ -195,43 +198,50 @@ def engine_of(backup: str) -> str:
 
 
 # ---------------------------------------------------------------------- inside
-def _check_identity(vault: Vault, manifest: Manifest, component: str, other_cluster: bool) -> None:
+def _check_identity(
+    environment: Environment, manifest: Manifest, component: str, other_cluster: bool
+) -> None:
     """Refuse what was not taken of this very platform."""
-    environment = vault.settings.environment
-    if manifest.environment != environment or manifest.component != component:
+    name = environment.settings.environment
+    if manifest.environment != name or manifest.component != component:
         raise PermanentError(
-            f"{manifest.id} is of {manifest.component} in {manifest.environment}, not of {component} in {environment}"
+            f"{manifest.id} is of {manifest.component} in {manifest.environment}, not of {component} in {name}"
         )
-    if manifest.cluster != vault.cluster and not other_cluster:
+    uid = environment.cluster_uid
+    if manifest.cluster != uid and not other_cluster:
         raise PermanentError(
-            f"{manifest.id} was taken of another cluster ({manifest.cluster[:8]}…, this is {vault.cluster[:8]}…): "
+            f"{manifest.id} was taken of another cluster ({manifest.cluster[:8]}…, this is {uid[:8]}…): "
             "if that one is gone and this one shall take its place, say --other-cluster"
         )
 
 
-def _took(vault: Vault, catalogue: Catalogue, newest: Manifest | None, backup: str) -> str:
+def _took(
+    environment: Environment, catalogue: Catalogue, newest: Manifest | None, backup: str
+) -> str:
     """What the safety backup and the restore may take."""
     words = []
     if newest is not None:
         words.append(f"the last backup took {newest.seconds:.0f} s")
     last = catalogue.last(backup)
-    evidence = documents(vault)(last) if last else None
+    evidence = documents(environment)(last) if last else None
     if evidence is not None:
         words.append(f"the last proof of this set, restored and compared, {evidence.seconds:.0f} s")
     return "; ".join(words)
 
 
-def _remarks(vault: Vault, live: Live, manifest: Manifest, chosen: tuple[str, ...]) -> list[str]:
+def _remarks(
+    environment: Environment, live: Live, manifest: Manifest, chosen: tuple[str, ...]
+) -> list[str]:
     """What the live engine says of it; one that cannot be asked is no reason to have no plan."""
     if live.remarks is None:
         return []
     try:
         if digests.apart(manifest):
-            manifest = SetReader(vault.store, manifest, read_identity(vault)).manifest
+            manifest = SetReader(environment.store, manifest, read_identity(environment)).manifest
     except IsaError as exc:
         return [f"what else it would change is not known, since its digests cannot be read: {exc}"]
     try:
-        with Access(vault.settings, vault.kube, ENGINE_SECONDS) as access:
+        with Access(environment.settings, environment.kube, ENGINE_SECONDS) as access:
             return live.remarks(access, manifest, chosen)
     except Exception as exc:  # whatever a client library raises
         return [f"what else it would change could not be asked of the engine: {explain(exc)}"]

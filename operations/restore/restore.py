@@ -24,7 +24,8 @@ from components.access import Access
 from components.base import Live, RunningScratch
 from components.questions import explain
 from errors import PermanentError
-from operations.backup.component import ENGINE_SECONDS, Vault, store_credentials
+from operations.backup.component import ENGINE_SECONDS
+from operations.environment.environment import Environment
 from operations.environment.leases import component_lease, rebuild_lease, verify_lease
 from operations.health import gate
 from operations.restore.plan import RestorePlan
@@ -108,7 +109,7 @@ class RestoreReport:
 
 
 def run_restore(
-    vault: Vault,
+    environment: Environment,
     identity: str,
     plan: RestorePlan,
     *,
@@ -120,7 +121,7 @@ def run_restore(
     """Do what a plan says.
 
     Args:
-        vault: the environment.
+        environment: opened.
         identity: age private key that opens the set.
         plan: what was approved.
         run: who does it, for the Leases.
@@ -137,7 +138,7 @@ def run_restore(
     report = RestoreReport(manifest.id, manifest.component)
     transfer = Transfer(tell)
     reader = SetReader(
-        vault.store, manifest, identity, plan.earlier, watched(transfer, component.name)
+        environment.store, manifest, identity, plan.earlier, watched(transfer, component.name)
     )
     chosen = tuple(one.unit for one in plan.units)
     live = component.live
@@ -145,8 +146,8 @@ def run_restore(
     began = False  # to replace
     try:
         # the deploy's own: both change the component
-        with lease_of(vault.kube, vault.settings, component_lease(component.name), run) as lease:
-            earlier = _earlier(vault, component.name, tell)
+        with environment.lease(component_lease(component.name), run) as lease:
+            earlier = _earlier(environment, component.name, tell)
             with ExitStack() as stack:
                 served: RunningScratch | None = None
                 if safety and not (live.beside or live.scratch):  # those see a damage in time
@@ -154,8 +155,12 @@ def run_restore(
                         read_through(reader, live, chosen)
                 if live.scratch:
                     with stages.stage("scratch", "serve the set for copying"):
-                        served = stack.enter_context(_served(vault, identity, reader, run, tell))
-                access = stack.enter_context(Access(vault.settings, vault.kube, ENGINE_SECONDS))
+                        served = stack.enter_context(
+                            _served(environment, identity, reader, run, tell)
+                        )
+                access = stack.enter_context(
+                    Access(environment.settings, environment.kube, ENGINE_SECONDS)
+                )
                 with stages.stage("ask", "ask the engine whether it would take the set"):
                     refuse_untakeable(live, access, reader, chosen)
                 with stages.stage("fence", "keep writers away"):
@@ -167,7 +172,7 @@ def run_restore(
                 if safety:
                     with stages.stage("safety", "back up what will be replaced"):
                         taken = take_safety(
-                            vault,
+                            environment,
                             identity,
                             component.name,
                             chosen,
@@ -187,7 +192,9 @@ def run_restore(
                 lease.ensure()  # the safety backup may have taken hours
                 with (
                     stages.stage("replace"),
-                    replacing(vault.kube, vault.settings, component.name, run, what) as cleanup,
+                    replacing(
+                        environment.kube, environment.settings, component.name, run, what
+                    ) as cleanup,
                 ):
                     began = True
                     report.kept = live.replace(access, served, reader, chosen, cleanup)
@@ -209,7 +216,7 @@ def run_restore(
                         f"{'; '.join(report.left.values())}"
                     )
             with stages.stage("gate"):  # it writes too: the fence had to go first
-                gate.wait(vault, component.name, tell=tell)
+                gate.wait(environment, component.name, tell=tell)
     except Exception as exc:  # a client library's own errors too: the way back must be told
         if not began:
             raise
@@ -221,7 +228,7 @@ def run_restore(
 
 
 def run_restores(
-    vault: Vault,
+    environment: Environment,
     plans: Iterable[RestorePlan],
     *,
     run: str,
@@ -233,7 +240,7 @@ def run_restores(
     """Do several plans, of different components, a few at the same time; what is restored by hand is left.
 
     Args:
-        vault: the environment.
+        environment: opened.
         plans: what was approved.
         run: who does it, for the Leases.
         start: how one is begun (a thread, a Prefect task).
@@ -243,7 +250,7 @@ def run_restores(
     Raises:
         PermanentError: the private key is not there; nothing was replaced.
     """
-    identity = read_identity(vault)
+    identity = read_identity(environment)
     by_component = {plan.manifest.component: plan for plan in plans}
     progress = Progress(
         by_component,
@@ -264,11 +271,11 @@ def run_restores(
             progress.update(name, RUNNING, note)
 
         tell("")
-        if inquire(vault.kube, vault.settings, rebuild_lease(name))[1]:
+        if inquire(environment.kube, environment.settings, rebuild_lease(name))[1]:
             raise PermanentError(f"{name} is being rebuilt just now: nothing was replaced")
         plan = by_component[name]
         reports[name] = run_restore(
-            vault, identity, plan, run=run, tell=tell, safety=safety, clock=clock
+            environment, identity, plan, run=run, tell=tell, safety=safety, clock=clock
         )
         report = reports[name]
         return NodeResult(name, report.outcome, progress.seconds(name), report.reason)
@@ -291,7 +298,7 @@ def run_restores(
         graph,
         set(graph),
         start(graph, work),
-        max_parallel=vault.settings.verify.max_parallel,
+        max_parallel=environment.settings.verify.max_parallel,
         report=settle,
         clock=clock,
     )
@@ -338,11 +345,11 @@ def refuse_untakeable(live: Live, access: Access, reader: SetReader, chosen: Ite
 
 # ---------------------------------------------------------------------- inside
 def _earlier(
-    vault: Vault, component: str, tell: Callable[[str], None]
+    environment: Environment, component: str, tell: Callable[[str], None]
 ) -> InterruptedRestore | None:
     """The restore that was broken off before. Where that is not known, what there is now is backed up like any."""
     try:
-        return broken_off(vault.kube, vault.settings, component)
+        return broken_off(environment.kube, environment.settings, component)
     except UnreadableNote as exc:
         tell(str(exc))
         log.warning("%s", exc)
@@ -351,12 +358,16 @@ def _earlier(
 
 @contextmanager
 def _served(
-    vault: Vault, identity: str, reader: SetReader, run: str, tell: Callable[[str], None]
+    environment: Environment,
+    identity: str,
+    reader: SetReader,
+    run: str,
+    tell: Callable[[str], None],
 ) -> Iterator[RunningScratch]:
     """A set in scratch engines, to be copied from."""
-    settings, kube, component = vault.settings, vault.kube, reader.manifest.component
+    settings, kube, component = environment.settings, environment.kube, reader.manifest.component
     restore = SETS[component].restore
-    request = Request(settings, kube, reader.manifest, store_credentials(kube, settings), identity)
+    request = Request(settings, kube, reader.manifest, environment.store_credentials(), identity)
     wanted = restore.scratch(settings, reader.manifest, password())
     with (
         lease_of(kube, settings, verify_lease(component), run),  # else a proof would sweep them

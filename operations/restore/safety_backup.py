@@ -13,7 +13,9 @@ from components import COMPONENTS
 from components.access import Access
 from components.base import Live
 from errors import IsaError, PermanentError
-from operations.backup.component import Vault, back_up
+from operations.backup.component import back_up
+from operations.backup.prerequisites import check_store
+from operations.environment.environment import Environment
 from operations.runner.transfer import Transfer
 from operations.state.restore_journal import InterruptedRestore
 
@@ -32,7 +34,7 @@ class SafetySet:
 
 
 def take_safety(
-    vault: Vault,
+    environment: Environment,
     identity: str,
     component: str,
     chosen: tuple[str, ...],
@@ -47,7 +49,7 @@ def take_safety(
     What a run that was broken off has left may be nothing that can be backed up: then that one's safety set counts.
 
     Args:
-        vault: the environment.
+        environment: opened.
         identity: age private key that opens the sets.
         component: name.
         chosen: units that will be replaced.
@@ -61,14 +63,16 @@ def take_safety(
         PermanentError: there is no unit that the set would bring back.
         LeaseHeld, TemporaryError: there is no set.
     """
-    able = vault.check()
+    able = check_store(environment)
 
     def take(full: bool) -> SetReader:
-        taken = back_up(vault, component, able, slot="", run=run, transfer=transfer, full=full)
-        manifest, needed = find_chain(
-            vault.store, vault.settings.environment, taken.id, vault.trust
+        taken = back_up(
+            environment, component, able, slot="", run=run, transfer=transfer, full=full
         )
-        return SetReader(vault.store, manifest, identity, needed)
+        manifest, needed = find_chain(
+            environment.store, environment.settings.environment, taken.id, environment.trust
+        )
+        return SetReader(environment.store, manifest, identity, needed)
 
     live = COMPONENTS[component].live
     try:

@@ -8,25 +8,9 @@ Where the record is there and cannot be read, the verdicts are unknown until the
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 
-from archive.evidence_chain import Record, read_record
-from cluster.kube import Kube
-from cluster.lease import Lease, inquire
-from config.models import Settings
-from operations.environment.leases import verify_lease
-
-
-def recorded(kube: Kube, settings: Settings, components: Iterable[str]) -> dict[str, Record]:
-    """Each component → how much evidence was recorded on its backups.
-
-    Raises:
-        TemporaryError, PermanentError: the API server cannot be asked.
-    """
-    return {
-        component: read_record(inquire(kube, settings, verify_lease(component))[0])
-        for component in components
-    }
+from archive.evidence_chain import read_record
+from cluster.lease import Lease
 
 
 def record(lease: Lease, backup: str, number: int) -> None:

@@ -35,11 +35,10 @@ from archive.store import Refused
 from archive.unpacking import Unreadable
 from cluster.command import CANCELLATION, Cancelled
 from cluster.credentials import password, read_secret
-from cluster.lease import lease_of
 from components import SETS
 from components.base import Restore, Scratch
 from errors import IsaError, PermanentError, TemporaryError
-from operations.backup.component import Vault, store_credentials
+from operations.environment.environment import Environment
 from operations.environment.leases import verify_lease
 from operations.runner.progress import Stages
 from operations.runner.transfer import Transfer, watched
@@ -80,17 +79,17 @@ class Rejected(PermanentError):
         self.differences = tuple(differences)
 
 
-def read_identity(vault: Vault) -> str:
+def read_identity(environment: Environment) -> str:
     """The verify pool's private key.
 
     Raises:
         PermanentError: it is not there, or is none.
     """
     where, name = (
-        vault.settings.kubernetes.control_namespace,
-        vault.settings.verify.identity_secret,
+        environment.settings.kubernetes.control_namespace,
+        environment.settings.verify.identity_secret,
     )
-    found = (read_secret(vault.kube, where, name) or {}).get("identity", "")
+    found = (read_secret(environment.kube, where, name) or {}).get("identity", "")
     lines = [line.strip() for line in found.splitlines() if line.strip() and line[0] != "#"]
     try:
         pyrage.x25519.Identity.from_str(lines[-1] if lines else "")
@@ -102,7 +101,7 @@ def read_identity(vault: Vault) -> str:
 
 
 def prove(
-    vault: Vault,
+    environment: Environment,
     identity: str,
     backup: str,
     *,
@@ -113,7 +112,7 @@ def prove(
     """Prove one set, and keep the evidence beside it.
 
     Args:
-        vault: the environment.
+        environment: opened.
         identity: the verify pool's age private key.
         backup: id of the set.
         run: who does it, for the Lease.
@@ -131,19 +130,19 @@ def prove(
     began = clock()
 
     def keep(verdict: Verdict, reason: str = "", failed_at: Level = "", said: str = "") -> Evidence:
-        prefix = set_prefix(vault.settings.environment, component, backup)
+        name = environment.settings.environment
+        prefix = set_prefix(name, component, backup)
         words = ""
         if said and outcome.manifest:
             readers = outcome.manifest.recipients
-            words = seal_words(vault.store, prefix, begun, said, readers)
-        environment = vault.settings.environment
-        signers = {*vault.settings.verify.signers, signer_of(identity)}
+            words = seal_words(environment.store, prefix, begun, said, readers)
+        signers = {*environment.settings.verify.signers, signer_of(identity)}
         last = read_record(lease.previous_operation).number(backup) or 0
-        number, previous = next_link(vault.store, environment, backup, signers, last)
+        number, previous = next_link(environment.store, name, backup, signers, last)
         evidence = Evidence(
             set=backup,
             component=component,
-            environment=environment,
+            environment=name,
             number=number,
             previous=previous,
             verdict=verdict,
@@ -156,13 +155,13 @@ def prove(
             stages=course.seconds,
             **outcome.facts("compare" in course.seconds),
         )
-        write_evidence(vault.store, prefix, evidence, identity)
+        write_evidence(environment.store, prefix, evidence, identity)
         record(lease, backup, number)
         return evidence
 
-    with lease_of(vault.kube, vault.settings, verify_lease(component), run) as lease:
+    with environment.lease(verify_lease(component), run) as lease:
         try:
-            _prove(vault, identity, backup, course, outcome)
+            _prove(environment, identity, backup, course, outcome)
         except Rejected as exc:
             outcome.differences = exc.differences
             return keep("fail", exc.plain, exc.level, exc.said)
@@ -217,19 +216,21 @@ class Outcome:
 
 
 # ---------------------------------------------------------------------- inside
-def _prove(vault: Vault, identity: str, backup: str, course: Course, outcome: Outcome) -> None:
+def _prove(
+    environment: Environment, identity: str, backup: str, course: Course, outcome: Outcome
+) -> None:
     with course.stage("manifest"):
-        manifest, earlier = _manifests(vault, backup)
+        manifest, earlier = _manifests(environment, backup)
         outcome.manifest, outcome.earlier = manifest, earlier
-        _look(vault, identity, manifest, earlier)
+        _look(environment, identity, manifest, earlier)
     course.level = "L0"
     restore = SETS[manifest.component].restore
     transfer = Transfer(course.tell)
     reader = SetReader(
-        vault.store, manifest, identity, earlier, watched(transfer, manifest.component)
+        environment.store, manifest, identity, earlier, watched(transfer, manifest.component)
     )
-    settings, kube = vault.settings, vault.kube
-    request = Request(settings, kube, manifest, store_credentials(kube, settings), identity)
+    settings, kube = environment.settings, environment.kube
+    request = Request(settings, kube, manifest, environment.store_credentials(), identity)
     wanted = restore.scratch(settings, manifest, password())
     try:
         found = _Trial(request, reader, restore, course, outcome).run(wanted)
@@ -333,9 +334,11 @@ class _Trial:
         return found
 
 
-def _manifests(vault: Vault, backup: str) -> tuple[Manifest, tuple[Manifest, ...]]:
+def _manifests(environment: Environment, backup: str) -> tuple[Manifest, tuple[Manifest, ...]]:
     try:
-        manifest, earlier = find_chain(vault.store, vault.settings.environment, backup, vault.trust)
+        manifest, earlier = find_chain(
+            environment.store, environment.settings.environment, backup, environment.trust
+        )
     except Refused:
         raise
     except PermanentError as exc:
@@ -345,9 +348,11 @@ def _manifests(vault: Vault, backup: str) -> tuple[Manifest, tuple[Manifest, ...
     return manifest, earlier
 
 
-def _look(vault: Vault, identity: str, manifest: Manifest, earlier: tuple[Manifest, ...]) -> None:
+def _look(
+    environment: Environment, identity: str, manifest: Manifest, earlier: tuple[Manifest, ...]
+) -> None:
     for one in (*earlier, manifest):
-        faults = look(vault.store, one)
+        faults = look(environment.store, one)
         if faults:
             words = "; ".join(f"{fault.artefact} {fault.what}" for fault in faults)
             raise Rejected("L0", f"{one.id}: {words}")

@@ -15,7 +15,8 @@ from archive.manifest import IDENTITY, component_of
 from cluster.command import Cancelled
 from cluster.dag import Dag
 from errors import ConfigurationError, Fault, IsaError
-from operations.backup.component import Vault, selected
+from operations.backup.component import selected
+from operations.environment.environment import Environment
 from operations.runner.progress import DONE, NodeProgress, Progress
 from operations.runner.walk import NodeResult, Start, Work, walk
 from operations.verify.proof import prove, read_identity
@@ -157,12 +158,16 @@ def sample(catalogue: Catalogue, components: Iterable[str], seed: str) -> tuple[
 
 
 def choose(
-    vault: Vault, backups: Iterable[str], components: Iterable[str], which: str, seed: str = ""
+    environment: Environment,
+    backups: Iterable[str],
+    components: Iterable[str],
+    which: str,
+    seed: str = "",
 ) -> tuple[str, ...]:
     """Ids of the sets to prove.
 
     Args:
-        vault: the environment.
+        environment: opened.
         backups: ids; if any are given, these.
         components: else of these; all if empty.
         which: latest, due, all or sample.
@@ -179,7 +184,7 @@ def choose(
     if given:
         return tuple(dict.fromkeys(given))
     names = selected(components)
-    catalogue = vault.catalogue(names)
+    catalogue = environment.catalogue(names)
     if which == "all":
         return everything(catalogue)
     if which == "due":
@@ -196,7 +201,7 @@ def week(now: datetime | None = None) -> str:
 
 
 def run_proofs(
-    vault: Vault,
+    environment: Environment,
     backups: Iterable[str],
     *,
     run: str,
@@ -207,7 +212,7 @@ def run_proofs(
     """Prove sets: components beside each other, the sets of one after another, each with the engines to itself.
 
     Args:
-        vault: the environment.
+        environment: opened.
         backups: ids.
         run: who does it, for the Leases.
         start: how a component is begun (a thread, a Prefect task); one that raises a temporary error may be begun
@@ -218,7 +223,7 @@ def run_proofs(
         PermanentError: the verify pool's key is not there.
     """
     began = clock()
-    identity = read_identity(vault)
+    identity = read_identity(environment)
     wanted = tuple(backups)
     queues: dict[str, list[str]] = {}
     for one in wanted:
@@ -251,7 +256,7 @@ def run_proofs(
                 progress.update(backup, RUNNING, note)
 
             try:
-                settle(_result(prove(vault, identity, backup, run=run, tell=tell)))
+                settle(_result(prove(environment, identity, backup, run=run, tell=tell)))
             except Cancelled:
                 raise
             except IsaError as exc:  # the other sets are not to blame
@@ -274,7 +279,7 @@ def run_proofs(
         graph,
         set(queues),
         start(graph, work),
-        max_parallel=vault.settings.verify.max_parallel,
+        max_parallel=environment.settings.verify.max_parallel,
         report=report,
         clock=clock,
     )

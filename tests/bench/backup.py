@@ -24,7 +24,7 @@ from components.nats.snapshot import Snapshot
 from components.postgresql.client import SECRET, program, where
 from components.redis.replication import Replica
 from config.loading import ROOT
-from operations.backup.component import Vault
+from operations.environment.environment import Environment
 from sandbox.cluster import Sandbox
 from tests.bench import peers
 from tests.bench.deploy import ISA, Figure, table
@@ -36,23 +36,23 @@ SYNTHETIC = """
 import random, resource, sys
 sys.path.insert(0, {root!r})
 from config.loading import load
-from operations.backup.component import Vault
+from operations.environment.environment import Environment
 from archive.encryption import seal
 from archive.upload import part_size
-vault = Vault.open(load("sandbox"))
+environment = Environment(load("sandbox")).open_store()
 block = random.Random(1).randbytes(1 << 20)
 size = int(sys.argv[1]) << 20
 source = (block for _ in range(size >> 20))
-seal(source, vault.store, "sandbox/bench/memory", vault.settings.backup.age_recipients, part_size(8 << 30))
-vault.store.purge("sandbox/bench/memory")
+seal(source, environment.store, "sandbox/bench/memory", environment.settings.backup.age_recipients, part_size(8 << 30))
+environment.store.purge("sandbox/bench/memory")
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
 """
 
 
 # ---------------------------------------------------------------------- the figures
-def postgresql(sandbox: Sandbox, vault: Vault, identity: str) -> list[Figure]:
+def postgresql(sandbox: Sandbox, environment: Environment, identity: str) -> list[Figure]:
     """The base backup of 2 GiB, and peers on the same."""
-    with Access(vault.settings, vault.kube, 30) as access:
+    with Access(environment.settings, environment.kube, 30) as access:
         node = fill_postgresql(access)
         command = program(access, "pg_basebackup", access.secret(SECRET, "postgres-password"))
 
@@ -62,46 +62,48 @@ def postgresql(sandbox: Sandbox, vault: Vault, identity: str) -> list[Figure]:
                 "--checkpoint=fast", "--no-password", stall=60,
             )  # fmt: skip
 
-        limits = measure(source, vault)
-        figures = pipeline("PostgreSQL base backup, zstd", source, vault, identity, 0.85, limits)
-        figures += _peers(access, node, vault, sandbox, source, limits)
+        limits = measure(source, environment)
+        figures = pipeline(
+            "PostgreSQL base backup, zstd", source, environment, identity, 0.85, limits
+        )
+        figures += _peers(access, node, environment, sandbox, source, limits)
     return figures
 
 
-def incompressible(vault: Vault, identity: str) -> list[Figure]:
+def incompressible(environment: Environment, identity: str) -> list[Figure]:
     """A source that costs nothing and does not get smaller: what is left is encryption, hashes and the store."""
     block = random.Random(1).randbytes(MIB)
 
     def source() -> Iterator[bytes]:
         return repeat(block, 1024)
 
-    limits = measure(source, vault)
-    return pipeline("1 GiB that does not compress", source, vault, identity, 0.90, limits)
+    limits = measure(source, environment)
+    return pipeline("1 GiB that does not compress", source, environment, identity, 0.90, limits)
 
 
-def redis_shard(vault: Vault, identity: str) -> list[Figure]:
+def redis_shard(environment: Environment, identity: str) -> list[Figure]:
     """One shard of Redis as its replication gives it."""
-    with Access(vault.settings, vault.kube, 30) as access:
+    with Access(environment.settings, environment.kube, 30) as access:
         master = fill_redis(access)
-        spool = vault.settings.backup.spool
+        spool = environment.settings.backup.spool
 
         def source() -> Iterator[bytes]:
             with Spool(Replica(access, master, 60), spool) as drained:
                 yield from drained
 
-        limits = measure(source, vault)
-        return pipeline("Redis, one shard, by a spool", source, vault, identity, 0.85, limits)
+        limits = measure(source, environment)
+        return pipeline("Redis, one shard, by a spool", source, environment, identity, 0.85, limits)
 
 
-def nats_stream(vault: Vault, identity: str) -> list[Figure]:
+def nats_stream(environment: Environment, identity: str) -> list[Figure]:
     """One stream of NATS as its snapshot gives it."""
-    with Access(vault.settings, vault.kube, 30) as access:
+    with Access(environment.settings, environment.kube, 30) as access:
         servers = access.endpoints(nats_client.STATEFULSET, 3, nats_client.CLIENT_PORT)
         loop = asyncio.new_event_loop()
         client = loop.run_until_complete(nats_client.connect(access, servers))
         try:
             loop.run_until_complete(fill_stream(client))
-            spool = vault.settings.backup.spool
+            spool = environment.settings.backup.spool
 
             def source() -> Iterator[bytes]:
                 snapshot = Snapshot(loop, client, STREAM, 60)
@@ -109,8 +111,10 @@ def nats_stream(vault: Vault, identity: str) -> list[Figure]:
                 with Spool(snapshot, spool) as drained:
                     yield from drained
 
-            limits = measure(source, vault)
-            return pipeline("NATS, one stream, by a spool", source, vault, identity, 0.85, limits)
+            limits = measure(source, environment)
+            return pipeline(
+                "NATS, one stream, by a spool", source, environment, identity, 0.85, limits
+            )
         finally:
             loop.run_until_complete(client.close())
             loop.close()
@@ -119,18 +123,20 @@ def nats_stream(vault: Vault, identity: str) -> list[Figure]:
 def _peers(
     access: Access,
     node: Endpoint,
-    vault: Vault,
+    environment: Environment,
     sandbox: Sandbox,
     source: Callable[[], Iterator[bytes]],
     limits: Limits,
 ) -> list[Figure]:
     store = sandbox.status()["object_store"]
-    path = os.pathsep.join([*(str(p) for p in vault.settings.backup.programs), os.environ["PATH"]])
+    path = os.pathsep.join(
+        [*(str(p) for p in environment.settings.backup.programs), os.environ["PATH"]]
+    )
     password = access.secret(SECRET, "postgres-password")
     environ = {**peers.keys(store), "PGPASSWORD": password, "PATH": path}
-    recipients, key = vault.settings.backup.age_recipients, "sandbox/bench/ours"
+    recipients, key = environment.settings.backup.age_recipients, "sandbox/bench/ours"
     runs: dict[str, Callable[[], Any]] = {
-        "ours": lambda: encrypt(source(), vault.store, key, recipients, part_size(2 << 30)),
+        "ours": lambda: encrypt(source(), environment.store, key, recipients, part_size(2 << 30)),
         "pipe": lambda: peers.pipe(where(node), environ, store["endpoint"], store["bucket"], LEVEL),
         "barman-cloud": lambda: peers.barman(
             where(node, "postgres"),
@@ -151,12 +157,12 @@ def _peers(
         for name, run in runs.items():
             took[name].append(timed(run))
     sizes = {
-        "ours": vault.store.describe(key)[0],
-        "pipe": vault.store.describe("peers/base.tar.zst")[0],
+        "ours": environment.store.describe(key)[0],
+        "pipe": environment.store.describe("peers/base.tar.zst")[0],
     }
-    for entry in list(vault.store.list("peers/")):
-        vault.store.purge(entry.key)
-    vault.store.purge(key)
+    for entry in list(environment.store.list("peers/")):
+        environment.store.purge(entry.key)
+    environment.store.purge(key)
     wall = {name: statistics.median(wall for wall, _ in took[name]) for name in runs}
     cpu = {name: statistics.median(cpu for _, cpu in took[name]) for name in runs}
     told = ", ".join(f"{name} {wall[name]:.1f} s ({cpu[name]:.1f} of CPU)" for name in runs)
@@ -214,10 +220,10 @@ def everything(sandbox: Sandbox) -> Figure:
 MEASURES: dict[str, Callable[[Filled], list[Figure]]] = {
     "everything": lambda on: [everything(on.sandbox)],
     "memory": lambda on: memory(on.sandbox),
-    "incompressible": lambda on: incompressible(on.vault, on.identity),
-    "redis": lambda on: redis_shard(on.vault, on.identity),
-    "nats": lambda on: nats_stream(on.vault, on.identity),
-    "postgresql": lambda on: postgresql(on.sandbox, on.vault, on.identity),
+    "incompressible": lambda on: incompressible(on.environment, on.identity),
+    "redis": lambda on: redis_shard(on.environment, on.identity),
+    "nats": lambda on: nats_stream(on.environment, on.identity),
+    "postgresql": lambda on: postgresql(on.sandbox, on.environment, on.identity),
 }
 
 

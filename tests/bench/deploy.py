@@ -29,8 +29,8 @@ from cluster.records import read_records
 from cluster.releases import Release, load_releases
 from config.loading import ROOT
 from config.models import COMPONENTS
-from operations.environment.platform import NAMESPACE as NAMESPACE_NODE
-from operations.environment.platform import STORAGE
+from operations.environment.environment import NAMESPACE as NAMESPACE_NODE
+from operations.environment.environment import STORAGE
 from sandbox.cluster import Sandbox
 
 NAMESPACE = "isa-cloud-production"

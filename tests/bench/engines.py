@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from config.loading import ROOT, load
-from operations.environment.platform import Platform
+from operations.environment.environment import Environment
 from operations.health import gate
 from sandbox import processes
 from sandbox.agent.pod import HOLD
@@ -36,7 +36,7 @@ def measure(sandbox: Sandbox) -> list[Figure]:
         capture_output=True,
     )
     os.environ["PATH"] = environ["PATH"]
-    platform = Platform.open(load("sandbox", environ=sandbox.settings_environ()))
+    platform = Environment(load("sandbox", environ=sandbox.settings_environ())).open_releases()
     figures = [
         Figure(
             "nine nodes green on engines", "isa deploy", f"{deploy:.0f} s", "≤ 90 s", deploy <= 90
@@ -63,7 +63,7 @@ def _memory(sandbox: Sandbox) -> Figure:
     )
 
 
-def _round(platform: Platform, component: str) -> Figure:
+def _round(platform: Environment, component: str) -> Figure:
     seconds = []
     for _ in range(ROUNDS):
         started = time.monotonic()
@@ -75,7 +75,7 @@ def _round(platform: Platform, component: str) -> Figure:
     return Figure(f"gate round, {component}", terms, f"{middle:.2f} s", "≤ 5 s", middle <= 5)
 
 
-def _failover(sandbox: Sandbox, platform: Platform) -> list[Figure]:
+def _failover(sandbox: Sandbox, platform: Environment) -> list[Figure]:
     """Kill the primary, keep it down, and ask until another serves."""
     found = gate.check(platform, "postgresql")
     primary = next(role.member for role in found.roles if role.role == "primary")
@@ -101,7 +101,7 @@ def _failover(sandbox: Sandbox, platform: Platform) -> list[Figure]:
     ]
 
 
-def _until(platform: Platform, serving: bool) -> float:
+def _until(platform: Environment, serving: bool) -> float:
     while True:
         checks = gate.check(platform, "postgresql").checks
         if all(check.ok for check in checks if check.critical) is serving:

@@ -25,7 +25,7 @@ from archive.encryption import LEVEL, decrypt, encrypt
 from archive.store import Store
 from archive.streams import BUFFER_BYTES
 from archive.upload import PARALLEL_PARTS, part_size
-from operations.backup.component import Vault
+from operations.environment.environment import Environment
 from tests.bench.deploy import Figure
 
 MIB = 1 << 20
@@ -36,7 +36,7 @@ CORES = len(os.sched_getaffinity(0))
 def pipeline(
     name: str,
     source: Callable[[], Iterator[bytes]],
-    vault: Vault,
+    environment: Environment,
     identity: str,
     goal: float,
     limits: Limits,
@@ -44,9 +44,9 @@ def pipeline(
     """The whole way against the source's limits, and the way back against its own."""
     size, narrow = limits.size, limits.narrow
     key, part = "sandbox/bench/pipeline", part_size(size)
-    recipients = vault.settings.backup.age_recipients
+    recipients = environment.settings.backup.age_recipients
     walls = [
-        timed(lambda: encrypt(source(), vault.store, key, recipients, part))[0]
+        timed(lambda: encrypt(source(), environment.store, key, recipients, part))[0]
         for _ in range(ROUNDS)
     ]
     rate = size / statistics.median(walls)
@@ -57,18 +57,18 @@ def pipeline(
                f"{rate / MIB:.0f} MiB/s = {share:.2f} T_limit ({narrow.name})",
                f"≥ {goal:.2f}", share >= goal)
     ]  # fmt: skip
-    figures.append(_read_back(name, vault, key, identity, size))
-    vault.store.purge(key)
+    figures.append(_read_back(name, environment, key, identity, size))
+    environment.store.purge(key)
     return figures
 
 
-def _read_back(name: str, vault: Vault, key: str, identity: str, size: int) -> Figure:
+def _read_back(name: str, environment: Environment, key: str, identity: str, size: int) -> Figure:
     """The way back against the slower of its halves, and against the CPU of both."""
-    body = vault.store.get(key)
+    body = environment.store.get(key)
     works: dict[str, Callable[[], Any]] = {
-        "get": lambda: sum(map(len, vault.store.read(key))),
+        "get": lambda: sum(map(len, environment.store.read(key))),
         "open": lambda: _open(body, identity),
-        "both": lambda: decrypt(vault.store, key, identity, Nowhere()),
+        "both": lambda: decrypt(environment.store, key, identity, Nowhere()),
     }
     took: dict[str, list[tuple[float, float]]] = {part: [] for part in works}
     for _ in range(ROUNDS):  # interleaved: what disturbs one disturbs all
@@ -171,7 +171,7 @@ def _busy() -> float:
     return (sum(fields[:3]) + sum(fields[5:8])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(source: Callable[[], Iterator[bytes]], vault: Vault) -> Limits:
+def measure(source: Callable[[], Iterator[bytes]], environment: Environment) -> Limits:
     """Each stage of a source's backup alone."""
     size = sum(len(piece) for piece in source())
     found = [_stage("source drain", lambda: sum(map(len, source())), size)]
@@ -193,7 +193,7 @@ def measure(source: Callable[[], Iterator[bytes]], vault: Vault) -> Limits:
         for piece in sample:
             digest.update(piece)
         recipients = [
-            pyrage.x25519.Recipient.from_str(r) for r in vault.settings.backup.age_recipients
+            pyrage.x25519.Recipient.from_str(r) for r in environment.settings.backup.age_recipients
         ]
         pyrage.encrypt_io(io.BytesIO(body), Nowhere(), recipients)
         hashlib.sha256(body).hexdigest()
@@ -205,7 +205,7 @@ def measure(source: Callable[[], Iterator[bytes]], vault: Vault) -> Limits:
     found.append(
         _stage(
             "parallel PUT × ratio",
-            lambda: _put(vault.store, parts, count),
+            lambda: _put(environment.store, parts, count),
             int(count * part * ratio),
         )
     )

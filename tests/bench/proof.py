@@ -14,7 +14,9 @@ from archive.evidence import Evidence
 from archive.reader import SetReader
 from components.access import Access
 from config.loading import ROOT
-from operations.backup.component import Vault, back_up
+from operations.backup.component import back_up
+from operations.backup.prerequisites import check_store
+from operations.environment.environment import Environment
 from operations.runner.transfer import Transfer
 from operations.verify.proof import prove
 from operations.verify.proofs import latest
@@ -34,7 +36,7 @@ def all_engines(platform: Filled) -> list[Figure]:
     began = time.monotonic()
     subprocess.run([ISA, "verify", "--local"], env=environ, check=True, capture_output=True)
     seconds = time.monotonic() - began
-    catalogue = platform.vault.catalogue()
+    catalogue = platform.environment.catalogue()
     proven = sum(one in catalogue.proven for one in latest(catalogue, catalogue_names(platform)))
     return [
         Figure("proof of all sets", f"{proven} pass", f"{seconds:.0f} s", "≤ 120 s", seconds <= 120)
@@ -43,7 +45,7 @@ def all_engines(platform: Filled) -> list[Figure]:
 
 def catalogue_names(platform: Filled) -> list[str]:
     """Components that have sets."""
-    return sorted({one.component for one in platform.vault.catalogue().sets})
+    return sorted({one.component for one in platform.environment.catalogue().sets})
 
 
 def disaster(platform: Filled) -> Figure:
@@ -57,19 +59,21 @@ def disaster(platform: Filled) -> Figure:
 
 def postgresql(platform: Filled) -> Figure:
     """2 GiB: the proof against fetching the set, and the engine's own loading of it, each alone."""
-    vault = platform.vault
-    with Access(vault.settings, vault.kube, 30) as access:
+    environment = platform.environment
+    with Access(environment.settings, environment.kube, 30) as access:
         fill_postgresql(access)
-    able = vault.check()
-    back_up(vault, "postgresql", able, slot="", run="bench", transfer=Transfer(lambda _: None))
-    manifest = vault.catalogue(["postgresql"]).latest("postgresql")
+    able = check_store(environment)
+    back_up(
+        environment, "postgresql", able, slot="", run="bench", transfer=Transfer(lambda _: None)
+    )
+    manifest = environment.catalogue(["postgresql"]).latest("postgresql")
     assert manifest is not None
     began = time.monotonic()
-    SetReader(vault.store, manifest, platform.identity).read_rest()
+    SetReader(environment.store, manifest, platform.identity).read_rest()
     fetch = time.monotonic() - began
-    load = _load_alone(vault, platform.identity)
+    load = _load_alone(environment, platform.identity)
     evidence: Evidence = prove(
-        vault, platform.identity, manifest.id, run="bench", tell=lambda _: None
+        environment, platform.identity, manifest.id, run="bench", tell=lambda _: None
     )
     share = evidence.seconds / (fetch + load)
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in evidence.stages.items())
@@ -82,11 +86,11 @@ def postgresql(platform: Filled) -> Figure:
     )
 
 
-def _load_alone(vault: Vault, identity: str) -> float:
+def _load_alone(environment: Environment, identity: str) -> float:
     """Unpacking and recovering the files, and filling an empty server from the dumps, from a disk that has them."""
-    manifest = vault.catalogue(["postgresql"]).latest("postgresql")
+    manifest = environment.catalogue(["postgresql"]).latest("postgresql")
     assert manifest is not None
-    reader = SetReader(vault.store, manifest, identity)
+    reader = SetReader(environment.store, manifest, identity)
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
         tar = reader.save("base.tar", work / "base.tar")

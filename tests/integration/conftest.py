@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from config.loading import load
-from operations.environment.platform import Platform
+from operations.environment.environment import Environment
 from sandbox.cluster import Sandbox
 from sandbox.control_room import ControlRoom
 
@@ -82,7 +82,7 @@ def engines() -> Iterator[Live]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PATH", environ["PATH"])
             settings = load("sandbox", environ=sandbox.settings_environ())
-            yield Live(sandbox, Platform.open(settings))
+            yield Live(sandbox, Environment(settings).open_releases())
     finally:
         sandbox.down(purge=True)
 

@@ -21,7 +21,7 @@ from cluster.releases import load_releases
 from config.loading import ROOT, load
 from config.models import COMPONENTS
 from operations.deploy.plan import make_plan
-from operations.environment.platform import Platform
+from operations.environment.environment import Environment
 from sandbox.cluster import Sandbox
 from tests.documents import shell_blocks
 
@@ -64,10 +64,10 @@ def rendered(environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture
-def platform(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Platform:
+def platform(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Environment:
     """The sandbox's platform, as the commands open it."""
     monkeypatch.setenv("PATH", environ["PATH"])
-    return Platform.open(load("sandbox", environ))
+    return Environment(load("sandbox", environ)).open_releases()
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_helmfile_reads_productions_file_as_we_do(
 
 
 def test_helmfile_renders_what_a_deploy_would_apply(
-    sandbox: Sandbox, environ: dict[str, str], rendered: Path, platform: Platform
+    sandbox: Sandbox, environ: dict[str, str], rendered: Path, platform: Environment
 ) -> None:
     plan = make_plan(platform)
     ours = [m for node in plan.nodes for release in node.releases for m in release.manifests]

@@ -10,7 +10,7 @@ import random
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,11 +21,14 @@ from cluster.lease import inquire
 from components import SETS
 from config.loading import ROOT
 from errors import IsaError
-from operations.backup.component import Vault, back_up
+from operations.backup.component import back_up
+from operations.backup.prerequisites import check_store
+from operations.environment.environment import Environment
 from operations.environment.leases import backup_lease
 from operations.runner.transfer import Transfer
 from sandbox.cluster import Sandbox
 from tests.bench.deploy import ISA
+from tests.environments import changed
 from tests.faults import Trouble, Troubled, busy, lost_reply, reset, slow
 from tests.filled import filled
 
@@ -70,38 +73,44 @@ def not_whole(store: Store, manifest: Manifest, identity: str) -> bool:
     return False
 
 
-def holds(vault: Vault, component: str) -> bool:
+def holds(environment: Environment, component: str) -> bool:
     """Whether something is noted that an engine holds for a backup: a slot, a snapshot, a paused replay."""
-    note, _ = inquire(vault.kube, vault.settings, backup_lease(component))
+    note, _ = inquire(environment.kube, environment.settings, backup_lease(component))
     return note not in ("", "[]")
 
 
-def sweep(vault: Vault, component: str, able: Capabilities, identity: str) -> HashingCounter:
+def sweep(
+    environment: Environment, component: str, able: Capabilities, identity: str
+) -> HashingCounter:
     """A fault at every position."""
     tally, started = HashingCounter(component), time.monotonic()
-    counter = Troubled(vault.store._client)
-    _run(vault, component, able, counter)
-    checked = {one.id for one in vault.catalogue([component]).sets}
+    counter = Troubled(environment.store._client)
+    _run(environment, component, able, counter)
+    checked = {one.id for one in environment.catalogue([component]).sets}
     for trouble in FEWER.get(component, TROUBLES):
         for position in range(len(counter.calls)):
             tally.faults += 1
-            if _run(vault, component, able, Troubled(vault.store._client, position, trouble)):
+            if _run(
+                environment, component, able, Troubled(environment.store._client, position, trouble)
+            ):
                 tally.made += 1
             else:
                 tally.failed += 1
-            tally.held += holds(vault, component)
-            catalogue = vault.catalogue([component])
+            tally.held += holds(environment, component)
+            catalogue = environment.catalogue([component])
             tally.broken += len(catalogue.broken)
             for one in catalogue.sets:
                 if one.id not in checked:
                     checked.add(one.id)
-                    tally.broken += not_whole(vault.store, one, identity)
+                    tally.broken += not_whole(environment.store, one, identity)
         print(f"{component}: {trouble.__name__}: {tally}", file=sys.stderr, flush=True)
     tally.seconds = time.monotonic() - started
     return tally
 
 
-def kills(sandbox: Sandbox, vault: Vault, component: str, identity: str) -> HashingCounter:
+def kills(
+    sandbox: Sandbox, environment: Environment, component: str, identity: str
+) -> HashingCounter:
     """The whole process is killed at random moments of its backup."""
     tally, started = HashingCounter(f"{component}, killed"), time.monotonic()
     chance = random.Random(KILL_SEED)
@@ -113,18 +122,18 @@ def kills(sandbox: Sandbox, vault: Vault, component: str, identity: str) -> Hash
         running.kill()
         tally.made += running.wait() == 0
     tally.failed = tally.faults - tally.made
-    for one in vault.catalogue([component]).sets:
-        tally.broken += not_whole(vault.store, one, identity)
+    for one in environment.catalogue([component]).sets:
+        tally.broken += not_whole(environment.store, one, identity)
     if _start(sandbox, component).wait() != 0:
         tally.broken += 1  # a clean run must converge
-    tally.held += holds(vault, component)
+    tally.held += holds(environment, component)
     tally.seconds = time.monotonic() - started
     print(tally, file=sys.stderr, flush=True)
     return tally
 
 
-def _run(vault: Vault, component: str, able: Capabilities, client: Any) -> bool:
-    troubled = replace(vault, store=Store(client, vault.store.bucket))
+def _run(environment: Environment, component: str, able: Capabilities, client: Any) -> bool:
+    troubled = changed(environment, store=Store(client, environment.store.bucket))
     try:
         back_up(
             troubled, component, able, slot="", run="soak", transfer=Transfer(lambda note: None)
@@ -152,11 +161,11 @@ def _seconds(sandbox: Sandbox, component: str) -> float:
 def main() -> None:
     """Sweep, and write docs/results/soak-backup.md; or show only what is named."""
     with filled("soak") as platform:
-        sandbox, vault, identity = platform.sandbox, platform.vault, platform.identity
-        able = vault.check()
+        sandbox, environment, identity = platform.sandbox, platform.environment, platform.identity
+        able = check_store(environment)
         chosen = [name for name in SETS if not sys.argv[1:] or name in sys.argv[1:]]
-        tallies = [sweep(vault, component, able, identity) for component in chosen]
-        tallies += [kills(sandbox, vault, c, identity) for c in chosen if c != "platform"]
+        tallies = [sweep(environment, component, able, identity) for component in chosen]
+        tallies += [kills(sandbox, environment, c, identity) for c in chosen if c != "platform"]
     lines = [
         "| component | faults | runs that failed | sets made all the same | not whole | engines that hold | s |",
         "|---|---|---|---|---|---|---|",

@@ -18,7 +18,9 @@ from archive.evidence import Evidence
 from archive.manifest import Manifest
 from components.access import Access
 from config.loading import ROOT
-from operations.backup.component import Vault, back_up, read_worker_key
+from operations.backup.component import back_up
+from operations.backup.prerequisites import check_store, read_worker_key
+from operations.environment.environment import Environment
 from operations.runner.transfer import Transfer
 from operations.verify.proof import prove
 from sandbox.cluster import Sandbox
@@ -53,23 +55,28 @@ class Matrix:
 class Bench:
     """Takes and proves sets of a platform."""
 
-    def __init__(self, vault: Vault, identity: str) -> None:
-        self.vault, self.identity = vault, identity
-        self.forger = Forger(vault.store, identity, read_worker_key(vault))
-        self.able = vault.check()
+    def __init__(self, environment: Environment, identity: str) -> None:
+        self.environment, self.identity = environment, identity
+        self.forger = Forger(environment.store, identity, read_worker_key(environment))
+        self.able = check_store(environment)
 
     def take(self, component: str) -> Manifest:
         """Take a set."""
         back_up(
-            self.vault, component, self.able, slot="", run="soak", transfer=Transfer(lambda _: None)
+            self.environment,
+            component,
+            self.able,
+            slot="",
+            run="soak",
+            transfer=Transfer(lambda _: None),
         )
-        found = self.vault.catalogue([component]).latest(component)
+        found = self.environment.catalogue([component]).latest(component)
         assert found is not None
         return found
 
     def prove(self, manifest: Manifest) -> Evidence:
         """Prove one."""
-        return prove(self.vault, self.identity, manifest.id, run="soak", tell=lambda _: None)
+        return prove(self.environment, self.identity, manifest.id, run="soak", tell=lambda _: None)
 
 
 def damages(bench: Bench, component: str, matrix: Matrix) -> None:
@@ -86,7 +93,7 @@ def damages(bench: Bench, component: str, matrix: Matrix) -> None:
     for damage, (make, levels) in makers.items():
         _one(bench, component, damage, make(), levels, matrix)
     what, lose = LOSSES[component]
-    with Access(bench.vault.settings, bench.vault.kube, 30) as access:
+    with Access(bench.environment.settings, bench.environment.kube, 30) as access:
         put_back = lose(access)
         promised = bench.take(component)
         put_back()
@@ -160,7 +167,7 @@ def main() -> None:
     with filled("proofs") as platform:
         sandbox: Sandbox = platform.sandbox
         assert sandbox.has_engines
-        bench, matrix = Bench(platform.vault, platform.identity), Matrix()
+        bench, matrix = Bench(platform.environment, platform.identity), Matrix()
         chosen = [name for name in LOSSES if not sys.argv[1:] or name in sys.argv[1:]]
         for component in chosen:
             damages(bench, component, matrix)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from copy import deepcopy
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from cluster.kube import Conflict, Kube, Manifest
-from operations.environment.platform import Platform
+from operations.environment.environment import Environment
+from tests.environments import environment_with
 
 NAMESPACE, CONTROL = "engines", "control"
 
@@ -126,9 +127,9 @@ class Stored(Kube):
         self.calls.append(f"{verb} {kind} {name}")
 
 
-def platform_of(kube: Kube, **settings: Any) -> Platform:
-    """As much of an environment as needs no helm."""
-    made = SimpleNamespace(
+def settings_of(**settings: Any) -> Any:
+    """As many settings as these objects need, and some more."""
+    return SimpleNamespace(
         kubernetes=SimpleNamespace(
             namespace=NAMESPACE, control_namespace=CONTROL, verify_namespace="proofs"
         ),
@@ -137,7 +138,11 @@ def platform_of(kube: Kube, **settings: Any) -> Platform:
         rebuild=SimpleNamespace(keep_volumes_days=0),
         **settings,
     )
-    return Platform(cast(Any, made), kube, cast(Any, None), cast(Any, None), {})
+
+
+def environment_of(kube: Kube, **settings: Any) -> Environment:
+    """As much of an environment as needs a cluster alone."""
+    return environment_with(settings_of(**settings), kube=kube)
 
 
 def _merged(value: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

@@ -31,10 +31,10 @@ from cluster.lease import Lease
 from config.backups import RetentionSettings
 from config.loading import load
 from errors import PermanentError, TemporaryError
-from operations.backup.component import Vault
 from operations.backup.retention import apply_retention, plan_retention
 from operations.state.restore_journal import InterruptedRestore, broken_off, forget, replacing
 from sandbox.cluster import Sandbox
+from tests.environments import changed, environment_with
 from tests.faults import Troubled, busy, denied, lost_reply, reset, slow
 
 from .test_encryption import Place, pieces, place
@@ -324,22 +324,26 @@ def test_retention_shows_first_and_leaves_no_half_of_a_set_wherever_its_removal_
         update={"environment": place.prefix, "backup": backup, "kubernetes": where}
     )
     store, now = place.store()[0], datetime.now(UTC)
-    vault = Vault(ours, Kube.connect(ours.kubernetes), store, "uid")
+    environment = environment_with(
+        ours, kube=Kube.connect(ours.kubernetes), store=store, cluster_uid="uid"
+    )
     kept = make_set(place, store, now, spool=tmp_path, body=b"new")
     ended, position = False, 0
     while not ended:
         old = make_set(place, store, now - timedelta(days=5), spool=tmp_path, body=b"old")
-        plan = plan_retention(vault, ["redis"])
+        plan = plan_retention(environment, ["redis"])
         assert [one.id for one in plan.going] == [old.id]
         assert {one.id for one in listed(place)} == {kept.id, old.id}  # shown, not removed
         try:
             client = Troubled(place.client, position, reset)
-            apply_retention(replace(vault, store=Store(client, place.bucket)), plan)
+            apply_retention(changed(environment, store=Store(client, place.bucket)), plan)
             ended = True
         except TemporaryError:
             for one in listed(place):
                 assert look(store, one) == [], client.calls
-        apply_retention(vault, plan_retention(vault, ["redis"], now + timedelta(days=9)))
+        apply_retention(
+            environment, plan_retention(environment, ["redis"], now + timedelta(days=9))
+        )
         assert list(store.list(old.prefix)) == [], client.calls
         position += 1
     assert position > len(kept.artefacts)
@@ -357,25 +361,27 @@ def test_nothing_goes_while_a_backup_may_rest_on_it_nor_what_a_broken_off_restor
         update={"environment": place.prefix, "backup": backup, "kubernetes": where}
     )
     store, now = place.store()[0], datetime.now(UTC)
-    vault = Vault(ours, Kube.connect(ours.kubernetes), store, "uid")
+    environment = environment_with(
+        ours, kube=Kube.connect(ours.kubernetes), store=store, cluster_uid="uid"
+    )
     old, broken, before, new = (
         make_set(place, store, now - timedelta(days=days), spool=tmp_path) for days in (5, 4, 3, 0)
     )
-    plan = plan_retention(vault, ["redis"])
+    plan = plan_retention(environment, ["redis"])
     assert {one.id for one in plan.going} == {old.id, broken.id, before.id}
-    with Lease(vault.kube, "default", "isa-backup-redis", purpose="a backup", holder="a/1/1"):
-        assert set(apply_retention(vault, plan)) == {old.id, broken.id, before.id}
+    with Lease(environment.kube, "default", "isa-backup-redis", purpose="a backup", holder="a/1/1"):
+        assert set(apply_retention(environment, plan)) == {old.id, broken.id, before.id}
     with pytest.raises(OSError, match="killed"):
         what = InterruptedRestore(broken.id, (before.id,), ("all keys",))
-        with replacing(vault.kube, ours, "redis", "a restore", what) as cleanup:
+        with replacing(environment.kube, ours, "redis", "a restore", what) as cleanup:
             cleanup.begin_replacing(["all keys"])
             raise OSError("killed")
-    held = apply_retention(vault, plan)  # that was made before
+    held = apply_retention(environment, plan)  # that was made before
     assert set(held) == {broken.id, before.id}
     assert {one.id for one in listed(place)} == {broken.id, before.id, new.id}
-    assert broken_off(vault.kube, ours, "redis") == what  # its note is none of retention's
-    forget(vault.kube, ours, "redis", "a rebuild")
-    assert apply_retention(vault, plan_retention(vault, ["redis"])) == {}
+    assert broken_off(environment.kube, ours, "redis") == what  # its note is none of retention's
+    forget(environment.kube, ours, "redis", "a rebuild")
+    assert apply_retention(environment, plan_retention(environment, ["redis"])) == {}
     assert {one.id for one in listed(place)} == {new.id}
 
 

@@ -1,4 +1,4 @@
-"""The platform with sample data, its vault, and one set of each component, made once."""
+"""The platform with sample data, its environment, and one set of each component, made once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from archive.encryption import SUFFIX, decrypt
 from archive.manifest import Manifest
 from archive.reader import SetReader
 from components.access import Access
-from operations.backup.component import Vault, read_worker_key
+from operations.backup.prerequisites import read_worker_key
+from operations.environment.environment import Environment
 from sandbox import keys, seed
 from sandbox.cluster import Sandbox
 from tests.damage import Forger
@@ -61,14 +62,14 @@ class Backups:
     Attributes:
         sandbox: below it all.
         live: the engines, for killing.
-        vault: as the product opens it.
+        environment: as the product opens it.
         identity: private key of the verify pool.
         kubeconfig: of the service account isa-backup, with which all commands are run.
     """
 
     sandbox: Sandbox
     live: Live
-    vault: Vault
+    environment: Environment
     identity: str
     kubeconfig: Path
 
@@ -92,18 +93,18 @@ class Backups:
 
     def manifest(self, component: str) -> Manifest:
         """The newest set of a component, with its digests."""
-        found = self.vault.catalogue([component]).latest(component)
+        found = self.environment.catalogue([component]).latest(component)
         assert found is not None, f"there is no set of {component}"
-        return SetReader(self.vault.store, found, self.identity).manifest
+        return SetReader(self.environment.store, found, self.identity).manifest
 
     def access(self) -> Access:
         """The way into the engines; to be closed."""
-        return Access(self.vault.settings, self.vault.kube, ENGINE_SECONDS)
+        return Access(self.environment.settings, self.environment.kube, ENGINE_SECONDS)
 
     def fetch(self, manifest: Manifest, name: str) -> bytes:
         """An artefact's plain bytes, by its plain name."""
         target = io.BytesIO()
-        decrypt(self.vault.store, manifest.prefix + name + SUFFIX, self.identity, target)
+        decrypt(self.environment.store, manifest.prefix + name + SUFFIX, self.identity, target)
         return target.getvalue()
 
 
@@ -181,8 +182,8 @@ def backups(engines: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """The platform, filled, and a backup worker with no more rights than its role has."""
     sandbox = engines.sandbox
     engines.await_state("ready")
-    settings = engines.platform.settings
-    with Access(settings, engines.platform.kube, ENGINE_SECONDS) as access:
+    settings = engines.environment.settings
+    with Access(settings, engines.environment.kube, ENGINE_SECONDS) as access:
         seed.seed_all(access, 1, 1)
     line = keys.identity_file(sandbox.directory, "verify").read_text().splitlines()[-1]
     assert pyrage.x25519.Identity.from_str(line)
@@ -191,7 +192,9 @@ def backups(engines: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             patch.setenv(name, value)
         account = log_in(sandbox, tmp_path_factory.mktemp("accounts"), "isa-backup")
         assert account.kubeconfig is not None
-        yield Backups(sandbox, engines, Vault.open(settings), line, account.kubeconfig)
+        yield Backups(
+            sandbox, engines, Environment(settings).open_store(), line, account.kubeconfig
+        )
 
 
 @pytest.fixture(scope="session")
@@ -209,5 +212,5 @@ def restorer(backups: Backups, report: Any, tmp_path_factory: pytest.TempPathFac
     return Restorer(
         backups,
         account.kubeconfig,
-        Forger(backups.vault.store, backups.identity, read_worker_key(backups.vault)),
+        Forger(backups.environment.store, backups.identity, read_worker_key(backups.environment)),
     )

@@ -49,7 +49,7 @@ def test_an_incremental_base_backup_is_whole_with_the_one_it_needs(
     )
     assert second["bytes_read"] < first["bytes_read"] / 2
     directories = []
-    for one in backups.vault.catalogue(["postgresql"]).sets[-2:]:
+    for one in backups.environment.catalogue(["postgresql"]).sets[-2:]:
         directory = tmp_path / one.id
         (tmp_path / "tar").write_bytes(backups.fetch(one, "base.tar"))
         with tarfile.open(tmp_path / "tar") as archive:
@@ -90,7 +90,7 @@ def test_an_object_that_is_there_already_is_not_read_again(backups: Backups, rep
             client.delete_object(Bucket="documents", Key="new.txt")
     second = backups.manifest("minio")
     assert second.needs == (*first.needs, first.id)
-    sets = {one.id: one for one in backups.vault.catalogue(["minio"]).of("minio")}
+    sets = {one.id: one for one in backups.environment.catalogue(["minio"]).of("minio")}
     full = sets[second.needs[0]]
     assert said["bytes_read"] < full.plain_size
     versions = {(m.unit, m.item): m for m in second.fingerprint}
@@ -108,7 +108,7 @@ def test_an_object_that_is_there_already_is_not_read_again(backups: Backups, rep
 
 
 def test_nothing_rests_on_a_set_that_failed_its_proof(backups: Backups, report: Any) -> None:
-    bad = backups.vault.catalogue(["minio"]).latest("minio")
+    bad = backups.environment.catalogue(["minio"]).latest("minio")
     assert bad is not None
     said = Evidence(
         set=bad.id,
@@ -121,7 +121,7 @@ def test_nothing_rests_on_a_set_that_failed_its_proof(backups: Backups, report: 
         begun=datetime.now(UTC),
         seconds=1.0,
     )
-    write_evidence(backups.vault.store, bad.prefix, said, backups.identity)
+    write_evidence(backups.environment.store, bad.prefix, said, backups.identity)
     backups.isa("backup", "minio", "--local")
     after = backups.manifest("minio")
     assert after.id != bad.id

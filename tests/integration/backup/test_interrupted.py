@@ -32,7 +32,7 @@ from components.redis import backup as redis_backup
 from components.redis.client import connect as connect_redis
 from components.redis.client import read_view
 from errors import TemporaryError
-from operations.backup.component import read_worker_key
+from operations.backup.prerequisites import read_worker_key
 
 from .conftest import ISA, Backups, until
 
@@ -40,19 +40,19 @@ pytestmark = pytest.mark.integration
 
 
 def writer_of(backups: Backups, prefix: str, **more: Any) -> SetWriter:
-    settings = backups.vault.settings.backup
+    settings = backups.environment.settings.backup
     return SetWriter(
-        backups.vault.store,
+        backups.environment.store,
         f"sandbox/{prefix}/",
         settings.age_recipients,
-        read_worker_key(backups.vault),
+        read_worker_key(backups.environment),
         settings.spool,
         **more,
     )
 
 
 def sets(backups: Backups, component: str) -> set[str]:
-    return {one.id for one in backups.vault.catalogue([component]).sets}
+    return {one.id for one in backups.environment.catalogue([component]).sets}
 
 
 # ---------------------------------------------------------------------- PostgreSQL
@@ -165,7 +165,7 @@ def test_the_files_and_the_digests_are_of_one_moment_while_clients_write(backups
     measure = next(m for m in manifest.fingerprint if m.item == "table public.busy")
     listing = subprocess.run(
         [
-            str(backups.vault.settings.backup.programs[0] / "pg_restore"),
+            str(backups.environment.settings.backup.programs[0] / "pg_restore"),
             "-a",
             "-t",
             "busy",
@@ -208,11 +208,13 @@ def test_a_node_that_is_lost_in_the_midst_leaves_no_set_or_a_whole_one(
     code = running.wait(timeout=180)
     backups.live.heal()
     backups.live.await_state("ready")
-    made = [one for one in backups.vault.catalogue(["postgresql"]).sets if one.id not in before]
+    made = [
+        one for one in backups.environment.catalogue(["postgresql"]).sets if one.id not in before
+    ]
     assert (code == 0) == bool(made)
     assert lost == "primary" or not made
     for one in made:
-        SetReader(backups.vault.store, one, backups.identity).read_rest()
+        SetReader(backups.environment.store, one, backups.identity).read_rest()
     assert backups.isa("backup", "postgresql", "--local")["state"] == "completed"
 
 
@@ -231,7 +233,7 @@ def test_a_cancelled_backup_leaves_no_set_no_upload_and_no_paused_replay(backups
 
     So is an upload whose end the store did not acknowledge.
     """
-    store, sets = backups.vault.store, backups.vault.catalogue(["postgresql"]).sets
+    store, sets = backups.environment.store, backups.environment.catalogue(["postgresql"]).sets
     running = subprocess.Popen(
         [ISA, "backup", "postgresql", "--local"],
         env=backups.environ,
@@ -242,7 +244,7 @@ def test_a_cancelled_backup_leaves_no_set_no_upload_and_no_paused_replay(backups
     running.send_signal(signal.SIGINT)
     assert running.wait(60) == 130
     time.sleep(0.5)
-    assert backups.vault.catalogue(["postgresql"]).sets == sets
+    assert backups.environment.catalogue(["postgresql"]).sets == sets
     assert paused(backups) == []
     collect_garbage(store, find_garbage(store, "sandbox", datetime.now(UTC) + timedelta(hours=1)))
     assert store.pending("sandbox/postgresql/") == ()

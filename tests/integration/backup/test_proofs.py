@@ -21,7 +21,7 @@ from archive.encryption import decrypt
 from archive.evidence import Evidence, read_evidence, signer_of
 from archive.manifest import Manifest
 from components import SETS
-from operations.backup.component import read_worker_key
+from operations.backup.prerequisites import read_worker_key
 from operations.verify.scratch_pod import LABEL
 from sandbox import keys
 from tests.damage import STORED, Forger, largest
@@ -81,15 +81,17 @@ class Prover:
 
     def pods(self, component: str = "") -> list[dict[str, Any]]:
         label = f"{LABEL}={component}" if component else LABEL
-        found = self.backups.vault.kube.list("v1", "Pod", VERIFY, label)
+        found = self.backups.environment.kube.list("v1", "Pod", VERIFY, label)
         return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
 
     def evidence(self, made: Manifest) -> Evidence:
-        store = self.backups.vault.store
+        store = self.backups.environment.store
         names = [e.key.removeprefix(made.prefix) for e in store.list(made.prefix)]
         newest = max(name for name in names if name.startswith("proof-"))
         return read_evidence(
-            store.get(made.prefix + newest), newest, self.backups.vault.settings.verify.signers
+            store.get(made.prefix + newest),
+            newest,
+            self.backups.environment.settings.verify.signers,
         )
 
 
@@ -100,7 +102,7 @@ def prover(backups: Backups, report: Any, tmp_path_factory: pytest.TempPathFacto
     return Prover(
         backups,
         account.kubeconfig,
-        Forger(backups.vault.store, backups.identity, read_worker_key(backups.vault)),
+        Forger(backups.environment.store, backups.identity, read_worker_key(backups.environment)),
     )
 
 
@@ -129,7 +131,7 @@ def test_all_seven_engines_are_restored_and_hold_what_the_source_held(proofs: An
 
 
 def test_nothing_of_a_proof_is_left_behind(prover: Prover, proofs: Any) -> None:
-    kube = prover.backups.vault.kube
+    kube = prover.backups.environment.kube
     until(lambda: not kube.list("v1", "Pod", VERIFY, LABEL), "scratch pods are gone")
     for kind in ("Secret", "PersistentVolumeClaim"):
 
@@ -228,7 +230,7 @@ def test_what_was_garbled_before_it_was_sealed_is_refused_by_the_engines_own_too
     # the tool's own words may quote a key: they lie beside the evidence, for who has the set's keys
     words = io.BytesIO()
     key = copies[0].prefix + evidence.words
-    decrypt(prover.backups.vault.store, key, prover.backups.identity, words)
+    decrypt(prover.backups.environment.store, key, prover.backups.identity, words)
     assert said.encode() in words.getvalue()
     assert said not in proof["reason"]
 
@@ -289,7 +291,7 @@ def test_a_scratch_engine_that_is_killed_is_an_error_and_no_verdict(prover: Prov
     running = prover.start("postgresql")
     until(lambda: any(_started(pod) for pod in prover.pods("postgresql")), "an engine runs", 90)
     pod = next(pod for pod in prover.pods("postgresql") if _started(pod))
-    prover.backups.vault.kube.delete("v1", "Pod", pod["metadata"]["name"], VERIFY)
+    prover.backups.environment.kube.delete("v1", "Pod", pod["metadata"]["name"], VERIFY)
     said, _ = running.communicate(timeout=400)
     (proof,) = json.loads(said)["proofs"]
     assert proof["verdict"] == "error", said
@@ -307,7 +309,7 @@ def test_what_a_killed_proof_left_is_removed_by_the_next_one(prover: Prover) -> 
 
 
 def test_a_scratch_engine_in_the_live_engines_namespace_is_refused(prover: Prover) -> None:
-    where = prover.backups.vault.settings.kubernetes.namespace
+    where = prover.backups.environment.settings.kubernetes.namespace
     backups = prover.backups
     done = subprocess.run(
         [ISA, "verify", "nats", "--local", "--json"],
@@ -320,7 +322,7 @@ def test_a_scratch_engine_in_the_live_engines_namespace_is_refused(prover: Prove
     )
     assert done.returncode == 2
     assert "need a namespace each" in done.stderr
-    assert not backups.vault.kube.list("v1", "Pod", where, LABEL)
+    assert not backups.environment.kube.list("v1", "Pod", where, LABEL)
 
 
 def test_another_key_than_the_verify_pools_opens_nothing(prover: Prover) -> None:
@@ -338,7 +340,7 @@ def test_the_offline_break_glass_key_alone_restores(prover: Prover) -> None:
         "metadata": {"name": name, "namespace": CONTROL},
         "stringData": {"identity": key},
     }
-    backups.vault.kube.create(secret)
+    backups.environment.kube.create(secret)
     try:
         done = subprocess.run(
             [ISA, "verify", "redis", "--local", "--json"],
@@ -349,13 +351,13 @@ def test_the_offline_break_glass_key_alone_restores(prover: Prover) -> None:
             check=False,
         )
     finally:
-        backups.vault.kube.delete("v1", "Secret", name, CONTROL)
+        backups.environment.kube.delete("v1", "Secret", name, CONTROL)
     assert json.loads(done.stdout)["proofs"][0]["verdict"] == "pass", done.stdout
 
 
 def test_proofs_of_a_set_are_listed_in_order(prover: Prover, proofs: Any) -> None:
     manifest = prover.backups.manifest("emqx")
-    catalogue = prover.backups.vault.catalogue(["emqx"])
+    catalogue = prover.backups.environment.catalogue(["emqx"])
     assert [proof.verdict for proof in catalogue.proofs[manifest.id]] == ["pass"]
     assert manifest.id in catalogue.proven
 
@@ -365,7 +367,7 @@ def test_whose_word_counts_is_told(prover: Prover) -> None:
     answer = prover.backups.isa("verify", "--signer", ISA_KUBERNETES__KUBECONFIG=administrator)
     told = answer["signer"]
     assert told == signer_of(prover.backups.identity)
-    assert told in prover.backups.vault.settings.verify.signers
+    assert told in prover.backups.environment.settings.verify.signers
 
 
 def _started(pod: dict[str, Any]) -> bool:

@@ -86,14 +86,14 @@ class Rebuilder:
 
     def proven(self, component: str) -> None:
         """Make sure that a restore of it was proven lately."""
-        if look(self.backups.vault, [component])[0].state == FRESH:
+        if look(self.backups.environment, [component])[0].state == FRESH:
             return
         self.backups.isa("backup", component, "--local")
         said = self.isa("verify", component, "--local")
         assert [one["verdict"] for one in said["proofs"]] == ["pass"], said
 
     def aside(self, component: str) -> list[volumes.Volume]:
-        return volumes.aside(self.backups.vault.kube, component)
+        return volumes.aside(self.backups.environment.kube, component)
 
     def give_up(self, component: str) -> list[str]:
         """Let all its old volumes go whose successors were compared, and wait for it; gives their names."""
@@ -103,8 +103,8 @@ class Rebuilder:
 
     def secrets(self) -> dict[str, Any]:
         """What clients know: every password."""
-        namespace = self.backups.vault.settings.kubernetes.namespace
-        found = self.backups.vault.kube.list("v1", "Secret", namespace)
+        namespace = self.backups.environment.settings.kubernetes.namespace
+        found = self.backups.environment.kube.list("v1", "Secret", namespace)
         return {
             one["metadata"]["name"]: one["data"] for one in found if one.get("type") == "Opaque"
         }

@@ -346,7 +346,7 @@ def test_emqx_comes_back_with_its_users_and_retained_messages(hand: Hand) -> Non
 
 def test_the_platforms_secrets_come_back(hand: Hand) -> None:
     manifest = hand.backups.manifest("platform")
-    kube, namespace = hand.backups.vault.kube, f"t-{secrets.token_hex(4)}"
+    kube, namespace = hand.backups.environment.kube, f"t-{secrets.token_hex(4)}"
     kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     try:
         kubeconfig = hand.backups.sandbox.environ()["KUBECONFIG"]

@@ -193,9 +193,9 @@ def test_redis_comes_back_into_a_cluster_whose_slots_lie_otherwise(restorer: Res
 @contextmanager
 def rotated_administrator(restorer: Restorer) -> Iterator[None]:
     """Give EMQX's administrator, and the platform's Secret, another password for a while."""
-    kube = restorer.backups.vault.kube
+    kube = restorer.backups.environment.kube
     secret = kube.get(
-        "v1", "Secret", emqx.SECRET, restorer.backups.vault.settings.kubernetes.namespace
+        "v1", "Secret", emqx.SECRET, restorer.backups.environment.settings.kubernetes.namespace
     )
     assert secret is not None
 

@@ -62,8 +62,8 @@ def test_a_second_run_of_the_same_night_makes_only_what_is_not_whole(
 @pytest.mark.parametrize("component", list(SETS))
 def test_every_byte_can_be_read_back(component: str, backups: Backups, report: Any) -> None:
     manifest = backups.manifest(component)
-    assert look(backups.vault.store, manifest) == []
-    reader = SetReader(backups.vault.store, manifest, backups.identity)
+    assert look(backups.environment.store, manifest) == []
+    reader = SetReader(backups.environment.store, manifest, backups.identity)
     reader.read_rest()
     assert len(reader.whole) == len(manifest.artefacts)
 
@@ -84,7 +84,7 @@ def test_the_manifest_says_what_was_there(component: str, backups: Backups, repo
 def test_a_flipped_bit_or_a_missing_end_is_found(
     component: str, harm: str, backups: Backups, report: Any
 ) -> None:
-    store = backups.vault.store
+    store = backups.environment.store
     manifest = backups.manifest(component)
     for artefact in manifest.artefacts:
         key = manifest.key(artefact)
@@ -107,7 +107,7 @@ def test_a_flipped_bit_or_a_missing_end_is_found(
     )
     try:
         with pytest.raises(PermanentError):
-            find_set(store, "sandbox", manifest.id, backups.vault.trust)
+            find_set(store, "sandbox", manifest.id, backups.environment.trust)
     finally:
         store.put(manifest.prefix + "manifest.json", document)
 
@@ -118,7 +118,7 @@ def test_the_words_that_are_looked_for_are_in_the_data(backups: Backups, report:
 
 
 def test_neither_data_nor_secrets_are_readable_in_the_bucket(backups: Backups, report: Any) -> None:
-    store = backups.vault.store
+    store = backups.environment.store
     secrets = _secrets(backups)
     assert len(secrets) > 10
     for entry in store.list("sandbox/"):
@@ -130,7 +130,7 @@ def test_neither_data_nor_secrets_are_readable_in_the_bucket(backups: Backups, r
 @pytest.mark.parametrize("component", ["nats", "minio"])
 def test_a_set_is_locked_for_as_long_as_the_settings_say(component: str, backups: Backups) -> None:
     backups.isa("backup", component, "--local", ISA_BACKUP__OBJECT_LOCK_DAYS="1")
-    manifest, store = backups.manifest(component), backups.vault.store
+    manifest, store = backups.manifest(component), backups.environment.store
     for key in (manifest.own_key, *map(manifest.key, manifest.artefacts)):
         with pytest.raises(PermanentError):
             store.purge(key)
@@ -156,12 +156,12 @@ def test_secrets_are_in_no_output_and_no_process_arguments(
 
 def _secrets(backups: Backups) -> list[bytes]:
     """Every password of the platform."""
-    namespace = backups.vault.settings.kubernetes.namespace
+    namespace = backups.environment.settings.kubernetes.namespace
     found = []
-    for secret in backups.vault.kube.list("v1", "Secret", namespace):
+    for secret in backups.environment.kube.list("v1", "Secret", namespace):
         if secret.get("type") == "helm.sh/release.v1":
             continue
-        values = read_secret(backups.vault.kube, namespace, secret["metadata"]["name"]) or {}
+        values = read_secret(backups.environment.kube, namespace, secret["metadata"]["name"]) or {}
         found += [value.partition("/")[2] or value for value in values.values()]
     return [value.encode() for value in found if len(value) >= 12]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from cluster.exec import exec_stream
-from cluster.lease import lease_of
 from errors import PermanentError
 
 from ..accounts import STORE_SECRET
@@ -44,7 +43,7 @@ def test_what_is_wrong_with_the_way_there_is_said_before_an_engine_is_asked(
 
 
 def test_refused_credentials_are_said(backups: Backups) -> None:
-    kube = backups.vault.kube
+    kube = backups.environment.kube
     name = backups.environ[STORE_SECRET]
     secret = kube.get("v1", "Secret", name, "isa-cloud-control")
     assert secret is not None
@@ -78,16 +77,16 @@ def test_minio_is_not_backed_up_into_itself(backups: Backups) -> None:
 
 
 def test_two_backups_of_one_component_exclude_each_other(backups: Backups) -> None:
-    vault = backups.vault
-    with lease_of(vault.kube, vault.settings, "isa-backup-redis", "the first run"):
+    environment = backups.environment
+    with environment.lease("isa-backup-redis", "the first run"):
         said = backups.isa("backup", "redis", "--local", code=1, ISA_BACKUP__ATTEMPTS="1")
     assert "the first run" in said["backups"][0]["reason"]
 
 
 def test_what_a_pod_writes_without_a_pause_arrives_whole(backups: Backups) -> None:
     # a server whose words nobody takes for half a minute drops the rest: 200 MiB must not wait to be joined
-    size, vault = 200 << 20, backups.vault
-    namespace = vault.settings.kubernetes.namespace
+    size, environment = 200 << 20, backups.environment
+    namespace = environment.settings.kubernetes.namespace
     command = ("head", "-c", str(size), "/dev/zero")
-    pieces = exec_stream(vault.kube, namespace, "nats-0", "nats", command, stall=60)
+    pieces = exec_stream(environment.kube, namespace, "nats-0", "nats", command, stall=60)
     assert sum(map(len, pieces)) == size

@@ -23,12 +23,12 @@ def test_a_lost_platform_comes_back_from_its_sets(backups: Backups) -> None:
     environ = backups.sandbox.environ()
     # Prefect is not up here, so the set `platform` is partial: Secrets are in it all the same
     subprocess.run([ISA, "backup", "--local"], env=environ, check=False, timeout=300)
-    before = backups.vault.cluster
+    before = backups.environment.cluster_uid
     done = drill.run(backups.sandbox, ISA, environ, "--local")
     assert {r["component"]: r["outcome"] for r in done.restores} == dict.fromkeys(
         COMPONENTS, "restored"
     )
-    namespace = backups.vault.kube.get("v1", "Namespace", backups.live.namespace)
+    namespace = backups.environment.kube.get("v1", "Namespace", backups.live.namespace)
     assert namespace is not None
     assert namespace["metadata"]["uid"] != before
     # the old passwords open the new engines, as clients have them

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cluster.kube import Manifest
 from components import COMPONENTS
-from operations.environment.platform import Platform
+from operations.environment.environment import Environment
 from operations.health import gate
 from operations.health.gate import Finding
 from sandbox import processes
@@ -28,21 +28,21 @@ class Live:
 
     Attributes:
         sandbox: below it.
-        platform: as the product sees it.
+        environment: as the product sees it.
         components: what the tests of now are about; all if empty.
     """
 
     sandbox: Sandbox
-    platform: Platform
+    environment: Environment
     held: set[str] = field(default_factory=set)
     touched: set[str] = field(default_factory=set)
 
     @property
     def namespace(self) -> str:
-        return self.platform.settings.kubernetes.namespace
+        return self.environment.settings.kubernetes.namespace
 
     def pod(self, name: str) -> Manifest:
-        live = self.platform.kube.get("v1", "Pod", name, self.namespace)
+        live = self.environment.kube.get("v1", "Pod", name, self.namespace)
         assert live is not None, f"there is no pod {name}"
         return live
 
@@ -76,11 +76,11 @@ class Live:
             "kind": "Pod",
             "metadata": {"name": name, "namespace": self.namespace},
         }
-        self.platform.kube.patch(pod, {"metadata": {"annotations": {HOLD: value}}})
+        self.environment.kube.patch(pod, {"metadata": {"annotations": {HOLD: value}}})
 
     def ask(self, component: str) -> Finding:
         self.touched.add(component)
-        return gate.check(self.platform, component)
+        return gate.check(self.environment, component)
 
     def await_state(self, state: str) -> None:
         """Wait until all components that were touched are so (all of them at the first call)."""

@@ -44,7 +44,7 @@ def is_ready(live: Live, name: str) -> bool:
 
 
 def keys(live: Live, name: str) -> int:
-    secret = read_secret(live.platform.kube, live.namespace, "redis-auth") or {}
+    secret = read_secret(live.environment.kube, live.namespace, "redis-auth") or {}
     with redis.Redis(live.address(name), password=secret["redis-password"]) as client:
         return int(client.dbsize())
 
@@ -113,7 +113,7 @@ def test_a_volume_that_is_deleted_takes_its_data_along(live: Live) -> None:
             "resources": {"requests": {"storage": "1Gi"}},
         },
     }
-    kube = live.platform.kube
+    kube = live.environment.kube
     kube.create(claim)
     kube.create(_pod_with(live.namespace, "scratch"))
     volume = eventually(lambda: _volume(live, "scratch"))
@@ -132,11 +132,11 @@ def test_a_pod_that_refers_to_a_missing_secret_says_so_instead_of_running(live: 
     pod["spec"]["containers"][0]["env"] = [
         {"name": "X", "valueFrom": {"secretKeyRef": {"name": "nowhere", "key": "x"}}}
     ]
-    live.platform.kube.create(pod)
+    live.environment.kube.create(pod)
     try:
         eventually(lambda: "CreateContainerConfigError" in kubectl(live, "get", "pod", "scratch"))
     finally:
-        live.platform.kube.delete("v1", "Pod", "scratch", live.namespace)
+        live.environment.kube.delete("v1", "Pod", "scratch", live.namespace)
 
 
 def _pod_with(namespace: str, claim: str | None) -> dict[str, Any]:
@@ -166,15 +166,15 @@ def _pod_with(namespace: str, claim: str | None) -> dict[str, Any]:
 
 
 def _exists(live: Live, name: str) -> bool:
-    return live.platform.kube.get("v1", "Pod", name, live.namespace) is not None
+    return live.environment.kube.get("v1", "Pod", name, live.namespace) is not None
 
 
 def _volume(live: Live, claim: str) -> str:
-    found = live.platform.kube.get("v1", "PersistentVolumeClaim", claim, live.namespace) or {}
+    found = live.environment.kube.get("v1", "PersistentVolumeClaim", claim, live.namespace) or {}
     bound = found.get("status", {}).get("phase") == "Bound"
     return str(found["spec"]["volumeName"]) if bound else ""
 
 
 def _released(live: Live, volume: str) -> bool:
-    found = live.platform.kube.get("v1", "PersistentVolume", volume) or {}
+    found = live.environment.kube.get("v1", "PersistentVolume", volume) or {}
     return bool(found.get("status", {}).get("phase") == "Released")

@@ -36,7 +36,7 @@ def test_all_nodes_dead_is_down(live: Live) -> None:
 def test_a_wrong_password_is_called_by_its_name(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Access(live.platform.settings, live.platform.kube) as access:
+    with Access(live.environment.settings, live.environment.kube) as access:
         monkeypatch.setattr(access, "secret", lambda name, key: "wrong")
         report = ask_engine(access)
     hints = {check.name: check.hint for check in report.checks if not check.ok}

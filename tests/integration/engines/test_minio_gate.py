@@ -37,7 +37,7 @@ def test_two_dead_servers_stop_writes_but_not_reads(live: Live) -> None:
 
 
 def test_wrong_keys_are_called_by_their_name(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Access(live.platform.settings, live.platform.kube) as access:
+    with Access(live.environment.settings, live.environment.kube) as access:
         monkeypatch.setattr(access, "secret", lambda name, key: "wrong-wrong")
         report = ask_engine(access)
     hints = {check.name: check.hint for check in report.checks if not check.ok}

@@ -19,7 +19,7 @@ C = "nats"
 
 
 async def make_stream(live: Live, name: str) -> None:
-    secret = read_secret(live.platform.kube, live.namespace, "nats-auth") or {}
+    secret = read_secret(live.environment.kube, live.namespace, "nats-auth") or {}
     url = f"nats://{live.address('nats-0')}:4222"
     connection = await nats.connect(url, user="app", password=secret["app-password"])
     await connection.jetstream().add_stream(
@@ -66,7 +66,7 @@ def test_two_dead_servers_leave_no_meta_leader(live: Live) -> None:
 def test_a_wrong_password_is_called_by_its_name(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Access(live.platform.settings, live.platform.kube) as access:
+    with Access(live.environment.settings, live.environment.kube) as access:
         monkeypatch.setattr(access, "secret", lambda name, key: "wrong")
         report = ask_engine(access)
     hints = {check.name: check.hint for check in report.checks if not check.ok}

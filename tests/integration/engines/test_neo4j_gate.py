@@ -23,7 +23,7 @@ def test_a_healthy_member_writes_and_is_read(live: Live) -> None:
 
 
 def test_rounds_at_the_same_time_are_all_green_and_leave_nothing(live: Live) -> None:
-    with Access(live.platform.settings, live.platform.kube, 20.0) as access:
+    with Access(live.environment.settings, live.environment.kube, 20.0) as access:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             reports = list(pool.map(lambda _: ask_engine(access), range(ROUNDS)))
         member = access.endpoint("neo4j-1-0", PORT)
@@ -41,7 +41,7 @@ def test_a_dead_member_is_down_and_comes_back_with_its_data(live: Live) -> None:
 def test_a_wrong_password_is_called_by_its_name(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Access(live.platform.settings, live.platform.kube) as access:
+    with Access(live.environment.settings, live.environment.kube) as access:
         monkeypatch.setattr(access, "secret", lambda name, key: "neo4j/wrong-wrong")
         report = ask_engine(access)
     hints = {check.name: check.hint for check in report.checks if not check.ok}

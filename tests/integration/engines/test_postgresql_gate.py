@@ -25,7 +25,7 @@ C = "postgresql"
 
 
 def connect(live: Live, node: str, user: str = "isa") -> psycopg.Connection[tuple[object, ...]]:
-    secret = read_secret(live.platform.kube, live.namespace, "postgresql-ha-auth") or {}
+    secret = read_secret(live.environment.kube, live.namespace, "postgresql-ha-auth") or {}
     key = {"isa": "password", "postgres": "postgres-password"}[user]
     return psycopg.connect(
         host=live.address(node), user=user, password=secret[key], dbname="isa", connect_timeout=2, autocommit=True
@@ -137,7 +137,7 @@ def test_a_wrong_password_is_called_by_its_name(
 ) -> None:
     from components.access import Access
 
-    with Access(live.platform.settings, live.platform.kube) as access:
+    with Access(live.environment.settings, live.environment.kube) as access:
         monkeypatch.setattr(access, "secret", lambda name, key: "wrong")
         report = ask_engine(access)
     hints = {check.name: check.hint for check in report.checks if not check.ok}
@@ -156,7 +156,7 @@ def _write_until_it_fails(live: Live, node: str, acknowledged: list[int]) -> Non
 
 
 def test_a_standby_that_a_backup_holds_is_no_trouble_but_one_held_by_hand_is(live: Live) -> None:
-    settings, kube = live.platform.settings, live.platform.kube
+    settings, kube = live.environment.settings, live.environment.kube
     with Access(settings, kube) as access:
         nodes = access.endpoints(STATEFULSET, 3, PORT)
         standby = next(node for node in nodes if node_status(access, node).standby)

@@ -16,7 +16,7 @@ C = "qdrant"
 
 
 def cluster_of(live: Live, collection: str) -> str:
-    key = (read_secret(live.platform.kube, live.namespace, "qdrant-auth") or {})["api-key"]
+    key = (read_secret(live.environment.kube, live.namespace, "qdrant-auth") or {})["api-key"]
     url = f"http://{live.address('qdrant-0')}:6333/collections/{collection}/cluster"
     return httpx.get(url, headers={"api-key": key}, timeout=10).text
 
@@ -48,7 +48,7 @@ def test_two_killed_peers_leave_no_quorum(live: Live) -> None:
 
 
 def test_a_wrong_key_is_called_by_its_name(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Access(live.platform.settings, live.platform.kube) as access:
+    with Access(live.environment.settings, live.environment.kube) as access:
         monkeypatch.setattr(access, "secret", lambda name, key: "wrong")
         report = ask_engine(access)
     hints = {check.name: check.hint for check in report.checks if not check.ok}

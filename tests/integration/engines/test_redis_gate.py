@@ -19,7 +19,7 @@ C = "redis"
 
 
 def client(live: Live, member: str) -> redis.Redis:
-    secret = read_secret(live.platform.kube, live.namespace, "redis-auth") or {}
+    secret = read_secret(live.environment.kube, live.namespace, "redis-auth") or {}
     return redis.Redis(
         live.address(member), password=secret["redis-password"], decode_responses=True
     )
@@ -108,7 +108,7 @@ def test_both_copies_of_a_shard_on_one_node_are_a_warning(
 def test_a_wrong_password_is_called_by_its_name(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Access(live.platform.settings, live.platform.kube) as access:
+    with Access(live.environment.settings, live.environment.kube) as access:
         monkeypatch.setattr(access, "secret", lambda name, key: "wrong")
         report = ask_engine(access)
     hints = {check.name: check.hint for check in report.checks if not check.ok}

@@ -28,7 +28,7 @@ def test_rounds_at_the_same_time_do_not_disturb_each_other(live: Live, component
 def test_a_client_may_have_a_stream_that_takes_the_probes_subjects_too(live: Live) -> None:
     everything = {"name": "EVERYTHING", "subjects": [f"{PROBE}.>"], "num_replicas": 3}
     assert live.ask("nats").state == "ready"
-    with Access(live.platform.settings, live.platform.kube) as access:
+    with Access(live.environment.settings, live.environment.kube) as access:
         assert ask(access, ("STREAM.NAMES", {"subject": f"{PROBE}.>"}))[0]["streams"] is None
         ask(access, ("STREAM.CREATE.EVERYTHING", everything))
         try:
@@ -42,7 +42,7 @@ def test_a_client_may_have_a_stream_that_takes_the_probes_subjects_too(live: Liv
 
 def test_what_a_round_put_into_minio_is_gone_and_what_another_just_put_stays(live: Live) -> None:
     live.ask("minio")
-    with Access(live.platform.settings, live.platform.kube) as access:
+    with Access(live.environment.settings, live.environment.kube) as access:
         client = minio.connect(access, access.endpoints("minio", 4, minio.PORT)[0])
         key = f"{PREFIX}of-another-round-{time.time_ns()}"
         client.put_object(Bucket=PROBE, Key=key, Body=b"x")

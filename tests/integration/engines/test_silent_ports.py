@@ -31,7 +31,7 @@ def hints(
 
     monkeypatch.setattr(Access, "endpoint", there)
     started = time.monotonic()
-    with Access(live.platform.settings, live.platform.kube) as access:
+    with Access(live.environment.settings, live.environment.kube) as access:
         report = COMPONENTS[component].ask(access)
     assert any(check.critical and not check.ok for check in report.checks)
     return " ".join(

@@ -29,11 +29,12 @@ from archive.manifest import (
 from archive.signing import Trust, canonical
 from components import SETS
 from errors import PermanentError
-from operations.backup.component import Vault
 from operations.backup.retention import apply_retention, plan_retention
+from operations.environment.environment import Environment
 from operations.restore.credentials import secret_of
+from tests.environments import environment_with
 
-from ..stored import Stored, platform_of
+from ..stored import Stored, settings_of
 from .test_belief import LATER, Bucket
 from .test_belief import Vault as Proven
 from .test_retention import KEY, RULES, SIGNERS, a_set
@@ -180,29 +181,28 @@ class Watched(Bucket):
 
 
 @pytest.fixture
-def vault() -> Vault:
-    settings: Any = platform_of(
-        Stored(),
+def environment() -> Environment:
+    settings = settings_of(
         environment="test",
         backup=SimpleNamespace(signers=SIGNERS, retention=RULES),
         verify=SimpleNamespace(signers=()),
-    ).settings
-    made = Vault(settings, Stored(), cast(Any, Watched()), "uid")
+    )
+    made = environment_with(settings, kube=Stored(), store=cast(Any, Watched()), cluster_uid="uid")
     for night in range(60):
         one = a_set(night)
         cast(Any, made.store).put(one.own_key, one.signed(KEY))
     return made
 
 
-def test_a_manifest_of_300_mib_is_not_read(vault: Vault) -> None:
-    store: Any = vault.store
+def test_a_manifest_of_300_mib_is_not_read(environment: Environment) -> None:
+    store: Any = environment.store
     store.sizes[GENUINE.own_key] = 300 << 20
-    found = vault.catalogue(["redis"])
+    found = environment.catalogue(["redis"])
     assert len(found.sets) == 59
     assert f"{300 << 20} bytes" in found.broken[GENUINE.own_key]
 
 
-def test_a_document_of_too_many_values_is_not_parsed(vault: Vault) -> None:
+def test_a_document_of_too_many_values_is_not_parsed(environment: Environment) -> None:
     junk = b'{"format":1,"topology":{"a":[' + b"{}," * 5_000_000 + b"{}]}}"
     tracemalloc.start()
     try:
@@ -215,7 +215,7 @@ def test_a_document_of_too_many_values_is_not_parsed(vault: Vault) -> None:
         tracemalloc.stop()
 
 
-def test_large_manifests_are_read_one_at_a_time(vault: Vault) -> None:
+def test_large_manifests_are_read_one_at_a_time(environment: Environment) -> None:
     reading: list[str] = []
     most: list[int] = []
 
@@ -228,7 +228,7 @@ def test_large_manifests_are_read_one_at_a_time(vault: Vault) -> None:
             return self.objects[key]
 
     store: Any = Slow()
-    store.objects = cast(Any, vault.store).objects
+    store.objects = cast(Any, environment.store).objects
     store.sizes = dict.fromkeys(list(store.objects)[:8], 2 << 20)
     found = read_catalogue(store, "test", ["redis"], Trust(SIGNERS, ()))
     assert len(found.sets) == 60
@@ -280,24 +280,26 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("how", HOSTILE)
-def test_retention_deletes_nothing_for_a_hostile_manifest(how: str, vault: Vault) -> None:
-    store: Any = vault.store
-    before = plan_retention(vault, ["redis"])
+def test_retention_deletes_nothing_for_a_hostile_manifest(
+    how: str, environment: Environment
+) -> None:
+    store: Any = environment.store
+    before = plan_retention(environment, ["redis"])
     for key, document in HOSTILE[how]:
         store.put(key, document)
     assert before.going
-    plan = plan_retention(vault, ["redis"])
+    plan = plan_retention(environment, ["redis"])
     assert plan.going == ()
     assert "no set of redis is removed" in plan.problem
-    held = apply_retention(vault, before)
+    held = apply_retention(environment, before)
     assert set(held) == {one.id for one in before.going}
     assert store.deleted == []
 
 
 def test_a_manifest_that_cannot_be_read_stops_neither_other_components_nor_any_lock(
-    vault: Vault,
+    environment: Environment,
 ) -> None:
-    store: Any = vault.store
+    store: Any = environment.store
     nats = [
         a_set(day, id=new_identity("nats", a_set(day).begun, "0a1b2c"), component="nats")
         for day in range(60)
@@ -306,23 +308,25 @@ def test_a_manifest_that_cannot_be_read_stops_neither_other_components_nor_any_l
         store.put(one.own_key, one.signed(KEY))
     store.put(GENUINE.own_key, b"x")
 
-    plan = plan_retention(vault, ["redis", "nats"])
-    assert apply_retention(vault, plan) == {}
+    plan = plan_retention(environment, ["redis", "nats"])
+    assert apply_retention(environment, plan) == {}
 
     assert {one.component for one in plan.going} == {"nats"}
     assert {key.split("/")[1] for key in store.deleted} == {"nats"}
-    readable = {one.id for one in vault.catalogue(["redis"]).sets}
+    readable = {one.id for one in environment.catalogue(["redis"]).sets}
     assert len(readable) == 59
     assert readable < plan.locked.keys()
     assert GENUINE.id in plan.problem
 
 
-def test_a_hostile_manifest_hides_no_genuine_set_and_fills_no_slot(vault: Vault) -> None:
-    store: Any = vault.store
+def test_a_hostile_manifest_hides_no_genuine_set_and_fills_no_slot(
+    environment: Environment,
+) -> None:
+    store: Any = environment.store
     newest = a_set(59)
     for key, document in (*HOSTILE["manifests of the future"], *HOSTILE["lists in lists"]):
         store.put(key, document)
-    found = vault.catalogue(["redis"])
+    found = environment.catalogue(["redis"])
     assert found.latest("redis") == read_manifest(newest.signed(KEY), newest.own_key, SIGNERS)
     assert len(found.sets) == 59
     assert len(found.broken) == 401

@@ -10,11 +10,11 @@ import pytest
 
 from archive.garbage import collect_garbage, find_garbage
 from archive.store import Store
-from operations.backup.component import Vault
 from operations.backup.retention import RetentionPlan, apply_retention, plan_retention
 from operations.health.doctor import _waste
+from tests.environments import environment_with
 
-from ..stored import Stored, platform_of
+from ..stored import Stored, settings_of
 from .test_retention import KEY, RULES, SIGNERS, a_set
 from .versioned import PAGE, VersionedClient
 
@@ -24,7 +24,7 @@ DATA = f"{MADE.prefix}shard-0.rdb.zst.age"
 
 
 class Place:
-    """A vault with one old backup in a bucket with versions."""
+    """An environment with one old backup in a bucket with versions."""
 
     def __init__(self) -> None:
         self.client = VersionedClient(MADE.ended)
@@ -32,16 +32,17 @@ class Place:
         self.store.put(DATA, b"data")
         self.store.put(MADE.own_key, MADE.signed(KEY))
         self.client.now = NOW
-        settings: Any = platform_of(
-            Stored(),
+        settings = settings_of(
             environment="test",
             backup=SimpleNamespace(signers=SIGNERS, retention=RULES, object_lock_days=0),
             verify=SimpleNamespace(signers=()),
-        ).settings
-        self.vault = Vault(settings, Stored(), self.store, "uid")
+        )
+        self.environment = environment_with(
+            settings, kube=Stored(), store=self.store, cluster_uid="uid"
+        )
 
     def plan(self) -> RetentionPlan:
-        return plan_retention(self.vault, ["redis"], NOW + timedelta(days=9))
+        return plan_retention(self.environment, ["redis"], NOW + timedelta(days=9))
 
     def versions(self, key: str) -> list[bytes | None]:
         return [body for _, body, _ in self.client.objects[key]]
@@ -54,7 +55,7 @@ def test_a_backup_whose_manifest_was_deleted_is_named_and_not_removed(everything
         at.store.delete(key)
     plan = at.plan()
 
-    assert apply_retention(at.vault, plan) == {}
+    assert apply_retention(at.environment, plan) == {}
 
     assert b"data" in at.versions(DATA)
     assert at.versions(MADE.own_key)[0] == MADE.signed(KEY)
@@ -68,7 +69,7 @@ def test_a_backup_whose_manifest_was_deleted_is_named_and_not_removed(everything
 def test_the_doctor_names_it_too_and_mends_nothing_of_it() -> None:
     at = Place()
     at.store.delete(MADE.own_key)
-    leftovers, deleted = _waste(at.vault)
+    leftovers, deleted = _waste(at.environment)
     assert leftovers.check.ok
     assert not deleted.check.ok
     assert MADE.id in deleted.check.hint
@@ -99,7 +100,7 @@ def test_what_retention_removes_leaves_no_version_behind() -> None:
         at.store.put(one.own_key, one.signed(KEY))
     at.store.delete(DATA)
     assert [one.id for one in at.plan().going if one.id == MADE.id] == [MADE.id]
-    apply_retention(at.vault, at.plan())
+    apply_retention(at.environment, at.plan())
     assert not [key for key, left in at.client.objects.items() if left and MADE.id in key]
     assert at.plan().hidden == {}
 

@@ -168,7 +168,7 @@ def test_a_lock_that_was_not_extended_for_days_is_found(monkeypatch: pytest.Monk
     found = short_locks(environment(bucket), plan, NOW + timedelta(days=2))
 
     assert found == {old.id: None, new.id: UNTIL}
-    monkeypatch.setattr("operations.health.doctor.plan_retention", lambda vault: plan)
+    monkeypatch.setattr("operations.health.doctor.plan_retention", lambda environment: plan)
     monkeypatch.setattr("operations.health.doctor.short_locks", lambda *_: found)
     (finding,) = _locks(environment(bucket))
     assert not finding.check.ok

@@ -91,9 +91,10 @@ def world(reports: Reports) -> dict[str, Any]:
         releases=SimpleNamespace(components=always(["redis"])),
         config=None,
     )
+    made.open_store = always(made)
     return {
-        "operations.environment.platform.Platform.open": always(made),
-        "operations.backup.component.Vault.open": always(made),
+        "operations.environment.environment.Environment.open_releases": always(made),
+        "operations.environment.environment.Environment.open_store": always(made),
         "operations.restore.plan.plans_of": always(reports.restore_plans),
         "operations.rebuild.plan.plan_rebuild": always(reports.rebuild_plan),
         "operations.verify.proofs.choose": always(()),

@@ -128,8 +128,10 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> None:
 
     settings = load("sandbox", {})
     world = SimpleNamespace(settings=settings)
-    monkeypatch.setattr("operations.environment.platform.Platform.open", lambda _: world)
-    monkeypatch.setattr("operations.backup.component.Vault.open", lambda _: world)
+    world.open_store = lambda: world
+    environment = "operations.environment.environment.Environment"
+    monkeypatch.setattr(f"{environment}.open_releases", lambda _: world)
+    monkeypatch.setattr(f"{environment}.open_store", lambda _: world)
     monkeypatch.setattr("operations.verify.proofs.choose", lambda *_: ())
     manifest = SimpleNamespace(component="redis", id=REDIS)
     plan = SimpleNamespace(manifest=manifest, by_hand="by hand")

@@ -8,7 +8,6 @@ import ssl
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
 
 import pytest
 from cryptography import x509
@@ -18,8 +17,6 @@ from cryptography.x509.oid import NameOID
 
 from components.base import Check
 from errors import PermanentError
-from operations.backup.component import Vault
-from operations.environment.platform import Platform
 from operations.health import doctor
 from operations.health.doctor import (
     Finding,
@@ -32,8 +29,9 @@ from operations.health.doctor import (
     versions,
 )
 from operations.verify.scratch_pod import LABEL
+from tests.environments import environment_with
 
-from ..stored import Stored, platform_of
+from ..stored import Stored, environment_of
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -49,18 +47,15 @@ def test_a_question_that_cannot_be_asked_is_a_finding_and_stops_no_other() -> No
     ]
 
 
-def test_what_is_asked_of_the_store_stops_nothing_else_where_it_cannot_be_opened(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def closed(settings: object) -> None:
+def test_what_is_asked_of_the_store_stops_nothing_else_where_it_cannot_be_opened() -> None:
+    def closed() -> None:
         raise PermanentError("there is no Secret infotrend-object")
 
-    monkeypatch.setattr(Vault, "open", closed)
     settings = SimpleNamespace(
         storage=SimpleNamespace(object=SimpleNamespace(endpoint="https://s3.example.com"))
     )
     kube = SimpleNamespace(server="https://k8s.example.com", version=lambda: "v1.36")
-    asked = questions(cast(Platform, SimpleNamespace(settings=settings, kube=kube)))
+    asked = questions(environment_with(settings, kube=kube, open_store=closed))
     some = [one for one in asked if one[0] in ("Kubernetes", "object store", "proofs")]
     told = {one.check.name: one.check.hint for one in examine(some)}
     assert told == {
@@ -84,15 +79,15 @@ def test_a_scratch_engine_that_began_since_is_not_removed() -> None:
         kube.create({"kind": "Pod", "metadata": metadata, "spec": {}})
 
     start("old")
-    found = list(_scratch(platform_of(kube)))
+    found = list(_scratch(environment_of(kube)))
     assert not found[0].check.ok
     kube.delete("v1", "Pod", "proof-redis-a")
     start("new")
     (after,) = mend(found)
     assert not after.check.ok
     assert "could not be mended" in after.check.hint
-    with platform_of(kube).lease("isa-verify-redis", "a proof"):
-        assert next(_scratch(platform_of(kube))).check.ok
+    with environment_of(kube).lease("isa-verify-redis", "a proof"):
+        assert next(_scratch(environment_of(kube))).check.ok
 
 
 def test_only_what_is_wrong_and_safe_is_mended() -> None:
@@ -155,7 +150,7 @@ def test_a_certificate_is_told_in_time(
 def test_an_engine_that_a_backup_has_stopped_is_no_reason_to_wake_anybody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    platform = platform_of(Stored())
+    platform = environment_of(Stored())
     down = SimpleNamespace(state="down", checks=(Check("members answer", False, "none"),))
     stopped = SimpleNamespace(name="neo4j", ready=False, finding=down)
     monkeypatch.setattr(doctor, "read_status", lambda platform: [stopped])

@@ -17,8 +17,9 @@ from components.base import Check
 from components.questions import Round
 from config.models import DeploySettings
 from errors import PermanentError, TemporaryError
+from operations.environment.environment import Environment
 from operations.health import gate
-from operations.health.gate import Environment, Finding
+from operations.health.gate import Finding
 
 WELL = Finding((Check("one primary", True),))
 DEGRADED = Finding(

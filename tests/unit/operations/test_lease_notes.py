@@ -14,16 +14,17 @@ from archive.manifest import Capabilities, Engine
 from cluster.lease import UnreadableNote, inquire
 from config.backups import RetentionSettings
 from operations.backup import component as backup
-from operations.backup.component import BackupResult, Vault, back_up
+from operations.backup.component import BackupResult, back_up
 from operations.backup.retention import plan_retention
 from operations.health import doctor
 from operations.runner.transfer import Transfer
 from operations.state.rebuild_state import Policy, RebuildState, unfinished
 from operations.state.restore_journal import InterruptedRestore, broken_off, forget
+from tests.environments import environment_with
 
 from ..archive.test_belief import Bucket
 from ..archive.test_retention import KEY, SIGNERS, a_set
-from ..stored import CONTROL, Stored, platform_of
+from ..stored import CONTROL, Stored, environment_of, settings_of
 
 RECIPIENT = str(pyrage.x25519.Identity.generate().to_public())
 ABLE = Capabilities(conditional_put=True, checksums=True, versioning=True, object_lock=True)
@@ -46,8 +47,7 @@ class World:
         self.kube = Stored()
         self.bucket = Sets()
         self.notes: list[Any] = []
-        settings: Any = platform_of(
-            self.kube,
+        settings = settings_of(
             environment="test",
             backup=SimpleNamespace(
                 signers=SIGNERS,
@@ -57,19 +57,23 @@ class World:
                 retention=RetentionSettings(daily=1, weekly=0, monthly=0, yearly=0),
             ),
             verify=SimpleNamespace(signers=()),
-        ).settings
-        self.vault = Vault(settings, self.kube, cast(Any, self.bucket), "uid")
+        )
+        self.environment = environment_with(
+            settings, kube=self.kube, store=cast(Any, self.bucket), cluster_uid="uid"
+        )
 
     def note(self, lease: str, text: str) -> None:
-        with platform_of(self.kube).lease(f"isa-{lease}-redis", "somebody") as held:
+        with environment_of(self.kube).lease(f"isa-{lease}-redis", "somebody") as held:
             held.note(text)
 
     def noted(self) -> str:
-        return inquire(self.kube, self.vault.settings, "isa-backup-redis")[0]
+        return inquire(self.kube, self.environment.settings, "isa-backup-redis")[0]
 
     def back_up(self, **more: Any) -> BackupResult:
         transfer = Transfer(lambda note: None)
-        return back_up(self.vault, "redis", ABLE, slot="", run="test", transfer=transfer, **more)
+        return back_up(
+            self.environment, "redis", ABLE, slot="", run="test", transfer=transfer, **more
+        )
 
     def writer(self, *arguments: Any) -> Any:
         self.notes.append(arguments[-1])
@@ -81,7 +85,7 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
-    monkeypatch.setattr(backup, "valid_worker_key", lambda vault: KEY)
+    monkeypatch.setattr(backup, "valid_worker_key", lambda environment: KEY)
     monkeypatch.setattr(backup, "SetWriter", made.writer)
     monkeypatch.setattr(backup, "Access", lambda *_: nullcontext())
     redis = SimpleNamespace(back_up=lambda access, writer: taken(writer))
@@ -138,15 +142,15 @@ def test_whether_a_restore_was_broken_off_is_unknown_and_not_denied(
 ) -> None:
     world.note("backup", text)
     with pytest.raises(UnreadableNote, match="whether a restore of redis was broken off"):
-        broken_off(world.kube, world.vault.settings, "redis")
-    (found,) = doctor._restores(platform_of(world.kube))
+        broken_off(world.kube, world.environment.settings, "redis")
+    (found,) = doctor._restores(environment_of(world.kube))
     assert not found.check.ok
     assert "isa-backup-redis isa-cloud.io/operation-" in found.check.hint
 
 
 def test_new_volumes_make_an_unreadable_note_worthless(world: World) -> None:
     world.note("backup", "[1]")
-    forget(world.kube, world.vault.settings, "redis", "a rebuild")
+    forget(world.kube, world.environment.settings, "redis", "a rebuild")
     assert world.noted() == "[]"
 
 
@@ -173,17 +177,17 @@ def test_how_far_a_rebuild_has_come_is_unknown_and_not_denied(text: str, world: 
     assert text != STOOD.text()
     world.note("rebuild", text)
     with pytest.raises(UnreadableNote, match=r"how far a rebuild of redis .*isa-rebuild-redis"):
-        unfinished(world.kube, world.vault.settings, "redis")
-    found = next(iter(doctor._rebuilds(platform_of(world.kube))))
+        unfinished(world.kube, world.environment.settings, "redis")
+    found = next(iter(doctor._rebuilds(environment_of(world.kube))))
     assert not found.check.ok
     assert "isa-rebuild-redis isa-cloud.io/operation-" in found.check.hint
 
 
 def test_a_note_that_was_written_is_read(world: World) -> None:
     world.note("rebuild", STOOD.text())
-    assert unfinished(world.kube, world.vault.settings, "redis") == STOOD
+    assert unfinished(world.kube, world.environment.settings, "redis") == STOOD
     world.note("backup", f'[{{"replacing":["all keys"],"safety":["{SET}"],"restoring":"{SET}"}}]')
-    assert broken_off(world.kube, world.vault.settings, "redis") == InterruptedRestore(
+    assert broken_off(world.kube, world.environment.settings, "redis") == InterruptedRestore(
         SET, (SET,), ("all keys",)
     )
 
@@ -198,9 +202,9 @@ def test_retention_removes_nothing_of_a_component_whose_note_cannot_be_read(
     for day in range(3):
         made = a_set(day)
         world.bucket.put(made.own_key, made.signed(KEY))
-    assert len(plan_retention(world.vault, ["redis"]).going) == 2
+    assert len(plan_retention(world.environment, ["redis"]).going) == 2
     world.note(lease, "x")
-    assert plan_retention(world.vault, ["redis"]).going == ()
+    assert plan_retention(world.environment, ["redis"]).going == ()
 
 
 def test_the_last_backup_of_an_unfinished_rebuild_stays_whichever_comes_back(
@@ -214,4 +218,4 @@ def test_the_last_backup_of_an_unfinished_rebuild_stays_whichever_comes_back(
         world.bucket.put(made.own_key, made.signed(KEY))
     policy = Policy("redis", "new", newest.id)
     world.note("rebuild", RebuildState(REBUILD, policy, newest.id, ["backup", "proof"]).text())
-    assert [one.id for one in plan_retention(world.vault, ["redis"]).going] == [newer.id]
+    assert [one.id for one in plan_retention(world.environment, ["redis"]).going] == [newer.id]

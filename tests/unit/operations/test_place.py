@@ -7,25 +7,23 @@ from typing import Any
 
 import pytest
 
+from archive.store import Store
 from cluster.dag import Dag
-from cluster.kube import Kube
 from errors import PermanentError
-from operations.backup import component as backup
-from operations.backup.component import Vault
 from operations.deploy.run import run_deploy
+from operations.environment.environment import Environment
 from operations.environment.place import ENVIRONMENT
-from operations.environment.platform import Platform
 
-from ..stored import NAMESPACE, Stored, platform_of
+from ..stored import NAMESPACE, Stored, environment_of
 
 
-def platform(owner: str | None) -> Platform:
+def platform(owner: str | None) -> Environment:
     kube = Stored()
     if owner is not None:
         labels = {ENVIRONMENT: owner} if owner else {}
         metadata = {"name": NAMESPACE, "labels": labels, "uid": "uid"}
         kube.objects["Namespace", NAMESPACE] = {"kind": "Namespace", "metadata": metadata}
-    return platform_of(kube, environment="staging", storage=SimpleNamespace(object=None))
+    return environment_of(kube, environment="staging", storage=SimpleNamespace(object=None))
 
 
 WORDS = "the namespace .* belongs to environment production, and these settings are of staging: nothing was changed"
@@ -33,7 +31,7 @@ WORDS = "the namespace .* belongs to environment production, and these settings 
 
 def test_a_deploy_of_another_environment_changes_nothing() -> None:
     there = platform("production")
-    object.__setattr__(there, "graph", Dag(["nats"]))
+    vars(there)["graph"] = Dag(["nats"])
     with pytest.raises(PermanentError, match=WORDS):
         run_deploy(there, run="test", start=lambda *_: pytest.fail("it was begun"))
     assert there.kube.calls == []  # type: ignore[attr-defined]
@@ -41,27 +39,24 @@ def test_a_deploy_of_another_environment_changes_nothing() -> None:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def vault(owner: str | None) -> Vault:
-        there = platform(owner)
-        monkeypatch.setattr(Kube, "connect", lambda _: there.kube)
-        return Vault.open(there.settings)
-
-    monkeypatch.setattr("operations.backup.component.Store.open", lambda *_: None)
-    monkeypatch.setattr(backup, "store_credentials", lambda *_: {})
-    return vault
+    monkeypatch.setattr(Store, "open", lambda *_: None)
+    monkeypatch.setattr(Environment, "store_credentials", lambda self: {})
+    return lambda owner: platform(owner).open_store()
 
 
 def test_no_backup_restore_or_rebuild_opens_the_cluster_of_another_environment(
     opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backup, "store_credentials", lambda *_: pytest.fail("a Secret was read"))
+    monkeypatch.setattr(
+        Environment, "store_credentials", lambda self: pytest.fail("a Secret was read")
+    )
     with pytest.raises(PermanentError, match=WORDS):
         opened("production")
 
 
 @pytest.mark.parametrize("owner", ["staging", ""])
 def test_its_own_and_one_that_an_earlier_version_made_are_opened(owner: str, opened: Any) -> None:
-    assert opened(owner).cluster == "uid"
+    assert opened(owner).cluster_uid == "uid"
 
 
 def test_a_namespace_that_is_not_there_is_told(opened: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -15,8 +15,9 @@ from operations.health import freshness
 from operations.rebuild import plan as rebuild_plan
 from operations.rebuild.plan import RebuildPlan, plan_rebuild
 from operations.state.rebuild_state import NEW, NONE, Policy, RebuildState
+from tests.environments import environment_with
 
-from ..stored import Stored, platform_of
+from ..stored import Stored, environment_of, settings_of
 
 BEGUN = datetime(2026, 1, 1, 2, 30, tzinfo=UTC)
 REBUILD, SET = "rebuild-20260101t000000z-00ab", "nats-20260101T000500Z-0a1b2c"
@@ -41,7 +42,9 @@ class World:
     drift: tuple[str, ...] = ()
     asked: list[str] = field(default_factory=list)
 
-    def plan_restore(self, vault: object, catalogue: object, name: str, *, new_engine: bool) -> Any:
+    def plan_restore(
+        self, environment: object, catalogue: object, name: str, *, new_engine: bool
+    ) -> Any:
         self.asked.append(name)
         if not self.whole:
             raise PermanentError("it is not whole")
@@ -58,16 +61,16 @@ class World:
     def plan(self, policy: Policy) -> RebuildPlan:
         newest = SimpleNamespace(id=f"{policy.component}-newest", begun=BEGUN, seconds=120.0)
         catalogue = SimpleNamespace(latest=lambda name: newest)
-        platform = platform_of(
-            self.kube, components=SimpleNamespace(neo4j=SimpleNamespace(edition="community"))
+        environment = environment_with(
+            settings_of(components=SimpleNamespace(neo4j=SimpleNamespace(edition="community"))),
+            kube=self.kube,
+            releases=SimpleNamespace(of=lambda name: []),
+            catalogue=lambda names: catalogue,
         )
-        object.__setattr__(platform, "releases", SimpleNamespace(of=lambda name: []))
-        return plan_rebuild(
-            platform, cast(Any, SimpleNamespace(catalogue=lambda names: catalogue)), policy
-        )
+        return plan_rebuild(environment, policy)
 
     def broken_off(self, standing: RebuildState) -> None:
-        with platform_of(self.kube).lease(
+        with environment_of(self.kube).lease(
             f"isa-rebuild-{standing.policy.component}", "test"
         ) as lease:
             lease.note(standing.text())

@@ -8,14 +8,16 @@ from typing import Any, cast
 import pytest
 
 from operations.backup import nightly as backups
-from operations.backup.component import COMPLETE, FAILED, BackupResult, Vault
+from operations.backup.component import COMPLETE, FAILED, BackupResult
 from operations.backup.nightly import run_backups
+from operations.environment.environment import Environment
 from operations.restore import restore as restoring
 from operations.restore.restore import run_restores
 from operations.runner.threads import threads
 from operations.state.rebuild_state import NONE, Policy, RebuildState
+from tests.environments import environment_with
 
-from ..stored import Stored, platform_of
+from ..stored import Stored, environment_of, settings_of
 
 REBUILD, SET = "rebuild-20260101t000000z-00ab", "nats-20260101T000500Z-0a1b2c"
 GONE = ["fence", "backup", "proof", "uninstall", "volumes"]
@@ -26,13 +28,12 @@ def kube() -> Stored:
     return Stored()
 
 
-def vault_of(kube: Stored) -> Vault:
-    settings = platform_of(
-        kube,
+def stored_environment(kube: Stored) -> Environment:
+    settings = settings_of(
         backup=SimpleNamespace(max_parallel=1),
         verify=SimpleNamespace(max_parallel=1),
-    ).settings
-    return cast(Vault, SimpleNamespace(kube=kube, settings=settings, check=lambda: None))
+    )
+    return environment_with(settings, kube=kube)
 
 
 @pytest.mark.parametrize(
@@ -51,13 +52,18 @@ def vault_of(kube: Stored) -> Vault:
 def test_no_night_stores_a_set_of_an_engine_that_waits_for_its_data(
     standing: RebuildState, outcome: str, kube: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with platform_of(kube).lease("isa-rebuild-nats", "test") as lease:
+    with environment_of(kube).lease("isa-rebuild-nats", "test") as lease:
         lease.note(standing.text())
+    monkeypatch.setattr(backups, "check_store", lambda environment: None)
     monkeypatch.setattr(
-        backups, "back_up", lambda vault, name, *_, **__: BackupResult(name, COMPLETE, "a-set")
+        backups,
+        "back_up",
+        lambda environment, name, *_, **__: BackupResult(name, COMPLETE, "a-set"),
     )
     with threads(1, 1) as start:
-        report = run_backups(vault_of(kube), only=["nats", "redis"], slot="", run="t", start=start)
+        report = run_backups(
+            stored_environment(kube), only=["nats", "redis"], slot="", run="t", start=start
+        )
     found = {one.component: one for one in report.backups}
     assert found["nats"].outcome == outcome
     assert found["redis"].outcome == COMPLETE
@@ -67,28 +73,29 @@ def test_no_night_stores_a_set_of_an_engine_that_waits_for_its_data(
 def test_nothing_is_restored_into_what_is_being_rebuilt(
     kube: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(restoring, "read_identity", lambda vault: "")
+    monkeypatch.setattr(restoring, "read_identity", lambda environment: "")
     manifest = SimpleNamespace(id=SET, component="nats")
     plan = cast(Any, SimpleNamespace(manifest=manifest, by_hand=""))
-    with platform_of(kube).lease("isa-rebuild-nats", "test"), threads(1, 1) as start:
-        (report,) = run_restores(vault_of(kube), [plan], run="t", start=start)
+    with environment_of(kube).lease("isa-rebuild-nats", "test"), threads(1, 1) as start:
+        (report,) = run_restores(stored_environment(kube), [plan], run="t", start=start)
     assert "is being rebuilt just now" in report.reason
 
 
 def test_where_the_rebuild_cannot_be_read_the_night_is_taken_and_does_not_claim_to_be_whole(
     kube: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with platform_of(kube).lease("isa-rebuild-nats", "test") as lease:
+    with environment_of(kube).lease("isa-rebuild-nats", "test") as lease:
         lease.note("x")
     doubts: dict[str, list[str]] = {}
 
-    def back_up(vault: object, name: str, *_: object, **more: Any) -> BackupResult:
+    def back_up(environment: object, name: str, *_: object, **more: Any) -> BackupResult:
         doubts[name] = list(more["doubts"])
         return BackupResult(name, COMPLETE, "a-set")
 
+    monkeypatch.setattr(backups, "check_store", lambda environment: None)
     monkeypatch.setattr(backups, "back_up", back_up)
     with threads(1, 1) as start:
-        run_backups(vault_of(kube), only=["nats", "redis"], slot="", run="t", start=start)
+        run_backups(stored_environment(kube), only=["nats", "redis"], slot="", run="t", start=start)
     assert doubts["redis"] == []
     (words,) = doubts["nats"]
     assert "annotate lease isa-rebuild-nats isa-cloud.io/operation-" in words

@@ -20,9 +20,10 @@ from operations.rebuild.rebuild import RebuildReport, run_rebuild
 from operations.restore.restore import DIFFERENT, RESTORED, RestoreReport
 from operations.runner.walk import INSTALLED, UNCHANGED, Start, Work
 from operations.state.rebuild_state import KEEP, Policy, RebuildState, unfinished
+from tests.environments import environment_with
 
 from ..archive.test_retention import a_set
-from ..stored import Stored, platform_of
+from ..stored import Stored, environment_of, settings_of
 
 OLD = "redis-20251201T000500Z-0a1b2c"
 PLAN = RebuildPlan(
@@ -119,17 +120,16 @@ class World:
         """Somebody changes what the Lease says of the rebuild."""
         left = self.unfinished
         assert left is not None
-        with platform_of(self.kube).lease("isa-rebuild-redis", "somebody") as lease:
+        with environment_of(self.kube).lease("isa-rebuild-redis", "somebody") as lease:
             lease.note(replace(left, **change).text())
 
     @property
     def unfinished(self) -> RebuildState | None:
-        return unfinished(self.kube, platform_of(self.kube).settings, "redis")
+        return unfinished(self.kube, environment_of(self.kube).settings, "redis")
 
     def run(self, policy: Policy = PLAN.policy) -> RebuildReport:
         return run_rebuild(
-            platform_of(self.kube),
-            cast(Any, SimpleNamespace(check=lambda: None, catalogue=self.catalogue, store=None)),
+            environment_with(settings_of(), kube=self.kube, store=None, catalogue=self.catalogue),
             replace(PLAN, policy=policy),
             run="test",
             start=inline,
@@ -159,7 +159,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     engine = SimpleNamespace(name="redis", live=live)
     monkeypatch.setattr(rebuild, "COMPONENTS", {"redis": engine})
     monkeypatch.setattr(rebuild, "Access", lambda *_: nullcontext())
-    monkeypatch.setattr(rebuild, "read_identity", lambda vault: "")
+    monkeypatch.setattr(rebuild, "read_identity", lambda environment: "")
+    monkeypatch.setattr(rebuild, "check_store", lambda environment: None)
     monkeypatch.setattr(
         rebuild,
         "plan_restore",
@@ -330,7 +331,7 @@ GONE = ["fence", "backup", "proof", "uninstall"]
 
 
 def test_a_rebuild_that_was_not_begun_skips_neither_its_backup_nor_its_proof(world: World) -> None:
-    with platform_of(world.kube).lease("isa-rebuild-redis", "somebody") as lease:
+    with environment_of(world.kube).lease("isa-rebuild-redis", "somebody") as lease:
         lease.note(RebuildState("rebuild-20260101t000000z-00ab", PLAN.policy, OLD, GONE).text())
     with pytest.raises(PermanentError, match="no complete backup of this attempt"):
         world.run()

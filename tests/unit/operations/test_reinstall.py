@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
 
 import pytest
 
@@ -12,7 +11,7 @@ from errors import IsaError, PermanentError
 from operations.rebuild import reinstall
 from operations.state.rebuild_state import KEEP, NONE, Policy, RebuildState
 
-from ..stored import NAMESPACE, Stored, platform_of
+from ..stored import NAMESPACE, Stored, environment_of
 
 REBUILD = "rebuild-20260102t000000z-00ab"
 CLAIMS = {"data-nats-0": "old-0", "data-nats-1": "old-1"}
@@ -47,14 +46,12 @@ def put_aside(kube: Stored, rebuild: str, new: dict[str, str]) -> None:
 
 
 def undo(kube: Stored) -> tuple[str, ...]:
-    return reinstall.undo(
-        platform_of(kube), cast(Any, None), "nats", run="test", tell=lambda note: None
-    )
+    return reinstall.undo(environment_of(kube), "nats", run="test", tell=lambda note: None)
 
 
 def broken_off(kube: Stored, standing: RebuildState) -> None:
     """A rebuild that was killed."""
-    with platform_of(kube).lease("isa-rebuild-nats", "test") as lease:
+    with environment_of(kube).lease("isa-rebuild-nats", "test") as lease:
         lease.note(standing.text())
 
 
@@ -82,7 +79,7 @@ def test_a_rebuild_that_has_moved_no_volume_is_not_undone_with_those_of_an_earli
     assert kube.claims == {"data-nats-0": "new-0", "data-nats-1": "new-1"}
     assert [one.rebuild for one in volumes.aside(kube, "nats")] == ["rebuild-1"] * 2
     assert helm == ["install", "_open"]  # what runs is not taken down for it
-    with platform_of(kube).lease("isa-rebuild-nats", "test") as lease:
+    with environment_of(kube).lease("isa-rebuild-nats", "test") as lease:
         assert lease.previous_operation == ""  # another rebuild may begin
 
 
@@ -110,7 +107,7 @@ def test_an_undo_that_was_broken_off_goes_on(kube: Stored, monkeypatch: pytest.M
             except Broken:
                 pass
         if call >= 4:  # two Leases, and a mark off each volume: they are not given up from then on
-            assert reinstall.give_up(platform_of(kube), "nats", "test") == ()
+            assert reinstall.give_up(environment_of(kube), "nats", "test") == ()
         undo(kube)
         assert kube.claims == CLAIMS
         assert kube.volumes == {"old-0": "Delete", "old-1": "Delete"}
@@ -121,7 +118,7 @@ def test_an_undo_that_was_broken_off_goes_on(kube: Stored, monkeypatch: pytest.M
 
 def test_only_what_was_compared_is_given_up(kube: Stored) -> None:
     put_aside(kube, "rebuild-1", {})
-    platform = platform_of(kube)
+    platform = environment_of(kube)
     assert reinstall.give_up(platform, "nats", "test") == ()
     with pytest.raises(PermanentError, match="old-0"):
         volumes.release(kube, volumes.aside(kube, "nats"))

@@ -33,11 +33,11 @@ def test_it_says_whose_passwords_will_be_those_of_the_set(
     monkeypatch.setattr(restore_plan, "find_chain", lambda *_: (manifest, ()))
     editions = SimpleNamespace(neo4j=SimpleNamespace(edition="community"))
     settings = SimpleNamespace(environment="test", components=editions)
-    vault: Any = SimpleNamespace(store=None, settings=settings, cluster="uid", trust=None)
+    environment: Any = SimpleNamespace(store=None, settings=settings, cluster_uid="uid", trust=None)
     catalogue: Any = SimpleNamespace(
         verdict=lambda _: "pass", latest=lambda _: None, last=lambda _: None, refused=lambda _: ""
     )
-    found = plan_restore(vault, catalogue, manifest.id)
+    found = plan_restore(environment, catalogue, manifest.id)
     assert any("come back with the set's" in words for words in found.warnings) == (
         component in ACCOUNTS
     )
@@ -71,13 +71,15 @@ def planned(
     manifest: Any, cluster: str = "uid", *only: str, components: Any = None, **how: Any
 ) -> Any:
     settings = SimpleNamespace(environment="test", components=components)
-    vault: Any = SimpleNamespace(store=None, settings=settings, cluster=cluster, trust=None)
+    environment: Any = SimpleNamespace(
+        store=None, settings=settings, cluster_uid=cluster, trust=None
+    )
     refused = how.pop("refused", "")
     catalogue: Any = SimpleNamespace(
         verdict=lambda _: "pass", latest=lambda _: None, last=lambda _: None,
         refused=lambda _: refused,
     )  # fmt: skip
-    return plan_restore(vault, catalogue, manifest.id, only, **how)
+    return plan_restore(environment, catalogue, manifest.id, only, **how)
 
 
 def test_a_set_whose_last_verdict_is_a_fail_or_missing_is_not_restored(postgresql: Any) -> None:

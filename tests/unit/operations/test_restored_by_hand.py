@@ -10,14 +10,16 @@ import pytest
 
 from components import COMPONENTS
 from errors import ConfigurationError
+from operations.environment.environment import Environment
 from operations.restore import plan as restore_plan
 from operations.restore import restore as restoring
 from operations.restore.plan import RestorePlan, plan_restore, plans_of
 from operations.restore.restore import BY_HAND, RESTORED, RestoreReport, as_json, run_restores
 from operations.runner.progress import NodeProgress
 from operations.runner.threads import threads
+from tests.environments import environment_with
 
-from ..stored import Stored, platform_of
+from ..stored import Stored, settings_of
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 STAMP = "20260101T023000Z-abcdef"
@@ -25,13 +27,13 @@ SETS = {name: f"{name}-{STAMP}" for name in COMPONENTS}
 WHERE = "docs/restore-by-hand.md, Neo4j"
 
 
-def vault_of(edition: str) -> Any:
-    settings = platform_of(
-        Stored(),
+def neo4j_of(edition: str) -> Environment:
+    settings = settings_of(
         environment="test",
+        backup=SimpleNamespace(signers=()),
         components=SimpleNamespace(neo4j=SimpleNamespace(edition=edition)),
-        verify=SimpleNamespace(max_parallel=2),
-    ).settings
+        verify=SimpleNamespace(max_parallel=2, signers=()),
+    )
     catalogue = SimpleNamespace(
         of=lambda name: (SimpleNamespace(id=SETS[name], outcome="complete"),),
         proven=set(SETS.values()),
@@ -40,13 +42,8 @@ def vault_of(edition: str) -> Any:
         last=lambda name: None,
         refused=lambda _: "",
     )
-    return SimpleNamespace(
-        settings=settings,
-        kube=Stored(),
-        store=None,
-        cluster="c",
-        trust=None,
-        catalogue=lambda names: catalogue,
+    return environment_with(
+        settings, kube=Stored(), store=None, cluster_uid="c", catalogue=lambda names: catalogue
     )
 
 
@@ -69,22 +66,22 @@ def sets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restore_plan, "find_chain", find_chain)
     monkeypatch.setattr(restore_plan, "look", lambda *_: ())
     monkeypatch.setattr(restore_plan, "SetReader", lambda *_: reader)
-    monkeypatch.setattr(restoring, "read_identity", lambda vault: "")
+    monkeypatch.setattr(restoring, "read_identity", lambda environment: "")
 
 
 def plans(edition: str) -> list[RestorePlan]:
-    vault = vault_of(edition)
+    environment = neo4j_of(edition)
     names = ("postgresql", "neo4j")
-    return [plan_restore(vault, vault.catalogue(names), SETS[name]) for name in names]
+    return [plan_restore(environment, environment.catalogue(names), SETS[name]) for name in names]
 
 
 def test_a_set_of_an_engine_that_is_restored_by_hand_is_refused_before_it_is_looked_at(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert plans_of(vault_of("community"), SETS["neo4j"], (), other_cluster=False)
+    assert plans_of(neo4j_of("community"), SETS["neo4j"], (), other_cluster=False)
     monkeypatch.setattr(restore_plan, "find_chain", None)
     with pytest.raises(ConfigurationError, match=WHERE):
-        plans_of(vault_of("enterprise"), SETS["neo4j"], (), other_cluster=False)
+        plans_of(neo4j_of("enterprise"), SETS["neo4j"], (), other_cluster=False)
 
 
 def test_the_plan_of_all_says_which_is_left_and_why() -> None:
@@ -101,7 +98,9 @@ def test_the_plan_of_all_says_which_is_left_and_why() -> None:
 def test_the_others_are_restored_and_what_is_left_is_named_and_not_claimed(
     edition: str, outcome: str, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run_restore(vault: object, identity: str, plan: RestorePlan, **_: object) -> RestoreReport:
+    def run_restore(
+        environment: object, identity: str, plan: RestorePlan, **_: object
+    ) -> RestoreReport:
         return RestoreReport(plan.manifest.id, plan.manifest.component, RESTORED)
 
     monkeypatch.setattr(restoring, "run_restore", run_restore)
@@ -112,7 +111,7 @@ def test_the_others_are_restored_and_what_is_left_is_named_and_not_claimed(
 
     with threads(2, 1) as start:
         reports = run_restores(
-            vault_of(edition), plans(edition), run="t", start=start, publish=publish
+            neo4j_of(edition), plans(edition), run="t", start=start, publish=publish
         )
     found = as_json(reports, 1.0)
     assert {r.component: r.outcome for r in reports} == {"postgresql": RESTORED, "neo4j": outcome}

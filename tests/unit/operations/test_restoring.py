@@ -19,8 +19,9 @@ from operations.restore import restore as restoring
 from operations.restore import safety_backup as safety
 from operations.restore.restore import RESTORED, RestoreReport, run_restore
 from operations.state.restore_journal import InterruptedRestore, broken_off, forget
+from tests.environments import environment_with
 
-from ..stored import Stored, platform_of
+from ..stored import Stored, environment_of, settings_of
 
 SET = "neo4j-20260101T023000Z-abcdef"
 UNIT = "database neo4j"
@@ -81,19 +82,25 @@ class World:
 
     @property
     def left(self) -> InterruptedRestore | None:
-        return broken_off(self.kube, platform_of(self.kube).settings, "neo4j")
+        return broken_off(self.kube, environment_of(self.kube).settings, "neo4j")
 
     def run(self, *, safety: bool = True, chosen: tuple[str, ...] = (UNIT,)) -> RestoreReport:
         manifest = SimpleNamespace(id=SET, component="neo4j")
         plan = SimpleNamespace(
             manifest=manifest, earlier=(), units=[SimpleNamespace(unit=unit) for unit in chosen]
         )
-        settings = platform_of(self.kube, environment="test").settings
-        vault = SimpleNamespace(
-            store=None, kube=self.kube, settings=settings, check=lambda: None, trust=None
+        settings = settings_of(
+            environment="test",
+            backup=SimpleNamespace(signers=()),
+            verify=SimpleNamespace(signers=()),
         )
         return run_restore(
-            cast(Any, vault), "", cast(Any, plan), run="test", tell=lambda note: None, safety=safety
+            environment_with(settings, kube=self.kube, store=None, store_credentials=dict),
+            "",
+            cast(Any, plan),
+            run="test",
+            tell=lambda note: None,
+            safety=safety,
         )
 
 
@@ -122,6 +129,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         safety, "SetReader", lambda _, manifest, *__: SimpleNamespace(manifest=manifest)
     )
     monkeypatch.setattr(safety, "read_through", lambda *_: None)
+    monkeypatch.setattr(safety, "check_store", lambda environment: None)
     monkeypatch.setattr(safety, "back_up", made.back_up)
     monkeypatch.setattr(gate, "wait", lambda *_, **__: None)
     return made
@@ -217,7 +225,7 @@ def test_what_was_half_replaced_goes_with_the_volumes_that_it_is_on(world: World
     world.breaks = Killed()
     with pytest.raises(Killed):
         world.run()
-    forget(world.kube, platform_of(world.kube).settings, "neo4j", "a rebuild")
+    forget(world.kube, environment_of(world.kube).settings, "neo4j", "a rebuild")
     assert world.left is None
 
 
@@ -289,13 +297,12 @@ def serving(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
     @contextmanager
     def engines(*_: object) -> Iterator[Any]:
-        settings = platform_of(world.kube).settings
+        settings = environment_of(world.kube).settings
         assert inquire(world.kube, settings, verify_lease("neo4j"))[1]  # a proof sweeps under it
         yield SimpleNamespace(access=None, at={})
 
     restore = SimpleNamespace(scratch=lambda *_: (), ask=None, load=lambda *_: None)
     monkeypatch.setattr(restoring, "SETS", {"neo4j": SimpleNamespace(restore=restore)})
-    monkeypatch.setattr(restoring, "store_credentials", lambda *_: {})
     monkeypatch.setattr(restoring, "engines", engines)
     monkeypatch.setattr(
         restoring, "SetReader", lambda _, manifest, *__: SimpleNamespace(manifest=manifest)
@@ -311,7 +318,7 @@ def test_no_proof_sweeps_the_scratch_engines_that_a_restore_copies_from(serving:
 def test_a_restore_that_needs_scratch_engines_waits_for_a_proof_of_the_component(
     serving: World,
 ) -> None:
-    where = platform_of(serving.kube).settings.kubernetes.control_namespace
+    where = environment_of(serving.kube).settings.kubernetes.control_namespace
     name = verify_lease("neo4j")
     proof = Lease(serving.kube, where, name, purpose="a proof", holder="another-host/1/1")
     with proof, pytest.raises(LeaseHeld, match="a proof"):
@@ -322,7 +329,7 @@ def test_a_restore_that_needs_scratch_engines_waits_for_a_proof_of_the_component
 def test_a_restore_goes_on_behind_a_safety_backup_where_an_earlier_note_cannot_be_read(
     world: World,
 ) -> None:
-    with platform_of(world.kube).lease("isa-backup-neo4j", "somebody") as lease:
+    with environment_of(world.kube).lease("isa-backup-neo4j", "somebody") as lease:
         lease.note("x")
     assert (world.run().outcome, world.taken) == (RESTORED, [f"{SAFETY}0"])
     with pytest.raises(UnreadableNote):  # it stays until somebody has looked

@@ -113,12 +113,20 @@ def safety(
     monkeypatch.setattr(safety_backup, "back_up", back_up)
     monkeypatch.setattr(safety_backup, "find_chain", find_chain)
     settings = SimpleNamespace(environment="test")
-    vault: Any = SimpleNamespace(store=sets, settings=settings, check=lambda: ABLE, trust=None)
+    environment: Any = SimpleNamespace(store=sets, settings=settings, trust=None)
+    monkeypatch.setattr(safety_backup, "check_store", lambda environment: ABLE)
     transfer: Any = None
     live = SimpleNamespace(units=LIVE.units, can_take=lambda *_: list(refusals))
     monkeypatch.setattr(safety_backup, "COMPONENTS", {"minio": SimpleNamespace(live=live)})
     return safety_backup.take_safety(
-        vault, "", "minio", chosen, run="t", transfer=transfer, access=transfer, earlier=earlier_run
+        environment,
+        "",
+        "minio",
+        chosen,
+        run="t",
+        transfer=transfer,
+        access=transfer,
+        earlier=earlier_run,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,14 +9,15 @@ import pyrage
 
 from archive.bounds import MANIFEST_BYTES
 from archive.evidence import signer_of
-from archive.evidence_chain import Record
+from archive.evidence_chain import Record, read_record
 from archive.store import Missing
-from operations.backup.component import Vault
-from operations.state.verdict_record import recorded
+from cluster.lease import inquire
+from operations.environment.environment import Environment
 from operations.verify.proof import prove
+from tests.environments import changed, environment_with
 
 from ..archive.test_belief import Bucket
-from ..stored import Stored, platform_of
+from ..stored import Stored, settings_of
 
 SET = "redis-20261124T010000Z-0a1b2c"
 
@@ -29,29 +29,30 @@ class Emptied(Bucket):
         return super().get(key)
 
 
-def a_vault(identity: str) -> Vault:
-    settings: Any = platform_of(
-        Stored(),
+def an_environment(identity: str) -> Environment:
+    settings = settings_of(
         environment="test",
         backup=SimpleNamespace(signers=()),
         verify=SimpleNamespace(signers=(signer_of(identity),)),
-    ).settings
-    return Vault(settings, Stored(), cast(Any, Emptied()), "uid")
+    )
+    return environment_with(settings, kube=Stored(), store=cast(Any, Emptied()), cluster_uid="uid")
 
 
 def test_each_proof_of_a_set_is_numbered_and_recorded() -> None:
     identity = str(pyrage.x25519.Identity.generate())
-    vault = a_vault(identity)
-    said = [prove(vault, identity, SET, run="test", tell=lambda _: None) for _ in range(2)]
+    environment = an_environment(identity)
+    said = [prove(environment, identity, SET, run="test", tell=lambda _: None) for _ in range(2)]
     assert [one.verdict for one in said] == ["fail", "fail"]
     assert [one.number for one in said] == [1, 2]
     assert said[1].previous != said[0].previous == ""
-    assert recorded(vault.kube, vault.settings, ["redis"]) == {"redis": Record({SET: 2})}
+    assert read_record(
+        inquire(environment.kube, environment.settings, "isa-verify-redis")[0]
+    ) == Record({SET: 2})
 
 
 def test_after_a_proof_was_deleted_its_number_is_not_given_again() -> None:
     identity = str(pyrage.x25519.Identity.generate())
-    vault = a_vault(identity)
-    prove(vault, identity, SET, run="test", tell=lambda _: None)
-    emptied = replace(vault, store=cast(Any, Emptied()))
+    environment = an_environment(identity)
+    prove(environment, identity, SET, run="test", tell=lambda _: None)
+    emptied = changed(environment, store=cast(Any, Emptied()))
     assert prove(emptied, identity, SET, run="test", tell=lambda _: None).number == 2

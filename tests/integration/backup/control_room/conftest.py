@@ -29,4 +29,4 @@ def room(backups: Backups) -> Iterator[ControlRoom]:
         made.up()
         yield made
         made.down(purge=True)
-    backups.vault.kube.delete("v1", "Secret", "prefect-database", "isa-cloud-control")
+    backups.environment.kube.delete("v1", "Secret", "prefect-database", "isa-cloud-control")

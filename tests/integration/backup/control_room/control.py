@@ -171,7 +171,7 @@ def rebuild(room: ControlRoom, key: str | None = None) -> Run:
 
 def proven(room: ControlRoom, backups: Backups, component: str) -> str:
     """A set whose restore was proven; its id."""
-    catalogue = backups.vault.catalogue([component])
+    catalogue = backups.environment.catalogue([component])
     found = [one.id for one in catalogue.sets if one.id in catalogue.proven]
     if not found:
         run(room, component)

@@ -99,14 +99,14 @@ def member_stopped(backups: Backups) -> Iterator[Reached]:
 
 def statefulset(backups: Backups) -> Manifest:
     """Neo4j's."""
-    found = backups.vault.kube.get("apps/v1", "StatefulSet", RELEASE, backups.live.namespace)
+    found = backups.environment.kube.get("apps/v1", "StatefulSet", RELEASE, backups.live.namespace)
     assert found is not None
     return found
 
 
 def neo4j_whole(backups: Backups) -> bool:
     """Whether it is to run again, and nothing of ours is on its volume."""
-    dumper = backups.vault.kube.get("v1", "Pod", DUMPER, backups.live.namespace)
+    dumper = backups.environment.kube.get("v1", "Pod", DUMPER, backups.live.namespace)
     return statefulset(backups)["spec"]["replicas"] == 1 and dumper is None
 
 

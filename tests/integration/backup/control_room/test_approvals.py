@@ -94,7 +94,7 @@ def test_who_approves_what_is_no_longer_so_approves_nothing(
     before = backups.live.pod("nats-0")["metadata"]["uid"]
     made = rebuild(room)
     made.asks()
-    kube, label = backups.vault.kube, "app.kubernetes.io/version"
+    kube, label = backups.environment.kube, "app.kubernetes.io/version"
     service = kube.get("v1", "Service", "nats", backups.live.namespace)
     assert service is not None
     was = service["metadata"]["labels"][label]

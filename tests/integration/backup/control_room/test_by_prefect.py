@@ -141,7 +141,7 @@ def test_the_end_of_a_scheduled_backup_starts_the_proof(
     newest = backups.manifest("nats").id
 
     def proven() -> bool:
-        return newest in backups.vault.catalogue(["nats"]).proven
+        return newest in backups.environment.catalogue(["nats"]).proven
 
     until(proven, "the proof of the nats set has passed", 180)
 
@@ -282,7 +282,7 @@ def test_the_doctor_finds_what_is_broken_and_mends_what_is_safe(
     room.http.delete(f"/automations/{present[0]['id']}").raise_for_status()
     deployment = find_deployment(room, "backup-nightly")
     room.http.post(f"/deployments/{deployment['id']}/pause_deployment").raise_for_status()
-    kube, where = backups.vault.kube, backups.vault.settings.kubernetes.verify_namespace
+    kube, where = backups.environment.kube, backups.environment.settings.kubernetes.verify_namespace
     orphan = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -336,7 +336,10 @@ WORD = "Wort-4711-geheim"
 @contextmanager
 def unquoted(backups: Backups) -> Iterator[None]:
     """The Secret with Prefect's database has a password with a slash, which a URL takes for a port and repeats."""
-    kube, where = backups.vault.kube, backups.vault.settings.kubernetes.control_namespace
+    kube, where = (
+        backups.environment.kube,
+        backups.environment.settings.kubernetes.control_namespace,
+    )
     secret = kube.get("v1", "Secret", "prefect-database", where)
     assert secret is not None
     url = f"postgresql://prefect:{WORD}/und@127.0.0.1/prefect"

@@ -48,7 +48,7 @@ class Before:
 
     @classmethod
     def of(cls, backups: Backups) -> Before:
-        store = backups.vault.store
+        store = backups.environment.store
         keys = {e.key for e in store.list("sandbox/") if not e.key.startswith(TRIED)}
         pending = {e.identity for e in store.pending("sandbox/") if not e.key.startswith(TRIED)}
         return cls(backups, keys, pending)
@@ -61,14 +61,14 @@ class Before:
 
 
 def scratch_pods(backups: Backups) -> list[str]:
-    where = backups.vault.settings.kubernetes.verify_namespace
-    found = backups.vault.kube.list("v1", "Pod", where, "isa-cloud.io/scratch")
+    where = backups.environment.settings.kubernetes.verify_namespace
+    found = backups.environment.kube.list("v1", "Pod", where, "isa-cloud.io/scratch")
     return [pod["metadata"]["name"] for pod in found]
 
 
 def held_leases(backups: Backups) -> list[str]:
-    where = backups.vault.settings.kubernetes.control_namespace
-    found = backups.vault.kube.list("coordination.k8s.io/v1", "Lease", where)
+    where = backups.environment.settings.kubernetes.control_namespace
+    found = backups.environment.kube.list("coordination.k8s.io/v1", "Lease", where)
     return [one["metadata"]["name"] for one in found if one["spec"].get("holderIdentity")]
 
 
@@ -76,7 +76,7 @@ def held_leases(backups: Backups) -> list[str]:
 def test_a_deploy_that_plans_and_one_that_waits_at_a_gate_leave_every_release_as_it_is(
     room: ControlRoom, backups: Backups
 ) -> None:
-    kube, where = backups.vault.kube, backups.live.namespace
+    kube, where = backups.environment.kube, backups.live.namespace
     releases = read_records(kube, where)
     planned = start(room, "deploy-platform")
     planning = planned.stops("helm", "template")
@@ -122,7 +122,7 @@ def test_a_night_whose_store_hangs_ends_all_the_same(room: ControlRoom, backups:
         with store_hangs(backups):
             assert night.cancel() < CANCEL_SECONDS
     # its upload could not be thrown away: that is what the sweep is for
-    store, later = backups.vault.store, datetime.now(UTC) + timedelta(seconds=5)
+    store, later = backups.environment.store, datetime.now(UTC) + timedelta(seconds=5)
     waste = find_garbage(store, "sandbox", later)
     assert waste.uploads
     collect_garbage(store, waste)
@@ -169,7 +169,7 @@ def test_a_restore_gives_the_old_database_its_name_back(
         assert databases(access, primary) == as_it_was
         LOSSES["postgresql"][1](access)()  # and can be written
     before.keys |= {
-        e.key for e in backups.vault.store.list(f"sandbox/postgresql/{safety_of(backups)}")
+        e.key for e in backups.environment.store.list(f"sandbox/postgresql/{safety_of(backups)}")
     }
     before.still()
 

@@ -62,7 +62,7 @@ def outcome(room: ControlRoom, run: Run) -> str:
 def test_a_schedule_that_fires_again_while_its_run_is_under_way_makes_no_second_set(
     room: ControlRoom, backups: Backups
 ) -> None:
-    before = {one.id for one in backups.vault.catalogue(["redis"]).sets}
+    before = {one.id for one in backups.environment.catalogue(["redis"]).sets}
     with two_nights(room, "redis"):
         until(lambda: bool(scheduled(room, "Running")), "the schedule's run is under way", 150)
         first = scheduled(room, "Running")[0]
@@ -80,7 +80,7 @@ def test_a_schedule_that_fires_again_while_its_run_is_under_way_makes_no_second_
         first.reaches("COMPLETED")
         second.reaches("COMPLETED")
     assert (outcome(room, first), outcome(room, second)) == ("complete", "exists")
-    (made,) = (one for one in backups.vault.catalogue(["redis"]).sets if one.id not in before)
+    (made,) = (one for one in backups.environment.catalogue(["redis"]).sets if one.id not in before)
     assert len(made.slot) == len("2026-11-25")  # the site's day
 
 
@@ -103,7 +103,7 @@ def late_run(room: ControlRoom, name: str, days: int, **parameters: Any) -> Run:
 def test_after_three_nights_without_a_worker_one_set_is_made_and_its_night_is_the_last(
     room: ControlRoom, backups: Backups
 ) -> None:
-    before = {one.id for one in backups.vault.catalogue(["nats"]).sets}
+    before = {one.id for one in backups.environment.catalogue(["nats"]).sets}
     late = [late_run(room, NAME, days, only=["nats"]) for days in (3, 2, 1)]
     proofs = [
         late_run(room, "verify-restores", days, which="due", only=["emqx"]) for days in (2, 1)
@@ -115,5 +115,5 @@ def test_after_three_nights_without_a_worker_one_set_is_made_and_its_night_is_th
     assert "nothing was done" not in newest
     assert "nothing was done" in proofs[0].state["message"]
     assert "nothing was done" not in proofs[1].state["message"]
-    (made,) = (one for one in backups.vault.catalogue(["nats"]).sets if one.id not in before)
+    (made,) = (one for one in backups.environment.catalogue(["nats"]).sets if one.id not in before)
     assert made.slot == str((datetime.now(UTC) - timedelta(days=1, minutes=5)).date())

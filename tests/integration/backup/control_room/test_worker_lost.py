@@ -64,7 +64,7 @@ def test_runs_that_are_lost_with_their_worker_end_as_crashed_and_can_be_called_a
     good = proven(room, backups, "redis")
     night: dict[str, Any] = {"only": ["postgresql"]}
     restore: dict[str, Any] = {"backup": good, "confirm": "redis"}
-    sets = backups.vault.catalogue(["postgresql", "redis"]).sets
+    sets = backups.environment.catalogue(["postgresql", "redis"]).sets
     with replica_waits(backups) as waits:
         lost = [
             start(room, "backup-component", **night),
@@ -78,7 +78,7 @@ def test_runs_that_are_lost_with_their_worker_end_as_crashed_and_can_be_called_a
         until(lambda: not any(run.processes() for run in lost), "what they started has ended", 30)
         room.up()
         until(lambda: not paused(backups), "the standby replays again by itself", 30)
-    assert backups.vault.catalogue(["postgresql", "redis"]).sets == sets
+    assert backups.environment.catalogue(["postgresql", "redis"]).sets == sets
     again = start(room, "backup-component", **night)  # waits for the place of the lost one
     for run in lost:
         assert "heartbeat" in run.reaches("CRASHED", seconds=1200)["message"]

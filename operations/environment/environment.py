@@ -1,0 +1,214 @@
+"""One environment: its settings, and what they lead to: cluster, helm, declared releases, object store, Leases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+from archive.catalogue import Catalogue, read_catalogue
+from archive.evidence_chain import Record, read_record
+from archive.signing import Trust
+from archive.store import Store
+from cluster.command import Command
+from cluster.credentials import read_secret
+from cluster.dag import Dag
+from cluster.helm import INSTALL_HINT, Helm, helm_environ
+from cluster.kube import Kube
+from cluster.lease import Lease, inquire, lease_of
+from cluster.manifests import Manifest, faults_of
+from cluster.releases import Release, ReleaseSet, load_releases
+from components import COMPONENTS, SETS
+from config.models import Settings
+from errors import ConfigurationError, Fault, PermanentError
+from operations.environment.leases import verify_lease
+from operations.environment.place import read_namespace
+from operations.environment.render import render_manifest, site_values
+
+STORAGE = "storage-classes"
+NAMESPACE = "namespace"
+
+
+class Environment:
+    """Everything that a use case needs of an environment. Each part is opened when it is first used, and then kept.
+
+    A use case says first what it cannot do without (`open_releases`, `open_store`): so it ends before it begins.
+
+    Args:
+        settings: checked settings.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def open_releases(self) -> Environment:
+        """Read the declared state and connect to the cluster; nothing is changed.
+
+        Raises:
+            ConfigurationError: helmfile.yaml, or the site's values, have faults.
+            PermanentError: helm is missing, or there is no way to the cluster.
+        """
+        _ = self.releases, self.site, self.helm
+        return self
+
+    def open_store(self) -> Environment:
+        """Connect to the cluster and the object store.
+
+        Raises:
+            PermanentError: there is no way to the cluster, the store's credentials or the namespace are not there, or
+                the cluster is another environment's.
+        """
+        _ = self.store
+        return self
+
+    # ------------------------------------------------------------------ cluster and what it runs
+    @cached_property
+    def kube(self) -> Kube:
+        """Its cluster."""
+        return Kube.connect(self.settings.kubernetes)
+
+    @cached_property
+    def releases(self) -> ReleaseSet:
+        """What helmfile.yaml declares."""
+        platform = self.settings.platform
+        releases = load_releases(platform.helmfile, tuple(COMPONENTS), self.settings.charts.mirrors)
+        _in_one_namespace(releases, self.settings)
+        return releases
+
+    @cached_property
+    def site(self) -> Mapping[str, Mapping[str, Any]]:
+        """Last values of each release."""
+        return site_values(self.settings)
+
+    @cached_property
+    def helm(self) -> Helm:
+        """Helm against its cluster."""
+        command = Command("helm", environ=helm_environ(), install_hint=INSTALL_HINT)
+        return Helm(command, self.kube.target, self.settings.charts.directory)
+
+    @cached_property
+    def graph(self) -> Dag:
+        """The nodes of a deploy: storage classes → namespace → components, with the edges of `needs`."""
+        dag = Dag()
+        dag.add(STORAGE)
+        dag.add(NAMESPACE, [STORAGE])
+        components = self.releases.component_needs()
+        for component in (name for name in COMPONENTS if name in components):
+            dag.add(component, [NAMESPACE, *components.needs(component)])
+        return dag
+
+    @cached_property
+    def manifests(self) -> dict[str, list[Manifest]]:
+        """What the two nodes that are not Helm's apply.
+
+        Raises:
+            ConfigurationError: a file has faults, or a document that is no Kubernetes object.
+        """
+        platform = self.settings.platform
+        paths = {STORAGE: platform.storage_manifest, NAMESPACE: platform.namespace_manifest}
+        manifests = {node: render_manifest(path, self.settings) for node, path in paths.items()}
+        faults = [
+            Fault(str(paths[node]), fault)
+            for node, documents in manifests.items()
+            for document in documents
+            for fault in faults_of(document)
+        ]
+        if faults:
+            raise ConfigurationError(faults)
+        return manifests
+
+    def site_of(self, release: Release) -> Mapping[str, Any]:
+        """Last values of a release."""
+        return self.site.get(release.name, {})
+
+    def lease(self, name: str, purpose: str) -> Lease:
+        """A Lease by its name (`operations.environment.leases`)."""
+        return lease_of(self.kube, self.settings, name, purpose)
+
+    # ------------------------------------------------------------------ object store
+    @cached_property
+    def cluster_uid(self) -> str:
+        """Uid of the engines' namespace: whose backups these are.
+
+        Raises:
+            PermanentError: there is no such namespace, or it is another environment's.
+        """
+        namespace = read_namespace(self.kube, self.settings)
+        if namespace is None:
+            raise PermanentError(
+                f"there is no namespace {self.settings.kubernetes.namespace}: isa deploy first"
+            )
+        return str(namespace["metadata"]["uid"])
+
+    @cached_property
+    def store(self) -> Store:
+        """The bucket, of no cluster but this environment's own."""
+        _ = self.cluster_uid  # refuses another environment's cluster before its Secret is read
+        return Store.open(self.settings.storage.object, self.store_credentials())
+
+    def store_credentials(self) -> dict[str, str]:
+        """Credentials of the object store, as they are now.
+
+        Raises:
+            PermanentError: they are not there.
+        """
+        where = self.settings.kubernetes.control_namespace
+        name = self.settings.storage.object.credentials_secret
+        found = read_secret(self.kube, where, name)
+        if found is None:
+            raise PermanentError(
+                f"Secret {where}/{name} is not there: it holds access-key and secret-key of the object store"
+            )
+        return found
+
+    @property
+    def trust(self) -> Trust:
+        """Whose manifests and verdicts count."""
+        return Trust.of(self.settings)
+
+    def catalogue(self, components: Iterable[str] = ()) -> Catalogue:
+        """Which backups there are; of all components if none is named."""
+        names = tuple(components) or tuple(SETS)
+        return read_catalogue(
+            self.store,
+            self.settings.environment,
+            names,
+            self.trust,
+            {name: self._recorded(name) for name in names},
+        )
+
+    def _recorded(self, component: str) -> Record:
+        """How much evidence there is of a component's backups, by its Lease (`operations.state.verdict_record`)."""
+        return read_record(inquire(self.kube, self.settings, verify_lease(component))[0])
+
+
+def require_known(only: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse names given by `--only` that are none.
+
+    Raises:
+        ConfigurationError: for each of them, with those that there are.
+    """
+    names = list(known)
+    wrong = [name for name in only if name not in names]
+    if wrong:
+        hint = f"known: {', '.join(names)}"
+        raise ConfigurationError(
+            [Fault("--only", f"unknown component {name!r}", hint) for name in wrong]
+        )
+
+
+def _in_one_namespace(releases: ReleaseSet, settings: Settings) -> None:
+    """Refuse a helmfile whose releases would land elsewhere than Secrets, quota and policies do."""
+    namespace = settings.kubernetes.namespace
+    strays = [release for release in releases.releases if release.namespace != namespace]
+    if strays:
+        raise ConfigurationError(
+            [
+                Fault(
+                    f"{releases.path}: releases[{release.name}].namespace",
+                    f"is {release.namespace}, but kubernetes.namespace of the settings is {namespace}",
+                    "the two must be the same",
+                )
+                for release in strays
+            ]
+        )
