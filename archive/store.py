@@ -244,14 +244,10 @@ class Store:
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """All objects below a prefix, by key."""
-        token: dict[str, str] = {}
-        while True:
-            answer = self._call("list_objects_v2", prefix, Prefix=prefix, **token)
+        follow = {"ContinuationToken": "NextContinuationToken"}
+        for answer in self._pages("list_objects_v2", prefix, follow, Prefix=prefix):
             for entry in answer.get("Contents", []):
                 yield Entry(entry["Key"], int(entry["Size"]), entry["LastModified"])
-            if not answer.get("IsTruncated"):
-                return
-            token = {"ContinuationToken": answer["NextContinuationToken"]}
 
     def delete(self, key: str) -> None:
         """Delete an object; gone already is fine. A versioned bucket keeps its bytes."""
@@ -277,9 +273,8 @@ class Store:
         if not self.versioned:
             yield from (Version(e.key, "", e.size, e.modified) for e in self.list(prefix))
             return
-        marker: dict[str, str] = {}
-        while True:
-            answer = self._call("list_object_versions", prefix, Prefix=prefix, **marker)
+        follow = {"KeyMarker": "NextKeyMarker", "VersionIdMarker": "NextVersionIdMarker"}
+        for answer in self._pages("list_object_versions", prefix, follow, Prefix=prefix):
             for marks, name in ((False, "Versions"), (True, "DeleteMarkers")):
                 for entry in answer.get(name, []):
                     yield Version(
@@ -290,12 +285,6 @@ class Store:
                         bool(entry["IsLatest"]),
                         marks,
                     )
-            if not answer.get("IsTruncated"):
-                return
-            marker = {
-                "KeyMarker": answer["NextKeyMarker"],
-                "VersionIdMarker": answer["NextVersionIdMarker"],
-            }
 
     # ------------------------------------------------------------------ objects in parts
     def begin(self, key: str) -> str:
@@ -349,22 +338,43 @@ class Store:
         The whole bucket is asked: MinIO lists no upload for a prefix that is no whole key.
         """
         found: list[PendingUpload] = []
-        marker: dict[str, str] = {}
-        while True:
-            answer = self._call("list_multipart_uploads", prefix, **marker)
+        follow = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
+        for answer in self._pages("list_multipart_uploads", prefix, follow):
             found += [
                 PendingUpload(entry["Key"], entry["UploadId"], entry["Initiated"])
                 for entry in answer.get("Uploads", [])
                 if entry["Key"].startswith(prefix)
             ]
-            if not answer.get("IsTruncated"):
-                return tuple(found)
-            marker = {
-                "KeyMarker": answer["NextKeyMarker"],
-                "UploadIdMarker": answer["NextUploadIdMarker"],
-            }
+        return tuple(found)
 
     # ------------------------------------------------------------------ inside
+    def _pages(
+        self, operation: str, key: str, follow: Mapping[str, str], **arguments: Any
+    ) -> Iterator[Any]:
+        """All pages of a list.
+
+        Args:
+            operation: that lists.
+            key: for messages.
+            follow: argument of the next page → where an answer has it.
+            arguments: of every page.
+
+        Raises:
+            TemporaryError: the pages do not end.
+        """
+        marker: dict[str, str] = {}
+        while True:
+            answer = self._call(operation, key, **arguments, **marker)
+            yield answer
+            if not answer.get("IsTruncated"):
+                return
+            following = {argument: answer[field] for argument, field in follow.items()}
+            if following == marker:
+                raise TemporaryError(
+                    f"{operation} {self.where(key)}: the store gives the same page again and again"
+                )
+            marker = following
+
     def _call(self, operation: str, key: str, **arguments: Any) -> Any:
         from botocore.exceptions import BotoCoreError, ClientError
 

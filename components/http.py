@@ -27,6 +27,10 @@ class TooLarge(httpx.RemoteProtocolError):
     """An answer has more bytes than are read, or is packed although that was not asked for."""
 
 
+class NoProgress(httpx.RemoteProtocolError):
+    """A list's pages do not end."""
+
+
 class HttpClient(httpx.Client):
     """A client without a proxy (these are addresses of pods, or loopback), whose questions are limited.
 

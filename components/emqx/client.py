@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 
 from components.access import Access, Endpoint
+from components.digest import hash_of
+from components.http import NoProgress
 from config.urls import path_part
 
 STATEFULSET = "emqx"
@@ -22,6 +24,7 @@ SECRET, USER, PASSWORD = "emqx-auth", "isa", "EMQX_DASHBOARD__DEFAULT_PASSWORD"
 USERS = "/authentication/password_based:built_in_database/users"
 FILES = "/data/files"
 PAGE, PIECE_BYTES = 1000, 1 << 20
+PAGES = 10_000  # of one list: ten million rows, more than are held in memory
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,14 @@ def sign_on(access: Access, node: Endpoint, user: str = USER) -> Api:
 
 
 def rows(api: Api, path: str) -> Iterator[dict[str, Any]]:
-    """All rows of a list, whether it comes in pages, whole, or as one; none where there is no such list."""
-    page = 1
-    while True:
+    """All rows of a list, whether it comes in pages, whole, or as one; none where there is no such list.
+
+    Raises:
+        NoProgress: the pages do not end.
+        httpx.HTTPError: EMQX does not answer.
+    """
+    seen: set[int] = set()
+    for page in range(1, PAGES + 1):
         answer = api("GET", f"{path}?page={page}&limit={PAGE}")
         if answer.status_code == 404:
             return
@@ -96,7 +104,13 @@ def rows(api: Api, path: str) -> Iterator[dict[str, Any]]:
         meta = found.get("meta", {})
         if not meta.get("hasnext", page * PAGE < int(meta.get("count", 0))):
             return
-        page += 1
+        content = hash_of(found["data"])
+        if content in seen or not found["data"]:
+            raise NoProgress(
+                f"EMQX gives page {page} of {path} empty or a second time, and more behind it"
+            )
+        seen.add(content)
+    raise NoProgress(f"EMQX has more than {PAGES} pages of {PAGE} rows of {path}")
 
 
 def make_archive(api: Api, seconds: float) -> dict[str, Any]:

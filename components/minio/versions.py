@@ -22,6 +22,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
+from components.http import NoProgress
 from errors import TemporaryError
 
 READERS = 8
@@ -338,7 +339,12 @@ def _entries(client: Any, bucket: str) -> Iterator[dict[str, Any]]:
         )
         if not page.get("IsTruncated"):
             return
-        marker = {
+        following = {
             "KeyMarker": page["NextKeyMarker"],
             "VersionIdMarker": page.get("NextVersionIdMarker", ""),
         }
+        if following == marker:
+            raise Unlisted(
+                bucket, NoProgress("MinIO gives the same page of versions again and again")
+            )
+        marker = following

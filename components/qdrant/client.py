@@ -34,10 +34,6 @@ class Refused(RuntimeError):
         self.status, self.what, self.words = status, what, words
 
 
-class NoProgress(httpx.RemoteProtocolError):
-    """A peer's pages do not end."""
-
-
 class Gone(Refused):
     """What is asked for is not there."""
 

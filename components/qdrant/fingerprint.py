@@ -13,8 +13,8 @@ from typing import Any
 from archive.manifest import Measure
 from components.access import Access, Endpoint
 from components.digest import Digest
-from components.http import ANSWER_BYTES, TooLarge
-from components.qdrant.client import NoProgress, call, get, names, path_of, replicas
+from components.http import ANSWER_BYTES, NoProgress, TooLarge
+from components.qdrant.client import call, get, names, path_of, replicas
 from components.questions import PROBE
 
 PAGE = 500

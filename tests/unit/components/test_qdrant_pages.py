@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from components.access import Access, Endpoint
-from components.http import TooLarge
-from components.qdrant.client import NoProgress, Refused, told
+from components.http import NoProgress, TooLarge
+from components.qdrant.client import Refused, told
 from components.qdrant.fingerprint import measure_points
 
 Page = Callable[[dict[str, Any]], dict[str, Any]]
