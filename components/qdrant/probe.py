@@ -124,8 +124,12 @@ def _leftovers(access: Access, peer: Endpoint, now: float) -> list[Any]:
     config = get(access, peer, path_of(PROBE))["config"]
     body = {"limit": page_size(config), "with_payload": True, "with_vector": False}
     page = call(access, peer, "POST", f"{path_of(PROBE)}/points/scroll", body)
-    return [
-        point["id"]
-        for point in page["points"]
-        if now - float((point["payload"] or {}).get("written") or 0) > LEFTOVER_SECONDS
-    ]
+    return [point["id"] for point in page["points"] if not _is_under_way(point.get("payload"), now)]
+
+
+def _is_under_way(payload: Any, now: float) -> bool:
+    """Whether a round that wrote this may still go on; whatever else lies in the collection is nobody's data."""
+    written = payload.get("written") if isinstance(payload, dict) else None
+    if isinstance(written, bool) or not isinstance(written, int | float):
+        return False
+    return now - LEFTOVER_SECONDS <= written <= now + LEFTOVER_SECONDS

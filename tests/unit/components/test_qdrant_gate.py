@@ -75,6 +75,21 @@ def test_a_round_removes_what_killed_ones_left_and_no_point_of_a_live_one(cluste
     }
 
 
+@pytest.mark.parametrize("payload", [
+    None, {}, {"written": "yesterday"}, {"written": {}}, {"written": []}, {"written": True}, {"written": None},
+    {"written": 10**400}, {"written": -(10**400)}, "text",
+])  # fmt: skip
+def test_a_round_removes_what_somebody_else_wrote_into_its_collection(
+    cluster: Cluster, payload: object
+) -> None:
+    assert bad(cluster) == {}
+    for shard in cluster.collections[PROBE].shards.values():
+        for points in shard.points.values():
+            points["foreign"] = {"id": "foreign", "payload": payload, "vector": []}
+    assert bad(cluster) == {}
+    assert sum(cluster.count(PROBE)) == 0
+
+
 def test_the_gates_own_collection_gets_its_replicas_back_after_a_peer_was_replaced(
     cluster: Cluster,
 ) -> None:
