@@ -11,9 +11,9 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import (
@@ -95,6 +95,16 @@ class Part(BaseModel):
     """Base of what a manifest is made of: frozen, and an unknown key is a fault."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values, within the bounds of their types: pydantic's own checks none of them.
+
+        Raises:
+            ValueError: a value is not within them: no reader would take the document.
+        """
+        if update is None:
+            return super().model_copy(deep=deep)
+        return type(self).model_validate({**dict(self), **update})
 
 
 Names = Annotated[dict[Words, Digest], Field(max_length=5_000)]

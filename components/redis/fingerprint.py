@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import BinaryIO
 
 from archive.manifest import Measure
-from components.digest import NAMED, Digest, summed
+from components.digest import NAMED, Digest, few, summed
 from components.questions import PROBE
 from components.redis.rdb import Key, read_keys
 
@@ -42,15 +42,14 @@ def measure_rdb(
     found: dict[str, Digest] = {}
     libraries: dict[str, str] = {}
     ours = PROBE.encode()
-    for key in read_keys(file):
+    for key in read_keys(file, due):
         if key.kind == "function":
             libraries[key.name.decode(errors="replace")] = f"{key.digest:032x}"
         if not key.name.startswith(ours):
-            for item, digest in _counted(key, due, fields_apart):
-                found.setdefault(item, Digest()).add(digest)
+            _count_key(found, key, due, fields_apart)
     measures = {item: digest.measure(unit, item, "artefact") for item, digest in found.items()}
     if FUNCTIONS in measures and len(libraries) == measures[FUNCTIONS].count <= NAMED:
-        measures[FUNCTIONS] = measures[FUNCTIONS].model_copy(update={"names": libraries})
+        measures[FUNCTIONS] = measures[FUNCTIONS].model_copy(update={"names": few(libraries)})
     return [measures[item] for item in sorted(measures)]
 
 
@@ -72,17 +71,17 @@ def together(measures: Iterable[Measure], unit: str) -> list[Measure]:
 
 
 # ---------------------------------------------------------------------- inside
-def _counted(key: Key, due: int, fields_apart: bool) -> Iterable[tuple[str, int]]:
-    """Where a key counts, and its parts: item and digest."""
+def _count_key(found: dict[str, Digest], key: Key, due: int, fields_apart: bool) -> None:
+    """Add a key where it counts, and its parts."""
     digest = key.lasting if fields_apart else key.digest
     if digest is not None:
-        yield EXPIRING if key.expires else f"{key.kind}s", digest
+        found.setdefault(EXPIRING if key.expires else f"{key.kind}s", Digest()).add(digest)
         if due and key.expires > due:
-            yield LATER, digest
-    for expires, field in key.fields if fields_apart else ():
-        yield FIELDS, field
-        if due and expires > due:
-            yield FIELDS_LATER, field
+            found.setdefault(LATER, Digest()).add(digest)
+    if fields_apart and key.fields is not None:
+        found.setdefault(FIELDS, Digest()).add_all(key.fields)
+        if key.later is not None and key.later.count:
+            found.setdefault(FIELDS_LATER, Digest()).add_all(key.later)
 
 
 def _united(shards: list[Measure], unit: str) -> list[Measure]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import BinaryIO
 
-from components.digest import MASK
+from components.digest import MASK, Digest
 from components.redis.packed import UnknownFormat as UnknownFormat
 from components.redis.packed import decompress, intset, listpack, ziplist
 
@@ -38,7 +38,8 @@ class Key:
         expires: Unix time in ms; 0 if never.
         digest: of name, kind, expiry and value, 128 bits.
         lasting: the same of a hash without the fields that expire; None where nothing is left of it without them.
-        fields: of a hash, those that expire: Unix time in ms, and a digest.
+        fields: of a hash, those that expire; None where there are none.
+        later: those of them that expire after the moment that the file is read for.
         size: bytes of the value as DUMP gives it, about: a server may write it in another form.
     """
 
@@ -47,15 +48,17 @@ class Key:
     expires: int
     digest: int
     lasting: int | None
-    fields: tuple[tuple[int, int], ...] = ()
+    fields: Digest | None = None
+    later: Digest | None = None
     size: int = 0
 
 
-def read_keys(file: BinaryIO) -> Iterator[Key]:
+def read_keys(file: BinaryIO, due: int = 0) -> Iterator[Key]:
     """Give every key of an RDB file, and every function library.
 
     Args:
         file: from its beginning; buffered.
+        due: Unix time in ms; fields of hashes that expire after it count a second time, by themselves. 0: none do.
 
     Raises:
         UnknownFormat: a type, or an operation, that is not known here; a value that is broken.
@@ -63,7 +66,7 @@ def read_keys(file: BinaryIO) -> Iterator[Key]:
     """
     reader = _Reader(file)
     try:
-        yield from _keys(reader)
+        yield from _keys(reader, due)
     except (UnknownFormat, EOFError):
         raise
     except BROKEN as exc:
@@ -72,7 +75,7 @@ def read_keys(file: BinaryIO) -> Iterator[Key]:
         ) from exc
 
 
-def _keys(reader: _Reader) -> Iterator[Key]:
+def _keys(reader: _Reader, due: int) -> Iterator[Key]:
     reader.header()
     expires = 0
     while True:
@@ -112,7 +115,7 @@ def _keys(reader: _Reader) -> Iterator[Key]:
             expires = 0
         elif code in HASHES:
             name, begins = reader.string(), reader.position
-            key = _hash_key(name, expires, HASHES[code](reader, code))
+            key = _hash_key(name, expires, HASHES[code](reader, code), due)
             yield replace(key, size=reader.position - begins + DUMP_BYTES)
             expires = 0
         else:
@@ -282,16 +285,22 @@ def _hash_packed_metadata(reader: _Reader, code: int) -> Fields:
     return ((items[at], items[at + 1], int(items[at + 2])) for at in range(0, len(items), 3))
 
 
-def _hash_key(name: bytes, expires: int, fields: Fields) -> Key:
-    """A hash, with those of its fields apart that expire: they may go before it does."""
+def _hash_key(name: bytes, expires: int, fields: Fields, due: int) -> Key:
+    """A hash, with those of its fields apart that expire: they may go before it does.
+
+    There may be more of them than fit in memory, so they are digested as they are read.
+    """
     total = lasting = count = 0
-    passing: list[tuple[int, int]] = []
+    passing, later = Digest(), Digest()
     for field, value, expiry in fields:
         number = _hash(field, value, _time(expiry))
         total += number
         if expiry:
             goes = min(expiry, expires) if expires else expiry
-            passing.append((goes, _hash(b"field", name, field, value, _time(expiry))))
+            own = _hash(b"field", name, field, value, _time(expiry))
+            passing.add(own)
+            if due and goes > due:
+                later.add(own)
         else:
             lasting += number
             count += 1
@@ -300,9 +309,9 @@ def _hash_key(name: bytes, expires: int, fields: Fields) -> Key:
         return _hash(b"hash", name, _time(expires), _sum((of,)))
 
     whole = digest(total)
-    if not passing:
+    if not passing.count:
         return Key(name, "hash", expires, whole, whole)
-    return Key(name, "hash", expires, whole, digest(lasting) if count else None, tuple(passing))
+    return Key(name, "hash", expires, whole, digest(lasting) if count else None, passing, later)
 
 
 def _time(milliseconds: int) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from archive.manifest import Measure
 from archive.names import NAME_CHARACTERS, short_name
 from components.digest import Digest, few
@@ -26,3 +28,9 @@ def test_a_definition_has_a_name_of_any_length() -> None:
     digest.add_document("x", "f" * 100_001)
     listed = [*digest.measure("u", "i").names, *few({"f" * 100_001: "ab"})]
     assert listed == [short_name("f" * 100_001, NAME_CHARACTERS)] * 2
+
+
+def test_a_copy_is_within_the_bounds_too() -> None:
+    measure = Measure(unit="db", item="functions", count=1, origin="source")
+    with pytest.raises(ValueError, match="validation error for Measure"):
+        measure.model_copy(update={"names": {"x" * 100_001: "ab"}})

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 from collections.abc import Callable, Mapping
+from itertools import chain, repeat
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,7 @@ from archive.manifest import Measure
 from components.redis.expiry import as_promised
 from components.redis.fingerprint import (
     FIELDS,
+    FIELDS_LATER,
     FUNCTIONS,
     has_fields_apart,
     measure_rdb,
@@ -139,6 +143,35 @@ def test_a_set_that_counted_fields_with_their_hash_is_compared_so() -> None:
     assert not has_fields_apart(measures(without(b"code", b"token")))
 
 
+class Growing(io.RawIOBase):
+    """A file of a hash whose fields all expire, made as it is read."""
+
+    def __init__(self, fields: int) -> None:
+        head = b"VALKEY080" + bytes([22]) + text(b"cart") + number(fields)
+        one = text(b"field") + text(b"value") + struct.pack("<q", LATER)
+        self._pieces = chain([head], repeat(one, fields), [b"\xff"])
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._left or next(self._pieces, b"")
+        size = min(len(piece), len(buffer))
+        buffer[:size], self._left = piece[:size], piece[size:]
+        return size
+
+
+def test_fields_that_expire_take_no_more_memory_the_more_there_are() -> None:
+    file = io.BufferedReader(Growing(20_000))
+    tracemalloc.start()
+    found = {one.item: one.count for one in measure_rdb(file, "all keys", NOW)}
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == {FIELDS: 20_000, FIELDS_LATER: 20_000}
+    assert peak < 1 << 20
+
+
 # ---------------------------------------------------------------------- function libraries
 def shard(number: int, **libraries: str) -> list[Measure]:
     parts = [b"REDIS0012"]
@@ -171,6 +204,20 @@ def test_a_library_that_is_lost_or_other_is_named() -> None:
 
     assert told(shard(0, shop="a"), shard(1)) == "1 instead of 2: missing bank"
     assert told(shard(0, shop="a", bank="c")).endswith("but not the same: other bank")
+
+
+def test_a_library_of_a_name_of_any_length_leaves_a_manifest_that_is_read_again() -> None:
+    name = "x" * 150_000
+    rdb = (
+        b"REDIS0012\xf5"
+        + b"\x80"
+        + struct.pack(">I", len(name) + 13)
+        + f"#!lua name={name}\nc".encode()
+    )
+    (measure,) = measure_rdb(io.BytesIO(rdb + b"\xff"), "shard 0")
+    assert Measure.model_validate_json(measure.model_dump_json()) == measure
+    assert libraries([measure]).names == measure.names
+    assert [len(one) < 2000 and one.startswith("xxx") for one in measure.names] == [True]
 
 
 def test_one_name_with_two_contents_is_two_libraries() -> None:
