@@ -123,6 +123,8 @@ def test_every_type_and_encoding_is_read(server: Any, tmp_path: Path) -> None:
     keys = list(read_keys(io.BytesIO(first), between))
     assert len(keys) == total
     (fields,) = (key for key in keys if key.name == b"fields")
+    assert fields.fields is not None
+    assert fields.later is not None
     assert (fields.fields.count, fields.later.count) == (2, 1)
     client.shutdown(nosave=True)
     other = server(*OTHER)
