@@ -25,6 +25,19 @@ GO_MINIMUM = (1, 26)
 READY_VARIABLE = "ISA_SANDBOX_BIN"
 KUBERNETES = "1.36.3"
 KWOK_MODULE = "sigs.k8s.io/kwok@v0.8.0"
+COREDNS_PLUGINS = (
+    "bind",
+    "cache",
+    "errors",
+    "forward",
+    "health",
+    "hosts",
+    "kubernetes",
+    "log",
+    "loop",
+    "ready",
+    "reload",
+)
 
 
 @dataclass(frozen=True)
@@ -36,9 +49,10 @@ class Tool:
         module: Go module.
         version: of the module.
         package: main package.
-        label: version as the cache directory is named.
+        label: version as the cache directory is named, with a revision of ours where flags have changed.
         flags: for the linker.
         replaces: whether it builds only with its own `replace` lines, which Go obeys in the main module alone.
+        main: Go source of a main package of our own, built in place of `package`.
     """
 
     name: str
@@ -48,6 +62,7 @@ class Tool:
     label: str
     flags: str = "-s -w"
     replaces: bool = False
+    main: str = ""
 
 
 def _kubernetes(name: str) -> Tool:
@@ -60,11 +75,44 @@ def _kubernetes(name: str) -> Tool:
     )
 
 
+def _containerd(name: str) -> Tool:
+    module, version = "github.com/containerd/containerd/v2", "2.4.2"
+    flags = f"-s -w -X {module}/version.Version=v{version}"
+    return Tool(name, module, f"v{version}", f"{module}/cmd/{name}", version, flags)
+
+
+def _cni(kind: str, name: str) -> Tool:
+    module, version = "github.com/containernetworking/plugins", "1.10.0"
+    return Tool(name, module, f"v{version}", f"{module}/plugins/{kind}/{name}", version)
+
+
+def _kube_router() -> Tool:
+    module, version = "github.com/cloudnativelabs/kube-router/v2", "2.1.0"
+    flags = f"-s -w -X {module}/pkg/version.Version=v{version}"
+    package = f"{module}/cmd/kube-router"
+    return Tool("kube-router", module, f"v{version}", package, version, flags, replaces=True)
+
+
+def _coredns() -> Tool:
+    """CoreDNS with the plugins of a cluster alone: its own main links all clouds' clients and builds for 20 minutes."""
+    module, version = "github.com/coredns/coredns", "1.15.0"
+    imports = "".join(f'\t_ "{module}/plugin/{plugin}"\n' for plugin in COREDNS_PLUGINS)
+    main = f'package main\n\nimport (\n\t"{module}/coremain"\n{imports})\n\nfunc main() {{ coremain.Run() }}\n'
+    return Tool("coredns", module, f"v{version}", module, version, main=main)
+
+
 TOOLS: dict[str, Tool] = {
     tool.name: tool
     for tool in (
         Tool("etcd", "go.etcd.io/etcd/server/v3", "v3.6.16", "go.etcd.io/etcd/server/v3", "3.6.16"),
-        Tool("helm", "helm.sh/helm/v4", "v4.3.1", "helm.sh/helm/v4/cmd/helm", "4.3.1"),
+        Tool(
+            "helm",
+            "helm.sh/helm/v4",
+            "v4.3.1",
+            "helm.sh/helm/v4/cmd/helm",
+            "4.3.1-1",
+            "-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1",
+        ),
         Tool("kwok", "sigs.k8s.io/kwok", "v0.8.0", "sigs.k8s.io/kwok/cmd/kwok", "0.8.0"),
         _kubernetes("kube-apiserver"),
         _kubernetes("kube-controller-manager"),
@@ -87,11 +135,36 @@ TOOLS: dict[str, Tool] = {
             replaces=True,
         ),
         Tool("age", "filippo.io/age", "v1.2.1", "filippo.io/age/cmd/age", "1.2.1"),
+        _kubernetes("kubelet"),
+        _kubernetes("kube-proxy"),
+        _containerd("containerd"),
+        _containerd("containerd-shim-runc-v2"),
+        _containerd("ctr"),
+        _cni("main", "bridge"),
+        _cni("main", "loopback"),
+        _cni("ipam", "host-local"),
+        _cni("meta", "portmap"),
+        _coredns(),
+        _kube_router(),
     )
 }
 # What `up` does not need: helmfile is asked about our files, age opens backups by hand.
 TEST_TOOLS = ("helmfile", "age")
-CLUSTER_TOOLS = tuple(name for name in TOOLS if name not in TEST_TOOLS)
+# What real nodes need (`sandbox.nodes`). They are built when nodes are first asked for: half an hour more, once.
+NODE_TOOLS = (
+    "kubelet",
+    "kube-proxy",
+    "containerd",
+    "containerd-shim-runc-v2",
+    "ctr",
+    "bridge",
+    "loopback",
+    "host-local",
+    "portmap",
+    "coredns",
+    "kube-router",
+)
+CLUSTER_TOOLS = tuple(name for name in TOOLS if name not in (*TEST_TOOLS, *NODE_TOOLS))
 
 Tell = Callable[[str], None]
 
@@ -203,12 +276,11 @@ def _build(tool: Tool, go: Path, count: str, tell: Tell) -> Path:
         if tool.replaces:
             lines += _replaces(tool)
         (work / "go.mod").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        (work / "tools.go").write_text(
-            f'//go:build tools\n\npackage build\n\nimport _ "{tool.package}"\n',
-            encoding="utf-8",
-        )
+        imported = f'//go:build tools\n\npackage build\n\nimport _ "{tool.package}"\n'
+        (work / "build.go").write_text(tool.main or imported, encoding="utf-8")
+        package = "." if tool.main else tool.package
         _go(go, ["mod", "tidy"], work)
-        _go(go, ["build", "-ldflags", tool.flags, "-o", str(work / "out"), tool.package], work)
+        _go(go, ["build", "-ldflags", tool.flags, "-o", str(work / "out"), package], work)
         os.replace(work / "out", target)
     tell(
         f"[{count}] {tool.name} done after {time.monotonic() - started:.0f} s, {target.stat().st_size >> 20} MiB"
@@ -249,6 +321,6 @@ def _go(go: Path, args: list[str], directory: Path) -> str:
 
 if __name__ == "__main__":
     try:
-        ensure(sys.argv[1:] or TOOLS)
+        ensure(sys.argv[1:] or (*CLUSTER_TOOLS, *TEST_TOOLS))
     except IsaError as exc:
         sys.exit(str(exc))

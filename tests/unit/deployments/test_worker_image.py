@@ -7,20 +7,67 @@ from typing import Any
 
 import pytest
 import yaml
+from prefect.settings import PREFECT_WORKER_WEBSERVER_PORT
 
 from config.models import StoreSecrets
+from sandbox.binaries import GO_MINIMUM, TOOLS
 from sandbox.control_room import CLIENT, QUEUES
 from sandbox.object_store import POLICY_OF
 from tasks.server import deployments
 
 PROJECT = Path(__file__).resolve().parents[3]
+CONTAINERFILE = (PROJECT / "deployments/worker/Containerfile").read_text()
+WORKERS = list(yaml.safe_load_all((PROJECT / "deployments/worker/worker.yaml").read_text()))
+each_worker = pytest.mark.parametrize("worker", WORKERS, ids=lambda one: one["metadata"]["name"])
+
+
+def pod_of(worker: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = worker["spec"]["template"]["spec"]
+    return found
 
 
 def test_the_sandbox_is_as_patient_with_its_server_as_the_workers_image() -> None:
-    text = (PROJECT / "deployments" / "worker" / "Containerfile").read_text()
-    (line,) = re.findall(r"^ENV (.*PREFECT_.*)$", text, re.MULTILINE)
+    (line,) = re.findall(r"^ENV (.*PREFECT_.*)$", CONTAINERFILE, re.MULTILINE)
     image = dict(one.split("=", 1) for one in line.split())
     assert {name: image.get(name) for name in CLIENT} == CLIENT
+
+
+def test_the_image_has_the_helm_that_everything_is_tested_with_and_it_tells_its_whole_version() -> (
+    None
+):
+    helm = TOOLS["helm"]
+    (line,) = re.findall(r"^RUN (.*go install.*)$", CONTAINERFILE, re.MULTILINE)
+    assert line.endswith(f" {helm.package}@{helm.version}")
+    assert f'-ldflags "{helm.flags}"' in line
+    assert helm.flags.endswith(f"version.version={helm.version}")
+    (go,) = re.findall(r"^FROM docker.io/library/golang:(\d+)\.(\d+)-", CONTAINERFILE, re.MULTILINE)
+    assert tuple(map(int, go)) >= GO_MINIMUM
+
+
+def test_the_image_installs_the_pinned_requirements_and_nothing_else_from_pypi() -> None:
+    installs = re.findall(r"pip install (.*?)(?: &&|$)", CONTAINERFILE, re.MULTILINE)
+    assert installs == [
+        "--no-cache-dir -r requirements.txt",
+        "--no-cache-dir --no-deps --editable .",
+    ]
+
+
+def test_postgresqls_programs_in_the_image_are_of_productions_major_version() -> None:
+    contract = json.loads((PROJECT / "tests/contracts/postgresql-ha.json").read_text())
+    programs = re.findall(r"postgresql-client-(\d+)", CONTAINERFILE)
+    assert programs == [contract["appVersion"].split(".")[0]]
+
+
+def test_every_package_of_the_image_is_debians() -> None:
+    stages = re.findall(r"^FROM docker.io/library/(\S+)", CONTAINERFILE, re.MULTILINE)
+    assert all("trixie" in stage for stage in stages)
+    assert "http" not in CONTAINERFILE
+
+
+def test_the_image_runs_as_the_user_that_the_workers_run_as() -> None:
+    assert re.findall(r"^USER (\d+)$", CONTAINERFILE, re.MULTILINE) == ["10001"]
+    assert "useradd --uid 10001" in CONTAINERFILE
+    assert {pod_of(worker)["securityContext"]["runAsUser"] for worker in WORKERS} == {10001}
 
 
 # queue → account
@@ -32,7 +79,6 @@ ACCOUNT_OF = {
     "restores": "isa-restore",
     "rebuilds": "isa-rebuild",
 }
-WORKERS = list(yaml.safe_load_all((PROJECT / "deployments/worker/worker.yaml").read_text()))
 
 
 def test_every_queue_has_one_worker_which_runs_declared_flows_alone() -> None:
@@ -40,17 +86,39 @@ def test_every_queue_has_one_worker_which_runs_declared_flows_alone() -> None:
     assert declared == set(QUEUES) == ACCOUNT_OF.keys()
     found = {}
     for worker in WORKERS:
-        pod = worker["spec"]["template"]["spec"]
+        pod = pod_of(worker)
         (container,) = pod["containers"]
-        program, command, queue = container["args"]
-        assert (program, command) == ("isa", "worker")
+        program, command, queue, option = container["args"]
+        assert (program, command, option) == ("isa", "worker", "--with-healthcheck")
         found[queue] = pod["serviceAccountName"]
     assert found == ACCOUNT_OF
 
 
-@pytest.mark.parametrize("worker", WORKERS, ids=lambda one: one["metadata"]["name"])
+@each_worker
+def test_a_worker_is_ready_while_its_server_answers_and_is_not_restarted_when_it_does_not(
+    worker: dict[str, Any],
+) -> None:
+    (container,) = pod_of(worker)["containers"]
+    port = PREFECT_WORKER_WEBSERVER_PORT.value()
+    assert container["readinessProbe"] == {"httpGet": {"path": "/health", "port": port}}
+    assert "livenessProbe" not in container  # its restart would end the runs
+
+
+@each_worker
+def test_a_worker_writes_to_its_own_volumes_alone(worker: dict[str, Any]) -> None:
+    (container,) = pod_of(worker)["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    mounts = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+    volumes = {one["name"]: one for one in pod_of(worker)["volumes"]}
+    assert {"/home/isa", "/tmp"} <= mounts.keys()
+    assert {*mounts.values()} == volumes.keys()
+    for path in ("/home/isa", "/tmp"):
+        assert volumes[mounts[path]]["emptyDir"]["sizeLimit"]
+
+
+@each_worker
 def test_every_worker_names_its_own_key_of_the_object_store(worker: dict[str, Any]) -> None:
-    pod = worker["spec"]["template"]["spec"]
+    pod = pod_of(worker)
     environ = {one["name"]: one["value"] for one in pod["containers"][0].get("env", [])}
     role = pod["serviceAccountName"].removeprefix("isa-")
     named = environ.get("ISA_STORAGE__OBJECT__CREDENTIALS_SECRET", "infotrend-object")
