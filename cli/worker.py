@@ -8,7 +8,12 @@ import click
 @click.command()
 @click.argument("queues", nargs=-1, required=True, metavar="QUEUE...")
 @click.option("--name", default="", help="Name in the Prefect UI. Default: queues and host name.")
-def worker(queues: tuple[str, ...], name: str) -> None:
+@click.option(
+    "--with-healthcheck",
+    is_flag=True,
+    help="Serve GET /health on port 8080: 200 while the Prefect server answers this worker, 503 otherwise.",
+)
+def worker(queues: tuple[str, ...], name: str, with_healthcheck: bool) -> None:
     """Run a worker for these queues until SIGINT or SIGTERM.
 
     Only flows that prefect.yaml declares are run, in their declared queue. Code, command and environment come from this
@@ -16,4 +21,4 @@ def worker(queues: tuple[str, ...], name: str) -> None:
     """
     from tasks.worker import serve
 
-    serve(queues, name)
+    serve(queues, name, with_healthcheck=with_healthcheck)

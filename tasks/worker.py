@@ -12,6 +12,7 @@ import asyncio
 import os
 import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -27,6 +28,9 @@ from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker
 from config.loading import ENVIRONMENT, ROOT
 from errors import ConfigurationError, Fault
 from tasks.server import PROGRAM, deployments
+
+# A worker is connected while one of its last polls was answered: 60 s with Prefect's default of 10 s between two.
+POLLS = 6
 
 
 class FixedConfiguration(BaseJobConfiguration):
@@ -57,11 +61,30 @@ class DeclaredFlowWorker(BaseWorker[FixedConfiguration, BaseVariables, BaseWorke
 
     type = "process"
     job_configuration = FixedConfiguration
+    clock = staticmethod(time.monotonic)
+    _answered: float | None = None
 
     @classmethod
     def __dispatch_key__(cls) -> str:
         """Key in Prefect's list of workers by type, where `process` is Prefect's own."""
         return "isa-process"
+
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """Poll for runs, and note when the server answered."""
+        runs = await super().get_and_submit_flow_runs()
+        if self._has_successfully_synced:  # before that it polls nothing
+            self._answered = self.clock()
+        return runs
+
+    def is_worker_still_polling(self, query_interval_seconds: float) -> bool:
+        """Whether the server answers this worker's polls; `/health` answers 503 while it does not.
+
+        Prefect's own answer is that the loop is alive: true also for a worker that never reached its server or whose
+        pool does not exist.
+        """
+        if self._answered is None:
+            return False
+        return self.clock() - self._answered <= POLLS * query_interval_seconds
 
     async def run(
         self,
@@ -98,13 +121,20 @@ class DeclaredFlowWorker(BaseWorker[FixedConfiguration, BaseVariables, BaseWorke
         )
 
 
-def serve(queues: Sequence[str], name: str = "", environ: Mapping[str, str] = os.environ) -> None:
+def serve(
+    queues: Sequence[str],
+    name: str = "",
+    environ: Mapping[str, str] = os.environ,
+    *,
+    with_healthcheck: bool = False,
+) -> None:
     """Run a worker until it gets SIGINT or SIGTERM.
 
     Args:
         queues: of the pool in prefect.yaml that it takes runs from.
         name: shown in the UI; queues and host by default.
         environ: ISA_ENV in it is the environment that this worker serves.
+        with_healthcheck: whether it serves `/health`, at Prefect's own settings PREFECT_WORKER_WEBSERVER_{HOST,PORT}.
 
     Raises:
         ConfigurationError: prefect.yaml has no such queue, or the worker has no environment.
@@ -128,4 +158,4 @@ def serve(queues: Sequence[str], name: str = "", environ: Mapping[str, str] = os
         create_pool_if_not_found=False,  # `isa setup` makes it
     )
     setup_signal_handlers_worker(os.getpid(), "the isa worker", print)
-    asyncio.run(worker.start())
+    asyncio.run(worker.start(with_healthcheck=with_healthcheck))

@@ -10,7 +10,7 @@ import pytest
 from prefect.client.schemas.objects import FlowRun, WorkPool
 
 from errors import ConfigurationError
-from tasks.worker import FixedConfiguration, serve
+from tasks.worker import POLLS, DeclaredFlowWorker, FixedConfiguration, serve
 
 HOSTILE = {"command": "touch /tmp/evil", "env": {"LD_PRELOAD": "/tmp/evil.so"}, "name": "evil"}
 
@@ -40,3 +40,62 @@ def test_a_worker_without_an_environment_does_not_start() -> None:
         serve(["backups"], environ={})
     (fault,) = caught.value.faults
     assert "ISA_ENV" in str(fault)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class ServerThatAnswers(DeclaredFlowWorker):
+    """A worker whose server has no runs for it, or is away."""
+
+    away = False
+    clock = Clock()
+
+    @classmethod
+    def __dispatch_key__(cls) -> str:
+        return "isa-process-test"
+
+    async def _get_scheduled_flow_runs(self) -> list[Any]:
+        if self.away:
+            raise ConnectionError("no server")
+        return []
+
+
+INTERVAL = 10.0
+
+
+@pytest.fixture
+def worker() -> ServerThatAnswers:
+    made = ServerThatAnswers(work_pool_name="isa-platform")
+    made.clock = Clock()
+    return made
+
+
+def test_a_worker_that_never_reached_its_server_is_not_healthy(worker: ServerThatAnswers) -> None:
+    worker._has_successfully_synced = False  # as Prefect leaves it: no server, or no such pool
+    asyncio.run(worker.get_and_submit_flow_runs())
+    assert not worker.is_worker_still_polling(INTERVAL)
+
+
+def test_a_worker_is_healthy_until_its_server_was_silent_for_some_polls(
+    worker: ServerThatAnswers,
+) -> None:
+    worker._has_successfully_synced = True
+    asyncio.run(worker.get_and_submit_flow_runs())
+    assert worker.is_worker_still_polling(INTERVAL)
+
+    worker.away = True
+    worker.clock.now += POLLS * INTERVAL
+    with pytest.raises(ConnectionError):
+        asyncio.run(worker.get_and_submit_flow_runs())
+    assert worker.is_worker_still_polling(INTERVAL)
+    worker.clock.now += 1
+    assert not worker.is_worker_still_polling(INTERVAL)
+
+    worker.away = False
+    asyncio.run(worker.get_and_submit_flow_runs())
+    assert worker.is_worker_still_polling(INTERVAL)
