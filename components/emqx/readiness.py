@@ -93,10 +93,10 @@ def _transaction(access: Access, apis: Sequence[Endpoint], first: Endpoint, last
     topic = f"{TOPIC}/{token}"
     inbox: queue.Queue[bytes] = queue.Queue()
     call = sign_on(access, apis[0])
-    with _user(call, token) as login, _session(access, first, login) as receiver:
+    with _user(call, token) as login, session(access, first, login) as receiver:
         receiver.on_message = lambda _, __, message: inbox.put(bytes(message.payload))
         _subscribe(access, call, first, receiver, topic)
-        with _session(access, last, login) as sender:
+        with session(access, last, login) as sender:
             found = _received(access, inbox, lambda: sender.publish(topic, token, 1))
         if found is None:
             # a client's publication may be refused without a word; the API's is not subject to authorization
@@ -207,7 +207,18 @@ def _remove_left(call: Api, now: int) -> None:
 
 
 @contextmanager
-def _session(access: Access, node: Endpoint, login: tuple[str, str]) -> Iterator[mqtt.Client]:
+def session(access: Access, node: Endpoint, login: tuple[str, str]) -> Iterator[mqtt.Client]:
+    """A client that is let in by one node.
+
+    Args:
+        access: the way in.
+        node: which one.
+        login: user and password.
+
+    Raises:
+        PermissionError: it is refused.
+        TimeoutError: there is no answer.
+    """
     outcome: queue.Queue[ReasonCode] = queue.Queue()
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"{PROBE}-{secrets.token_hex(4)}")
     client.username_pw_set(*login)

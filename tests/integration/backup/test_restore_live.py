@@ -25,7 +25,7 @@ from archive.manifest import Manifest
 from components import COMPONENTS
 from components.access import Access
 from components.emqx import client as emqx
-from components.emqx.readiness import _session as session
+from components.emqx.readiness import session
 from components.minio import client as minio
 from components.minio.versions import list_versions
 from components.postgresql import client as postgresql
