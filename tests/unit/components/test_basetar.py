@@ -3,6 +3,7 @@ import io
 import json
 import random
 import tarfile
+from collections.abc import Sequence
 
 import pytest
 
@@ -17,9 +18,10 @@ FILES = {
 }
 
 
-def manifest(files: dict[str, bytes]) -> bytes:
+def manifest(files: dict[str, bytes], ranges: Sequence[dict[str, object]] = ()) -> bytes:
     listed = [{"Path": path, "Size": len(body)} for path, body in files.items()]
-    body = json.dumps({"PostgreSQL-Backup-Manifest-Version": 2, "Files": listed, "WAL-Ranges": []})
+    document = {"PostgreSQL-Backup-Manifest-Version": 2, "Files": listed, "WAL-Ranges": [*ranges]}
+    body = json.dumps(document)
     head = (body[:-1] + ',\n"Manifest-Checksum": ').encode()
     # the checksum is of everything before its own line's key
     start = head[: head.rindex(b'"Manifest-Checksum"')]
