@@ -16,7 +16,6 @@ from cluster.helm import Helm
 from cluster.kube import Kube, Terminating, Unauthenticated
 from cluster.target import Target
 from errors import PermanentError, TemporaryError
-from operations.deploy.preflight import _namespaces
 
 # As apiserver/pkg/admission/plugin/namespace/lifecycle/admission.go answers a create.
 TERMINATING = {
@@ -109,19 +108,7 @@ def test_a_refusal_without_details_is_one(server: SimpleNamespace, body: dict[st
     ],
 )  # fmt: skip
 def test_helms_words_for_it_mean_the_same(error: str, kind: type[Exception], words: str) -> None:
-    helm = Helm(command=None, target=Target({}), charts=None)  # type: ignore[arg-type]
+    command: Any = SimpleNamespace(run=lambda *_, **__: Completed((), 1, "", error, 0.1))
+    helm = Helm(command=command, target=Target({}), charts=None)  # type: ignore[arg-type]
     with pytest.raises(kind, match=words):
-        helm._check(Completed((), 1, "", error, 0.1), "helm upgrade")
-
-
-def test_the_preflight_names_a_namespace_that_is_being_deleted_and_what_holds_it() -> None:
-    held = {"status": "True", "message": "Some content in the namespace has finalizers remaining"}
-    live = {"isa": {"status": {"phase": "Terminating", "conditions": [held]}}}
-    names = SimpleNamespace(namespace="isa", control_namespace="c", verify_namespace="v")
-    platform: Any = SimpleNamespace(
-        settings=SimpleNamespace(kubernetes=names),
-        kube=SimpleNamespace(get=lambda api, kind, name: live.get(name)),
-    )
-    (found,) = _namespaces(platform)
-    assert found.critical and not found.ok
-    assert found.name == "namespace isa" and "finalizers remaining" in found.hint
+        helm.rollback("redis", "isa", 1, timeout=5)

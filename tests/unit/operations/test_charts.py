@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +13,6 @@ from cluster.releases import load_releases
 from config.loading import load
 from config.models import COMPONENTS, Settings
 from errors import PermanentError
-from operations.deploy.plan import UNCHANGED, UNKNOWN
-from operations.deploy.preflight import _charts
 from operations.environment.charts import chart_states, pull_charts
 
 HELMFILE = """\
@@ -98,31 +95,3 @@ def test_a_chart_that_is_not_declared_any_more_leaves_the_lock(
     lock.write_text(f"emqx-1.0.0: sha256:{'0' * 64}\n", encoding="utf-8")
     pull_charts(settings)
     assert "emqx" not in lock.read_text(encoding="utf-8")
-
-
-def plan() -> Any:
-    """A plan in which the chart of redis cannot be had."""
-    actions = {"redis": UNKNOWN, "nats": UNCHANGED}
-    nodes = [
-        SimpleNamespace(
-            releases=[
-                SimpleNamespace(
-                    release=SimpleNamespace(name=name, component=name),
-                    action=action,
-                    reasons=("503",),
-                )
-            ]
-        )
-        for name, action in actions.items()
-    ]
-    return SimpleNamespace(nodes=nodes)
-
-
-def test_a_chart_that_cannot_be_had_blocks_its_own_component_alone() -> None:
-    def blocked(selected: list[str] | None) -> list[str]:
-        return [
-            check.name for check in _charts(plan(), selected) if check.critical and not check.ok
-        ]
-
-    assert blocked(["nats"]) == []
-    assert blocked(["redis"]) == blocked(None) == ["chart of redis"]
