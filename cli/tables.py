@@ -33,7 +33,7 @@ COLOURED = frozenset({"state", "action", "outcome", "verdict", "last verdict", "
 WIDE = 160  # characters, where nobody looks at it through a terminal
 
 
-class _Plain(Console):
+class PlainConsole(Console):
     """Takes no markup from text, shows its control characters as text, and no secret.
 
     A string is one line, in a cell of a table too: several are given as a sequence (`table`).
@@ -59,8 +59,8 @@ class _Plain(Console):
 def console(*, stderr: bool = False) -> Console:
     """A console; wide enough for hints when nobody looks at it through a terminal."""
     stream = terminal(stderr=stderr)
-    plain = _Plain(file=stream)
-    return plain if plain.is_terminal else _Plain(file=stream, width=WIDE)
+    plain = PlainConsole(file=stream)
+    return plain if plain.is_terminal else PlainConsole(file=stream, width=WIDE)
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:

@@ -188,7 +188,7 @@ class Kube:
         payload = None if body is None else json.dumps(body).encode()
         headers = {"Accept": accept, "Content-Type": content_type}
         path += "?" + urlencode(query) if query else ""
-        return _decode(self._answer(method, path, payload, headers).data)
+        return decode(self._answer(method, path, payload, headers).data)
 
     def now(self) -> datetime:
         """What the API server's clock says, in whole seconds."""
@@ -429,7 +429,8 @@ def _resources(discovery: dict[str, Any]) -> Iterable[Resource]:
                     )
 
 
-def _decode(data: bytes) -> dict[str, Any]:
+def decode(data: bytes) -> dict[str, Any]:
+    """An answer of the API server, without keys that have no value; a text that is no document as its `message`."""
     if not data.startswith(b"{"):
         return {"message": data.decode(errors="replace")}  # /readyz answers plain text
     return dict(without_nulls(json.loads(data)))

@@ -172,7 +172,7 @@ class Lease:
         Raises:
             LeaseHeld: somebody else has it.
         """
-        self._take()
+        self.take()
         self._renewer = threading.Thread(target=self._renew, name=f"lease {self.name}", daemon=True)
         self._renewer.start()
         return self
@@ -213,8 +213,12 @@ class Lease:
         with self._lock:
             self._write(holder=self._holder, operation=operation)
 
-    # ------------------------------------------------------------------ internals
-    def _take(self) -> None:
+    def take(self) -> None:
+        """Take the lease, without renewing it.
+
+        Raises:
+            LeaseHeld: somebody else has it.
+        """
         lease = self._kube.get(API_VERSION, KIND, self.name, self._namespace) or self._make()
         holder = str((lease.get("spec") or {}).get("holderIdentity") or "")
         if holder and holder != self._holder and not _dead_here(holder):
@@ -231,6 +235,7 @@ class Lease:
             ) from exc
         self._renewed = self._clock()
 
+    # ------------------------------------------------------------------ internals
     def _make(self) -> Manifest:
         """Make the lease, without a holder; gives it as it is then.
 

@@ -83,8 +83,7 @@ def scratch(settings: Settings, manifest: Manifest, password: str) -> tuple[Scra
     """One server with an account for each of the set's."""
     users = _users(manifest)
     lines = "\n".join(
-        ACCOUNT % (_quoted(f"account of {user}"), _quoted(user), _quoted(password))
-        for user in users
+        ACCOUNT % (quoted(f"account of {user}"), quoted(user), quoted(password)) for user in users
     )
     secrets: dict[str, dict[str, str]] = {}
     for one in accounts(settings, manifest):
@@ -235,7 +234,7 @@ def _delete(to: Account, name: str) -> None:
         return
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A string of the server's configuration (nats-server, conf/lex.go: lexDubQuotedString)."""
     escaped = re.sub(r'["\\\x00-\x1f\x7f]', lambda found: f"\\x{ord(found[0]):02x}", text)
     return f'"{escaped}"'

@@ -220,11 +220,11 @@ def _argv(home: Path, name: str, main: str, words: Sequence[str]) -> tuple[str, 
     """Java with everything in an argument file (java(1), "@argfiles"): the class path alone would fill a screen."""
     arguments = [*MEMORY, *MODULES, "-cp", f"{ensure()}/*", main, *words]
     file = home / f"{name}.args"
-    write_atomic(file, "".join(f"{_quoted(argument)}\n" for argument in arguments))
+    write_atomic(file, "".join(f"{quoted(argument)}\n" for argument in arguments))
     return (str(java()), f"@{file}")
 
 
-def _quoted(argument: str) -> str:
+def quoted(argument: str) -> str:
     """Quoted for an argument file, where a backslash escapes, a newline too."""
     escaped = argument.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'

@@ -46,7 +46,7 @@ def test_json_holds_the_name_unchanged_and_nothing_that_moves_a_cursor(
 
 def drawn(name: str, *, colours: bool) -> str:
     target = io.StringIO()
-    made = tables._Plain(
+    made = tables.PlainConsole(
         file=target, width=20_000, force_terminal=colours, color_system="256" if colours else None
     )
     made.print(table(f"Title {name}", ("unit", "verdict"), [(name, "pass"), ([name, name], name)]))
@@ -86,7 +86,7 @@ def test_a_unit_that_is_called_pass_is_not_green() -> None:
 
 def test_a_name_in_wide_letters_moves_no_column() -> None:
     target = io.StringIO()
-    made = tables._Plain(file=target, width=100)
+    made = tables.PlainConsole(file=target, width=100)
     made.print(table("", ("unit", "verdict"), [("顧客データ", "pass"), ("Größe 🦀", "pass")]))
 
     from rich.cells import cell_len

@@ -91,7 +91,7 @@ def lease(server: Server, holder: str | None = None, ahead: float = 0.0, **more:
 def died(server: Server, holder: str = "elsewhere/1/1", ahead: float = 0.0) -> Lease:
     """A holder that took the lease and never renews it."""
     gone = lease(server, holder, ahead)
-    gone._take()
+    gone.take()
     return gone
 
 
@@ -199,12 +199,12 @@ def test_an_api_server_that_is_away_is_away_for_the_holder_too(server: Server) -
 def test_of_two_that_watch_one_gets_it(server: Server) -> None:
     died(server)
     server.sleep(DURATION + 1)
-    rival = lease(server, "rival/3/3")
 
     def faster() -> None:
         if server.seconds > 2 * DURATION and server.holder == "elsewhere/1/1":
-            document = rival._document("rival/3/3", {})
-            document["metadata"]["resourceVersion"] = str(server.writes)
+            document = server.get("coordination.k8s.io/v1", "Lease", NAME, "control")
+            assert document is not None
+            document["spec"]["holderIdentity"] = "rival/3/3"
             server.replace(document)
 
     server.others.append(faster)
@@ -220,10 +220,10 @@ def test_of_two_that_make_it_at_the_same_time_one_gets_it(server: Server) -> Non
     def nothing_there(*_: object) -> None:
         server.get = unseen  # type: ignore[method-assign]
 
-    first._take()
+    first.take()
     server.get = nothing_there  # type: ignore[method-assign]
     with pytest.raises(LeaseHeld):
-        second._take()
+        second.take()
     assert server.holder == "elsewhere/1/1"
 
 

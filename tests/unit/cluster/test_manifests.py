@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cluster.kube import _decode
+from cluster.kube import decode
 from cluster.manifests import faults_of, parse_manifests, without_nulls
 
 CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}
@@ -80,4 +80,4 @@ def test_a_value_of_the_wrong_type_is_named_by_its_path(manifest: Any, fault: st
 
 
 def test_answers_of_the_server_have_no_nulls_either() -> None:
-    assert _decode(b'{"items": null, "metadata": {"continue": null}}') == {"metadata": {}}
+    assert decode(b'{"items": null, "metadata": {"continue": null}}') == {"metadata": {}}

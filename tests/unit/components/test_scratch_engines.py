@@ -92,7 +92,7 @@ def test_nats_follows_no_other_stream_and_knows_no_other_server() -> None:
 def test_a_users_name_is_one_string_of_nats_configuration(name: str) -> None:
     streams: dict[str, Any] = {f"{name}/s": {}}
     (server,) = nats.scratch(SETTINGS, SimpleNamespace(topology={"streams": streams}), "p")  # type: ignore[arg-type]
-    quoted = nats._quoted(name)
-    assert not re.search(r'["\\\x00-\x1f]', re.sub(r"\\x[0-9a-f]{2}", "", quoted[1:-1]))
+    text = nats.quoted(name)
+    assert not re.search(r'["\\\x00-\x1f]', re.sub(r"\\x[0-9a-f]{2}", "", text[1:-1]))
     if "/" not in name:
-        assert f"user: {quoted}," in server.files["nats.conf"]
+        assert f"user: {text}," in server.files["nats.conf"]

@@ -125,7 +125,7 @@ def test_java_gets_arguments_as_they_were_given(tmp_path: Path) -> None:
         'class Echo { public static void main(String[] a) { System.out.print(String.join("|", a)); } }'
     )
     arguments = tmp_path / "echo.args"
-    arguments.write_text("".join(f"{programs._quoted(word)}\n" for word in [str(source), *words]))
+    arguments.write_text("".join(f"{programs.quoted(word)}\n" for word in [str(source), *words]))
     argv = [str(programs.java()), "-XX:TieredStopAtLevel=1", f"@{arguments}"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.stdout.split("|") == words, done.stderr
