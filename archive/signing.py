@@ -105,7 +105,7 @@ def check_signature(
     key, signature = str(signed.get(SIGNER, "")), str(signed.get(SIGNATURE, ""))
     if not signers:
         raise PermanentError(
-            "backup.signers is empty: nobody's signature counts (`isa backup --signer` prints the worker's key)"
+            "backup.signers is empty: nobody's signature counts (`isa backup signer` prints the worker's key)"
         )
     if not key or not signature:
         raise PermanentError("it is not signed: no backup worker wrote it")

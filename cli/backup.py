@@ -8,12 +8,13 @@ import click
 
 from cli import options
 from cli.live import LiveNodes, in_process
+from cli.verbs import Verbs
 
 if TYPE_CHECKING:
     from archive.catalogue import Catalogue
 
 
-@click.command()
+@click.command(cls=Verbs)
 @click.argument("components", nargs=-1, metavar="[COMPONENT]...")
 @options.environment
 @options.as_json
@@ -24,29 +25,20 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Idempotency key, for example the date `2026-11-23`: a component that has a backup for it is skipped.",
 )
-@click.option(
-    "--signer",
-    is_flag=True,
-    help="Print the backup workers' public key for backup.signers, and stop.",
-)
 def backup(
     components: tuple[str, ...],
     environment: str,
     as_json: bool,
     local: bool,
     slot: str,
-    signer: bool,
 ) -> None:
     """Back up all components, or the named ones, to the object store."""
-    from cli.output import emit, say
+    from cli.output import emit
     from config.loading import load
     from operations.backup.component import selected
     from operations.backup.slot import check_slot
 
     settings = load(environment)
-    if signer:
-        key = _signer(settings)
-        return emit({"signer": key}) if as_json else say(key)
     selected(components)  # wrong input is told before a run is made
     check_slot(slot, settings.schedules.timezone)
     with LiveNodes(quiet=as_json) as nodes:
@@ -61,6 +53,24 @@ def backup(
         _summary(report)
     if report["state"] != "completed":
         raise click.exceptions.Exit(1)
+
+
+@backup.command("signer")
+@options.environment
+@options.as_json
+def signer(environment: str, as_json: bool) -> None:
+    """Print the backup workers' public key for backup.signers."""
+    from archive.signing import public_half
+    from cli.output import emit, say
+    from config.loading import load
+    from operations.backup.prerequisites import read_worker_key
+    from operations.environment.environment import Environment
+
+    key = public_half(read_worker_key(Environment(load(environment)).open_store()))
+    if as_json:
+        emit({"signer": key})
+    else:
+        say(key)
 
 
 @click.command()
@@ -82,14 +92,6 @@ def backups(components: tuple[str, ...], environment: str, as_json: bool) -> Non
         _print(catalogue)
     if catalogue.broken:
         raise click.exceptions.Exit(1)
-
-
-def _signer(settings: Any) -> str:
-    from archive.signing import public_half
-    from operations.backup.prerequisites import read_worker_key
-    from operations.environment.environment import Environment
-
-    return public_half(read_worker_key(Environment(settings).open_store()))
 
 
 def _in_process(

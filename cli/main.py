@@ -47,6 +47,7 @@ SECTIONS = {
         "restore": "cli.restore:restore",
         "rebuild": "cli.rebuild:rebuild",
         "approve": "cli.rebuild:approve",
+        "refuse": "cli.rebuild:refuse",
         "secrets": "cli.secrets:secrets",
     },
     "Operate": {

@@ -9,13 +9,14 @@ import click
 from cli import options
 from cli.live import LiveNodes, in_process
 from cli.output import emit, say
+from cli.verbs import Verbs
 
 if TYPE_CHECKING:
     from operations.environment.environment import Environment
     from operations.rebuild.plan import RebuildPlan
 
 
-@click.command()
+@click.command(cls=Verbs)
 @click.argument("component")
 @options.environment
 @options.as_json
@@ -36,12 +37,6 @@ if TYPE_CHECKING:
 @click.option("--plan", "plan_only", is_flag=True, help="Print what would be done, and stop.")
 @click.option("--approver", metavar="NAME", help="Approve the rebuild now, with your name.")
 @click.option("--ticket", metavar="TICKET", help="Change ticket, or a reason, for --approver.")
-@click.option("--undo", is_flag=True, help="Undo the last rebuild: bring its old volumes back.")
-@click.option(
-    "--give-up",
-    is_flag=True,
-    help="Delete old volumes that are past rebuild.keep_volumes_days.",
-)
 @click.option("--local", is_flag=True, help="Run in this process, without a Prefect server.")
 def rebuild(
     component: str,
@@ -53,8 +48,6 @@ def rebuild(
     plan_only: bool,
     approver: str | None,
     ticket: str | None,
-    undo: bool,
-    give_up: bool,
     local: bool,
 ) -> None:
     """Rebuild COMPONENT from scratch. Needs an approval and a freshly verified backup.
@@ -69,10 +62,6 @@ def rebuild(
 
     if bool(approver) != bool(ticket):
         raise click.UsageError("--approver and --ticket go together")
-    ways = {"--plan": plan_only, "--undo": undo, "--give-up": give_up}
-    said = [name for name, given in ways.items() if given]
-    if len(said) > 1:
-        raise click.UsageError(f"{' and '.join(said)} exclude each other")
     back = restore or ("fresh" if volumes == "new" else "none")
     policy = Policy(component, volumes, back, not no_final_backup)  # type: ignore[arg-type]
     policy.check()
@@ -82,9 +71,6 @@ def rebuild(
         check_answer({"decision": "approve", "name": approver, "ticket": ticket})
     settings = load(environment)
     env = Environment(settings).open_releases().open_store()
-    if undo or give_up:
-        emit(_undo(env, component) if undo else _give_up(env, component))
-        return
     plan = plan_rebuild(env, policy)
     if plan_only and as_json:
         emit(plan.as_json())
@@ -108,17 +94,83 @@ def rebuild(
         raise click.exceptions.Exit(1)
 
 
+@rebuild.command("undo")
+@click.argument("component")
+@options.environment
+@options.as_json
+def undo(component: str, environment: str, as_json: bool) -> None:
+    """Undo the last rebuild: bring the old volumes of COMPONENT back.
+
+    Asks for the component's name. Data that was written since the rebuild is lost.
+    """
+    from cluster.lease import identity
+    from config.loading import load
+    from operations.environment.environment import Environment
+    from operations.rebuild.reinstall import undo, undo_plan
+    from operations.state.rebuild_state import Policy
+
+    Policy(component).check()  # a wrong name is told before anything is asked
+    env = Environment(load(environment)).open_releases().open_store()
+    plan = undo_plan(env, component)
+    names = ", ".join(one.name for one in plan.volumes) or "none: they never left their place"
+    say(f"volumes of {plan.rebuild}: {names}", err=True)
+    words = f"Type {component} to put its old volumes back; what was written since is lost"
+    click.prompt(words, type=click.Choice([component]), show_choices=False, err=True)
+    returned = undo(
+        env,
+        component,
+        run=f"isa rebuild undo as {identity()}",
+        tell=lambda note: say(note, err=True),
+    )
+    if as_json:
+        emit({"component": component, "rebuild": plan.rebuild, "returned_volumes": list(returned)})
+    else:
+        say(f"{component} runs on its old volumes: {', '.join(returned) or 'they were in place'}")
+
+
+@rebuild.command("purge")
+@click.argument("component")
+@options.environment
+@options.as_json
+def purge(component: str, environment: str, as_json: bool) -> None:
+    """Delete old volumes of COMPONENT that are past rebuild.keep_volumes_days."""
+    from cluster.lease import identity
+    from config.loading import load
+    from operations.environment.environment import Environment
+    from operations.rebuild.reinstall import purge
+    from operations.state.rebuild_state import Policy
+
+    Policy(component).check()  # a wrong name is told before anything is asked
+    env = Environment(load(environment)).open_releases()
+    purged = [one.name for one in purge(env, component, f"isa rebuild purge as {identity()}")]
+    if as_json:
+        emit({"component": component, "purged_volumes": purged})
+    else:
+        say(f"purged: {', '.join(purged) or 'none'}")
+
+
 @click.command()
 @click.argument("run", metavar="FLOW_RUN")
 @click.option("--name", required=True, help="Your name.")
 @click.option("--ticket", required=True, help="Change ticket, or a reason.")
-@click.option("--refuse", is_flag=True, help="Refuse the rebuild; nothing is changed.")
-def approve(run: str, name: str, ticket: str, refuse: bool) -> None:
-    """Approve or refuse a rebuild. Exits 1 if it no longer waits for an answer."""
+def approve(run: str, name: str, ticket: str) -> None:
+    """Approve a rebuild. Exits 1 if it no longer waits for an answer."""
     from flows.runs import answer
 
-    answer(run, {"decision": "refuse" if refuse else "approve", "name": name, "ticket": ticket})
-    say("refused" if refuse else "approved")
+    answer(run, {"decision": "approve", "name": name, "ticket": ticket})
+    say("approved")
+
+
+@click.command()
+@click.argument("run", metavar="FLOW_RUN")
+@click.option("--name", required=True, help="Your name.")
+@click.option("--ticket", required=True, help="Change ticket, or a reason.")
+def refuse(run: str, name: str, ticket: str) -> None:
+    """Refuse a rebuild; nothing is changed. Exits 1 if it no longer waits for an answer."""
+    from flows.runs import answer
+
+    answer(run, {"decision": "refuse", "name": name, "ticket": ticket})
+    say("refused; nothing is changed")
 
 
 def _in_process(env: Environment, plan: RebuildPlan, who: str, nodes: LiveNodes) -> dict[str, Any]:
@@ -158,32 +210,6 @@ def _by_server(
         policy.component, "", ended.seconds, ended.nodes, set="", aside=(), changed=False
     )
     return ended.as_json(report.as_json())
-
-
-def _undo(env: Environment, component: str) -> dict[str, Any]:
-    from cluster.lease import identity
-    from operations.rebuild.reinstall import undo, undo_plan
-
-    way = undo_plan(env, component)
-    names = ", ".join(one.name for one in way.volumes) or "none: they never left their place"
-    say(f"volumes of {way.rebuild}: {names}", err=True)
-    words = f"Type {component} to put its old volumes back; what was written since is lost"
-    click.prompt(words, type=click.Choice([component]), show_choices=False, err=True)
-    back = undo(
-        env,
-        component,
-        run=f"isa rebuild --undo as {identity()}",
-        tell=lambda note: say(note, err=True),
-    )
-    return {"component": component, "rebuild": way.rebuild, "volumes_put_back": list(back)}
-
-
-def _give_up(env: Environment, component: str) -> dict[str, Any]:
-    from cluster.lease import identity
-    from operations.rebuild.reinstall import give_up
-
-    gone = give_up(env, component, f"isa rebuild --give-up as {identity()}")
-    return {"component": component, "volumes_given_up": [one.name for one in gone]}
 
 
 def _show(plan: RebuildPlan) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from cli.main import VERBOSE, isa
+from cli.verbs import Verbs
 
 HEAD = """\
 # Commands
@@ -52,6 +53,9 @@ def _sections(group: click.Group, context: click.Context) -> Iterator[str]:
         yield _section(command, inner)
         if isinstance(command, click.Group):
             yield from _sections(command, inner)
+        elif isinstance(command, Verbs):
+            for verb, one in command.commands.items():
+                yield _section(one, click.Context(one, info_name=f"{name} {verb}", parent=context))
 
 
 def _section(command: click.Command, context: click.Context) -> str:

@@ -5,23 +5,15 @@ from __future__ import annotations
 import click
 
 from cli import options
+from cli.verbs import Verbs
 from errors import ConfigurationError, Fault
 
 
-@click.command()
+@click.command(cls=Verbs)
 @options.environment
 @options.as_json
-@click.option(
-    "--from",
-    "backup",
-    metavar="BACKUP",
-    help="Restore Secrets from a backup of `platform`, into a namespace without engines.",
-)
-def secrets(environment: str, as_json: bool, backup: str | None) -> None:
+def secrets(environment: str, as_json: bool) -> None:
     """List required Secrets and missing keys. Prints no values."""
-    if backup is not None:
-        _reinstate(environment, backup, as_json)
-        return
     from cli.output import emit
     from cli.tables import console, table
     from components import COMPONENTS
@@ -52,7 +44,12 @@ def secrets(environment: str, as_json: bool, backup: str | None) -> None:
     console().print(table("Credentials", ("component", "Secret", "key", "state"), lines))
 
 
-def _reinstate(environment: str, backup: str, as_json: bool) -> None:
+@secrets.command("restore")
+@click.argument("backup")
+@options.environment
+@options.as_json
+def restore(backup: str, environment: str, as_json: bool) -> None:
+    """Restore Secrets from BACKUP, a backup of `platform`, into a namespace without engines."""
     from archive.manifest import IDENTITY, PLATFORM
     from cli.output import emit
     from cli.tables import console, table
@@ -63,7 +60,7 @@ def _reinstate(environment: str, backup: str, as_json: bool) -> None:
 
     if not IDENTITY.fullmatch(backup):
         hint = f"`isa backups {PLATFORM}` lists them"
-        raise ConfigurationError([Fault("--from", f"{backup!r} is no id of a backup", hint)])
+        raise ConfigurationError([Fault("BACKUP", f"{backup!r} is no id of a backup", hint)])
     env = Environment(load(environment)).open_store()
     done = reinstate(env, read_identity(env), backup)
     if as_json:

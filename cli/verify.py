@@ -8,9 +8,10 @@ import click
 
 from cli import options
 from cli.live import LiveNodes, in_process
+from cli.verbs import Verbs
 
 
-@click.command()
+@click.command(cls=Verbs)
 @click.argument("what", nargs=-1, metavar="[BACKUP|COMPONENT]...")
 @options.environment
 @options.as_json
@@ -34,29 +35,19 @@ from cli.live import LiveNodes, in_process
     flag_value="sample",
     help="An older backup of each component, a different one every week.",
 )
-@click.option(
-    "--signer",
-    is_flag=True,
-    help="Print the verify workers' public key for verify.signers, and stop.",
-)
 @click.option("--local", is_flag=True, help="Run in this process, without a Prefect server.")
-def verify(
-    what: tuple[str, ...], environment: str, as_json: bool, which: str, signer: bool, local: bool
-) -> None:
+def verify(what: tuple[str, ...], environment: str, as_json: bool, which: str, local: bool) -> None:
     """Restore backups into scratch engines and compare them with their source.
 
     Names are components or backup ids (isa backups). Without a name: all components.
     Exits 1 if a backup failed, or ended without a verdict.
     """
     from archive.manifest import IDENTITY
-    from cli.output import emit, say
+    from cli.output import emit
     from config.loading import load
     from operations.verify.proofs import choose
 
     settings = load(environment)
-    if signer:
-        key = _signer(settings)
-        return emit({"signer": key}) if as_json else say(key)
     backups = tuple(name for name in what if IDENTITY.fullmatch(name))
     components = tuple(name for name in what if name not in backups)
     with LiveNodes(quiet=as_json) as nodes:
@@ -72,12 +63,22 @@ def verify(
         raise click.exceptions.Exit(1)
 
 
-def _signer(settings: Any) -> str:
+@verify.command("signer")
+@options.environment
+@options.as_json
+def signer(environment: str, as_json: bool) -> None:
+    """Print the verify workers' public key for verify.signers."""
     from archive.evidence import signer_of
+    from cli.output import emit, say
+    from config.loading import load
     from operations.environment.environment import Environment
     from operations.verify.proof import read_identity
 
-    return signer_of(read_identity(Environment(settings).open_store()))
+    key = signer_of(read_identity(Environment(load(environment)).open_store()))
+    if as_json:
+        emit({"signer": key})
+    else:
+        say(key)
 
 
 def _in_process(

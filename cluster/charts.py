@@ -121,5 +121,5 @@ def _compare(release: Release, file: Path) -> None:
         raise PermanentError(
             f"chart archive {file.name} is not the locked one: SHA-256 {found}, charts.lock has {release.digest}. "
             f"Remove the archive. If its maker has published {release.locked_as} a second time, remove it from "
-            "charts.lock too, run `isa charts --pull` and review the plan"
+            "charts.lock too, run `isa charts pull` and review the plan"
         )

@@ -127,7 +127,7 @@ def read_lock(path: Path) -> tuple[dict[str, str], list[Fault]]:
     documents, faults = read(path)
     document = documents[0] if documents else {}
     if len(documents) > 1 or not isinstance(document, dict):
-        return {}, [*faults, Fault(str(path), "must be one map", "`isa charts --pull` writes it")]
+        return {}, [*faults, Fault(str(path), "must be one map", "`isa charts pull` writes it")]
     for name, digest in document.items():
         if not DIGEST.fullmatch(str(digest)):
             faults.append(Fault(f"{path}: {name}", "must be sha256: and 64 hexadecimal digits"))

@@ -104,7 +104,7 @@ class BackupSigner(Section):
     """A key that backup workers sign manifests with."""
 
     key: Annotated[str, AfterValidator(_public_key)] = Field(
-        description="Ed25519 public key in hexadecimal (`isa backup --signer` prints the worker's)"
+        description="Ed25519 public key in hexadecimal (`isa backup signer` prints the worker's)"
     )
     since: AwareDatetime | None = Field(
         default=None, description="backups that began earlier do not count, ISO 8601 with zone"
@@ -185,7 +185,7 @@ class VerifySettings(Section):
     signers: Annotated[tuple[str, ...], AfterValidator(_public_keys)] = Field(
         default=(),
         description="public keys, in hexadecimal, of those who may say that a restore is proven: the verify pool's "
-        "(`isa verify --signer` prints it). None: no verdict counts",
+        "(`isa verify signer` prints it). None: no verdict counts",
     )
     image: Image | None = Field(
         default=None,

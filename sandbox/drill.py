@@ -82,7 +82,7 @@ def run(sandbox: Sandbox, isa: str, environ: Mapping[str, str], *how: str) -> Dr
     step("loss", lambda: destroy(sandbox.kube()))
     # by hand and not by a flow: on a new cluster there is no worker with such rights yet
     step("namespace", lambda: print(command("deploy", "--only", "namespace", "--local"), end=""))
-    step("Secrets", lambda: print(command("secrets", "--from", platform), end=""))
+    step("Secrets", lambda: print(command("secrets", "restore", platform), end=""))
     step("deploy", lambda: print(command("deploy", *how), end=""))
     step("restore and compare", restore)
     return drill

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import click
 
+from cli.verbs import Verbs
+
 
 def commands_of(group: click.Group, prefix: str = "") -> Iterator[str]:
-    """Their names, `sandbox up` among them."""
+    """Their names, `sandbox up` and `rebuild undo` among them."""
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
@@ -16,3 +18,5 @@ def commands_of(group: click.Group, prefix: str = "") -> Iterator[str]:
             yield from commands_of(command, f"{prefix}{name} ")
         else:
             yield prefix + name
+        if isinstance(command, Verbs):
+            yield from (f"{prefix}{name} {verb}" for verb in command.commands)

@@ -123,7 +123,7 @@ def run_backups(
         if standing is not None and standing.hollow:
             raise PermanentError(
                 f"{standing.id} has not restored the data yet; a backup now would be almost empty. "
-                f"Run the rebuild again, or `isa rebuild {component} --undo`"
+                f"Run the rebuild again, or `isa rebuild undo {component}`"
             )
         transfer = Transfer(lambda note: progress.update(component, RUNNING, note))
         result = back_up(

@@ -104,7 +104,7 @@ def _chart_archives(environment: Environment) -> Iterator[Check]:
         name for name, r in remote.items() if kept_archive(directory, r) is None or not r.digest
     ]
     if loose:
-        hint = f"{', '.join(loose)}: not kept or not locked, so that a deploy depends on their hosts: isa charts --pull"
+        hint = f"{', '.join(loose)}: not kept or not locked, so that a deploy depends on their hosts: isa charts pull"
         yield Check("chart archives", False, hint, critical=False)
 
 

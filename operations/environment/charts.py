@@ -14,7 +14,7 @@ from cluster.target import Target
 from config.models import COMPONENTS, Settings
 from errors import ConfigurationError, IsaError, PermanentError
 
-HEAD = "# Written by `isa charts --pull`: SHA-256 of each chart archive. Commit it with charts.directory.\n"
+HEAD = "# Written by `isa charts pull`: SHA-256 of each chart archive. Commit it with charts.directory.\n"
 
 
 @dataclass(frozen=True)

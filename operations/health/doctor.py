@@ -228,7 +228,7 @@ def _rebuilds(environment: Environment) -> Iterator[Finding]:
     if open_ones:
         hint = "; ".join(open_ones)
     yield Finding(Check("rebuilds", not open_ones, hint))
-    words = f"kept: {', '.join(kept)}; isa rebuild COMPONENT --give-up, once their time is over"
+    words = f"kept: {', '.join(kept)}; isa rebuild purge COMPONENT, once their time is over"
     yield Finding(Check("volumes put aside", True, words if kept else "none"))
 
 
@@ -237,7 +237,7 @@ def _about_rebuild(note: str, settings: Settings, component: str) -> str:
         RebuildState.read(note, settings, component)
     except UnreadableNote as exc:
         return str(exc)
-    return f"{component}: call the same rebuild again, or isa rebuild {component} --undo"
+    return f"{component}: call the same rebuild again, or isa rebuild undo {component}"
 
 
 def _restores(environment: Environment) -> Iterator[Finding]:
@@ -356,7 +356,7 @@ def _evidence(environment: Environment) -> Iterator[Finding]:
     words = "; ".join(first_of(missing, LISTED)) or "none is missing"
     yield Finding(Check("chain of evidence", not missing, words))
     if not environment.settings.verify.signers:
-        words = "empty, so no verdict counts: set the key that `isa verify --signer` prints"
+        words = "empty, so no verdict counts: set the key that `isa verify signer` prints"
         yield Finding(Check("verify.signers", False, words))
 
 

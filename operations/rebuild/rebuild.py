@@ -4,7 +4,7 @@ fence → last backup → its proof → uninstall → volumes aside → install,
 dependants' gates. Up to the uninstall nothing has changed, and whatever fails there opens the fence again. From then on
 the set is proven, the old volumes are kept, and what was done is written on the Lease of the rebuild: the same call
 goes on behind the last step that ended, and if the uninstall had not ended, from the fence: the engine may have been in
-use since. Old volumes are given up only after the comparison, and when their time is over.
+use since. Old volumes are purged only after the comparison, and when their time is over.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class RebuildReport:
         where = f"; nothing is lost: {' and '.join(held)} are kept" if held else ""
         return (
             f"{words}The same call goes on here{where}; "
-            f"`isa rebuild {self.component} --undo` brings it back upon its old volumes"
+            f"`isa rebuild undo {self.component}` brings it back upon its old volumes"
         )
 
     def as_json(self) -> dict[str, Any]:

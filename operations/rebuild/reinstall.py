@@ -80,7 +80,7 @@ def put_aside(
         if running:
             raise PermanentError(
                 f"{', '.join(running)} run: somebody has installed {component} again since its uninstall. Its volumes "
-                f"were left in place; `isa rebuild {component} --undo` leaves it so, and another rebuild may begin"
+                f"were left in place; `isa rebuild undo {component}` leaves it so, and another rebuild may begin"
             )
         found = claims(environment, component)
         return volumes.put_aside(environment.kube, found, component, rebuild)
@@ -159,7 +159,7 @@ def undo(
         environment.lease(rebuild_lease(component), run) as lease,
     ):
         way = undo_plan(environment, component)
-        volumes.mark_compared(kube, way.volumes, "")  # from now on nobody may give them up
+        volumes.mark_compared(kube, way.volumes, "")  # from now on nobody may purge them
         away = [one for one in way.volumes if not volumes.in_place(kube, namespace, one)]
         if away:
             uninstall(environment, component, run, tell)
@@ -173,10 +173,10 @@ def undo(
     return tuple(one.name for one in away)
 
 
-def give_up(
+def purge(
     environment: Environment, component: str, run: str, now: datetime | None = None
 ) -> tuple[volumes.Volume, ...]:
-    """Give up old volumes whose successors were compared, once `rebuild.keep_volumes_days` are over.
+    """Release old volumes whose successors were compared, once `rebuild.keep_volumes_days` are over.
 
     Returns:
         Those that went.

@@ -37,7 +37,7 @@ def refuse_unfounded(
         where = f"{environment.settings.kubernetes.control_namespace}/{rebuild_lease(name)}"
         raise PermanentError(
             f"nothing was changed: Lease {where} says that {standing.id} has done {', '.join(standing.done)}, but "
-            f"{'; '.join(faults)}. `isa rebuild {name} --undo` brings the old volumes back"
+            f"{'; '.join(faults)}. `isa rebuild undo {name}` brings the old volumes back"
         )
 
 

@@ -148,7 +148,7 @@ class RebuildState:
         words = ", ".join(f"{key}={value}" for key, value in asdict(self.policy).items())
         return (
             f"the rebuild {self.id} is not finished ({words}; done: {', '.join(self.done)}): "
-            f"call it again with the same policy, or `isa rebuild {policy.component} --undo`"
+            f"call it again with the same policy, or `isa rebuild undo {policy.component}`"
         )
 
     def text(self) -> str:

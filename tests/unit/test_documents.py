@@ -13,6 +13,7 @@ import click
 import yaml
 
 from cli.main import isa
+from cli.verbs import Verbs
 from components import SETS
 from config.loading import ROOT, keys, variable
 from tests.documents import pages, shell_blocks
@@ -110,6 +111,8 @@ def unknown(words: list[str]) -> bool:
     rest = list(words)
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         command = command.get_command(click.Context(command), rest.pop(0))
+    if isinstance(command, Verbs) and rest and rest[0] in command.commands:
+        command = command.commands[rest.pop(0)]
     if command is None:
         return True
     known = {name for param in command.params for name in param.opts}

@@ -364,7 +364,7 @@ def test_proofs_of_a_set_are_listed_in_order(prover: Prover, proofs: Any) -> Non
 
 def test_whose_word_counts_is_told(prover: Prover) -> None:
     administrator = str(prover.backups.sandbox.kubeconfig)
-    answer = prover.backups.isa("verify", "--signer", ISA_KUBERNETES__KUBECONFIG=administrator)
+    answer = prover.backups.isa("verify", "signer", ISA_KUBERNETES__KUBECONFIG=administrator)
     told = answer["signer"]
     assert told == signer_of(prover.backups.identity)
     assert told in prover.backups.environment.settings.verify.signers

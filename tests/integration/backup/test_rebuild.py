@@ -95,11 +95,11 @@ class Rebuilder:
     def aside(self, component: str) -> list[volumes.Volume]:
         return volumes.aside(self.backups.environment.kube, component)
 
-    def give_up(self, component: str) -> list[str]:
+    def purge(self, component: str) -> list[str]:
         """Let all its old volumes go whose successors were compared, and wait for it; gives their names."""
-        said = self.isa("rebuild", component, "--give-up", ISA_REBUILD__KEEP_VOLUMES_DAYS="0")
+        said = self.isa("rebuild", "purge", component, ISA_REBUILD__KEEP_VOLUMES_DAYS="0")
         until(lambda: not self.aside(component), "the old volumes are gone")
-        return sorted(said["volumes_given_up"])
+        return sorted(said["purged_volumes"])
 
     def secrets(self) -> dict[str, Any]:
         """What clients know: every password."""
@@ -119,7 +119,7 @@ def rebuilder(backups: Backups, report: Any, tmp_path_factory: pytest.TempPathFa
         component
     ) in COMPONENTS:  # what rebuilds of other tests have put aside would be counted here
         if made.aside(component):
-            made.give_up(component)
+            made.purge(component)
     return made
 
 
@@ -147,8 +147,8 @@ def test_a_component_comes_back_with_all_that_it_held(component: str, rebuilder:
     with rebuilder.backups.access() as access:
         LOSSES[component][1](access)()
     # the old volumes stay until their time is over, and go then
-    assert rebuilder.isa("rebuild", component, "--give-up")["volumes_given_up"] == []
-    assert rebuilder.give_up(component) == sorted(said["volumes_aside"])
+    assert rebuilder.isa("rebuild", "purge", component)["purged_volumes"] == []
+    assert rebuilder.purge(component) == sorted(said["volumes_aside"])
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_what_was_killed_goes_on_by_the_same_call(
     assert said["state"] == "completed", said
     # no volume was put aside twice
     assert len({one.rebuild for one in rebuilder.aside("nats")}) == 1
-    rebuilder.give_up("nats")
+    rebuilder.purge("nats")
 
 
 @pytest.mark.parametrize("component", ["postgresql", pytest.param("nats", marks=pytest.mark.soak)])
@@ -178,10 +178,10 @@ def test_a_rebuild_that_was_wrong_is_taken_back(component: str, rebuilder: Rebui
     rebuilder.proven(component)
     said = rebuilder.isa("rebuild", component, "--restore", "none", *APPROVED)
     assert said["state"] == "completed", said
-    kept = rebuilder.isa("rebuild", component, "--give-up", ISA_REBUILD__KEEP_VOLUMES_DAYS="0")
-    assert kept["volumes_given_up"] == []  # nothing that was compared has taken their place
-    back = rebuilder.isa("rebuild", component, "--undo", stdin=f"{component}\n")
-    assert sorted(back["volumes_put_back"]) == sorted(said["volumes_aside"])
+    kept = rebuilder.isa("rebuild", "purge", component, ISA_REBUILD__KEEP_VOLUMES_DAYS="0")
+    assert kept["purged_volumes"] == []  # nothing that was compared has taken their place
+    back = rebuilder.isa("rebuild", "undo", component, stdin=f"{component}\n")
+    assert sorted(back["returned_volumes"]) == sorted(said["volumes_aside"])
     assert rebuilder.aside(component) == []
     rebuilder.ready(component)
     with rebuilder.backups.access() as access:  # its sample data are there, and can be written

@@ -30,7 +30,7 @@ from tests.hostile_reports import Reports, harmless, texts
 
 REPORTS = Reports(list(hostile.NAMES.values()))
 RUN = UUID("9d0f0c3e-0000-4000-8000-000000000001")
-WITHOUT_ENVIRONMENT = ("sandbox", "approve", "worker")
+WITHOUT_ENVIRONMENT = ("sandbox", "approve", "refuse", "worker")
 SET = "redis-20261123T010000Z-abcdef"
 
 
@@ -143,6 +143,9 @@ CASES = {
         json=False,
     ),
     "charts": Case("charts", lambda r: {"operations.environment.charts.chart_states": always(r.charts)}),
+    "charts pull": Case(
+        "charts pull", lambda r: {"operations.environment.charts.pull_charts": always(r.charts)}
+    ),
     "deploy": Case("deploy", lambda r: by_server(r)),
     "deploy here": Case(
         "deploy --local", lambda r: {"operations.deploy.run.run_deploy": running(r.deploy, r)}
@@ -154,11 +157,19 @@ CASES = {
     "backup here": Case(
         "backup --local", lambda r: {"operations.backup.nightly.run_backups": running(r.backup, r)}
     ),
+    "backup signer": Case(
+        "backup signer",
+        lambda r: {
+            "operations.backup.component.read_worker_key": always(None),
+            "archive.signing.public_half": always(r.all),
+        },
+    ),
     "backups": Case("backups", world),
     "verify": Case("verify", lambda r: by_server(r, level="", compared=9, scratch="")),
     "verify here": Case(
         "verify --local", lambda r: {"operations.verify.proofs.run_proofs": running(r.proof, r)}
     ),
+    "verify signer": Case("verify signer", lambda r: {"archive.evidence.signer_of": always(r.all)}),
     "proofs": Case("proofs", lambda r: {"operations.health.freshness.look": always(r.freshness)}),
     "restore": Case(f"restore {SET} --yes", lambda r: by_server(r, backup="", safety="")),
     "restore plan": Case(f"restore {SET} --plan", world),
@@ -173,17 +184,18 @@ CASES = {
         lambda r: {"operations.rebuild.rebuild.run_rebuild": running(r.rebuild, r)},
     ),
     "rebuild undo": Case(
-        "rebuild nats --undo",
+        "rebuild undo nats",
         lambda r: {
             "operations.rebuild.reinstall.undo_plan": always(r.way),
             "click.prompt": always("nats"),
             "operations.rebuild.reinstall.undo": lambda *_, tell, **__: [tell(n) or n for n in r.names],
         },
     ),
-    "rebuild give up": Case(
-        "rebuild nats --give-up", lambda r: {"operations.rebuild.reinstall.give_up": always(r.way.volumes)}
+    "rebuild purge": Case(
+        "rebuild purge nats", lambda r: {"operations.rebuild.reinstall.purge": always(r.way.volumes)}
     ),
     "approve": Case(f"approve {RUN} --name Ada --ticket T-1", lambda r: by_server(r), json=False),
+    "refuse": Case(f"refuse {RUN} --name Ada --ticket T-1", lambda r: by_server(r), json=False),
     "setup": Case("setup", lambda r: {"tasks.setup.set_up": always(r.all)}),
     "notify": Case(
         "notify",
@@ -205,8 +217,8 @@ CASES = {
             "operations.backup.retention.extend_locks": always(r.extension),
         },
     ),
-    "secrets": Case(
-        f"secrets --from {SET}", lambda r: {"operations.restore.credentials.reinstate": always(r.reinstated)}
+    "secrets restore": Case(
+        f"secrets restore {SET}", lambda r: {"operations.restore.credentials.reinstate": always(r.reinstated)}
     ),
     "worker": Case("worker QUEUE", lambda r: {"tasks.worker.serve": always(None)}, json=False),
     "sandbox up": Case("sandbox up", sandbox),
@@ -275,10 +287,10 @@ def test_json_holds_every_name_unchanged(
 
 REFUSED = (
     "backup {}", "backup {} --local", "backup --slot {}", "backups {}", "verify {}", "proofs {}",
-    "restore {} --yes", "rebuild {} --plan", "rebuild {} --undo", "rebuild nats --plan --restore {}",
+    "restore {} --yes", "rebuild {} --plan", "rebuild undo {}", "rebuild nats --plan --restore {}",
     "rebuild nats --local --approver {} --ticket T-1", "rebuild nats --local --approver Ada --ticket {}",
     "approve {} --name Ada --ticket T-1", f"approve {RUN} --name {{}} --ticket T-1",
-    "retention {}", "secrets --from {}", "deploy --only {}", "deploy --local --only {}", "status --only {}",
+    "retention {}", "secrets restore {}", "deploy --only {}", "deploy --local --only {}", "status --only {}",
     *(f"{command} --env {{}}" for command in ("plan", "charts", "doctor", "setup", "notify", "report", "status")),
     *(f"sandbox {command} --name {{}}" for command in ("up", "down", "status", "seed", "env")),
 )  # fmt: skip

@@ -20,21 +20,28 @@ COMMANDS = {
     "plan": "plan --env sandbox",
     "render": "render --env sandbox --output rendered",
     "charts": "charts --env sandbox",
+    "charts pull": "charts pull --env sandbox",
     "deploy": "deploy --env sandbox --local",
     "status": "status --env sandbox",
     "backup": "backup --env sandbox --local",
+    "backup signer": "backup signer --env sandbox",
     "backups": "backups --env sandbox",
     "verify": "verify --env sandbox --local",
+    "verify signer": "verify signer --env sandbox",
     "proofs": "proofs --env sandbox",
     "restore": "restore --env sandbox --all --yes --local",
     "rebuild": "rebuild nats --env sandbox --plan",
+    "rebuild undo": "rebuild undo nats --env sandbox",
+    "rebuild purge": "rebuild purge nats --env sandbox",
     "approve": "approve 9d0f0c3e-0000-4000-8000-000000000000 --name Ada --ticket T-1",
+    "refuse": "refuse 9d0f0c3e-0000-4000-8000-000000000000 --name Ada --ticket T-1",
     "setup": "setup --env sandbox",
     "notify": "notify --env sandbox",
     "doctor": "doctor --env sandbox",
     "report": "report --env sandbox",
     "retention": "retention --env sandbox",
     "secrets": "secrets --env sandbox",
+    "secrets restore": "secrets restore platform-20260101T000000Z-000000 --env sandbox",
     "worker": "worker default",
     "sandbox up": "sandbox up",
     "sandbox down": "sandbox down",
@@ -42,7 +49,7 @@ COMMANDS = {
     "sandbox seed": "sandbox seed",
     "sandbox env": "sandbox env",
 }
-WITHOUT_JSON = {"render", "approve", "worker", "sandbox down", "sandbox env"}
+WITHOUT_JSON = {"render", "approve", "refuse", "worker", "sandbox down", "sandbox env"}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`isa charts --pull` makes a deploy independent of the charts' hosts, and one that is down stops nobody else."""
+"""`isa charts pull` makes a deploy independent of the charts' hosts, and one that is down stops nobody else."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_an_install_is_looked_at_again_unless_its_restore_has_left_the_engine_ha
 def test_an_unfinished_rebuild_of_another_policy_is_not_taken_over() -> None:
     stood = RebuildState(REBUILD, Policy("redis", "keep", "none"), "", ["backup"])
     with pytest.raises(
-        PermanentError, match=r"rebuild-20260101t000000z-00ab is not finished .*--undo"
+        PermanentError, match=r"rebuild-20260101t000000z-00ab is not finished .*rebuild undo"
     ):
         _standing(Lease(stood.text()), SETTINGS, Policy("redis"))  # type: ignore[arg-type]
 

@@ -155,7 +155,7 @@ def test_an_unfinished_rebuild_of_another_policy_is_in_the_way(world: World) -> 
     world.broken_off(RebuildState(REBUILD, Policy("nats", "keep", NONE), "", DONE))
     found = world.plan(Policy("nats"))
     assert any(
-        f"{REBUILD} is not finished" in words and "--undo" in words for words in found.blocked
+        f"{REBUILD} is not finished" in words and "rebuild undo" in words for words in found.blocked
     )
 
 

@@ -67,7 +67,7 @@ def test_no_night_stores_a_set_of_an_engine_that_waits_for_its_data(
     found = {one.component: one for one in report.backups}
     assert found["nats"].outcome == outcome
     assert found["redis"].outcome == COMPLETE
-    assert ("--undo" in found["nats"].reason) == (outcome == FAILED)
+    assert ("rebuild undo" in found["nats"].reason) == (outcome == FAILED)
 
 
 def test_nothing_is_restored_into_what_is_being_rebuilt(

@@ -266,7 +266,7 @@ def test_a_fence_that_cannot_be_opened_is_told_with_what_had_failed(world: World
     assert "it differs" in found.summary
     assert "WRITERS ARE STILL KEPT OUT" in found.summary
     assert "redis-3 is away" in found.summary
-    assert world.unfinished is not None  # for the doctor, and for --undo
+    assert world.unfinished is not None  # for the doctor, and for rebuild undo
     assert world.run().state == "completed"
     assert world.unfinished is None
 
@@ -365,7 +365,7 @@ def test_a_rebuild_goes_on_only_while_the_evidence_says_that_its_backup_is_prove
     broken_at(world, "volumes")
     (backup,) = world.sets
     world.forged[backup] = verdict
-    with pytest.raises(PermanentError, match=f"isa verify {backup}.*--undo"):
+    with pytest.raises(PermanentError, match=f"isa verify {backup}.*rebuild undo"):
         world.run()
     assert world.done == []
     world.forged[backup] = "pass"

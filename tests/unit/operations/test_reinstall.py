@@ -106,8 +106,8 @@ def test_an_undo_that_was_broken_off_goes_on(kube: Stored, monkeypatch: pytest.M
                 break
             except Broken:
                 pass
-        if call >= 4:  # two Leases, and a mark off each volume: they are not given up from then on
-            assert reinstall.give_up(environment_of(kube), "nats", "test") == ()
+        if call >= 4:  # two Leases, and a mark off each volume: they are not purged from then on
+            assert reinstall.purge(environment_of(kube), "nats", "test") == ()
         undo(kube)
         assert kube.claims == CLAIMS
         assert kube.volumes == {"old-0": "Delete", "old-1": "Delete"}
@@ -119,13 +119,13 @@ def test_an_undo_that_was_broken_off_goes_on(kube: Stored, monkeypatch: pytest.M
 def test_only_what_was_compared_is_given_up(kube: Stored) -> None:
     put_aside(kube, "rebuild-1", {})
     platform = environment_of(kube)
-    assert reinstall.give_up(platform, "nats", "test") == ()
+    assert reinstall.purge(platform, "nats", "test") == ()
     with pytest.raises(PermanentError, match="old-0"):
         volumes.release(kube, volumes.aside(kube, "nats"))
     volumes.mark_compared(kube, volumes.aside(kube, "nats"), "2026-01-01T00:00:00+00:00")
     with platform.lease("isa-rebuild-nats", "another") as lease:
         assert lease.name == "isa-rebuild-nats"
-    assert [one.name for one in reinstall.give_up(platform, "nats", "test")] == ["old-0", "old-1"]
+    assert [one.name for one in reinstall.purge(platform, "nats", "test")] == ["old-0", "old-1"]
     assert kube.volumes == {"old-0": "Delete", "old-1": "Delete"}
 
 
