@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import options
-from cli.live import LiveNodes, in_process
+from cli.live import LiveNodes
 from cli.verbs import Verbs
 
 if TYPE_CHECKING:
     from archive.catalogue import Catalogue
+    from operations.documents.bucket import Backups
+    from operations.documents.runs import Backup
 
 
 @click.command(cls=Verbs)
 @click.argument("components", nargs=-1, metavar="[COMPONENT]...")
 @options.environment
-@options.as_json
+@options.prints("operations.documents.runs:Backup")
 @click.option("--local", is_flag=True, help="Run in this process, without a Prefect server.")
 @click.option(
     "--slot",
@@ -43,7 +45,7 @@ def backup(
     check_slot(slot, settings.schedules.timezone)
     with LiveNodes(quiet=as_json) as nodes:
         report = (
-            _in_process(settings, components, slot, nodes)
+            nodes.here(lambda: _in_process(settings, components, slot, nodes), _from_rows)
             if local
             else _by_server(environment, components, slot, nodes)
         )
@@ -51,24 +53,25 @@ def backup(
         emit(report)
     else:
         _summary(report)
-    if report["state"] != "completed":
+    if report.state != "completed":
         raise click.exceptions.Exit(1)
 
 
 @backup.command("signer")
 @options.environment
-@options.as_json
+@options.prints("operations.documents.environment:Signer")
 def signer(environment: str, as_json: bool) -> None:
     """Print the backup workers' public key for backup.signers."""
     from archive.signing import public_half
     from cli.output import emit, say
     from config.loading import load
     from operations.backup.prerequisites import read_worker_key
+    from operations.documents.environment import Signer
     from operations.environment.environment import Environment
 
     key = public_half(read_worker_key(Environment(load(environment)).open_store()))
     if as_json:
-        emit({"signer": key})
+        emit(Signer(signer=key))
     else:
         say(key)
 
@@ -76,7 +79,7 @@ def signer(environment: str, as_json: bool) -> None:
 @click.command()
 @click.argument("components", nargs=-1, metavar="[COMPONENT]...")
 @options.environment
-@options.as_json
+@options.prints("operations.documents.bucket:Backups")
 def backups(components: tuple[str, ...], environment: str, as_json: bool) -> None:
     """List backups, the newest last. Exits 1 if a manifest is damaged."""
     from cli.output import emit
@@ -87,16 +90,14 @@ def backups(components: tuple[str, ...], environment: str, as_json: bool) -> Non
     chosen = selected(components)
     catalogue = Environment(load(environment)).open_store().catalogue(chosen)
     if as_json:
-        emit(_catalogue_json(catalogue))
+        emit(_document(catalogue))
     else:
         _print(catalogue)
     if catalogue.broken:
         raise click.exceptions.Exit(1)
 
 
-def _in_process(
-    settings: Any, only: tuple[str, ...], slot: str, nodes: LiveNodes
-) -> dict[str, Any]:
+def _in_process(settings: Any, only: tuple[str, ...], slot: str, nodes: LiveNodes) -> Backup:
     from cluster.lease import identity
     from operations.backup.nightly import run_backups
     from operations.environment.environment import Environment
@@ -112,59 +113,62 @@ def _in_process(
             start=start,
             publish=nodes.publish,
         )
-    return in_process(report.as_json())
+    return report.document()
 
 
-def _by_server(
-    environment: str, only: tuple[str, ...], slot: str, nodes: LiveNodes
-) -> dict[str, Any]:
+def _by_server(environment: str, only: tuple[str, ...], slot: str, nodes: LiveNodes) -> Backup:
     from flows.runs import BACKUP, NIGHTLY
-    from operations.backup.component import COMPLETE, BackupResult
-    from operations.backup.nightly import BackupReport
-    from operations.runner.walk import NOT_ATTEMPTED
 
     parameters = {"environment": environment, "only": list(only) or None, "slot": slot}
     key = f"backup-{environment}-{slot}-{'-'.join(sorted(only))}" if slot else None
     ended = nodes.follow(BACKUP if only else NIGHTLY, parameters, f"backup-{environment}", key)
-    rows = (
-        BackupResult(
-            component=r["name"],
-            outcome=r["outcome"] or NOT_ATTEMPTED,
-            id=r["id"],
-            bytes_read=r["bytes_read"],
-            bytes_stored=r["bytes_stored"],
-            seconds=r["seconds"],
-            manifest=r["manifest"],
-            reason=r["note"] if r["outcome"] not in (COMPLETE, "") else "",
+    return ended.document(_from_rows(ended.rows))
+
+
+def _from_rows(rows: list[dict[str, Any]]) -> Backup:
+    from operations.backup.component import COMPLETE
+    from operations.documents.runs import Backup, ComponentBackup
+    from operations.runner.walk import NOT_ATTEMPTED
+
+    backups = (
+        ComponentBackup(
+            component=row["name"],
+            outcome=row["outcome"] or NOT_ATTEMPTED,
+            id=row["id"],
+            bytes_read=row["bytes_read"],
+            bytes_stored=row["bytes_stored"],
+            seconds=row["seconds"],
+            manifest=row["manifest"],
+            reason=row["note"] if row["outcome"] not in (COMPLETE, "") else "",
         )
-        for r in ended.rows
+        for row in rows
     )
-    return ended.as_json(BackupReport(ended.seconds, tuple(rows)).as_json())
+    return Backup(state="failed", seconds=0.0, message="", backups=tuple(backups))
 
 
-def _summary(report: dict[str, Any]) -> None:
+def _summary(report: Backup) -> None:
     from cli.tables import console, table
     from operations.runner.transfer import human
 
     out = console()
     rows = [
         (
-            b["component"],
-            b["outcome"],
-            human(b["bytes_read"]),
-            human(b["bytes_stored"]),
-            f"{b['seconds']:.1f}",
-            b["id"],
-            b["reason"],
+            one.component,
+            one.outcome,
+            human(one.bytes_read),
+            human(one.bytes_stored),
+            f"{one.seconds:.1f}",
+            one.id,
+            one.reason,
         )
-        for b in report["backups"]
+        for one in report.backups
     ]
     if rows:
-        columns = ("component", "outcome", "read", "stored", "seconds", "id", "reason")
-        title = f"Backup {report['state']} in {report['seconds']:.1f} s"
+        columns = ("component", "outcome", "read", "stored", "seconds", "backup", "reason")
+        title = f"Backup {report.state} in {report.seconds:.1f} s"
         out.print(table(title, columns, rows))
-    if report.get("message"):
-        out.print(report["message"], highlight=False)
+    if report.message:
+        out.print(report.message, highlight=False)
 
 
 def _print(catalogue: Catalogue) -> None:
@@ -186,8 +190,10 @@ def _print(catalogue: Catalogue) -> None:
         )
         for one in catalogue.sets
     ]
-    columns = ("component", "id", "outcome", "slot", "kind", "plain", "stored", "seconds", "engine")
-    out.print(table("Backup sets", columns, rows))
+    columns = (
+        "component", "backup", "outcome", "slot", "kind", "plain", "stored", "seconds", "engine",
+    )  # fmt: skip
+    out.print(table("Backups", columns, rows))
     for key, why in catalogue.broken.items():
         out.print(f"damaged: {key}: {why}", style="red", highlight=False)
     if catalogue.uncommitted:
@@ -195,25 +201,26 @@ def _print(catalogue: Catalogue) -> None:
         out.print(words, highlight=False)
 
 
-def _catalogue_json(catalogue: Catalogue) -> dict[str, Any]:
-    return {
-        "backups": [
-            {
-                "id": one.id,
-                "component": one.component,
-                "outcome": one.outcome,
-                "kind": one.kind,
-                "slot": one.slot,
-                "begun": one.begun,
-                "ended": one.ended,
-                "bytes_read": one.plain_size,
-                "bytes_stored": one.stored_size,
-                "seconds": round(one.seconds, 2),
-                "engine": f"{one.engine.name} {one.engine.version}",
-                "manifest": one.own_key,
-            }
-            for one in catalogue.sets
-        ],
-        "damaged": catalogue.broken,
-        "uncommitted": list(catalogue.uncommitted),
-    }
+def _document(catalogue: Catalogue) -> Backups:
+    from operations.documents.bucket import Backups, StoredBackup
+
+    backups = (
+        StoredBackup(
+            id=one.id,
+            component=one.component,
+            outcome=one.outcome,
+            kind=one.kind,
+            slot=one.slot,
+            begun=one.begun,
+            ended=one.ended,
+            bytes_read=one.plain_size,
+            bytes_stored=one.stored_size,
+            seconds=round(one.seconds, 2),
+            engine=f"{one.engine.name} {one.engine.version}",
+            manifest=one.own_key,
+        )
+        for one in catalogue.sets
+    )
+    return Backups(
+        backups=tuple(backups), damaged=catalogue.broken, uncommitted=tuple(catalogue.uncommitted)
+    )

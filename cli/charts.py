@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Verbs)
 @options.environment
-@options.as_json
+@options.prints("operations.documents.environment:Charts")
 def charts(environment: str, as_json: bool) -> None:
     """List charts: archives in charts.directory, and which are locked by digest."""
     from config.loading import load
@@ -29,7 +29,7 @@ def charts(environment: str, as_json: bool) -> None:
 
 @charts.command("pull")
 @options.environment
-@options.as_json
+@options.prints("operations.documents.environment:Charts")
 def pull(environment: str, as_json: bool) -> None:
     """Download missing chart archives and write all digests to charts.lock."""
     from config.loading import load
@@ -40,13 +40,13 @@ def pull(environment: str, as_json: bool) -> None:
 
 
 def _show(settings: Settings, states: Iterable[ChartState], as_json: bool) -> None:
-    from dataclasses import asdict
-
     from cli.output import emit
     from cli.tables import console, table
+    from operations.documents.environment import Chart, Charts
 
     if as_json:
-        emit({"directory": str(settings.charts.directory), "charts": [asdict(s) for s in states]})
+        charts = tuple(Chart(**vars(state)) for state in states)
+        emit(Charts(directory=str(settings.charts.directory), charts=charts))
         return
     rows = [(s.chart, "kept" if s.kept else "missing", s.locked or "not locked") for s in states]
     title = f"Charts of {settings.environment}"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli import options
-from cli.live import LiveNodes, in_process
+from cli.live import LiveNodes
+
+if TYPE_CHECKING:
+    from operations.documents.runs import Deploy
 
 
 @click.command()
 @options.environment
 @options.only
-@options.as_json
+@options.prints("operations.documents.runs:Deploy")
 @click.option("--local", is_flag=True, help="Run in this process, without a Prefect server.")
 @click.option(
     "--idempotency-key", help="Start at most one run for this key; a second call returns that run."
@@ -31,7 +34,7 @@ def deploy(
     require_known(only, (STORAGE, NAMESPACE, *COMPONENTS))
     with LiveNodes(quiet=as_json) as nodes:
         report = (
-            _in_process(settings, only, nodes)
+            nodes.here(lambda: _in_process(settings, only, nodes), _from_rows)
             if local
             else _by_server(environment, only, nodes, idempotency_key)
         )
@@ -39,11 +42,11 @@ def deploy(
         emit(report)
     else:
         _summary(report)
-    if report["state"] != "completed":
+    if report.state != "completed":
         raise click.exceptions.Exit(1)
 
 
-def _in_process(settings: Any, only: tuple[str, ...], nodes: LiveNodes) -> dict[str, Any]:
+def _in_process(settings: Any, only: tuple[str, ...], nodes: LiveNodes) -> Deploy:
     from cluster.lease import identity
     from operations.deploy.run import run_deploy
     from operations.environment.environment import Environment
@@ -59,29 +62,44 @@ def _in_process(settings: Any, only: tuple[str, ...], nodes: LiveNodes) -> dict[
             start=start,
             publish=nodes.publish,
         )
-    return in_process(report.as_json())
+    return report.document()
 
 
 def _by_server(
     environment: str, only: tuple[str, ...], nodes: LiveNodes, key: str | None
-) -> dict[str, Any]:
+) -> Deploy:
     from flows.runs import DEPLOY
-    from operations.deploy.run import DeployReport
 
     parameters = {"environment": environment, "only": list(only) or None}
     ended = nodes.follow(DEPLOY, parameters, f"deploy-{environment}", key)
-    return ended.as_json(DeployReport(ended.seconds, ended.nodes).as_json())
+    return ended.document(_from_rows(ended.rows))
 
 
-def _summary(report: dict[str, Any]) -> None:
+def _from_rows(rows: list[dict[str, Any]]) -> Deploy:
+    from operations.documents.runs import Deploy, DeployNode
+    from operations.runner.walk import NOT_ATTEMPTED
+
+    nodes = (
+        DeployNode(
+            name=row["name"],
+            outcome=row["outcome"] or NOT_ATTEMPTED,
+            seconds=row["seconds"],
+            reason=row["note"],
+        )
+        for row in rows
+    )
+    return Deploy(state="failed", seconds=0.0, message="", nodes=tuple(nodes), blocked=())
+
+
+def _summary(report: Deploy) -> None:
     """Print how it ended, on standard output."""
     from cli.tables import console, nodes_table
 
     out = console()
-    rows = [{**node, "phase": "", "note": node["reason"]} for node in report["nodes"]]
+    rows = [{**node.plain(), "phase": "", "note": node.reason} for node in report.nodes]
     if rows:
-        out.print(nodes_table(rows, f"Deploy {report['state']} in {report['seconds']:.1f} s"))
-    for finding in report.get("blocked", ()):
+        out.print(nodes_table(rows, f"Deploy {report.state} in {report.seconds:.1f} s"))
+    for finding in report.blocked:
         out.print(f"preflight: {finding}", style="red", highlight=False)
-    if report.get("message"):
-        out.print(report["message"], highlight=False)
+    if report.message:
+        out.print(report.message, highlight=False)

@@ -9,18 +9,22 @@ from cli import options
 
 @click.command()
 @options.environment
-@options.as_json
+@options.prints("operations.documents.environment:Doctor")
 @click.option("--fix", is_flag=True, help="Fix problems that are safe to fix automatically.")
 def doctor(environment: str, as_json: bool, fix: bool) -> None:
     """Check cluster, object store and Prefect server. Exits 1 on a critical finding."""
     from cli.output import emit, say
     from cli.tables import console, table
     from flows.doctor import examine
+    from operations.documents.environment import Check, Doctor, Finding
 
     found = examine(environment, fix=fix)
     checks = [one.check for one in found]
     if as_json:
-        emit({"checks": [{**vars(one.check), "mendable": one.mend is not None} for one in found]})
+        findings = (
+            Finding(**vars(Check.of(one.check)), fixable=one.mend is not None) for one in found
+        )
+        emit(Doctor(checks=tuple(findings)))
     else:
         rows = [
             (

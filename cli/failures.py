@@ -44,7 +44,7 @@ class Reporter:
             faults: everything that is wrong with the input.
         """
         if self.as_json:
-            say(json_text({"error": message, "faults": list(faults)}), err=True)
+            self._document(message, faults)
             return
         say(f"isa: {message}", *(f"  • {fault}" for fault in faults), err=True)
 
@@ -69,11 +69,15 @@ class Reporter:
             self.failed(f"{message}; {DETAILS}")
         elif self.as_json:
             trace = "".join(traceback.format_exception(exc))
-            document = {"error": message, "faults": [], "traceback": trace}
-            say(json_text(document), err=True)
+            self._document(message, traceback=trace)
         else:
             say(*"".join(traceback.format_exception(exc)).splitlines(), err=True)
             self.failed(message)
+
+    def _document(self, message: str, faults: Sequence[str] = (), traceback: str = "") -> None:
+        """Print `operations.documents.environment.Error`, without a module that could be what fails."""
+        document = {"error": message, "faults": list(faults), "traceback": traceback}
+        say(json_text(document), err=True)
 
 
 def verbosity(arguments: Sequence[str]) -> int:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cluster.command import Cancelled
+from errors import ConfigurationError, IsaError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from flows.runs import Ended, Run
+    from operations.documents import runs as documents
     from operations.runner.progress import NodeProgress
 
-
-def in_process(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The document of a run in this process: that of a flow run (`flows.runs.Ended.as_json`), which has no id here."""
-    return {**report, "flow_run": ""}
+R = TypeVar("R", bound="documents.Run")
 
 
 class LiveNodes:
@@ -27,6 +30,7 @@ class LiveNodes:
         self._console = console(stderr=True)
         self._table = nodes_table
         self._shown: dict[str, str] = {}
+        self._rows: list[dict[str, Any]] = []
         self._quiet = quiet
         live = self._console.is_terminal and not quiet
         self._live = (
@@ -74,6 +78,25 @@ class LiveNodes:
             self.announce(f"no longer following; the run goes on, cancel it at {run.url}")
             raise
 
+    def here(self, work: Callable[[], R], from_rows: Callable[[list[dict[str, Any]]], R]) -> R:
+        """Do the work of a run in this process.
+
+        Args:
+            work: gives its report.
+            from_rows: the report as far as the table tells. A run that fails before it can report prints it with
+                `--json`, as one of a Prefect server does.
+        """
+        began = time.monotonic()
+        try:
+            return work()
+        except (ConfigurationError, Cancelled):
+            raise
+        except IsaError as exc:
+            if not self._quiet:
+                raise
+            seconds = round(time.monotonic() - began, 2)
+            return replace(from_rows(self._rows), seconds=seconds, message=str(exc))
+
     def publish(self, lines: list[NodeProgress]) -> None:
         """Show the progress of a deploy in this process."""
         from operations.runner.progress import as_rows
@@ -82,6 +105,7 @@ class LiveNodes:
 
     def rows(self, rows: list[dict[str, Any]]) -> None:
         """Show the rows of the table."""
+        self._rows = rows
         if self._live:
             self._live.update(self._table(rows))
             return

@@ -13,7 +13,32 @@ environment = click.option(
     "--env", "environment", envvar="ISA_ENV", required=True, metavar="NAME",
     help="Environment: production, staging or sandbox. Default: ISA_ENV.",
 )  # fmt: skip
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+
+
+class JsonOption(click.Option):
+    """`--json`, with what is printed then.
+
+    Args:
+        documents: option that changes it, "" where none does → its model.
+    """
+
+    def __init__(self, *arguments: Any, documents: dict[str, str], **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.documents = documents
+
+
+def prints(document: str, **others: str) -> Callable[[F], F]:
+    """Add `--json`.
+
+    Args:
+        document: what is printed: module and class, `operations.documents.runs:Deploy`. It is a name, since
+            `isa --help` loads every command and no document.
+        others: option → what is printed with it.
+    """
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON instead of tables.", cls=JsonOption,
+        documents={"": document, **others},
+    )  # fmt: skip
 
 
 def only(function: F) -> F:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
 from config.printable import json_text
 from redaction import redact, shown
+
+if TYPE_CHECKING:
+    from operations.documents.base import Document
 
 
 class PlainStream:
@@ -67,6 +70,6 @@ def say(*lines: str, err: bool = False) -> None:
         click.echo(shown(line), err=err)
 
 
-def emit(document: Any) -> None:
+def emit(document: Document) -> None:
     """Print the JSON that `--json` promises."""
-    click.echo(redact(json_text(document, indent=2)))
+    click.echo(redact(json_text(document.plain(), indent=2)))

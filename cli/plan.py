@@ -15,7 +15,7 @@ REASONS = 6  # of a node in the table
 
 @click.command()
 @options.environment
-@options.as_json
+@options.prints("operations.documents.environment:Plan")
 def plan(environment: str, as_json: bool) -> None:
     """Show what a deploy would change, and what blocks it.
 
@@ -29,7 +29,7 @@ def plan(environment: str, as_json: bool) -> None:
 
     found = checked_plan(Environment(load(environment)).open_releases())
     if as_json:
-        emit(found.as_json())
+        emit(found.document())
     else:
         out = console()
         rows = [(n.name, n.action, first_of(n.reasons, REASONS)) for n in found.nodes]

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cli import options
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from operations.health.freshness import Freshness
+
 
 @click.command()
 @click.argument("components", nargs=-1, metavar="[COMPONENT]...")
 @options.environment
-@options.as_json
+@options.prints("operations.documents.bucket:Proofs")
 @click.option(
     "--metrics", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="Write Prometheus metrics to this file, for node-exporter's textfile collector.",
@@ -29,6 +35,7 @@ def proofs(
     from cli.output import emit
     from config.loading import load
     from operations.backup.component import selected
+    from operations.documents.bucket import Proofs
     from operations.environment.environment import Environment
     from operations.health import freshness
     from operations.report.metrics import push_metrics, write_metrics
@@ -42,30 +49,30 @@ def proofs(
     if push:
         push_metrics(push, text, environment)
     if as_json:
-        emit({"proofs": [one.as_json() for one in found]})
+        emit(Proofs(proofs=tuple(one.document() for one in found)))
     else:
         _print(found)
     if any(one.state != freshness.FRESH for one in found):
         raise click.exceptions.Exit(1)
 
 
-def _print(found: tuple[object, ...]) -> None:
+def _print(found: tuple[Freshness, ...]) -> None:
     from cli.tables import console, table
 
     rows = [
         (
-            one["component"],
-            one["state"],
-            _time(one["last_success_backup"]),
-            one["last_verdict"],
-            _time(one["last_passing_verify"]),
-            one["sentence"],
+            one.component,
+            one.state,
+            _time(one.backup),
+            one.proof.verdict if one.proof else "",
+            _time(one.passed),
+            one.sentence,
         )
-        for one in (item.as_json() for item in found)  # type: ignore[attr-defined]
+        for one in found
     ]
     columns = ("component", "state", "last backup", "last verdict", "last pass", "what it says")
     console().print(table("Proofs of restores", columns, rows))
 
 
-def _time(at: object) -> str:
+def _time(at: datetime | None) -> str:
     return f"{at:%Y-%m-%d %H:%M}" if at else ""

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import options
-from cli.live import LiveNodes, in_process
+from cli.live import LiveNodes
 from cli.output import emit, say
 from cli.verbs import Verbs
 
 if TYPE_CHECKING:
+    from operations.documents.runs import Rebuild
     from operations.environment.environment import Environment
     from operations.rebuild.plan import RebuildPlan
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(cls=Verbs)
 @click.argument("component")
 @options.environment
-@options.as_json
+@options.prints("operations.documents.runs:Rebuild", plan="operations.documents.bucket:RebuildPlan")
 @click.option(
     "--volumes", type=click.Choice(["new", "keep"]), default="new", show_default=True,
     help="`new` creates new volumes and retains the old ones; `keep` reuses the old ones.",
@@ -73,7 +74,7 @@ def rebuild(
     env = Environment(settings).open_releases().open_store()
     plan = plan_rebuild(env, policy)
     if plan_only and as_json:
-        emit(plan.as_json())
+        emit(plan.document())
         return
     if not as_json:
         _show(plan)
@@ -83,21 +84,25 @@ def rebuild(
         raise click.UsageError("--local has nobody to ask: say --approver and --ticket")
     with LiveNodes(quiet=as_json) as nodes:
         if local:
-            report = _in_process(env, plan, f"{approver} ({ticket})", nodes)
+            who = f"{approver} ({ticket})"
+            report = nodes.here(
+                lambda: _in_process(env, plan, who, nodes),
+                lambda rows: _from_rows(component, rows),
+            )
         else:
             report = _by_server(environment, policy, approver, ticket, nodes)
     if as_json:
         emit(report)
     else:
-        say(report["message"])
-    if report["state"] != "completed":
+        say(report.message)
+    if report.state != "completed":
         raise click.exceptions.Exit(1)
 
 
 @rebuild.command("undo")
 @click.argument("component")
 @options.environment
-@options.as_json
+@options.prints("operations.documents.bucket:UndoneRebuild")
 def undo(component: str, environment: str, as_json: bool) -> None:
     """Undo the last rebuild: bring the old volumes of COMPONENT back.
 
@@ -105,6 +110,7 @@ def undo(component: str, environment: str, as_json: bool) -> None:
     """
     from cluster.lease import identity
     from config.loading import load
+    from operations.documents.bucket import UndoneRebuild
     from operations.environment.environment import Environment
     from operations.rebuild.reinstall import undo, undo_plan
     from operations.state.rebuild_state import Policy
@@ -123,7 +129,7 @@ def undo(component: str, environment: str, as_json: bool) -> None:
         tell=lambda note: say(note, err=True),
     )
     if as_json:
-        emit({"component": component, "rebuild": plan.rebuild, "returned_volumes": list(returned)})
+        emit(UndoneRebuild(component=component, rebuild=plan.rebuild, returned_volumes=returned))
     else:
         say(f"{component} runs on its old volumes: {', '.join(returned) or 'they were in place'}")
 
@@ -131,11 +137,12 @@ def undo(component: str, environment: str, as_json: bool) -> None:
 @rebuild.command("purge")
 @click.argument("component")
 @options.environment
-@options.as_json
+@options.prints("operations.documents.bucket:PurgedVolumes")
 def purge(component: str, environment: str, as_json: bool) -> None:
     """Delete old volumes of COMPONENT that are past rebuild.keep_volumes_days."""
     from cluster.lease import identity
     from config.loading import load
+    from operations.documents.bucket import PurgedVolumes
     from operations.environment.environment import Environment
     from operations.rebuild.reinstall import purge
     from operations.state.rebuild_state import Policy
@@ -144,7 +151,7 @@ def purge(component: str, environment: str, as_json: bool) -> None:
     env = Environment(load(environment)).open_releases()
     purged = [one.name for one in purge(env, component, f"isa rebuild purge as {identity()}")]
     if as_json:
-        emit({"component": component, "purged_volumes": purged})
+        emit(PurgedVolumes(component=component, purged_volumes=tuple(purged)))
     else:
         say(f"purged: {', '.join(purged) or 'none'}")
 
@@ -173,7 +180,7 @@ def refuse(run: str, name: str, ticket: str) -> None:
     say("refused; nothing is changed")
 
 
-def _in_process(env: Environment, plan: RebuildPlan, who: str, nodes: LiveNodes) -> dict[str, Any]:
+def _in_process(env: Environment, plan: RebuildPlan, who: str, nodes: LiveNodes) -> Rebuild:
     from cluster.lease import identity
     from operations.rebuild.rebuild import run_rebuild
     from operations.runner.threads import threads
@@ -186,16 +193,15 @@ def _in_process(env: Environment, plan: RebuildPlan, who: str, nodes: LiveNodes)
             start=start,
             publish=nodes.publish,
         )
-    return in_process(report.as_json())
+    return report.document()
 
 
 def _by_server(
     environment: str, policy: Any, approver: str | None, ticket: str | None, nodes: LiveNodes
-) -> dict[str, Any]:
+) -> Rebuild:
     from dataclasses import asdict
 
     from flows.runs import REBUILD, Run, answer
-    from operations.rebuild.rebuild import RebuildReport
 
     def paused(run: Run) -> None:
         if approver:
@@ -206,10 +212,32 @@ def _by_server(
 
     parameters = {"environment": environment, **asdict(policy)}
     ended = nodes.follow(REBUILD, parameters, f"rebuild-{environment}", None, paused)
-    report = RebuildReport(
-        policy.component, "", ended.seconds, ended.nodes, set="", aside=(), changed=False
+    return ended.document(_from_rows(policy.component, ended.rows))
+
+
+def _from_rows(component: str, rows: list[dict[str, Any]]) -> Rebuild:
+    from operations.documents.runs import Rebuild, RebuildStep
+    from operations.runner.walk import NOT_ATTEMPTED
+
+    steps = (
+        RebuildStep(
+            name=row["name"],
+            outcome=row["outcome"] or NOT_ATTEMPTED,
+            seconds=row["seconds"],
+            reason=row["note"],
+        )
+        for row in rows
     )
-    return ended.as_json(report.as_json())
+    return Rebuild(
+        state="failed",
+        seconds=0.0,
+        message="",
+        component=component,
+        rebuild="",
+        steps=tuple(steps),
+        backup="",
+        retained_volumes=(),
+    )
 
 
 def _show(plan: RebuildPlan) -> None:

@@ -13,7 +13,7 @@ from redaction import redact
 
 @click.command()
 @options.environment
-@options.as_json
+@options.prints("operations.documents.bucket:Report")
 @click.option(
     "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="File of the page. Default: isa-report-ENVIRONMENT.html.",
@@ -31,7 +31,7 @@ def report(environment: str, as_json: bool, output: Path | None) -> None:
         raise click.BadParameter(f"there is no directory {file.parent}", param_hint="--output")
     found = collect(environment)
     if as_json:
-        emit(found.as_json())
+        emit(found.document())
     if output or not as_json:
         try:
             file.write_text(redact(as_html(found)), encoding="utf-8")

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import options
-from cli.live import LiveNodes, in_process
+from cli.live import LiveNodes
 
 if TYPE_CHECKING:
+    from operations.documents.runs import Restore
+    from operations.environment.environment import Environment
     from operations.restore.plan import RestorePlan
 
 
 @click.command()
 @click.argument("backup", required=False, metavar="[BACKUP]")
 @options.environment
-@options.as_json
+@options.prints("operations.documents.runs:Restore", plan="operations.documents.bucket:RestorePlan")
 @click.option(
     "--unit",
     "units",
@@ -63,6 +65,7 @@ def restore(
     """
     from cli.output import emit
     from config.loading import load
+    from operations.documents.bucket import RestorePlan
     from operations.environment.environment import Environment
     from operations.restore.plan import engine_of, plans_of
 
@@ -73,7 +76,7 @@ def restore(
     env = Environment(load(environment)).open_store()
     plans = plans_of(env, backup or "", units, other_cluster=other_cluster)
     if plan_only and as_json:
-        emit({"plans": [plan.as_json() for plan in plans]})
+        emit(RestorePlan(plans=tuple(plan.document() for plan in plans)))
         return
     _show(plans, no_safety_backup)
     if plan_only:
@@ -84,7 +87,9 @@ def restore(
         click.prompt(f"Type {wanted} to replace it", type=choice, show_choices=False, err=True)
     with LiveNodes(quiet=as_json) as nodes:
         if local:
-            report = _in_process(env, plans, not no_safety_backup, nodes)
+            report = nodes.here(
+                lambda: _in_process(env, plans, not no_safety_backup, nodes), _from_rows
+            )
         else:
             parameters = {
                 "environment": environment,
@@ -99,17 +104,17 @@ def restore(
         emit(report)
     else:
         _tell(report)
-    if report["state"] != "completed":
+    if report.state != "completed":
         raise click.exceptions.Exit(1)
 
 
 def _in_process(
-    env: Any, plans: list[RestorePlan], safety: bool, nodes: LiveNodes
-) -> dict[str, Any]:
+    env: Environment, plans: list[RestorePlan], safety: bool, nodes: LiveNodes
+) -> Restore:
     import time
 
     from cluster.lease import identity
-    from operations.restore.restore import as_json, run_restores
+    from operations.restore.restore import document, run_restores
     from operations.runner.threads import threads
 
     began = time.monotonic()
@@ -122,27 +127,37 @@ def _in_process(
             publish=nodes.publish,
             safety=safety,
         )
-    return in_process(as_json(reports, time.monotonic() - began))
+    return document(reports, time.monotonic() - began)
 
 
-def _by_server(environment: str, parameters: dict[str, Any], nodes: LiveNodes) -> dict[str, Any]:
+def _by_server(environment: str, parameters: dict[str, Any], nodes: LiveNodes) -> Restore:
     from flows.runs import RESTORE
-    from operations.restore.restore import RestoreReport, as_json
-    from operations.runner.walk import NOT_ATTEMPTED
 
     ended = nodes.follow(RESTORE, parameters, f"restore-{environment}", None)
-    rows = [
-        RestoreReport(
-            backup=r["backup"],
-            component=r["name"],
-            outcome=r["outcome"] or NOT_ATTEMPTED,
-            safety=r["safety"],
-            stages={"all": r["seconds"]},
-            reason=r["note"],
+    return ended.document(_from_rows(ended.rows))
+
+
+def _from_rows(rows: list[dict[str, Any]]) -> Restore:
+    from operations.documents.runs import ComponentRestore, Restore
+    from operations.restore.restore import RESTORED
+    from operations.runner.walk import NOT_ATTEMPTED
+
+    restores = (
+        ComponentRestore(
+            backup=row["backup"],
+            component=row["name"],
+            outcome=row["outcome"] or NOT_ATTEMPTED,
+            safety_backup=row["safety"],
+            kept=(),
+            left={},
+            differences=(),
+            stages={},
+            seconds=row["seconds"],
+            reason="" if row["outcome"] == RESTORED else row["note"],
         )
-        for r in ended.rows
-    ]
-    return ended.as_json(as_json(rows, ended.seconds))
+        for row in rows
+    )
+    return Restore(state="failed", seconds=0.0, message="", restores=tuple(restores))
 
 
 def _show(plans: list[RestorePlan], no_safety: bool) -> None:
@@ -169,21 +184,21 @@ def _show(plans: list[RestorePlan], no_safety: bool) -> None:
         out.print()
 
 
-def _tell(report: dict[str, Any]) -> None:
+def _tell(report: Restore) -> None:
     from cli.tables import console, table
 
     out = console()
     columns = ("component", "outcome", "seconds", "safety backup", "finding")
     rows = [
         (
-            r["component"],
-            r["outcome"],
-            f"{r['seconds']:.1f}",
-            r["safety"],
-            r["reason"] or "; ".join(r["kept"]),
+            one.component,
+            one.outcome,
+            f"{one.seconds:.1f}",
+            one.safety_backup,
+            one.reason or "; ".join(one.kept),
         )
-        for r in report["restores"]
+        for one in report.restores
     ]
-    out.print(table(f"Restore {report['state']} in {report['seconds']:.1f} s", columns, rows))
-    if report.get("message"):
-        out.print(report["message"], highlight=False)
+    out.print(table(f"Restore {report.state} in {report.seconds:.1f} s", columns, rows))
+    if report.message:
+        out.print(report.message, highlight=False)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("components", nargs=-1, metavar="[COMPONENT]...")
 @options.environment
-@options.as_json
+@options.prints("operations.documents.bucket:Retention")
 @click.option(
     "--apply",
     "apply",
@@ -41,7 +41,7 @@ def retention(components: tuple[str, ...], environment: str, as_json: bool, appl
     extension = extend_locks(env, plan) if apply else Extension()
     held = apply_retention(env, plan) if apply else {}
     if as_json:
-        emit(plan.as_json(applied=apply, held=held, extension=extension))
+        emit(plan.document(applied=apply, held=held, extension=extension))
     else:
         _print(plan, held, extension, applied=apply)
     if extension.refused or plan.problem:
@@ -71,7 +71,7 @@ def _print(
         for v in plan.verdicts
     ]
     out = console()
-    out.print(table("Retention", ("component", "id", "stored", "verdict", "why"), rows))
+    out.print(table("Retention", ("component", "backup", "stored", "verdict", "why"), rows))
     waste = plan.waste
     words = f"{len(waste.objects)} objects without a set ({human(waste.size)}), {len(waste.uploads)} unended uploads"
     out.print(f"{words}{' removed' if applied else ''}", highlight=False)

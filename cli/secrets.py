@@ -11,7 +11,7 @@ from errors import ConfigurationError, Fault
 
 @click.command(cls=Verbs)
 @options.environment
-@options.as_json
+@options.prints("operations.documents.environment:Secrets")
 def secrets(environment: str, as_json: bool) -> None:
     """List required Secrets and missing keys. Prints no values."""
     from cli.output import emit
@@ -19,27 +19,29 @@ def secrets(environment: str, as_json: bool) -> None:
     from components import COMPONENTS
     from config.loading import load
     from operations.deploy.plan import missing_secrets
+    from operations.documents.environment import Credential, Secrets
     from operations.environment.environment import Environment
 
     env = Environment(load(environment)).open_releases()
     missing = set(missing_secrets(env))
     rows = [
-        {
-            "component": name,
-            "secret": spec.name,
-            "key": key,
-            "exists": (spec.name, key) not in missing,
-        }
+        Credential(
+            component=name,
+            secret=spec.name,
+            key=key,
+            exists=(spec.name, key) not in missing,
+        )
         for name in env.releases.components()
         for spec in COMPONENTS[name].secrets
         for key in spec.keys
     ]
     if as_json:
-        emit({"namespace": env.settings.kubernetes.namespace, "secrets": rows})
+        namespace = env.settings.kubernetes.namespace
+        emit(Secrets(namespace=namespace, secrets=tuple(rows)))
         return
     lines = [
-        (r["component"], r["secret"], r["key"], "ok" if r["exists"] else "made by deploy")
-        for r in rows
+        (row.component, row.secret, row.key, "ok" if row.exists else "made by deploy")
+        for row in rows
     ]
     console().print(table("Credentials", ("component", "Secret", "key", "state"), lines))
 
@@ -47,13 +49,14 @@ def secrets(environment: str, as_json: bool) -> None:
 @secrets.command("restore")
 @click.argument("backup")
 @options.environment
-@options.as_json
+@options.prints("operations.documents.environment:RestoredSecrets")
 def restore(backup: str, environment: str, as_json: bool) -> None:
     """Restore Secrets from BACKUP, a backup of `platform`, into a namespace without engines."""
     from archive.manifest import IDENTITY, PLATFORM
     from cli.output import emit
     from cli.tables import console, table
     from config.loading import load
+    from operations.documents.environment import RestoredSecrets
     from operations.environment.environment import Environment
     from operations.restore.credentials import reinstate
     from operations.verify.proof import read_identity
@@ -64,7 +67,7 @@ def restore(backup: str, environment: str, as_json: bool) -> None:
     env = Environment(load(environment)).open_store()
     done = reinstate(env, read_identity(env), backup)
     if as_json:
-        emit({"replaced": done.replaced, "created": done.created})
+        emit(RestoredSecrets(replaced=done.replaced, created=done.created))
         return
     rows = [*((name, "restored") for name in (*done.replaced, *done.created))]
     console().print(table("Credentials", ("Secret", "state"), rows))

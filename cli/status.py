@@ -21,7 +21,7 @@ WATCH_SECONDS = 2.0
 @click.command()
 @options.environment
 @options.only
-@options.as_json
+@options.prints("operations.documents.environment:Status")
 @click.option("--watch", is_flag=True, help="Refresh every two seconds until interrupted.")
 def status(environment: str, only: tuple[str, ...], as_json: bool, watch: bool) -> None:
     """Show checks and members of each component. Exits 1 if one is not ready."""
@@ -33,14 +33,13 @@ def status(environment: str, only: tuple[str, ...], as_json: bool, watch: bool) 
     from config.loading import load
     from config.models import COMPONENTS
     from operations.environment.environment import Environment, require_known
-    from operations.health.status import as_json as to_json
-    from operations.health.status import read_status
+    from operations.health.status import document, read_status
 
     require_known(only, COMPONENTS)
     env = Environment(load(environment)).open_releases()
     found = read_status(env, only)
     if as_json:
-        emit(to_json(found))
+        emit(document(found))
     elif watch:
         with Live(_tables(found), console=console()) as live:
             while not abandoned(sys.stdout):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli import options
-from cli.live import LiveNodes, in_process
+from cli.live import LiveNodes
 from cli.verbs import Verbs
+
+if TYPE_CHECKING:
+    from operations.documents.runs import Verify
+    from operations.environment.environment import Environment
 
 
 @click.command(cls=Verbs)
 @click.argument("what", nargs=-1, metavar="[BACKUP|COMPONENT]...")
 @options.environment
-@options.as_json
+@options.prints("operations.documents.runs:Verify")
 @click.option(
     "--latest",
     "which",
@@ -45,58 +49,52 @@ def verify(what: tuple[str, ...], environment: str, as_json: bool, which: str, l
     from archive.manifest import IDENTITY
     from cli.output import emit
     from config.loading import load
-    from operations.verify.proofs import choose
+    from operations.environment.environment import Environment
+    from operations.verify.proofs import choose, week
 
     settings = load(environment)
     backups = tuple(name for name in what if IDENTITY.fullmatch(name))
     components = tuple(name for name in what if name not in backups)
     with LiveNodes(quiet=as_json) as nodes:
         if local:
-            report = _in_process(settings, backups, components, which, nodes, choose)
+            env = Environment(settings).open_store()
+            wanted = choose(env, backups, components, which, week())
+            report = nodes.here(lambda: _in_process(env, wanted, nodes), _from_rows)
         else:
             report = _by_server(environment, backups, components, which, nodes)
     if as_json:
         emit(report)
     else:
         _summary(report)
-    if report["state"] != "completed":
+    if report.state != "completed":
         raise click.exceptions.Exit(1)
 
 
 @verify.command("signer")
 @options.environment
-@options.as_json
+@options.prints("operations.documents.environment:Signer")
 def signer(environment: str, as_json: bool) -> None:
     """Print the verify workers' public key for verify.signers."""
     from archive.evidence import signer_of
     from cli.output import emit, say
     from config.loading import load
+    from operations.documents.environment import Signer
     from operations.environment.environment import Environment
     from operations.verify.proof import read_identity
 
     key = signer_of(read_identity(Environment(load(environment)).open_store()))
     if as_json:
-        emit({"signer": key})
+        emit(Signer(signer=key))
     else:
         say(key)
 
 
-def _in_process(
-    settings: Any,
-    backups: tuple[str, ...],
-    components: tuple[str, ...],
-    which: str,
-    nodes: LiveNodes,
-    choose: Any,
-) -> dict[str, Any]:
+def _in_process(env: Environment, wanted: tuple[str, ...], nodes: LiveNodes) -> Verify:
     from cluster.lease import identity
-    from operations.environment.environment import Environment
     from operations.runner.threads import threads
-    from operations.verify.proofs import run_proofs, week
+    from operations.verify.proofs import run_proofs
 
-    env = Environment(settings).open_store()
-    wanted = choose(env, backups, components, which, week())
-    with threads(settings.verify.max_parallel, settings.verify.attempts) as start:
+    with threads(env.settings.verify.max_parallel, env.settings.verify.attempts) as start:
         report = run_proofs(
             env,
             wanted,
@@ -104,7 +102,7 @@ def _in_process(
             start=start,
             publish=nodes.publish,
         )
-    return in_process(report.as_json())
+    return report.document()
 
 
 def _by_server(
@@ -113,12 +111,9 @@ def _by_server(
     components: tuple[str, ...],
     which: str,
     nodes: LiveNodes,
-) -> dict[str, Any]:
-    from archive.manifest import component_of
+) -> Verify:
     from flows.runs import VERIFY
     from operations.backup.component import selected
-    from operations.runner.walk import NOT_ATTEMPTED
-    from operations.verify.proofs import ProofReport, ProofResult
 
     selected(components)  # a wrong name is told before a run is made
     parameters = {
@@ -128,43 +123,51 @@ def _by_server(
         "which": which,
     }
     ended = nodes.follow(VERIFY, parameters, f"verify-{environment}", None)
-    rows = (
-        ProofResult(
-            backup=r["name"],
-            component=component_of(r["name"]),
-            verdict=r["outcome"] or NOT_ATTEMPTED,
-            level=r["level"],
-            compared=r["compared"],
-            seconds=r["seconds"],
-            reason=r["note"],
-            scratch=r["scratch"],
+    return ended.document(_from_rows(ended.rows))
+
+
+def _from_rows(rows: list[dict[str, Any]]) -> Verify:
+    from archive.manifest import component_of
+    from operations.documents.runs import BackupProof, Verify
+    from operations.runner.walk import NOT_ATTEMPTED
+
+    proofs = (
+        BackupProof(
+            backup=row["name"],
+            component=component_of(row["name"]),
+            verdict=row["outcome"] or NOT_ATTEMPTED,
+            level=row["level"],
+            compared=row["compared"],
+            seconds=row["seconds"],
+            reason=row["note"],
+            scratch=row["scratch"],
         )
-        for r in ended.rows
+        for row in rows
     )
-    return ended.as_json(ProofReport(ended.seconds, tuple(rows)).as_json())
+    return Verify(state="failed", seconds=0.0, message="", proofs=tuple(proofs))
 
 
-def _summary(report: dict[str, Any]) -> None:
+def _summary(report: Verify) -> None:
     from cli.tables import console, table
 
     out = console()
     rows = [
         (
-            p["component"],
-            p["verdict"],
-            p["level"],
-            f"{p['seconds']:.1f}",
-            p["scratch"],
-            p["backup"],
-            p["reason"],
+            one.component,
+            one.verdict,
+            one.level,
+            f"{one.seconds:.1f}",
+            one.scratch,
+            one.backup,
+            one.reason,
         )
-        for p in report["proofs"]
+        for one in report.proofs
     ]
     if rows:
-        columns = ("component", "verdict", "level", "seconds", "restored into", "set", "finding")
-        title = f"Proof {report['state']} in {report['seconds']:.1f} s"
+        columns = ("component", "verdict", "level", "seconds", "restored into", "backup", "finding")
+        title = f"Proof {report.state} in {report.seconds:.1f} s"
         out.print(table(title, columns, rows))
     else:
         out.print("There is no such set: nothing was proven.", highlight=False)
-    if report.get("message"):
-        out.print(report["message"], highlight=False)
+    if report.message:
+        out.print(report.message, highlight=False)

@@ -59,7 +59,7 @@ def backup_platform(
                 start=as_tasks("back-up", backup.attempts, backup.retry_delay_seconds),
                 publish=table.publish,
             )
-        keep_report(report.as_json(), f"backup-{environment}")
+        keep_report(report.document(), f"backup-{environment}")
     if report.state == "failed":
         return failed(report.summary)
     return completed(report.summary)

@@ -64,7 +64,7 @@ def deploy_platform(environment: EnvironmentName, only: Nodes | None = None) -> 
                 publish=table.publish,
                 show_plan=lambda plan: plan_artifact(plan, env.graph, environment),
             )
-        keep_report(report.as_json(), f"deploy-{environment}")
+        keep_report(report.document(), f"deploy-{environment}")
         if table.lines:
             outcome_artifact(table.lines, env.graph, environment)
         status_artifact(read_status(env, [n for n in only or () if n in COMPONENTS]), environment)

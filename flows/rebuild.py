@@ -75,7 +75,7 @@ def rebuild_component(
                 start=as_tasks("rebuild-step", deploy.attempts, deploy.retry_delay_seconds),
                 publish=table.publish,
             )
-        keep_report(report.as_json(), f"rebuild-{environment}")
+        keep_report(report.document(), f"rebuild-{environment}")
     if report.state == "failed":
         return failed(report.summary)
     return completed(f"{report.summary}; approved by {who}")

@@ -13,7 +13,7 @@ from config.loading import load
 from flows.parameters import Confirmation, EnvironmentName, SetId, Units
 from operations.environment.environment import Environment
 from operations.restore.plan import plans_of
-from operations.restore.restore import as_json, run_restores
+from operations.restore.restore import document, run_restores
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.logs import logged
@@ -67,8 +67,8 @@ def restore_component(
                 publish=table.publish,
                 safety=safety_backup,
             )
-        found = as_json(reports, time.monotonic() - began)
+        found = document(reports, time.monotonic() - began)
         keep_report(found, f"restore-{environment}")
-    if found["state"] == "failed":
-        return failed(found["message"])
-    return completed(f"{len(reports)} restored in {found['seconds']:.1f} s")
+    if found.state == "failed":
+        return failed(found.message)
+    return completed(found.message)

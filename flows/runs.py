@@ -7,10 +7,11 @@ not matter where the worker is, and Ctrl-C ends the watching, not the run.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -25,11 +26,14 @@ from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from pydantic import ValidationError
 
 from errors import ConfigurationError, Fault, PermanentError, TemporaryError
-from operations.runner.walk import NOT_ATTEMPTED, NodeResult
+from operations.documents import runs as documents
 from tasks.approval import Approval
 from tasks.artifacts import read_report, report_key
 from tasks.markdown import plain_cells
 from tasks.server import connect
+
+log = logging.getLogger(__name__)
+R = TypeVar("R", bound=documents.Run)
 
 DEPLOY = "deploy-platform/deploy-platform"
 NIGHTLY = "backup-platform/backup-nightly"
@@ -65,12 +69,12 @@ class Ended:
     """How a run ended.
 
     Attributes:
-        state: `completed`, or the name of the state in lower case.
+        state: completed, failed, cancelled or crashed.
         seconds: that it ran.
         rows: of its table artifact.
         message: of its state.
         flow_run: its id.
-        report: what it ended with; None where it was ended before it could say so.
+        report: text of the artifact with what it ended with; "" where it was ended before it could say so.
     """
 
     state: str
@@ -78,24 +82,25 @@ class Ended:
     rows: list[dict[str, Any]]
     message: str
     flow_run: str
-    report: dict[str, Any] | None = None
+    report: str = ""
 
-    @property
-    def nodes(self) -> tuple[NodeResult, ...]:
-        """The rows as results of nodes or steps."""
-        return tuple(
-            NodeResult(row["name"], row["outcome"] or NOT_ATTEMPTED, row["seconds"], row["note"])
-            for row in self.rows
-        )
-
-    def as_json(self, from_rows: Mapping[str, Any]) -> dict[str, Any]:
-        """As a command prints it with `--json`, in the shape that it has with `--local`.
+    def document(self, from_rows: R) -> R:
+        """What a command prints of it: the report that the run kept.
 
         Args:
-            from_rows: the command's report as far as the table tells, for a run that left none.
+            from_rows: the report as far as the table tells, for a run that was ended before it could keep one.
         """
-        report = self.report or {**from_rows, "seconds": self.seconds}
-        return {**report, "state": self.state, "message": self.message, "flow_run": self.flow_run}
+        try:
+            report = type(from_rows).read(read_report(self.report)) if self.report else None
+        except ValueError as exc:
+            log.warning("the report of flow run %s is not used: %s", self.flow_run, exc)
+            report = None
+        if report is None:
+            report = replace(from_rows, seconds=self.seconds)
+        elif report.state == self.state:
+            return report
+        # the server has the last word: it may have ended the run behind its report
+        return replace(report, state=self.state, message=self.message, flow_run=self.flow_run)
 
 
 def start_run(
@@ -177,14 +182,13 @@ def follow(
             paused(run)
         time.sleep(POLL_SECONDS)
     message = found.state.message or found.state.name or ""
-    completed = found.state.is_completed()
     return Ended(
-        state="completed" if completed else (found.state.name or "failed").lower(),
+        state=found.state.type.value.lower(),
         seconds=round(found.total_run_time.total_seconds(), 2),
         rows=rows,
         message=message,
         flow_run=str(run.id),
-        report=read_report(text) if text else None,
+        report=text,
     )
 
 

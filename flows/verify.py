@@ -61,7 +61,7 @@ def verify_restores(
                 start=as_tasks("verify", verify.attempts, verify.retry_delay_seconds),
                 publish=table.publish,
             )
-        keep_report(report.as_json(), f"verify-{environment}")
+        keep_report(report.document(), f"verify-{environment}")
         proofs_artifact(report, environment)
         history_artifact(env)
         tell_freshness(env)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli import options
 from cli.output import emit, say
+
+if TYPE_CHECKING:
+    from sandbox.documents import SandboxStatus
 
 name_option = click.option(
     "--name", default="default", show_default=True, help="Name of the sandbox."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 # what a client of the Prefect server needs to know
 CLIENT = ("PREFECT_API_URL", "PREFECT_UI_URL", "PREFECT_API_AUTH_STRING")
@@ -24,7 +27,7 @@ def sandbox() -> None:
 
 @sandbox.command()
 @name_option
-@json_option
+@options.prints("sandbox.documents:SandboxStatus")
 @click.option("--nodes", type=click.IntRange(1, 100), help="Number of nodes  [default: 8].")
 @click.option("--cpu", help="Cores of each new node  [default: 16].")
 @click.option("--memory", help="Memory of each new node  [default: 64Gi].")
@@ -73,7 +76,7 @@ def down(name: str, purge: bool) -> None:
 
 @sandbox.command()
 @name_option
-@json_option
+@options.prints("sandbox.documents:SandboxStatus")
 def status(name: str, as_json: bool) -> None:
     """Show processes and addresses. Exits 1 if the cluster is not up."""
     from sandbox.cluster import Sandbox
@@ -92,7 +95,7 @@ def status(name: str, as_json: bool) -> None:
 
 @sandbox.command()
 @name_option
-@json_option
+@options.prints("sandbox.documents:Seed")
 @click.option(
     "--size",
     type=click.IntRange(1, 1000),
@@ -105,19 +108,18 @@ def status(name: str, as_json: bool) -> None:
 )
 def seed(name: str, as_json: bool, size: int, number: int) -> None:
     """Fill all seven engines with sample data; idempotent."""
-    from dataclasses import asdict
-
     from cluster.kube import Kube
     from components.access import Access
     from config.loading import load
     from sandbox.cluster import Sandbox
+    from sandbox.documents import Seed, SeededEngine
     from sandbox.seed import seed_all
 
     settings = load("sandbox", environ=Sandbox(name).settings_environ())
     with Access(settings, Kube.connect(settings.kubernetes)) as access:
         done = seed_all(access, size, number)
     if as_json:
-        emit({"seeded": [asdict(entry) for entry in done]})
+        emit(Seed(seeded=tuple(SeededEngine(**vars(entry)) for entry in done)))
         return
     for entry in done:
         counts = ", ".join(f"{count} {kind}" for kind, count in entry.counts.items())
@@ -144,7 +146,7 @@ def env(name: str) -> None:
 
 def _print(document: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        emit(document)
+        emit(_document(document))
         return
     say(f"sandbox {document['name']}: {'up' if document['up'] else 'not up'}")
     for part, pid in document["processes"].items():
@@ -160,3 +162,25 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
     if "prefect_ui" in document:
         say(f"  Prefect                  {document['prefect_ui']}")
         say(f"  its password             in {document['prefect_login_file']}")
+
+
+def _document(status: dict[str, Any]) -> SandboxStatus:
+    from sandbox.documents import EngineMember, ObjectStore, SandboxStatus
+
+    store = status.get("object_store")
+    engines = status.get("engines", {})
+    return SandboxStatus(
+        name=status["name"],
+        up=status["up"],
+        processes=status["processes"],
+        kubeconfig=status.get("kubeconfig", ""),
+        object_store=ObjectStore(**store) if store else None,
+        age_identity_file=status.get("age_identity_file", ""),
+        engines={
+            name: tuple(EngineMember(**member) for member in members)
+            for name, members in engines.items()
+        },
+        prefect_api=status.get("prefect_api", ""),
+        prefect_ui=status.get("prefect_ui", ""),
+        prefect_login_file=status.get("prefect_login_file", ""),
+    )

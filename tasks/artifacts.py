@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Literal
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from prefect.logging import get_run_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from config.printable import json_text
+from operations.documents.runs import Run
 from redaction import redact
 from tasks.markdown import Markdown, escape
 
@@ -94,15 +96,16 @@ class Artifact:
         return found[0].id if found else None
 
 
-def keep_report(report: Mapping[str, Any], key: str) -> None:
+def keep_report(report: Run, key: str) -> None:
     """Keep with the run what it ends with, whole: `isa … --json` prints it, wherever the run was.
 
     Args:
-        report: as the command prints it with `--local`.
+        report: what the run ended with.
         key: of the run's table.
     """
+    document = replace(report, flow_run=str(runtime.flow_run.id))
     # no line of it ends the fence: in JSON a text has no line of its own
-    lines = (FENCE, json_text(report, indent=2), "```")
+    lines = (FENCE, json_text(document.plain(), indent=2), "```")
     keep(map(Markdown, lines), report_key(key), "What this run ended with")
 
 
@@ -112,7 +115,11 @@ def report_key(key: str) -> str:
 
 
 def read_report(text: str) -> dict[str, Any]:
-    """The report of an artifact's text."""
+    """The report of an artifact's text.
+
+    Raises:
+        ValueError: it is not JSON: somebody has changed it.
+    """
     found: dict[str, Any] = json.loads(text.removeprefix(FENCE).removesuffix("```"))
     return found
 

@@ -38,7 +38,7 @@ def tell_freshness(environment: Environment) -> None:
                     },
                     payload={
                         "state": one.state,
-                        "sentence": shown(one.as_json()["sentence"]),
+                        "sentence": shown(one.sentence),
                         "last_passing_verify": f"{one.passed:%F %H:%M UTC}" if one.passed else "",
                     },
                 )

@@ -10,9 +10,8 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -27,6 +26,7 @@ from config.models import Settings
 from errors import ConfigurationError, Fault, IsaError, TemporaryError
 from operations.backup.prerequisites import valid_worker_key
 from operations.backup.slot import fills
+from operations.documents.runs import ComponentBackup
 from operations.environment.environment import Environment
 from operations.environment.leases import backup_lease
 from operations.runner.transfer import Transfer, watched
@@ -67,9 +67,9 @@ class BackupResult:
         """Whether there is a whole set for the slot."""
         return self.outcome in (COMPLETE, EXISTS)
 
-    def as_json(self) -> dict[str, Any]:
+    def document(self) -> ComponentBackup:
         """The result as `isa backup --json` prints it."""
-        return {**asdict(self), "seconds": round(self.seconds, 2)}
+        return ComponentBackup(**{**vars(self), "seconds": round(self.seconds, 2)})
 
 
 def selected(only: Iterable[str]) -> tuple[str, ...]:

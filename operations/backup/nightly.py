@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from cluster.dag import Dag
 from cluster.lease import UnreadableNote
@@ -13,6 +12,7 @@ from errors import PermanentError
 from operations.backup.component import FAILED, BackupResult, back_up, selected
 from operations.backup.prerequisites import check_store
 from operations.backup.slot import check_slot
+from operations.documents.runs import Backup
 from operations.environment.environment import Environment
 from operations.runner.progress import NodeProgress, Progress
 from operations.runner.transfer import Transfer, human
@@ -70,14 +70,14 @@ class BackupReport:
         told = f"{words} in {self.seconds:.1f} s, {human(read)} read, {human(stored)} stored"
         return f"{told}. {causes}" if causes else told
 
-    def as_json(self) -> dict[str, Any]:
+    def document(self) -> Backup:
         """The report as `isa backup --json` prints it."""
-        return {
-            "state": self.state,
-            "seconds": round(self.seconds, 2),
-            "backups": [result.as_json() for result in self.backups],
-            "message": self.summary,
-        }
+        return Backup(
+            state=self.state,
+            seconds=round(self.seconds, 2),
+            message=self.summary,
+            backups=tuple(result.document() for result in self.backups),
+        )
 
 
 def run_backups(

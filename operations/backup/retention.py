@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from archive import locks
 from archive.garbage import Garbage, collect_garbage, find_garbage
@@ -22,6 +21,7 @@ from cluster.lease import LeaseHeld, UnreadableNote
 from config.printable import first_of
 from errors import PermanentError
 from operations.backup.component import selected
+from operations.documents import bucket as documents
 from operations.environment.environment import Environment
 from operations.environment.leases import backup_lease
 from operations.state.rebuild_state import is_of, unfinished
@@ -75,37 +75,36 @@ class RetentionPlan:
         listed = "; ".join(first_of([*self.unread.values()], LISTED))
         return f"no set of {names} is removed, since manifests cannot be read: {listed}"
 
-    def as_json(
+    def document(
         self, *, applied: bool, held: dict[str, str], extension: Extension
-    ) -> dict[str, Any]:
+    ) -> documents.Retention:
         """As `isa retention --json` prints it."""
-        return {
-            "applied": applied,
-            "sets": [
-                {
-                    "id": v.manifest.id,
-                    "component": v.manifest.component,
-                    "begun": v.manifest.begun,
-                    "bytes_stored": v.manifest.stored_size,
-                    "keep": bool(v.kept),
-                    "reasons": list(v.kept),
-                    "held": held.get(v.manifest.id, ""),
-                }
-                for v in self.verdicts
-            ],
-            "waste": {
-                "uploads": len(self.waste.uploads),
-                "objects": len(self.waste.objects),
-                "bytes": self.waste.size,
-            },
-            "hidden": self.hidden,
-            "unread": self.unread,
-            "locks": {
-                "until": extension.until,
-                "extended": extension.extended,
-                "refused": extension.refused,
-            },
-        }
+        backups = (
+            documents.RetainedBackup(
+                id=v.manifest.id,
+                component=v.manifest.component,
+                begun=v.manifest.begun,
+                bytes_stored=v.manifest.stored_size,
+                keep=bool(v.kept),
+                reasons=tuple(v.kept),
+                held=held.get(v.manifest.id, ""),
+            )
+            for v in self.verdicts
+        )
+        return documents.Retention(
+            applied=applied,
+            backups=tuple(backups),
+            orphans=documents.Orphans(
+                uploads=len(self.waste.uploads),
+                objects=len(self.waste.objects),
+                bytes=self.waste.size,
+            ),
+            hidden=self.hidden,
+            unread=self.unread,
+            locks=documents.Locks(
+                until=extension.until, extended=extension.extended, refused=extension.refused
+            ),
+        )
 
 
 def plan_retention(

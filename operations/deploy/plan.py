@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from cluster.drift import CHANGED, HELM, MISSING, UNDECIDED, Difference, changed_objects, compare
 from cluster.kube import FIELD_MANAGER, NotFound
@@ -21,6 +20,7 @@ from components import COMPONENTS
 from components.base import Check
 from errors import PermanentError
 from operations.deploy.restarts import Restart, restarts_between, restarts_due, sources_of
+from operations.documents import environment as documents
 from operations.environment.environment import NAMESPACE, STORAGE, Environment
 
 INSTALL, UPGRADE, DRIFTED, UNCHANGED = "install", "upgrade", "drifted", "unchanged"
@@ -97,29 +97,14 @@ class Plan:
         """The plan of one node."""
         return next(node for node in self.nodes if node.name == name)
 
-    def as_json(self) -> dict[str, Any]:
+    def document(self) -> documents.Plan:
         """The plan as `isa plan --json` prints it."""
-        return {
-            "changes": self.changes,
-            "blocked": bool(self.blocked),
-            "nodes": [
-                {
-                    "name": node.name,
-                    "action": node.action,
-                    "reasons": list(node.reasons),
-                    "differences": [difference.as_json() for difference in node.differences],
-                    "releases": [
-                        {"name": r.release.name, "action": r.action, "reasons": list(r.reasons)}
-                        for r in node.releases
-                    ],
-                }
-                for node in self.nodes
-            ],
-            "preflight": [
-                {"name": c.name, "ok": c.ok, "critical": c.critical, "hint": c.hint}
-                for c in self.preflight
-            ],
-        }
+        return documents.Plan(
+            changes=self.changes,
+            blocked=bool(self.blocked),
+            nodes=tuple(_planned(node) for node in self.nodes),
+            preflight=tuple(documents.Check.of(check) for check in self.preflight),
+        )
 
 
 def make_plan(environment: Environment) -> Plan:
@@ -295,3 +280,24 @@ def _node(name: str, releases: list[ReleasePlan]) -> NodePlan:
     action = min((release.action for release in releases), key=order.index)
     reasons = tuple(f"{r.release.name}: {reason}" for r in releases for reason in r.reasons)
     return NodePlan(name, action, reasons, tuple(releases))
+
+
+def _planned(node: NodePlan) -> documents.PlannedNode:
+    differences = (difference.as_json() for difference in node.differences)
+    return documents.PlannedNode(
+        name=node.name,
+        action=node.action,
+        reasons=node.reasons,
+        differences=tuple(
+            documents.ObjectDifference(
+                object=one["object"],
+                state=one["state"],
+                fields=tuple(documents.Change(**change) for change in one["fields"]),
+            )
+            for one in differences
+        ),
+        releases=tuple(
+            documents.PlannedRelease(name=r.release.name, action=r.action, reasons=r.reasons)
+            for r in node.releases
+        ),
+    )

@@ -6,12 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from cluster.dag import Dag
 from operations.deploy.node import Deployer
 from operations.deploy.plan import Plan, make_plan
 from operations.deploy.preflight import preflight
+from operations.documents.runs import Deploy, DeployNode
 from operations.environment import leases
 from operations.environment.environment import NAMESPACE, Environment, require_known
 from operations.environment.place import read_namespace
@@ -60,15 +60,15 @@ class DeployReport:
         causes = "; ".join([*(f"preflight: {finding}" for finding in self.blocked), *failed])
         return f"{words} in {self.seconds:.1f} s" + (f". {causes}" if causes else "")
 
-    def as_json(self) -> dict[str, Any]:
+    def document(self) -> Deploy:
         """The report as `isa deploy --json` prints it."""
-        return {
-            "state": self.state,
-            "seconds": round(self.seconds, 2),
-            "nodes": [vars(node) for node in self.nodes],
-            "blocked": list(self.blocked),
-            "message": self.summary,
-        }
+        return Deploy(
+            state=self.state,
+            seconds=round(self.seconds, 2),
+            message=self.summary,
+            nodes=tuple(DeployNode(**vars(node)) for node in self.nodes),
+            blocked=self.blocked,
+        )
 
 
 def checked_plan(environment: Environment, selected: Collection[str] | None = None) -> Plan:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from archive.catalogue import Catalogue
 from archive.evidence import Evidence, Proof, read_evidence, stored_evidence
 from components import SETS
 from config.printable import visible
 from errors import IsaError
+from operations.documents.bucket import ComponentProof
 from operations.environment.environment import Environment
 
 NEVER, FAILING, STALE, FRESH = "never", "failing", "stale", "fresh"
@@ -45,20 +45,25 @@ class Freshness:
     passed: datetime | None = None
     evidence: Evidence | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def document(self) -> ComponentProof:
         """As `isa proofs --json` prints it."""
-        return {
-            "component": self.component,
-            "state": self.state,
-            "last_success_backup": self.backup,
-            "bytes_stored": self.stored,
-            "last_verdict": self.proof.verdict if self.proof else "",
-            "last_passing_verify": self.passed,
-            "verify_seconds": self.evidence.seconds if self.evidence else None,
-            "level": self.evidence.level if self.evidence else "",
-            "set": self.evidence.set if self.evidence else "",
-            "sentence": self.evidence.sentence if self.evidence else "",
-        }
+        return ComponentProof(
+            component=self.component,
+            state=self.state,
+            last_success_backup=self.backup,
+            bytes_stored=self.stored,
+            last_verdict=self.proof.verdict if self.proof else "",
+            last_passing_verify=self.passed,
+            verify_seconds=self.evidence.seconds if self.evidence else None,
+            level=self.evidence.level if self.evidence else "",
+            backup=self.evidence.set if self.evidence else "",
+            sentence=self.sentence,
+        )
+
+    @property
+    def sentence(self) -> str:
+        """The last pass in one sentence; "" if that is not known."""
+        return self.evidence.sentence if self.evidence else ""
 
 
 def look(environment: Environment, components: Iterable[str] = ()) -> tuple[Freshness, ...]:

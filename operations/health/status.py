@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from components import COMPONENTS
 from components.base import Check, Role
 from components.pods import Member, members
 from errors import IsaError
+from operations.documents import environment as documents
 from operations.environment.environment import Environment
 from operations.health import gate
 from operations.health.gate import Finding
@@ -41,6 +41,20 @@ class ComponentStatus:
         roles = {role.member: role for role in self.finding.roles}
         return roles.get(member.name, Role(member.name, ""))
 
+    def document(self) -> documents.ComponentStatus:
+        """The component as `isa status --json` prints it."""
+        roles = {member.name: self.role(member) for member in self.members}
+        return documents.ComponentStatus(
+            name=self.name,
+            ready=self.ready,
+            state=self.finding.state,
+            checks=tuple(documents.Check.of(check) for check in self.finding.checks),
+            members=tuple(
+                documents.Member(**vars(one), role=roles[one.name].role, lag=roles[one.name].lag)
+                for one in self.members
+            ),
+        )
+
 
 def read_status(environment: Environment, only: Iterable[str] = ()) -> list[ComponentStatus]:
     """Ask all components, or some, at the same time."""
@@ -51,35 +65,10 @@ def read_status(environment: Environment, only: Iterable[str] = ()) -> list[Comp
         return list(pool.map(lambda name: _component(environment, name), names))
 
 
-def as_json(status: list[ComponentStatus]) -> dict[str, Any]:
+def document(status: Iterable[ComponentStatus]) -> documents.Status:
     """The status as `isa status --json` prints it."""
-    return {
-        "ready": all(component.ready for component in status),
-        "components": [
-            {
-                "name": component.name,
-                "ready": component.ready,
-                "state": component.finding.state,
-                "checks": [
-                    {
-                        "name": c.name,
-                        "ok": c.ok,
-                        "critical": c.critical,
-                        "unknown": c.unknown,
-                        "hint": c.hint,
-                        "seconds": round(c.seconds, 3),
-                    }
-                    for c in component.finding.checks
-                ],
-                "members": [
-                    asdict(member)
-                    | {"role": component.role(member).role, "lag": component.role(member).lag}
-                    for member in component.members
-                ],
-            }
-            for component in status
-        ],
-    }
+    components = tuple(component.document() for component in status)
+    return documents.Status(ready=all(one.ready for one in components), components=components)
 
 
 def _component(environment: Environment, name: str) -> ComponentStatus:

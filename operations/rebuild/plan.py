@@ -20,6 +20,7 @@ from config.printable import first_of
 from errors import ConfigurationError, Fault, PermanentError
 from operations.deploy.plan import DRIFTED, UPGRADE
 from operations.deploy.run import checked_plan
+from operations.documents import bucket as documents
 from operations.environment.environment import Environment
 from operations.health import freshness
 from operations.rebuild.reinstall import claims
@@ -61,9 +62,10 @@ class RebuildPlan:
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def as_json(self) -> dict[str, Any]:
+    def document(self) -> documents.RebuildPlan:
         """As `isa rebuild --plan --json` prints it."""
-        return {**asdict(self), "digest": self.digest}
+        policy = documents.RebuildPolicy(**vars(self.policy))
+        return documents.RebuildPlan(**{**vars(self), "policy": policy}, digest=self.digest)
 
 
 def plan_rebuild(environment: Environment, policy: Policy) -> RebuildPlan:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from archive.manifest import begun_of
 from archive.reader import SetReader
@@ -28,6 +27,7 @@ from config.models import Settings
 from errors import PermanentError
 from operations.backup.component import ENGINE_SECONDS, PARTIAL, back_up
 from operations.backup.prerequisites import check_store
+from operations.documents import runs as documents
 from operations.environment import leases
 from operations.environment.environment import Environment
 from operations.environment.leases import rebuild_lease
@@ -115,18 +115,18 @@ class RebuildReport:
             f"`isa rebuild undo {self.component}` brings it back upon its old volumes"
         )
 
-    def as_json(self) -> dict[str, Any]:
+    def document(self) -> documents.Rebuild:
         """As `isa rebuild --json` prints it."""
-        return {
-            "state": self.state,
-            "component": self.component,
-            "rebuild": self.id,
-            "seconds": round(self.seconds, 2),
-            "steps": [vars(step) for step in self.steps],
-            "set": self.set,
-            "volumes_aside": list(self.aside),
-            "message": self.summary,
-        }
+        return documents.Rebuild(
+            state=self.state,
+            seconds=round(self.seconds, 2),
+            message=self.summary,
+            component=self.component,
+            rebuild=self.id,
+            steps=tuple(documents.RebuildStep(**vars(step)) for step in self.steps),
+            backup=self.set,
+            retained_volumes=self.aside,
+        )
 
 
 def run_rebuild(

@@ -8,14 +8,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
-from typing import Any
 
 from archive.catalogue import Catalogue
 from archive.evidence import Evidence, Proof
 from components import SETS
+from operations.documents import bucket as documents
 from operations.environment.environment import Environment
 from operations.health import freshness
 from operations.health.freshness import FAILING, FRESH, Freshness
@@ -57,7 +57,7 @@ class ProofPoint:
     """One proof.
 
     Attributes:
-        set: id of the set that was restored.
+        backup: id of the backup that was restored.
         begun: start of the proof.
         verdict: pass, partial, fail or error; unreadable where its document is not to be believed.
         level: highest level that passed; "" if none, or its document was not read.
@@ -65,7 +65,7 @@ class ProofPoint:
         sentence: what it found.
     """
 
-    set: str
+    backup: str
     begun: datetime
     verdict: str
     level: str = ""
@@ -156,22 +156,22 @@ class ComponentHistory:
             return "too few full sets over too few days for a trend"
         return f"stored {stored.weekly:+.1%} a week, duration {seconds.weekly:+.1%} a week"
 
-    def as_json(self) -> dict[str, Any]:
+    def document(self) -> documents.ReportedComponent:
         """As `isa report --json` prints it."""
         stored, seconds = self.trend(lambda b: b.bytes_stored), self.trend(lambda b: b.seconds)
-        return {
-            "component": self.component,
-            "state": self.freshness.state,
-            "headline": self.headline,
-            "last_success_backup": self.freshness.backup,
-            "last_passing_verify": self.freshness.passed,
-            "weekly_trend": {
-                "bytes_stored": stored.weekly if stored else None,
-                "seconds": seconds.weekly if seconds else None,
-            },
-            "backups": [asdict(one) for one in self.backups],
-            "proofs": [asdict(one) for one in self.proofs],
-        }
+        return documents.ReportedComponent(
+            component=self.component,
+            state=self.freshness.state,
+            headline=self.headline,
+            last_success_backup=self.freshness.backup,
+            last_passing_verify=self.freshness.passed,
+            weekly_trend=documents.WeeklyTrend(
+                bytes_stored=stored.weekly if stored else None,
+                seconds=seconds.weekly if seconds else None,
+            ),
+            backups=tuple(documents.ReportedBackup(**vars(one)) for one in self.backups),
+            proofs=tuple(documents.ReportedProof(**vars(one)) for one in self.proofs),
+        )
 
 
 def look(environment: Environment, components: Iterable[str] = ()) -> tuple[ComponentHistory, ...]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cluster.dag import Dag
 from components.base import Check
 from errors import IsaError
+from operations.documents import bucket as documents
+from operations.documents.environment import Check as CheckDocument
 from operations.health import status as gates
 from operations.health.freshness import FAILING, FRESH, NEVER, STALE
 from operations.health.status import ComponentStatus
@@ -44,6 +46,11 @@ class DeployRun:
     def outcomes(self) -> dict[str, str]:
         """Node → how it ended."""
         return {node.name: outcome(node) for node in self.nodes}
+
+    def document(self) -> documents.ReportedDeploy:
+        """As `isa report --json` prints it."""
+        nodes = tuple(documents.ReportedNode(**vars(node)) for node in self.nodes)
+        return documents.ReportedDeploy(**{**vars(self), "nodes": nodes})
 
 
 @dataclass(frozen=True)
@@ -85,19 +92,19 @@ class Report:
             words.append(f"not ready: {', '.join(red)}" if red else "every gate is green")
         return "; ".join(words) + "."
 
-    def as_json(self) -> dict[str, Any]:
+    def document(self) -> documents.Report:
         """As `isa report --json` prints it."""
-        return {
-            "environment": self.environment,
-            "made": self.made,
-            "sentence": self.sentence,
-            "components": [one.as_json() for one in self.components],
-            "needs": {name: list(needs) for name, needs in self.needs.items()},
-            "deploys": [asdict(one) for one in self.deploys],
-            "status": gates.as_json(list(self.status)) if self.status else None,
-            "checks": [vars(check) for check in self.checks],
-            "unasked": list(self.unasked),
-        }
+        return documents.Report(
+            environment=self.environment,
+            made=self.made,
+            sentence=self.sentence,
+            components=tuple(one.document() for one in self.components),
+            needs=dict(self.needs),
+            deploys=tuple(one.document() for one in self.deploys),
+            status=gates.document(self.status) if self.status else None,
+            checks=tuple(CheckDocument.of(check) for check in self.checks),
+            unasked=self.unasked,
+        )
 
 
 class Asking:

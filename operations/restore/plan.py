@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from archive import digests
 from archive.catalogue import Catalogue, find_chain
@@ -20,6 +19,7 @@ from components.base import Live
 from components.questions import explain
 from errors import ConfigurationError, Fault, IsaError, PermanentError
 from operations.backup.component import ENGINE_SECONDS
+from operations.documents.bucket import ComponentRestorePlan, ReplacedUnit
 from operations.environment.environment import Environment
 from operations.health.freshness import documents
 from operations.verify.proof import read_identity
@@ -64,20 +64,20 @@ class RestorePlan:
     by_hand: str = ""
     took: str = ""
 
-    def as_json(self) -> dict[str, Any]:
-        """As `isa restore --json` prints it."""
-        return {
-            "backup": self.manifest.id,
-            "component": self.manifest.component,
-            "recovery_point": self.manifest.begun,
-            "replaced": [{"unit": one.unit, "bytes": one.size} for one in self.units],
-            "left_alone": list(self.left),
-            "writers": self.writers,
-            "proven": self.proven,
-            "warnings": list(self.warnings),
-            "by_hand": self.by_hand,
-            "took": self.took,
-        }
+    def document(self) -> ComponentRestorePlan:
+        """As `isa restore --plan --json` prints it."""
+        return ComponentRestorePlan(
+            backup=self.manifest.id,
+            component=self.manifest.component,
+            recovery_point=self.manifest.begun,
+            replaced=tuple(ReplacedUnit(unit=one.unit, bytes=one.size) for one in self.units),
+            left_alone=self.left,
+            writers=self.writers,
+            proven=self.proven,
+            warnings=self.warnings,
+            by_hand=self.by_hand,
+            took=self.took,
+        )
 
 
 def plan_restore(

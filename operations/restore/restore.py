@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from archive.evidence import Difference
 from archive.reader import SetReader
@@ -25,6 +24,8 @@ from components.base import Live, RunningScratch
 from components.questions import explain
 from errors import PermanentError
 from operations.backup.component import ENGINE_SECONDS
+from operations.documents import runs as documents
+from operations.documents.runs import ComponentRestore, Restore
 from operations.environment.environment import Environment
 from operations.environment.leases import component_lease, rebuild_lease, verify_lease
 from operations.health import gate
@@ -92,20 +93,23 @@ class RestoreReport:
         """Wall time."""
         return round(sum(self.stages.values()), 2)
 
-    def as_json(self) -> dict[str, Any]:
+    def document(self) -> ComponentRestore:
         """As `isa restore --json` prints it."""
-        return {
-            "backup": self.backup,
-            "component": self.component,
-            "outcome": self.outcome,
-            "safety": self.safety,
-            "kept": self.kept,
-            "left": self.left,
-            "differences": [one.model_dump() for one in self.differences],
-            "stages": self.stages,
-            "seconds": self.seconds,
-            "reason": self.reason,
-        }
+        return ComponentRestore(
+            backup=self.backup,
+            component=self.component,
+            outcome=self.outcome,
+            safety_backup=self.safety,
+            kept=tuple(self.kept),
+            left=self.left,
+            differences=tuple(
+                documents.Difference(unit=one.unit, item=one.item, what=one.what)
+                for one in self.differences
+            ),
+            stages=self.stages,
+            seconds=self.seconds,
+            reason=self.reason,
+        )
 
 
 def run_restore(
@@ -305,15 +309,15 @@ def run_restores(
     return [reports[name] for name in by_component]
 
 
-def as_json(reports: Iterable[RestoreReport], seconds: float) -> dict[str, Any]:
+def document(reports: Iterable[RestoreReport], seconds: float) -> Restore:
     """Reports as `isa restore --json` prints them."""
     found = list(reports)
-    return {
-        "state": "completed" if all(r.outcome == RESTORED for r in found) else "failed",
-        "seconds": round(seconds, 2),
-        "restores": [report.as_json() for report in found],
-        "message": open_ends(found),
-    }
+    return Restore(
+        state="completed" if all(r.outcome == RESTORED for r in found) else "failed",
+        seconds=round(seconds, 2),
+        message=open_ends(found) or f"{len(found)} restored in {seconds:.1f} s",
+        restores=tuple(report.document() for report in found),
+    )
 
 
 def open_ends(reports: Iterable[RestoreReport]) -> str:

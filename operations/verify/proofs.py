@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from archive.catalogue import Catalogue
 from archive.evidence import Evidence
@@ -16,6 +15,7 @@ from cluster.command import Cancelled
 from cluster.dag import Dag
 from errors import ConfigurationError, Fault, IsaError
 from operations.backup.component import selected
+from operations.documents.runs import BackupProof, Verify
 from operations.environment.environment import Environment
 from operations.runner.progress import DONE, NodeProgress, Progress
 from operations.runner.walk import NodeResult, Start, Work, walk
@@ -63,9 +63,9 @@ class ProofResult:
     reason: str = ""
     scratch: str = ""
 
-    def as_json(self) -> dict[str, Any]:
+    def document(self) -> BackupProof:
         """As `isa verify --json` prints it."""
-        return {**self.__dict__, "seconds": round(self.seconds, 2)}
+        return BackupProof(**{**vars(self), "seconds": round(self.seconds, 2)})
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,14 @@ class ProofReport:
         told = f"{words or 'nothing to prove'} in {self.seconds:.1f} s"
         return f"{told}. {causes}" if causes else told
 
-    def as_json(self) -> dict[str, Any]:
+    def document(self) -> Verify:
         """The report as `isa verify --json` prints it."""
-        return {
-            "state": self.state,
-            "seconds": round(self.seconds, 2),
-            "proofs": [one.as_json() for one in self.proofs],
-            "message": self.summary,
-        }
+        return Verify(
+            state=self.state,
+            seconds=round(self.seconds, 2),
+            message=self.summary,
+            proofs=tuple(one.document() for one in self.proofs),
+        )
 
 
 def latest(catalogue: Catalogue, components: Iterable[str]) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import yaml
 from cluster.kube import Kube, Manifest
 from cluster.records import ReleaseRecord, read_records
 from sandbox.cluster import Sandbox
+from tests.contract import checked
 
 ISA = str(Path(sys.executable).with_name("isa"))
 NEVER_READY = {"isa-cloud.io/never-ready": "true"}  # see sandbox/manifests
@@ -96,11 +96,13 @@ class Ended:
         code: exit status.
         stdout: its standard output.
         stderr: its standard error.
+        arguments: of the command.
     """
 
     code: int
     stdout: str
     stderr: str
+    arguments: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -109,9 +111,8 @@ class Ended:
 
     @property
     def report(self) -> dict[str, Any]:
-        """What `--json` printed."""
-        document: dict[str, Any] = json.loads(self.stdout)
-        return document
+        """What `--json` printed, which the command's schema takes."""
+        return checked(self.arguments, self.stdout, self.stderr)
 
     def node(self, name: str) -> dict[str, Any]:
         """One node of the report."""
@@ -239,7 +240,8 @@ class PlatformTree:
     def end_of(self, process: subprocess.Popen[str], seconds: float = 180) -> Ended:
         """Wait for a started command."""
         stdout, stderr = process.communicate(timeout=seconds)
-        return Ended(process.returncode, stdout, stderr)
+        arguments = tuple(map(str, process.args[1:])) if isinstance(process.args, list) else ()
+        return Ended(process.returncode, stdout, stderr, arguments)
 
     # ------------------------------------------------------------------ what is live
     @property

@@ -5,7 +5,6 @@ Charts are stand-ins; all three Neo4j members are there.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from cluster.kube import Kube
 from cluster.records import read_records
 from config.loading import ROOT
 from sandbox.cluster import Sandbox
+from tests.contract import checked
 
 from .accounts import PRODUCTION, identity_of, log_in
 
@@ -59,8 +59,7 @@ class Account:
             check=False,
         )
         assert done.returncode == code, done.stderr + done.stdout
-        document: dict[str, Any] = json.loads(done.stdout or done.stderr)
-        return document
+        return checked(arguments, done.stdout, done.stderr)
 
     def deploy(self, *only: str) -> dict[str, str]:
         """Deploy; outcome by node."""

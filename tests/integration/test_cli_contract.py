@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -18,99 +16,10 @@ from .platform_tree import NEVER_READY, Ended, PlatformTree
 
 pytestmark = pytest.mark.integration
 
-OUTCOMES = {"installed", "upgraded", "unchanged", "failed", "skipped", "not-attempted"}
-ACTIONS = {"install", "upgrade", "drifted", "restart", "unchanged", "recover"}
-TEXTS = [str]
-VALUE = (str, int, float, bool, dict, list, type(None))
 
-
-def assert_shape(value: Any, shape: Any, path: str = "$") -> None:
-    """Check that a document is exactly of a shape.
-
-    Args:
-        value: what was printed.
-        shape: a type, several of them, a set of texts, a list of one shape, or a map of shapes by key.
-        path: leads to the value.
-    """
-    if isinstance(shape, dict):
-        assert isinstance(value, Mapping) and set(value) == set(shape), f"{path}: {value}"
-        for key, entry in shape.items():
-            assert_shape(value[key], entry, f"{path}.{key}")
-    elif isinstance(shape, list):
-        assert isinstance(value, list), f"{path}: {value}"
-        for index, entry in enumerate(value):
-            assert_shape(entry, shape[0], f"{path}[{index}]")
-    elif isinstance(shape, set):
-        assert value in shape, f"{path}: {value}"
-    else:
-        assert type(value) in (shape if isinstance(shape, tuple) else (shape,)), f"{path}: {value}"
-
-
-PLAN = {
-    "changes": bool,
-    "blocked": bool,
-    "nodes": [
-        {
-            "name": str,
-            "action": ACTIONS,
-            "reasons": TEXTS,
-            "differences": [
-                {
-                    "object": str,
-                    "state": {"changed", "missing", "removed", "undecided"},
-                    "fields": [{"path": str, "old": VALUE, "new": VALUE, "manager": str}],
-                }
-            ],
-            "releases": [{"name": str, "action": ACTIONS, "reasons": TEXTS}],
-        }
-    ],
-    "preflight": [{"name": str, "ok": bool, "critical": bool, "hint": str}],
-}
-DEPLOY = {
-    "state": {"completed", "failed"},
-    "seconds": (int, float),
-    "nodes": [{"name": str, "outcome": OUTCOMES, "seconds": (int, float), "reason": str}],
-    "blocked": TEXTS,
-    "message": str,
-    "flow_run": str,
-}
-STATUS = {
-    "ready": bool,
-    "components": [
-        {
-            "name": str,
-            "ready": bool,
-            "state": {"ready", "degraded", "down"},
-            "checks": [
-                {"name": str, "ok": bool, "critical": bool, "unknown": bool, "hint": str, "seconds": (int, float)}
-            ],
-            "members": [
-                {"name": str, "workload": str, "node": str, "ready": bool, "restarts": int, "trouble": str,
-                 "role": str, "lag": str}
-            ],
-        }
-    ],
-}  # fmt: skip
-SECRETS = {
-    "namespace": str,
-    "secrets": [{"component": str, "secret": str, "key": str, "exists": bool}],
-}
-SANDBOX_STATUS = {
-    "name": str,
-    "up": bool,
-    "processes": dict,
-    "kubeconfig": str,
-    "object_store": {"endpoint": str, "bucket": str, "access_key": str, "secret_key": str},
-    "age_identity_file": str,
-    "engines": dict,
-}
-ERROR = {"error": str, "faults": TEXTS}
-
-
-def document(ended: Ended, code: int, shape: Any) -> dict[str, Any]:
-    """What a command printed, which must be nothing but JSON of that shape."""
+def document(ended: Ended, code: int) -> dict[str, Any]:
+    """What a command printed, which must be its document and nothing else."""
     assert ended.code == code, ended.words
-    assert_shape(ended.report, shape)
     return ended.report
 
 
@@ -118,9 +27,7 @@ def error(ended: Ended, code: int) -> dict[str, Any]:
     """How a command failed: JSON on standard error, nothing on standard output."""
     assert ended.code == code, ended.words
     assert ended.stdout == ""
-    told: dict[str, Any] = json.loads(ended.stderr)
-    assert_shape(told, ERROR)
-    return told
+    return ended.report
 
 
 @pytest.fixture
@@ -131,43 +38,40 @@ def declared(tree: PlatformTree) -> PlatformTree:
 
 
 def test_an_environment_from_nothing_to_unchanged(declared: PlatformTree) -> None:
-    plan = document(declared.isa("plan", "--json"), 3, PLAN)
+    plan = document(declared.isa("plan", "--json"), 3)
     assert plan["changes"]
     assert [(node["name"], node["action"]) for node in plan["nodes"]] == [
         (name, "install") for name in ("storage-classes", "namespace", "nats", "qdrant")
     ]
     assert [release["name"] for release in plan["nodes"][2]["releases"]] == ["nats"]
-    status = document(declared.isa("status", "--json"), 1, STATUS)
+    status = document(declared.isa("status", "--json"), 1)
     assert not status["ready"]
-    missing = document(declared.isa("secrets", "--json"), 0, SECRETS)
+    missing = document(declared.isa("secrets", "--json"), 0)
     assert not any(row["exists"] for row in missing["secrets"])
 
-    deploy = document(declared.isa("deploy", "--local", "--json"), 0, DEPLOY)
+    deploy = document(declared.isa("deploy", "--local", "--json"), 0)
     assert deploy["state"] == "completed"
     assert {node["outcome"] for node in deploy["nodes"]} == {"installed"}
     assert all(node["seconds"] > 0 for node in deploy["nodes"])
     assert deploy["seconds"] > max(node["seconds"] for node in deploy["nodes"])
 
-    assert not document(declared.isa("plan", "--json"), 0, PLAN)["changes"]
-    status = document(declared.isa("status", "--json"), 0, STATUS)
+    assert not document(declared.isa("plan", "--json"), 0)["changes"]
+    status = document(declared.isa("status", "--json"), 0)
     assert status["ready"]
     assert [c["name"] for c in status["components"]] == ["nats", "qdrant"]
     assert [len(c["members"]) for c in status["components"]] == [3, 1]
-    assert (
-        len(document(declared.isa("status", "--only", "qdrant", "--json"), 0, STATUS)["components"])
-        == 1
-    )
-    made = document(declared.isa("secrets", "--json"), 0, SECRETS)
+    assert len(document(declared.isa("status", "--only", "qdrant", "--json"), 0)["components"]) == 1
+    made = document(declared.isa("secrets", "--json"), 0)
     assert {(row["secret"], row["key"]) for row in made["secrets"] if row["exists"]} >= {
         ("nats-auth", "sys-password"),
         ("qdrant-auth", "api-key"),
     }
-    again = document(declared.isa("deploy", "--local", "--json"), 0, DEPLOY)
+    again = document(declared.isa("deploy", "--local", "--json"), 0)
     assert {node["outcome"] for node in again["nodes"]} == {"unchanged"}
 
 
 def test_no_command_prints_a_password(declared: PlatformTree) -> None:
-    document(declared.isa("deploy", "--local", "--only", "namespace", "--json"), 0, DEPLOY)
+    document(declared.isa("deploy", "--local", "--only", "namespace", "--json"), 0)
     live = declared.kube.get("v1", "Secret", "nats-auth", declared.namespace)
     assert live is not None and len(live["data"]) == 2
     passwords = [base64.b64decode(value).decode() for value in live["data"].values()]
@@ -189,7 +93,7 @@ def test_a_failed_deploy_exits_with_one_and_says_what_became_of_each_node(
 ) -> None:
     declared.declare("nats", timeout=3, annotations=NEVER_READY)
 
-    report = document(declared.isa("deploy", "--local", "--json"), 1, DEPLOY)
+    report = document(declared.isa("deploy", "--local", "--json"), 1)
 
     assert report["state"] == "failed"
     nodes = {node["name"]: node for node in report["nodes"]}
@@ -202,8 +106,8 @@ def test_a_failed_deploy_exits_with_one_and_says_what_became_of_each_node(
 def test_a_blocked_preflight_exits_with_one_and_attempts_nothing(declared: PlatformTree) -> None:
     declared.declare("nats", replicas=30)
 
-    plan = document(declared.isa("plan", "--json"), 1, PLAN)
-    deploy = document(declared.isa("deploy", "--local", "--json"), 1, DEPLOY)
+    plan = document(declared.isa("plan", "--json"), 1)
+    deploy = document(declared.isa("deploy", "--local", "--json"), 1)
 
     assert plan["blocked"]
     assert [c["name"] for c in plan["preflight"] if c["critical"] and not c["ok"]] == [
@@ -215,7 +119,7 @@ def test_a_blocked_preflight_exits_with_one_and_attempts_nothing(declared: Platf
 
 
 def test_only_some_nodes_leave_the_others_not_attempted(declared: PlatformTree) -> None:
-    report = document(declared.isa("deploy", "--local", "--only", "nats", "--json"), 0, DEPLOY)
+    report = document(declared.isa("deploy", "--local", "--only", "nats", "--json"), 0)
 
     assert report["state"] == "completed"
     outcomes = {node["name"]: (node["outcome"], node["reason"]) for node in report["nodes"]}
@@ -274,9 +178,7 @@ def test_what_changes_things_has_no_default_environment(declared: PlatformTree) 
 
 
 def test_the_sandbox_tells_how_to_connect(sandbox: Sandbox, tree: PlatformTree) -> None:
-    status = document(
-        tree.isa("sandbox", "status", "--name", sandbox.name, "--json"), 0, SANDBOX_STATUS
-    )
+    status = document(tree.isa("sandbox", "status", "--name", sandbox.name, "--json"), 0)
 
     assert status["up"]
     assert status["kubeconfig"] == str(sandbox.kubeconfig)

@@ -24,9 +24,9 @@ from cluster.records import read_records
 from sandbox.cluster import Sandbox
 from sandbox.control_room import ControlRoom
 from tasks import automations
+from tests.contract import checked
 
 from .receivers import PASSWORD, Receivers, receiving
-from .test_cli_contract import DEPLOY, assert_shape
 
 NAMESPACE = "isa-cloud-production"
 ISA = str(Path(sys.executable).with_name("isa"))
@@ -162,9 +162,8 @@ def test_the_command_starts_a_run_and_tells_what_became_of_every_node(
     room: ControlRoom, fresh: None
 ) -> None:
     done = isa(room, "deploy", "--json")
-    report = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
-    assert_shape(report, DEPLOY)  # as with --local
+    report = checked(["deploy"], done.stdout)  # as with --local
     assert report["state"] == "completed"
     assert [node["outcome"] for node in report["nodes"]].count("installed") >= NODES - 2
     assert all(
@@ -370,10 +369,10 @@ def test_a_failed_deploy_is_told_once_to_everybody(room: ControlRoom, receivers:
     assert receivers.told("To do: isa status") == TOLD
     assert receivers.told(f"{room.ui}/runs/flow-run/{run}") == TOLD
     said = isa(room, "notify", "--json")
-    *arrived, refused = json.loads(said.stdout)["sent"]
+    *arrived, refused = checked(["notify"], said.stdout)["sent"]
     assert [(one["block"], one["arrived"]) for one in arrived] == [(b, True) for b in BLOCKS[:3]]
     assert (refused["block"], refused["arrived"]) == (BLOCKS[3], False)
-    assert "404" in refused["words"]
+    assert "404" in refused["reason"]
     assert said.returncode == 1
     # these came behind it on the same way: a second message of the run would be there by now
     assert receivers.told("Test message of sandbox") == TOLD

@@ -394,8 +394,8 @@ def test_who_may_not_deploy_is_told_so_and_leaves_all_as_it_was(
 
     refusal = changed.isa("deploy", "--local", code=1)
 
-    assert "HTTP 403" in refusal["error"]
-    assert name in refusal["error"]
+    assert "HTTP 403" in refusal["message"]
+    assert name in refusal["message"]
     assert revisions(sandbox.kube()) == before
     live = sandbox.kube().get("apps/v1", "StatefulSet", "emqx", PRODUCTION)
     assert live is not None

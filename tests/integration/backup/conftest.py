@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from operations.backup.prerequisites import read_worker_key
 from operations.environment.environment import Environment
 from sandbox import keys, seed
 from sandbox.cluster import Sandbox
+from tests.contract import checked
 from tests.damage import Forger
 
 from ..accounts import environ_of, log_in
@@ -89,7 +89,7 @@ class Backups:
             check=False,
         )
         assert done.returncode == code, done.stderr + done.stdout
-        return json.loads(done.stdout or done.stderr)
+        return checked(arguments, done.stdout, done.stderr)
 
     def manifest(self, component: str) -> Manifest:
         """The newest set of a component, with its digests."""
@@ -140,7 +140,7 @@ class Restorer:
     def isa(self, *arguments: str, code: int = 0) -> Any:
         done = self.run(*arguments, "--local", "--yes", "--json")
         assert done.returncode == code, done.stderr + done.stdout
-        return json.loads(done.stdout or done.stderr)
+        return checked(["restore", *arguments], done.stdout, done.stderr)
 
     def ready(self, component: str) -> None:
         """The gate says so."""

@@ -24,6 +24,7 @@ from components import SETS
 from operations.backup.prerequisites import read_worker_key
 from operations.verify.scratch_pod import LABEL
 from sandbox import keys
+from tests.contract import checked
 from tests.damage import STORED, Forger, largest
 from tests.losses import LOSSES, NAME
 
@@ -68,7 +69,7 @@ class Prover:
             check=False,
         )
         assert done.returncode == code, done.stderr + done.stdout
-        return json.loads(done.stdout or done.stderr)
+        return checked(["verify", *arguments], done.stdout, done.stderr)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -327,7 +328,7 @@ def test_a_scratch_engine_in_the_live_engines_namespace_is_refused(prover: Prove
 
 def test_another_key_than_the_verify_pools_opens_nothing(prover: Prover) -> None:
     report = prover.isa("nats", code=1, ISA_VERIFY__IDENTITY_SECRET="isa-store-verify")
-    assert "age private key" in report["error"]
+    assert "age private key" in report["message"]
 
 
 def test_the_offline_break_glass_key_alone_restores(prover: Prover) -> None:

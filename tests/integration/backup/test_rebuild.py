@@ -5,7 +5,6 @@ All commands run as the service account isa-rebuild.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pytest
 from cluster import volumes
 from components import COMPONENTS
 from operations.health.freshness import FRESH, look
+from tests.contract import checked
 from tests.losses import LOSSES
 
 from ..accounts import environ_of, log_in
@@ -79,7 +79,7 @@ class Rebuilder:
     ) -> Any:
         done = self.run(ISA, command, *arguments, "--json", stdin=stdin, **environ)
         assert done.returncode == code, done.stderr + done.stdout
-        return json.loads(done.stdout or done.stderr)
+        return checked([command, *arguments], done.stdout, done.stderr)
 
     def ready(self, component: str) -> None:
         self.backups.live.until(component, lambda found: found.state == "ready", "ready")
@@ -140,7 +140,7 @@ def test_a_component_comes_back_with_all_that_it_held(component: str, rebuilder:
     assert "compared and equal" in next(
         s["reason"] for s in said["steps"] if s["name"] == "restore"
     )
-    assert said["volumes_aside"]
+    assert said["retained_volumes"]
     assert rebuilder.secrets() == passwords
     rebuilder.ready(component)
     # what clients may do afterwards is what they could before: the fence is down
@@ -148,7 +148,7 @@ def test_a_component_comes_back_with_all_that_it_held(component: str, rebuilder:
         LOSSES[component][1](access)()
     # the old volumes stay until their time is over, and go then
     assert rebuilder.isa("rebuild", "purge", component)["purged_volumes"] == []
-    assert rebuilder.purge(component) == sorted(said["volumes_aside"])
+    assert rebuilder.purge(component) == sorted(said["retained_volumes"])
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_rebuild_that_was_wrong_is_taken_back(component: str, rebuilder: Rebui
     kept = rebuilder.isa("rebuild", "purge", component, ISA_REBUILD__KEEP_VOLUMES_DAYS="0")
     assert kept["purged_volumes"] == []  # nothing that was compared has taken their place
     back = rebuilder.isa("rebuild", "undo", component, stdin=f"{component}\n")
-    assert sorted(back["returned_volumes"]) == sorted(said["volumes_aside"])
+    assert sorted(back["returned_volumes"]) == sorted(said["retained_volumes"])
     assert rebuilder.aside(component) == []
     rebuilder.ready(component)
     with rebuilder.backups.access() as access:  # its sample data are there, and can be written
@@ -192,7 +192,7 @@ def test_old_volumes_may_stay_in_place(rebuilder: Rebuilder) -> None:
     rebuilder.proven("redis")
     said = rebuilder.isa("rebuild", "redis", "--volumes", "keep", *APPROVED)
     assert [one["name"] for one in said["steps"]] == ["backup", "proof", "uninstall", "install"]
-    assert said["volumes_aside"] == []
+    assert said["retained_volumes"] == []
     rebuilder.ready("redis")
     with rebuilder.backups.access() as access:
         LOSSES["redis"][1](access)()
@@ -205,7 +205,7 @@ def test_what_is_in_the_way_is_said_and_nothing_changes(rebuilder: Rebuilder) ->
     assert any("no restore of" in words for words in plan["blocked"])
     before = rebuilder.backups.live.pod("nats-0")["metadata"]["uid"]
     said = rebuilder.isa("rebuild", "nats", "--restore", unproven, *APPROVED, code=1)
-    assert "nothing was changed" in said["error"]
+    assert (said["state"], "nothing was changed" in said["message"]) == ("failed", True)
     assert rebuilder.backups.live.pod("nats-0")["metadata"]["uid"] == before
     for words in (("mysql",), ("nats", "--restore", "fresh", "--no-final-backup")):
         assert (

@@ -140,7 +140,7 @@ def test_what_somebody_removed_comes_back_and_what_he_added_is_gone(
         MISTAKES[component](access)
     (done,) = restorer.isa(good.id)["restores"]
     assert done["outcome"] == "restored", done
-    assert done["safety"] > good.id  # what was there in between is not lost either
+    assert done["safety_backup"] > good.id  # what was there in between is not lost either
     assert {"fence", "safety", "replace", "compare", "gate"} <= set(done["stages"])
     restorer.ready(component)
 
@@ -297,7 +297,7 @@ def test_a_dump_that_does_not_restore_leaves_the_old_database(
     copies.append(restorer.forger.garbled(good, "databases/isa.dump"))
     (done,) = restorer.isa(copies[0].id, code=1)["restores"]
     assert done["outcome"] == "failed"
-    assert done["safety"] in done["reason"]  # the way back
+    assert done["safety_backup"] in done["reason"]  # the way back
     with restorer.backups.access() as access:
         with postgresql.connect(access, primary(access)) as connection:
             row = connection.execute("SELECT count(*) FROM shop.turnover").fetchone()
@@ -400,7 +400,7 @@ def test_a_stream_is_not_deleted_for_a_set_that_is_damaged(
     copies.append(restorer.forger.flipped(good, largest(good)))
     (done,) = restorer.isa(copies[0].id, code=1)["restores"]
     assert "is not what was stored" in done["reason"] or "cannot be opened" in done["reason"]
-    assert not done["safety"]  # it never got as far
+    assert not done["safety_backup"]  # it never got as far
     restorer.ready("nats")
     after = restorer.take("nats")
     assert after.fingerprint == good.fingerprint

@@ -61,6 +61,9 @@ def test_a_neo4j_restore_that_is_killed_while_it_loads_is_done_again(restorer: R
     assert first > good.id  # its safety backup
     (done,) = restorer.isa(good.id)["restores"]
     assert done["outcome"] == "restored", done
-    assert first in (done["safety"], *(word for text in done["kept"] for word in text.split()))
+    assert first in (
+        done["safety_backup"],
+        *(word for text in done["kept"] for word in text.split()),
+    )
     restorer.ready("neo4j")
     assert neo4j_whole(restorer.backups)

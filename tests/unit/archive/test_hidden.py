@@ -62,8 +62,8 @@ def test_a_backup_whose_manifest_was_deleted_is_named_and_not_removed(everything
     (words,) = plan.hidden.values()
     assert f"set {MADE.id}: its manifest was deleted on 2026-11-30 09:00 UTC" in words
     assert "version v2 of it is there and a backup worker's own" in words
-    assert plan.as_json(applied=True, held={}, extension=cast(Any, SimpleNamespace(
-        until=None, extended=0, refused={}))).get("hidden") == plan.hidden  # fmt: skip
+    assert plan.document(applied=True, held={}, extension=cast(Any, SimpleNamespace(
+        until=None, extended=0, refused={}))).hidden == plan.hidden  # fmt: skip
 
 
 def test_the_doctor_names_it_too_and_mends_nothing_of_it() -> None:

@@ -90,7 +90,7 @@ class World:
     def isa(self, command: str) -> tuple[int, list[str], list[str]]:
         """Exit code, lines of standard output and of standard error, without spaces at their ends."""
         arguments = [*command.split(), "--env", "sandbox"]
-        if command.startswith("approve"):
+        if command.startswith(("approve", "refuse")):
             arguments = command.split()
         code = run(arguments, Reporter.of(arguments))
         printed = self.capsys.readouterr()
@@ -300,7 +300,7 @@ def test_a_backup_here_shows_each_set(world: World) -> None:
     ]  # fmt: skip
     assert out[:3] == [
         "Backup failed in 9.0 s",
-        "component  outcome  read  stored  seconds  id  reason",
+        "component  outcome  read  stored  seconds  backup  reason",
         f"redis  partial  2 KiB  1 KiB  2.5  {SET}  shard 2",
     ]
 
@@ -316,7 +316,7 @@ def test_a_proof_here_is_of_the_sets_that_are_chosen(world: World) -> None:
     ]
     assert out[:3] == [
         "Proof completed in 9.0 s",
-        "component  verdict  level  seconds  restored into  set  finding",
+        "component  verdict  level  seconds  restored into  backup  finding",
         f"redis  pass  L4  2.5  valkey 9  {SET}  restore verified",
     ]
 
@@ -406,8 +406,8 @@ def test_a_rebuild_here_needs_somebody_who_approves_it(plans: World) -> None:
     [
         "rebuild redis --approver Ada",
         "rebuild redis --ticket T-1",
-        "rebuild redis --plan --undo",
-        "rebuild redis --undo --give-up",
+        "rebuild redis --undo",
+        "rebuild undo redis --plan",
     ],
 )
 def test_options_that_do_not_go_together_are_wrong_usage(command: str, plans: World) -> None:
@@ -429,11 +429,13 @@ def test_a_rebuild_that_waits_says_how_it_is_approved(plans: World) -> None:
     assert f"or: isa approve {RUN.id} --name NAME --ticket TICKET" in err
 
 
-@pytest.mark.parametrize(("more", "decision"), [("", "approve"), (" --refuse", "refuse")])
-def test_an_answer_is_given_to_its_run(more: str, decision: str, world: World) -> None:
-    _, out, _ = world.isa(f"approve {RUN.id} --name Ada --ticket T-1{more}")
+@pytest.mark.parametrize(
+    ("decision", "words"), [("approve", "approved"), ("refuse", "refused; nothing is changed")]
+)
+def test_an_answer_is_given_to_its_run(decision: str, words: str, world: World) -> None:
+    _, out, _ = world.isa(f"{decision} {RUN.id} --name Ada --ticket T-1")
     assert world.answered == [(str(RUN.id), {"decision": decision, "name": "Ada", "ticket": "T-1"})]
-    assert out == [f"{decision}d"]
+    assert out == [words]
 
 
 # ---------------------------------------------------------------------- tables of a run without a report
@@ -637,7 +639,7 @@ def test_backups_are_listed_and_a_damaged_manifest_exits_1(
     world.catalogue = catalogue  # type: ignore[attr-defined]
     found, out, _ = world.isa("backups redis")
     assert found == code
-    assert out[0] == "Backup sets"
+    assert out[0] == "Backups"
     assert out[2] == f"redis  {made.id}  complete  full  0 B  0 B  0.0  redis 8"
     assert out[3] == f"redis  {night.id}  complete  2025-01-02  incremental  0 B  0 B  0.0  redis 8"
     assert ("damaged: test/redis/x/manifest.json: half" in out) == bool(broken)

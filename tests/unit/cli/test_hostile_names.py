@@ -18,6 +18,7 @@ from uuid import UUID
 import pytest
 
 from cli.failures import Reporter
+from cli.json_reference import documents
 from cli.main import isa, run
 from config.printable import visible
 from flows.runs import Ended, Run
@@ -26,6 +27,7 @@ from redaction import redact
 from tasks.notifications import Sent
 from tests import hostile
 from tests.commands import commands_of
+from tests.contract import document_of
 from tests.hostile_reports import Reports, harmless, texts
 
 REPORTS = Reports(list(hostile.NAMES.values()))
@@ -105,12 +107,14 @@ def world(reports: Reports) -> dict[str, Any]:
 
 def sandbox(reports: Reports) -> dict[str, Any]:
     names = reports.names
-    member = {"port": 1, "real": True, **dict.fromkeys(("host", "member", "secret"), reports.all)}
+    words = dict.fromkeys(("host", "member", "secret", "user"), reports.all)
+    member = {"port": 1, "real": True, **words}
+    store = dict.fromkeys(("endpoint", "bucket", "access_key", "secret_key"), reports.all)
     document = {
-        "name": reports.all, "up": True, "processes": {f"{n} {at}": n for at, n in enumerate(names)},
-        "kubeconfig": reports.all, "object_store": {"endpoint": reports.all},
+        "name": reports.all, "up": True, "processes": {f"{n} {at}": at for at, n in enumerate(names)},
+        "kubeconfig": reports.all, "object_store": store, "age_identity_file": reports.all,
         "engines": {f"{n} {at}": [member] for at, n in enumerate(names)},
-        "prefect_ui": reports.all, "prefect_login_file": reports.all,
+        "prefect_api": reports.all, "prefect_ui": reports.all, "prefect_login_file": reports.all,
     }  # fmt: skip
     made = SimpleNamespace(
         up=always(document), status=always(document), down=always(None), settings_environ=always({}),
@@ -160,7 +164,7 @@ CASES = {
     "backup signer": Case(
         "backup signer",
         lambda r: {
-            "operations.backup.component.read_worker_key": always(None),
+            "operations.backup.prerequisites.read_worker_key": always(None),
             "archive.signing.public_half": always(r.all),
         },
     ),
@@ -280,7 +284,11 @@ def test_json_holds_every_name_unchanged(
     out, err = printed(CASES[name], REPORTS, here, capsys, "--json")
 
     assert out.replace("\n", "").isprintable() and err.replace("\n", "").isprintable()
-    found = "\n".join(texts(json.loads(out)))
+    assert out, err
+    document = json.loads(out)
+    command = document_of([*CASES[name].arguments.split(), "--json"])
+    assert documents()[command].read(document).plain() == document  # every key, and no other
+    found = "\n".join(texts(document))
     for hostile_name in REPORTS.names:
         assert redact(hostile_name) in found
 

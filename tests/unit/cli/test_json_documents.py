@@ -1,9 +1,8 @@
-"""What `--json` prints of a run has one shape, with a Prefect server and without; the reference names every key."""
+"""What `--json` prints of a run is one document, with a Prefect server and without, however the run ended."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,27 +12,30 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect.states import Completed, Crashed, Failed
+from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from archive.evidence import Difference
 from cli.failures import Reporter
 from cli.main import run
-from config.loading import ROOT
+from errors import PermanentError
 from flows import runs
 from operations.backup.component import BackupResult
 from operations.backup.nightly import BackupLine, BackupReport
 from operations.deploy.run import DeployReport
+from operations.documents.runs import Run
 from operations.rebuild.rebuild import RebuildReport
-from operations.restore.restore import RestoreLine, RestoreReport, as_json
+from operations.restore.restore import RestoreLine, RestoreReport, document
 from operations.runner.progress import NodeProgress, as_rows
 from operations.runner.walk import NodeResult
 from operations.verify.proofs import ProofLine, ProofReport, ProofResult
 from tasks import artifacts
 from tasks.artifacts import keep_report
+from tests.contract import checked
 
 RUN = "9d0f0c3e-0000-4000-8000-000000000001"
 REDIS, SAFETY = "redis-20261123T010000Z-abcdef", "redis-20261124T010000Z-abcdef"
 NODES = (NodeResult("redis", "upgraded", 3.0), NodeResult("emqx", "failed", 1.0, "it broke"))
+STEPS = (NodeResult("fence", "done", 3.0), NodeResult("backup", "failed", 1.0, "it broke"))
 DIFFERENCE = Difference(unit="all keys", item="strings", what="2 instead of 3")
 
 
@@ -51,7 +53,7 @@ class Command:
     arguments: str
     doing: str
     done: Any
-    report: dict[str, Any]
+    report: Run
     lines: tuple[NodeProgress, ...]
 
 
@@ -72,26 +74,27 @@ def commands() -> dict[str, Command]:
         stages={"replace": 2.0},
         reason="strings",
     )
-    rebuild = RebuildReport("nats", "rebuild-1", 9.0, NODES, REDIS, ("pv-1",), True)
+    rebuild = RebuildReport("nats", "rebuild-1", 9.0, STEPS, REDIS, ("pv-1",), True)
     table = (NodeProgress("redis", "done", "upgraded", 3.0), NodeProgress("emqx"))
+    steps = (NodeProgress("fence", "done", "done", 3.0), NodeProgress("backup"))
     return {
-        "deploy": Command("deploy", "operations.deploy.run.run_deploy", deploy, deploy.as_json(), table),
+        "deploy": Command("deploy", "operations.deploy.run.run_deploy", deploy, deploy.document(), table),
         "backup": Command(
-            "backup", "operations.backup.nightly.run_backups", backup, backup.as_json(),
+            "backup", "operations.backup.nightly.run_backups", backup, backup.document(),
             (BackupLine("redis", "done", "partial", 2.0, "shard 2", id=REDIS), BackupLine("nats")),
         ),
         "verify": Command(
-            "verify", "operations.verify.proofs.run_proofs", proof, proof.as_json(),
+            "verify", "operations.verify.proofs.run_proofs", proof, proof.document(),
             (ProofLine(REDIS, "done", "fail", 2.0, "bad"), ProofLine(SAFETY)),
         ),
         "restore": Command(
             f"restore {REDIS} --yes", "operations.restore.restore.run_restores", [restore],
-            as_json([restore], 2.0),
+            document([restore], 2.0),
             (RestoreLine("redis", "done", "different", 2.0, "strings", backup=REDIS),),
         ),
         "rebuild": Command(
             "rebuild nats --approver Ada --ticket T-1", "operations.rebuild.rebuild.run_rebuild", rebuild,
-            rebuild.as_json(), table,
+            rebuild.document(), steps,
         ),
     }  # fmt: skip
 
@@ -139,13 +142,13 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("operations.rebuild.plan.plan_rebuild", lambda *_: None)
 
 
-def printed(command: Command, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
+def printed(
+    command: Command, capsys: pytest.CaptureFixture[str], *more: str, code: int = 1
+) -> dict[str, Any]:
+    """The document on standard output, which its schema takes."""
     arguments = [*command.arguments.split(), "--env", "sandbox", "--json", *more]
-    code = run(arguments, Reporter.of(arguments))
-    out, err = capsys.readouterr()
-    assert code == 1, err  # none of these reports is good
-    document: dict[str, Any] = json.loads(out)
-    return document
+    assert run(arguments, Reporter.of(arguments)) == code, capsys.readouterr().err
+    return checked(arguments, capsys.readouterr().out)
 
 
 def local(
@@ -161,90 +164,130 @@ def by_server(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     state: Any,
+    report: Run | None = None,
     *,
-    reports: bool,
+    code: int = 1,
+    kept: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The same by the server: the report as the flow keeps it, in the artifact that the command reads."""
-    command, kept = COMMANDS[name], {}
-    key = f"{name}-sandbox"
-    kept[key] = json.dumps(as_rows(command.lines))
+    command, key = COMMANDS[name], f"{name}-sandbox"
+    artifacts_kept = {key: json.dumps(as_rows(command.lines)), **(kept or {})}
 
     class Artifact:
         def __init__(self, kind: str, key: str, description: str) -> None:
             self._key = key
 
         def insist(self, data: str) -> None:
-            kept[self._key] = data
+            artifacts_kept[self._key] = data
 
     monkeypatch.setattr(artifacts, "Artifact", Artifact)
-    if reports:
-        keep_report(command.report, key)
+    monkeypatch.setattr(
+        artifacts, "runtime", SimpleNamespace(flow_run=SimpleNamespace(id=UUID(RUN)))
+    )
+    if report is not None:
+        keep_report(report, key)
 
     @contextmanager
     def connect() -> Iterator[Server]:
-        yield Server(state, kept)
+        yield Server(state, artifacts_kept)
 
     monkeypatch.setattr(runs, "connect", connect)
     monkeypatch.setattr(runs, "PREFECT_API_URL", SimpleNamespace(value=lambda: "http://server/api"))
-    return printed(command, capsys)
-
-
-def shape(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: shape(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [shape(value[0])] if value else []
-    return "number" if type(value) in (int, float) else type(value).__name__
-
-
-def test_a_report_is_the_same_whoever_ran_it(
-    engines: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in COMMANDS:
-        here = local(name, monkeypatch, capsys)
-        there = by_server(name, monkeypatch, capsys, Failed(message=here["message"]), reports=True)
-        assert shape(there) == shape(here), name
-        assert (here["flow_run"], there["flow_run"]) == ("", RUN)
-        assert {**there, "flow_run": "", "seconds": here["seconds"]} == here, name
+    return printed(command, capsys, code=code)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_run_that_was_ended_before_it_could_report_has_the_same_keys(
+def test_a_report_is_the_same_with_and_without_a_server(
+    name: str, engines: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = local(name, monkeypatch, capsys)
+    report = COMMANDS[name].report
+    there = by_server(name, monkeypatch, capsys, Failed(message="another text"), report)
+
+    assert there == {**report.plain(), "flow_run": RUN}  # what the run kept, as it is
+    assert {**there, "flow_run": "", "seconds": here["seconds"], "message": ""} == {
+        **here,
+        "message": "",
+    }
+
+
+def test_a_good_run_ends_with_zero_and_its_message(
+    engines: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = RestoreReport(backup=REDIS, component="redis", outcome="restored", kept=["old data"])
+    report = document([good], 2.0)
+    found = by_server("restore", monkeypatch, capsys, Completed(message="x"), report, code=0)
+
+    assert (found["state"], found["message"]) == ("completed", "1 restored in 2.0 s")
+    assert found["restores"][0]["reason"] == ""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("state", [Crashed(message="killed"), Cancelled(message="killed")], ids=str)
+def test_a_run_that_was_ended_before_it_could_report_tells_what_its_table_tells(
     name: str,
+    state: Any,
     engines: None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    here = local(name, monkeypatch, capsys)
-    crashed = by_server(name, monkeypatch, capsys, Crashed(message="killed"), reports=False)
-    assert set(crashed) == set(here)
-    assert (crashed["state"], crashed["message"]) == ("crashed", "killed")
-    for key, value in here.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            assert set(crashed[key][0]) == set(value[0]), key
+    found = by_server(name, monkeypatch, capsys, state)
 
-
-def test_a_run_that_ends_well_says_so() -> None:
-    ended = runs.Ended("completed", 1.0, [], "all well", RUN, report={"state": "failed"})
-    assert ended.as_json({})["state"] == "completed"  # the server's word, which has the last one
-    assert Completed().is_completed()
+    assert (found["state"], found["message"]) == (state.type.value.lower(), "killed")
+    assert (found["flow_run"], found["seconds"]) == (RUN, 9.0)
+    rows = next(value for key, value in found.items() if value and isinstance(value, list))
+    ends = [row.get("outcome") or row["verdict"] for row in rows]
+    assert ends == [line.outcome or "not-attempted" for line in COMMANDS[name].lines]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_key_is_documented(
+def test_a_run_that_fails_with_an_error_is_the_same_document_in_both_modes(
     name: str, engines: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (ROOT / "docs/reference/json.md").read_text()
-    (section,) = (part for part in text.split("\n## ") if part.startswith(f"isa {name}\n"))
-    documented = set(re.findall(r"^\| `([\w.\[\]]+)` \|", text.split("\n## ")[1] + section, re.M))
+    command = COMMANDS[name]
 
-    def keys(value: Any, path: str = "") -> Iterator[str]:
-        if isinstance(value, dict) and path not in ("restores[].stages", "restores[].left"):
-            for key, part in value.items():
-                yield from keys(part, f"{path}.{key}" if path else key)
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            yield from keys(value[0], f"{path}[]")
-        else:
-            yield path
+    def fail(*_: Any, publish: Any, **__: Any) -> None:
+        publish(list(command.lines))
+        raise PermanentError("lease isa-deploy is held")
 
-    assert set(keys(local(name, monkeypatch, capsys))) == documented
+    monkeypatch.setattr(command.doing, fail)
+    here = printed(command, capsys, "--local")
+    there = by_server(name, monkeypatch, capsys, Failed(message="lease isa-deploy is held"))
+
+    assert (here["state"], here["message"]) == ("failed", "lease isa-deploy is held")
+    assert {**there, "flow_run": "", "seconds": here["seconds"]} == here
+
+
+def test_a_run_that_was_ended_behind_its_report_has_the_state_of_the_server(
+    engines: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = COMMANDS["deploy"].report
+    found = by_server("deploy", monkeypatch, capsys, Crashed(message="killed"), report)
+
+    assert (found["state"], found["message"]) == ("crashed", "killed")
+    assert found["blocked"] == ["quota: too small"]
+
+
+@pytest.mark.parametrize("text", ["no JSON", '{"state": "completed"}', "[]", '{"set": "x"}'])
+def test_a_report_of_another_version_is_not_used(
+    text: str,
+    engines: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kept = {"rebuild-sandbox-report": f"```json\n{text}\n```"}
+    found = by_server("rebuild", monkeypatch, capsys, Failed(message="it broke"), kept=kept)
+
+    assert found["message"] == "it broke"
+    assert [step["outcome"] for step in found["steps"]] == ["done", "not-attempted"]
+    assert f"the report of flow run {RUN} is not used" in caplog.text
+
+
+def test_a_name_of_half_a_character_comes_through(
+    engines: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = RestoreReport(backup=REDIS, component="redis", left={"\udc80": "why"})
+    there = by_server("restore", monkeypatch, capsys, Failed(), document([report], 2.0))
+
+    assert there["restores"][0]["left"] == {"\udc80": "why"}

@@ -17,6 +17,7 @@ from cli.main import run
 from cli.output import PlainStream, emit, install_plain_streams, say, terminal
 from cli.tables import console, table
 from config.printable import visible
+from operations.documents.bucket import Locks, Orphans, Retention
 from redaction import MASK, redact
 from tests import hostile
 
@@ -36,12 +37,15 @@ def test_a_line_is_one_line_whatever_a_name_holds(name: str, capsys: Captured) -
 def test_json_holds_the_name_unchanged_and_nothing_that_moves_a_cursor(
     name: str, capsys: Captured
 ) -> None:
-    emit({"name": name, name: 1})
+    emit(Retention(
+        applied=False, backups=(), orphans=Orphans(uploads=0, objects=0, bytes=0), hidden={name: name}, unread={},
+        locks=Locks(until=None, extended=0, refused={}),
+    ))  # fmt: skip
 
     printed = capsys.readouterr().out
     assert printed.replace("\n", "").isprintable()
     stays = redact(name)  # one looks like an address with a password
-    assert json.loads(printed) == {"name": stays, stays: 1}
+    assert json.loads(printed)["hidden"] == {stays: stays}
 
 
 def drawn(name: str, *, colours: bool) -> str:

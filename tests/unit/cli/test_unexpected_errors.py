@@ -13,6 +13,7 @@ from cli.logs import Line
 from cli.main import isa, run
 from redaction import redact
 from tests.commands import commands_of
+from tests.contract import checked
 
 ENGINE_SECRET = "hunter2-hunter2"
 # Every command with arguments that are good enough for it to begin.
@@ -96,9 +97,9 @@ def test_with_json_it_is_one_object(
 
     printed = capsys.readouterr()
     assert (code, printed.out) == (1, "")
-    document = json.loads(printed.err)
-    assert set(document) == {"error", "faults"}
+    document = checked(arguments, printed.out, printed.err)
     assert "unexpected KeyError" in document["error"]
+    assert document["traceback"] == ""
     assert ENGINE_SECRET not in printed.err
 
 

@@ -406,7 +406,7 @@ def test_a_component_whose_rebuild_has_not_restored_the_data_is_not_backed_up(ni
     assert found["redis"].reason.startswith(
         "rebuild-20260101t000000z-00ab has not restored the data yet"
     )
-    assert "`isa rebuild redis --undo`" in found["redis"].reason
+    assert "`isa rebuild undo redis`" in found["redis"].reason
     assert found["nats"].outcome == "complete"
 
 

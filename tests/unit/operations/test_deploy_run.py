@@ -157,7 +157,7 @@ def test_behind_a_blocked_preflight_nothing_is_touched(world: World) -> None:
     assert {node.reason for node in report.nodes} == {"preflight"}
     assert (report.state, report.blocked) == ("failed", ("quota: too small",))
     assert report.summary.endswith(". preflight: quota: too small")
-    assert report.as_json()["blocked"] == ["quota: too small"]
+    assert report.document().blocked == ("quota: too small",)
 
 
 def test_what_needs_a_failed_node_is_left_and_the_cause_is_told(world: World) -> None:
@@ -189,6 +189,6 @@ def test_a_deploy_has_failed_if_a_selected_node_did_not_get_to_its_end(
 ) -> None:
     report = DeployReport(1.25, (NodeResult("redis", outcome, 1.0, "why"),))
     assert report.state == state
-    assert report.as_json()["seconds"] == 1.25
-    assert report.as_json()["nodes"] == [vars(report.nodes[0])]
+    assert report.document().seconds == 1.25
+    assert [vars(one) for one in report.document().nodes] == [vars(report.nodes[0])]
     assert report.summary.startswith(f"1 {outcome} in 1.2 s")

@@ -257,9 +257,9 @@ def test_only_a_critical_finding_blocks() -> None:
     small = Check("quota", False, "small")
     plan = Plan((), (small, Check("store", False, "away", critical=False), Check("charts", True)))
     assert plan.blocked == (small,)
-    assert plan.as_json()["blocked"] is True
-    assert plan.as_json()["preflight"][0] == {
-        "name": "quota", "ok": False, "critical": True, "hint": "small",
+    assert plan.document().plain()["blocked"] is True
+    assert plan.document().plain()["preflight"][0] == {
+        "name": "quota", "ok": False, "critical": True, "unknown": False, "hint": "small", "seconds": 0.0,
     }  # fmt: skip
 
 
@@ -271,5 +271,7 @@ def test_a_plan_changes_something_if_a_node_is_not_as_declared(
 ) -> None:
     plan = Plan(tuple(NodePlan(f"{n}", action, ("why",)) for n, action in enumerate(actions)))
     assert plan.changes is changes
-    assert plan.as_json()["changes"] is changes
-    assert [node["reasons"] for node in plan.as_json()["nodes"]] == [["why"]] * len(actions)
+    assert plan.document().plain()["changes"] is changes
+    assert [node["reasons"] for node in plan.document().plain()["nodes"]] == [["why"]] * len(
+        actions
+    )

@@ -222,7 +222,7 @@ def test_charts_that_are_not_kept_or_not_locked_are_a_warning(world: World) -> N
     check = world.ask()["chart archives"]
     assert (check.ok, check.critical) == (False, False)
     assert check.hint.startswith("redis-1: not kept or not locked, so that a deploy depends on")
-    assert "isa charts --pull" in check.hint
+    assert "isa charts pull" in check.hint
 
 
 # ---------------------------------------------------------------------- room

@@ -179,7 +179,7 @@ def test_components_without_a_proof_are_named_in_the_first_line() -> None:
 
 
 def test_the_data_are_the_pages() -> None:
-    body = report().as_json()
+    body = report().document().plain()
     assert [one["component"] for one in body["components"]] == list(SETS)
     assert body["deploys"][0]["nodes"][1]["began"] == 40.0
     assert body["components"][0]["weekly_trend"]["seconds"] > 0

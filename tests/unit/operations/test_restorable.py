@@ -154,7 +154,7 @@ def test_a_proven_set_is_restored_without_a_warning(world: World) -> None:
     assert plan.took == (
         "the last backup took 0 s; the last proof of this set, restored and compared, 30 s"
     )
-    assert plan.as_json()["replaced"] == [
+    assert plan.document().plain()["replaced"] == [
         {"unit": "database isa", "bytes": 100}, {"unit": "database shop", "bytes": 50},
     ]  # fmt: skip
 

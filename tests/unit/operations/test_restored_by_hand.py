@@ -14,7 +14,7 @@ from operations.environment.environment import Environment
 from operations.restore import plan as restore_plan
 from operations.restore import restore as restoring
 from operations.restore.plan import RestorePlan, plan_restore, plans_of
-from operations.restore.restore import BY_HAND, RESTORED, RestoreReport, as_json, run_restores
+from operations.restore.restore import BY_HAND, RESTORED, RestoreReport, document, run_restores
 from operations.runner.progress import NodeProgress
 from operations.runner.threads import threads
 from tests.environments import environment_with
@@ -86,7 +86,7 @@ def test_a_set_of_an_engine_that_is_restored_by_hand_is_refused_before_it_is_loo
 
 def test_the_plan_of_all_says_which_is_left_and_why() -> None:
     postgresql, neo4j = plans("enterprise")
-    assert WHERE in neo4j.as_json()["by_hand"]
+    assert WHERE in neo4j.document().by_hand
     assert postgresql.by_hand == ""
     assert [plan.by_hand for plan in plans("community")] == ["", ""]
 
@@ -113,7 +113,7 @@ def test_the_others_are_restored_and_what_is_left_is_named_and_not_claimed(
         reports = run_restores(
             neo4j_of(edition), plans(edition), run="t", start=start, publish=publish
         )
-    found = as_json(reports, 1.0)
+    found = document(reports, 1.0).plain()
     assert {r.component: r.outcome for r in reports} == {"postgresql": RESTORED, "neo4j": outcome}
     assert found["state"] == state
     if outcome == BY_HAND:
@@ -124,4 +124,4 @@ def test_the_others_are_restored_and_what_is_left_is_named_and_not_claimed(
         )
         assert WHERE in cast(str, found["message"])
     else:
-        assert found["message"] == ""
+        assert found["message"] == "2 restored in 1.0 s"

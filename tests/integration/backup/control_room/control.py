@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.control_room import ControlRoom
+from tests.contract import checked
 
 from ..conftest import ISA, Backups, until
 
@@ -38,7 +38,7 @@ def run(room: ControlRoom, *arguments: str, code: int = 0, command: str = "backu
     except subprocess.TimeoutExpired:
         raise AssertionError(f"isa {command} has not ended; {known(room)}") from None
     assert done.returncode == code, done.stdout + done.stderr
-    return json.loads(done.stdout)
+    return checked([command, *arguments], done.stdout)
 
 
 def known(room: ControlRoom) -> str:

@@ -16,6 +16,7 @@ from components import SETS
 from config.loading import ROOT
 from redaction import MASK
 from sandbox.control_room import ControlRoom
+from tests.contract import checked
 
 from ...accounts import identity_of, log_in
 from ..conftest import ISA, Backups, until
@@ -254,7 +255,7 @@ def doctor(room: ControlRoom, *arguments: str, **environ: str) -> dict[str, dict
         timeout=120,
         check=False,
     )
-    return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    return {check["name"]: check for check in checked(["doctor"], done.stdout)["checks"]}
 
 
 def test_the_doctor_finds_a_working_control_room_well(
