@@ -35,12 +35,29 @@ An unexpected error is one line with its kind and place. `-v` adds the traceback
 takes longer than ten seconds: which member, which operation, since when. `-vv` adds every call. No line holds a secret.
 `ISA_LOG_FORMAT=json` prints each log line as a JSON object. Flow runs send the same log to Prefect.
 """
+CHANGED = """
+## Changed
+
+Verbs are commands. What was a flag is the first word behind the command:
+
+| before | now |
+|---|---|
+| <code>isa rebuild COMPONENT --undo</code> | `isa rebuild undo COMPONENT` |
+| <code>isa rebuild COMPONENT --give-up</code> | `isa rebuild purge COMPONENT` |
+| <code>isa approve FLOW_RUN --refuse</code> | `isa refuse FLOW_RUN` |
+| <code>isa secrets --from BACKUP</code> | `isa secrets restore BACKUP` |
+| <code>isa charts --pull</code> | `isa charts pull` |
+| <code>isa backup --signer</code>, <code>isa verify --signer</code> | `isa backup signer`, `isa verify signer` |
+
+What changed in JSON: [JSON documents](json.md#changed).
+"""
 LEFT_OUT = {*VERBOSE.opts, "--help"}  # every command has them
 
 
 def reference() -> str:
     """The whole document, as Markdown."""
-    return HEAD + "".join(_sections(isa, click.Context(isa, info_name="isa"))).rstrip() + "\n"
+    sections = "".join(_sections(isa, click.Context(isa, info_name="isa"))).rstrip()
+    return f"{HEAD}{sections}\n{CHANGED}"
 
 
 def _sections(group: click.Group, context: click.Context) -> Iterator[str]:
