@@ -47,6 +47,7 @@ soak: tools ## exhaustive: faults at every call of every component's backup, eve
 	$(BIN)/python -m tests.soak.backup
 	$(BIN)/python -m tests.soak.proofs
 	$(BIN)/python -m tests.soak.cases
+	$(BIN)/python -m tests.soak.worker_image
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -22,7 +22,6 @@ from sandbox import (
     addresses,
     binaries,
     keys,
-    nodes,
     object_store,
     postgres,
     prerequisites,
@@ -32,7 +31,8 @@ from sandbox import (
 from sandbox.connections import connections
 from sandbox.control_plane import START_ORDER, ControlPlane
 from sandbox.engines import neo4j_programs
-from sandbox.nodes import NodeSize
+from sandbox.nodes import simulated
+from sandbox.nodes.simulated import NodeSize
 from sandbox.paths import locked, state_dir, write_atomic
 from sandbox.processes import Daemon
 
@@ -109,7 +109,7 @@ class Sandbox:
                 plane.start(name)
             self._install(kube, ready_delay, engines)
             self._start_kwok(plane, kube)
-            nodes.ensure(kube, size)
+            simulated.ensure(kube, size)
             at = plane.addresses
             store = object_store.start(
                 self.directory, at.object_store, at.object_store_console, programs["minio"]
@@ -330,7 +330,7 @@ class Sandbox:
     def _await_nodes(self, kube: Kube) -> None:
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
-            if nodes.all_ready(kube):
+            if simulated.all_ready(kube):
                 return
             time.sleep(0.1)
         raise TemporaryError(

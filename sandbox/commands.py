@@ -53,7 +53,7 @@ def up(
 ) -> None:
     """Start the sandbox. The first time it builds its programs (10 to 30 minutes)."""
     from sandbox.cluster import Sandbox
-    from sandbox.nodes import NodeSize
+    from sandbox.nodes.simulated import NodeSize
 
     given = {"count": nodes, "cpu": cpu, "memory": memory}
     wanted: dict[str, Any] = {key: value for key, value in given.items() if value is not None}

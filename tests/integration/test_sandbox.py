@@ -20,7 +20,7 @@ import pytest
 from errors import PermanentError
 from sandbox.cluster import Sandbox
 from sandbox.control_plane import START_ORDER
-from sandbox.nodes import NodeSize
+from sandbox.nodes.simulated import NodeSize
 from sandbox.paths import state_dir
 from sandbox.processes import start_time
 
