@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlencode
@@ -19,6 +20,10 @@ from components.access import Access, Endpoint
 STATEFULSET = "minio"
 PORT = 9000
 REGION = "us-east-1"
+# An object may have 2 KiB of its client's metadata, each piece a header whose name begins with `x-amz-meta-`: some 160
+# (`maxUserDataSize` in minio/minio, cmd/generic-handlers.go). Python reads 100 headers of an answer and refuses more.
+ANSWER_HEADERS = 1000
+http.client._MAXHEADERS = ANSWER_HEADERS  # type: ignore[attr-defined]
 
 
 def connect(access: Access, server: Endpoint, *, attempts: int = 1, connections: int = 10) -> Any:
