@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from archive.manifest import Manifest
+from archive.names import short_name
 from components.redis.client import REVERSIBLE, parse_ranges
 
+SHOWN = 200  # characters of a library's name
 Libraries = Mapping[str, str]  # name → code, or what stands for it
 
 
@@ -66,7 +68,7 @@ def place(
             for name, code in libraries.items():
                 if placement.of[master].setdefault(name, code) != code:
                     placement.conflicts.append(
-                        f"function library {name} differs between {origin[name]} and {unit}, and {master} has slots "
+                        f"function library {short_name(name, SHOWN)} differs between {origin[name]} and {unit}, and {master} has slots "
                         "of both now"
                     )
                 origin.setdefault(name, unit)

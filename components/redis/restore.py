@@ -67,9 +67,21 @@ def place(reader: SetReader, name: str, directory: Path) -> None:
 
 
 def ask(access: Access, endpoint: Endpoint) -> str:
-    """Version of a server that has loaded its data."""
+    """Version of a server that has loaded its data.
+
+    Raises:
+        TemporaryError: it is loading. It says so while it loads keys; the code of a function library runs while that is
+            loaded, with no limit of time (`rdbFunctionLoad` in src/rdb.c; FUNCTION LOAD has one).
+        redis.RedisError: it does not answer yet.
+    """
     with connect(access, endpoint) as client:
-        found = client.info()  # refused with LOADING until then
+        try:
+            found = client.info()  # refused with LOADING until then
+        except redis.TimeoutError as exc:
+            raise TemporaryError(
+                f"{endpoint.member} accepts a connection and answers nothing: the code of a function library may run "
+                "for ever while it is loaded. Look at FUNCTION LIST WITHCODE of the live cluster"
+            ) from exc
     if int(found.get("loading", 0)):
         raise TemporaryError(f"{endpoint.member} is loading")
     name = str(found.get("server_name") or "redis")

