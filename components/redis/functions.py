@@ -68,8 +68,8 @@ def place(
             for name, code in libraries.items():
                 if placement.of[master].setdefault(name, code) != code:
                     placement.conflicts.append(
-                        f"function library {short_name(name, SHOWN)} differs between {origin[name]} and {unit}, and {master} has slots "
-                        "of both now"
+                        f"function library {short_name(name, SHOWN)} differs between {origin[name]} and {unit}, "
+                        f"and {master} has slots of both now"
                     )
                 origin.setdefault(name, unit)
     return placement
