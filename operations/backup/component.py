@@ -23,7 +23,7 @@ from cluster.lease import Lease
 from components import SETS
 from components.access import Access
 from config.models import Settings
-from errors import ConfigurationError, Fault, IsaError, TemporaryError
+from errors import ConfigurationError, Fault, IsaError, PermanentError, TemporaryError
 from operations.backup.prerequisites import valid_worker_key
 from operations.backup.slot import fills
 from operations.documents.runs import ComponentBackup
@@ -88,6 +88,10 @@ def selected(only: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in SETS if not wanted or name in wanted)
 
 
+class Unneeded(PermanentError):
+    """A set holds nothing that is worth keeping."""
+
+
 def back_up(
     environment: Environment,
     component: str,
@@ -98,6 +102,7 @@ def back_up(
     transfer: Transfer,
     full: bool = False,
     doubts: Iterable[str] = (),
+    needed: Callable[[Manifest], bool] = lambda _: True,
     clock: Callable[[], float] = time.monotonic,
 ) -> BackupResult:
     """Take one set of a component.
@@ -111,8 +116,10 @@ def back_up(
         transfer: gets told of bytes.
         full: rest on no earlier set.
         doubts: why the engine may not hold all of its data now: the set is partial then.
+        needed: whether a set is kept, by what it holds.
 
     Raises:
+        Unneeded: it is not; what was stored of it is deleted.
         LeaseHeld: another backup of this component is under way.
         TemporaryError, PermanentError: there is no set.
     """
@@ -158,6 +165,8 @@ def back_up(
                     recipients=environment.settings.backup.age_recipients,
                 )
             CANCELLATION.check(f"before the set {identity} was committed")
+            if not needed(manifest):
+                raise Unneeded(f"the set {identity} was not kept: nobody needs what it holds")
             manifest = writer.commit(manifest)
         except BaseException:
             writer.discard()

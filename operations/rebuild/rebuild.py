@@ -364,6 +364,7 @@ class Rebuild:
             run=self._run,
             tell=lambda note: self._tell(RESTORE, note),
             safety=not self._empty,  # clients may have written since
+            keep_contained=False,  # an empty set would be the newest one
         )
         self._standing.replaced = report.outcome in (RESTORED, DIFFERENT)
         if report.outcome != RESTORED:

@@ -120,6 +120,7 @@ def run_restore(
     run: str,
     tell: Callable[[str], None],
     safety: bool = True,
+    keep_contained: bool = True,
     clock: Callable[[], float] = time.monotonic,
 ) -> RestoreReport:
     """Do what a plan says.
@@ -131,6 +132,7 @@ def run_restore(
         run: who does it, for the Leases.
         tell: gets notes for people.
         safety: whether what is there is backed up first; not where there is nothing.
+        keep_contained: whether the safety backup is kept though it holds nothing beyond the set that comes back.
 
     Raises:
         LeaseHeld: a deploy or another restore of the component is under way, or a proof whose scratch engines it needs.
@@ -184,6 +186,7 @@ def run_restore(
                             transfer=transfer,
                             access=access,
                             earlier=earlier,
+                            beyond=None if keep_contained else reader.manifest,
                         )
                         report.safety, report.left = taken.id, taken.lost
                         chosen = tuple(unit for unit in chosen if unit not in taken.lost)

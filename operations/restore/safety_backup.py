@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from archive.catalogue import find_chain
+from archive.manifest import Manifest, Measure
 from archive.reader import Damaged, SetReader
 from cluster.command import CANCELLATION
 from cluster.lease import LeaseHeld
@@ -13,7 +14,7 @@ from components import COMPONENTS
 from components.access import Access
 from components.base import Live
 from errors import IsaError, PermanentError
-from operations.backup.component import back_up
+from operations.backup.component import Unneeded, back_up
 from operations.backup.prerequisites import check_store
 from operations.environment.environment import Environment
 from operations.runner.transfer import Transfer
@@ -25,7 +26,7 @@ class SafetySet:
     """The backup of what a restore replaces.
 
     Attributes:
-        id: of the set; "" where the run that was broken off had none.
+        id: of the set; "" where the run that was broken off had none, or there is nothing to keep.
         lost: units that it would not wholly bring back → why; a restore leaves them alone.
     """
 
@@ -43,6 +44,7 @@ def take_safety(
     transfer: Transfer,
     access: Access,
     earlier: InterruptedRestore | None = None,
+    beyond: Manifest | None = None,
 ) -> SafetySet:
     """Back up what will be replaced, read it back with all that it rests on, ask the engine whether it would take it.
 
@@ -57,6 +59,7 @@ def take_safety(
         transfer: gets told of bytes.
         access: the way to the live engine.
         earlier: the restore that the component was left in the midst of.
+        beyond: the set that comes back, with its digests: where the engine holds nothing beyond it, none is kept.
 
     Raises:
         Damaged: what was just stored cannot be read back.
@@ -67,7 +70,14 @@ def take_safety(
 
     def take(full: bool) -> SetReader:
         taken = back_up(
-            environment, component, able, slot="", run=run, transfer=transfer, full=full
+            environment,
+            component,
+            able,
+            slot="",
+            run=run,
+            transfer=transfer,
+            full=full,
+            needed=lambda found: beyond is None or holds_more(found, beyond),
         )
         manifest, needed = find_chain(
             environment.store, environment.settings.environment, taken.id, environment.trust
@@ -79,6 +89,8 @@ def take_safety(
         reader = take(full=False)
     except LeaseHeld:
         raise
+    except Unneeded:
+        return SafetySet("")
     except IsaError:
         if earlier is None or CANCELLATION.is_set():
             raise
@@ -104,6 +116,19 @@ def take_safety(
     return SafetySet(reader.manifest.id, lost)
 
 
+def holds_more(found: Manifest, than: Manifest) -> bool:
+    """Whether a set holds, or may hold, what another one has not.
+
+    Args:
+        found: just taken, with its digests.
+        than: with its digests.
+    """
+    known = {(one.unit, one.item): one for one in than.fingerprint}
+    return bool(found.missing) or any(
+        not _is_part(one, known.get((one.unit, one.item))) for one in found.fingerprint
+    )
+
+
 def read_through(reader: SetReader, live: Live, chosen: tuple[str, ...]) -> None:
     """Read all that a restore of these units needs.
 
@@ -111,6 +136,17 @@ def read_through(reader: SetReader, live: Live, chosen: tuple[str, ...]) -> None
         Damaged: an artefact is not what was stored.
     """
     reader.read_whole(set(live.units(reader)) - set(chosen))
+
+
+def _is_part(found: Measure, of: Measure | None) -> bool:
+    """Whether everything that was counted is known to be in another measure too."""
+    if not max(found.count, found.until or 0):
+        return True
+    if of is None or found.until is not None:
+        return False
+    if found.digest and (found.count, found.digest) == (of.count, of.digest):
+        return True
+    return len(found.names) == found.count and found.names.items() <= of.names.items()
 
 
 def _lost(reader: SetReader, chosen: tuple[str, ...], refusals: Iterable[str]) -> dict[str, str]:

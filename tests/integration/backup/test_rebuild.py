@@ -170,6 +170,10 @@ def test_what_was_killed_goes_on_by_the_same_call(
     assert said["state"] == "completed", said
     # no volume was put aside twice
     assert len({one.rebuild for one in rebuilder.aside("nats")}) == 1
+    # the engine that was installed empty left no set
+    newest = rebuilder.backups.environment.catalogue(["nats"]).latest("nats")
+    assert newest is not None
+    assert newest.id == said["set"]
     rebuilder.purge("nats")
 
 

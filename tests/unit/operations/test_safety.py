@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from archive.manifest import Artefact, Capabilities, Engine, Manifest
+from archive.manifest import Artefact, Capabilities, Engine, Manifest, Measure
 from archive.reader import Damaged, SetReader
 from components.minio.live import LIVE
 from errors import PermanentError
-from operations.backup.component import BackupResult
+from operations.backup.component import BackupResult, Unneeded
 from operations.restore import safety_backup
 from operations.state.restore_journal import InterruptedRestore
 
@@ -95,14 +95,17 @@ def safety(
     refusals: tuple[str, ...] = (),
     earlier_run: InterruptedRestore | None = None,
     chosen: tuple[str, ...] = CHOSEN,
+    beyond: Manifest | None = None,
 ) -> safety_backup.SafetySet:
     """Take a safety backup: an incremental set, and where a full one is asked for, that."""
     made = {False: taken, True: anew}
     by_id = {one.id: one for one in (taken, anew) if one}
 
-    def back_up(*_: Any, full: bool, **__: Any) -> BackupResult:
+    def back_up(*_: Any, full: bool, needed: Callable[[Manifest], bool], **__: Any) -> BackupResult:
         one = made[full]
         assert one is not None, "no full one was to be taken"
+        if not needed(one):
+            raise Unneeded("empty")
         return BackupResult("minio", one.outcome, one.id)
 
     def find_chain(
@@ -127,6 +130,7 @@ def safety(
         transfer=transfer,
         access=transfer,
         earlier=earlier_run,
+        beyond=beyond,
     )
 
 
@@ -216,3 +220,51 @@ def test_what_stays_as_it_is_needs_not_be_sound(sets: Sets) -> None:
     assert reader.whole == {f"{full.prefix}wanted.tar"}
     with pytest.raises(Damaged, match="other"):
         reader.read_whole()
+
+
+EMPTY = Measure(unit="cluster", item="streams", count=0, origin="source")
+TABLE = Measure(unit="database isa", item="rows of t", count=3, digest="ab", origin="source")
+ROLES = Measure(
+    unit="globals",
+    item="roles",
+    count=2,
+    digest="cd",
+    origin="source",
+    names={"isa": "1", "app": "2"},
+)
+STOCK = ROLES.model_copy(update={"count": 1, "digest": "ef", "names": {"isa": "1"}})
+
+
+@pytest.mark.parametrize(
+    ("found", "more"),
+    [
+        ((EMPTY, STOCK), False),  # as an engine that was just installed
+        ((TABLE,), False),
+        ((EMPTY.model_copy(update={"count": 1, "digest": "ab"}),), True),
+        ((EMPTY.model_copy(update={"until": 1}),), True),
+        ((TABLE.model_copy(update={"digest": "other"}),), True),
+        ((TABLE.model_copy(update={"digest": ""}),), True),  # as many, but nobody knows which
+        ((TABLE.model_copy(update={"item": "rows of another"}),), True),
+        ((STOCK.model_copy(update={"names": {"isa": "changed"}}),), True),
+        ((STOCK.model_copy(update={"names": {"new": "1"}}),), True),
+        ((STOCK.model_copy(update={"names": {}}),), True),
+    ],
+)
+def test_an_engine_holds_more_than_a_set_where_any_measure_is_not_part_of_the_sets(
+    sets: Sets, found: tuple[Measure, ...], more: bool
+) -> None:
+    made = sets.make(1)
+    stored = made.model_copy(update={"fingerprint": (TABLE, ROLES)})
+    taken = made.model_copy(update={"fingerprint": found})
+    assert safety_backup.holds_more(taken, stored) is more
+    partial = taken.model_copy(update={"outcome": "partial", "missing": ("a bucket",)})
+    assert safety_backup.holds_more(partial, stored)
+
+
+def test_no_safety_backup_is_kept_of_an_engine_that_holds_nothing_beyond_the_set(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = sets.make(1).model_copy(update={"fingerprint": (EMPTY,)})
+    assert safety(sets, monkeypatch, empty, empty, beyond=sets.make(2)).id == ""
+    written = sets.make(1).model_copy(update={"fingerprint": (TABLE,)})
+    assert safety(sets, monkeypatch, written, written, beyond=sets.make(2)).id == written.id
