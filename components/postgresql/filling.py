@@ -29,6 +29,7 @@ from components.postgresql.client import (
     where,
 )
 from components.postgresql.failures import explained, first_error, server_words, without_statement
+from components.postgresql.partitions import lend_partitions, take_back
 from components.postgresql.properties import read_rights, restore_rights
 from components.postgresql.rights import Run, plan_runs
 from components.postgresql.session import WRITES
@@ -193,9 +194,11 @@ def acting(server: Server, database: str, run: Run) -> Iterator[tuple[str, str]]
                 connection.execute(sql.SQL("GRANT {} TO {}").format(owner, role))
                 lent = _grant_lacking(connection, role, run)
             before = _counted(connection, lent)
+            partitions = lend_partitions(connection, role, run.owner, run.entries)
             with _admitted(connection, database, role):
                 yield name, password
             connection.execute(END_SESSIONS, [name])
+            take_back(connection, run.owner, partitions)
             _check_made(run, before, _counted(connection, lent))
             connection.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(role, owner))
         except BaseException:

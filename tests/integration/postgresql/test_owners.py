@@ -207,6 +207,45 @@ def test_what_an_owner_s_code_puts_into_another_one_s_schema_makes_the_restore_f
     assert lent.primary.ask(query, "lent") == 0
 
 
+# The key's constant is computed when a partition is attached, by a function of the parent's owner.
+KEYED = """
+    CREATE SCHEMA strong; GRANT ALL ON SCHEMA strong TO anna, ben;
+    SET SESSION AUTHORIZATION anna;
+    CREATE FUNCTION strong.try(what text) RETURNS bool LANGUAGE plpgsql AS
+        'BEGIN EXECUTE what; RETURN true; EXCEPTION WHEN OTHERS THEN RETURN true; END';
+    CREATE FUNCTION strong.seven(what text) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+        'BEGIN PERFORM strong.try(what); RETURN 7; END';
+    CREATE TABLE strong.keyed (n int) PARTITION BY RANGE ((n % strong.seven('{does}')));
+    CREATE TABLE strong.low PARTITION OF strong.keyed FOR VALUES FROM (0) TO (3);
+    CREATE TABLE strong.high PARTITION OF strong.keyed FOR VALUES FROM (3) TO (7);
+    INSERT INTO strong.keyed SELECT generate_series(1, 100);
+    RESET SESSION AUTHORIZATION;
+    ALTER TABLE strong.high OWNER TO ben; GRANT SELECT ON strong.high TO reader; {revoke}
+"""
+
+
+def test_a_partition_of_another_owner_comes_back_under_a_key_that_runs_code(lent: Pair) -> None:
+    lent.primary.run(KEYED.format(does="SELECT 1", revoke=""), database="lent")
+    whose = "SELECT relowner::regrole::text || relacl::text FROM pg_class WHERE relname = 'high'"
+    before = lent.primary.ask(whose, "lent")
+    backup = lent.take()
+    assert lent.prove(backup) == ()
+    assert lent.restore(backup, "database lent")[1] == ()
+    assert lent.primary.ask(whose, "lent") == before
+
+
+def test_a_key_s_code_that_changes_a_partition_of_another_owner_makes_the_restore_fail(
+    lent: Pair,
+) -> None:
+    does, revoke = "GRANT ALL ON strong.high TO anna", "REVOKE ALL ON strong.high FROM anna;"
+    lent.primary.run(KEYED.format(does=does, revoke=revoke), database="lent")
+    backup = lent.take()
+    with pytest.raises(
+        PermanentError, match=r'role anna .* changed table "strong"."high" of role ben'
+    ):
+        lent.restore(backup, "database lent")
+
+
 def test_a_restore_that_was_killed_leaves_no_role_behind_the_next_one(shared: Pair) -> None:
     server = Server(shared.access, shared.primary.endpoint, 180000, PASSWORD)
     with shared.primary.connect() as connection:
