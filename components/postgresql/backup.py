@@ -13,7 +13,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -67,6 +67,15 @@ PASSING = re.compile(
 )
 # pg_dump limits the statement that locks its tables (`getTables` in src/bin/pg_dump/pg_dump.c).
 LOCKED = "canceling statement due to statement timeout"
+# Of a table that was dropped since the snapshot (`LOCK TABLE` of `getTables`); of no database.
+GONE = re.compile(
+    r'relation "[^\n]*" does not exist|relation with OID \d+ does not exist|could not open relation with'
+)
+DROP_TRIES = 3
+DROPPED = (
+    f"tables in it were dropped while it was read, {DROP_TRIES + 1} times in a row: end what drops and makes them all "
+    "the time"
+)
 CONFIGURATION = """
     SELECT name, setting, source FROM pg_settings
     WHERE source NOT IN ('default', 'session', 'client') AND name <> 'primary_conninfo' ORDER BY name
@@ -110,7 +119,7 @@ def _back_up(access: Access, writer: SetWriter) -> BackupContent:
         found = stack.enter_context(snapshots(access, source.node, source.databases, unreadable))
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="fingerprint"))
         still = source.node_status.standby
-        measured = pool.submit(measure_all, found, unreadable, still=still)
+        measured = pool.submit(measure_all, found, unreadable, unreadable.dropped.add, still=still)
         if source.tablespaces:
             names = ", ".join(source.tablespaces)
             missing.append(
@@ -123,16 +132,28 @@ def _back_up(access: Access, writer: SetWriter) -> BackupContent:
             point = point or end
         for name, snapshot in found.items():
             _dump(writer, programs["pg_dump"], access, source, name, snapshot, unreadable)
-        roles, whole, unkept = _globals(writer, programs["pg_dumpall"], access, source, found)
         fingerprint = measured.result()
+        for _ in range(DROP_TRIES):
+            if not unreadable.dropped:
+                break
+            again = stack.enter_context(_again(access, source, unreadable))
+            for name, snapshot in again.items():
+                writer.drop(_file(name) + SUFFIX)
+                _dump(writer, programs["pg_dump"], access, source, name, snapshot, unreadable)
+            fingerprint = [one for one in fingerprint if one.unit not in map(_unit, again)]
+            fingerprint += measure_all(again, unreadable, unreadable.dropped.add, still=still)
+            found |= again
+        unreadable.reasons.update(dict.fromkeys(unreadable.dropped, DROPPED))
+        roles, whole, unkept = _globals(writer, programs["pg_dumpall"], access, source, found)
         if not source.node_status.standby:
             # by now clients have changed what the dumps did not see and the files have
             with snapshots(access, source.node, source.databases, unreadable) as later:
-                fingerprint = settled(fingerprint, measure_all(later, unreadable, still=False))
+                after = measure_all(later, unreadable, lambda _: None, still=False)
+                fingerprint = settled(fingerprint, after)
     for name in unreadable.reasons:
         found.pop(name, None)
         writer.drop(_file(name) + SUFFIX)
-    lost = {f"database {name}" for name in unreadable.reasons}
+    lost = {_unit(name) for name in unreadable.reasons}
     fingerprint = [*whole, *(one for one in fingerprint if one.unit not in lost)]
     extensions = {
         f"{name}.{extension}": version
@@ -163,6 +184,15 @@ def _back_up(access: Access, writer: SetWriter) -> BackupContent:
         missing=(*missing, *unkept, *unreadable.missing),
         needs=base.needs if base else (),
     )
+
+
+def _again(
+    access: Access, source: Source, unreadable: Unreadable
+) -> AbstractContextManager[dict[str, Snapshot]]:
+    """New snapshots of the databases of which a table was dropped; on a standby that stands still there are none."""
+    names = sorted(unreadable.dropped - unreadable.reasons.keys())
+    unreadable.dropped.clear()
+    return snapshots(access, source.node, names, unreadable)
 
 
 def _left_out(found: dict[str, Snapshot]) -> list[str]:
@@ -263,6 +293,9 @@ def _dump(
         if failed and LOCKED in str(exc):
             unreadable.reasons[name] = unreadable.locked(name)
             return
+        if failed and GONE.search(str(exc)) and not source.node_status.standby:
+            unreadable.dropped.add(name)
+            return
         if not failed or PASSING.search(str(exc)):
             raise
         unreadable.reasons[name] = f"pg_dump does not read it: {first_error(str(exc))}"
@@ -310,6 +343,10 @@ def _configuration(access: Access, node: Endpoint) -> dict[str, Any]:
         "settings": {name: {"value": value, "source": origin} for name, value, origin in settings},
         "pg_hba": [list(rule) for rule in rules],
     }
+
+
+def _unit(database: str) -> str:
+    return f"database {database}"
 
 
 def _file(database: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -74,11 +75,13 @@ class Unreadable:
         locked: says why a database cannot be read of which a table is locked.
         reasons: databases → why.
         tables: databases → tables whose rows cannot be measured → why.
+        dropped: databases of which a table was dropped while they were read: only another snapshot can be read.
     """
 
     locked: Callable[[str], str]
     reasons: dict[str, str] = field(default_factory=dict)
     tables: dict[str, dict[str, str]] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
 
     def try_to(self, read: Callable[[], T], name: str) -> T | None:
         """Read something of a database; what no later attempt heals is noted, and None is given.
@@ -161,25 +164,27 @@ def snapshots(
 
 
 def measure_all(
-    found: dict[str, Snapshot], unreadable: Unreadable, *, still: bool
+    found: dict[str, Snapshot],
+    unreadable: Unreadable,
+    dropped: Callable[[str], None],
+    *,
+    still: bool,
 ) -> list[Measure]:
     """Measure every database on its snapshot.
 
     Args:
         found: snapshots by database.
         unreadable: gets databases and tables that cannot be measured.
+        dropped: gets a database of which a table was dropped since.
         still: whether nobody can change a table now.
     """
     measures: list[Measure] = []
     for name, snapshot in found.items():
-        failed = unreadable.tables.setdefault(name, {}).__setitem__
-        got = unreadable.try_to(
-            lambda held=snapshot, name=name, failed=failed: measure_original(  # type: ignore[misc]
-                held.connection, name, still=still, failed=failed
-            ),
-            name,
-        )
-        measures += got or []
+        measure = partial(
+            measure_original, snapshot.connection, name, still=still,
+            failed=unreadable.tables.setdefault(name, {}).__setitem__, dropped=lambda _, name=name: dropped(name),  # type: ignore[misc]
+        )  # fmt: skip
+        measures += unreadable.try_to(measure, name) or []
     return measures
 
 

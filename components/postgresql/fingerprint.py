@@ -69,6 +69,7 @@ def measure_original(
     *,
     still: bool,
     failed: Callable[[str, str], None],
+    dropped: Callable[[str], None],
 ) -> list[Measure]:
     """Measure all of a database that is backed up, in the connection's transaction.
 
@@ -77,9 +78,10 @@ def measure_original(
         database: its name.
         still: whether nobody can change a table now (a standby whose replay is paused).
         failed: gets the name of a table whose rows cannot be read, and why.
+        dropped: gets the name of a table that was dropped since.
     """
     unit = f"database {database}"
-    rows = measure_source(connection, unit, still=still, failed=failed)
+    rows = measure_source(connection, unit, still=still, failed=failed, dropped=dropped)
     return [*rows, *_definitions(connection, unit, (*CATALOGUES, *DEFINITIONS))]
 
 

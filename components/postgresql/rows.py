@@ -124,6 +124,7 @@ def measure_source(
     *,
     still: bool,
     failed: Callable[[str, str], None],
+    dropped: Callable[[str], None],
 ) -> Iterator[Measure]:
     """Measure all tables of a database that is backed up.
 
@@ -132,6 +133,7 @@ def measure_source(
         unit: that measures are of.
         still: whether nobody can change a table now (a standby whose replay is paused).
         failed: gets the name of a table whose rows cannot be read, and why; it costs no other.
+        dropped: gets the name of a table that was dropped since.
 
     Raises:
         psycopg.Error: another attempt may heal it.
@@ -144,6 +146,8 @@ def measure_source(
                     yield _hash(connection, unit, label, first, _by_name(first.columns))
                 else:
                     yield _copy(connection, unit, label, tables)
+        except psycopg.errors.UndefinedTable:
+            dropped(label)
         except psycopg.Error as exc:
             if passing(exc):
                 raise

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 
 from components.postgresql import backup as taking
 from components.postgresql import client
+from components.postgresql.contents import Snapshot, snapshots
 from components.postgresql.replay import paused_replay
 
 from .conftest import Pair
@@ -184,6 +187,49 @@ def test_a_backup_waits_for_a_moment_in_which_no_table_is_locked(odd: Pair) -> N
         with paused_replay(odd.access, odd.standby.endpoint) as pause:
             assert pause.locked == {}
         release.join()
+
+
+def test_a_table_that_is_dropped_while_a_primary_is_read_costs_another_look_at_its_database(
+    odd: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd.primary.run("CREATE TABLE passing (n int)", database="odd")
+
+    @contextmanager
+    def dropping(*args: Any) -> Iterator[dict[str, Snapshot]]:
+        with snapshots(*args) as found:
+            odd.primary.run("DROP TABLE IF EXISTS passing", database="odd")
+            yield found
+
+    monkeypatch.setattr(taking, "snapshots", dropping)
+    backup = odd.take_from_primary()
+    assert backup.manifest.missing == ()
+    assert odd.prove(backup) == ()
+
+
+def test_tables_that_come_and_go_all_the_time_cost_a_set_their_own_database_at_most(
+    odd: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (client, taking):
+        monkeypatch.setattr(module, "LOCK_TIMEOUT", "1s")
+    stop = threading.Event()
+
+    def churn() -> None:
+        with odd.primary.connect("odd") as tenant:
+            while not stop.is_set():
+                tenant.execute("CREATE TABLE passing (n int)")
+                tenant.execute("DROP TABLE passing")
+
+    tenant = threading.Thread(target=churn)
+    tenant.start()
+    try:
+        backup = odd.take_from_primary()
+    finally:
+        stop.set()
+        tenant.join()
+    lost = [one for one in backup.manifest.missing if one.startswith("database odd: ")]
+    assert list(backup.manifest.missing) == lost
+    assert all("were dropped while it was read" in one or "is locked" in one for one in lost)
+    assert odd.prove(backup) == ()
 
 
 @pytest.mark.parametrize("members", [1, 2])

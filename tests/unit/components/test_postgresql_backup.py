@@ -18,7 +18,7 @@ from archive.manifest import Measure
 from components.access import Endpoint
 from components.base import BackupContent
 from components.postgresql import backup
-from components.postgresql.backup import back_up
+from components.postgresql.backup import DROP_TRIES, back_up
 from components.postgresql.client import NodeStatus
 from components.postgresql.contents import Snapshot, Unreadable
 from components.postgresql.increment import Base
@@ -111,10 +111,16 @@ class World:
         self, access: Any, node: Endpoint, names: Iterable[str], unreadable: Unreadable
     ) -> Iterator[dict[str, Snapshot]]:
         self.happened.append("snapshots")
-        yield {n: one for n, one in self.snapshots.items() if n not in unreadable.reasons}
+        wanted = set(names) - unreadable.reasons.keys()
+        yield {n: one for n, one in self.snapshots.items() if n in wanted}
 
     def measure_all(
-        self, found: dict[str, Snapshot], unreadable: Unreadable, *, still: bool
+        self,
+        found: dict[str, Snapshot],
+        unreadable: Unreadable,
+        dropped: Callable[[str], None],
+        *,
+        still: bool,
     ) -> list[Measure]:
         count = self.counts.pop(0)
         digest = "a" * 32 if still else f"{count:032x}"
@@ -415,3 +421,16 @@ def test_what_the_client_raises_is_told_in_the_projects_terms(
     monkeypatch.setattr(backup, "choose_source", lost)
     with pytest.raises(TemporaryError, match="PostgreSQL, backup"):
         world.take()
+
+
+def test_a_database_whose_tables_are_dropped_at_every_attempt_is_missing_and_no_other(
+    world: World,
+) -> None:
+    world.status, world.counts = PRIMARY, [7] * (2 + DROP_TRIES)
+    failing('pg_dump: error: relation "s.t" does not exist')(world)
+    taken = world.take()
+    dumps = [words for words in world.ran if words[0] == "pg_dump"]
+    assert sum("dbname=shop " in " ".join(words) for words in dumps) == 1 + DROP_TRIES
+    (lost,) = taken.missing
+    assert lost.startswith("database shop: tables in it were dropped while it was read")
+    assert set(units(taken)) == {"database isa"}

@@ -58,7 +58,9 @@ class Database:
 
 def original(database: Database, *, still: bool = True) -> list[str]:
     connection = cast("psycopg.Connection[Any]", database)
-    found = measure_original(connection, "isa", still=still, failed=lambda *_: None)
+    found = measure_original(
+        connection, "isa", still=still, failed=lambda *_: None, dropped=lambda _: None
+    )
     return [one.item for one in found]
 
 
