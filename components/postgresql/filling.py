@@ -168,7 +168,9 @@ def fill(server: Server, database: str, dump: Path) -> None:
     listed = dump.with_name("entries")
     for one in plan_runs(read_entries(dump), superusers, owner):
         listed.write_text("".join(f"{number};\n" for number in one.numbers), encoding="utf-8")
-        words = ("--jobs=2", EXIT, f"--use-list={listed}", str(dump))
+        # one entry after the other until there are rows: two workers would be started for nothing
+        jobs = ("--jobs=2",) if one.section != PRE_DATA and len(one.entries) > 1 else ()
+        words = (*jobs, EXIT, f"--use-list={listed}", str(dump))
         if not one.owner:
             run(server.pg_restore(), *words, f"--dbname={where(server.node, database)}")
             continue

@@ -68,6 +68,12 @@ max_wal_senders = 0
 # the pod that loses its node loses its volume too
 fsync = off
 full_page_writes = off
+synchronous_commit = off
+# one checkpoint, at its end: rows that are loaded with an owner's rights are logged, and are as many bytes as the set
+max_wal_size = 4GB
+checkpoint_timeout = 1h
+# what it would clean up and count is read once and thrown away
+autovacuum = off
 include_if_exists = '/scratch/recovery.conf'
 """
 # The roles' own passwords are not known here. Who gets in at all is the network policy's business.
