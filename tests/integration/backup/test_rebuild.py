@@ -173,7 +173,7 @@ def test_what_was_killed_goes_on_by_the_same_call(
     # the engine that was installed empty left no set
     newest = rebuilder.backups.environment.catalogue(["nats"]).latest("nats")
     assert newest is not None
-    assert newest.id == said["set"]
+    assert newest.id == said["backup"]
     rebuilder.purge("nats")
 
 
