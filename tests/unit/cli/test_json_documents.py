@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -238,6 +238,16 @@ def test_a_run_that_was_ended_before_it_could_report_tells_what_its_table_tells(
     rows = next(value for key, value in found.items() if value and isinstance(value, list))
     ends = [row.get("outcome") or row["verdict"] for row in rows]
     assert ends == [line.outcome or "not-attempted" for line in COMMANDS[name].lines]
+
+
+def test_what_was_restored_before_the_run_was_ended_has_no_reason(
+    engines: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (RestoreLine("redis", "done", "restored", 2.0, "old data is kept", backup=REDIS),)
+    monkeypatch.setitem(COMMANDS, "restore", replace(COMMANDS["restore"], lines=lines))
+    found = by_server("restore", monkeypatch, capsys, Crashed(message="killed"))
+
+    assert [(one["outcome"], one["reason"]) for one in found["restores"]] == [("restored", "")]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
