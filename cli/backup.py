@@ -101,17 +101,17 @@ def _in_process(settings: Any, only: tuple[str, ...], slot: str, nodes: LiveNode
     from cluster.lease import identity
     from operations.backup.nightly import run_backups
     from operations.environment.environment import Environment
+    from operations.runner.context import RunContext
     from operations.runner.threads import threads
 
     env = Environment(settings).open_store()
     with threads(settings.backup.max_parallel, settings.backup.attempts) as start:
         report = run_backups(
             env,
+            RunContext(f"isa backup --local as {identity()}", publish=nodes.publish),
             only=only,
             slot=slot,
-            run=f"isa backup --local as {identity()}",
             start=start,
-            publish=nodes.publish,
         )
     return report.document()
 

@@ -50,6 +50,7 @@ def _in_process(settings: Any, only: tuple[str, ...], nodes: LiveNodes) -> Deplo
     from cluster.lease import identity
     from operations.deploy.run import run_deploy
     from operations.environment.environment import Environment
+    from operations.runner.context import RunContext
     from operations.runner.threads import threads
 
     env = Environment(settings).open_releases()
@@ -57,10 +58,9 @@ def _in_process(settings: Any, only: tuple[str, ...], nodes: LiveNodes) -> Deplo
     with threads(deploy.max_parallel_releases, deploy.attempts) as start:
         report = run_deploy(
             env,
+            RunContext(f"isa deploy --local as {identity()}", publish=nodes.publish),
             only=only,
-            run=f"isa deploy --local as {identity()}",
             start=start,
-            publish=nodes.publish,
         )
     return report.document()
 

@@ -113,6 +113,7 @@ def undo(component: str, environment: str, as_json: bool) -> None:
     from operations.documents.bucket import UndoneRebuild
     from operations.environment.environment import Environment
     from operations.rebuild.reinstall import undo, undo_plan
+    from operations.runner.context import RunContext
     from operations.state.rebuild_state import Policy
 
     Policy(component).check()  # a wrong name is told before anything is asked
@@ -124,9 +125,8 @@ def undo(component: str, environment: str, as_json: bool) -> None:
     click.prompt(words, type=click.Choice([component]), show_choices=False, err=True)
     returned = undo(
         env,
+        RunContext(f"isa rebuild undo as {identity()}", tell=lambda note: say(note, err=True)),
         component,
-        run=f"isa rebuild undo as {identity()}",
-        tell=lambda note: say(note, err=True),
     )
     if as_json:
         emit(UndoneRebuild(component=component, rebuild=plan.rebuild, returned_volumes=returned))
@@ -145,11 +145,13 @@ def purge(component: str, environment: str, as_json: bool) -> None:
     from operations.documents.bucket import PurgedVolumes
     from operations.environment.environment import Environment
     from operations.rebuild.reinstall import purge
+    from operations.runner.context import RunContext
     from operations.state.rebuild_state import Policy
 
     Policy(component).check()  # a wrong name is told before anything is asked
     env = Environment(load(environment)).open_releases()
-    purged = [one.name for one in purge(env, component, f"isa rebuild purge as {identity()}")]
+    context = RunContext(f"isa rebuild purge as {identity()}")
+    purged = [one.name for one in purge(env, context, component)]
     if as_json:
         emit(PurgedVolumes(component=component, purged_volumes=tuple(purged)))
     else:
@@ -183,15 +185,17 @@ def refuse(run: str, name: str, ticket: str) -> None:
 def _in_process(env: Environment, plan: RebuildPlan, who: str, nodes: LiveNodes) -> Rebuild:
     from cluster.lease import identity
     from operations.rebuild.rebuild import run_rebuild
+    from operations.runner.context import RunContext
     from operations.runner.threads import threads
 
     with threads(1, env.settings.deploy.attempts) as start:
         report = run_rebuild(
             env,
+            RunContext(
+                f"isa rebuild --local as {identity()}, approved by {who}", publish=nodes.publish
+            ),
             plan,
-            run=f"isa rebuild --local as {identity()}, approved by {who}",
             start=start,
-            publish=nodes.publish,
         )
     return report.document()
 

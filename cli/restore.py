@@ -115,16 +115,16 @@ def _in_process(
 
     from cluster.lease import identity
     from operations.restore.restore import document, run_restores
+    from operations.runner.context import RunContext
     from operations.runner.threads import threads
 
     began = time.monotonic()
     with threads(env.settings.verify.max_parallel, 1) as start:
         reports = run_restores(
             env,
+            RunContext(f"isa restore --local as {identity()}", publish=nodes.publish),
             plans,
-            run=f"isa restore --local as {identity()}",
             start=start,
-            publish=nodes.publish,
             safety=safety,
         )
     return document(reports, time.monotonic() - began)

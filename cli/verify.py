@@ -91,16 +91,16 @@ def signer(environment: str, as_json: bool) -> None:
 
 def _in_process(env: Environment, wanted: tuple[str, ...], nodes: LiveNodes) -> Verify:
     from cluster.lease import identity
+    from operations.runner.context import RunContext
     from operations.runner.threads import threads
     from operations.verify.proofs import run_proofs
 
     with threads(env.settings.verify.max_parallel, env.settings.verify.attempts) as start:
         report = run_proofs(
             env,
+            RunContext(f"isa verify --local as {identity()}", publish=nodes.publish),
             wanted,
-            run=f"isa verify --local as {identity()}",
             start=start,
-            publish=nodes.publish,
         )
     return report.document()
 

@@ -13,6 +13,7 @@ from flows.parameters import EnvironmentName, Sets, Slot
 from operations.backup.nightly import run_backups
 from operations.backup.slot import night
 from operations.environment.environment import Environment
+from operations.runner.context import RunContext
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.late import superseded
@@ -53,11 +54,10 @@ def backup_platform(
         with LiveTable(f"backup-{environment}", words, counting=True) as table:
             report = run_backups(
                 Environment(settings).open_store(),
+                RunContext(f"flow run {runtime.flow_run.name}", publish=table.publish),
                 only=only or (),
                 slot=planned if slot is None else slot,
-                run=f"flow run {runtime.flow_run.name}",
                 start=as_tasks("back-up", backup.attempts, backup.retry_delay_seconds),
-                publish=table.publish,
             )
         keep_report(report.document(), f"backup-{environment}")
     if report.state == "failed":

@@ -15,6 +15,7 @@ from flows.parameters import EnvironmentName
 from operations.deploy.run import run_deploy
 from operations.environment.environment import Environment
 from operations.health.status import read_status
+from operations.runner.context import RunContext
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.logs import logged
@@ -58,10 +59,9 @@ def deploy_platform(environment: EnvironmentName, only: Nodes | None = None) -> 
         with LiveTable(f"deploy-{environment}", f"Deploy of {environment}") as table:
             report = run_deploy(
                 env,
+                RunContext(f"flow run {runtime.flow_run.name}", publish=table.publish),
                 only=only or (),
-                run=f"flow run {runtime.flow_run.name}",
                 start=as_tasks("deploy-node", deploy.attempts, deploy.retry_delay_seconds),
-                publish=table.publish,
                 show_plan=lambda plan: plan_artifact(plan, env.graph, environment),
             )
         keep_report(report.document(), f"deploy-{environment}")

@@ -13,6 +13,7 @@ from flows.parameters import Engine, EnvironmentName, RestoreSource
 from operations.environment.environment import Environment
 from operations.rebuild.plan import plan_rebuild
 from operations.rebuild.rebuild import run_rebuild
+from operations.runner.context import RunContext
 from operations.state.rebuild_state import Policy
 from tasks.approval import ask
 from tasks.artifacts import keep_report
@@ -70,10 +71,11 @@ def rebuild_component(
         with LiveTable(f"rebuild-{environment}", words, counting=True) as table:
             report = run_rebuild(
                 env,
+                RunContext(
+                    f"flow run {runtime.flow_run.name}, approved by {who}", publish=table.publish
+                ),
                 plan,
-                run=f"flow run {runtime.flow_run.name}, approved by {who}",
                 start=as_tasks("rebuild-step", deploy.attempts, deploy.retry_delay_seconds),
-                publish=table.publish,
             )
         keep_report(report.document(), f"rebuild-{environment}")
     if report.state == "failed":

@@ -14,6 +14,7 @@ from flows.parameters import Confirmation, EnvironmentName, SetId, Units
 from operations.environment.environment import Environment
 from operations.restore.plan import plans_of
 from operations.restore.restore import document, run_restores
+from operations.runner.context import RunContext
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.logs import logged
@@ -61,10 +62,9 @@ def restore_component(
         with LiveTable(f"restore-{environment}", words, counting=True) as table:
             reports = run_restores(
                 env,
+                RunContext(f"flow run {runtime.flow_run.name}", publish=table.publish),
                 plans,
-                run=f"flow run {runtime.flow_run.name}",
                 start=as_tasks("restore", 1, 0.0),  # what is half replaced, a person looks at
-                publish=table.publish,
                 safety=safety_backup,
             )
         found = document(reports, time.monotonic() - began)

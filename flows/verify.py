@@ -11,6 +11,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from config.loading import load
 from flows.parameters import EnvironmentName, SetIds, Sets
 from operations.environment.environment import Environment
+from operations.runner.context import RunContext
 from operations.verify.proofs import choose, run_proofs, week
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
@@ -56,10 +57,9 @@ def verify_restores(
         with LiveTable(f"verify-{environment}", words, counting=True) as table:
             report = run_proofs(
                 env,
+                RunContext(f"flow run {runtime.flow_run.name}", publish=table.publish),
                 choose(env, backups or (), only or (), which, week()),
-                run=f"flow run {runtime.flow_run.name}",
                 start=as_tasks("verify", verify.attempts, verify.retry_delay_seconds),
-                publish=table.publish,
             )
         keep_report(report.document(), f"verify-{environment}")
         proofs_artifact(report, environment)

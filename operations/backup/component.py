@@ -7,7 +7,6 @@ written; until then a failure deletes what was stored, and what a killed run lea
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +15,8 @@ from datetime import UTC, datetime, timedelta
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive.catalogue import Catalogue
-from archive.manifest import Capabilities, Manifest, new_identity, set_prefix
+from archive.manifest import Capabilities, Manifest, component_of, new_identity, set_prefix
 from archive.writer import SetWriter
-from cluster.command import CANCELLATION
 from cluster.lease import Lease
 from components import SETS
 from components.access import Access
@@ -29,6 +27,7 @@ from operations.backup.slot import fills
 from operations.documents.runs import ComponentBackup
 from operations.environment.environment import Environment
 from operations.environment.leases import backup_lease
+from operations.runner.context import RunContext
 from operations.runner.transfer import Transfer, watched
 from operations.state.restore_journal import InterruptedRestore, doubt_of, journal_on
 
@@ -94,26 +93,23 @@ class Unneeded(PermanentError):
 
 def back_up(
     environment: Environment,
+    context: RunContext,
     component: str,
     able: Capabilities,
     *,
     slot: str,
-    run: str,
-    transfer: Transfer,
     full: bool = False,
     doubts: Iterable[str] = (),
     needed: Callable[[Manifest], bool] = lambda _: True,
-    clock: Callable[[], float] = time.monotonic,
 ) -> BackupResult:
     """Take one set of a component.
 
     Args:
         environment: opened.
+        context: of the run; gets told of bytes.
         component: name.
         able: what the store was seen to do.
         slot: for which night; "" makes a set in any case.
-        run: who does it, for the Lease.
-        transfer: gets told of bytes.
         full: rest on no earlier set.
         doubts: why the engine may not hold all of its data now: the set is partial then.
         needed: whether a set is kept, by what it holds.
@@ -123,9 +119,10 @@ def back_up(
         LeaseHeld: another backup of this component is under way.
         TemporaryError, PermanentError: there is no set.
     """
+    clock = context.clock
     started, signing_key = clock(), valid_worker_key(environment)
     # beside the deploy's: a backup changes nothing
-    with environment.lease(backup_lease(component), run) as lease:
+    with environment.lease(backup_lease(component), context.who) as lease:
         catalogue = environment.catalogue([component])
         found = slot_taken(catalogue, component, slot, environment.settings.schedules.timezone)
         if found is not None:
@@ -133,7 +130,7 @@ def back_up(
         begun = datetime.now(UTC)
         identity = new_identity(component, begun, secrets.token_hex(3))
         earlier = () if full else catalogue.sound(component)
-        writer = _writer(environment, component, identity, earlier, transfer, lease, signing_key)
+        writer = _writer(environment, context, identity, earlier, lease, signing_key)
         try:
             with (
                 Access(environment.settings, environment.kube, ENGINE_SECONDS) as access,
@@ -164,7 +161,7 @@ def back_up(
                     store=able,
                     recipients=environment.settings.backup.age_recipients,
                 )
-            CANCELLATION.check(f"before the set {identity} was committed")
+            context.cancellation.check(f"before the set {identity} was committed")
             if not needed(manifest):
                 raise Unneeded(f"the set {identity} was not kept: nobody needs what it holds")
             manifest = writer.commit(manifest)
@@ -224,10 +221,9 @@ def _left(lease: Lease, settings: Settings, component: str) -> list[str]:
 
 def _writer(
     environment: Environment,
-    component: str,
+    context: RunContext,
     identity: str,
     earlier: tuple[Manifest, ...],
-    transfer: Transfer,
     lease: Lease,
     signing_key: Ed25519PrivateKey,
 ) -> SetWriter:
@@ -235,6 +231,7 @@ def _writer(
     if backup.object_lock_days:
         store = store.locking(datetime.now(UTC) + timedelta(days=backup.object_lock_days))
 
+    component = component_of(identity)
     prefix = set_prefix(environment.settings.environment, component, identity)
     return SetWriter(
         store,
@@ -243,6 +240,6 @@ def _writer(
         signing_key,
         backup.spool,
         earlier,
-        watched(transfer, component),
+        watched(Transfer(context.tell, context.clock), component),
         journal_on(lease),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -14,9 +13,11 @@ from operations.backup.prerequisites import check_store
 from operations.backup.slot import check_slot
 from operations.documents.runs import Backup
 from operations.environment.environment import Environment
+from operations.runner.context import RunContext
+from operations.runner.lines import run_lines
 from operations.runner.progress import NodeProgress, Progress
-from operations.runner.transfer import Transfer, human
-from operations.runner.walk import NodeResult, Start, Work, walk
+from operations.runner.transfer import human
+from operations.runner.walk import Start, Work
 from operations.state.rebuild_state import unfinished
 
 RUNNING = "backing up"
@@ -82,78 +83,77 @@ class BackupReport:
 
 def run_backups(
     environment: Environment,
+    context: RunContext,
     *,
     only: Iterable[str] = (),
     slot: str,
-    run: str,
     start: Callable[[Dag, Work], Start],
-    publish: Callable[[list[NodeProgress]], None] = lambda lines: None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> BackupReport:
     """Back components up.
 
     Args:
         environment: opened.
+        context: of the run.
         only: names; all if empty.
         slot: for which night; a component that has its set of it is left alone. "" makes sets in any case.
-        run: who does it, for the Leases.
         start: how one is begun (a thread, a Prefect task).
-        publish: gets the progress.
 
     Raises:
         ConfigurationError: a name is unknown, a recipient is none, the slot is a night to come.
         PermanentError, TemporaryError: the store or the spool cannot be used; no engine was touched.
     """
-    began = clock()
+    began = context.clock()
     components = selected(only)
     check_slot(slot, environment.settings.schedules.timezone)
     able = check_store(environment)
-    progress = Progress(components, publish, clock, BackupLine)
-    progress.show()
-    results: dict[str, BackupResult] = {}
-    graph = Dag(components)
+    progress = Progress(components, context.publish, context.clock, BackupLine)
 
-    def work(component: str) -> NodeResult:
-        progress.update(component, RUNNING)
-        doubts: tuple[str, ...] = ()
-        try:
-            standing = unfinished(environment.kube, environment.settings, component)
-        except UnreadableNote as exc:  # what there is may be all there is: it is taken, as partial
-            standing, doubts = None, (str(exc),)
-        if standing is not None and standing.hollow:
-            raise PermanentError(
-                f"{standing.id} has not restored the data yet; a backup now would be almost empty. "
-                f"Run the rebuild again, or `isa rebuild undo {component}`"
-            )
-        transfer = Transfer(lambda note: progress.update(component, RUNNING, note))
-        result = back_up(
-            environment, component, able, slot=slot, run=run, transfer=transfer, doubts=doubts
-        )
-        results[component] = result
-        return NodeResult(component, result.outcome, progress.seconds(component), result.reason)
+    def work(context: RunContext, component: str) -> BackupResult:
+        doubts = _doubts(environment, component)
+        return back_up(environment, context, component, able, slot=slot, doubts=doubts)
 
-    def report(ended: NodeResult) -> None:
-        found = results.get(ended.name)
-        if found is None:
-            found = BackupResult(ended.name, FAILED, seconds=ended.seconds, reason=ended.reason)
-            results[ended.name] = found
+    def settle(component: str, result: BackupResult, seconds: float) -> None:
+        sizes = f"{human(result.bytes_read)} read, {human(result.bytes_stored)} stored"
         progress.ended(
-            ended.name,
-            found.outcome,
-            ended.seconds,
-            found.reason or f"{human(found.bytes_read)} read, {human(found.bytes_stored)} stored",
-            id=found.id,
-            bytes_read=found.bytes_read,
-            bytes_stored=found.bytes_stored,
-            manifest=found.manifest,
+            component,
+            result.outcome,
+            seconds,
+            result.reason or sizes,
+            id=result.id,
+            bytes_read=result.bytes_read,
+            bytes_stored=result.bytes_stored,
+            manifest=result.manifest,
         )
 
-    walk(
-        graph,
-        set(components),
-        start(graph, work),
+    results = run_lines(
+        context,
+        {component: (component,) for component in components},
+        work,
+        phase=RUNNING,
+        progress=progress,
+        start=start,
         max_parallel=environment.settings.backup.max_parallel,
-        report=report,
-        clock=clock,
+        lost=lambda component, end: BackupResult(
+            component, FAILED, seconds=end.seconds, reason=end.reason
+        ),
+        settle=settle,
     )
-    return BackupReport(clock() - began, tuple(results[name] for name in components))
+    return BackupReport(context.clock() - began, tuple(results[name] for name in components))
+
+
+def _doubts(environment: Environment, component: str) -> tuple[str, ...]:
+    """Why an engine may not hold all of its data now.
+
+    Raises:
+        PermanentError: it surely does not: a rebuild has not restored it yet.
+    """
+    try:
+        standing = unfinished(environment.kube, environment.settings, component)
+    except UnreadableNote as exc:  # what there is may be all there is: it is taken, as partial
+        return (str(exc),)
+    if standing is not None and standing.hollow:
+        raise PermanentError(
+            f"{standing.id} has not restored the data yet; a backup now would be almost empty. "
+            f"Run the rebuild again, or `isa rebuild undo {component}`"
+        )
+    return ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from cluster.command import Cancelled
 from cluster.credentials import ensure_secret
@@ -36,6 +37,7 @@ from operations.deploy.reloads import read_again, times_of_reading
 from operations.environment.environment import NAMESPACE, STORAGE, Environment
 from operations.environment.leases import component_lease
 from operations.health import gate
+from operations.runner.context import RunContext
 from operations.runner.progress import CHECKING, GATE, INSTALLING, Progress
 from operations.runner.walk import INSTALLED, UPGRADED, NodeResult
 from operations.runner.walk import UNCHANGED as LEFT_ALONE
@@ -49,13 +51,13 @@ class Deployer:
         environment: opened.
         plan: what was found before the start.
         progress: where the nodes stand.
-        run: who deploys, shown on the Leases.
+        context: of the run.
     """
 
     environment: Environment
     plan: Plan
     progress: Progress
-    run: str
+    context: RunContext
 
     def __post_init__(self) -> None:
         self._changed: dict[str, bool] = {}  # node → something was changed, in whatever attempt
@@ -76,7 +78,7 @@ class Deployer:
             PermanentError: somebody has to act.
         """
         self.progress.update(node, CHECKING)
-        with self.environment.lease(component_lease(node), self.run) as lease:
+        with self.environment.lease(component_lease(node), self.context.who) as lease:
             bring = self._apply if node in (STORAGE, NAMESPACE) else self._component
             fresh = bring(node, lease)
         outcome = LEFT_ALONE
@@ -129,9 +131,8 @@ class Deployer:
         """Wait at the gate; what does not get through is taken back."""
         self.progress.update(node, GATE)
         try:
-            gate.wait(
-                self.environment, node, tell=lambda note: self.progress.update(node, GATE, note)
-            )
+            tell = partial(self.progress.update, node, GATE)
+            gate.wait(self.environment, self.context.telling(tell), node)
         except Cancelled:  # nobody knows whether it was any good: it stays, and the next run looks
             raise
         except PermanentError as exc:
@@ -173,7 +174,9 @@ class Deployer:
     def _read_again(self, plan: ReleasePlan, before: Mapping[str, str]) -> bool:
         component = plan.release.component
         self.progress.update(component, INSTALLING, "its servers read their settings again")
-        return read_again(before, lambda: times_of_reading(self.environment, component))
+        return read_again(
+            self.context, before, lambda: times_of_reading(self.environment, component)
+        )
 
     def _restart(self, plan: ReleasePlan, one: restarts.Restart) -> None:
         self.progress.update(plan.release.component, INSTALLING, f"{one.name}: pods restart")

@@ -8,13 +8,12 @@ last time; the one that does not read them in time is refused for good, and its 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 
-from cluster.command import CANCELLATION
 from components import COMPONENTS
 from components.access import Access
 from operations.environment.environment import Environment
+from operations.runner.context import RunContext
 
 log = logging.getLogger(__name__)
 
@@ -34,29 +33,29 @@ def times_of_reading(environment: Environment, component: str) -> dict[str, str]
 
 
 def read_again(
+    context: RunContext,
     before: Mapping[str, str],
     ask: Callable[[], Mapping[str, str]],
     *,
     limit: float = LIMIT_SECONDS,
-    sleep: Callable[[float], None] = CANCELLATION.sleep,
-    clock: Callable[[], float] = time.monotonic,
 ) -> bool:
     """Whether all members read their settings again in time.
 
     Args:
+        context: of the run.
         before: when each did, before they changed.
         ask: when each did, now.
         limit: seconds.
     """
-    deadline = clock() + limit
+    deadline = context.clock() + limit
     while True:
         now = ask()
         if all(now.get(member, then) != then for member, then in before.items()):
             return True
-        if clock() >= deadline:
+        if context.clock() >= deadline:
             return False
         log.debug(
             "waiting for a reload of %s",
             ", ".join(m for m, t in before.items() if now.get(m, t) == t),
         )
-        sleep(POLL_SECONDS)
+        context.cancellation.sleep(POLL_SECONDS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
@@ -15,7 +14,8 @@ from operations.documents.runs import Deploy, DeployNode
 from operations.environment import leases
 from operations.environment.environment import NAMESPACE, Environment, require_known
 from operations.environment.place import read_namespace
-from operations.runner.progress import NodeProgress, Progress
+from operations.runner.context import RunContext
+from operations.runner.progress import Progress
 from operations.runner.walk import (
     FAILED,
     NOT_ATTEMPTED,
@@ -84,22 +84,19 @@ def checked_plan(environment: Environment, selected: Collection[str] | None = No
 
 def run_deploy(
     environment: Environment,
+    context: RunContext,
     *,
     only: Iterable[str] = (),
-    run: str,
     start: Callable[[Dag, Work], Start],
-    publish: Callable[[list[NodeProgress]], None] = lambda lines: None,
     show_plan: Callable[[Plan], None] = lambda plan: None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> DeployReport:
     """Deploy the platform, or the chosen nodes with what they need.
 
     Args:
         environment: opened.
+        context: of the run.
         only: names of nodes; all if empty.
-        run: who deploys, for the Leases.
         start: given the graph and the work of a node, how one is begun (a thread, a Prefect task).
-        publish: gets the progress.
         show_plan: gets the plan before anything is changed.
 
     Returns:
@@ -110,33 +107,33 @@ def run_deploy(
         ConfigurationError: `only` names something unknown.
         PermanentError: the cluster is another environment's.
     """
-    began = clock()
+    began = context.clock()
     graph = environment.graph
     require_known(only, graph)
     selected = graph.with_needs(only or graph)
     read_namespace(environment.kube, environment.settings)
     ensure_control_namespace(environment)
-    with environment.lease(leases.DEPLOY, run):
+    with environment.lease(leases.DEPLOY, context.who):
         plan = checked_plan(environment, selected)
         show_plan(plan)
-        progress = Progress(graph.sorted(), publish, clock)
+        progress = Progress(graph.sorted(), context.publish, context.clock)
         if plan.blocked:
             nodes = tuple(
                 NodeResult(name, NOT_ATTEMPTED, reason="preflight") for name in graph.sorted()
             )
             return DeployReport(
-                clock() - began, nodes, tuple(f"{c.name}: {c.hint}" for c in plan.blocked)
+                context.clock() - began, nodes, tuple(f"{c.name}: {c.hint}" for c in plan.blocked)
             )
-        deployer = Deployer(environment, plan, progress, run)
+        deployer = Deployer(environment, plan, progress, context)
         results = walk(
+            context,
             graph,
             selected,
             start(graph, deployer.deploy),
             max_parallel=environment.settings.deploy.max_parallel_releases,
             report=lambda r: progress.ended(r.name, r.outcome, r.seconds, r.reason),
-            clock=clock,
         )
-    return DeployReport(clock() - began, tuple(results))
+    return DeployReport(context.clock() - began, tuple(results))
 
 
 def ensure_control_namespace(environment: Environment) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 
-from cluster.command import CANCELLATION
 from components import COMPONENTS
 from components.access import Access
 from components.base import Check, Report, Role, worst
@@ -17,6 +15,7 @@ from components.pods import check_workloads
 from components.questions import begin, explain
 from errors import PermanentError, TemporaryError
 from operations.environment.environment import Environment
+from operations.runner.context import RunContext
 
 log = logging.getLogger(__name__)
 
@@ -99,19 +98,17 @@ def check_pods(environment: Environment, component: str) -> list[Check]:
 
 def wait(
     environment: Environment,
+    context: RunContext,
     component: str,
     *,
-    tell: Callable[[str], None] = lambda note: None,
-    sleep: Callable[[float], None] = CANCELLATION.sleep,
-    clock: Callable[[], float] = time.monotonic,
     ask: Callable[[Environment, str], Finding] = check,
 ) -> Finding:
     """Wait until a component is as `deploy.gate` wants it, and stays so for `deploy.gate_stable_seconds`.
 
     Args:
         environment: opened.
+        context: of the run; gets told the first trouble whenever it changes.
         component: which one.
-        tell: gets the first trouble whenever it changes.
         ask: asks one round.
 
     Returns:
@@ -123,7 +120,7 @@ def wait(
     """
     settings = environment.settings.deploy
     stable = 0.0 if settings.gate == "kubernetes" else settings.gate_stable_seconds
-    deadline = clock() + settings.gate_timeout_seconds
+    deadline = context.clock() + settings.gate_timeout_seconds
     told, good_since = "", None
     while True:
         finding, trouble = Finding(()), None
@@ -132,7 +129,7 @@ def wait(
             trouble = _in_the_way(finding, settings.gate)
         except TemporaryError as exc:  # the API server is away; the engines may be fine
             trouble = Check("API server", False, str(exc))
-        now = clock()
+        now = context.clock()
         if trouble is None:
             good_since = now if good_since is None else good_since
             if now - good_since >= stable:
@@ -142,12 +139,12 @@ def wait(
             good_since, words = None, f"{trouble.name}: {trouble.hint}"
         if words != told:
             log.info("%s: %s", component, words)
-            tell(words)
+            context.tell(words)
             told = words
         if trouble is not None and now > deadline:
             limit = settings.gate_timeout_seconds
             raise PermanentError(f"{component} is not ready after {limit:.0f} s: {words}")
-        sleep(POLL_SECONDS)
+        context.cancellation.sleep(POLL_SECONDS)
 
 
 def _in_the_way(finding: Finding, policy: str) -> Check | None:

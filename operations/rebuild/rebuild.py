@@ -9,11 +9,11 @@ use since. Old volumes are purged only after the comparison, and when their time
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from archive.manifest import begun_of
 from archive.reader import SetReader
@@ -37,8 +37,8 @@ from operations.rebuild.reinstall import claims, install, put_aside, uninstall
 from operations.rebuild.resumption import refuse_unfounded
 from operations.restore.plan import RestorePlan, plan_restore
 from operations.restore.restore import DIFFERENT, RESTORED, refuse_untakeable, run_restore
-from operations.runner.progress import NodeProgress, Progress
-from operations.runner.transfer import Transfer
+from operations.runner.context import RunContext
+from operations.runner.progress import Progress
 from operations.runner.walk import INSTALLED, NodeResult, Start, Work, walk
 from operations.state.rebuild_state import (
     BACKUP,
@@ -131,21 +131,18 @@ class RebuildReport:
 
 def run_rebuild(
     environment: Environment,
+    context: RunContext,
     plan: RebuildPlan,
     *,
-    run: str,
     start: Callable[[Dag, Work], Start],
-    publish: Callable[[list[NodeProgress]], None] = lambda lines: None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> RebuildReport:
     """Do what was approved, or go on with what an earlier run of the same policy left.
 
     Args:
         environment: opened.
+        context: of the run.
         plan: what was approved.
-        run: who does it, for the Leases.
         start: how a step is begun (a thread, a Prefect task).
-        publish: gets the progress.
 
     Raises:
         LeaseHeld: a deploy or another rebuild is under way.
@@ -154,10 +151,10 @@ def run_rebuild(
     """
     if plan.blocked:
         raise PermanentError(f"nothing was changed: {'; '.join(plan.blocked)}")
-    began, name = clock(), plan.policy.component
+    began, name = context.clock(), plan.policy.component
     with (
-        environment.lease(leases.DEPLOY, run),
-        environment.lease(rebuild_lease(name), run) as lease,
+        environment.lease(leases.DEPLOY, context.who),
+        environment.lease(rebuild_lease(name), context.who) as lease,
     ):
         left = broken_off(environment.kube, environment.settings, name)
         standing = _standing(lease, environment.settings, plan.policy, left)
@@ -165,17 +162,17 @@ def run_rebuild(
             refuse_unfounded(environment, environment.catalogue([name]), standing)
         steps = _steps(plan)
         graph = _chain(steps)
-        progress = Progress(steps, publish, clock)
+        progress = Progress(steps, context.publish, context.clock)
         progress.show()
-        rebuild = Rebuild(environment, plan, standing, lease, progress, run)
+        rebuild = Rebuild(environment, context, plan, standing, lease, progress)
         try:
             results = walk(
+                context,
                 graph,
                 set(steps),
                 start(graph, rebuild.do),
                 max_parallel=1,
                 report=lambda r: progress.ended(r.name, r.outcome, r.seconds, r.reason),
-                clock=clock,
             )
         finally:
             shut = rebuild.close()
@@ -185,7 +182,7 @@ def run_rebuild(
         return RebuildReport(
             name,
             standing.id,
-            clock() - began,
+            context.clock() - began,
             tuple(results),
             standing.set,
             tuple(one.name for one in kept if one.rebuild == standing.id),
@@ -199,25 +196,25 @@ class Rebuild:
 
     Args:
         environment: opened.
+        context: of the run.
         plan: what was approved.
         standing: how far it has come.
         lease: of the rebuild.
         progress: where the steps stand.
-        run: who does it.
     """
 
     def __init__(
         self,
         environment: Environment,
+        context: RunContext,
         plan: RebuildPlan,
         standing: RebuildState,
         lease: Lease,
         progress: Progress,
-        run: str,
     ) -> None:
-        self._environment, self._plan = environment, plan
+        self._environment, self._context, self._plan = environment, context, plan
         self._standing, self._lease = standing, lease
-        self._progress, self._run = progress, run
+        self._progress = progress
         self._component = COMPONENTS[plan.policy.component]
         self._fenced = ExitStack()
         self._empty = False  # what this very run has installed upon new volumes holds nothing
@@ -242,7 +239,7 @@ class Rebuild:
         if step in self._standing.done:
             return NodeResult(step, EARLIER)
         self._lease.ensure()
-        self._tell(step, "")
+        self._at(step).tell("")
         words = self._steps[step]()
         self._standing.done.append(step)
         if self._standing.changed:
@@ -269,14 +266,12 @@ class Rebuild:
 
     def _backup(self) -> str:
         able = check_store(self._environment)
-        transfer = Transfer(lambda note: self._tell(BACKUP, note))
         found = back_up(
             self._environment,
+            self._at(BACKUP),
             self._component.name,
             able,
             slot=self._standing.slot,
-            run=self._run,
-            transfer=transfer,
         )
         if found.outcome == PARTIAL:
             raise PermanentError(f"the set {found.id} is partial: {found.reason}")
@@ -298,10 +293,9 @@ class Rebuild:
     def _proof(self) -> str:
         found = prove(
             self._environment,
+            self._at(PROOF),
             read_identity(self._environment),
             self._standing.set,
-            run=self._run,
-            tell=lambda note: self._tell(PROOF, note),
         )
         if found.verdict != "pass":
             raise PermanentError(
@@ -332,7 +326,7 @@ class Rebuild:
         # before the change: whoever finds it half done goes on
         self._standing.changed = True
         self._lease.note(self._standing.text())
-        uninstall(environment, name, self._run, lambda note: self._tell(UNINSTALL, note))
+        uninstall(environment, self._at(UNINSTALL), name)
         words = ", ".join(self._plan.releases)
         begun = begun_of(self._standing.set)
         if policy.fenced and not self._component.live.fences and begun is not None:
@@ -341,16 +335,14 @@ class Rebuild:
 
     def _put_aside(self) -> str:
         environment, name = self._environment, self._component.name
-        kept = put_aside(environment, name, self._standing.id, self._run)
-        forget(environment.kube, environment.settings, name, self._run)
+        kept = put_aside(environment, self._context, name, self._standing.id)
+        forget(environment.kube, environment.settings, name, self._context.who)
         return f"{len(kept)} volumes are kept: {', '.join(one.name for one in kept)}"
 
     def _install(self) -> str:
         name = self._component.name
         old = claims(self._environment, name)  # what stands on old volumes is not empty
-        outcome = install(
-            self._environment, name, self._run, lambda note: self._tell(INSTALL, note)
-        )
+        outcome = install(self._environment, self._at(INSTALL), name)
         self._empty = outcome == INSTALLED and self._plan.policy.volumes == NEW and not old
         return outcome
 
@@ -359,10 +351,9 @@ class Rebuild:
         plan = self._plan_of(self._standing.set)
         report = run_restore(
             environment,
+            self._at(RESTORE),
             read_identity(environment),
             plan,
-            run=self._run,
-            tell=lambda note: self._tell(RESTORE, note),
             safety=not self._empty,  # clients may have written since
             keep_contained=False,  # an empty set would be the newest one
         )
@@ -377,8 +368,8 @@ class Rebuild:
 
     def _dependants(self) -> str:
         for name in self._plan.dependants:
-            self._tell(DEPENDANTS, name)
-            gate.wait(self._environment, name)
+            self._at(DEPENDANTS).tell(name)
+            gate.wait(self._environment, self._context, name)
         return ", ".join(self._plan.dependants)
 
     def _plan_of(self, backup: str) -> RestorePlan:
@@ -387,8 +378,9 @@ class Rebuild:
         new = self._plan.policy.volumes == NEW
         return plan_restore(self._environment, catalogue, backup, new_engine=new)
 
-    def _tell(self, step: str, note: str) -> None:
-        self._progress.update(step, RUNNING, note)
+    def _at(self, step: str) -> RunContext:
+        """The run, whose notes go to the line of a step."""
+        return self._context.telling(partial(self._progress.update, step, RUNNING))
 
 
 # ---------------------------------------------------------------------- inside

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from archive.reader import SetReader
 from cluster import volumes
-from cluster.command import CANCELLATION
 from cluster.kube import Manifest
 from components import COMPONENTS
 from components.access import Access
@@ -22,6 +19,7 @@ from operations.deploy.recovery import operation
 from operations.environment import leases
 from operations.environment.environment import Environment
 from operations.environment.leases import component_lease, rebuild_lease
+from operations.runner.context import RunContext
 from operations.runner.progress import NodeProgress, Progress
 from operations.state.rebuild_state import is_of, unfinished
 from operations.state.restore_journal import forget
@@ -40,9 +38,7 @@ def claims(environment: Environment, component: str) -> list[Manifest]:
     return volumes.claims_of(environment.kube, environment.settings.kubernetes.namespace, names)
 
 
-def uninstall(
-    environment: Environment, component: str, run: str, tell: Callable[[str], None]
-) -> None:
+def uninstall(environment: Environment, context: RunContext, component: str) -> None:
     """Remove the releases of a component, last one first, and wait until no pod of them is left; claims stay.
 
     Raises:
@@ -50,23 +46,23 @@ def uninstall(
         TemporaryError: pods do not end.
         PermanentError: helm's own words.
     """
-    with environment.lease(component_lease(component), run) as lease:
+    with environment.lease(component_lease(component), context.who) as lease:
         for release in reversed(environment.releases.of(component)):
-            tell(release.name)
+            context.tell(release.name)
             lease.note(operation(release.name))
             environment.helm.uninstall(release.name, release.namespace, timeout=release.timeout)
             lease.note("")
-    deadline = time.monotonic() + GONE_SECONDS
+    deadline = context.clock() + GONE_SECONDS
     while left := _pods(environment, component):
-        tell(f"waiting for the end of {', '.join(left)}")
+        context.tell(f"waiting for the end of {', '.join(left)}")
         log.debug("waiting for the end of %s", ", ".join(left))
-        if time.monotonic() > deadline:
+        if context.clock() > deadline:
             raise TemporaryError(f"{', '.join(left)} do not end after {GONE_SECONDS:.0f} s")
-        CANCELLATION.sleep(0.5)
+        context.cancellation.sleep(0.5)
 
 
 def put_aside(
-    environment: Environment, component: str, rebuild: str, run: str
+    environment: Environment, context: RunContext, component: str, rebuild: str
 ) -> list[volumes.Volume]:
     """Put the volumes of a component aside that was uninstalled.
 
@@ -75,7 +71,7 @@ def put_aside(
         TemporaryError: claims do not go.
         PermanentError: somebody has installed it again; its claims were left alone.
     """
-    with environment.lease(component_lease(component), run):
+    with environment.lease(component_lease(component), context.who):
         running = _pods(environment, component)
         if running:
             raise PermanentError(
@@ -86,7 +82,7 @@ def put_aside(
         return volumes.put_aside(environment.kube, found, component, rebuild)
 
 
-def install(environment: Environment, component: str, run: str, tell: Callable[[str], None]) -> str:
+def install(environment: Environment, context: RunContext, component: str) -> str:
     """Bring a component to what is declared and wait for its gate; gives what had to be done.
 
     Raises:
@@ -94,9 +90,10 @@ def install(environment: Environment, component: str, run: str, tell: Callable[[
     """
 
     def publish(lines: list[NodeProgress]) -> None:
-        tell(f"{lines[0].phase} {lines[0].note}".strip())
+        context.tell(f"{lines[0].phase} {lines[0].note}".strip())
 
-    deployer = Deployer(environment, make_plan(environment), Progress([component], publish), run)
+    progress = Progress([component], publish)
+    deployer = Deployer(environment, make_plan(environment), progress, context)
     return deployer.deploy(component).outcome
 
 
@@ -129,22 +126,15 @@ def undo_plan(environment: Environment, component: str) -> UndoPlan:
     return UndoPlan(rebuild, tuple(one for one in kept if one.rebuild == rebuild))
 
 
-def undo(
-    environment: Environment,
-    component: str,
-    *,
-    run: str,
-    tell: Callable[[str], None],
-) -> tuple[str, ...]:
+def undo(environment: Environment, context: RunContext, component: str) -> tuple[str, ...]:
     """Take the last rebuild back; what was written since goes with the new volumes.
 
     Whatever breaks it off, the same call goes on: the marks of the volumes go last.
 
     Args:
         environment: opened.
+        context: of the run.
         component: name.
-        run: who does it, for the Leases.
-        tell: gets notes for people.
 
     Returns:
         Names of the volumes that were put back; none where they had never left their place.
@@ -155,18 +145,18 @@ def undo(
     """
     kube, namespace = environment.kube, environment.settings.kubernetes.namespace
     with (
-        environment.lease(leases.DEPLOY, run),
-        environment.lease(rebuild_lease(component), run) as lease,
+        environment.lease(leases.DEPLOY, context.who),
+        environment.lease(rebuild_lease(component), context.who) as lease,
     ):
         way = undo_plan(environment, component)
         volumes.mark_compared(kube, way.volumes, "")  # from now on nobody may purge them
         away = [one for one in way.volumes if not volumes.in_place(kube, namespace, one)]
         if away:
-            uninstall(environment, component, run, tell)
-            with environment.lease(component_lease(component), run):
+            uninstall(environment, context, component)
+            with environment.lease(component_lease(component), context.who):
                 volumes.put_back(kube, namespace, away)
-            forget(kube, environment.settings, component, run)
-        install(environment, component, run, tell)
+            forget(kube, environment.settings, component, context.who)
+        install(environment, context, component)
         _open(environment, component, way.rebuild)
         volumes.forget(kube, way.volumes)
         lease.note("")
@@ -174,7 +164,7 @@ def undo(
 
 
 def purge(
-    environment: Environment, component: str, run: str, now: datetime | None = None
+    environment: Environment, context: RunContext, component: str, now: datetime | None = None
 ) -> tuple[volumes.Volume, ...]:
     """Release old volumes whose successors were compared, once `rebuild.keep_volumes_days` are over.
 
@@ -186,7 +176,7 @@ def purge(
     """
     days = timedelta(days=environment.settings.rebuild.keep_volumes_days)
     before = (now or datetime.now(UTC)) - days
-    with environment.lease(rebuild_lease(component), run):
+    with environment.lease(rebuild_lease(component), context.who):
         old = tuple(
             one
             for one in volumes.aside(environment.kube, component)

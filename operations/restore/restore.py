@@ -8,7 +8,6 @@ what the plan says. A failure names the safety set, which brings back what was t
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -31,9 +30,12 @@ from operations.environment.leases import component_lease, rebuild_lease, verify
 from operations.health import gate
 from operations.restore.plan import RestorePlan
 from operations.restore.safety_backup import read_through, take_safety
-from operations.runner.progress import DONE, NodeProgress, Progress, Stages
+from operations.runner.context import RunContext
+from operations.runner.lines import run_lines
+from operations.runner.progress import DONE, NodeProgress, Progress
+from operations.runner.stages import Stages
 from operations.runner.transfer import Transfer, watched
-from operations.runner.walk import NodeResult, Start, Work, walk
+from operations.runner.walk import Start, Work
 from operations.state.restore_journal import InterruptedRestore, broken_off, replacing
 from operations.verify.comparison import compare
 from operations.verify.proof import read_identity
@@ -114,23 +116,20 @@ class RestoreReport:
 
 def run_restore(
     environment: Environment,
+    context: RunContext,
     identity: str,
     plan: RestorePlan,
     *,
-    run: str,
-    tell: Callable[[str], None],
     safety: bool = True,
     keep_contained: bool = True,
-    clock: Callable[[], float] = time.monotonic,
 ) -> RestoreReport:
     """Do what a plan says.
 
     Args:
         environment: opened.
+        context: of the run.
         identity: age private key that opens the set.
         plan: what was approved.
-        run: who does it, for the Leases.
-        tell: gets notes for people.
         safety: whether what is there is backed up first; not where there is nothing.
         keep_contained: whether the safety backup is kept though it holds nothing beyond the set that comes back.
 
@@ -142,18 +141,19 @@ def run_restore(
     manifest = plan.manifest
     component = COMPONENTS[manifest.component]
     report = RestoreReport(manifest.id, manifest.component)
+    tell = context.tell
     transfer = Transfer(tell)
     reader = SetReader(
         environment.store, manifest, identity, plan.earlier, watched(transfer, component.name)
     )
     chosen = tuple(one.unit for one in plan.units)
     live = component.live
-    stages = Stages(tell, clock, report.stages)
+    stages = Stages(context, report.stages)
     began = False  # to replace
     try:
         # the deploy's own: both change the component
-        with environment.lease(component_lease(component.name), run) as lease:
-            earlier = _earlier(environment, component.name, tell)
+        with environment.lease(component_lease(component.name), context.who) as lease:
+            earlier = _earlier(environment, context, component.name)
             with ExitStack() as stack:
                 served: RunningScratch | None = None
                 if safety and not (live.beside or live.scratch):  # those see a damage in time
@@ -162,7 +162,7 @@ def run_restore(
                 if live.scratch:
                     with stages.stage("scratch", "serve the set for copying"):
                         served = stack.enter_context(
-                            _served(environment, identity, reader, run, tell)
+                            _served(environment, context, identity, reader)
                         )
                 access = stack.enter_context(
                     Access(environment.settings, environment.kube, ENGINE_SECONDS)
@@ -179,11 +179,10 @@ def run_restore(
                     with stages.stage("safety", "back up what will be replaced"):
                         taken = take_safety(
                             environment,
+                            context,
                             identity,
                             component.name,
                             chosen,
-                            run=run,
-                            transfer=transfer,
                             access=access,
                             earlier=earlier,
                             beyond=None if keep_contained else reader.manifest,
@@ -200,7 +199,7 @@ def run_restore(
                 with (
                     stages.stage("replace"),
                     replacing(
-                        environment.kube, environment.settings, component.name, run, what
+                        environment.kube, environment.settings, component.name, context.who, what
                     ) as cleanup,
                 ):
                     began = True
@@ -223,7 +222,7 @@ def run_restore(
                         f"{'; '.join(report.left.values())}"
                     )
             with stages.stage("gate"):  # it writes too: the fence had to go first
-                gate.wait(environment, component.name, tell=tell)
+                gate.wait(environment, context, component.name)
     except Exception as exc:  # a client library's own errors too: the way back must be told
         if not began:
             raise
@@ -236,22 +235,19 @@ def run_restore(
 
 def run_restores(
     environment: Environment,
+    context: RunContext,
     plans: Iterable[RestorePlan],
     *,
-    run: str,
     start: Callable[[Dag, Work], Start],
-    publish: Callable[[list[NodeProgress]], None] = lambda lines: None,
     safety: bool = True,
-    clock: Callable[[], float] = time.monotonic,
 ) -> list[RestoreReport]:
     """Do several plans, of different components, a few at the same time; what is restored by hand is left.
 
     Args:
         environment: opened.
+        context: of the run.
         plans: what was approved.
-        run: who does it, for the Leases.
         start: how one is begun (a thread, a Prefect task).
-        publish: gets the progress.
         safety: whether what is there is backed up first.
 
     Raises:
@@ -261,54 +257,45 @@ def run_restores(
     by_component = {plan.manifest.component: plan for plan in plans}
     progress = Progress(
         by_component,
-        publish,
-        clock,
+        context.publish,
+        context.clock,
         lambda name: RestoreLine(name, backup=by_component[name].manifest.id),
     )
-    reports: dict[str, RestoreReport] = {}
+    by_hand: dict[str, RestoreReport] = {}
     for name, plan in by_component.items():
         if plan.by_hand:
-            reports[name] = RestoreReport(plan.manifest.id, name, BY_HAND, reason=plan.by_hand)
+            by_hand[name] = RestoreReport(plan.manifest.id, name, BY_HAND, reason=plan.by_hand)
             progress.update(name, DONE, plan.by_hand, outcome=BY_HAND, seconds=0.0)
-    progress.show()
-    graph = Dag(name for name in by_component if name not in reports)
 
-    def work(name: str) -> NodeResult:
-        def tell(note: str) -> None:
-            progress.update(name, RUNNING, note)
-
-        tell("")
+    def work(context: RunContext, name: str) -> RestoreReport:
         if inquire(environment.kube, environment.settings, rebuild_lease(name))[1]:
             raise PermanentError(f"{name} is being rebuilt just now: nothing was replaced")
-        plan = by_component[name]
-        reports[name] = run_restore(
-            environment, identity, plan, run=run, tell=tell, safety=safety, clock=clock
-        )
-        report = reports[name]
-        return NodeResult(name, report.outcome, progress.seconds(name), report.reason)
+        return run_restore(environment, context, identity, by_component[name], safety=safety)
 
-    def settle(ended: NodeResult) -> None:
-        report = reports.setdefault(
-            ended.name,
-            RestoreReport(by_component[ended.name].manifest.id, ended.name, reason=ended.reason),
-        )
+    def settle(name: str, report: RestoreReport, seconds: float) -> None:
         progress.update(
-            ended.name,
+            name,
             DONE,
             report.reason or "; ".join(report.kept),
             outcome=report.outcome,
-            seconds=ended.seconds,
+            seconds=seconds,
             safety=report.safety,
         )
 
-    walk(
-        graph,
-        set(graph),
-        start(graph, work),
+    done = run_lines(
+        context,
+        {name: (name,) for name in by_component if name not in by_hand},
+        work,
+        phase=RUNNING,
+        progress=progress,
+        start=start,
         max_parallel=environment.settings.verify.max_parallel,
-        report=settle,
-        clock=clock,
+        lost=lambda name, end: RestoreReport(
+            by_component[name].manifest.id, name, reason=end.reason
+        ),
+        settle=settle,
     )
+    reports = {**by_hand, **done}
     return [reports[name] for name in by_component]
 
 
@@ -352,13 +339,13 @@ def refuse_untakeable(live: Live, access: Access, reader: SetReader, chosen: Ite
 
 # ---------------------------------------------------------------------- inside
 def _earlier(
-    environment: Environment, component: str, tell: Callable[[str], None]
+    environment: Environment, context: RunContext, component: str
 ) -> InterruptedRestore | None:
     """The restore that was broken off before. Where that is not known, what there is now is backed up like any."""
     try:
         return broken_off(environment.kube, environment.settings, component)
     except UnreadableNote as exc:
-        tell(str(exc))
+        context.tell(str(exc))
         log.warning("%s", exc)
         return None
 
@@ -366,10 +353,9 @@ def _earlier(
 @contextmanager
 def _served(
     environment: Environment,
+    context: RunContext,
     identity: str,
     reader: SetReader,
-    run: str,
-    tell: Callable[[str], None],
 ) -> Iterator[RunningScratch]:
     """A set in scratch engines, to be copied from."""
     settings, kube, component = environment.settings, environment.kube, reader.manifest.component
@@ -377,8 +363,10 @@ def _served(
     request = Request(settings, kube, reader.manifest, environment.store_credentials(), identity)
     wanted = restore.scratch(settings, reader.manifest, password())
     with (
-        lease_of(kube, settings, verify_lease(component), run),  # else a proof would sweep them
-        engines(request, wanted, restore.ask, tell) as made,
+        lease_of(
+            kube, settings, verify_lease(component), context.who
+        ),  # else a proof would sweep them
+        engines(request, wanted, restore.ask, context) as made,
     ):
         restore.load(made.access, made.at, reader)
         yield made

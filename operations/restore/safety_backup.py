@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from archive.catalogue import find_chain
 from archive.manifest import Manifest, Measure
 from archive.reader import Damaged, SetReader
-from cluster.command import CANCELLATION
 from cluster.lease import LeaseHeld
 from components import COMPONENTS
 from components.access import Access
@@ -17,7 +16,7 @@ from errors import IsaError, PermanentError
 from operations.backup.component import Unneeded, back_up
 from operations.backup.prerequisites import check_store
 from operations.environment.environment import Environment
-from operations.runner.transfer import Transfer
+from operations.runner.context import RunContext
 from operations.state.restore_journal import InterruptedRestore
 
 
@@ -36,12 +35,11 @@ class SafetySet:
 
 def take_safety(
     environment: Environment,
+    context: RunContext,
     identity: str,
     component: str,
     chosen: tuple[str, ...],
     *,
-    run: str,
-    transfer: Transfer,
     access: Access,
     earlier: InterruptedRestore | None = None,
     beyond: Manifest | None = None,
@@ -52,11 +50,10 @@ def take_safety(
 
     Args:
         environment: opened.
+        context: of the run.
         identity: age private key that opens the sets.
         component: name.
         chosen: units that will be replaced.
-        run: who does it, for the Lease.
-        transfer: gets told of bytes.
         access: the way to the live engine.
         earlier: the restore that the component was left in the midst of.
         beyond: the set that comes back, with its digests: where the engine holds nothing beyond it, none is kept.
@@ -71,11 +68,10 @@ def take_safety(
     def take(full: bool) -> SetReader:
         taken = back_up(
             environment,
+            context,
             component,
             able,
             slot="",
-            run=run,
-            transfer=transfer,
             full=full,
             needed=lambda found: beyond is None or holds_more(found, beyond),
         )
@@ -92,7 +88,7 @@ def take_safety(
     except Unneeded:
         return SafetySet("")
     except IsaError:
-        if earlier is None or CANCELLATION.is_set():
+        if earlier is None or context.cancellation.is_set():
             raise
         return SafetySet(next(iter(earlier.safety), ""))
     try:

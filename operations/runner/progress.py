@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 WAITING, CHECKING, INSTALLING, GATE, DONE = "waiting", "checking", "installing", "gate", "done"
@@ -97,31 +96,6 @@ class Progress:
     def seconds(self, name: str) -> float:
         """Seconds since the node began, retries included."""
         return self._clock() - self._began.get(name, self._clock())
-
-
-@dataclass
-class Stages:
-    """How long each part of something took.
-
-    Attributes:
-        tell: gets what is under way, for people.
-        clock: seconds.
-        seconds: of each part that has ended, by its name.
-    """
-
-    tell: Callable[[str], None]
-    clock: Callable[[], float]
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str, words: str = "") -> Iterator[None]:
-        """Measure a part, and say that it is under way."""
-        self.tell(words or name)
-        began = self.clock()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.clock() - began, 2)
 
 
 def as_rows(lines: Iterable[NodeProgress]) -> list[dict[str, Any]]:

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cluster.command import CANCELLATION, STOP_GRACE_SECONDS
+from cluster.command import STOP_GRACE_SECONDS
 from cluster.dag import Dag
+from operations.runner.context import RunContext
 
 INSTALLED, UPGRADED, UNCHANGED = "installed", "upgraded", "unchanged"
 FAILED, SKIPPED, NOT_ATTEMPTED = "failed", "skipped", "not-attempted"
@@ -48,23 +49,23 @@ Start = Callable[[str, Done], None]
 
 
 def walk(
+    context: RunContext,
     graph: Dag,
     selected: set[str],
     start: Callable[[str, Done], None],
     *,
     max_parallel: int,
     report: Callable[[NodeResult], None] = lambda result: None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> list[NodeResult]:
     """Run the selected nodes of a graph.
 
     Args:
+        context: of the run.
         graph: all nodes and their needs; ties are taken in its order.
         selected: nodes to run; the others are reported as not attempted.
         start: begins a node without blocking and calls its second argument once, from any thread, at the end.
         max_parallel: nodes under way at once.
         report: called for every node as soon as its outcome is known.
-        clock: seconds.
 
     Returns:
         One result a node, in the graph's order.
@@ -74,21 +75,21 @@ def walk(
     """
     under_way = _UnderWay(start)
     try:
-        return _walk(graph, selected, under_way.start, max_parallel, report, clock)
+        return _walk(context, graph, selected, under_way.start, max_parallel, report)
     except BaseException:
         deadline = time.monotonic() + STOP_GRACE_SECONDS
-        CANCELLATION.cancel()
+        context.cancellation.cancel()
         under_way.wait(deadline - time.monotonic())
         raise
 
 
 def _walk(
+    context: RunContext,
     graph: Dag,
     selected: set[str],
     start: Callable[[str, Done], None],
     max_parallel: int,
     report: Callable[[NodeResult], None],
-    clock: Callable[[], float],
 ) -> list[NodeResult]:
     results: dict[str, NodeResult] = {}
     began: dict[str, float] = {}
@@ -111,12 +112,12 @@ def _walk(
             if broken:
                 settle(NodeResult(node, SKIPPED, reason=f"needs {_root(broken, results)}"))
             elif all(needs) and len(began.keys() - results.keys()) < max_parallel:
-                began[node] = clock()
+                began[node] = context.clock()
                 start(node, lambda end, node=node: ended.put((node, end)))  # type: ignore[misc]
         if len(results) == len(order):
             break
         node, end = ended.get()
-        seconds = clock() - began[node]
+        seconds = context.clock() - began[node]
         if isinstance(end, BaseException):
             end = NodeResult(node, FAILED, seconds, str(end) or type(end).__name__)
         settle(end)

@@ -7,10 +7,10 @@ reach. Asked only where something was refused, so that it costs a good proof not
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from archive.manifest import Manifest
 from components.base import Restore, Scratch, Step
+from operations.runner.context import RunContext
 from operations.verify.scratch import Unrestorable, engines
 from operations.verify.scratch_pod import Request
 
@@ -36,7 +36,7 @@ def incompatibility(
     wanted: tuple[Scratch, ...],
     refused: Unrestorable,
     version: str,
-    tell: Callable[[str], None],
+    context: RunContext,
 ) -> str:
     """Why the set is not to blame for what was refused; "" where it is.
 
@@ -46,7 +46,7 @@ def incompatibility(
         wanted: the scratch engines.
         refused: what they said.
         version: of the scratch engine; "" where it did not come to answer.
-        tell: gets a note for people.
+        context: of the run.
 
     Raises:
         TemporaryError: the cluster did not get the image to say its version.
@@ -55,19 +55,17 @@ def incompatibility(
     if lacking:
         return f"the scratch engine has not what the set needs: {lacking[0]}"
     if not version and restore.version and wanted:
-        version = _version_of(request, restore, wanted[0], tell)
+        version = _version_of(request, restore, wanted[0], context)
     return version_mismatch(request.manifest, version)
 
 
-def _version_of(
-    request: Request, restore: Restore, like: Scratch, tell: Callable[[str], None]
-) -> str:
+def _version_of(request: Request, restore: Restore, like: Scratch, context: RunContext) -> str:
     """What the program of an engine's image calls itself: of an engine that did not start, nobody else can say it."""
     # a container's words reach the API server where it ends badly
     say = Step(STEP, ("sh", "-c", f"{' '.join(restore.version)}; exit 1"), "L2")
     asked = Scratch(STEP, like.workload, like.container, ("true",), like.port, steps=(say,))
     try:
-        with engines(request, (asked,), restore.ask, tell):
+        with engines(request, (asked,), restore.ask, context):
             return ""
     except Unrestorable as exc:
         return exc.said

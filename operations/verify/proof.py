@@ -7,8 +7,7 @@ finding out is an *error*, a different thing.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,14 +32,15 @@ from archive.manifest import IDENTITY, Manifest, Measure, set_prefix
 from archive.reader import Damaged, SetReader
 from archive.store import Refused
 from archive.unpacking import Unreadable
-from cluster.command import CANCELLATION, Cancelled
+from cluster.command import Cancelled
 from cluster.credentials import password, read_secret
 from components import SETS
 from components.base import Restore, Scratch
 from errors import IsaError, PermanentError, TemporaryError
 from operations.environment.environment import Environment
 from operations.environment.leases import verify_lease
-from operations.runner.progress import Stages
+from operations.runner.context import RunContext
+from operations.runner.stages import Stages
 from operations.runner.transfer import Transfer, watched
 from operations.state.verdict_record import record
 from operations.verify.comparison import compare, told
@@ -100,23 +100,14 @@ def read_identity(environment: Environment) -> str:
     return lines[-1]
 
 
-def prove(
-    environment: Environment,
-    identity: str,
-    backup: str,
-    *,
-    run: str,
-    tell: Callable[[str], None],
-    clock: Callable[[], float] = time.monotonic,
-) -> Evidence:
+def prove(environment: Environment, context: RunContext, identity: str, backup: str) -> Evidence:
     """Prove one set, and keep the evidence beside it.
 
     Args:
         environment: opened.
+        context: of the run.
         identity: the verify pool's age private key.
         backup: id of the set.
-        run: who does it, for the Lease.
-        tell: gets notes for people.
 
     Raises:
         LeaseHeld: another proof of this component is under way.
@@ -126,8 +117,8 @@ def prove(
     if match is None or match["component"] not in SETS:
         raise PermanentError(f"{backup!r} is no id of a backup: `isa backups` lists them")
     component = match["component"]
-    course, outcome, begun = Course(tell, clock), Outcome(), datetime.now(UTC)
-    began = clock()
+    course, outcome, begun = Course(context), Outcome(), datetime.now(UTC)
+    began = context.clock()
 
     def keep(verdict: Verdict, reason: str = "", failed_at: Level = "", said: str = "") -> Evidence:
         name = environment.settings.environment
@@ -151,7 +142,7 @@ def prove(
             reason=redact(reason)[:REASON],
             words=words,
             begun=begun,
-            seconds=round(clock() - began, 2),
+            seconds=round(context.clock() - began, 2),
             stages=course.seconds,
             **outcome.facts("compare" in course.seconds),
         )
@@ -159,14 +150,14 @@ def prove(
         record(lease, backup, number)
         return evidence
 
-    with environment.lease(verify_lease(component), run) as lease:
+    with environment.lease(verify_lease(component), context.who) as lease:
         try:
             _prove(environment, identity, backup, course, outcome)
         except Rejected as exc:
             outcome.differences = exc.differences
             return keep("fail", exc.plain, exc.level, exc.said)
         except IsaError as exc:
-            if CANCELLATION.is_set():
+            if context.cancellation.is_set():
                 raise Cancelled("cancelled before there was a verdict") from exc
             with suppress(IsaError):  # it may be the store that is away
                 keep("error", exc.plain, said=exc.said)
@@ -225,7 +216,7 @@ def _prove(
         _look(environment, identity, manifest, earlier)
     course.level = "L0"
     restore = SETS[manifest.component].restore
-    transfer = Transfer(course.tell)
+    transfer = Transfer(course.context.tell)
     reader = SetReader(
         environment.store, manifest, identity, earlier, watched(transfer, manifest.component)
     )
@@ -291,7 +282,7 @@ class _Trial:
     def _excuse(self, wanted: tuple[Scratch, ...], exc: Unrestorable) -> None:
         """Note why the engines, and not the set, are the cause; what has no such cause is raised again."""
         why = incompatibility(
-            self.request, self.restore, wanted, exc, self.outcome.scratch, self.course.tell
+            self.request, self.restore, wanted, exc, self.outcome.scratch, self.course.context
         )
         if not why:
             raise exc
@@ -304,7 +295,9 @@ class _Trial:
         placed = [name for one in wanted for name in one.placed]
         with ExitStack() as stack:
             with course.stage("start"):
-                made = stack.enter_context(engines(self.request, wanted, restore.ask, course.tell))
+                made = stack.enter_context(
+                    engines(self.request, wanted, restore.ask, course.context)
+                )
             self.outcome.scratch = made.version
             try:
                 with course.stage("load"):
@@ -320,7 +313,9 @@ class _Trial:
             except (Damaged, Refused, Cancelled):
                 raise
             except (PermanentError, OSError) as exc:
-                if CANCELLATION.is_set():  # what was refused may have been ended for it
+                if (
+                    course.context.cancellation.is_set()
+                ):  # what was refused may have been ended for it
                     raise Cancelled("cancelled before there was a verdict") from exc
                 if out_of_room(exc):
                     raise PermanentError("a disk is full: no verdict", said=str(exc)) from exc

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +16,10 @@ from errors import ConfigurationError, Fault, IsaError
 from operations.backup.component import selected
 from operations.documents.runs import BackupProof, Verify
 from operations.environment.environment import Environment
-from operations.runner.progress import DONE, NodeProgress, Progress
-from operations.runner.walk import NodeResult, Start, Work, walk
+from operations.runner.context import RunContext
+from operations.runner.lines import run_lines
+from operations.runner.progress import NodeProgress, Progress
+from operations.runner.walk import Start, Work
 from operations.verify.proof import prove, read_identity
 
 RUNNING, ERROR = "proving", "error"
@@ -202,41 +203,43 @@ def week(now: datetime | None = None) -> str:
 
 def run_proofs(
     environment: Environment,
+    context: RunContext,
     backups: Iterable[str],
     *,
-    run: str,
     start: Callable[[Dag, Work], Start],
-    publish: Callable[[list[NodeProgress]], None] = lambda lines: None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> ProofReport:
     """Prove sets: components beside each other, the sets of one after another, each with the engines to itself.
 
     Args:
         environment: opened.
+        context: of the run.
         backups: ids.
-        run: who does it, for the Leases.
         start: how a component is begun (a thread, a Prefect task); one that raises a temporary error may be begun
             again.
-        publish: gets the progress.
 
     Raises:
         PermanentError: the verify pool's key is not there.
     """
-    began = clock()
+    began = context.clock()
     identity = read_identity(environment)
     wanted = tuple(backups)
     queues: dict[str, list[str]] = {}
     for one in wanted:
         queues.setdefault(component_of(one), []).append(one)
-    progress = Progress(wanted, publish, clock, ProofLine)
-    progress.show()
-    results: dict[str, ProofResult] = {}
-    graph = Dag(queues)
+    progress = Progress(wanted, context.publish, context.clock, ProofLine)
 
-    def settle(result: ProofResult) -> None:
-        results[result.backup] = result
+    def work(context: RunContext, backup: str) -> ProofResult:
+        try:
+            return _result(prove(environment, context, identity, backup))
+        except Cancelled:
+            raise
+        except IsaError as exc:
+            context.tell(str(exc))
+            raise
+
+    def settle(backup: str, result: ProofResult, _: float) -> None:
         progress.ended(
-            result.backup,
+            backup,
             result.verdict,
             result.seconds,
             result.reason,
@@ -245,45 +248,20 @@ def run_proofs(
             scratch=result.scratch,
         )
 
-    def work(component: str) -> NodeResult:
-        failure: IsaError | None = None
-        for backup in queues[component]:
-            if backup in results:  # of an earlier attempt
-                continue
-            progress.update(backup, RUNNING)
-
-            def tell(note: str, backup: str = backup) -> None:
-                progress.update(backup, RUNNING, note)
-
-            try:
-                settle(_result(prove(environment, identity, backup, run=run, tell=tell)))
-            except Cancelled:
-                raise
-            except IsaError as exc:  # the other sets are not to blame
-                tell(str(exc))
-                failure = failure or exc
-        if failure is not None:
-            raise failure
-        return NodeResult(component, DONE)
-
-    def report(ended: NodeResult) -> None:
-        for backup in queues[ended.name]:
-            if backup not in results:
-                settle(
-                    ProofResult(
-                        backup, ended.name, ERROR, seconds=ended.seconds, reason=ended.reason
-                    )
-                )
-
-    walk(
-        graph,
-        set(queues),
-        start(graph, work),
+    results = run_lines(
+        context,
+        queues,
+        work,
+        phase=RUNNING,
+        progress=progress,
+        start=start,
         max_parallel=environment.settings.verify.max_parallel,
-        report=report,
-        clock=clock,
+        lost=lambda backup, end: ProofResult(
+            backup, end.name, ERROR, seconds=end.seconds, reason=end.reason
+        ),
+        settle=settle,
     )
-    return ProofReport(clock() - began, tuple(results[name] for name in wanted))
+    return ProofReport(context.clock() - began, tuple(results[name] for name in wanted))
 
 
 def _result(evidence: Evidence) -> ProofResult:

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from archive.evidence import Level
-from cluster.command import CANCELLATION
 from cluster.kube import Manifest
 from components.access import Access, Endpoint
 from components.base import RunningScratch, Scratch
 from errors import IsaError, PermanentError, TemporaryError
+from operations.runner.context import RunContext
 from operations.verify.fetch import DAMAGED, UNREADABLE
 from operations.verify.scratch_pod import FETCH, LABEL, Request, pod_of, secrets_of
 
@@ -70,7 +70,7 @@ def engines(
     request: Request,
     wanted: tuple[Scratch, ...],
     ask: Callable[[Access, Endpoint], str],
-    tell: Callable[[str], None],
+    context: RunContext,
 ) -> Iterator[Engines]:
     """Start scratch engines and wait until they serve; they are removed in any case, and first what a killed run left.
 
@@ -78,7 +78,7 @@ def engines(
         request: for what; the caller has the component's `verify_lease`, for what others have here is removed.
         wanted: the engines.
         ask: version of one, once it serves.
-        tell: gets a note for people.
+        context: of the run.
 
     Raises:
         Unrestorable: the data is bad.
@@ -93,12 +93,12 @@ def engines(
     pods = {one.name: _name(request.manifest.component, one.name, nonce) for one in wanted}
     try:
         for one in wanted:
-            _create(request, one, pods[one.name], tell)
+            _create(request, one, pods[one.name], context)
         with Access(settings, request.kube, ANSWER_SECONDS, given) as access:
             version = ""
             at: dict[str, Endpoint] = {}
             for one in wanted:
-                at[one.name], version = _await(request, access, one, pods[one.name], ask, tell)
+                at[one.name], version = _await(request, access, one, pods[one.name], ask, context)
             require_scratch(at.values(), live_addresses(request))
 
             def check() -> None:
@@ -161,27 +161,29 @@ def out_of_room(exc: BaseException | None) -> bool:
 
 
 # ---------------------------------------------------------------------- the pod
-def _create(request: Request, scratch: Scratch, name: str, tell: Callable[[str], None]) -> None:
+def _create(request: Request, scratch: Scratch, name: str, context: RunContext) -> None:
     """Make the pod, then its Secrets, which it owns; it waits for them."""
-    pod = _within_quota(request, pod_of(request, scratch, name, _release(request, scratch)), tell)
+    pod = _within_quota(
+        request, pod_of(request, scratch, name, _release(request, scratch)), context
+    )
     for secret in secrets_of(request, scratch, pod):
         request.kube.create(secret)
 
 
-def _within_quota(request: Request, wanted: Manifest, tell: Callable[[str], None]) -> Manifest:
+def _within_quota(request: Request, wanted: Manifest, context: RunContext) -> Manifest:
     """Create a pod as soon as the namespace's quota lets it: others' scratch engines come and go."""
-    deadline = time.monotonic() + request.settings.verify.timeout_seconds
+    deadline = context.clock() + request.settings.verify.timeout_seconds
     while True:
         try:
             return request.kube.create(wanted)
         except PermanentError as exc:
             if "exceeded quota" not in str(exc):
                 raise
-            if time.monotonic() > deadline:
+            if context.clock() > deadline:
                 raise TemporaryError(str(exc)) from exc
             log.info("%s", exc)
-            tell("waits until other scratch engines leave room in the quota")
-        CANCELLATION.sleep(QUOTA_SECONDS)
+            context.tell("waits until other scratch engines leave room in the quota")
+        context.cancellation.sleep(QUOTA_SECONDS)
 
 
 def _name(component: str, scratch: str, nonce: str) -> str:
@@ -205,9 +207,9 @@ def _await(
     scratch: Scratch,
     name: str,
     ask: Callable[[Access, Endpoint], str],
-    tell: Callable[[str], None],
+    context: RunContext,
 ) -> tuple[Endpoint, str]:
-    deadline = time.monotonic() + request.settings.verify.timeout_seconds
+    deadline = context.clock() + request.settings.verify.timeout_seconds
     told = ""
     while True:
         pod = _pod(request, name)
@@ -215,7 +217,7 @@ def _await(
         note = _standing(pod, scratch)
         if note != told:
             told = note
-            tell(note)
+            context.tell(note)
             log.info("%s: %s", name, note)
         if pod.get("status", {}).get("phase") == "Running":
             endpoint = access.endpoint(name, scratch.port)
@@ -225,9 +227,9 @@ def _await(
                 why = str(exc) or type(exc).__name__
         else:
             why = note
-        if time.monotonic() > deadline:
+        if context.clock() > deadline:
             raise TemporaryError(f"{name} does not serve: {why}")
-        CANCELLATION.sleep(PAUSE_SECONDS)
+        context.cancellation.sleep(PAUSE_SECONDS)
 
 
 def _pod(request: Request, name: str) -> Manifest:

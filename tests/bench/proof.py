@@ -17,7 +17,7 @@ from config.loading import ROOT
 from operations.backup.component import back_up
 from operations.backup.prerequisites import check_store
 from operations.environment.environment import Environment
-from operations.runner.transfer import Transfer
+from operations.runner.context import RunContext
 from operations.verify.proof import prove
 from operations.verify.proofs import latest
 from sandbox import drill, postgres
@@ -64,18 +64,14 @@ def postgresql(platform: Filled) -> Figure:
     with Access(environment.settings, environment.kube, 30) as access:
         fill_postgresql(access)
     able = check_store(environment)
-    back_up(
-        environment, "postgresql", able, slot="", run="bench", transfer=Transfer(lambda _: None)
-    )
+    back_up(environment, RunContext("bench"), "postgresql", able, slot="")
     manifest = environment.catalogue(["postgresql"]).latest("postgresql")
     assert manifest is not None
     began = time.monotonic()
     SetReader(environment.store, manifest, platform.identity).read_rest()
     fetch = time.monotonic() - began
     load = _load_alone(environment, platform.identity)
-    evidence: Evidence = prove(
-        environment, platform.identity, manifest.id, run="bench", tell=lambda _: None
-    )
+    evidence: Evidence = prove(environment, RunContext("bench"), platform.identity, manifest.id)
     share = evidence.seconds / (fetch + load)
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in evidence.stages.items())
     size = manifest.plain_size / (1 << 30)

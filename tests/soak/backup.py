@@ -25,7 +25,7 @@ from operations.backup.component import back_up
 from operations.backup.prerequisites import check_store
 from operations.environment.environment import Environment
 from operations.environment.leases import backup_lease
-from operations.runner.transfer import Transfer
+from operations.runner.context import RunContext
 from sandbox.cluster import Sandbox
 from tests.bench.deploy import ISA
 from tests.environments import changed
@@ -135,9 +135,7 @@ def kills(
 def _run(environment: Environment, component: str, able: Capabilities, client: Any) -> bool:
     troubled = changed(environment, store=Store(client, environment.store.bucket))
     try:
-        back_up(
-            troubled, component, able, slot="", run="soak", transfer=Transfer(lambda note: None)
-        )
+        back_up(troubled, RunContext("soak"), component, able, slot="")
     except IsaError:
         return False
     return True

@@ -21,7 +21,7 @@ from config.loading import ROOT
 from operations.backup.component import back_up
 from operations.backup.prerequisites import check_store, read_worker_key
 from operations.environment.environment import Environment
-from operations.runner.transfer import Transfer
+from operations.runner.context import RunContext
 from operations.verify.proof import prove
 from sandbox.cluster import Sandbox
 from tests.damage import STORED, Forger, largest
@@ -64,11 +64,10 @@ class Bench:
         """Take a set."""
         back_up(
             self.environment,
+            RunContext("soak"),
             component,
             self.able,
             slot="",
-            run="soak",
-            transfer=Transfer(lambda _: None),
         )
         found = self.environment.catalogue([component]).latest(component)
         assert found is not None
@@ -76,7 +75,7 @@ class Bench:
 
     def prove(self, manifest: Manifest) -> Evidence:
         """Prove one."""
-        return prove(self.environment, self.identity, manifest.id, run="soak", tell=lambda _: None)
+        return prove(self.environment, RunContext("soak"), self.identity, manifest.id)
 
 
 def damages(bench: Bench, component: str, matrix: Matrix) -> None:

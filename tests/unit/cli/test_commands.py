@@ -31,6 +31,7 @@ from operations.rebuild.plan import RebuildPlan
 from operations.rebuild.rebuild import RebuildReport
 from operations.restore.plan import Replacement, RestorePlan
 from operations.restore.restore import RestoreLine, RestoreReport
+from operations.runner.context import RunContext
 from operations.runner.progress import DONE, NodeProgress, as_rows
 from operations.runner.walk import NodeResult
 from operations.state.rebuild_state import Policy
@@ -79,10 +80,12 @@ class World:
 
         def use(*args: Any, **more: Any) -> Any:
             more.pop("start", None)
-            publish = more.pop("publish", None)
-            if publish:
-                publish(self.rows)
-            self.asked.append((args[1:], more))
+            given = list(args[1:])
+            for context in [one for one in given if isinstance(one, RunContext)]:
+                context.publish(self.rows)
+                given.remove(context)
+                more["run"] = context.who
+            self.asked.append((tuple(given), more))
             return answer
 
         self.patches.setattr(where, use)

@@ -22,6 +22,7 @@ from cli.json_reference import documents
 from cli.main import isa, run
 from config.printable import visible
 from flows.runs import Ended, Run
+from operations.runner.context import RunContext
 from operations.runner.progress import as_rows
 from redaction import redact
 from tasks.notifications import Sent
@@ -58,8 +59,8 @@ def always(value: Any) -> Callable[..., Any]:
 def running(report: Any, reports: Reports) -> Callable[..., Any]:
     """A use case that shows its progress and ends with a report."""
 
-    def run_it(*_: Any, publish: Callable[..., None], **__: Any) -> Any:
-        publish(reports.lines)
+    def run_it(_: object, context: RunContext, *__: Any, **___: Any) -> Any:
+        context.publish(reports.lines)
         return report
 
     return run_it
@@ -192,7 +193,7 @@ CASES = {
         lambda r: {
             "operations.rebuild.reinstall.undo_plan": always(r.way),
             "click.prompt": always("nats"),
-            "operations.rebuild.reinstall.undo": lambda *_, tell, **__: [tell(n) or n for n in r.names],
+            "operations.rebuild.reinstall.undo": lambda _, context, __: [context.tell(n) or n for n in r.names],
         },
     ),
     "rebuild purge": Case(

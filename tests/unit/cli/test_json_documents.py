@@ -25,6 +25,7 @@ from operations.deploy.run import DeployReport
 from operations.documents.runs import Run
 from operations.rebuild.rebuild import RebuildReport
 from operations.restore.restore import RestoreLine, RestoreReport, document
+from operations.runner.context import RunContext
 from operations.runner.progress import NodeProgress, as_rows
 from operations.runner.walk import NodeResult
 from operations.verify.proofs import ProofLine, ProofReport, ProofResult
@@ -256,8 +257,8 @@ def test_a_run_that_fails_with_an_error_is_the_same_document_in_both_modes(
 ) -> None:
     command = COMMANDS[name]
 
-    def fail(*_: Any, publish: Any, **__: Any) -> None:
-        publish(list(command.lines))
+    def fail(_: object, context: RunContext, *__: Any, **___: Any) -> None:
+        context.publish(list(command.lines))
         raise PermanentError("lease isa-deploy is held")
 
     monkeypatch.setattr(command.doing, fail)

@@ -27,8 +27,8 @@ from operations.backup import nightly
 from operations.backup.component import BackupResult, back_up, selected
 from operations.backup.nightly import BackupLine, BackupReport, run_backups
 from operations.environment.environment import Environment
+from operations.runner.context import RunContext
 from operations.runner.progress import NodeProgress
-from operations.runner.transfer import Transfer
 from operations.runner.walk import Start, Work
 from operations.state.rebuild_state import Policy, RebuildState
 from tests.environments import environment_with
@@ -148,10 +148,7 @@ class World:
         return self.content
 
     def back_up(self, slot: str = "", **more: Any) -> BackupResult:
-        transfer = Transfer(lambda note: None)
-        return back_up(
-            self.environment, "redis", ABLE, slot=slot, run="test", transfer=transfer, **more
-        )
+        return back_up(self.environment, RunContext("test"), "redis", ABLE, slot=slot, **more)
 
     def set_of(self, result: BackupResult) -> Manifest:
         document = self.bucket.objects[result.manifest]
@@ -338,10 +335,8 @@ class Night:
     def run(
         self, slot: str = "2026-01-01", only: tuple[str, ...] = ("redis", "nats")
     ) -> BackupReport:
-        return run_backups(
-            self.world.environment, only=only, slot=slot, run="test", start=inline,
-            publish=lambda lines: self.lines.append([*lines]),
-        )  # fmt: skip
+        context = RunContext("test", publish=lambda lines: self.lines.append([*lines]))
+        return run_backups(self.world.environment, context, only=only, slot=slot, start=inline)
 
     def note(self, text: str) -> None:
         with environment_of(self.world.kube).lease("isa-rebuild-redis", "somebody") as lease:

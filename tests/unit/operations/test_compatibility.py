@@ -12,6 +12,7 @@ from cluster.command import Command
 from components import SETS
 from components.postgresql.filling import run
 from errors import PermanentError
+from operations.runner.context import RunContext
 from operations.verify.compatibility import incompatibility, version_mismatch
 from operations.verify.scratch import Unrestorable
 from operations.verify.scratch_pod import Request
@@ -25,7 +26,7 @@ def why(said: str, version: str = "PostgreSQL 18.6", component: str = "postgresq
     request = Request(cast(Any, None), cast(Any, None), set_of("18.2"), {}, "")
     refused = Unrestorable("L3", "pg_restore ended with 1", said)
     return incompatibility(
-        request, SETS[component].restore, (), refused, version, lambda note: None
+        request, SETS[component].restore, (), refused, version, RunContext("test")
     )
 
 

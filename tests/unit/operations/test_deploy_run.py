@@ -15,6 +15,7 @@ from errors import ConfigurationError, PermanentError
 from operations.deploy import run as deploying
 from operations.deploy.plan import UPGRADE, NodePlan, Plan
 from operations.deploy.run import DeployReport, run_deploy
+from operations.runner.context import RunContext
 from operations.runner.progress import NodeProgress
 from operations.runner.walk import NodeResult, Start, Work
 
@@ -67,7 +68,7 @@ class World:
         self.asked.append(set(selected))
         return self.findings
 
-    def deployer(self, platform: Any, plan: Plan, progress: Any, run: str) -> Any:
+    def deployer(self, platform: Any, plan: Plan, progress: Any, context: RunContext) -> Any:
         def deploy(node: str) -> NodeResult:
             self.happened.append(node)
             if node in self.fails:
@@ -98,10 +99,12 @@ class World:
             ),
         )  # fmt: skip
         return run_deploy(
-            platform, only=only, run="test", start=self.inline,
-            publish=lambda lines: self.lines.append([*lines]),
+            platform,
+            RunContext("test", publish=lambda lines: self.lines.append([*lines])),
+            only=only,
+            start=self.inline,
             show_plan=lambda plan: self.happened.append(f"plan of {len(plan.nodes)}"),
-        )  # fmt: skip
+        )
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -19,6 +19,7 @@ from operations.deploy.plan import RESTART, UPGRADE, ReleasePlan
 from operations.deploy.reloads import read_again
 from operations.deploy.restarts import DUE, RESTARTED, Restart
 from operations.health import gate
+from operations.runner.context import RunContext
 
 from ..stored import NAMESPACE, Stored
 
@@ -72,8 +73,16 @@ class World(Stored):
         platform = SimpleNamespace(kube=self, helm=self, lease=lease, site_of=lambda release: {})
         plan = SimpleNamespace(node=lambda name: SimpleNamespace(releases=plans))
         progress = SimpleNamespace(update=lambda *_, **__: None, seconds=lambda name: 1.0)
-        made = Deployer(cast(Any, platform), cast(Any, plan), cast(Any, progress), "test")
+        made = Deployer(
+            cast(Any, platform), cast(Any, plan), cast(Any, progress), RunContext("test")
+        )
         return made.deploy("emqx").outcome
+
+
+def without_waiting(clock: Callable[[], float]) -> RunContext:
+    """A run whose clock goes on by itself."""
+    asleep = SimpleNamespace(sleep=lambda seconds: None)
+    return RunContext("test", clock=clock, cancellation=cast(Any, asleep))
 
 
 @pytest.fixture
@@ -167,9 +176,7 @@ def read(world: World, monkeypatch: pytest.MonkeyPatch, *, accepted: bool) -> No
     monkeypatch.setattr(
         deploy,
         "read_again",
-        lambda before, ask: read_again(
-            before, ask, sleep=lambda seconds: None, clock=lambda: float(next(clock))
-        ),
+        lambda _, before, ask: read_again(without_waiting(lambda: float(next(clock))), before, ask),
     )
 
 
@@ -204,6 +211,4 @@ def test_a_member_that_does_not_answer_has_not_read_its_settings() -> None:
     clock = iter((0.0, 100.0, 200.0))
     before = {"nats-0": "01:00", "nats-1": "01:00"}
     answers = iter([{}, {"nats-0": "02:00"}])
-    assert not read_again(
-        before, lambda: next(answers), sleep=lambda seconds: None, clock=lambda: next(clock)
-    )
+    assert not read_again(without_waiting(lambda: next(clock)), before, lambda: next(answers))

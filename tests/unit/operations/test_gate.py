@@ -20,6 +20,7 @@ from errors import PermanentError, TemporaryError
 from operations.environment.environment import Environment
 from operations.health import gate
 from operations.health.gate import Finding
+from operations.runner.context import RunContext
 
 WELL = Finding((Check("one primary", True),))
 DEGRADED = Finding(
@@ -51,8 +52,16 @@ class Scene:
         )
         platform = cast(Environment, SimpleNamespace(settings=SimpleNamespace(deploy=deploy)))
         return gate.wait(
-            platform, "postgresql", tell=self.told.append, sleep=self._sleep, clock=lambda: self.now, ask=self._ask
-        )  # fmt: skip
+            platform,
+            RunContext(
+                "test",
+                tell=self.told.append,
+                clock=lambda: self.now,
+                cancellation=cast(Any, SimpleNamespace(sleep=self._sleep)),
+            ),
+            "postgresql",
+            ask=self._ask,
+        )
 
     def _ask(self, _: Environment, __: str) -> Finding:
         found = self.rounds[min(self.asked, len(self.rounds) - 1)]

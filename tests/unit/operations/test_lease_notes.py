@@ -17,7 +17,7 @@ from operations.backup import component as backup
 from operations.backup.component import BackupResult, back_up
 from operations.backup.retention import plan_retention
 from operations.health import doctor
-from operations.runner.transfer import Transfer
+from operations.runner.context import RunContext
 from operations.state.rebuild_state import Policy, RebuildState, unfinished
 from operations.state.restore_journal import InterruptedRestore, broken_off, forget
 from tests.environments import environment_with
@@ -70,10 +70,7 @@ class World:
         return inquire(self.kube, self.environment.settings, "isa-backup-redis")[0]
 
     def back_up(self, **more: Any) -> BackupResult:
-        transfer = Transfer(lambda note: None)
-        return back_up(
-            self.environment, "redis", ABLE, slot="", run="test", transfer=transfer, **more
-        )
+        return back_up(self.environment, RunContext("test"), "redis", ABLE, slot="", **more)
 
     def writer(self, *arguments: Any) -> Any:
         self.notes.append(arguments[-1])

@@ -13,6 +13,7 @@ from errors import PermanentError
 from operations.deploy.run import run_deploy
 from operations.environment.environment import Environment
 from operations.environment.place import ENVIRONMENT
+from operations.runner.context import RunContext
 
 from ..stored import NAMESPACE, Stored, environment_of
 
@@ -33,7 +34,7 @@ def test_a_deploy_of_another_environment_changes_nothing() -> None:
     there = platform("production")
     vars(there)["graph"] = Dag(["nats"])
     with pytest.raises(PermanentError, match=WORDS):
-        run_deploy(there, run="test", start=lambda *_: pytest.fail("it was begun"))
+        run_deploy(there, RunContext("test"), start=lambda *_: pytest.fail("it was begun"))
     assert there.kube.calls == []  # type: ignore[attr-defined]
 
 

@@ -24,6 +24,7 @@ from components import SETS
 from components.base import Restore, Scratch
 from errors import PermanentError, TemporaryError
 from operations.environment.environment import Environment
+from operations.runner.context import RunContext
 from operations.verify import proof
 from operations.verify.proof import prove, read_identity
 from operations.verify.scratch import Unrestorable
@@ -167,7 +168,7 @@ class World:
 
     def prove(self, backup: str = SET) -> Evidence:
         self.bucket.objects.setdefault(self.manifest.own_key, self.manifest.signed(KEY))
-        return prove(self.environment, IDENTITY, backup, run="test", tell=lambda note: None)
+        return prove(self.environment, RunContext("test"), IDENTITY, backup)
 
     @property
     def kept(self) -> list[Evidence]:

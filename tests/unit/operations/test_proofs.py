@@ -11,6 +11,7 @@ import pytest
 from cluster.command import Cancelled
 from cluster.dag import Dag
 from errors import ConfigurationError, PermanentError, TemporaryError
+from operations.runner.context import RunContext
 from operations.runner.progress import NodeProgress
 from operations.runner.walk import Start, Work
 from operations.verify import proofs
@@ -38,10 +39,10 @@ class World:
         self.lines: list[list[NodeProgress]] = []
         self.attempts = 1
 
-    def prove(self, environment: object, identity: str, backup: str, *, run: str, tell: Any) -> Any:
-        assert (identity, run) == ("the pool's key", "test")
+    def prove(self, environment: object, context: RunContext, identity: str, backup: str) -> Any:
+        assert (identity, context.who) == ("the pool's key", "test")
         self.proven.append(backup)
-        tell("restoring")
+        context.tell("restoring")
         if self.fails.get(backup):
             raise self.fails[backup].pop(0)
         verdict = self.verdicts.get(backup, "pass")
@@ -68,10 +69,8 @@ class World:
         environment: Any = SimpleNamespace(
             settings=SimpleNamespace(verify=SimpleNamespace(max_parallel=2))
         )
-        return run_proofs(
-            environment, backups, run="test", start=self.inline,
-            publish=lambda lines: self.lines.append([*lines]),
-        )  # fmt: skip
+        context = RunContext("test", publish=lambda lines: self.lines.append([*lines]))
+        return run_proofs(environment, context, backups, start=self.inline)
 
     @property
     def table(self) -> dict[str, ProofLine]:

@@ -13,6 +13,7 @@ from operations.backup.nightly import run_backups
 from operations.environment.environment import Environment
 from operations.restore import restore as restoring
 from operations.restore.restore import run_restores
+from operations.runner.context import RunContext
 from operations.runner.threads import threads
 from operations.state.rebuild_state import NONE, Policy, RebuildState
 from tests.environments import environment_with
@@ -58,11 +59,11 @@ def test_no_night_stores_a_set_of_an_engine_that_waits_for_its_data(
     monkeypatch.setattr(
         backups,
         "back_up",
-        lambda environment, name, *_, **__: BackupResult(name, COMPLETE, "a-set"),
+        lambda environment, context, name, *_, **__: BackupResult(name, COMPLETE, "a-set"),
     )
     with threads(1, 1) as start:
         report = run_backups(
-            stored_environment(kube), only=["nats", "redis"], slot="", run="t", start=start
+            stored_environment(kube), RunContext("t"), only=["nats", "redis"], slot="", start=start
         )
     found = {one.component: one for one in report.backups}
     assert found["nats"].outcome == outcome
@@ -77,7 +78,7 @@ def test_nothing_is_restored_into_what_is_being_rebuilt(
     manifest = SimpleNamespace(id=SET, component="nats")
     plan = cast(Any, SimpleNamespace(manifest=manifest, by_hand=""))
     with environment_of(kube).lease("isa-rebuild-nats", "test"), threads(1, 1) as start:
-        (report,) = run_restores(stored_environment(kube), [plan], run="t", start=start)
+        (report,) = run_restores(stored_environment(kube), RunContext("t"), [plan], start=start)
     assert "is being rebuilt just now" in report.reason
 
 
@@ -88,14 +89,18 @@ def test_where_the_rebuild_cannot_be_read_the_night_is_taken_and_does_not_claim_
         lease.note("x")
     doubts: dict[str, list[str]] = {}
 
-    def back_up(environment: object, name: str, *_: object, **more: Any) -> BackupResult:
+    def back_up(
+        environment: object, context: object, name: str, *_: object, **more: Any
+    ) -> BackupResult:
         doubts[name] = list(more["doubts"])
         return BackupResult(name, COMPLETE, "a-set")
 
     monkeypatch.setattr(backups, "check_store", lambda environment: None)
     monkeypatch.setattr(backups, "back_up", back_up)
     with threads(1, 1) as start:
-        run_backups(stored_environment(kube), only=["nats", "redis"], slot="", run="t", start=start)
+        run_backups(
+            stored_environment(kube), RunContext("t"), only=["nats", "redis"], slot="", start=start
+        )
     assert doubts["redis"] == []
     (words,) = doubts["nats"]
     assert "annotate lease isa-rebuild-nats isa-cloud.io/operation-" in words

@@ -18,6 +18,7 @@ from operations.rebuild import rebuild
 from operations.rebuild.plan import RebuildPlan
 from operations.rebuild.rebuild import RebuildReport, run_rebuild
 from operations.restore.restore import DIFFERENT, RESTORED, RestoreReport
+from operations.runner.context import RunContext
 from operations.runner.walk import INSTALLED, UNCHANGED, Start, Work
 from operations.state.rebuild_state import KEEP, Policy, RebuildState, unfinished
 from tests.environments import environment_with
@@ -130,8 +131,8 @@ class World:
     def run(self, policy: Policy = PLAN.policy) -> RebuildReport:
         return run_rebuild(
             environment_with(settings_of(), kube=self.kube, store=None, catalogue=self.catalogue),
+            RunContext("test"),
             replace(PLAN, policy=policy),
-            run="test",
             start=inline,
         )
 

@@ -9,6 +9,7 @@ import pytest
 from cluster import volumes
 from errors import IsaError, PermanentError
 from operations.rebuild import reinstall
+from operations.runner.context import RunContext
 from operations.state.rebuild_state import KEEP, NONE, Policy, RebuildState
 
 from ..stored import NAMESPACE, Stored, environment_of
@@ -46,7 +47,7 @@ def put_aside(kube: Stored, rebuild: str, new: dict[str, str]) -> None:
 
 
 def undo(kube: Stored) -> tuple[str, ...]:
-    return reinstall.undo(environment_of(kube), "nats", run="test", tell=lambda note: None)
+    return reinstall.undo(environment_of(kube), RunContext("test"), "nats")
 
 
 def broken_off(kube: Stored, standing: RebuildState) -> None:
@@ -107,7 +108,7 @@ def test_an_undo_that_was_broken_off_goes_on(kube: Stored, monkeypatch: pytest.M
             except Broken:
                 pass
         if call >= 4:  # two Leases, and a mark off each volume: they are not purged from then on
-            assert reinstall.purge(environment_of(kube), "nats", "test") == ()
+            assert reinstall.purge(environment_of(kube), RunContext("test"), "nats") == ()
         undo(kube)
         assert kube.claims == CLAIMS
         assert kube.volumes == {"old-0": "Delete", "old-1": "Delete"}
@@ -119,13 +120,16 @@ def test_an_undo_that_was_broken_off_goes_on(kube: Stored, monkeypatch: pytest.M
 def test_only_what_was_compared_is_given_up(kube: Stored) -> None:
     put_aside(kube, "rebuild-1", {})
     platform = environment_of(kube)
-    assert reinstall.purge(platform, "nats", "test") == ()
+    assert reinstall.purge(platform, RunContext("test"), "nats") == ()
     with pytest.raises(PermanentError, match="old-0"):
         volumes.release(kube, volumes.aside(kube, "nats"))
     volumes.mark_compared(kube, volumes.aside(kube, "nats"), "2026-01-01T00:00:00+00:00")
     with platform.lease("isa-rebuild-nats", "another") as lease:
         assert lease.name == "isa-rebuild-nats"
-    assert [one.name for one in reinstall.purge(platform, "nats", "test")] == ["old-0", "old-1"]
+    assert [one.name for one in reinstall.purge(platform, RunContext("test"), "nats")] == [
+        "old-0",
+        "old-1",
+    ]
     assert kube.volumes == {"old-0": "Delete", "old-1": "Delete"}
 
 

@@ -15,6 +15,7 @@ from operations.restore import plan as restore_plan
 from operations.restore import restore as restoring
 from operations.restore.plan import RestorePlan, plan_restore, plans_of
 from operations.restore.restore import BY_HAND, RESTORED, RestoreReport, document, run_restores
+from operations.runner.context import RunContext
 from operations.runner.progress import NodeProgress
 from operations.runner.threads import threads
 from tests.environments import environment_with
@@ -99,7 +100,7 @@ def test_the_others_are_restored_and_what_is_left_is_named_and_not_claimed(
     edition: str, outcome: str, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run_restore(
-        environment: object, identity: str, plan: RestorePlan, **_: object
+        environment: object, context: RunContext, identity: str, plan: RestorePlan, **_: object
     ) -> RestoreReport:
         return RestoreReport(plan.manifest.id, plan.manifest.component, RESTORED)
 
@@ -111,7 +112,7 @@ def test_the_others_are_restored_and_what_is_left_is_named_and_not_claimed(
 
     with threads(2, 1) as start:
         reports = run_restores(
-            neo4j_of(edition), plans(edition), run="t", start=start, publish=publish
+            neo4j_of(edition), RunContext("t", publish=publish), plans(edition), start=start
         )
     found = document(reports, 1.0).plain()
     assert {r.component: r.outcome for r in reports} == {"postgresql": RESTORED, "neo4j": outcome}

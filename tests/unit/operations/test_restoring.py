@@ -18,6 +18,7 @@ from operations.health import gate
 from operations.restore import restore as restoring
 from operations.restore import safety_backup as safety
 from operations.restore.restore import RESTORED, RestoreReport, run_restore
+from operations.runner.context import RunContext
 from operations.state.restore_journal import InterruptedRestore, broken_off, forget
 from tests.environments import environment_with
 
@@ -96,10 +97,9 @@ class World:
         )
         return run_restore(
             environment_with(settings, kube=self.kube, store=None, store_credentials=dict),
+            RunContext("test"),
             "",
             cast(Any, plan),
-            run="test",
-            tell=lambda note: None,
             safety=safety,
         )
 

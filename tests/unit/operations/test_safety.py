@@ -16,6 +16,7 @@ from components.minio.live import LIVE
 from errors import PermanentError
 from operations.backup.component import BackupResult, Unneeded
 from operations.restore import safety_backup
+from operations.runner.context import RunContext
 from operations.state.restore_journal import InterruptedRestore
 
 ABLE = Capabilities(conditional_put=True, checksums=True, versioning=True, object_lock=True)
@@ -118,17 +119,16 @@ def safety(
     settings = SimpleNamespace(environment="test")
     environment: Any = SimpleNamespace(store=sets, settings=settings, trust=None)
     monkeypatch.setattr(safety_backup, "check_store", lambda environment: ABLE)
-    transfer: Any = None
+    access: Any = None
     live = SimpleNamespace(units=LIVE.units, can_take=lambda *_: list(refusals))
     monkeypatch.setattr(safety_backup, "COMPONENTS", {"minio": SimpleNamespace(live=live)})
     return safety_backup.take_safety(
         environment,
+        RunContext("t"),
         "",
         "minio",
         chosen,
-        run="t",
-        transfer=transfer,
-        access=transfer,
+        access=access,
         earlier=earlier_run,
         beyond=beyond,
     )

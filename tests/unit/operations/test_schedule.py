@@ -8,6 +8,7 @@ import pytest
 from cluster.command import CANCELLATION
 from cluster.dag import Dag
 from errors import PermanentError
+from operations.runner.context import RunContext
 from operations.runner.walk import Done, NodeResult, walk
 
 
@@ -51,7 +52,9 @@ def outcomes(results: list[NodeResult]) -> dict[str, str]:
 
 
 def run(nodes: Nodes, selected: set[str] | None = None, parallel: int = 3) -> list[NodeResult]:
-    return walk(graph(), selected or set(graph()), nodes.start, max_parallel=parallel)
+    return walk(
+        RunContext("test"), graph(), selected or set(graph()), nodes.start, max_parallel=parallel
+    )
 
 
 def test_every_node_starts_after_all_that_it_needs() -> None:
@@ -108,7 +111,9 @@ def test_a_node_starts_as_soon_as_its_own_needs_are_done_not_when_a_whole_group_
         else:
             threading.Timer(0.01, end).start()
 
-    thread = threading.Thread(target=lambda: walk(graph(), set(graph()), start, max_parallel=9))
+    thread = threading.Thread(
+        target=lambda: walk(RunContext("test"), graph(), set(graph()), start, max_parallel=9)
+    )
     thread.start()
     assert began.wait(10), "minio needs redis only"
     for end in ends.values():
@@ -133,7 +138,7 @@ def test_what_breaks_it_off_waits_for_the_nodes_under_way() -> None:
 
     try:
         with pytest.raises(KeyboardInterrupt):
-            walk(graph(), set(graph()), begin, max_parallel=3, report=stop)
+            walk(RunContext("test"), graph(), set(graph()), begin, max_parallel=3, report=stop)
         assert "nats" in ended
         assert "minio" not in ended
     finally:

@@ -8,6 +8,7 @@ from components.access import Endpoint
 from components.base import Scratch, Step
 from config.loading import load
 from errors import PermanentError, TemporaryError
+from operations.runner.context import RunContext
 from operations.verify.scratch import Unrestorable, engines, out_of_room
 from operations.verify.scratch_pod import Request
 
@@ -78,7 +79,7 @@ def refuse(status: dict[str, Any], *, serving: bool = False) -> None:
     """Start a scratch engine whose pod has a status, or gets it once it serves."""
     cluster = Cluster()
     cluster.status = {} if serving else status
-    with engines(request(cluster), (SCRATCH,), lambda *_: "valkey 9", lambda note: None) as made:
+    with engines(request(cluster), (SCRATCH,), lambda *_: "valkey 9", RunContext("test")) as made:
         for (kind, _), one in cluster.objects.items():
             if kind == "Pod":
                 one["status"] |= status
@@ -92,7 +93,7 @@ def test_nothing_is_removed_where_the_live_engines_are() -> None:
     asked = request(cluster, SETTINGS.model_copy(update={"kubernetes": kubernetes}))
     with (
         pytest.raises(PermanentError, match="live engines"),
-        engines(asked, (SCRATCH,), lambda *_: "", lambda note: None),
+        engines(asked, (SCRATCH,), lambda *_: "", RunContext("test")),
     ):
         pass
     assert cluster.calls == []
@@ -158,7 +159,7 @@ def test_a_full_spool_is_told_from_data_that_an_engine_refuses() -> None:
 
 def served(cluster: Cluster) -> list[Endpoint]:
     """What a caller gets to restore into."""
-    with engines(request(cluster), (SCRATCH,), lambda *_: "valkey 9", lambda note: None) as made:
+    with engines(request(cluster), (SCRATCH,), lambda *_: "valkey 9", RunContext("test")) as made:
         return list(made.at.values())
 
 

@@ -16,6 +16,7 @@ from cluster.kube import NotAllowed, Resource
 from errors import PermanentError
 from operations.deploy.node import Deployer
 from operations.deploy.plan import DRIFTED, NodePlan, Plan, ReleasePlan
+from operations.runner.context import RunContext
 
 CONFIG: dict[str, Any] = {
     "apiVersion": "v1",
@@ -78,7 +79,7 @@ def bring_back(cluster: Cluster, *fields: Change) -> None:
     progress: Any = SimpleNamespace(update=lambda *_: None)
     lease: Any = SimpleNamespace(note=lambda words: None)
     plan = Plan((NodePlan("nats", DRIFTED, (), (planned,)),))
-    Deployer(platform, plan, progress, "test")._upgrade(planned, lease)
+    Deployer(platform, plan, progress, RunContext("test"))._upgrade(planned, lease)
 
 
 ADDED = Change("data.extra", "1", None, "kubectl-patch")
@@ -132,6 +133,8 @@ def test_only_a_lacking_right_sends_for_an_administrator(refusal: Exception, wor
     )
     progress: Any = SimpleNamespace(update=lambda *_: None)
     lease: Any = SimpleNamespace(ensure=lambda: None)
-    deployer = Deployer(platform, Plan((NodePlan("namespace", "upgrade", ()),)), progress, "test")
+    deployer = Deployer(
+        platform, Plan((NodePlan("namespace", "upgrade", ()),)), progress, RunContext("test")
+    )
     with pytest.raises(PermanentError, match=words):
         deployer._apply("namespace", lease)

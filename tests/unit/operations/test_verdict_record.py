@@ -13,6 +13,7 @@ from archive.evidence_chain import Record, read_record
 from archive.store import Missing
 from cluster.lease import inquire
 from operations.environment.environment import Environment
+from operations.runner.context import RunContext
 from operations.verify.proof import prove
 from tests.environments import changed, environment_with
 
@@ -41,7 +42,7 @@ def an_environment(identity: str) -> Environment:
 def test_each_proof_of_a_set_is_numbered_and_recorded() -> None:
     identity = str(pyrage.x25519.Identity.generate())
     environment = an_environment(identity)
-    said = [prove(environment, identity, SET, run="test", tell=lambda _: None) for _ in range(2)]
+    said = [prove(environment, RunContext("test"), identity, SET) for _ in range(2)]
     assert [one.verdict for one in said] == ["fail", "fail"]
     assert [one.number for one in said] == [1, 2]
     assert said[1].previous != said[0].previous == ""
@@ -53,6 +54,6 @@ def test_each_proof_of_a_set_is_numbered_and_recorded() -> None:
 def test_after_a_proof_was_deleted_its_number_is_not_given_again() -> None:
     identity = str(pyrage.x25519.Identity.generate())
     environment = an_environment(identity)
-    prove(environment, identity, SET, run="test", tell=lambda _: None)
+    prove(environment, RunContext("test"), identity, SET)
     emptied = changed(environment, store=cast(Any, Emptied()))
-    assert prove(emptied, identity, SET, run="test", tell=lambda _: None).number == 2
+    assert prove(emptied, RunContext("test"), identity, SET).number == 2
