@@ -25,6 +25,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from pydantic import ValidationError
 
+from cluster.polling import polling
 from errors import ConfigurationError, Fault, PermanentError, TemporaryError
 from operations.documents import runs as documents
 from tasks.approval import Approval
@@ -229,7 +230,6 @@ def answer(run: str, words: dict[str, Any]) -> None:
         hint = "the run's page in the UI has it"
         raise ConfigurationError([Fault("FLOW_RUN", f"{run!r} is no id", hint)]) from exc
     check_answer(words)
-    deadline = time.monotonic() + ASKED_SECONDS
     with connect() as client:
         try:
             # the resume of a run that does not exist is HTTP 500, which clients repeat for minutes
@@ -237,15 +237,16 @@ def answer(run: str, words: dict[str, Any]) -> None:
         except ObjectNotFound as exc:
             hint = "the run's page in the UI has its id"
             raise PermanentError(f"there is no flow run {run} on this server: {hint}") from exc
-    while True:
+    reason = ""
+    for _ in polling(ASKED_SECONDS, pause=POLL_SECONDS, sleep=time.sleep):
         with connect() as client:
             result = client.resume_flow_run(identity, run_input=words)
         if result.status == SetStateStatus.ACCEPT:
             return
         reason = getattr(result.details, "reason", "") or "it was not taken"
-        if reason != NOT_ASKED or time.monotonic() > deadline:
-            raise PermanentError(f"flow run {run}: {reason}")
-        time.sleep(POLL_SECONDS)
+        if reason != NOT_ASKED:
+            break
+    raise PermanentError(f"flow run {run}: {reason}")
 
 
 def _rows(client: SyncPrefectClient, run: UUID, key: str) -> list[dict[str, Any]]:

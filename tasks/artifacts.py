@@ -21,6 +21,7 @@ from prefect.client.schemas.filters import (
 from prefect.logging import get_run_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from cluster.polling import polling
 from config.printable import json_text
 from operations.documents.runs import Run
 from redaction import redact
@@ -68,9 +69,9 @@ class Artifact:
 
     def insist(self, data: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Try until it is written, or for so many seconds: the run is what counts."""
-        deadline = time.monotonic() + seconds
-        while not self.write(data) and time.monotonic() < deadline:
-            time.sleep(RETRY_SECONDS)
+        for _ in polling(seconds, pause=RETRY_SECONDS, sleep=time.sleep):
+            if self.write(data):
+                return
 
     def _write(self, data: str) -> None:
         if self._away and self._id is None:  # the answer may be lost of a request that was heard

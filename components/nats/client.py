@@ -18,6 +18,7 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
 import calls
+from cluster.polling import retry
 from components.access import Access, Endpoint
 from components.questions import PROBE
 from config.backups import NatsAccount
@@ -232,15 +233,14 @@ def call_when_placed(
         Refused: JetStream says no, or finds no servers for a minute.
         TemporaryError: nobody answers.
     """
-    deadline = clock() + PLACEMENT_SECONDS
-    while True:
-        try:
-            return connected.run(call(connected.client, subject, body, timeout=timeout))
-        except Refused as exc:
-            if not (exc.unavailable or exc.code == passing) or clock() > deadline:
-                raise
-            log.debug("%s: %s; next attempt in 0.5 s", subject, exc)
-            sleep(0.5)
+    return retry(
+        lambda: connected.run(call(connected.client, subject, body, timeout=timeout)),
+        lambda exc: isinstance(exc, Refused) and (exc.unavailable or exc.code == passing),
+        PLACEMENT_SECONDS,
+        pause=0.5,
+        clock=clock,
+        sleep=sleep,
+    )
 
 
 async def listed(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from archive.reader import SetReader
+from cluster.polling import retry
 from components.nats.client import (
     NO_STREAM,
     PLACEMENT_SECONDS,
@@ -67,16 +68,15 @@ def consumers_of(
         Incomplete: one of them has no leader.
         Unanswered: nobody answers.
     """
-    deadline = clock() + patience
-    while True:
-        try:
-            subject = f"CONSUMER.LIST.{stream}"
-            return connected.run(listed(connected.client, subject, "consumers", timeout=SECONDS))
-        except Incomplete as exc:
-            if clock() >= deadline:
-                raise
-            log.debug("%s; next attempt in 0.5 s", exc)
-            sleep(0.5)
+    subject = f"CONSUMER.LIST.{stream}"
+    return retry(
+        lambda: connected.run(listed(connected.client, subject, "consumers", timeout=SECONDS)),
+        lambda exc: isinstance(exc, Incomplete),
+        patience,
+        pause=0.5,
+        clock=clock,
+        sleep=sleep,
+    )
 
 
 def with_progress(

@@ -13,6 +13,7 @@ from neo4j.exceptions import AuthError, DriverError, Neo4jError
 
 from calls import call, first_words
 from cluster.command import CANCELLATION
+from cluster.polling import retry
 from components.access import Access, Endpoint
 from errors import TemporaryError
 
@@ -120,15 +121,17 @@ def until_answered(
         TemporaryError: there is no answer within the limit.
         PermanentError, AuthError: the question's own.
     """
-    deadline = clock() + seconds
-    while True:
-        try:
-            return question()
-        except AuthError:
-            raise
-        except (Neo4jError, DriverError, TemporaryError) as exc:
-            if clock() > deadline:
-                raise TemporaryError(
-                    f"Neo4j gives no answer within {seconds:.0f} s: {exc}"
-                ) from exc
-        sleep(POLL_SECONDS)
+    slow = (Neo4jError, DriverError, TemporaryError)
+    try:
+        return retry(
+            question,
+            lambda exc: isinstance(exc, slow) and not isinstance(exc, AuthError),
+            seconds,
+            pause=POLL_SECONDS,
+            clock=clock,
+            sleep=sleep,
+        )
+    except AuthError:
+        raise
+    except slow as exc:
+        raise TemporaryError(f"Neo4j gives no answer within {seconds:.0f} s: {exc}") from exc

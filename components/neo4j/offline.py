@@ -18,6 +18,7 @@ from archive.writer import SetWriter
 from cluster.command import CANCELLATION
 from cluster.exec import exec_stream
 from cluster.kube import Manifest
+from cluster.polling import polling
 from components.access import Access
 from components.neo4j.client import DATABASE
 from errors import PermanentError, TemporaryError
@@ -248,12 +249,14 @@ def _remove_dumper(access: Access) -> None:
 
 
 def _until(so: Any, seconds: float, otherwise: str) -> None:
-    deadline = time.monotonic() + seconds
-    log.info("waiting for up to %.0f s, or: %s", seconds, otherwise)
-    while not so():
-        if time.monotonic() > deadline:
-            raise TemporaryError(f"{otherwise} within {seconds:.0f} s")
+    def sleep(pause: float) -> None:
         if CANCELLATION.is_set():
-            time.sleep(0.5)  # what must be put right is put right first
+            time.sleep(pause)  # what must be put right is put right first
         else:
-            CANCELLATION.sleep(0.5)
+            CANCELLATION.sleep(pause)
+
+    log.info("waiting for up to %.0f s, or: %s", seconds, otherwise)
+    for _ in polling(seconds, pause=0.5, sleep=sleep):
+        if so():
+            return
+    raise TemporaryError(f"{otherwise} within {seconds:.0f} s")

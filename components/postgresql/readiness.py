@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 
+from cluster.polling import polling
 from components.access import Access, Endpoint
 from components.base import Report, Role, Workload
 from components.postgresql.client import (
@@ -315,16 +316,14 @@ def _read_back(access: Access, questions: Round, standbys: list[Endpoint], token
 
 
 def _await_token(access: Access, node: Endpoint, token: str) -> bool:
-    deadline = time.monotonic() + access.timeout_seconds
     with connect(access, node) as connection:
-        while time.monotonic() < deadline:
+        for _ in polling(access.timeout_seconds, pause=0.02, sleep=time.sleep):
             try:
                 seen = f"SELECT 1 FROM {SCHEMA}.probe WHERE token = %s"
                 if connection.execute(seen, [token]).fetchone():
                     return True
             except psycopg.errors.UndefinedTable:  # the first round: the table travels too
                 pass
-            time.sleep(0.02)
     return False
 
 

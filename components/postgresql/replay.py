@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from cluster.polling import polling
 from components.access import Access, Endpoint
 from components.postgresql.client import connect_long
 from errors import TemporaryError
@@ -112,14 +113,12 @@ def _pause_unlocked(holder: psycopg.Connection, node: Endpoint, seconds: float) 
 def _pause(holder: psycopg.Connection, node: Endpoint) -> str:
     try:
         holder.execute("SELECT pg_wal_replay_pause()")
-        deadline = time.monotonic() + PAUSE_SECONDS
-        while time.monotonic() < deadline:
+        for _ in polling(PAUSE_SECONDS, pause=0.02, sleep=time.sleep):
             row = holder.execute(
                 "SELECT pg_get_wal_replay_pause_state(), pg_last_wal_replay_lsn()::text"
             ).fetchone()
             if row is not None and row[0] == "paused":
                 return str(row[1])
-            time.sleep(0.02)
     except psycopg.Error as exc:
         raise TemporaryError(f"{node.member} does not pause its replay: {exc}") from exc
     raise TemporaryError(f"{node.member} did not pause its replay within {PAUSE_SECONDS:.0f} s")

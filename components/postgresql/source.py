@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 
+from cluster.polling import polling
 from components.access import Access, Endpoint
 from components.postgresql.client import (
     PORT,
@@ -130,20 +131,17 @@ def _caught_up(access: Access, primary: Endpoint, standbys: list[Endpoint]) -> s
     try:
         with connect_long(access, primary) as connection, answered_within(connection):
             point = connection.execute("SELECT pg_current_wal_lsn()::text").fetchone()
-        deadline = time.monotonic() + CATCH_UP_SECONDS
-        while True:
+        for _ in polling(CATCH_UP_SECONDS, pause=CATCH_UP_PAUSE, sleep=time.sleep):
             for standby in standbys:
                 with connect_long(access, standby) as connection, answered_within(connection):
                     if connection.execute(query, point).fetchone() == (True,):
                         return standby.member
-            if time.monotonic() > deadline:
-                return None
             log.debug("no standby has replayed %s yet", point)
-            time.sleep(CATCH_UP_PAUSE)
     except psycopg.Error as exc:
         raise TemporaryError(
             f"PostgreSQL: a node was lost at the start of its backup: {exc}", delay=15
         ) from exc
+    return None
 
 
 def _behind(access: Access, node: Endpoint) -> int | None:

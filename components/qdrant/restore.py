@@ -8,7 +8,6 @@ https://qdrant.tech/documentation/snapshots/
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ import httpx
 from archive.manifest import Manifest, Measure
 from archive.reader import SetReader
 from archive.spool import prepare_spool
-from cluster.command import CANCELLATION
+from cluster.polling import polling
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
 from components.qdrant.client import (
@@ -196,20 +195,17 @@ def _reachable(
     Raises:
         TemporaryError: a shard has none.
     """
-    peer, deadline = next(iter(peers.values())), time.monotonic() + CREATION_SECONDS
-    while True:
+    peer, without = next(iter(peers.values())), set[int]()
+    for _ in polling(CREATION_SECONDS, pause=POLL_SECONDS):
         copies = replicas(access, peer, collection)
         found = [c for c in copies if c["state"] == "Active" and str(c["peer_id"]) in peers]
         without = {int(c["shard_id"]) for c in copies} - {int(c["shard_id"]) for c in found}
         if not without:
             return found
-        if time.monotonic() > deadline:
-            numbers = ", ".join(map(str, sorted(without)))
-            raise TemporaryError(
-                f"{collection}: shards {numbers} have no active replica on a peer that answers",
-                delay=20,
-            )
-        CANCELLATION.sleep(POLL_SECONDS)
+    numbers = ", ".join(map(str, sorted(without)))
+    raise TemporaryError(
+        f"{collection}: shards {numbers} have no active replica on a peer that answers", delay=20
+    )
 
 
 def _upload(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
+from cluster.polling import polling
 from components import COMPONENTS
 from components.access import Access
 from operations.environment.environment import Environment
@@ -47,15 +48,13 @@ def read_again(
         ask: when each did, now.
         limit: seconds.
     """
-    deadline = context.clock() + limit
-    while True:
+    sleep = context.cancellation.sleep
+    for _ in polling(limit, pause=POLL_SECONDS, clock=context.clock, sleep=sleep):
         now = ask()
         if all(now.get(member, then) != then for member, then in before.items()):
             return True
-        if context.clock() >= deadline:
-            return False
         log.debug(
             "waiting for a reload of %s",
             ", ".join(m for m, t in before.items() if now.get(m, t) == t),
         )
-        context.cancellation.sleep(POLL_SECONDS)
+    return False

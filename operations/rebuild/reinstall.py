@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from archive.reader import SetReader
 from cluster import volumes
 from cluster.kube import Manifest
+from cluster.polling import polling
 from components import COMPONENTS
 from components.access import Access
 from errors import PermanentError, TemporaryError
@@ -52,13 +53,15 @@ def uninstall(environment: Environment, context: RunContext, component: str) -> 
             lease.note(operation(release.name))
             environment.helm.uninstall(release.name, release.namespace, timeout=release.timeout)
             lease.note("")
-    deadline = context.clock() + GONE_SECONDS
-    while left := _pods(environment, component):
+    left: list[str] = []
+    sleep = context.cancellation.sleep
+    for _ in polling(GONE_SECONDS, pause=0.5, clock=context.clock, sleep=sleep):
+        left = _pods(environment, component)
+        if not left:
+            return
         context.tell(f"waiting for the end of {', '.join(left)}")
         log.debug("waiting for the end of %s", ", ".join(left))
-        if context.clock() > deadline:
-            raise TemporaryError(f"{', '.join(left)} do not end after {GONE_SECONDS:.0f} s")
-        context.cancellation.sleep(0.5)
+    raise TemporaryError(f"{', '.join(left)} do not end after {GONE_SECONDS:.0f} s")
 
 
 def put_aside(

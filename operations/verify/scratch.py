@@ -19,6 +19,7 @@ from typing import Any
 
 from archive.evidence import Level
 from cluster.kube import Manifest
+from cluster.polling import polling
 from components.access import Access, Endpoint
 from components.base import RunningScratch, Scratch
 from errors import IsaError, PermanentError, TemporaryError
@@ -172,18 +173,18 @@ def _create(request: Request, scratch: Scratch, name: str, context: RunContext) 
 
 def _within_quota(request: Request, wanted: Manifest, context: RunContext) -> Manifest:
     """Create a pod as soon as the namespace's quota lets it: others' scratch engines come and go."""
-    deadline = context.clock() + request.settings.verify.timeout_seconds
-    while True:
+    full: PermanentError | None = None
+    limit, sleep = request.settings.verify.timeout_seconds, context.cancellation.sleep
+    for _ in polling(limit, pause=QUOTA_SECONDS, clock=context.clock, sleep=sleep):
         try:
             return request.kube.create(wanted)
         except PermanentError as exc:
             if "exceeded quota" not in str(exc):
                 raise
-            if context.clock() > deadline:
-                raise TemporaryError(str(exc)) from exc
+            full = exc
             log.info("%s", exc)
             context.tell("waits until other scratch engines leave room in the quota")
-        context.cancellation.sleep(QUOTA_SECONDS)
+    raise TemporaryError(str(full)) from full
 
 
 def _name(component: str, scratch: str, nonce: str) -> str:
@@ -209,9 +210,9 @@ def _await(
     ask: Callable[[Access, Endpoint], str],
     context: RunContext,
 ) -> tuple[Endpoint, str]:
-    deadline = context.clock() + request.settings.verify.timeout_seconds
-    told = ""
-    while True:
+    told = why = ""
+    limit, sleep = request.settings.verify.timeout_seconds, context.cancellation.sleep
+    for _ in polling(limit, pause=PAUSE_SECONDS, clock=context.clock, sleep=sleep):
         pod = _pod(request, name)
         _refuse_dead(pod, scratch, serving=False)
         note = _standing(pod, scratch)
@@ -227,9 +228,7 @@ def _await(
                 why = str(exc) or type(exc).__name__
         else:
             why = note
-        if context.clock() > deadline:
-            raise TemporaryError(f"{name} does not serve: {why}")
-        context.cancellation.sleep(PAUSE_SECONDS)
+    raise TemporaryError(f"{name} does not serve: {why}")
 
 
 def _pod(request: Request, name: str) -> Manifest:
@@ -295,9 +294,8 @@ def _remove(request: Request, pods: Iterable[str]) -> None:
         for name in names:
             log.debug("removing pod %s", name)
             request.kube.delete("v1", "Pod", name, request.namespace)
-        deadline = time.monotonic() + REMOVAL_SECONDS
-        for name in names:
-            while request.kube.get("v1", "Pod", name, request.namespace) is not None:
-                if time.monotonic() > deadline:
-                    return
-                time.sleep(PAUSE_SECONDS)  # also when cancelled: it is short
+        # also when cancelled: it is short
+        for _ in polling(REMOVAL_SECONDS, pause=PAUSE_SECONDS, sleep=time.sleep):
+            there = (request.kube.get("v1", "Pod", name, request.namespace) for name in names)
+            if all(pod is None for pod in there):
+                return
