@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from archive.manifest import PLATFORM
 from components.base import BackupTarget, Component
+from config import models
 
-COMPONENTS: dict[str, Component] = {
-    component.name: component
-    for component in (
-        Component("postgresql", "PostgreSQL HA"),
-        Component("redis", "Redis Cluster"),
-        Component("nats", "NATS JetStream"),
-        Component("minio", "MinIO"),
-        Component("qdrant", "Qdrant"),
-        Component("neo4j", "Neo4j"),
-        Component("emqx", "EMQX"),
-    )
-}
+COMPONENTS: dict[str, Component] = {name: Component(name) for name in models.COMPONENTS}
 
 # What backups are taken of: the engines, and what runs them.
-SETS: dict[str, BackupTarget] = {**COMPONENTS, PLATFORM: BackupTarget(PLATFORM, "Platform")}
+SETS: dict[str, BackupTarget] = {**COMPONENTS, PLATFORM: BackupTarget(PLATFORM)}

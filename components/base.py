@@ -7,12 +7,11 @@ artifacts are different renderings of the same checks (model: barman's `CheckStr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from archive.cleanup_journal import CleanupJournal
 from archive.evidence import Level
@@ -211,6 +210,15 @@ def _fingerprint(reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
     return [one for one in reader.manifest.fingerprint if one.unit in wanted]
 
 
+def without_fence(clients: str) -> Callable[[Access, Iterable[str]], AbstractContextManager[str]]:
+    """The fence of an engine that keeps nobody away.
+
+    Args:
+        clients: what they see meanwhile, in words.
+    """
+    return lambda access, chosen: nullcontext(clients)
+
+
 def _takes_all(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
     return []
 
@@ -258,34 +266,70 @@ class Live:
     beside: bool = False
 
 
+class BackupModule(Protocol):
+    """What `components/NAME/backup.py` answers."""
+
+    def back_up(self, access: Access, writer: SetWriter, /) -> BackupContent:
+        """Write the artefacts of one set."""
+
+
+class RestoreModule(Protocol):
+    """What `components/NAME/restore.py` answers."""
+
+    RESTORE: Restore
+
+
+class ReadinessModule(Protocol):
+    """What `components/ENGINE/readiness.py` answers; `settings_read` is in it only where an engine reads them again."""
+
+    def workloads(self, settings: Settings, /) -> tuple[Workload, ...]:
+        """What Kubernetes must run for it."""
+
+    def ask(self, access: Access, /) -> Report:
+        """Ask the engine: quorum, replication, and a transaction of its own that is cleaned up."""
+
+
+class CredentialsModule(Protocol):
+    """What `components/ENGINE/credentials.py` answers."""
+
+    @property
+    def SECRETS(self) -> tuple[SecretSpec, ...]:  # noqa: N802
+        """What must exist before its releases."""
+
+
+class LiveModule(Protocol):
+    """What `components/ENGINE/live.py` answers."""
+
+    LIVE: Live
+
+
 @dataclass(frozen=True)
 class BackupTarget:
-    """What sets are made of; its verbs are in the files of its folder.
+    """What sets are made of; its verbs are in the files of its folder, each of which answers a protocol.
 
     A file is imported when its verb is first asked for: the clients of all seven engines take 1.2 s of a core, and a
-    command that has to do with one of them, or with none, needs not wait for the others.
+    command that has to do with one of them, or with none, needs not wait for the others. Whether all files answer
+    their protocols, mypy sees in tests/unit/components/test_verbs.py.
 
     Attributes:
         name: as in settings, labels and commands, and of its folder.
-        title: as people write it.
     """
 
     name: str
-    title: str
 
     @property
     def back_up(self) -> Callable[[Access, SetWriter], BackupContent]:
         """Writes the artefacts of one set."""
-        verb: Callable[[Access, SetWriter], BackupContent] = self._file("backup").back_up
-        return verb
+        module: BackupModule = self._file("backup")
+        return module.back_up
 
     @property
     def restore(self) -> Restore:
         """Brings them back, somewhere else."""
-        restore: Restore = self._file("restore").RESTORE
-        return restore
+        module: RestoreModule = self._file("restore")
+        return module.RESTORE
 
-    def _file(self, name: str) -> ModuleType:
+    def _file(self, name: str) -> Any:
         return import_module(f"components.{self.name}.{name}")
 
 
@@ -296,20 +340,20 @@ class Component(BackupTarget):
     @property
     def secrets(self) -> tuple[SecretSpec, ...]:
         """What must exist before its releases."""
-        specs: tuple[SecretSpec, ...] = self._file("credentials").SECRETS
-        return specs
+        module: CredentialsModule = self._file("credentials")
+        return module.SECRETS
 
     @property
     def workloads(self) -> Callable[[Settings], tuple[Workload, ...]]:
         """What Kubernetes must run for it."""
-        verb: Callable[[Settings], tuple[Workload, ...]] = self._file("readiness").workloads
-        return verb
+        module: ReadinessModule = self._file("readiness")
+        return module.workloads
 
     @property
     def ask(self) -> Callable[[Access], Report]:
         """Asks the engine: quorum, replication, and a transaction of its own that is cleaned up."""
-        verb: Callable[[Access], Report] = self._file("readiness").ask
-        return verb
+        module: ReadinessModule = self._file("readiness")
+        return module.ask
 
     @property
     def settings_read(self) -> Callable[[Access], Mapping[str, str]] | None:
@@ -322,8 +366,8 @@ class Component(BackupTarget):
     @property
     def live(self) -> Live:
         """Puts a set's data in the place of what is there."""
-        live: Live = self._file("live").LIVE
-        return live
+        module: LiveModule = self._file("live")
+        return module.LIVE
 
 
 def worst(checks: Iterable[Check]) -> Check | None:

@@ -22,7 +22,7 @@ from config.values import (
     UserPath,
 )
 
-# In the order in which the design deploys them.
+# The engines, in the order in which the design deploys them: the one list of them.
 Component = Literal["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx"]
 COMPONENTS: tuple[str, ...] = get_args(Component)
 

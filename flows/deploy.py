@@ -11,6 +11,7 @@ from pydantic import Field
 
 from components import COMPONENTS
 from config.loading import load
+from config.models import Component
 from flows.parameters import EnvironmentName
 from operations.deploy.run import run_deploy
 from operations.environment.environment import Environment
@@ -24,17 +25,7 @@ from tasks.pictures import outcome_artifact
 from tasks.redacted_errors import completed, failed, redacted_errors
 from tasks.table import LiveTable, plan_artifact, status_artifact
 
-Node = Literal[
-    "storage-classes",
-    "namespace",
-    "postgresql",
-    "redis",
-    "nats",
-    "minio",
-    "qdrant",
-    "neo4j",
-    "emqx",
-]
+Node = Literal["storage-classes", "namespace", Component]
 Nodes = Annotated[list[Node], Field(max_length=len(get_args(Node)))]
 # How many nodes are under way is decided by the settings; the runner must only never be the narrower one.
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=16)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, ValidationError, create_model
 
+from config.models import Component
 from config.values import DnsLabel
 from errors import PermanentError
 from operations.backup.slot import SLOT
@@ -21,8 +22,7 @@ _IDENTITY = r"[a-z0-9]{1,20}-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}"
 
 EnvironmentName = Annotated[DnsLabel, Field(max_length=63)]
 """Name of a settings file."""
-Engine = Literal["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx"]
-Set = Literal["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx", "platform"]
+Set = Literal[Component, "platform"]
 SetId = Annotated[str, Field(pattern=f"^{_IDENTITY}$", max_length=50)]
 """Id of a backup, `component-time-nonce`."""
 RestoreSource = Annotated[str, Field(pattern=f"^(fresh|none|{_IDENTITY})$", max_length=50)]

@@ -9,7 +9,8 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
-from flows.parameters import Engine, EnvironmentName, RestoreSource
+from config.models import Component
+from flows.parameters import EnvironmentName, RestoreSource
 from operations.environment.environment import Environment
 from operations.rebuild.plan import plan_rebuild
 from operations.rebuild.rebuild import run_rebuild
@@ -34,7 +35,7 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=2)
 )
 def rebuild_component(
     environment: EnvironmentName,
-    component: Engine,
+    component: Component,
     volumes: Literal["new", "keep"] = "new",
     restore: RestoreSource = "fresh",
     final_backup: bool = True,

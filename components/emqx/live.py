@@ -8,14 +8,13 @@ among them, who must be able to sign on afterwards with what Secret emqx-auth sa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from archive.cleanup_journal import CleanupJournal
 from archive.manifest import Measure
 from archive.reader import SetReader
 from components.access import Access
-from components.base import Live, RunningScratch
+from components.base import Live, RunningScratch, without_fence
 from components.emqx.accounts import import_beside, returning
 from components.emqx.client import API_PORT, STATEFULSET, USERS, Api, rows, sign_on
 from components.emqx.export import Export
@@ -34,12 +33,6 @@ NEEDS = {
 def units(reader: SetReader) -> dict[str, int]:
     """One unit: the export is imported as a whole."""
     return {EVERYTHING: sum(reader.size(name) for name in reader.names(FORM))}
-
-
-@contextmanager
-def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
-    """There is none, and no need: nothing is removed."""
-    yield "clients go on"
 
 
 def replace(
@@ -120,7 +113,7 @@ def unfit(export: Export, version: str, edition: str) -> str:
 
 LIVE = Live(
     units,
-    fence,
+    without_fence("clients go on"),
     replace,
     measure,
     can_take=can_take,

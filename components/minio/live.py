@@ -6,8 +6,7 @@ MinIO can stop all clients or none (`mc admin service freeze` would stop us too)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +16,7 @@ from archive.cleanup_journal import CleanupJournal
 from archive.manifest import Measure
 from archive.reader import SetReader
 from components.access import Access, Endpoint
-from components.base import Live, RunningScratch
+from components.base import Live, RunningScratch, without_fence
 from components.minio.capacity import refusals
 from components.minio.client import PORT, STATEFULSET, admin, connect, health
 from components.minio.exports import RIGHTS as RIGHTS_UNIT
@@ -71,12 +70,6 @@ def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
         info, usage = (admin(access, server, path).json() for path in ("info", "datausageinfo"))
         there = connect(access, server, attempts=ATTEMPTS).list_buckets()["Buckets"]
     return refusals(buckets, names, info, usage, {str(bucket["Name"]) for bucket in there})
-
-
-@contextmanager
-def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
-    """There is none."""
-    yield "clients go on: what they write to a bucket meanwhile is lost or mixed in"
 
 
 def replace(
@@ -169,7 +162,7 @@ def remove_bucket(client: Any, bucket: str) -> None:
 
 LIVE = Live(
     units,
-    fence,
+    without_fence("clients go on: what they write to a bucket meanwhile is lost or mixed in"),
     replace,
     measure,
     wanted=wanted_of,

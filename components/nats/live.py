@@ -13,7 +13,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from archive.manifest import Measure
 from archive.reader import SetReader
 from archive.spool import PIECE_BYTES, require_room
 from components.access import Access
-from components.base import Live, RunningScratch
+from components.base import Live, RunningScratch, without_fence
 from components.nats.capacity import EXISTS, refusals, restored_first
 from components.nats.client import (
     CLIENT_PORT,
@@ -70,12 +70,6 @@ CALL_SECONDS = 60.0
 def units(reader: SetReader) -> dict[str, int]:
     """Streams of the set with their sizes."""
     return {reader.unit(name): reader.size(name) for name in reader.names(FORM)}
-
-
-@contextmanager
-def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
-    """Nothing to do: a stream that is not there takes no messages."""
-    yield "publishers get no acknowledgement while a stream is away"
 
 
 def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
@@ -186,7 +180,7 @@ def may_have_gone(
 
 LIVE = Live(
     units,
-    fence,
+    without_fence("publishers get no acknowledgement while a stream is away"),
     replace,
     measure,
     can_take=can_take,

@@ -7,8 +7,7 @@ by its name; a rebuilt or lost server gets it back with all the rest. An Enterpr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from neo4j.exceptions import AuthError
 
@@ -16,7 +15,7 @@ from archive.cleanup_journal import CleanupJournal
 from archive.manifest import Measure
 from archive.reader import SetReader
 from components.access import Access
-from components.base import Live, RunningScratch
+from components.base import Live, RunningScratch, without_fence
 from components.neo4j import offline
 from components.neo4j.client import PORT, until_answered
 from components.neo4j.compatibility import can_take, data_directory, require_room
@@ -30,12 +29,6 @@ def units(reader: SetReader) -> dict[str, int]:
     """Databases of the set with their sizes; `system` comes last."""
     found = {reader.unit(name): reader.size(name) for name in reader.names(DUMP)}
     return dict(sorted(found.items(), key=lambda one: one[0] == f"database {SYSTEM}"))
-
-
-@contextmanager
-def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
-    """The stop of the member is the fence."""
-    yield "the member is stopped while its databases are loaded"
 
 
 def replace(
@@ -108,7 +101,7 @@ def by_hand(settings: Settings) -> str:
 
 LIVE = Live(
     units,
-    fence,
+    without_fence("the member is stopped while its databases are loaded"),
     replace,
     measure,
     writers="Neo4j is stopped while its databases are loaded; what was written since the safety backup is lost",

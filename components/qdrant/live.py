@@ -6,14 +6,13 @@ goes to a peer that has the shard, and the other copies follow from there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 
 from archive.cleanup_journal import CleanupJournal
 from archive.manifest import Measure
 from archive.reader import SetReader
 from components.access import Access
-from components.base import Live, RunningScratch
+from components.base import Live, RunningScratch, without_fence
 from components.qdrant.client import call, names, path_of
 from components.qdrant.fingerprint import comparable, measure_whole
 from components.qdrant.peers import Peers, all_peers, without_consensus
@@ -37,12 +36,6 @@ def units(reader: SetReader) -> dict[str, int]:
         unit = reader.unit(name)
         found[unit] = found.get(unit, 0) + reader.size(name)
     return found
-
-
-@contextmanager
-def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
-    """Nothing to do: a collection that is not there takes no points."""
-    yield "writes to a collection are refused while it is away; those to one that is being filled may be lost"
 
 
 def replace(
@@ -121,7 +114,9 @@ def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
 
 LIVE = Live(
     units,
-    fence,
+    without_fence(
+        "writes to a collection are refused while it is away; those to one that is being filled may be lost"
+    ),
     replace,
     measure,
     can_take=can_take,
