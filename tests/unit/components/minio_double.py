@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -56,34 +56,6 @@ class Cluster:
         self.drives = self.drives or {
             f"10.0.0.{n}:9000": {"drives": [{"state": "ok"}]} for n in range(self.members)
         }
-
-    @contextmanager
-    def served(self) -> Iterator[Access]:
-        running = []
-        for number in range(self.members):
-            made = _Listener(("127.0.0.1", 0), _Handler)
-            made.cluster, made.number = self, number
-            threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
-            running.append(made)
-        endpoints = [
-            Endpoint(f"minio-{n}", "127.0.0.1", made.server_port, f"10.0.0.{n}", "")
-            for n, made in enumerate(running)
-        ]
-        with httpx.Client(trust_env=False) as http:
-            minio = SimpleNamespace(members=self.members)
-            access = SimpleNamespace(
-                settings=SimpleNamespace(components=SimpleNamespace(minio=minio)),
-                timeout_seconds=4.0,
-                endpoints=lambda workload, members, port: endpoints[:members],
-                secret=lambda name, key: f"{name}-{key}",
-                http=http,
-            )
-            try:
-                yield cast(Access, access)
-            finally:
-                for made in running:
-                    made.shutdown()
-                    made.server_close()
 
     def answer(self, server: int, method: str, path: str, body: bytes) -> tuple[int, bytes]:
         """Status and body."""
@@ -136,6 +108,46 @@ class Cluster:
         elif method == "GET":
             return 200, self.returns or self.buckets[bucket][key][0]
         return 200, b""
+
+
+@contextmanager
+def servers(number: int = 4) -> Iterator[Callable[[Cluster], Access]]:
+    """Servers that are those of one cluster after another, so that their clients are made once.
+
+    Yields:
+        Gives the way into a cluster, which they are from then on.
+    """
+    running = []
+    for at in range(number):
+        made = _Listener(("127.0.0.1", 0), _Handler)
+        made.number = at
+        threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
+        running.append(made)
+    endpoints = [
+        Endpoint(f"minio-{at}", "127.0.0.1", made.server_port, f"10.0.0.{at}", "")
+        for at, made in enumerate(running)
+    ]
+
+    def serve(cluster: Cluster) -> Access:
+        for made in running:
+            made.cluster = cluster
+        minio = SimpleNamespace(members=cluster.members)
+        access = SimpleNamespace(
+            settings=SimpleNamespace(components=SimpleNamespace(minio=minio)),
+            timeout_seconds=4.0,
+            endpoints=lambda workload, members, port: endpoints[:members],
+            secret=lambda name, key: f"{name}-{key}",
+            http=http,
+        )
+        return cast(Access, access)
+
+    with httpx.Client(trust_env=False) as http:
+        try:
+            yield serve
+        finally:
+            for made in running:
+                made.shutdown()
+                made.server_close()
 
 
 def _error(status: int, code: str) -> tuple[int, bytes]:
