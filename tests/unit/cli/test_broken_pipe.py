@@ -66,6 +66,16 @@ def test_what_would_print_for_ever_learns_that_nobody_reads() -> None:
         assert abandoned(stream)
 
 
+def test_a_stream_keeps_its_letters_and_its_descriptor() -> None:
+    reads, writes = os.pipe()
+    with open(writes, "w", encoding="latin-1") as pipe, open(reads, "rb") as other:
+        stream = tolerant(pipe)
+        print("Größe ✗", file=stream, flush=True)
+        stream.close()
+        os.write(writes, b"still open")
+        assert os.read(other.fileno(), 100) == "Größe ".encode("latin-1") + b"\\u2717\nstill open"
+
+
 @pytest.mark.parametrize("stream", [io.StringIO(), None])
 def test_a_stream_without_a_descriptor_stays_as_it_is(stream: io.StringIO | None) -> None:
     assert tolerant(stream) is stream  # type: ignore[arg-type]

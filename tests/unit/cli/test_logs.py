@@ -79,6 +79,22 @@ def test_each_line_is_an_object_where_a_collector_reads_them(printed: Callable[[
     assert (first["level"], first["logger"]) == ("info", "calls")
 
 
+@pytest.mark.parametrize("form", ["", "json"])
+def test_a_traceback_is_printed_with_its_record(printed: Callable[[], str], form: str) -> None:
+    log_to_stderr(1, form)
+    try:
+        raise ValueError("the cause")
+    except ValueError:
+        logging.getLogger("cluster.lease").exception("the Lease is lost")
+    found = printed()
+    if form:
+        records = [json.loads(line) for line in found.splitlines()]
+        assert all("Traceback" not in record["message"] for record in records)
+        assert records[-1]["level"] == "error"
+    else:
+        assert "ValueError: the cause" in found.splitlines()
+
+
 def test_libraries_stay_silent_below_a_warning(printed: Callable[[], str]) -> None:
     log_to_stderr(2)
     logging.getLogger("urllib3.connectionpool").debug("GET /api")
