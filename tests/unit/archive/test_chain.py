@@ -26,6 +26,17 @@ def test_a_week_after_the_full_one_a_full_one_is_due_though_the_night_begins_ear
     assert chain(FULL, SECOND, day=6.97) == []
 
 
+def test_a_full_one_is_due_an_hour_before_its_days_are_over_and_not_earlier() -> None:
+    hour = 1 / 24
+    assert chain(FULL, day=7 - hour) == []
+    assert chain(FULL, day=7 - hour - 1 / 86_400) == [FULL.id]
+
+
+def test_the_present_decides_whether_a_full_one_is_due() -> None:
+    assert open_chain([FULL], 7) == ()
+    assert open_chain([FULL], 365 * 500) == (FULL,)
+
+
 def test_without_one_of_the_chain_a_full_one_is_due() -> None:
     assert chain(day=0) == []
     assert chain(FULL, THIRD, day=3) == []

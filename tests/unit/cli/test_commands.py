@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -659,35 +658,3 @@ def test_wrong_usage_says_how_it_is_right(world: World) -> None:
         "",
     ]
     assert len(err) == 4 and err[3].startswith("Error: ")
-
-
-def test_a_rebuild_is_undone_by_whoever_types_its_name(plans: World) -> None:
-    way = SimpleNamespace(rebuild="rebuild-1", volumes=[SimpleNamespace(name="pv-1")])
-    prompts: list[Any] = []
-
-    def undo(env: Any, component: str, *, run: str, tell: Callable[[str], None]) -> tuple[str, ...]:
-        plans.asked.append((component, run))
-        tell("uninstalling")
-        return ("pv-1",)
-
-    plans.patches.setattr("operations.rebuild.reinstall.undo_plan", lambda env, component: way)
-    plans.patches.setattr("operations.rebuild.reinstall.undo", undo)
-    plans.patches.setattr("click.prompt", lambda words, type, **_: prompts.append(type.choices))
-    code, out, err = plans.isa("rebuild undo redis --json")
-    assert code == 0
-    assert json.loads("\n".join(out)) == {
-        "component": "redis", "rebuild": "rebuild-1", "returned_volumes": ["pv-1"],
-    }  # fmt: skip
-    assert err == ["volumes of rebuild-1: pv-1", "uninstalling"]
-    assert [list(choices) for choices in prompts] == [["redis"]]
-    assert plans.asked == [("redis", "isa rebuild undo as ada@laptop")]
-
-
-def test_old_volumes_that_are_purged_are_named(plans: World) -> None:
-    plans.patches.setattr(
-        "operations.rebuild.reinstall.purge", noting(plans.asked, [SimpleNamespace(name="pv-1")])
-    )
-    code, out, _ = plans.isa("rebuild purge redis")
-    assert code == 0
-    assert out == ["purged: pv-1"]
-    assert plans.asked == [("redis", "isa rebuild purge as ada@laptop")]

@@ -149,8 +149,11 @@ class World:
             else:
                 yield base_tar(text=manifest(FILES, [REACHED]))
 
-        version = SimpleNamespace(stdout=f"{name} (PostgreSQL) 18.1\n")
-        return SimpleNamespace(stream=stream, run=lambda *words, timeout: version)
+        def run(*words: str, timeout: float) -> Any:
+            assert words == ("--version",)
+            return SimpleNamespace(stdout=f"{name} (PostgreSQL) 18.1\n")
+
+        return SimpleNamespace(stream=stream, run=run)
 
     # ------------------------------------------------------------------ the writer
     def add(
@@ -278,9 +281,13 @@ def test_programs_ask_for_no_password_and_join_the_snapshot(world: World) -> Non
         (f"--snapshot=snapshot-of-{n}" in words, "--load-via-partition-root" in words)
         for n, words in zip(("isa", "shop"), dumps, strict=True)
     ] == [(True, False), (True, True)]
-    assert all("--exclude-schema=isa_cloud_probe" in words for words in dumps)
+    limits = {"--exclude-schema=isa_cloud_probe", "--lock-wait-timeout=60s"}
+    assert all(limits | {"--format=custom", "--compress=0"} <= {*words} for words in dumps)
     (base,) = (words for words in world.ran if words[0] == "pg_basebackup")
-    assert {"--wal-method=fetch", "--format=tar", "--checkpoint=fast"} <= set(base)
+    assert {*base[2:]} == {
+        "--pgdata=-", "--format=tar", "--wal-method=fetch", "--checkpoint=fast", "--label=isa-cloud", "--no-password",
+    }  # fmt: skip
+    assert all("host=10.0.0.1" in words[1] for words in world.ran)
 
 
 def test_what_a_dump_leaves_out_is_named(world: World) -> None:

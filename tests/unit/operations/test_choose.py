@@ -35,6 +35,12 @@ def test_a_damaged_set_of_a_later_time_keeps_no_other_from_being_chosen() -> Non
     assert chosen == {one.id for one in nights[:-1]}
 
 
+def test_a_damaged_set_that_is_older_than_a_readable_one_is_not_the_newest() -> None:
+    nights = [a_set(day) for day in range(5)]
+    junk = f"test/redis/{a_set(2.5).id}/manifest.json"
+    assert latest(Catalogue(tuple(nights), {junk: "?"}, ()), NAMES) == (nights[-1].id,)
+
+
 def test_what_has_a_verdict_is_not_due_and_an_error_is_none() -> None:
     assert due(catalogue(new="pass", nats="error"), NAMES) == (NATS,)
     assert due(catalogue(old="pass"), NAMES) == (NEW, NATS)

@@ -120,6 +120,7 @@ def test_a_set_without_a_verdict_stops_no_other_and_fails_the_run(world: World) 
     found = {one.backup: one for one in report.proofs}
     assert (found[NEW].verdict, found[NEW].reason) == ("error", "no image")
     assert found[NEW].component == "redis"
+    assert found[NEW].seconds >= 0
     assert found[OLD].verdict == found[NATS].verdict == "pass"
     assert report.state == "failed"
     assert f"{NEW}: no image" in report.summary
