@@ -1,4 +1,4 @@
-"""Calls that this process waits for: to an engine, a server or a program, and since when.
+"""The open calls of this process: to an engine, a server or a program, and since when.
 
 A backup that hangs shows where: `isa -v` prints each call that takes longer than ten seconds, `isa -vv` every call.
 Flow runs log the same to Prefect.
@@ -30,8 +30,8 @@ class Call:
 
     Attributes:
         name: what is called, for the log; never a secret.
-        begun: seconds of the clock.
-        due: seconds from its begin to its next line of log.
+        begun: start, in seconds of the clock.
+        due: seconds from the start to its next log line.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Calls:
     """The calls of a process. Safe to share between threads.
 
     Args:
-        clock: seconds that only grow.
+        clock: monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,13 +81,13 @@ class Calls:
             threading.Thread(target=self._watch, name="calls", daemon=True).start()
 
     def pending(self) -> list[tuple[str, float]]:
-        """Name of each call, and seconds since it was begun."""
+        """Return the name of each call, and the seconds since it started."""
         now = self._clock()
         with self._lock:
             return [(call.name, now - call.begun) for call in self._open.values()]
 
     def report(self) -> None:
-        """Log the calls that are due for it."""
+        """Log the calls whose next log line is due."""
         now, due = self._clock(), []
         with self._lock:
             for call in self._open.values():
@@ -104,7 +104,7 @@ class Calls:
 
 
 def first_words(statement: str | bytes) -> str:
-    """What a log may say of a statement: two words, since the rest may hold a value or a password."""
+    """Return the loggable part of a statement: two words, because the rest may hold a value or a password."""
     text = statement if isinstance(statement, str) else statement.decode(errors="replace")
     return " ".join(text.split(None, 2)[:2])
 

@@ -1,7 +1,7 @@
-"""The error taxonomy of the whole project: may it be tried again, or must somebody act first?
+"""The error taxonomy of the project: can the call be repeated, or does someone have to act first?
 
-Every layer wraps what its client libraries raise in one of these, with the cause chained, so that retry
-policies, exit codes and reports need to know these classes only. The split follows kopf's
+Every layer wraps the exceptions of its client libraries in one of these classes, with the cause chained, so that retry
+policies, exit codes and reports depend on these classes only. The split follows kopf's
 `TemporaryError`/`PermanentError` (https://docs.kopf.dev/en/stable/errors/).
 """
 
@@ -15,13 +15,13 @@ class IsaError(Exception):
     """Base of every error that this project raises on purpose.
 
     Args:
-        message: in words of our own, which name things and never quote what they hold.
-        said: the words of an engine or a tool, which may quote a row: they end every message, and what is kept in
-            plain text leaves them out.
+        message: in isa's own words, which name objects and never quote their contents.
+        said: message of an engine or a tool, which may quote a row. It is appended to the text for people, and left out
+            of what is stored in plain text.
 
     Attributes:
-        plain: the message without what was said.
-        said: empty where nobody said anything.
+        plain: the message without `said`.
+        said: empty if no engine or tool gave a message.
     """
 
     def __init__(self, message: str = "", *, said: str = "") -> None:
@@ -30,12 +30,12 @@ class IsaError(Exception):
 
 
 class TemporaryError(IsaError):
-    """The same call may succeed later, with nothing changed by hand (API server away, slot taken).
+    """The same call may succeed later, with nothing changed by hand (API server down, slot taken).
 
     Args:
         message: what failed, where, and what is being waited for.
-        delay: seconds to wait before the next try.
-        said: the words of an engine or a tool.
+        delay: seconds to wait before the next attempt.
+        said: message of an engine or a tool.
     """
 
     def __init__(self, message: str, *, delay: float = 5.0, said: str = "") -> None:
@@ -44,17 +44,17 @@ class TemporaryError(IsaError):
 
 
 class PermanentError(IsaError):
-    """Trying again changes nothing: somebody has to change an input or a state first."""
+    """Repeating the call cannot succeed: someone has to change an input or a state first."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong in an input.
+    """One fault of an input.
 
     Attributes:
         where: file, and key inside it (`production.yaml: storage.nfs.server`).
         message: what is wrong with it.
-        hint: what to do, or where the right value can be read.
+        hint: what to do, or where to read the right value.
     """
 
     where: str

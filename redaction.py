@@ -1,8 +1,8 @@
-"""What must be read nowhere: secret values that this process has held, and whatever looks like a credential.
+"""Redacts secret values that this process has read or created, and text that looks like a credential.
 
-Prefect keeps logs, state messages, artifacts and events as they are, and an engine's error may well repeat what it was
-given. So a value is remembered where it is read or made (`cluster.kube`, `cluster.credentials`), and text is redacted
-where it leaves: log records (`install`), states, artifacts and events (`tasks`), the terminal (`cli`).
+Prefect stores logs, state messages, artifacts and events unchanged, and an engine's error may repeat its input. So a
+value is registered where it is read or created (`cluster.kube`, `cluster.credentials`), and text is redacted where it
+leaves: log records (`install`), states, artifacts and events (`tasks`), the terminal (`cli`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ENVIRONMENT = re.compile(r"PREFECT_\w*(AUTH_STRING|API_KEY|CONNECTION_URL|PASSWO
 ANEW = rf"(?!{MASK}[^\w\s]*(?:\s|$))"
 PATTERNS = (
     (re.compile(r"(?<=://)([^\s/@:'\"]*):[^\s/@'\"]+(?=@)"), rf"\1:{MASK}"),
-    # whoever knows the address of a chat's webhook can write to it
+    # anyone who knows the address of a chat's webhook can write to it
     (
         re.compile(rf"(://(?=[\w.-]*hook)[\w.-]*/|/webhooks/){ANEW}[^\s'\"]+", re.IGNORECASE),
         rf"\1{MASK}",
@@ -61,14 +61,14 @@ PATTERNS = (
 
 
 class Redactor:
-    """Secret values, in all forms in which they travel. Safe to share between threads."""
+    """Secret values, in all their encodings. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: tuple[str, ...] = ()
 
     def remember(self, secret: str) -> str:
-        """Keep a value out of all text from now on; returns it, so that it can be remembered as it is made.
+        """Redact a value in all text from now on; returns the value, so a caller can register it while creating it.
 
         Args:
             secret: a password, key, certificate, `user:password`, or URL with a password in it.
@@ -81,7 +81,7 @@ class Redactor:
         return secret
 
     def __call__(self, text: str) -> str:
-        """The text without what must not be read."""
+        """Return the text with secrets replaced."""
         for secret in self._known:
             text = text.replace(secret, MASK)
         for pattern, mask in PATTERNS:
@@ -93,7 +93,7 @@ redact = Redactor()
 
 
 def shown(text: str, *, lines: bool = False) -> str:
-    """A text as it leaves for people: without secrets, control characters as text.
+    """Return a text for people: secrets replaced, control characters as text.
 
     Args:
         text: anything.
@@ -103,11 +103,11 @@ def shown(text: str, *, lines: bool = False) -> str:
 
 
 class RecordFactory:
-    """Makes log records that are redacted, and one line each, before any handler, of whatever library, sees them.
+    """Creates log records that are redacted and on one line, before any handler of any library sees them.
 
     Args:
-        redactor: what must not be read.
-        make: the factory so far.
+        redactor: of the secrets.
+        make: the previous factory.
     """
 
     def __init__(self, redactor: Redactor, make: Any) -> None:
@@ -152,7 +152,7 @@ def _tell(error: BaseException | None) -> None:
 
 
 def _pieces(secret: str) -> Iterator[str]:
-    """The value and the parts of it that are secret alone."""
+    """Return the value and those parts of it that are secret by themselves."""
     secret = secret.strip()
     yield secret
     lines = [line.strip() for line in secret.splitlines()]
@@ -166,7 +166,7 @@ def _pieces(secret: str) -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """As it is, in a URL, in JSON, in Python's words, as people are shown it, in a Secret or a header."""
+    """Return the encodings of a value: in a URL, JSON, Python's repr, escaped for people, in a Secret or a header."""
     if len(secret) < SHORTEST or NAME.fullmatch(secret):
         return
     yield secret

@@ -1,9 +1,9 @@
-"""How much memory a document of the bucket may cost before anybody knows who wrote it.
+"""Limits the memory that a document of the bucket may use before its signature is checked.
 
-A signature lies inside its document, over the canonical form of the rest, so it can be checked only once the JSON is
-parsed. A parsed value takes up to 300 bytes, whatever it takes in the document: 32 MiB of `{},` become 900 MiB. So the
-bytes are bounded, and the values are counted in the bytes before these are parsed. Measured on the largest manifests
-that this project can be asked to write:
+A signature is inside its document, over the canonical form of the rest, so it can be checked only after the JSON is
+parsed. A parsed value uses up to 300 bytes, whatever its size in the document: 32 MiB of `{},` become 900 MiB. So the
+bytes are limited, and the values are counted in the bytes before parsing. Measured on the largest manifests
+that this project can have to write:
 
 | | bytes | values | memory, parsed and checked |
 |---|---|---|---|
@@ -24,7 +24,7 @@ PROOFS = 500  # documents of evidence of one backup: more than one a day for a y
 
 
 def excess(document: bytes) -> str:
-    """Why a document is not parsed, in words; "" if it is."""
+    """Return why a document is not parsed; "" if it can be."""
     if len(document) > MANIFEST_BYTES:
         return f"it has {len(document)} bytes, more than {MANIFEST_BYTES}"
     values = sum(document.count(mark) for mark in (b",", b"[", b"{"))  # begins or follows one
@@ -34,10 +34,10 @@ def excess(document: bytes) -> str:
 
 
 def parse(document: bytes) -> Any:
-    """Parse JSON that anybody may have written.
+    """Parse JSON from an untrusted writer.
 
     Raises:
-        ValueError: it has too many bytes or values, or is no JSON.
+        ValueError: it has too many bytes or values, or is not JSON.
     """
     if why := excess(document):
         raise ValueError(f"it was not parsed: {why}")

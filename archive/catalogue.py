@@ -1,4 +1,4 @@
-"""Which backup sets there are: those with a manifest, and no others."""
+"""Lists backups: those with a manifest, and no others."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ READERS = 8  # manifests are small: their time is the round trip
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What an environment's part of the bucket holds.
+    """The content of an environment's part of the bucket.
 
     Attributes:
-        sets: committed ones, the oldest first.
+        sets: committed backups, the oldest first.
         broken: key of a manifest that cannot be read → why.
-        uncommitted: prefixes with objects but without a manifest: under way, or abandoned.
-        proofs: id of a set → its proofs, time and verdict of each, the oldest first. Each is the verify pool's own word
-            on this very manifest. Of a set with a gap only the bad ones are here.
-        disbelieved: key of a proof that does not count → why.
-        written: id of a set → the store's date of its manifest.
-        oldest: id of a set → the store's date of the oldest of its objects.
-        gaps: id of a set whose last verdict is not known, since evidence is missing → what is missing.
+        uncommitted: prefixes with objects but without a manifest: in progress, or abandoned.
+        proofs: id of a backup → its verdicts, each with time and result, the oldest first. Each is signed by the verify
+            pool for this exact manifest. If evidence is missing, only failed ones are listed.
+        disbelieved: key of a verdict that does not count → why.
+        written: id of a backup → the store's date of its manifest.
+        oldest: id of a backup → the store's date of the oldest of its objects.
+        gaps: id of a backup whose last verdict is unknown, because evidence is missing → what is missing.
     """
 
     sets: tuple[Manifest, ...]
@@ -57,30 +57,32 @@ class Catalogue:
 
     @property
     def dates(self) -> StoredDates:
-        """What the store's own dates say of them."""
-        return judge_dates({one.id: one for one in self.sets}, self.written, self.oldest)
+        """The comparison of the store's own dates."""
+        return judge_dates(
+            {manifest.id: manifest for manifest in self.sets}, self.written, self.oldest
+        )
 
     @property
     def proven(self) -> set[str]:
-        """Ids of the sets whose last verdict is a pass."""
+        """Ids of the backups whose last verdict is a pass."""
         return {identity for identity in self.proofs if self.verdict(identity) == "pass"}
 
     def verdict(self, identity: str) -> str:
-        """The last verdict on a set, whatever errors came behind it; "" if there is none."""
+        """The last verdict on a backup, ignoring later errors; "" if there is none."""
         last = self.last(identity)
         return last.verdict if last else ""
 
     def last(self, identity: str) -> Proof | None:
-        """The proof that this verdict is of."""
+        """The document of that verdict."""
         told = [proof for proof in self.proofs.get(identity, ()) if proof.told]
         return told[-1] if told else None
 
     def of(self, component: str) -> tuple[Manifest, ...]:
-        """A component's sets, the oldest first."""
-        return tuple(one for one in self.sets if one.component == component)
+        """A component's backups, the oldest first."""
+        return tuple(manifest for manifest in self.sets if manifest.component == component)
 
     def proofs_of(self, component: str) -> list[tuple[Proof, str]]:
-        """The proofs of a component's sets, the oldest first, each with the id of its set."""
+        """The verdicts on a component's backups, the oldest first, each with the id of its backup."""
         return sorted(
             (proof, identity)
             for identity, found in self.proofs.items()
@@ -89,28 +91,31 @@ class Catalogue:
         )
 
     def refused(self, identity: str) -> str:
-        """Why a set is not to be relied on: its last proof failed, or nobody knows how it ended; "" otherwise."""
+        """Return why a backup must not be used: its last verification failed or is unknown; "" otherwise."""
         if self.verdict(identity) == "fail":
-            return f"the last proof of {identity} failed: take another set (`isa proofs`)"
+            return (
+                f"the last verification of {identity} failed: choose another backup (`isa proofs`)"
+            )
         if identity in self.gaps:
             return (
-                f"the last verdict on {identity} is unknown, since evidence is missing: {self.gaps[identity]}. "
-                f"`isa verify {identity}` finds out whether it can be restored; or take another set (`isa proofs`)"
+                f"the last verdict on {identity} is unknown, because evidence is missing: {self.gaps[identity]}. Run "
+                f"`isa verify {identity}` to find out whether it can be restored, or choose another backup (`isa "
+                "proofs`)"
             )
         return ""
 
     def sound(self, component: str) -> tuple[Manifest, ...]:
-        """The same without those that are refused; none where the newest whole one is, and rests on others.
+        """Return the same without refused backups; empty if the newest complete one is refused and depends on others.
 
-        Where its fault lies is not known then: it may be in what it rests on, and the next would have it too.
+        The cause is unknown then: it may be in a backup that it depends on, and the next one would have it too.
         """
-        whole = [one for one in self.of(component) if one.outcome == "complete"]
+        whole = [manifest for manifest in self.of(component) if manifest.outcome == "complete"]
         if whole and whole[-1].needs and self.refused(whole[-1].id):
             return ()
-        return tuple(one for one in self.of(component) if not self.refused(one.id))
+        return tuple(manifest for manifest in self.of(component) if not self.refused(manifest.id))
 
     def latest(self, component: str) -> Manifest | None:
-        """A component's newest set."""
+        """A component's newest backup."""
         return next(reversed(self.of(component)), None)
 
 
@@ -121,14 +126,14 @@ def read_catalogue(
     trust: Trust,
     recorded: Mapping[str, Record] | None = None,
 ) -> Catalogue:
-    """List the sets of some components.
+    """List the backups of some components.
 
     Args:
         store: the bucket.
         environment: name.
         components: names.
-        trust: whose manifests and verdicts count.
-        recorded: component → what is recorded outside the bucket of the evidence on its sets.
+        trust: trusted signers of manifests and verdicts.
+        recorded: component → the numbers of evidence recorded outside the bucket.
 
     Raises:
         TemporaryError, PermanentError: the bucket cannot be listed.
@@ -155,7 +160,7 @@ def read_catalogue(
                 proof = proof_of(entry.key, name)
                 if proof is not None and entry.size > EVIDENCE_BYTES:
                     ignored[entry.key] = (
-                        f"{entry.key} has {entry.size} bytes, more than any verification: it is not read"
+                        f"{entry.key} has {entry.size} bytes, more than any verdict: it is not read"
                     )
                 elif proof is not None:
                     proofs.setdefault(identity, []).append(proof)
@@ -172,8 +177,10 @@ def read_catalogue(
             elif answer:
                 broken[key] = answer
         numbers = {name for record in (recorded or {}).values() for name in record.numbers}
-        known = {*proofs, *(numbers & {one.id for one in sets})}
-        judge = _Judge(store, environment, {one.id: one for one in sets}, trust, recorded or {})
+        known = {*proofs, *(numbers & {manifest.id for manifest in sets})}
+        judge = _Judge(
+            store, environment, {manifest.id: manifest for manifest in sets}, trust, recorded or {}
+        )
         judged = dict(
             zip(known, pool.map(lambda one: judge(one, proofs.get(one, [])), known), strict=True)
         )
@@ -196,17 +203,17 @@ def fetch_manifest(
     size: int | None = None,
     version: str = "",
 ) -> Manifest:
-    """Read a manifest from the bucket, unless it is larger than any.
+    """Read a manifest from the bucket, unless it is too large.
 
     Args:
         store: the bucket.
         key: of the object.
-        signers: whose signature counts.
-        size: bytes, as it was listed; None if it was not.
+        signers: trusted signers.
+        size: bytes, as listed; None if it was not listed.
         version: its identity; the current one if left out.
 
     Raises:
-        Missing: there is none.
+        Missing: it does not exist.
         PermanentError: it is too large, damaged, or not signed by one of these.
     """
     limit = MANIFEST_BYTES
@@ -220,38 +227,38 @@ def fetch_manifest(
 
 
 def find_set(store: Store, environment: str, identity: str, trust: Trust) -> Manifest:
-    """Read one set's manifest.
+    """Read the manifest of one backup.
 
     Raises:
-        PermanentError: no such set, or its manifest is damaged or not signed by a backup worker.
+        PermanentError: the backup does not exist, or its manifest is damaged or not signed by a backup worker.
     """
     match = IDENTITY.fullmatch(identity)
     if match is None:
-        raise PermanentError(f"{identity!r} is no id of a backup: `isa backups` lists them")
+        raise PermanentError(f"{identity!r} is not a backup id: `isa backups` lists them")
     key = set_prefix(environment, match["component"], identity) + FILE
     try:
         return fetch_manifest(store, key, trust.backups)
     except Missing as exc:
         raise PermanentError(
-            f"there is no backup {identity} of {environment}: `isa backups` lists them"
+            f"{environment} has no backup {identity}: `isa backups` lists them"
         ) from exc
 
 
 def find_chain(
     store: Store, environment: str, identity: str, trust: Trust
 ) -> tuple[Manifest, tuple[Manifest, ...]]:
-    """Read one set's manifest, and those of the sets that it needs.
+    """Read the manifest of one backup, and those of the backups that it depends on.
 
     Raises:
-        PermanentError: one of them is not there, or its manifest is damaged.
+        PermanentError: one of them does not exist, or its manifest is damaged.
     """
     manifest = find_set(store, environment, identity, trust)
-    return manifest, tuple(find_set(store, environment, one, trust) for one in manifest.needs)
+    return manifest, tuple(find_set(store, environment, needed, trust) for needed in manifest.needs)
 
 
 @dataclass(frozen=True)
 class _Judged:
-    """The proofs of a set that count, and why others do not."""
+    """Return the verdicts on a backup that count, and why others do not."""
 
     proofs: tuple[Proof, ...]
     disbelieved: dict[str, str]
@@ -260,7 +267,7 @@ class _Judged:
 
 @dataclass(frozen=True)
 class _Judge:
-    """Decides what the evidence of a set says; the one place that does."""
+    """Evaluate the evidence on a backup; no other code does."""
 
     store: Store
     environment: str
@@ -283,13 +290,15 @@ class _Judge:
             except PermanentError as exc:  # a missing one too: retention was quicker
                 disbelieved[proof.key] = str(exc)
         documents.sort(key=lambda one: one.position)
-        for one in documents:
-            why = unfounded(one.evidence, self.sets)
+        for document in documents:
+            why = unfounded(document.evidence, self.sets)
             if why:
-                disbelieved[one.proof.key] = f"{one.proof.key} {why}"
+                disbelieved[document.proof.key] = f"{document.proof.key} {why}"
         record = self.recorded.get(component_of(identity), Record())
         missing = gap(documents, record.number(identity)) if self.trust.proofs else ""
-        counted = (one.proof for one in documents if one.proof.key not in disbelieved)
+        counted = (
+            document.proof for document in documents if document.proof.key not in disbelieved
+        )
         return _Judged(
             tuple(one for one in counted if not (missing and one.good)), disbelieved, missing
         )

@@ -1,4 +1,4 @@
-"""Which earlier sets an incremental one may rest on."""
+"""Which earlier backups an incremental one can depend on."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ NIGHT = timedelta(hours=1)  # nights are not to the minute
 def open_chain(
     earlier: Iterable[Manifest], full_every_days: int, now: datetime | None = None
 ) -> tuple[Manifest, ...]:
-    """The newest whole set with all that it needs, if a full one is not due.
+    """Return the newest complete backup and all that it depends on, unless a full backup is due.
 
     Args:
-        earlier: a component's committed sets that did not fail their proof, the oldest first.
+        earlier: a component's committed backups whose verification did not fail, the oldest first.
         full_every_days: days after which a chain ends.
         now: the present by default.
 
     Returns:
-        The full set first, the newest last; nothing where the next set must be full, since it is time, or since one
-        of the chain was deleted or cannot be read, or has failed its proof.
+        The full backup first, the newest last. Empty if the next backup must be full: because it is due, or because a
+        backup of the chain was deleted, cannot be read, or failed its verification.
     """
-    whole = {one.id: one for one in earlier if one.outcome == "complete"}
+    whole = {manifest.id: manifest for manifest in earlier if manifest.outcome == "complete"}
     last = next(reversed(whole.values()), None)
     if last is None or any(needed not in whole for needed in last.needs):
         return ()

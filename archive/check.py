@@ -1,4 +1,4 @@
-"""Whether a set's objects are all in the store, in their sizes (L0). Whether their bytes are sound, `reader` says."""
+"""L0: every object of a backup is in the store, with its size. Whether the bytes are intact is checked by `reader`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from archive.store import Missing, Store
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with an artefact.
+    """A problem with an artefact.
 
     Attributes:
         artefact: its name.
-        what: in words.
+        what: description.
     """
 
     artefact: str
@@ -22,17 +22,17 @@ class Fault:
 
 
 def look(store: Store, manifest: Manifest) -> list[Fault]:
-    """L0: every object is there in its size.
+    """L0: check that every object exists with its size.
 
     Raises:
-        TemporaryError: the store is away.
+        TemporaryError: the store does not answer.
     """
     faults = []
     for artefact in manifest.artefacts:
         try:
             size, _ = store.describe(manifest.key(artefact))
         except Missing:
-            faults.append(Fault(artefact.name, "is not in the store"))
+            faults.append(Fault(artefact.name, "is not in the object store"))
             continue
         if size != artefact.stored_size:
             faults.append(

@@ -1,10 +1,10 @@
-"""What engines hold for us while we work, written down before it is made, for the run after a killed one.
+"""Resources that engines hold for a run, recorded before creation, so that the run after a killed one removes them.
 
-A note goes when what it is about is known to be gone, and not because somebody has tried: until then every run carries
-it on. What a restore has half replaced is noted in the same place: only a restore makes that good.
+A note is removed once its resource is known to be gone, not because a removal was tried: until then every run passes it
+on. A half-done restore is noted in the same place: only a restore completes it.
 
-The notes are JSON on a Lease, which several accounts can write. They are parsed here alone, each into a type of its
-own. An entry that has none of these types is carried on like the others and reported; nothing else is done with it.
+The notes are JSON on a Lease, which several accounts can write. Only this module parses them, each into a strict type.
+An entry that has none of these types is passed on and reported, and not used otherwise.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Resource(BaseModel):
 
 
 class ShardSnapshot(Resource):
-    """A peer of Qdrant makes a snapshot of a shard.
+    """A snapshot of a shard on a peer of Qdrant.
 
     Attributes:
         peer: name of its pod.
         collection: name.
         shard: number.
-        known: names of the snapshots that were there before.
+        known: names of the snapshots that existed before.
         asked: when, by the peer's clock.
     """
 
@@ -51,24 +51,24 @@ class ShardSnapshot(Resource):
 
 
 class StoppedMember(Resource):
-    """The member of Neo4j Community is stopped; its StatefulSet has one replica, since it has one volume."""
+    """The member of Neo4j Community is stopped. Its StatefulSet has one replica, because it has one volume."""
 
     statefulset: Literal["neo4j-1"]
     replicas: Literal[1]
 
 
 class ServerLimits(Resource):
-    """Limits of Redis servers are lifted: member → setting → what it was."""
+    """Raised limits of Redis servers: member → setting → previous value."""
 
     limits: dict[Member, dict[Literal["proto-max-bulk-len", "client-query-buffer-limit"], Limit]]
 
 
 class ExportArchive(Resource):
-    """A node of EMQX makes an archive.
+    """An archive on a node of EMQX.
 
     Attributes:
         node: name of its pod.
-        known: names of the archives that were there before.
+        known: names of the archives that existed before.
         since: seconds since 1970.
     """
 
@@ -78,12 +78,12 @@ class ExportArchive(Resource):
 
 
 class HalfReplaced(Resource):
-    """A restore has begun to replace units, and has not ended.
+    """A restore has started to replace units, and has not ended.
 
     Attributes:
         replacing: the units.
-        restoring: id of the set.
-        safety: ids of the sets with what was there before, of the first attempt first.
+        restoring: id of the backup.
+        safety: ids of the safety backups with the previous data, of the first attempt first.
     """
 
     replacing: tuple[Label, ...] = Field(min_length=1)
@@ -92,7 +92,7 @@ class HalfReplaced(Resource):
 
 
 class Unreadable(Resource):
-    """An entry that is none of the others: the beginning of its text."""
+    """An entry of unknown type: the beginning of its text."""
 
     unreadable: str = Field(max_length=SHOWN)
 
@@ -104,7 +104,7 @@ _HELD: TypeAdapter[_Any] = TypeAdapter(_Any)
 
 
 def read_notes(text: str) -> tuple[Resource, ...]:
-    """What is written on a Lease."""
+    """Return the text on a Lease."""
     try:
         return tuple(_read_note(entry) for entry in _ENTRIES.validate_json(text or "[]"))
     except ValidationError:  # lists in lists too, whose depth has a limit there
@@ -112,18 +112,18 @@ def read_notes(text: str) -> tuple[Resource, ...]:
 
 
 def notes_text(notes: Iterable[Resource]) -> str:
-    """Notes as they are written on a Lease."""
-    return json.dumps([one.model_dump(mode="json") for one in notes])
+    """The notes as written on a Lease."""
+    return json.dumps([note.model_dump(mode="json") for note in notes])
 
 
 class CleanupJournal:
-    """What is held now: by this run, and by earlier ones that did not come to remove it. Safe to use from threads.
+    """The resources held now: by this run, and by earlier ones that did not remove them. Safe to use from threads.
 
     Args:
-        earlier: what runs before wrote down and did not remove.
-        note: keeps what is held now.
-        restoring: id of the set that this run restores; "" if it restores none.
-        safety: ids of the sets with what was there before.
+        earlier: notes of earlier runs that they did not remove.
+        note: stores what is held now.
+        restoring: id of the backup that this run restores; "" if it restores none.
+        safety: ids of the safety backups with the previous data.
     """
 
     def __init__(
@@ -141,14 +141,14 @@ class CleanupJournal:
         self._held: list[Resource] = list(earlier)
 
     def earlier(self, kind: type[Kind]) -> tuple[Kind, ...]:
-        """What runs before held and is not known to be gone, of one kind."""
+        """Return what earlier runs held and what is not known to be gone, of one kind."""
         with self._lock:
             return tuple(
                 held for held in self._earlier if isinstance(held, kind) and held in self._held
             )
 
     def hold(self, what: Resource) -> None:
-        """An engine makes something for us, next.
+        """Record a resource before the engine creates it.
 
         Args:
             what: enough to find it again.
@@ -158,16 +158,16 @@ class CleanupJournal:
             self._note(self._held)
 
     def release(self, what: Resource) -> None:
-        """It is gone."""
+        """Remove the note of a resource that is gone."""
         with self._lock:
             self._held.remove(what)
             self._note(self._held)
 
     def begin_replacing(self, units: Iterable[str]) -> HalfReplaced:
-        """From here on these units are neither what they were nor what they shall be, until this is released.
+        """Record that these units are being replaced, until this is released.
 
         Args:
-            units: of the set that is restored.
+            units: of the backup that is restored.
         """
         what = HalfReplaced(
             replacing=tuple(sorted(units)), restoring=self._restoring, safety=self._safety
@@ -177,10 +177,10 @@ class CleanupJournal:
 
     @contextmanager
     def replacing(self, units: Iterable[str]) -> Iterator[None]:
-        """The same until the block ends well.
+        """The same, until the block ends without an error.
 
         Args:
-            units: of the set that is restored.
+            units: of the backup that is restored.
         """
         what = self.begin_replacing(units)
         yield

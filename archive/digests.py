@@ -1,8 +1,9 @@
-"""Digests lie in an encrypted artefact of the backup, not in the manifest that everybody with the bucket can read.
+"""Digests are in an encrypted artefact of the backup, not in the manifest that everyone with bucket access can read.
 
-A digest of little data gives the data away: anybody can try one value after another until the digest fits. So the
+A digest of little data reveals the data: anyone can try one value after another until the digest matches. So the
 manifest has counts, names and the hashes of stored (encrypted) bytes; digests, and hashes of plain bytes, are in
-`digests.json`. Who compares them can open the backup anyway. Backups of earlier versions have them in the manifest.
+`digests.json`. Code that compares them can decrypt the backup anyway. Backups of earlier versions have them in the
+manifest.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class MeasureDigest(Part):
 
 
 class Digests(Part):
-    """What the artefact holds."""
+    """Content of the artefact."""
 
     format: Literal[1] = 1
     measures: tuple[MeasureDigest, ...]
@@ -49,39 +50,43 @@ class Digests(Part):
 
 
 def apart(manifest: Manifest) -> bool:
-    """Whether a backup's digests lie in an artefact of their own."""
-    return any(one.format == FORM for one in manifest.artefacts)
+    """Whether a backup's digests are in an artefact of their own."""
+    return any(artefact.format == FORM for artefact in manifest.artefacts)
 
 
 def document_of(manifest: Manifest) -> bytes:
-    """The artefact of a manifest that has its digests."""
+    """Return the artefact with the digests of a manifest."""
     measures = tuple(
-        MeasureDigest(unit=one.unit, item=one.item, digest=one.digest, names=one.names)
-        for one in manifest.fingerprint
+        MeasureDigest(
+            unit=measure.unit, item=measure.item, digest=measure.digest, names=measure.names
+        )
+        for measure in manifest.fingerprint
     )
-    artefacts = {one.name: one.plain_sha256 for one in manifest.artefacts if one.sealed}
+    artefacts = {
+        artefact.name: artefact.plain_sha256 for artefact in manifest.artefacts if artefact.sealed
+    }
     return canonical(Digests(measures=measures, artefacts=artefacts).model_dump(mode="json"))
 
 
 def without_digests(manifest: Manifest, artefact: Artefact) -> Manifest:
-    """The manifest as it is stored.
+    """Return the manifest as it is stored.
 
     Args:
         manifest: with digests.
         artefact: the one that they were written to.
     """
     measures = (
-        one.model_copy(
+        measure.model_copy(
             update={
-                "digest": SEALED if one.digest else "",
-                "names": dict.fromkeys(one.names, SEALED),
+                "digest": SEALED if measure.digest else "",
+                "names": dict.fromkeys(measure.names, SEALED),
             }
         )
-        for one in manifest.fingerprint
+        for measure in manifest.fingerprint
     )
     artefacts = (
-        one.model_copy(update={"plain_sha256": ""}) if one.sealed else one
-        for one in (*manifest.artefacts, artefact)
+        entry.model_copy(update={"plain_sha256": ""}) if entry.sealed else entry
+        for entry in (*manifest.artefacts, artefact)
     )
     return manifest.model_copy(
         update={"fingerprint": tuple(measures), "artefacts": tuple(artefacts)}
@@ -89,24 +94,26 @@ def without_digests(manifest: Manifest, artefact: Artefact) -> Manifest:
 
 
 def with_digests(manifest: Manifest, document: bytes) -> Manifest:
-    """The manifest as it was before it was stored.
+    """Return the manifest with its digests, as before it was stored.
 
     Args:
         manifest: as it is stored.
         document: the artefact.
 
     Raises:
-        PermanentError: the artefact is of another backup, or of another version of this project.
+        PermanentError: the artefact is from another backup, or from another version of this project.
     """
     try:
         found = Digests.model_validate(json.loads(document))
-        known = {(one.unit, one.item): one for one in found.measures}
-        measures = tuple(_opened(one, known[one.unit, one.item]) for one in manifest.fingerprint)
+        known = {(measure.unit, measure.item): measure for measure in found.measures}
+        measures = tuple(
+            _opened(measure, known[measure.unit, measure.item]) for measure in manifest.fingerprint
+        )
         artefacts = tuple(
-            one.model_copy(update={"plain_sha256": found.artefacts[one.name]})
-            if one.sealed and one.name != NAME + SUFFIX
-            else one
-            for one in manifest.artefacts
+            artefact.model_copy(update={"plain_sha256": found.artefacts[artefact.name]})
+            if artefact.sealed and artefact.name != NAME + SUFFIX
+            else artefact
+            for artefact in manifest.artefacts
         )
     except NOT_A_DOCUMENT as exc:
         raise PermanentError(f"{NAME} does not belong to {manifest.id}: {brief(exc)}") from exc

@@ -26,7 +26,7 @@ SUFFIX = ".zst.age"
 
 
 class Writable(Protocol):
-    """What plain bytes are written to."""
+    """A sink for plain bytes."""
 
     def write(self, data: bytes, /) -> object:
         """Take bytes."""
@@ -55,20 +55,20 @@ def encrypt(
     """Store a stream compressed and encrypted, in bounded memory.
 
     Args:
-        source: the plain stream, in pieces of any size.
-        store: where to.
+        source: the plain stream, in chunks of any size.
+        store: the bucket.
         key: of the object.
-        recipients: age public keys; each of their holders can open it.
+        recipients: age public keys; the holder of any matching private key can decrypt it.
         part: part size, bytes.
 
     Raises:
-        PermanentError: a recipient is no age key; the store refuses.
-        TemporaryError: the store stayed away. In either case there is no object.
+        PermanentError: a recipient is not an age key; the store refuses.
+        TemporaryError: the store did not answer. In both cases no object is stored.
     """
     try:
         keys = [pyrage.x25519.Recipient.from_str(recipient) for recipient in recipients]
     except pyrage.RecipientError as exc:
-        raise PermanentError(f"an age recipient is no public key: {exc}") from exc
+        raise PermanentError(f"an age recipient is not a public key: {exc}") from exc
     plain, failure = HashingCounter(), _Failure()
     compressor = zstandard.ZstdCompressor(
         level=LEVEL, write_checksum=True, threads=len(os.sched_getaffinity(0))
@@ -87,19 +87,19 @@ def encrypt(
 
 
 def decrypt(store: Store, key: str, identity: str, target: Writable) -> Encrypted:
-    """Read an object back: decrypt, decompress, write, and hash on both sides.
+    """Read an object: decrypt, decompress, write, and hash on both sides.
 
-    What comes next is read from the store and hashed in a thread of its own meanwhile.
+    The next chunk is read from the store and hashed in its own thread at the same time.
 
     Args:
-        store: where from.
+        store: the bucket.
         key: of the object.
         identity: age private key.
-        target: gets the plain stream.
+        target: receives the plain stream.
 
     Raises:
-        Missing: there is no such object.
-        PermanentError: it is not for this key, or was cut or changed.
+        Missing: the object does not exist.
+        PermanentError: it is not encrypted for this key, or was cut or changed.
     """
     stored, plain, failure = HashingCounter(), HashingCounter(), _Failure()
 
@@ -131,12 +131,12 @@ def decrypt(store: Store, key: str, identity: str, target: Writable) -> Encrypte
                 if failure.first is exc:
                     raise
                 raise failure.first from exc  # the store's, or the target's
-            raise PermanentError(f"{key} cannot be opened: {exc}") from exc
+            raise PermanentError(f"{key} cannot be decrypted: {exc}") from exc
     return Encrypted(plain.size, plain.sha256, stored.size, stored.sha256)
 
 
 class _Failure:
-    """Remembers what a file raised: pyrage makes an error of its own of it, and its kind would be lost."""
+    """Keeps the original exception of a file: pyrage replaces it by its own, and its class would be lost."""
 
     def __init__(self) -> None:
         self.first: Exception | None = None
@@ -183,7 +183,7 @@ class _Written:
 
 
 class _Gathered:
-    """Hands on more at a time: age gives 8 KiB, and to unpack and hash so little costs as much again as its bytes."""
+    """Buffers writes: age writes 8 KiB at a time, and decompressing and hashing such small chunks doubles the cost."""
 
     def __init__(self, target: _Written) -> None:
         self._target, self._held = target, bytearray()

@@ -1,7 +1,7 @@
-"""Asks the array's S3 endpoint whether it is there and lets us into the bucket.
+"""Checks that the array's S3 endpoint answers and accepts the credentials for the bucket.
 
-The server is any S3: path-style addresses, and no checksums beyond what it requires, since third-party servers store
-the newer trailers as data (https://github.com/boto/boto3/issues/4435).
+The server may be any S3: path-style addresses, and only the required checksums, because third-party servers store the
+newer trailers as data (https://github.com/boto/boto3/issues/4435).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ CONNECTIONS = 32  # several backups, each with parts in flight
 
 
 def session() -> Any:
-    """A boto3 session that takes nothing from `AWS_*` variables or from files below ~/.aws.
+    """Create a boto3 session that reads nothing from `AWS_*` variables or from files below ~/.aws.
 
     They could change the profile, the region, checksums, retries and the way a bucket is addressed. The variables stay
-    in the process: credential plugins of a kubeconfig may need them. AWS_CA_BUNDLE is obeyed, since a site's own
-    certificate authority can be named by nothing else.
+    in the process: credential plugins of a kubeconfig may need them. AWS_CA_BUNDLE is used, because a site has no other
+    way to name its own certificate authority.
     https://boto3.amazonaws.com/v1/documentation/api/latest/guide/configuration.html
     """
     import boto3
@@ -48,13 +48,13 @@ def connect(
     read_seconds: float = ASK_SECONDS,
     attempts: int = 2,
 ) -> Any:
-    """Make a boto3 client for the endpoint.
+    """Create a boto3 client for the endpoint.
 
     Args:
-        store: where it is.
+        store: its address.
         credentials: `access-key` and `secret-key`.
         read_seconds: limit for an answer.
-        attempts: tries of each request that fails for a passing reason.
+        attempts: attempts for each request that fails for a temporary reason.
     """
     from botocore.config import Config
 
@@ -78,14 +78,14 @@ def connect(
 
 
 def check_endpoint(store: ObjectStoreSettings, credentials: Mapping[str, str]) -> str:
-    """Say what is wrong with endpoint, bucket or credentials; "" if nothing is."""
+    """Return what is wrong with endpoint, bucket or credentials; "" if nothing is."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         connect(store, credentials).head_bucket(Bucket=store.bucket)
     except ClientError as exc:
         code = exc.response["ResponseMetadata"]["HTTPStatusCode"]
-        causes = {403: "the credentials are refused", 404: "there is no such bucket"}
+        causes = {403: "the store refused the credentials", 404: "the bucket does not exist"}
         return f"{store.endpoint}, bucket {store.bucket}: {causes.get(code, f'HTTP {code}')}"
     except (BotoCoreError, ValueError) as exc:
         return f"{store.endpoint}: {exc}"

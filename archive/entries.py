@@ -1,4 +1,4 @@
-"""What a bucket lists: objects, their versions, and uploads that nobody has ended."""
+"""Entries of a bucket listing: objects, their versions, and incomplete uploads."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Version:
-    """One version of an object, or the marker that stands for its deletion.
+    """One version of an object, or its delete marker.
 
     Attributes:
         key: the object's name.
         identity: of the version; "" in a bucket without versions.
-        size: bytes; 0 of a marker.
+        size: bytes; 0 for a delete marker.
         modified: when it was written, by the server's clock.
-        current: whether it is what reading the key gives.
-        marker: whether it is a deletion: S3 keeps what was there below it.
+        current: whether reading the key returns it.
+        marker: whether it is a delete marker: S3 keeps the versions below it.
     """
 
     key: str

@@ -1,8 +1,8 @@
-"""What a proof found, kept beside the set that it is about: signed, so that nobody else can say it.
+"""The result of a verification, stored with its backup and signed, so that no one else can forge it.
 
-The key is made from the verify pool's age identity (HKDF, RFC 5869; Ed25519, RFC 8032): who can open the sets is who
-can say what is in them, and there is no second secret to keep. `signer` is its public half, the same for every proof
-of a pool.
+The key is derived from the verify pool's age identity (HKDF, RFC 5869; Ed25519, RFC 8032): the pool that can decrypt
+the backups signs the verdicts, and there is no second secret to keep. `signer` is its public half, the same for every
+verification of a pool.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ PURPOSE = b"isa-cloud evidence 1"
 
 
 class Difference(Part):
-    """Something that did not come back as it was."""
+    """A difference between source and restored data."""
 
     unit: Label = Field(description="database, shard, stream, bucket or collection")
     item: Label = Field(description="table, type of key, label")
@@ -57,78 +57,79 @@ class Difference(Part):
 
 
 class Evidence(Part):
-    """One proof of one set."""
+    """The result of one verification of one backup."""
 
     format: Literal[1] = 1
-    set: Identity = Field(description="id of the set")
+    set: Identity = Field(description="id of the backup")
     component: Folder
     environment: Folder
     manifest_sha256: Sha256 | Literal[""] = Field(
         description="of the manifest's bytes as they were read; empty: unreadable"
     )
     verdict: Verdict
-    level: Level = Field(description="highest level that was reached and passed")
-    failed_at: Level = Field(default="", description="level that saw the damage")
+    level: Level = Field(description="highest level that passed")
+    failed_at: Level = Field(default="", description="level that failed")
     reason: Words = Field(default="", description="why it is not a pass")
     words: FileName | Literal[""] = Field(
-        default="", description="object beside it with what the engine said to that, sealed"
+        default="", description="object beside it with the engine's own message, encrypted"
     )
     number: int = Field(
         default=0,
         ge=0,
-        description="running number of this set's documents; 0: of an earlier version",
+        description="running number of this backup's verdicts; 0: of an earlier version",
     )
     previous: Sha256 | Literal[""] = Field(
-        default="", description="of the document before this one; empty: this is the first"
+        default="", description="of the verdict before this one; empty: this is the first"
     )
     chain: dict[Identity, Sha256] = Field(
-        default={}, description="id of each set that it needs → of its manifest's bytes"
+        default={},
+        description="id of each backup that it depends on → SHA-256 of that backup's manifest",
     )
     begun: AwareDatetime
-    seconds: float = Field(description="wall time of the whole proof")
+    seconds: float = Field(description="wall time of the whole verification")
     stages: dict[Label, float] = Field(default={}, description="seconds of each part of it")
     scratch: Label = Field(
         default="", description="engine that it was restored into, with its version"
     )
-    compared: int = Field(default=0, description="measures that were compared")
+    compared: int = Field(default=0, description="checks that were compared")
     things: int = Field(default=0, description="rows, keys, messages … that these count")
     counted_only: tuple[Words, ...] = Field(
-        default=(), description="measures without a digest: the source moved while it was read"
+        default=(), description="checks without a digest: the source changed while it was read"
     )
     from_artefact: int = Field(
         default=0,
-        description="measures whose digest was taken from the artefact, not from the engine",
+        description="checks whose digest was computed from the artefact, not by the engine",
     )
     differences: tuple[Difference, ...] = ()
 
     @property
     def sentence(self) -> str:
-        """The proof in one line, as people want to read it."""
+        """The result in one line, for people."""
         if self.verdict in GOOD:
             told = (
                 f"restore verified ({self.level}): {self.compared} checks match over {self.things:,} objects, "
                 f"{self.seconds:.0f} s"
             )
             return f"{told}; partial: {self.reason}" if self.verdict == "partial" else told
-        sealed = f"; its own words are sealed in {self.words}" if self.words else ""
+        sealed = f"; the engine's message is encrypted in {self.words}" if self.words else ""
         return f"{self.verdict} at {self.failed_at or 'no level'}: {self.reason}{sealed}"
 
 
 def file_of(manifest_prefix: str, at: datetime, verdict: str) -> str:
-    """Key of a proof's document: time and verdict are in its name, so that a listing tells them."""
+    """Key of an evidence document: time and verdict are in its name, so that a listing shows them."""
     return f"{manifest_prefix}proof-{_stamp(at)}-{verdict}.json"
 
 
 def seal_words(
     store: Store, prefix: str, at: datetime, said: str, recipients: Sequence[str]
 ) -> str:
-    """Keep what an engine said, for holders of the set's keys only; returns the object's name below the set.
+    """Store an engine's message, encrypted for the backup's recipients; returns the object's name in the backup.
 
     Args:
         store: the bucket.
-        prefix: of the set.
-        at: when the proof was begun.
-        said: the words.
+        prefix: of the backup.
+        at: start of the verification.
+        said: the message.
         recipients: age public keys.
     """
     name = f"words-{_stamp(at)}.txt{SUFFIX}"
@@ -138,7 +139,7 @@ def seal_words(
 
 
 def write_evidence(store: Store, prefix: str, evidence: Evidence, identity: str) -> str:
-    """Keep a proof beside its set; returns its key. Details that nobody could read again are left out."""
+    """Store a verdict with its backup; returns its key. Details too large to be read again are left out."""
     key = _signer(identity)
     document = _signed(evidence, key)
     listed = max(len(evidence.differences), len(evidence.counted_only))
@@ -151,24 +152,24 @@ def write_evidence(store: Store, prefix: str, evidence: Evidence, identity: str)
 
 
 def stored_evidence(store: Store, key: str) -> bytes:
-    """The document of a proof.
+    """Read an evidence document.
 
     Raises:
-        PermanentError: it is larger than any, or gone.
+        PermanentError: it is too large, or does not exist.
     """
     return store.get(key, EVIDENCE_BYTES)
 
 
 def read_evidence(document: bytes, where: str, signers: Collection[str]) -> Evidence:
-    """Read a proof, and check who says it.
+    """Read a verdict, and check its signature.
 
     Args:
         document: its bytes.
-        where: they came from, for messages.
-        signers: public keys of which one must have signed it.
+        where: source of the bytes, for messages.
+        signers: public keys; one of them must have signed it.
 
     Raises:
-        PermanentError: it was changed, or somebody else signed it.
+        PermanentError: it was changed, or signed by another key.
     """
     try:
         with PARSING:
@@ -184,20 +185,20 @@ def read_evidence(document: bytes, where: str, signers: Collection[str]) -> Evid
     except InvalidSignature as exc:
         raise PermanentError(f"{where} was changed after it was signed") from exc
     except NOT_A_DOCUMENT as exc:
-        raise PermanentError(f"{where} is no evidence of a proof: {brief(exc)}") from exc
+        raise PermanentError(f"{where} is not a valid verdict: {brief(exc)}") from exc
 
 
 def signer_of(identity: str) -> str:
-    """Public key, in hexadecimal, of whoever holds an age identity."""
+    """Return the public signing key, in hexadecimal, that belongs to an age identity."""
     return public_half(_signer(identity))
 
 
 @dataclass(frozen=True, order=True)
 class Proof:
-    """What the name of a proof's document says.
+    """The content of an evidence document's name.
 
     Attributes:
-        at: when it was begun.
+        at: start of the verification.
         verdict: pass, partial, fail or error.
         key: of the document.
     """
@@ -208,21 +209,21 @@ class Proof:
 
     @property
     def told(self) -> bool:
-        """Whether it says anything of the set: an error does not."""
+        """Whether it is a verdict on the backup: an error is not."""
         return self.verdict != "error"
 
     @property
     def good(self) -> bool:
-        """Whether it says that the set can be restored, if only in part."""
+        """Whether the backup could be restored, at least in part."""
         return self.verdict in GOOD
 
 
 def proof_of(key: str, name: str) -> Proof | None:
-    """The proof that an object of a set is; None if it is none.
+    """Parse the name of an object as an evidence document; None if it is none.
 
     Args:
         key: of the object.
-        name: the same without the set's prefix.
+        name: the same without the backup's prefix.
     """
     match = NAME.fullmatch(name)
     if match is None:
@@ -234,49 +235,51 @@ def proof_of(key: str, name: str) -> Proof | None:
 def believe(
     proof: Proof, document: bytes, environment: str, identity: str, signers: Collection[str]
 ) -> Evidence:
-    """Read a proof, and check that it says what its name does, of the set that it lies beside.
+    """Read a verdict, and check that its content matches its name and the backup it is stored with.
 
     Args:
-        proof: what its name says.
+        proof: parsed from its name.
         document: its bytes.
-        environment: name of it; pools of several may share a key.
-        identity: of the set.
-        signers: public keys of whose word counts.
+        environment: name of it; pools of several environments may share a key.
+        identity: of the backup.
+        signers: trusted public keys.
 
     Raises:
-        PermanentError: it is not to be believed.
+        PermanentError: it is not trustworthy.
     """
     said = read_evidence(document, proof.key, signers)
     named = (identity, proof.verdict, _stamp(proof.at))
     if said.environment != environment:
         raise PermanentError(f"{proof.key} is of {said.environment}, not of {environment}")
     if (said.set, said.verdict, _stamp(said.begun)) != named:
-        raise PermanentError(f"{proof.key} is a {said.verdict} of {said.set}, under another name")
+        raise PermanentError(
+            f"{proof.key} is a {said.verdict} of {said.set}, stored under another name"
+        )
     return said
 
 
 def unfounded(said: Evidence, sets: Mapping[str, Manifest]) -> str:
-    """Why a good verdict is not about the sets that are there; "" if it is, or if the verdict is bad.
+    """Return why a passed verdict is not about the stored backups; "" if it is, or if the verdict is a fail.
 
     Args:
         said: the verdict.
-        sets: by id; without those whose manifest cannot be read.
+        sets: backups by id; without those whose manifest cannot be read.
     """
     manifest = sets.get(said.set)
     if said.verdict not in GOOD:
         return ""
     if manifest is None or said.manifest_sha256 != manifest_digest(manifest):
-        return "is of another manifest than the one beside it"
+        return "was made for another manifest than the stored one"
     for needed in manifest.needs:
         if needed not in sets:
-            return f"does not count: {needed}, which the set needs, is missing"
+            return f"does not count: {needed}, which the backup depends on, is missing"
         if said.number and said.chain.get(needed) != manifest_digest(sets[needed]):
-            return f"is of another manifest of {needed}, which the set needs"
+            return f"was made for another manifest of {needed}, which the backup depends on"
     return ""
 
 
 def manifest_digest(manifest: Manifest) -> str:
-    """SHA-256 of the document that a manifest was read from: what a proof calls the manifest that it refers to."""
+    """SHA-256 of the document that a manifest was read from: a verdict refers to the manifest by it."""
     with PARSING:  # of a large one this takes as much memory as reading it
         return hashlib.sha256(manifest.to_bytes(as_read=True)).hexdigest()
 

@@ -1,9 +1,9 @@
-"""Decides whether the last verdict on a backup still is the last one: evidence is append-only.
+"""Decides whether the last verdict on a backup is still the last one: evidence is append-only.
 
 Each document has a running number and the SHA-256 of the document before it. The highest number of each backup is also
-recorded outside the bucket (on the Lease of the component's verifications), since nothing that remains in the bucket
-shows that its newest document was deleted. Documents of earlier versions have the number 0 and come first.
-A record that cannot be read is not an empty one: what it said of each backup is unknown until the next verification.
+recorded outside the bucket (on the Lease of the component's verifications), because the remaining documents cannot show
+that the newest one was deleted. Documents of earlier versions have the number 0 and come first.
+A record that cannot be read is not an empty one: the number of each backup is unknown until its next verification.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _RECORD = TypeAdapter(
 
 @dataclass(frozen=True)
 class Record:
-    """How much evidence there is on the backups of a component, as it was recorded outside the bucket.
+    """The highest document numbers of a component's backups, as recorded outside the bucket.
 
     Attributes:
         numbers: id of a backup → the highest number of its documents.
-        lost: seconds since 1970; what was recorded of backups older than this is unknown. None if nothing was lost.
+        lost: seconds since 1970; the numbers of backups older than this are unknown. None if nothing was lost.
     """
 
     numbers: Mapping[str, int] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Record:
         return 0 if begun is not None and begun.timestamp() > self.lost else None
 
     def extended(self, backup: str, number: int, now: float) -> str:
-        """This record with one more document, as text.
+        """Return this record with one more document, as text.
 
         Args:
             backup: id.
@@ -69,8 +69,8 @@ class Document:
     """One signed document of evidence.
 
     Attributes:
-        proof: what its name says.
-        evidence: what it says.
+        proof: parsed from its name.
+        evidence: its content.
         sha256: of its bytes.
     """
 
@@ -80,47 +80,45 @@ class Document:
 
     @property
     def position(self) -> tuple[object, ...]:
-        """Where it stands among the documents of its backup."""
+        """Its position among the documents of its backup."""
         return self.evidence.number, self.proof
 
 
 def gap(documents: Iterable[Document], recorded: int | None) -> str:
-    """Why the last verdict on a backup cannot be told from what is in the bucket; "" if it can.
+    """Return why the last verdict on a backup cannot be trusted to be the last; "" if it can.
 
-    Only the documents from the last verdict on matter: an older one that is missing says nothing that a newer one does
-    not, so a new proof closes a gap.
+    Only the documents from the last verdict on matter: a newer document supersedes an older missing one, so a new
+    verification closes a gap.
 
     Args:
-        documents: all those of the backup whose signature counts.
+        documents: all documents of the backup with a trusted signature.
         recorded: the highest number that was recorded outside the bucket; 0 if none was, None if that is unknown.
     """
     ordered = sorted(documents, key=lambda one: one.position)
     if recorded is None:
-        return "the record of its verifications could not be read" if ordered else ""
+        return "the recorded number of its verdicts could not be read" if ordered else ""
     newest = ordered[-1].evidence.number if ordered else 0
     if newest < recorded:
-        return (
-            f"number {recorded} was recorded and is not in the bucket, the newest there is {newest}"
-        )
+        return f"verdict number {recorded} was recorded, but the newest in the bucket is {newest}"
     for index in range(len(ordered) - 1, -1, -1):
         document, before = ordered[index], ordered[index - 1] if index else None
         number = document.evidence.number
         if before is not None and number and before.evidence.number == number:
-            return f"there are two with number {number}"
+            return f"there are two verdicts with number {number}"
         if document.proof.told:
             return ""
         if number and not _follows(document.evidence, before):
-            return f"the one before number {number} is missing"
+            return f"the verdict before number {number} is missing"
     return ""
 
 
 def crowded(number: int) -> str:
-    """Why the evidence of a backup is not read at all; "" if there are not too many documents."""
+    """Return why the evidence of a backup is not read at all; "" if there are not too many documents."""
     if number <= PROOFS:
         return ""
     return (
-        f"{number} objects beside it are called verifications, more than the {PROOFS} that are read: "
-        "delete those that no verification wrote"
+        f"{number} objects beside it have names of verdicts; at most {PROOFS} are read: delete those that no "
+        "verification wrote"
     )
 
 
@@ -131,13 +129,13 @@ def read_document(
 
     Args:
         store: the bucket.
-        proof: what its name says.
+        proof: parsed from its name.
         environment: name.
         backup: id.
-        signers: public keys of those whose word counts.
+        signers: trusted public keys.
 
     Raises:
-        PermanentError: it does not count, or is gone.
+        PermanentError: it does not count, or does not exist.
     """
     body = stored_evidence(store, proof.key)
     said = believe(proof, body, environment, backup, signers)
@@ -147,17 +145,17 @@ def read_document(
 def next_link(
     store: Store, environment: str, backup: str, signers: Collection[str], recorded: int
 ) -> tuple[int, str]:
-    """Number of the next document of a backup, and SHA-256 of the one before it ("" if there is none).
+    """Return the number of the next document of a backup, and the SHA-256 of the one before it ("" if there is none).
 
     Args:
         store: the bucket.
         environment: name.
         backup: id.
-        signers: public keys of those whose word counts.
+        signers: trusted public keys.
         recorded: the highest number that was recorded outside the bucket; 0 if none was.
 
     Raises:
-        TemporaryError, PermanentError: the store's.
+        TemporaryError, PermanentError: from the store.
     """
     prefix = set_prefix(environment, component_of(backup), backup)
     documents = []

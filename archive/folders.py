@@ -1,6 +1,6 @@
-"""Names of tenants' things as names of folders in a bucket, each with one of its own.
+"""Converts names of tenants' objects into folder names in a bucket, each unique.
 
-What an engine takes for a name need not be one in a path: it may have slashes, control characters, or be `..`.
+A valid name in an engine may be invalid in a path: it may have slashes, control characters, or be `..`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ HASH_BYTES = 16
 
 
 def folder_name(name: str) -> str:
-    """A name as a folder's: percent-encoded; of a long one its beginning and a hash of it.
+    """Return the folder for a name: percent-encoded; a long name is shortened to its beginning and a hash.
 
     Args:
-        name: of a stream or a collection. The unit in the manifest has it as it is.
+        name: of a stream or a collection. The unit in the manifest has it unchanged.
     """
     quoted = path_part(name).replace("~", "%7E")  # which stands before a hash
     if len(quoted) <= FOLDER_BYTES:

@@ -1,7 +1,7 @@
-"""Removes what no set has: uploads that nobody ended, and objects whose manifest was never written.
+"""Removes what belongs to no backup: incomplete uploads, and objects whose manifest was never written.
 
-Only what is older than any backup takes: a run that is under way looks just the same. A set whose manifest was deleted
-in a bucket with versions is none of it (`archive.hidden`).
+Only objects older than any backup takes are removed, because a running backup looks the same. A backup whose manifest
+was deleted in a versioned bucket is not garbage (`archive.hidden`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Garbage:
         uploads: key and identity of each.
         objects: key of each.
         size: bytes of the objects.
-        hidden: sets whose manifest was deleted, and which stay.
+        hidden: backups whose manifest was deleted; they are not removed.
     """
 
     uploads: tuple[tuple[str, str], ...]
@@ -34,23 +34,27 @@ class Garbage:
 
 
 def find_garbage(store: Store, environment: str, before: datetime) -> Garbage:
-    """Look for waste in an environment's part of the bucket.
+    """Find orphaned objects and uploads in an environment's part of the bucket.
 
     Args:
         store: the bucket.
         environment: name.
-        before: what is younger is left alone.
+        before: younger objects are ignored.
     """
     root = f"{environment}/"
-    uploads = tuple((one.key, one.identity) for one in store.pending(root) if one.begun < before)
+    uploads = tuple(
+        (upload.key, upload.identity) for upload in store.pending(root) if upload.begun < before
+    )
     versions = list(store.versions(root))
     hidden = find_hidden(versions)
     sets = {e.key.removesuffix(FILE) for e in versions if e.current and e.key.endswith(f"/{FILE}")}
-    sets |= {one.prefix for one in hidden}
+    sets |= {backup.prefix for backup in hidden}
     entries: dict[str, Version] = {}  # the newest bytes of each, deleted ones too: they take room
-    for one in versions:
-        if not one.marker and (one.key not in entries or one.modified > entries[one.key].modified):
-            entries[one.key] = one
+    for version in versions:
+        if not version.marker and (
+            version.key not in entries or version.modified > entries[version.key].modified
+        ):
+            entries[version.key] = version
     objects = []
     for entry in entries.values():
         parts = entry.key.split("/")
@@ -67,7 +71,7 @@ def collect_garbage(store: Store, waste: Garbage) -> None:
     """Remove it.
 
     Raises:
-        TemporaryError: the store is away; what is left is found the next time.
+        TemporaryError: the store does not answer; the next call finds the rest.
     """
     for key, identity in waste.uploads:
         store.abort(key, identity)

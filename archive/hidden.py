@@ -1,7 +1,7 @@
-"""Finds backups whose manifest was deleted in a bucket that keeps versions: hidden, and still there.
+"""Finds backups whose manifest was deleted in a versioned bucket: hidden, but still stored.
 
-Somebody who may delete, but not delete versions, hides a whole backup with one request. What lies below it looks like
-what a broken-off run left. It is never removed for that: a person decides whether it comes back or goes.
+Someone with the right to delete objects, but not versions, can hide a whole backup with one request. What remains looks
+like what an interrupted run left. It is never removed: a person decides whether to restore the manifest or to delete.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from archive.store import Refused, Store
 from config.backups import BackupSigner
 from errors import PermanentError
 
-HOW = "deployments/object-store/README.md says how to bring it back and how to delete it"
+HOW = "deployments/object-store/README.md explains how to restore or delete it"
 
 
 @dataclass(frozen=True)
@@ -36,24 +36,24 @@ class HiddenSet:
 
     @property
     def prefix(self) -> str:
-        """Where it lies."""
+        """Its prefix in the bucket."""
         return self.manifest.key.removesuffix(FILE)
 
 
 def find_hidden(versions: Iterable[Version]) -> tuple[HiddenSet, ...]:
-    """The backups whose manifest is no current object, and has an earlier version.
+    """Return the backups whose manifest is not a current object, but has an earlier version.
 
     Args:
         versions: of all objects of an environment.
     """
     manifests: dict[str, list[Version]] = {}
-    for one in versions:
-        if set_of(one.key):
-            manifests.setdefault(one.key, []).append(one)
+    for version in versions:
+        if set_of(version.key):
+            manifests.setdefault(version.key, []).append(version)
     found = []
     for key, all_of_it in sorted(manifests.items()):
         earlier = [one for one in all_of_it if not one.marker]
-        if earlier and not any(one.current for one in earlier):
+        if earlier and not any(manifest.current for manifest in earlier):
             newest = max(earlier, key=lambda one: one.modified)
             deleted = max(
                 (one.modified for one in all_of_it if one.marker), default=newest.modified
@@ -63,22 +63,22 @@ def find_hidden(versions: Iterable[Version]) -> tuple[HiddenSet, ...]:
 
 
 def explain_hidden(store: Store, one: HiddenSet, signers: Collection[BackupSigner]) -> str:
-    """What happened to a hidden backup and what to do, in words.
+    """Describe what happened to a hidden backup and what to do.
 
     Args:
         store: the bucket.
         one: the backup.
-        signers: whose signature counts.
+        signers: trusted signers.
 
     Raises:
-        TemporaryError: the store is away.
+        TemporaryError: the store does not answer.
     """
     version, key = one.manifest.identity, one.manifest.key
-    words = f"set {one.id}: its manifest was deleted on {one.deleted:%Y-%m-%d %H:%M} UTC, version {version} of it is"
+    words = f"backup {one.id}: its manifest was deleted on {one.deleted:%Y-%m-%d %H:%M} UTC, version {version} of it is"
     try:
         fetch_manifest(store, key, signers, one.manifest.size, version)
     except Refused as exc:
         return f"{words} there; this key of the store may not read it ({exc}); {HOW}"
     except PermanentError as exc:
-        return f"{words} there and cannot be used: {exc}; {HOW}"
-    return f"{words} there and a backup worker's own: bring that version back, or delete the set by hand; {HOW}"
+        return f"{words} there, but not valid: {exc}; {HOW}"
+    return f"{words} there and signed by a backup worker: restore that version, or delete the backup by hand; {HOW}"

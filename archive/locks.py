@@ -1,11 +1,11 @@
-"""Extends the object locks of the sets that retention keeps.
+"""Extends the object locks of the backups that retention keeps.
 
-A lock has the date that it was given when the object was written, while retention keeps a monthly set for a year. So
-the lock is a window that moves along: every night each kept set is locked for the full number of days again (as kopia
-does, https://kopia.io/docs/advanced/ransomware-protection/). A lock of mode compliance only ever becomes longer.
+A lock's date is set when the object is written, but retention keeps a monthly backup for a year. So the lock is a
+moving window: every night each kept backup is locked again for the full number of days (as kopia does,
+https://kopia.io/docs/advanced/ransomware-protection/). A lock in compliance mode can only be extended.
 
-A lock is one version's. Somebody who overwrites an object has the newest one; the backup's own lies below it, and is
-locked too.
+A lock belongs to one version. If someone overwrites an object, the new version is current; the backup's own version is
+below it, and is locked too.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ SLACK = timedelta(hours=1)  # a lock that lacks less than that is left alone: it
 
 @dataclass
 class Extension:
-    """What became of the locks.
+    """Result of extending the locks.
 
     Attributes:
-        until: date that all of them have at least; None where no lock is used.
+        until: date that all of them have at least; None if no lock is used.
         extended: objects whose lock was extended.
-        refused: id of a set whose lock could not be extended → why.
+        refused: id of a backup whose lock could not be extended → why.
     """
 
     until: datetime | None = None
@@ -40,22 +40,22 @@ class Extension:
 
 
 def extend(store: Store, sets: Mapping[str, str], until: datetime) -> Extension:
-    """Lock every version of all objects of some sets until a date, where it is locked for a shorter time.
+    """Lock every version of all objects of some backups until a date, unless it is locked for longer already.
 
     Args:
         store: the bucket, with object lock.
-        sets: id of each that stays → its prefix.
+        sets: id of each kept backup → its prefix.
         until: the date.
 
     Raises:
-        TemporaryError: the store is away; the next call goes on.
+        TemporaryError: the store does not answer; the next call continues.
     """
     done = Extension(until)
     with ThreadPoolExecutor(THREADS) as pool:
         for identity, prefix in sets.items():
             try:
-                there = [one for one in store.versions(prefix) if not one.marker]
-                # The manifest first: it is what removal begins with, so no lock of the set may outlast its own.
+                there = [version for version in store.versions(prefix) if not version.marker]
+                # The manifest first: it is what removal begins with, so no lock of the backup may outlast its own.
                 first = [one for one in there if one.key == prefix + FILE]
                 done.extended += sum(_extend(store, one, until) for one in first)
                 rest = [one for one in there if one.key != prefix + FILE]
@@ -66,10 +66,10 @@ def extend(store: Store, sets: Mapping[str, str], until: datetime) -> Extension:
 
 
 def shortest(store: Store, sets: Iterable[Manifest]) -> dict[str, datetime | None]:
-    """Until when the manifests of some sets are locked, by id; None where one is not locked at all.
+    """Return until when the manifests of some backups are locked, by id; None for one that is not locked at all.
 
     Raises:
-        TemporaryError, PermanentError: the store cannot be asked.
+        TemporaryError, PermanentError: the store does not answer, or refuses.
     """
     listed = list(sets)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -78,7 +78,7 @@ def shortest(store: Store, sets: Iterable[Manifest]) -> dict[str, datetime | Non
 
 
 def _extend(store: Store, one: Version, until: datetime) -> bool:
-    """Extend one lock; False where it is long enough, or where the object is gone, which a proof finds."""
+    """Extend one lock; False if it is long enough, or if the object does not exist, which a verification finds."""
     try:
         now = store.locked_until(one.key, one.identity)
         if now is not None and now >= until - SLACK:

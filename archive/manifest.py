@@ -1,7 +1,7 @@
-"""What a backup set says of itself: written last, so that a set exists when its manifest does.
+"""The description of a backup: written last, so that a backup exists once its manifest does.
 
-The manifest is plain text in the bucket, for the catalogue is read without a private key: it holds names of
-things and of definitions (tables, consumers, users), sizes and counts, never a value of the data. Digests lie apart
+The manifest is plain text in the bucket, because the catalogue is read without a private key: it holds names of objects
+and of definitions (tables, consumers, users), sizes and counts, never a value of the data. Digests are stored apart
 (`archive.digests`). Its JSON Schema is docs/reference/manifest.schema.json.
 """
 
@@ -34,7 +34,7 @@ from errors import PermanentError
 
 FORMAT = 1
 FILE = "manifest.json"
-PLATFORM = "platform"  # the set beside the seven engines'
+PLATFORM = "platform"  # the backup beside the seven engines'
 IDENTITY = re.compile(r"(?P<component>[a-z0-9]+)-(?P<begun>\d{8}T\d{6}Z)-(?P<nonce>[0-9a-f]{6})")
 Identity = Annotated[str, Field(pattern=f"^{IDENTITY.pattern}$")]
 # of an environment, a component: one folder in the bucket
@@ -44,7 +44,7 @@ Bytes = Annotated[int, Field(ge=0)]
 
 
 def _at_most(characters: int) -> AfterValidator:
-    """A bound that takes any text; pydantic's own would refuse lone surrogates."""
+    """A length limit that accepts any text; pydantic's own would refuse lone surrogates."""
 
     def check(value: str) -> str:
         if len(value) > characters:
@@ -81,7 +81,7 @@ CLOCK_TOLERANCE = timedelta(hours=1)  # clocks may differ; the self test of a ba
 
 def _file_name(value: str) -> str:
     if any(part in ("", ".", "..") for part in value.split("/")):
-        raise ValueError("is no relative path without ways up")
+        raise ValueError("is not a relative path inside the backup")
     return value
 
 
@@ -92,7 +92,7 @@ FileName = Annotated[
 
 
 class Part(BaseModel):
-    """Base of what a manifest is made of: frozen, and an unknown key is a fault."""
+    """Base of the manifest's models: frozen, and an unknown key is a fault."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -111,21 +111,21 @@ Names = Annotated[dict[Words, Digest], Field(max_length=5_000)]
 
 
 class Artefact(Part):
-    """One object of a set."""
+    """One object of a backup."""
 
-    name: FileName = Field(description="file name below the set, `database/isa.dump.zst.age`")
+    name: FileName = Field(description="file name inside the backup, `database/isa.dump.zst.age`")
     unit: Label = Field(description="database, shard, stream, bucket or collection that it holds")
     format: Label = Field(
-        description="what is inside, and so which tool reads it: `pg_dump custom`"
+        description="format of the content, which names the tool that reads it: `pg_dump custom`"
     )
     plain_size: Bytes = Field(description="bytes before compression")
     plain_sha256: Sha256 | Literal[""] = Field(
         description="of the plain bytes; empty: in the artefact with the digests"
     )
-    stored_size: Bytes = Field(description="bytes in the bucket")
+    stored_size: Bytes = Field(description="bytes in the object store")
     stored_sha256: Sha256 = Field(description="of the stored bytes")
-    part_size: Bytes = Field(description="size of the parts it was uploaded in, bytes")
-    sealed: bool = Field(default=True, description="zstd, then age; if not, stored as it is")
+    part_size: Bytes = Field(description="part size of its upload, bytes")
+    sealed: bool = Field(default=True, description="zstd, then age; false: stored as is")
 
 
 def _short(value: Any) -> Any:
@@ -137,47 +137,49 @@ Item = Annotated[Label, BeforeValidator(_short)]
 
 
 class Measure(Part):
-    """What one thing held, to compare a restore with."""
+    """The measure of one item, to compare a restore with."""
 
     unit: Item = Field(description="database, shard, stream, bucket or collection")
     item: Item = Field(description="table, type of key, label: what was counted")
     count: int = Field(ge=0, description="rows, keys, messages, versions, points, nodes")
     until: Annotated[int, Field(ge=0)] | None = Field(
         default=None,
-        description="count after the backup, where it moved meanwhile: nobody knows what of that was stored",
+        description="count after the backup, if it changed during the backup: which of these were stored is unknown",
     )
     digest: Digest = Field(
         default="",
         description="independent of order; empty: counted only; `sealed`: in the artefact with the digests",
     )
     origin: Literal["source", "artefact"] = Field(
-        description="asked of the engine at the artefact's own point in time, or read from the artefact itself"
+        description="measured by the engine at the artefact's recovery point, or computed from the artefact"
     )
     names: Names = Field(
         default={},
-        description="definitions that were counted, where they are few: name → part of its digest or `sealed`, so that "
-        "what is missing can be named",
+        description="definitions that were counted, if few: name → part of its digest or `sealed`, so that a missing "
+        "one can be named",
     )
 
 
 class Consistency(Part):
-    """Which moment a unit's data is of."""
+    """The recovery point of a unit."""
 
-    unit: Label = Field(description="what is consistent in itself; nothing holds between two units")
-    point: Label = Field(
-        description="the moment in the engine's own words: an LSN, an offset, a sequence"
+    unit: Label = Field(
+        description="what is consistent in itself; two units are not consistent with each other"
     )
-    begun: AwareDatetime = Field(description="earliest moment that the data can be of")
+    point: Label = Field(
+        description="the recovery point in the engine's own terms: an LSN, an offset, a sequence"
+    )
+    begun: AwareDatetime = Field(description="earliest time that the data can be from")
     ended: AwareDatetime = Field(description="latest")
 
 
 class Engine(Part):
-    """What was backed up, as precisely as a scratch engine must match it."""
+    """The source engine, as precisely as a scratch engine must match it."""
 
-    name: Word = Field(description="product, as it calls itself")
+    name: Word = Field(description="product name, as the engine reports it")
     version: Word = Field(description="of the server")
     edition: Word = Field(
-        default="", description="community, enterprise; empty where there is one only"
+        default="", description="community, enterprise; empty if there is only one"
     )
     identity: Label = Field(
         default="", description="the engine's own name for this data: system identifier, cluster id"
@@ -188,61 +190,63 @@ class Engine(Part):
 
 
 class Capabilities(Part):
-    """What the store was seen to do."""
+    """Tested features of the store."""
 
-    conditional_put: bool = Field(description="refuses to overwrite when asked to (If-None-Match)")
-    checksums: bool = Field(description="checks a SHA-256 that comes with an object")
-    versioning: bool = Field(description="keeps what is overwritten or deleted")
+    conditional_put: bool = Field(description="refuses to overwrite if asked to (If-None-Match)")
+    checksums: bool = Field(description="verifies a SHA-256 sent with an object")
+    versioning: bool = Field(description="keeps overwritten and deleted objects")
     object_lock: bool = Field(description="can refuse deletion until a date")
 
 
 class Manifest(Part):
-    """One backup set: one component, one run."""
+    """One backup: one component, one run."""
 
     format: Literal[1] = Field(default=1, description="version of this document")
     id: Identity = Field(description="`component-time-nonce`")
     component: Folder = Field(description="engine, or `platform`")
     environment: Folder = Field(description="name of the environment")
     cluster: Word = Field(description="uid of the engines' namespace")
-    slot: Label = Field(description="for which night: two runs of one slot make one set")
+    slot: Label = Field(
+        description="idempotency key, usually the date: two runs with one key make one backup"
+    )
     kind: Literal["full", "incremental"] = Field(
-        default="full", description="whether others are needed"
+        default="full", description="whether it depends on other backups"
     )
     needs: tuple[Identity, ...] = Field(
-        default=(), description="ids of the sets without which it is of no use"
+        default=(), description="ids of the backups that it depends on"
     )
     begun: AwareDatetime = Field(description="start of the run")
     ended: AwareDatetime = Field(description="end of the run")
     outcome: Literal["complete", "partial"] = Field(description="partial: see `missing`")
     missing: tuple[Words, ...] = Field(
-        default=(), description="what should be in the set and is not, with why"
+        default=(), description="what is missing from the backup, with the reason"
     )
-    not_covered: tuple[Words, ...] = Field(description="what such a set never holds")
+    not_covered: tuple[Words, ...] = Field(description="what a backup of this engine never holds")
     engine: Engine
-    tools: dict[Label, Words] = Field(default={}, description="programs that took part → version")
+    tools: dict[Label, Words] = Field(default={}, description="programs that were used → version")
     topology: dict[str, Any] = Field(
-        default={}, description="members, shards, slots, replicas as they were"
+        default={}, description="state of members, shards, slots, replicas"
     )
     consistency: tuple[Consistency, ...]
     artefacts: tuple[Artefact, ...]
     fingerprint: tuple[Measure, ...]
-    store: Capabilities = Field(description="the object store, as it was tried before the run")
+    store: Capabilities = Field(description="the object store, as tested before the run")
     recipients: tuple[Word, ...] = Field(
-        description="age public keys; the holder of any of them can read the set"
+        description="age public keys; the holder of any matching private key can read the backup"
     )
 
     @property
     def prefix(self) -> str:
-        """Where the set lies in the bucket."""
+        """Prefix of the backup in the bucket."""
         return set_prefix(self.environment, self.component, self.id)
 
     @property
     def own_key(self) -> str:
-        """Object of the manifest itself."""
+        """Key of the manifest itself."""
         return self.prefix + FILE
 
     def key(self, artefact: Artefact) -> str:
-        """Object of an artefact."""
+        """Key of an artefact."""
         return self.prefix + artefact.name
 
     @property
@@ -261,10 +265,10 @@ class Manifest(Part):
         return sum(artefact.stored_size for artefact in self.artefacts)
 
     def to_bytes(self, *, as_read: bool = False) -> bytes:
-        """The document as it is stored: JSON with a hash of itself, so that a changed byte anywhere is seen.
+        """The document as it is stored: JSON with a hash of itself, so that any changed byte is detected.
 
         Args:
-            as_read: the one that this was read from, without what a later version of this project added to all.
+            as_read: the one that this was read from, without keys that a later version of this project added.
         """
         body = self.model_dump(mode="json", exclude_unset=as_read)
         return json.dumps({**body, "sha256": _hash(body)}, indent=1).encode()
@@ -278,26 +282,26 @@ class Manifest(Part):
 def read_manifest(
     document: bytes, key: str, signers: Collection[BackupSigner], now: datetime | None = None
 ) -> Manifest:
-    """Read a stored manifest, and check who wrote it, where and when.
+    """Read a stored manifest, and check its signer, its place and its time.
 
-    One that lies elsewhere than where it says, or is of another time than its id, is refused: an environment's
-    retention would otherwise delete what another one has.
+    A manifest stored in another place than it names, or of another time than its id, is refused: an environment's
+    retention would otherwise delete backups of another one.
 
     Args:
         document: its bytes.
         key: of the object that they came from.
-        signers: whose signature counts.
+        signers: trusted signers.
         now: the present by default.
 
     Raises:
-        PermanentError: it was changed or cut, moved or renamed, is not signed by one of these, or is of another version
-            of this project.
+        PermanentError: it was changed or cut, moved or renamed, is not signed by one of these, or is from another
+            version of this project.
     """
     try:
         with PARSING:
             manifest, signer = _signed_by(document, key, signers)
     except NOT_A_DOCUMENT as exc:
-        raise PermanentError(f"{key} is no manifest of a backup: {brief(exc)}") from exc
+        raise PermanentError(f"{key} is not a valid manifest: {brief(exc)}") from exc
     fault = _misplaced(manifest, key, now or datetime.now(UTC))
     fault = fault or out_of_date(signer, manifest.begun)
     if fault:
@@ -306,38 +310,38 @@ def read_manifest(
 
 
 def brief(exc: Exception) -> str:
-    """The beginning of an error, which may quote what somebody else wrote."""
+    """Return the beginning of an error that may quote foreign text."""
     return str(exc)[:SHOWN]
 
 
 def component_prefix(environment: str, component: str) -> str:
-    """Where a component's sets lie."""
+    """Prefix of a component's backups."""
     return f"{environment}/{component}/"
 
 
 def set_prefix(environment: str, component: str, identity: str) -> str:
-    """Where a set lies."""
+    """Prefix of a backup."""
     return f"{component_prefix(environment, component)}{identity}/"
 
 
 def new_identity(component: str, begun: datetime, nonce: str) -> str:
-    """Name of a set; sorts by time.
+    """Create the id of a backup; ids sort by time.
 
     Args:
         component: engine.
         begun: start of the run.
-        nonce: six hexadecimal digits, so that two runs of one second differ.
+        nonce: six hexadecimal digits, so that two runs of the same second differ.
     """
     return f"{component}-{begun.astimezone(UTC):%Y%m%dT%H%M%SZ}-{nonce}"
 
 
 def component_of(identity: str) -> str:
-    """Whose set it is, by its name."""
+    """Return the component of a backup id."""
     return identity.partition("-")[0]
 
 
 def begun_of(identity: str) -> datetime | None:
-    """When a set was begun, by its name; None if it is no name of a set."""
+    """Return the start time in a backup id; None if it is not a backup id."""
     match = IDENTITY.fullmatch(identity)
     if match is None:
         return None
@@ -345,7 +349,7 @@ def begun_of(identity: str) -> datetime | None:
 
 
 def set_of(key: str) -> str:
-    """Id of the set whose manifest an object of the bucket is; "" if it is none."""
+    """Return the id of the backup whose manifest has this key; "" if it is not a manifest's."""
     parts = key.split("/")
     named = len(parts) == 4 and parts[3] == FILE and begun_of(parts[2]) is not None
     return parts[2] if named else ""
@@ -354,7 +358,7 @@ def set_of(key: str) -> str:
 def _signed_by(
     document: bytes, key: str, signers: Collection[BackupSigner]
 ) -> tuple[Manifest, BackupSigner]:
-    """A manifest and who signed it; the model is built once the signature is known to be good."""
+    """A manifest and its signer; the model is built after the signature is checked."""
     body = parse(document)
     claimed = body.pop("sha256", "")
     signed = {name: body.pop(name, "") for name in (SIGNER, SIGNATURE)}
@@ -364,7 +368,7 @@ def _signed_by(
     content = canonical(body)
     if claimed != hashlib.sha256(content).hexdigest():
         raise PermanentError(
-            f"{key}: its hash does not fit: it was changed, or damaged in the store"
+            f"{key}: its hash does not match: it was changed, or damaged in the store"
         )
     try:
         signer = check_signature(content, signed, signers)
@@ -374,19 +378,19 @@ def _signed_by(
 
 
 def _misplaced(manifest: Manifest, key: str, now: datetime) -> str:
-    """Why a manifest cannot be of the set that it lies with; "" if it can."""
+    """Return why a manifest does not belong to the backup it is stored with; "" if it does."""
     if manifest.own_key != key:
         return f"it is the manifest of {manifest.own_key}: it was moved or copied"
     if component_of(manifest.id) != manifest.component:
         return f"its component is {manifest.component}"
     if begun_of(manifest.id) != manifest.begun.replace(microsecond=0):
-        return f"it was begun at {manifest.begun:%Y-%m-%d %H:%M:%S}, its id is of another time"
+        return f"it began at {manifest.begun:%Y-%m-%d %H:%M:%S}, but its id names another time"
     if any(not _earlier(needed, manifest) for needed in manifest.needs):
-        return "it needs what is no earlier backup of its component"
+        return "it depends on a backup that is not an earlier one of its component"
     if manifest.ended < manifest.begun:
         return "it ended before it began"
     if manifest.begun > now + CLOCK_TOLERANCE:
-        return "it is of the future: check the clock of the worker that wrote it"
+        return "its date is in the future: check the clock of the worker that wrote it"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Names in a manifest: long ones are shortened, so that one name never costs the backup of everything else."""
+"""Shortens long names in a manifest, so that one name cannot fail the whole backup."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ HASH_BYTES = 16
 
 
 def short_name(name: str, most: int) -> str:
-    """A name of a bounded length: a longer one as its beginning and a hash of all of it.
+    """Return a name of bounded length: a longer one is its beginning and a hash of all of it.
 
-    The same name is shortened alike at every time. What was shortened stays as it is.
+    The result is always the same for the same name. A shortened name stays unchanged.
 
     Args:
-        name: any text, half of a surrogate pair too.
+        name: any text, including half of a surrogate pair.
         most: characters; more than the 33 of the hash.
     """
     if len(name) <= most:

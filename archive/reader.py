@@ -1,7 +1,6 @@
-"""Reads a set back for a restore: plain bytes, each artefact compared with its manifest to the last byte.
+"""Reads a backup for a restore: plain bytes, each artefact compared with its manifest to the last byte.
 
-Whoever restores streams what may turn out to be damaged only at its end: then `Damaged` is raised, and what was made of
-it is worth nothing.
+Damage may only show at the end of a stream: `Damaged` is raised then, and the data restored from it must be discarded.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from errors import PermanentError
 
 
 class Damaged(PermanentError):
-    """An artefact is not what was stored, or not there at all."""
+    """An artefact does not exist, or is not what was stored."""
 
 
 class SetReader:
-    """One set, and the earlier ones that it needs. Safe to share between threads.
+    """One backup, and the earlier ones that it depends on. Safe to share between threads.
 
     Args:
         store: the bucket.
-        manifest: of the set.
+        manifest: of the backup.
         identity: age private key.
         earlier: manifests of `needs`, in that order.
-        told: gets artefact and size of every plain piece; may raise to stop.
+        told: called with artefact and size of every plain chunk; may raise to stop.
 
     Attributes:
         whole: keys of the objects that were read to their end and are what was stored.
@@ -57,11 +56,11 @@ class SetReader:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """Of the set; with its digests where the key is at hand.
+        """The manifest of the backup; with its digests if the key is available.
 
         Raises:
             Damaged: they cannot be read.
-            TemporaryError: the store is away.
+            TemporaryError: the store does not answer.
         """
         if not self._identity or not digests.apart(self._stored):
             return self._stored
@@ -73,7 +72,7 @@ class SetReader:
             raise Damaged(str(exc)) from exc
 
     def names(self, form: str, of: Manifest | None = None) -> list[str]:
-        """Plain names of the artefacts of a format; of this set, or of one that it needs."""
+        """Plain names of the artefacts of a format, of this backup or of one that it depends on."""
         found = (of or self._stored).artefacts
         return [a.name.removesuffix(SUFFIX) for a in found if a.format == form]
 
@@ -90,11 +89,11 @@ class SetReader:
         return self._artefact(self.manifest, name).plain_sha256
 
     def stream(self, name: str, of: Manifest | None = None) -> Iterator[bytes]:
-        """An artefact's plain bytes, a few pieces ahead of whoever takes them.
+        """Plain bytes of an artefact, read a few chunks ahead of the consumer.
 
         Raises:
-            Damaged: it is not what was stored; known at its end only.
-            TemporaryError: the store is away.
+            Damaged: it is not what was stored; raised at its end only.
+            TemporaryError: the store does not answer.
         """
         return prefetch(lambda put: self.write(name, _Given(put), of), f"read {name}")
 
@@ -103,7 +102,7 @@ class SetReader:
 
         Raises:
             Damaged: it is not what was stored; known at its end only.
-            TemporaryError: the store is away.
+            TemporaryError: the store does not answer.
         """
         manifest = of or self.manifest
         self._check(manifest, self._artefact(manifest, name), target)
@@ -129,13 +128,13 @@ class SetReader:
         try:
             return json.loads(self.read(name, of))
         except ValueError as exc:
-            raise Unreadable(f"{name} is no JSON") from exc
+            raise Unreadable(f"{name} is not valid JSON") from exc
 
     def read_rest(self, but: Iterable[str] = ()) -> None:
-        """Read what nobody has read, so that every byte of the set was seen.
+        """Read every artefact that was not read yet, so that every byte of the backup is checked.
 
         Args:
-            but: plain names that somebody else reads.
+            but: plain names that other code reads.
 
         Raises:
             Damaged: an artefact is not what was stored.
@@ -144,15 +143,14 @@ class SetReader:
         self._read([self.manifest], lambda one: one.name.removesuffix(SUFFIX) in spared)
 
     def read_whole(self, but: Iterable[str] = ()) -> None:
-        """Read what nobody has read of the set and of all that it needs: before something is deleted that it shall
-        bring back.
+        """Read the unread artefacts of the backup and of all that it depends on, before live data is deleted.
 
         Args:
-            but: units that nobody wants back.
+            but: units that will not be restored.
 
         Raises:
             Damaged: an artefact is not what was stored.
-            TemporaryError: the store is away.
+            TemporaryError: the store does not answer.
         """
         spared = set(but)
         self._read(self.chain, lambda one: one.unit in spared)
@@ -180,17 +178,17 @@ class SetReader:
             else:
                 found = _plain(self.store.read(key), watched)
         except Missing as exc:
-            raise Damaged(f"{where} is not in the store") from exc
+            raise Damaged(f"{where} is not in the object store") from exc
         except (Refused, Damaged):
             raise
         except PermanentError as exc:
             if watched.failed:  # not the object's fault
                 raise
-            raise Damaged(f"{where} cannot be opened: {exc}") from exc
+            raise Damaged(f"{where} cannot be decrypted: {exc}") from exc
         wanted = (artefact.plain_size, artefact.stored_size)
         if (found.plain_size, found.stored_size) != wanted:
             raise Damaged(f"{where} has {found.stored_size} bytes instead of {wanted[1]}")
-        # of a set that this one needs the digests are not opened: the hash of what is stored covers its plain bytes too
+        # the digests of a backup that this one needs are not read: the hash of the stored bytes covers the plain bytes
         plain = artefact.plain_sha256 or found.plain_sha256
         if (found.plain_sha256, found.stored_sha256) != (plain, artefact.stored_sha256):
             raise Damaged(f"{where} is not what was stored: its hash differs")
@@ -199,9 +197,7 @@ class SetReader:
 
 @contextmanager
 def opened(pieces: Iterator[bytes]) -> Iterator[BinaryIO]:
-    """A stream as a file to read, for what wants one; on leaving, what is left of it is read too, so that its end is
-    compared.
-    """
+    """A stream as a file to read. On exit the rest of it is read too, so that its end is compared."""
     yield as_file(pieces)
     for _ in pieces:
         pass
@@ -227,7 +223,9 @@ class _Told:
     def write(self, data: bytes, /) -> None:
         self._left -= len(data)
         if self._left < 0:  # a few bytes can unpack to any number, on a disk that others need too
-            raise Damaged(f"{self._where} has more than the {self._promised} bytes of its manifest")
+            raise Damaged(
+                f"{self._where} is larger than the {self._promised} bytes in its manifest"
+            )
         try:
             self._tell(len(data))
             self._target.write(data)

@@ -1,9 +1,9 @@
-"""Which sets may go: grandfather, father, son, for each component by itself, by the recorded start of the run.
+"""Which backups may be removed: grandfather, father, son, per component, by the recorded start of the run.
 
-Not by name or by an engine's own numbers: those start anew after an upgrade, and tools that sort by them have deleted
-the new backups and kept the old. Where a period has no whole set, as when an engine holds something that no backup
-takes, its last partial one stays: it has everything else. What is kept keeps what it needs; the newest whole set and
-the last proven one stay in any case.
+Not by name or by an engine's own numbers: those start again after an upgrade, and tools that sort by them have deleted
+the new backups and kept the old. If a period has no complete backup, for example because an engine holds an object that
+cannot be backed up, its last partial one is kept: it has everything else. A kept backup keeps what it depends on. The
+newest complete backup and the last verified one are always kept.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ PERIODS: tuple[tuple[str, str, Period], ...] = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of a set.
+    """The decision on a backup.
 
     Attributes:
-        manifest: of the set.
-        kept: why it stays, one reason each; it goes if there is none.
+        manifest: of the backup.
+        kept: the reasons to keep it; it may be removed if there is none.
     """
 
     manifest: Manifest
@@ -43,32 +43,35 @@ def decide(
     verdicts: Mapping[str, str] | None = None,
     wanted: Mapping[str, str] | None = None,
 ) -> list[Verdict]:
-    """Decide about the sets of one component.
+    """Decide about the backups of one component.
 
     Args:
-        sets: of that component.
-        rules: how many of which age.
-        verdicts: id of a set → `pass` if its restore was proven, `partial` if that of all that it has was.
-        wanted: id of a set that somebody needs now → why.
+        sets: backups of that component.
+        rules: how many of each age.
+        verdicts: id of a backup → `pass` if its restore was verified, `partial` if that of a partial backup was.
+        wanted: id of a backup that is in use now → why.
 
     Returns:
-        A verdict each, the oldest first.
+        A verdict for each, the oldest first.
     """
     ordered = sorted(sets, key=lambda one: one.begun)
-    reasons: dict[str, list[str]] = {one.id: [] for one in ordered}
-    whole = [one for one in ordered if one.outcome == "complete"]
+    reasons: dict[str, list[str]] = {manifest.id: [] for manifest in ordered}
+    whole = [manifest for manifest in ordered if manifest.outcome == "complete"]
     for name, period, key in PERIODS:
         number: int = getattr(rules, name)
-        for one in _last(whole, key, number):
-            reasons[one.id].append(f"last of its {period}")
-        had = {key(one.begun) for one in whole}
-        for one in _last(ordered, key, number):
-            if key(one.begun) not in had:
-                reasons[one.id].append(f"last of its {period}, which has no whole one")
+        for manifest in _last(whole, key, number):
+            reasons[manifest.id].append(f"last of its {period}")
+        had = {key(manifest.begun) for manifest in whole}
+        for manifest in _last(ordered, key, number):
+            if key(manifest.begun) not in had:
+                reasons[manifest.id].append(f"last of its {period}, which has no complete backup")
     if whole:
-        reasons[whole[-1].id].append("newest whole set")
-    for verdict, words in (("pass", "last proven set"), ("partial", "last set proven in part")):
-        shown = [one for one in ordered if (verdicts or {}).get(one.id) == verdict]
+        reasons[whole[-1].id].append("newest complete backup")
+    for verdict, words in (
+        ("pass", "last verified backup"),
+        ("partial", "last partly verified backup"),
+    ):
+        shown = [manifest for manifest in ordered if (verdicts or {}).get(manifest.id) == verdict]
         if shown:
             reasons[shown[-1].id].append(words)
     if ordered and (not whole or ordered[-1].begun > whole[-1].begun):
@@ -76,16 +79,16 @@ def decide(
     for identity, why in (wanted or {}).items():
         if identity in reasons:
             reasons[identity].append(why)
-    for one in reversed(ordered):  # needs are older, so those of a kept set are kept in turn
-        if reasons[one.id]:
-            for needed in one.needs:
+    for manifest in reversed(ordered):  # needs are older, so those of a kept set are kept in turn
+        if reasons[manifest.id]:
+            for needed in manifest.needs:
                 if needed in reasons:
-                    reasons[needed].append(f"needed by {one.id}")
-    return [Verdict(one, tuple(dict.fromkeys(reasons[one.id]))) for one in ordered]
+                    reasons[needed].append(f"needed by {manifest.id}")
+    return [Verdict(manifest, tuple(dict.fromkeys(reasons[manifest.id]))) for manifest in ordered]
 
 
 # ---------------------------------------------------------------------- inside
 def _last(sets: Iterable[Manifest], key: Period, number: int) -> list[Manifest]:
-    """The last set of each of the last periods that have one."""
-    last: dict[object, Manifest] = {key(one.begun): one for one in sets}
+    """Return the last backup of each of the last periods that have one."""
+    last: dict[object, Manifest] = {key(manifest.begun): manifest for manifest in sets}
     return list(last.values())[-number:] if number else []

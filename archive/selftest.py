@@ -1,7 +1,7 @@
-"""Asks the store, before any engine is touched, for what backups need, and finds out what else it can.
+"""Tests, before a backup touches any engine, that the store does what backups need, and which features it supports.
 
-Third-party S3 servers differ in what they do silently: so nothing is taken from their documentation, each is tried
-with objects of our own under `ENVIRONMENT/self-test/`, which are deleted again.
+Third-party S3 servers silently differ. So nothing is taken from their documentation: each feature is tried with objects
+under `ENVIRONMENT/self-test/`, which are deleted afterwards.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def self_test(store: Store, environment: str) -> Capabilities:
         environment: name; its part of the bucket is used.
 
     Raises:
-        PermanentError: it does not do what backups need, or the clocks differ; with what it did instead.
-        TemporaryError: it is away.
+        PermanentError: the store lacks a feature that backups need, or the clocks differ; with what it did instead.
+        TemporaryError: it does not answer.
     """
     prefix = f"{environment}/self-test/{secrets.token_hex(6)}"
     body = secrets.token_bytes(1000)
@@ -40,8 +40,8 @@ def self_test(store: Store, environment: str) -> Capabilities:
         skew = store.skew_seconds()
         if abs(skew) > SKEW_SECONDS:
             raise PermanentError(
-                f"{store.where(prefix)}: its clock differs from ours by {skew:.0f} s: "
-                "put both on NTP, for signatures and retention go by it"
+                f"{store.where(prefix)}: its clock differs from ours by {skew:.0f} s: synchronise both with NTP, "
+                "because signatures and retention depend on the time"
             )
         found = Capabilities(
             conditional_put=_refuses_overwrite(store, f"{prefix}/whole", body),
@@ -70,8 +70,8 @@ def _expect(store: Store, key: str, body: bytes) -> None:
     found = store.get(key)
     if found != body:
         raise PermanentError(
-            f"{store.where(key)} gives back {len(found)} bytes with SHA-256 {hashlib.sha256(found).hexdigest()[:12]}… "
-            f"instead of the {len(body)} that were put: it does not understand how they were sent"
+            f"{store.where(key)} returned {len(found)} bytes with SHA-256 {hashlib.sha256(found).hexdigest()[:12]}… "
+            f"instead of the {len(body)} bytes that were written: it does not support how they were sent"
         )
 
 
@@ -86,7 +86,7 @@ def _refuses_overwrite(store: Store, key: str, body: bytes) -> bool:
 
 
 def _clean(store: Store, prefix: str) -> bool:
-    """Delete the objects; False where this key of the store may not, which is no fault: retention's may."""
+    """Delete the objects; False if this store key has no permission for that, which is fine: retention's key has."""
     try:
         for pending in store.pending(prefix):
             store.abort(pending.key, pending.identity)
@@ -94,6 +94,6 @@ def _clean(store: Store, prefix: str) -> bool:
             store.purge(entry.key)
     except Refused:
         return False
-    except IsaError:  # what went wrong first is what matters; the sweep removes the rest
+    except IsaError:  # what went wrong first is what matters; garbage collection removes the rest
         pass
     return True

@@ -1,9 +1,9 @@
-"""Says whose word counts: a backup worker signs each manifest, the verify pool each verdict. Others are refused.
+"""Signatures: a backup worker signs each manifest, the verify pool each verdict. Other signers are refused.
 
-A manifest's own hash is no protection: whoever can write to the bucket can compute it, and the recipients are public.
-The signature is Ed25519 (RFC 8032) over the canonical manifest: id, environment, cluster, component, times, needed
-backups and the hash of every artefact are inside. The private key is a PEM file as `openssl genpkey -algorithm ed25519`
-makes it.
+A manifest's own hash is no protection: anyone with write access to the bucket can compute it, and the recipients are
+public. The signature is Ed25519 (RFC 8032) over the canonical manifest: id, environment, cluster, component, times,
+needed backups and the hash of every artefact are inside. The private key is a PEM file as `openssl genpkey -algorithm
+ed25519` creates it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SIGNER, SIGNATURE = "signer", "signature"
 
 @dataclass(frozen=True)
 class Trust:
-    """Whose word counts in an environment.
+    """The trusted signers of an environment.
 
     Attributes:
         backups: who may sign manifests.
@@ -44,7 +44,7 @@ class Trust:
 
     @classmethod
     def of(cls, settings: Settings) -> Trust:
-        """What the settings say."""
+        """Read them from the settings."""
         return cls(settings.backup.signers, settings.verify.signers)
 
 
@@ -64,7 +64,7 @@ def read_signing_key(pem: str, where: str) -> Ed25519PrivateKey:
         key = None
     if not isinstance(key, Ed25519PrivateKey):
         raise PermanentError(
-            f"{where} has no Ed25519 private key in PEM: `openssl genpkey -algorithm ed25519` makes one"
+            f"{where} has no Ed25519 private key in PEM format: create one with `openssl genpkey -algorithm ed25519`"
         ) from None
     return key
 
@@ -75,12 +75,12 @@ def public_half(key: Ed25519PrivateKey) -> str:
 
 
 def canonical(body: dict[str, Any]) -> bytes:
-    """The one way to write a document, for what is hashed or signed."""
+    """Return the canonical form of a document, for hashing and signing."""
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
 
 
 def sign(body: dict[str, Any], key: Ed25519PrivateKey) -> dict[str, str]:
-    """The two fields that a signed manifest has beside its own.
+    """Return the two additional fields of a signed manifest.
 
     Args:
         body: of the manifest, without them.
@@ -92,15 +92,15 @@ def sign(body: dict[str, Any], key: Ed25519PrivateKey) -> dict[str, str]:
 def check_signature(
     content: bytes, signed: dict[str, Any], signers: Collection[BackupSigner]
 ) -> BackupSigner:
-    """Who signed a manifest.
+    """Return who signed a manifest.
 
     Args:
         content: what was signed, canonical.
-        signed: signer and signature, as they were stored; empty if they were not.
-        signers: whose signature counts.
+        signed: signer and signature, as stored; empty if it is not signed.
+        signers: trusted signers.
 
     Raises:
-        PermanentError: nobody whose signature counts did.
+        PermanentError: no trusted signer signed it.
     """
     key, signature = str(signed.get(SIGNER, "")), str(signed.get(SIGNATURE, ""))
     if not signers:
@@ -109,7 +109,7 @@ def check_signature(
         )
     if not key or not signature:
         raise PermanentError("it is not signed: no backup worker wrote it")
-    signer = next((one for one in signers if one.key == key), None)
+    signer = next((signer for signer in signers if signer.key == key), None)
     if signer is None:
         raise PermanentError(f"it is signed by {key[:16]}…, which is not in backup.signers")
     try:
@@ -118,15 +118,15 @@ def check_signature(
         )
     except (InvalidSignature, ValueError) as exc:
         raise PermanentError(
-            "its signature does not fit: it was changed after it was signed"
+            "its signature does not match: it was changed after it was signed"
         ) from exc
     return signer
 
 
 def out_of_date(signer: BackupSigner, begun: datetime) -> str:
-    """Why a key does not count for a backup that began at a time; "" if it does."""
+    """Return why a key is not valid for a backup that began at a time; "" if it is."""
     if signer.since is not None and begun < signer.since:
-        return f"its key {signer.key[:16]}… counts from {signer.since:%Y-%m-%d %H:%M} on"
+        return f"its key {signer.key[:16]}… is valid from {signer.since:%Y-%m-%d %H:%M}"
     if signer.until is not None and begun > signer.until:
-        return f"its key {signer.key[:16]}… counted until {signer.until:%Y-%m-%d %H:%M}"
+        return f"its key {signer.key[:16]}… was valid until {signer.until:%Y-%m-%d %H:%M}"
     return ""

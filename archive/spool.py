@@ -1,9 +1,8 @@
-"""A stream on disk for a while, for sources that do not wait.
+"""Buffers a stream on disk, for sources that cannot wait for the store.
 
-NATS kills a snapshot 5 s after the last acknowledgement, Qdrant and Redis hold locks or buffers while they send. So
-their streams are drained at their own pace into a file that has no name, and read from there; the store may be slow,
-or away for a minute. The file may be read again, which is how a fingerprint is taken from the very bytes that were
-stored.
+NATS aborts a snapshot 5 s after the last acknowledgement; Qdrant and Redis hold locks or buffers while they send. So
+their streams are drained at their own speed into an unnamed file, and read from there; the store may be slow, or down
+for a minute. The file can be read again, so that a fingerprint is computed from exactly the stored bytes.
 """
 
 from __future__ import annotations
@@ -29,28 +28,28 @@ CHECK_BYTES = 8 << 20  # that are written between two looks at the disk
 
 
 class Disk(NamedTuple):
-    """Room on a disk, bytes."""
+    """Free space on a disk, bytes."""
 
     total: int
     free: int
 
 
 def disk_of(directory: Path) -> Disk:
-    """The room on a directory's disk."""
+    """Return the free space on a directory's disk."""
     usage = shutil.disk_usage(directory)
     return Disk(usage.total, usage.free)
 
 
 class Spool:
-    """Drains a source in a thread of its own; iterate it as often as wanted, also while it still drains.
+    """Drains a source in its own thread. It can be iterated several times, also while the source is still draining.
 
     Args:
         source: the stream.
-        directory: on the disk to use; the plain bytes are there, in a file without a name, until the spool is left.
+        directory: on the disk to use; the plain bytes are in an unnamed file there until the spool is closed.
         name: of the source, for messages.
-        expected: bytes that the source has by its own account; a source with more of them stops at twice the reserve,
-            so that it fills the disk for no other.
-        disk: tells the room on the disk.
+        expected: size that the source reports, bytes. A larger source is stopped at twice the reserve, so that it
+            cannot fill the disk for the other components.
+        disk: returns the free space on the disk.
     """
 
     def __init__(
@@ -85,11 +84,11 @@ class Spool:
         self._file.close()
 
     def __iter__(self) -> Iterator[bytes]:
-        """Its pieces from the beginning; waits for what is still to come.
+        """Its chunks from the beginning; waits for those to come.
 
         Raises:
             PermanentError: the disk is full.
-            Whatever the source raised.
+            Any exception of the source.
         """
         position, handle = 0, self._file.fileno()
         while True:
@@ -97,7 +96,7 @@ class Spool:
                 while self.size == position and not self._ended:
                     self._more.wait()
                 there, failure = self.size, self._failure
-            if failure is not None:  # not even what came before: nobody must store half of it
+            if failure is not None:  # not even the chunks before: half a stream must not be stored
                 raise failure
             if position == there:
                 return
@@ -106,7 +105,7 @@ class Spool:
             yield piece
 
     def reader(self) -> BinaryIO:
-        """A file at its beginning, once all has come; for what does not read piece by piece."""
+        """Return a file at its beginning, once the stream is complete; for code that cannot read chunks."""
         return io.BufferedReader(_At(self._file.fileno()), PIECE_BYTES)
 
     def _drain(self) -> None:
@@ -128,8 +127,8 @@ class Spool:
         except OSError as exc:
             if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 self._failure = PermanentError(
-                    f"the spool in {self._directory} is full after {self.size >> 20} MiB: "
-                    "give it room, or name another directory in backup.spool"
+                    f"the spool in {self._directory} is full after {self.size >> 20} MiB: free space there, or name "
+                    "another directory in backup.spool"
                 )
                 self._failure.__cause__ = exc
             else:
@@ -142,15 +141,15 @@ class Spool:
                 self._more.notify_all()
 
     def _require_reserve(self) -> None:
-        """Stop a source that leaves the other components no room."""
+        """Stop a source that leaves the other components no space."""
         disk = self._disk(self._directory)
         reserve = min(RESERVE_BYTES, disk.total // 20)
         wanted = reserve * 2 if self.size > self._expected else reserve
         if disk.free < wanted:
             raise PermanentError(
                 f"{self._name} was stopped after {self.size >> 20} MiB ({self._expected >> 20} MiB were expected): "
-                f"the spool in {self._directory} has {disk.free >> 20} MiB free, and {wanted >> 20} MiB are kept for "
-                "other components. Check the size of the source, give the spool room, or name another directory in "
+                f"the spool in {self._directory} has {disk.free >> 20} MiB free, and {wanted >> 20} MiB are reserved "
+                "for other components. Check the size of the source, free space, or name another directory in "
                 "backup.spool"
             )
 
@@ -184,9 +183,9 @@ class _At(io.RawIOBase):
 
 
 def prepare_spool(directory: Path) -> Path:
-    """Make the directory of the spool, for its owner alone; plain data lies in it.
+    """Create the directory of the spool, accessible only to its owner, because plain data is stored in it.
 
-    Everybody can write to `/var/tmp`: the user that makes the directory first could watch it, or lead it elsewhere.
+    Everyone can write to `/var/tmp`: another user who creates the directory first could read it, or redirect it.
 
     Args:
         directory: as the settings name it.
@@ -195,42 +194,44 @@ def prepare_spool(directory: Path) -> Path:
         The same.
 
     Raises:
-        PermanentError: it cannot be made, is a link, or is somebody else's.
+        PermanentError: it cannot be created, is a link, or belongs to another user.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = directory.lstat()
     except OSError as exc:
         raise PermanentError(
-            f"backup.spool {directory} cannot be made: {exc.strerror or exc}"
+            f"backup.spool {directory} cannot be created: {exc.strerror or exc}"
         ) from exc
     if stat.S_ISLNK(status.st_mode):
-        fault, cure = "is a symbolic link", "name the directory that it leads to"
+        fault, cure = "is a symbolic link", "name the directory that it points to"
     elif status.st_uid != os.geteuid():
         fault = f"belongs to user {status.st_uid}, this process runs as {os.geteuid()}"
-        cure = "remove it, or name a directory below it or elsewhere"
+        cure = "remove it, or name another directory"
     elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         fault = f"can be written by others (mode {stat.S_IMODE(status.st_mode):o})"
-        cure = f"chmod 700 {directory}, or name a directory of its own"
+        cure = f"run chmod 700 {directory}, or name a directory used by isa only"
     else:
         return directory
-    raise PermanentError(f"backup.spool {directory} {fault}: plain data would lie in it: {cure}")
+    raise PermanentError(
+        f"backup.spool {directory} {fault}: unencrypted data would be exposed there: {cure}"
+    )
 
 
 def require_room(directory: Path, wanted: int) -> None:
-    """Make sure, before a source is touched, that the spool's disk takes what is expected.
+    """Check, before a source is touched, that the spool's disk has enough space.
 
     Args:
         directory: of the spool.
         wanted: bytes.
 
     Raises:
-        PermanentError: it does not.
+        PermanentError: it has not.
     """
     prepare_spool(directory)
     free = shutil.disk_usage(directory).free
     if free < wanted:
         raise PermanentError(
-            f"the spool in {directory} has {free >> 20} MiB free and needs {wanted >> 20} MiB: "
-            "give it room, or name another directory in backup.spool"
+            f"the spool in {directory} has {free >> 20} MiB free and needs {wanted >> 20} MiB: free space there, or "
+            "name another directory in backup.spool"
         )

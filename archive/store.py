@@ -1,6 +1,6 @@
-"""A bucket of any S3 server: whole small objects, large ones in parts, and errors that say whether to try again.
+"""A bucket of any S3 server: small objects as a whole, large ones in parts, and errors that tell whether to try again.
 
-Nothing beyond the common ground of third-party servers is used: path-style addresses, single deletes (bulk ones need a
+It uses only what third-party servers have in common: path-style addresses, single deletes (bulk deletes need a
 Content-MD5 that boto3 no longer sends, https://github.com/EnterpriseDB/barman/issues/1146), equal part sizes.
 """
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 READ_ATTEMPTS = 5
 ATTEMPTS = 5  # of a request; a part is in memory, so only the part is sent again
 CHUNK_BYTES = 1 << 20
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html: nobody shortens it, root neither
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html: it cannot be shortened, not even by root
 COMPLIANCE = "COMPLIANCE"
 SMALL_BYTES = 64 << 20  # a manifest of a thousand tables has 1 MiB
 PERMANENT = {
@@ -42,7 +42,7 @@ DENIED = "(the key's policy must allow it there: storage.object.bucket, deployme
 
 
 class Missing(PermanentError):
-    """There is no such object, or no such upload."""
+    """The object or the upload does not exist."""
 
 
 class Changed(PermanentError):
@@ -50,11 +50,11 @@ class Changed(PermanentError):
 
 
 class Refused(PermanentError):
-    """The server does not let us: that says nothing of the object."""
+    """The server denies access, which tells nothing about the object."""
 
 
 class Unsupported(Refused):
-    """The server does not know the request."""
+    """The server does not support the request."""
 
 
 class Store:
@@ -63,8 +63,8 @@ class Store:
     Args:
         client: boto3 client of the endpoint.
         bucket: its name.
-        locked_until: the store is to refuse the deletion of what is written until then (S3 object lock, mode
-            compliance).
+        locked_until: until then the store has to refuse the deletion of what is written (S3 object lock, compliance
+            mode).
     """
 
     def __init__(self, client: Any, bucket: str, locked_until: datetime | None = None) -> None:
@@ -86,7 +86,7 @@ class Store:
         return cls(client, settings.bucket)
 
     def locking(self, until: datetime) -> Store:
-        """The same bucket; what is written through it cannot be deleted before that date."""
+        """Return the same bucket; what is written through it cannot be deleted before that date."""
         return Store(self._client, self.bucket, until)
 
     # ------------------------------------------------------------------ what it is
@@ -118,14 +118,14 @@ class Store:
         return str(enabled) == "Enabled"
 
     def skew_seconds(self) -> float:
-        """How far the server's clock is ahead of ours; whole seconds, as HTTP has them."""
+        """How far the server's clock is ahead of this one; whole seconds, as in HTTP dates."""
         said = self._call("head_bucket", "")["ResponseMetadata"]["HTTPHeaders"].get("date", "")
         if not said:
             return 0.0
         return (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
 
     def refuses_wrong_checksum(self, key: str) -> bool:
-        """Whether an object that comes with another's SHA-256 is refused."""
+        """Whether the server rejects an object whose SHA-256 does not match."""
         wrong = base64.b64encode(hashlib.sha256(b"another").digest()).decode()
         try:
             self._call("put_object", key, Key=key, Body=b"this", ChecksumSHA256=wrong)
@@ -142,7 +142,7 @@ class Store:
         Args:
             key: its name.
             body: its bytes.
-            only_new: `Changed` if there is one of that name, on servers that know conditions.
+            only_new: raise `Changed` if one of that name exists, on servers that support conditions.
         """
         wanted = {"IfNoneMatch": "*"} if only_new else {}
         if self._lock:  # a locked object needs a checksum of its own, which boto3 no longer sends
@@ -165,21 +165,21 @@ class Store:
             found += piece
             if len(found) > limit:
                 raise PermanentError(
-                    f"{self.where(key)} has more than {limit} bytes: it is not read"
+                    f"{self.where(key)} is larger than {limit} bytes: it is not read"
                 )
         return bytes(found)
 
     def read(self, key: str, version: str = "") -> Iterator[bytes]:
-        """Read an object in pieces; a connection that breaks is taken up where it broke.
+        """Read an object in chunks; after a lost connection it continues at the same position.
 
         Args:
             key: its name.
             version: its identity; the current one if left out.
 
         Raises:
-            Missing: there is no such object.
-            Changed: somebody replaced it meanwhile.
-            TemporaryError: the server stayed away.
+            Missing: the object does not exist.
+            Changed: it was replaced while it was read.
+            TemporaryError: the server did not answer.
         """
         size, position, attempts = -1, 0, READ_ATTEMPTS
         wanted = {"VersionId": version} if version else {}
@@ -199,9 +199,9 @@ class Store:
                 attempts -= 1
                 if attempts == 0:
                     raise TemporaryError(
-                        f"reading {self.where(key)} broke at byte {position}: {exc}"
+                        f"reading {self.where(key)} stopped at byte {position}: {exc}"
                     ) from exc
-                log.info("reading %s broke at byte %d: %s", self.where(key), position, exc)
+                log.info("reading %s stopped at byte %d: %s", self.where(key), position, exc)
             if position:
                 wanted["Range"] = f"bytes={position}-"
 
@@ -211,14 +211,14 @@ class Store:
         return int(answer["ContentLength"]), str(answer["ETag"])
 
     def locked_until(self, key: str, version: str = "") -> datetime | None:
-        """Until when the store refuses to delete a version of an object; None if it is not locked.
+        """Return until when the store refuses to delete a version of an object; None if it is not locked.
 
         Args:
             key: its name.
             version: its identity; the current one if left out.
 
         Raises:
-            Missing: there is no such object.
+            Missing: the object does not exist.
         """
         chosen = {"VersionId": version} if version else {}
         until: datetime | None = self._call("head_object", key, Key=key, **chosen).get(
@@ -227,7 +227,7 @@ class Store:
         return until
 
     def lock(self, key: str, until: datetime, version: str = "") -> None:
-        """Refuse the deletion of a version of an object until a date, which no later call makes earlier.
+        """Refuse the deletion of a version of an object until a date; no later call can shorten that.
 
         Args:
             key: its name.
@@ -235,7 +235,7 @@ class Store:
             version: its identity; the current one if left out.
 
         Raises:
-            Missing: there is no such object.
+            Missing: the object does not exist.
             Refused: the lock is longer already, or the bucket has none.
         """
         chosen = {"VersionId": version} if version else {}
@@ -250,25 +250,25 @@ class Store:
                 yield Entry(entry["Key"], int(entry["Size"]), entry["LastModified"])
 
     def delete(self, key: str) -> None:
-        """Delete an object; gone already is fine. A versioned bucket keeps its bytes."""
+        """Delete an object; no error if it does not exist. A versioned bucket keeps its bytes."""
         self._call("delete_object", key, Key=key)
 
     def purge(self, key: str) -> None:
-        """Delete an object with all its versions, so that its room is free; gone already is fine.
+        """Delete an object with all its versions, which frees its space; no error if it does not exist.
 
         Raises:
-            PermanentError: object lock still holds it.
+            PermanentError: it is still locked.
         """
         if not self.versioned:
             self.delete(key)
             return
-        for one in [one for one in self.versions(key) if one.key == key]:
+        for one in [version for version in self.versions(key) if version.key == key]:
             self._call("delete_object", key, Key=key, VersionId=one.identity)
 
     def versions(self, prefix: str) -> Iterator[Version]:
-        """All versions of all objects below a prefix, deletions among them; of each page the deletions come last.
+        """All versions of all objects below a prefix, including delete markers, which come last on each page.
 
-        In a bucket without versions each object is its only one.
+        In a bucket without versions each object is its only version.
         """
         if not self.versioned:
             yield from (Version(e.key, "", e.size, e.modified) for e in self.list(prefix))
@@ -288,7 +288,7 @@ class Store:
 
     # ------------------------------------------------------------------ objects in parts
     def begin(self, key: str) -> str:
-        """Begin an upload in parts; returns its identity."""
+        """Start an upload in parts; returns its identity."""
         return str(self._call("create_multipart_upload", key, Key=key, **self._lock)["UploadId"])
 
     def put_part(self, key: str, upload: str, number: int, body: bytes | bytearray) -> str:
@@ -299,13 +299,13 @@ class Store:
         return str(answer["ETag"])
 
     def complete(self, key: str, upload: str, etags: Sequence[str], size: int) -> None:
-        """Make the parts one object. A lost reply is no failure: the object is there then.
+        """Join the parts into one object. A lost reply is not a failure: the object exists then.
 
         Args:
             key: of the object.
             upload: identity.
             etags: of all parts, in order.
-            size: of the whole, bytes.
+            size: of the whole object, bytes.
         """
         parts = [{"PartNumber": n, "ETag": etag} for n, etag in enumerate(etags, 1)]
         try:
@@ -317,7 +317,7 @@ class Store:
                 MultipartUpload={"Parts": parts},
             )
         except (Missing, TemporaryError):
-            # the upload is gone, or nobody knows; had it been completed, the object has our size and number of parts
+            # the upload is gone or unknown; if it was completed, the object has our size and number of parts
             try:
                 there, etag = self.describe(key)
             except Missing:
@@ -326,16 +326,16 @@ class Store:
                 raise
 
     def abort(self, key: str, upload: str) -> None:
-        """Throw an upload's parts away; gone already is fine."""
+        """Abort an upload; no error if it does not exist."""
         try:
             self._call("abort_multipart_upload", key, Key=key, UploadId=upload)
         except Missing:
             return
 
     def pending(self, prefix: str) -> tuple[PendingUpload, ...]:
-        """Uploads below a prefix that nobody has ended.
+        """Incomplete uploads below a prefix.
 
-        The whole bucket is asked: MinIO lists no upload for a prefix that is no whole key.
+        The whole bucket is listed: MinIO lists uploads only for a prefix that is a complete key.
         """
         found: list[PendingUpload] = []
         follow = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}

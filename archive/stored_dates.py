@@ -1,9 +1,9 @@
 """Compares the store's own dates with the times inside the signatures of manifests.
 
-A manifest is written seconds after its backup ended. One that the store dates days later was put there again: a replay
-of a backup that retention had deleted, or a copy of the bucket. A copy of a bucket leaves *no* date of any object from
-before it, and no earlier version of a manifest; a replay leaves the other backups, their artefacts or these versions
-with theirs. That is what tells them apart. Somebody who stores every object of every backup again, and deletes all
+A manifest is written seconds after its backup ended. If the store dates it days later, it was stored again: a replay of
+a backup that retention had deleted, or a copy of the bucket. A copy of a bucket leaves *no* date of any object from
+before it, and no earlier version of a manifest. A replay leaves the dates of the other backups, of their artefacts or
+of these versions. That distinguishes the two. Someone who stores every object of every backup again, and deletes all
 earlier versions, makes a copy: only object lock prevents that.
 """
 
@@ -21,7 +21,7 @@ LATE = timedelta(days=1)  # the manifest's upload may be repeated for hours; clo
 
 @dataclass(frozen=True)
 class StoredDates:
-    """What the store's dates say.
+    """The result of comparing the store's dates.
 
     Attributes:
         copied: when the bucket was copied as a whole; None if it was not.
@@ -37,10 +37,10 @@ def judge_dates(
     written: Mapping[str, datetime],
     oldest: Mapping[str, datetime],
 ) -> StoredDates:
-    """Tell a copied bucket from backups that were stored again.
+    """Distinguish a copied bucket from backups that were stored again.
 
     Args:
-        sets: by id.
+        sets: backups by id.
         written: id of each → the store's date of its manifest.
         oldest: id of each → the store's date of the oldest of its objects.
     """
@@ -59,16 +59,16 @@ def judge_dates(
 
 
 def stored_again(versions: Iterable[Version]) -> dict[str, datetime]:
-    """Id of each backup whose manifest has a version from long before its current one → date of the current one.
+    """Return backups whose manifest has a version from long before its current one: id → date of the current one.
 
     Args:
         versions: of all objects of an environment.
     """
     dates: dict[str, list[datetime]] = {}
-    for one in versions:
-        identity = set_of(one.key)
-        if identity and not one.marker:
-            dates.setdefault(identity, []).append(one.modified)
+    for version in versions:
+        identity = set_of(version.key)
+        if identity and not version.marker:
+            dates.setdefault(identity, []).append(version.modified)
     return {
         identity: max(found)
         for identity, found in sorted(dates.items())

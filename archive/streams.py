@@ -1,4 +1,4 @@
-"""A stream as pieces of bytes: counted and hashed on their way, made ahead of whoever takes them, or read as a file."""
+"""Streams of chunks of bytes: counted and hashed, produced in a thread ahead of the consumer, or read as a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Put = Callable[[bytes], object]
 
 
 class HashingCounter:
-    """Counts and hashes what goes by.
+    """Counts and hashes the bytes that pass.
 
     Attributes:
         size: bytes so far.
@@ -29,35 +29,35 @@ class HashingCounter:
 
     @property
     def sha256(self) -> str:
-        """Of what went by, in hexadecimal."""
+        """SHA-256 of the bytes so far, in hexadecimal."""
         return self._digest.hexdigest()
 
     def add(self, piece: bytes) -> None:
-        """A piece goes by."""
+        """Count one chunk."""
         self._digest.update(piece)
         self.size += len(piece)
 
     def of(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        """The pieces, each told of before it is handed on."""
+        """Return the chunks, each counted before it is passed on."""
         for piece in pieces:
             self.add(piece)
             yield piece
 
 
 class _Left(Exception):
-    """Nobody wants the rest."""
+    """The consumer has stopped reading."""
 
 
 def prefetch(produce: Callable[[Put], None], name: str) -> Generator[bytes, None, None]:
-    """Take pieces from what gives them away.
+    """Iterate over the chunks of a producer that runs in its own thread.
 
     Args:
-        produce: called in the thread with a function that takes a piece; it waits there while the taker is behind, and
-            ends there when the taker has left.
+        produce: called in the thread with a function that takes a chunk. That function blocks while the consumer is
+            behind, and raises when the consumer has stopped.
         name: of the thread.
 
     Raises:
-        Whatever `produce` raised, behind the pieces that came before.
+        Any exception of `produce`, after the chunks before it.
     """
     between: queue.Queue[bytes | BaseException | None] = queue.Queue(PREFETCH)
     left = threading.Event()
@@ -91,7 +91,7 @@ def prefetch(produce: Callable[[Put], None], name: str) -> Generator[bytes, None
 
 
 def as_file(pieces: Iterator[bytes]) -> BinaryIO:
-    """A stream to be read in any sizes."""
+    """A stream that can be read in any sizes."""
     return io.BufferedReader(_Reading(pieces), BUFFER_BYTES)
 
 

@@ -1,7 +1,8 @@
-"""Archives inside artefacts: tars and zips of engines, which a set may hold in any form.
+"""Archives inside artefacts: tars and zips of engines.
 
-The bytes of an artefact are compared with the manifest; what they unpack to is not. An archive that is not sound,
-leaves its directory, or unpacks to more than any engine writes is the set's fault, however often it is read.
+The bytes of an artefact are compared with the manifest, their unpacked content is not. An archive that is invalid,
+leaves its directory, or unpacks to more than any engine writes is a fault of the backup, so reading it again cannot
+help.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ NAMED = 200  # characters of a reason: it may quote a member's name
 
 
 class Unreadable(PermanentError):
-    """An artefact is what was stored, and not what its format promises."""
+    """An artefact is what was stored, but not valid in its format."""
 
 
 @contextmanager
 def readable(what: str) -> Iterator[None]:
-    """Blame the set where an archive of it cannot be read.
+    """Report an invalid archive as a fault of the backup.
 
     Args:
         what: is read.
@@ -39,18 +40,18 @@ def readable(what: str) -> Iterator[None]:
         yield
     except (tarfile.TarError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError) as exc:
         raise Unreadable(
-            f"{what} is no sound archive: {type(exc).__name__}", said=str(exc)[:NAMED]
+            f"{what} is not a valid archive: {type(exc).__name__}", said=str(exc)[:NAMED]
         ) from exc
 
 
 def unzip(archive: bytes) -> dict[str, bytes]:
-    """Files of a zip by their names, in its order.
+    """Return the files of a zip by their names, in its order.
 
     Raises:
-        Unreadable: it is no sound zip, or unpacks to more than `UNZIPPED_BYTES`.
+        Unreadable: it is not a valid zip, or unpacks to more than `UNZIPPED_BYTES`.
     """
     with readable("a zip"), zipfile.ZipFile(io.BytesIO(archive)) as opened:
         size = sum(entry.file_size for entry in opened.infolist())
         if size > UNZIPPED_BYTES:  # no entry gives more than it declares
-            raise Unreadable(f"a zip unpacks to {size} bytes; {UNZIPPED_BYTES} are the most")
+            raise Unreadable(f"a zip unpacks to {size} bytes; at most {UNZIPPED_BYTES} are allowed")
         return {name: opened.read(name) for name in opened.namelist()}

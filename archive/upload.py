@@ -1,7 +1,7 @@
-"""An object of unknown size, uploaded in parts of one size, several in flight, in bounded memory.
+"""Uploads an object of unknown size in equal parts, several in flight, in bounded memory.
 
-S3 takes 10,000 parts at most (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html), so the part size
-decides how large a stream may become; `part_size` picks it from an estimate.
+S3 accepts at most 10,000 parts (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html), so the part size
+limits the size of a stream; `part_size` chooses it from an estimate.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Upload:
 
     def __init__(self, store: Store, key: str, part: int, parallel: int = PARALLEL_PARTS) -> None:
         self._store, self._key, self._part = store, key, part
-        # Parts are written into the same few buffers again and again: made anew for each, they lay about the heap, and
+        # Parts are written into the same few buffers again and again: new ones for each fragmented the heap, and
         # a process grew with what it had sent.
         self._body, self._filled = bytearray(), 0
         self._spare: list[bytearray] = []
@@ -110,7 +110,8 @@ class Upload:
             self._land(FIRST_COMPLETED)
         if self._sent == MAXIMUM_PARTS:
             raise PermanentError(
-                f"{self._key} needs more than {MAXIMUM_PARTS} parts of {self._part} bytes: the estimate was too small"
+                f"{self._key} needs more than {MAXIMUM_PARTS} parts of {self._part} bytes: the estimated size was too "
+                "small"
             )
         self._sent += 1
         self._flying.add(self._pool.submit(self._put, self._sent, self._body, self._filled))
@@ -139,5 +140,11 @@ class Upload:
         self._pool.shutdown(cancel_futures=True)
         try:
             self._store.abort(self._key, self._upload)
-        except IsaError as exc:  # the sweep finds it; what went wrong first is what matters
-            log.info("the upload of %s is left to the sweep: %s", self._key, exc)
+        except (
+            IsaError
+        ) as exc:  # garbage collection finds it; what went wrong first is what matters
+            log.info(
+                "the upload of %s could not be aborted; garbage collection removes it: %s",
+                self._key,
+                exc,
+            )

@@ -1,4 +1,4 @@
-"""Writes one backup set: artefacts first, the manifest last."""
+"""Writes one backup: artefacts first, the manifest last."""
 
 from __future__ import annotations
 
@@ -29,18 +29,17 @@ log = logging.getLogger(__name__)
 
 
 class SetWriter:
-    """A set that is being made. Safe to use from several threads.
+    """A backup in progress. Safe to use from several threads.
 
     Args:
         store: the bucket.
-        prefix: where the set is to lie.
+        prefix: of the backup.
         recipients: age public keys.
         signing_key: the backup worker's, for the manifest.
-        spool: directory for streams that do not wait.
-        earlier: the component's committed sets, the oldest first, that an incremental one may rest on.
-        watch: called with name and size of every piece before it is stored; progress, and the place where a cancelled
-            run ends.
-        cleanup: what engines hold for us meanwhile.
+        spool: directory for streams that cannot wait.
+        earlier: the component's committed backups, the oldest first, that an incremental one may depend on.
+        watch: called with name and size of every chunk before it is stored: for progress, and to stop a cancelled run.
+        cleanup: resources that engines hold during the backup.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class SetWriter:
 
     @property
     def artefacts(self) -> tuple[Artefact, ...]:
-        """What has been stored, by name."""
+        """The artefacts stored so far, by name."""
         return tuple(self._artefacts[name] for name in sorted(self._artefacts))
 
     def add(
@@ -76,14 +75,14 @@ class SetWriter:
         """Store a stream, compressed and encrypted.
 
         Args:
-            name: of the plain file, below the set.
-            unit: what of the engine it holds.
-            form: what is inside, as the tool that reads it calls it.
+            name: of the plain file, inside the backup.
+            unit: unit of the engine that it holds.
+            form: format of the content, named after the tool that reads it.
             source: the plain bytes.
             estimate: of their number; decides the part size.
 
         Raises:
-            TemporaryError, PermanentError: the store's; whatever the source raised.
+            TemporaryError, PermanentError: from the store; any exception of the source.
         """
         part = part_size(estimate)
         key = f"{self.prefix}{name}{SUFFIX}"
@@ -94,7 +93,7 @@ class SetWriter:
         """Store a small document.
 
         Raises:
-            PermanentError: it holds a value that JSON has no form for: its text would be the client's own.
+            PermanentError: it holds a value that JSON cannot express.
         """
         try:
             text = json.dumps(document, indent=1, sort_keys=True)
@@ -103,12 +102,12 @@ class SetWriter:
         return self.add(name, unit, "JSON", [text.encode()])
 
     def add_plain(self, name: str, unit: str, form: str, source: Iterable[bytes]) -> Artefact:
-        """Store a stream as it is, for the next incremental set: whoever backs up holds no key to read others.
+        """Store a stream unencrypted, for the next incremental backup: backup workers have no key to read others.
 
         Args:
-            name: of the object, below the set.
-            unit: what it belongs to.
-            form: what is inside; never anything of the data itself.
+            name: of the object, inside the backup.
+            unit: unit that it belongs to.
+            form: format of the content; never any of the data itself.
             source: its bytes.
         """
         part = part_size(0)
@@ -119,12 +118,14 @@ class SetWriter:
         return self._note(name, unit, form, stored, part, sealed=False)
 
     def read_plain(self, manifest: Manifest, name: str) -> bytes:
-        """Read what an earlier set stored as it is.
+        """Read an unencrypted object of an earlier backup.
 
         Raises:
-            PermanentError: it is not there, or was changed.
+            PermanentError: it does not exist, or was changed.
         """
-        artefact = next((one for one in manifest.artefacts if one.name == name), None)
+        artefact = next(
+            (artefact for artefact in manifest.artefacts if artefact.name == name), None
+        )
         if artefact is None:
             raise PermanentError(f"{manifest.id} has no {name}")
         data = self.store.get(manifest.key(artefact), artefact.stored_size)
@@ -135,20 +136,20 @@ class SetWriter:
         return data
 
     def spooled(self, source: Iterable[bytes], expected: int) -> Spool:
-        """Drain a stream that does not wait onto the disk.
+        """Drain a stream that cannot wait onto the disk.
 
         Args:
             source: the stream.
             expected: bytes, at most.
 
         Raises:
-            PermanentError: the disk has less.
+            PermanentError: the disk has less free space.
         """
         require_room(self.spool, expected)
         return Spool(source, self.spool, f"the data of {self.prefix}", expected)
 
     def drop(self, folder: str) -> None:
-        """Leave out of the set what was stored below a folder; what cannot be deleted of it, being locked, stays.
+        """Remove from the backup what was stored below a folder; locked objects cannot be deleted and stay.
 
         Args:
             folder: of the plain names, with its slash.
@@ -162,40 +163,40 @@ class SetWriter:
                 self.store.purge(self.prefix + name)
 
     def commit(self, manifest: Manifest) -> Manifest:
-        """Store the digests, encrypted, and then the manifest without them: the set exists.
+        """Store the digests, encrypted, and then the manifest without them: from then on the backup exists.
 
         Returns:
             The manifest as it is stored.
 
         Raises:
-            PermanentError: the manifest is larger than what is read of one.
-            TemporaryError: the store stayed away.
+            PermanentError: the manifest is too large to be read again.
+            TemporaryError: the store did not answer.
         """
         artefact = self.add(digests.NAME, digests.UNIT, digests.FORM, [document_of(manifest)])
         stored = without_digests(manifest, artefact)
         document = stored.signed(self._signing_key)
         if why := excess(document):
             raise PermanentError(
-                f"no command would read the manifest of {manifest.id}: {why}. "
-                "Its component has too many things to count"
+                f"the manifest of {manifest.id} would be too large to read: {why}. Its component has too many objects "
+                "to count"
             )
         self.store.put(stored.own_key, document)
         return stored
 
     def discard(self) -> None:
-        """Delete what was stored of a set that will not be; what that leaves, the sweep finds.
+        """Delete what was stored of a failed backup; garbage collection removes what remains.
 
-        A backup worker's own key may not delete (deployments/object-store): then nothing is.
+        A backup worker's own key may not delete (deployments/object-store): then nothing is deleted here.
 
-        The manifest goes first: its upload may have come through though it was reported as failed, and a set that is
-        listed must be whole.
+        The manifest is deleted first: its upload may have succeeded although it was reported as failed, and a listed
+        backup must be complete.
         """
         try:
             self.store.purge(self.prefix + FILE)
             for entry in self.store.list(self.prefix):
                 self.store.purge(entry.key)
         except Refused as exc:
-            log.warning("%s; what was stored stays until the retention run removes it", exc)
+            log.warning("%s; the stored objects stay until retention removes them", exc)
         except IsaError:
             return
 

@@ -1,4 +1,4 @@
-"""`isa backup` and `isa backups`: take sets, and list those that there are."""
+"""`isa backup` and `isa backups`: take backups, and list them."""
 
 from __future__ import annotations
 
@@ -178,17 +178,17 @@ def _print(catalogue: Catalogue) -> None:
     out = console()
     rows = [
         (
-            one.component,
-            one.id,
-            one.outcome,
-            one.slot if one.slot != one.id else "",
-            one.kind,
-            human(one.plain_size),
-            human(one.stored_size),
-            f"{one.seconds:.1f}",
-            f"{one.engine.name} {one.engine.version}",
+            manifest.component,
+            manifest.id,
+            manifest.outcome,
+            manifest.slot if manifest.slot != manifest.id else "",
+            manifest.kind,
+            human(manifest.plain_size),
+            human(manifest.stored_size),
+            f"{manifest.seconds:.1f}",
+            f"{manifest.engine.name} {manifest.engine.version}",
         )
-        for one in catalogue.sets
+        for manifest in catalogue.sets
     ]
     columns = (
         "component", "backup", "outcome", "slot", "kind", "plain", "stored", "seconds", "engine",
@@ -197,7 +197,10 @@ def _print(catalogue: Catalogue) -> None:
     for key, why in catalogue.broken.items():
         out.print(f"damaged: {key}: {why}", style="red", highlight=False)
     if catalogue.uncommitted:
-        words = f"{len(catalogue.uncommitted)} without a manifest: under way, or for the sweep"
+        words = (
+            f"{len(catalogue.uncommitted)} without a manifest: in progress, or orphaned (`isa retention` lists "
+            "them)"
+        )
         out.print(words, highlight=False)
 
 

@@ -1,7 +1,7 @@
-"""Lets a command end as it would have though nobody reads its output any more: `isa plan | head`.
+"""Lets a command finish with its own exit code although its output is no longer read: `isa plan | head`.
 
-Exit codes say what was found (1 of `isa plan` is "blocked"), and a deploy must not stop between two releases because
-its log's reader has gone. So output that cannot be written is dropped, and the command goes on to its own end.
+Exit codes carry the result (1 of `isa plan` is "blocked"), and a deploy must not stop between two releases because the
+reader of its log has gone. Output that cannot be written is dropped, and the command continues to its end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 
 class ClosedPipeTolerant(io.FileIO):
-    """A file descriptor that goes to /dev/null once its pipe is closed.
+    """A file descriptor that is redirected to /dev/null once its pipe is closed.
 
     Attributes:
         abandoned: whether the reader has gone.
@@ -34,7 +34,7 @@ class ClosedPipeTolerant(io.FileIO):
 
 
 def tolerant(stream: TextIO) -> TextIO:
-    """The same stream, which drops what cannot be written; streams without a descriptor stay as they are."""
+    """Return the stream with a writer that drops what cannot be written; unchanged if it has no descriptor."""
     try:
         number = stream.fileno()
     except (AttributeError, OSError):  # None, or one that a caller put in its place
@@ -50,11 +50,11 @@ def tolerant(stream: TextIO) -> TextIO:
 
 
 def tolerate_closed_pipes() -> None:
-    """Make standard output and standard error of this process tolerant."""
+    """Make standard output and standard error of this process ignore a closed pipe."""
     sys.stdout, sys.stderr = tolerant(sys.stdout), tolerant(sys.stderr)
 
 
 def abandoned(stream: TextIO) -> bool:
-    """Whether nobody reads a stream any more: what would go on for ever may end then."""
+    """Whether a stream has no reader any more, so that an endless command may stop."""
     raw = getattr(getattr(stream, "buffer", None), "raw", None)
     return isinstance(raw, ClosedPipeTolerant) and raw.abandoned

@@ -1,4 +1,4 @@
-"""`isa charts`: whether a deploy depends on chart hosts, and how it stops doing so."""
+"""`isa charts`: whether a deploy depends on chart hosts, and how to remove that dependency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`isa deploy`: as a run of the Prefect server, so that it is in the audit trail, or in this process."""
+"""`isa deploy`: as a run of the Prefect server, which keeps an audit trail, or in this process."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _from_rows(rows: list[dict[str, Any]]) -> Deploy:
 
 
 def _summary(report: Deploy) -> None:
-    """Print how it ended, on standard output."""
+    """Print the result on standard output."""
     from cli.tables import console, nodes_table
 
     out = console()

@@ -1,4 +1,4 @@
-"""`isa doctor`: what is stuck, stale, orphaned or about to end, and what to do about it."""
+"""`isa doctor`: what is stuck, stale, orphaned or about to expire, and what to do about it."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ def doctor(environment: str, as_json: bool, fix: bool) -> None:
         ]
         console().print(table("Doctor", ("check", "verdict", "seconds", "finding"), rows))
         if not fix and any(not one.check.ok and one.mend for one in found):
-            say("isa doctor --fix would mend some of it")
+            say("isa doctor --fix would fix some of these")
     if any(check.critical and not check.ok for check in checks):
         raise click.exceptions.Exit(1)

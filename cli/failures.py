@@ -1,4 +1,4 @@
-"""How `isa` says that a command failed: a line for people, an object for `--json`; never a traceback unasked."""
+"""How `isa` reports that a command failed: a line for people, an object for `--json`; a traceback only with -v."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Reporter:
 
     @classmethod
     def of(cls, arguments: Sequence[str]) -> Reporter:
-        """As the command line asks for it, even where it could not be parsed."""
+        """Create a reporter with the options of the command line, even if it could not be parsed."""
         return cls("--json" in arguments, verbosity(arguments) > 0)
 
     def failed(self, message: str, faults: Sequence[str] = ()) -> None:
-        """Print an error that the project foresees.
+        """Print an expected error.
 
         Args:
             message: what failed, where, why, what to do.
@@ -49,7 +49,7 @@ class Reporter:
         say(f"isa: {message}", *(f"  • {fault}" for fault in faults), err=True)
 
     def misused(self, exc: click.ClickException) -> None:
-        """Print what is wrong with a command line, and how it is right."""
+        """Print what is wrong with a command line, and how to correct it."""
         # only the choices that click offers where an option is missing are on lines of their own
         message = " ".join(exc.format_message().split("\n\t"))
         if self.as_json:
@@ -63,7 +63,7 @@ class Reporter:
         say(f"Error: {message}", err=True)
 
     def unexpected(self, exc: BaseException) -> None:
-        """Print an exception that nothing has foreseen: its kind, its place, and how to get its traceback."""
+        """Print an unexpected exception: its kind, its place, and how to get its traceback."""
         message = describe(exc)
         if not self.verbose:
             self.failed(f"{message}; {DETAILS}")
@@ -81,7 +81,7 @@ class Reporter:
 
 
 def verbosity(arguments: Sequence[str]) -> int:
-    """How often -v was given, even where the command line could not be parsed."""
+    """Count -v options, even if the command line could not be parsed."""
     given = (word for word in arguments if VERBOSE.fullmatch(word))
     return sum(1 if word == "--verbose" else word.count("v") for word in given)
 

@@ -1,4 +1,4 @@
-"""The table of a run while it goes, for whoever watches it from a terminal."""
+"""The table of a running run, for a terminal."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class LiveNodes:
             self._live.stop()
 
     def announce(self, words: str) -> None:
-        """Say something above the table."""
+        """Print a line above the table."""
         if not self._quiet:
             self._console.print(words, highlight=False, soft_wrap=True)
 
@@ -65,8 +65,8 @@ class LiveNodes:
             deployment: `flow/deployment`.
             parameters: of the flow.
             artifact_key: of its table.
-            idempotency_key: the same one returns the same run.
-            paused: gets told, once, that it waits for somebody's answer.
+            idempotency_key: the same key returns the same run.
+            paused: called once if the run waits for an approval.
         """
         from flows.runs import follow, start_run
 
@@ -75,7 +75,7 @@ class LiveNodes:
         try:
             return follow(run, artifact_key, self.rows, self.announce, paused)
         except KeyboardInterrupt:
-            self.announce(f"no longer following; the run goes on, cancel it at {run.url}")
+            self.announce(f"stopped following the run; it continues, cancel it at {run.url}")
             raise
 
     def here(self, work: Callable[[], R], from_rows: Callable[[list[dict[str, Any]]], R]) -> R:

@@ -1,6 +1,6 @@
-"""What `isa -v` prints on standard error: waits and retries, the calls that hang; with -vv every call.
+"""What `isa -v` prints on standard error: waits, retries, and calls that hang; with -vv every call.
 
-`ISA_LOG_FORMAT=json` makes each line an object, for what collects the logs of a worker.
+`ISA_LOG_FORMAT=json` makes each line an object, for programs that collect the logs of a worker.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FORMAT_VARIABLE = "ISA_LOG_FORMAT"
 
 
 def log_to_stderr(verbose: int, form: str = "") -> None:
-    """Print log records from now on: warnings, and more of the project's own modules.
+    """Configure the log output: warnings, and with -v more of the project's own modules.
 
     Args:
         verbose: 1 prints waits and retries too, 2 every call, both with their time; tracebacks from 1 on.
@@ -33,10 +33,10 @@ def log_to_stderr(verbose: int, form: str = "") -> None:
 
 
 class Line(logging.Formatter):
-    """One line a record.
+    """One line per record.
 
     Args:
-        detailed: with its time, and with the traceback that it has.
+        detailed: with its time, and with its traceback.
     """
 
     def __init__(self, detailed: bool) -> None:
@@ -52,7 +52,7 @@ class Line(logging.Formatter):
 
 
 class JsonLine(logging.Formatter):
-    """One JSON object a record."""
+    """One JSON object per record."""
 
     def format(self, record: logging.LogRecord) -> str:
         """As `Formatter.format`."""

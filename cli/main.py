@@ -1,8 +1,8 @@
 """Entry point of `isa`: finds the commands, and turns errors into exit codes.
 
-0 done, 1 failed, 2 usage or configuration (design: nothing has been changed then), 3 `plan` found changes. An exception
-that nothing has foreseen is one line too, and exit code 1; its traceback is printed with -v only.
-Commands load what they need when they run, so that `isa --help` answers at once (Prefect alone takes 2 s to import).
+0 done, 1 failed, 2 usage or configuration (nothing has been changed then), 3 `plan` found changes. An unexpected
+exception is one line too, and exit code 1; its traceback is printed with -v only. Commands import what they need when
+they run, so that `isa --help` is fast (Prefect alone takes 2 s to import).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ VERBOSE = click.Option(
 
 @functools.cache
 def added() -> dict[str, EntryPoint]:
-    """The commands of installed packages by name; the metadata of every package is read for it."""
+    """Return the commands of installed packages by name; this reads the metadata of every package."""
     return {point.name: point for point in entry_points(group="isa.commands")}
 
 
@@ -79,7 +79,7 @@ class Commands(click.Group):
     """The project's own commands, and those that installed packages add (the sandbox)."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names, own ones first."""
+        """Command names, the project's own first."""
         return [*COMMANDS, *sorted(added())]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -128,7 +128,7 @@ def isa() -> None:
 
 
 def main() -> NoReturn:
-    """Run `isa` and exit as its errors say."""
+    """Run `isa` and exit with the code of its result."""
     clean_process()
     install()
     tolerate_closed_pipes()
@@ -141,7 +141,7 @@ def main() -> NoReturn:
 
 
 def _interrupt(signal_number: int, frame: FrameType | None) -> NoReturn:
-    """End a command that gets SIGTERM as Ctrl-C does."""
+    """End a command on SIGTERM in the same way as on Ctrl-C."""
     raise KeyboardInterrupt
 
 
@@ -177,7 +177,7 @@ def run(arguments: Sequence[str], reporter: Reporter) -> int:
 
 
 def _with_verbose(command: click.Command) -> click.Command:
-    """A command that takes -v, as all of them do, its own commands included."""
+    """A command with the option -v, as all commands have it."""
     if VERBOSE not in command.params:
         command.params.append(VERBOSE)
     for inner in getattr(command, "commands", {}).values():

@@ -42,7 +42,7 @@ def prints(document: str, **others: str) -> Callable[[F], F]:
 
 
 def only(function: F) -> F:
-    """Add `--only`, which may be given several times."""
+    """Add `--only`, which can be given several times."""
     return click.option(
         "--only", multiple=True, metavar="NODE", help="Only this node and what it needs."
     )(function)

@@ -1,8 +1,7 @@
-"""What `isa` prints, in one place: lines for people, JSON for programs, and the two streams beneath.
+"""Everything that `isa` prints: lines for people, JSON for programs, and the two streams below.
 
-Names of tenants are in it, and an engine's own words. `say` prints one line whatever they hold, and a table
-(`cli.tables`) keeps them in their cell. The streams show what nobody has thought of: what click says of an argument,
-what a library writes.
+The text can hold names of tenants and messages of engines. `say` prints one line whatever the text holds, and a table
+(`cli.tables`) keeps it in its cell. The streams escape what other code prints: click quoting an argument, or a library.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class PlainStream:
-    """A stream that shows control characters as text, newlines apart, and no secret.
+    """A stream that shows control characters as text, except newlines, and redacts secrets.
 
     Args:
-        terminal: where it goes.
+        terminal: where it writes to.
 
     Attributes:
-        terminal: for text that is shown already, and coloured (`cli.tables`).
+        terminal: for text that is escaped already, and coloured (`cli.tables`).
     """
 
     def __init__(self, terminal: TextIO) -> None:
@@ -48,22 +47,22 @@ class PlainStream:
 
 
 def install_plain_streams() -> None:
-    """Have everything that this process prints go through plain streams."""
+    """Let everything that this process prints pass through plain streams."""
     sys.stdout = cast(TextIO, PlainStream(sys.stdout))
     sys.stderr = cast(TextIO, PlainStream(sys.stderr))
 
 
 def terminal(*, stderr: bool = False) -> TextIO:
-    """The stream beneath the plain one: for what writes colours and moves the cursor of its own."""
+    """The stream below the plain one: for code that writes colours and moves the cursor itself."""
     stream = sys.stderr if stderr else sys.stdout
     return cast(TextIO, getattr(stream, "terminal", stream))
 
 
 def say(*lines: str, err: bool = False) -> None:
-    """Print lines for people: each is one, whatever the names in it hold.
+    """Print lines for people: each stays one line, whatever the names in it hold.
 
     Args:
-        lines: without their ends.
+        lines: without line ends.
         err: on standard error.
     """
     for line in lines:

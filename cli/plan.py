@@ -1,4 +1,4 @@
-"""`isa plan` and `isa render`: look, change nothing."""
+"""`isa plan` and `isa render`: read only, they change nothing."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def render(environment: str, output: Path) -> None:
     # as this tool applies, so that either can go on where the other stopped
     flags = "--server-side --force-conflicts --field-manager=isa-cloud"
     say(
-        f"rendered into {output}; the way out without this tool:",
+        f"rendered into {output}. To deploy without isa:",
         f"  kubectl apply {flags} -f {output}/manifests",
         f"  helmfile -f {output}/helmfile.yaml sync",
     )

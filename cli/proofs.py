@@ -1,4 +1,4 @@
-"""`isa proofs`: how old the proofs are that one relies on."""
+"""`isa proofs`: how recent the last backup and the last verified restore of each component are."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def _print(found: tuple[Freshness, ...]) -> None:
         )
         for one in found
     ]
-    columns = ("component", "state", "last backup", "last verdict", "last pass", "what it says")
-    console().print(table("Proofs of restores", columns, rows))
+    columns = ("component", "state", "last backup", "last verdict", "last pass", "result")
+    console().print(table("Verified restores", columns, rows))
 
 
 def _time(at: datetime | None) -> str:

@@ -261,4 +261,4 @@ def _show(plan: RebuildPlan) -> None:
     for warning in plan.warnings:
         out.print(f"! {warning}", style="yellow", highlight=False)
     for reason in plan.blocked:
-        out.print(f"✗ in the way: {reason}", style="red", highlight=False)
+        out.print(f"✗ blocked by: {reason}", style="red", highlight=False)

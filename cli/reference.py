@@ -61,7 +61,7 @@ def reference() -> str:
 
 
 def _sections(group: click.Group, context: click.Context) -> Iterator[str]:
-    """A section for each command, subcommands behind their group."""
+    """A section for each command; subcommands follow their group."""
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if command is None or command.hidden:

@@ -1,4 +1,4 @@
-"""`isa report`: how the platform stands and how it came there, as one page that can be sent to anybody."""
+"""`isa report`: the state of the platform and its history, as one page that can be sent to anyone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def report(environment: str, as_json: bool, output: Path | None) -> None:
     load(environment)  # a name that is none makes no file
     file = output or Path(f"isa-report-{environment}.html")
     if not file.absolute().parent.is_dir():
-        raise click.BadParameter(f"there is no directory {file.parent}", param_hint="--output")
+        raise click.BadParameter(f"directory {file.parent} does not exist", param_hint="--output")
     found = collect(environment)
     if as_json:
         emit(found.document())
@@ -39,4 +39,4 @@ def report(environment: str, as_json: bool, output: Path | None) -> None:
             raise PermanentError(f"{file} cannot be written: {exc.strerror}") from exc
         say(f"{file}: {found.sentence}", err=as_json)
     for words in found.unasked:
-        say(f"could not be asked: {words}", err=True)
+        say(f"sources that could not be reached: {words}", err=True)

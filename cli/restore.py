@@ -1,4 +1,4 @@
-"""`isa restore`: put a set in the place of what the live platform holds."""
+"""`isa restore`: replace live data by a backup."""
 
 from __future__ import annotations
 
@@ -167,16 +167,19 @@ def _show(plans: list[RestorePlan], no_safety: bool) -> None:
     out = console(stderr=True)
     for plan in plans:
         if plan.by_hand:
-            words = f"! {plan.manifest.component} is NOT restored here: {plan.by_hand}; its set: {plan.manifest.id}"
+            words = (
+                f"! {plan.manifest.component} is NOT restored by isa: {plan.by_hand}; its backup: "
+                f"{plan.manifest.id}"
+            )
             out.print(words, style="bold yellow", highlight=False)
-    for plan in (one for one in plans if not one.by_hand):
+    for plan in (plan for plan in plans if not plan.by_hand):
         title = f"{plan.manifest.component}: back to {plan.manifest.begun:%Y-%m-%d %H:%M} UTC ({plan.manifest.id})"
-        rows = [(one.unit, human(one.size), "replaced") for one in plan.units]
+        rows = [(unit.unit, human(unit.size), "replaced") for unit in plan.units]
         rows += [(unit, "", "left as it is") for unit in plan.left]
-        out.print(table(title, ("unit", "in the set", "what happens"), rows))
+        out.print(table(title, ("unit", "in the backup", "what happens"), rows))
         out.print(f"writers: {plan.writers}", highlight=False)
-        safety = "no safety backup" if no_safety else "what is replaced is backed up first"
-        out.print(f"{safety}; proven: {'yes' if plan.proven else 'no'}", highlight=False)
+        safety = "no safety backup" if no_safety else "current data is backed up first"
+        out.print(f"{safety}; verified: {'yes' if plan.proven else 'no'}", highlight=False)
         if plan.took:
             out.print(f"times: {plan.took}", highlight=False)
         for warning in plan.warnings:

@@ -1,4 +1,4 @@
-"""`isa retention`: what may be removed from the bucket, its removal, and longer locks for what stays."""
+"""`isa retention`: what may be removed from the bucket, its removal, and longer object locks for kept backups."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _print(
     out = console()
     out.print(table("Retention", ("component", "backup", "stored", "verdict", "why"), rows))
     waste = plan.waste
-    words = f"{len(waste.objects)} objects without a set ({human(waste.size)}), {len(waste.uploads)} unended uploads"
+    words = f"{len(waste.objects)} orphaned objects ({human(waste.size)}), {len(waste.uploads)} incomplete uploads"
     out.print(f"{words}{' removed' if applied else ''}", highlight=False)
     for why in [*([plan.problem] if plan.problem else []), *plan.hidden.values()]:
         out.print(why, style="red", highlight=False)
@@ -81,6 +81,8 @@ def _print(
         words = f"{extension.extended} objects locked until {extension.until:%Y-%m-%d %H:%M} UTC"
         out.print(words, highlight=False)
     for name, why in extension.refused.items():
-        out.print(f"the lock of {name} could not be extended: {why}", style="red", highlight=False)
+        out.print(
+            f"the object lock of {name} could not be extended: {why}", style="red", highlight=False
+        )
     if not applied and (plan.going or waste.objects or waste.uploads):
-        out.print("Nothing was removed: --apply does it.", highlight=False)
+        out.print("Nothing was removed. Run with --apply to remove it.", highlight=False)

@@ -1,4 +1,4 @@
-"""`isa secrets`: which credentials exist, never what they are; and the way they come back after a disaster."""
+"""`isa secrets`: which credentials exist, never their values; and how to restore them after a disaster."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def restore(backup: str, environment: str, as_json: bool) -> None:
 
     if not IDENTITY.fullmatch(backup):
         hint = f"`isa backups {PLATFORM}` lists them"
-        raise ConfigurationError([Fault("BACKUP", f"{backup!r} is no id of a backup", hint)])
+        raise ConfigurationError([Fault("BACKUP", f"{backup!r} is not a backup id", hint)])
     env = Environment(load(environment)).open_store()
     done = reinstate(env, read_identity(env), backup)
     if as_json:

@@ -1,4 +1,4 @@
-"""`isa setup` and `isa notify`: what the Prefect server must know of this project, and whom it tells."""
+"""`isa setup` and `isa notify`: register this project on the Prefect server, and test its notifications."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def setup(environment: str, as_json: bool) -> None:
     if as_json:
         emit(Setup(automations=words))
     else:
-        say(f"deployments are as prefect.yaml declares them; automations: {words}")
+        say(f"deployments match prefect.yaml; automations: {words}")
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`isa status`: is each component what it should be, and what is wrong where it is not."""
+"""`isa status`: whether each component is ready, and what is wrong if it is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables for people: verdict first, colour only on a terminal; a name stays in its cell, as characters."""
+"""Tables for people: the verdict first, colour only on a terminal; a name stays in its cell, escaped."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ COLOURS = {
 COLOURED = frozenset({"state", "action", "outcome", "verdict", "last verdict", "what happens"})
 
 
-WIDE = 160  # characters, where nobody looks at it through a terminal
+WIDE = 160  # characters, if the output is not a terminal
 
 
 class PlainConsole(Console):
     """Takes no markup from text, shows its control characters as text, and no secret.
 
-    A string is one line, in a cell of a table too: several are given as a sequence (`table`).
+    A string is one line, in a table cell too: several lines are passed as a sequence (`table`).
     """
 
     def render_str(self, text: str, **options: Any) -> Text:
@@ -47,7 +47,7 @@ class PlainConsole(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """As `Console.render`: what comes here in another form than a string is shown too."""
+        """As `Console.render`; objects other than strings are escaped too."""
         for segment in super().render(renderable, options):
             yield (
                 segment
@@ -57,19 +57,19 @@ class PlainConsole(Console):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console; wide enough for hints when nobody looks at it through a terminal."""
+    """Create a console; wide enough for hints if the output is not a terminal."""
     stream = terminal(stderr=stderr)
     plain = PlainConsole(file=stream)
     return plain if plain.is_terminal else PlainConsole(file=stream, width=WIDE)
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
-    """Make a table; words that are verdicts get their colour.
+    """Create a table; verdicts get their colour.
 
     Args:
         title: above it.
-        columns: their heads.
-        rows: their cells; one that is a sequence has a line for each of its members.
+        columns: column heads.
+        rows: their cells; a cell that is a sequence has a line for each of its members.
     """
     heads = tuple(columns)
     made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
@@ -81,7 +81,7 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> 
 
 
 def nodes_table(rows: Iterable[Mapping[str, Any]], title: str = "") -> Table:
-    """One line per node of a deploy: where it stands, since when, and why."""
+    """One line per node of a deploy: its phase, since when, and why."""
     return table(
         title,
         ("node", "state", "seconds", "note"),

@@ -1,4 +1,4 @@
-"""`isa verify`: prove that sets can be restored."""
+"""`isa verify`: test that backups can be restored."""
 
 from __future__ import annotations
 
@@ -165,9 +165,9 @@ def _summary(report: Verify) -> None:
     ]
     if rows:
         columns = ("component", "verdict", "level", "seconds", "restored into", "backup", "finding")
-        title = f"Proof {report.state} in {report.seconds:.1f} s"
+        title = f"Verification {report.state} in {report.seconds:.1f} s"
         out.print(table(title, columns, rows))
     else:
-        out.print("There is no such set: nothing was proven.", highlight=False)
+        out.print("This backup does not exist; nothing was verified.", highlight=False)
     if report.message:
         out.print(report.message, highlight=False)

@@ -16,8 +16,8 @@ import click
 def worker(queues: tuple[str, ...], name: str, with_healthcheck: bool) -> None:
     """Run a worker for these queues until SIGINT or SIGTERM.
 
-    Only flows that prefect.yaml declares are run, in their declared queue. Code, command and environment come from this
-    installation; whatever the server says about them is refused.
+    It runs only flows that prefect.yaml declares, in their declared queue. Code, command and environment come from this
+    installation; what the server says about them is refused.
     """
     from tasks.worker import serve
 

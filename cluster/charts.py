@@ -1,7 +1,7 @@
-"""Archives of charts: kept in a directory, compared with the lock file, pulled from their host only when missing.
+"""Chart archives: stored in a directory, compared with the lock file, pulled from their host only if missing.
 
 A deploy after a disaster must not depend on six chart hosts on the internet. An archive of a version is always the
-same file, so its SHA-256 in `charts.lock` says whether what was pulled, or what lies in the directory, is that file.
+same file, so its SHA-256 in `charts.lock` shows whether a pulled or stored archive is that file.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ PULL_SECONDS = 60.0  # archives have some 100 KiB
 
 
 class ChartUnavailable(PermanentError):
-    """The chart is neither kept nor can it be pulled."""
+    """The chart is not stored and cannot be pulled."""
 
 
 def kept_archive(directory: Path, release: Release) -> Path | None:
-    """The archive of a release's chart, where it is kept."""
+    """Path of the archive of a release's chart."""
     file = directory / f"{release.locked_as}.tgz"
     return file if release.version and file.is_file() else None
 
@@ -36,7 +36,7 @@ class Charts:
     """The charts of an environment.
 
     Args:
-        directory: where archives are kept, `NAME-VERSION.tgz`.
+        directory: of the archives, `NAME-VERSION.tgz`.
         pull: runs `helm pull` with further arguments and a limit in seconds, in a directory.
     """
 
@@ -47,14 +47,14 @@ class Charts:
         self._pull = pull
 
     def locate(self, release: Release, work: Path) -> Path:
-        """The chart of a release: its directory, or its archive, pulled if it is not kept.
+        """Return the chart of a release: its directory, or its archive, pulled if it is not stored.
 
         Args:
             release: what helmfile.yaml declares.
-            work: existing directory of the caller's, for an archive that cannot be kept.
+            work: existing directory of the caller, for an archive that cannot be stored.
 
         Raises:
-            ChartUnavailable: it is not kept, and its host does not give it.
+            ChartUnavailable: it is not stored, and its host does not deliver it.
             PermanentError: the archive is not the locked one.
         """
         if not release.version:
@@ -68,7 +68,7 @@ class Charts:
         return self._keep(pulled)
 
     def digest(self, release: Release, work: Path) -> str:
-        """`sha256:…` of the archive of a release's chart, pulled if it is not kept."""
+        """`sha256:…` of the archive of a release's chart, pulled if it is not stored."""
         return _digest(self.locate(release, work))
 
     def _pulled(self, release: Release, work: Path) -> Path:
@@ -91,12 +91,12 @@ class Charts:
     def _unavailable(self, release: Release, why: str) -> ChartUnavailable:
         source = release.repository or release.chart
         return ChartUnavailable(
-            f"chart {release.locked_as} of release {release.name} cannot be pulled from {source}: {why}. "
-            f"Put its archive into {self._directory} (charts.directory), or name a mirror in charts.mirrors"
+            f"chart {release.locked_as} of release {release.name} cannot be pulled from {source}: {why}. Put its "
+            f"archive into {self._directory} (charts.directory), or name a mirror in charts.mirrors"
         )
 
     def _keep(self, pulled: Path) -> Path:
-        """Copy an archive into the directory at once; where that cannot be, the caller's copy is used."""
+        """Copy an archive into the directory atomically; if that fails, the caller's copy is used."""
         kept = self._directory / pulled.name
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ class Charts:
             os.chmod(fresh, 0o644)
             os.replace(fresh, kept)
         except OSError as exc:
-            log.warning("%s is not kept in %s: %s", pulled.name, self._directory, exc.strerror)
+            log.warning("%s cannot be stored in %s: %s", pulled.name, self._directory, exc.strerror)
             return pulled
         return kept
 
@@ -119,7 +119,7 @@ def _compare(release: Release, file: Path) -> None:
     found = _digest(file)
     if release.digest and found != release.digest:
         raise PermanentError(
-            f"chart archive {file.name} is not the locked one: SHA-256 {found}, charts.lock has {release.digest}. "
-            f"Remove the archive. If its maker has published {release.locked_as} a second time, remove it from "
-            "charts.lock too, run `isa charts pull` and review the plan"
+            f"chart archive {file.name} does not match charts.lock: SHA-256 {found}, locked {release.digest}. "
+            f"Remove the archive. If the chart's publisher has released {release.locked_as} again, also remove it from "
+            "charts.lock, run `isa charts pull` and review the plan"
         )

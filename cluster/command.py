@@ -1,6 +1,6 @@
-"""The one place that starts processes: helm, kubectl and the engines' own tools all go through `Command`.
+"""The only module that starts processes: helm, kubectl and the engines' own tools all use `Command`.
 
-A deploy that is cancelled must not leave helm half-way (a release in `pending-upgrade` blocks every later one,
+A cancelled deploy must not leave helm half-done (a release in `pending-upgrade` blocks every later deploy,
 https://github.com/helm/helm/issues/8987), nor may helm live on without the process that holds its Lease. So each child
 runs in a session of its own, where only we decide when it is told to stop; it is asked by SIGTERM first, which helm
 answers by marking the release failed; and on Linux the kernel asks it the same should we be killed.
@@ -45,7 +45,7 @@ class Cancelled(PermanentError):
 
 @dataclass(frozen=True)
 class Completed:
-    """What a finished process left.
+    """The result of a finished process.
 
     Attributes:
         argv: program and arguments, without the wrapper.
@@ -63,7 +63,7 @@ class Completed:
 
     @property
     def error(self) -> str:
-        """The end of what the process said about its failure."""
+        """The end of the process's error output."""
         return (self.stderr.strip() or self.stdout.strip())[-ERROR_TAIL_CHARACTERS:]
 
 
@@ -77,7 +77,7 @@ class Cancellation:
         self._waits: list[Callable[[], None]] = []
 
     def is_set(self) -> bool:
-        """Tell whether the run has been cancelled."""
+        """Whether the run has been cancelled."""
         return self._event.is_set()
 
     def clear(self) -> None:
@@ -96,7 +96,7 @@ class Cancellation:
         for process in running:
             _signal(process, signal.SIGTERM)
         for end in waits:
-            with suppress(Exception):  # what waited has ended meanwhile
+            with suppress(Exception):  # the wait has ended already
                 end()
         deadline = time.monotonic() + grace
         for process in running:
@@ -117,7 +117,7 @@ class Cancellation:
 
     @contextmanager
     def ending(self, end: Callable[[], None]) -> Iterator[None]:
-        """Have a cancel end what the block waits for, where that is neither a process nor a sleep.
+        """Let a cancel end the wait in a block that is neither a process nor a sleep.
 
         Args:
             end: called once, by another thread; the wait it ends then raises whatever it raises. Only for what may be
@@ -158,7 +158,7 @@ class Command:
         cancellation: registry that ends its processes on cancel.
 
     Raises:
-        PermanentError: there is no such program.
+        PermanentError: the program does not exist.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class Command:
             directory: to run in; ours by default.
 
         Returns:
-            What it left, whatever its exit status.
+            Its result, whatever its exit status.
 
         Raises:
             Cancelled: the run was cancelled.
@@ -233,7 +233,7 @@ class Command:
         finally:
             self._cancellation.forget(process)
         if process.returncode:
-            log.debug("%s ended with %d", name, process.returncode)
+            log.debug("%s exited with %d", name, process.returncode)
         if self._cancellation.is_set() and process.returncode != 0:
             raise Cancelled(f"cancelled during {_short(self.program, args)}")
         return Completed(
@@ -241,7 +241,7 @@ class Command:
         )
 
     def stream(self, *args: str, stall: float) -> Iterator[bytes]:
-        """Run, and hand on standard output as it comes.
+        """Run, and stream standard output.
 
         Args:
             args: arguments; never a secret.
@@ -250,7 +250,7 @@ class Command:
         Raises:
             Cancelled: the run was cancelled.
             TemporaryError: it failed, or fell silent; with the end of what it said. Only when all output was handed
-                on is it known whether it was whole.
+                on is it known whether it was complete.
         """
         name = _short(self.program, args)
         self._cancellation.check(f"before {name}")
@@ -265,20 +265,22 @@ class Command:
             )
             self._cancellation.register(process)
             assert process.stdout is not None
-            # taken from it: nobody shall read the rest while it is stopped
+            # taken from it: no other thread may read the rest while it is stopped
             pipe, process.stdout = process.stdout, None
             try:
                 output = pipe.fileno()
                 fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
                 while True:
                     if not select.select([output], [], [], stall)[0]:
-                        raise TemporaryError(f"{name} was silent for {stall:.0f} s and was stopped")
+                        raise TemporaryError(
+                            f"{name} sent no output for {stall:.0f} s and was stopped"
+                        )
                     piece = os.read(output, PIPE_BYTES)
                     if not piece:
                         break
                     yield piece
                 code = process.wait(stall)
-            finally:  # also when nobody wants the rest
+            finally:  # also when the consumer stops early
                 pipe.close()
                 _stop(process)
                 self._cancellation.forget(process)
@@ -286,7 +288,7 @@ class Command:
             words = said.read().decode(errors="replace").strip()[-ERROR_TAIL_CHARACTERS:]
         self._cancellation.check(f"during {name}")
         if code != 0:
-            raise TemporaryError(f"{name} ended with {code}: {words}")
+            raise TemporaryError(f"{name} exited with {code}: {words}")
 
 
 def _short(program: str, args: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
-"""Makes the Secrets that the charts refer to: each value once, for good.
+"""Creates the Secrets that the charts refer to: each value is generated once and never changed.
 
 Engines keep first-boot passwords inside their data (PostgreSQL, Neo4j, EMQX's dashboard), so a value that is
-generated anew locks everybody out of a healthy database: the classic of charts that make their own Secrets
-(https://github.com/bitnami/charts/issues/2061). Hence: create what is missing, never touch what is there.
+generated a second time locks everyone out of a healthy database: a known problem of charts that create their own
+Secrets (https://github.com/bitnami/charts/issues/2061). So: create what is missing, never change what exists.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SecretSpec:
 
     Attributes:
         name: of the Secret.
-        keys: how each of its values is made.
+        keys: how each of its values is generated.
     """
 
     name: str
@@ -48,11 +48,11 @@ def ensure_secret(kube: Kube, namespace: str, spec: SecretSpec, component: str) 
     Args:
         kube: the cluster.
         namespace: of the engines.
-        spec: what must be there.
+        spec: the required keys.
         component: label of the new Secret.
 
     Returns:
-        Names of the keys that were generated; empty if all was there.
+        Names of the keys that were generated; empty if none was missing.
     """
     live = kube.get("v1", "Secret", spec.name, namespace)
     have = (live or {}).get("data", {})
@@ -74,7 +74,7 @@ def ensure_secret(kube: Kube, namespace: str, spec: SecretSpec, component: str) 
         "data": made,
     }
     if live is not None:
-        # resourceVersion: had somebody else just added a key, ours must not replace it
+        # resourceVersion: if another client has just added a key, ours must not replace it
         version = live["metadata"]["resourceVersion"]
         kube.patch(manifest, {"metadata": {"resourceVersion": version}, "data": made})
         return sorted(made)

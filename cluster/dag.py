@@ -1,4 +1,4 @@
-"""Directed acyclic graph of names: who needs whom, and in which order equals are taken.
+"""Directed acyclic graph of names: the dependencies, and the order of independent nodes.
 
 The graph keeps insertion order, and every answer respects it, so that ties are broken by the design's order and a
 plan reads the same each time. Model: sqlmesh's `utils/dag.py`.
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 
 class CycleError(ValueError):
-    """The needs form a ring; `ring` names it in order, first and last being the same."""
+    """The dependencies form a cycle; `ring` names it in order, first and last being the same."""
 
     def __init__(self, ring: list[str]) -> None:
         self.ring = ring
@@ -28,7 +28,7 @@ class Dag:
         self._needs: dict[str, tuple[str, ...]] = dict.fromkeys(nodes, ())
 
     def add(self, node: str, needs: Iterable[str] = ()) -> None:
-        """Add a node, or more needs to one that is there."""
+        """Add a node, or more dependencies to an existing one."""
         known = self._needs.get(node, ())
         self._needs[node] = tuple(dict.fromkeys([*known, *needs]))
 
@@ -57,7 +57,7 @@ class Dag:
         """All nodes, each after its needs, ties in insertion order.
 
         Raises:
-            CycleError: there is no such order.
+            CycleError: there is a cycle.
         """
         done: dict[str, None] = {}
         while len(done) < len(self._needs):

@@ -1,12 +1,12 @@
-"""Compares what a manifest says with what is live, and names every field that differs.
+"""Compares a manifest with the live object, and names every field that differs.
 
-A live object has more fields than its manifest (defaults, status), and the server writes some otherwise (`1000m` is
-`1`, `hostNetwork: false` is no field at all). So: first see whether the live object contains the manifest as it stands;
-only where it does not, let the API server compute the object after the apply (dry run) and compare the two. The first
-step also spares the right to write objects that are never written by this identity (RBAC).
+A live object has more fields than its manifest (defaults, status), and the server rewrites some values (`1000m` is
+`1`, `hostNetwork: false` becomes no field). So the first step is: does the live object contain the manifest as written?
+Only if it does not, the API server computes the object after the apply (dry run), and the two are compared. The first
+step also avoids needing write permission for objects that this identity never writes (RBAC).
 
-What somebody added is no difference to an apply, which leaves it in place. It is read from the owners of the fields
-(`cluster.ownership`), and taken back by `take_back`.
+An apply leaves fields that others added, so they are no difference there. They are read from the owners of the fields
+(`cluster.ownership`), and removed by `take_back`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from errors import PermanentError
 HELM = "helm"  # field manager of Helm's own applies
 # Another manager than the one that applies: an apply takes away what its own manager no longer names.
 PLANNER = "isa-cloud-plan"
-# Set by the server or by controllers; says nothing about what somebody wanted.
+# Set by the server or by controllers; not part of the desired state.
 VOLATILE = {
     "managedFields",
     "resourceVersion",
@@ -42,7 +42,7 @@ CHANGED, MISSING, REMOVED, UNDECIDED = "changed", "missing", "removed", "undecid
 
 @dataclass(frozen=True)
 class Difference:
-    """One object that is not as its manifest says.
+    """One object that differs from its manifest.
 
     Attributes:
         kind: `StatefulSet`.
@@ -118,7 +118,7 @@ def take_back(
     owner: str = FIELD_MANAGER,
     ignored: Collection[str] = (),
 ) -> bool:
-    """Give all that others added to an object to its owner, whose next apply removes it; say whether there was any.
+    """Move fields that others added to an object's owner, whose next apply removes them; returns whether any were.
 
     Raises:
         Conflict: the object changed between our read and our write.
@@ -174,7 +174,7 @@ def changed_objects(old: Sequence[Manifest], new: Sequence[Manifest]) -> list[Di
 def _changes(
     kube: Kube, wanted: Manifest, live: Manifest, ignored: Collection[str]
 ) -> tuple[list[Change], str]:
-    """What an apply would change; and the refusal, where the server does not say."""
+    """Return what an apply would change; or the refusal, if the server refuses the dry run."""
     plain = list(missing(wanted, live))
     if not plain and not has_more(live, wanted, ignored):
         return [], ""
@@ -189,14 +189,14 @@ def _changes(
 
 
 def _may_be_a_default(change: Change) -> bool:
-    """The server leaves out many an empty value, and only it knows which."""
+    """Whether it is an empty value: the server drops some of them, and only the server knows which."""
     return change.old is None and change.new in (False, 0, "", {}, [])
 
 
 def _added(
     kube: Kube, wanted: Manifest, live: Manifest, owner: str, ignored: Collection[str]
 ) -> list[Change]:
-    """What others added, without defaults, which belong to whoever created the object other than by an apply."""
+    """Return what others added, without defaults, which belong to the creator of an object that was not applied."""
     added = additions(live, wanted, owner=owner, ignored=ignored)
     if not added:
         return []

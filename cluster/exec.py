@@ -1,4 +1,4 @@
-"""Runs a command in a pod, and hands on what it writes: what `kubectl exec` does.
+"""Runs a command in a pod and streams its output, as `kubectl exec` does.
 
 The package opens the connection; its frames are read here, since its own reader takes all that comes before it hands
 anything on, and keeps a copy (kubernetes 37: `WSClient.update`): of a dump, the whole.
@@ -22,11 +22,11 @@ from cluster.kube import Kube
 from errors import TemporaryError
 
 # The status of a command is lost or garbled by some runtimes (KWOK makes every one a 1): so the command says it itself.
-DONE = "isa-cloud: the command ended well"
+DONE = "isa-cloud: the command succeeded"
 TAIL_CHARACTERS = 2000
 TAIL_BYTES = 64 << 10  # of what it says, kept
 STDOUT, STDERR = 1, 2  # a frame's first byte (v4.channel.k8s.io)
-# From a command's end to that of its output: whoever waits longer waits for what was lost.
+# From a command's end to that of its output: after this time the rest is lost.
 END_SECONDS = 30.0
 POLL_SECONDS = 1.0  # a cancelled run waits no longer
 
@@ -41,7 +41,7 @@ def exec_stream(
     stall: float,
     stdin: Iterator[bytes] | None = None,
 ) -> Iterator[bytes]:
-    """Run a command and hand on its standard output as it comes.
+    """Run a command and stream its standard output.
 
     Args:
         kube: the cluster.
@@ -49,12 +49,12 @@ def exec_stream(
         pod: its name.
         container: of the pod; it must have `sh`.
         command: words; never a secret.
-        stall: seconds without a sign after which it is given up.
-        stdin: what the command reads; it is never told that this has ended.
+        stall: seconds without output after which the command counts as failed.
+        stdin: input of the command; its end cannot be signalled.
 
     Raises:
-        Cancelled: the run was cancelled; what the command does goes on until its pod ends.
-        TemporaryError: it failed, with the end of what it said; or fell silent.
+        Cancelled: the run was cancelled; the command may run until its pod ends.
+        TemporaryError: it failed, with the end of its error output; or sent no output for too long.
     """
     api = client.CoreV1Api(kube.target.connect())
     words = ["sh", "-c", f'"$@" && echo "{DONE}" >&2', "sh", *command]
@@ -74,7 +74,7 @@ def exec_stream(
             _preload_content=False,
         )
     except ApiException as exc:
-        raise TemporaryError(f"no command can be run in {pod}: {exc.reason}") from exc
+        raise TemporaryError(f"cannot run a command in {pod}: {exc.reason}") from exc
     frames = _Frames(channel.sock, stall)
     said = b""
     heard = time.monotonic()
@@ -92,14 +92,16 @@ def exec_stream(
                         yield data
                     elif origin == STDERR:
                         said = (said + data)[-TAIL_BYTES:]
-                    heard = time.monotonic()  # behind whoever takes it, who may take long
+                    heard = time.monotonic()  # after the consumer, which may be slow
                 silent = time.monotonic() - heard
                 if silent > stall:
-                    raise TemporaryError(f"{name} in {pod} was silent for {stall:.0f} s")
+                    raise TemporaryError(f"{name} in {pod} sent no output for {stall:.0f} s")
                 if silent > END_SECONDS and not frames.ended and _well(said):
-                    raise TemporaryError(f"{name} in {pod} has ended, but its output has not")
+                    raise TemporaryError(
+                        f"{name} in {pod} has exited, but its output stream is still open"
+                    )
     except (WebSocketException, OSError) as exc:  # also: it ended while it was written to
-        raise TemporaryError(f"{name} in {pod} broke off: {exc}: {_tail(said)}") from exc
+        raise TemporaryError(f"{name} in {pod} was interrupted: {exc}: {_tail(said)}") from exc
     finally:
         channel.close()
     if not _well(said):
@@ -107,12 +109,12 @@ def exec_stream(
 
 
 def _tail(said: bytes) -> str:
-    """The end of what a command said, for a message."""
+    """Return the end of a command's error output, for a message."""
     return said.decode(errors="replace").strip()[-TAIL_CHARACTERS:]
 
 
 def _well(said: bytes) -> bool:
-    """Whether the command has told that it ended well; what it wrote before may still be on its way."""
+    """Whether the command has reported success; earlier output may still arrive."""
     return said.rstrip().endswith(DONE.encode())
 
 
@@ -124,7 +126,7 @@ class _Frames:
         stall: seconds after which a frame that has begun, or one that is sent, is given up.
 
     Attributes:
-        ended: whether the other side has said that there is no more.
+        ended: whether the other side has closed the stream.
     """
 
     def __init__(self, connection: WebSocket, stall: float) -> None:

@@ -1,6 +1,6 @@
 """Compares two versions of an object field by field: the path, the old value, the new one.
 
-Items of a list go by their `name` where all have one of their own, so that a container that somebody puts first does
+Items of a list are matched by their `name` if all have a unique one, so that a container inserted at the front does
 not make every other one differ. Quantities are compared as amounts (`1000m` is `1`).
 """
 
@@ -34,8 +34,8 @@ class Change:
 
     Attributes:
         path: `spec.template.spec.containers[emqx].env[EXTRA]`.
-        old: what it is, None if it is absent.
-        new: what it would be, None if it would be absent.
+        old: its value, None if it is absent.
+        new: its new value, None if it would be absent.
         manager: field manager that added it, "" for a field of ours.
         hidden: whether the values are credentials, as all of a Secret's are.
     """
@@ -51,7 +51,7 @@ class Change:
         return f"{self.path} {self._values()}{by}"
 
     def touches(self, other: Change) -> bool:
-        """Whether one of the two paths is the other one, or leads to it."""
+        """Whether one of the two paths is equal to or below the other."""
         short, long = sorted((self.path, other.path), key=len)
         return long == short or long.startswith((f"{short}.", f"{short}["))
 
@@ -88,7 +88,7 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[Change]:
 
 
 def missing(wanted: Any, live: Any, path: str = "") -> Iterator[Change]:
-    """Every field in which a live object does not contain what is wanted; what it has beside that is left out."""
+    """Return every field in which a live object lacks the declared value; its additional fields are ignored."""
     if isinstance(wanted, dict) and isinstance(live, dict):
         for key, value in wanted.items():
             yield from missing(value, live.get(key), join(path, key))
@@ -101,7 +101,7 @@ def missing(wanted: Any, live: Any, path: str = "") -> Iterator[Change]:
 
 
 def items(old: list[Any], new: list[Any]) -> tuple[dict[Any, Any], dict[Any, Any]] | None:
-    """Both lists as maps, by `name` or, where they are equally long, by place; None if neither is possible."""
+    """Return both lists as maps, by `name` or, if they are equally long, by index; None if neither is possible."""
     named = [_by_name(entries) for entries in (old, new)]
     if named[0] is not None and named[1] is not None:
         return named[0], named[1]
@@ -111,7 +111,7 @@ def items(old: list[Any], new: list[Any]) -> tuple[dict[Any, Any], dict[Any, Any
 
 
 def same(one: Any, other: Any, path: str) -> bool:
-    """Whether two values are one and the same to the API server."""
+    """Whether two values are equal for the API server."""
     if one == other and isinstance(one, bool) == isinstance(other, bool):
         return True
     if not QUANTITIES & set(re.split(r"[.\[]", path)) and not path.endswith("storage"):

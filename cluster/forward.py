@@ -1,4 +1,4 @@
-"""Ports of pods on loopback, through the API server: what `kubectl port-forward` does, for as long as somebody asks."""
+"""Forwards ports of pods to loopback through the API server, as `kubectl port-forward` does."""
 
 from __future__ import annotations
 

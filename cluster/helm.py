@@ -1,4 +1,4 @@
-"""Helm by its command line: Helm 4, and Helm 3 under the names that it has for the same things.
+"""Helm by its command line: Helm 4, and Helm 3 with its names for the same options.
 
 Measured on 4.3.1: no `--wait` means hooks only, a bare `--wait` is the kstatus watcher, `--atomic` is called
 `--rollback-on-failure`. Helm answers SIGTERM by marking the release failed, which `Command` relies on.
@@ -53,7 +53,7 @@ TEMPORARY = re.compile(
 
 
 def helm_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of helm's processes: nothing in it leads to another cluster, namespace or record store."""
+    """Return the environment of helm's processes, without variables that change cluster, namespace or record store."""
     kept = {name: environ[name] for name in FROM_SHELL if name in environ}
     return {**child_environ(environ), **kept, **FIXED}
 
@@ -64,7 +64,7 @@ class Helm:
     Args:
         command: the helm program, with `helm_environ`.
         target: the cluster.
-        charts: directory where archives of charts are kept.
+        charts: directory of the chart archives.
     """
 
     def __init__(self, command: Command, target: Target, charts: Path) -> None:
@@ -107,15 +107,15 @@ class Helm:
 
         Args:
             release: what helmfile.yaml declares.
-            site: last values, which win.
+            site: last values, which take precedence.
             kube_version: of the target, `v1.36.3`: charts choose API versions by it.
-            api_versions: what the target serves: charts leave out what it does not (EMQX its budget).
+            api_versions: served by the target: charts omit objects of other versions (EMQX its budget).
 
         Returns:
             The manifests, hooks left out, each namespaced one with its namespace.
 
         Raises:
-            PermanentError: the chart cannot be fetched, refuses the values, or renders what is no object.
+            PermanentError: the chart cannot be fetched, refuses the values, or renders an invalid object.
         """
         with self._directory() as work:
             chart = str(self.charts.locate(release, work))
@@ -134,16 +134,16 @@ class Helm:
         return manifests
 
     def upgrade(self, release: Release, site: Mapping[str, Any], *, rollback: bool) -> Completed:
-        """Install or upgrade a release, and wait for it where it is declared so.
+        """Install or upgrade a release, and wait for it if that is declared.
 
         Args:
             release: what helmfile.yaml declares.
-            site: last values, which win.
+            site: last values, which take precedence.
             rollback: undo a failed change (an install is removed again; its volumes stay).
 
         Raises:
-            TemporaryError: the API server was away.
-            PermanentError: helm's own words why it failed.
+            TemporaryError: the API server did not answer.
+            PermanentError: helm's message why it failed.
         """
         flags: list[str] = []
         if self.major >= 4:
@@ -165,7 +165,7 @@ class Helm:
         return done
 
     def rollback(self, name: str, namespace: str, revision: int, *, timeout: int) -> None:
-        """Make an earlier revision the current one; also the cure of a stuck `pending-*` release.
+        """Roll back to an earlier revision; this also fixes a stuck `pending-*` release.
 
         Args:
             name: release.
@@ -200,7 +200,7 @@ class Helm:
     # ------------------------------------------------------------------ internals
     @contextmanager
     def _directory(self) -> Iterator[Path]:
-        """A directory of one call: nobody else may read it, since a kubeconfig may hold a token."""
+        """A directory for one call, readable only by its owner, because a kubeconfig may hold a token."""
         work = Path(tempfile.mkdtemp(prefix="isa-helm-"))
         try:
             yield work

@@ -1,8 +1,8 @@
-"""What helmfile.yaml may hold: typed, unknown keys refused, all faults at once.
+"""The schema of helmfile.yaml: typed, unknown keys refused, all faults reported at once.
 
 The file stays a document that helmfile itself accepts (https://helmfile.readthedocs.io/en/latest/#configuration).
-We read the plain part of that language. A key that helmfile would obey and a deploy would not is a fault, so that the
-way out by helmfile does what `isa deploy` does.
+isa reads a subset of that language. A key that helmfile would apply and isa would ignore is a fault, so that deploying
+with helmfile does the same as `isa deploy`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EXACT_VERSION = re.compile(r"v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)
 
 def _text(value: Any) -> Any:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        raise ValueError(f"is the number {value}: write it in quotes, or 1.10 becomes 1.1")
+        raise ValueError(f"is the number {value}: put it in quotes, otherwise 1.10 becomes 1.1")
     return value
 
 
@@ -55,7 +55,7 @@ def _values_entry(value: Any) -> Any:
     if not isinstance(value, (str, dict)) or not value:
         raise ValueError("must be a file or a map of values")
     if isinstance(value, str) and value.endswith(".gotmpl"):
-        raise ValueError("helmfile would render this file as a template, and isa does not")
+        raise ValueError("helmfile would render this file as a template, isa does not")
     return value
 
 
@@ -64,7 +64,7 @@ Timeout = Annotated[StrictInt, Field(gt=0, description="seconds")]
 
 
 class _Entry(Section):
-    """A map in which a key without a value is an absent one, as helmfile has it."""
+    """A map in which a key without a value is absent, as in helmfile."""
 
     @model_validator(mode="before")
     @classmethod
@@ -117,7 +117,7 @@ class Helmfile(_Entry):
 
 @dataclass(frozen=True)
 class Reading:
-    """What was understood of a helmfile.
+    """The valid parts of a helmfile, and its faults.
 
     Attributes:
         helmfile: the document; parts with faults are left out, so that the rest is checked all the same.
@@ -149,12 +149,12 @@ def read_helmfile(path: Path) -> Reading:
         Fault(
             f"{path}: {where}",
             "has {{ }}, which helmfile would render and isa does not",
-            "write it out, or put it into a values file",
+            "write the value itself, or put it into a values file",
         )
         for where in _templates(document, "")
     ]
     if not document.get("releases"):
-        faults.append(Fault(f"{path}: releases", "is empty", "there is nothing to deploy"))
+        faults.append(Fault(f"{path}: releases", "is empty", "it declares nothing to deploy"))
     names = frozenset(str(entry.get("name")) for entry in _entries(document))
     try:
         return Reading(Helmfile.model_validate(document), faults, names)
@@ -227,11 +227,11 @@ def _fault(path: Path, document: Mapping[str, Any], error: Any) -> Fault:
         known = list(_model_at(parts).model_fields)
         near = difflib.get_close_matches(str(parts[-1]), known, 1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
-        return Fault(where, "is not a key that isa obeys", hint)
+        return Fault(where, "is not a key that isa supports", hint)
     if error["type"] == "missing":
         return Fault(where, "is missing")
     if error["type"] == "literal_error":
-        words = f"must be {str(error['ctx']['expected']).lower()} or left out: a deploy does nothing else"
+        words = f"must be {str(error['ctx']['expected']).lower()} or left out: isa supports no other value"
         return Fault(where, words)
     message = str(error["msg"]).removeprefix("Value error, ")
     return Fault(where, message[:1].lower() + message[1:])

@@ -1,4 +1,4 @@
-"""A small client of the Kubernetes API: manifests as plain dicts, errors of this project, patience with a server away.
+"""A small client of the Kubernetes API: manifests as plain dicts, errors of this project, retries during an outage.
 
 The generated client has one method per kind; plans, drift and deploys handle whatever kinds the charts render.
 So this module takes connection, TLS and credentials from the `kubernetes` package and speaks REST itself:
@@ -55,11 +55,11 @@ class NotFound(PermanentError):
 
 
 class NotAllowed(PermanentError):
-    """The identity in use lacks a right (RBAC): nothing is said of the request itself."""
+    """The identity in use lacks a permission (RBAC); the request itself may be valid."""
 
 
 class WebhookFailed(TemporaryError):
-    """An admission webhook is down or slow, and the server takes no such request without it.
+    """An admission webhook is down or slow, and the server refuses such requests without it.
 
     Attributes:
         webhook: its name.
@@ -71,15 +71,15 @@ class WebhookFailed(TemporaryError):
 
 
 class Conflict(TemporaryError):
-    """Somebody else changed the object between our read and our write, or it exists already."""
+    """The object was changed between our read and our write, or it exists already."""
 
 
 class Unauthenticated(PermanentError):
-    """The server does not know who asks."""
+    """The server does not accept the credentials."""
 
 
 class Terminating(TemporaryError):
-    """The namespace is being deleted: nothing can be made in it until it is gone."""
+    """The namespace is being deleted: nothing can be created in it until it is gone."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ class Kube:
     """One cluster, seen with one identity. Safe to share between threads.
 
     Args:
-        target: the API server, and who we are there.
+        target: the API server, with the identity.
         timeout: seconds for one request.
-        patience: seconds for which a request is repeated while the server is away or overloaded.
-        sleep: waits between repeats; replaced in tests.
+        patience: seconds for which a request is repeated while the server does not answer or is overloaded.
+        sleep: waits between repetitions; replaced in tests.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Kube:
 
         Args:
             settings: which cluster.
-            patience: seconds for which a request is repeated while the server is away.
+            patience: seconds for which a request is repeated while the server does not answer.
 
         Raises:
             PermanentError: there is neither, or the context is unknown.
@@ -172,7 +172,7 @@ class Kube:
         content_type: str = "application/json",
         accept: str = "application/json",
     ) -> dict[str, Any]:
-        """Send one request, again and again while the server is away.
+        """Send one request, repeated while the server does not answer.
 
         Returns:
             The decoded JSON answer, keys without a value left out.
@@ -182,8 +182,8 @@ class Kube:
             Conflict: 409.
             Unauthenticated: 401.
             Terminating: the namespace is being deleted.
-            PermanentError: any other refusal, with the server's own words.
-            TemporaryError: the server stayed away or overloaded for the whole patience.
+            PermanentError: any other refusal, with the server's message.
+            TemporaryError: the server did not answer, or was overloaded, for the whole time.
         """
         payload = None if body is None else json.dumps(body).encode()
         headers = {"Accept": accept, "Content-Type": content_type}
@@ -191,7 +191,7 @@ class Kube:
         return decode(self._answer(method, path, payload, headers).data)
 
     def now(self) -> datetime:
-        """What the API server's clock says, in whole seconds."""
+        """Return the time of the API server's clock, in whole seconds."""
         return parsedate_to_datetime(self._answer("GET", "/version", None, {}).headers["Date"])
 
     def _answer(
@@ -247,7 +247,7 @@ class Kube:
         return sorted(versions | {f"{version}/{kind}" for version, kind in self._resources})
 
     def resource(self, api_version: str, kind: str) -> Resource:
-        """Find where a kind lives; asks the server anew once, since a CRD may just have come.
+        """Find the path of a kind; asks the server a second time, because a CRD may just have been installed.
 
         Raises:
             NotFound: the server does not serve it.
@@ -257,7 +257,7 @@ class Kube:
             self._discover(refresh=True)
         if key not in self._resources:
             raise NotFound(
-                f"{self.server} does not serve {kind} of {api_version}: is its CRD installed?"
+                f"{self.server} does not serve {kind} of {api_version}: is the CRD installed?"
             )
         return self._resources[key]
 
@@ -276,7 +276,7 @@ class Kube:
     def get(
         self, api_version: str, kind: str, name: str, namespace: str | None = None
     ) -> Manifest | None:
-        """Read one object; None if it, or its kind, is not there."""
+        """Read one object; None if it, or its kind, does not exist."""
         try:
             path = self.resource(api_version, kind).path(namespace, name)
             found = self.request("GET", path)
@@ -293,7 +293,7 @@ class Kube:
         return [*self._list(api_version, kind, namespace, {"labelSelector": selector})]
 
     def events(self, namespace: str, about: Manifest, reason: str) -> Sequence[Manifest]:
-        """Read what the cluster's controllers said about an object.
+        """Read the events of the cluster's controllers about an object.
 
         Args:
             namespace: of the object.
@@ -336,10 +336,10 @@ class Kube:
     def apply(
         self, manifest: Manifest, *, manager: str = FIELD_MANAGER, dry_run: bool = False
     ) -> Manifest:
-        """Server-side apply: afterwards the object has what the manifest says, whoever owned it.
+        """Server-side apply: afterwards the object has the manifest's fields, whichever manager owned them.
 
         Args:
-            manifest: only the fields that we care for.
+            manifest: only the fields to set.
             manager: owner of these fields; `helm` where a chart owns them.
             dry_run: only compute what the object would be.
         """
@@ -355,7 +355,7 @@ class Kube:
         )
 
     def scale(self, manifest: Manifest, replicas: int) -> None:
-        """Set the number of a workload's pods, by the subresource: a right to that changes nothing else of it."""
+        """Set the number of a workload's pods, by the subresource: that permission changes nothing else."""
         path, query = f"{self._path(manifest)}/scale", {"fieldManager": FIELD_MANAGER}
         content_type = "application/merge-patch+json"
         body = {"spec": {"replicas": replicas}}
@@ -390,10 +390,10 @@ class Kube:
         namespace: str | None = None,
         uid: str | None = None,
     ) -> None:
-        """Delete one object, its dependants in the background; gone already is fine.
+        """Delete one object, its dependants in the background; no error if it does not exist.
 
         Raises:
-            Conflict: it has another uid: somebody else made a new one under its name.
+            Conflict: it has another uid: a new object was created under its name.
         """
         only = {"preconditions": {"uid": uid}} if uid else {}
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
@@ -410,7 +410,7 @@ class Kube:
 
 
 def remember(secret: Manifest) -> None:
-    """Keep the values of a Secret out of logs and messages."""
+    """Redact the values of a Secret in logs and messages."""
     if secret.get("type") != HELM_RECORD:
         for value in (secret.get("data") or {}).values():
             redact.remember(base64.b64decode(value).decode(errors="replace"))
@@ -451,17 +451,17 @@ def _error(status: int, problem: str, data: bytes) -> PermanentError | Temporary
         return Conflict(problem, delay=1.0)
     if status == 401:
         return Unauthenticated(
-            f"{problem}: the API server does not accept these credentials: the token or certificate has expired or was "
+            f"{problem}: the API server does not accept these credentials: the token or certificate has expired, was "
             "revoked, or belongs to another cluster. Log in again, or renew the kubeconfig"
         )
     if status == 403 and "NamespaceTerminating" in _causes(data):
         return Terminating(
-            f"{problem}. The namespace is being deleted: wait until it is gone and run this again "
-            "(kubectl get namespace NAME -o yaml says what holds it)",
+            f"{problem}. The namespace is being deleted: wait until it is gone, then run this again (kubectl get "
+            "namespace NAME -o yaml shows what holds it)",
             delay=15.0,
         )
     if status == 403 and NOT_ALLOWED.search(problem):
-        return NotAllowed(f"{problem} (the credentials in use lack this right)")
+        return NotAllowed(f"{problem} (the credentials in use do not have this permission)")
     return PermanentError(problem)
 
 

@@ -1,10 +1,10 @@
 """Mutual exclusion by `coordination.k8s.io/Lease`: one holder per component, one for the deploy.
 
 A holder renews while it lives. Another one may take over when the lease was released, when its holder is a process of
-this very machine that no longer exists (so that a rerun after kill -9 need not wait), or when it has *seen* that the
-lease was not renewed for its duration. No clock but its own monotonic one decides that, as in client-go
+this machine that no longer exists (so that a rerun after kill -9 need not wait), or when it has *observed* that the
+lease was not renewed for its duration. Only its own monotonic clock decides that, as in client-go
 (https://github.com/kubernetes/client-go/blob/master/tools/leaderelection/leaderelection.go): a holder whose clock is
-wrong keeps what it renews, and one that is dead blocks nobody for longer than the duration. The API server's own clock
+wrong keeps what it renews, and a dead one blocks others only for the duration. The API server's own clock
 only says whether watching is worth it: what it wrote down a moment ago is held.
 https://kubernetes.io/docs/concepts/architecture/leases/
 """
@@ -41,7 +41,7 @@ POLL_SECONDS = 1.0  # between two looks at a lease that may be a dead holder's
 
 
 class LeaseHeld(TemporaryError):
-    """Somebody else holds the lease; `holder` says who."""
+    """Another holder has the lease; `holder` names it."""
 
     def __init__(self, name: str, holder: str, purpose: str, since: str, delay: float) -> None:
         self.holder = holder
@@ -53,41 +53,41 @@ class LeaseHeld(TemporaryError):
 
 
 class LeaseLost(PermanentError):
-    """The lease is somebody else's now: going on could damage what they do."""
+    """Another holder has taken the lease: continuing could damage its work."""
 
     def __init__(self, name: str, to: str) -> None:
-        super().__init__(f"lease {name} was lost to {to}: this run stops changing anything")
+        super().__init__(f"lease {name} was lost to {to}: this run makes no further changes")
 
 
 class UnreadableNote(PermanentError):
-    """What is noted on a lease cannot be read, so that nobody knows what its last holder left half done.
+    """The note on a lease cannot be read, so the state left by its last holder is unknown.
 
     Args:
         namespace: where leases live.
         name: of the lease.
-        unknown: what is not known because of it.
+        unknown: the unknown fact, as text.
     """
 
     def __init__(self, namespace: str, name: str, unknown: str) -> None:
         super().__init__(
-            f"the note on Lease {namespace}/{name} cannot be read, so {unknown}. See what it says (kubectl -n "
-            f"{namespace} get lease {name} -o yaml) and what state the component is in; then remove the note: "
+            f"the note on Lease {namespace}/{name} cannot be read, so {unknown}. Read the note (kubectl -n "
+            f"{namespace} get lease {name} -o yaml) and check the state of the component. Then remove the note: "
             f"kubectl -n {namespace} annotate lease {name} {OPERATION}-"
         )
 
 
 def identity() -> str:
-    """Name this process so that others can tell whether it still lives: HOST/PID/START/MACHINE."""
+    """Name this process so that others can check whether it still runs: HOST/PID/START/MACHINE."""
     pid = os.getpid()
     return f"{socket.gethostname()}/{pid}/{_start_time(pid)}/{machine()}"
 
 
 def machine() -> str:
-    """What tells apart the machines, and the containers on them, whose process numbers mean nothing to one another.
+    """Return an identity of the machine and PID namespace, because process numbers are only valid in it.
 
     A hash of the kernel's boot id (random(4)) and the process's PID namespace (pid_namespaces(7)). A number of a
     namespace is given to another one only when no process of it is left, so equal means the same. "" where the kernel
-    does not say: then nobody is taken for dead.
+    does not provide them: then no holder is assumed to be dead.
     """
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
@@ -112,7 +112,7 @@ def lease_of(kube: Kube, settings: Settings, name: str, purpose: str) -> Lease:
 
 
 def inquire(kube: Kube, settings: Settings, name: str) -> tuple[str, bool]:
-    """What is noted on a lease of an environment, and whether somebody holds it now; takes nothing.
+    """Return the note on a lease of an environment, and whether it is held now; acquires nothing.
 
     Both times are the API server's, so that no holder's clock matters.
     """
@@ -132,7 +132,7 @@ class Lease:
         purpose: shown to others who want it.
         duration: seconds without renewal after which others may take it.
         holder: identity; this process by default.
-        now: wall clock, for what people read; nothing is decided by it.
+        now: wall clock, for people only; no decision depends on it.
         clock: monotonic seconds.
         sleep: waits, and is ended by a cancel.
     """
@@ -170,7 +170,7 @@ class Lease:
         """Acquire.
 
         Raises:
-            LeaseHeld: somebody else has it.
+            LeaseHeld: another holder has it.
         """
         self.take()
         self._renewer = threading.Thread(target=self._renew, name=f"lease {self.name}", daemon=True)
@@ -183,7 +183,7 @@ class Lease:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Release; a failure to do so only costs the next one the duration."""
+        """Release; if that fails, the next holder has to wait for the duration."""
         self._stop.set()
         if self._renewer:
             self._renewer.join()
@@ -192,14 +192,14 @@ class Lease:
                 with self._lock:
                     self._write(holder="", operation=None)
             except IsaError as exc:
-                log.info("Lease %s was not released, it runs out: %s", self.name, exc)
+                log.info("Lease %s was not released; it expires by itself: %s", self.name, exc)
 
     def ensure(self) -> None:
-        """Check, before a change, that the lease is still ours; asks where it could not be renewed in time.
+        """Check, before a change, that the lease is still held; asks the API server if it was not renewed in time.
 
         Raises:
-            LeaseLost: somebody took it.
-            TemporaryError: the API server cannot be asked.
+            LeaseLost: another holder took it.
+            TemporaryError: the API server does not answer.
         """
         if self._lost is not None:
             raise self._lost
@@ -208,7 +208,7 @@ class Lease:
                 self._write(holder=self._holder, operation=None)
 
     def note(self, operation: str) -> None:
-        """Write down what is about to be done, for whoever finds it half-done."""
+        """Record what is about to be done, for the next run if this one is interrupted."""
         self.ensure()
         with self._lock:
             self._write(holder=self._holder, operation=operation)
@@ -237,7 +237,7 @@ class Lease:
 
     # ------------------------------------------------------------------ internals
     def _make(self) -> Manifest:
-        """Make the lease, without a holder; gives it as it is then.
+        """Create the lease, without a holder; returns it.
 
         By server-side apply, since an account may make its own leases only: the API server checks the right to create
         with the name there, and not in a POST (kubernetes/kubernetes: apiserver/pkg/endpoints/handlers/patch.go,
@@ -248,17 +248,17 @@ class Lease:
         return self._kube.apply(bare, manager=MAKER)
 
     def _watch(self, lease: Manifest) -> Manifest:
-        """Wait until the lease has stood unchanged for its duration, or is released; gives it as it is then.
+        """Wait until the lease was unchanged for its duration, or is released; returns it.
 
         Raises:
-            LeaseHeld: it was renewed just now, or is while we look.
+            LeaseHeld: it was renewed just now, or during the wait.
         """
         duration = _duration(lease["spec"], self._duration)
         if _fresh(lease, self._kube.now(), duration):
             raise self._held(lease)
         holder = lease["spec"]["holderIdentity"]
         log.info(
-            "lease %s of %s was not renewed lately: watching it for %.0f s before it is taken over",
+            "lease %s of %s was not renewed in time: watching it for %.0f s before taking it over",
             self.name, holder, duration,
         )  # fmt: skip
         began = last = self._clock()
@@ -299,7 +299,7 @@ class Lease:
                 return
             except TemporaryError as exc:
                 log.info("Lease %s was not renewed: %s", self.name, exc)
-                continue  # nobody else can take it either while the server is away
+                continue  # no other holder can take it either while the server does not answer
 
     def _write(self, holder: str, operation: str | None) -> None:
         lease = self._kube.get(API_VERSION, KIND, self.name, self._namespace)

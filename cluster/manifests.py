@@ -85,7 +85,7 @@ _NAMES = {
 def parse_manifests(text: str) -> list[Manifest]:
     """Split helm's YAML stream into objects, `List` objects taken apart, keys without a value left out.
 
-    What is no object is kept: `faults_of` names it.
+    Documents that are not objects are kept: `faults_of` names them.
     """
     manifests: list[Manifest] = []
     for document in filter(None, map(without_nulls, yaml.load_all(text, Loader=FastLoader))):
@@ -104,7 +104,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def faults_of(manifest: Any) -> list[str]:
-    """Say what keeps a document from being read as a Kubernetes object; [] if nothing does."""
+    """Return why a document is not a valid Kubernetes object; [] if it is."""
     if not isinstance(manifest, dict):
         return [f"a document is {_type(manifest)}, not an object"]
     faults = list(_misshapen(manifest, _OBJECT, ""))
@@ -123,7 +123,7 @@ def faults_of(manifest: Any) -> list[str]:
 
 def _misshapen(value: Any, shape: Shape, path: str) -> Iterator[str]:
     if shape == QUANTITY:
-        yield from [] if _is_quantity(value) else [f"{path} is {value!r}, which is no quantity"]
+        yield from [] if _is_quantity(value) else [f"{path} is {value!r}, which is not a quantity"]
         return
     expected: Any = shape if isinstance(shape, type) else type(shape)
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):

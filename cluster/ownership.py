@@ -1,11 +1,11 @@
-"""Reads who added which field of a live object, and gives such fields to us so that the next apply removes them.
+"""Finds fields that others added to a live object, and takes ownership of them so that the next apply removes them.
 
-The API server notes the owner of every field in `metadata.managedFields`
+The API server records the owner of every field in `metadata.managedFields`
 (https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management). An apply removes a field that its
-manager owned and no longer names; what another manager added stays for ever. So a foreign field is first moved into our
-own entry, and the apply that follows takes it away, together with all that it changes.
+manager owned and no longer names; fields of other managers stay. So a foreign field is first moved into our
+own entry, and the apply that follows removes it.
 
-A field whose owner is not noted (somebody emptied managedFields) cannot be told from a default of the server.
+A field without a recorded owner (someone emptied managedFields) cannot be distinguished from a server default.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Addition:
     Attributes:
         change: its path and value.
         steps: its path in the notation of `fieldsV1`.
-        entry: place of its owner in `managedFields`.
+        entry: index of its owner in `managedFields`.
     """
 
     change: Change
@@ -61,13 +61,13 @@ class Addition:
 def additions(
     live: Manifest, manifest: Manifest, *, owner: str, ignored: Collection[str] = ()
 ) -> list[Addition]:
-    """The fields that somebody added to an object.
+    """Return the fields that others added to an object.
 
     Args:
         live: as the server has it.
         manifest: as it is declared.
         owner: field manager that applies the manifest: `helm` or our own.
-        ignored: managers whose fields are theirs: a site's own controllers.
+        ignored: managers that may add fields: a site's own controllers.
     """
     found: list[Addition] = []
     for index, entry in enumerate(live["metadata"].get("managedFields", [])):
@@ -85,9 +85,9 @@ def additions(
 
 
 def has_more(live: Manifest, manifest: Manifest, ignored: Collection[str] = ()) -> bool:
-    """Whether a field that has one owner as a whole (a selector, a list without keys) holds more than is declared.
+    """Whether an atomic field (a selector, a list without keys) holds more than is declared.
 
-    Only the server knows which of that are its defaults.
+    Only the server knows which of it are its defaults.
     """
     return any(
         any(missing(there, declared))
@@ -98,7 +98,7 @@ def has_more(live: Manifest, manifest: Manifest, ignored: Collection[str] = ()) 
 
 
 def removal(live: Manifest, added: Collection[Addition]) -> list[dict[str, Any]]:
-    """A JSON patch that takes fields out, the last of a list first (RFC 6902)."""
+    """Return a JSON patch that removes fields, the last of a list first (RFC 6902)."""
     steps = {addition.steps for addition in added}  # a field may have several owners
     pointers = sorted((_pointer(live, each) for each in steps), key=_backwards, reverse=True)
     operations: list[dict[str, Any]] = []
@@ -109,7 +109,7 @@ def removal(live: Manifest, added: Collection[Addition]) -> list[dict[str, Any]]
 
 
 def still_there(addition: Addition, after: Manifest) -> bool:
-    """Whether an object has a field although it was taken out: then it is the server's default."""
+    """Whether an object has a field although it was removed: then it is the server's default."""
     there: Any = after
     for step in addition.steps:
         _, _, there = _step(step, None, there)
@@ -117,12 +117,12 @@ def still_there(addition: Addition, after: Manifest) -> bool:
 
 
 def taken_over(live: Manifest, added: Collection[Addition], owner: str) -> list[dict[str, Any]]:
-    """The object's `managedFields` with all added fields in the owner's entry of applied fields.
+    """Return the object's `managedFields` with all added fields in the owner's entry of applied fields.
 
     Args:
         live: as the server has it.
         added: of `additions`.
-        owner: field manager whose next apply shall remove them.
+        owner: field manager whose next apply is to remove them.
     """
     entries: list[dict[str, Any]] = copy.deepcopy(live["metadata"]["managedFields"])
     own = next((e for e in entries if _applies(e, owner)), None)
@@ -168,7 +168,7 @@ def _beyond(
 
 
 def _atoms(fields: Fields, manifest: Any, live: Any) -> Iterator[tuple[Any, Any]]:
-    """Maps and lists that have one owner as a whole: as declared and as they are."""
+    """Atomic maps and lists: as declared and as they are."""
     for step, below in fields.items():
         _, declared, there = _step(step, manifest, live)
         if below:
@@ -222,7 +222,7 @@ def _with_keys(entries: Any, keys: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _cut(fields: Fields, steps: tuple[str, ...]) -> Fields:
-    """Take a field out, and every parent that holds nothing else then."""
+    """Remove a field, and every parent that is then empty."""
     if len(steps) == 1:
         return dict(fields.pop(steps[0], {}))
     below = fields.get(steps[0], {})

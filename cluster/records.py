@@ -1,6 +1,6 @@
 """Reads Helm's own release records, the Secrets `sh.helm.release.v1.NAME.vN`, without starting helm.
 
-One list call tells status, chart, values and manifest of all releases; ten `helm get` would cost seconds of CPU.
+One list call returns status, chart, values and manifest of all releases; ten `helm get` would cost seconds of CPU.
 The format (base64 of gzip of JSON, in a Secret labelled `owner=helm`) is Helm's storage driver's and has been stable
 since Helm 3.0: https://github.com/helm/helm/blob/main/pkg/storage/driver/secrets.go
 """
@@ -45,12 +45,12 @@ class ReleaseRecord:
 
     @property
     def pending(self) -> bool:
-        """Whether an operation is, or seems to be, under way: helm refuses another one then."""
+        """Whether an operation is, or seems to be, in progress: helm then refuses another one."""
         return self.status.startswith("pending") or self.status == "uninstalling"
 
 
 def last_good(history: Sequence[ReleaseRecord]) -> ReleaseRecord | None:
-    """The newest revision that once was the deployed one: where `helm rollback` and a failed upgrade lead."""
+    """The newest revision that was ever deployed: the target of `helm rollback` after a failed upgrade."""
     good = [record for record in history if record.status in ("deployed", "superseded")]
     return good[-1] if good else None
 

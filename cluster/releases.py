@@ -1,6 +1,6 @@
 """The releases of an environment: helmfile.yaml, its lock file and its mirrors as checked data.
 
-`cluster.helmfile` says what may stand in the file; here its parts are put together: charts with their repositories,
+`cluster.helmfile` defines the file's schema; this module combines its parts: charts with their repositories,
 values with their files, needs with their releases.
 """
 
@@ -42,7 +42,7 @@ class Release:
         version: pinned chart version, or "" for a local chart.
         digest: `sha256:…` of the chart's archive by the lock file; "" where it is not locked.
         values: files (absolute paths) and inline maps, later ones win.
-        needs: names of releases that must be done before.
+        needs: names of releases that must be deployed before.
         timeout: seconds for helm.
         wait: whether helm waits for the pods (Neo4j's members cannot be waited for one by one:
             https://github.com/neo4j/helm-charts/issues/211).
@@ -103,7 +103,7 @@ def load_releases(
     Args:
         path: helmfile.yaml; relative charts and values are relative to it.
         components: names that the label `component` may have.
-        mirrors: name of a repository → address that is used in its place.
+        mirrors: name of a repository → address to use instead.
 
     Raises:
         ConfigurationError: with every fault of the file: wrong types, unknown keys, missing values files, unknown
@@ -155,7 +155,7 @@ class _Builder:
         self.repositories = self.addresses(reading.helmfile.repositories, mirrors)
 
     def fault(self, where: str, message: str, hint: str = "") -> None:
-        """Note a fault, unless one of the form at the same place is its cause."""
+        """Add a fault, unless a schema fault at the same place is its cause."""
         place = f"{self.path}: {where}"
         if not place.startswith(tuple(self._told)):
             self.faults.append(Fault(place, message, hint))
@@ -187,13 +187,19 @@ class _Builder:
         component = entry.labels.get("component", "")
         if component not in self.components:
             near = difflib.get_close_matches(component, self.components, 1)
-            hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(self.components)}"
+            hint = (
+                f"did you mean {near[0]}?"
+                if near
+                else f"expected one of {', '.join(self.components)}"
+            )
             self.fault(f"{where}labels.component", f"unknown component {component!r}", hint)
         chart, repository = self.chart(where, entry.chart)
         local = chart.startswith("/")
         if not local and not entry.version:
             self.fault(
-                f"{where}version", "is missing", "charts are pinned, so that a plan means something"
+                f"{where}version",
+                "is missing",
+                "chart versions are pinned, so that a plan shows what a deploy will do",
             )
         version = "" if local else entry.version or ""
         return Release(
@@ -215,7 +221,7 @@ class _Builder:
         if chart.startswith((".", "/")):
             directory = (self.path.parent / chart).resolve()
             if not (directory / "Chart.yaml").is_file():
-                self.fault(f"{where}chart", f"there is no chart in {directory}")
+                self.fault(f"{where}chart", f"{directory} contains no chart")
             return str(directory), ""
         prefix, _, name = chart.partition("/")
         address = self.repositories.get(prefix)
@@ -236,7 +242,7 @@ class _Builder:
                 continue
             file = (self.path.parent / entry).resolve()
             if not file.is_file():
-                self.fault(f"{where}values[{index}]", f"there is no file {file}")
+                self.fault(f"{where}values[{index}]", f"file {file} does not exist")
             else:
                 self.faults += read(file)[1]
             values.append(file)
@@ -245,7 +251,9 @@ class _Builder:
     def need(self, where: str, need: str) -> str:
         """The release that is meant by `[[CONTEXT/]NAMESPACE/]NAME`."""
         if need.count("/") > 1:
-            self.fault(f"{where}needs", f"{need!r} names another cluster", "isa deploys to one")
+            self.fault(
+                f"{where}needs", f"{need!r} names another cluster", "isa deploys to one cluster"
+            )
         return need.split("/")[-1]
 
     def relations(self, releases: list[Release]) -> None:

@@ -1,9 +1,9 @@
-"""Which API server everything talks to: found once, then handed as a whole to Python's client and to helm.
+"""Finds the API server once, for both the Python client and helm.
 
 The order is: `kubernetes.kubeconfig`, KUBECONFIG, the pod's service account, `~/.kube/config`. helm has another order
 of its own (a kubeconfig in the home directory of a pod wins over the service account), and a kubeconfig's current
-context can change while a run is under way. So helm gets a file with one cluster, one user and one context, made of
-what Python connected with.
+context can change during a run. So helm gets a file with one cluster, one user and one context, created from the
+connection of the Python client.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def find_target(
     home: Path | None = None,
     service_account: Path = SERVICE_ACCOUNT,
 ) -> Target:
-    """Find the API server as the settings say.
+    """Find the API server named by the settings.
 
     Args:
         settings: which cluster.
@@ -85,7 +85,7 @@ def find_target(
         service_account: directory with a pod's `token` and `ca.crt`.
 
     Raises:
-        PermanentError: there is none, the context is unknown, or the kubeconfig cannot be used by all clients alike.
+        PermanentError: there is none, the context is unknown, or not all clients can use the kubeconfig.
     """
     try:
         if settings.kubeconfig is not None:
@@ -103,7 +103,7 @@ def find_target(
 
 def _no_way(exc: BaseException) -> PermanentError:
     words = f"no entry {exc}" if isinstance(exc, KeyError) else str(exc)
-    return PermanentError(f"no way to the cluster: {words}. {HINT}")
+    return PermanentError(f"cannot connect to the cluster: {words}. {HINT}")
 
 
 def _merged(files: list[Path]) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _merged(files: list[Path]) -> dict[str, Any]:
     """
     there = [file for file in files if file.is_file()]
     if not there:
-        raise ValueError(f"there is no file {', '.join(map(str, files))}")
+        raise ValueError(f"file {', '.join(map(str, files))} does not exist")
     merged: dict[str, Any] = {"clusters": {}, "users": {}, "contexts": {}, "current-context": ""}
     for file in there:
         document = yaml.load(file.read_text(encoding="utf-8"), Loader=FastLoader)
@@ -143,7 +143,7 @@ def _one_context(merged: Mapping[str, Any], name: str | None) -> dict[str, Any]:
         raise ValueError("the kubeconfig has no current context")
     if name not in merged["contexts"]:
         known = ", ".join(merged["contexts"]) or "none"
-        raise ValueError(f"there is no context {name!r} in the kubeconfig (known: {known})")
+        raise ValueError(f"the kubeconfig has no context {name!r} (known: {known})")
     context = merged["contexts"][name]
     cluster = merged["clusters"][context["cluster"]]
     user = (
@@ -153,7 +153,8 @@ def _one_context(merged: Mapping[str, Any], name: str | None) -> dict[str, Any]:
         raise ValueError(f"cluster {context['cluster']!r} of the kubeconfig has no server")
     if acting := [key for key in IMPERSONATION if user.get(key)]:
         raise ValueError(
-            f"user {context['user']!r} of the kubeconfig has {', '.join(acting)}, which helm would obey and Python not"
+            f"user {context['user']!r} of the kubeconfig has {', '.join(acting)}: helm would impersonate, the Python "
+            "client would not"
         )
     return _document(cluster, user)
 

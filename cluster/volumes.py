@@ -1,9 +1,9 @@
-"""Puts the volumes of a workload aside and back: a claim is removed only when nothing can be lost with it.
+"""Retains the volumes of a workload, and restores their claims: a claim is removed only when no data is lost with it.
 
-A volume whose claim is deleted goes with it where its reclaim policy is Delete
+With the reclaim policy Delete, a volume is deleted with its claim
 (https://kubernetes.io/docs/concepts/storage/persistent-volumes/#reclaiming). So the policy becomes Retain first, on all
-volumes, before anything of the workload goes, and only then the claims. The volume keeps in its annotations what its
-claim was, and its labels until it is back in full use: whoever broke off finds it again.
+volumes, before anything of the workload is removed, and only then the claims are. The volume's annotations hold its
+old claim, and its labels stay until it is in use again, so that an interrupted run finds it.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ PAUSE_SECONDS, GONE_SECONDS = 0.5, 180.0
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume that was put aside.
+    """A retained volume.
 
     Attributes:
         name: of the PersistentVolume.
         claim: name of the claim that it was bound to.
         size: its capacity, `8Gi`.
-        rebuild: what put it aside.
-        compared: when what took its place was compared and found equal (ISO 8601); "" if it was not yet.
-        bound: whether a claim has it now: it was not yet put aside, or is back.
+        rebuild: that retained it.
+        compared: when the new data was compared and found equal (ISO 8601); "" if it was not yet.
+        bound: whether it has a claim now: it was not retained yet, or its claim is restored.
         manifest: the PersistentVolume.
     """
 
@@ -60,22 +60,22 @@ def claims_of(kube: Kube, namespace: str, workloads: Iterable[str]) -> list[Mani
 
 
 def aside(kube: Kube, component: str) -> list[Volume]:
-    """Volumes of a component that were put aside, oldest rebuild first."""
+    """Retained volumes of a component, oldest rebuild first."""
     found = kube.list("v1", "PersistentVolume", selector=f"{COMPONENT}={component},{REBUILD}")
     return sorted((_volume(one) for one in found), key=lambda one: (one.rebuild, one.claim))
 
 
 def keep(kube: Kube, claims: Iterable[Manifest], component: str, rebuild: str) -> None:
-    """See to it that the volumes outlive their claims, and can be found again; the claims stay.
+    """Mark volumes so that they outlive their claims and can be found; the claims stay.
 
     Args:
         kube: the cluster.
-        claims: of the workloads; one that never got a volume has nothing to keep.
+        claims: of the workloads; one that never got a volume is ignored.
         component: whose they are.
-        rebuild: what will put them aside; a label value.
+        rebuild: that will retain them; a label value.
 
     Raises:
-        PermanentError: the volume of a claim is gone.
+        PermanentError: the volume of a claim does not exist.
     """
     found = [(claim, _bound(kube, claim)) for claim in claims]
     for claim, volume in found:
@@ -84,19 +84,21 @@ def keep(kube: Kube, claims: Iterable[Manifest], component: str, rebuild: str) -
 
 
 def put_aside(kube: Kube, claims: Iterable[Manifest], component: str, rebuild: str) -> list[Volume]:
-    """Keep the volumes and remove their claims; those that are aside already are left alone.
+    """Keep the volumes and remove their claims; volumes that are retained already are skipped.
 
     Args:
         kube: the cluster.
-        claims: of workloads that are gone: a claim in use would stay until its pod ends.
+        claims: of workloads that no longer exist: a claim in use would stay until its pod ends.
         component: whose they are.
-        rebuild: what puts them aside; a label value.
+        rebuild: that retains them; a label value.
 
     Raises:
-        PermanentError: the volume of a claim is gone.
-        TemporaryError: the claims do not go, since a pod still has them.
+        PermanentError: the volume of a claim does not exist.
+        TemporaryError: the claims were not deleted, because a pod still uses them.
     """
-    ours = {one.claim: one.name for one in aside(kube, component) if one.rebuild == rebuild}
+    ours = {
+        volume.claim: volume.name for volume in aside(kube, component) if volume.rebuild == rebuild
+    }
     # another volume under the name of one that is kept is the new one of a run that got further
     held = [
         c for c in claims if ours.get(c["metadata"]["name"]) in (None, c["spec"].get("volumeName"))
@@ -105,11 +107,11 @@ def put_aside(kube: Kube, claims: Iterable[Manifest], component: str, rebuild: s
     for claim in held:  # only now: every volume is kept, whatever happens next
         _delete(kube, claim)
     _await_gone(kube, held)
-    return [one for one in aside(kube, component) if one.rebuild == rebuild]
+    return [volume for volume in aside(kube, component) if volume.rebuild == rebuild]
 
 
 def in_place(kube: Kube, namespace: str, volume: Volume) -> bool:
-    """Whether its own claim has a volume now, so that nothing has to be put back."""
+    """Whether its own claim has a volume now, so that there is nothing to restore."""
     claim = kube.get("v1", "PersistentVolumeClaim", volume.claim, namespace)
     return (
         claim is not None
@@ -119,17 +121,17 @@ def in_place(kube: Kube, namespace: str, volume: Volume) -> bool:
 
 
 def put_back(kube: Kube, namespace: str, volumes: Iterable[Volume]) -> None:
-    """Give volumes their claims again; the claims that took their place go, and their volumes with them.
+    """Restore the claims of volumes; the claims that replaced them are deleted with their volumes.
 
-    The volumes stay marked as kept: `forget` ends that, once they are in use.
+    The volumes stay marked as retained until `forget` is called, once they are in use.
 
     Args:
         kube: the cluster.
         namespace: of the claims.
-        volumes: that were put aside, of a workload that is not there now.
+        volumes: retained, of a workload that does not exist now.
 
     Raises:
-        TemporaryError: a claim does not go.
+        TemporaryError: a claim was not deleted.
     """
     away = [volume for volume in volumes if not in_place(kube, namespace, volume)]
     newer = []
@@ -140,7 +142,7 @@ def put_back(kube: Kube, namespace: str, volumes: Iterable[Volume]) -> None:
             newer.append(claim)
     _await_gone(kube, newer)
     for volume in away:
-        # the old claim's uid would keep the volume Released for ever
+        # the old claim's uid would keep the volume Released forever
         reference = {
             "name": volume.claim,
             "namespace": namespace,
@@ -152,7 +154,7 @@ def put_back(kube: Kube, namespace: str, volumes: Iterable[Volume]) -> None:
 
 
 def forget(kube: Kube, volumes: Iterable[Volume]) -> None:
-    """Take the marks off volumes that are in use again, and give them the reclaim policy that they had."""
+    """Remove the marks from volumes that are in use again, and restore their reclaim policy."""
     for volume in volumes:
         policy = volume.manifest["metadata"]["annotations"][POLICY]
         kube.patch(
@@ -168,7 +170,7 @@ def forget(kube: Kube, volumes: Iterable[Volume]) -> None:
 
 
 def mark_compared(kube: Kube, volumes: Iterable[Volume], when: str) -> None:
-    """Write on volumes when what took their place was seen to be equal: from now on they may be released some day.
+    """Record on volumes when the new data was compared and found equal: from then on they may be deleted some day.
 
     Args:
         kube: the cluster.
@@ -180,16 +182,16 @@ def mark_compared(kube: Kube, volumes: Iterable[Volume], when: str) -> None:
 
 
 def release(kube: Kube, volumes: Iterable[Volume]) -> None:
-    """Give volumes up for good.
+    """Delete volumes.
 
     Raises:
-        PermanentError: what took the place of one was never compared, or one is in use.
+        PermanentError: the data that replaced one was never compared, or one is in use.
     """
     chosen = list(volumes)
     kept = [one.name for one in chosen if not one.compared or one.bound]
     if kept:
         raise PermanentError(
-            f"{', '.join(kept)}: in use, or nothing that was compared has taken their place; they stay"
+            f"{', '.join(kept)}: in use, or the new data was never compared with them; they are kept"
         )
     for volume in chosen:  # with Delete the storage goes as well as the object
         change = {"spec": {"persistentVolumeReclaimPolicy": "Delete"}}
@@ -215,7 +217,7 @@ def _bound(kube: Kube, claim: Manifest) -> Manifest | None:
     if found is None:
         where = claim["metadata"]
         raise PermanentError(
-            f"volume {name} of claim {where['namespace']}/{where['name']} is gone: remove the claim first "
+            f"volume {name} of claim {where['namespace']}/{where['name']} no longer exists: remove the claim first "
             f"(kubectl -n {where['namespace']} delete pvc {where['name']})"
         )
     return found
@@ -245,7 +247,7 @@ def _keep(kube: Kube, volume: Manifest, claim: Manifest, component: str, rebuild
 
 
 def _delete(kube: Kube, claim: Manifest) -> None:
-    """Remove this very claim: a run that slept while another one went on must not hit the new one of that name."""
+    """Remove exactly this claim, by uid: a run that was suspended must not delete a newer claim of that name."""
     metadata = claim["metadata"]
     where = (metadata["name"], metadata["namespace"])
     kube.delete("v1", "PersistentVolumeClaim", *where, uid=metadata["uid"])
@@ -293,11 +295,12 @@ def _await_gone(
         if left and waited >= GONE_SECONDS:
             names = ", ".join(one["metadata"]["name"] for one in left)
             raise TemporaryError(
-                f"claims {names} are still there after {waited:.0f} s: a pod has them"
+                f"claims {names} still exist after {waited:.0f} s: a pod uses them"
             )
         if left:
             log.info(
-                "waiting for the end of claims %s", ", ".join(c["metadata"]["name"] for c in left)
+                "waiting until claims %s are deleted",
+                ", ".join(c["metadata"]["name"] for c in left),
             )
             sleep(PAUSE_SECONDS)
             waited += PAUSE_SECONDS

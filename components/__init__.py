@@ -1,4 +1,4 @@
-"""The seven engines, one folder each with the same files, in the order in which the design deploys them."""
+"""The seven engines, one folder each with the same file names, in deployment order."""
 
 from __future__ import annotations
 

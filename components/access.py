@@ -1,7 +1,7 @@
-"""How a check, a backup or a restore gets at an engine: addresses of its members, and credentials from Secrets.
+"""How a check, a backup or a restore reaches an engine: addresses of its members, and credentials from Secrets.
 
-By the pods' own addresses where these can be reached (a worker in the cluster), else by port-forward through the API
-server. Always member by member: a Service would show one healthy member and hide two that are not.
+It uses the pods' own addresses if they can be reached (a worker in the cluster), else a port-forward through the API
+server. Members are always addressed one by one: a Service would show one healthy member and hide two others.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from errors import PermanentError
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a member listens.
+    """The address of a member.
 
     Attributes:
         member: pod name.
         host: address to connect to; "" while the pod has none.
         port: TCP port to connect to.
-        pod_ip: the pod's own address, which the engine's members call it by.
+        pod_ip: the pod's own address, which the engine's members use.
         node: where the pod runs; "" while it does not.
     """
 
@@ -45,14 +45,14 @@ class Endpoint:
 
 @dataclass
 class Access:
-    """The way into one environment's engines; close it when done.
+    """Access to the engines of one environment; close it when done.
 
     Attributes:
         settings: of the environment.
         kube: its cluster.
-        timeout_seconds: limit of one question to one member.
+        timeout_seconds: limit of one request to one member.
         given: Secret → key → value, for engines whose passwords are not in the namespace's Secrets.
-        http: client for engines that speak HTTP, with that limit.
+        http: client for engines with an HTTP API, with that limit.
     """
 
     settings: Settings
@@ -76,17 +76,17 @@ class Access:
         self._forwards.close()
 
     def endpoints(self, workload: str, members: int, port: int) -> list[Endpoint]:
-        """Where the members of a StatefulSet listen, by name; those that have no pod too.
+        """Return the addresses of a StatefulSet's members, by name; including those without a pod.
 
         Args:
             workload: name of the StatefulSet.
-            members: how many there should be.
+            members: expected number.
             port: of the container.
         """
         return [self.endpoint(f"{workload}-{number}", port) for number in range(members)]
 
     def endpoint(self, pod: str, port: int) -> Endpoint:
-        """Where one pod listens."""
+        """Return the address of one pod."""
         namespace = self.settings.kubernetes.namespace
         live = self.kube.get("v1", "Pod", pod, namespace) or {}
         address = str(live.get("status", {}).get("podIP") or "")
@@ -97,16 +97,16 @@ class Access:
         return Endpoint(pod, host, local, address, node)
 
     def secret(self, name: str, key: str) -> str:
-        """Value of a Secret.
+        """Return the value of a Secret.
 
         Raises:
-            PermanentError: there is no such Secret or key.
+            PermanentError: the Secret or the key does not exist.
         """
         if name not in self._secrets:
             values = read_secret(self.kube, self.settings.kubernetes.namespace, name)
             if values is None:
                 raise PermanentError(
-                    f"Secret {name} is not there: `isa deploy --only namespace` makes the missing ones"
+                    f"Secret {name} does not exist: `isa deploy --only namespace` creates missing ones"
                 )
             self._secrets[name] = values
         if key not in self._secrets[name]:

@@ -1,6 +1,6 @@
-"""What every component answers, in the same words: its workloads, its Secrets, and checks that are data.
+"""What every component provides: its workloads, its Secrets, and checks that are data.
 
-A check says whether one thing is so, and what to do if not; it never prints and never decides. Gates, status and
+A check says whether one condition holds, and what to do if not; it never prints and never decides. Gates, status and
 artifacts are different renderings of the same checks (model: barman's `CheckStrategy`).
 """
 
@@ -25,16 +25,16 @@ from config.models import Settings
 
 @dataclass(frozen=True)
 class Check:
-    """One answer.
+    """The result of one check.
 
     Attributes:
-        name: what was asked, a few words.
-        ok: the answer.
-        hint: what was found, and what to do about it where it is not ok.
-        seconds: time that asking took.
-        critical: whether the component is of no use without it; if not, it is degraded only.
-        unknown: the engine's own rules keep us from asking, `hint` says which: neither good nor bad, so `ok` is true
-            and no gate waits for it.
+        name: what was checked, a few words.
+        ok: whether it passed.
+        hint: what was found, and what to do about it if it did not pass.
+        seconds: duration.
+        critical: whether the component is down if it fails; if not, it is degraded only.
+        unknown: the engine's own rules prevent the check, `hint` names them. It is neither good nor bad, so `ok` is
+            true and no gate waits for it.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Check:
     unknown: bool = False
 
     def verdict(self, critical: str = "down", other: str = "degraded") -> str:
-        """The answer in one word for people: ok, unknown, or one of the two words given."""
+        """The result in one word for people: ok, unknown, or one of the two words passed."""
         if self.unknown:
             return "unknown"
         return "ok" if self.ok else critical if self.critical else other
@@ -53,12 +53,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Role:
-    """What a member is to its engine.
+    """The role of a member.
 
     Attributes:
         member: pod name.
-        role: the engine's own word: primary, standby, master, leader, follower.
-        lag: how far it is behind, as a person reads it; "" where that means nothing.
+        role: the engine's own term: primary, standby, master, leader, follower.
+        lag: how far it is behind, for people; "" if that has no meaning.
     """
 
     member: str
@@ -68,10 +68,10 @@ class Role:
 
 @dataclass(frozen=True)
 class Report:
-    """What an engine says about itself.
+    """The checks and roles of an engine.
 
     Attributes:
-        checks: in the order in which they were asked.
+        checks: in the order in which they were run.
         roles: of the members that answered.
     """
 
@@ -81,13 +81,13 @@ class Report:
 
 @dataclass(frozen=True)
 class Workload:
-    """A StatefulSet or Deployment that must be there.
+    """A StatefulSet or Deployment that must exist.
 
     Attributes:
         kind: `StatefulSet` or `Deployment`.
         name: its name.
         replicas: pods that must be ready.
-        group: workloads of one group share the rule that no two pods are on one node; its own name by default.
+        group: no two pods of workloads with the same group may share a node; its own name by default.
     """
 
     kind: str
@@ -98,17 +98,17 @@ class Workload:
 
 @dataclass(frozen=True)
 class BackupContent:
-    """What a backup says of itself beside its artefacts; all of it goes into the manifest.
+    """The description of a backup beside its artefacts; all of it goes into the manifest.
 
     Attributes:
         engine: what was backed up.
-        topology: members, shards, slots, replicas as they were.
-        consistency: which moment each unit is of.
+        topology: state of members, shards, slots, replicas.
+        consistency: the recovery point of each unit.
         fingerprint: what a restore is compared with.
-        tools: programs that took part → version.
+        tools: programs that were used → version.
         not_covered: what such a backup never holds.
-        missing: what should be in it and is not, with why; makes the set partial.
-        needs: ids of earlier sets without which this one is of no use.
+        missing: what is missing from it, with the reason; makes the backup partial.
+        needs: ids of earlier backups that this one depends on.
     """
 
     engine: Engine
@@ -123,12 +123,12 @@ class BackupContent:
 
 @dataclass(frozen=True)
 class Step:
-    """What runs in a scratch pod between the data and the engine: a tool of the engine's own image.
+    """A step in a scratch pod between the data and the engine: a tool of the engine's own image.
 
     Attributes:
         name: of its container.
         command: words; the first is a program of the image.
-        level: what it proves when it ends well, L2 or L3; a failure means that the data is bad.
+        level: what it proves if it succeeds, L2 or L3; a failure means that the data is bad.
     """
 
     name: str
@@ -138,20 +138,20 @@ class Step:
 
 @dataclass(frozen=True)
 class Scratch:
-    """An engine that a set is restored into and that is thrown away afterwards: one pod of the release's own image.
+    """A temporary engine that a backup is restored into: one pod of the release's own image.
 
-    What it shall listen on is written as 0.0.0.0. Its volume is mounted at `/scratch`, `files` at `/config`.
+    Its listen address is written as 0.0.0.0. Its volume is mounted at `/scratch`, `files` at `/config`.
 
     Attributes:
-        name: tells the pods of one proof from each other; "" where there is one.
+        name: distinguishes the pods of one verification; "" if there is only one.
         workload: StatefulSet whose image it runs.
         container: of that.
         command: of the engine.
         port: that answers when it is ready.
         environ: of steps and engine; may be secret.
         files: configuration by file name; may be secret.
-        secrets: Secret → key → value that its clients will look for, instead of the live ones.
-        placed: plain names of the artefacts that are laid into the volume before it starts.
+        secrets: Secret → key → value that its clients use instead of the live ones.
+        placed: plain names of the artefacts that are written to the volume before it starts.
         steps: in order.
     """
 
@@ -169,17 +169,18 @@ class Scratch:
 
 @dataclass(frozen=True)
 class Restore:
-    """How a set becomes an engine's data again.
+    """How a backup is loaded into scratch engines and compared.
 
     Attributes:
-        scratch: the engines that a proof of a set needs; gets a generated password.
-        place: lays artefacts into a scratch engine's volume: reader, name of the scratch, directory.
-        ask: version of one engine, once it serves; raises whatever its client raises until then.
-        load: gives running engines what is not placed: where each scratch listens, by its name.
-        measure: counts and digests what the engines hold, in the manifest's words; by scratch, where each holds all.
-        highest: level that a proof can reach.
-        version: prints the engine's version in its image, where data is placed before the engine can be asked.
-        lacking: pattern of what an engine says that has not an extension or a module of the source.
+        scratch: returns the scratch engines for a backup; gets a generated password.
+        place: writes artefacts to a scratch engine's volume: reader, name of the scratch engine, directory.
+        ask: returns the version of an engine once it accepts connections; raises its client's exceptions until then.
+        load: sends running engines what is not in `placed`: addresses of the scratch engines, by name.
+        measure: counts and digests what the engines hold, as in the manifest; by scratch engine, if each holds
+            everything.
+        highest: highest level that a verification can reach.
+        version: prints the engine's version in its image, for engines whose data is placed before they start.
+        lacking: pattern of the engine's message if it lacks an extension or a module of the source.
     """
 
     scratch: Callable[[Settings, Manifest, str], tuple[Scratch, ...]]
@@ -194,11 +195,11 @@ class Restore:
 
 @dataclass(frozen=True)
 class RunningScratch:
-    """A set that scratch engines serve, to be copied from.
+    """A backup served by scratch engines, to be copied from.
 
     Attributes:
-        access: the way to them.
-        at: where each listens, by its name.
+        access: access to them.
+        at: their addresses, by name.
     """
 
     access: Access
@@ -207,7 +208,7 @@ class RunningScratch:
 
 def _fingerprint(reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
     wanted = set(chosen)
-    return [one for one in reader.manifest.fingerprint if one.unit in wanted]
+    return [measure for measure in reader.manifest.fingerprint if measure.unit in wanted]
 
 
 def without_fence(clients: str) -> Callable[[Access, Iterable[str]], AbstractContextManager[str]]:
@@ -225,27 +226,28 @@ def _takes_all(access: Access, reader: SetReader, chosen: Iterable[str]) -> list
 
 @dataclass(frozen=True)
 class Live:
-    """How a set replaces what the live engine holds.
+    """How a backup replaces what the live engine holds.
 
     Attributes:
         units: what can be restored by itself → its size in bytes.
-        fence: keeps writers away from units while it is entered; gives what they see, in words.
-        replace: removes units and restores them, from scratch engines if it wants some; notes what the engine holds
-            for it meanwhile, and returns what is kept of the old data, for people.
+        fence: blocks writers of units inside its `with` block; returns the effect on writers, as text.
+        replace: removes units and restores them, from scratch engines if it needs some. It records resources that the
+            engine holds during the restore, and returns what is kept of the old data, for people.
         measure: counts and digests the units as they are now.
-        can_take: why the live engine would refuse units of a set, as if what it holds of them were away: its limits,
-            sizes, accounts, room, peers, licences. `UNIT: reason` each; empty if it takes them. It changes nothing.
-        remarks: what a plan lists by name of what else a restore of units changes, or leaves; asked of the engine and
-            of the manifest, before anybody opens the set. Nothing is asked if not given.
-        writers: what happens to writers from the beginning to the end, for whoever has to approve it.
-        wanted: what the units must hold then; the manifest's own measures of them by default.
-        scratch: whether the set must be served by scratch engines for it.
-        server_wide: units of the engine as a whole, as a person may have changed it since: left as they are unless they
-            are asked for, or the engine is a new one (a rebuild on new volumes, another cluster).
-        by_hand: why this environment's engine can only be restored by hand; "" where it is not so.
-        fences: whether `fence` keeps writers away; others have none that does, and what they take meanwhile is lost.
-        accounts: whose passwords are the set's afterwards, for whoever has to approve it; "" where nobody's are.
-        beside: whether `replace` lets what is there be until all of the set is restored beside it.
+        can_take: why the live engine would refuse units of a backup, assuming that it does not hold them yet: its
+            limits, sizes, accounts, space, peers, licences. One `UNIT: reason` each; empty if it accepts them. It
+            changes nothing.
+        remarks: further effects of a restore that a plan lists by name; read from the engine and the manifest, before
+            the backup is decrypted. None if not given.
+        writers: the effect on writers from the beginning to the end, for the person who approves it.
+        wanted: expected measures of the units after the restore; the manifest's own by default.
+        scratch: whether the backup must be served by scratch engines for it.
+        server_wide: units that belong to the engine as a whole. They are not changed unless they are named, or the
+            engine is a new one (a rebuild on new volumes, another cluster).
+        by_hand: why this environment's engine can only be restored by hand; "" if it can be restored by isa.
+        fences: whether `fence` blocks writers; if not, what clients write during a restore is lost.
+        accounts: accounts that get the backup's passwords, for the person who approves it; "" if none do.
+        beside: whether `replace` keeps the current data until all of the backup is restored beside it.
     """
 
     units: Callable[[SetReader], dict[str, int]]
@@ -283,7 +285,7 @@ class ReadinessModule(Protocol):
     """What `components/ENGINE/readiness.py` answers; `settings_read` is in it only where an engine reads them again."""
 
     def workloads(self, settings: Settings, /) -> tuple[Workload, ...]:
-        """What Kubernetes must run for it."""
+        """The workloads that Kubernetes must run for it."""
 
     def ask(self, access: Access, /) -> Report:
         """Ask the engine: quorum, replication, and a transaction of its own that is cleaned up."""
@@ -319,13 +321,13 @@ class BackupTarget:
 
     @property
     def back_up(self) -> Callable[[Access, SetWriter], BackupContent]:
-        """Writes the artefacts of one set."""
+        """Writes the artefacts of one backup."""
         module: BackupModule = self._file("backup")
         return module.back_up
 
     @property
     def restore(self) -> Restore:
-        """Brings them back, somewhere else."""
+        """Restores backups into scratch engines."""
         module: RestoreModule = self._file("restore")
         return module.RESTORE
 
@@ -345,19 +347,19 @@ class Component(BackupTarget):
 
     @property
     def workloads(self) -> Callable[[Settings], tuple[Workload, ...]]:
-        """What Kubernetes must run for it."""
+        """The workloads that Kubernetes must run for it."""
         module: ReadinessModule = self._file("readiness")
         return module.workloads
 
     @property
     def ask(self) -> Callable[[Access], Report]:
-        """Asks the engine: quorum, replication, and a transaction of its own that is cleaned up."""
+        """Checks the engine: quorum, replication, and a write of its own that is cleaned up."""
         module: ReadinessModule = self._file("readiness")
         return module.ask
 
     @property
     def settings_read(self) -> Callable[[Access], Mapping[str, str]] | None:
-        """When each member has read its settings; None of an engine that does so at its start only."""
+        """When each member has loaded its settings; None for an engine that loads them at its start only."""
         verb: Callable[[Access], Mapping[str, str]] | None = getattr(
             self._file("readiness"), "settings_read", None
         )
@@ -365,12 +367,12 @@ class Component(BackupTarget):
 
     @property
     def live(self) -> Live:
-        """Puts a set's data in the place of what is there."""
+        """Restores backups into the live engine."""
         module: LiveModule = self._file("live")
         return module.LIVE
 
 
 def worst(checks: Iterable[Check]) -> Check | None:
-    """The check that matters most: a critical one that is not ok, else any that is not; None if all is well."""
+    """Return the most important failed check: a critical one, else any; None if all passed."""
     failed = [check for check in checks if not check.ok]
     return next((check for check in failed if check.critical), failed[0] if failed else None)

@@ -1,6 +1,6 @@
-"""Counts and digests what comes in any order: hashes are summed and crossed, so that a restore may give it in another.
+"""Order-independent counts and digests: hashes are added and XORed, so that a restore may return items in any order.
 
-The sum sees what is there twice, the exclusive-or what changed places with something else; both are of 128 bits.
+The sum detects duplicates, the XOR detects exchanged items; both have 128 bits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Digest:
     """A count and a digest that do not depend on order.
 
     Attributes:
-        count: of what was added.
+        count: of the items added.
     """
 
     def __init__(self) -> None:
@@ -31,16 +31,16 @@ class Digest:
         self._names: dict[str, str] = {}
 
     def add(self, number: int) -> None:
-        """Add something by its hash of 128 bits."""
+        """Add an item by its hash of 128 bits."""
         self.count += 1
         self._total = (self._total + number) & MASK
         self._crossed ^= number
 
     def add_document(self, document: Any, name: str = "") -> None:
-        """Add something by the hash of its JSON; a definition with its name.
+        """Add an item by the hash of its JSON; a definition with its name.
 
         Raises:
-            PermanentError: it holds a value that JSON has no form for.
+            PermanentError: it holds a value that JSON cannot express.
         """
         hashed = hash_of(document)
         self.add(hashed)
@@ -48,20 +48,20 @@ class Digest:
             self._names[short_name(name, NAME_CHARACTERS)] = f"{hashed:032x}"[:8]
 
     def add_all(self, other: Digest) -> None:
-        """Add everything that was added to another one; names are left out."""
+        """Add all items of another digest; names are left out."""
         self.count += other.count
         self._total = (self._total + other._total) & MASK
         self._crossed ^= other._crossed
 
     @property
     def text(self) -> str:
-        """Sum and exclusive-or in hexadecimal; "" of nothing."""
+        """Sum and XOR in hexadecimal; "" if empty."""
         return f"{self._total:032x}/{self._crossed:032x}" if self.count else ""
 
     def measure(
         self, unit: str, item: str, origin: Literal["source", "artefact"] = "source"
     ) -> Measure:
-        """What was added, as the manifest has it."""
+        """The measure, as the manifest has it."""
         names = self._names if len(self._names) == self.count else {}
         return Measure(
             unit=unit, item=item, count=self.count, digest=self.text, origin=origin, names=names
@@ -72,48 +72,50 @@ def hash_of(document: Any) -> int:
     """The hash of 128 bits by which `Digest.add_document` adds a document.
 
     Raises:
-        PermanentError: it holds a value that JSON has no form for.
+        PermanentError: it holds a value that JSON cannot express.
     """
     return int.from_bytes(blake2b(_text(document), digest_size=16).digest(), "big")
 
 
 def few(names: Mapping[str, str]) -> dict[str, str]:
-    """Names for the manifest: none of too many, long ones shortened."""
+    """Names for the manifest: none if there are too many, long ones shortened."""
     if len(names) > NAMED:
         return {}
     return {short_name(name, NAME_CHARACTERS): text for name, text in names.items()}
 
 
 def part(document: Any) -> str:
-    """Part of a document's digest: enough to see whether it is another one.
+    """Part of a document's digest: enough to detect a change.
 
     Raises:
-        PermanentError: it holds a value that JSON has no form for.
+        PermanentError: it holds a value that JSON cannot express.
     """
     return blake2b(_text(document), digest_size=4).hexdigest()
 
 
 def expiring(unit: str, item: str, count: int) -> Measure:
-    """The measure of what goes at its own time (a lifetime, an end, a ban): a restore may hold any number of it up to
-    what the source held. Every engine counts such things by themselves, so that the others keep count and digest.
+    """The measure of items that expire: a restore may hold any number of them up to what the source held.
+
+    Every engine counts such items apart, so that the others keep count and digest.
 
     Args:
         unit: database, shard, stream, bucket or collection.
-        item: name of that kind of thing, `… that expire`.
+        item: name of that kind of item, `… that expire`.
         count: of what the source held.
     """
     return Measure(unit=unit, item=item, count=count, until=0, origin="source")
 
 
 def settled(before: Iterable[Measure], after: Iterable[Measure]) -> list[Measure]:
-    """What an engine without a moment to ask at held while it was backed up.
+    """Combine two measures of an engine that has no exact recovery point.
 
     Args:
         before: measured before the backup.
         after: and after it.
 
     Returns:
-        What stood still as it is; of what moved both counts and no digest, since nobody knows which was stored.
+        Unchanged measures as they are; changed ones with both counts and no digest, because it is unknown which state
+        was stored.
     """
     first = {(one.unit, one.item): one for one in before}
     later = {(one.unit, one.item): one for one in after}
@@ -129,11 +131,11 @@ def settled(before: Iterable[Measure], after: Iterable[Measure]) -> list[Measure
 
 
 def summed(measures: Iterable[Measure], unit: str) -> list[Measure]:
-    """Measures of several units as those of one, for data that is spread otherwise now.
+    """Combine the measures of several units into one, for data that is distributed differently now.
 
     Args:
         measures: each with a digest of this module.
-        unit: name of the one.
+        unit: name of the combined unit.
     """
     found: dict[str, list[Measure]] = {}
     for one in measures:
@@ -142,8 +144,8 @@ def summed(measures: Iterable[Measure], unit: str) -> list[Measure]:
         Measure(
             unit=unit,
             item=item,
-            count=sum(one.count for one in parts),
-            digest=_joined([one.digest for one in parts if one.count]),
+            count=sum(part.count for part in parts),
+            digest=_joined([part.digest for part in parts if part.count]),
             origin=parts[0].origin,
         )
         for item, parts in sorted(found.items())
@@ -151,19 +153,19 @@ def summed(measures: Iterable[Measure], unit: str) -> list[Measure]:
 
 
 def _text(document: Any) -> bytes:
-    """A document as it is hashed: values alone, never how a client's objects happen to print themselves."""
+    """A document as it is hashed: values only, never the way in which a client's objects print themselves."""
     return json.dumps(document, sort_keys=True, default=_unknown).encode()
 
 
 def _unknown(value: Any) -> None:
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     raise PermanentError(
-        f"a value of type {kind} cannot be digested: its engine's fingerprint must say what of it counts"
+        f"a value of type {kind} cannot be digested: its engine's fingerprint has to define how"
     )
 
 
 def _joined(digests: list[str]) -> str:
-    """The digest of everything together; none if one lacks its own."""
+    """The combined digest; none if one measure has none."""
     if not digests or not all(digests):
         return ""
     total = crossed = 0

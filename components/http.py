@@ -1,8 +1,8 @@
-"""How engines that speak HTTP are asked: with a limit for the whole answer, in seconds and in bytes.
+"""HTTP client for engines: each request has a limit for the whole answer, in seconds and in bytes.
 
-httpx limits each read of a socket. A member that sends a byte now and then would hold a run for ever, one that sends
-without an end would take its memory, and one that packs its answer would do so with a thousandth of the bytes. A
-download (`Client.stream`) has no end that is known before: it is given up after a silence, and who reads it counts.
+httpx limits each read of a socket. A member that sends a byte now and then would block a run forever, one that sends
+without an end would use up its memory, and a compressed answer would do so with a thousandth of the bytes. A download
+(`Client.stream`) has no known size: it fails after a silence, and its reader counts the bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ UNPACKED = "identity"
 
 
 class TooLarge(httpx.RemoteProtocolError):
-    """An answer has more bytes than are read, or is packed although that was not asked for."""
+    """An answer is too large, or is compressed although that was not requested."""
 
 
 class NoProgress(httpx.RemoteProtocolError):
@@ -32,10 +32,10 @@ class NoProgress(httpx.RemoteProtocolError):
 
 
 class HttpClient(httpx.Client):
-    """A client without a proxy (these are addresses of pods, or loopback), whose questions are limited.
+    """A client without a proxy (its addresses are pods, or loopback), with limited requests.
 
     Args:
-        seconds: of one question, from its last byte to the last one of its answer.
+        seconds: of one request, from its last byte to the last byte of its answer.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -50,7 +50,7 @@ class HttpClient(httpx.Client):
         """As `httpx.Client.send`.
 
         Raises:
-            TooLarge: what is no download has too many bytes.
+            TooLarge: an answer that is not a download has too many bytes.
             httpx.ReadTimeout: an answer is not complete in time.
         """
         if not stream:
@@ -63,7 +63,7 @@ class HttpClient(httpx.Client):
 
 
 class Transport(httpx.HTTPTransport):
-    """Sends requests, each of them a call of this process."""
+    """Sends requests; each is an open call of this process (`calls`)."""
 
     def __init__(self) -> None:
         trusted = _trusted()
@@ -87,7 +87,7 @@ class Transport(httpx.HTTPTransport):
             packed = response.headers.get("content-encoding", UNPACKED)
             if packed != UNPACKED:
                 response.close()
-                raise TooLarge(f"{where} is packed by {packed!r}, which was not asked for")
+                raise TooLarge(f"{where} is compressed with {packed!r}, which was not requested")
             assert isinstance(response.stream, httpx.SyncByteStream)
             response.stream = LimitedAnswer(response.stream, int(limit), str(where))
         return response
@@ -104,7 +104,7 @@ class LimitedAnswer(httpx.SyncByteStream):
         for piece in self._stream:
             size += len(piece)
             if size > self._limit:
-                raise TooLarge(f"{self._where} answers with more than {self._limit >> 20} MiB")
+                raise TooLarge(f"{self._where} sent more than {self._limit >> 20} MiB")
             yield piece
 
     def close(self) -> None:
@@ -113,10 +113,10 @@ class LimitedAnswer(httpx.SyncByteStream):
 
 
 class LimitedStream(httpcore.NetworkStream):
-    """A connection whose reads have one limit together, from what was written last.
+    """A connection whose reads share one limit, starting at the last write.
 
     Args:
-        stream: it.
+        stream: the connection.
         clock: monotonic seconds.
     """
 
@@ -128,22 +128,22 @@ class LimitedStream(httpcore.NetworkStream):
         self._lifted = False
 
     def lift(self) -> None:
-        """Let each read have the whole limit, up to the next question."""
+        """Give each read the whole limit, until the next request."""
         self._lifted = True
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """As its own; the first one begins the time."""
+        """As its own; the first read starts the time."""
         if timeout is None or self._lifted:
             return self._stream.read(max_bytes, timeout)
         if self._until is None:
             self._until = self._clock() + timeout
         left = self._until - self._clock()
         if left <= 0:
-            raise httpcore.ReadTimeout(f"the answer is not complete after {timeout:g} s")
+            raise httpcore.ReadTimeout(f"the answer was not complete after {timeout:g} s")
         return self._stream.read(max_bytes, min(left, timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """As its own; a new question begins."""
+        """As its own; a new request begins."""
         self._until, self._lifted = None, False
         self._stream.write(buffer, timeout)
 
@@ -184,5 +184,5 @@ class LimitedBackend(httpcore.SyncBackend):
 
 @cache
 def _trusted() -> ssl.SSLContext:
-    """The system's certificates, read once: it takes 20 ms, and a gate asks twice a second."""
+    """The system's certificates, read once: it takes 20 ms, and a gate connects twice a second."""
     return ssl.create_default_context()

@@ -1,6 +1,6 @@
-"""What Kubernetes itself can say about a component: pods ready, on nodes of their own, claims bound, budget whole.
+"""The Kubernetes part of every gate: pods ready, on nodes of their own, claims bound, disruption budgets satisfied.
 
-The first half of every gate. It is the same for all seven, since their charts differ in names only.
+It is the same for all seven engines, because their charts differ in names only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Member:
         name: pod name.
         workload: the StatefulSet or Deployment that it belongs to.
         node: where it runs, "" while unscheduled.
-        ready: what its probes say.
+        ready: result of its readiness probes.
         restarts: of all its containers.
         trouble: why it is not ready, "" if it is.
     """
@@ -48,7 +48,7 @@ def members(kube: Kube, namespace: str, workload: Workload) -> list[Member]:
 
 
 def check_workloads(kube: Kube, namespace: str, workloads: Iterable[Workload]) -> list[Check]:
-    """Ask Kubernetes about a component.
+    """Check a component in Kubernetes.
 
     Args:
         kube: the cluster.
@@ -57,7 +57,7 @@ def check_workloads(kube: Kube, namespace: str, workloads: Iterable[Workload]) -
 
     Returns:
         For each workload whether it is rolled out; for each group whether no two pods share a node; and whether all
-        claims are bound and budgets hold.
+        claims are bound and budgets are satisfied.
     """
     checks: list[Check] = []
     groups: dict[str, list[Member]] = {}
@@ -111,23 +111,25 @@ def _rolled_out(
 def _refusal(
     kube: Kube, namespace: str, workload: Workload, live: Manifest, pods: list[Member]
 ) -> str:
-    """Why the cluster does not make the pods that are missing: a quota, a policy, a webhook.
+    """Return why the cluster does not create the missing pods: a quota, a policy, a webhook.
 
-    Controllers say so in events of reason FailedCreate, a Deployment's in its condition ReplicaFailure
+    Controllers report it in events with the reason FailedCreate, a Deployment in its condition ReplicaFailure
     (https://github.com/kubernetes/kubernetes/blob/v1.36.3/pkg/controller/controller_utils.go).
     """
     if len(pods) >= int(live["spec"].get("replicas", 1)):
         return ""
     for condition in live.get("status", {}).get("conditions", []):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return f"the cluster refuses a pod: {condition.get('message', condition.get('reason'))}"
+            return (
+                f"the cluster rejected a pod: {condition.get('message', condition.get('reason'))}"
+            )
     about = {"kind": workload.kind, "metadata": live["metadata"]}
     try:
         events = kube.events(namespace, about, "FailedCreate")
     except NotAllowed:
-        return "events cannot be read: this identity lacks the right"
+        return "events cannot be read: this identity lacks the permission"
     newest = max(events, key=_last_seen, default={})
-    return f"the cluster refuses a pod: {newest['message']}" if newest.get("message") else ""
+    return f"the cluster rejected a pod: {newest['message']}" if newest.get("message") else ""
 
 
 def _last_seen(event: Manifest) -> str:
@@ -141,7 +143,7 @@ def _spread(group: str, pods: list[Member]) -> Check:
     hint = (
         f"{len(nodes)} nodes"
         if not crowded
-        else f"several pods on {', '.join(crowded)}: one loss takes them all"
+        else f"several pods on {', '.join(crowded)}: losing one node loses them all"
     )
     return Check(f"{group} on nodes of their own", not crowded, hint, critical=False)
 
@@ -158,7 +160,7 @@ def _claims_bound(kube: Kube, namespace: str, claims: set[str]) -> Check:
     hint = (
         f"{len(claims)} claims"
         if not loose
-        else f"not bound: {', '.join(loose)} (kubectl describe pvc tells why)"
+        else f"not bound: {', '.join(loose)} (see kubectl describe pvc)"
     )
     return Check("volumes bound", not loose, hint, time.monotonic() - started)
 

@@ -1,4 +1,4 @@
-"""Engines' own client programs: where they are looked for."""
+"""Finds the engines' own client programs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def find_program(
     """A program of the directories of `backup.programs`, else of the PATH.
 
     Args:
-        access: knows the settings.
+        access: has the settings.
         name: of the program.
-        hint: what to install where it is missing.
-        environ: the environment of its processes, beside what every program needs.
+        hint: what to install if it is missing.
+        environ: the environment of its processes, in addition to what every program needs.
 
     Raises:
-        PermanentError: there is no such program.
+        PermanentError: the program does not exist.
     """
     directories = [str(directory) for directory in access.settings.backup.programs]
     path = os.pathsep.join([*directories, os.environ.get("PATH", "")])

@@ -1,6 +1,6 @@
-"""Puts questions to an engine's members: in parallel, each within a limit, and an exception is an answer too.
+"""Runs checks against an engine's members: in parallel, each with a time limit; an exception becomes a result.
 
-Seven client libraries word one trouble in seven ways; `explain` says what it is and what to do about it.
+Seven client libraries describe the same problem in seven ways; `explain` names the problem and what to do about it.
 """
 
 from __future__ import annotations
@@ -36,17 +36,18 @@ TROUBLES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"certificate verify failed|self.signed|unknown ca|hostname mismatch|bad certificate",
-        "its TLS certificate is not trusted: check the CA and the names in it",
+        "its TLS certificate is not trusted: check the CA and the names in the certificate",
     ),
     (
         r"password authentication failed|WRONGPASS|NOAUTH|invalid username-password|authori[sz]ation violation"
         r"|InvalidAccessKeyId|SignatureDoesNotMatch|unauthori[sz]ed|\b401\b|bad_username_or_pwd|not authori[sz]ed"
         r"|Invalid API key|Must provide an API key|AuthenticationRateLimit",
-        "it refuses the credentials: the Secret was changed by hand, or the data was initialised with another one",
+        "it refused the credentials: the Secret was changed by hand, or the data was initialised with other "
+        "credentials",
     ),
     (
         r"connection refused|Errno 111|connect call failed|WinError 10061",
-        "nothing listens there: the process is down or still starting (kubectl logs tells)",
+        "nothing listens there: the process is down or still starting (see kubectl logs)",
     ),
     (
         r"timed? ?out|timeout|deadline exceeded|not answer",
@@ -55,29 +56,29 @@ TROUBLES: tuple[tuple[str, str], ...] = (
     (
         r"connection reset|closed by (?:the )?(?:remote|server|peer)|server closed|EOF|broken pipe|disconnected"
         r"|incomplete read",
-        "it closed the connection: it is restarting, or something else listens there",
+        "it closed the connection: it is restarting, or another program listens there",
     ),
     (
         r"no route to host|network is unreachable|Errno 113",
-        "its network cannot be reached from here: set kubernetes.engine_access to port-forward",
+        "its network is not reachable from here: set kubernetes.engine_access to port-forward",
     ),
 )
 
 
 @dataclass
 class Answer:
-    """What a question found; not ok until settled."""
+    """The result of a check; not ok until it is settled."""
 
     ok: bool = False
     hint: str = ""
     refused: bool = False
 
     def settle(self, ok: bool, hint: str = "") -> None:
-        """Say how it is."""
+        """Set the result."""
         self.ok, self.hint = ok, hint
 
     def unknown(self, hint: str) -> None:
-        """Say that the engine's own rules keep us from asking, and which: the answer is neither good nor bad."""
+        """Mark the check as unknown: the engine's own rules prevent it, and `hint` names them."""
         self.ok, self.hint, self.refused = True, hint, True
 
 
@@ -93,7 +94,7 @@ class Round:
 
     @contextmanager
     def check(self, name: str, *, critical: bool = True) -> Iterator[Answer]:
-        """Ask one thing; an exception settles it as not ok, with an explanation."""
+        """Run one check; an exception settles it as not ok, with an explanation."""
         answer, started = Answer(), time.monotonic()
         try:
             yield answer
@@ -103,13 +104,13 @@ class Round:
         self.checks.append(Check(name, answer.ok, answer.hint, seconds, critical, answer.refused))
 
     def note(self, name: str, ok: bool, hint: str = "", *, critical: bool = True) -> None:
-        """Add a check that took no asking."""
+        """Add a check whose result is known already."""
         self.checks.append(Check(name, ok, hint, 0.0, critical))
 
 
 @dataclass(frozen=True)
 class Answers(Generic[T]):
-    """What each member said.
+    """The answers of the members.
 
     Attributes:
         good: member → its answer.
@@ -129,18 +130,18 @@ class Answers(Generic[T]):
 
 
 def ask_members(endpoints: Iterable[Endpoint], question: Callable[[Endpoint], T]) -> Answers[T]:
-    """Put one question to all members at the same time.
+    """Send one request to all members at the same time.
 
     Args:
         endpoints: the members.
-        question: asks one of them; it must keep to a time limit of its own.
+        question: asks one of them; it must have a time limit of its own.
     """
     started = time.monotonic()
     good: dict[str, T] = {}
     bad: dict[str, str] = {}
     members = list(endpoints)
     asked = {m.member: begin(partial(question, m)) for m in members if m.host}
-    bad |= {m.member: "its pod has no address: not started" for m in members if not m.host}
+    bad |= {m.member: "its pod has no address: it has not started" for m in members if not m.host}
     for name, future in asked.items():
         try:
             good[name] = future.result()
@@ -151,9 +152,9 @@ def ask_members(endpoints: Iterable[Endpoint], question: Callable[[Endpoint], T]
 
 
 def begin(question: Callable[[], T]) -> Future[T]:
-    """Ask in a thread that no process waits for at its end: an engine that hangs must not keep a command alive.
+    """Run in a thread that does not block the end of the process: a hanging engine must not keep a command alive.
 
-    `ThreadPoolExecutor` is of no use here: Python joins its threads at exit (concurrent/futures/thread.py).
+    `ThreadPoolExecutor` cannot be used: Python joins its threads at exit (concurrent/futures/thread.py).
     """
     future: Future[T] = Future()
 
@@ -168,7 +169,7 @@ def begin(question: Callable[[], T]) -> Future[T]:
 
 
 def explain(exc: BaseException) -> str:
-    """Say what an exception of a client library means and what to do, with the library's own words behind it."""
+    """Explain an exception of a client library and what to do, followed by the library's own message."""
     chain = list(_causes(exc))
     said = next((str(e).strip() for e in chain if str(e).strip()), type(exc).__name__)
     said = re.sub(r"\s+", " ", said)

@@ -1,1 +1,1 @@
-"""Typed settings: what they are (`models`) and where they come from (`loading`)."""
+"""Typed settings: their models (`models`) and their sources (`loading`)."""

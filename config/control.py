@@ -1,4 +1,4 @@
-"""Settings of the control room: when what runs by itself, how much at once, and who is told."""
+"""Settings of the control room: schedules, limits of parallel runs, and notifications."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from config.values import Section
 
 def _zone(value: str) -> str:
     if value not in available_timezones():
-        raise ValueError(f"{value!r} is no time zone: a name such as Europe/Berlin")
+        raise ValueError(f"{value!r} is not a time zone: expected a name such as Europe/Berlin")
     return value
 
 
@@ -21,28 +21,33 @@ Cron = Annotated[str, Field(pattern=r"^\S+( +\S+){4}$")]
 
 
 class ScheduleSettings(Section):
-    """When what runs by itself. `isa setup` takes it to the Prefect server."""
+    """Schedules of the deployments. `isa setup` registers them on the Prefect server."""
 
     timezone: Annotated[str, AfterValidator(_zone)] = Field(
         default="UTC",
-        description="IANA name of the time zone of all schedules, and of the night that a backup is of",
+        description="IANA name of the time zone of all schedules, and of the date that a nightly backup belongs to",
     )
-    backup: Cron = Field(default="0 1 * * *", description="the night's backups, cron")
+    backup: Cron = Field(default="0 1 * * *", description="nightly backups, cron")
     verify: Cron = Field(
         default="0 5 * * *",
-        description="proofs of what the end of the backups did not start, should its event have been lost, cron",
+        description="verification of the backups that the end of the backup run did not start, in case its event was "
+        "lost, cron",
     )
-    sample: Cron = Field(default="0 7 * * 6", description="proofs of a sample of older sets, cron")
-    retention: Cron = Field(default="0 9 * * *", description="the list of what may go, cron")
+    sample: Cron = Field(
+        default="0 7 * * 6", description="verification of a sample of older backups, cron"
+    )
+    retention: Cron = Field(
+        default="0 9 * * *", description="the list of backups that may be removed, cron"
+    )
     doctor: Cron = Field(default="30 * * * *", description="the doctor, cron")
 
 
 class PoolSettings(Section):
-    """The work pool of the environment. `isa setup` takes it to the Prefect server."""
+    """The work pool of the environment. `isa setup` registers it on the Prefect server."""
 
     runs: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
-        description="runs at once, of all its workers together; the others wait. None: as it is on the server",
+        description="most runs at the same time, over all its workers; others wait. Unset: the server's own limit",
     )
 
 
@@ -50,7 +55,7 @@ def _block(value: str) -> str:
     if value.startswith("webhook/"):
         # prefect/blocks/webhook.py: they share one transport, and the first that has done closes it for the others
         raise ValueError(
-            "messages that go at once get lost in a block of this type: make a custom-webhook"
+            "a block of this type loses messages that are sent at the same time: create a custom-webhook"
         )
     return value
 
@@ -59,10 +64,10 @@ Block = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$"), AfterValidator
 
 
 class NotifySettings(Section):
-    """Who is told when something needs a person."""
+    """Who is notified when something needs a person."""
 
     blocks: tuple[Block, ...] = Field(
         default=(),
-        description="blocks of the Prefect server, each `TYPE/NAME` as in `slack-webhook/on-call`; addresses and "
-        "passwords are in the blocks. None: nobody is told",
+        description="blocks of the Prefect server, each `TYPE/NAME` as in `slack-webhook/on-call`. The blocks hold "
+        "addresses and passwords. Empty: nobody is notified",
     )

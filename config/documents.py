@@ -1,7 +1,7 @@
 """Reads and writes YAML so that helm, helmfile and Kubernetes see what the author of a file sees.
 
-YAML 1.1 has dates, base-60 numbers (`1:30` is 90) and lets a key stand twice. helm and Kubernetes read the first two as
-texts, and helmfile refuses the third. Written is JSON, which is YAML in which a text can be nothing else:
+YAML 1.1 has dates, base-60 numbers (`1:30` is 90) and allows a key twice. helm and Kubernetes read the first two as
+texts, and helmfile refuses the third. Output is JSON, which is YAML in which a text cannot be read as anything else:
 PyYAML leaves `2025e3` bare, and helm reads that as a number (https://github.com/yaml/pyyaml/issues/173).
 """
 
@@ -28,14 +28,14 @@ _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 class Loader(yaml.SafeLoader):
-    """Loads plain data, and notes each key that stands twice in one map."""
+    """Loads plain data, and records each key that a map has twice."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self.twice: list[tuple[str, int]] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Build a map; the keys are compared before `<<` adds those of another one."""
+        """Build a map; the keys are compared before `<<` merges those of another map."""
         names: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
@@ -46,7 +46,7 @@ class Loader(yaml.SafeLoader):
 
 
 class FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Loads what a program has written: by the C library, without a look at double keys."""
+    """Loads YAML written by a program: with the C library, without a check for duplicate keys."""
 
 
 for _loader in (Loader, FastLoader):
@@ -81,36 +81,36 @@ def parse(text: str, where: str) -> tuple[list[Any], list[Fault]]:
     finally:
         loader.dispose()
     return documents, [
-        Fault(where, f"key {name!r} stands twice, again in line {line}", "keep one of them")
+        Fault(where, f"key {name!r} is defined twice, again in line {line}", "keep one of them")
         for name, line in loader.twice
     ]
 
 
 def read(path: Path, where: str = "") -> tuple[list[Any], list[Fault]]:
-    """Read a file of YAML documents, as UTF-8 whatever the locale says.
+    """Read a file of YAML documents, as UTF-8 whatever the locale is.
 
     Args:
         path: the file.
         where: its name in faults; the path by default.
 
     Raises:
-        ConfigurationError: it is not there, not UTF-8, or not YAML.
+        ConfigurationError: it does not exist, or is not UTF-8 or not YAML.
     """
     where = where or str(path)
     try:
         return parse(path.read_text(encoding="utf-8"), where)
     except UnicodeDecodeError as exc:
         message = f"is not UTF-8: byte {exc.object[exc.start]:#04x} at offset {exc.start}"
-        raise ConfigurationError([Fault(where, message, "save it as UTF-8")]) from exc
+        raise ConfigurationError([Fault(where, message, "save the file as UTF-8")]) from exc
     except (OSError, yaml.YAMLError) as exc:
         raise ConfigurationError([Fault(where, f"cannot be read as YAML: {exc}")]) from exc
 
 
 def dump(document: Any) -> str:
-    """One document as YAML that every reader takes alike: a text stays a text.
+    """Return one document as YAML that every reader reads alike: a text stays a text.
 
     Raises:
-        ValueError: it holds what JSON has no form for, such as infinity or a date.
+        ValueError: it holds a value that JSON cannot express, such as infinity or a date.
     """
     try:
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)

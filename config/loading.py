@@ -21,21 +21,21 @@ ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "ISA_"
 ENVIRONMENT = "ISA_ENV"  # names the settings file of a shell or a worker
 DESIGN = "deployments/kubernetes/production/PRODUCTION_DESIGN.md"
-# Where a person reads a value that nobody can guess.
+# Where a person can read a value that has no default.
 WHERE_TO_READ = {
-    "storage.block.provisioner": "install the array's CSI driver, then read its name with: "
-    "kubectl get csidrivers,storageclass -o yaml",
-    "storage.block.parameters": "install the array's CSI driver, then read them in its own class: "
-    "kubectl get csidrivers,storageclass -o yaml",
+    "storage.block.provisioner": "install the array's CSI driver, then read its name with: kubectl get "
+    "csidrivers,storageclass -o yaml",
+    "storage.block.parameters": "install the array's CSI driver, then read them in the driver's own class: kubectl "
+    "get csidrivers,storageclass -o yaml",
     "storage.nfs.server": "the array's share page: address of the NFS service",
     "storage.nfs.share": "the array's share page: the exported path",
     "storage.object.endpoint": "the array's object service page: its https address",
-    "storage.object.bucket": "the array's object service page: a bucket for backups alone",
+    "storage.object.bucket": "the array's object service page: a bucket used for backups only",
     "licences.neo4j": f'"yes" or "eval"; {DESIGN} "Licences" says what each means',
     "licences.emqx": f'apache or enterprise; {DESIGN} "Licences" says what each means',
     "images": f'{DESIGN} "Images" lists the choices',
-    "backup.age_recipients": "age-keygen prints a public key; two pairs at least, "
-    "and one private key is kept offline",
+    "backup.age_recipients": "age-keygen prints a public key. At least two key pairs are needed; keep one private "
+    "key offline",
 }
 
 
@@ -139,12 +139,12 @@ def _override(
 
 
 def _value(text: str, where: str) -> tuple[Any, list[Fault]]:
-    """Maps, lists and null as YAML has them; other text stays text, which the models convert."""
+    """Read maps, lists and null as YAML; other text stays text, which the models convert."""
     try:
         documents, faults = parse(text, where)
     except yaml.YAMLError as exc:
         if text.lstrip().startswith(("{", "[")):
-            return None, [Fault(where, f"is not good JSON or YAML: {exc}")]
+            return None, [Fault(where, f"is not valid JSON or YAML: {exc}")]
         return text, []
     if len(documents) > 1:
         return text, []
@@ -155,9 +155,9 @@ def _value(text: str, where: str) -> tuple[Any, list[Fault]]:
 
 
 def _open_sections(document: dict[str, Any], model: type[BaseModel]) -> None:
-    """Make missing sections empty ones.
+    """Add missing sections as empty ones.
 
-    Each key that they lack is reported by its name, and a path that is a default is resolved like a written one.
+    Each key that they lack is then reported by its name, and a default path is resolved like a written one.
     """
     for name, field in model.model_fields.items():
         kind = field.annotation

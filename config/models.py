@@ -1,4 +1,4 @@
-"""The settings of an environment: typed, frozen, each with its unit and why it defaults so."""
+"""The settings of an environment: typed, frozen, each with its unit and the reason for its default."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class KubernetesSettings(Section):
     )
     engine_access: Literal["address", "port-forward"] = Field(
         default="address",
-        description="how engines are reached: by the pods' addresses (a worker in the cluster), "
-        "or through the API server (from a desk)",
+        description="how engines are reached: by the pods' addresses (a worker in the cluster), or through the API "
+        "server (from a workstation)",
     )
     request_timeout_seconds: Seconds = Field(
         default=15.0,
@@ -64,7 +64,7 @@ class KubernetesSettings(Section):
         names = (self.namespace, self.control_namespace, self.verify_namespace)
         if len(set(names)) < len(names):
             raise ValueError(
-                f"engines, control and proofs need a namespace each, not {', '.join(names)}"
+                f"engines, control and proofs each need a namespace of their own, not {', '.join(names)}"
             )
         return self
 
@@ -77,7 +77,7 @@ class PlatformSettings(Section):
     namespace_manifest: DeclaredFile = Field(
         description="namespaces, RBAC, quota, network policies"
     )
-    site_values: DeclaredFile = Field(description="values of the releases that belong to a site")
+    site_values: DeclaredFile = Field(description="site-specific values of the releases")
 
 
 def _chart_address(value: str) -> str:
@@ -89,17 +89,18 @@ def _chart_address(value: str) -> str:
 
 
 class ChartSettings(Section):
-    """Where charts come from besides their makers' hosts."""
+    """Where charts come from, besides their publishers' hosts."""
 
     directory: ProjectPath = Field(
         default=Path("deployments/kubernetes/production/helm/charts"),
         validate_default=True,
-        description="directory of chart archives, `NAME-VERSION.tgz`, relative to the project's root; missing ones are "
-        "pulled and kept there. Commit it, or mount a volume: then a deploy needs no chart host",
+        description="directory of chart archives, `NAME-VERSION.tgz`, relative to the project's root. Missing "
+        "archives are pulled and kept there. Commit it, or mount a volume: then a deploy needs no chart "
+        "host",
     )
     mirrors: dict[str, Annotated[str, AfterValidator(_chart_address)]] = Field(
         default={},
-        description="name of a repository in helmfile.yaml → address that is used instead, "
+        description="name of a repository in helmfile.yaml → address to use instead, "
         "`oci://registry.example.com/charts` or `https://…`",
     )
 
@@ -108,14 +109,14 @@ class BlockStorage(Section):
     """The class behind every engine's volume."""
 
     class_name: DnsLabel = Field(
-        default="infotrend-block", description="name of the storage class, as the design fixes it"
+        default="infotrend-block", description="name of the storage class, fixed by the design"
     )
     provisioner: str = Field(description="name of the array's CSI driver")
     parameters: dict[str, str] = Field(
-        description="pool, protocol, file system: as the driver wants them"
+        description="pool, protocol, file system, in the driver's own terms"
     )
     fs_type: str = Field(
-        default="xfs", description="file system of the volumes; XFS because MinIO asks for it"
+        default="xfs", description="file system of the volumes; MinIO requires XFS"
     )
 
     @model_validator(mode="after")
@@ -130,7 +131,7 @@ class NfsStorage(Section):
     """The ReadWriteMany class: shared logs, configuration, backup spool."""
 
     class_name: DnsLabel = Field(
-        default="infotrend-nfs", description="name of the storage class, as the design fixes it"
+        default="infotrend-nfs", description="name of the storage class, fixed by the design"
     )
     provisioner: str = Field(default="nfs.csi.k8s.io", description="name of the NFS CSI driver")
     server: str = Field(description="address of the array's NFS service")
@@ -173,14 +174,14 @@ class ObjectStoreSettings(Section):
 
     class_name: DnsLabel = Field(
         default="infotrend-object",
-        description="name of the COSI bucket class, as the design fixes it",
+        description="name of the COSI bucket class, fixed by the design",
     )
     endpoint: Annotated[str, AfterValidator(_endpoint)] = Field(
         description="address of the S3 service"
     )
     bucket: str = Field(min_length=3, max_length=63, description="bucket of the backups")
     region: str = Field(
-        default="us-east-1", description="signing region; arrays ignore it, signatures need it"
+        default="us-east-1", description="signing region; arrays ignore it, signatures require it"
     )
     credentials_secret: str = Field(
         default="infotrend-object",
@@ -190,18 +191,18 @@ class ObjectStoreSettings(Section):
     role_secrets: StoreSecrets = StoreSecrets()
     cosi_driver: str | None = Field(
         default=None,
-        description="COSI driver; unset: no BucketClass is made",
+        description="COSI driver; unset: no BucketClass is created",
     )
 
     @property
     def port(self) -> int:
-        """Where the service listens: network policies open it."""
+        """Port of the service, which network policies open."""
         url = urlsplit(self.endpoint)
         return url.port or (443 if url.scheme == "https" else 80)
 
 
 class StorageSettings(Section):
-    """Where data lives."""
+    """Where data is stored."""
 
     block: BlockStorage
     nfs: NfsStorage
@@ -227,13 +228,13 @@ def _text(value: Any) -> Any:
     # YAML 1.1 reads a bare yes as true (https://yaml.org/type/bool.html): one meaning is possible
     if value is False:
         raise ValueError(
-            "must be 'yes' or 'eval'; YAML reads a bare no as false, which is no licence"
+            "must be 'yes' or 'eval'; YAML reads a bare no as false, which is not a licence"
         )
     return "yes" if value is True else value
 
 
 class LicenceSettings(Section):
-    """Under which licence an engine runs: a person's decision, so without a default."""
+    """The licence of an engine: a person has to decide, so there is no default."""
 
     neo4j: Annotated[Literal["yes", "eval"], BeforeValidator(_text)] = Field(
         description="Neo4j Enterprise: `yes` (a commercial licence is held) or `eval`"
@@ -248,8 +249,9 @@ def _published(image: Image) -> Image:
     # https://github.com/bitnami/charts/issues/35164: only `latest` is left there
     if image.registry in DOCKER_HUB and image.repository.startswith("bitnami/"):
         raise ValueError(
-            f"{image.repository} has had no versions on Docker Hub since September 2025: name a registry of your own, "
-            f"or docker.io/bitnamilegacy/{image.repository.removeprefix('bitnami/')}, which is frozen without fixes"
+            f"{image.repository} has had no new versions on Docker Hub since September 2025: name your own registry, "
+            f"or docker.io/bitnamilegacy/{image.repository.removeprefix('bitnami/')}, which is frozen and gets no "
+            "fixes"
         )
     return image
 
@@ -261,8 +263,8 @@ def _of_qdrant(image: Image) -> Image:
     # qdrant-helm templates/statefulset.yaml: `semverCompare ">=1.7.3"` of the tag, and the suffix behind it
     if image.digest or not re.fullmatch(r"v?\d+\.\d+\.\d+", image.tag):
         raise ValueError(
-            "must be registry/repository:v1.2.3: the chart reads the tag as a version, so that it takes no digest, and "
-            "puts -unprivileged behind it; pin the image in your registry (an immutable tag)"
+            "must be registry/repository:v1.2.3. The chart reads the tag as a version and appends -unprivileged, so "
+            "it accepts no digest: pin the image in your registry (an immutable tag)"
         )
     return image
 
@@ -284,7 +286,7 @@ class ImageSettings(Section):
     )
     nats_reloader: EngineImage = Field(
         default=_image("docker.io/natsio/nats-server-config-reloader:0.23.0"),
-        description="tells NATS that its configuration has changed",
+        description="reloads NATS when its configuration changes",
     )
     nats_exporter: EngineImage = Field(
         default=_image("docker.io/natsio/prometheus-nats-exporter:0.20.1"),
@@ -294,8 +296,8 @@ class ImageSettings(Section):
     minio_client: EngineImage = Field(description="mc, for the chart's jobs")
     qdrant: Annotated[EngineImage, AfterValidator(_of_qdrant)] = Field(
         default=_image("docker.io/qdrant/qdrant:v1.19.0"),
-        description="Qdrant, without `-unprivileged`, which the chart puts behind the tag, and without a digest, which "
-        "it does not take",
+        description="Qdrant, without `-unprivileged`, which the chart appends to the tag, and without a digest, "
+        "which the chart does not accept",
     )
     neo4j: EngineImage = Field(
         default=_image("docker.io/library/neo4j:5.26.30-enterprise"),
@@ -308,41 +310,41 @@ class ImageSettings(Section):
 
 
 class Members(Section):
-    """How many members a component has when it is whole."""
+    """How many members a complete component has."""
 
-    members: Count = Field(ge=1, description="members that must be there")
+    members: Count = Field(ge=1, description="expected number of members")
 
 
 class PostgresqlMembers(Members):
     """PostgreSQL and its proxy."""
 
-    members: Count = Field(default=3, ge=1, description="members that must be there")
+    members: Count = Field(default=3, ge=1, description="expected number of members")
     max_lag_bytes: Count = Field(
         default=64 << 20,
         ge=0,
-        description="WAL that a standby may be behind, bytes; 64 MiB are four segments",
+        description="WAL by which a standby may lag, bytes; 64 MiB are four segments",
     )
     pgpool: bool = Field(
-        default=True, description="whether Pgpool answers, so that the gate asks it for its nodes"
+        default=True, description="whether Pgpool is in use, so that the gate checks its nodes"
     )
 
 
 class Neo4jMembers(Members):
     """Neo4j, which clusters in its Enterprise edition only."""
 
-    members: Count = Field(default=3, ge=1, description="members that must be there")
+    members: Count = Field(default=3, ge=1, description="expected number of members")
     edition: Literal["enterprise", "community"] = Field(
-        default="enterprise", description="edition; only enterprise clusters"
+        default="enterprise", description="edition; only enterprise can form a cluster"
     )
     min_available: Count = Field(
         default=2,
         ge=0,
-        description="members that a drain leaves running; two are the quorum of three",
+        description="members that keep running during a drain; two are the quorum of three",
     )
 
 
 class ComponentSettings(Section):
-    """What a whole component is in this environment."""
+    """The members of each component in this environment."""
 
     postgresql: PostgresqlMembers = PostgresqlMembers()
     redis: Members = Members(members=6)
@@ -354,58 +356,64 @@ class ComponentSettings(Section):
 
 
 class DeploySettings(Section):
-    """How a deploy goes about it."""
+    """How a deploy works."""
 
     max_parallel_releases: Count = Field(
         default=3,
         ge=1,
         le=9,
-        description="nodes under way at once; 1 is the strict order of the design",
+        description="nodes deployed at the same time; 1 is the strict order of the design",
     )
     attempts: Count = Field(
         default=4,
         ge=1,
-        description="tries of a node that fails for a temporary reason; bridges a short outage",
+        description="attempts for a node that fails for a temporary reason; bridges a short outage",
     )
     retry_delay_seconds: Seconds = Field(
-        default=5.0, ge=0, description="pause between tries, seconds"
+        default=5.0, ge=0, description="pause between attempts, seconds"
     )
     gate: Literal["whole", "quorum", "kubernetes"] = Field(
         default="whole",
-        description="what a gate waits for: `whole`, every check of Kubernetes and of the engine; `quorum`, the engine "
-        "serves though a member is missing; `kubernetes`, pods alone, for a cluster without engines",
+        description="what a gate waits for: `whole`, every check of Kubernetes and of the engine; `quorum`, the "
+        "engine serves though a member is missing; `kubernetes`, pods only, for a cluster without engines",
     )
     gate_stable_seconds: Seconds = Field(
-        default=3.0, ge=0, description="a gate opens when all was well for so long, seconds"
+        default=3.0,
+        ge=0,
+        description="a gate opens when every check has passed for this long, seconds",
     )
     gate_timeout_seconds: Seconds = Field(
         default=600.0,
         gt=0,
-        description="limit for a component to get ready, seconds; images may have to be pulled",
+        description="time for a component to become ready, seconds; images may have to be pulled",
     )
     ignored_field_managers: tuple[str, ...] = Field(
         default=(),
-        description="field managers whose additions to deployed objects are no drift: a site's own controllers, such "
-        "as an autoscaler; the control plane's own are known",
+        description="field managers whose additions to deployed objects are not drift: a site's own controllers, "
+        "such as an autoscaler. Those of the control plane are known",
     )
     lease_seconds: Seconds = Field(
-        default=30.0, ge=3, description="a Lease unrenewed for so many seconds may be taken over"
+        default=30.0,
+        ge=3,
+        description="a Lease that is not renewed for this long may be taken over, seconds",
     )
 
 
 class ScaledService(Section):
-    """A stateless gRPC service that follows its load."""
+    """A stateless gRPC service that scales with its load."""
 
     deployment: DnsLabel = Field(description="name of the Deployment")
     min_replicas: Count = Field(
-        default=2, ge=1, description="pods at least; 2 survive the loss of a node"
+        default=2, ge=1, description="minimum number of pods; 2 survive the loss of a node"
     )
-    max_replicas: Count = Field(default=10, ge=1, description="pods at most; stops a runaway load")
+    max_replicas: Count = Field(
+        default=10, ge=1, description="maximum number of pods; limits a runaway load"
+    )
     cpu_percent: Count = Field(
         default=70,
         ge=1,
         le=100,
-        description="load to aim at, percent of the requested CPU; leaves room while pods start",
+        description="target load, percent of the requested CPU; leaves room while pods start",
     )
 
     @model_validator(mode="after")
@@ -421,14 +429,14 @@ class AutoscalingSettings(Section):
     """Which Deployments get a HorizontalPodAutoscaler."""
 
     services: tuple[ScaledService, ...] = Field(
-        default=(), description="the services; none unless the site runs some"
+        default=(), description="the services; empty unless the site runs some"
     )
 
 
 class Settings(Section):
     """Everything about one environment."""
 
-    environment: str = Field(description="name of the environment, as the file's")
+    environment: str = Field(description="name of the environment, the same as the file's")
     kubernetes: KubernetesSettings
     platform: PlatformSettings
     charts: ChartSettings = ChartSettings()
@@ -450,7 +458,7 @@ class Settings(Section):
         neo4j, edition = self.images.neo4j, self.components.neo4j.edition
         if edition == "community" and neo4j.tag.endswith("-enterprise"):
             raise ValueError(
-                f"images.neo4j is {neo4j.reference}, but components.neo4j.edition is community: "
-                "both must be of one edition"
+                f"images.neo4j is {neo4j.reference}, but components.neo4j.edition is community: both must be the same "
+                "edition"
             )
         return self

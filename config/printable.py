@@ -1,13 +1,13 @@
-"""Foreign text as characters that people see: a tenant's name, an engine's or a tool's words, an argument.
+"""Escapes foreign text for people: a tenant's name, a message of an engine or a tool, an argument.
 
-A name may hold what clears a terminal, forges a line of a log, turns the order of letters, or cannot be seen. `visible`
-shows such a character in the notation of Python (`\\x1b`, `\\n`, `\\u202e`) and leaves every other one as it is, so
+A name may hold characters that clear a terminal, forge a log line, reverse the order of letters, or are invisible.
+`visible` shows such a character in Python's notation (`\x1b`, `\n`, `\u202e`) and leaves every other one unchanged, so
 that umlauts, CJK and emoji stay. It is applied where text leaves for people: the terminal (`cli.output`, `cli.tables`),
 log records (`redaction`), states, artifacts and events (`tasks`), pictures and pages (`operations.report.svg`,
 `operations.report.html`).
 
-What is shown twice is the same as what is shown once. So a backslash stays one, and a name with a backslash before an
-`n` looks like one with a newline; `--json` tells them apart.
+Escaping twice gives the same as escaping once. So a backslash stays one, and a name with a backslash before an `n`
+looks like one with a newline; `--json` tells them apart.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-# Characters that Python calls printable and nobody sees: fillers and selectors of variants (DerivedCoreProperties.txt
+# Characters that Python calls printable but that are invisible: fillers, variation selectors (DerivedCoreProperties.txt
 # of Unicode 15.1, Default_Ignorable_Code_Point), and the braille pattern without dots. The two selectors of ordinary
 # emoji, U+FE0E and U+FE0F, stay.
 UNSEEN = re.compile(
@@ -28,16 +28,16 @@ MARKS = 4  # combining marks on one letter: no script needs more
 
 
 def first_of(texts: Sequence[str], most: int) -> list[str]:
-    """The first of some texts, and how many more there are, for a message that stays short."""
+    """Return the first of some texts and the number of the others, for a message that stays short."""
     more = [f"and {len(texts) - most} more"] if len(texts) > most else []
     return [*texts[:most], *more]
 
 
 class _Shown(dict[int, str]):
-    """A table for `str.translate`, which keeps what it has worked out.
+    """A table for `str.translate` that caches its entries.
 
     Args:
-        kept: characters that stay, whatever they are.
+        kept: characters that are never escaped.
     """
 
     def __init__(self, kept: str = "") -> None:
@@ -55,10 +55,10 @@ _ONE_LINE, _LINES = _Shown(), _Shown(kept="\n")
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    """The text with every character shown that moves a cursor, changes what stands beside it, or is not seen.
+    """Return the text with every character escaped that moves a cursor, changes its surroundings, or is invisible.
 
     Args:
-        text: anything, half of a surrogate pair too: what is given back can be encoded as UTF-8.
+        text: anything, including half of a surrogate pair: the result can be encoded as UTF-8.
         lines: whether its newlines are the project's own, and stay.
     """
     shown = text.translate(_LINES if lines else _ONE_LINE)
@@ -66,13 +66,13 @@ def visible(text: str, *, lines: bool = False) -> str:
 
 
 def json_text(document: Any, indent: int | None = None) -> str:
-    """JSON in which every name is what it is, and which moves no cursor: all but printable ASCII is escaped."""
+    """Return JSON that moves no cursor: everything but printable ASCII is escaped, so every name stays exact."""
     # the one control character that JSON does not escape
     return json.dumps(document, indent=indent, default=str).replace("\x7f", "\\u007f")
 
 
 def _notation(code: int) -> str:
-    """As `repr` writes it, with a letter's escape for the few that have one."""
+    """Return the character as `repr` writes it, with a letter's escape if it has one."""
     short = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r"}
     if code in short:
         return short[code]
@@ -82,9 +82,9 @@ def _notation(code: int) -> str:
 
 
 def _few_marks(text: str) -> Iterator[str]:
-    """The text with those combining marks shown that have no letter or sign before them, or too many marks.
+    """Return the text with combining marks escaped that have no base character before them, or are too many.
 
-    The first would change a quote or a blank before the name, which is ours; a pile covers the lines above and below.
+    The first would change a quote or a space of our own before the name; a pile covers the lines above and below.
     """
     room = 0
     for character in text:

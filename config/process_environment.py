@@ -1,18 +1,18 @@
-"""The variables of a shell, a home directory or a pod that must not reach the programs and libraries that we use.
+"""The variables of a shell, a home directory or a pod that must not reach the programs and libraries that isa uses.
 
-The settings say which server, namespace, record store and account a command speaks to. helm and libpq also read the
-environment, and their variables win silently. This is the one list of what is removed, each with its reason.
+The settings define server, namespace, record store and account of a command. helm and libpq also read the environment,
+and their variables silently take precedence. This is the one list of what is removed, each with its reason.
 
 What stays, and why:
 
 - `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`: a site may reach its API server, chart hosts and object store through a proxy
-  only; TLS says who answers. Engines are asked by address or over loopback, never through a proxy: their clients
-  are made without one (`components.access`, `archive.endpoint`).
+  only; TLS authenticates the server. Engines are called by address or over loopback, never through a proxy: their
+  clients are created without one (`components.access`, `archive.endpoint`).
 - `SSL_CERT_FILE`, `SSL_CERT_DIR`: the certificates that a site trusts.
 - `AWS_*`, `GOOGLE_*`, `AZURE_*`: a credential plugin of a kubeconfig may need them. boto3 reads none of them
   (`archive.endpoint.connect`).
-- `DOCKER_CONFIG` and helm's registry login: credentials of a chart registry; helmfile.yaml says which registry.
-- `PREFECT_*`: they say which Prefect server a run belongs to, and nothing else does.
+- `DOCKER_CONFIG` and helm's registry login: credentials of a chart registry; helmfile.yaml names the registry.
+- `PREFECT_*`: they define which Prefect server a run belongs to.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from collections.abc import Mapping, MutableMapping
 # prefix → why
 LEADS_ELSEWHERE = {
     # https://helm.sh/docs/helm/helm/: server, context, token, namespace, record store, plugins, repositories
-    "HELM_": "helm takes its target from them; ours are arguments (cluster.helm)",
+    "HELM_": "helm would take its target from them; isa passes arguments instead (cluster.helm)",
     # https://www.postgresql.org/docs/current/libpq-envars.html: PGHOSTADDR and PGSERVICE change the server,
     # PGDATESTYLE and PGTZ change how rows are written, and with them every digest
-    "PG": "libpq adds them to every connection",
+    "PG": "libpq applies them to every connection",
 }
 # Python reads them to find the cluster (cluster.target); a child process gets the result as a file.
 TARGET = ("KUBECONFIG", "KUBERNETES_MASTER", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
@@ -44,12 +44,12 @@ LOCALE = "LC_"
 
 
 def leads_elsewhere(name: str) -> bool:
-    """Whether a variable would change the target of a program or library that we use."""
+    """Whether a variable would change the target of a program or library that isa uses."""
     return name.startswith(tuple(LEADS_ELSEWHERE))
 
 
 def child_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of a program that we start, before the caller adds its own variables."""
+    """Return the environment of a program that isa starts, before the caller adds its own variables."""
     return {
         name: value
         for name, value in environ.items()
@@ -58,7 +58,7 @@ def child_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def program_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of an engine's own program, before the caller adds its variables: without any credential."""
+    """Return the environment of an engine's own program, without credentials, before the caller adds variables."""
     return {
         name: value
         for name, value in environ.items()

@@ -6,10 +6,10 @@ from urllib.parse import quote
 
 
 def path_part(name: str) -> str:
-    """A name as one part of a URL's path.
+    """Return a name as one segment of a URL's path.
 
-    Of `.` and `..` the dots are encoded too: a client takes them for ways up (RFC 3986, 5.2.4; httpx does so), and the
-    request would be about another thing.
+    The dots of `.` and `..` are encoded too: a client would resolve them (RFC 3986, 5.2.4; httpx does so), and the
+    request would be for another resource.
     """
     made = quote(name, safe="")
     return made if made.strip(".") else made.replace(".", "%2E")

@@ -1,4 +1,4 @@
-"""What settings are made of: checked scalars, and the section that refuses what it does not know."""
+"""Building blocks of settings: checked scalars, and the section that refuses unknown keys."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def _declared(path: Path, info: ValidationInfo) -> Path:
         return path
     resolved: Path = (info.context["root"] / path).resolve()
     if not resolved.is_file():
-        raise ValueError(f"there is no file {resolved}")
+        raise ValueError(f"file {resolved} does not exist")
     return resolved
 
 
 def _of_user(path: Path) -> Path:
-    """`~` as every program would read it: not each of them does."""
+    """Expand `~`, because not every program does."""
     try:
         return path.expanduser()
     except RuntimeError as exc:  # such as ~nobody-of-that-name
@@ -66,7 +66,7 @@ ProjectPath = Annotated[Path, AfterValidator(_of_project)]
 
 
 class Section(BaseModel):
-    """Base of all settings: unknown keys are faults, values never change."""
+    """Base of all settings: unknown keys are faults, values are immutable."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -93,20 +93,20 @@ class Image(Section):
         match = IMAGE.fullmatch(data.strip()) if isinstance(data, str) else None
         if match is None:
             raise ValueError(
-                "must be registry/repository:tag, as registry.example.com/bitnami/redis:8.2.1"
+                "must be registry/repository:tag, such as registry.example.com/bitnami/redis:8.2.1"
             )
         if match["tag"] == "latest":
             raise ValueError(
-                "`latest` is no version: a rollback could not bring the old image back"
+                "`latest` is not a version: a rollback could not restore the old image"
             )
         return {name: text for name, text in match.groupdict().items() if text}
 
     @property
     def pinned_tag(self) -> str:
-        """Tag and digest, for charts that know a tag only: they put it behind the repository and a colon."""
+        """Return tag and digest, for charts that only know a tag: they append it to the repository after a colon."""
         return f"{self.tag}@{self.digest}" if self.digest else self.tag
 
     @property
     def reference(self) -> str:
-        """As a container names it."""
+        """Return the reference as a container names it."""
         return f"{self.registry}/{self.repository}:{self.pinned_tag}"

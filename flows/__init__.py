@@ -1,1 +1,1 @@
-"""What happens in which order, as Prefect flows; and the API calls that start and follow them."""
+"""The order of the steps of each run, as Prefect flows; and the API calls that start and follow the runs."""

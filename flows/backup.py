@@ -1,4 +1,4 @@
-"""Back up: every engine, and what runs them, as one flow whose tasks are the components."""
+"""Back up every engine and the platform itself: one flow, one task per component."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
 def backup_platform(
     environment: EnvironmentName, only: Sets | None = None, slot: Slot | None = None
 ) -> State[Any]:
-    """Take a backup set of every component of an environment.
+    """Back up every component of an environment.
 
     Args:
         environment: name of a settings file, `production`.
         only: components; all if left out.
-        slot: for which night, `2026-11-23`; left out, the day for which the run was scheduled, in the time zone of the
-            schedules. A component that has its set of that slot is left alone; an empty text makes sets in any case.
+        slot: idempotency key, usually the date of the night, `2026-11-23`. Left out: the date for which the run was
+            scheduled, in the time zone of the schedules. A component that already has a backup with this key is
+            skipped. An empty text always takes new backups.
     """
     with cancellable(), redacted_errors(), logged():
         if over := superseded():

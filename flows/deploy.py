@@ -38,7 +38,7 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=16)
     persist_result=False,
 )
 def deploy_platform(environment: EnvironmentName, only: Nodes | None = None) -> State[Any]:
-    """Bring the platform of an environment to what is declared.
+    """Bring the platform of an environment to its declared state.
 
     Args:
         environment: name of a settings file, `production`.

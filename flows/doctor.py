@@ -1,4 +1,4 @@
-"""Doctor: looks at everything that nobody looks at, and mends what is safe where it is told to."""
+"""Doctor: check everything that no other command checks, and fix what is safe to fix if asked to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.table import doctor_artifact
 
 
 def examine(environment: str, *, fix: bool) -> list[Finding]:
-    """Ask cluster, object store and Prefect server; with `fix` mend what is safe."""
+    """Check cluster, object store and Prefect server; with `fix` fix what is safe."""
     settings = load(environment)
     asked = [*server.questions(settings), *inside.questions(Environment(settings).open_releases())]
     found = inside.examine(asked)
@@ -30,11 +30,11 @@ def examine(environment: str, *, fix: bool) -> list[Finding]:
 
 @flow(name="doctor", flow_run_name="doctor-{environment}", persist_result=False)
 def doctor(environment: EnvironmentName, fix: bool = False) -> State[Any]:
-    """Look for what is stuck, stale, orphaned or about to end.
+    """Find what is stuck, stale, orphaned or about to expire.
 
     Args:
         environment: name of a settings file, `production`.
-        fix: whether what can do no harm is mended.
+        fix: whether to fix problems that are safe to fix automatically.
     """
     with cancellable(), redacted_errors(), logged():
         if over := superseded():
@@ -45,4 +45,4 @@ def doctor(environment: EnvironmentName, fix: bool = False) -> State[Any]:
     words = "; ".join(f"{check.name}: {check.hint}" for check in bad)
     if any(check.critical for check in bad):
         return failed(words)
-    return completed(words or f"{len(found)} checks, all well")
+    return completed(words or f"{len(found)} checks, all passed")

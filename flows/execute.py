@@ -1,9 +1,9 @@
-"""The process of one flow run: finds the run's flow in the shipped prefect.yaml and runs that.
+"""The process of one flow run: finds the run's flow in the shipped prefect.yaml and runs it.
 
 A worker starts it (`tasks.worker`), with the queues that it serves as arguments. It reads the run from the API once:
-the names of its flow and deployment, its queue and its parameters. Prefect's own engine (prefect/engine.py, 3.8.8) also
-executes pull steps, imports any entrypoint, loads blocks that parameters refer to, and unpickles the result of a run
-that somebody has set to Completed. None of that is called here.
+the names of its flow and deployment, its queue and its parameters. Prefect's own engine (prefect/engine.py, 3.8.8)
+also executes pull steps, imports any entrypoint, loads blocks that parameters refer to, and unpickles the result of a
+run that someone has set to Completed. This module does none of that.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tasks.server import connect, deployments
 
 
 class Refused(PermanentError):
-    """The run is not one of a declared deployment, as declared."""
+    """The run does not match a declared deployment."""
 
 
 def main(queues: Sequence[str]) -> None:
@@ -73,28 +73,31 @@ def declared_flow(
     queues: Sequence[str],
     declared: Sequence[Mapping[str, Any]] | None = None,
 ) -> Flow[..., Any]:
-    """The flow of a run, imported by the entrypoint in prefect.yaml.
+    """Return the flow of a run, imported by the entrypoint in prefect.yaml.
 
     Args:
-        run: as the API gives it.
+        run: as the API returns it.
         queues: that this worker serves.
         declared: deployments; those of prefect.yaml by default.
 
     Raises:
-        Refused: the run's deployment, flow or queue is not the declared one, or asks for anything else to be run.
+        Refused: the run's deployment, flow or queue is not the declared one, or the run asks to execute anything else.
     """
     if run.deployment_id is None:
         raise Refused("it has no deployment")
     with connect() as client:
         deployment = client.read_deployment(run.deployment_id).model_dump(mode="json")
         name = client.read_flow(run.flow_id).name
-    known = {one["name"]: one for one in (deployments() if declared is None else declared)}
+    known = {
+        deployment["name"]: deployment
+        for deployment in (deployments() if declared is None else declared)
+    }
     one = known.get(deployment["name"])
     if one is None:
         raise Refused(f"prefect.yaml declares no deployment {deployment['name']!r}")
     faults = code_faults(one, deployment)
     if run.job_variables:
-        faults.append("the run has job variables")
+        faults.append("the run sets job variables")
     queue = one["work_pool"]["work_queue_name"]
     if queue not in queues or run.work_queue_name != queue:
         faults.append(f"the run is in queue {run.work_queue_name!r} instead of {queue!r}")
@@ -119,7 +122,7 @@ def refuse_other_environment(parameters: Mapping[str, Any], own: str) -> None:
     named = parameters.get("environment")
     if named is not None and named != own:
         served = f"serves {own!r}" if own else f"has no {ENVIRONMENT}"
-        raise Refused(f"parameter environment is {named!r}, and this worker {served}")
+        raise Refused(f"parameter environment is {named!r}, but this worker {served}")
 
 
 def load(entrypoint: str) -> Flow[..., Any]:
@@ -135,10 +138,8 @@ def load(entrypoint: str) -> Flow[..., Any]:
 
 
 def _refuse(run: FlowRun, error: PermanentError) -> None:
-    """End a run of which nothing is run; by force, since a policy in the run itself may ask for retries."""
-    message = redact(
-        f"refused, nothing was run: {error}. Bring the deployments back with isa setup"
-    )
+    """End a run without running it. Forced, because a policy in the run itself may ask for retries."""
+    message = redact(f"refused, nothing was run: {error}. Restore the deployments with isa setup")
     flow_run_logger(run).error(message)
     with connect() as client:
         client.set_flow_run_state(run.id, Failed(message=message), force=True)

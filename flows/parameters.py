@@ -1,7 +1,7 @@
 """What callers of the API may pass to flows: every string has a pattern or a limit, checked before anything runs.
 
-The server checks a call against the JSON schema of the same types (`isa setup` takes it there) and answers 409. The
-run's own process checks again, since a caller can change the schema, and the parameters of a run that exists.
+The server checks a call against the JSON schema of the same types (`isa setup` uploads it) and answers 409. The run's
+own process checks again, because a caller can change the schema and the parameters of an existing run.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ SetId = Annotated[str, Field(pattern=f"^{_IDENTITY}$", max_length=50)]
 RestoreSource = Annotated[str, Field(pattern=f"^(fresh|none|{_IDENTITY})$", max_length=50)]
 """What a rebuild restores."""
 Slot = Annotated[str, Field(pattern=f"^({SLOT.pattern})?$", max_length=100)]
-"""Slot of a backup, `2026-11-23` (`operations.backup.slot`); "" for none."""
+"""Idempotency key of a backup, `2026-11-23` (`operations.backup.slot`); "" for none."""
 Unit = Annotated[
     str, Field(min_length=1, max_length=600, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")
 ]
-"""Unit of a backup, `stream ACCOUNT/NAME`; engines allow 255 bytes a name. One whose name has control characters comes
-back with the whole backup, or by `isa restore --local`."""
+"""Unit of a backup, `stream ACCOUNT/NAME`; engines allow 255 bytes a name. A unit whose name has control
+characters can only be restored with the whole backup, or by `isa restore --local`."""
 Sets = Annotated[list[Set], Field(max_length=len(get_args(Set)))]
 SetIds = Annotated[list[SetId], Field(max_length=1000)]
 Units = Annotated[list[Unit], Field(max_length=1000)]
@@ -42,13 +42,13 @@ Confirmation = Annotated[DnsLabel, Field(max_length=63)]
 
 
 def validate(function: Callable[..., Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Check a run's parameters against the types of its flow; gives them with the defaults.
+    """Check a run's parameters against the types of its flow, and return them with the defaults.
 
-    Unlike Prefect's own check it loads nothing: `{"$ref": …}` is not of any of the types.
+    Unlike Prefect's own check it loads nothing: no type accepts `{"$ref": …}`.
 
     Args:
         function: that the flow runs.
-        parameters: as the API gives them.
+        parameters: as the API returns them.
 
     Raises:
         PermanentError: names each parameter that is unknown, missing or of another type; no values.

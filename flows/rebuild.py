@@ -1,4 +1,4 @@
-"""Rebuild: a component anew, behind an approval and a fresh proven backup; its steps are the tasks of the run."""
+"""Rebuild a component from scratch, after an approval and a freshly verified backup; one task per step."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def rebuild_component(
     restore: RestoreSource = "fresh",
     final_backup: bool = True,
 ) -> State[Any]:
-    """Make a component anew, behind an approval and a backup whose restore was just proven.
+    """Rebuild a component from scratch. Needs an approval and a freshly verified backup.
 
     Args:
         environment: name of a settings file, `production`.
-        component: what is rebuilt.
-        volumes: `new` puts the old volumes aside and keeps them, `keep` installs upon them.
-        restore: `fresh` for the set that this run takes itself, `none`, or the id of a set.
-        final_backup: whether a set is taken and proven first; turn it off only for an engine that is dead.
+        component: to rebuild.
+        volumes: `new` creates new volumes and retains the old ones, `keep` reuses the old ones.
+        restore: `fresh` for the backup that this run takes, `none`, or the id of a backup.
+        final_backup: whether a backup is taken and verified first; turn it off only for an engine that does not answer.
     """
     with cancellable(), redacted_errors(), logged():
         settings = load(environment)
@@ -65,7 +65,7 @@ def rebuild_component(
             return cancelled(f"refused by {who}; nothing was changed")
         if plan_rebuild(env, policy).digest != plan.digest:
             return failed(
-                f"what {who} approved is no longer what would be done; nothing was changed: call it again"
+                f"the plan has changed since {who} approved it; nothing was changed: start the rebuild again"
             )
         deploy = settings.deploy
         words = f"Rebuild of {component}, approved by {who}"

@@ -1,4 +1,4 @@
-"""Puts the report together: object store, cluster, gates, doctor, and the Prefect server's own memory."""
+"""Collects the data of a report from object store, cluster, gates, doctor and Prefect server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.history import last_deploys
 
 
 def collect(environment: str) -> Report:
-    """Ask everything that a report tells; mends nothing.
+    """Collect everything that a report shows; changes nothing.
 
     Args:
         environment: name of a settings file, `production`.
@@ -40,4 +40,4 @@ def collect(environment: str) -> Report:
 
 
 def _checks(environment: str) -> tuple[Check, ...]:
-    return tuple(one.check for one in doctor.examine(environment, fix=False))
+    return tuple(finding.check for finding in doctor.examine(environment, fix=False))

@@ -1,4 +1,4 @@
-"""Restore into the live platform: one component from a set, or every one after a disaster."""
+"""Restore into the live platform: one component from a backup, or all of them after a disaster."""
 
 from __future__ import annotations
 
@@ -39,16 +39,15 @@ def restore_component(
     other_cluster: bool = False,
     safety_backup: bool = True,
 ) -> State[Any]:
-    """Replace what the live platform holds by a backup set, behind a safety backup of what goes.
+    """Replace live data by a backup. The current data is backed up first.
 
     Args:
         environment: name of a settings file, `production`.
-        confirm: name of the component that is replaced, or of the environment where `backup` is left out: typed by
-            hand.
-        backup: id of the set; left out, every engine's newest proven set, which is for the day after a disaster.
+        confirm: typed by hand: name of the component to replace, or of the environment if `backup` is left out.
+        backup: id of the backup. Left out: the newest verified backup of every engine, for use after a disaster.
         units: databases, streams, buckets or collections; all if left out.
-        other_cluster: whether sets of another cluster of this environment may be taken, one that is gone.
-        safety_backup: whether what is replaced is backed up first; leave it on, unless the platform is new.
+        other_cluster: whether to accept backups of another cluster of this environment, one that no longer exists.
+        safety_backup: whether to back up the current data first; turn it off only for an empty platform.
     """
     with cancellable(), redacted_errors(), logged():
         env = Environment(load(environment)).open_store()

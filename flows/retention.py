@@ -1,4 +1,4 @@
-"""Retention: which backup sets and leftovers may go, and their removal where the parameters say so."""
+"""Retention: lists which backups and orphaned objects may be removed, and removes them if the parameters say so."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from tasks.table import retention_artifact
 def retention(
     environment: EnvironmentName, components: Sets | None = None, apply: bool = False
 ) -> State[Any]:
-    """Say which backup sets may go by the rules of the settings; the last proven one of each component never does.
+    """List the backups that may be removed; the last verified backup of each component is always kept.
 
-    The object locks of those that stay are extended in any case and first, where `backup.object_lock_days` uses locks.
-    A manifest that cannot be read fails the run: the sets of its component stay, those of others are treated as ever.
+    The object locks of kept backups are extended first in any case, if `backup.object_lock_days` is set. A manifest
+    that cannot be read fails the run: all backups of its component stay, and other components are handled as usual.
 
     Args:
         environment: name of a settings file, `production`.
-        components: whose sets; all if left out.
-        apply: whether they are removed; otherwise they are only listed.
+        components: whose backups; all if left out.
+        apply: whether to remove them; otherwise they are only listed.
     """
     with cancellable(), redacted_errors(), logged():
         if over := superseded():
@@ -41,12 +41,12 @@ def retention(
         held = apply_retention(env, plan) if apply else {}
         retention_artifact(plan, environment, applied=apply, held=held)
     going = len(plan.going) - len(held)
-    words = f"{going} of {len(plan.verdicts)} sets {'removed' if apply else 'may go'}"
-    words += f"; {len(held)} stay for now" if held else ""
+    words = f"{going} of {len(plan.verdicts)} backups {'removed' if apply else 'may be removed'}"
+    words += f"; {len(held)} cannot be removed yet" if held else ""
     if extension.until is not None:
         words += f"; {extension.extended} objects locked until {extension.until:%Y-%m-%d %H:%M} UTC"
     problems = [plan.problem] if plan.problem else []
     if extension.refused:
         why = "; ".join(f"{name}: {reason}" for name, reason in extension.refused.items())
-        problems.append(f"locks that could not be extended: {why}")
+        problems.append(f"object locks that could not be extended: {why}")
     return failed(". ".join([words, *problems])) if problems else completed(words)

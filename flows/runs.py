@@ -1,7 +1,7 @@
 """Starts flow runs by the API and follows them to their end, for the command line.
 
-What a run tells while it goes is its table artifact; how it ended is its state. Both are in the server, so it does
-not matter where the worker is, and Ctrl-C ends the watching, not the run.
+A run shows its progress in its table artifact and its result in its state. Both are on the server, so the worker can
+be anywhere, and Ctrl-C ends the watching, not the run.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def start_run(
         idempotency_key: a second call with the same key returns the first call's run.
 
     Raises:
-        PermanentError: there is no such deployment, or no server is configured.
-        TemporaryError: the server is away.
+        PermanentError: the deployment does not exist, or no server is configured.
+        TemporaryError: the server does not answer.
     """
     if not PREFECT_API_URL.value():
         raise PermanentError("no Prefect server is configured: set PREFECT_API_URL, or use --local")
@@ -125,7 +125,7 @@ def start_run(
             found = client.read_deployment_by_name(deployment)
         except ObjectNotFound as exc:
             raise PermanentError(
-                f"the server {PREFECT_API_URL.value()} has no deployment {deployment}: isa setup"
+                f"the Prefect server {PREFECT_API_URL.value()} has no deployment {deployment}: run isa setup"
             ) from exc
         run = client.create_flow_run_from_deployment(
             found.id, parameters=parameters, idempotency_key=idempotency_key
@@ -143,11 +143,11 @@ def follow(
     """Watch a run until it is final.
 
     Args:
-        run: which one.
+        run: to watch.
         artifact_key: of its table artifact.
-        show: gets the rows of the table whenever they were read.
-        warn: gets told, once, when no worker takes the run.
-        paused: gets told, once, that the run waits for somebody's answer.
+        show: called with the rows of the table each time they are read.
+        warn: called once with a warning if no worker picks up the run.
+        paused: called once if the run waits for an approval.
 
     Returns:
         How it ended, with the last rows of its table.
@@ -174,7 +174,7 @@ def follow(
             told = True
             pool = found.work_pool_name
             warn(
-                f"no worker has taken the run for {WORKER_SECONDS:.0f} s: does one serve pool {pool}?"
+                f"no worker picked up the run within {WORKER_SECONDS:.0f} s: is a worker of pool {pool} running?"
             )
         if found.state is not None and found.state.is_final():
             break
@@ -194,56 +194,58 @@ def follow(
 
 
 def check_answer(words: Mapping[str, Any]) -> None:
-    """Refuse an answer to a question for approval that the form would not take.
+    """Refuse an answer to an approval that the form would not accept.
 
     Args:
         words: fields of the form.
 
     Raises:
-        ConfigurationError: a name or a ticket is too short or too long, or holds what could be markup.
+        ConfigurationError: a name or a ticket is too short or too long, or could be markup.
     """
     try:
         Approval.model_validate(words)
     except ValidationError as exc:
         hint = "2 to 100 characters on one line, none of < > [ ] ` * | \\"
-        faults = [(str(one["loc"][0]), one["input"]) for one in exc.errors()]
+        faults = [(str(error["loc"][0]), error["input"]) for error in exc.errors()]
         raise ConfigurationError(
-            [Fault(field, f"{value!r} is not taken", hint) for field, value in faults]
+            [Fault(field, f"{value!r} is not accepted", hint) for field, value in faults]
         ) from exc
 
 
 def answer(run: str, words: dict[str, Any]) -> None:
-    """Answer a run that waits for it.
+    """Answer a run that waits for an approval.
 
     Args:
         run: id of the flow run.
         words: fields of its form.
 
     Raises:
-        ConfigurationError: that is no id, or the form would not take the answer.
-        PermanentError: it does not wait, or does not take the answer.
-        TemporaryError: the server is away.
+        ConfigurationError: that is not an id, or the form would not accept the answer.
+        PermanentError: the run does not wait, or did not accept the answer.
+        TemporaryError: the server does not answer.
     """
     try:
         identity = UUID(run)
     except ValueError as exc:
-        hint = "the run's page in the UI has it"
-        raise ConfigurationError([Fault("FLOW_RUN", f"{run!r} is no id", hint)]) from exc
+        hint = "the run's page in the UI shows it"
+        raise ConfigurationError(
+            [Fault("FLOW_RUN", f"{run!r} is not a flow run id", hint)]
+        ) from exc
     check_answer(words)
     with connect() as client:
         try:
             # the resume of a run that does not exist is HTTP 500, which clients repeat for minutes
             client.read_flow_run(identity)
         except ObjectNotFound as exc:
-            hint = "the run's page in the UI has its id"
-            raise PermanentError(f"there is no flow run {run} on this server: {hint}") from exc
+            hint = "the run's page in the UI shows its id"
+            raise PermanentError(f"this server has no flow run {run}: {hint}") from exc
     reason = ""
     for _ in polling(ASKED_SECONDS, pause=POLL_SECONDS, sleep=time.sleep):
         with connect() as client:
             result = client.resume_flow_run(identity, run_input=words)
         if result.status == SetStateStatus.ACCEPT:
             return
-        reason = getattr(result.details, "reason", "") or "it was not taken"
+        reason = getattr(result.details, "reason", "") or "it was not accepted"
         if reason != NOT_ASKED:
             break
     raise PermanentError(f"flow run {run}: {reason}")
@@ -254,7 +256,7 @@ def _rows(client: SyncPrefectClient, run: UUID, key: str) -> list[dict[str, Any]
 
 
 def _artifact(client: SyncPrefectClient, run: UUID, key: str) -> str:
-    """Data of a run's artifact; "" if there is none."""
+    """Return the data of a run's artifact; "" if it does not exist."""
     found = client.read_artifacts(
         artifact_filter=ArtifactFilter(
             flow_run_id=ArtifactFilterFlowRunId(any_=[run]), key=ArtifactFilterKey(any_=[key])

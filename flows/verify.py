@@ -1,4 +1,4 @@
-"""Prove restores: the newest sets after every night's backups, and a sample of the older ones every week."""
+"""Verify backups: the newest ones after every nightly backup, and a sample of older ones every week."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def verify_restores(
     only: Sets | None = None,
     which: Literal["latest", "due", "all", "sample"] = "latest",
 ) -> State[Any]:
-    """Restore backup sets into scratch engines and compare what comes back with what the source held.
+    """Restore backups into scratch engines and compare the restored data with what the source held.
 
     Args:
         environment: name of a settings file, `production`.
-        backups: ids of sets; if left out, those that `which` says.
+        backups: ids of backups; if left out, those that `which` selects.
         only: components; all if left out.
-        which: the newest set of each component, the same where there is no verdict yet, every set, or an older one of
-            each, another one every week.
+        which: `latest`, the newest backup of each component; `due`, the newest if it has no verdict yet; `all`;
+            `sample`, an older one of each component, a different one every week.
     """
     with cancellable(), redacted_errors(), logged():
         if over := superseded():
@@ -53,7 +53,7 @@ def verify_restores(
         settings = load(environment)
         env = Environment(settings).open_store()
         verify = settings.verify
-        words = f"Proofs of restores of {environment}"
+        words = f"Verification of {environment}"
         with LiveTable(f"verify-{environment}", words, counting=True) as table:
             report = run_proofs(
                 env,

@@ -1,1 +1,1 @@
-"""Thin Prefect tasks: names, retries, artifacts. Below this layer nothing knows Prefect."""
+"""Thin Prefect tasks: names, retries, artifacts. No layer below this one imports Prefect."""

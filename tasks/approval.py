@@ -1,4 +1,4 @@
-"""Waits for a person: the run is paused, the UI shows a form, the API takes the same answer."""
+"""Waits for a person: the run is paused, the UI shows a form, and the API accepts the same answer."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ Plain = Annotated[
 
 
 class Approval(RunInput):
-    """What a person answers. Who it was is what they say of themselves: the server knows no names."""
+    """The answer of a person. The name is only a claim: the server knows no users."""
 
-    decision: Literal["approve", "refuse"] = Field(description="refuse changes nothing")
+    decision: Literal["approve", "refuse"] = Field(description="refusing changes nothing")
     name: Plain = Field(description="your name")
     ticket: Plain = Field(description="change ticket, or a reason")
 
 
 def ask(plan: str, minutes: float) -> Approval | None:
-    """Pause the run until somebody answers.
+    """Pause the run until someone answers.
 
     Args:
         plan: Markdown, shown above the form.
-        minutes: after which the question has expired.
+        minutes: after which the question expires.
 
-    A server that is away does not end the question: Prefect's own wait raises then, once its client has repeated its
+    A server outage does not end the question: Prefect's own wait raises in that case, after its client has repeated its
     request for long enough.
 
     Returns:
@@ -75,7 +75,7 @@ def ask(plan: str, minutes: float) -> Approval | None:
 
 
 def _await_end_of_pause(deadline: float) -> None:
-    """Wait until the server answers again and the run is not paused any more, or until the question has expired."""
+    """Wait until the server answers again and the run is no longer paused, or until the question has expired."""
     run = UUID(runtime.flow_run.id)
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
         while time.monotonic() < deadline:
@@ -87,9 +87,9 @@ def _await_end_of_pause(deadline: float) -> None:
 
 
 def _wake() -> None:
-    """Take the run out of a pause whose time is over, so that it may say itself how it ends.
+    """Take the run out of an expired pause, so that it can set its own final state.
 
-    The server lets it out of there only as failed, with a message of its own: `The flow was failed and never resumed`
+    The server ends such a pause only as failed, with its own message: `The flow was failed and never resumed`
     (HandleResumingPausedFlows in Prefect's core_policy.py).
     """
     with connect() as client:

@@ -1,4 +1,4 @@
-"""What a run leaves for people to read: no secret in it, and patiently, since a server that is away fails no run."""
+"""Artifacts of a run, for people: redacted, and repeated during a server outage, which never fails a run."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ FENCE = "```json"  # the UI shows it as it is
 
 
 class Artifact:
-    """An artifact of the running flow; what is written later takes its place.
+    """An artifact of the running flow; each write replaces the one before.
 
     Args:
         kind: how the UI draws it.
-        key: `deploy-sandbox`; its history in the UI has one entry a run.
+        key: `deploy-sandbox`; its history in the UI has one entry per run.
         description: shown above it.
     """
 
@@ -52,7 +52,7 @@ class Artifact:
         self._away = False
 
     def write(self, data: str) -> bool:
-        """Try once; tells whether it is written. The first of several failures is logged, and their end."""
+        """Write once; returns whether it succeeded. The first of several failures is logged, and their end."""
         try:
             # Prefect's own patience doubles its pauses up to minutes: the newest is tried soon instead
             with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
@@ -68,7 +68,7 @@ class Artifact:
         return True
 
     def insist(self, data: str, seconds: float = PATIENCE_SECONDS) -> None:
-        """Try until it is written, or for so many seconds: the run is what counts."""
+        """Write, repeated for at most so many seconds: a missing artifact must not hold up the run."""
         for _ in polling(seconds, pause=RETRY_SECONDS, sleep=time.sleep):
             if self.write(data):
                 return
@@ -107,11 +107,11 @@ def keep_report(report: Run, key: str) -> None:
     document = replace(report, flow_run=str(runtime.flow_run.id))
     # no line of it ends the fence: in JSON a text has no line of its own
     lines = (FENCE, json_text(document.plain(), indent=2), "```")
-    keep(map(Markdown, lines), report_key(key), "What this run ended with")
+    keep(map(Markdown, lines), report_key(key), "Result of this run")
 
 
 def report_key(key: str) -> str:
-    """Key of the report beside a table."""
+    """Return the key of the report that belongs to a table."""
     return f"{key}-report"
 
 
@@ -126,10 +126,10 @@ def read_report(text: str) -> dict[str, Any]:
 
 
 def keep(lines: Iterable[str], key: str, description: str) -> str:
-    """Keep Markdown with the run; gives it as it was kept.
+    """Keep Markdown with the run; returns it as stored.
 
     Args:
-        lines: of the text; one that is no `Markdown` is shown as it is.
+        lines: of the text; a line that is not `Markdown` is escaped.
         key: of the artifact.
         description: shown above it.
     """

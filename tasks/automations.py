@@ -1,6 +1,7 @@
-"""Automations of the Prefect server: what the files declare is compared with what is there, and brought about.
+"""Automations of the Prefect server: compares the declared ones with those on the server, and corrects the server.
 
-By name, since the server takes the same automation twice. `isa setup` and `isa doctor --fix` both end here.
+They are matched by name, because the server accepts the same automation twice. `isa setup` and `isa doctor --fix` both
+use this module.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ _TRIGGER: TypeAdapter[DeploymentTriggerTypes] = TypeAdapter(DeploymentTriggerTyp
 
 @dataclass(frozen=True)
 class Difference:
-    """What is not as declared.
+    """Differences between the server and the declarations.
 
     Attributes:
-        missing: that the server has not.
-        changed: that it has with another content, with what they shall be.
-        surplus: a second one of the same name, and those for which no block is set any more.
-        off: names of those that somebody switched off.
+        missing: declared, but not on the server.
+        changed: on the server with different content, with the declared content.
+        surplus: duplicates of the same name, and those whose block is no longer set.
+        off: names of those that someone switched off.
         wanted: number of all that are declared.
     """
 
@@ -55,14 +56,14 @@ class Difference:
     def __str__(self) -> str:
         parts = (
             ("missing", [one.name for one in self.missing]),
-            ("not as declared", [one.name for _, one in self.changed]),
-            ("one too many", [one.name for one in self.surplus]),
+            ("different", [one.name for _, one in self.changed]),
+            ("surplus", [one.name for one in self.surplus]),
         )
         found = "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
-        return found or f"{self.wanted} are there"
+        return found or f"{self.wanted} are set up"
 
     def settle(self) -> str:
-        """Make the server's as declared; says what was done."""
+        """Correct the server; returns what was done."""
         with connect() as client:
             for one in self.missing:
                 client.create_automation(one)
@@ -79,13 +80,13 @@ class Difference:
 
 
 def compare(blocks: Iterable[str]) -> Difference:
-    """What the server has beside what the files declare.
+    """Compare the server's automations with the files.
 
     Args:
-        blocks: through which is notified, `TYPE/NAME`; one that is not on the server is left out.
+        blocks: for notifications, `TYPE/NAME`; one that the server does not have is left out.
 
     Raises:
-        TemporaryError, PermanentError: the server cannot be asked.
+        TemporaryError, PermanentError: the server does not answer, or refuses.
     """
     documents = declared()
     wanted = [*expand(documents, find_blocks(blocks)), *_triggers()]
@@ -103,7 +104,7 @@ def compare(blocks: Iterable[str]) -> Difference:
         first, *others = found
         surplus += others
         if not first.enabled:
-            off.append(one.name)  # somebody may have done it on purpose: it stays so
+            off.append(one.name)  # it may have been switched off on purpose: it stays so
         # the server neither tells nor takes later whose an automation is
         content = one.model_dump(exclude={"owner_resource"}) | {"enabled": first.enabled}
         target = AutomationCore.model_validate(content)
@@ -122,7 +123,7 @@ def declared() -> list[dict[str, Any]]:
 def expand(
     documents: Iterable[dict[str, Any]], blocks: dict[str, UUID]
 ) -> Iterator[AutomationCore]:
-    """What documents mean: `notify` becomes one action for each block, and nothing where there is no block."""
+    """Expand documents: `notify` becomes one action for each block, and nothing if there is no block."""
     for document in documents:
         plain = {key: value for key, value in document.items() if key != "notify"}
         if "notify" in document:
@@ -132,14 +133,14 @@ def expand(
 
 
 def find_blocks(names: Iterable[str]) -> dict[str, UUID]:
-    """Those of the named blocks that the server has, `TYPE/NAME`, with their ids."""
+    """Return those of the named blocks that the server has, `TYPE/NAME`, with their ids."""
     wanted = tuple(names)
     if not wanted:
         return {}
     body = {"block_documents": {"name": {"any_": [name.partition("/")[2] for name in wanted]}}}
     found = {
-        f"{one['block_type']['slug']}/{one['name']}": UUID(one["id"])
-        for one in post("/block_documents/filter", body)
+        f"{block['block_type']['slug']}/{block['name']}": UUID(block["id"])
+        for block in post("/block_documents/filter", body)
     }
     return {name: found[name] for name in wanted if name in found}
 
@@ -155,7 +156,7 @@ def _send(message: dict[str, Any], block: UUID) -> dict[str, Any]:
 
 
 def _neutral(template: str, limit: int) -> str:
-    """A template of the server's in which no value makes a link, a mention, an element or a line, or is too long."""
+    """A template for the server in which no value can form a link, a mention, an element or a line, or be too long."""
     filters = "".join(f"|replace({old!r}, {new!r})" for old, new in NEUTRAL.items())
     return re.sub(
         r"\{\{(.+?)\}\}",
@@ -165,7 +166,7 @@ def _neutral(template: str, limit: int) -> str:
 
 
 def _triggers() -> Iterator[AutomationCore]:
-    """Those of prefect.yaml, whose deployments are there: `prefect deploy` makes the same of them."""
+    """Automations declared in prefect.yaml for deployments that exist: `prefect deploy` creates the same."""
     own = present().own
     for document in deployments():
         for words in document.get("triggers", ()):
@@ -176,8 +177,8 @@ def _triggers() -> Iterator[AutomationCore]:
 
 
 def _read(client: SyncPrefectClient) -> dict[str, list[Automation]]:
-    """All of the server's by name, the oldest first."""
+    """Return all automations of the server by name, the oldest first."""
     found: dict[str, list[Automation]] = {}
-    for one in sorted(client.read_automations(), key=lambda a: str(a.id)):
-        found.setdefault(one.name, []).append(one)
+    for automation in sorted(client.read_automations(), key=lambda a: str(a.id)):
+        found.setdefault(automation.name, []).append(automation)
     return found

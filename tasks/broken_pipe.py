@@ -1,8 +1,8 @@
-"""Lets a run go on though nobody reads any more what it prints: its worker was killed, and it was not.
+"""Lets a run continue although its output is no longer read, because its worker was killed.
 
-A worker reads its runs' output through a pipe. Prefect logs to it by `rich`, which ends whatever logs into a broken one
-with SystemExit: a task crashes, and the flow waits for it for ever (measured on 3.8.8 with rich 15). The server gets
-every line all the same.
+A worker reads its runs' output through a pipe. Prefect logs to it with `rich`, which raises SystemExit in code that
+logs into a broken pipe: a task crashes, and the flow waits for it forever (measured on 3.8.8 with rich 15). The server
+still gets every line.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rich.console import Console
 
 
 def ignore_closed_stdout() -> None:
-    """From now on what Prefect's loggers print goes nowhere once nobody reads it."""
+    """From now on, drop what Prefect's loggers print if nothing reads it."""
     for name in (None, "prefect"):
         for handler in logging.getLogger(name).handlers:
             console = getattr(handler, "console", None)

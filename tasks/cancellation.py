@@ -1,4 +1,4 @@
-"""Turns Prefect's cancel into an orderly end: children first, then the run."""
+"""Turns a cancel in Prefect into an orderly end: child processes first, then the run."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ LIMIT_SECONDS = 18.0
 def cancellable() -> Iterator[None]:
     """Wrap the body of a flow: on SIGTERM all running commands are ended before the flow is.
 
-    The worker signals the flow's process group, and our commands are in sessions of their own, so they hear of it here
-    only.
+    The worker signals the flow's process group. Our commands run in sessions of their own, so only this handler can end
+    them.
     """
     CANCELLATION.clear()
     ignore_closed_stdout()
@@ -44,9 +44,9 @@ def cancellable() -> Iterator[None]:
 
 @contextmanager
 def _from_the_signal_on() -> Iterator[None]:
-    """Begin with SIGTERM itself: Prefect's exception has to wait until the main thread has left what it waits in.
+    """Handle SIGTERM first: Prefect's exception is only raised when the main thread leaves its wait.
 
-    Its handler stays in place: only then does Prefect call the run cancelled, and not crashed.
+    Prefect's handler stays installed: only with it does Prefect call the run cancelled, and not crashed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # no signal comes here
@@ -70,7 +70,7 @@ def _listen(signals: socket.socket) -> None:
 
 
 def _end() -> None:
-    """End everything, and the process itself if it is still there at the limit: it leaves what a killed one leaves."""
+    """End everything, and the process itself if it still runs at the limit: it then leaves what a killed one leaves."""
     deadline = time.monotonic() + LIMIT_SECONDS
     CANCELLATION.cancel()
     time.sleep(max(0.0, deadline - time.monotonic()))
@@ -78,7 +78,7 @@ def _end() -> None:
 
 
 def is_temporary(task: Task[..., object], task_run: TaskRun, state: State[object]) -> bool:
-    """Prefect's `retry_condition_fn`: try again after temporary errors, and never once the run is cancelled."""
+    """Prefect's `retry_condition_fn`: repeat after temporary errors, but never once the run is cancelled."""
     if CANCELLATION.is_set():
         return False
     try:

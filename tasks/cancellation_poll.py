@@ -1,8 +1,8 @@
-"""Lets a run hear of its cancel though the worker no longer listens.
+"""Lets a run notice its cancellation although the worker no longer listens.
 
-What signals a run's process waits for events of the server. When the server is away for about half a minute it gives up
-for good and says so in the worker's log (prefect/_internal/observers.py, 3.8.8): a run that is cancelled after that
-stays Cancelling, and its helm goes on. So the run also looks itself.
+The observer in the worker that signals a run's process waits for events of the server. After a server outage of about
+half a minute it stops for good and logs that on the worker (prefect/_internal/observers.py, 3.8.8): a run that is
+cancelled after that stays Cancelling, and its helm continues. So the run also polls its own state.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WATCH_SECONDS = 10.0  # a worker that listens ends the run within a second or tw
 
 @contextmanager
 def cancellation_polled() -> Iterator[None]:
-    """Wrap what can be cancelled: it gets SIGTERM, as from a worker, once its state says so and nobody else does."""
+    """Wrap cancellable code: it gets SIGTERM, as from a worker, when the run is Cancelling and nothing else sent it."""
     if runtime.flow_run.id is None:
         yield
         return

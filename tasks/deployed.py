@@ -1,8 +1,8 @@
 """Deployments as prefect.yaml and the settings declare them, and how those of the server differ.
 
-Both are brought into one form (`Terms`), a flat map of everything that a caller of the API can change, and compared
-whole. `isa doctor` names the keys that differ, `isa setup` brings them back, and the process of a run asks for the part
-that says what is run (`code_faults`).
+Both are converted into one form (`Terms`), a flat map of everything that a caller of the API can change, and compared
+as a whole. `isa doctor` names the keys that differ, `isa setup` corrects them, and the process of a run checks the part
+that defines the executed code (`code_faults`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OURS = "isa-cloud"  # the tag that prefect.yaml gives every deployment
 # What is run, and where; workers refuse a run of which it differs (`flows.execute`).
 CODE = {"entrypoint", "work pool", "work queue", "pull steps", "job variables", "storage block"}
 # An operator may pause in the UI; the others change no run.
-HARMLESS = {"paused", "description", "tags", "texts of the form"}
+HARMLESS = {"paused", "description", "tags", "text of the form"}
 IN_FORCE = {
     "active": True,
     "slot_decay_per_second": 0.0,
@@ -41,11 +41,11 @@ ABSENT = object()
 
 @dataclass(frozen=True)
 class Present:
-    """Deployments of the server, as its API gives them.
+    """Deployments of the server, as its API returns them.
 
     Attributes:
-        own: those of a declared name and flow, by name.
-        foreign: all others that are in a declared work pool or have this project's tag.
+        own: those with a declared name and flow, by name.
+        foreign: all others in a declared work pool, or with this project's tag.
     """
 
     own: Mapping[str, Document]
@@ -53,7 +53,7 @@ class Present:
 
 
 def variables(settings: Settings) -> dict[str, str]:
-    """What prefect.yaml asks its environment for."""
+    """The variables that prefect.yaml refers to."""
     schedules = settings.schedules.model_dump()
     return {
         "ISA_ENV": settings.environment,
@@ -69,17 +69,19 @@ def filled(text: str, environ: Mapping[str, str]) -> str:
 def declared(settings: Settings) -> dict[str, Terms]:
     """The terms of every deployment in prefect.yaml, by name."""
     environ = variables(settings)
-    return {one["name"]: _declared(one, environ) for one in deployments()}
+    return {deployment["name"]: _declared(deployment, environ) for deployment in deployments()}
 
 
 def present() -> Present:
-    """Ask the server for all deployments.
+    """Read all deployments from the server.
 
     Raises:
-        PermanentError, TemporaryError: the server refuses, or is away.
+        PermanentError, TemporaryError: the server refuses, or does not answer.
     """
-    flows = {one["id"]: one["name"] for one in every("/flows/filter")}
-    names = {one["name"]: flow_name(one["entrypoint"]) for one in deployments()}
+    flows = {flow["id"]: flow["name"] for flow in every("/flows/filter")}
+    names = {
+        deployment["name"]: flow_name(deployment["entrypoint"]) for deployment in deployments()
+    }
     here = pools()
     own: dict[str, Document] = {}
     foreign = []
@@ -94,30 +96,30 @@ def present() -> Present:
 
 def pools() -> set[str]:
     """Work pools that prefect.yaml names."""
-    return {one["work_pool"]["name"] for one in deployments()}
+    return {deployment["work_pool"]["name"] for deployment in deployments()}
 
 
 def queues() -> set[str]:
     """Work queues that prefect.yaml names."""
-    return {one["work_pool"]["work_queue_name"] for one in deployments()}
+    return {deployment["work_pool"]["work_queue_name"] for deployment in deployments()}
 
 
 def differences(declaration: Terms, live: Document) -> dict[str, str]:
-    """What differs, in words, by its key.
+    """Return each difference as text, by its key.
 
     Args:
         declaration: the declared terms.
-        live: the deployment as the API gives it.
+        live: the deployment as the API returns it.
     """
     return _differing(declaration, _terms(live))
 
 
 def code_faults(one: Document, live: Document) -> list[str]:
-    """How a deployment of the server differs from prefect.yaml in what is run, and where.
+    """Return how a deployment of the server differs from prefect.yaml in the code it runs and where.
 
     Args:
         one: its part of prefect.yaml.
-        live: as the API gives it.
+        live: as the API returns it.
     """
     return [*_differing(_code(one), _code_of(live)).values()]
 
@@ -134,14 +136,14 @@ def remove_undeclared_schedules(declaration: Terms, live: Document) -> None:
 
 
 def complete(name: str, live: Document) -> None:
-    """Set what `prefect deploy` leaves or has no word for.
+    """Set what `prefect deploy` leaves unchanged or cannot express.
 
-    The schema that Prefect makes of a flow's signature allows further parameters: a call with a misspelt one was
+    The schema that Prefect derives from a flow's signature allows further parameters: a call with a misspelt one was
     answered with 201, and the run crashed. `additionalProperties: false` forbids them
     (https://json-schema.org/understanding-json-schema/reference/object#additionalproperties); the server checks a call
     against it and answers 409 (`create_flow_run_from_deployment` in prefect/server/api/deployments.py, 3.8.8).
     """
-    (one,) = (one for one in deployments() if one["name"] == name)
+    (one,) = (deployment for deployment in deployments() if deployment["name"] == name)
     body = {
         "parameter_openapi_schema": parameter_schema(one["entrypoint"]),
         "enforce_parameter_schema": True,
@@ -155,7 +157,7 @@ def complete(name: str, live: Document) -> None:
 
 
 def pause(live: Document) -> None:
-    """Pause a deployment whose pausing `prefect deploy` has ended."""
+    """Pause a deployment again that `prefect deploy` has resumed."""
     post(f"/deployments/{live['id']}/pause_deployment", {})
 
 
@@ -167,7 +169,7 @@ def flow_name(entrypoint: str) -> str:
 
 @functools.cache
 def parameter_schema(entrypoint: str) -> dict[str, Any]:
-    """The JSON schema of a flow's parameters, as the server shall hold it."""
+    """Return the JSON schema of a flow's parameters, as the server should hold it."""
     schema = parameter_schema_from_entrypoint(f"{ROOT}/{entrypoint}")
     return {**schema.model_dump(mode="json", exclude_unset=True), "additionalProperties": False}
 
@@ -209,10 +211,10 @@ def _declared(one: Document, environ: Mapping[str, str]) -> Terms:
         **_defaults(defaults),
         **_timetable(schedules),
         "concurrency limit": limit.get("limit"),
-        "limit is in force": IN_FORCE if limit else {},
+        "concurrency limit is enforced": IN_FORCE if limit else {},
         "collision strategy": limit.get("collision_strategy"),
         "grace period": limit.get("grace_period_seconds"),
-        "parameters are checked": True,
+        "parameters are validated": True,
         **_form(parameter_schema(one["entrypoint"])),
         "paused": [],
         "description": one["description"],
@@ -229,10 +231,10 @@ def _terms(live: Document) -> Terms:
         **_defaults(live["parameters"]),
         **_timetable(live["schedules"]),
         "concurrency limit": limit.get("limit"),
-        "limit is in force": {key: limit[key] for key in IN_FORCE if key in limit},
+        "concurrency limit is enforced": {key: limit[key] for key in IN_FORCE if key in limit},
         "collision strategy": options.get("collision_strategy"),
         "grace period": options.get("grace_period_seconds"),
-        "parameters are checked": live["enforce_parameter_schema"],
+        "parameters are validated": live["enforce_parameter_schema"],
         **_form(live["parameter_openapi_schema"] or {}),
         "paused": _paused(live),
         "description": live["description"],
@@ -241,7 +243,7 @@ def _terms(live: Document) -> Terms:
 
 
 def _code(one: Document) -> Terms:
-    """What is run, and where, of a part of prefect.yaml."""
+    """The terms that define what is run, and where, from a part of prefect.yaml."""
     return {
         "entrypoint": one["entrypoint"],
         "work pool": one["work_pool"]["name"],
@@ -268,7 +270,7 @@ def _defaults(parameters: Document) -> Terms:
 
 
 def _timetable(schedules: Iterable[Document]) -> Terms:
-    """When runs are made, and of what; whether that is paused stands elsewhere."""
+    """The schedules and their parameters; whether they are paused is compared elsewhere."""
     found: Terms = {}
     for key, one in _schedules(schedules).items():
         found[key] = one["schedule"]
@@ -279,11 +281,13 @@ def _timetable(schedules: Iterable[Document]) -> Terms:
 
 
 def _schedules(schedules: Iterable[Document]) -> dict[str, Document]:
-    """By slug; one without a slug, or a second one of the same, by its id."""
+    """Schedules by slug; one without a slug, or a duplicate, by its id."""
     found: dict[str, Document] = {}
-    for one in schedules:
-        key = f"schedule {one['slug']}"
-        found[key if one["slug"] and key not in found else f"schedule {one['id']}"] = one
+    for schedule in schedules:
+        key = f"schedule {schedule['slug']}"
+        found[key if schedule["slug"] and key not in found else f"schedule {schedule['id']}"] = (
+            schedule
+        )
     return found
 
 
@@ -293,7 +297,7 @@ def _paused(live: Document) -> list[str]:
 
 
 def _form(schema: Document) -> Terms:
-    """A JSON schema of parameters: what is checked by parameter, and what people read."""
+    """Split a JSON schema of parameters: what is validated, by parameter, and the texts for people."""
     properties = schema.get("properties") or {}
     rest = {key: value for key, value in schema.items() if key not in {"properties", *TEXTS}}
     rest["required"] = sorted(schema.get("required") or ())
@@ -303,7 +307,7 @@ def _form(schema: Document) -> Terms:
             f"schema of {name}": {key: value for key, value in one.items() if key not in TEXTS}
             for name, one in properties.items()
         },
-        "texts of the form": {
+        "text of the form": {
             name: {key: one[key] for key in sorted(TEXTS & one.keys())}
             for name, one in properties.items()
         },
@@ -311,8 +315,8 @@ def _form(schema: Document) -> Terms:
 
 
 def _words(key: str, value: Any, expected: Any) -> str:
-    if key.startswith("schema") or key == "texts of the form":
-        return f"{key} is another"  # too long to be read
+    if key.startswith("schema") or key == "text of the form":
+        return f"{key} differs"  # too long to be read
     if expected is ABSENT:
         return f"{key} is {_short(value)} and not declared"
     return f"{key} is {_short(value)} instead of {_short(expected)}"

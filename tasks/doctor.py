@@ -1,4 +1,4 @@
-"""What the doctor asks the Prefect server: dead workers, stuck runs, schedules without runs, missing automations."""
+"""The doctor's checks of the Prefect server: dead workers, stuck runs, schedules without runs, missing automations."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ SCHEDULER = timedelta(minutes=5)
 
 
 def questions(settings: Settings) -> list[Question]:
-    """What is asked of the server; one finding alone where none is configured."""
+    """Return the checks of the server; one finding alone if no server is configured."""
     if not PREFECT_API_URL.value():
-        words = "none is configured: set PREFECT_API_URL"
+        words = "no Prefect server is configured: set PREFECT_API_URL"
         return [
             (
                 "Prefect server",
@@ -55,11 +55,11 @@ def questions(settings: Settings) -> list[Question]:
 
 
 def check_automations(blocks: Iterable[str]) -> Iterator[Finding]:
-    """Whether the server's automations are the declared ones, and whether it has the blocks that they send through."""
+    """Whether the server's automations match the declared ones, and whether it has the blocks that they use."""
     names = tuple(blocks)
     lost = [name for name in names if name not in automations.find_blocks(names)]
     if lost:
-        words = f"{', '.join(lost)}: make them in the UI (Blocks), or correct notify.blocks"
+        words = f"{', '.join(lost)}: create them in the UI (Blocks), or correct notify.blocks"
         yield Finding(Check("notification blocks", False, words))
     found = automations.compare(names)
     yield Finding(
@@ -67,29 +67,29 @@ def check_automations(blocks: Iterable[str]) -> Iterator[Finding]:
     )
     if found.off:
         words = f"switched off: {', '.join(found.off)}"
-        yield Finding(Check("automations in use", False, words, critical=False))
+        yield Finding(Check("automations are enabled", False, words, critical=False))
 
 
 def check_deployments(settings: Settings) -> Iterator[Finding]:
-    """Whether the server holds what prefect.yaml and the settings declare, and nothing else.
+    """Whether the server holds exactly what prefect.yaml and the settings declare.
 
-    Workers refuse other code, so a difference of that means failing runs; any other changes what a run does, or when.
+    Workers refuse other code, so a difference in code means failing runs; any other changes what a run does, or when.
     """
 
     @functools.cache  # the first finding's brings everything back
     def fix() -> str:
-        return f"brought back; automations: {set_up(settings)}"
+        return f"restored; automations: {set_up(settings)}"
 
     here = pools()
     for pool in sorted(here):
         same = get(f"/work_pools/{pool}")["base_job_template"] == JOB_TEMPLATE
-        words = "has no variables" if same else "was changed; workers ignore it: isa setup"
+        words = "has no variables" if same else "was changed; workers ignore it. Run isa setup"
         yield Finding(Check(f"job template of {pool}", same, words), None if same else fix)
     found = present()
     for name, terms in declared(settings).items():
         live = found.own.get(name)
         if live is None:
-            check = Check(f"declaration of {name}", False, "is not there: isa setup")
+            check = Check(f"declaration of {name}", False, "does not exist: run isa setup")
             yield Finding(check, fix)
             continue
         differing = differences(terms, live)
@@ -100,8 +100,8 @@ def check_deployments(settings: Settings) -> Iterator[Finding]:
     for live in found.foreign:
         served = live["work_pool_name"] in here
         words = (
-            f"is not declared in prefect.yaml{'; workers refuse its runs' if served else ''}: find out who made it "
-            f"(an older version of this project had others), then prefect deployment delete --id {live['id']}"
+            f"is not declared in prefect.yaml{'; workers refuse its runs' if served else ''}: find out who created it "
+            f"(an older version of this project had others), then run prefect deployment delete --id {live['id']}"
         )
         name = f"deployment {live['name']!r} of flow {live['flow']!r}"
         yield Finding(Check(name, False, words, critical=served))
@@ -121,14 +121,20 @@ def _workers() -> Iterator[Finding]:
     for pool in sorted(pools()):
         found = post(f"/work_pools/{pool}/workers/filter", {})
         alive = [one["name"] for one in found if one["status"] == "ONLINE"]
-        hint = f"{', '.join(alive)} at work" if alive else "no worker is alive: runs wait for ever"
+        hint = (
+            f"running: {', '.join(alive)}"
+            if alive
+            else "no worker is running: runs wait until one starts"
+        )
         yield Finding(Check(f"workers of {pool}", bool(alive), hint))
 
 
 def _queues() -> Iterator[Finding]:
-    """A pool with one live worker is not enough: each queue has a worker of its own."""
+    """Whether each queue has a worker: one live worker in the pool is not enough, because each queue has its own."""
     scheduled = {
-        one["work_pool"]["work_queue_name"] for one in deployments() if one.get("schedules")
+        deployment["work_pool"]["work_queue_name"]
+        for deployment in deployments()
+        if deployment.get("schedules")
     }
     asked = {
         found["name"]: found["status"] == "READY"
@@ -137,19 +143,22 @@ def _queues() -> Iterator[Finding]:
     }
     for name in sorted(queues()):
         if asked.get(name, False):
-            ok, hint = True, "a worker asks it"
+            ok, hint = True, "a worker polls it"
         elif name in scheduled:
-            ok, hint = False, "no worker asks it: scheduled runs wait for ever (deployments/worker)"
+            ok, hint = (
+                False,
+                "no worker polls it: scheduled runs wait until one starts (deployments/worker)",
+            )
         else:
-            ok, hint = True, "no worker asks it: start one before a run is called"
+            ok, hint = True, "no worker polls it: start one before you start a run"
         yield Finding(Check(f"queue {name}", ok, hint))
 
 
 def _pool_limits(runs: int | None) -> Iterator[Finding]:
-    """Whether a pool, or a queue of it, lets runs wait: a limit of 0 is silent, since its runs are late and not stuck.
+    """Whether a pool, or a queue of it, blocks runs: a limit of 0 is silent, because its runs are late and not stuck.
 
     Args:
-        runs: at once in a pool, of the settings; None where the server's own counts.
+        runs: most runs at the same time in a pool, from the settings; None if the server's own limit applies.
     """
     ours = queues()
     for pool in sorted(pools()):
@@ -158,14 +167,16 @@ def _pool_limits(runs: int | None) -> Iterator[Finding]:
         places = [("the pool", live)]
         places += [(f"queue {one['name']}", one) for one in served if one["name"] in ours]
         closed = [
-            f"{what} lets no run begin" for what, one in places if one["concurrency_limit"] == 0
+            f"{what} allows no run to start"
+            for what, one in places
+            if one["concurrency_limit"] == 0
         ]
         faults = [f"{what} is paused" for what, one in places if one["is_paused"]]
         if runs not in (None, limit := live["concurrency_limit"]):
             faults.append(f"the pool's limit is {limit} instead of {runs}")
         words = "; ".join(closed + faults)
-        cure = f"{words}: isa setup sets the pool's limit, the UI the others (Work pools)"
-        check = Check(f"limits of {pool}", not words, cure if words else "none holds runs back")
+        cure = f"{words}: isa setup sets the pool's limit; set the others in the UI (Work pools)"
+        check = Check(f"limits of {pool}", not words, cure if words else "no limit blocks runs")
         yield Finding(replace(check, critical=bool(closed)))
 
 
@@ -176,7 +187,7 @@ def _long() -> Iterator[Finding]:
         "limit": 200,
     }
     names = ", ".join(run["name"] for run in post("/flow_runs/filter", body))
-    words = f"for more than a day: {names}; see their logs, cancel them in the UI"
+    words = f"running for more than a day: {names}; see their logs, cancel them in the UI"
     yield Finding(Check("long runs", not names, words if names else "none", critical=False))
 
 
@@ -193,31 +204,31 @@ def _runs() -> Iterator[Finding]:
         with connect() as client:
             for run in stuck:
                 pending = run["state_type"] == "PENDING"
-                words = "found stuck: no process is behind it"
+                words = "stuck: its process is gone"
                 state: State[Any] = Crashed(message=words) if pending else Cancelled(message=words)
                 client.set_flow_run_state(UUID(run["id"]), state, force=True)
         return f"ended {', '.join(run['name'] for run in stuck)}"
 
     names = ", ".join(f"{run['name']} ({run['state_name']})" for run in stuck)
-    hint = f"stuck: {names}" if stuck else "none is stuck"
+    hint = f"stuck: {names}" if stuck else "no run is stuck"
     yield Finding(Check("runs", not stuck, hint), end)
 
 
 def _declaration(name: str, differing: Mapping[str, str], fix: Callable[[], str]) -> Finding:
-    """One finding of all that differs in a deployment; critical unless it changes no run."""
+    """Return one finding for all differences of a deployment; critical unless they change no run."""
     check = f"declaration of {name}"
     if not differing:
         return Finding(Check(check, True, "as declared"))
     if differing.keys() == {"paused"}:
-        words = f"{differing['paused']}: resume in the UI unless somebody has a reason"
+        words = f"{differing['paused']}: resume it in the UI unless it was paused on purpose"
         return Finding(Check(check, False, words, critical=False))
     refused = "; workers refuse its runs" if CODE & differing.keys() else ""
-    words = f"{'; '.join(differing.values())}{refused}: isa setup brings it back"
+    words = f"{'; '.join(differing.values())}{refused}: run isa setup to restore it"
     return Finding(Check(check, False, words, critical=not differing.keys() <= HARMLESS), fix)
 
 
 def _canary(name: str, live: Mapping[str, Any]) -> Finding:
-    """Whether a deployment's schedules have made runs that are still to come: Prefect's scheduler can fail silently."""
+    """Whether a deployment's schedules have created future runs: Prefect's scheduler can fail silently."""
     later = {
         "deployments": {"id": {"any_": [live["id"]]}},
         "flow_runs": {
@@ -226,11 +237,11 @@ def _canary(name: str, live: Mapping[str, Any]) -> Finding:
         },
     }
     count = post("/flow_runs/count", later)
-    changed = max(datetime.fromisoformat(one["updated"]) for one in live["schedules"])
+    changed = max(datetime.fromisoformat(schedule["updated"]) for schedule in live["schedules"])
     fresh = datetime.now(UTC) - changed < SCHEDULER
-    words = "the scheduler has made no run: restart the server, see its log"
+    words = "the scheduler has created no run: see the server's log, restart the server"
     if count:
-        words = f"{count} runs to come"
+        words = f"{count} runs scheduled"
     elif fresh:
-        words = "was changed a moment ago: its runs are still to be made"
+        words = "was changed just now: its runs are not scheduled yet"
     return Finding(Check(f"schedule of {name}", bool(count) or fresh, words))

@@ -1,4 +1,4 @@
-"""Tells who listens how fresh the proofs are: an event for each component, and metrics where the settings say so."""
+"""Reports how recent the verified restores are: an event for each component, and metrics if configured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.redacted_errors import redacted_errors
 
 
 def tell_freshness(environment: Environment) -> None:
-    """Tell it once; what cannot be told fails its own task, not the proofs.
+    """Report once; what cannot be sent fails its own task, not the verifications.
 
     Args:
         environment: opened.

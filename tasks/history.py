@@ -1,4 +1,4 @@
-"""Reads from the Prefect server how the last deploys went: their runs, and the table that each of them left."""
+"""Reads the results of the last deploys from the Prefect server: their runs, and the table of each."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ RUNS = 10
 
 
 def last_deploys(environment: str) -> tuple[DeployRun, ...]:
-    """The last deploys of an environment, the newest first.
+    """Return the last deploys of an environment, the newest first.
 
     Args:
         environment: name.
 
     Raises:
         PermanentError: no server is configured, or it refuses.
-        TemporaryError: it is away.
+        TemporaryError: it does not answer.
     """
     if not PREFECT_API_URL.value():
         raise PermanentError("no Prefect server is configured: set PREFECT_API_URL")

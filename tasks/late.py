@@ -1,7 +1,7 @@
-"""A scheduled run whose time is over: a later one of the same schedule is due, and does the work.
+"""Skips a scheduled run that started too late: a later one of the same schedule is due and does the work.
 
-While no worker listens, Prefect keeps every run that a schedule makes, and hands all of them to the first worker that
-comes back. Without this, three missed nights were three backups of today, each under its old date, one after the other.
+While no worker is running, Prefect keeps every run that a schedule creates, and hands all of them to the first worker
+that comes back. Without this check, three missed nights were three backups of today, each under its old date.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ NEWEST = (
 
 
 def superseded() -> str:
-    """Why the run that asks has nothing to do any more; "" if it has, and for every run that no schedule made.
+    """Return why the current run has nothing to do any more; "" if it has, and for every run without a schedule.
 
-    A server that cannot be asked is no reason to leave the work undone.
+    If the server does not answer, the work is done.
     """
     if SCHEDULED not in runtime.flow_run.tags or runtime.deployment.id is None:
         return ""
@@ -59,16 +59,16 @@ def superseded() -> str:
                 limit=NEWEST,
             )
     except IsaError as exc:
-        get_run_logger().warning("not known whether a later run is due: %s", exc)
+        get_run_logger().warning("cannot tell whether a later run is due: %s", exc)
         return ""
     return reason(own, due, now)
 
 
 def reason(own: FlowRun, runs: Iterable[FlowRun], now: datetime) -> str:
-    """Which later run of the same schedule is due, in words; "" if none is.
+    """Return the later run of the same schedule that is due, as text; "" if there is none.
 
     Args:
-        own: the run that asks.
+        own: the current run.
         runs: scheduled runs of the same deployment, whose schedules differ in their parameters.
         now: the time.
     """
@@ -84,6 +84,6 @@ def reason(own: FlowRun, runs: Iterable[FlowRun], now: datetime) -> str:
     if not later:
         return ""
     return (
-        f"nothing was done: this run was planned for {planned:%Y-%m-%d %H:%M} UTC and started too late; "
-        f"the one planned for {max(later):%Y-%m-%d %H:%M} UTC does the work"
+        f"nothing was done: this run was scheduled for {planned:%Y-%m-%d %H:%M} UTC and started too late; the "
+        f"one scheduled for {max(later):%Y-%m-%d %H:%M} UTC does the work"
     )

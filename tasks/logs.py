@@ -1,7 +1,7 @@
-"""Sends the project's own log lines to Prefect, whose run logs have them beside the run's own.
+"""Sends the project's own log lines to Prefect, which shows them in the log of the run.
 
-Prefect attaches its handler to loggers of its own, and finds the run by context variables, which threads of ours do
-not have (`prefect.logging.handlers.APILogHandler.prepare`). A process has one flow run: so the run is named here.
+Prefect attaches its handler to loggers of its own, and finds the run by context variables, which the project's threads
+do not have (`prefect.logging.handlers.APILogHandler.prepare`). A process has one flow run: so the run is set here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from calls import CALLS, LOGGERS
 
 @contextmanager
 def logged() -> Iterator[None]:
-    """Wrap the body of a flow: what our modules log from level INFO on goes to the flow run's log too."""
+    """Wrap the body of a flow: log lines of the project's modules, from INFO up, also go to the flow run's log."""
     run = runtime.flow_run.id
 
     def name_the_run(record: logging.LogRecord) -> bool:

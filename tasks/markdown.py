@@ -1,9 +1,9 @@
-"""Markdown for Prefect's UI, in which a name is a name: no heading, no link, no picture, no HTML, no line of its own.
+"""Markdown for Prefect's UI in which foreign text stays text: no heading, link, picture, HTML or line of its own.
 
-Every text that is not `Markdown` already is escaped on its way into one, as markupsafe does it for HTML. Both UIs of
-Prefect 3.8.8 were read: the first gives every cell of a table artifact to marked (GFM, HTML sanitised, pictures of any
-address shown); the second draws Markdown artifacts with remark, which makes links of bare addresses even where a
-character of them is escaped. So an address is written as code, and everything else with backslashes.
+Every text that is not `Markdown` already is escaped when it is put into one, as markupsafe does for HTML. Both UIs of
+Prefect 3.8.8 were read: the first passes every cell of a table artifact to marked (GFM, HTML sanitised, pictures of any
+address shown); the second draws Markdown artifacts with remark, which makes links of bare addresses even if a character
+of them is escaped. So an address is written as code, and everything else with backslashes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Markdown(str):
     __slots__ = ()
 
     def format(self, *values: object, **named: object) -> Markdown:
-        """As `str.format`; what is put in is escaped, unless it is Markdown or a number."""
+        """As `str.format`; arguments are escaped, unless they are Markdown or numbers."""
         words = {key: _argument(value) for key, value in named.items()}
         return Markdown(super().format(*map(_argument, values), **words))
 
@@ -42,7 +42,7 @@ def escape(words: object) -> Markdown:
     """A text as the same characters in Markdown, on one line; Markdown stays as it is."""
     if isinstance(words, Markdown):
         return words
-    text = shown(str(words)).strip(" ")  # secrets first: escaped, nobody would know them
+    text = shown(str(words)).strip(" ")  # secrets first: once escaped they would not be recognised
     parts, end = [], 0
     for found in ADDRESS.finditer(text):
         parts += [INLINE.sub(r"\\\g<0>", text[end : found.start()]), f"`{found[0]}`"]
@@ -52,7 +52,7 @@ def escape(words: object) -> Markdown:
 
 
 def unescape(text: str) -> str:
-    """The text that `escape` made this of, blanks at its ends and control characters apart."""
+    """Return the text from which `escape` made this, except blanks at its ends and control characters."""
     return re.sub(r"\\(.)|`", lambda found: found[1] or "", text)
 
 
@@ -63,7 +63,7 @@ def bold(words: object) -> Markdown:
 
 
 def code(words: object) -> Markdown:
-    """As code, where nothing in it would end the code; escaped otherwise."""
+    """As code, if nothing in it would end the code; escaped otherwise."""
     text = str(words)
     plain = re.fullmatch(r"[\w./:@+-]+", text) and redact(text) == text
     return Markdown(f"`{text}`") if plain else escape(text)
@@ -73,8 +73,8 @@ def picture(words: str, address: str) -> Markdown:
     """A picture.
 
     Args:
-        words: what it shows, for who cannot see it.
-        address: of our own making.
+        words: alternative text.
+        address: created by isa, never foreign.
     """
     return Markdown(
         f"![{escape(words)} ]({address})"
@@ -93,7 +93,7 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> list[Mark
 
 
 def cells(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of a table artifact, whose texts Prefect's first UI takes for Markdown; `plain_cells` gives it back."""
+    """A row of a table artifact, whose texts Prefect's first UI reads as Markdown; `plain_cells` reverses it."""
     return {key: escape(value) if isinstance(value, str) else value for key, value in row.items()}
 
 

@@ -1,4 +1,4 @@
-"""The task behind each node of a run: a release that is deployed, a component that is backed up."""
+"""The task behind each node of a run: a release to deploy, or a component to back up."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tasks.redacted_errors import redacted_errors
 
 
 def as_tasks(name: str, attempts: int, retry_delay_seconds: float) -> Callable[[Dag, Work], Start]:
-    """Begin each node as a Prefect task, drawn in the UI behind the nodes that it needed.
+    """Start each node as a Prefect task, drawn in the UI after the nodes that it needed.
 
     Args:
         name: of the tasks, `deploy-node`.
-        attempts: tries of a node that fails for a temporary reason.
+        attempts: attempts for a node that fails for a temporary reason.
         retry_delay_seconds: pause between them, seconds.
     """
 
@@ -56,9 +56,9 @@ def as_tasks(name: str, attempts: int, retry_delay_seconds: float) -> Callable[[
 
 
 def _end(future: PrefectFuture[Any]) -> NodeResult | BaseException:
-    """How a task ended, whatever that is: what a callback raises nobody hears of, and the flow would wait for ever.
+    """Return how a task ended, without raising: an exception in a callback is lost, and the flow would wait forever.
 
-    Of a thread that was left by SystemExit, Prefect has no state to ask.
+    If a thread ended with SystemExit, Prefect has no state for it.
     """
     try:
         result = future.result(raise_on_failure=False)

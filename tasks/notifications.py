@@ -1,6 +1,6 @@
-"""A message to everybody who would be told, on the way that real ones take, and what became of it.
+"""Sends a test message through the same path as real notifications, and reports whether it arrived.
 
-The message is an event: the server's automation takes it to every block, and says by events of its own how that went.
+The message is an event: the server's automation sends it to every block, and reports the result by events of its own.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ PATIENCE_SECONDS, POLL_SECONDS = 90.0, 0.5
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of a message.
+    """Result of a message.
 
     Attributes:
         block: through which, `TYPE/NAME`.
-        arrived: whether the receiver took it.
-        seconds: until that was known.
+        arrived: whether the receiver accepted it.
+        seconds: until the result was known.
         words: why not.
     """
 
@@ -45,7 +45,7 @@ def send_test(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Sent]:
-    """Send a message through every block of the settings, and wait for what the server says of it.
+    """Send a message through every block of the settings, and wait for the result from the server.
 
     Args:
         settings: of the environment.
@@ -54,21 +54,25 @@ def send_test(
 
     Raises:
         ConfigurationError: the settings name no block.
-        PermanentError: the server's automations are not as declared.
-        TemporaryError: it is away.
+        PermanentError: the server's automations differ from the declared ones.
+        TemporaryError: the server does not answer.
     """
     names = settings.notify.blocks
     if not names:
-        words = "is empty: nobody is told of anything"
-        raise ConfigurationError([Fault("notify.blocks", words, "name blocks of the server")])
+        words = "is empty: nobody is notified"
+        raise ConfigurationError(
+            [Fault("notify.blocks", words, "name blocks of the Prefect server")]
+        )
     found = list(automations.find_blocks(names))
     stale = automations.compare(names)
     late = [one.name for one in (*stale.missing, *(one for _, one in stale.changed))]
     if AUTOMATION in (*late, *stale.off):
-        raise PermanentError(f"the server's automation {AUTOMATION} is not as declared: isa setup")
+        raise PermanentError(
+            f"the server's automation {AUTOMATION} differs from its declaration: run isa setup"
+        )
     began, event = clock(), _emit(settings.environment)
     sent: dict[str, Sent] = {
-        name: Sent(name, False, 0.0, "the server has no such block")
+        name: Sent(name, False, 0.0, "the server does not have this block")
         for name in names
         if name not in found
     }
@@ -77,7 +81,7 @@ def send_test(
         for answer in _answers(event):
             name = found[answer["payload"]["action_index"]]
             sent.setdefault(name, _judge(name, answer, round(clock() - began, 1)))
-    silent = f"the server has not said so within {PATIENCE_SECONDS:.0f} s: see its log"
+    silent = f"the server did not confirm it within {PATIENCE_SECONDS:.0f} s: see its log"
     return [sent.get(name, Sent(name, False, PATIENCE_SECONDS, silent)) for name in names]
 
 
@@ -97,7 +101,7 @@ def _emit(environment: str) -> str:
 
 
 def _answers(event: str) -> list[dict[str, Any]]:
-    """What the server did on account of an event, action by action."""
+    """Return what the server did because of an event, action by action."""
     of_it = {
         "event": {"name": [EXECUTED, FAILED]},
         "related": {"id": [f"prefect.event.{event}"]},

@@ -1,4 +1,4 @@
-"""What people see of a run: the graph in the colours of its outcome, the timeline, the history of backups and proofs.
+"""Pictures of a run: the graph in the colours of its outcome, the timeline, the history of backups and verifications.
 
 Both of Prefect's UIs show a picture in Markdown by a `data:` address; neither shows SVG in the text, and only one of
 them draws Mermaid (3.8.8).
@@ -23,31 +23,31 @@ from tasks.markdown import Markdown, bold, picture
 
 
 def plan_picture(plan: Plan, graph: Dag) -> str:
-    """The graph in the colours of what is planned, as Markdown."""
+    """Return the graph in the colours of the plan, as Markdown."""
     actions = {node.name: node.action for node in plan.nodes}
-    return _picture(lambda: figures.graph(needs_of(graph), actions, "What would be done"))
+    return _picture(lambda: figures.graph(needs_of(graph), actions, "What this run plans to do"))
 
 
 def outcome_artifact(nodes: Iterable[NodeProgress], graph: Dag, environment: str) -> None:
-    """Keep with the run how each node ended, and when it was at work."""
+    """Keep with the run how each node ended, and when it was running."""
     lines = list(nodes)
     outcomes = {line.name: outcome(line) for line in lines}
     pictures = [
         _picture(lambda: figures.graph(needs_of(graph), outcomes, "How it ended")),
         "",
-        _picture(lambda: figures.timeline(lines, "When each node was at work")),
+        _picture(lambda: figures.timeline(lines, "When each node was running")),
     ]
-    keep(pictures, f"timeline-{environment}", "How each node ended, and when it was at work")
+    keep(pictures, f"timeline-{environment}", "How each node ended, and when it was running")
 
 
 def history_artifact(environment: Environment) -> None:
-    """Keep with the run what became of all backups and proofs so far; what cannot be read fails no proof."""
+    """Keep with the run the history of all backups and verifications; if it cannot be read, the run does not fail."""
     try:
         found = history.look(environment)
     except IsaError as exc:
-        get_run_logger().warning("the history of proofs could not be read: %s", exc)
+        get_run_logger().warning("the history of verifications could not be read: %s", exc)
         return
-    words = Markdown("{}: {}. {} sets; {}")
+    words = Markdown("{}: {}. {} backups; {}")
     parts = [_picture(lambda: figures.proofs(found)), "", figures.LEGEND]
     for one in found:
         parts += [
@@ -57,7 +57,7 @@ def history_artifact(environment: Environment) -> None:
             _picture(lambda one=one: figures.backups(one)),  # type: ignore[misc]
         ]
     key = f"history-{environment.settings.environment}"
-    keep(parts, key, "Proofs, sizes and durations so far")
+    keep(parts, key, "Verifications, sizes and durations so far")
 
 
 def _picture(draw: Callable[[], Drawing]) -> str:

@@ -1,4 +1,4 @@
-"""What Prefect is told: it keeps every word for good, redacts nothing, and shows it to whoever opens the UI."""
+"""Redacts what is sent to Prefect, which stores all text unredacted and shows it to everyone with UI access."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from redaction import install, shown
 
 @contextmanager
 def redacted_errors() -> Iterator[None]:
-    """Wrap the body of a flow or task: what it logs, and the error that it ends with, are lines without a secret.
+    """Wrap the body of a flow or task: its log lines and its final error are lines without a secret.
 
-    Prefect makes the message of a failed state of the error's own words. Its kind stays as it is where the words can be
-    replaced, since retries go by the kind.
+    Prefect builds the message of a failed state from the error's text. The error's class is kept if its text can be
+    replaced, because retries depend on the class.
     """
     clean_process()
     install()
@@ -35,15 +35,15 @@ def redacted_errors() -> Iterator[None]:
 
 
 def completed(message: str) -> State[Any]:
-    """The run did what it was asked for."""
+    """A state for a run that succeeded."""
     return Completed(message=shown(message))
 
 
 def failed(message: str) -> State[Any]:
-    """It did not."""
+    """A state for a run that failed."""
     return Failed(message=shown(message))
 
 
 def cancelled(message: str) -> State[Any]:
-    """Somebody said no."""
+    """A state for a run that a person refused."""
     return Cancelled(message=shown(message))

@@ -1,4 +1,4 @@
-"""The Prefect server's API, for what is asked of the server itself and not of a run."""
+"""The Prefect server's API, for requests about the server itself and not about a run."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ JOB_TEMPLATE: dict[str, Any] = {
 
 @contextmanager
 def connect() -> Iterator[SyncPrefectClient]:
-    """A client of the configured server.
+    """Open a client of the configured server.
 
     Raises:
-        PermanentError: it refuses what is asked, or none is configured.
-        TemporaryError: it is away.
+        PermanentError: it refuses the request, or none is configured.
+        TemporaryError: it does not answer.
     """
     if not PREFECT_API_URL.value():
         raise PermanentError("no Prefect server is configured: set PREFECT_API_URL")
@@ -51,22 +51,22 @@ def connect() -> Iterator[SyncPrefectClient]:
 
 
 def get(path: str) -> Any:
-    """Ask for what the client has no method for."""
+    """GET for what the client has no method for."""
     return _ask("GET", path, None)
 
 
 def post(path: str, body: Any) -> Any:
-    """The same with a body."""
+    """POST with a body."""
     return _ask("POST", path, body)
 
 
 def delete(path: str) -> None:
-    """Remove what is there."""
+    """DELETE."""
     _ask("DELETE", path, None)
 
 
 def every(path: str) -> Iterator[Any]:
-    """All that a filter finds, page by page.
+    """Return everything that a filter finds, page by page.
 
     Args:
         path: of the filter, such as `/deployments/filter`.
@@ -79,12 +79,12 @@ def every(path: str) -> Iterator[Any]:
 
 
 def patch(path: str, body: Any) -> Any:
-    """Change what is there."""
+    """PATCH."""
     return _ask("PATCH", path, body)
 
 
 def deployments() -> list[dict[str, Any]]:
-    """What prefect.yaml declares."""
+    """The deployments in prefect.yaml."""
     return list(yaml.safe_load(FILE.read_text(encoding="utf-8"))["deployments"])
 
 

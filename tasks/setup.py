@@ -1,6 +1,6 @@
-"""Makes a Prefect server know this project: work pool, deployments with the schedules of the settings, automations.
+"""Registers this project on a Prefect server: work pool, deployments with the schedules of the settings, automations.
 
-As often as one likes: nothing is made twice, and what differs is changed. What an operator has paused stays paused.
+It is idempotent: nothing is created twice, and what differs is changed. What an operator has paused stays paused.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ DEPLOY_SECONDS = 300.0  # eight deployments take about 8 s, most of it imports
 
 
 def set_up(settings: Settings) -> str:
-    """Bring the configured server to what prefect.yaml, deployments/automations.yaml and the settings declare.
+    """Make the configured server match prefect.yaml, deployments/automations.yaml and the settings.
 
     Args:
-        settings: of the environment that the server is of.
+        settings: of the server's environment.
 
     Returns:
-        What became of the automations.
+        What was done to the automations.
 
     Raises:
         PermanentError: the server refuses a part of it.
-        TemporaryError: it is away.
+        TemporaryError: it does not answer.
     """
     for pool in sorted(pools()):
         _pool(pool, settings.pool.runs)
@@ -64,7 +64,7 @@ def set_up(settings: Settings) -> str:
 
 
 def _pool(name: str, runs: int | None) -> None:
-    """Make the pool, or set its limit and job template; a pool that somebody has paused stays paused."""
+    """Create the pool, or set its limit and job template; a paused pool stays paused."""
     with connect() as client:
         try:
             found = client.read_work_pool(name)

@@ -1,4 +1,4 @@
-"""The live table of a run: one artifact that is rewritten while nodes move, and the log lines that go with it."""
+"""The live table of a run: one artifact that is rewritten while nodes change, and the matching log lines."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ CANCELLED_SECONDS = 5.0  # of the 30 that a cancelled run has, 20 of which are i
 
 
 class LiveTable:
-    """An artifact of the running flow that shows where its nodes stand.
+    """An artifact of the running flow that shows the state of its nodes.
 
-    It is written in a thread of its own, always the newest lines: nodes never wait for the server. Its end waits until
-    the last lines are written.
+    It is written in a thread of its own, always with the newest lines: nodes never wait for the server. Its end waits
+    until the last lines are written.
 
     Args:
-        key: artifact key, `deploy-sandbox`; its history in the UI has one entry a run.
+        key: artifact key, `deploy-sandbox`; its history in the UI has one entry per run.
         description: shown above the table.
-        counting: notes begin with what is counted and go on with figures.
+        counting: whether notes begin with a counted item and end with figures.
     """
 
     def __init__(self, key: str, description: str, *, counting: bool = False) -> None:
@@ -102,7 +102,7 @@ class LiveTable:
             self._artifact.insist(json_text(self._rows), self._patience)
 
     def _said(self, line: NodeProgress) -> tuple[str, str]:
-        """What a log line is worth: notes that count bytes are not."""
+        """The part of a note that belongs into the log: figures that only count bytes do not."""
         return (line.phase, line.note.partition(":")[0] if self._counting else line.note)
 
     @staticmethod
@@ -116,11 +116,11 @@ def plan_artifact(plan: Plan, graph: Dag, environment: str) -> None:
     checks = ((c.name, _verdict(c, "blocks", "warning"), c.hint) for c in plan.preflight)
     lines = [plan_picture(plan, graph), "", *table(("node", "action", "why"), nodes)]
     lines += ["", *table(("preflight", "verdict", "finding"), checks)]
-    keep(lines, f"plan-{environment}", "What this run set out to do")
+    keep(lines, f"plan-{environment}", "What this run plans to do")
 
 
 def status_artifact(status: list[ComponentStatus], environment: str) -> None:
-    """Keep with the run how the platform stands after it: every check of every component, and the members."""
+    """Keep with the run the status of the platform after it: every check of every component, and the members."""
     checks: list[tuple[object, ...]] = []
     for component in status:
         for index, check in enumerate(component.finding.checks):
@@ -138,38 +138,38 @@ def status_artifact(status: list[ComponentStatus], environment: str) -> None:
         "",
         *table(("component", "member", "role", "lag", "node", "restarts"), members),
     ]
-    keep(lines, f"status-{environment}", "How the platform stands after this run")
+    keep(lines, f"status-{environment}", "Status of the platform after this run")
 
 
 def proofs_artifact(report: ProofReport, environment: str) -> None:
-    """Keep with the run what was proven of which set, and what was found."""
+    """Keep with the run which backups were verified, and the results."""
     rows = []
-    for one in report.proofs:
-        verdict = one.verdict if one.verdict in ("pass", "partial") else bold(one.verdict)
-        figures = (one.level, one.compared, f"{one.seconds:.1f}", one.scratch)
-        rows.append((one.component, verdict, *figures, code(one.backup), one.reason))
+    for proof in report.proofs:
+        verdict = proof.verdict if proof.verdict in ("pass", "partial") else bold(proof.verdict)
+        figures = (proof.level, proof.compared, f"{proof.seconds:.1f}", proof.scratch)
+        rows.append((proof.component, verdict, *figures, code(proof.backup), proof.reason))
     heads = ("component", "verdict", "level", "measures", "s", "restored into", "set", "finding")
-    words = "Restores that were tried, and what they brought back"
+    words = "Verified backups, with their results"
     keep(table(heads, rows), f"proofs-{environment}", words)
 
 
 def restore_plan_artifact(plans: list[RestorePlan], environment: str) -> None:
-    """Keep with the run what it set out to replace."""
+    """Keep with the run what it plans to replace."""
     lines: list[str] = []
     for manifest, why in ((plan.manifest, plan.by_hand) for plan in plans if plan.by_hand):
-        words = Markdown("**{} is not restored here** ({}): {}")
+        words = Markdown("**{} is not restored by isa** ({}): {}")
         lines += [words.format(manifest.component, code(manifest.id), why), ""]
     plans = [plan for plan in plans if not plan.by_hand]
     rows = [
         (
             plan.manifest.component,
-            one.unit,
-            f"{one.size:,}",
+            unit.unit,
+            f"{unit.size:,}",
             f"{plan.manifest.begun:%Y-%m-%d %H:%M} UTC",
             code(plan.manifest.id),
         )
         for plan in plans
-        for one in plan.units
+        for unit in plan.units
     ]
     lines += [*table(("component", "unit", "bytes", "back to", "set"), rows), ""]
     item = Markdown("- {}: {}")
@@ -180,15 +180,15 @@ def restore_plan_artifact(plans: list[RestorePlan], environment: str) -> None:
         for plan in plans
         for words in plan.warnings
     ]
-    keep(lines, f"restore-plan-{environment}", "What this run set out to replace")
+    keep(lines, f"restore-plan-{environment}", "What this run plans to replace")
 
 
 def rebuild_plan_artifact(plan: RebuildPlan, environment: str) -> str:
-    """Keep with the run what somebody is asked to approve; gives its Markdown."""
+    """Keep with the run what has to be approved; returns its Markdown."""
     policy = plan.policy
     head = Markdown("**Rebuild of {} in {}**: volumes {}, restore {}, {} (plan {})")
     guard = (
-        "behind a fresh proven backup" if policy.final_backup else bold("without a backup before")
+        "after a freshly verified backup" if policy.final_backup else bold("without a backup first")
     )
     item, warning = Markdown("- {}: {}"), Markdown("- {}")
     claims = ", ".join(f"{name} ({size})" for name, size in plan.claims.items())
@@ -205,17 +205,17 @@ def rebuild_plan_artifact(plan: RebuildPlan, environment: str) -> str:
         item.format("volumes", claims or "none"),
         item.format("last proof", plan.proof or bold("none")),
         item.format("writers", plan.writers),
-        item.format("gates afterwards", ", ".join(plan.dependants) or "its own only"),
+        item.format("gates afterwards", ", ".join(plan.dependants) or "does not depend on others"),
         *(warning.format(bold(words)) for words in plan.warnings),
-        *(warning.format(bold(f"in the way: {words}")) for words in plan.blocked),
+        *(warning.format(bold(f"blocked by: {words}")) for words in plan.blocked),
     ]
-    return keep(lines, f"rebuild-plan-{environment}", "What somebody is asked to approve")
+    return keep(lines, f"rebuild-plan-{environment}", "What has to be approved")
 
 
 def retention_artifact(
     plan: RetentionPlan, environment: str, *, applied: bool, held: dict[str, str]
 ) -> None:
-    """Keep with the run what stays and why, and what goes."""
+    """Keep with the run which backups stay and why, and which are removed."""
     rows = []
     for one in plan.verdicts:
         manifest = one.manifest
@@ -225,24 +225,24 @@ def retention_artifact(
         size = f"{manifest.stored_size:,}"
         rows.append((manifest.component, code(manifest.id), size, verdict, why))
     waste = plan.waste
-    words = f"{len(waste.objects)} objects without a set, {len(waste.uploads)} unended uploads"
+    words = f"{len(waste.objects)} orphaned objects, {len(waste.uploads)} incomplete uploads"
     lines = [*table(("component", "set", "bytes", "verdict", "why"), rows), "", words]
     lines += [
         Markdown("- {}").format(why) for why in (*plan.unread.values(), *plan.hidden.values())
     ]
-    keep(lines, f"retention-{environment}", "Which backup sets stay")
+    keep(lines, f"retention-{environment}", "Which backups are kept")
 
 
 def doctor_artifact(checks: list[Check], environment: str) -> None:
-    """Keep with the run what the doctor found, what is wrong first."""
+    """Keep with the run the doctor's findings, failed ones first."""
     worst_first = sorted(checks, key=lambda one: (one.ok, not one.critical))
     rows = ((c.name, _verdict(c, "bad", "warning"), c.hint) for c in worst_first)
     lines = table(("check", "verdict", "finding"), rows)
-    keep(lines, f"doctor-{environment}", "What is stuck, stale or about to end")
+    keep(lines, f"doctor-{environment}", "What is stuck, stale or about to expire")
 
 
 def _verdict(check: Check, critical: str, other: str) -> str:
-    """In bold letters where it is a critical one."""
+    """In bold if it is critical."""
     word = check.verdict(critical, other)
     return bold(word) if word == critical else word
 

@@ -1,8 +1,8 @@
 """A Prefect worker that runs the flows declared in prefect.yaml, and no other code.
 
-Prefect's process worker takes from its API how a run is run: command, environment and working directory (job variables
+Prefect's process worker reads from its API how to run a run: command, environment and working directory (job variables
 and the pool's job template), code (a deployment's entrypoint, path and pull steps) and hooks. Anyone who can call the
-API can then run commands under the worker's account. This worker takes only the run's id: its process is always
+API can then run commands under the worker's account. This worker reads only the run's id: its process is always
 `python -m flows.execute`, in this project's directory, with the worker's own environment.
 """
 
@@ -34,7 +34,7 @@ POLLS = 6
 
 
 class FixedConfiguration(BaseJobConfiguration):
-    """A job configuration that nothing in the API can change."""
+    """A job configuration that the API cannot change."""
 
     @classmethod
     async def resolve_for_flow_run(
@@ -92,7 +92,7 @@ class DeclaredFlowWorker(BaseWorker[FixedConfiguration, BaseVariables, BaseWorke
         configuration: FixedConfiguration,
         task_status: TaskStatus[int] | None = None,
     ) -> BaseWorkerResult:
-        """Start the run's process and wait for its end; a cancel reaches its process group."""
+        """Start the run's process and wait for its end; a cancel signals its process group."""
         command = [sys.executable, "-m", PROGRAM, *sorted(self._work_queues)]
         execution: FlowRunExecutionResult | None = None
         async with FlowRunExecutorContext() as context:
@@ -133,15 +133,22 @@ def serve(
     Args:
         queues: of the pool in prefect.yaml that it takes runs from.
         name: shown in the UI; queues and host by default.
-        environ: ISA_ENV in it is the environment that this worker serves.
+        environ: its ISA_ENV is the environment that this worker serves.
         with_healthcheck: whether it serves `/health`, at Prefect's own settings PREFECT_WORKER_WEBSERVER_{HOST,PORT}.
 
     Raises:
         ConfigurationError: prefect.yaml has no such queue, or the worker has no environment.
     """
-    pools = {one["work_pool"]["work_queue_name"]: one["work_pool"]["name"] for one in deployments()}
+    pools = {
+        deployment["work_pool"]["work_queue_name"]: deployment["work_pool"]["name"]
+        for deployment in deployments()
+    }
     faults = [
-        Fault("QUEUE", f"{queue!r} is not a queue of prefect.yaml", f"one of {', '.join(pools)}")
+        Fault(
+            "QUEUE",
+            f"{queue!r} is not a queue of prefect.yaml",
+            f"one of {', '.join(pools)}",
+        )
         for queue in queues
         if queue not in pools
     ]

@@ -1,10 +1,10 @@
-"""Whose passwords a live EMQX has after an import: whoever is there keeps his own.
+"""Passwords of a live EMQX after an import: existing accounts keep their current ones.
 
 An import takes whole rows of users, dashboard users and API keys from the archive, and so would bring back what was
 rotated since, the administrator's own password among it. Rows cannot be taken out of an archive, which holds tables in
 Mnesia's own format; whole tables can (apps/emqx_management/src/emqx_mgmt_data_backup.erl imports those that there are).
-So a table that brings nobody back stays out, and behind one that does, the live rows are imported again from an export
-that was made before.
+So a table without a deleted account is left out, and after one with some, the live rows are imported again from an
+export that was made before.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Returning:
     """Whom an archive brings back.
 
     Attributes:
-        tables: that hold, or may hold, somebody who is not there.
+        tables: that hold, or may hold, a deleted account.
         names: of those, as far as they are known.
     """
 
@@ -46,16 +46,16 @@ class Returning:
 
 
 def returning(api: Api, manifest: Manifest) -> Returning:
-    """Compare the accounts of a set with those that are there.
+    """Compare the accounts of a backup with those that are there.
 
     Args:
         api: of the live EMQX.
-        manifest: of the set.
+        manifest: of the backup.
 
     Raises:
         httpx.HTTPError: EMQX does not answer.
     """
-    measured = {one.item: one for one in manifest.fingerprint}
+    measured = {measure.item: measure for measure in manifest.fingerprint}
     tables, names = set(), []
     for table, item in ACCOUNTS.items():
         then, going = measured.get(item), measured.get(f"{item} that expire")
@@ -83,7 +83,7 @@ def import_beside(access: Access, api: Api, file: Path, back: Returning) -> None
 
     Args:
         access: knows the limits.
-        api: the administrator's; it was signed on before, and so outlives a change of his password.
+        api: the administrator's; it logged in before, so it stays valid if the password changes.
         file: the archive, under its own name; beside it others are made.
         back: whom it brings back.
 

@@ -49,10 +49,11 @@ from errors import PermanentError, TemporaryError
 
 CHURN = 0.01  # of the topics, that may be deleted and retained again while the export is made
 NOT_COVERED = (
-    "sessions, subscriptions and queued messages of clients, durable ones too",
-    "delayed messages, and retained messages of an external store or of a retainer that is off",
-    "what EMQX itself retains below $SYS/: each node makes it anew",
-    "node configuration and certificates outside the data directory (Helm values and Secrets: set `platform`)",
+    "sessions, subscriptions and queued messages of clients, including durable ones",
+    "delayed messages, and retained messages in an external store or of a disabled retainer",
+    "what EMQX itself retains below $SYS/: each node creates it again",
+    "node configuration and certificates outside the data directory (Helm values and Secrets: the backup of "
+    "`platform`)",
     "plugins' packages, traces, metrics, tokens of the dashboard",
 )
 # Tables that every export has, whether they have rows or not → what is in them, and how the fingerprint calls it.
@@ -70,7 +71,7 @@ EXPORT_SECONDS = 3600.0  # an archive that appears later than that behind a note
 
 
 def back_up(access: Access, writer: SetWriter) -> BackupContent:
-    """Take one set of the cluster.
+    """Take one backup of the cluster.
 
     Raises:
         TemporaryError: no node answers, or the export broke off.
@@ -113,7 +114,7 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
         not_covered=NOT_COVERED,
         missing=(
             *(f"{TABLES[table][0]}: the export has no {table}" for table in lacks),
-            *(f"{item}: nothing compares them: {why}" for item, why in refused.items()),
+            *(f"{item}: not compared: {why}" for item, why in refused.items()),
             *missing,
         ),
     )
@@ -136,7 +137,7 @@ def _messages(
     """Retained messages measured, and what is wrong with them.
 
     Args:
-        export: the set's.
+        export: the backup's.
         retainer: which keeps them.
         steady: topics that were listed before the export and after it.
     """
@@ -146,18 +147,16 @@ def _messages(
         count = Measure(
             unit=UNIT, item=MESSAGES, count=len(steady), until=len(steady), origin="source"
         )
-        return [count], [f"{MESSAGES}: which of them expire is not known: {export.unreadable}"]
+        return [count], [f"{MESSAGES}: cannot tell which of them expire: {export.unreadable}"]
     clear = {topic for topic in steady if garbled(topic) not in export.retained.garbled}
     lost = clear - export.retained.lasting.keys() - export.retained.expiring
     missing = []
     if export.retained.unreadable:
         missing.append(
-            f"{MESSAGES}: {export.retained.unreadable} rows of the export hold no message"
+            f"{MESSAGES}: {export.retained.unreadable} rows of the export are not messages"
         )
     if len(lost) > len(steady) * CHURN:
-        missing.append(
-            f"{MESSAGES}: the export has not {len(lost)} of {len(steady)} that are listed"
-        )
+        missing.append(f"{MESSAGES}: the export lacks {len(lost)} of {len(steady)} listed messages")
     return measure_messages(export.retained), missing
 
 
@@ -200,7 +199,7 @@ def _sweep(api: Api, cleanup: CleanupJournal) -> None:
             if one["filename"] not in held.known
             and since <= int(one.get("created_at_sec", since)) <= since + EXPORT_SECONDS
         ]
-        # of several nobody knows which is ours: they take room, and others' are not ours to remove
+        # of several it is unknown which is ours: they use space, but others' exports must not be removed
         if len(made) != 1 or _removed(api, made[0]):
             cleanup.release(held)
 
@@ -237,7 +236,8 @@ def _explained() -> Iterator[None]:
         yield
     except PermissionError as exc:
         raise PermanentError(
-            f"EMQX refuses the administrator ({exc}): Secret emqx-auth is not what it was first started with"
+            f"EMQX refused the administrator ({exc}): the password differs from Secret emqx-auth. EMQX keeps the "
+            "password of its first start"
         ) from exc
     except httpx.HTTPError as exc:
         raise TemporaryError(f"EMQX: {exc}", delay=15) from exc

@@ -203,7 +203,7 @@ def rewritten(
 
 def _text(content: IO[bytes], size: int, what: str) -> str:
     if size > CONFIGURATION_BYTES:
-        raise Unreadable(f"{what} has {size} bytes; {CONFIGURATION_BYTES} are the most")
+        raise Unreadable(f"{what} has {size} bytes; at most {CONFIGURATION_BYTES} are allowed")
     return content.read().decode(errors="replace")
 
 

@@ -128,7 +128,7 @@ def measure_lists(
     Args:
         api: of one node; it answers for all.
         lists: item → where it is.
-        restored: gives the row that a set has for one of a scratch broker, by the list's item.
+        restored: gives the row that a backup has for one of a scratch broker, by the list's item.
 
     Raises:
         httpx.HTTPError: it does not answer.
@@ -150,11 +150,11 @@ def measure(
     messages: Retained | None,
     restored: Restored = lambda item, row: row,
 ) -> list[Measure]:
-    """Measure a cluster, to compare it with a set.
+    """Measure a cluster, to compare it with a backup.
 
     Args:
         api: of one node; it answers for all.
-        manifest: of the set.
+        manifest: of the backup.
         messages: retained ones of its export, if they can be read.
         restored: as of `measure_lists`.
 
@@ -163,7 +163,7 @@ def measure(
         httpx.HTTPError: it does not answer.
     """
     version = int(manifest.topology.get(VERSION, 1))
-    measured = {one.item: one for one in manifest.fingerprint}
+    measured = {measure.item: measure for measure in manifest.fingerprint}
     if version == 1:
         found = measure_lists(api, FIRST_LISTS, restored).measures
         return [*found, _messages(api, listed(api), contents=True)]
@@ -176,7 +176,7 @@ def measure(
     found_garbled = []
     if (
         GARBLED in measured
-    ):  # a topic that has the replacement character by right is ordinary in other sets
+    ):  # a topic that has the replacement character by right is ordinary in other backups
         names = {garbled(topic) for topic in topics if is_garbled(topic)}
         topics = {topic: qos for topic, qos in topics.items() if not is_garbled(topic)}
         found_garbled = [Measure(unit=UNIT, item=GARBLED, count=len(names), origin="source")]

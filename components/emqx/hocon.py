@@ -89,7 +89,7 @@ class _Reader:
                 continue
             key = self._key(token)
             if key in found:
-                raise UnknownForm("a key stands twice in the configuration")
+                raise UnknownForm("a key appears twice in the configuration")
             found[key] = self._value(self._take(), opened=True)
         return found
 
@@ -109,7 +109,7 @@ class _Reader:
             except ValueError as exc:
                 raise UnknownForm("a key of the configuration has an unknown escape") from exc
         if not KEY.fullmatch(token):
-            raise UnknownForm("the configuration has something else in the place of a key")
+            raise UnknownForm("the configuration has something else instead of a key")
         return token
 
     def _value(self, token: str, *, opened: bool = False) -> Value:
@@ -136,7 +136,7 @@ class _Reader:
     def _deeper(self) -> Iterator[None]:
         self._depth += 1
         if self._depth > DEPTH:
-            raise UnknownForm(f"the configuration is deeper than {DEPTH} levels")
+            raise UnknownForm(f"the configuration is nested deeper than {DEPTH} levels")
         yield
         self._depth -= 1
 
@@ -146,7 +146,7 @@ def _tokens(source: str) -> Iterator[str]:
     while position < len(source):
         found = TOKEN.match(source, position)
         if found is None:
-            raise UnknownForm("the configuration has a sign that EMQX does not write")
+            raise UnknownForm("the configuration has a character that EMQX does not write")
         if found.lastgroup != "blank":
             yield found[0]
         position = found.end()

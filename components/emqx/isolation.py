@@ -37,7 +37,7 @@ class Switches:
     on: Mapping[tuple[str, str, str], bool]
 
     def restored(self, section: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A row of the API with the switch that the set has for it.
+        """A row of the API with the switch that the backup has for it.
 
         Args:
             section: list that it is of.
@@ -129,5 +129,5 @@ def _field(value: Value, name: str) -> str:
 
 def _object(value: Value) -> Tree:
     if not isinstance(value, dict):
-        raise UnknownForm("the configuration has no object where EMQX writes one")
+        raise UnknownForm("the configuration has another value where EMQX writes an object")
     return value

@@ -1,8 +1,8 @@
-"""Brings a set's users, rights, rules and retained messages into the live EMQX.
+"""Brings a backup's users, rights, rules and retained messages into the live EMQX.
 
-EMQX imports by merging: what is in the set is as it was then, what came since stays beside it. So nothing is removed,
-and the comparison says what the cluster has more. Whoever is there keeps his password (`accounts`), the administrator
-among them, who must be able to sign on afterwards with what Secret emqx-auth says.
+EMQX imports by merging: what is in the backup is as it was then, what came since stays beside it. So nothing is
+removed, and the comparison lists additional objects. Existing accounts keep their passwords (`accounts`), the
+administrator among them, who must be able to sign on afterwards with what Secret emqx-auth says.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def replace(
     chosen: Iterable[str],
     cleanup: CleanupJournal,
 ) -> list[str]:
-    """Import the set's export; accounts that are there keep their passwords.
+    """Import the backup's export; accounts that are there keep their passwords.
 
     Returns:
-        What else there is, and whose passwords are the set's, for people.
+        What else there is, and whose passwords are the backup's, for people.
 
     Raises:
         Damaged: it is not what was stored.
@@ -58,9 +58,9 @@ def replace(
         with cleanup.replacing(chosen):
             for file in files:
                 import_beside(access, api, file, back)
-    told = ["what the cluster had besides the set is still there: EMQX merges"]
+    told = ["objects of the cluster that are not in the backup are still there: EMQX merges"]
     if back.names:
-        told.append(f"back with the passwords of the set: {', '.join(back.names)}")
+        told.append(f"restored with the passwords of the backup: {', '.join(back.names)}")
     return told
 
 
@@ -80,7 +80,10 @@ def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
     if EVERYTHING not in set(chosen):
         return []
     export = exported(access, reader)
-    held = {one.item: max(one.count, one.until or 0) for one in reader.manifest.fingerprint}
+    held = {
+        measure.item: max(measure.count, measure.until or 0)
+        for measure in reader.manifest.fingerprint
+    }
     with explained():
         api = _api(access)
         running = [row for row in rows(api, "/nodes") if row.get("node_status") == "running"]
@@ -102,24 +105,25 @@ def unfit(export: Export, version: str, edition: str) -> str:
     See check_version/1 and check_edition/1 in apps/emqx_management/src/emqx_mgmt_data_backup.erl.
     """
     if export.edition == "ee" and edition.lower() == "opensource":
-        return "its export is of EMQX Enterprise, which the open source edition refuses"
+        return "its export is from EMQX Enterprise, which the open source edition refuses"
     made, live = (
         [int(one) for one in re.findall(r"\d+", text)[:2]] for text in (export.version, version)
     )
     if len(made) < 2 or made > live:
-        return f"its export is of EMQX {export.version or 'an unknown version'}, which {version} refuses"
+        return f"its export is from EMQX {export.version or 'an unknown version'}, which {version} refuses"
     return ""
 
 
 LIVE = Live(
     units,
-    without_fence("clients go on"),
+    without_fence("clients keep access"),
     replace,
     measure,
     can_take=can_take,
-    writers="clients go on; what they retain under a topic of the set until the import is overwritten",
-    accounts="users, dashboard users and API keys that are gone come back with the set's passwords; those that are "
-    "there keep their own",
+    writers="clients keep access; messages they retain before the import are overwritten if the backup has the same "
+    "topic",
+    accounts="users, dashboard users and API keys deleted since the backup come back with their old passwords; "
+    "existing ones keep their current passwords",
 )
 
 
@@ -127,4 +131,4 @@ def _api(access: Access) -> Api:
     for node in access.endpoints(STATEFULSET, access.settings.components.emqx.members, API_PORT):
         if node.host:
             return sign_on(access, node)
-    raise TemporaryError("no node of EMQX runs", delay=15)
+    raise TemporaryError("no node of EMQX is running", delay=15)

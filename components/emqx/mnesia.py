@@ -44,7 +44,7 @@ def records(file: IO[bytes], table: str) -> Iterator[tuple[Any, ...]]:
         PermanentError: it is no such backup, was cut, or holds a term that is not known here.
     """
     if file.read(8) != LOG_MAGIC + CLOSED:
-        raise PermanentError(f"table {table}: it is no Mnesia backup that was closed")
+        raise PermanentError(f"table {table}: not a complete Mnesia backup")
     while head := file.read(8):
         if len(head) < 8 or head[4:] != ITEM_MAGIC:
             raise PermanentError(f"table {table}: its backup is damaged")
@@ -53,11 +53,11 @@ def records(file: IO[bytes], table: str) -> Iterator[tuple[Any, ...]]:
             file.read(MD5_BYTES)
         if size > ITEM_BYTES:
             raise PermanentError(
-                f"table {table}: an item of {size} bytes; {ITEM_BYTES} are the most"
+                f"table {table}: an item of {size} bytes; at most {ITEM_BYTES} are allowed"
             )
         item = file.read(size)
         if len(item) < size:
-            raise PermanentError(f"table {table}: its backup is cut")
+            raise PermanentError(f"table {table}: its backup is truncated")
         term = decode(item)
         if isinstance(term, tuple) and term and term[0] == table and isinstance(term[0], Atom):
             yield term
@@ -72,7 +72,7 @@ def decode(data: bytes) -> Any:
     try:
         if data[0] != TERM_VERSION:
             raise PermanentError(
-                f"an Erlang term of version {data[0]}, and {TERM_VERSION} is known"
+                f"an Erlang term of version {data[0]}; only {TERM_VERSION} is supported"
             )
         return _Reader(data, 1).term()
     except (IndexError, struct.error, UnicodeDecodeError) as exc:
@@ -88,13 +88,13 @@ class _Reader:
         tag = self._number(1)
         read = READERS.get(tag)
         if read is None:
-            raise PermanentError(f"an Erlang term of the unknown kind {tag}")
+            raise PermanentError(f"an Erlang term of unknown type {tag}")
         return read(self)
 
     def _bytes(self, size: int) -> bytes:
         start, self._position = self._position, self._position + size
         if self._position > len(self._data):
-            raise IndexError("it is cut")
+            raise IndexError("it is truncated")
         return self._data[start : self._position]
 
     def _number(self, size: int, *, signed: bool = False) -> int:

@@ -60,7 +60,7 @@ def ask(access: Access) -> Report:
     hint = words(stopped) or f"{len(most)} of {wanted} nodes"
     questions.note("nodes run", len(most) >= wanted and not stopped, hint, critical=False)
     views = {member: ", ".join(seen) for member, seen in running.items() if seen != most}
-    hint = f"{words(views)}: the cluster is split; restart the smaller half" if views else ""
+    hint = f"{words(views)}: the cluster is split; restart the smaller part" if views else ""
     questions.note("one cluster", not views, hint, critical=False)
     clients = [access.endpoint(name, MQTT_PORT) for name in sorted(answers.good)]
     apis = [node for node in nodes if node.member in answers.good]
@@ -72,7 +72,7 @@ def ask(access: Access) -> Report:
     with questions.check("no way in without a password", critical=False) as answer:
         refused = not _comes_in(access, clients[0])
         answer.settle(
-            refused, "" if refused else "no authenticator is configured: everybody may publish"
+            refused, "" if refused else "no authenticator is configured: anyone can publish"
         )
     roles = tuple(Role(node.member, "core") for node in apis)
     return Report(tuple(questions.checks), roles)
@@ -179,7 +179,9 @@ def _user(call: Api, token: str) -> Iterator[tuple[str, str]]:
     made = call("POST", USERS, {"user_id": name, "password": password})
     others = made.status_code == 404 and _authenticators(call)
     if others:
-        raise RulesForbid(f"clients are known by {others} only: no user can be made for a check")
+        raise RulesForbid(
+            f"clients are identified by {others} only: no user can be created for a check"
+        )
     if made.status_code != 404:  # without an authenticator there are no users, and none is needed
         made.raise_for_status()
     try:

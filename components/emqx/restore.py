@@ -1,7 +1,7 @@
 """Brings EMQX back: its own export is imported into a fresh broker.
 
 An import merges and deletes nothing, hence fresh; and it is the administrator's, since an API key may not bring users
-back. The administrator who imports has a name of his own, so that those of the set come as they were.
+back. The importing administrator has a unique name, so that those of the backup are imported unchanged.
 https://docs.emqx.com/en/emqx/latest/operations/backup-restore.html
 """
 
@@ -128,13 +128,14 @@ def isolated_or_no_verdict(configuration: str) -> str:
     """A configuration for a scratch broker.
 
     Raises:
-        TemporaryError: it is not in the form that is known, so nobody knows what in it would call out.
+        TemporaryError: it has an unknown syntax, so its outgoing connections are unknown.
     """
     try:
         return isolated(configuration)
     except UnknownForm as exc:
         raise TemporaryError(
-            f"no scratch broker gets this export: what calls out cannot be switched off, since {exc.plain}"
+            "the export cannot be loaded into a scratch broker: its outgoing connections cannot be switched off: "
+            f"{exc.plain}"
         ) from exc
 
 
@@ -144,7 +145,7 @@ def _comes_along(path: str) -> bool:
 
 @contextmanager
 def saved_exports(access: Access, reader: SetReader) -> Iterator[list[Path]]:
-    """The set's exports as files; what is laid beside them is removed with them.
+    """The backup's exports as files; what is laid beside them is removed with them.
 
     Raises:
         Damaged: one is not what was stored.
@@ -155,11 +156,11 @@ def saved_exports(access: Access, reader: SetReader) -> Iterator[list[Path]]:
 
 
 def exported(access: Access, reader: SetReader) -> Export:
-    """What the set's export holds.
+    """What the backup's export holds.
 
     Raises:
         Damaged: it is not what was stored.
-        PermanentError: the set has none.
+        PermanentError: the backup has none.
     """
     all_expire = bool(reader.manifest.topology.get(ALL_EXPIRE, False))
     with saved_exports(access, reader) as files:
@@ -188,7 +189,7 @@ def import_export(access: Access, api: Api, file: Path) -> None:
             api.upload(FILES, {"filename": (file.name, body)}, seconds).raise_for_status()
         found = next((row for row in rows(api, FILES) if row["filename"] == file.name), None)
         if found is None:
-            raise PermanentError(f"EMQX took {file.name} and does not list it")
+            raise PermanentError(f"EMQX accepted {file.name} but does not list it")
         wanted = {"filename": file.name, "node": found["node"]}
         api("POST", "/data/import", wanted, timeout=seconds).raise_for_status()
     finally:
@@ -203,8 +204,7 @@ def explained() -> Iterator[None]:
         yield
     except PermissionError as exc:
         raise PermanentError(
-            "EMQX refuses its administrator: give him the password of Secret emqx-auth (`emqx ctl admins passwd` in a "
-            "pod)",
+            "EMQX refused its administrator: set the password of Secret emqx-auth (`emqx ctl admins passwd` in a pod)",
             said=str(exc),
         ) from exc
     except httpx.HTTPStatusError as exc:

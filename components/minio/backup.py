@@ -31,18 +31,18 @@ from components.minio.versions import READERS, Unlisted, Version, VersionTar, li
 from components.questions import PROBE
 from errors import PermanentError, TemporaryError
 
-INDEX = "versions.bin"  # `index.bin` of earlier sets had contents by their plain hash
+INDEX = "versions.bin"  # `index.bin` of earlier backups had contents by their plain hash
 NOT_COVERED = (
-    "a common moment: objects are read one after another while clients go on; each version is whole",
-    "version ids and times of writing: a restore gives new ones, and lifecycles count days from them",
-    "ETags of objects that came in parts, checksums that clients sent, and uploads that are not complete",
-    "objects that are encrypted with keys of their clients (SSE-C)",
-    "which key of the key service (KMS) an object has: a restore encrypts with the default one",
-    "objects below another one's key (`dir/x` beside `dir`): MinIO lists the outer one only, and a "
-    "restore of the bucket deletes the inner one",
-    "events, replication queues, and objects that were moved to a remote tier",
+    "a common recovery point: objects are read one after another while clients write; each version is complete",
+    "version ids and modification times: a restore creates new ones, and lifecycle rules count from the new times",
+    "ETags of multipart objects, checksums that clients sent, and incomplete uploads",
+    "objects encrypted with client keys (SSE-C)",
+    "the KMS key of each object: a restore encrypts with the default key",
+    "objects whose key continues another object's key (`dir/x` beside `dir`): MinIO lists only `dir`, and a restore "
+    "of the bucket deletes `dir/x`",
+    "event notifications, replication queues, and objects moved to a remote tier",
     "temporary credentials (STS)",
-    "the root user's password (set `platform` has the Secret)",
+    "the root user's password (the backup of `platform` has the Secret)",
 )
 ATTEMPTS = 4
 EXPORT_SETTINGS = "export-bucket-metadata"
@@ -51,7 +51,7 @@ NO_LOCK = "ObjectLockConfigurationNotFoundError"
 
 
 def back_up(access: Access, writer: SetWriter) -> BackupContent:
-    """Take one set of all buckets.
+    """Take one backup of all buckets.
 
     Raises:
         PermanentError: the backups' own store is this MinIO.
@@ -62,9 +62,9 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
     buckets = [name for name in _list_buckets(client) if name != PROBE]
     _refuse_itself(access, writer, client)
     sets = open_chain(writer.earlier, access.settings.backup.minio.full_every_days)
-    if sets and not any(one.name == INDEX for one in sets[-1].artefacts):
-        sets = ()  # its index is of an earlier version: the next set is a full one
-    chain = tuple(one.id for one in sets)
+    if sets and not any(artefact.name == INDEX for artefact in sets[-1].artefacts):
+        sets = ()  # its index is of an earlier version: the next backup is a full one
+    chain = tuple(manifest.id for manifest in sets)
     index = Index(writer.read_plain(sets[-1], INDEX), chain) if sets else Index()
     taken: dict[str, BucketTaken] = {}
     missing: list[str] = []
@@ -73,7 +73,7 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
             taken[bucket] = _bucket(writer, client, bucket, index, chain)
         except Unlisted as exc:
             writer.drop(f"buckets/{bucket}/")
-            if not exc.gone:  # else it is none of this set: somebody deleted it
+            if not exc.gone:  # else a client deleted it: it does not belong to this backup
                 _list_buckets(client)  # where it is not this bucket alone, this fails too
                 missing.append(f"bucket {bucket}: {exc}")
             continue
@@ -118,7 +118,7 @@ def _list_buckets(client: Any) -> list[str]:
     try:
         return [str(bucket["Name"]) for bucket in client.list_buckets()["Buckets"]]
     except (ClientError, BotoCoreError) as exc:
-        raise TemporaryError(f"MinIO does not list its buckets: {exc}") from exc
+        raise TemporaryError(f"MinIO cannot list its buckets: {exc}") from exc
 
 
 def _refuse_itself(access: Access, writer: SetWriter, client: Any) -> None:
@@ -134,12 +134,12 @@ def _refuse_itself(access: Access, writer: SetWriter, client: Any) -> None:
         answer = exc.response["ResponseMetadata"] if isinstance(exc, ClientError) else {}
         if 0 < int(answer.get("HTTPStatusCode", 0)) < 500:
             return  # no such upload, no such bucket
-        raise TemporaryError(f"MinIO does not say whether it holds {mark}: {exc}") from exc
+        raise TemporaryError(f"MinIO cannot tell whether it holds {mark}: {exc}") from exc
     finally:
         store.abort(mark, upload)
     raise PermanentError(
-        f"storage.object.endpoint {access.settings.storage.object.endpoint} is the MinIO that is to be backed up: "
-        "a store is no backup of itself. Name the array's own S3 service"
+        f"storage.object.endpoint {access.settings.storage.object.endpoint} is the MinIO that would be backed up: "
+        "backups need another object store. Set it to the array's own S3 service"
     )
 
 
@@ -152,8 +152,8 @@ class BucketTaken:
         measures: of it.
         consistency: its moments.
         settings: what it must be made with, its size, and whether MinIO encrypts anything in it.
-        records: of its versions, for the next set's index.
-        unreadable: reason → how many versions are not in the set.
+        records: of its versions, for the next backup's index.
+        unreadable: reason → how many versions are not in the backup.
     """
 
     measures: list[Measure]
@@ -232,7 +232,7 @@ def _exports(
         rights = admin(access, server, "export-iam").content
         settings = _settings_of_all(access, server, buckets, missing)
     except HTTPError as exc:
-        raise TemporaryError(f"MinIO does not export its settings: {exc}") from exc
+        raise TemporaryError(f"MinIO cannot export its settings: {exc}") from exc
     writer.add("iam.zip", "rights", "mc admin cluster iam export", [rights])
     writer.add("bucket-metadata.zip", "settings", "mc admin cluster bucket export", [settings])
     return [*measure_settings(settings, buckets), *measure_rights(rights)]
@@ -250,7 +250,7 @@ def _settings_of_all(
             try:
                 exports.append(admin(access, server, EXPORT_SETTINGS, bucket=bucket).content)
             except HTTPStatusError as exc:
-                missing.append(f"bucket {bucket}: MinIO does not export its settings: {exc}")
+                missing.append(f"bucket {bucket}: MinIO cannot export its settings: {exc}")
         if not exports:
             raise
         return joined(exports)
@@ -260,5 +260,5 @@ def _info(access: Access, server: Endpoint) -> dict[str, Any]:
     try:
         found: dict[str, Any] = admin(access, server, "info").json()
     except HTTPError as exc:
-        raise TemporaryError(f"MinIO does not say what it is: {exc}") from exc
+        raise TemporaryError(f"MinIO does not answer with its version: {exc}") from exc
     return found

@@ -1,4 +1,4 @@
-"""Why the live MinIO would refuse buckets of a set. It is asked before the old ones are deleted.
+"""Why the live MinIO would refuse buckets of a backup. It is asked before the old ones are deleted.
 
 A bucket's own quota refuses nothing: it is set behind the bucket's objects. What can be refused is objects that MinIO
 encrypts where it has no keys, versions where it keeps none, and bytes beyond its drives (`errKMSNotConfigured`,
@@ -26,7 +26,7 @@ def refusals(
     """Why buckets would be refused that are restored one after the other: `UNIT: reason` each.
 
     Args:
-        buckets: of the set, as its topology has them.
+        buckets: of the backup, as its topology has them.
         chosen: names of those that are restored, in their order.
         info: answer of the admin API's `info`.
         usage: of its `datausageinfo`: what its scanner has counted.
@@ -85,7 +85,7 @@ def _unable(about: Mapping[str, Any], info: Mapping[str, Any]) -> Iterator[str]:
     services = info.get("services", {})
     kms = [services.get("kms") or {}, *(services.get("kmsStatus") or [])]
     if about.get(KMS) and not any(one.get("status") == ONLINE for one in kms):
-        yield "it has objects that MinIO encrypts, and this MinIO has no keys (KMS)"
+        yield "it has objects encrypted with KMS keys, and this MinIO has no KMS"
     kind = str(info.get("backend", {}).get("backendType", ERASURE))
     if (about.get("versioning") or about.get("object_lock")) and kind != ERASURE:
-        yield f"it has versions, and this MinIO ({kind}) keeps none"
+        yield f"it has object versions, and this MinIO ({kind}) does not support versioning"

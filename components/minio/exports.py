@@ -56,7 +56,7 @@ def import_zip(access: Access, server: Endpoint, path: str, body: bytes) -> list
                 (elsewhere if others else failed).append(f"{kind} of bucket {bucket}: {error}")
     if failed:
         raise PermanentError(
-            f"MinIO, {path}: {len(failed)} entries refused", said="; ".join(failed)[:1000]
+            f"MinIO, {path}: {len(failed)} entries rejected", said="; ".join(failed)[:1000]
         )
     return elsewhere
 
@@ -65,7 +65,7 @@ def settings_of(
     access: Access, server: Endpoint, reader: SetReader, buckets: Iterable[str]
 ) -> list[Measure]:
     """What buckets are set to, of those whose set measured it: earlier ones did not."""
-    known = {one.unit for one in reader.manifest.fingerprint if one.item == SETTINGS}
+    known = {measure.unit for measure in reader.manifest.fingerprint if measure.item == SETTINGS}
     wanted = [bucket for bucket in buckets if f"bucket {bucket}" in known]
     export = admin(access, server, "export-bucket-metadata").content
     return measure_settings(export, wanted)
@@ -98,7 +98,7 @@ def measure_rights(export: bytes, *, apart: bool = True) -> list[Measure]:
 
     Args:
         export: the zip of `mc admin cluster iam export`.
-        apart: whether they are: earlier sets counted them with the others.
+        apart: whether they are: earlier backups counted them with the others.
     """
     found = []
     for name, content in sorted(unzip(export).items()):
@@ -126,8 +126,10 @@ def measure_rights(export: bytes, *, apart: bool = True) -> list[Measure]:
 
 
 def rights_apart(manifest: Manifest) -> bool:
-    """Whether a set counted service accounts that have an end apart."""
-    return any(one.unit == RIGHTS and one.item == EXPIRING for one in manifest.fingerprint)
+    """Whether a backup counted service accounts that have an end apart."""
+    return any(
+        measure.unit == RIGHTS and measure.item == EXPIRING for measure in manifest.fingerprint
+    )
 
 
 def joined(exports: Iterable[bytes]) -> bytes:
@@ -174,7 +176,7 @@ def without_lapsed_rules(export: bytes, now: datetime) -> tuple[bytes, list[str]
                 for rule in lapsed:
                     body = body.replace(rule, b"")
                     left.append(
-                        f"a rule of the lifecycle of bucket {name.partition('/')[0]}: its date has come"
+                        f"a lifecycle rule of bucket {name.partition('/')[0]}, because its date has passed"
                     )
                 if lapsed and not RULE.search(body):
                     continue

@@ -22,7 +22,7 @@ def retained_until(text: str) -> datetime:
     MinIO keeps milliseconds of those that a bucket's default rule gave, and S3's clients send whole seconds.
 
     Args:
-        text: as a set or a measure has it.
+        text: as a backup or a measure has it.
     """
     until = datetime.fromisoformat(text)
     return until.replace(microsecond=0) + timedelta(seconds=1 if until.microsecond else 0)

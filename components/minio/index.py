@@ -1,4 +1,4 @@
-"""Which versions the earlier sets of a chain have, for the next incremental one: readable without a private key.
+"""Which versions the earlier backups of a chain have, for the next incremental one: readable without a private key.
 
 One record a version: 16 bytes that name it, 32 of its content, and 2 that say which set of the chain has the bytes.
 The SHA-512 of bucket, key, version id and ETag gives the 16 bytes, and the 32 bytes that the SHA-256 of the content is
@@ -16,7 +16,7 @@ RECORD = NAME + CONTENT + SET
 
 
 class Index(Sequence[bytes]):
-    """The records of a set, searched where they lie.
+    """The records of a backup, searched where they lie.
 
     Args:
         data: records in order.
@@ -61,7 +61,7 @@ def record(version: bytes, content: str, number: int) -> bytes:
     Args:
         version: its `hash_of`.
         content: SHA-256 of its bytes, in hexadecimal.
-        number: of the set that has them.
+        number: of the backup that has them.
     """
     crossed = _crossed(bytes.fromhex(content), version[NAME:])
     return version[:NAME] + crossed + number.to_bytes(SET, "big")

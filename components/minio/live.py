@@ -1,7 +1,7 @@
-"""Replaces buckets of the live MinIO by those of a set: the old versions go, the set's are written, oldest first.
+"""Replaces buckets of the live MinIO by those of a backup: the old versions go, the backup's are written, oldest first.
 
-A bucket with object lock is left as it is, since that is what the lock is for: it is restored only where it is away.
-MinIO can stop all clients or none (`mc admin service freeze` would stop us too), so writers are not fenced.
+A bucket with object lock is left as it is, since that is what the lock is for: it is restored only if it does not
+exist. MinIO can stop all clients or none (`mc admin service freeze` would stop us too), so writers are not fenced.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ FORCE, BEFORE_DELETION = "x-minio-force-delete", "before-call.s3.DeleteBucket"
 
 
 def units(reader: SetReader) -> dict[str, int]:
-    """Buckets of the set with their sizes."""
+    """Buckets of the backup with their sizes."""
     buckets: dict[str, Any] = reader.manifest.topology["buckets"]
     return {f"bucket {name}": int(about["bytes"]) for name, about in buckets.items()}
 
 
 def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
-    """Why MinIO would refuse buckets of a set.
+    """Why MinIO would refuse buckets of a backup.
 
     Raises:
         TemporaryError: it has no write quorum, or went away.
@@ -83,7 +83,7 @@ def replace(
     that there are. Users who are there keep their secret keys.
 
     Returns:
-        What of the settings MinIO does not take, and whose secret keys are the set's, for people.
+        What of the settings MinIO does not take, and whose secret keys are the backup's, for people.
 
     Raises:
         Damaged: an artefact is not what was stored.
@@ -100,7 +100,8 @@ def replace(
         filled = [name for name in locked if next(list_versions(client, name), None) is not None]
         if filled:
             raise PermanentError(
-                f"{', '.join(filled)}: object lock keeps what is there; restore the other buckets by name (--unit)"
+                f"{', '.join(filled)}: object lock protects the current objects; restore the other buckets by name "
+                "(--unit)"
             )
         told: list[str] = []
         with cleanup.replacing(chosen):
@@ -113,13 +114,13 @@ def replace(
             settings, rules = without_lapsed_rules(settings, datetime.now(UTC))
             told += [f"left out: {rule}" for rule in rules]
             told += import_zip(access, server, IMPORT_SETTINGS, settings)
-            if len(wanted) == len(made):  # rights are nobody's bucket
+            if len(wanted) == len(made):  # permissions belong to no bucket
                 told += _restore_rights(access, server, reader.read(RIGHTS))
     return told
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
-    """What the live buckets hold now of a set's versions; clients have written others since."""
+    """What the live buckets hold now of a backup's versions; clients have written others since."""
     server = _server(access)
     client = connect(access, server, attempts=ATTEMPTS, connections=WRITERS + 2)
     found: list[Measure] = []
@@ -138,7 +139,7 @@ def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Me
 def wanted_of(reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
     """What the buckets must hold, and the rights where these were restored."""
     units = {*chosen, RIGHTS_UNIT} if _are_all(reader, chosen) else set(chosen)
-    return [one for one in reader.manifest.fingerprint if one.unit in units]
+    return [measure for measure in reader.manifest.fingerprint if measure.unit in units]
 
 
 def remove_bucket(client: Any, bucket: str) -> None:
@@ -162,14 +163,16 @@ def remove_bucket(client: Any, bucket: str) -> None:
 
 LIVE = Live(
     units,
-    without_fence("clients go on: what they write to a bucket meanwhile is lost or mixed in"),
+    without_fence(
+        "clients keep access: what they write to a bucket during the restore is lost or mixed with the restored data"
+    ),
     replace,
     measure,
     wanted=wanted_of,
     can_take=can_take,
     writers="MinIO cannot stop writers: what is written to a bucket until it is restored may be lost",
-    accounts="where all buckets are restored, users and service accounts that are gone come back with the set's "
-    "secret keys; those that are there keep their own",
+    accounts="if all buckets are restored, users and service accounts deleted since the backup come back with their "
+    "old secret keys; existing ones keep their current keys",
 )
 
 
@@ -189,21 +192,21 @@ def _with_content(params: dict[str, Any], **_: Any) -> None:
 
 
 def _are_all(reader: SetReader, chosen: Iterable[str]) -> bool:
-    """Whether these are all buckets of a set: then its rights are restored too."""
+    """Whether these are all buckets of a backup: then its rights are restored too."""
     return set(units(reader)) <= set(chosen)
 
 
 def _restore_rights(access: Access, server: Endpoint, export: bytes) -> list[str]:
-    """Give MinIO the rights of a set; returns what people must know of it."""
+    """Give MinIO the rights of a backup; returns what people must know of it."""
     live = admin(access, server, "export-iam").content
     rights, gone = with_live_keys(export, live)
     rights, over = importable(rights, datetime.now(UTC))
     import_zip(access, server, IMPORT_RIGHTS, rights)
     complete(access, server, rights)
     back = sorted(set(gone) - set(over))
-    told = [f"back with the secret keys of the set: {', '.join(back)}"] if back else []
+    told = [f"restored with the secret keys of the backup: {', '.join(back)}"] if back else []
     if over:
-        told.append(f"left as they are, since their time is over or nearly so: {', '.join(over)}")
+        told.append(f"not restored, because they have expired or are about to: {', '.join(over)}")
     return told
 
 

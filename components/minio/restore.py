@@ -1,6 +1,6 @@
 """Brings MinIO back: buckets as they were made, every version of every object, oldest first, then rights and settings.
 
-Version ids and times are new ones. Versions whose bytes an earlier set has are taken from there, by their content.
+Version ids and times are new ones. Versions whose bytes an earlier backup has are taken from there, by their content.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from errors import IsaError, PermanentError, TemporaryError
 LISTS, TARS = "JSON lines", "tar of objects' bytes"
 WRITERS, ATTEMPTS = 8, 4
 WHOLE_BYTES = 16 << 20  # up to here an object is sent in one piece, and a key's versions wait
-# MinIO's exports in a set, and the admin API's names for their import.
+# MinIO's exports in a backup, and the admin API's names for their import.
 SETTINGS, IMPORT_SETTINGS = "bucket-metadata.zip", "import-bucket-metadata"
 RIGHTS, IMPORT_RIGHTS = "iam.zip", "import-iam-v2"
 
@@ -237,28 +237,26 @@ def _body(archive: tarfile.TarFile, version: Version, held: Mapping[str, Path]) 
     while (entry := archive.next()) is not None:
         if entry.name == version.file:
             return archive.extractfile(entry)
-    raise Unreadable(f"{version.key}: its bytes are not where the list says")
+    raise Unreadable(f"{version.key}: its bytes are not where the index says")
 
 
 def stored_versions(
     reader: SetReader, bucket: str, of: Manifest | None = None
 ) -> Iterator[Version]:
-    """A set's list of a bucket's versions, in its order."""
+    """A backup's list of a bucket's versions, in its order."""
     with opened(reader.stream(f"buckets/{bucket}/versions.jsonl", of)) as file:
         for line in file:
             try:
                 yield Version(**json.loads(line))
             except (ValueError, TypeError) as exc:
-                raise Unreadable(
-                    f"the list of bucket {bucket} has a line that is no version"
-                ) from exc
+                raise Unreadable(f"the index of bucket {bucket} has an invalid line") from exc
 
 
 @contextmanager
 def held_bytes(
     access: Access, reader: SetReader, buckets: Mapping[str, Any]
 ) -> Iterator[Mapping[str, Path]]:
-    """What earlier sets have of this one's versions, by content, on the spool's disk for a while."""
+    """What earlier backups have of this one's versions, by content, on the spool's disk for a while."""
     wanted = {
         version.content
         for bucket in (buckets if reader.manifest.needs else ())
@@ -274,7 +272,7 @@ def held_bytes(
         lost = sorted(wanted - set(found))
         if lost:
             raise PermanentError(
-                f"no set of the chain has the bytes of {len(lost)} versions: {lost[0]}"
+                f"no backup of the chain has the bytes of {len(lost)} versions: {lost[0]}"
             )
         yield found
 
@@ -296,7 +294,7 @@ def _keep(
         for entry in archive:
             body = archive.extractfile(entry) if entry.name in files else None
             if body is not None:
-                place = directory / str(len(found))  # never a name of the set's
+                place = directory / str(len(found))  # never a name of the backup's
                 with place.open("wb") as target:
                     while piece := body.read(1 << 20):
                         target.write(piece)
@@ -305,7 +303,7 @@ def _keep(
 
 # ---------------------------------------------------------------------- retention
 def with_lapsed_retentions(found: list[Measure], reader: SetReader) -> list[Measure]:
-    """A retention that was over when it was restored cannot be set again, and binds nobody: no difference.
+    """A retention that had ended before the restore cannot be set again, and has no effect: no difference.
 
     Where some were, those that still run are compared with those of the list that still run; if they are the same,
     the manifest's measure holds.

@@ -3,8 +3,8 @@ cmd/admin-handlers-users.go).
 
 It takes the secret key of every user and service account from the export, and so would bring back the keys that were
 rotated since. Those that the live MinIO has keep their own, and service accounts their end. The import makes every
-service account anew, switched on, and every new group enabled; it adds members and policies and takes none away; and it
-refuses a service account whose end is near, once the live one is deleted.
+service account again, switched on, and every new group enabled; it adds members and policies and takes none away; and
+it refuses a service account whose end is near, once the live one is deleted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ENDS = "expiration"
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 # It takes no end that is nearer than 15 minutes (`minServiceAccountExpiry`, cmd/iam-store.go).
 NEAREST_END = timedelta(minutes=16)
-# A policy of this name takes the one that somebody has away (`PolicyDBSet`, cmd/iam-store.go).
+# A policy with this name removes the policy of a user (`PolicyDBSet`, cmd/iam-store.go).
 NO_POLICY = {"version": 1, "policy": ""}
 
 Documents = dict[str, dict[str, Any]]
@@ -60,7 +60,7 @@ def importable(export: bytes, now: datetime) -> tuple[bytes, list[str]]:
     """An export without the service accounts whose end is over or too near for an import.
 
     Args:
-        export: of the set.
+        export: of the backup.
         now: time.
 
     Returns:
@@ -80,11 +80,11 @@ def with_live_keys(export: bytes, live: bytes) -> tuple[bytes, list[str]]:
     """An export whose users have the secret keys that they have in the live MinIO, and no policy that they had not.
 
     Args:
-        export: of the set.
+        export: of the backup.
         live: of the live MinIO.
 
     Returns:
-        The export for its import, and the access keys that are not there any more: they get the set's secrets.
+        The export for its import, and the access keys that are not there any more: they get the backup's secrets.
     """
     wanted, there = documents_of(export), documents_of(live)
     gone: list[str] = []
@@ -141,11 +141,11 @@ def complete(access: Access, server: Endpoint, export: bytes) -> None:
 
 
 def of_the_set(live: bytes, export: bytes) -> bytes:
-    """What of the live rights a set has too: what was made since is nobody's loss.
+    """Return the live permissions that are in the backup too: those created since are not compared.
 
     Args:
         live: export of the live MinIO.
-        export: of the set.
+        export: of the backup.
     """
     wanted, there = documents_of(export), documents_of(live)
     kept: Documents = {}

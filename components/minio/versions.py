@@ -30,10 +30,10 @@ READERS = 8
 WHOLE_BYTES = 2 << 20
 PIECE_BYTES = 1 << 20
 GONE = ("NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed", "405")
-# A version that its client encrypted with a key of his own (SSE-C) answers so to everybody else; nothing but the words
+# This is the answer for a version that a client encrypted with its own key (SSE-C); only the words
 # tells it from other bad requests (ErrSSEEncryptedObject in minio/minio, cmd/api-errors.go; AWS has the same).
 CLIENTS_KEY = ("InvalidRequest", "stored using a form of Server Side Encryption")
-SSE_C = "encrypted with keys of their clients (SSE-C)"
+SSE_C = "encrypted with client keys (SSE-C)"
 # What says that the server is busy, of whatever object: the others are asked later too.
 BUSY = ("SlowDown", "TooManyRequests", "RequestTimeout", "ServiceUnavailable")
 NO_BUCKET = "NoSuchBucket"
@@ -60,7 +60,7 @@ class Version:
         headers: content type, metadata, retention and the like, as boto3 names them.
         tags: of the object.
         content: SHA-256 of the bytes, in hexadecimal.
-        held: id of the earlier set that has the bytes; "" if this one does.
+        held: id of the earlier backup that has the bytes; "" if this one does.
         file: its name in the tar.
     """
 
@@ -95,10 +95,10 @@ def list_versions(client: Any, bucket: str) -> Iterator[Version]:
 
 
 class Among:
-    """Tells versions that a set has from those that clients wrote behind them since it was restored.
+    """Tells versions that a backup has from those that clients wrote behind them since it was restored.
 
     Args:
-        stored: the set's, keys in order.
+        stored: the backup's, keys in order.
     """
 
     def __init__(self, stored: Iterable[Version]) -> None:
@@ -155,7 +155,7 @@ class VersionTar:
     Args:
         client: of the source.
         bucket: its name.
-        earlier: id of the set that has a version's bytes, and their SHA-256; None if none has.
+        earlier: id of the backup that has a version's bytes, and their SHA-256; None if none has.
         note: gets every version, in order, when everything is known of it.
         strict: a version that cannot be read ends it, unless only its client has the key (SSE-C).
 
@@ -183,7 +183,7 @@ class VersionTar:
 
         Raises:
             Unlisted: the bucket cannot be read.
-            TemporaryError: the server is away; an object's bytes broke off, where it is strict.
+            TemporaryError: the server does not answer; an object's bytes broke off, where it is strict.
         """
         with ThreadPoolExecutor(READERS, thread_name_prefix="versions") as pool:
             ahead: deque[tuple[Version, Future[Any]]] = deque()
@@ -240,7 +240,7 @@ class VersionTar:
         with listing(self._bucket):
             self._client.list_object_versions(Bucket=self._bucket, MaxKeys=1)
         code = _code(exc) if isinstance(exc, ClientError) else type(exc).__name__
-        return Unreadable(f"that MinIO does not give ({code})")
+        return Unreadable(f"that MinIO cannot return ({code})")
 
     def _write(self, version: Version, fetched: Future[Any]) -> Iterator[bytes]:
         body = fetched.result()
@@ -249,7 +249,7 @@ class VersionTar:
             return
         if body is None:  # deleted since it was listed
             return
-        # counted anew: a restore knows nothing of what was left out between two versions
+        # counted again: a restore knows nothing of what was left out between two versions
         key, ordinal = self._last
         version.ordinal = ordinal + 1 if version.key == key else 0
         if not version.marker and not version.held:
@@ -277,7 +277,7 @@ class VersionTar:
                 seen += len(piece)
                 yield piece
             if seen != version.size:
-                raise EOFError(f"{seen} bytes came instead of {version.size}")
+                raise EOFError(f"{seen} bytes received instead of {version.size}")
         except (BotoCoreError, HTTPError, EOFError, OSError) as exc:  # the stream's own
             broken = self._unreadable(version, exc)
             yield from _zeros(version.size - seen)
@@ -295,7 +295,7 @@ def read_versions(client: Any, bucket: str, note: Callable[[Version], None]) -> 
         note: gets every version, in order, when everything is known of it.
 
     Raises:
-        TemporaryError: an object's bytes broke off, or the server is away.
+        TemporaryError: an object's bytes broke off, or the server does not answer.
     """
     for _ in VersionTar(client, bucket, lambda version: None, note, strict=True):
         pass

@@ -44,13 +44,14 @@ from config.backups import NatsAccount
 from errors import PermanentError, TemporaryError
 
 NOT_COVERED = (
-    "messages outside JetStream, ephemeral consumers, and what only they keep in a stream of retention `interest`",
-    "accounts, users, keys and the servers' configuration (Helm values and Secrets have them: set `platform`)",
-    "a common moment of several streams: each is consistent in itself, and one that mirrors or gathers others goes on "
-    "behind the last message that it has of them",
-    "redeliveries under way: after a restore, messages above a consumer's acknowledged one come again",
-    "message ids for deduplication: a message that is published again right after a restore may be stored twice",
-    "messages that have outlived their `Nats-TTL` in a stream that keeps them (the set names such streams)",
+    "messages outside JetStream, ephemeral consumers, and messages of a stream with retention `interest` that only "
+    "those consumers keep",
+    "accounts, users, keys and the servers' configuration (Helm values and Secrets: the backup of `platform`)",
+    "a common recovery point of several streams: each is consistent in itself. A mirror or a stream with sources "
+    "continues after the last message it holds",
+    "redeliveries in progress: after a restore, messages above a consumer's last acknowledged one are delivered again",
+    "message ids for deduplication: a message published again right after a restore may be stored twice",
+    "messages older than their `Nats-TTL` in a stream that keeps them (the backup names such streams)",
 )
 ALLOWED = OWN_TIMES[0]  # that messages have a lifetime
 # nats-server up to 2.14 takes snapshots of streams on disk only
@@ -62,7 +63,7 @@ SPOOL_MARGIN = 64 << 20
 
 
 def back_up(access: Access, writer: SetWriter) -> BackupContent:
-    """Take one set of all streams of all accounts.
+    """Take one backup of all streams of all accounts.
 
     Raises:
         TemporaryError: JetStream has no leader, a snapshot broke off.
@@ -114,7 +115,7 @@ class StreamTaken:
         measures: of it.
         consistency: its moment.
         layout: for the manifest's topology.
-        missing: what the set lacks of it, with why.
+        missing: what the backup lacks of it, with why.
     """
 
     measures: list[Measure]
@@ -145,7 +146,7 @@ def _streams(
                 taken = _stream(access, writer, connected, name, version)
             except Refused as exc:
                 writer.drop(f"{folder}/")
-                if exc.code == NO_STREAM:  # somebody deleted it
+                if exc.code == NO_STREAM:  # a client deleted it
                     continue
                 taken = exc.words
             except Unanswered as exc:
@@ -176,7 +177,7 @@ def _stream(
     except Refused as exc:
         info = account.run(call(account.client, f"STREAM.INFO.{name}", timeout=timeout))
         if info["config"].get("storage") == "memory" and numbers(version) < MEMORY_SINCE:
-            return f"it is kept in memory, and servers before 2.15 take no snapshot of such: {exc}"
+            return f"it is kept in memory, and servers before 2.15 cannot take a snapshot of such a stream: {exc}"
         raise
     size = int(snapshot.state["bytes"])
     try:
@@ -198,7 +199,7 @@ def _stream(
     writer.add_json(f"{folder}/consumers.json", unit, progress)
     promised = int(snapshot.state.get("consumer_count", 0))
     if promised > len(consumers) + len(unheard):
-        raise Unanswered(f"{unit} has {promised} consumers and lists {len(consumers)}")
+        raise Unanswered(f"{unit} has {promised} consumers but lists {len(consumers)}")
     try:
         seen = account.run(measure_messages(account.client, name, snapshot.state, apart=True))
     except Silent as exc:  # it is in use: messages have left it since the snapshot
@@ -219,7 +220,7 @@ def _stream(
         missing.append(f"no leader answers for its consumers {some(unheard)}")
     if seen.overdue and not snapshot.config.get(ALLOWED) and numbers(version) >= MEMORY_SINCE:
         missing.append(
-            f"{seen.overdue} messages have outlived their {LIFETIME}: this stream keeps them, and no restore does"
+            f"{seen.overdue} messages are older than their {LIFETIME}: this stream keeps them, no restore does"
         )
     return StreamTaken(found, consistency, layout, missing)
 
@@ -235,7 +236,7 @@ def _consumers(
 
 
 def _left_out(config: dict[str, Any], consumers: list[dict[str, Any]], version: str) -> list[str]:
-    """Consumers that a restore may have to make anew from `consumers.json`."""
+    """Consumers that a restore may have to make again from `consumers.json`."""
     if numbers(version) >= MEMORY_SINCE:  # from then on each is asked of its own leader
         return []
     replicas = int(config.get("num_replicas", 1))

@@ -1,4 +1,4 @@
-"""Why the live JetStream would refuse streams of a set. It is asked before the old ones are deleted.
+"""Why the live JetStream would refuse streams of a backup. It is asked before the old ones are deleted.
 
 What JetStream checks of a configuration and of an account's limits it is asked itself: a request to restore a stream
 that exists is checked first and then refused for its name, with nothing changed (jsStreamRestoreRequest and
@@ -79,17 +79,17 @@ def overlap(one: str, other: str) -> bool:
 def _too_large(one: StoredStream, servers: list[Server]) -> Iterator[str]:
     most = min(server.max_payload for server in servers)
     if one.largest > most:
-        yield f"it has a message of {one.largest} bytes, and the servers take {most} (max_payload)"
+        yield f"it has a message of {one.largest} bytes, but the servers accept {most} (max_payload)"
 
 
 def _too_new(one: StoredStream, servers: list[Server]) -> Iterator[str]:
     oldest = min(server.version for server in servers)
     if one.version >= ARCHIVE_SINCE > oldest:
-        yield f"its snapshot is of NATS {_dotted(one.version)}, which {_dotted(oldest)} does not read"
+        yield f"its snapshot is from NATS {_dotted(one.version)}, which {_dotted(oldest)} cannot read"
     level = int((one.config.get("metadata") or {}).get(LEVEL) or 0)
     most = min(server.level for server in servers)
     if level > most:
-        yield f"it needs level {level} of JetStream's API, and the servers have {most}"
+        yield f"it needs JetStream API level {level}, but the servers have {most}"
 
 
 def _consumers(one: StoredStream, account: Account, servers: list[Server]) -> Iterator[str]:
@@ -99,7 +99,7 @@ def _consumers(one: StoredStream, account: Account, servers: list[Server]) -> It
     for consumer in one.consumers:
         pending = int(consumer["config"].get("max_ack_pending") or 0)
         if most and pending > most:
-            yield f"consumer {consumer['name']} has max_ack_pending {pending}, and {most} is allowed"
+            yield f"consumer {consumer['name']} has max_ack_pending {pending}, but {most} is the limit"
 
 
 def _overlaps(one: StoredStream, account: Account) -> Iterator[str]:
@@ -127,7 +127,7 @@ def _account_is_full(one: StoredStream, account: Account) -> Iterator[str]:
     gone = held.size * held.replicas if held and held.storage == one.storage else 0
     after = int(usage.get(kind, 0)) - gone + one.size * one.replicas
     if 0 <= limit * multiple < after:
-        yield f"the account may store {limit * multiple} bytes ({kind}) and would have {after}"
+        yield f"the account may store {limit * multiple} bytes ({kind}) and would use {after}"
 
 
 def _servers_are_full(one: StoredStream, account: Account, servers: list[Server]) -> Iterator[str]:
@@ -139,7 +139,7 @@ def _servers_are_full(one: StoredStream, account: Account, servers: list[Server]
         if tags <= server.tags and placement.get("cluster") in (None, "", server.cluster)
     ]
     if len(named) < one.replicas:
-        where = f" where it is to be placed ({placement})" if placement else ""
+        where = f" where it has to be placed ({placement})" if placement else ""
         yield f"it has {one.replicas} replicas, and {len(named)} servers with JetStream answer{where}"
         return
     free = {server.name: _free(one, account, server) for server in named}

@@ -183,7 +183,7 @@ async def call(client: Client, subject: str, body: Any = None, *, timeout: float
 
     Raises:
         Refused: JetStream says no.
-        Unanswered: nobody answers.
+        Unanswered: no server answers.
     """
     request = json.dumps(body).encode() if body is not None else b""
     try:
@@ -231,7 +231,7 @@ def call_when_placed(
 
     Raises:
         Refused: JetStream says no, or finds no servers for a minute.
-        TemporaryError: nobody answers.
+        TemporaryError: no server answers.
     """
     return retry(
         lambda: connected.run(call(connected.client, subject, body, timeout=timeout)),
@@ -274,7 +274,9 @@ async def listed(
         if not told or len(found) + len(missing) >= int(page.get("total", 0)):
             break
         if told <= names:
-            raise Unanswered(f"JetStream, {subject}: {_server(client)} gives the same page again")
+            raise Unanswered(
+                f"JetStream, {subject}: {_server(client)} returned the same page again"
+            )
         names |= told
     if missing:
         raise Incomplete(subject, found, missing)
@@ -325,7 +327,7 @@ class Refused(PermanentError):
 
     def __init__(self, subject: str, code: int, words: str, *, unavailable: bool = False) -> None:
         self.code, self.words, self.unavailable = code, f"{words} ({code})", unavailable
-        super().__init__(f"JetStream refuses {subject}: {self.words}")
+        super().__init__(f"JetStream refused {subject}: {self.words}")
 
 
 def _server(client: Client) -> str:

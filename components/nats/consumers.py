@@ -36,7 +36,7 @@ UNTIL = "acknowledged_until"
 
 
 def saved_consumers(reader: SetReader, folder: str) -> list[dict[str, Any]]:
-    """The consumers of a set's stream, as JetStream listed them."""
+    """The consumers of a backup's stream, as JetStream listed them."""
     found: list[dict[str, Any]] = reader.json(f"{folder}/consumers.json")
     return found
 
@@ -66,7 +66,7 @@ def consumers_of(
 
     Raises:
         Incomplete: one of them has no leader.
-        Unanswered: nobody answers.
+        Unanswered: no server answers.
     """
     subject = f"CONSUMER.LIST.{stream}"
     return retry(
@@ -109,7 +109,7 @@ def wait_for_consumers(
     Args:
         connected: the stream's account.
         stream: its name.
-        saved: the set's consumers.
+        saved: the backup's consumers.
         left_out: names of those that the snapshot may not have; they are waited for a few seconds, others for a minute.
         clock: monotonic seconds.
         sleep: waits.
@@ -139,11 +139,11 @@ def make_missing_consumers(
         connected: the stream's account.
         of: the stream's configuration. A work queue has nothing any more of what was acknowledged, and takes no
             consumer that begins anywhere else (10101).
-        saved: the set's consumers.
+        saved: the backup's consumers.
         changes: to their configurations.
     """
     stream, queue = of["name"], of.get("retention") == QUEUE
-    names = {str(one["name"]) for one in consumers_of(connected, stream)}
+    names = {str(consumer["name"]) for consumer in consumers_of(connected, stream)}
     for one in saved:
         if one["name"] in names or not one["config"].get("durable_name"):
             continue
@@ -171,7 +171,7 @@ def as_saved(
     Args:
         config: the stream's.
         there: as JetStream lists them.
-        saved: the set's.
+        saved: the backup's.
         at_work: whether clients acknowledge to those that are there.
     """
     before = {str(one["name"]): one for one in saved}
@@ -182,11 +182,11 @@ def as_saved(
 
 
 def taken_since(there: Iterable[dict[str, Any]], saved: Iterable[dict[str, Any]]) -> int:
-    """How many messages consumers have acknowledged at most since they were restored from a set.
+    """How many messages consumers have acknowledged at most since they were restored from a backup.
 
     Args:
         there: as JetStream lists them.
-        saved: the set's.
+        saved: the backup's.
     """
     before = {str(one["name"]): int(one["ack_floor"].get("consumer_seq", 0)) for one in saved}
     found = 0
@@ -199,11 +199,11 @@ def taken_since(there: Iterable[dict[str, Any]], saved: Iterable[dict[str, Any]]
 
 
 def lost_interest(there: Iterable[dict[str, Any]], before: Iterable[dict[str, Any]]) -> bool:
-    """Whether a consumer of the set has gone by itself: an ephemeral one, or one that nobody used for too long.
+    """Whether NATS has deleted a consumer of the backup by itself: an ephemeral one, or one unused for too long.
 
     Args:
         there: consumers now, as JetStream lists them.
-        before: those of the set.
+        before: those of the backup.
     """
     names = {str(one["name"]) for one in there}
     return any(

@@ -56,7 +56,7 @@ def measures(
     fewest: int | None = None
     passing: list[Measure] = []
     if seen.apart:
-        # nobody knows what of both those were that had left before they were read
+        # it is unknown which of both the messages were that had left before they were read
         most = seen.expiring + promised - seen.count
         fewest = max(0, subjects - most)
         if promised > seen.count:
@@ -94,7 +94,7 @@ def measure_configuration(
     Args:
         unit: its name in the manifest.
         config: as its server has it.
-        saved: as its set has it; what a newer server adds to that by itself is no difference.
+        saved: as its backup has it; what a newer server adds to that by itself is no difference.
     """
     named = {key: part(value) for key, value in _own(config).items() if key in _own(saved)}
     return Measure(
@@ -108,34 +108,36 @@ def measure_configuration(
 
 
 def has_configuration(manifest: Manifest, unit: str) -> bool:
-    """Whether a set measured its stream's configuration: earlier ones did not, and are as good for that."""
+    """Whether a backup measured its stream's configuration: earlier ones did not, and are as good for that."""
     return measured(manifest, unit, CONFIGURATION) is not None
 
 
 def consumer_expires(consumer: Mapping[str, Any]) -> bool:
-    """Whether a consumer goes when nobody has used it for some time."""
+    """Whether NATS deletes a consumer that is unused for some time."""
     return bool(consumer["config"].get("inactive_threshold"))
 
 
 def has_expiring_consumers(manifest: Manifest, unit: str) -> bool:
-    """Whether a set counted its stream's consumers that expire apart."""
+    """Whether a backup counted its stream's consumers that expire apart."""
     return measured(manifest, unit, EXPIRING_CONSUMERS) is not None
 
 
 def has_expiring(manifest: Manifest, unit: str) -> bool:
-    """Whether a set counted its stream's messages that expire apart: earlier ones did not."""
+    """Whether a backup counted its stream's messages that expire apart: earlier ones did not."""
     return measured(manifest, unit, EXPIRING) is not None
 
 
 def measured(manifest: Manifest, unit: str, item: str) -> Measure | None:
-    """What a set measured of a stream, if it did."""
-    found = (one for one in manifest.fingerprint if one.unit == unit and one.item == item)
+    """What a backup measured of a stream, if it did."""
+    found = (
+        measure for measure in manifest.fingerprint if measure.unit == unit and measure.item == item
+    )
     return next(found, None)
 
 
 # ---------------------------------------------------------------------- inside
 def _own(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What somebody set; that a server writes a default and another one leaves it out is the same."""
+    """Explicitly set values: one server writes a default and another leaves it out, which is no difference."""
     metadata = config.get("metadata") or {}
     kept = {key: value for key, value in metadata.items() if not key.startswith(SERVERS_OWN)}
     found = {**config, "metadata": kept}

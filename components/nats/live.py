@@ -1,6 +1,6 @@
-"""Replaces streams of the live JetStream by those of a set.
+"""Replaces streams of the live JetStream by those of a backup.
 
-A stream cannot be restored beside itself, so the old one is deleted first: the safety backup, and before it the set
+A stream cannot be restored beside itself, so the old one is deleted first: the safety backup, and before it the backup
 that is restored, were read to their last byte by then (`operations.restore.restore`). Streams come back with one
 replica and are scaled up afterwards: with three at once a restore on slow disks fails (nats-io/nats-server#4270). What
 a stream mirrors, gathers and republishes comes back with it: a mirror cannot be made of a stream later (error 10055),
@@ -68,12 +68,12 @@ CALL_SECONDS = 60.0
 
 
 def units(reader: SetReader) -> dict[str, int]:
-    """Streams of the set with their sizes."""
+    """Streams of the backup with their sizes."""
     return {reader.unit(name): reader.size(name) for name in reader.names(FORM)}
 
 
 def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
-    """Why JetStream would refuse streams of a set.
+    """Why JetStream would refuse streams of a backup.
 
     Raises:
         TemporaryError: it cannot be asked.
@@ -112,7 +112,7 @@ def replace(
                 saved = reader.save(f"{folder}/{ARCHIVE}", Path(directory) / "stream")
                 backup = reader.json(f"{folder}/{ABOUT}")
                 consumers = saved_consumers(reader, folder), left_out_consumers(reader, folder)
-                # not before: a connection that nobody serves meanwhile is cut
+                # not earlier: an idle connection is cut
                 with _account(access, declared) as connected:
                     _replace(connected, backup["config"]["name"], saved, backup, *consumers)
     return []
@@ -133,7 +133,7 @@ def at_saved(now: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]
 
     Args:
         now: the state that JetStream tells.
-        saved: the one that the set has.
+        saved: the one that the backup has.
     """
     if int(now["last_seq"]) <= int(saved["last_seq"]):
         return dict(now)
@@ -148,17 +148,17 @@ def may_have_gone(
     before: Iterable[dict[str, Any]],
     now: int,
 ) -> int:
-    """How many of a set's messages may have left a stream since it was restored, with nothing lost.
+    """How many of a backup's messages may have left a stream since it was restored, with nothing lost.
 
     Clients take them from a work queue or a stream that keeps what somebody is interested in, which drops them too with
     the last consumer that is; one that is full drops a
-    message for each that is published, and one with a limit of age the oldest, the sooner the older the set is.
+    message for each that is published, and one with a limit of age the oldest, the sooner the older the backup is.
 
     Args:
         info: as JetStream describes the stream now.
-        saved: the state that the set has.
+        saved: the state that the backup has.
         there: its consumers now.
-        before: those of the set.
+        before: those of the backup.
         now: time in nanoseconds since 1970.
     """
     config, state = info["config"], info["state"]
@@ -180,11 +180,11 @@ def may_have_gone(
 
 LIVE = Live(
     units,
-    without_fence("publishers get no acknowledgement while a stream is away"),
+    without_fence("publishers get no acknowledgement while a stream does not exist"),
     replace,
     measure,
     can_take=can_take,
-    writers="a stream takes nothing from its deletion until it is restored: publishers get no acknowledgement",
+    writers="a stream does not exist from its deletion until it is restored: publishers get no acknowledgement",
 )
 
 

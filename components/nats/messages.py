@@ -7,7 +7,7 @@ many consumers as it is allowed to.
 
 Messages that time takes are counted apart: a server since 2.15 leaves those out of a restore whose time has run out,
 whatever the stream allows (`RestoreStreamV2`, server/stream_backup.go). A stream that does not allow such ends (a
-mirror, one that gathers others) keeps them: a restore loses those, and the set names them.
+mirror, one that gathers others) keeps them: a restore loses those, and the backup names them.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Silent(Unanswered):
 
     def __init__(self, stream: str, seen: Seen, wanted: int) -> None:
         super().__init__(
-            f"stream {stream} gave {seen.count} of {wanted} messages and then nothing more"
+            f"stream {stream} sent {seen.count} of {wanted} messages and then nothing more"
         )
         self.seen = seen
 
@@ -207,7 +207,7 @@ async def _by_consumer(
         opt_start_seq=first,
         ack_policy=AckPolicy.NONE,
     )
-    # an ordered consumer: ephemeral, with flow control, made anew where a message is missing
+    # an ordered consumer: ephemeral, with flow control, made again where a message is missing
     messages = await client.jetstream().subscribe(
         ">", stream=stream, ordered_consumer=True, config=config
     )

@@ -44,8 +44,8 @@ from config.models import Settings
 PROBE_AGE_SECONDS, PROBE_BYTES = 300, 1 << 20
 # What the account's own rules refuse says nothing of NATS: codes in server/errors.json.
 NOT_OURS = {
-    OVERLAP: "another stream takes every subject, and two streams may not share one",
-    10027: "the account may have no more streams",
+    OVERLAP: "another stream takes every subject, and two streams cannot share a subject",
+    10027: "the account has reached its limit of streams",
 }
 HEARD_PAUSE_SECONDS = 0.05
 # A stream has its leader within 0.1 s, or after an election of 4 s and more.
@@ -78,7 +78,7 @@ def ask(access: Access) -> Report:
         hint = "no server has JetStream's meta group"
     else:
         seen = ", ".join(sorted(x or "none" for x in leaders)) or "none"
-        hint = f"no agreed leader ({seen}): fewer than {wanted // 2 + 1} of {wanted} servers see each other"
+        hint = f"no agreed leader ({seen}): fewer than {wanted // 2 + 1} of {wanted} servers can reach each other"
     questions.note("meta leader", bool(leader), hint)
     behind: dict[str, str] = {}
     roles = [Role(name, "leader" if name == leader else "follower") for name in sorted(metas)]
@@ -129,7 +129,7 @@ def _streams(questions: Round, servers: Mapping[str, Mapping[str, Any]]) -> None
                 ]
                 if bad and cluster.get("leader") == said.get("server_name", cluster.get("leader")):
                     trouble[name] = ", ".join(bad)
-    # who has lost the leader may only be late: it counts if nobody knows one
+    # a server without a leader may only be late: it counts if no server knows one
     known = {
         f"{a['name']}/{s['name']}"
         for said in servers.values()
@@ -174,7 +174,7 @@ def _own_rule(exc: Exception, forbidden: list[str]) -> str:
     """The rule of the account that keeps the gate from asking; "" where it is none."""
     if isinstance(exc, Refused) and exc.code in NOT_OURS:
         return f"{NOT_OURS[exc.code]}: {exc.words}"
-    return f"user {USER} may not do it: {forbidden[0]}" if forbidden else ""
+    return f"user {USER} does not have this permission: {forbidden[0]}" if forbidden else ""
 
 
 @asynccontextmanager
@@ -213,7 +213,7 @@ async def _make_stream(client: Client, name: str, members: int, answering: int) 
         "storage": "file",
         "max_bytes": PROBE_BYTES,  # an account may demand a limit
         "max_age": PROBE_AGE_SECONDS * 1_000_000_000,
-        "description": "written by a round of the readiness gate; left out of backups",
+        "description": "written by the readiness gate; not in backups",
     }
     for replicas in dict.fromkeys((members, answering)):
         request = {**config, "num_replicas": replicas}
@@ -255,7 +255,7 @@ async def _remove_old_probes(client: Client, seconds: float) -> None:
     for name in map(str, names):
         if not is_probe(name) or time.time() - _made_at(name) < PROBE_AGE_SECONDS:
             continue
-        with suppress(Refused, Unanswered):  # another round was faster, or nobody leads it
+        with suppress(Refused, Unanswered):  # another round was faster, or it has no leader
             stream = await call(client, f"STREAM.INFO.{name}", timeout=1.0)
             age = nanoseconds(stream["ts"]) - nanoseconds(stream["created"])
             if age > PROBE_AGE_SECONDS * 1_000_000_000:

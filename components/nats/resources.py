@@ -1,4 +1,4 @@
-"""What JetStream's servers and accounts may hold and hold, and what a stream of a set would take of it."""
+"""What JetStream's servers and accounts may hold and hold, and what a stream of a backup would take of it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class LiveStream:
 
 @dataclass(frozen=True)
 class StoredStream:
-    """A stream of a set that is about to be restored.
+    """A stream of a backup that is about to be restored.
 
     Attributes:
         unit: its name in the manifest.
@@ -162,7 +162,9 @@ def servers_of(access: Access) -> list[Server]:
     answers = ask_members(monitors, read)
     found = [server_of(said) for said in answers.good.values() if said.get("jetstream")]
     if not found:
-        raise TemporaryError(f"no server of NATS tells its limits: {words(answers.bad)}", delay=20)
+        raise TemporaryError(
+            f"no server of NATS returned its limits: {words(answers.bad)}", delay=20
+        )
     return found
 
 
@@ -198,18 +200,18 @@ def account_of(
     Args:
         info: of `INFO`.
         streams: of `STREAM.LIST`.
-        leaderless: streams that nobody describes.
+        leaderless: streams that no server describes.
     """
     account = Account(dict(info))
     for name in leaderless:
         account.streams[name] = LiveStream(0, 0, frozenset(), "file", (), 1)
-    for one in streams:
-        config, cluster = one["config"], one.get("cluster") or {}
+    for stream in streams:
+        config, cluster = stream["config"], stream.get("cluster") or {}
         if is_probe(str(config["name"])):  # it is gone in a moment
             continue
         peers = [cluster.get("leader"), *(peer["name"] for peer in cluster.get("replicas") or [])]
         account.streams[str(config["name"])] = LiveStream(
-            size=int(one["state"]["bytes"]),
+            size=int(stream["state"]["bytes"]),
             reserved=max(0, int(config.get("max_bytes") or 0)),
             servers=frozenset(str(peer) for peer in peers if peer),
             storage=str(config.get("storage", "file")),

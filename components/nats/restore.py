@@ -3,8 +3,8 @@
 One request for each chunk; the server gives up 5 s after the last one, and a restore that failed leaves a part of the
 stream behind although it answers with an error (measured on 2.15.1): such a stream is deleted. In a proof streams have
 one replica and follow no other stream: what they would take from it is not what they held. Nor is anything in them that
-comes or goes by time, which would be the more the older the set is: a limit of age, messages' own ends and schedules,
-and the retention that ends with the last consumer's interest.
+comes or goes by time, which would be the more the older the backup is: a limit of age, messages' own ends and
+schedules, and the retention that ends with the last consumer's interest.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ ACCOUNT = "  %s { jetstream: enabled, users: [ { user: %s, password: %s } ] }"
 
 
 def scratch(settings: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ...]:
-    """One server with an account for each of the set's."""
+    """One server with an account for each of the backup's."""
     users = _users(manifest)
     lines = "\n".join(
         ACCOUNT % (quoted(f"account of {user}"), quoted(user), quoted(password)) for user in users
@@ -144,7 +144,7 @@ def restore_stream(
     Args:
         to: account that it goes into, and that has none of its name.
         config: that it is restored with.
-        state: as the set has it.
+        state: as the backup has it.
         pieces: of its snapshot.
 
     Raises:
@@ -158,7 +158,7 @@ def restore_stream(
         answer = await _heard(to, subject, data, seconds)
         error = (json.loads(answer) if answer else {}).get("error")
         if error:
-            what = f"JetStream does not take stream {name} ({error.get('err_code', 0)})"
+            what = f"JetStream refused stream {name} ({error.get('err_code', 0)})"
             raise PermanentError(what, said=str(error["description"]))
 
     try:
@@ -222,7 +222,7 @@ async def _heard(to: Account, subject: str, data: bytes, seconds: float) -> byte
     for _ in range(HEARD_TRIES):
         try:
             return bytes((await to.client.request(subject, data, timeout=seconds)).data)
-        except NoRespondersError:  # so nobody has it
+        except NoRespondersError:  # so no server has it
             await asyncio.sleep(HEARD_PAUSE_SECONDS)
     return bytes((await to.client.request(subject, data, timeout=seconds)).data)
 
@@ -245,8 +245,8 @@ def _own() -> NatsAccount:
 
 
 def accounts(settings: Settings, manifest: Manifest) -> list[NatsAccount]:
-    """How the set's users are reached; those that the settings do not have any more by a Secret of their own."""
-    declared = {one.user: one for one in (_own(), *settings.backup.nats.accounts)}
+    """How the backup's users are reached; those that the settings do not have any more by a Secret of their own."""
+    declared = {account.user: account for account in (_own(), *settings.backup.nats.accounts)}
     gone = (
         NatsAccount(user=user, secret=f"user-{number}", key="password")
         for number, user in enumerate(_users(manifest))
@@ -255,6 +255,6 @@ def accounts(settings: Settings, manifest: Manifest) -> list[NatsAccount]:
 
 
 def _users(manifest: Manifest) -> list[str]:
-    """The users whose accounts the set has; our own too, which asks whether the server is there."""
+    """The users whose accounts the backup has; our own too, which asks whether the server is there."""
     named = (unit.partition("/")[0] for unit in manifest.topology["streams"])
     return list(dict.fromkeys([USER, *named]))

@@ -74,7 +74,7 @@ class Snapshot:
                 number = int(message.reply.rpartition(".")[2])
                 if number != expected:
                     raise Unanswered(
-                        f"the snapshot of {self._stream} has chunk {number} in the place of {expected}"
+                        f"the snapshot of {self._stream} has chunk {number} instead of {expected}"
                     )
                 expected += 1
             yield message.data
@@ -101,7 +101,7 @@ class Snapshot:
             message = await self._chunks.next_msg(self._stall)
         except NatsTimeoutError as exc:
             raise Unanswered(
-                f"the snapshot of {self._stream} stopped for {self._stall:.0f} s"
+                f"the snapshot of {self._stream} sent nothing for {self._stall:.0f} s"
             ) from exc
         if message.reply:
             await self._client.publish(message.reply, b"")

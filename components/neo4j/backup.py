@@ -20,19 +20,19 @@ from errors import PermanentError, TemporaryError
 
 SYSTEM = "system"
 DATABASES = "SHOW DATABASES YIELD name, type, currentStatus, requestedStatus, statusMessage"
-# States that a database passes through by itself; in others it stays until somebody acts.
+# States that a database leaves by itself; in others it stays until a person acts.
 # https://neo4j.com/docs/operations-manual/5/database-administration/standard-databases/listing-databases/
 PASSING = frozenset({"initial", "starting", "stopping", "store copying", "draining"})
 COMPONENTS = "CALL dbms.components() YIELD name, versions, edition"
 NOT_COVERED = (
-    "neo4j.conf, certificates and plugins (Helm values and Secrets: set `platform`)",
+    "neo4j.conf, certificates and plugins (Helm values and Secrets: the backup of `platform`)",
     "transactions after the recovery point",
-    "a common moment of several databases: each is consistent in itself",
+    "a common recovery point of several databases: each is consistent in itself",
 )
 
 
 def back_up(access: Access, writer: SetWriter) -> BackupContent:
-    """Take one set of all databases.
+    """Take one backup of all databases.
 
     Raises:
         PermanentError: Community, and the settings do not allow to stop it; neo4j-admin is missing.
@@ -42,8 +42,8 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
     community = wanted.edition == "community"
     if community and not access.settings.backup.neo4j.offline:
         raise PermanentError(
-            "Neo4j Community has no backup while it runs: set backup.neo4j.offline to let it be stopped for "
-            "the time of a dump, or run Enterprise"
+            "Neo4j Community cannot be backed up while it runs: set backup.neo4j.offline so that it may be stopped "
+            "for a dump, or run Enterprise"
         )
     if community:
         offline.sweep(access, writer.cleanup)
@@ -61,7 +61,7 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
             lacking += online.back_up_databases(access, writer, [*databases, SYSTEM])
             tools = {"neo4j-admin": online.version(access)}
         ended = datetime.now(UTC)
-        seconds = offline.start_seconds(sum(one.plain_size for one in writer.artefacts))
+        seconds = offline.start_seconds(sum(artefact.plain_size for artefact in writer.artefacts))
         fingerprint, unknown = settled_or_counted(
             before, lambda: _measure(access, _member(access)[0], databases), seconds
         )
@@ -115,7 +115,7 @@ def settled_or_counted(
         ]
         return (
             counted,
-            f"all is stored, and known by its numbers from before the backup only: {exc}",
+            f"everything is stored, but the counts are from before the backup: {exc}",
         )
 
 
@@ -138,7 +138,7 @@ def online_and_lacking(rows: Rows) -> tuple[list[str], list[str]]:
         if "online" in states:
             online_ones.append(name)
         elif copies[0]["requestedStatus"] != "online":
-            lacking.append(f"database {name}: it is stopped: START DATABASE, or drop it")
+            lacking.append(f"database {name} is stopped: START DATABASE, or drop it")
         elif states & PASSING:
             raise TemporaryError(
                 f"Neo4j: {name} should be online and is {', '.join(sorted(states))}", delay=15
@@ -146,7 +146,7 @@ def online_and_lacking(rows: Rows) -> tuple[list[str], list[str]]:
         else:
             said = next((str(row["statusMessage"]) for row in copies if row["statusMessage"]), "")
             state = ", ".join(sorted(states))
-            lacking.append(f"database {name}: it should be online and is {state} ({said})")
+            lacking.append(f"database {name}: it should be online but is {state} ({said})")
     return online_ones, lacking
 
 

@@ -53,7 +53,7 @@ def query(access: Access, member: Endpoint, text: str, database: str = "system")
 def unless_silent(
     driver: neo4j.Driver, member: Endpoint, seconds: float
 ) -> Iterator[Callable[[], None]]:
-    """Close a driver whose server has not answered for a while: the driver itself waits for ever.
+    """Close a driver whose server has not answered for a while: the driver itself waits forever.
 
     Args:
         driver: used by the block.
@@ -64,7 +64,7 @@ def unless_silent(
         Tells that the server has answered.
 
     Raises:
-        TemporaryError: it was silent for longer.
+        TemporaryError: it sent nothing for longer.
     """
     heard, ended, silent = Event(), Event(), Event()
 
@@ -82,8 +82,8 @@ def unless_silent(
     except Exception as exc:
         if silent.is_set():
             raise TemporaryError(
-                f"Neo4j {member.member} was silent for {seconds:.0f} s: its process hangs, or the network drops "
-                "packets. Check the pod's log and restart it",
+                f"Neo4j {member.member} sent nothing for {seconds:.0f} s: its process hangs, or the network drops "
+                "packets. Check the pod's log and restart the pod",
                 delay=15,
             ) from exc
         raise
@@ -134,4 +134,4 @@ def until_answered(
     except AuthError:
         raise
     except slow as exc:
-        raise TemporaryError(f"Neo4j gives no answer within {seconds:.0f} s: {exc}") from exc
+        raise TemporaryError(f"Neo4j did not answer within {seconds:.0f} s: {exc}") from exc

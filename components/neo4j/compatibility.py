@@ -1,4 +1,4 @@
-"""Why the live Neo4j would not serve a set's databases: an older version, other databases, too little room."""
+"""Why the live Neo4j would not serve a backup's databases: an older version, other databases, too little room."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ class Room:
 
 
 def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
-    """Why databases of a set could not be loaded, or would not be served; nothing is changed.
+    """Why databases of a backup could not be loaded, or would not be served; nothing is changed.
 
     A member that does not answer is no reason: a restore may be what brings it back. Its version is then its image's.
-    Room is asked for when it is stopped (`require_room`): nobody may run commands in the member itself.
+    Space is checked when it is stopped (`require_room`): no commands may run in the member itself.
 
     Raises:
         PermanentError: its password is refused, or there is no such StatefulSet.
@@ -86,7 +86,7 @@ def require_room(access: Access, reader: SetReader, chosen: Iterable[str], data:
 
     Args:
         access: the way in.
-        reader: of the set.
+        reader: of the backup.
         chosen: units that will be loaded.
         data: directory of the member's data; "" if it is not known, and nothing is asked then.
 
@@ -117,7 +117,7 @@ def too_new(made: str, live: str) -> str:
         [int(number) for number in re.findall(r"\d+", version)[:2]] for version in (made, live)
     )
     if target and source > target:
-        return f"its dump is of Neo4j {made}, and {live} loads none of a later version"
+        return f"its dump is from Neo4j {made}, and {live} cannot load a dump of a later version"
     return ""
 
 
@@ -126,8 +126,8 @@ def unserved(name: str, served: frozenset[str]) -> str:
     if not served or name in served:
         return ""
     return (
-        f"this Neo4j serves {', '.join(sorted(served))} only: set initial.dbms.default_database to {name} "
-        "in its settings first"
+        f"this Neo4j serves only {', '.join(sorted(served))}: set initial.dbms.default_database to {name} in its "
+        "settings first"
     )
 
 
@@ -142,9 +142,7 @@ def without_room(needed: dict[str, int], room: Room) -> dict[str, str]:
     reasons = {}
     for name, size in needed.items():
         if size > left:
-            reasons[name] = (
-                f"it takes {size >> 20} MiB, and its volume has room for {left >> 20} MiB"
-            )
+            reasons[name] = f"it needs {size >> 20} MiB, but its volume has {left >> 20} MiB free"
         else:
             left -= size
     return reasons
@@ -185,10 +183,12 @@ def _member(access: Access) -> Member:
         data = query(access, member, DATA)
         return Member(str(about["versions"][0]), frozenset(names), str(data[0]["value"]))
     except AuthError as exc:
-        raise PermanentError(f"Neo4j refuses the password of Secret neo4j-auth: {exc}") from exc
+        raise PermanentError(f"Neo4j refused the password of Secret neo4j-auth: {exc}") from exc
     except (Neo4jError, DriverError):
         containers = live["spec"]["template"]["spec"]["containers"]
-        image = next(str(one["image"]) for one in containers if one["name"] == "neo4j")
+        image = next(
+            str(container["image"]) for container in containers if container["name"] == "neo4j"
+        )
         tag = re.search(r":(\d+\.\d+(?:\.\d+)?)", image)
         return Member(tag[1] if tag else "")
 
@@ -230,7 +230,7 @@ def room_of(said: str, folders: dict[str, str]) -> Room:
     first, *lines = said.splitlines() or [""]
     found = re.search(r"\s(\d+)\s+(\d+)\s+(\d+)\s+\d+%\s", first)
     if found is None:
-        raise TemporaryError(f"{offline.DUMPER} does not say what room there is: {first!r}")
+        raise TemporaryError(f"{offline.DUMPER} did not report its free space: {first!r}")
     used: dict[str, int] = {}
     for line in lines:
         size, _, folder = line.partition("\t")

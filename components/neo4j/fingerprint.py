@@ -1,7 +1,7 @@
 """What a graph holds: nodes by their labels, relationships by type, each counted and digested; indexes and constraints.
 
 A node counts as its labels and properties, a relationship as its type, properties and both ends as nodes: Neo4j's own
-ids are others after a restore. Read before the backup and after it; what moved meanwhile is counted only.
+ids change with a restore. Read before the backup and after it; what changed in between is only counted.
 
 Temporal values and points are digested as the server writes them, with their type: the driver has no object for years
 before 1 and after 9999, loses the seconds of an offset, and compares points without their reference system. Other
@@ -76,7 +76,7 @@ def _as_the_client_prints(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Form:
-    """How a graph is digested; a set is compared in its own version's.
+    """How a graph is digested; a backup is compared in its own version's.
 
     Attributes:
         version: as the manifest has it.
@@ -122,7 +122,7 @@ VERSION = "fingerprint"  # its place in a manifest's topology; sets of version 1
 
 
 def form_of(manifest: Manifest) -> Form:
-    """How the fingerprint of a set was made."""
+    """How the fingerprint of a backup was made."""
     return FORMS[int(manifest.topology.get(VERSION, 1))]
 
 
@@ -135,7 +135,7 @@ def measure_database(
         access: the way in.
         member: that has a copy of it.
         database: its name.
-        form: of the set that it is compared with.
+        form: of the backup that it is compared with.
     """
     with (
         call(f"Neo4j {member.member}: measure database {database}"),
@@ -159,7 +159,7 @@ def measure_graph(
     Args:
         session: that may read it.
         unit: name of the database in the manifest.
-        form: of the set that it is compared with.
+        form: of the backup that it is compared with.
         heard: is called with each row.
     """
     nodes = Groups("nodes of other labels", form.groups)

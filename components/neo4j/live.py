@@ -1,4 +1,4 @@
-"""Replaces databases of a live Neo4j Community by those of a set, while its member is stopped.
+"""Replaces databases of a live Neo4j Community by those of a backup, while its member is stopped.
 
 The database `system` has the users and their passwords: in a server in use it is replaced only when it is asked for
 by its name; a rebuilt or lost server gets it back with all the rest. An Enterprise cluster is restored by hand
@@ -26,7 +26,7 @@ from errors import PermanentError
 
 
 def units(reader: SetReader) -> dict[str, int]:
-    """Databases of the set with their sizes; `system` comes last."""
+    """Databases of the backup with their sizes; `system` comes last."""
     found = {reader.unit(name): reader.size(name) for name in reader.names(DUMP)}
     return dict(sorted(found.items(), key=lambda one: one[0] == f"database {SYSTEM}"))
 
@@ -89,11 +89,11 @@ def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Me
 def wanted(reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
     """The manifest's measures of the databases; those of the users with `system`, which holds them."""
     units = {ACCOUNTS if unit == f"database {SYSTEM}" else unit for unit in chosen}
-    return [one for one in reader.manifest.fingerprint if one.unit in units]
+    return [measure for measure in reader.manifest.fingerprint if measure.unit in units]
 
 
 def by_hand(settings: Settings) -> str:
-    """An Enterprise cluster seeds its members itself, which nobody could try here."""
+    """An Enterprise cluster seeds its members itself, which could not be tested here."""
     if settings.components.neo4j.edition == "community":
         return ""
     return "an Enterprise cluster is restored by hand: docs/restore-by-hand.md, Neo4j"

@@ -117,7 +117,7 @@ def stopped(access: Access, cleanup: CleanupJournal) -> Iterator[None]:
     cleanup.hold(held)
     access.kube.scale(live, 0)
     try:
-        _until(lambda: _pod(access, POD) is None, _stop_seconds(live), f"{POD} does not stop")
+        _until(lambda: _pod(access, POD) is None, _stop_seconds(live), f"{POD} did not stop")
         yield
     except TemporaryError:
         _start(access, live, cleanup, held)
@@ -154,7 +154,7 @@ def await_ready(access: Access, seconds: float) -> None:
         conditions = (_pod(access, POD) or {}).get("status", {}).get("conditions", [])
         return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
-    _until(ready, seconds, f"{POD} does not get ready again")
+    _until(ready, seconds, f"{POD} did not become ready again")
 
 
 def start_seconds(size: int) -> float:
@@ -175,7 +175,7 @@ def helper(access: Access) -> Iterator[None]:
     access.kube.create(pod_of(statefulset(access)))
     try:
         _until(
-            lambda: _phase(access, DUMPER) == "Running", START_SECONDS, f"{DUMPER} does not start"
+            lambda: _phase(access, DUMPER) == "Running", START_SECONDS, f"{DUMPER} did not start"
         )
         yield
     finally:
@@ -231,7 +231,7 @@ def statefulset(access: Access) -> Manifest:
     """
     found = access.kube.get("apps/v1", "StatefulSet", RELEASE, access.settings.kubernetes.namespace)
     if found is None:
-        raise PermanentError(f"there is no StatefulSet {RELEASE}")
+        raise PermanentError(f"StatefulSet {RELEASE} does not exist")
     return found
 
 
@@ -245,7 +245,7 @@ def _phase(access: Access, name: str) -> str:
 
 def _remove_dumper(access: Access) -> None:
     access.kube.delete("v1", "Pod", DUMPER, access.settings.kubernetes.namespace)
-    _until(lambda: _pod(access, DUMPER) is None, STOP_SECONDS, f"{DUMPER} does not go away")
+    _until(lambda: _pod(access, DUMPER) is None, STOP_SECONDS, f"{DUMPER} was not deleted")
 
 
 def _until(so: Any, seconds: float, otherwise: str) -> None:

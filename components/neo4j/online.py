@@ -27,7 +27,7 @@ def back_up_databases(access: Access, writer: SetWriter, databases: list[str]) -
 
     Args:
         access: the way in.
-        writer: of the set.
+        writer: of the backup.
         databases: names; `system` among them.
 
     Returns:
@@ -84,7 +84,7 @@ def _take(program: Command, members: str, database: str, target: Path) -> Path:
     found = sorted(target.glob("*.backup"))
     if len(found) != 1:
         raise TemporaryError(
-            f"neo4j-admin database backup {database} ended with {done.returncode}: {done.error}"
+            f"neo4j-admin database backup {database} exited with {done.returncode}: {done.error}"
         )
     return found[0]
 
@@ -96,12 +96,14 @@ def _check(program: Command, database: str, target: Path) -> None:
     )  # fmt: skip
     if done.returncode != 0:
         raise PermanentError(
-            f"the backup of {database} is not consistent, nor is the source then: {done.error}. "
-            "Keep the last good set, and look at the store with `neo4j-admin database check`"
+            f"the backup of {database} is not consistent, so the source is not consistent either: {done.error}. Keep "
+            "the last good backup, and check the store with `neo4j-admin database check`"
         )
 
 
 def _program(access: Access) -> Command:
     return find_program(
-        access, "neo4j-admin", "Install Neo4j Enterprise of the servers' version where backups run"
+        access,
+        "neo4j-admin",
+        "Install Neo4j Enterprise of the servers' version on the backup workers",
     )

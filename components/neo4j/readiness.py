@@ -90,7 +90,7 @@ def ask(access: Access) -> Report:
             except Neo4jError as exc:
                 if exc.code not in READ_ONLY:
                     raise
-                answer.unknown(f"database {DATABASE} is set to be read only: {exc.message}")
+                answer.unknown(f"database {DATABASE} is read-only: {exc.message}")
     return Report(tuple(questions.checks), tuple(_roles(answers, leader)))
 
 
@@ -106,7 +106,7 @@ def _databases(questions: Round, answers: Answers[Rows]) -> str:
     names = {row["name"] for _, row in copies if row["requestedStatus"] == "online"}
     lost = sorted(names - set(writers))
     hint = (
-        f"{', '.join(lost)}: nobody may write, a majority of its members is away"
+        f"{', '.join(lost)}: no member accepts writes, because a majority of its members is down"
         if lost
         else ", ".join(sorted(names))
     )
@@ -157,10 +157,10 @@ def _transaction(access: Access, writer: Endpoint, reader: Endpoint) -> str:
         try:
             found = _read(access, reader, session.last_bookmarks(), token)
         finally:
-            with suppress(Neo4jError, DriverError):  # the sweep of a later round finds it
+            with suppress(Neo4jError, DriverError):  # garbage collection of a later round finds it
                 session.run(neo4j.Query(REMOVE, timeout=limit), token=token).consume()
     if found != 1:
-        raise RuntimeError(f"{reader.member} has not what was written")
+        raise RuntimeError(f"{reader.member} does not have the written node")
     return f"written on {writer.member}, read on {reader.member}"
 
 

@@ -1,7 +1,7 @@
 """Brings Neo4j back: databases are loaded into a stopped server's volume, checked there, and served.
 
 Community's sets hold dumps, Enterprise's backups; `neo4j-admin` of the engine's own image reads both. The database
-`system` comes along, so the users are the source's, whose passwords nobody here knows: the scratch server asks for
+`system` is restored too, so the users are the source's, whose passwords isa does not know: the scratch server requires
 none, and who reaches it is the network policy's business. It has no plugins, whose triggers lie in `system`, and Cypher
 loads from no file and no address (WebURLAccessRule in neo4j/neo4j).
 https://neo4j.com/docs/operations-manual/5/backup-restore/

@@ -30,15 +30,15 @@ from errors import PermanentError
 TOKENS = "kubernetes.io/service-account-token"
 KEPT = ("name", "namespace", "labels", "annotations")
 NOT_COVERED = (
-    "the engines' volumes and claims (each engine's own set has its data)",
-    "Secrets of other namespaces, among them the object store's credentials",
+    "the engines' volumes and claims (each engine's own backup has its data)",
+    "Secrets of other namespaces, including the object store's credentials",
     "logs, metrics and events",
-    "the private age keys: whoever holds them keeps them elsewhere",
+    "the private age keys, which have to be kept elsewhere",
 )
 
 
 def back_up(access: Access, writer: SetWriter) -> BackupContent:
-    """Take one set of what runs the platform.
+    """Take one backup of what runs the platform.
 
     Raises:
         TemporaryError: the API server or Prefect's database is away.

@@ -1,4 +1,4 @@
-"""Reads a set `platform` back as far as that goes without a second one: lists that parse, a dump that lists itself.
+"""Reads a backup `platform` back as far as that goes without a second one: lists that parse, a dump that lists itself.
 
 Secrets and Helm's records are objects of a cluster that is not thrown away, so nothing is put anywhere: a proof ends
 at L2. How they come back is in docs/restore-by-hand.md, which a test follows.

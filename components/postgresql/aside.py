@@ -1,6 +1,6 @@
 """A database under another name while its successor is made; what stands where is written in the catalog.
 
-The catalog is what survives us, and what a standby has that is promoted meanwhile: a rename that was not replicated is
+The catalog survives this process, and a promoted standby has it too: a rename that was not replicated is
 no rename there. So each step is one transaction with its mark (`ALTER DATABASE … SET isa.…`), and who undoes it goes
 by the marks, never by what was done before. A database that is marked unfinished is closed, and is never opened.
 """
@@ -57,7 +57,7 @@ def databases(connection: psycopg.Connection[Any]) -> dict[str, Database]:
     """All databases by name."""
     rows = connection.execute(DATABASES.encode()).fetchall()
     return {
-        str(name): Database(int(limit), dict(one.split("=", 1) for one in settings))
+        str(name): Database(int(limit), dict(setting.split("=", 1) for setting in settings))
         for name, limit, settings in rows
     }
 
@@ -87,7 +87,7 @@ def aside(
     Args:
         access: the way in.
         name: of the database; there may be none.
-        cleanup: where it is noted meanwhile.
+        cleanup: records the change until it is undone.
         clock: monotonic seconds.
         sleep: waits for a primary.
 
@@ -116,10 +116,12 @@ def aside(
             except IsaError as exc:
                 if clock() > deadline:
                     raise TemporaryError(
-                        f'database {name} has not its name back (it is "{name}__before_…"; the same restore again '
-                        f"gives it back): {exc}; that is after: {cause}"
+                        f'database {name} could not be renamed back (its name is now "{name}__before_…"; run the same '
+                        f"restore again to rename it): {exc}; after: {cause}"
                     ) from cause
-                log.info("database %s has not its name back: %s; next attempt in 2 s", name, exc)
+                log.info(
+                    "database %s could not be renamed back: %s; next attempt in 2 s", name, exc
+                )
                 sleep(2.0)
         cleanup.release(what)
         raise
@@ -129,7 +131,7 @@ def aside(
 def undo(connection: psycopg.Connection[Any], name: str) -> None:
     """Give the old database its name back where its successor was not finished.
 
-    That one is put aside as well: it is not for who comes later to say that nobody needs it.
+    That one is retained too: only a person can decide that it is no longer needed.
 
     Args:
         connection: at the primary, to another database.
@@ -150,7 +152,7 @@ def undo(connection: psycopg.Connection[Any], name: str) -> None:
 
 
 def close(connection: psycopg.Connection[Any], name: str, *, limit: int | None = None) -> None:
-    """Let nobody into a database but superusers.
+    """Let only superusers connect to a database.
 
     Args:
         connection: at the primary, to another database.
@@ -227,12 +229,14 @@ def _finish(connection: psycopg.Connection[Any], name: str, old: str) -> None:
     """The successor is whole; it stays closed until it was compared."""
     one = databases(connection).get(name)
     if one is None or UNFINISHED not in one.settings:
-        raise TemporaryError(f"database {name} is not the one that was made: the primary changed")
+        raise TemporaryError(
+            f"database {name} is not the one that was created: the primary changed"
+        )
     with connection.transaction():
         _unmark(connection, name, UNFINISHED)
         if old:
             _unmark(connection, old, SUCCESSOR)
-            # nobody can drop a template
+            # a template cannot be dropped
             connection.execute(statement("ALTER DATABASE {} IS_TEMPLATE false", old))
 
 

@@ -50,20 +50,21 @@ from errors import PermanentError, TemporaryError
 
 PROGRAMS = ("pg_basebackup", "pg_dump", "pg_dumpall")
 NOT_COVERED = (
-    "replication slots, and what subscribers have not yet received",
+    "replication slots, and changes that subscribers have not received yet",
     "WAL after the recovery point: changes between two backups",
-    "repmgr's metadata in the dumps (a new cluster makes its own; the base backup has it)",
+    "repmgr's metadata in the dumps (a new cluster creates its own; the base backup has it)",
     "unlogged tables' rows",
-    "rows of materialized views and extensions' own tables in dumps, which make them anew (base backups have them)",
-    "generated columns are not compared of tables that have VIRTUAL ones, or indexes or statistics that call "
-    "functions; of a primary, of no table",
-    "passwords of replication (primary_conninfo), which a new cluster makes; settings that ALTER SYSTEM made on a "
-    "standby alone: every member gets the primary's",
+    "rows of materialized views and of extensions' own tables in dumps, which a restore creates again (base backups "
+    "have them)",
+    "generated columns are not compared in tables with VIRTUAL columns, or with indexes or statistics that call "
+    "functions; on a primary, in no table",
+    "passwords of replication (primary_conninfo), which a new cluster creates; settings made with ALTER SYSTEM on a "
+    "standby only: every member gets the primary's",
 )
 # What pg_dump says where another attempt may heal it; anything else is the database's own trouble.
 PASSING = re.compile(
     r"deadlock|does not exist|server closed|terminating connection|conflict with recovery"
-    r"|connection to server .* failed|was silent for|No space left",
+    r"|connection to server .* failed|sent no output for|No space left",
 )
 # pg_dump limits the statement that locks its tables (`getTables` in src/bin/pg_dump/pg_dump.c).
 LOCKED = "canceling statement due to statement timeout"
@@ -83,10 +84,10 @@ CONFIGURATION = """
 
 
 def back_up(access: Access, writer: SetWriter) -> BackupContent:
-    """Take one set of all databases.
+    """Take one backup of all databases.
 
     Raises:
-        TemporaryError: no node is fit, it was promoted or lost meanwhile; a table was dropped.
+        TemporaryError: no node is suitable, or it was promoted or lost; a table was dropped.
         PermanentError: a program is missing.
     """
     try:
@@ -94,8 +95,8 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
             return _back_up(access, writer)
     except UnicodeError as exc:
         raise PermanentError(
-            "the name of a role, a database or a tablespace is no UTF-8, so that a manifest cannot hold it: rename it "
-            "from a database of the encoding that it has"
+            "the name of a role, a database or a tablespace is not valid UTF-8, so a manifest cannot hold it: rename "
+            "it from a database with that encoding"
         ) from exc
 
 
@@ -123,7 +124,7 @@ def _back_up(access: Access, writer: SetWriter) -> BackupContent:
         if source.tablespaces:
             names = ", ".join(source.tablespaces)
             missing.append(
-                f"the base backup: pg_basebackup sends no tablespaces ({names}) as one stream"
+                f"no base backup: pg_basebackup cannot send tablespaces ({names}) as one stream"
             )
         else:
             base = find_base(access, writer, source.node, source.node_status)
@@ -198,7 +199,7 @@ def _again(
 def _left_out(found: dict[str, Snapshot]) -> list[str]:
     """What dumps of these databases leave out, by name."""
     return [
-        f"indexes of database {name} that are not valid: {', '.join(snapshot.invalid)}"
+        f"invalid indexes of database {name}: {', '.join(snapshot.invalid)}"
         for name, snapshot in found.items()
         if snapshot.invalid
     ]
@@ -266,7 +267,7 @@ def _dump(
     snapshot: Snapshot,
     unreadable: Unreadable,
 ) -> None:
-    """Store one database's dump; what pg_dump alone cannot do with it costs the set this database only."""
+    """Store one database's dump; what pg_dump alone cannot do with it costs the backup this database only."""
     if name in unreadable.reasons:
         return
     failed: list[TemporaryError] = []
@@ -298,7 +299,7 @@ def _dump(
             return
         if not failed or PASSING.search(str(exc)):
             raise
-        unreadable.reasons[name] = f"pg_dump does not read it: {first_error(str(exc))}"
+        unreadable.reasons[name] = f"pg_dump cannot read it: {first_error(str(exc))}"
 
 
 def _globals(
@@ -325,7 +326,7 @@ def _globals(
         kept = read_globals(connection, used, source.system, source.tablespaces)
         measures = measure_globals(connection)
         unkept = [
-            f"globals: {what}: it is no UTF-8, so that no other server would take it"
+            f"globals: {what} is not valid UTF-8, so no other server would accept it"
             for what in read_unreadable(connection)
         ]
     text = kept.model_dump_json(indent=1).encode()

@@ -3,7 +3,7 @@
 The stream's own end is no proof: a server that goes away in mid-file may still leave a tar that unpacks. Its last
 member, `backup_manifest`, lists every file with its size
 (https://www.postgresql.org/docs/18/backup-manifest-format.html), and all of them must have come. Their checksums are
-left to pg_verifybackup when the set is proved: our own hash of the stream already tells whether what was stored is
+left to pg_verifybackup when the backup is proved: our own hash of the stream already tells whether what was stored is
 what came.
 """
 
@@ -98,12 +98,12 @@ class BaseTar:
 
     def _check(self) -> None:
         if self._left or self._header or self._zeros < 2:
-            raise TemporaryError(f"the base backup's tar ends too early, in {self._name}")
+            raise TemporaryError(f"the base backup's tar is truncated, in {self._name}")
         text = bytes(self._manifest)
         body, mark, claimed = text.rpartition(b'"Manifest-Checksum"')
         said = re.search(rb'"([0-9a-f]{64})"', claimed)
         if not mark or said is None or hashlib.sha256(body).hexdigest().encode() != said[1]:
-            raise TemporaryError("the base backup has no sound backup_manifest")
+            raise TemporaryError("the base backup has no valid backup_manifest")
         self.manifest = json.loads(text)
         for file in self.manifest["Files"]:
             path = file.get("Path") or bytes.fromhex(file["Encoded-Path"]).decode()
@@ -113,9 +113,7 @@ class BaseTar:
                     f"the base backup lacks {path}: {found} instead of {file['Size']} bytes"
                 )
         if not any(WAL.fullmatch(name) for name in self._sizes):
-            raise TemporaryError(
-                "the base backup holds no WAL, without which it cannot be restored"
-            )
+            raise TemporaryError("the base backup holds no WAL and cannot be restored without it")
 
 
 def _number(field: bytes) -> int:

@@ -50,7 +50,7 @@ LOCK_TIMEOUT = "60s"  # that a backup or a restore waits for a table
 QUESTION_SECONDS = (
     20.0  # of a server that accepts a connection: what is asked so takes milliseconds
 )
-# A client that has lost its server notices after 10 + 3 × 5 s, or 25 s after it sent something that nobody confirmed
+# A client that has lost its server notices after 10 + 3 × 5 s, or 25 s after it sent something unacknowledged
 # (tcp_user_timeout, milliseconds); so does a server that has lost its client.
 ALIVE: dict[str, Any] = {
     "keepalives_idle": 10,
@@ -202,7 +202,7 @@ def connect_long(
 def connect_superuser(
     node: Endpoint, database: str, password: str, *settings: str
 ) -> psycopg.Connection[Any]:
-    """Connect as the superuser, with limits of our own and without anybody's names, views or triggers.
+    """Connect as the superuser, with isa's limits and without tenants' names, views or triggers.
 
     Args:
         node: which one.
@@ -283,7 +283,7 @@ def primary(access: Access) -> Endpoint:
     found = [node for node in nodes if answers.good.get(node.member) is False]
     if len(found) != 1:
         raise TemporaryError(
-            f"PostgreSQL has {len(found)} primaries within reach: {words(answers.bad)}", delay=15
+            f"PostgreSQL has {len(found)} reachable primaries: {words(answers.bad)}", delay=15
         )
     return found[0]
 
@@ -295,7 +295,7 @@ def at_primary(
     """A long session of the superuser at the primary that there is now.
 
     It writes where the database is read-only for others, and its commits wait for no standby: what it makes is
-    compared afterwards, and one that waits for a synchronous standby that is away waits for ever.
+    compared afterwards, and one that waits for a synchronous standby that is away waits forever.
 
     Args:
         access: the way in.

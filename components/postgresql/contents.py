@@ -1,4 +1,4 @@
-"""Reads the databases of one node as of one moment each; one that cannot be read costs a set no other."""
+"""Reads the databases of one node as of one moment each; one that cannot be read costs a backup no other."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ class Unreadable:
         """As a manifest names them."""
         databases = [f"database {name}: {why}" for name, why in sorted(self.reasons.items())]
         rows = [
-            f"the measure of table {table} of database {name}: its rows cannot be read as text ({why}), so that no "
-            "proof compares them"
+            f"table {table} of database {name} is not compared: its rows cannot be read as text ({why}), so no "
+            "verification compares them"
             for name, tables in sorted(self.tables.items())
             if name not in self.reasons
             for table, why in sorted(tables.items())
@@ -132,7 +132,7 @@ def locked(access: Access, node: Endpoint, database: str) -> str:
     except psycopg.Error:
         found = []
     which = f" ({', '.join(found[:NAMED])})" if found else ""
-    return f"a table is locked, so that nobody can read it{which}: end what holds the lock"
+    return f"a table is locked, so it cannot be read{which}: end the session that holds the lock"
 
 
 @contextmanager
@@ -192,7 +192,7 @@ def measure_all(
 def _connected(
     access: Access, node: Endpoint, name: str, unreadable: Unreadable
 ) -> psycopg.Connection[Any] | None:
-    """A session, or None where the database alone refuses it; one that was dropped meanwhile is not missed."""
+    """A session, or None if only this database refuses it; a database dropped in between is ignored."""
     if name in unreadable.reasons:
         return None
     try:
@@ -202,7 +202,7 @@ def _connected(
             there = connection.execute(THERE, [name]).fetchone()
         if there:
             words = " ".join(str(exc).split("FATAL:")[-1].split())
-            unreadable.reasons[name] = f"it lets nobody in: {words}"
+            unreadable.reasons[name] = f"it accepts no connections: {words}"
         return None
 
 

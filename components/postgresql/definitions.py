@@ -1,7 +1,7 @@
 """What is asked of a database and of a server for a fingerprint: item → a query that gives name and text of each thing.
 
-A set is compared by the items that its own fingerprint names, so what an item means never changes: a better question
-is a new item, and the old one is kept for older sets.
+A backup is compared by the items that its own fingerprint names, so what an item means never changes: a better question
+is a new item, and the old one is kept for older backups.
 """
 
 from __future__ import annotations

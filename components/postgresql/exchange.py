@@ -1,4 +1,4 @@
-"""Replaces the databases that every server has (`postgres`, `template1`) by those of a set, in one moment.
+"""Replaces the databases that every server has (`postgres`, `template1`) by those of a backup, in one moment.
 
 Servers, failover managers and proxies ask their questions in `postgres`, all the time: it cannot be away while its
 successor is made, nor be closed. So the successor is made and filled under another name, and both names change in one
@@ -82,7 +82,7 @@ def successor(
                 while not _exchanged(connection, name, new, old):
                     if clock() > deadline:
                         raise TemporaryError(
-                            f"database {name} is in use all the time: nothing has changed"
+                            f"database {name} has connections all the time: nothing was changed"
                         )
     except BaseException:
         _drop(access, name, new)

@@ -17,7 +17,7 @@ TOKEN = re.compile(
     r"""[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|"(?:[^"]|"")*"|::|\w[\w$]*|\S""",
     re.DOTALL,
 )
-PARTS_OF_WORD = re.compile(r"\w+|\$")  # as digests of all sets have it
+PARTS_OF_WORD = re.compile(r"\w+|\$")  # as digests of all backups have it
 # Words behind the first one of a type's name: `format_type_extended`, src/backend/utils/adt/format_type.c.
 TYPE_WORDS = frozenset(
     ("varying", "precision", "with", "without", "time", "zone",

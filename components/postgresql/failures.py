@@ -15,7 +15,7 @@ from errors import PermanentError, TemporaryError
 
 ERROR = re.compile(r"\b(?:ERROR|FATAL|PANIC|error|fatal):")
 # Classes of errors, and single ones, that another attempt may heal: connections, conflicts, resources, objects in use,
-# an operator's intervention; a database or table that somebody dropped.
+# an operator's intervention; a database or table that was dropped.
 # https://www.postgresql.org/docs/18/errcodes-appendix.html
 PASSING = ("08", "40", "53", "55", "57", "3D000", "42P01")
 

@@ -1,7 +1,7 @@
 """Fills an empty database from a dump: each owner's code with that owner's rights, in a proof as in a live restore.
 
 `components.postgresql.rights` says which entries run code. For those a role is made that can log in for a day, is a
-member of the owner and of nobody else, and is dropped when its entries are restored. While it is there, nobody else
+member of the owner only, and is dropped when its entries are restored. While it exists, no other role
 but superusers gets in: rights and limit of the database are put aside, and given back.
 """
 
@@ -55,9 +55,9 @@ END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHE
 SHUT_OUT = re.compile(r"pg_hba\.conf|authentication")  # before a database is looked at
 LIMIT = "SELECT datconnlimit FROM pg_database WHERE datname = %s"
 SUPERUSERS = "SELECT rolname FROM pg_roles WHERE rolsuper"
-# What an owner may lack in his own database, where a superuser needs no right. Only what he lacks is granted, to the
-# role alone, and only in schemas that the entries lie in or refer to: where he made a table, filled it, or what his
-# keys refer to. Parameters are the owner and those schemas.
+# Permissions that an owner may lack in the own database, and that a superuser does not need. Only missing ones are
+# granted, to this role only, and only in schemas that the entries are in or refer to: where the owner created a table,
+# filled it, or what its keys refer to. The parameters are the owner and those schemas.
 LACKING: dict[LiteralString, str] = {
     "GRANT USAGE ON SCHEMA {} TO {}": """
         SELECT ARRAY[nspname] FROM pg_namespace
@@ -156,7 +156,7 @@ def fill(server: Server, database: str, dump: Path) -> None:
     Args:
         server: that has it.
         database: its name; empty.
-        dump: in the custom format; a directory that nobody else can write to.
+        dump: in the custom format; in a directory that no other user can write to.
 
     Raises:
         PermanentError: the server does not take it.
@@ -183,7 +183,7 @@ def fill(server: Server, database: str, dump: Path) -> None:
 
 @contextmanager
 def acting(server: Server, database: str, run: Run) -> Iterator[tuple[str, str]]:
-    """Have a role that has an owner's rights, what he lacks in his own database to restore it, and nothing else.
+    """Create a role with an owner's permissions and those that the owner lacks for the restore, nothing else.
 
     Yields:
         Its name and its password.
@@ -218,7 +218,7 @@ def run(command: Command, *words: str) -> str:
         name, entry = Path(command.program).name, ENTRY.search(done.stderr)
         where = f" at {entry[1]}" if entry else ""
         said = without_statement(first_error(done.stderr))[:SAID_CHARACTERS]
-        raise PermanentError(f"{name} ended with {done.returncode}{where}", said=said)
+        raise PermanentError(f"{name} exited with {done.returncode}{where}", said=said)
     return done.stdout
 
 
@@ -243,8 +243,8 @@ def prepare(server: Server) -> None:
             ):  # the database's own limits and rights, which are not tried here
                 return
             raise PermanentError(
-                f"{server.node.member} does not let {ROLE}… in, a role that is made for the restore and has the rights "
-                "of one owner: allow any role from here in pg_hba.conf",
+                f"{server.node.member} rejected {ROLE}…, a role created for the restore with the permissions of one "
+                "owner: allow any role from here in pg_hba.conf",
                 said=server_words(exc),
             ) from exc
         finally:
@@ -266,7 +266,7 @@ def _new_role(connection: psycopg.Connection[Any]) -> tuple[str, str]:
 def _grant_lacking(
     connection: psycopg.Connection[Any], role: sql.Identifier, run: Run
 ) -> list[str]:
-    """Grant what an owner lacks; gives schemas in which he may make nothing himself."""
+    """Grant what an owner lacks; returns schemas in which the owner itself may create nothing."""
     lent, lacking = list[str](), dict(LACKING)
     if run.section in (PRE_DATA, POST_DATA):
         lacking |= LACKING_TO_MAKE
@@ -293,9 +293,9 @@ def _counted(connection: psycopg.Connection[Any], schemas: Iterable[str]) -> dic
 
 
 def _check_made(run: Run, before: dict[str, int], after: dict[str, int]) -> None:
-    """See that an owner's code has used the rights lent to restore his objects for nothing else.
+    """Check that an owner's code used the permissions granted for the restore for nothing else.
 
-    A function of his own in another owner's schema would be called by who trusts that schema.
+    A function in another owner's schema would be called by roles that trust that schema.
 
     Raises:
         PermanentError: there is more than the dump's entries make.
@@ -304,8 +304,8 @@ def _check_made(run: Run, before: dict[str, int], after: dict[str, int]) -> None
         if after[schema] - count > (run.made_in(schema) if schema else run.references):
             what = f"objects in schema {schema}" if schema else "foreign keys"
             raise PermanentError(
-                f"code of role {run.owner} that ran while its own objects were restored made other {what}, for which "
-                "it has no right: look into its functions in the original database"
+                f"code of role {run.owner} created other {what} without permission while its own objects were "
+                "restored: check its functions in the original database"
             )
 
 
@@ -313,7 +313,7 @@ def _check_made(run: Run, before: dict[str, int], after: dict[str, int]) -> None
 def _admitted(
     connection: psycopg.Connection[Any], database: str, role: sql.Identifier
 ) -> Iterator[None]:
-    """Let one role into a database, and nobody else but superusers, whatever its own limit and rights are."""
+    """Let only one role and superusers connect to a database, whatever its own limit and grants are."""
     name = sql.Identifier(database)
     rights, owner = read_rights(connection, database)
     row = connection.execute(LIMIT, [database]).fetchone()
@@ -348,8 +348,8 @@ def _drop_left(server: Server, connection: psycopg.Connection[Any], name: str) -
         except psycopg.errors.DependentObjectsStillExist as exc:
             why = server_words(exc)
     raise PermanentError(
-        f"role {name} has the name of a role that a restore makes for itself, and cannot be dropped: {why}. Rename it, "
-        "or drop it"
+        f"role {name} has the name of a role that a restore creates for itself, and cannot be dropped: {why}. Rename "
+        "it, or drop it"
     )
 
 

@@ -4,8 +4,8 @@ A row counts as its text with fixed session settings, hashed with the server's o
 number of rows, sum and exclusive-or of the hashes, so that two rows that change places, or one that is there twice,
 are seen. Everything is asked in one transaction, on the snapshot that the dump is made of.
 
-A set is compared by the items that its own fingerprint names: an older one knows fewer, two whose text has changed, and
-rows that a dump makes anew.
+A backup is compared by the items that its own fingerprint names: an older one knows fewer, two whose text has changed,
+and rows that a dump makes again.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ NAMES = "SELECT name, to_hex(hashtextextended(t, 0)) FROM {source}"
 
 
 def items_of(fingerprint: Collection[Measure], unit: str) -> set[str]:
-    """What a set's fingerprint knows of a unit."""
-    return {one.item for one in fingerprint if one.unit == unit}
+    """What a backup's fingerprint knows of a unit."""
+    return {measure.item for measure in fingerprint if measure.unit == unit}
 
 
 def measure_database(
@@ -47,13 +47,13 @@ def measure_database(
     *,
     still: bool = False,
 ) -> list[Measure]:
-    """Measure a database that was restored, by what its set knows.
+    """Measure a database that was restored, by what its backup knows.
 
     Args:
         connection: to that database, with the settings of `session.SESSION`.
         database: its name.
-        items: that a set knows of it.
-        still: whether nobody else can change a table now.
+        items: that a backup knows of it.
+        still: whether no other session can change a table now.
 
     Returns:
         One measure a table, and one for each kind of definition.
@@ -76,7 +76,7 @@ def measure_original(
     Args:
         connection: to that database, with the settings of `session.SESSION`, on the snapshot that counts.
         database: its name.
-        still: whether nobody can change a table now (a standby whose replay is paused).
+        still: whether no session can change a table now (a standby whose replay is paused).
         failed: gets the name of a table whose rows cannot be read, and why.
         dropped: gets the name of a table that was dropped since.
     """
@@ -94,7 +94,7 @@ def measure_globals(
 
     Args:
         connection: to any database, as the superuser, with the settings of `session.SESSION`.
-        items: kinds of things that are measured; those that a set is compared by, else all.
+        items: kinds of things that are measured; those that a backup is compared by, else all.
         names: roles that count; all if not given.
 
     Returns:

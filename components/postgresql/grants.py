@@ -1,7 +1,7 @@
 """Who may do what, as text that two servers can be compared by.
 
-PostgreSQL keeps no list of rights where nobody has changed them, and a restore leaves it so even where the source has
-one that says the same: somebody was granted something once, and it was taken back. So a list counts only where it is
+PostgreSQL keeps no list of grants until they are changed, and a restore leaves it so even if the source has
+a list with the same meaning: a right was granted once, and revoked. So a list counts only if it is
 another one than the built-in defaults of its owner, and what is in it is sorted.
 https://www.postgresql.org/docs/18/ddl-priv.html
 """
@@ -17,7 +17,7 @@ OWN = (
     + SCHEMA
     + "') AND n.nspname NOT LIKE 'pg\\_toast%' AND n.nspname NOT LIKE 'pg\\_temp\\_%'"
 )
-# The fence of a live restore sets that, and takes it away; a set that is taken behind a fence must not hold it.
+# The fence of a live restore sets that, and takes it away; a backup that is taken behind a fence must not hold it.
 FENCE = "default_transaction_read_only"
 MARKS = "isa."  # of a database that a restore puts aside or makes: components.postgresql.aside
 CONNECTIONS = (
@@ -62,7 +62,7 @@ def _granted(name: str, acl: str, usual: str, source: str) -> str:
 
     Args:
         name: SQL of its name.
-        acl: its list of rights, NULL where nobody has changed them.
+        acl: its list of grants, NULL if they were never changed.
         usual: the built-in ones.
         source: FROM and WHERE.
     """

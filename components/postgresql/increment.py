@@ -1,7 +1,7 @@
-"""On which earlier set an incremental base backup may rest: PostgreSQL 17 and newer, with `summarize_wal` on.
+"""On which earlier backup an incremental base backup may rest: PostgreSQL 17 and newer, with `summarize_wal` on.
 
-The server needs the earlier backup's `backup_manifest`; each set stores it readable, for whoever backs up holds no
-key. Chains are short on purpose: every member is needed for a restore (pg_combinebackup).
+The server needs the earlier backup's `backup_manifest`; each backup stores it unencrypted, because backup workers hold
+no key. Chains are short on purpose: every member is needed for a restore (pg_combinebackup).
 https://www.postgresql.org/docs/18/continuous-archiving.html#BACKUP-INCREMENTAL-BACKUP
 """
 
@@ -35,12 +35,12 @@ class Base:
 def find_base(
     access: Access, writer: SetWriter, node: Endpoint, node_status: NodeStatus
 ) -> Base | None:
-    """The newest set, if its chain is whole, young enough and of the same history; None if a full backup is due."""
+    """The newest backup, if its chain is whole, young enough and of the same history; None if a full backup is due."""
     days = access.settings.backup.postgresql.full_every_days
     chain = open_chain(writer.earlier, days) if days > 1 else ()
     if not chain or not _same_history(chain[-1], node_status) or not _able(access, node):
         return None
-    return Base(writer.read_plain(chain[-1], MANIFEST), tuple(one.id for one in chain))
+    return Base(writer.read_plain(chain[-1], MANIFEST), tuple(manifest.id for manifest in chain))
 
 
 def _same_history(last: Manifest, node_status: NodeStatus) -> bool:

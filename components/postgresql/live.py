@@ -1,7 +1,7 @@
-"""Replaces databases of the live cluster by those of a set, without ever having neither.
+"""Replaces databases of the live cluster by those of a backup, without ever having neither.
 
-The old database is renamed, not dropped: it stays beside the new one until somebody drops it. From the safety backup
-on it is read-only; the new one lets nobody in until it was compared. Everything goes through the primary, so the
+The old database is renamed, not dropped: it stays beside the new one until a person drops it. From the safety backup
+on it is read-only; the new one accepts no clients until it was compared. Everything goes through the primary, so the
 standbys follow by themselves.
 
 Roles that are there stay as they are, whatever databases are restored; those that the databases need and that are gone
@@ -66,7 +66,7 @@ READ_WRITE = "ALTER DATABASE {} RESET default_transaction_read_only"
 
 
 def units(reader: SetReader) -> dict[str, int]:
-    """Roles and settings of the server, and databases of the set, with their sizes; not what an earlier restore has
+    """Roles and settings of the server, and databases of the backup, with their sizes; not what an earlier restore has
     put aside.
     """
     artefacts = [*reader.names(FORM), *reader.names(DUMP)]
@@ -140,14 +140,16 @@ def replace(
                 old = _restore_aside(access, version, name, dump, cleanup)
             dump.unlink()
             if old:
-                told.append(f'the old database is kept as "{old}": drop it when nobody needs it')
+                told.append(
+                    f'the old database is kept as "{old}": drop it when it is no longer needed'
+                )
     if GLOBAL_UNIT in wanted and backup is not None:
         told += _bring_settings(access, backup)
     return told
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
-    """What the live databases hold now; of roles those that the set has."""
+    """What the live databases hold now; of roles those that the backup has."""
     found: list[Measure] = []
     units, fingerprint = set(chosen), reader.manifest.fingerprint
     for name in _databases_of(units):
@@ -171,8 +173,8 @@ LIVE = Live(
     writers="the databases are read-only from the safety backup on, and closed while they are restored and compared",
     can_take=refusals,
     fences=True,
-    accounts="roles that the databases need and that are gone come back with the set's passwords; existing roles keep "
-    "their passwords, and all their rights and settings unless `globals` is restored",
+    accounts="missing roles that the databases need come back with their old passwords; existing roles keep their "
+    "passwords, and all their permissions and settings unless `globals` is restored",
     remarks=remarks,
     server_wide=(GLOBAL_UNIT, *(f"database {name}" for name in ALWAYS_THERE)),
     beside=True,
@@ -192,7 +194,7 @@ def _bring_roles(
     names = _databases_of(wanted)
     with at_primary(access, MAINTENANCE, *SESSION) as connection:
         there = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
-        if backup is None:  # an older set: which roles a database needs is not known
+        if backup is None:  # an older backup: which roles a database needs is not known
             text = reader.read(GLOBALS).decode()
             with connection.transaction():
                 for one in role_statements(text, lambda name: name not in there):
@@ -205,24 +207,24 @@ def _bring_roles(
         else:
             made = create_missing(connection, backup.roles, backup.roles.for_databases(names))
             left = sorted(set(backup.roles.names) - there - set(made))
-    told = [f"back with the passwords of the set: {', '.join(made)}"] if made else []
+    told = [f"restored with the passwords of the backup: {', '.join(made)}"] if made else []
     if left:
         told.append(
-            f"roles of the set that are gone, and that these databases do not need: {', '.join(left)}; "
-            f"`--unit {GLOBAL_UNIT}` makes them"
+            f"not restored, because these databases do not need them: roles {', '.join(left)}; `--unit {GLOBAL_UNIT}` "
+            "restores them"
         )
     return told
 
 
 def _bring_settings(access: Access, backup: Globals) -> list[str]:
-    """Make the settings of ALTER SYSTEM the set's, on every member; gives what has to be restarted for it."""
+    """Make the settings of ALTER SYSTEM the backup's, on every member; gives what has to be restarted for it."""
     told = []
     members = access.settings.components.postgresql.members
     for node in access.endpoints(STATEFULSET, members, PORT):
         with explained(node.member), connect_long(access, node) as connection:
             pending = restore_system(connection, backup.system)
         if pending:
-            told.append(f"{node.member}: {', '.join(pending)} will count after a restart")
+            told.append(f"{node.member}: {', '.join(pending)} take effect after a restart")
     return told
 
 
@@ -253,12 +255,12 @@ def _exchange(
     reader: SetReader,
     backup: Globals | None,
 ) -> str:
-    """Restore a database that must not be away; gives the name of the old one, "" if it holds what it shall."""
+    """Restore a database that must always exist; returns the name of the old one, "" if it needs no restore."""
     unit = f"database {name}"
-    wanted = [one for one in reader.manifest.fingerprint if one.unit == unit]
+    wanted = [measure for measure in reader.manifest.fingerprint if measure.unit == unit]
     if _counted(wanted) == _counted(measure(access, reader, [unit])):
         return ""
-    properties = {one.name: one for one in backup.databases} if backup else {}
+    properties = {database.name: database for database in backup.databases} if backup else {}
     with successor(access, name, properties.get(name)) as (new, old):
         fill(_server(access, version), new, dump)
     return old
@@ -266,4 +268,4 @@ def _exchange(
 
 def _counted(measures: Iterable[Measure]) -> dict[str, tuple[int, int | None, str]]:
     """What was counted of one unit, to be compared."""
-    return {one.item: (one.count, one.until, one.digest) for one in measures}
+    return {measure.item: (measure.count, measure.until, measure.digest) for measure in measures}

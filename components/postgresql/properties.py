@@ -81,7 +81,7 @@ class Properties(_Part):
         ctype: kinds of letters, likewise.
         provider: of its locale: `c` is the operating system, `i` ICU, `b` the server itself.
         locale: as ICU or the server call it.
-        rights: None where nobody has changed them.
+        rights: None if they were never changed.
         settings: its own.
         tablespaces: names of those that it, its tables and indexes lie in.
     """
@@ -108,7 +108,7 @@ class Globals(_Part):
         roles: of the server.
         system: settings of ALTER SYSTEM on the primary, name → value.
         tablespaces: names of those beyond the two that always are.
-        databases: those that the set has dumps of.
+        databases: those that the backup has dumps of.
     """
 
     roles: Roles
@@ -145,7 +145,7 @@ def read_globals(
 
 
 def stored_globals(reader: SetReader) -> Globals | None:
-    """The artefact of a set; None of one from before there was any.
+    """The artefact of a backup; None of one from before there was any.
 
     Raises:
         Damaged: it is not what was stored.
@@ -170,18 +170,18 @@ def restore_properties(connection: psycopg.Connection[Any], name: str, wanted: P
         connection.execute(comment.format(database, sql.Literal(wanted.comment)))
         template = sql.SQL("{} IS_TEMPLATE {}")
         connection.execute(template.format(alter, sql.Literal(wanted.template)))
-        for one in wanted.settings:
+        for setting in wanted.settings:
             subject = alter
-            if one.role is not None:
+            if setting.role is not None:
                 role = sql.SQL("ALTER ROLE {} IN DATABASE {}")
-                subject = role.format(sql.Identifier(one.role), database)
-            set_values(connection, subject, [one.setting])
+                subject = role.format(sql.Identifier(setting.role), database)
+            set_values(connection, subject, [setting.setting])
         if wanted.rights is not None:
             restore_rights(connection, database, wanted.owner, wanted.rights)
 
 
 def read_rights(connection: psycopg.Connection[Any], database: str) -> tuple[list[Right], str]:
-    """Rights to a database, the built-in ones where nobody has changed them; and its owner."""
+    """Grants on a database, the built-in ones if they were never changed; and its owner."""
     with connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
         rows = cursor.execute(RIGHTS.encode(), [database]).fetchall()
         owner = cursor.execute(OWNER.encode(), [database]).fetchone()

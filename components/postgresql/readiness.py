@@ -48,7 +48,7 @@ SLOTS = """
     SELECT slot_name, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint AS held
     FROM pg_replication_slots WHERE NOT active AND restart_lsn IS NOT NULL
 """
-# Everybody with CREATE on the database can take the name of the gate's schema, and a trigger of his would run as us.
+# Everyone with CREATE on the database can take the name of the gate's schema, and their trigger would run as the gate.
 NOT_OURS = f"""
     SELECT 'schema {SCHEMA}', pg_get_userbyid(nspowner) FROM pg_namespace
     WHERE nspname = '{SCHEMA}' AND pg_get_userbyid(nspowner) <> current_user
@@ -91,7 +91,7 @@ def ask(access: Access) -> Report:
         standbys = query(access, nodes[primary], REPLICATION)
         if any(s["state"] is None for s in standbys):
             raise PermanentError(
-                f"user {OWNER} may not see replication: GRANT pg_monitor TO {OWNER}"
+                f"user {OWNER} cannot read replication status: GRANT pg_monitor TO {OWNER}"
             )
         by_address = {node.pod_ip: name for name, node in nodes.items()}
         for standby in (s for s in standbys if s["state"] == "streaming"):
@@ -99,7 +99,7 @@ def ask(access: Access) -> Report:
             name = (
                 standby["name"] if standby["name"] in nodes else by_address.get(standby["address"])
             )
-            if name is not None:  # else a backup, or a receiver of somebody else's
+            if name is not None:  # else a backup, or another program's receiver
                 lags[name] = int(standby["lag"] or 0)
         roles |= {m: Role(m, "standby", f"{lag} B") for m, lag in lags.items() if m in roles}
         missing = sorted(set(nodes) - set(lags) - {primary})
@@ -126,7 +126,7 @@ def ask(access: Access) -> Report:
         large = {
             name: f"{size >> 20} MiB" for name, size in slots.items() if size > SLOT_LIMIT_BYTES
         }
-        hint = f"{words(large)}, used by nobody: drop it or bring its standby back" if large else ""
+        hint = f"{words(large)}, not in use: drop it or bring its standby back" if large else ""
         answer.settle(not large, hint)
     _pending(access, questions, [nodes[name] for name in sorted(answers.good)])
     replaying = [
@@ -151,7 +151,9 @@ def _pending(access: Access, questions: Round, nodes: list[Endpoint]) -> None:
 
     with questions.check("settings are in force", critical=False) as answer:
         waiting = {name: text for name, text in ask_members(nodes, names).good.items() if text}
-        answer.settle(True, f"changed, and wait for a restart: {words(waiting)}" if waiting else "")
+        answer.settle(
+            True, f"changed, but a restart is needed: {words(waiting)}" if waiting else ""
+        )
 
 
 def _one_primary(questions: Round, answers: Answers[NodeStatus]) -> str | None:
@@ -160,20 +162,20 @@ def _one_primary(questions: Round, answers: Answers[NodeStatus]) -> str | None:
     if len(primaries) > 1:
         lines = ", ".join(f"{p} (timeline {answers.good[p].timeline})" for p in primaries)
         hint = (
-            f"split brain: {lines} all take writes. Stop the clients, keep the node on the highest timeline, "
-            "save what only the others have, and let them clone it anew"
+            f"split brain: {lines} all accept writes. Stop the clients, keep the node on the highest timeline, save "
+            "what only the others have, and let them clone it again"
         )
         questions.note("one primary", False, hint)
         return None
     if not primaries:
-        hint = "no node takes writes: a promotion is under way, or the failover manager has no majority"
+        hint = "no node accepts writes: a promotion is in progress, or the failover manager has no majority"
         questions.note("one primary", False, hint)
         return None
     if len(systems) > 1:
         questions.note(
             "one primary",
             False,
-            "the nodes belong to different database clusters: one was initialised by itself",
+            "the nodes belong to different database clusters: one of them was initialised separately",
         )
         return None
     node_status = answers.good[primaries[0]]
@@ -185,13 +187,16 @@ def _one_primary(questions: Round, answers: Answers[NodeStatus]) -> str | None:
 def _held(by_hand: list[str], backups: list[str]) -> str:
     if by_hand:
         return f"{', '.join(by_hand)}: replay was paused by hand: SELECT pg_wal_replay_resume()"
-    return f"{', '.join(backups)} held by a backup" if backups else ""
+    return f"{', '.join(backups)} paused by a backup" if backups else ""
 
 
 def _streaming(lags: dict[str, int], missing: list[str]) -> str:
     if not missing:
         return ", ".join(sorted(lags))
-    return f"{', '.join(missing)}: not streaming from the primary; a loss of the primary now may lose more than lag"
+    return (
+        f"{', '.join(missing)}: not streaming from the primary; if the primary is lost now, more than the lag may "
+        "be lost"
+    )
 
 
 def _transaction(
@@ -232,8 +237,8 @@ def _make_table(connection: psycopg.Connection[Any]) -> str:
     the schema once at most and of the table once.
 
     Returns:
-        Who else owns its name, and what to do about it; "" if it is ours. In a schema of ours nobody else can make
-        anything, so this cannot change before it is written to.
+        Another owner of its name, and what to do about it; "" if it is ours. In a schema of ours no other role can
+        create anything, so this cannot change before it is written to.
     """
     for last in (False, False, True):
         try:
@@ -263,8 +268,8 @@ def _taken(connection: psycopg.Connection[Any]) -> str:
     if row is None:
         return ""
     return (
-        f"{row[0]} belongs to {row[1]} and not to {OWNER}, so nothing is written to it: "
-        f"DROP SCHEMA {SCHEMA} CASCADE as {SUPERUSER} (it holds nothing of the platform's)"
+        f"{row[0]} belongs to {row[1]} and not to {OWNER}, so the gate does not write to it: DROP SCHEMA {SCHEMA} "
+        f"CASCADE as {SUPERUSER} (it holds no data of the platform)"
     )
 
 
@@ -284,7 +289,7 @@ def _insert(
             row = other.execute(WAITS, [connection.info.backend_pid]).fetchone()
             if row is not None:
                 why[:] = [
-                    f"writes wait for a synchronous standby ({row[0]}): bring one of those back, or take them out of "
+                    f"writes wait for a synchronous standby ({row[0]}): bring one of them back, or remove them from "
                     "synchronous_standby_names"
                 ]
         with suppress(psycopg.Error):
@@ -336,7 +341,7 @@ def _pgpool(access: Access, questions: Round, primary: str) -> None:
     answers = ask_members(endpoints, lambda pool: query(access, pool, "SHOW pool_nodes"))
     questions.checks.append(answers.check("Pgpool answers"))
     wrong = {
-        pool: f"takes {n['hostname']} for {n['role']}, {n['status']}"
+        pool: f"reports {n['hostname']} as {n['role']}, {n['status']}"
         for pool, nodes in answers.good.items()
         for n in nodes
         if n["status"] != "up"

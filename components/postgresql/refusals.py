@@ -1,4 +1,4 @@
-"""Why a live server would refuse databases of a set: asked before the old ones are put aside.
+"""Why a live server would refuse databases of a backup: asked before the old ones are put aside.
 
 How much room its disk has is the one thing that SQL cannot say.
 """
@@ -29,18 +29,18 @@ PREPARED = "SELECT database, array_agg(gid ORDER BY gid) FROM pg_prepared_xacts 
 
 
 def refusals(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
-    """What the server lacks for units of a set.
+    """What the server lacks for units of a backup.
 
     Args:
         access: the way in.
-        reader: of the set.
+        reader: of the backup.
         chosen: units.
 
     Returns:
         `UNIT: reason` each.
 
     Raises:
-        Damaged: the set's own word of its databases cannot be read.
+        Damaged: the backup's own word of its databases cannot be read.
         TemporaryError: there is no primary to ask.
     """
     units = list(chosen)
@@ -52,7 +52,7 @@ def refusals(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
                 name = unit.partition(" ")[2]
                 found += [f"{unit}: {why}" for why in _of_database(connection, manifest, name)]
         if backup is not None:
-            known = {f"database {one.name}": one for one in backup.databases}
+            known = {f"database {database.name}": database for database in backup.databases}
             for unit in units:
                 if unit in known:
                     found += [f"{unit}: {why}" for why in _of_shell(connection, known[unit])]
@@ -66,10 +66,10 @@ def _of_server(connection: psycopg.Connection[Any], manifest: Manifest) -> Itera
     """What no unit could be restored for."""
     ours, theirs = connection.info.server_version // 10000, manifest.engine.version.split(".")[0]
     if theirs.isdigit() and int(theirs) > ours:
-        yield f"the set is of PostgreSQL {theirs}, and the server is an older one, {ours}"
+        yield f"the backup is from PostgreSQL {theirs}, but the server is older: {ours}"
     row = connection.execute(FREE).fetchone()
     if row is not None and row[0] < CONNECTIONS:
-        yield f"a restore needs {CONNECTIONS} connections, and {max(row[0], 0)} are free"
+        yield f"a restore needs {CONNECTIONS} connections, but {max(row[0], 0)} are free"
 
 
 def _of_database(
@@ -80,12 +80,12 @@ def _of_database(
     }
     for extension in _extensions(manifest, name):
         if extension not in available:
-            yield f"it needs extension {extension}, which the server has not: install it first"
+            yield f"it needs extension {extension}, which the server does not have: install it first"
     prepared = dict(connection.execute(PREPARED).fetchall()).get(name)
     if prepared:
         yield (
-            f"prepared transactions hold what is there now ({', '.join(prepared)}), and are in no backup: "
-            "COMMIT PREPARED or ROLLBACK PREPARED them first"
+            f"prepared transactions lock the current data ({', '.join(prepared)}), and no backup holds them: COMMIT "
+            "PREPARED or ROLLBACK PREPARED them first"
         )
 
 
@@ -94,7 +94,7 @@ def _extensions(manifest: Manifest, name: str) -> list[str]:
     names = [c.unit.partition(" ")[2] for c in manifest.consistency if c.unit != "all databases"]
     found = []
     for key in manifest.engine.extensions:
-        owner = max((one for one in names if key.startswith(f"{one}.")), key=len, default="")
+        owner = max((name for name in names if key.startswith(f"{name}.")), key=len, default="")
         if owner == name:
             found.append(key[len(name) + 1 :])
     return found
@@ -105,12 +105,12 @@ def _of_shell(connection: psycopg.Connection[Any], wanted: Properties) -> Iterat
     there = {one for (one,) in connection.execute("SELECT spcname FROM pg_tablespace").fetchall()}
     for tablespace in wanted.tablespaces:
         if tablespace not in there:
-            yield f"it lies in tablespace {tablespace}, which the server has not: CREATE TABLESPACE"
+            yield f"it uses tablespace {tablespace}, which the server does not have: CREATE TABLESPACE"
     libc = wanted.provider == "c"
     locales = {wanted.collate, wanted.ctype} if libc else {wanted.locale or ""}
     for locale in sorted(locales - {"", "C", "POSIX"}):
         if not _has_locale(connection, wanted.provider, locale):
-            yield f"it needs locale {locale}, which the server's machine has not"
+            yield f"it needs locale {locale}, which is not installed on the server"
 
 
 def _has_locale(connection: psycopg.Connection[Any], provider: str, locale: str) -> bool:

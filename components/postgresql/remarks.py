@@ -1,6 +1,6 @@
-"""What a restore plan lists of roles, by name: those that come back, and those that are not as the set has them.
+"""What a restore plan lists of roles, by name: those that come back, and those that are not as the backup has them.
 
-It is asked before anybody has opened the set, so the names are the manifest's own.
+This runs before the backup is decrypted, so the names are the manifest's own.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def remarks(access: Access, manifest: Manifest, chosen: Iterable[str]) -> list[s
 
     Args:
         access: the way in.
-        manifest: of the set.
+        manifest: of the backup.
         chosen: units.
 
     Raises:
         TemporaryError: there is no primary to ask.
     """
     if NEEDED not in manifest.topology:
-        return []  # an older set
+        return []  # an older backup
     units = set(chosen)
     needed = {
         role
@@ -48,19 +48,23 @@ def remarks(access: Access, manifest: Manifest, chosen: Iterable[str]) -> list[s
     found = []
     gone = sorted(needed - there)
     if gone:
-        found.append(f"roles that come back with the passwords of the set: {_listed(gone)}")
+        found.append(f"roles that come back with the passwords of the backup: {_listed(gone)}")
     if differing:
-        what = "become what they were" if GLOBAL_UNIT in units else "stay as they are now"
+        what = "are restored" if GLOBAL_UNIT in units else "stay as they are now"
         found.append(
-            f"roles, memberships and settings unlike the set's, which {what}: {_listed(differing)}"
+            f"roles, memberships and settings that differ from the backup's and {what}: {_listed(differing)}"
         )
     return found
 
 
 # ---------------------------------------------------------------------- inside
 def _differing(connection: psycopg.Connection[Any], manifest: Manifest) -> list[str]:
-    """Names of what is other than in the set, of what the set knows."""
-    was = {one.item: one.names for one in manifest.fingerprint if one.unit == GLOBAL_UNIT}
+    """Names of what is other than in the backup, of what the backup knows."""
+    was = {
+        measure.item: measure.names
+        for measure in manifest.fingerprint
+        if measure.unit == GLOBAL_UNIT
+    }
     found: set[str] = set()
     for one in measure_globals(connection, [item for item in GLOBALS if item in was]):
         names = was[one.item]

@@ -26,7 +26,7 @@ from errors import TemporaryError
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 15.0
-# A lock that the primary holds is held here as long as replay is paused: nobody reads that table then.
+# A lock of the primary is held here while replay is paused: that table cannot be read then.
 LOCK_SECONDS, LOCK_PAUSE_SECONDS = 30.0, 0.5
 LOCKED = """
     SELECT datname, min(relation::text) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
@@ -55,7 +55,7 @@ class Pause:
 
     Attributes:
         point: LSN up to which it has replayed.
-        locked: databases of which nobody can read a table → why.
+        locked: databases with a table that cannot be read → why.
     """
 
     point: str
@@ -120,12 +120,12 @@ def _pause(holder: psycopg.Connection, node: Endpoint) -> str:
             if row is not None and row[0] == "paused":
                 return str(row[1])
     except psycopg.Error as exc:
-        raise TemporaryError(f"{node.member} does not pause its replay: {exc}") from exc
+        raise TemporaryError(f"{node.member} did not pause its replay: {exc}") from exc
     raise TemporaryError(f"{node.member} did not pause its replay within {PAUSE_SECONDS:.0f} s")
 
 
 def _still(holder: psycopg.Connection, node: Endpoint, point: str) -> None:
-    """Make sure that nobody resumed it: Patroni does so at each of its looks, an operator may."""
+    """Check that replay was not resumed: Patroni does so in each of its loops, an operator may."""
     try:
         row = holder.execute(
             "SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()::text"
@@ -135,8 +135,8 @@ def _still(holder: psycopg.Connection, node: Endpoint, point: str) -> None:
     if row != (True, point):
         words = f"replay is at {row[1]}" if row is not None and row[0] else "it was promoted"
         raise TemporaryError(
-            f"{node.member} did not stay paused at {point}: {words}. Something else resumes its replay (Patroni does): "
-            "let it leave one standby alone, or nothing can be backed up as of one moment"
+            f"{node.member} did not stay paused at {point}: {words}. Another program resumes its replay (Patroni "
+            "does): exclude one standby from that, otherwise no consistent backup is possible"
         )
 
 

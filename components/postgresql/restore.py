@@ -1,4 +1,4 @@
-"""Brings PostgreSQL back: from the base backup up to the set's own moment, and from the dumps into an empty server.
+"""Brings PostgreSQL back: from the base backup up to the backup's own moment, and from the dumps into an empty server.
 
 A proof does both, in an engine each: they are two ways on which the data may be lost. The base backup is checked by
 pg_verifybackup first; an incremental one is put together with those that it rests on (pg_combinebackup). Recovery stops
@@ -193,7 +193,7 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
             # a file, not a pipe: pg_restore fills tables in parallel from nothing else
             dump = reader.save(name, Path(directory) / "database.dump")
             database = reader.unit(name).partition(" ")[2]
-            if database != MAINTENANCE:  # nobody can make it while he is connected to it
+            if database != MAINTENANCE:  # it cannot be created over a connection to itself
                 make_database(target, dump, "--clean", "--if-exists")
             fill(target, database, dump)
             dump.unlink()
@@ -206,7 +206,7 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
 def measure(
     _: Access, at: Mapping[str, Endpoint], reader: SetReader
 ) -> Mapping[str, list[Measure]]:
-    """What either server holds, of the databases that the set has.
+    """What either server holds, of the databases that the backup has.
 
     Raises:
         PermanentError: a server cannot read what it holds.
@@ -255,7 +255,7 @@ def _lsn(manifest: Manifest) -> str:
 
 
 def _restore_globals(connection: psycopg.Connection[Any], reader: SetReader) -> Globals | None:
-    """Give an empty server what belongs to no database; gives what the set says of it, if it is not an older one."""
+    """Give an empty server what belongs to no database; gives what the backup says of it, if it is not an older one."""
     found = stored_globals(reader)
     if found is None:
         text = reader.read(GLOBALS).decode()
@@ -284,7 +284,7 @@ def _check_end(connection: psycopg.Connection[Any], manifest: Manifest) -> None:
     end = lines[-1].split("\t")[1] if lines else "an unknown LSN"
     if not LSN.fullmatch(end) or _number(end) != _number(_lsn(manifest)):
         raise PermanentError(
-            f"recovery of the files ended at {end} and not at {_lsn(manifest)}, where the set was measured"
+            f"recovery of the files ended at {end} instead of {_lsn(manifest)}, where the backup was measured"
         )
 
 
@@ -295,5 +295,5 @@ def _number(lsn: str) -> int:
 
 
 def _connect(endpoint: Endpoint, database: str) -> psycopg.Connection[Any]:
-    # a set that was taken behind a fence says that its databases are read-only
+    # a backup that was taken behind a fence says that its databases are read-only
     return connect_superuser(endpoint, database, "", *WRITES, *SESSION)

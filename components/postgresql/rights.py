@@ -1,4 +1,4 @@
-"""With whose rights each entry of a dump is restored: what may run code of an owner runs with no more than his.
+"""The role that restores each entry of a dump: entries that may run an owner's code get only the owner's permissions.
 
 A superuser who restores a dump evaluates what is in it: CHECK constraints, domains and generated columns for each row,
 casts of foreign keys, and while objects are made already constants of domains' arrays, bounds of partitions and
@@ -44,7 +44,7 @@ MAKING = frozenset(
 ALIASES = frozenset(
     ("FUNCTION", "MATERIALIZED VIEW", "POLICY", "PROCEDURE", "PUBLICATION TABLE", "RULE", "VIEW")
 )
-DATABASE_OWNER = "pg_database_owner"  # the owner of `public`; nobody can be made a member of it
+DATABASE_OWNER = "pg_database_owner"  # the owner of `public`; no role can be made a member of it
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def plan_runs(
         database_owner: who owns the database.
     """
     contents, owners = _Contents(entries), dict[int, str]()
-    alone = True  # so far nobody but the superuser
+    alone = True  # so far only the superuser
     for entry in contents.entries:
         owner = contents.owner(entry, superusers, database_owner, alone=alone)
         owners[entry.number] = owner
@@ -161,7 +161,7 @@ class _Contents:
         own = (partition.schema, partition.name)
         needed = (self._numbered[n] for n in partition.needs if n in self._numbered)
         tables = (one for one in needed if one.kind == "TABLE")
-        return next((one for one in tables if (one.schema, one.name) != own), partition)
+        return next((table for table in tables if (table.schema, table.name) != own), partition)
 
     def _evaluates(self, entry: Entry, *, alone: bool) -> bool:
         if entry.kind in EVALUATING or PLANNED.search(entry.definition):

@@ -1,8 +1,7 @@
 """Roles as data: read from the catalogue, and made by statements whose every name and value the client library quotes.
 
-SQL text of pg_dumpall cannot be taken apart line by line: a setting may hold a newline and a statement behind it. A set
-has that text too, for a restore by hand.
-https://www.postgresql.org/docs/18/catalog-pg-authid.html,
+SQL text of pg_dumpall cannot be taken apart line by line: a setting may hold a newline and a statement behind it. A
+backup has that text too, for a restore by hand. https://www.postgresql.org/docs/18/catalog-pg-authid.html,
 https://www.postgresql.org/docs/18/catalog-pg-auth-members.html
 """
 
@@ -18,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from components.postgresql.grants import readable, readable_or_null
 from components.postgresql.settings import set_values
 
-# pg_ is reserved for the server's own roles, which nobody can make or drop.
+# pg_ is reserved for the server's own roles, which cannot be created or dropped.
 ROLES = f"""
     SELECT a.rolname AS name, rolsuper AS superuser, rolinherit AS inherit, rolcreaterole AS createrole,
            rolcreatedb AS createdb, rolcanlogin AS login, rolreplication AS replication, rolbypassrls AS bypassrls,
@@ -36,7 +35,7 @@ MEMBERSHIPS = """
     LEFT JOIN pg_authid g ON g.oid = a.grantor
     WHERE m.rolname !~ '^pg_' ORDER BY 1, 2, 3
 """
-# Owners, grantees, roles of policies and default rights, and who has settings of his own there.
+# Owners, grantees, roles of policies and of default privileges, and roles with settings there.
 NEEDED = """
     SELECT d.datname, array_agg(DISTINCT a.rolname::text ORDER BY a.rolname::text)
     FROM pg_database d CROSS JOIN LATERAL (
@@ -121,7 +120,7 @@ class Roles(_Part):
 
     def for_databases(self, databases: Iterable[str]) -> set[str]:
         """Roles that databases need, and those whose rights these have."""
-        found = {name for one in databases for name in self.needed.get(one, ())}
+        found = {name for database in databases for name in self.needed.get(database, ())}
         while True:
             above = {m.role for m in self.memberships if m.member in found} & set(self.names)
             if above <= found:
@@ -153,7 +152,7 @@ def create_missing(
 
     Args:
         connection: to the primary.
-        backup: the roles of the set.
+        backup: the roles of the backup.
         wanted: roles that are needed.
 
     Returns:
@@ -161,7 +160,7 @@ def create_missing(
     """
     with connection.transaction():
         there = _names(connection)
-        made = [one for one in backup.roles if one.name in wanted and one.name not in there]
+        made = [role for role in backup.roles if role.name in wanted and role.name not in there]
         for role in made:
             _create(connection, role)
         names = {role.name for role in made}
@@ -173,11 +172,11 @@ def create_missing(
 def restore_roles(connection: psycopg.Connection[Any], backup: Roles) -> list[str]:
     """Make all roles what they were: attributes, expiry, settings, memberships. Passwords of roles that are there stay.
 
-    Roles that the set does not know are left alone.
+    Roles that the backup does not know are left alone.
 
     Args:
         connection: as a superuser, whose own attributes stay.
-        backup: the roles of the set.
+        backup: the roles of the backup.
 
     Returns:
         Names of the roles that were gone.
@@ -221,17 +220,21 @@ def _comment(connection: psycopg.Connection[Any], role: Role) -> None:
 
 
 def _exchange_memberships(connection: psycopg.Connection[Any], backup: Roles) -> None:
-    """Take away what the set's members have been granted since, and grant what they had."""
+    """Take away what the backup's members have been granted since, and grant what they had."""
     names, wanted = set(backup.names), set(backup.memberships)
-    for one in _memberships(connection):
-        known = one.role in names or one.role.startswith("pg_")
-        if one not in wanted and one.member in names and known:
-            by = _granted_by(connection, one)
+    for membership in _memberships(connection):
+        known = membership.role in names or membership.role.startswith("pg_")
+        if membership not in wanted and membership.member in names and known:
+            by = _granted_by(connection, membership)
             _execute(
-                connection, "REVOKE {} FROM {}{} CASCADE", _name(one.role), _name(one.member), by
+                connection,
+                "REVOKE {} FROM {}{} CASCADE",
+                _name(membership.role),
+                _name(membership.member),
+                by,
             )
     there = set(_memberships(connection))
-    _grant(connection, [one for one in backup.memberships if one not in there])
+    _grant(connection, [membership for membership in backup.memberships if membership not in there])
 
 
 def _grant(connection: psycopg.Connection[Any], wanted: list[Membership]) -> None:

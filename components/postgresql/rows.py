@@ -4,7 +4,7 @@ To plan any query on a table, the server evaluates what is constant in the expre
 (`eval_const_expressions` in `RelationGetIndexExpressions`, src/backend/utils/cache/relcache.c, and in
 `get_relation_statistics`, src/backend/optimizer/util/plancat.c): a function of the owner's that he calls immutable.
 COPY of a table plans nothing. So rows are hashed by the server only where no such expression calls code of a role that
-is no superuser, and where nobody can add one in between; all others are copied, and hashed here, without the columns
+is no superuser, and if no session can add one in between; all others are copied, and hashed here, without the columns
 that are generated.
 """
 
@@ -27,7 +27,7 @@ from components.postgresql.client import SCHEMA
 from components.postgresql.failures import passing
 
 CANCEL_SECONDS = 5.0  # the request to end a query is a connection of its own
-OLDER = "columns"  # an item of sets whose rows were measured in the order of their columns
+OLDER = "columns"  # an item of backups whose rows were measured in the order of their columns
 # Their text; `format` asks the type's output function, where a cast may be a user's own.
 WHOLE_ROW = sql.SQL("format('%s', row_of_table.*)")
 DIGEST = """
@@ -35,7 +35,7 @@ DIGEST = """
     FROM (SELECT hashtextextended({text}, 0) AS h FROM {source}) AS hashes
 """
 # Whether planning a query on table `c` may call code of a role that is no superuser. The server's own functions are
-# pinned, so that nothing is noted to depend on them. Who owns an extension may add functions of his own to it, so
+# pinned, so that no dependency on them is recorded. The owner of an extension may add functions to it, so
 # that membership says nothing.
 PLANS_CODE = """EXISTS (
     SELECT FROM (SELECT 'pg_class'::regclass AS classid, indexrelid AS objid FROM pg_index WHERE indrelid = c.oid
@@ -131,14 +131,14 @@ def measure_source(
     Args:
         connection: to it, in a transaction, on the snapshot that counts.
         unit: that measures are of.
-        still: whether nobody can change a table now (a standby whose replay is paused).
+        still: whether no session can change a table now (a standby whose replay is paused).
         failed: gets the name of a table whose rows cannot be read, and why; it costs no other.
         dropped: gets the name of a table that was dropped since.
 
     Raises:
         psycopg.Error: another attempt may heal it.
     """
-    for label, tables in _groups(one for one in _tables(connection) if not one.made_anew):
+    for label, tables in _groups(table for table in _tables(connection) if not table.made_anew):
         first = tables[0]
         try:
             with connection.transaction():
@@ -158,19 +158,19 @@ def measure_source(
 def measure_restored(
     connection: psycopg.Connection[Any], unit: str, items: Collection[str], *, still: bool
 ) -> Iterator[Measure]:
-    """Measure the tables of a database that was restored, as the set's source was measured.
+    """Measure the tables of a database that was restored, as the backup's source was measured.
 
     Args:
         connection: to it.
         unit: that measures are of.
-        items: that the set knows of it.
-        still: whether nobody else can change a table now.
+        items: that the backup knows of it.
+        still: whether no other session can change a table now.
     """
     for label, tables in _groups(_tables(connection)):
         if f"{COPIED} {label}" in items:
             yield _copy(connection, unit, label, tables)
             continue
-        for table in tables:  # of an older set each partition by itself
+        for table in tables:  # of an older backup each partition by itself
             hashed = f"{HASHED} {table.label}" in items
             if hashed:
                 yield _hash_safely(connection, unit, table, items, still=still)
@@ -205,9 +205,9 @@ def _hash_safely(
     *,
     still: bool,
 ) -> Measure:
-    """The same, while nobody can add an expression; the number of rows alone where there is one.
+    """The same, while no session can add an expression; only the number of rows if there is one.
 
-    The latter is of a set from before it was known what planning runs.
+    The latter is of a backup from before it was known what planning runs.
     """
     text = WHOLE_ROW if OLDER in items else _by_name(table.columns)
     with connection.transaction():

@@ -7,8 +7,8 @@ changes how values, strings and expressions are read or printed, and neither of 
 https://www.postgresql.org/docs/18/runtime-config-client.html,
 https://www.postgresql.org/docs/18/runtime-config-compatible.html
 
-`lc_monetary` is left to the programs' sessions: a dump has amounts as its database prints them, and an older set's are
-read so only by the setting that comes back with the database. What makes a query slow or fast is left alone.
+`lc_monetary` is left to the programs' sessions: a dump has amounts as its database prints them, and an older backup's
+are read so only by the setting that comes back with the database. What makes a query slow or fast is left alone.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ COMMON = (
     # libraries that are loaded at its start
     "local_preload_libraries=",
 )  # fmt: skip
-# Of a superuser's, for nobody else may set them: a damaged page must be an error, triggers must fire, and messages are
+# Only a superuser may set these: a damaged page must be an error, triggers must fire, and messages are
 # searched for words.
 OF_SUPERUSER = (
     "zero_damaged_pages=off", "ignore_checksum_failure=off", "session_replication_role=origin", "lc_messages=C",
 )  # fmt: skip
-# The same, of PostgreSQL 17 and newer. A trigger on login, or on the statements of a restore, is somebody else's code
+# The same, of PostgreSQL 17 and newer. A trigger on login, or on the statements of a restore, is a tenant's code
 # in the superuser's session.
 SINCE_17 = 170000
 OF_SUPERUSER_17 = ("event_triggers=off", "transaction_timeout=0")
@@ -57,5 +57,5 @@ SESSION = (
 
 def options(settings: Iterable[str]) -> str:
     """Settings, `name=value` each, as options of a connection; of two with one name the last one counts."""
-    escaped = (one.replace("\\", "\\\\").replace(" ", "\\ ") for one in settings)
+    escaped = (setting.replace("\\", "\\\\").replace(" ", "\\ ") for setting in settings)
     return " ".join(f"-c {one}" for one in escaped)

@@ -1,7 +1,7 @@
 """Settings that the server keeps: of roles and databases, and those of ALTER SYSTEM, which each member has for itself.
 
 A setting is kept as `name=value`, and made again by a statement whose name and value the client library quotes. What
-recovery and replication write into the same file of one member (postgresql.auto.conf) is not somebody's setting.
+recovery and replication write into the same file of one member (postgresql.auto.conf) is not an operator's setting.
 https://www.postgresql.org/docs/18/sql-altersystem.html, https://www.postgresql.org/docs/18/view-pg-file-settings.html
 """
 
@@ -55,7 +55,7 @@ def set_values(
 
 
 def read_system(connection: psycopg.Connection[Any]) -> dict[str, str]:
-    """Settings that somebody made by ALTER SYSTEM on the member that is asked."""
+    """Settings made by ALTER SYSTEM on this member."""
     rows = connection.execute(SYSTEM.encode()).fetchall()
     return {
         str(name): str(value)
@@ -65,7 +65,7 @@ def read_system(connection: psycopg.Connection[Any]) -> dict[str, str]:
 
 
 def restore_system(connection: psycopg.Connection[Any], wanted: Mapping[str, str]) -> list[str]:
-    """Make the settings of ALTER SYSTEM of one member those of a set.
+    """Make the settings of ALTER SYSTEM of one member those of a backup.
 
     Args:
         connection: to the member, outside of a transaction.

@@ -41,11 +41,9 @@ DATABASES = """
 INVALID = -2
 CLOSED = (
     "it allows no connections, so it cannot be dumped: ALTER DATABASE … ALLOW_CONNECTIONS true CONNECTION LIMIT 0 "
-    "keeps everybody but superusers out, too"
+    "allows only superusers"
 )
-HALF_DROPPED = (
-    "a DROP DATABASE was interrupted, and it cannot be used any more: DROP DATABASE again"
-)
+HALF_DROPPED = "a DROP DATABASE was interrupted, so it cannot be used any more: DROP DATABASE again"
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def choose_source(access: Access) -> Source:
     primary = next(iter(primaries), None)
     name = primary
     if name is None:
-        name = fit[0][1] if fit else None  # nobody is left who could have more
+        name = fit[0][1] if fit else None  # no other node could have more
     elif fit:
         name = _caught_up(access, nodes[name], [nodes[one] for _, one in fit]) or name
     if name is None:
@@ -125,7 +123,7 @@ def _held_by(
 def _caught_up(access: Access, primary: Endpoint, standbys: list[Endpoint]) -> str | None:
     """The first standby to replay what the primary has now; None if none does in time.
 
-    A set says when it was begun, and a rebuild relies on it: what was committed before must be in it.
+    A backup says when it was begun, and a rebuild relies on it: what was committed before must be in it.
     """
     query = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
     try:

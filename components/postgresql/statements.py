@@ -1,4 +1,4 @@
-"""Roles of older sets, which have them as SQL of pg_dumpall only: taken apart by PostgreSQL's own rules of quoting.
+"""Roles of older backups, which have them as SQL of pg_dumpall only: taken apart by PostgreSQL's own rules of quoting.
 
 A line is no statement: a setting's text may go on in the next one, with a statement of its author's choice in it. So
 nothing is given to psql, which would also obey `\\!`: each statement is read to its own end, and only the kinds that
@@ -35,10 +35,10 @@ def role_statements(text: str, takes: Callable[[str], bool]) -> list[str]:
         PermanentError: it is no such SQL.
     """
     wanted = []
-    for one in _statements(text):
-        match = ROLE.fullmatch(one) or GRANT.fullmatch(one)
+    for statement in _statements(text):
+        match = ROLE.fullmatch(statement) or GRANT.fullmatch(statement)
         if match is not None and takes(_plain(match["name"])):
-            wanted.append(one)
+            wanted.append(statement)
     return wanted
 
 
@@ -49,7 +49,7 @@ def _statements(text: str) -> Iterator[str]:
         match = PIECE.match(sql, at)
         if match is None:
             raise PermanentError(
-                "the roles of the set are no SQL of pg_dumpall: a quote has no end"
+                "the roles of the backup are not valid output of pg_dumpall: a quote is not closed"
             )
         at = match.end()
         if match[0] == ";":

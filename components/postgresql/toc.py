@@ -59,15 +59,15 @@ class _Contents:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         if self._bytes(len(MAGIC)) != MAGIC:
-            raise PermanentError("a database of the set is no dump of pg_dump")
+            raise PermanentError("a database dump in the backup is not a pg_dump archive")
         self._version = (self._byte(), self._byte())
         self._byte()  # revision
         self._int_bytes, self._offset_bytes = self._byte(), self._byte()
         if self._byte() != CUSTOM or not OLDEST <= self._version <= NEWEST:
             major, minor = self._version
             raise PermanentError(
-                f"a dump has format {major}.{minor}, which is not known here, so no pg_restore was started: "
-                f"only custom format {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]} is"
+                f"a dump has format {major}.{minor}, which is not supported, so pg_restore was not started: custom "
+                f"format {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]} is supported"
             )
 
     def entries(self) -> list[Entry]:
@@ -102,7 +102,9 @@ class _Contents:
     def _bytes(self, count: int) -> bytes:
         found = self._file.read(count)
         if len(found) != count:
-            raise PermanentError("a dump ends within its table of contents: no pg_restore reads it")
+            raise PermanentError(
+                "a dump is truncated within its table of contents: pg_restore cannot read it"
+            )
         return found
 
     def _byte(self) -> int:

@@ -4,7 +4,8 @@ Shard by shard, since a collection's snapshot holds only the shards of the peer 
 to be had of a cluster (https://qdrant.tech/documentation/snapshots/). Aliases are in neither.
 
 Clients make and drop collections, and an operator moves shards, while all that runs. A collection that could not be
-taken is tried again behind the others, from where its shards are then; what is gone by then does not belong to the set.
+taken is tried again behind the others, from where its shards are then; what is gone by then does not belong to the
+backup.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ from errors import TemporaryError
 log = logging.getLogger(__name__)
 
 NOT_COVERED = (
-    "a common moment of several shards: each is consistent in itself",
-    "API keys and the peers' configuration (Helm values and Secrets have them: set `platform`)",
-    "more than one replica of a shard: a restore makes the others from it",
+    "a common recovery point of several shards: each is consistent in itself",
+    "API keys and the peers' configuration (Helm values and Secrets: the backup of `platform`)",
+    "more than one replica of a shard: a restore creates the others from it",
     "resource quotas of the cluster (`GET /quotas`)",
 )
 # Each peer writes one snapshot at a time; more would only compete for its disk.
@@ -56,7 +57,7 @@ PAUSES_SECONDS = (0.0, 5.0, 15.0, 40.0, 60.0)
 
 @dataclass(frozen=True)
 class CollectionTaken:
-    """A collection that is in the set.
+    """A collection that is in the backup.
 
     Attributes:
         measures: of it.
@@ -70,7 +71,7 @@ class CollectionTaken:
 
 
 def back_up(access: Access, writer: SetWriter) -> BackupContent:
-    """Take one set of all collections.
+    """Take one backup of all collections.
 
     Raises:
         TemporaryError: no peer answers, or no collection could be taken.
@@ -171,7 +172,7 @@ def _shards(peers: Peers, where: dict[str, Any], collection: str) -> list[Shard]
         if not active:
             states = ", ".join(f"peer {c['peer_id']} {c['state']}" for c in copies)
             raise NotTaken(
-                f"{collection}, shard {number} has no active replica within reach: {states}"
+                f"{collection}, shard {number} has no active replica that can be reached: {states}"
             )
         chosen = sorted(active, key=lambda c: str(c["peer_id"]))[number % len(active)]
         key = "" if chosen.get("shard_key") is None else str(chosen["shard_key"])
@@ -199,7 +200,7 @@ def _require_room(access: Access, shard: Shard, expected: int) -> None:
 
 
 def _size_before(earlier: tuple[Manifest, ...], name: str) -> int:
-    """Bytes that the shard's snapshot had in the newest set; 0 where there is none."""
+    """Bytes that the shard's snapshot had in the newest backup; 0 where there is none."""
     last = earlier[-1].artefacts if earlier else ()
     return next((one.plain_size for one in last if one.name == name + SUFFIX), 0)
 

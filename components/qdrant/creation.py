@@ -25,7 +25,7 @@ def create(
         access: the way in.
         peer: through which one.
         collection: name.
-        about: description and layout of the set.
+        about: description and layout of the backup.
         seconds: limit of each step.
     """
     wanted = _creation(about["collection"]["config"])
@@ -61,7 +61,7 @@ def set_limits(
 
 
 def by_key(copies: Iterable[Mapping[str, Any]]) -> dict[Any, list[int]]:
-    """Numbers of the shards of each key, in order; all are of None where nobody named keys.
+    """Numbers of the shards of each shard key, in order; the key is None if there are no shard keys.
 
     Args:
         copies: of shards, as Qdrant lists them: a key is a text or a number, and 1 is another one than "1".

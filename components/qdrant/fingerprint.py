@@ -96,7 +96,7 @@ def _points(
         if offset is None:
             return
         if repr(offset) in offsets or not page["points"]:
-            raise NoProgress(f"{peer.member} gives the points of {collection} without an end")
+            raise NoProgress(f"{peer.member} lists the points of {collection} without an end")
         offsets.add(repr(offset))
         body["offset"] = offset
 

@@ -1,4 +1,4 @@
-"""Replaces collections of the live Qdrant by those of a set, with as many copies of each shard as they had.
+"""Replaces collections of the live Qdrant by those of a backup, with as many copies of each shard as they had.
 
 A collection is deleted and made again, since a snapshot does not fit one with other shards; then each shard's snapshot
 goes to a peer that has the shard, and the other copies follow from there.
@@ -30,7 +30,7 @@ from components.qdrant.room import as_text, free_bytes
 
 
 def units(reader: SetReader) -> dict[str, int]:
-    """Collections of the set with their sizes; one without shards has none."""
+    """Collections of the backup with their sizes; one without shards has none."""
     found = {reader.unit(folder + DESCRIPTION): 0 for folder in folders(reader)}
     for name in reader.names(FORM):
         unit = reader.unit(name)
@@ -81,12 +81,12 @@ def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Me
 
 
 def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
-    """Why the live cluster would refuse collections of a set, as if those of these names were away.
+    """Why the live cluster would refuse collections of a backup, as if those of these names were away.
 
     Args:
         access: the way in.
-        reader: of the set.
-        chosen: units; those that the set does not hold are skipped.
+        reader: of the backup.
+        chosen: units; those that the backup does not hold are skipped.
 
     Raises:
         TemporaryError: a peer does not answer.
@@ -97,8 +97,8 @@ def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
     with explained():
         of_all = [
             *(
-                f"peer {identity} ({uri}) belongs to the cluster and is none of its members: shards would be placed on "
-                f"it. Remove it first (DELETE /cluster/peer/{identity}?force=true)"
+                f"peer {identity} ({uri}) is registered in the cluster but is not one of its members: shards would be "
+                f"placed on it. Remove it first (DELETE /cluster/peer/{identity}?force=true)"
                 for identity, uri in peers.lost.items()
             ),
             *(f"{name}: {why}" for name, why in without_consensus(peers.said).items()),
@@ -115,12 +115,13 @@ def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
 LIVE = Live(
     units,
     without_fence(
-        "writes to a collection are refused while it is away; those to one that is being filled may be lost"
+        "writes to a collection are refused while it does not exist; writes during its restore may be lost"
     ),
     replace,
     measure,
     can_take=can_take,
-    writers="writes to a collection are refused while it is away; those between its making and its filling are lost",
+    writers="writes to a collection are refused while it does not exist; writes between its creation and its restore "
+    "are lost",
 )
 
 
@@ -136,12 +137,12 @@ def _name_clashes(
     found = []
     if collection in aliases:
         found.append(
-            f"{collection} is an alias of {aliases[collection]} now: remove or rename the alias first"
+            f"{collection} is now an alias of {aliases[collection]}: remove or rename the alias first"
         )
     taken = set(there)
     for alias in reader.json("aliases.json"):
         if alias["collection_name"] == collection and alias["alias_name"] in taken:
-            found.append(f"its alias {alias['alias_name']} is a collection now: rename that first")
+            found.append(f"its alias {alias['alias_name']} is now a collection: rename that first")
     return found
 
 
@@ -150,7 +151,7 @@ def _lacking_room(
 ) -> list[str]:
     """Peers whose disks are too full: what is uploaded lies there twice, as an archive and unpacked.
 
-    Collections that are there make room for those of the set; shards are spread evenly.
+    Collections that are there make room for those of the backup; shards are spread evenly.
     """
     there = {f"collection {name}" for name in names(access, peers.first)}
     sizes = {name: reader.size(name) for name in reader.names(FORM) if reader.unit(name) in chosen}

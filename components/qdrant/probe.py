@@ -58,7 +58,7 @@ def transact(
     _add_replicas(access, writer, peers)
     ids = [str(uuid4()) for _ in range(POINTS)]
     payload = {"written": clock()}
-    points = [{"id": one, "vector": [1.0] * SIZE, "payload": payload} for one in ids]
+    points = [{"id": identity, "vector": [1.0] * SIZE, "payload": payload} for identity in ids]
     body: dict[str, Any] = {"points": points}
     call(access, writer, "PUT", f"{base}/points?wait=true", body, timeout=WRITE_SECONDS)
     try:

@@ -48,7 +48,7 @@ def ask(access: Access) -> Report:
     alive = [peer for peer in endpoints if peer.member in answers.good]
     quorum = wanted // 2 + 1
     hint = f"{len(alive)} of {wanted} peers" + (
-        "" if len(alive) >= quorum else f", {quorum} are needed to change anything"
+        "" if len(alive) >= quorum else f", {quorum} are needed for any change"
     )
     questions.note("peers have a quorum", len(alive) >= quorum, hint)
     if not alive:
@@ -120,7 +120,7 @@ def _look(
     inactive: dict[str, str] = {}
     answers = ask_members(alive, lambda peer: _view(access, peer, names_of))
     for name, (collections, replicas_found) in answers.good.items():
-        broken |= {what: f"{why} ({name} says)" for what, why in collections.items()}
+        broken |= {what: f"{why} ({name} reports)" for what, why in collections.items()}
         for what, why in replicas_found.items():
             inactive.setdefault(what, why)
     # one that was asked for its own view and refuses: another collection may be the reason each time
@@ -141,7 +141,7 @@ def _view(
         except Gone:
             continue
         except Refused as exc:  # 500 for one that is being dropped
-            broken[f"collection {collection}"] = f"cannot be asked: {exc}"
+            broken[f"collection {collection}"] = f"does not answer: {exc}"
             continue
         if described["status"] == "red":
             error = described.get("optimizer_status")

@@ -112,7 +112,7 @@ RESTORE = Restore(scratch, place, ask, load, measure)
 
 
 def folders(reader: SetReader) -> list[str]:
-    """Where a set has its collections."""
+    """Where a backup has its collections."""
     names = reader.names("JSON")
     return [name.removesuffix(DESCRIPTION) for name in names if name.endswith(DESCRIPTION)]
 
@@ -130,7 +130,7 @@ def restore_collection(
     Args:
         access: the way in.
         peers: by their ids.
-        reader: of the set.
+        reader: of the backup.
         folder: of the collection in it.
     """
     name, peer = collection_in(reader, folder), next(iter(peers.values()))
@@ -157,7 +157,7 @@ def restore_aliases(
     Args:
         access: the way in.
         peer: through which one.
-        reader: of the set.
+        reader: of the backup.
         only: those of some collections; all if left out.
 
     Returns:
@@ -171,7 +171,7 @@ def restore_aliases(
             continue
         if now.get(name, collection) != collection:
             left.append(
-                f"alias {name} still points to {now[name]}, in the set it points to {collection}"
+                f"alias {name} still points to {now[name]}, in the backup it points to {collection}"
             )
             continue
         actions.append({"create_alias": {"alias_name": name, "collection_name": collection}})

@@ -61,7 +61,7 @@ def wait_until_settled(
             return  # clients write: two peers are never counted at the same moment
         if now - since > stall:
             words = "; ".join([*inactive, *unequal])
-            raise TemporaryError(f"{collection}: replicas do not get equal: {words}", delay=30)
+            raise TemporaryError(f"{collection}: replicas do not become equal: {words}", delay=30)
         if changed:
             log.info("collection %s: waiting for %s", collection, "; ".join([*inactive, *unequal]))
         CANCELLATION.sleep(POLL_SECONDS)
@@ -80,7 +80,9 @@ def not_active(views: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 where = f"shard {copy['shard_id']} on peer {copy['peer_id']}"
                 found[f"{where} is {copy['state']}"] = None
         for transfer in view.get("shard_transfers") or ():
-            found[f"shard {transfer['shard_id']} is on its way to peer {transfer['to']}"] = None
+            found[f"shard {transfer['shard_id']} is being transferred to peer {transfer['to']}"] = (
+                None
+            )
     return list(found)
 
 

@@ -139,7 +139,7 @@ def _awaited(access: Access, shard: Shard, held: ShardSnapshot) -> dict[str, Any
             return made
         CANCELLATION.sleep(POLL_SECONDS)
     raise NotTaken(
-        f"{shard} did not make its snapshot within {MAKING.total_seconds() / 3600:.0f} h"
+        f"{shard} did not create its snapshot within {MAKING.total_seconds() / 3600:.0f} h"
     )
 
 
@@ -202,18 +202,18 @@ class Download:
                 "GET", url, headers={**headers(self._access), **UNCOMPRESSED}, timeout=limits
             ) as answer:
                 if answer.status_code != 200:
-                    raise NotTaken(f"{shard} does not give its snapshot: HTTP {answer.status_code}")
+                    raise NotTaken(f"{shard} did not send its snapshot: HTTP {answer.status_code}")
                 for piece in answer.iter_raw(PIECE_BYTES):
                     digest.update(piece)
                     size += len(piece)
                     end = (end + piece)[-len(TAR_END) :]
                     yield piece
         except httpx.HTTPError as exc:
-            raise NotTaken(f"{shard} broke off: {exc}") from exc
+            raise NotTaken(f"{shard} ended the transfer: {exc}") from exc
         if size != made.size or end != TAR_END:
-            raise NotTaken(f"{shard} sent {size} of {made.size} bytes: its snapshot is cut")
+            raise NotTaken(f"{shard} sent {size} of {made.size} bytes: its snapshot is truncated")
         if made.checksum and digest.hexdigest() != made.checksum:
-            raise NotTaken(f"{shard} sent a snapshot that is not the one it made: {made.name}")
+            raise NotTaken(f"{shard} sent a snapshot other than the one it created: {made.name}")
 
 
 def _is_ours(name: str, held: ShardSnapshot) -> bool:

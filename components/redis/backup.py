@@ -35,11 +35,11 @@ from components.redis.replication import Replica
 from errors import TemporaryError
 
 NOT_COVERED = (
-    "a common moment of all shards: each is consistent in itself only",
-    "keys that are in flight between masters: a backup waits until no slot moves",
+    "a common recovery point of all shards: each is consistent only in itself",
+    "keys being moved between masters: a backup waits until no slot moves",
     "publish/subscribe, client connections, the replication backlog",
-    "users' rights and settings: they are in the set to be read, and no restore makes them (Helm values and "
-    "Secrets: set `platform`)",
+    "users' permissions and settings: they are in the backup for reading, but no restore creates them (Helm values "
+    "and Secrets: the backup of `platform`)",
 )
 SECRETS = ("requirepass", "masterauth", "pass", "key-file-pass")
 
@@ -82,7 +82,7 @@ class Piece:
 
 
 def back_up(access: Access, writer: SetWriter) -> BackupContent:
-    """Take one set of all shards.
+    """Take one backup of all shards.
 
     Raises:
         TemporaryError: members are away, slots move, or moved while they were read.
@@ -98,8 +98,8 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
     after = _look(access, members)
     if _slots(before) != _slots(after):
         raise TemporaryError(
-            "slots changed their masters during the backup (resharding, or a failover): "
-            "a key could be in two shards' data or in none",
+            "slots changed their masters during the backup (resharding, or a failover): a key could be in the data "
+            "of two shards or of none",
             delay=15,
         )
     writer.add_json("configuration.json", "cluster", {**configuration, "nodes": _nodes(before)})
@@ -140,12 +140,12 @@ def _look(access: Access, members: list[Endpoint]) -> Mapping[str, View]:
     slots = _slots(answers.good)
     missing = set(range(SLOTS)) - set(slots)
     moving = open_slots(answers.good)
-    disagree = any(one.slots() != slots for one in answers.good.values())
+    disagree = any(answer.slots() != slots for answer in answers.good.values())
     if missing or moving or disagree:
         trouble = (
-            f"nobody serves slots {ranges(missing)}" if missing
+            f"slots {ranges(missing)} have no master" if missing
             else moving if moving
-            else "members disagree about who serves what"
+            else "members disagree about the owners of slots"
         )  # fmt: skip
         raise TemporaryError(f"Redis cannot be backed up now: {trouble}", delay=15)
     return answers.good
@@ -166,7 +166,7 @@ def _shards(access: Access, members: list[Endpoint], views: Mapping[str, View]) 
         master = by_address.get(address)
         if master is None:
             raise TemporaryError(
-                f"the master of slots {ranges(slots)} is at {address}, which is no pod of ours"
+                f"the master of slots {ranges(slots)} is at {address}, which is not one of this cluster's pods"
             )
         source, behind = _source(master, members, views)
         with connect(access, source) as client:
@@ -217,9 +217,7 @@ def _take(access: Access, writer: SetWriter, shard: Shard) -> Piece:
             with spool.reader() as file:
                 return Piece(measure_rdb(file, shard.unit), consistency)
         except (UnknownFormat, EOFError) as exc:
-            why = (
-                f"{shard.unit}: the fingerprint, since its RDB has {exc}; the data itself is stored"
-            )
+            why = f"{shard.unit}: no fingerprint, because its RDB has {exc}; the data itself is stored"
             return Piece([], consistency, why)
 
 

@@ -130,8 +130,8 @@ def open_slots(views: Mapping[str, View]) -> str:
     if not found:
         return ""
     return (
-        f"{', '.join(first_of(found, OPEN_SHOWN))}. Where no resharding is under way: "
-        f"`redis-cli --cluster fix {min(views)}:{PORT}`"
+        f"{', '.join(first_of(found, OPEN_SHOWN))}. If no resharding is running: `redis-cli --cluster fix "
+        f"{min(views)}:{PORT}`"
     )
 
 

@@ -1,7 +1,8 @@
 """Tells keys and fields of hashes whose time has come from those that are lost, where a restored cluster has fewer.
 
-A moment a little ahead divides them: what expires after it must be there as the set has it, what expires before may
-have gone while it was compared. How many of the set's that are is read from the set, and only where some are missing.
+A moment a little ahead divides them: what expires after it must be there as the backup has it, what expires before may
+have gone while it was compared. How many of the backup's that are is read from the backup, and only where some are
+missing.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ def as_promised(
 
     Args:
         found: in the live cluster, with what expires later.
-        promised: by the set's fingerprint.
-        stored: measures the set's data in the same way.
+        promised: by the backup's fingerprint.
+        stored: measures the backup's data in the same way.
     """
     there = {one.item: one for one in found}
-    wanted = {one.item: one for one in promised if one.item in PASSING}
+    wanted = {measure.item: measure for measure in promised if measure.item in PASSING}
     fewer = {
         item: there.pop(later, None)
         for item, later in PASSING.items()

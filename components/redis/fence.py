@@ -1,6 +1,6 @@
 """Takes the right to write from every user of a member, and gives each back exactly the rules that he had.
 
-The fence is `-@write` at the end of a user's commands, and of those of each of his selectors; passwords, keys and
+The fence is `-@write` at the end of a user's commands, and of those of each of its selectors; passwords, keys and
 channels stay as they are, so none is read out or set. What commands he had is kept by the member itself, in a user
 who is off and has no password: whoever is killed in between leaves it to the next one, and a member that restarts
 forgets fence and copy together. Rules come back in the order in which they were given, from Redis 7 on
@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-USER = "isa-restore"  # who writes while nobody else may
+USER = "isa-restore"  # the only user that may write
 KEPT = "isa-fenced:"
 NO_WRITES = "-@write"
 
@@ -22,7 +22,7 @@ class Commands:
     """What a user may do.
 
     Attributes:
-        root: rules of his commands, in order.
+        root: rules of its commands, in order.
         selectors: further rights, each in parentheses.
     """
 
@@ -32,12 +32,15 @@ class Commands:
     @property
     def fenced(self) -> bool:
         """Whether nothing is left to take away."""
-        last = (*self.root[-1:], *(one.strip("()").split(" ")[-1] for one in self.selectors))
+        last = (
+            *self.root[-1:],
+            *(selector.strip("()").split(" ")[-1] for selector in self.selectors),
+        )
         return all(rule == NO_WRITES for rule in last)
 
     def without_writes(self) -> tuple[str, ...]:
         """Rules that take the right to write from who has these."""
-        closed = (f"{one[:-1]} {NO_WRITES})" for one in self.selectors)
+        closed = (f"{selector[:-1]} {NO_WRITES})" for selector in self.selectors)
         return (NO_WRITES, "clearselectors", *closed)
 
     def exactly(self) -> tuple[str, ...]:
@@ -60,7 +63,7 @@ def close(client: Any) -> None:
 
 
 def reopen(client: Any) -> None:
-    """Give every user of a member his rules back, and remove our own users.
+    """Restore the rules of every user of a member, and remove isa's own users.
 
     Args:
         client: of the member, as a user who may change users.

@@ -54,8 +54,8 @@ def measure_rdb(
 
 
 def has_fields_apart(fingerprint: Iterable[Measure]) -> bool:
-    """Whether a set was measured with fields that expire apart; older ones have them in their hashes."""
-    return any(one.item == FIELDS for one in fingerprint)
+    """Whether a backup was measured with fields that expire apart; older ones have them in their hashes."""
+    return any(measure.item == FIELDS for measure in fingerprint)
 
 
 def together(measures: Iterable[Measure], unit: str) -> list[Measure]:
@@ -88,15 +88,15 @@ def _united(shards: list[Measure], unit: str) -> list[Measure]:
     """The libraries of all shards, each once."""
     if not shards:
         return []
-    if len({(one.count, one.digest) for one in shards}) == 1:
+    if len({(shard.count, shard.digest) for shard in shards}) == 1:
         return [shards[0].model_copy(update={"unit": unit})]
-    if not all(one.names for one in shards):  # an older set, whose shards had different ones
+    if not all(shard.names for shard in shards):  # an older backup, whose shards had different ones
         counts = {
-            "count": max(one.count for one in shards),
-            "until": sum(one.count for one in shards),
+            "count": max(shard.count for shard in shards),
+            "until": sum(shard.count for shard in shards),
         }
         return [shards[0].model_copy(update={"unit": unit, "digest": "", **counts})]
-    different = {(name, text) for one in shards for name, text in one.names.items()}
+    different = {(name, text) for shard in shards for name, text in shard.names.items()}
     total = Digest()
     names: dict[str, str] = {}
     for name, text in sorted(different):

@@ -42,7 +42,7 @@ def read_libraries(client: Any) -> dict[str, str]:
 
 
 def slots_of(manifest: Manifest) -> dict[str, set[int]]:
-    """Slots of each shard of a set, by its unit; in older sets the unit's name says them."""
+    """Slots of each shard of a backup, by its unit; in older backups the unit's name says them."""
     return {
         str(shard.get("unit", f"shard {shard['slots']}")): parse_ranges(str(shard["slots"]))
         for shard in manifest.topology.get("shards", ())

@@ -1,6 +1,6 @@
-"""Lifts the limits of a server that a key of a set may not pass, for as long as a restore takes.
+"""Lifts the limits of a server that a key of a backup may not pass, for as long as a restore takes.
 
-A key of 512 MB comes as one argument, and the server closes the connection of whoever sends a longer one than
+A key of 512 MB is sent as one argument, and the server closes a connection that sends a longer one than
 `proto-max-bulk-len` (redis/redis src/networking.c, `processMultibulkBuffer`; what a master sends its replicas has no
 limit). What the settings were is noted first, for the run after a killed one; a server that restarts has its file's.
 """
@@ -19,7 +19,9 @@ from components.questions import ask_members
 from components.redis.client import connect
 
 NAMES = ("proto-max-bulk-len", "client-query-buffer-limit")
-LIFTED = str(1 << 62)  # nobody sets that, so it is ours to put back; more than LONG_MAX is refused
+LIFTED = str(
+    1 << 62
+)  # no one else sets that, so isa set it and resets it; more than LONG_MAX is refused
 
 
 def settings(client: Any) -> dict[str, str]:
@@ -72,7 +74,9 @@ def sweep(access: Access, members: list[Endpoint], cleanup: CleanupJournal) -> N
             with connect(access, member) as client:
                 _lower(client, were[member.member])
 
-        answers = ask_members([one for one in members if one.member in held.limits], put_back)
+        answers = ask_members(
+            [member for member in members if member.member in held.limits], put_back
+        )
         if not answers.bad:
             cleanup.release(held)
 

@@ -1,6 +1,6 @@
-"""Replaces all keys of the live cluster by those of a set, whatever slots its masters have.
+"""Replaces all keys of the live cluster by those of a backup, whatever slots its masters have.
 
-The set's shards are served by scratch engines; from there each key goes to the master that has its slot now. Before
+The backup's shards are served by scratch engines; from there each key goes to the master that has its slot now. Before
 anything is emptied it is known that every master takes it: `refusals` asks, `replace` writes to each. Writers are
 fenced by their users' rights on every member, for the time being only: a member that restarts has its configured rights
 again.
@@ -55,7 +55,7 @@ def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
             for member in members:
                 with connect(access, member) as client:
                     close(client)
-            yield "clients can read and not write (NOPERM)"
+            yield "clients can read but not write (NOPERM)"
         finally:
             _open(access, members)
 
@@ -101,7 +101,7 @@ def replace(
 
 
 def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
-    """Why the live cluster would refuse the set.
+    """Why the live cluster would refuse the backup.
 
     Raises:
         TemporaryError: a member cannot be asked.
@@ -111,7 +111,7 @@ def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
-    """What the live masters hold now, as one: their slots may be others than the set's.
+    """What the live masters hold now, as one: their slots may be others than the backup's.
 
     Raises:
         PermanentError, TemporaryError: a member gives what cannot be counted, or went away.
@@ -126,7 +126,7 @@ def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Me
 
 
 def wanted(reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
-    """The set's fingerprint, as one."""
+    """The backup's fingerprint, as one."""
     return together(reader.manifest.fingerprint, EVERYTHING)
 
 
@@ -135,7 +135,7 @@ LIVE = Live(
     fence,
     replace,
     measure,
-    writers="clients can read, and cannot write, from before the safety backup until the comparison",
+    writers="clients can read but not write, from before the safety backup until the comparison",
     wanted=wanted,
     can_take=can_take,
     scratch=True,
@@ -154,7 +154,7 @@ def _open(access: Access, members: list[Endpoint]) -> None:
     answers = ask_members(members, open_one)
     if answers.bad:
         raise TemporaryError(
-            f"Redis: clients may still not write to {words(answers.bad)}. A member that restarts lets them again"
+            f"Redis: clients may still be unable to write to {words(answers.bad)}. A restart of the member ends that"
         )
 
 
@@ -240,7 +240,7 @@ def _held(access: Access, due: int, apart: bool) -> list[Measure]:
 
 
 def _stored(reader: SetReader, due: int, apart: bool) -> list[Measure]:
-    """The set's keys, of all shards."""
+    """The backup's keys, of all shards."""
     found: list[Measure] = []
     for name in reader.names(FORM):
         with opened(reader.stream(name)) as file:
@@ -252,7 +252,7 @@ def _members(access: Access) -> list[Endpoint]:
     members = access.endpoints(STATEFULSET, access.settings.components.redis.members, PORT)
     away = [member.member for member in members if not member.host]
     if away:
-        raise TemporaryError(f"Redis: {', '.join(away)} does not run: all members must be fenced")
+        raise TemporaryError(f"Redis: {', '.join(away)} is not running: all members must be fenced")
     return members
 
 

@@ -76,7 +76,7 @@ def ziplist(data: bytes) -> list[bytes]:
 
 
 def intset(data: bytes) -> list[bytes]:
-    """Members of a set of integers: redis/redis src/intset.h."""
+    """Members of a backup of integers: redis/redis src/intset.h."""
     width, count = struct.unpack("<II", data[:8])
     form = {2: "h", 4: "i", 8: "q"}[width]
     return [b"%d" % number for number in struct.unpack(f"<{count}{form}", data[8:])]

@@ -52,18 +52,20 @@ def ask(access: Access) -> Report:
     missing = ranges(set(range(SLOTS)) - set(slots))
     hint = f"{SLOTS} slots on {len(set(slots.values()))} masters"
     if missing:
-        hint = f"nobody serves slots {missing}: a shard has lost all its members, or was never given out"
+        hint = f"slots {missing} have no master: a shard has lost all its members, or the slots were never assigned"
     elif failing:
-        hint = f"cluster_state:fail says {', '.join(failing)}: a majority of masters is out of its sight"
+        hint = (
+            f"cluster_state:fail on {', '.join(failing)}: they cannot reach a majority of masters"
+        )
     questions.note("all slots covered", not missing and not failing, hint)
     hint = (
         ""
         if agree
-        else "members disagree about who serves what: a partition, or a failover under way"
+        else "members disagree about the owners of slots: a partition, or a failover in progress"
     )
     questions.note("one view of the cluster", agree, hint, critical=False)
     moving = open_slots(answers.good)
-    hint = f"{moving}. Backups wait for the end" if moving else ""
+    hint = f"{moving}. Backups wait until it is finished" if moving else ""
     questions.note("no slot is moving", not moving, hint, critical=False)
 
     replicas = _replicas(questions, members, answers.good, set(slots.values()), names)
@@ -105,12 +107,14 @@ def _replicas(
         else:
             broken[name] = f"its link to {master} is down"
     bare = {names.get(m.rpartition(":")[0], m) for m in masters} - set(linked.values())
-    trouble = broken | dict.fromkeys(bare, "has no linked replica: its loss takes its slots")
+    trouble = broken | dict.fromkeys(
+        bare, "has no linked replica: if it is lost, its slots are lost"
+    )
     hint = words(trouble) or f"{len(linked)} replicas"
     questions.note("each master has a linked replica", not trouble, hint, critical=False)
     nodes = {member.member: member.node for member in members}
     together = {
-        replica: f"on {nodes[replica]} like its master {master}: one node takes the shard"
+        replica: f"on {nodes[replica]} like its master {master}: losing this node loses the shard"
         for replica, master in linked.items()
         if nodes.get(replica) and nodes.get(replica) == nodes.get(master)
     }
@@ -140,7 +144,7 @@ def _transaction(
             with connect(access, replica) as client:
                 client.execute_command("READONLY")
                 if client.get(key) != token:
-                    return f"{replica.member} has not what was written"
+                    return f"{replica.member} does not have the written value"
         return ""
 
     def remove(master: Endpoint) -> None:

@@ -1,6 +1,6 @@
-"""Why the live cluster would refuse a set, known before anything is emptied.
+"""Why the live cluster would refuse a backup, known before anything is emptied.
 
-A key that a master refuses is lost once the others are there: slots that nobody serves, a command that was renamed, a
+A key that a master refuses is lost once the others are copied: slots without a master, a renamed command, a
 setting that a value is too long for, too little memory. Asked of every member; nothing is changed.
 """
 
@@ -34,16 +34,16 @@ from errors import TemporaryError
 
 NEEDED = ("flushall", "restore", "function", "acl", "psync")
 MIB = 1 << 20
-# A set may hold what filled a master to its limit; what it needs is known to about one part in a hundred.
+# A backup may hold what filled a master to its limit; what it needs is known to about one part in a hundred.
 ESTIMATE = 0.01
 
 
 def refusals(access: Access, reader: SetReader, members: list[Endpoint]) -> list[str]:
-    """Ask every member; [] if the cluster takes the set.
+    """Ask every member; [] if the cluster takes the backup.
 
     Args:
         access: the way to the live cluster.
-        reader: the set.
+        reader: the backup.
         members: of the cluster.
 
     Raises:
@@ -51,7 +51,7 @@ def refusals(access: Access, reader: SetReader, members: list[Endpoint]) -> list
     """
     answers = ask_members(members, lambda member: read_view(access, member))
     if answers.bad:
-        raise TemporaryError(f"Redis cannot be asked: {words(answers.bad)}")
+        raise TemporaryError(f"Redis does not answer: {words(answers.bad)}")
     by_slots = [*_uncovered(answers.good, members)]
     if by_slots:
         return by_slots
@@ -74,22 +74,22 @@ def refusals(access: Access, reader: SetReader, members: list[Endpoint]) -> list
 def _uncovered(views: Mapping[str, View], members: list[Endpoint]) -> Iterator[str]:
     """Slots that take no key, or take it elsewhere."""
     maps = [view.slots() for view in views.values()]
-    if any(one != maps[0] for one in maps):
-        yield "members disagree about who serves which slots: a failover or a resharding is under way"
+    if any(view != maps[0] for view in maps):
+        yield "members disagree about the owners of slots: a failover or a resharding is in progress"
         return
     missing = set(range(SLOTS)) - set(maps[0])
     if missing:
-        yield f"nobody serves slots {ranges(missing)}"
+        yield f"slots {ranges(missing)} have no master"
     failing = sorted(name for name, view in views.items() if view.state != "ok")
     if failing and not missing:
-        yield f"cluster_state:fail says {', '.join(failing)}"
+        yield f"cluster_state:fail on {', '.join(failing)}"
     moving = open_slots(views)
     if moving:
         yield moving
     ours = {member.pod_ip for member in members}
     strange = {one for one in maps[0].values() if one.rpartition(":")[0] not in ours}
     if strange:
-        yield f"slots are served by {', '.join(sorted(strange))}, which is no pod of ours"
+        yield f"slots are served by {', '.join(sorted(strange))}, which is not one of this cluster's pods"
 
 
 def _commands(client: Any, member: str) -> Iterator[str]:
@@ -103,7 +103,7 @@ def _commands(client: Any, member: str) -> Iterator[str]:
     except redis.ResponseError as exc:
         answer = str(exc)
     if str(answer) != "OK":
-        yield f"{member} lets the user of Secret redis-auth make no user: {answer}"
+        yield f"{member} does not let the user of Secret redis-auth create users: {answer}"
 
 
 def _length(client: Any, member: str, reader: SetReader) -> Iterator[str]:
@@ -116,13 +116,13 @@ def _length(client: Any, member: str, reader: SetReader) -> Iterator[str]:
         limit = int(settings(client)[setting])
         if largest > limit:
             yield (
-                f"key {name} has {largest} bytes, {setting} of {member} is {limit}, and it may not be changed ({why}): "
+                f"key {name} has {largest} bytes, but {setting} of {member} is {limit} and cannot be changed ({why}): "
                 "raise it in the server's configuration"
             )
 
 
 def _largest(reader: SetReader) -> tuple[int, str]:
-    """Bytes of the longest value of a set, as DUMP gives it, and its key."""
+    """Bytes of the longest value of a backup, as DUMP gives it, and its key."""
     found = (0, "")
     for name in reader.names(FORM):
         # what a shard has behind a broken value is for the server that loads it to say
@@ -133,7 +133,7 @@ def _largest(reader: SetReader) -> tuple[int, str]:
 
 
 def _memory(client: Any, member: str, manifest: Manifest, held: set[int]) -> Iterator[str]:
-    """A set that takes more memory than a master may use."""
+    """A backup that takes more memory than a master may use."""
     maxmemory = int(client.config_get("maxmemory")["maxmemory"])
     if not maxmemory:
         return
@@ -142,17 +142,21 @@ def _memory(client: Any, member: str, manifest: Manifest, held: set[int]) -> Ite
         policy = client.config_get("maxmemory-policy")["maxmemory-policy"]
         then = "refuse keys" if policy == "noeviction" else "evict keys"
         yield (
-            f"{member} would need {needed / MIB:.0f} MiB and its maxmemory is {maxmemory / MIB:.0f} MiB: it would "
+            f"{member} would need {needed / MIB:.0f} MiB, but its maxmemory is {maxmemory / MIB:.0f} MiB: it would "
             f"{then} ({policy}). Raise maxmemory, or move slots to another master"
         )
 
 
 def _share(manifest: Manifest, held: set[int]) -> int:
-    """Bytes that a master with these slots needs for its part of a set; keys are spread evenly over a shard's slots.
+    """Bytes that a master with these slots needs for its part of a backup; keys are spread evenly over a shard's slots.
 
     Older sets do not say what their keys took in memory, which is hardly ever less than in their RDB.
     """
-    stored = {one.unit: one.plain_size for one in manifest.artefacts if one.format == FORM}
+    stored = {
+        artefact.unit: artefact.plain_size
+        for artefact in manifest.artefacts
+        if artefact.format == FORM
+    }
     memory = {
         str(shard["unit"]): int(shard["memory"])
         for shard in manifest.topology.get("shards", ())
@@ -165,5 +169,7 @@ def _share(manifest: Manifest, held: set[int]) -> int:
 
 
 def _functions(manifest: Manifest, masters: Mapping[str, set[int]]) -> list[str]:
-    shards = {one.unit: one.names for one in manifest.fingerprint if one.item == FUNCTIONS}
+    shards = {
+        measure.unit: measure.names for measure in manifest.fingerprint if measure.item == FUNCTIONS
+    }
     return place(shards, slots_of(manifest), masters).conflicts

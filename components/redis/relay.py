@@ -68,7 +68,9 @@ class Line:
         while left:
             piece = self._answers.read(min(left, PIECE_BYTES))
             if not piece:
-                raise TemporaryError(f"Redis: {self.member} broke off in the midst of a key")
+                raise TemporaryError(
+                    f"Redis: {self.member} ended the transfer in the middle of a key"
+                )
             left -= len(piece)
             yield piece
         self._answers.read(2)  # CR and LF
@@ -85,7 +87,7 @@ def line(endpoint: Endpoint, user: str, password: str, stall: float) -> Iterator
         stall: seconds without a byte after which the server is given up.
 
     Raises:
-        TemporaryError: it is away.
+        TemporaryError: it does not answer.
         PermanentError: it refuses the credentials.
     """
     with (
@@ -157,6 +159,4 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise TemporaryError(
-            f"Redis: a connection broke off while keys were copied: {exc}"
-        ) from exc
+        raise TemporaryError(f"Redis: a connection was lost while keys were copied: {exc}") from exc

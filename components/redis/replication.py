@@ -5,8 +5,8 @@ commands that follow it; older servers do not know it, and it does no harm. The 
 the stream: redis/redis src/replication.c, src/redis-cli.c (`getRDB`).
 
 Valkey writes RDB version 11 for a replica that has not told its version, and breaks off where a hash has fields that
-expire: "Can't store key in RDB version 11" (seen on 9.1.2). So we tell one, newer than any: a set is restored into the
-version of the server that wrote it.
+expire: "Can't store key in RDB version 11" (seen on 9.1.2). So we tell one, newer than any: a backup is restored into
+the version of the server that wrote it.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ class Replica:
                 (self.member.host, self.member.port), self.access.timeout_seconds
             ) as connection:
                 connection.settimeout(self.stall)
-                # until the RDB is made only newlines come, and nobody counts those
+                # until the RDB is created only newlines come, which are not counted
                 with CANCELLATION.ending(lambda: connection.shutdown(socket.SHUT_RDWR)):
                     yield from self._transfer(connection)
         except TimeoutError as exc:
             raise TemporaryError(
-                f"{self.member.member} sent nothing for {self.stall:.0f} s in the midst of its data"
+                f"{self.member.member} sent nothing for {self.stall:.0f} s in the middle of its data"
             ) from exc
         except OSError as exc:
-            raise TemporaryError(f"{self.member.member} broke off: {exc}") from exc
+            raise TemporaryError(f"{self.member.member} ended the transfer: {exc}") from exc
 
     def _transfer(self, connection: socket.socket) -> Iterator[bytes]:
         lines = BufferedReader(connection.makefile("rb", buffering=0), PIECE_BYTES)
@@ -78,12 +78,12 @@ class Replica:
             connection.sendall(command(*words))
             said = _line(lines, self.member)
             if words[0] == "AUTH" and not said.startswith("+"):
-                raise PermanentError(f"{self.member.member} refuses the credentials: {said[:80]}")
+                raise PermanentError(f"{self.member.member} refused the credentials: {said[:80]}")
         connection.sendall(command("PSYNC", "?", "-1"))
         said = _line(lines, self.member)
         if not said.startswith("+FULLRESYNC"):
             kind = TemporaryError if said[1:].startswith(KINDS) else PermanentError
-            raise kind(f"{self.member.member} gives no data: {said[:200]}")
+            raise kind(f"{self.member.member} sent no data: {said[:200]}")
         self.history = ":".join(said.split()[1:3])
         head = _line(lines, self.member)
         if head.startswith("$EOF:"):
@@ -91,7 +91,7 @@ class Replica:
         elif head.startswith("$"):
             yield from _exactly(lines, int(head[1:]), self.member)
         else:
-            raise TemporaryError(f"{self.member.member} gives no data: {head[:200]}")
+            raise TemporaryError(f"{self.member.member} sent no data: {head[:200]}")
 
 
 def command(*words: str | bytes) -> bytes:
@@ -117,7 +117,7 @@ def _exactly(file: BufferedReader[Any], size: int, member: Endpoint) -> Iterator
         piece = file.read1(min(size, PIECE_BYTES))
         if not piece:
             raise TemporaryError(
-                f"{member.member} broke off {size} bytes before the end of its data"
+                f"{member.member} ended the transfer {size} bytes before the end of its data"
             )
         size -= len(piece)
         yield piece
@@ -131,7 +131,7 @@ def _until(file: BufferedReader[Any], mark: bytes, member: Endpoint) -> Iterator
         if not piece:
             if held.endswith(mark):
                 return
-            raise TemporaryError(f"{member.member} broke off before the end of its data")
+            raise TemporaryError(f"{member.member} ended the transfer before the end of its data")
         held += piece
         if held.endswith(mark):
             yield held[: -len(mark)]

@@ -1,8 +1,9 @@
 """Brings Redis back: each shard's RDB in a server of its own, which is then asked for all that it holds.
 
-The servers are no cluster, so slots do not matter, and begin as replicas of nobody, since a master drops keys whose
-time is over while it loads. Functions come along with the data, and nobody calls them; what one could reach others by
-(MIGRATE, modules) is off. What they hold is taken as a replica would take it, and counted like the backup's own RDB.
+The servers are not a cluster, so slots do not matter. They start as replicas without a master, because a master drops
+keys whose time is over while it loads. Functions are loaded with the data, and never called; commands that could reach
+others (MIGRATE, modules) is off. What they hold is taken as a replica would take it, and counted like the backup's own
+RDB.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
                 client.execute_command("DEBUG SET-ACTIVE-EXPIRE 0")
                 client.execute_command("REPLICAOF NO ONE")
     except redis.ResponseError as exc:
-        raise PermanentError("Redis refuses a command", said=str(exc)) from exc
+        raise PermanentError("Redis refused a command", said=str(exc)) from exc
     except redis.RedisError as exc:
         raise TemporaryError(f"Redis: {exc}") from exc
 
@@ -137,6 +138,6 @@ RESTORE = Restore(
 
 
 def _shards(manifest: Manifest) -> list[str]:
-    """Names of the RDBs, `shard-2` before `shard-10`; older sets name them by their slots."""
+    """Names of the RDBs, `shard-2` before `shard-10`; older backups name them by their slots."""
     names = [a.name.removesuffix(".zst.age") for a in manifest.artefacts if a.format == FORM]
     return sorted(names, key=lambda name: (len(name), name))

@@ -126,7 +126,7 @@ def back_up(
         catalogue = environment.catalogue([component])
         found = slot_taken(catalogue, component, slot, environment.settings.schedules.timezone)
         if found is not None:
-            return _result(found, EXISTS, clock() - started, f"slot {slot} has its set")
+            return _result(found, EXISTS, clock() - started, f"a backup for {slot} exists already")
         begun = datetime.now(UTC)
         identity = new_identity(component, begun, secrets.token_hex(3))
         earlier = () if full else catalogue.sound(component)
@@ -161,7 +161,7 @@ def back_up(
                     store=able,
                     recipients=environment.settings.backup.age_recipients,
                 )
-            context.cancellation.check(f"before the set {identity} was committed")
+            context.cancellation.check(f"before the backup {identity} was committed")
             if not needed(manifest):
                 raise Unneeded(f"the set {identity} was not kept: nobody needs what it holds")
             manifest = writer.commit(manifest)

@@ -34,7 +34,7 @@ def check_store(environment: Environment) -> Capabilities:
                 [
                     Fault(
                         "backup.age_recipients",
-                        f"{recipient[:12]}… is no age public key: {exc}",
+                        f"{recipient[:12]}… is not an age public key: {exc}",
                         "age-keygen makes a pair",
                     )
                 ]
@@ -44,7 +44,7 @@ def check_store(environment: Environment) -> Capabilities:
     if backup.object_lock_days and not found.object_lock:
         raise PermanentError(
             f"backup.object_lock_days is {backup.object_lock_days}, but {environment.store.address} has no object "
-            "lock: it can only be given when a bucket is made"
+            "lock: it can only be enabled when a bucket is created"
         )
     return found
 
@@ -74,7 +74,7 @@ def valid_worker_key(environment: Environment) -> Ed25519PrivateKey:
     signer = next((one for one in environment.settings.backup.signers if one.key == public), None)
     if signer is None or out_of_date(signer, now):
         raise PermanentError(
-            "no backup would count: backup.signers does not name the workers' present key: add "
+            "no backup would count: backup.signers does not contain the workers' current key: add "
             f"{{key: {public}}} (Secret {environment.settings.backup.signing_secret})"
         )
     return key

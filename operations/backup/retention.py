@@ -73,7 +73,7 @@ class RetentionPlan:
             return ""
         names = ", ".join(dict.fromkeys(_component_of(key) for key in self.unread))
         listed = "; ".join(first_of([*self.unread.values()], LISTED))
-        return f"no set of {names} is removed, since manifests cannot be read: {listed}"
+        return f"no backup of {names} is removed, because manifests cannot be read: {listed}"
 
     def document(
         self, *, applied: bool, held: dict[str, str], extension: Extension
@@ -152,7 +152,7 @@ def apply_retention(environment: Environment, plan: RetentionPlan) -> dict[str, 
                 now = {v.manifest.id: v.kept for v in _decide(environment, [component])[0]}
                 for manifest in mine:
                     lease.ensure()
-                    stays = now.get(manifest.id, ("its manifest cannot be read any more",))
+                    stays = now.get(manifest.id, ("its manifest can no longer be read",))
                     why = "; ".join(stays) or _remove(environment, manifest)
                     if why:
                         held[manifest.id] = why
@@ -207,7 +207,7 @@ def _decide(
         wanted = _wanted(environment, name, sets)
         for one in decide(sets, environment.settings.backup.retention, shown, wanted):
             if unread[name] and not one.kept:
-                why = f"{unread[name]} manifests of {name} cannot be read, and may be of sets that need it"
+                why = f"{unread[name]} manifests of {name} cannot be read; their backups may depend on it"
                 one = replace(one, kept=(why,))
             verdicts.append(one)
     return tuple(verdicts), catalogue.broken
@@ -227,15 +227,13 @@ def _wanted(environment: Environment, component: str, sets: Iterable[Manifest]) 
     except UnreadableNote as exc:
         return {one.id: str(exc) for one in sets}
     if restore is not None:
-        found |= dict.fromkeys(
-            restore.safety, "what was there before a restore that was broken off"
-        )
-        found[restore.backup] = "its restore was broken off"
+        found |= dict.fromkeys(restore.safety, "holds the data from before an interrupted restore")
+        found[restore.backup] = "its restore was interrupted"
     if rebuild is not None:
         mine = {one.id for one in sets if is_of(one.slot, rebuild.id)}
         found |= dict.fromkeys(mine, f"the last backup before the rebuild {rebuild.id}")
         if rebuild.set:
-            found[rebuild.set] = f"comes back in the rebuild {rebuild.id}"
+            found[rebuild.set] = f"the rebuild {rebuild.id} restores it"
     return found
 
 

@@ -61,9 +61,10 @@ def check_slot(slot: str, timezone: str, now: datetime | None = None) -> None:
     """
     present = now or datetime.now(UTC)
     if slot and SLOT.fullmatch(slot) is None:
-        what, hint = f"{slot!r} is no name", "letters, digits, and `. _ : -`, at most 100"
+        what = f"{slot!r} is not a valid key"
+        hint = "use letters, digits and `. _ : -`, at most 100 characters"
     elif not fills(slot, present, timezone):
-        what = f"{slot} has not begun: it would have no backup of its own"
+        what = f"{slot} is in the future or not a date"
         hint = f"today is {night(present, timezone)} in {timezone}"
     else:
         return

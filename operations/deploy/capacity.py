@@ -94,9 +94,8 @@ class Shortage:
         )
         causes = " and ".join(self.causes) or "no schedulable node"
         return (
-            f"{self.workload} of {self.component}: {self.missing} pod(s) fit nowhere "
-            f"({causes}; one asks for {per_pod}): "
-            f"{self.missing} node(s) more of that size are missing"
+            f"{self.workload} of {self.component}: {self.missing} pod(s) fit on no node ({causes}; each pod requests "
+            f"{per_pod}): add {self.missing} node(s) of that size"
         )
 
 

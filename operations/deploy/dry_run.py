@@ -25,7 +25,7 @@ THREADS = 6
 # A webhook with side effects has to be left out of dry runs, and the server then refuses them:
 # https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#side-effects
 NO_DRY_RUN = "does not support dry run"
-NEW_OBJECT = "PRODUCTION_DESIGN.md, Changes, has the steps for a field that needs a new object"
+NEW_OBJECT = "PRODUCTION_DESIGN.md, Changes, lists the steps for a field that needs a new object"
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,13 @@ def check_changes(environment: Environment, plan: Plan) -> Iterator[Check]:
         yield Check(f"change of {refusal.what}", False, hint)
     for webhook in sorted({r.webhook for r in refusals if r.webhook}):
         concerned = [r for r in refusals if r.webhook == webhook]
-        hint = f"{concerned[0].words}. Without it the server takes no {concerned[0].what}: start it again first"
+        hint = (
+            f"{concerned[0].words}. Without it the API server accepts no {concerned[0].what}: start the webhook "
+            "first"
+        )
         yield Check(f"webhook {webhook}", False, hint)
     if untried:
-        hint = f"{untried[0].words}: {len(untried)} changes cannot be tried beforehand"
+        hint = f"{untried[0].words}: {len(untried)} changes cannot be tested with a dry run"
         yield Check("changes in place", False, hint, critical=False)
     elif not refusals:
         yield Check("changes in place", True, f"{len(manifests)} objects would be applied")
@@ -111,9 +114,7 @@ def _undecided(plan: Plan) -> Iterator[Check]:
     for node in plan.nodes:
         for difference in node.differences:
             if difference.state == UNDECIDED and node.action == UNCHANGED:
-                hint = (
-                    f"{difference.refusal}. Nothing certain differs, and it would be left as it is"
-                )
+                hint = f"{difference.refusal}. No certain difference was found, so the object would not be changed"
                 yield Check(f"comparison of {difference.what}", False, hint, critical=False)
 
 

@@ -146,7 +146,9 @@ class Deployer:
         newest = history[-1] if history else None
         if newest is not None and newest.pending:
             self.progress.update(
-                release.component, INSTALLING, f"freeing {release.name} ({newest.status})"
+                release.component,
+                INSTALLING,
+                f"releasing the lock of {release.name} ({newest.status})",
             )
             recover(environment.helm, lease, release, history)
             self._changed[release.component] = True
@@ -173,13 +175,13 @@ class Deployer:
 
     def _read_again(self, plan: ReleasePlan, before: Mapping[str, str]) -> bool:
         component = plan.release.component
-        self.progress.update(component, INSTALLING, "its servers read their settings again")
+        self.progress.update(component, INSTALLING, "its servers reload their settings")
         return read_again(
             self.context, before, lambda: times_of_reading(self.environment, component)
         )
 
     def _restart(self, plan: ReleasePlan, one: restarts.Restart) -> None:
-        self.progress.update(plan.release.component, INSTALLING, f"{one.name}: pods restart")
+        self.progress.update(plan.release.component, INSTALLING, f"{one.name}: restarting pods")
         restarts.restart(self.environment.kube, [one], plan.release.namespace)
         self._restarted.append(one)
 
@@ -232,7 +234,7 @@ class Deployer:
         if plan.version_change:
             return _ways_on(plan)
         if plan.action == DRIFTED:
-            return f"Release {release.name} was brought back to its declared state."
+            return f"Release {release.name} was restored to its declared state."
         if plan.action == RESTART:
             return f"Pods of release {release.name} were restarted to read its settings."
         lease.note(operation(release.name))
@@ -247,7 +249,7 @@ class Deployer:
 def _undo(helm: Helm, release: Release, revision: int | None) -> str:
     if revision is None:
         helm.uninstall(release.name, release.namespace, timeout=release.timeout)
-        return f"Release {release.name} was removed again, its volumes are kept."
+        return f"Release {release.name} was uninstalled again, its volumes are kept."
     helm.rollback(release.name, release.namespace, revision, timeout=release.timeout)
     return f"Release {release.name} was rolled back to revision {revision}."
 
@@ -262,9 +264,10 @@ def _ways_on(plan: ReleasePlan) -> str:
     release, record = plan.release, plan.good or plan.record
     before = f"revision {record.revision} ({record.chart})" if record else "nothing"
     return (
-        f"Release {release.name} changes the engine's version and was not rolled back, since an older engine may not "
-        f"open newer data. Before it there was {before}. Ways on: mend the cause and deploy again; or restore a proven "
-        f"backup into the old version; or, if the engine's notes allow it, helm rollback {release.name}."
+        f"Release {release.name} changes the engine's version and was not rolled back, because an older engine may be "
+        f"unable to open newer data. Its previous revision was {before}. Options: fix the cause and deploy again; or "
+        "restore a verified backup into the old version; or, if the engine's release notes allow it, helm rollback "
+        f"{release.name}."
     )
 
 
@@ -274,6 +277,6 @@ def _apply(kube: Kube, manifest: Manifest) -> None:
     except NotAllowed as exc:
         what = f"{manifest['kind']} {manifest['metadata']['name']}"
         raise PermanentError(
-            f"{what} has to change, and this identity may not do that by design. "
-            f"Deploy the node once with an administrator's kubeconfig: isa deploy --only namespace. ({exc})"
+            f"{what} has to change, and this identity does not have that permission by design. Deploy the node once "
+            f"with an administrator's kubeconfig: isa deploy --only namespace. ({exc})"
         ) from exc

@@ -79,9 +79,7 @@ def _namespaces(environment: Environment) -> Iterator[Check]:
                 for condition in live["status"].get("conditions") or ()
                 if condition.get("status") == "True" and condition.get("message")
             )
-            words = (
-                f"is being deleted ({held or 'nothing is known to hold it'}): wait until it is gone"
-            )
+            words = f"is being deleted ({held or 'no finalizer is known'}): wait until it is gone"
             yield Check(f"namespace {name}", False, words)
 
 
@@ -127,7 +125,10 @@ def _capacity(environment: Environment, pods: list[PodRequest]) -> Iterator[Chec
     for workload in sorted({pod.workload for pod in pods if pod.apart}):
         count = sum(1 for pod in pods if pod.workload == workload)
         if count == size:
-            hint = f"{workload} has a pod on every node: a drained node leaves one Pending; {size + 1} nodes avoid it"
+            hint = (
+                f"{workload} has a pod on every node: if a node is drained, one pod stays Pending; {size + 1} "
+                "nodes avoid that"
+            )
             yield Check("room for a drain", False, hint, critical=False)
 
 
@@ -147,7 +148,7 @@ def _storage_classes(environment: Environment, pods: list[PodRequest]) -> Iterat
     if not missing:
         yield Check("storage classes", True, ", ".join(sorted(wanted)))
     for name, users in sorted(missing.items()):
-        hint = f"{', '.join(sorted(users))} ask for it; neither the cluster nor storage-classes.yaml has it"
+        hint = f"used by {', '.join(sorted(users))}; it exists neither in the cluster nor in storage-classes.yaml"
         yield Check(f"storage class {name or '(none named)'}", False, hint)
 
 
@@ -195,7 +196,7 @@ def _secrets(environment: Environment, plan: Plan) -> Iterator[Check]:
         if (name not in made and name not in live) or (key and key not in have):
             missing.append(f"{name}" + (f" key {key}" if key else ""))
     hint = (
-        f"Secrets in {namespace} that nobody makes: {', '.join(missing)}"
+        f"Secrets in {namespace} that nothing creates: {', '.join(missing)}"
         if missing
         else f"{len(wanted)} references"
     )
@@ -271,7 +272,7 @@ def _orphaned_volumes(environment: Environment, plan: Plan) -> Iterator[Check]:
         old = [claim for claim in claims if any(f"-{workload}-" in claim for workload in workloads)]
         if lost and old:
             troubles.append(
-                f"{node.name}: Secret {', '.join(lost)} is gone but volumes {', '.join(old)} exist"
+                f"{node.name}: Secret {', '.join(lost)} does not exist but volumes {', '.join(old)} do"
             )
     hint = (
         "; ".join(troubles) + ": restore the Secret from the platform backup, or delete the claims"
@@ -290,8 +291,8 @@ def _licences(environment: Environment) -> Iterator[Check]:
     wanted = "emqx-enterprise" if licences.emqx == "enterprise" else "emqx"
     if charts and charts != {wanted}:
         hint = (
-            f"licences.emqx is {licences.emqx}, which is chart {wanted}, but helmfile.yaml has {', '.join(charts)}: "
-            "PRODUCTION_DESIGN.md, Licences, has the edit"
+            f"licences.emqx is {licences.emqx}, which needs chart {wanted}, but helmfile.yaml has "
+            f"{', '.join(charts)}: PRODUCTION_DESIGN.md, Licences, describes the change"
         )
         yield Check("licences", False, hint)
     else:

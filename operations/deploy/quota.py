@@ -67,7 +67,7 @@ def shortages(
         for resource in sorted(needed.keys() & hard.keys()):
             if amount(str(hard[resource])) < needed[resource]:
                 need = _plain(resource, needed[resource])
-                yield f"{name}: {resource} allows {hard[resource]}, needed are {need}"
+                yield f"{name}: {resource} allows {hard[resource]}, but {need} are needed"
 
 
 def needs(pods: Iterable[PodRequest]) -> dict[str, Decimal]:

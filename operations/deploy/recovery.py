@@ -52,8 +52,8 @@ def recover(
     age = (now() - newest.updated).total_seconds()
     if lease.previous_operation != operation(release.name) and age < release.timeout:
         raise TemporaryError(
-            f"release {release.name} has been {newest.status} for {age:.0f} s, and not by this tool: "
-            f"waiting until its {release.timeout} s are over (helm status {release.name} -n {release.namespace})",
+            f"release {release.name} has been {newest.status} for {age:.0f} s, and isa did not start that: waiting "
+            f"until its timeout of {release.timeout} s is over (helm status {release.name} -n {release.namespace})",
             delay=min(RETRY_SECONDS, release.timeout - age),
         )
     lease.ensure()

@@ -54,8 +54,8 @@ class Restart:
     def __str__(self) -> str:
         what, sources = f"{self.kind}/{self.name}", ", ".join(self.sources)
         if self.reloads:
-            return f"{what}: its servers read {sources} again; its pods restart, one after the other, where one refuses"
-        return f"{what}: its pods restart, one after the other, to read {sources}"
+            return f"{what}: its servers reload {sources}; if one refuses, its pods restart one after the other"
+        return f"{what}: its pods restart one after the other to read {sources}"
 
 
 def restarts_between(

@@ -71,7 +71,7 @@ def pull_charts(settings: Settings) -> list[ChartState]:
             try:
                 digests[name] = helm.charts.digest(release, Path(work))
                 if kept_archive(settings.charts.directory, release) is None:
-                    failed.append(f"{name} cannot be kept in {settings.charts.directory}")
+                    failed.append(f"{name} cannot be stored in {settings.charts.directory}")
             except IsaError as exc:
                 failed.append(str(exc))
     _lock(settings.platform.helmfile.parent / LOCK_FILE, digests, set(releases))

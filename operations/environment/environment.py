@@ -136,7 +136,7 @@ class Environment:
         namespace = read_namespace(self.kube, self.settings)
         if namespace is None:
             raise PermanentError(
-                f"there is no namespace {self.settings.kubernetes.namespace}: isa deploy first"
+                f"namespace {self.settings.kubernetes.namespace} does not exist: run isa deploy first"
             )
         return str(namespace["metadata"]["uid"])
 
@@ -157,7 +157,7 @@ class Environment:
         found = read_secret(self.kube, where, name)
         if found is None:
             raise PermanentError(
-                f"Secret {where}/{name} is not there: it holds access-key and secret-key of the object store"
+                f"Secret {where}/{name} does not exist: it has to hold access-key and secret-key of the object store"
             )
         return found
 
@@ -206,7 +206,7 @@ def _in_one_namespace(releases: ReleaseSet, settings: Settings) -> None:
             [
                 Fault(
                     f"{releases.path}: releases[{release.name}].namespace",
-                    f"is {release.namespace}, but kubernetes.namespace of the settings is {namespace}",
+                    f"is {release.namespace}, but kubernetes.namespace in the settings is {namespace}",
                     "the two must be the same",
                 )
                 for release in strays

@@ -25,7 +25,7 @@ def read_namespace(kube: Kube, settings: Settings) -> Manifest | None:
     owner = (namespace or {}).get("metadata", {}).get("labels", {}).get(ENVIRONMENT)
     if owner not in (None, settings.environment):
         raise PermanentError(
-            f"the namespace {name} belongs to environment {owner}, and these settings are of {settings.environment}: "
+            f"the namespace {name} belongs to environment {owner}, but these settings are for {settings.environment}: "
             f"nothing was changed. Use --env {owner}, or the kubeconfig of {settings.environment}"
         )
     return namespace

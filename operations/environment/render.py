@@ -175,7 +175,7 @@ class _Source:
             entry = self.setting(match[1], path)
             if len(self.faults) == before and (entry is None or isinstance(entry, (dict, list))):
                 kind = "not set" if entry is None else "a map or list"
-                hint = f"{match[0]} inside longer text needs a text or a number"
+                hint = f"{match[0]} inside longer text must be a text or a number"
                 self.fault(path, f"setting {match[1]!r} is {kind}", hint)
             return str(entry)
 

@@ -43,8 +43,10 @@ def write_rendered(settings: Settings, directory: Path) -> None:
     """
     target = directory.resolve()
     if target.exists() and not _replaceable(target):
-        hint = "name a new or empty directory: an older rendering is replaced as a whole"
-        raise ConfigurationError([Fault(str(target), "holds files that are no rendering", hint)])
+        hint = "name a new or empty directory: only an older rendering is replaced"
+        raise ConfigurationError(
+            [Fault(str(target), "holds files that `isa render` did not write", hint)]
+        )
     try:
         files = _rendered_files(settings)
         target.parent.mkdir(parents=True, exist_ok=True)

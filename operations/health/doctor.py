@@ -97,7 +97,7 @@ def mend(findings: Iterable[Finding]) -> list[Finding]:
         try:
             words, ok = f"mended: {one.mend()}", True
         except IsaError as exc:
-            words, ok = f"{one.check.hint}; could not be mended: {exc}", False
+            words, ok = f"{one.check.hint}; could not be fixed: {exc}", False
         after.append(Finding(replace(one.check, ok=ok, hint=words)))
     return after
 
@@ -153,7 +153,9 @@ def clock(whose: str, theirs: datetime, now: datetime | None = None) -> Iterator
     skew = ((now or datetime.now(UTC)) - theirs).total_seconds()
     good = abs(skew) <= CLOCK_SECONDS
     hint = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} {whose}'s" + (
-        "" if good else ": keep both on NTP, a Lease is taken over 30 s after it was renewed last"
+        ""
+        if good
+        else ": synchronise both with NTP, because a Lease may be taken over 30 s after its last renewal"
     )
     yield Finding(Check(f"clock against {whose}", good, hint))
 
@@ -168,7 +170,7 @@ def certificate(url: str, now: datetime | None = None) -> Iterator[Finding]:
     text = ssl.get_server_certificate(where, timeout=CONNECT_SECONDS)
     end = x509.load_pem_x509_certificate(text.encode()).not_valid_after_utc
     days = (end - (now or datetime.now(UTC))).days
-    hint = f"good until {end:%Y-%m-%d}, {days} days" + (
+    hint = f"valid until {end:%Y-%m-%d}, {days} days" + (
         ": renew it" if days < CERTIFICATE_DAYS else ""
     )
     yield Finding(Check(name, days >= CERTIFICATE_DAYS, hint, critical=days < 1))
@@ -182,7 +184,7 @@ def _gates(environment: Environment) -> Iterator[Finding]:
         words = f"{state}: {'; '.join(bad)} (isa status)" if bad else state
         ours = not component.ready and _at_work(environment, component.name)
         if ours:
-            words += f"; {ours} is under way"
+            words += f"; {ours} is running"
         critical = state == DOWN and not ours
         yield Finding(Check(f"gate of {component.name}", component.ready, words, critical=critical))
 
@@ -207,9 +209,9 @@ def _releases(environment: Environment) -> Iterator[Finding]:
         f"{n} ({records[n][-1].status})" for n in names if n in records and records[n][-1].pending
     ]
     hint = (
-        f"{', '.join(stuck)}: a deploy frees them once nobody is at work there"
+        f"{', '.join(stuck)}: a deploy recovers them when no other run works on them"
         if stuck
-        else "none is stuck"
+        else "no release is stuck"
     )
     yield Finding(Check("releases", not stuck, hint))
 
@@ -254,7 +256,7 @@ def _restores(environment: Environment) -> Iterator[Finding]:
         ):
             left[component] = found.words
     hint = "; ".join(f"{component}: {words}" for component, words in left.items())
-    yield Finding(Check("restores", not left, hint or "none was broken off"))
+    yield Finding(Check("restores", not left, hint or "no restore was interrupted"))
 
 
 def _scratch(environment: Environment) -> Iterator[Finding]:
@@ -271,7 +273,11 @@ def _scratch(environment: Environment) -> Iterator[Finding]:
             kube.delete("v1", "Pod", name, where, uid=uid)  # its claims and Secrets go with it
         return f"removed {', '.join(orphans)}"
 
-    hint = f"{', '.join(orphans)}: what killed proofs left" if orphans else f"{len(pods)} at work"
+    hint = (
+        f"{', '.join(orphans)}: left by interrupted verifications"
+        if orphans
+        else f"{len(pods)} running"
+    )
     yield Finding(Check("scratch engines", not orphans, hint, critical=False), remove)
 
 
@@ -302,7 +308,7 @@ def _waste(environment: Environment) -> Iterator[Finding]:
         environment.store, environment.settings.environment, datetime.now(UTC) - grace
     )
     there = bool(waste.uploads or waste.objects)
-    words = f"{len(waste.uploads)} unended uploads, {len(waste.objects)} objects without a set ({human(waste.size)})"
+    words = f"{len(waste.uploads)} incomplete uploads, {len(waste.objects)} orphaned objects ({human(waste.size)})"
 
     def remove() -> str:
         collect_garbage(environment.store, waste)
@@ -325,10 +331,10 @@ def _locks(environment: Environment) -> Iterator[Finding]:
         for name, date in short.items()
     ]
     words = (
-        f"{len(short)} sets that are kept are locked for less than {days} days, the run `retention` extends "
-        f"them daily: {', '.join(listed[:LISTED])}{' …' if len(listed) > LISTED else ''}"
+        f"{len(short)} kept backups are locked for less than {days} days; the run `retention` extends them daily: "
+        f"{', '.join(listed[:LISTED])}{' …' if len(listed) > LISTED else ''}"
     )
-    hint = words if short else f"every set that is kept is locked for {days} days"
+    hint = words if short else f"every kept backup is locked for {days} days"
     yield Finding(Check("object locks", not short, hint, critical=False))
 
 
@@ -338,7 +344,7 @@ def _evidence(environment: Environment) -> Iterator[Finding]:
     words = (
         "; ".join(first_of([*refused.values()], LISTED))
         if refused
-        else "every one is a backup worker's own"
+        else "every manifest is signed by a backup worker"
     )
     yield Finding(Check("manifests", not refused, words))
     again = stored_again(environment.store.versions(f"{environment.settings.environment}/"))
@@ -346,14 +352,14 @@ def _evidence(environment: Environment) -> Iterator[Finding]:
     words = (
         "; ".join(first_of([*doubted.values()], LISTED))
         if doubted
-        else "every verdict is the verify pool's own"
+        else "every verdict is signed by the verify pool"
     )
     yield Finding(Check("evidence", not doubted, words))
     missing = [
         f"evidence of {identity} is missing: {why}; its last verdict is unknown: isa verify {identity}"
         for identity, why in catalogue.gaps.items()
     ]
-    words = "; ".join(first_of(missing, LISTED)) or "none is missing"
+    words = "; ".join(first_of(missing, LISTED)) or "no evidence is missing"
     yield Finding(Check("chain of evidence", not missing, words))
     if not environment.settings.verify.signers:
         words = "empty, so no verdict counts: set the key that `isa verify signer` prints"
@@ -376,8 +382,8 @@ def _dates(catalogue: Catalogue, again: Mapping[str, datetime], now: datetime) -
             f"{one} of {sets[one].ended:%Y-%m-%d} on {at:%Y-%m-%d}" for one, at in replayed.items()
         ]
         words = (
-            f"stored again long after they ended: {', '.join(first_of(listed, LISTED))}: somebody put deleted backups "
-            "back. They are genuine; what retention keeps goes by the times inside their signature"
+            f"stored again long after they ended: {', '.join(first_of(listed, LISTED))}: someone put deleted backups "
+            "back. They are genuine; retention uses the times inside their signed manifests"
         )
         return Finding(Check(name, False, words, critical=False))
     if dates.copied is None:
@@ -385,14 +391,14 @@ def _dates(catalogue: Catalogue, again: Mapping[str, datetime], now: datetime) -
     words = f"the bucket was copied on {dates.copied:%Y-%m-%d}: all earlier backups have that date"
     young = now - dates.copied < COPY_NAMED
     if young:
-        words += ". If nobody copied it, somebody stored every backup again: compare what there is with what you know"
+        words += ". If nobody copied it, someone stored every backup again: compare the backups with your records"
     return Finding(Check(name, not young, words, critical=False))
 
 
 def _proofs(environment: Environment) -> Iterator[Finding]:
     for one in freshness.look(environment):
         good = one.state == freshness.FRESH
-        said = one.evidence.sentence if one.evidence else "nothing was proven yet"
+        said = one.evidence.sentence if one.evidence else "no restore is verified yet"
         hint = f"{one.state}: {said}" + ("" if good else f" (isa verify {one.component})")
         critical = one.state == freshness.FAILING
         yield Finding(Check(f"proof of {one.component}", good, hint, critical=critical))

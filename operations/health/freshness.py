@@ -135,17 +135,17 @@ def metrics(found: Iterable[Freshness], environment: str) -> str:
     """The same in Prometheus' text format (version 0.0.4), for node-exporter's directory or a Pushgateway."""
     rows = tuple(found)
     families: tuple[tuple[str, str, Callable[[Freshness], float | None]], ...] = (
-        ("last_success_backup_timestamp_seconds", "Start of the newest whole set.",
+        ("last_success_backup_timestamp_seconds", "Start of the newest complete backup.",
          lambda f: f.backup.timestamp() if f.backup else None),
-        ("last_backup_stored_bytes", "Bytes of that set in the store.",
+        ("last_backup_stored_bytes", "Bytes of that backup in the object store.",
          lambda f: f.stored if f.backup else None),
-        ("last_passing_verify_timestamp_seconds", "Time of the last proof that passed.",
+        ("last_passing_verify_timestamp_seconds", "Time of the last passed verification.",
          lambda f: f.passed.timestamp() if f.passed else None),
-        ("verify_seconds", "How long that proof took: restore and comparison.",
+        ("verify_seconds", "Duration of that verification: restore and comparison.",
          lambda f: f.evidence.seconds if f.evidence else None),
         ("verify_failing", "1 if the last verdict is a fail.",
          lambda f: float(f.state == FAILING)),
-        ("verify_never", "1 if nothing was ever proven.",
+        ("verify_never", "1 if no restore was ever verified.",
          lambda f: float(f.state == NEVER)),
     )  # fmt: skip
     lines = []

@@ -79,7 +79,7 @@ def check(environment: Environment, component: str, limit: float = ROUND_SECONDS
         wait_for([asked], limit)
         if not asked.done():
             _hanging[component] = [*hanging, asked]
-            hint = f"not all questions were answered within {limit:.0f} s: a member hangs"
+            hint = f"not every check finished within {limit:.0f} s: a member hangs"
             return Finding((*pods, Check("engine asked", False, hint, limit)))
         report = asked.result()
     except TemporaryError:  # the API server is away
@@ -134,7 +134,7 @@ def wait(
             good_since = now if good_since is None else good_since
             if now - good_since >= stable:
                 return finding
-            words = f"well; watching for {stable:.0f} s"
+            words = f"all checks pass; watching for {stable:.0f} s"
         else:
             good_since, words = None, f"{trouble.name}: {trouble.hint}"
         if words != told:

@@ -90,12 +90,12 @@ def plan_rebuild(environment: Environment, policy: Policy) -> RebuildPlan:
     node = deploy.node(component.name)
     if node.action in (UPGRADE, DRIFTED):
         what = "; ".join(first_of(node.reasons, REASONS))
-        warnings.append(f"it is installed as it is declared, and not as it is now: {what}")
+        warnings.append(f"the declared version is installed, not the current one: {what}")
     if standing is None or not standing.gone:
         if policy.final_backup and known.state != freshness.FRESH:
             blocked.append(
-                f"its proof is {known.state}: a restore of {component.name} must have been proven lately "
-                f"(isa backup {component.name}; isa verify {component.name} --latest)"
+                f"its verification is {known.state}: {component.name} needs a recent verified restore (isa backup "
+                f"{component.name}; isa verify {component.name} --latest)"
             )
         if policy.fenced and not component.live.fences:
             warnings.append(_window(catalogue.latest(component.name), known.evidence))
@@ -154,24 +154,26 @@ def _about_the_set(policy: Policy, back: RestorePlan | None) -> tuple[list[str],
     blocked: list[str] = []
     if policy.restore not in (FRESH, NONE) and back is not None:
         warnings.append(
-            f"what was written since {back.manifest.begun:%Y-%m-%d %H:%M} UTC does not come back"
+            f"what was written since {back.manifest.begun:%Y-%m-%d %H:%M} UTC is not restored"
         )
         if not back.proven:
-            blocked.append(f"no restore of {back.manifest.id} was ever proven: isa verify it first")
+            blocked.append(
+                f"no restore of {back.manifest.id} was ever verified: run isa verify first"
+            )
     if policy.fenced and back is None:
         blocked.append(
-            f"the newest set cannot be restored, so it is not known what to fence: isa backup {policy.component}"
+            f"the newest backup cannot be restored, so what has to be fenced is unknown: isa backup {policy.component}"
         )
     if policy.restore != NONE and back is not None:
-        warnings += [f"does not come back: {what}" for what in back.manifest.not_covered]
+        warnings += [f"not restored: {what}" for what in back.manifest.not_covered]
         if policy.volumes == NEW and back.left:
             what = ", ".join(back.left)
-            warnings.append(f"does not come back unless it is restored by name afterwards: {what}")
+            warnings.append(f"not restored, except by name afterwards: {what}")
     if policy.restore == NONE and policy.volumes == NEW:
-        warnings.append("it will be EMPTY: the old data stays on the volumes that are put aside")
+        warnings.append("it will be EMPTY: the old data stays on the retained volumes")
     if not policy.final_backup:
         warnings.append(
-            "no backup is taken before: what is newer than the last set is on the old volumes only"
+            "no backup is taken first: data newer than the last backup is only on the old volumes"
         )
     return warnings, blocked
 
@@ -179,29 +181,29 @@ def _about_the_set(policy: Policy, back: RestorePlan | None) -> tuple[list[str],
 def _about(standing: RebuildState) -> str:
     """What whoever approves it should know of a rebuild that was broken off."""
     if not standing.gone:
-        return f"{standing.id} was broken off before its uninstall had ended: all begins anew"
-    set_back = f"; what comes back is {standing.set}" if standing.set else ""
+        return f"{standing.id} was interrupted before its uninstall ended: all steps start again"
+    set_back = f"; it restores {standing.set}" if standing.set else ""
     done = ", ".join(standing.done)
-    return f"goes on with {standing.id}, which has done {done}: no backup is taken now{set_back}"
+    return f"continues {standing.id}, which completed {done}: no backup is taken now{set_back}"
 
 
 def _window(newest: Manifest | None, evidence: Evidence | None) -> str:
     """What is lost of an engine that cannot keep writers away, and how much that was the last time."""
     words = (
-        "nothing keeps writers away: what they write from the beginning of the last backup until the uninstall does "
-        "not come back, and is on the old volumes only. Stop them, or it is lost"
+        "writers cannot be blocked: what they write between the start of the last backup and the uninstall is not "
+        "restored and is only on the old volumes. Stop them, or that data is lost"
     )
     if newest is None or evidence is None:
         return words
     minutes = max(1, round((newest.seconds + evidence.seconds) / 60))
-    return f"{words}: by the last backup and proof {minutes} min of writes"
+    return f"{words}: during the last backup and verification, {minutes} min of writes"
 
 
 def _writers(policy: Policy, words: str) -> str:
-    away = "it is away from the uninstall until its gate opens"
+    away = "it is down from the uninstall until its gate opens"
     if policy.restore == NONE:
         return f"{away}; {'clients then find it empty' if policy.volumes == NEW else 'nothing is lost'}"
-    return f"{away}; what is written then and before its restore begins is replaced; then: {words}"
+    return f"{away}; what is written then, before its restore starts, is replaced; then: {words}"
 
 
 def _dependants(environment: Environment, component: str) -> tuple[str, ...]:

@@ -95,24 +95,24 @@ class RebuildReport:
         """What is true now, in a few sentences."""
         failed = next((step for step in self.steps if not step.good), None)
         if failed is None:
-            kept = f"; {len(self.aside)} old volumes are kept" if self.aside else ""
+            kept = f"; {len(self.aside)} old volumes are retained" if self.aside else ""
             return f"{self.component} rebuilt in {self.seconds:.1f} s{kept}"
         words = f"{failed.name}: {failed.reason}. "
         if self.shut:
-            words += f"WRITERS ARE STILL KEPT OUT ({self.shut}): the same call lets them in, however it ends. "
+            words += f"WRITES ARE STILL BLOCKED ({self.shut}): run the same command again to allow them. "
         if not self.changed:
             rest = (
                 "Nothing else was changed"
                 if self.shut
-                else "Nothing was changed, writers are let in"
+                else "Nothing was changed; writers have access"
             )
             return words + rest
-        held = [f"the set {self.set}"] if self.set else []
+        held = [f"the backup {self.set}"] if self.set else []
         held += [f"the old volumes {', '.join(self.aside)}"] if self.aside else []
-        where = f"; nothing is lost: {' and '.join(held)} are kept" if held else ""
+        where = f"; nothing is lost: {' and '.join(held)} are retained" if held else ""
         return (
-            f"{words}The same call goes on here{where}; "
-            f"`isa rebuild undo {self.component}` brings it back upon its old volumes"
+            f"{words}The same command continues here{where}; "
+            f"`isa rebuild undo {self.component}` puts its old volumes back"
         )
 
     def document(self) -> documents.Rebuild:
@@ -274,7 +274,7 @@ class Rebuild:
             slot=self._standing.slot,
         )
         if found.outcome == PARTIAL:
-            raise PermanentError(f"the set {found.id} is partial: {found.reason}")
+            raise PermanentError(f"the backup {found.id} is partial: {found.reason}")
         if self._plan.policy.fenced and self._component.live.fences:
             self._check_fenced(found.id)
         self._standing.set = found.id
@@ -286,8 +286,8 @@ class Rebuild:
         open_ones = [one.unit for one in held.units if one.unit not in self._plan.units]
         if open_ones:
             raise PermanentError(
-                f"{', '.join(open_ones)}: made since the last set, so not fenced and written to until now: "
-                "call it again, which fences all that this one holds"
+                f"{', '.join(open_ones)}: created after the last backup, so not fenced and still written to: run the "
+                "command again, which fences everything that this backup holds"
             )
 
     def _proof(self) -> str:
@@ -299,7 +299,7 @@ class Rebuild:
         )
         if found.verdict != "pass":
             raise PermanentError(
-                f"the proof of {self._standing.set} is {found.verdict}: {found.reason}"
+                f"the verification of {self._standing.set} is {found.verdict}: {found.reason}"
             )
         return found.sentence
 
@@ -330,14 +330,14 @@ class Rebuild:
         words = ", ".join(self._plan.releases)
         begun = begun_of(self._standing.set)
         if policy.fenced and not self._component.live.fences and begun is not None:
-            words += f"; what was written since {begun:%H:%M:%S} UTC is on the old volumes only"
+            words += f"; what was written since {begun:%H:%M:%S} UTC is only on the old volumes"
         return words
 
     def _put_aside(self) -> str:
         environment, name = self._environment, self._component.name
         kept = put_aside(environment, self._context, name, self._standing.id)
         forget(environment.kube, environment.settings, name, self._context.who)
-        return f"{len(kept)} volumes are kept: {', '.join(one.name for one in kept)}"
+        return f"{len(kept)} volumes are retained: {', '.join(one.name for one in kept)}"
 
     def _install(self) -> str:
         name = self._component.name
@@ -364,7 +364,7 @@ class Rebuild:
         kube = self._environment.kube
         mine = [one for one in volumes.aside(kube, name) if one.rebuild == self._standing.id]
         volumes.mark_compared(kube, mine, datetime.now(UTC).isoformat(timespec="seconds"))
-        return f"{self._standing.set} is back, compared and equal"
+        return f"{self._standing.set} is restored, compared and equal"
 
     def _dependants(self) -> str:
         for name in self._plan.dependants:

@@ -59,9 +59,9 @@ def uninstall(environment: Environment, context: RunContext, component: str) -> 
         left = _pods(environment, component)
         if not left:
             return
-        context.tell(f"waiting for the end of {', '.join(left)}")
-        log.debug("waiting for the end of %s", ", ".join(left))
-    raise TemporaryError(f"{', '.join(left)} do not end after {GONE_SECONDS:.0f} s")
+        context.tell(f"waiting until {', '.join(left)} are gone")
+        log.debug("waiting until %s are gone", ", ".join(left))
+    raise TemporaryError(f"{', '.join(left)} still exist after {GONE_SECONDS:.0f} s")
 
 
 def put_aside(
@@ -124,7 +124,7 @@ def undo_plan(environment: Environment, component: str) -> UndoPlan:
     kept = volumes.aside(environment.kube, component)
     broken_off = unfinished(environment.kube, environment.settings, component)
     if broken_off is None and not kept:
-        raise PermanentError(f"no volumes of {component} are aside: there is nothing to undo")
+        raise PermanentError(f"no volumes of {component} are retained: there is nothing to undo")
     rebuild = broken_off.id if broken_off else kept[-1].rebuild
     return UndoPlan(rebuild, tuple(one for one in kept if one.rebuild == rebuild))
 

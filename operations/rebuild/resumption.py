@@ -52,10 +52,10 @@ def _about_sets(standing: RebuildState, catalogue: Catalogue) -> Iterable[str]:
             return
         yield from _unproven(catalogue, last.id)
         if policy.restore == FRESH and standing.set != last.id:
-            yield f"its backup is {last.id}, and not {standing.set or 'none'}"
+            yield f"its backup is {last.id}, not {standing.set or 'none'}"
     if policy.restore not in (FRESH, NONE):
         if standing.set != policy.restore:
-            yield f"{policy.restore} was approved, and not {standing.set or 'none'}"
+            yield f"{policy.restore} was approved, not {standing.set or 'none'}"
         elif RESTORE not in standing.done:
             yield from _unproven(catalogue, policy.restore)
 
@@ -71,7 +71,7 @@ def _unproven(catalogue: Catalogue, backup: str) -> Iterable[str]:
     verdict = catalogue.verdict(backup)
     if verdict != "pass":
         words = catalogue.gaps.get(backup) or f"the last one is {verdict or 'none'}"
-        yield f"no passed verification of {backup} counts ({words}): isa verify {backup}, then call it again"
+        yield f"no passed verification of {backup} counts ({words}): run isa verify {backup}, then this command again"
 
 
 def _about_volumes(environment: Environment, standing: RebuildState) -> Iterable[str]:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 VERDICTS = {"pass": "o", "partial": "D", "fail": "X", "error": "^", "unreadable": "s"}
 LEGEND = (
-    "Sets: ● full, ○ incremental, ✖ partial; dashed: trend of full sets. "
-    "Proofs: ● pass, ◆ partial, ✖ fail, ▲ error, ■ unreadable. Times are UTC, every axis begins at zero."
+    "Backups: ● full, ○ incremental, ✖ partial; dashed: trend of full backups. Verifications: ● pass, ◆ partial, ✖ "
+    "fail, ▲ error, ■ unreadable. Times are UTC, every axis begins at zero."
 )
 NOTE = 60  # characters of a reason that a picture has room for
 
@@ -154,7 +154,7 @@ def proofs(histories: Sequence[ComponentHistory]) -> Drawing:
         axes.tick_params("y", length=0)
         axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.6)
         axes.annotate("last verdict", (1, 1), (6, 4), "axes fraction", "offset points")
-        dates(axes, [proof.begun for one in histories for proof in one.proofs], "no proof yet")
+        dates(axes, [proof.begun for one in histories for proof in one.proofs], "not verified yet")
         handles = [
             axes.plot([], [], label=verdict, **mark(VERDICTS[verdict], COLOURS.get(verdict, GREY)))[0]
             for verdict in VERDICTS if verdict in seen
@@ -167,7 +167,7 @@ def proofs(histories: Sequence[ComponentHistory]) -> Drawing:
     said = "; ".join(
         f"{one.component}: {one.proofs[-1].verdict if one.proofs else 'none'}" for one in histories
     )
-    words = f"Proofs by date, the last verdict of each. {said}"
+    words = f"Verifications by date, the last verdict of each. {said}"
     return drawn(draw, words, 0.24 * max(len(histories), 1), Margins(0.9, 0.85, 0.3, 0.4))
 
 
@@ -203,7 +203,9 @@ def backups(one: ComponentHistory) -> Drawing:
             axes.set_ylim(0, max(axes.get_ylim()[1] * 1.1, 0.001))
             axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.6)
 
-    words = f"{one.component}: {len(one.backups)} sets and {len(one.proofs)} proofs over time"
+    words = (
+        f"{one.component}: {len(one.backups)} backups and {len(one.proofs)} verifications over time"
+    )
     return drawn(draw, words, 0.95, Margins(0.45, 0.1, 0.25, 0.35))
 
 

@@ -126,18 +126,16 @@ class ComponentHistory:
             )
         told = [one for one in self.proofs if one.verdict != "error"]
         if fresh.state == FAILING:
-            last = (
-                f"the last restore did not pass on {told[-1].begun:%Y-%m-%d}, {told[-1].sentence}"
-            )
+            last = f"the last verification did not pass on {told[-1].begun:%Y-%m-%d}, {told[-1].sentence}"
             words = f"{last}. Before: {words}"
         elif fresh.passed is None and told:
-            words += f". The last try, {told[-1].begun:%Y-%m-%d}: {told[-1].sentence}"
+            words += f". The last attempt, {told[-1].begun:%Y-%m-%d}: {told[-1].sentence}"
         elif fresh.passed is not None and fresh.state != FRESH:
             words += f". That is {(self.made - fresh.passed).days} days ago"
         errors = len(self.proofs) - (self.proofs.index(told[-1]) + 1 if told else 0)
         if errors:
             words += f". Since then {errors} ended in an error, without a verdict"
-        return words if fresh.backup else f"there is no whole backup set, and {words}"
+        return words if fresh.backup else f"there is no complete backup, and {words}"
 
     def trend(self, value: Callable[[BackupPoint], float]) -> Trend | None:
         """Where a figure of its full sets is going; None if there are too few to say.
@@ -153,7 +151,7 @@ class ComponentHistory:
         """Where sizes and durations of its backups are going, in words."""
         stored, seconds = self.trend(lambda b: b.bytes_stored), self.trend(lambda b: b.seconds)
         if stored is None or seconds is None:
-            return "too few full sets over too few days for a trend"
+            return "too few full backups over too few days for a trend"
         return f"stored {stored.weekly:+.1%} a week, duration {seconds.weekly:+.1%} a week"
 
     def document(self) -> documents.ReportedComponent:
@@ -259,7 +257,7 @@ def trend(points: Sequence[tuple[datetime, float]]) -> Trend | None:
 
 def _proof(proof: Proof, identity: str, document: Evidence | None) -> ProofPoint:
     if document is None:
-        words = "its document is gone, or not signed by who may say it"
+        words = "its verdict is missing, or not signed by a key in verify.signers"
         return ProofPoint(identity, proof.at, UNREADABLE, sentence=words)
     return ProofPoint(
         identity, proof.at, document.verdict, document.level, document.seconds, document.sentence

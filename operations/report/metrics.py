@@ -49,5 +49,5 @@ def push_metrics(gateway: str, text: str, environment: str) -> None:
         raise TemporaryError(f"the Pushgateway does not answer: {exc}") from exc
     if answer.status_code >= 400:
         raise PermanentError(
-            f"the Pushgateway refuses metrics: HTTP {answer.status_code}: {answer.text[:300]}"
+            f"the Pushgateway rejected the metrics: HTTP {answer.status_code}: {answer.text[:300]}"
         )

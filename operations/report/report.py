@@ -81,7 +81,7 @@ class Report:
     def sentence(self) -> str:
         """The whole in one line."""
         fresh = [one for one in self.components if one.freshness.state == FRESH]
-        words = [f"{len(fresh)} of {len(self.components)} have a fresh proof of a restore"]
+        words = [f"{len(fresh)} of {len(self.components)} have a recent verified restore"]
         if not self.components:
             words = ["backups and proofs could not be read"]
         for state, said in ((FAILING, "failing"), (STALE, "stale"), (NEVER, "never proven")):

@@ -60,13 +60,13 @@ def reinstate(environment: Environment, identity: str, backup: str) -> Reinstate
     )
     if manifest.component != PLATFORM:
         raise PermanentError(
-            f"{backup} is a set of {manifest.component}: Secrets are in {PLATFORM}"
+            f"{backup} is a backup of {manifest.component}: Secrets are in backups of {PLATFORM}"
         )
     claims = environment.kube.list("v1", "PersistentVolumeClaim", namespace)
     if claims:
         raise PermanentError(
-            f"{namespace} has {len(claims)} volumes: their engines have passwords of their own. Nothing was changed. "
-            "Secrets come back before the first deploy: isa deploy --only namespace, then this"
+            f"{namespace} has {len(claims)} volumes, whose engines have passwords of their own. Nothing was changed. "
+            "Restore Secrets before the first deploy: isa deploy --only namespace, then this command"
         )
     items: list[dict[str, Any]] = SetReader(environment.store, manifest, identity).json(LIST)[
         "items"
@@ -103,7 +103,7 @@ def secret_of(item: object, namespace: str) -> Manifest:
     what = f"{entry.get('kind', 'Secret')} {name!r} of type {kind!r}"
     if entry.get("kind", "Secret") != "Secret" or kind in TOKENS or not NAME.fullmatch(name):
         raise PermanentError(
-            f"the backup lists {what}, which no backup of Secrets holds: nothing was created"
+            f"the manifest lists {what}, which a backup of Secrets cannot hold: nothing was created"
         )
     kept = {key: _mapping(metadata.get(key)) for key in ("labels", "annotations")}
     return {

@@ -111,7 +111,7 @@ def plan_restore(
     faults = [fault for one in (*earlier, manifest) for fault in look(environment.store, one)]
     if faults:
         words = "; ".join(f"{fault.artefact} {fault.what}" for fault in faults)
-        raise PermanentError(f"{backup} is not whole: {words}")
+        raise PermanentError(f"{backup} is not complete: {words}")
     live = COMPONENTS[manifest.component].live
     there = live.units(SetReader(environment.store, manifest, ""))
     new_engine = new_engine or manifest.cluster != environment.cluster_uid
@@ -119,16 +119,20 @@ def plan_restore(
     if refused := catalogue.refused(backup):
         raise PermanentError(refused)
     verdict = catalogue.verdict(backup)
-    warnings = [f"the set is partial: {why}" for why in manifest.missing]
+    warnings = [f"the backup is partial: {why}" for why in manifest.missing]
     if verdict != "pass":
-        warnings.append("no restore of this set was ever proven: `isa verify` would, without risk")
+        warnings.append(
+            "no restore of this backup was ever verified: `isa verify` does that without risk"
+        )
     newest = catalogue.latest(manifest.component)
     if newest is not None and newest.id != backup:
-        warnings.append(f"there is a newer set, of {newest.begun:%Y-%m-%d %H:%M} UTC: {newest.id}")
+        warnings.append(
+            f"there is a newer backup, of {newest.begun:%Y-%m-%d %H:%M} UTC: {newest.id}"
+        )
     if live.accounts:
         warnings.append(live.accounts)
     warnings += [
-        f"{unit} stays as it is now, unless it is restored by name: --unit '{unit}'"
+        f"{unit} is not changed unless it is restored by name: --unit '{unit}'"
         for unit in there
         if unit in live.server_wide and unit not in chosen
     ]
@@ -167,7 +171,7 @@ def plans_of(
         refusal = COMPONENTS[component].live.by_hand(environment.settings)
         if refusal:
             raise ConfigurationError(
-                [Fault("backup", f"{backup!r} cannot be restored here", refusal)]
+                [Fault("backup", f"{backup!r} cannot be restored by isa", refusal)]
             )
         catalogue = environment.catalogue([component])
         return [plan_restore(environment, catalogue, backup, units, other_cluster=other_cluster)]
@@ -177,7 +181,7 @@ def plans_of(
     for component in COMPONENTS:
         whole = [one for one in catalogue.of(component) if one.outcome == "complete"]
         if not whole:
-            raise PermanentError(f"there is no whole set of {component}")
+            raise PermanentError(f"there is no complete backup of {component}")
         shown = [one for one in whole if one.id in proven]
         chosen = (shown or [one for one in whole if not catalogue.refused(one.id)] or whole)[-1]
         plans.append(plan_restore(environment, catalogue, chosen.id, other_cluster=other_cluster))
@@ -193,7 +197,9 @@ def engine_of(backup: str) -> str:
     match = IDENTITY.fullmatch(backup)
     if match is None or match["component"] not in COMPONENTS:
         hint = "`isa backups` lists them"
-        raise ConfigurationError([Fault("backup", f"{backup!r} is no set of an engine", hint)])
+        raise ConfigurationError(
+            [Fault("backup", f"{backup!r} is not a backup of an engine", hint)]
+        )
     return match["component"]
 
 
@@ -205,13 +211,13 @@ def _check_identity(
     name = environment.settings.environment
     if manifest.environment != name or manifest.component != component:
         raise PermanentError(
-            f"{manifest.id} is of {manifest.component} in {manifest.environment}, not of {component} in {name}"
+            f"{manifest.id} is from {manifest.component} in {manifest.environment}, not {component} in {name}"
         )
     uid = environment.cluster_uid
     if manifest.cluster != uid and not other_cluster:
         raise PermanentError(
-            f"{manifest.id} was taken of another cluster ({manifest.cluster[:8]}…, this is {uid[:8]}…): "
-            "if that one is gone and this one shall take its place, say --other-cluster"
+            f"{manifest.id} is from another cluster ({manifest.cluster[:8]}…, this is {uid[:8]}…): if this cluster "
+            "replaces that one, use --other-cluster"
         )
 
 
@@ -225,7 +231,9 @@ def _took(
     last = catalogue.last(backup)
     evidence = documents(environment)(last) if last else None
     if evidence is not None:
-        words.append(f"the last proof of this set, restored and compared, {evidence.seconds:.0f} s")
+        words.append(
+            f"the last verification of this backup took {evidence.seconds:.0f} s, restored and compared"
+        )
     return "; ".join(words)
 
 
@@ -239,12 +247,12 @@ def _remarks(
         if digests.apart(manifest):
             manifest = SetReader(environment.store, manifest, read_identity(environment)).manifest
     except IsaError as exc:
-        return [f"what else it would change is not known, since its digests cannot be read: {exc}"]
+        return [f"other changes are unknown, because its digests cannot be read: {exc}"]
     try:
         with Access(environment.settings, environment.kube, ENGINE_SECONDS) as access:
             return live.remarks(access, manifest, chosen)
     except Exception as exc:  # whatever a client library raises
-        return [f"what else it would change could not be asked of the engine: {explain(exc)}"]
+        return [f"other changes are unknown, because the engine did not answer: {explain(exc)}"]
 
 
 def _chosen(
@@ -257,6 +265,6 @@ def _chosen(
     by_name = {**{unit.partition(" ")[2]: unit for unit in there}, **{unit: unit for unit in there}}
     unknown = [name for name in only if name not in by_name]
     if unknown:
-        hint = f"the set has {', '.join(there)}"
+        hint = f"the backup has {', '.join(there)}"
         raise ConfigurationError([Fault("--unit", f"unknown: {name!r}", hint) for name in unknown])
     return tuple(dict.fromkeys(by_name[name] for name in only))

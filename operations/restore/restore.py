@@ -157,26 +157,28 @@ def run_restore(
             with ExitStack() as stack:
                 served: RunningScratch | None = None
                 if safety and not (live.beside or live.scratch):  # those see a damage in time
-                    with stages.stage("read", "read the set to its last byte"):
+                    with stages.stage("read", "read the backup to its last byte"):
                         read_through(reader, live, chosen)
                 if live.scratch:
-                    with stages.stage("scratch", "serve the set for copying"):
+                    with stages.stage(
+                        "scratch", "start scratch engines with the backup for copying"
+                    ):
                         served = stack.enter_context(
                             _served(environment, context, identity, reader)
                         )
                 access = stack.enter_context(
                     Access(environment.settings, environment.kube, ENGINE_SECONDS)
                 )
-                with stages.stage("ask", "ask the engine whether it would take the set"):
+                with stages.stage("ask", "check that the engine can take the backup"):
                     refuse_untakeable(live, access, reader, chosen)
-                with stages.stage("fence", "keep writers away"):
+                with stages.stage("fence", "block writers"):
                     told = stack.enter_context(live.fence(access, chosen))
                 tell(f"fence: {told}")
                 before = earlier.safety if earlier else ()
                 if earlier and set(chosen) & set(earlier.units):
                     report.first = next(iter(before), "")
                 if safety:
-                    with stages.stage("safety", "back up what will be replaced"):
+                    with stages.stage("safety", "back up the current data"):
                         taken = take_safety(
                             environment,
                             context,
@@ -190,7 +192,9 @@ def run_restore(
                         report.safety, report.left = taken.id, taken.lost
                         chosen = tuple(unit for unit in chosen if unit not in taken.lost)
                     if report.safety in before:
-                        tell("what the run before left cannot be backed up: its set is kept")
+                        tell(
+                            "the data left by the previous run cannot be backed up: its safety backup is used"
+                        )
                 before = tuple(
                     dict.fromkeys([*before, *([report.safety] if report.safety else [])])
                 )
@@ -206,9 +210,9 @@ def run_restore(
                     report.kept = live.replace(access, served, reader, chosen, cleanup)
                 if before and before[0] != report.safety:
                     report.kept.append(
-                        f"what was there before the run that was broken off is in {before[0]}"
+                        f"the data from before the interrupted run is in {before[0]}"
                     )
-                with stages.stage("compare", "compare with the set"):
+                with stages.stage("compare", "compare with the backup"):
                     found = live.measure(access, reader, chosen)
                 report.differences = compare(live.wanted(reader, chosen), {"": found})
                 whole = not (report.differences or report.left)
@@ -218,7 +222,7 @@ def run_restore(
                     report.reason = f"{first.unit}, {first.item}: {first.what}. {_way_back(report)}"
                 elif report.left:
                     report.reason = (
-                        f"left as they are, since the safety backup {report.safety} would not bring them back: "
+                        f"not replaced, because the safety backup {report.safety} would not restore them: "
                         f"{'; '.join(report.left.values())}"
                     )
             with stages.stage("gate"):  # it writes too: the fence had to go first
@@ -269,7 +273,7 @@ def run_restores(
 
     def work(context: RunContext, name: str) -> RestoreReport:
         if inquire(environment.kube, environment.settings, rebuild_lease(name))[1]:
-            raise PermanentError(f"{name} is being rebuilt just now: nothing was replaced")
+            raise PermanentError(f"a rebuild of {name} is running: nothing was replaced")
         return run_restore(environment, context, identity, by_component[name], safety=safety)
 
     def settle(name: str, report: RestoreReport, seconds: float) -> None:
@@ -315,7 +319,7 @@ def open_ends(reports: Iterable[RestoreReport]) -> str:
     found = list(reports)
     words = [f"{r.component}: {r.reason}" for r in found if r.reason and r.outcome != BY_HAND]
     words += [
-        f"{r.component} is still to be restored, from {r.backup}: {r.reason}"
+        f"{r.component} still has to be restored, from {r.backup}: {r.reason}"
         for r in found
         if r.outcome == BY_HAND
     ]
@@ -375,8 +379,8 @@ def _served(
 def _way_back(report: RestoreReport) -> str:
     """How the previous data come back; a safety set of what an earlier run left half replaced is no way back."""
     if report.first == "":
-        return "The first attempt took no safety backup: the same command again goes on"
+        return "The first attempt took no safety backup: run the same command again to continue"
     way_back = report.first or report.safety
     if not way_back:
-        return "Nothing was there before: the same command again starts anew"
-    return f"What was there before is in {way_back}: `isa restore {way_back}`"
+        return "There was no data before: run the same command again to start over"
+    return f"The previous data is in {way_back}: `isa restore {way_back}`"

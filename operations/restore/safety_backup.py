@@ -105,8 +105,8 @@ def take_safety(
     lost = {unit: reason for unit, reason in found.items() if unit not in kept}
     if set(lost) == set(chosen):
         raise PermanentError(
-            f"nothing was replaced: the safety backup {reader.manifest.id} would not bring back "
-            f"{'; '.join(lost.values())}. Change that in the engine first, or give up the current data "
+            f"nothing was replaced: the safety backup {reader.manifest.id} would not restore "
+            f"{'; '.join(lost.values())}. Change that in the engine first, or discard the current data "
             "(--no-safety-backup)"
         )
     return SafetySet(reader.manifest.id, lost)

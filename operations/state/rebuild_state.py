@@ -62,13 +62,15 @@ class Policy:
             faults.append(Fault("volumes", f"unknown: {self.volumes!r}", "new or keep"))
         if self.restore not in (FRESH, NONE) and not IDENTITY.fullmatch(self.restore):
             hint = f"{FRESH}, {NONE}, or one of `isa backups {self.component}`"
-            faults.append(Fault("restore", f"{self.restore!r} is no id of a backup", hint))
+            faults.append(Fault("restore", f"{self.restore!r} is not a backup id", hint))
         if self.restore == FRESH and not self.final_backup:
-            hint = "name the set that shall come back, or `none`"
+            hint = "name the backup to restore, or `none`"
             faults.append(Fault("restore", "is `fresh`, but no backup is taken", hint))
         if self.restore == FRESH and self.volumes == KEEP:
-            hint = "`none` starts it upon its volumes, the id of a set puts that in the place of what they hold"
-            faults.append(Fault("restore", "is `fresh`, but the volumes that stay hold more", hint))
+            hint = "`none` starts it on its volumes; a backup id replaces the data on them"
+            faults.append(
+                Fault("restore", "is `fresh`, but the kept volumes hold newer data", hint)
+            )
         if faults:
             raise ConfigurationError(faults)
 
@@ -178,7 +180,7 @@ class RebuildState:
             raise UnreadableNote(
                 settings.kubernetes.control_namespace,
                 rebuild_lease(component),
-                f"it is not known how far a rebuild of {component} has come",
+                f"it is unknown how far a rebuild of {component} has got",
             ) from None
         return found
 

@@ -47,13 +47,13 @@ class InterruptedRestore:
     def words(self) -> str:
         """What is not as it should be, and what to do."""
         before = (
-            f"; what was there before is in {self.safety[0]}: `isa restore {self.safety[0]}`"
+            f"; the previous data is in {self.safety[0]}: `isa restore {self.safety[0]}`"
             if self.safety
             else ""
         )
         return (
-            f"a restore of {self.backup} was broken off in the midst of {', '.join(self.units)}: "
-            f"`isa restore {self.backup}` again brings it to its end{before}"
+            f"a restore of {self.backup} was interrupted while it replaced {', '.join(self.units)}: run `isa restore "
+            f"{self.backup}` again to complete it{before}"
         )
 
 
@@ -80,7 +80,7 @@ def doubt_of(text: str, settings: Settings, component: str) -> UnreadableNote | 
     """
     if not any(isinstance(one, Unreadable) for one in read_notes(text)):
         return None
-    unknown = f"it is not known whether a restore of {component} was broken off"
+    unknown = f"it is unknown whether a restore of {component} was interrupted"
     return UnreadableNote(settings.kubernetes.control_namespace, backup_lease(component), unknown)
 
 

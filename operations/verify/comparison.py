@@ -37,7 +37,7 @@ def compare(
                 differences.append(Difference(unit=one.unit, item=one.item, what=where + what))
         for key, extra in there.items():
             if key not in table and extra.count:
-                what = f"{where}{extra.count} came back that the source did not have"
+                what = f"{where}{extra.count} were restored that the source did not have"
                 differences.append(Difference(unit=extra.unit, item=extra.item, what=what))
     return tuple(differences)
 
@@ -55,11 +55,11 @@ def _difference(wanted: Measure, found: Measure | None) -> str:
             return ""
         return f"from {found.count} to {found.until} instead of {wanted.count}"
     if found is None:
-        return f"{wanted.count} are not there at all" if wanted.count else ""
+        return f"all {wanted.count} are missing" if wanted.count else ""
     if found.count != wanted.count:
         return f"{found.count} instead of {wanted.count}{_by_name(wanted, found)}"
     if wanted.digest and found.digest != wanted.digest:
-        return f"as many ({wanted.count}), but not the same{_by_name(wanted, found)}"
+        return f"same number ({wanted.count}), but different contents{_by_name(wanted, found)}"
     return ""
 
 
@@ -69,7 +69,7 @@ def _outside(before: int, after: int, found: int) -> str:
     slack = math.ceil(high * CHURN)
     if max(low - slack, min(low, 1)) <= found <= high + slack:
         return ""
-    return f"{found} where the source held {before} before and {after} after it was stored"
+    return f"{found}, but the source held {before} before and {after} after it was stored"
 
 
 def _by_name(wanted: Measure, found: Measure) -> str:

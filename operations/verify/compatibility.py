@@ -27,7 +27,7 @@ def version_mismatch(manifest: Manifest, version: str) -> str:
     ours, theirs = _major(version), _major(manifest.engine.version)
     if not (ours and theirs) or ours == theirs:
         return ""
-    return f"the scratch engine is {version}, and the set is of {manifest.engine.version}"
+    return f"the scratch engine is {version}, but the backup is from {manifest.engine.version}"
 
 
 def incompatibility(
@@ -53,7 +53,7 @@ def incompatibility(
     """
     lacking = restore.lacking and re.search(restore.lacking, refused.said)
     if lacking:
-        return f"the scratch engine has not what the set needs: {lacking[0]}"
+        return f"the scratch engine lacks what the backup needs: {lacking[0]}"
     if not version and restore.version and wanted:
         version = _version_of(request, restore, wanted[0], context)
     return version_mismatch(request.manifest, version)

@@ -95,7 +95,7 @@ def read_identity(environment: Environment) -> str:
         pyrage.x25519.Identity.from_str(lines[-1] if lines else "")
     except pyrage.IdentityError as exc:
         raise PermanentError(
-            f"Secret {where}/{name} has no age private key under `identity`: without it no set can be opened"
+            f"Secret {where}/{name} has no age private key under `identity`: without it no backup can be decrypted"
         ) from exc
     return lines[-1]
 
@@ -115,7 +115,7 @@ def prove(environment: Environment, context: RunContext, identity: str, backup: 
     """
     match = IDENTITY.fullmatch(backup)
     if match is None or match["component"] not in SETS:
-        raise PermanentError(f"{backup!r} is no id of a backup: `isa backups` lists them")
+        raise PermanentError(f"{backup!r} is not a backup id: `isa backups` lists them")
     component = match["component"]
     course, outcome, begun = Course(context), Outcome(), datetime.now(UTC)
     began = context.clock()
@@ -230,7 +230,7 @@ def _prove(
     except Unrestorable as exc:
         raise Rejected(exc.level, exc.plain, said=exc.said) from exc
     if manifest.missing:
-        outcome.partly.append(f"the set itself is partial: {'; '.join(manifest.missing)}")
+        outcome.partly.append(f"the backup itself is partial: {'; '.join(manifest.missing)}")
     if found is None:
         return
     differences, other = (
@@ -241,7 +241,7 @@ def _prove(
         raise Rejected("L4", told(differences), differences)
     outcome.differences = differences
     if differences:
-        other = f"{other}, whose doing the differences may be: {told(differences)}"
+        other = f"{other}, which may cause these differences: {told(differences)}"
     else:
         course.level = restore.highest
     if other:
@@ -274,7 +274,7 @@ class _Trial:
             if not others or others == wanted:
                 break
             wanted = others
-        with self.course.stage("read the rest"):
+        with self.course.stage("read the remaining artefacts"):
             self.reader.read_rest()
         self.course.level = "L1"
         return None
@@ -302,7 +302,7 @@ class _Trial:
             try:
                 with course.stage("load"):
                     restore.load(made.access, made.at, reader)
-                with course.stage("read the rest"):
+                with course.stage("read the remaining artefacts"):
                     reader.read_rest(placed)
                 course.level = "L3" if wanted else "L1"
                 with course.stage("compare"):
@@ -321,7 +321,7 @@ class _Trial:
                     raise PermanentError("a disk is full: no verdict", said=str(exc)) from exc
                 if not isinstance(exc, PermanentError):
                     raise TemporaryError(
-                        f"it broke off: {type(exc).__name__}", said=str(exc)
+                        f"interrupted: {type(exc).__name__}", said=str(exc)
                     ) from exc
                 # the engine does not take it, or cannot be given it
                 level: Level = "L3" if wanted and not isinstance(exc, Unreadable) else "L2"
@@ -339,7 +339,7 @@ def _manifests(environment: Environment, backup: str) -> tuple[Manifest, tuple[M
     except PermanentError as exc:
         raise Rejected("L0", str(exc)) from exc
     if manifest.id != backup:
-        raise Rejected("L0", f"the manifest at {backup} is that of {manifest.id}")
+        raise Rejected("L0", f"the manifest at {backup} belongs to {manifest.id}")
     return manifest, earlier
 
 

@@ -97,7 +97,7 @@ class ProofReport:
         causes = "; ".join(
             f"{one.backup}: {one.reason}" for one in self.proofs if one.verdict in ("fail", ERROR)
         )
-        told = f"{words or 'nothing to prove'} in {self.seconds:.1f} s"
+        told = f"{words or 'nothing to verify'} in {self.seconds:.1f} s"
         return f"{told}. {causes}" if causes else told
 
     def document(self) -> Verify:
@@ -181,7 +181,9 @@ def choose(
     wrong = [identity for identity in given if not IDENTITY.fullmatch(identity)]
     if wrong:
         hint = "`isa backups` lists them"
-        raise ConfigurationError([Fault("backup", f"{one!r} is no id", hint) for one in wrong])
+        raise ConfigurationError(
+            [Fault("backup", f"{one!r} is not a backup id", hint) for one in wrong]
+        )
     if given:
         return tuple(dict.fromkeys(given))
     names = selected(components)

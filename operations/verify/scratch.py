@@ -183,7 +183,7 @@ def _within_quota(request: Request, wanted: Manifest, context: RunContext) -> Ma
                 raise
             full = exc
             log.info("%s", exc)
-            context.tell("waits until other scratch engines leave room in the quota")
+            context.tell("waits until other scratch engines free quota")
     raise TemporaryError(str(full)) from full
 
 
@@ -196,7 +196,8 @@ def _release(request: Request, scratch: Scratch) -> Manifest:
     found = request.kube.get("apps/v1", "StatefulSet", scratch.workload, where)
     if found is None:
         raise PermanentError(
-            f"there is no StatefulSet {where}/{scratch.workload}, whose image a scratch engine runs: isa deploy first"
+            f"StatefulSet {where}/{scratch.workload} does not exist; a scratch engine runs its image: run isa deploy "
+            "first"
         )
     return found
 
@@ -228,13 +229,13 @@ def _await(
                 why = str(exc) or type(exc).__name__
         else:
             why = note
-    raise TemporaryError(f"{name} does not serve: {why}")
+    raise TemporaryError(f"{name} does not become ready: {why}")
 
 
 def _pod(request: Request, name: str) -> Manifest:
     found = request.kube.get("v1", "Pod", name, request.namespace)
     if found is None:
-        raise TemporaryError(f"the scratch engine {name} is gone: somebody deleted it")
+        raise TemporaryError(f"the scratch engine {name} was deleted by someone else")
     return found
 
 
@@ -249,7 +250,7 @@ def _refuse_dead(pod: Manifest, scratch: Scratch, *, serving: bool) -> None:
         step, code, said = container["name"], int(ended["exitCode"]), _words(ended)
         if step == FETCH and code in FETCHED:
             raise Unrestorable(FETCHED[code], said)  # our own words
-        words = f"{step} of {name} ended with {code}"
+        words = f"{step} of {name} exited with {code}"
         if step in levels and code < KILLED and not FULL.search(said):
             raise Unrestorable(levels[step], words, said)
         raise TemporaryError(words, said=said)
@@ -257,7 +258,7 @@ def _refuse_dead(pod: Manifest, scratch: Scratch, *, serving: bool) -> None:
         ended = container.get("state", {}).get("terminated")
         if ended:
             code, said = int(ended["exitCode"]), _words(ended)
-            words = f"the engine {name} ended with {code}"
+            words = f"the engine {name} exited with {code}"
             if serving or code >= KILLED or code == 0 or FULL.search(said):
                 raise TemporaryError(words, said=said)
             raise Unrestorable("L3", words, said)
@@ -280,11 +281,11 @@ def _standing(pod: Manifest, scratch: Scratch) -> str:
             waiting = container.get("state", {}).get("waiting", {})
             return f"{container['name']} {waiting.get('message', '')}".strip()
     if status.get("phase") == "Running":
-        return f"the scratch engine {scratch.name} starts".replace("  ", " ")
+        return f"the scratch engine {scratch.name} is starting".replace("  ", " ")
     for condition in status.get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] != "True":
             return f"waits for a node: {condition.get('message', '')}"
-    return "the scratch engine is being made"
+    return "the scratch engine is being created"
 
 
 def _remove(request: Request, pods: Iterable[str]) -> None:

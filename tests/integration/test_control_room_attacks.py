@@ -351,7 +351,7 @@ def test_the_doctor_finds_what_was_changed_and_setup_repairs_it(
             f"job template of {POOL}": "was changed",
             "declaration of verify-restores": "pull steps",
             "declaration of deploy-platform": "concurrency limit is null instead of 1",
-            "declaration of backup-component": "parameters are checked is false instead of true",
+            "declaration of backup-component": "parameters are validated is false instead of true",
             "declaration of backup-nightly": 'default of only is ["emqx"] and not declared',
             "declaration of restore-component": '{"safety_backup": false} and not declared',
             "declaration of retention": 'parameters of schedule daily is {"apply": true} instead of',

@@ -121,7 +121,7 @@ def test_more_members_than_nodes_are_blocked_with_the_number_that_is_missing(
     (finding,) = [f for f in ended.report["blocked"] if "capacity" in f]
     assert "nats" in finding
     assert "anti-affinity" in finding
-    assert "2 node(s) more" in finding
+    assert "add 2 node(s)" in finding
 
 
 def test_nodes_that_are_too_small_are_blocked_with_what_a_pod_asks_for(tree: PlatformTree) -> None:
@@ -130,7 +130,7 @@ def test_nodes_that_are_too_small_are_blocked_with_what_a_pod_asks_for(tree: Pla
     assert_not_installed(tree, ended)
     (finding,) = [f for f in ended.report["blocked"] if "capacity" in f]
     assert "nats" in finding
-    assert "2 pod(s) fit nowhere (cpu; one asks for 17 CPU" in finding
+    assert "2 pod(s) fit on no node (cpu; each pod requests 17 CPU" in finding
 
 
 def test_a_missing_storage_class_is_blocked_with_who_asks_for_it(tree: PlatformTree) -> None:
@@ -144,8 +144,8 @@ def test_a_missing_storage_class_is_blocked_with_who_asks_for_it(tree: PlatformT
 @pytest.mark.parametrize(
     ("hard", "told"),
     [
-        ({"requests.cpu": "25m"}, "requests.cpu allows 25m, needed are 0.03"),
-        ({"persistentvolumeclaims": "2"}, "persistentvolumeclaims allows 2, needed are 3"),
+        ({"requests.cpu": "25m"}, "requests.cpu allows 25m, but 0.03"),
+        ({"persistentvolumeclaims": "2"}, "persistentvolumeclaims allows 2, but 3"),
     ],
 )
 def test_a_live_quota_that_is_too_small_is_blocked_with_both_figures(

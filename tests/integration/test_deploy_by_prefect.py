@@ -398,8 +398,8 @@ def test_automations_that_somebody_changed_are_put_right_and_none_is_made_twice(
     room.http.patch(f"/automations/{change['id']}", json={"enabled": False}).raise_for_status()
     difference = automations.compare(BLOCKS)
     assert str(difference) == (
-        "missing: isa-doctor-after-deploy; not as declared: isa-notify-crash; "
-        "one too many: isa-crash-silent-runs"
+        "missing: isa-doctor-after-deploy; different: isa-notify-crash; "
+        "surplus: isa-crash-silent-runs"
     )
     assert difference.off == ("isa-notify-change",)
     difference.settle()

@@ -139,7 +139,7 @@ def test_a_gate_that_stays_shut_undoes_what_helm_did_not_wait_for(tree: Platform
     assert ended.code == 1
     reason = ended.node("nats")["reason"]
     assert "nats is not ready after 4 s" in reason
-    assert "was removed again, its volumes are kept" in reason
+    assert "was uninstalled again, its volumes are kept" in reason
     assert tree.history("nats") == []
     assert claims(tree) == {"data-nats-0"}
 
@@ -173,7 +173,7 @@ def test_a_new_engine_version_that_does_not_get_ready_stays_and_the_ways_on_are_
     assert "changes the engine's version and was not rolled back" in reason
     assert "revision 1 (tiny-1.0.0)" in reason
     assert "deploy again" in reason
-    assert "restore a proven backup" in reason
+    assert "restore a verified backup" in reason
     assert "helm rollback nats" in reason
     assert len(tree.history("nats")) == 2
     assert {pod["image"] for pod in live_pods(tree, "nats")} == {new}
@@ -264,7 +264,7 @@ def test_settings_that_pods_read_at_their_start_are_in_force_after_a_deploy(
     before = {pod["uid"] for pod in live_pods(tree, "nats")}
     tree.declare("nats", replicas=2, environment={"LEVEL": "debug"})
     plan = tree.isa("plan", "--json")
-    restart = "StatefulSet/nats: its pods restart, one after the other, to read ConfigMap/nats-env"
+    restart = "StatefulSet/nats: its pods restart one after the other to read ConfigMap/nats-env"
     assert any(restart in reason for reason in plan.node("nats")["reasons"]), plan.words
     ended = tree.isa("deploy", "--local", "--json")
     assert ended.node("nats")["outcome"] == "upgraded", ended.words

@@ -165,5 +165,7 @@ def test_a_deploy_whose_lease_is_taken_away_stops_before_its_next_change(
     tree.kube.patch(held, {"spec": {"holderIdentity": "thief/1/1"}})
     ended = tree.end_of(deploy)
     assert ended.code == 1
-    assert "was lost to thief/1/1: this run stops changing anything" in ended.node("nats")["reason"]
+    assert (
+        "was lost to thief/1/1: this run makes no further changes" in ended.node("nats")["reason"]
+    )
     assert tree.status("nats") == "deployed", "nothing was undone under somebody else's hands"

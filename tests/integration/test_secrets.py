@@ -88,7 +88,7 @@ def test_volumes_whose_password_is_lost_block_the_deploy(deployed: PlatformTree)
     ended = deployed.isa("deploy", "--local", "--json")
     assert ended.code == 1
     (finding,) = ended.report["blocked"]
-    assert "Secret redis-auth is gone but volumes data-redis-cluster-0 exist" in finding
+    assert "Secret redis-auth does not exist but volumes data-redis-cluster-0 do" in finding
     assert "redis-auth" not in live(deployed)
 
 

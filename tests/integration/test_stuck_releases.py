@@ -161,7 +161,7 @@ def test_a_pending_release_of_another_tool_is_waited_for_until_its_time_is_over(
     assert ended.code == 1
     reason = ended.node("nats")["reason"]
     assert "release nats has been pending-install for" in reason
-    assert "not by this tool" in reason
+    assert "isa did not start that" in reason
     assert [record.status for record in tree.history("nats")] == ["pending-install"]
     tree.declare("nats", timeout=8)  # helm itself would have ended by then
     ended = tree.isa("deploy", "--local", "--json")

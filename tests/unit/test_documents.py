@@ -196,7 +196,7 @@ def test_the_runbook_of_the_platform_explains_findings_messages_and_shared_check
 
 
 def test_every_alert_names_its_runbook_and_is_explained_there() -> None:
-    rules = yaml.safe_load((ROOT / "deployments/monitoring/proof-alerts.yaml").read_text())
+    rules = yaml.safe_load((ROOT / "deployments/monitoring/alerts.yaml").read_text())
     for rule in rules["groups"][0]["rules"]:
         for component in SETS:
             runbook = rule["annotations"]["runbook"]

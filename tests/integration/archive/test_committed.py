@@ -290,7 +290,7 @@ def test_the_self_test_fails_on_a_store_that_changes_what_it_gets(
     monkeypatch.setattr(
         Store, "put", lambda self, key, body, **more: real(self, key, b"5\r\n" + body, **more)
     )
-    with pytest.raises(PermanentError, match="gives back"):
+    with pytest.raises(PermanentError, match="returned"):
         self_test(place.store()[0], place.prefix)
 
 

@@ -112,7 +112,7 @@ def test_a_backup_that_fails_leaves_what_it_stored_to_retention(
     writer = SetWriter(keys("backup"), prefix, tuple(here.recipients), here.signing_key, tmp_path)
     writer.add("shard-0.rdb", "shard 0", "RDB", [b"the first shard"])
     writer.discard()
-    assert len([said for said in caplog.messages if "until the retention run" in said]) == 1
+    assert len([said for said in caplog.messages if "until retention removes" in said]) == 1
     waste = find_garbage(keys("retention"), ENVIRONMENT, datetime.now(UTC) + timedelta(hours=1))
     assert waste.objects == (f"{prefix}shard-0.rdb{SUFFIX}",)
 
@@ -171,7 +171,7 @@ def test_a_deleted_backup_is_named_kept_and_brought_back_with_the_keys_of_their_
         waste = find_garbage(store, ENVIRONMENT, later)
         assert [one for one in waste.objects if one.startswith(made.prefix)] == []
         (hidden,) = [one for one in waste.hidden if one.id == made.id]
-        assert "a backup worker's own" in explain_hidden(store, hidden, here.trust.backups)
+        assert "signed by a backup worker" in explain_hidden(store, hidden, here.trust.backups)
     for one in list(root.versions(made.prefix)):
         if one.marker:
             here.client.delete_object(Bucket=here.bucket, Key=one.key, VersionId=one.identity)

@@ -329,7 +329,7 @@ def test_a_short_snapshot_is_found(backups: Backups, monkeypatch: pytest.MonkeyP
         yield from real(self)
 
     monkeypatch.setattr(Download, "__iter__", short)
-    with backups.access() as access, pytest.raises(TemporaryError, match="is cut"):
+    with backups.access() as access, pytest.raises(TemporaryError, match="is truncated"):
         qdrant.back_up(access, writer_of(backups, "test/short"))
 
 

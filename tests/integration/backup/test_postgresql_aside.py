@@ -150,7 +150,7 @@ def test_it_waits_for_a_primary_to_give_the_name_back(
 
     def none(*_: Any) -> Any:
         if len(waited) < 3:
-            raise TemporaryError("PostgreSQL has 0 primaries within reach")
+            raise TemporaryError("PostgreSQL has 0 reachable primaries")
         return at_primary(access)
 
     with pytest.raises(Broken), aside(access, database, cleanup, sleep=waited.append):
@@ -174,7 +174,7 @@ def test_without_any_primary_it_says_where_the_old_one_is_and_keeps_its_note(
     now = [0.0]
 
     def none(*_: Any) -> Any:
-        raise TemporaryError("PostgreSQL has 0 primaries within reach")
+        raise TemporaryError("PostgreSQL has 0 reachable primaries")
 
     def sleep(seconds: float) -> None:
         now[0] += seconds

@@ -246,7 +246,7 @@ def test_a_tar_that_leaves_its_directory_fails_the_set_and_is_not_tried_again(
     copies.append(prover.forger.with_content(good, "base.tar", made.getvalue()))
     (proof,) = prover.isa(copies[0].id, code=1)["proofs"]
     assert (proof["verdict"], prover.evidence(copies[0]).failed_at) == ("fail", "L2"), proof
-    assert "no sound archive" in proof["reason"]
+    assert "not a valid archive" in proof["reason"]
 
 
 def test_files_of_another_major_version_are_not_held_against_the_set(
@@ -259,7 +259,7 @@ def test_files_of_another_major_version_are_not_held_against_the_set(
     copies.extend((older, prover.forger.garbled(older, "base.tar")))
     (proof,) = prover.isa(copies[1].id)["proofs"]
     assert (proof["verdict"], proof["level"]) == ("partial", "L4"), proof
-    assert "the set is of 9.6.24 (verify of proof-postgresql-files" in proof["reason"]
+    assert "the backup is from 9.6.24 (verify of proof-postgresql-files" in proof["reason"]
 
 
 def test_consumers_that_a_snapshot_left_out_are_made_again(
@@ -322,7 +322,7 @@ def test_a_scratch_engine_in_the_live_engines_namespace_is_refused(prover: Prove
         check=False,
     )
     assert done.returncode == 2
-    assert "need a namespace each" in done.stderr
+    assert "each need a namespace of their own" in done.stderr
     assert not backups.environment.kube.list("v1", "Pod", where, LABEL)
 
 

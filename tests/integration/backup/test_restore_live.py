@@ -259,7 +259,7 @@ def test_minio_gives_nobody_who_is_there_an_old_secret_key(restorer: Restorer) -
         admin.user_add("analyst", "analyst-rotated")
         (done,) = restorer.isa(good.id)["restores"]
         assert done["outcome"] == "restored", done
-        assert done["kept"] == ["back with the secret keys of the set: visitor"]
+        assert done["kept"] == ["restored with the secret keys of the backup: visitor"]
         for user, key in (("analyst", "analyst-rotated"), ("visitor", "visitor-then")):
             with pytest.raises(S3Error) as refused:  # they may see no bucket
                 Minio(server.url, user, key, secure=False).list_buckets()
@@ -326,7 +326,7 @@ def test_a_restore_that_is_killed_is_done_again_and_nothing_is_lost(restorer: Re
     running.wait()
     (told,) = restorer.backups.isa("backup", "postgresql", "--local", code=1)["backups"]
     assert told["outcome"] == "partial"  # the database has not its name back yet
-    assert f"a restore of {good.id} was broken off" in told["reason"]
+    assert f"a restore of {good.id} was interrupted" in told["reason"]
     (done,) = restorer.isa(good.id)["restores"]
     assert done["outcome"] == "restored", done
     assert restorer.take("postgresql").outcome == "complete"
@@ -399,7 +399,7 @@ def test_a_stream_is_not_deleted_for_a_set_that_is_damaged(
     good = restorer.take("nats")
     copies.append(restorer.forger.flipped(good, largest(good)))
     (done,) = restorer.isa(copies[0].id, code=1)["restores"]
-    assert "is not what was stored" in done["reason"] or "cannot be opened" in done["reason"]
+    assert "is not what was stored" in done["reason"] or "cannot be decrypted" in done["reason"]
     assert not done["safety_backup"]  # it never got as far
     restorer.ready("nats")
     after = restorer.take("nats")

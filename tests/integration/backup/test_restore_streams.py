@@ -284,8 +284,8 @@ def test_what_time_takes_fails_no_proof_and_is_named_where_a_restore_would_lose_
     restorer.backups.isa("backup", "nats", "--local", code=1)
     good = restorer.backups.manifest("nats")
     (missing,) = good.missing
-    assert missing.startswith(f"stream app/GATHERS: {MESSAGES} messages have outlived")
+    assert missing.startswith(f"stream app/GATHERS: {MESSAGES} messages are older than")
     restorer.prove(good)
     report = restorer.isa(good.id, "--unit", "app/GATHERS", code=1)
-    assert "would not bring back" in report["message"]
+    assert "would not restore" in report["message"]
     assert restorer.isa(good.id, "--unit", "app/HEARD")["restores"][0]["outcome"] == "restored"

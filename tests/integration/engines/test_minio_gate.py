@@ -41,4 +41,4 @@ def test_wrong_keys_are_called_by_their_name(live: Live, monkeypatch: pytest.Mon
         monkeypatch.setattr(access, "secret", lambda name, key: "wrong-wrong")
         report = ask_engine(access)
     hints = {check.name: check.hint for check in report.checks if not check.ok}
-    assert "refuses the credentials" in hints["object put and read through another server"]
+    assert "refused the credentials" in hints["object put and read through another server"]

@@ -70,4 +70,4 @@ def test_a_wrong_password_is_called_by_its_name(
         monkeypatch.setattr(access, "secret", lambda name, key: "wrong")
         report = ask_engine(access)
     hints = {check.name: check.hint for check in report.checks if not check.ok}
-    assert "refuses the credentials" in hints["message stored and read through another server"]
+    assert "refused the credentials" in hints["message stored and read through another server"]

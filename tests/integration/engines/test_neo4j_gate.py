@@ -45,4 +45,4 @@ def test_a_wrong_password_is_called_by_its_name(
         monkeypatch.setattr(access, "secret", lambda name, key: "neo4j/wrong-wrong")
         report = ask_engine(access)
     hints = {check.name: check.hint for check in report.checks if not check.ok}
-    assert "refuses the credentials" in hints["members answer"]
+    assert "refused the credentials" in hints["members answer"]

@@ -64,7 +64,7 @@ def test_a_lost_primary_is_red_at_once_replaced_soon_and_no_row_that_a_standby_h
     while len(acknowledged) < 50:
         time.sleep(0.01)
     live.kill(old)
-    _, took = live.until(C, says("one primary", "no node takes writes", state="down"), "down")
+    _, took = live.until(C, says("one primary", "no node accepts writes", state="down"), "down")
     assert took < 30, "five seconds is the bench's target; this machine is shared"
     writer.join()
     found, took = live.until(
@@ -112,7 +112,7 @@ def test_a_setting_that_waits_for_a_restart_is_named_and_holds_up_no_gate(live: 
                 C, lambda f: any("autovacuum_freeze_max_age" in c.hint for c in f.checks), "named"
             )
             assert found.state == "ready", troubles(found)
-            assert hint() == f"changed, and wait for a restart: {node}: autovacuum_freeze_max_age"
+            assert hint() == f"changed, but a restart is needed: {node}: autovacuum_freeze_max_age"
         finally:
             # a setting counts as pending until the file has the value in force; only then may it go from the file
             for change in (
@@ -141,7 +141,7 @@ def test_a_wrong_password_is_called_by_its_name(
         monkeypatch.setattr(access, "secret", lambda name, key: "wrong")
         report = ask_engine(access)
     hints = {check.name: check.hint for check in report.checks if not check.ok}
-    assert "refuses the credentials" in hints["nodes answer"]
+    assert "refused the credentials" in hints["nodes answer"]
     assert all(name in hints["nodes answer"] for name in NODES)
 
 
@@ -164,7 +164,7 @@ def test_a_standby_that_a_backup_holds_is_no_trouble_but_one_held_by_hand_is(liv
             found = live.ask(C)
             assert found.state == "ready"
             hints = {check.name: check.hint for check in found.checks}
-            assert hints["replay goes on"] == f"{standby.member} held by a backup"
+            assert hints["replay goes on"] == f"{standby.member} paused by a backup"
     with connect(live, standby.member, "postgres") as hand:
         hand.execute("SELECT pg_wal_replay_pause()")
         try:

@@ -52,4 +52,4 @@ def test_a_wrong_key_is_called_by_its_name(live: Live, monkeypatch: pytest.Monke
         monkeypatch.setattr(access, "secret", lambda name, key: "wrong")
         report = ask_engine(access)
     hints = {check.name: check.hint for check in report.checks if not check.ok}
-    assert "refuses the credentials" in hints["peers answer"]
+    assert "refused the credentials" in hints["peers answer"]

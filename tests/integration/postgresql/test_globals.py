@@ -64,7 +64,7 @@ def test_a_restored_database_changes_no_role_that_is_there_and_brings_back_those
     run('DROP ROLE "needed ""one"""')
     before = ask(ATTRIBUTES)
     back, stays = live.LIVE.remarks(roles.access, backup.manifest, ["database shop"])  # type: ignore[misc]
-    assert back == 'roles that come back with the passwords of the set: needed "one"'
+    assert back == 'roles that come back with the passwords of the backup: needed "one"'
     assert "stay as they are now: " in stays
     assert {"demoted", "kept", "kept in team"} <= set(stays.partition(": ")[2].split(", "))
     told, differences = roles.restore(backup, "database shop")

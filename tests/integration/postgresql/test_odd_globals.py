@@ -38,7 +38,7 @@ def test_what_is_set_from_a_database_of_another_encoding_is_named_and_costs_no_o
         client.execute("COMMENT ON ROLE tenant IS 'é'")
     backup = odd.take()
     assert backup.manifest.missing == tuple(
-        f"globals: {what}: it is no UTF-8, so that no other server would take it"
+        f"globals: {what} is not valid UTF-8, so no other server would accept it"
         for what in ("comment on role tenant", "setting application_name of role tenant")
     )
     assert odd.prove(backup) == ()

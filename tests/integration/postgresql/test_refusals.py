@@ -39,7 +39,7 @@ def test_a_server_like_the_one_that_was_backed_up_takes_everything(
 
 def test_an_older_server_is_named(pair: Pair, backup: SetReader) -> None:
     (why,) = refused(pair, changed(backup, version="99.1"), "database isa")
-    assert why.startswith("database isa: the set is of PostgreSQL 99, and the server is an older")
+    assert why.startswith("database isa: the backup is from PostgreSQL 99, but the server is older")
 
 
 def test_an_extension_that_is_not_installed_is_named_with_its_database(
@@ -70,7 +70,7 @@ def test_tablespaces_locales_and_settings_that_are_not_there_are_named(
     pair: Pair, backup: SetReader, stored: None
 ) -> None:
     tablespace, locale, *settings = refused(pair, backup, "database isa", "globals")
-    assert "lies in tablespace fast" in tablespace
+    assert "uses tablespace fast" in tablespace
     assert "needs locale xx_XX.utf8" in locale
     assert [one.partition(": ")[0] for one in settings] == ["globals", "globals"]
     assert "node-1 does not know timescaledb.max" in settings[1]
@@ -89,7 +89,7 @@ def test_a_prepared_transaction_is_named_since_nothing_could_be_renamed_under_it
             (why,) = refused(pair, backup, "database isa", "database postgres")
         finally:
             client.execute("ROLLBACK PREPARED 'left over'")
-    assert why.startswith("database isa: prepared transactions hold what is there now (left over)")
+    assert why.startswith("database isa: prepared transactions lock the current data (left over)")
 
 
 def test_a_member_that_is_away_is_named_since_it_would_keep_its_settings(

@@ -253,7 +253,7 @@ def test_a_lock_that_is_held_all_the_time_costs_its_own_database_only(
             taken = odd.take() if members == 2 else odd.take_from_primary()
         (missing,) = taken.manifest.missing
         assert missing.startswith(
-            "database odd: a table is locked, so that nobody can read it (public.busy held by "
+            "database odd: a table is locked, so it cannot be read (public.busy held by "
         )
         assert ("of role holder" in missing) == (members == 1)
         assert {"database isa", "database postgres"} <= {
@@ -295,7 +295,7 @@ def test_a_tablespace_makes_a_set_and_its_proof_partial_and_nothing_worse(odd: P
         odd.primary.run("CREATE TABLE moved TABLESPACE fast AS SELECT 1 AS n", database="odd")
         backup = odd.take_from_primary()
         assert backup.manifest.missing == (
-            "the base backup: pg_basebackup sends no tablespaces (fast) as one stream",
+            "no base backup: pg_basebackup cannot send tablespaces (fast) as one stream",
         )
         assert odd.prove(backup) == ()
         assert odd.restore(backup, "database odd", "database quick")[1] == ()

@@ -87,7 +87,7 @@ def test_a_document_of_any_kind_is_refused_in_a_short_sentence(what: str) -> Non
 )
 def test_a_set_needs_earlier_sets_of_its_component_only(needed: str) -> None:
     forged = GENUINE.model_copy(update={"needs": (needed,)})
-    with pytest.raises(PermanentError, match="no earlier backup"):
+    with pytest.raises(PermanentError, match="not an earlier one"):
         read_manifest(forged.signed(KEY), forged.own_key, SIGNERS)
 
 
@@ -250,7 +250,7 @@ def test_evidence_is_skipped_by_its_listed_size_and_by_its_number() -> None:
     place.bucket.reads = 0
     found = place.read()
     assert found.proven == set()
-    assert f"more than the {PROOFS} that are read" in found.gaps[place.made.id]
+    assert f"at most {PROOFS} are read" in found.gaps[place.made.id]
     assert place.bucket.reads == 1  # its manifest
 
 
@@ -290,7 +290,7 @@ def test_retention_deletes_nothing_for_a_hostile_manifest(
     assert before.going
     plan = plan_retention(environment, ["redis"])
     assert plan.going == ()
-    assert "no set of redis is removed" in plan.problem
+    assert "no backup of redis is removed" in plan.problem
     held = apply_retention(environment, before)
     assert set(held) == {one.id for one in before.going}
     assert store.deleted == []

@@ -72,7 +72,7 @@ def test_a_verdict_that_was_changed_is_seen() -> None:
 
 @pytest.mark.parametrize("document", [b"", b"[]", b"{}", b'{"signer": "zz", "signature": ""}'])
 def test_garbage_is_no_evidence(document: bytes) -> None:
-    with pytest.raises(PermanentError, match="no evidence"):
+    with pytest.raises(PermanentError, match="not a valid verdict"):
         read_evidence(document, "here", ["zz"])
 
 

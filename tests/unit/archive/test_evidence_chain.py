@@ -98,7 +98,7 @@ def test_deleting_a_fail_below_an_error_is_seen_in_the_bucket_alone() -> None:
     at.delete(failed)
     found = at.read(recorded=False)
     assert found.proven == set()
-    assert found.gaps[at.made.id] == "the one before number 3 is missing"
+    assert found.gaps[at.made.id] == "the verdict before number 3 is missing"
 
 
 def test_an_error_that_follows_a_deleted_fail_does_not_bring_the_pass_back() -> None:
@@ -151,7 +151,7 @@ def test_two_documents_of_one_number_are_no_verdict() -> None:
     at.prove("fail", number=1, previous="")
     found = at.read(recorded=False)
     assert found.proven == set()
-    assert found.gaps[at.made.id] == "there are two with number 1"
+    assert found.gaps[at.made.id] == "there are two verdicts with number 1"
 
 
 def test_the_number_decides_which_document_is_the_last_whatever_the_clocks_say() -> None:
@@ -169,7 +169,7 @@ def test_evidence_of_earlier_versions_counts_and_is_what_the_chain_begins_with()
     at.prove("error")
     assert at.read().proven == {at.made.id}
     at.delete(old)
-    assert at.read().gaps[at.made.id] == "the one before number 1 is missing"
+    assert at.read().gaps[at.made.id] == "the verdict before number 1 is missing"
 
 
 @pytest.mark.parametrize("what", ["is missing", "another manifest"])

@@ -60,8 +60,8 @@ def test_a_backup_whose_manifest_was_deleted_is_named_and_not_removed(everything
     assert b"data" in at.versions(DATA)
     assert at.versions(MADE.own_key)[0] == MADE.signed(KEY)
     (words,) = plan.hidden.values()
-    assert f"set {MADE.id}: its manifest was deleted on 2026-11-30 09:00 UTC" in words
-    assert "version v2 of it is there and a backup worker's own" in words
+    assert f"backup {MADE.id}: its manifest was deleted on 2026-11-30 09:00 UTC" in words
+    assert "version v2 of it is there and signed by a backup worker" in words
     assert plan.document(applied=True, held={}, extension=cast(Any, SimpleNamespace(
         until=None, extended=0, refused={}))).hidden == plan.hidden  # fmt: skip
 
@@ -81,7 +81,7 @@ def test_a_deleted_manifest_that_nobody_signed_is_told_apart() -> None:
     at.client.objects[MADE.own_key] = [("v9", b"{}", MADE.ended)]
     at.store.delete(MADE.own_key)
     (words,) = at.plan().hidden.values()
-    assert "cannot be used" in words
+    assert "not valid" in words
 
 
 def test_it_is_a_backup_again_when_the_marker_is_gone() -> None:

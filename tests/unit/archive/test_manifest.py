@@ -71,7 +71,7 @@ def test_a_manifest_that_was_copied_somewhere_else_is_refused(where: str) -> Non
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"begun": GENUINE.begun + timedelta(days=1)}, "its id is of another time"),
+        ({"begun": GENUINE.begun + timedelta(days=1)}, "its id names another time"),
         ({"ended": GENUINE.begun - timedelta(seconds=1)}, "ended before it began"),
     ],
 )
@@ -83,7 +83,7 @@ def test_a_manifest_whose_times_disagree_is_refused(change: dict[str, Any], reas
 
 def test_a_manifest_of_the_future_is_refused() -> None:
     now = GENUINE.begun - timedelta(hours=2)
-    with pytest.raises(PermanentError, match="of the future"):
+    with pytest.raises(PermanentError, match="in the future"):
         read_manifest(GENUINE.signed(KEY), GENUINE.own_key, SIGNERS, now)
 
 

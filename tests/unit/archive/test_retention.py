@@ -62,7 +62,7 @@ def test_several_sets_of_a_day_leave_the_last() -> None:
 def test_a_partial_set_never_stands_for_its_day() -> None:
     whole, partial = a_set(0), a_set(0.5, outcome="partial")
     verdicts = decide([whole, partial], RULES)
-    assert "newest whole set" in verdicts[0].kept
+    assert "newest complete backup" in verdicts[0].kept
     assert verdicts[1].kept == ("newest set",)  # nothing newer is there
     verdicts = decide([whole, partial, a_set(1)], RULES)
     assert verdicts[1].kept == ()
@@ -96,7 +96,7 @@ def test_partial_sets_push_no_whole_one_out() -> None:
 def test_what_somebody_needs_now_stays_and_what_it_rests_on() -> None:
     nights = [a_set(0), *(a_set(day) for day in range(2, 100))]
     part = a_set(1, kind="incremental", needs=(nights[0].id,))
-    stays = kept([nights[0], part, *nights[1:]], wanted={part.id: "its restore was broken off"})
+    stays = kept([nights[0], part, *nights[1:]], wanted={part.id: "its restore was interrupted"})
     assert {0, 1} <= set(stays)
 
 

@@ -60,8 +60,8 @@ def test_a_manifest_that_no_backup_worker_signed_is_refused(how: str) -> None:
 @pytest.mark.parametrize(
     ("dates", "reason"),
     [
-        ({"since": GENUINE.begun + timedelta(seconds=1)}, "counts from"),
-        ({"until": GENUINE.begun - timedelta(seconds=1)}, "counted until"),
+        ({"since": GENUINE.begun + timedelta(seconds=1)}, "is valid from"),
+        ({"until": GENUINE.begun - timedelta(seconds=1)}, "was valid until"),
     ],
 )
 def test_a_key_counts_for_the_time_that_the_settings_say(

@@ -86,7 +86,9 @@ def test_a_source_with_more_than_the_disk_leaves_a_reserve(
     lying = endless(taken)
     with (
         Spool(lying, tmp_path, "the data of redis", expected, disk) as spool,
-        pytest.raises(PermanentError, match=rf"the data of redis was stopped.*{kept} MiB are kept"),
+        pytest.raises(
+            PermanentError, match=rf"the data of redis was stopped.*{kept} MiB are reserved"
+        ),
     ):
         list(spool)
     assert len(taken) == 3

@@ -79,7 +79,7 @@ def test_a_tar_that_leaves_its_directory_is_the_sets_fault_and_writes_nothing_ou
     what: str, place: Callable[[bytes], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert place(tar(HOSTILE[what])) == fetch.UNREADABLE
-    assert "postgresql-1 is no sound archive" in capsys.readouterr().out
+    assert "postgresql-1 is not a valid archive" in capsys.readouterr().out
     outside = {path for path in tmp_path.rglob("*") if not path.is_relative_to(tmp_path / "a")}
     assert outside == {tmp_path / "request.json"}
     assert not [path for path in tmp_path.rglob("*") if path.is_symlink() or path.is_fifo()]
@@ -120,16 +120,16 @@ LINE = '{"key": "k", "identity": "1", "ordinal": 0, "marker": false, "size": 1, 
 
 def test_versions_that_are_no_tar_are_the_sets_fault() -> None:
     for content, words in (
-        (b"x" * 2000, "no sound archive"),
-        (tar(member("x"))[:100], "no sound archive"),
-        (tar(member("y")), "not where the list says"),
+        (b"x" * 2000, "not a valid archive"),
+        (tar(member("x"))[:100], "not a valid archive"),
+        (tar(member("y")), "not where the index says"),
     ):
         with pytest.raises(Unreadable, match=words):
             minio.replay(None, "b", bucket(content, LINE), {})
 
 
 def test_a_link_in_the_place_of_a_versions_bytes_is_the_sets_fault() -> None:
-    with pytest.raises(Unreadable, match="no sound archive"):
+    with pytest.raises(Unreadable, match="not a valid archive"):
         minio.replay(None, "b", bucket(tar(member("x", tarfile.SYMTYPE, "/etc/passwd")), LINE), {})
 
 

@@ -57,7 +57,7 @@ def test_a_key_that_may_not_delete_leaves_all_of_it_and_says_so_once(
     SetWriter(cast(Any, bucket), PREFIX, (), KEY, Path()).discard()
     assert len(bucket.keys) == 2
     (said,) = caplog.messages
-    assert "AccessDenied; what was stored stays until the retention run removes it" in said
+    assert "AccessDenied; the stored objects stay until retention removes them" in said
 
 
 def test_what_is_dropped_of_a_set_is_neither_in_it_nor_in_the_store() -> None:

@@ -318,7 +318,7 @@ def test_a_proof_here_is_of_the_sets_that_are_chosen(world: World) -> None:
         (((SET,),), {"run": "isa verify --local as ada@laptop"}),
     ]
     assert out[:3] == [
-        "Proof completed in 9.0 s",
+        "Verification completed in 9.0 s",
         "component  verdict  level  seconds  restored into  backup  finding",
         f"redis  pass  L4  2.5  valkey 9  {SET}  restore verified",
     ]
@@ -328,7 +328,7 @@ def test_without_a_set_nothing_is_proven(world: World) -> None:
     world.is_given("operations.verify.proofs.run_proofs", ProofReport(0.0, ()))
     code, out, _ = world.isa("verify --local")
     assert code == 0
-    assert out[0] == "There is no such set: nothing was proven."
+    assert out[0] == "This backup does not exist; nothing was verified."
 
 
 @pytest.mark.parametrize(("more", "safety"), [("", True), (" --no-safety-backup", False)])
@@ -347,8 +347,8 @@ def test_a_restore_here_says_what_it_replaces_and_what_became_of_it(
     assert "all keys  2 KiB  replaced" in shown
     assert "globals  left as it is" in shown
     assert "writers: they wait" in shown
-    words = "what is replaced is backed up first" if safety else "no safety backup"
-    assert f"{words}; proven: no" in shown
+    words = "current data is backed up first" if safety else "no safety backup"
+    assert f"{words}; verified: no" in shown
     assert "times: the last backup took 3 s" in shown
     assert "! there is a newer set" in shown
     assert any(
@@ -390,7 +390,7 @@ def test_a_rebuild_here_needs_somebody_who_approves_it(plans: World) -> None:
     ((args, given),) = plans.asked
     assert args[-1] == REBUILD_PLAN
     assert given == {"run": "isa rebuild --local as ada@laptop, approved by Ada (T-1)"}
-    assert out == ["redis rebuilt in 9.0 s; 1 old volumes are kept"]
+    assert out == ["redis rebuilt in 9.0 s; 1 old volumes are retained"]
     assert f"Rebuild of redis: volumes new, restore fresh (plan {REBUILD_PLAN.digest})" in err
     for line in (
         "redis-cluster  redis-cluster-13, revision 3  installed anew",
@@ -399,7 +399,7 @@ def test_a_rebuild_here_needs_somebody_who_approves_it(plans: World) -> None:
         "last proof: none",
         "writers: they cannot write",
         "! it takes long",
-        "✗ in the way: its proof is stale",
+        "✗ blocked by: its proof is stale",
     ):
         assert line in err
 
@@ -521,7 +521,7 @@ def test_proofs_exit_1_if_one_is_stale(state: str, code: int, world: World) -> N
     exit_code, out, _ = world.isa("proofs redis")
     assert exit_code == code
     assert looked == [(("redis",),)]
-    assert out[0] == "Proofs of restores"
+    assert out[0] == "Verified restores"
     assert out[2] == f"redis  {state}  2026-11-23 01:00  pass  2026-11-23 01:00"
 
 
@@ -546,8 +546,8 @@ def test_the_doctor_exits_1_on_a_critical_finding(
     found, out, _ = world.isa("doctor")
     assert found == code
     assert out[2] == line
-    assert ("isa doctor --fix would mend some of it" in out) == (not check.ok)
-    assert "isa doctor --fix would mend some of it" not in world.isa("doctor --fix")[1]
+    assert ("isa doctor --fix would fix some of these" in out) == (not check.ok)
+    assert "isa doctor --fix would fix some of these" not in world.isa("doctor --fix")[1]
     assert asked == [("sandbox", False), ("sandbox", True)]
 
 
@@ -584,21 +584,25 @@ def retained(plan: RetentionPlan, world: World, **more: Any) -> Callable[[str], 
 
 def test_retention_shows_what_may_go_and_removes_it_only_when_told_to(world: World) -> None:
     going, staying, held = a_set(0), a_set(1), a_set(2)
-    verdicts = (Verdict(going, ()), Verdict(staying, ("newest whole set",)), Verdict(held, ()))
+    verdicts = (
+        Verdict(going, ()),
+        Verdict(staying, ("newest complete backup",)),
+        Verdict(held, ()),
+    )
     isa = retained(
         RetentionPlan(verdicts, Garbage((), (), 0)), world, held={held.id: "it is locked"}
     )
     code, out, _ = isa("retention")
     assert code == 0
     assert f"redis  {going.id}  0 B  may go" in out
-    assert f"redis  {staying.id}  0 B  keep  newest whole set" in out
-    assert "0 objects without a set (0 B), 0 unended uploads" in out
-    assert out[-1] == "Nothing was removed: --apply does it."
+    assert f"redis  {staying.id}  0 B  keep  newest complete backup" in out
+    assert "0 orphaned objects (0 B), 0 incomplete uploads" in out
+    assert out[-1] == "Nothing was removed. Run with --apply to remove it."
     code, out, _ = isa("retention --apply")
     assert code == 0
     assert f"redis  {going.id}  0 B  removed" in out
     assert f"redis  {held.id}  0 B  held  it is locked" in out
-    assert out[-1] == "0 objects without a set (0 B), 0 unended uploads removed"
+    assert out[-1] == "0 orphaned objects (0 B), 0 incomplete uploads removed"
 
 
 def test_retention_exits_1_where_it_could_not_do_all(world: World) -> None:
@@ -607,11 +611,11 @@ def test_retention_exits_1_where_it_could_not_do_all(world: World) -> None:
     code, out, _ = retained(keeps, world, locks=locks)("retention --apply")
     assert code == 1
     assert "3 objects locked until 2026-11-23 01:00 UTC" in out
-    assert f"the lock of {SET} could not be extended: AccessDenied" in out
+    assert f"the object lock of {SET} could not be extended: AccessDenied" in out
     broken = RetentionPlan((), Garbage((), (), 0), {}, {"test/redis/x/manifest.json": "half"})
     code, out, _ = retained(broken, world)("retention")
     assert code == 1
-    assert any("no set of redis is removed" in line for line in out)
+    assert any("no backup of redis is removed" in line for line in out)
 
 
 @pytest.mark.parametrize("arrived", [True, False])
@@ -628,7 +632,7 @@ def test_setup_says_what_it_did(world: World) -> None:
     code, out, _ = world.isa("setup")
     assert (code, out) == (
         0,
-        ["deployments are as prefect.yaml declares them; automations: 3 made"],
+        ["deployments match prefect.yaml; automations: 3 made"],
     )
 
 
@@ -646,7 +650,7 @@ def test_backups_are_listed_and_a_damaged_manifest_exits_1(
     assert out[2] == f"redis  {made.id}  complete  full  0 B  0 B  0.0  redis 8"
     assert out[3] == f"redis  {night.id}  complete  2025-01-02  incremental  0 B  0 B  0.0  redis 8"
     assert ("damaged: test/redis/x/manifest.json: half" in out) == bool(broken)
-    assert out[-1] == "2 without a manifest: under way, or for the sweep"
+    assert out[-1] == "2 without a manifest: in progress, or orphaned (`isa retention` lists them)"
 
 
 def test_wrong_usage_says_how_it_is_right(world: World) -> None:

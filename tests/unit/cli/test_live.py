@@ -53,7 +53,7 @@ def test_a_run_that_is_no_longer_followed_goes_on_and_says_where(
         nodes.follow("flow/deployment", {}, "key", None)
     assert capsys.readouterr().err.splitlines() == [
         "flow run calm-otter: https://ui/runs/1",
-        "no longer following; the run goes on, cancel it at https://ui/runs/1",
+        "stopped following the run; it continues, cancel it at https://ui/runs/1",
     ]
 
 

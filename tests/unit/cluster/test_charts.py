@@ -113,7 +113,7 @@ def test_a_host_that_is_out_of_order_says_what_to_do(helm: Helm, host: Host) -> 
 def test_an_archive_that_is_not_the_locked_one_is_neither_used_nor_kept(
     helm: Helm, host: Host, tmp_path: Path
 ) -> None:
-    with pytest.raises(PermanentError, match=r"redis-1\.2\.3\.tgz is not the locked one"):
+    with pytest.raises(PermanentError, match=r"redis-1\.2\.3\.tgz does not match charts.lock"):
         names(helm, release(host, "sha256:" + "0" * 64))
     assert not (tmp_path / "kept").exists()
 
@@ -122,7 +122,7 @@ def test_a_kept_archive_that_was_changed_is_told(helm: Helm, host: Host, tmp_pat
     locked = release(host, sha256(host))
     names(helm, locked)
     (tmp_path / "kept/redis-1.2.3.tgz").write_bytes(b"something else")
-    with pytest.raises(PermanentError, match="is not the locked one"):
+    with pytest.raises(PermanentError, match=r"does not match charts\.lock"):
         names(helm, locked)
 
 

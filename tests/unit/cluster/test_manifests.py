@@ -56,7 +56,7 @@ def test_a_sound_object_has_no_faults() -> None:
         ({**CONFIG_MAP, "data": {"port": 4222}}, "data.port is a number, must be text"),
         (
             stateful_set(containers=[{"resources": {"requests": {"cpu": "2x"}}}]),
-            "spec.template.spec.containers[0].resources.requests.cpu is '2x', which is no quantity",
+            "spec.template.spec.containers[0].resources.requests.cpu is '2x', which is not a quantity",
         ),
         (stateful_set(containers=None), "spec.template.spec.containers is missing"),
         (

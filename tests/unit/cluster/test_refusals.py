@@ -64,7 +64,7 @@ def kube(clock: Clock, status: int, message: str, seen: list[float] | None = Non
     ],
 )
 def test_a_right_that_is_lacking_is_told_apart(clock: Clock, words: str) -> None:
-    with pytest.raises(NotAllowed, match="lack this right"):
+    with pytest.raises(NotAllowed, match="do not have this permission"):
         kube(clock, 403, words).request("PATCH", "/x")
 
 

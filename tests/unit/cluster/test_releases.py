@@ -140,7 +140,7 @@ def test_a_chart_of_an_undeclared_repository_or_a_missing_directory_is_refused(
         )
     )
     assert "repository 'other' is not declared" in told
-    assert "there is no chart in" in told
+    assert " contains no chart" in told
 
 
 def test_the_file_itself_may_be_missing_or_not_yaml(tmp_path: Path) -> None:

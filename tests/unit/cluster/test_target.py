@@ -117,7 +117,9 @@ def test_a_tilde_is_the_home_directory_for_every_program(
 
 def test_an_identity_that_only_helm_would_take_on_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path / "config", "one", user={"token": "mine", "as": "admin"})
-    with pytest.raises(PermanentError, match="has as, which helm would obey and Python not"):
+    with pytest.raises(
+        PermanentError, match="has as: helm would impersonate, the Python client would not"
+    ):
         find_target(settings(kubeconfig=file), {})
 
 
@@ -134,11 +136,11 @@ def test_a_server_without_accounts_needs_no_user(tmp_path: Path) -> None:
 def test_an_unknown_context_is_named_with_those_there_are(tmp_path: Path) -> None:
     file = write(tmp_path / "config", "one", "two")
     with pytest.raises(
-        PermanentError, match=r"no context 'tow' in the kubeconfig \(known: one, two"
+        PermanentError, match=r"the kubeconfig has no context 'tow' \(known: one, two"
     ):
         find_target(settings(kubeconfig=file, context="tow"), {})
 
 
 def test_no_kubeconfig_at_all_says_where_one_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(PermanentError, match=f"there is no file {tmp_path}/.kube/config"):
+    with pytest.raises(PermanentError, match=f"file {tmp_path}/.kube/config does not exist"):
         find_target(settings(), {}, tmp_path)

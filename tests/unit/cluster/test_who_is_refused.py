@@ -84,7 +84,7 @@ def test_an_expired_token_is_no_lacking_right(server: SimpleNamespace) -> None:
 
 def test_a_lacking_right_is_no_expired_token(server: SimpleNamespace) -> None:
     told = refusal(server, 403, RBAC)
-    assert "lack this right" in str(told) and "expired" not in str(told)
+    assert "do not have this permission" in str(told) and "expired" not in str(told)
 
 
 def test_a_namespace_that_is_being_deleted_is_waited_for_and_asks_nobody_for_a_right(

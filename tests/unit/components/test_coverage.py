@@ -4,7 +4,7 @@ from importlib import import_module
 from components import SETS
 from config.loading import ROOT
 
-TEXT = (ROOT / "docs/reference/coverage.md").read_text().partition("## Never in a set")[2]
+TEXT = (ROOT / "docs/reference/coverage.md").read_text().partition("## Never in a backup")[2]
 
 
 def test_the_document_says_what_no_set_holds_and_nothing_else() -> None:

@@ -49,7 +49,7 @@ def test_an_export_has_retained_messages_where_emqx_itself_keeps_them(
 
 def test_an_export_without_configuration_or_end_is_none() -> None:
     whole = archive(MESSAGES).getvalue()
-    with pytest.raises(Unreadable, match="no sound archive"):
+    with pytest.raises(Unreadable, match="not a valid archive"):
         read(io.BytesIO(whole[: len(whole) // 2]))
     empty = io.BytesIO()
     with tarfile.open(fileobj=empty, mode="w:gz"):
@@ -74,7 +74,7 @@ def test_all_messages_expire_where_the_retainer_says_so() -> None:
 def test_a_table_that_cannot_be_read_is_named_and_costs_no_other() -> None:
     export = read(archive(tables=[*USUAL, RETAINED_TABLE]))
     assert export.retained is None
-    assert "no Mnesia backup" in export.unreadable
+    assert "not a complete Mnesia backup" in export.unreadable
     assert lacking(export, Retainer()) == []
 
 

@@ -64,7 +64,7 @@ def test_what_emqx_retains_of_itself_is_not_compared() -> None:
 @pytest.mark.parametrize(
     ("restored", "told"),
     [
-        ({"plant/1": b"off"}, "not the same"),
+        ({"plant/1": b"off"}, "different contents"),
         ({}, "0 instead of 1"),
         ({"plant/1": b"on", "plant/2": b"x"}, "2 instead of 1"),
     ],

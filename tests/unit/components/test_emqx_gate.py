@@ -91,7 +91,7 @@ def test_a_stopped_node_is_named_by_whose_view_it_is(cluster: Cluster) -> None:
     found = bad(cluster)
     assert found["nodes run"].hint == "emqx-2 of emqx-1's view: stopped"
     assert found["one cluster"].hint == (
-        "emqx-1: emqx-0, emqx-1: the cluster is split; restart the smaller half"
+        "emqx-1: emqx-0, emqx-1: the cluster is split; restart the smaller part"
     )
     assert not found["one cluster"].critical
 
@@ -108,7 +108,7 @@ def test_whoever_comes_in_without_a_password_is_a_finding(cluster: Cluster) -> N
     cluster.anonymous = True
     (check,) = bad(cluster).values()
     assert (check.name, check.critical) == (CLOSED, False)
-    assert check.hint == "no authenticator is configured: everybody may publish"
+    assert check.hint == "no authenticator is configured: anyone can publish"
     assert cluster.left == set()
 
 
@@ -164,7 +164,7 @@ def test_a_connection_that_ends_at_the_subscription_is_a_rule_only_where_rules_d
 
 
 def test_a_subscription_without_an_answer_is_down(cluster: Cluster) -> None:
-    cluster.subscribes = "silent"
+    cluster.subscribes = "sent no output"
     check = travels(cluster, 0.1)
     assert not check.ok
     assert "emqx-0 did not acknowledge the subscription within 0 s" in check.hint
@@ -211,7 +211,7 @@ def test_clients_that_another_authenticator_knows_make_the_answer_unknown(cluste
     check = travels(cluster)
     assert check.unknown
     assert check.hint == (
-        "clients are known by jwt, password_based:http only: no user can be made for a check"
+        "clients are identified by jwt, password_based:http only: no user can be created for a check"
     )
 
 

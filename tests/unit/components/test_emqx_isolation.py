@@ -134,7 +134,7 @@ def test_what_emqx_does_not_write_is_no_verdict_since_nobody_knows_what_it_would
 ) -> None:
     with pytest.raises(UnknownForm):
         isolated(source)
-    with pytest.raises(TemporaryError, match="no scratch broker gets this export"):
+    with pytest.raises(TemporaryError, match="the export cannot be loaded into a scratch broker"):
         isolated_or_no_verdict(source)
 
 

@@ -63,7 +63,7 @@ def test_a_table_that_is_cut_is_refused(size: int) -> None:
 
 
 def test_an_unknown_term_is_refused() -> None:
-    with pytest.raises(PermanentError, match="unknown kind 82"):
+    with pytest.raises(PermanentError, match="unknown type 82"):
         decode(bytes([131, 82, 0]))
 
 

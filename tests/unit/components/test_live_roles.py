@@ -46,7 +46,7 @@ def test_a_role_that_is_there_is_neither_altered_nor_granted_anything() -> None:
 
 
 def test_what_is_no_sql_is_refused() -> None:
-    with pytest.raises(PermanentError, match="quote has no end"):
+    with pytest.raises(PermanentError, match="quote is not closed"):
         role_statements("CREATE ROLE x; ALTER ROLE x SET a TO 'open", lambda _: True)
 
 

@@ -45,7 +45,7 @@ def test_a_setting_that_did_not_come_back_is_named() -> None:
     lost = {name: text for name, text in FILES.items() if name != "documents/policy.json"}
     assert differences(lost) == ["1 instead of 2: missing policy.json"]
     changed = {**FILES, "exports/quota.json": json.dumps({"quota": 8})}
-    assert differences(changed) == ["as many (1), but not the same: other quota.json"]
+    assert differences(changed) == ["same number (1), but different contents: other quota.json"]
 
 
 def test_order_times_of_writing_and_what_names_other_servers_are_no_difference() -> None:
@@ -82,7 +82,7 @@ def test_queues_keys_and_tiers_that_are_not_known_here_are_told(
 
 
 def test_any_other_refusal_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(PermanentError, match="1 entries refused"):
+    with pytest.raises(PermanentError, match="1 entries rejected"):
         imported(monkeypatch, policy={"isSet": False, "error": "invalid policy"})
 
 
@@ -114,9 +114,9 @@ def test_a_rule_whose_date_has_come_deletes_nothing_that_was_just_restored() -> 
         "both/lifecycle.xml": lifecycle.format(days + future),
         "past/quota.json": "{}",
     }
-    assert [words.split(":")[0] for words in left] == [
-        "a rule of the lifecycle of bucket both",
-        "a rule of the lifecycle of bucket past",
+    assert [words.split(",")[0] for words in left] == [
+        "a lifecycle rule of bucket both",
+        "a lifecycle rule of bucket past",
     ]
 
 

@@ -108,7 +108,7 @@ def measured(noted: list[Version]) -> Any:
 
 def test_it_is_left_out_and_counted_and_the_others_are_read() -> None:
     tar, noted, stored = read(Bucket(a=[b"one", SSE_C, b"two"], b=[SSE_C]))
-    assert tar.unreadable == {"encrypted with keys of their clients (SSE-C)": 2}
+    assert tar.unreadable == {"encrypted with client keys (SSE-C)": 2}
     assert [(v.key, v.size) for v in noted] == [("a", 3), ("a", 3)]
     with tarfile.open(fileobj=io.BytesIO(stored)) as archive:
         bodies = [archive.extractfile(entry) for entry in archive]
@@ -126,13 +126,13 @@ def test_an_object_that_alone_cannot_be_read_is_left_out_and_named(
     refusal: tuple[str, str],
 ) -> None:
     tar, noted, _ = read(Bucket(a=[b"one", refusal, b"two"]))
-    assert tar.unreadable == {f"that MinIO does not give ({refusal[0]})": 1}
+    assert tar.unreadable == {f"that MinIO cannot return ({refusal[0]})": 1}
     assert [(version.identity, version.ordinal) for version in noted] == [("0", 0), ("2", 1)]
 
 
 def test_a_large_object_that_breaks_off_leaves_the_tar_whole() -> None:
     tar, noted, stored = read(Bucket(a=[Broken()], b=[b"one"]))
-    assert tar.unreadable == {"that MinIO does not give (IncompleteReadError)": 1}
+    assert tar.unreadable == {"that MinIO cannot return (IncompleteReadError)": 1}
     with tarfile.open(fileobj=io.BytesIO(stored)) as archive:
         names = archive.getnames()
         body = archive.extractfile(names[1])
@@ -246,9 +246,7 @@ def test_the_set_says_of_which_bucket_how_many_are_missing(
     back_up: Callable[[Server], BackupContent],
 ) -> None:
     taken = back_up(Server({"documents": Bucket(a=[b"one", SSE_C])}))
-    assert taken.missing == (
-        "bucket documents: 1 versions, encrypted with keys of their clients (SSE-C)",
-    )
+    assert taken.missing == ("bucket documents: 1 versions, encrypted with client keys (SSE-C)",)
 
 
 def test_a_bucket_that_is_deleted_meanwhile_is_none_of_the_set(
@@ -280,7 +278,7 @@ def test_settings_that_minio_does_not_give_cost_the_set_those_of_one_bucket(
     buckets = {name: Bucket(a=[b"one"]) for name in ("documents", "sealed")}
     taken = back_up(Server(buckets))
     (missing,) = taken.missing
-    assert missing.startswith("bucket sealed: MinIO does not export its settings")
+    assert missing.startswith("bucket sealed: MinIO cannot export its settings")
     settings = {m.unit: m.count for m in taken.fingerprint if m.item == "settings"}
     assert settings == {"bucket documents": 1, "bucket sealed": 0}
 
@@ -295,7 +293,7 @@ def test_where_no_bucket_can_be_read_there_is_no_set(
 def test_a_server_that_goes_meanwhile_makes_no_partial_set(
     back_up: Callable[[Server], BackupContent],
 ) -> None:
-    with pytest.raises(TemporaryError, match="does not list its buckets"):
+    with pytest.raises(TemporaryError, match="cannot list its buckets"):
         back_up(Server({"documents": Bucket(a=[b"one"]), "denied": denied()}, away=True))
 
 

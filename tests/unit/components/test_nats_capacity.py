@@ -131,7 +131,7 @@ def test_a_message_beyond_the_servers_limit_is_known_before() -> None:
     small = servers(max_payload=1000)
     (reason,) = refused(stored(largest=1001), on=small)
     assert reason == (
-        "stream app/ORDERS: it has a message of 1001 bytes, and the servers take 1000 (max_payload)"
+        "stream app/ORDERS: it has a message of 1001 bytes, but the servers accept 1000 (max_payload)"
     )
     assert refused(stored(largest=1000), on=small) == []
 
@@ -146,7 +146,7 @@ def test_replicas_need_as_many_servers() -> None:
 def test_a_place_that_no_server_has_any_more_is_no_place() -> None:
     tagged = [server(name, tags=["ssd"] if name != "nats-0" else []) for name in MEMBERS]
     (reason,) = refused(stored(placement={"tags": ["SSD"]}), on=tagged)
-    assert "2 servers with JetStream answer where it is to be placed" in reason
+    assert "2 servers with JetStream answer where it has to be placed" in reason
     assert refused(stored(placement={"tags": ["SSD"]}, num_replicas=2), on=tagged) == []
     assert refused(stored(placement={"cluster": "nats"})) == []
     assert len(refused(stored(placement={"cluster": "other"}))) == 1
@@ -182,7 +182,7 @@ def test_memory_is_room_of_its_own() -> None:
 def test_an_account_has_limits_over_all_replicas_and_a_tier_over_each() -> None:
     assert refused(stored(300), info=limited(max_storage=900)) == []
     (reason,) = refused(stored(301), info=limited(max_storage=900))
-    assert reason.endswith("the account may store 900 bytes (storage) and would have 903")
+    assert reason.endswith("the account may store 900 bytes (storage) and would use 903")
     tier = {"R3": {"storage": 600, "streams": 2, "limits": {**UNLIMITED, "max_storage": 300}}}
     assert refused(stored(300), info={"tiers": tier}) == []
     assert len(refused(stored(301), info={"tiers": tier})) == 1
@@ -201,7 +201,7 @@ def test_a_consumer_beyond_the_limit_would_end_the_restore() -> None:
     consumers = ({"name": "bills", "config": {"max_ack_pending": 500}},)
     for account, on in ((limited(max_ack_pending=100), None), (INFO, servers(max_ack_pending=100))):
         (reason,) = refused(stored(consumers=consumers), info=account, on=on)
-        assert reason.endswith("consumer bills has max_ack_pending 500, and 100 is allowed")
+        assert reason.endswith("consumer bills has max_ack_pending 500, but 100 is the limit")
     assert refused(stored(consumers=consumers), info=limited(max_ack_pending=500)) == []
 
 
@@ -231,7 +231,7 @@ def test_a_live_stream_without_a_leader_may_be_replaced() -> None:
 def test_older_servers_read_no_snapshot_of_a_newer_one() -> None:
     older = servers(version="2.14.5")
     (reason,) = refused(on=older)
-    assert reason.endswith("its snapshot is of NATS 2.15, which 2.14 does not read")
+    assert reason.endswith("its snapshot is from NATS 2.15, which 2.14 cannot read")
     assert refused(stored(version="2.14.5"), on=older) == []
     (reason,) = refused(stored(metadata={"_nats.req.level": "6"}))
     assert "level 6" in reason

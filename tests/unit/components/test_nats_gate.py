@@ -115,7 +115,7 @@ def test_servers_that_name_different_leaders_have_none(servers: Servers) -> None
     servers.said = {MEMBERS[2]: {"meta_cluster": meta("")}, MEMBERS[1]: {"meta_cluster": meta()}}
     check = servers.bad()["meta leader"]
     assert check.hint == (
-        "no agreed leader (nats-0, none): fewer than 2 of 3 servers see each other"
+        "no agreed leader (nats-0, none): fewer than 2 of 3 servers can reach each other"
     )
     assert servers.jetstream.connected == []
 
@@ -211,7 +211,7 @@ def test_the_stream_of_a_round_is_small_short_lived_and_has_all_replicas(servers
     assert made["num_replicas"] == 3
     assert (made["storage"], made["max_bytes"]) == ("file", 1 << 20)
     assert made["max_age"] == 300 * 10**9  # what a killed round leaves is empty by then
-    assert "left out of backups" in made["description"]
+    assert "not in backups" in made["description"]
 
 
 def test_a_server_that_has_not_heard_of_the_stream_yet_is_asked_again(servers: Servers) -> None:
@@ -262,7 +262,7 @@ def test_an_account_that_may_have_no_more_streams_is_unknown(servers: Servers) -
     servers.jetstream.refuses = {3: (10027, "maximum number of streams reached")}
     (check,) = (one for one in servers.ask().checks if one.unknown)
     assert check.hint == (
-        "the account may have no more streams: maximum number of streams reached (10027)"
+        "the account has reached its limit of streams: maximum number of streams reached (10027)"
     )
 
 

@@ -59,7 +59,7 @@ def test_what_the_user_may_not_do_makes_the_answer_unknown(ask: Ask) -> None:
     server = JetStream(violation="permissions violation for publish")
     check = ask(server)
     assert check.verdict() == "unknown"
-    assert "user app may not do it: permissions violation for publish" in check.hint
+    assert "user app does not have this permission: permissions violation for publish" in check.hint
     assert len(server.made) == 1
 
 

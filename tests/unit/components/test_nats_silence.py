@@ -44,7 +44,7 @@ def message(sequence: int) -> Any:
 
 
 def test_silence_is_no_answer() -> None:
-    with pytest.raises(Silent, match="gave 1 of 3 messages"):
+    with pytest.raises(Silent, match="sent 1 of 3 messages"):
         read(message(1), NatsTimeoutError())
 
 

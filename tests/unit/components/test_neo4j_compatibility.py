@@ -50,7 +50,7 @@ def test_what_a_database_takes_now_counts_as_room_for_it() -> None:
     needed = {"neo4j": 900 * MIB}
     assert without_room(needed, Room(100 * MIB, {"neo4j": 800 * MIB})) == {}
     assert (
-        "room for 800 MiB" in without_room(needed, Room(100 * MIB, {"neo4j": 700 * MIB}))["neo4j"]
+        "has 800 MiB free" in without_room(needed, Room(100 * MIB, {"neo4j": 700 * MIB}))["neo4j"]
     )
 
 
@@ -96,7 +96,7 @@ def test_free_room_and_what_is_used_are_read() -> None:
 
 
 def test_room_that_is_not_told_is_an_error() -> None:
-    with pytest.raises(TemporaryError, match="does not say what room there is"):
+    with pytest.raises(TemporaryError, match="did not report its free space"):
         room_of("df: /data: No such file or directory", FOLDERS)
 
 

@@ -24,7 +24,7 @@ def test_a_stopped_database_is_named_and_not_taken() -> None:
     rows = [row("neo4j", "online"), row("old", "offline", "offline"), row("system", "online")]
     assert online_and_lacking(rows) == (
         ["neo4j", "system"],
-        ["database old: it is stopped: START DATABASE, or drop it"],
+        ["database old is stopped: START DATABASE, or drop it"],
     )
 
 
@@ -39,7 +39,7 @@ def test_a_database_that_failed_costs_the_set_itself_and_no_other(state: str) ->
     rows = [row("neo4j", "online"), row("orders", state, said="Unable to start")]
     online_ones, lacking = online_and_lacking(rows)
     assert online_ones == ["neo4j"]
-    assert lacking == [f"database orders: it should be online and is {state} (Unable to start)"]
+    assert lacking == [f"database orders: it should be online but is {state} (Unable to start)"]
 
 
 def test_a_database_with_one_copy_online_is_taken() -> None:

@@ -123,7 +123,9 @@ def test_a_database_that_nobody_writes_is_down_and_nothing_is_tried(cluster: Clu
     report = asked(cluster)
     (check,) = (one for one in report.checks if not one.ok)
     assert (check.name, check.critical) == ("databases have a writer", True)
-    assert check.hint == "neo4j: nobody may write, a majority of its members is away"
+    assert (
+        check.hint == "neo4j: no member accepts writes, because a majority of its members is down"
+    )
     assert TRAVELS not in [one.name for one in report.checks]
     assert {role.role for role in report.roles} == {"follower"}
 
@@ -175,7 +177,7 @@ def test_a_node_that_is_not_read_is_down_and_removed(cluster: Cluster) -> None:
     cluster.forgets = True
     (check,) = bad(cluster).values()
     assert (check.name, check.critical) == (TRAVELS, True)
-    assert check.hint == f"{SECOND} has not what was written"
+    assert check.hint == f"{SECOND} does not have the written node"
     assert cluster.tokens == []
 
 
@@ -196,7 +198,7 @@ def test_a_read_only_database_is_unknown_and_not_down(code: str, cluster: Cluste
     cluster.fails = {"CREATE": refusal(code, "it is read only")}
     (check,) = (one for one in asked(cluster).checks if one.unknown)
     assert (check.name, check.ok) == (TRAVELS, True)
-    assert check.hint == "database neo4j is set to be read only: it is read only"
+    assert check.hint == "database neo4j is read-only: it is read only"
 
 
 def test_any_other_refusal_is_down(cluster: Cluster) -> None:

@@ -143,7 +143,7 @@ class Server:
 @pytest.mark.parametrize("how", [AWAY, TemporaryError("no member answers")])
 def test_a_server_that_has_just_started_is_asked_until_it_answers(how: Exception) -> None:
     assert Server(20, how).answer(60) == "answer"
-    with pytest.raises(TemporaryError, match="no answer within 10 s"):
+    with pytest.raises(TemporaryError, match="not answer within 10 s"):
         Server(20, how).answer(10)
 
 

@@ -75,7 +75,7 @@ def test_a_status_of_one_with_an_artefact_is_left_to_the_check(run: Any) -> None
 
 
 def test_no_artefact_is_a_failure_that_may_pass(run: Any) -> None:
-    with pytest.raises(TemporaryError, match="ended with 1: no server"):
+    with pytest.raises(TemporaryError, match="exited with 1: no server"):
         run('echo "no server" >&2; exit 1')
 
 

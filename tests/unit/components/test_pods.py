@@ -62,7 +62,7 @@ def test_a_pod_that_the_cluster_refuses_is_told_with_the_reason() -> None:
     )
     check = ready(server)
     assert not check.ok
-    assert check.hint == f"2 of 3 pods ready (the cluster refuses a pod: {QUOTA})"
+    assert check.hint == f"2 of 3 pods ready (the cluster rejected a pod: {QUOTA})"
     assert server.asked == ["StatefulSet/u1 FailedCreate"]
 
 

@@ -292,7 +292,7 @@ def test_programs_ask_for_no_password_and_join_the_snapshot(world: World) -> Non
 
 def test_what_a_dump_leaves_out_is_named(world: World) -> None:
     world.snapshots["shop"] = snapshot("shop", invalid=("i_1", "i_2"))
-    assert world.take().not_covered[-1] == "indexes of database shop that are not valid: i_1, i_2"
+    assert world.take().not_covered[-1] == "invalid indexes of database shop: i_1, i_2"
 
 
 def test_extensions_are_told_by_database(world: World) -> None:
@@ -361,7 +361,7 @@ def test_what_pg_dump_alone_cannot_read_costs_its_database_and_goes_from_the_sto
     failing("pg_dump: warning: x\npg_dump: error: invalid page in block 7")(world)
     taken = world.take()
     (why,) = taken.missing
-    assert why.startswith("database shop: pg_dump does not read it: ")
+    assert why.startswith("database shop: pg_dump cannot read it: ")
     assert "invalid page in block 7" in why
     assert world.dropped == ["databases/shop.dump.zst.age"]
     assert list(units(taken)) == ["database isa"]
@@ -394,7 +394,7 @@ def test_tablespaces_leave_the_dumps_and_name_what_is_missing(world: World) -> N
     world.tablespaces = ("fast", "slow")
     taken = world.take()
     assert taken.missing == (
-        "the base backup: pg_basebackup sends no tablespaces (fast, slow) as one stream",
+        "no base backup: pg_basebackup cannot send tablespaces (fast, slow) as one stream",
     )
     assert "base.tar" not in world.stored
     assert [one.unit for one in taken.consistency] == ["database isa", "database shop"]
@@ -404,7 +404,7 @@ def test_tablespaces_leave_the_dumps_and_name_what_is_missing(world: World) -> N
 def test_names_that_no_other_server_would_take_are_missing(world: World) -> None:
     world.unkept = ["role x\\xff"]
     assert world.take().missing == (
-        "globals: role x\\xff: it is no UTF-8, so that no other server would take it",
+        "globals: role x\\xff is not valid UTF-8, so no other server would accept it",
     )
 
 
@@ -415,7 +415,7 @@ def test_a_name_that_is_no_utf8_is_told_with_its_cure(
         raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
     monkeypatch.setattr(backup, "choose_source", unreadable)
-    with pytest.raises(PermanentError, match="is no UTF-8, so that a manifest cannot hold it"):
+    with pytest.raises(PermanentError, match="is not valid UTF-8, so a manifest cannot hold it"):
         world.take()
 
 

@@ -80,7 +80,9 @@ def test_two_nodes_that_take_writes_are_a_split_brain_and_nothing_is_written(
     cluster.nodes[2].standby, cluster.nodes[2].timeline = False, 4
     report = ask(cluster.access())
     hint = only_the_primary_is_missing(report).hint
-    assert hint.startswith(f"split brain: {PRIMARY} (timeline 3), {SECOND} (timeline 4) all take")
+    assert hint.startswith(
+        f"split brain: {PRIMARY} (timeline 3), {SECOND} (timeline 4) all accept writes"
+    )
     assert not [text for _, text in cluster.said if "probe" in text]
     assert set(report.roles) == {
         Role(PRIMARY, "primary"),
@@ -91,7 +93,7 @@ def test_two_nodes_that_take_writes_are_a_split_brain_and_nothing_is_written(
 
 def test_without_a_node_that_takes_writes_there_is_no_primary(cluster: Cluster) -> None:
     cluster.nodes[0].standby = True
-    assert "no node takes writes" in only_the_primary_is_missing(ask(cluster.access())).hint
+    assert "no node accepts writes" in only_the_primary_is_missing(ask(cluster.access())).hint
 
 
 def test_nodes_of_different_database_clusters_are_strangers(cluster: Cluster) -> None:
@@ -160,7 +162,7 @@ def test_a_standby_that_a_backup_holds_may_lag_and_is_not_read_from(cluster: Clu
     cluster.nodes[2].arrives = False
     found = checks(cluster)
     assert [name for name, check in found.items() if not check.ok] == []
-    assert found["replay goes on"].hint == f"{SECOND} held by a backup"
+    assert found["replay goes on"].hint == f"{SECOND} paused by a backup"
     assert found["read back on every standby"].hint == "1 of 1"
 
 
@@ -177,7 +179,7 @@ def test_an_unused_slot_may_hold_a_gibibyte(held: int, ok: bool, cluster: Cluste
     check = checks(cluster)["no slot holds back WAL"]
     assert (check.ok, check.critical) == (ok, False)
     assert check.hint == (
-        "" if ok else "old: 1024 MiB, used by nobody: drop it or bring its standby back"
+        "" if ok else "old: 1024 MiB, not in use: drop it or bring its standby back"
     )
 
 
@@ -185,7 +187,7 @@ def test_settings_that_wait_for_a_restart_are_named_and_no_gate_waits(cluster: C
     cluster.nodes[1].pending = ("max_connections", "wal_level")
     check = checks(cluster)["settings are in force"]
     assert (check.ok, check.critical) == (True, False)
-    assert check.hint == f"changed, and wait for a restart: {FIRST}: max_connections, wal_level"
+    assert check.hint == f"changed, but a restart is needed: {FIRST}: max_connections, wal_level"
 
 
 # ---------------------------------------------------------------------- a row that travels
@@ -324,9 +326,9 @@ def test_a_proxy_that_sticks_to_an_old_primary_is_named(cluster: Cluster) -> Non
     cluster.pools = {"pgpool-a": pool(), "pgpool-b": pool(primary=FIRST)}
     check = the_bad_one(cluster)
     assert (check.name, check.critical) == ("Pgpool knows the nodes", False)
-    assert check.hint.startswith(f"pgpool-b: takes {FIRST}.headless for primary, up: restart")
+    assert check.hint.startswith(f"pgpool-b: reports {FIRST}.headless as primary, up: restart")
 
 
 def test_a_proxy_that_has_given_a_node_up_is_named(cluster: Cluster) -> None:
     cluster.pools = {"pgpool-a": pool(n2="down")}
-    assert f"pgpool-a: takes {SECOND}.headless for standby, down" in the_bad_one(cluster).hint
+    assert f"pgpool-a: reports {SECOND}.headless as standby, down" in the_bad_one(cluster).hint

@@ -201,7 +201,7 @@ def test_a_server_that_refuses_to_pause_says_why(standby: Standby) -> None:
 
     standby.answer = refuse  # type: ignore[method-assign]
     with pytest.raises(
-        TemporaryError, match="does not pause its replay: recovery is not in progress"
+        TemporaryError, match="did not pause its replay: recovery is not in progress"
     ):
         held(standby)
     assert standby.holder_gone.is_set()

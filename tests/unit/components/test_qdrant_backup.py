@@ -167,7 +167,7 @@ def test_a_collection_that_cannot_be_taken_costs_the_set_that_collection_only(
     taken = take(cluster, stored)
     (missing,) = taken.missing
     assert missing.startswith("collection broken: ")
-    assert "no active replica within reach" in missing
+    assert "no active replica that can be reached" in missing
     assert list(taken.topology["collections"]) == ["sound"]
     assert not [name for name in stored.plain if name.startswith("broken/")]
 

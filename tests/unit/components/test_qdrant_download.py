@@ -42,7 +42,7 @@ def test_a_download_has_the_size_and_the_checksum_of_the_snapshot() -> None:
 
 
 def test_a_snapshot_that_is_cut_or_is_another_one_is_refused() -> None:
-    with pytest.raises(TemporaryError, match="is cut"):
+    with pytest.raises(TemporaryError, match="is truncated"):
         download(size=len(TAR) + 1)
-    with pytest.raises(TemporaryError, match="not the one it made"):
+    with pytest.raises(TemporaryError, match="other than the one it created"):
         download(checksum="0" * 64)

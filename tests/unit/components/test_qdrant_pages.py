@@ -65,7 +65,7 @@ def test_a_point_that_is_too_large_is_trouble() -> None:
 
 @pytest.mark.parametrize("points", [[], [{"id": 1}]])
 def test_pages_that_do_not_end_are_trouble_of_their_peer(points: list[Any]) -> None:
-    with pytest.raises(NoProgress, match="qdrant-0 gives the points of shop without an end"):
+    with pytest.raises(NoProgress, match="qdrant-0 lists the points of shop without an end"):
         measured(lambda _: {"points": points, "next_page_offset": 7})
 
 

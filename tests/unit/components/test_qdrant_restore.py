@@ -205,7 +205,7 @@ def test_with_a_lost_peer_that_the_cluster_remembers_nothing_is_deleted(way: Res
     way.cluster.lost = {99: "http://10.0.0.99:6335/"}
     way.cluster.requests.clear()
     (refusal,) = way.refusals("collection plain")
-    assert refusal.startswith("collection plain: peer 99 (http://10.0.0.99:6335/) belongs")
+    assert refusal.startswith("collection plain: peer 99 (http://10.0.0.99:6335/) is registered")
     assert not [one for one in way.cluster.requests if one.startswith("DELETE")]
 
 
@@ -230,8 +230,8 @@ def test_a_name_that_is_something_of_the_other_kind_by_now_is_refused_and_costs_
     way.cluster.aliases = {"first": "first_v2"}
     refusals = way.refusals("collection first", "collection second", "collection third")
     assert [one.partition(":")[0] for one in refusals] == ["collection first", "collection second"]
-    assert "first is an alias of first_v2 now" in refusals[0]
-    assert "its alias alias is a collection now" in refusals[1]
+    assert "first is now an alias of first_v2" in refusals[0]
+    assert "its alias alias is now a collection" in refusals[1]
 
 
 def test_room_is_asked_for_where_the_server_tells_it(way: Restored) -> None:

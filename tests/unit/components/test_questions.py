@@ -19,10 +19,10 @@ def member(name: str, host: str = "127.0.0.1") -> Endpoint:
 @pytest.mark.parametrize(
     ("said", "meant"),
     [
-        ('FATAL: password authentication failed for user "isa"', "refuses the credentials"),
-        ("WRONGPASS invalid username-password pair or user is disabled.", "refuses the credentials"),
-        ("nats: 'Authorization Violation'", "refuses the credentials"),
-        ("An error occurred (InvalidAccessKeyId) when calling ListBuckets", "refuses the credentials"),
+        ('FATAL: password authentication failed for user "isa"', "refused the credentials"),
+        ("WRONGPASS invalid username-password pair or user is disabled.", "refused the credentials"),
+        ("nats: 'Authorization Violation'", "refused the credentials"),
+        ("An error occurred (InvalidAccessKeyId) when calling ListBuckets", "refused the credentials"),
         ("[Errno 111] Connect call failed ('127.0.0.1', 4222)", "nothing listens there"),
         ("connection to server at 10.0.0.1, port 5432 failed: Connection refused", "nothing listens there"),
         ("Timeout reading from socket", "does not answer"),
@@ -50,8 +50,8 @@ def test_the_cause_behind_a_wrapper_counts() -> None:
 
 def test_our_own_errors_say_themselves_what_to_do() -> None:
     assert (
-        explain(PermanentError("Secret redis-auth is not there"))
-        == "Secret redis-auth is not there"
+        explain(PermanentError("Secret redis-auth does not exist"))
+        == "Secret redis-auth does not exist"
     )
 
 

@@ -51,7 +51,7 @@ def test_its_shard_is_stored_and_named(file: bytes) -> None:
         server.rdb = file if server.number == 4 else server.rdb
     with cluster.served() as access:
         (missing,) = back_up(access, cast(Any, Written())).missing
-    assert missing.startswith("shard 1: the fingerprint, since its RDB has")
+    assert missing.startswith("shard 1: no fingerprint, because its RDB has")
 
 
 def test_members_are_counted_as_they_are_read() -> None:

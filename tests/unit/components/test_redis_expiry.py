@@ -51,7 +51,7 @@ def test_what_is_not_due_must_be_there() -> None:
 
 def test_what_is_not_due_must_be_what_it_was() -> None:
     said = difference(b"code", other={b"token": MONTHS + 1})
-    assert said == f"{EXPIRING}: as many (4), but not the same"
+    assert said == f"{EXPIRING}: same number (4), but different contents"
 
 
 def test_the_set_is_not_read_again_where_nothing_is_missing() -> None:

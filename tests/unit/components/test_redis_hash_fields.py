@@ -114,12 +114,12 @@ def test_a_field_that_is_not_due_must_be_there() -> None:
 
 def test_a_field_that_is_not_due_must_be_what_it_was() -> None:
     other = {**without(b"code"), b"token": (b"efgh", LATER)}
-    assert difference(other) == f"{FIELDS}: as many (2), but not the same"
+    assert difference(other) == f"{FIELDS}: same number (2), but different contents"
 
 
 def test_what_stays_of_a_hash_must_be_what_it_was() -> None:
     other = {**CART, b"owner": (b"eve", 0)}
-    assert difference(other) == "hashs: as many (1), but not the same"
+    assert difference(other) == "hashs: same number (1), but different contents"
 
 
 def test_a_hash_goes_with_the_last_of_its_fields() -> None:
@@ -203,7 +203,7 @@ def test_a_library_that_is_lost_or_other_is_named() -> None:
         return one.what
 
     assert told(shard(0, shop="a"), shard(1)) == "1 instead of 2: missing bank"
-    assert told(shard(0, shop="a", bank="c")).endswith("but not the same: other bank")
+    assert told(shard(0, shop="a", bank="c")).endswith("but different contents: other bank")
 
 
 def test_a_library_of_a_name_of_any_length_leaves_a_manifest_that_is_read_again() -> None:

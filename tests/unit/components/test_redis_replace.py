@@ -160,7 +160,7 @@ def test_a_limit_that_may_not_be_changed_refuses_a_longer_key_only(cluster: Clus
         told = can_take(access, set_of(rdb=rdb(2 * MIB)), [EVERYTHING])
         assert len(told) == 3
         assert told[0].startswith(
-            f"{EVERYTHING}: key 'large' has {2 * MIB + 16} bytes, proto-max-bulk-len of"
+            f"{EVERYTHING}: key 'large' has {2 * MIB + 16} bytes, but proto-max-bulk-len of"
         )
         assert can_take(access, set_of(rdb=rdb(1000)), [EVERYTHING]) == []
         with scratch(KEYS) as served:
@@ -234,7 +234,7 @@ def test_slots_without_a_master_are_refused(cluster: Cluster) -> None:
     cluster.servers[2].slots = ("10923-16000",)
     with cluster.served() as access:
         assert can_take(access, set_of(), [EVERYTHING]) == [
-            f"{EVERYTHING}: nobody serves slots 16001-16383"
+            f"{EVERYTHING}: slots 16001-16383 have no master"
         ]
 
 
@@ -265,7 +265,7 @@ def test_a_command_that_was_renamed_is_refused(cluster: Cluster) -> None:
         (
             99 * MIB,
             "noeviction",
-            "would need 100 MiB and its maxmemory is 99 MiB: it would refuse keys (noeviction)",
+            "would need 100 MiB, but its maxmemory is 99 MiB: it would refuse keys (noeviction)",
         ),
         (99 * MIB, "allkeys-lru", "it would evict keys (allkeys-lru)"),
     ],

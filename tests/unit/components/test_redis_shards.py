@@ -124,13 +124,13 @@ def test_an_open_slot_is_told_with_its_number_and_its_cure() -> None:
     cluster.servers[2].open = ("[7000-<-id1]",)
     told = (
         "slot 7000 is migrating on redis-cluster-1, slot 7000 is importing on redis-cluster-2. "
-        "Where no resharding is under way: `redis-cli --cluster fix redis-cluster-0:6379`"
+        "If no resharding is running: `redis-cli --cluster fix redis-cluster-0:6379`"
     )
     with cluster.served() as access:
         (check,) = (one for one in ask(access).checks if one.name == "no slot is moving")
         assert not check.ok
         assert not check.critical
-        assert check.hint == f"{told}. Backups wait for the end"
+        assert check.hint == f"{told}. Backups wait until it is finished"
         with pytest.raises(TemporaryError) as refused:
             back_up(access, cast(Any, Written()))
     assert told in str(refused.value)

@@ -202,7 +202,7 @@ class TestVariables:
         messages = [one.message for one in faults(
             project, environ={"ISA_STORAGE__BLOCK__PARAMETERS": '{"pool": '}
         )]  # fmt: skip
-        assert "is not good JSON or YAML" in messages[0]
+        assert "is not valid JSON or YAML" in messages[0]
 
     def test_of_a_part_of_a_plain_value_say_what_to_set_instead(self, project: Path) -> None:
         assert "ISA_IMAGES__REDIS " in fault(project, IMAGES__REDIS__TAG="1").hint
@@ -238,7 +238,7 @@ class TestTheFile:
         lines = (project / FILE).read_text().splitlines()
         second = [i for i, line in enumerate(lines, 1) if line.startswith("  emqx:")][1]
         (found,) = faults(project)
-        assert found.message == f"key 'emqx' stands twice, again in line {second}"
+        assert found.message == f"key 'emqx' is defined twice, again in line {second}"
 
     @pytest.mark.parametrize("text", ["a: [", "- a", "", "? [a]\n: 1\n", "\x00"])
     def test_that_is_no_map_in_yaml_is_a_fault(self, project: Path, text: str) -> None:
@@ -255,7 +255,7 @@ class TestTheFile:
         (project / "deployments/kubernetes/production/namespace.yaml").unlink()
         (found,) = faults(project)
         assert found.where == f"{FILE}: platform.namespace_manifest"
-        assert "there is no file" in found.message
+        assert "does not exist" in found.message
 
     @pytest.mark.parametrize(("yaml_text", "held"), [("yes", True), ("eval", True), ("no", False)])
     def test_takes_a_bare_yes_though_yaml_makes_it_true(
@@ -283,5 +283,5 @@ def test_loading_imports_neither_prefect_nor_kubernetes() -> None:
 
 def test_neo4js_image_and_edition_are_of_one_kind() -> None:
     environ = {"ISA_IMAGES__NEO4J": "docker.io/library/neo4j:5.26.30-enterprise"}
-    with pytest.raises(ConfigurationError, match="both must be of one edition"):
+    with pytest.raises(ConfigurationError, match="both must be the same edition"):
         load("sandbox", environ)

@@ -177,7 +177,7 @@ def test_settings_never_change() -> None:
 
 def test_each_namespace_is_another_one() -> None:
     names = {"namespace": "a", "control_namespace": "b", "verify_namespace": "a"}
-    assert "a namespace each" in refusal(KubernetesSettings, names)
+    assert "a namespace of their own" in refusal(KubernetesSettings, names)
 
 
 @pytest.mark.parametrize("registry", ["docker.io", "index.docker.io", "registry-1.docker.io"])
@@ -203,5 +203,5 @@ def test_a_tag_keeps_its_digest_where_a_chart_knows_tags_only() -> None:
 def test_qdrants_tag_is_a_version_since_its_chart_compares_it(tag: str) -> None:
     names = [name for name, field in ImageSettings.model_fields.items() if field.is_required()]
     images = dict.fromkeys(names, "r.example/a:1")
-    assert "takes no digest" in refusal(ImageSettings, {**images, "qdrant": f"r.example/q:{tag}"})
+    assert "accepts no digest" in refusal(ImageSettings, {**images, "qdrant": f"r.example/q:{tag}"})
     assert ImageSettings.model_validate({**images, "qdrant": "r.example/q:v1.19.0"})

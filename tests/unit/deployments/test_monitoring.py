@@ -18,7 +18,7 @@ from tests.promql import Vector, evaluate, samples, selectors
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 MONITORING = ROOT / "deployments" / "monitoring"
-(GROUP,) = yaml.safe_load((MONITORING / "proof-alerts.yaml").read_text())["groups"]
+(GROUP,) = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"]
 RULES: dict[str, dict[str, Any]] = {rule["alert"]: rule for rule in GROUP["rules"]}
 BOARD: dict[str, Any] = json.loads((MONITORING / "grafana-dashboard.json").read_text())
 PANELS: list[dict[str, Any]] = BOARD["panels"]

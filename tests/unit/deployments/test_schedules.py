@@ -85,5 +85,5 @@ def test_what_is_no_schedule_is_a_fault_of_the_settings(wrong: dict[str, str]) -
 
 
 def test_a_type_of_block_that_loses_messages_is_refused() -> None:
-    with pytest.raises(ValidationError, match="make a custom-webhook"):
+    with pytest.raises(ValidationError, match="create a custom-webhook"):
         NotifySettings(blocks=("slack-webhook/on-call", "webhook/pager"))

@@ -91,7 +91,7 @@ ACCEPTED = {"state": None, "status": "ACCEPT", "details": {"type": "accept_detai
 
 
 def test_a_run_that_does_not_exist_is_known_at_once(server: Server) -> None:
-    with pytest.raises(PermanentError, match=f"there is no flow run {NOWHERE}"):
+    with pytest.raises(PermanentError, match=f"this server has no flow run {NOWHERE}"):
         answer(NOWHERE, WORDS)
     assert server.asked == [f"GET /flow_runs/{NOWHERE}"]  # nothing was repeated
 

@@ -104,7 +104,7 @@ def test_a_declared_deployment_that_was_changed_is_refused(key: str, value: Any,
 
 
 def test_a_run_with_job_variables_is_refused(api: Api) -> None:
-    with pytest.raises(Refused, match="the run has job variables"):
+    with pytest.raises(Refused, match="the run sets job variables"):
         declared_flow(a_run(job_variables={"env": {"LD_PRELOAD": "x"}}), ["default"])
 
 
@@ -213,7 +213,7 @@ def test_what_commands_and_schedules_pass_is_taken() -> None:
 def test_a_run_that_names_another_environment_than_its_workers_is_refused(
     named: str, own: str
 ) -> None:
-    with pytest.raises(Refused, match=f"environment is '{named}', and this worker"):
+    with pytest.raises(Refused, match=f"environment is '{named}', but this worker"):
         refuse_other_environment({"environment": named}, own)
 
 
@@ -240,4 +240,4 @@ def test_no_settings_are_read_for_a_run_of_another_environment(
     monkeypatch.setattr(execute, "run_flow", lambda *_, **__: pytest.fail("it was run"))
     monkeypatch.setattr(execute, "_refuse", lambda _, error: said.append(str(error)))
     execute.main(["default"])
-    assert said == ["parameter environment is 'sandbox', and this worker serves 'production'"]
+    assert said == ["parameter environment is 'sandbox', but this worker serves 'production'"]

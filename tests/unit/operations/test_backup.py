@@ -189,7 +189,7 @@ def test_a_slot_that_has_its_set_gets_no_other(world: World) -> None:
     again = world.back_up("2026-01-01")
     assert (again.outcome, again.id, again.good) == ("exists", first.id, True)
     assert again.manifest == first.manifest
-    assert again.reason == "slot 2026-01-01 has its set"
+    assert again.reason == "a backup for 2026-01-01 exists already"
     assert world.asked == 1
 
 
@@ -243,7 +243,7 @@ def test_a_failure_leaves_nothing_in_the_bucket(
 
 def test_a_cancelled_backup_is_not_committed(world: World) -> None:
     world.during = lambda writer: CANCELLATION.cancel()
-    with pytest.raises(Cancelled, match=r"before the set redis-.* was committed"):
+    with pytest.raises(Cancelled, match=r"before the backup redis-.* was committed"):
         world.back_up()
     assert world.bucket.objects == {}
 
@@ -386,7 +386,7 @@ def test_where_the_store_cannot_be_used_no_engine_is_touched(night: Night) -> No
 
 
 def test_a_night_to_come_is_refused(night: Night) -> None:
-    with pytest.raises(ConfigurationError, match="has not begun"):
+    with pytest.raises(ConfigurationError, match="is in the future"):
         night.run("9999-12-31")
     assert night.world.asked == 0
 

@@ -48,7 +48,7 @@ def test_redis_needs_six_nodes_however_large_they_are() -> None:
 def test_nodes_that_are_too_small_are_told_apart_from_too_few() -> None:
     (short,) = place(pods("minio", 4, cpu=10), nodes(8))
     assert short.missing == 4 and short.causes == ("cpu",)
-    assert "10 CPU" in str(short) and "4 node(s) more" in str(short)
+    assert "10 CPU" in str(short) and "add 4 node(s)" in str(short)
 
 
 def test_pods_without_a_rule_may_share_a_node() -> None:

@@ -15,7 +15,7 @@ def test_the_same_is_no_difference_whatever_its_order() -> None:
 
 
 def test_a_lost_table_is_named() -> None:
-    assert what([measure("table a", 7)], []) == ["table a: 7 are not there at all"]
+    assert what([measure("table a", 7)], []) == ["table a: all 7 are missing"]
 
 
 def test_fewer_and_more_are_told_with_both_numbers() -> None:
@@ -25,7 +25,7 @@ def test_fewer_and_more_are_told_with_both_numbers() -> None:
 
 def test_as_many_but_others_are_seen_by_the_digest() -> None:
     found = what([measure("a", 7, "x")], [measure("a", 7, "y")])
-    assert found == ["a: as many (7), but not the same"]
+    assert found == ["a: same number (7), but different contents"]
 
 
 def test_what_was_counted_only_is_compared_by_its_count() -> None:
@@ -42,7 +42,7 @@ def test_of_what_moved_any_count_in_between_will_do() -> None:
         for count in (1000, 1100, 1200):
             assert what(moved(before, after), [measure("a", count)]) == []
     assert what(moved(1000, 1200), [measure("a", 900)]) == [
-        "a: 900 where the source held 1000 before and 1200 after it was stored"
+        "a: 900, but the source held 1000 before and 1200 after it was stored"
     ]
     assert what(moved(1000, 1200), [measure("a", 1300)]) != []
 
@@ -56,14 +56,12 @@ def test_what_came_or_ended_meanwhile_may_be_missing_and_what_was_always_there_m
     for before, after in ((0, 3), (3, 0)):
         assert what(moved(before, after), []) == []
         assert what(moved(before, after), [measure("a", 3)]) == []
-    assert what(moved(1, 3), []) == [
-        "a: 0 where the source held 1 before and 3 after it was stored"
-    ]
+    assert what(moved(1, 3), []) == ["a: 0, but the source held 1 before and 3 after it was stored"]
 
 
 def test_what_the_source_did_not_have_is_a_difference() -> None:
     assert what([], [measure("table b", 3)]) == [
-        "table b: 3 came back that the source did not have"
+        "table b: 3 were restored that the source did not have"
     ]
 
 
@@ -74,7 +72,7 @@ def test_nothing_of_a_kind_need_not_be_there() -> None:
 
 def test_each_scratch_must_hold_everything() -> None:
     found = compare([measure("a", 7)], {"files": [measure("a", 7)], "dumps": []})
-    assert [d.what for d in found] == ["dumps: 7 are not there at all"]
+    assert [d.what for d in found] == ["dumps: all 7 are missing"]
 
 
 def test_of_definitions_the_missing_the_other_and_the_new_are_named() -> None:

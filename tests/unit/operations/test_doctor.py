@@ -85,7 +85,7 @@ def test_a_scratch_engine_that_began_since_is_not_removed() -> None:
     start("new")
     (after,) = mend(found)
     assert not after.check.ok
-    assert "could not be mended" in after.check.hint
+    assert "could not be fixed" in after.check.hint
     with environment_of(kube).lease("isa-verify-redis", "a proof"):
         assert next(_scratch(environment_of(kube))).check.ok
 
@@ -111,7 +111,7 @@ def test_only_what_is_wrong_and_safe_is_mended() -> None:
     assert after["bad"].ok
     assert after["bad"].hint == "mended: bad"
     assert not after["person"].ok
-    assert after["forbidden"].hint == "two of them; could not be mended: HTTP 403"
+    assert after["forbidden"].hint == "two of them; could not be fixed: HTTP 403"
 
 
 def test_a_package_beside_its_pin_is_named(tmp_path: Path) -> None:
@@ -157,6 +157,6 @@ def test_an_engine_that_a_backup_has_stopped_is_no_reason_to_wake_anybody(
     with platform.lease("isa-backup-neo4j", "the night"):
         (found,) = doctor._gates(platform)
     assert (found.check.ok, found.check.critical) == (False, False)
-    assert "a backup of it is under way" in found.check.hint
+    assert "a backup of it is running" in found.check.hint
     (found,) = doctor._gates(platform)
     assert found.check.critical

@@ -94,7 +94,7 @@ def test_a_webhook_that_is_down_blocks_once_by_its_name() -> None:
     server = Server(dict(down))
     (check,) = check_changes(platform(server), Plan((node(INSTALL, *names),)))
     assert (check.name, check.ok) == ("webhook guard.example.org", False)
-    assert check.critical and "start it again first" in check.hint
+    assert check.critical and "start the webhook first" in check.hint
     assert len(server.asked) < len(names)  # each would take the webhook's whole time
 
 

@@ -9,7 +9,7 @@ from operations.health.freshness import Freshness, judge, metrics
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 SET = "redis-20261101T010000Z-0a1b2c"
-RULES = Path(__file__).parents[3] / "deployments/monitoring/proof-alerts.yaml"
+RULES = Path(__file__).parents[3] / "deployments/monitoring/alerts.yaml"
 
 
 def document(proof: Proof) -> Evidence:

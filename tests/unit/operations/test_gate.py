@@ -32,7 +32,7 @@ DEGRADED = Finding(
 DOWN = Finding(
     (
         Check("standbys stream", False, "b", critical=False),
-        Check("one primary", False, "no node takes writes"),
+        Check("one primary", False, "no node accepts writes"),
     )
 )
 
@@ -98,7 +98,7 @@ def test_opens_without_the_standby_if_a_quorum_is_enough() -> None:
 
 def test_does_not_open_without_a_primary_under_any_policy() -> None:
     for policy in ("whole", "quorum"):
-        with pytest.raises(PermanentError, match="one primary: no node takes writes"):
+        with pytest.raises(PermanentError, match="one primary: no node accepts writes"):
             Scene([DOWN]).wait(gate=policy)
 
 
@@ -121,7 +121,7 @@ def test_tells_each_trouble_once() -> None:
     scene = Scene([DOWN] * 5 + [WELL])
     scene.wait()
     assert [note for note in scene.told if "one primary" in note] == [
-        "one primary: no node takes writes"
+        "one primary: no node accepts writes"
     ]
 
 

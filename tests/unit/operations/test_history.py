@@ -57,14 +57,14 @@ def of(*backups: BackupPoint) -> ComponentHistory:
 @pytest.mark.parametrize(
     ("proofs", "words"),
     [
-        ([], "there is no whole backup set, and no restore was ever verified"),
+        ([], "there is no complete backup, and no restore was ever verified"),
         (
             [(1, "pass")],
             "restore verified on 2026-11-23 (L4): 41 checks match over 1,284,310 objects, 74 s",
         ),
         (
             [(2, "pass"), (1, "fail")],
-            "the last restore did not pass on 2026-11-23, fail at L2: redis-check-rdb: bad file. "
+            "the last verification did not pass on 2026-11-23, fail at L2: redis-check-rdb: bad file. "
             "Before: restore verified on 2026-11-22",
         ),
         ([(9, "pass")], "74 s. That is 9 days ago"),
@@ -114,7 +114,7 @@ def test_incremental_and_partial_sets_are_no_part_of_it() -> None:
     full = [backup(10 - n, 100) for n in range(6)]
     others = [backup(3, 1, "incremental"), backup(2, 1, outcome="partial")]
     assert of(*full, *others).growth == "stored +0.0% a week, duration +0.0% a week"
-    assert of(*full[:4], *others).growth == "too few full sets over too few days for a trend"
+    assert of(*full[:4], *others).growth == "too few full backups over too few days for a trend"
 
 
 def test_nothing_stored_at_all_is_no_division_by_zero() -> None:

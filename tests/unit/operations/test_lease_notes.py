@@ -124,7 +124,7 @@ def test_a_backup_under_an_unreadable_note_is_taken_as_partial_until_somebody_re
 def test_a_restore_that_was_broken_off_is_told_beside_what_cannot_be_read(world: World) -> None:
     world.note("backup", f'[1, {{"replacing":["all keys"],"safety":[],"restoring":"{SET}"}}]')
     reason = world.back_up().reason
-    assert f"a restore of {SET} was broken off" in reason
+    assert f"a restore of {SET} was interrupted" in reason
     assert "cannot be read" in reason
 
 
@@ -138,7 +138,7 @@ def test_whether_a_restore_was_broken_off_is_unknown_and_not_denied(
     text: str, world: World
 ) -> None:
     world.note("backup", text)
-    with pytest.raises(UnreadableNote, match="whether a restore of redis was broken off"):
+    with pytest.raises(UnreadableNote, match="whether a restore of redis was interrupted"):
         broken_off(world.kube, world.environment.settings, "redis")
     (found,) = doctor._restores(environment_of(world.kube))
     assert not found.check.ok

@@ -27,7 +27,7 @@ def platform(owner: str | None) -> Environment:
     return environment_of(kube, environment="staging", storage=SimpleNamespace(object=None))
 
 
-WORDS = "the namespace .* belongs to environment production, and these settings are of staging: nothing was changed"
+WORDS = "the namespace .* belongs to environment production, but these settings are for staging: nothing was changed"
 
 
 def test_a_deploy_of_another_environment_changes_nothing() -> None:

@@ -197,7 +197,7 @@ def test_nothing_can_be_made_in_a_namespace_that_is_being_deleted(name: str, wor
     assert check.name == f"namespace {name}"
     assert check.hint == "is being deleted (2 claims are left; a finalizer): wait until it is gone"
     status["conditions"] = []
-    assert "(nothing is known to hold it)" in world.bad()[f"namespace {name}"].hint
+    assert "(no finalizer is known)" in world.bad()[f"namespace {name}"].hint
     status["phase"] = "Active"
     assert world.bad() == {}
 
@@ -239,7 +239,7 @@ def test_a_pod_on_every_node_leaves_no_room_for_a_drain(world: World) -> None:
     check = world.ask()["room for a drain"]
     assert (check.ok, check.critical) == (False, False)
     assert check.hint == (
-        "redis-cluster has a pod on every node: a drained node leaves one Pending; 4 nodes avoid it"
+        "redis-cluster has a pod on every node: if a node is drained, one pod stays Pending; 4 nodes avoid that"
     )
     world.manifests = (engine(pods=2, affinity=APART),)
     assert "room for a drain" not in world.ask()
@@ -251,7 +251,7 @@ def test_a_pod_on_every_node_leaves_no_room_for_a_drain(world: World) -> None:
 def test_a_storage_class_that_nobody_has_is_named(storage: str, name: str, world: World) -> None:
     world.manifests = (engine(storage=storage),)
     check = world.bad()[f"storage class {name}"]
-    assert check.hint.startswith("redis ask for it; neither the cluster nor")
+    assert check.hint.startswith("used by redis; it exists neither in the cluster nor in")
     assert "storage classes" not in world.ask()
 
 
@@ -283,7 +283,7 @@ def test_a_secret_that_nobody_makes_is_named(world: World) -> None:
     world.manifests = (engine(**of_secret("theirs", "password")),)
     (check,) = world.bad().values()
     assert check.name == "secrets"
-    assert check.hint == f"Secrets in {ENGINES} that nobody makes: theirs key password"
+    assert check.hint == f"Secrets in {ENGINES} that nothing creates: theirs key password"
 
 
 def test_a_secret_is_there_that_the_cluster_the_release_or_the_deploy_has(world: World) -> None:
@@ -322,8 +322,8 @@ def test_volumes_whose_passwords_are_gone_get_no_new_ones(world: World) -> None:
     (check,) = world.bad().values()
     assert check.name == "volumes and passwords belong together"
     assert check.hint == (
-        "redis: Secret redis-auth is gone but volumes data-redis-cluster-0, data-redis-cluster-1 exist: "
-        "restore the Secret from the platform backup, or delete the claims"
+        "redis: Secret redis-auth does not exist but volumes data-redis-cluster-0, "
+        "data-redis-cluster-1 do: restore the Secret from the platform backup, or delete the claims"
     )
     world.live["Secret"] = [named("Secret", "redis-auth")]
     assert world.ask()["volumes and passwords belong together"].hint == "3 claims"
@@ -345,7 +345,7 @@ def test_the_licence_of_the_settings_is_that_of_the_chart(
     check = world.ask()["licences"]
     assert check.ok is ok
     if not ok:
-        assert f"licences.emqx is {licence}, which is chart emqx" in check.hint
+        assert f"licences.emqx is {licence}, which needs chart emqx" in check.hint
         assert f"but helmfile.yaml has {chart.partition('/')[2]}" in check.hint
 
 

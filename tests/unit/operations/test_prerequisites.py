@@ -55,14 +55,14 @@ def test_what_is_no_public_key_is_refused_without_quoting_it(recipient: str, che
         check(age_recipients=(RECIPIENT, f"{recipient}0123456789abcdef"))
     (fault,) = refused.value.faults
     assert str(fault).startswith("backup.age_recipients: ")
-    assert f"{recipient}0123456789abcdef"[:12] + "… is no age public key" in str(fault)
+    assert f"{recipient}0123456789abcdef"[:12] + "… is not an age public key" in str(fault)
     assert "89abcdef" not in str(fault)
     assert "age-keygen makes a pair" in str(fault)
 
 
 def test_a_spool_that_cannot_be_written_is_named(check: Check, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(PermanentError, match=r"file/spool cannot be made: "):
+    with pytest.raises(PermanentError, match=r"file/spool cannot be created: "):
         check(spool=tmp_path / "file" / "spool")
 
 

@@ -214,7 +214,13 @@ def test_a_set_that_comes_back_as_it_was_passes_at_the_highest_level(world: Worl
     assert (said.compared, said.things) == (3, 9)
     assert said.counted_only == ("shard 0, lists",)  # what holds nothing has no digest either
     assert said.from_artefact == 1
-    assert list(said.stages) == ["manifest", "start", "load", "read the rest", "compare"]
+    assert list(said.stages) == [
+        "manifest",
+        "start",
+        "load",
+        "read the remaining artefacts",
+        "compare",
+    ]
     assert (said.number, said.previous) == (1, "")
     assert world.kept == [said]
     assert world.seen == ["start", "load", "measure", "stop"]
@@ -222,7 +228,7 @@ def test_a_set_that_comes_back_as_it_was_passes_at_the_highest_level(world: Worl
 
 def test_what_is_no_id_of_a_backup_is_refused(world: World) -> None:
     for name in ("redis", "moon-20250104T010000Z-000000"):
-        with pytest.raises(PermanentError, match="is no id of a backup"):
+        with pytest.raises(PermanentError, match="is not a backup id"):
             world.prove(name)
     assert world.bucket.objects.keys() == {world.manifest.own_key}
 
@@ -242,7 +248,8 @@ def test_a_manifest_that_cannot_be_read_fails(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(None, "is not in the store"), (b"12", "has 2 bytes instead of 3")]
+    ("content", "words"),
+    [(None, "is not in the object store"), (b"12", "has 2 bytes instead of 3")],
 )
 def test_an_object_that_is_not_there_as_it_was_stored_fails(
     content: bytes | None, words: str, world: World
@@ -275,9 +282,9 @@ def test_a_damaged_byte_fails_at_l1(world: World) -> None:
 
 
 def test_what_a_tool_refuses_fails_at_its_level_and_its_words_are_sealed(world: World) -> None:
-    world.starts = raising(Unrestorable("L2", "redis-check-rdb ended with 1", "key of a client"))
+    world.starts = raising(Unrestorable("L2", "redis-check-rdb exited with 1", "key of a client"))
     said = world.prove()
-    assert failed(said, "L2") == "redis-check-rdb ended with 1"
+    assert failed(said, "L2") == "redis-check-rdb exited with 1"
     assert "key of a client" not in world.bucket.objects[key_of(world, "proof-")].decode()
     assert said.words == key_of(world, "words-").rpartition("/")[2]
     opened = pyrage.decrypt(world.bucket.objects[key_of(world, "words-")], [POOL])
@@ -312,7 +319,7 @@ def test_what_comes_back_as_another_fails_at_l4_with_every_difference(world: Wor
     assert said.level == "L3"
     assert [(one.item, one.what) for one in said.differences] == [
         ("strings", "6 instead of 7"),
-        ("lists", "2 are not there at all"),
+        ("lists", "all 2 are missing"),
     ]
 
 
@@ -330,7 +337,7 @@ def test_a_set_that_lacks_something_passes_in_part(world: World) -> None:
     )
     said = world.prove()
     assert (said.verdict, said.level) == ("partial", "L4")
-    assert said.reason == "the set itself is partial: shard 2: away"
+    assert said.reason == "the backup itself is partial: shard 2: away"
 
 
 def test_another_major_version_may_be_the_reason_for_a_difference(world: World) -> None:
@@ -338,9 +345,9 @@ def test_another_major_version_may_be_the_reason_for_a_difference(world: World) 
     said = world.prove()
     assert (said.verdict, said.level) == ("partial", "L3")
     assert said.reason.startswith(
-        "the scratch engine is Redis 9.0.1, and the set is of 8.2.1, whose"
+        "the scratch engine is Redis 9.0.1, but the backup is from 8.2.1, which"
     )
-    assert said.reason.endswith("shard 0, lists: 2 are not there at all")
+    assert said.reason.endswith("shard 0, lists: all 2 are missing")
     assert len(said.differences) == 1
 
 
@@ -348,7 +355,7 @@ def test_another_major_version_that_holds_everything_is_told(world: World) -> No
     world.version = "Redis 9.0.1"
     said = world.prove()
     assert (said.verdict, said.level) == ("partial", "L4")
-    assert said.reason == "the scratch engine is Redis 9.0.1, and the set is of 8.2.1"
+    assert said.reason == "the scratch engine is Redis 9.0.1, but the backup is from 8.2.1"
 
 
 def test_files_that_an_engine_without_an_extension_refuses_are_read_all_the_same(
@@ -359,7 +366,7 @@ def test_files_that_an_engine_without_an_extension_refuses_are_read_all_the_same
     said = world.prove()
     assert (said.verdict, said.level) == ("partial", "L1")
     assert said.reason == (
-        "the scratch engine has not what the set needs: unknown module bloom (it does not start)"
+        "the scratch engine lacks what the backup needs: unknown module bloom (it does not start)"
     )
     assert said.compared == 0
     assert said.words
@@ -407,7 +414,7 @@ def test_a_full_disk_is_no_verdict(world: World) -> None:
 
 def test_a_connection_that_breaks_may_be_tried_again(world: World) -> None:
     world.loads = raising(ConnectionResetError("by peer"))
-    no_verdict(world, TemporaryError, "it broke off: ConnectionResetError")
+    no_verdict(world, TemporaryError, "interrupted: ConnectionResetError")
 
 
 def test_a_cancelled_proof_keeps_nothing(world: World) -> None:

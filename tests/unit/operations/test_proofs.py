@@ -111,7 +111,7 @@ def test_a_run_has_failed_if_a_set_has(verdict: str, state: str, world: World) -
 
 def test_nothing_to_prove_is_said() -> None:
     report = ProofReport(1.0, ())
-    assert (report.state, report.summary) == ("completed", "nothing to prove in 1.0 s")
+    assert (report.state, report.summary) == ("completed", "nothing to verify in 1.0 s")
 
 
 def test_a_set_without_a_verdict_stops_no_other_and_fails_the_run(world: World) -> None:

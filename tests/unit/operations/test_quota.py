@@ -80,7 +80,7 @@ def test_a_quota_that_is_too_small_is_told_with_both_figures(
 ) -> None:
     found = check({resource: allowed})
     assert not found.ok and found.critical
-    assert found.hint == f"theirs: {resource} allows {allowed}, needed are {needed}"
+    assert found.hint == f"theirs: {resource} allows {allowed}, but {needed} are needed"
 
 
 def test_a_quota_that_is_just_large_enough_is_no_trouble() -> None:

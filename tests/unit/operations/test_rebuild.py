@@ -97,7 +97,7 @@ def test_whatever_moves_makes_it_another_plan(change: dict[str, Any]) -> None:
         (Policy("mysql"), "component: unknown"),
         (Policy("redis", "old"), "volumes: unknown"),  # type: ignore[arg-type]
         (Policy("redis", "new", "fresh", final_backup=False), "no backup is taken"),
-        (Policy("redis", "keep", "fresh"), "the volumes that stay hold more"),
+        (Policy("redis", "keep", "fresh"), "the kept volumes hold newer data"),
     ],
 )
 def test_a_policy_that_cannot_be_meant_is_refused(policy: Policy, says: str) -> None:
@@ -111,8 +111,8 @@ def test_a_failure_says_what_is_true_now() -> None:
     before = RebuildReport("redis", REBUILD, 1.0, steps, "", (), changed=False)
     assert "Nothing was changed" in before.summary
     after = replace(before, set=SET, aside=("pvc-1",), changed=True)
-    assert f"the set {SET} and the old volumes pvc-1 are kept" in after.summary
-    assert "goes on here" in after.summary
+    assert f"the backup {SET} and the old volumes pvc-1 are retained" in after.summary
+    assert "continues here" in after.summary
     shut = replace(before, shut="redis-3 does not answer")
-    assert "WRITERS ARE STILL KEPT OUT (redis-3 does not answer)" in shut.summary
+    assert "WRITES ARE STILL BLOCKED (redis-3 does not answer)" in shut.summary
     assert "let in," not in shut.summary

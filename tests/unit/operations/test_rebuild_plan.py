@@ -106,7 +106,7 @@ def test_an_engine_without_a_fence_loses_what_is_written_and_says_so(
     component: str, policy: dict[str, Any], lost: bool, world: World
 ) -> None:
     found = world.plan(Policy(component, **policy))
-    assert any("nothing keeps writers away" in words for words in found.warnings) == lost
+    assert any("writers cannot be blocked" in words for words in found.warnings) == lost
     assert any("5 min of writes" in words for words in found.warnings) == lost
     assert found.blocked == ()
 
@@ -118,7 +118,7 @@ def test_what_stays_away_is_said(world: World) -> None:
 def test_what_is_not_known_cannot_be_fenced(world: World) -> None:
     world.whole = False
     found = world.plan(Policy("redis"))
-    assert any("not known what to fence" in words for words in found.blocked)
+    assert any("what has to be fenced is unknown" in words for words in found.blocked)
     assert world.plan(Policy("redis", restore=NONE)).blocked == ()
 
 
@@ -135,9 +135,9 @@ def test_a_rebuild_that_goes_on_says_which_set_comes_back(world: World) -> None:
     world.broken_off(RebuildState(REBUILD, Policy("nats"), SET, DONE))
     world.state = freshness.STALE  # days have passed; the engine is gone, and its set was proven
     found = world.plan(Policy("nats"))
-    words = f"goes on with {REBUILD}, which has done backup, proof, uninstall, volumes: no backup is taken now"
-    assert f"{words}; what comes back is {SET}" in found.warnings
-    assert not any("nothing keeps writers away" in words for words in found.warnings)
+    words = f"continues {REBUILD}, which completed backup, proof, uninstall, volumes: no backup is taken now"
+    assert f"{words}; it restores {SET}" in found.warnings
+    assert not any("writers cannot be blocked" in words for words in found.warnings)
     assert world.asked[-1] == SET
     assert found.blocked == ()
     assert found.digest != new.digest  # an approval of one is none of the other
@@ -146,8 +146,8 @@ def test_a_rebuild_that_goes_on_says_which_set_comes_back(world: World) -> None:
 def test_one_that_was_broken_off_before_its_uninstall_begins_anew(world: World) -> None:
     world.broken_off(RebuildState(REBUILD, Policy("nats"), SET, DONE[:2]))
     found = world.plan(Policy("nats"))
-    assert any("all begins anew" in words for words in found.warnings)
-    assert any("nothing keeps writers away" in words for words in found.warnings)
+    assert any("all steps start again" in words for words in found.warnings)
+    assert any("writers cannot be blocked" in words for words in found.warnings)
     assert world.asked[-1] == "nats-newest"
 
 
@@ -162,6 +162,6 @@ def test_an_unfinished_rebuild_of_another_policy_is_in_the_way(world: World) -> 
 def test_a_named_set_without_a_passed_proof_is_in_the_way(world: World) -> None:
     named = Policy("neo4j", NEW, "neo4j-20260101T023000Z-abcdef", final_backup=False)
     world.proven = False
-    assert any("was ever proven" in why for why in world.plan(named).blocked)
+    assert any("was ever verified" in why for why in world.plan(named).blocked)
     world.proven = True
-    assert not any("was ever proven" in why for why in world.plan(named).blocked)
+    assert not any("was ever verified" in why for why in world.plan(named).blocked)

@@ -79,7 +79,7 @@ def test_nothing_is_restored_into_what_is_being_rebuilt(
     plan = cast(Any, SimpleNamespace(manifest=manifest, by_hand=""))
     with environment_of(kube).lease("isa-rebuild-nats", "test"), threads(1, 1) as start:
         (report,) = run_restores(stored_environment(kube), RunContext("t"), [plan], start=start)
-    assert "is being rebuilt just now" in report.reason
+    assert "a rebuild of nats is running" in report.reason
 
 
 def test_where_the_rebuild_cannot_be_read_the_night_is_taken_and_does_not_claim_to_be_whole(

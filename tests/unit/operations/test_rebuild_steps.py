@@ -204,7 +204,7 @@ def test_what_was_written_to_the_new_engine_is_backed_up_by_whoever_goes_on(
     world.breaks[step] = PermanentError("it broke")
     first = world.run()
     assert first.state == "failed"
-    assert "goes on here" in first.summary
+    assert "continues here" in first.summary
     world.there = True  # a deploy has brought it up, or the rebuild had done so
     found = world.run()
     assert found.state == "completed", found.summary
@@ -243,7 +243,7 @@ def test_what_was_not_fenced_is_not_uninstalled(world: World) -> None:
 def test_what_an_engine_without_a_fence_has_lost_is_told(world: World) -> None:
     world.live.fences = False
     told = {step.name: step.reason for step in world.run().steps}
-    assert "written since 02:30:00 UTC is on the old volumes only" in told["uninstall"]
+    assert "written since 02:30:00 UTC is only on the old volumes" in told["uninstall"]
 
 
 def test_volumes_are_kept_before_helm_removes_anything(world: World) -> None:
@@ -265,7 +265,7 @@ def test_a_fence_that_cannot_be_opened_is_told_with_what_had_failed(world: World
     world.breaks |= {"proof": PermanentError("it differs"), "open": OSError("redis-3 is away")}
     found = world.run()
     assert "it differs" in found.summary
-    assert "WRITERS ARE STILL KEPT OUT" in found.summary
+    assert "WRITES ARE STILL BLOCKED" in found.summary
     assert "redis-3 is away" in found.summary
     assert world.unfinished is not None  # for the doctor, and for rebuild undo
     assert world.run().state == "completed"
@@ -342,8 +342,8 @@ def test_a_rebuild_that_was_not_begun_skips_neither_its_backup_nor_its_proof(wor
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"set": OLD}, f"its backup is .*, and not {OLD}"),
-        ({"set": ""}, "its backup is .*, and not none"),
+        ({"set": OLD}, f"its backup is .*, not {OLD}"),
+        ({"set": ""}, "its backup is .*, not none"),
         ({"again": 7}, "no complete backup of this attempt"),
         ({"id": "rebuild-20251201t000000z-00ab"}, "no complete backup of this attempt"),
     ],
@@ -387,7 +387,7 @@ def test_the_set_that_was_approved_comes_back_and_no_other(world: World) -> None
     world.made.append(a_set(0, id=OLD))
     broken_at(world, "install", policy)
     world.claim_of(set="redis-20251101T000500Z-0a1b2c")
-    with pytest.raises(PermanentError, match=f"{OLD} was approved, and not redis-20251101"):
+    with pytest.raises(PermanentError, match=f"{OLD} was approved, not redis-20251101"):
         world.run(policy)
     world.claim_of(set=OLD)
     assert world.run(policy).state == "completed"

@@ -81,7 +81,9 @@ def test_what_is_not_in_our_note_is_another_tools_until_its_time_is_over(noted: 
     young, old = (record(1, "pending-install", age=age) for age in (599, 600))
     with pytest.raises(TemporaryError) as refused:
         freed(young, noted=noted)
-    assert "redis has been pending-install for 599 s, and not by this tool" in str(refused.value)
+    assert "redis has been pending-install for 599 s, and isa did not start that" in str(
+        refused.value
+    )
     assert "helm status redis -n engines" in str(refused.value)
     assert refused.value.delay == 1  # until its 600 s are over
     with pytest.raises(TemporaryError) as refused:

@@ -109,7 +109,7 @@ def test_the_graph_names_every_node_and_its_outcome() -> None:
 def test_every_length_of_history_can_be_drawn(nights: int) -> None:
     one = component("redis", nights)
     assert ("no set" in texts(drawing.backups(one))) == (nights == 0)
-    assert ("no proof yet" in texts(drawing.proofs([one]))) == (nights == 0)
+    assert ("not verified yet" in texts(drawing.proofs([one]))) == (nights == 0)
     assert texts(drawing.proofs([])) is not None
     assert texts(drawing.timeline([], "nothing")) is not None
     assert texts(drawing.graph({}, {}, "nothing")) == []
@@ -143,7 +143,7 @@ def page() -> str:
 
 def test_the_page_says_what_is_known_of_every_component(page: str) -> None:
     assert "<b>redis</b>" in page and "<b>nats</b>" in page
-    assert "1 of 2 have a fresh proof of a restore; failing: redis; not ready: nats." in page
+    assert "1 of 2 have a recent verified restore; failing: redis; not ready: nats." in page
     assert page.count("<svg ") == 2 + 4  # a picture of each; proofs, graph, two deploys
 
 
@@ -174,7 +174,7 @@ def test_components_without_a_proof_are_named_in_the_first_line() -> None:
     found = report(components=components, status=())
     assert (
         found.sentence
-        == "0 of 2 have a fresh proof of a restore; failing: redis; never proven: nats."
+        == "0 of 2 have a recent verified restore; failing: redis; never proven: nats."
     )
 
 

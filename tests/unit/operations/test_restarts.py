@@ -81,7 +81,7 @@ def told(before: Manifests, after: Manifests) -> list[str]:
 def test_pods_restart_to_read_what_changes(spec: dict[str, Any], kind: str) -> None:
     engine = workload(kind, **spec)
     assert told([engine, OLD], [engine, NEW]) == [
-        f"{kind}/engine: its pods restart, one after the other, to read ConfigMap/settings"
+        f"{kind}/engine: its pods restart one after the other to read ConfigMap/settings"
     ]
     assert told([engine, OLD], [engine, OLD]) == []
 
@@ -131,8 +131,8 @@ def test_a_server_that_is_told_to_read_again_restarts_only_where_it_refuses() ->
     (one,) = restarts_between([engine, OLD], [engine, NEW])
     assert one.reloads
     assert str(one) == (
-        "StatefulSet/engine: its servers read ConfigMap/settings again; its pods restart, one after the other, "
-        "where one refuses"
+        "StatefulSet/engine: its servers reload ConfigMap/settings; if one refuses, "
+        "its pods restart one after the other"
     )
     also = workload(**{**engine["spec"]["template"]["spec"], **READS["envFrom"]})
     (one,) = restarts_between([also, OLD], [also, NEW])

@@ -149,10 +149,10 @@ def test_a_proven_set_is_restored_without_a_warning(world: World) -> None:
         True, "they cannot write", "", (),
     )  # fmt: skip
     assert plan.warnings == (
-        "globals stays as it is now, unless it is restored by name: --unit 'globals'",
+        "globals is not changed unless it is restored by name: --unit 'globals'",
     )
     assert plan.took == (
-        "the last backup took 0 s; the last proof of this set, restored and compared, 30 s"
+        "the last backup took 0 s; the last verification of this backup took 30 s, restored and compared"
     )
     assert plan.document().plain()["replaced"] == [
         {"unit": "database isa", "bytes": 100}, {"unit": "database shop", "bytes": 50},
@@ -162,7 +162,7 @@ def test_a_proven_set_is_restored_without_a_warning(world: World) -> None:
 def test_a_set_that_was_never_proven_says_so(world: World) -> None:
     plan = world.plan(world.store(3))
     assert not plan.proven
-    assert any("no restore of this set was ever proven" in words for words in plan.warnings)
+    assert any("no restore of this backup was ever verified" in words for words in plan.warnings)
     assert plan.took == "the last backup took 0 s"
 
 
@@ -183,8 +183,8 @@ def test_what_a_partial_set_lacks_and_that_there_is_a_newer_one_are_warnings(wor
     made = world.store(3, outcome="partial", missing=("shard 2: away",))
     newer = world.store(4)
     warnings = world.plan(made).warnings
-    assert "the set is partial: shard 2: away" in warnings
-    assert f"there is a newer set, of 2025-01-05 01:00 UTC: {newer.id}" in warnings
+    assert "the backup is partial: shard 2: away" in warnings
+    assert f"there is a newer backup, of 2025-01-05 01:00 UTC: {newer.id}" in warnings
     assert not any("there is a newer set" in words for words in world.plan(newer).warnings)
 
 
@@ -200,17 +200,17 @@ def test_a_set_whose_objects_are_not_all_there_is_not_restored(world: World) -> 
     )  # fmt: skip
     earlier = world.store(3, artefacts=(artefact,))
     made = world.store(4, kind="incremental", needs=(earlier.id,), artefacts=(artefact,))
-    with pytest.raises(PermanentError, match=r"is not whole: .*; .*") as refused:
+    with pytest.raises(PermanentError, match=r"is not complete: .*; .*") as refused:
         world.plan(made)
-    assert str(refused.value).count("dump.rdb.zst.age is not in the store") == 2
+    assert str(refused.value).count("dump.rdb.zst.age is not in the object store") == 2
 
 
 # ---------------------------------------------------------------------- whose set it is
 def test_a_set_of_another_cluster_is_taken_only_after_a_disaster(world: World) -> None:
     made = world.store(3, cluster="uid-of-the-lost-one")
-    with pytest.raises(PermanentError, match="was taken of another cluster") as refused:
+    with pytest.raises(PermanentError, match="is from another cluster") as refused:
         world.plan(made)
-    assert "say --other-cluster" in str(refused.value)
+    assert "use --other-cluster" in str(refused.value)
     plan = world.plan(made, other_cluster=True)
     assert [one.unit for one in plan.units] == list(UNITS)  # nobody has decided anything there
     assert plan.left == ()
@@ -234,7 +234,7 @@ def test_units_that_the_set_has_not_are_all_named(world: World) -> None:
         world.plan(world.store(3), "moon", "shop", "sun")
     told = [str(fault) for fault in refused.value.faults]
     assert ["'moon'" in told[0], "'sun'" in told[1], len(told)] == [True, True, 2]
-    assert all("the set has database isa, database shop, globals" in words for words in told)
+    assert all("the backup has database isa, database shop, globals" in words for words in told)
 
 
 # ---------------------------------------------------------------------- what the engine says of it
@@ -245,9 +245,9 @@ def test_what_the_live_engine_says_is_told(world: World) -> None:
 
 def test_an_engine_that_cannot_be_asked_is_no_reason_to_have_no_plan(world: World) -> None:
     world.remarks = ConnectionRefusedError(111, "Connection refused")
-    (words,) = (w for w in world.plan(world.store(3)).warnings if "could not be asked" in w)
+    (words,) = (w for w in world.plan(world.store(3)).warnings if "other changes" in w)
     assert words.startswith(
-        "what else it would change could not be asked of the engine: nothing listens"
+        "other changes are unknown, because the engine did not answer: nothing listens"
     )
 
 
@@ -256,8 +256,8 @@ def test_digests_that_cannot_be_read_are_no_reason_to_have_no_plan(
 ) -> None:
     world.remarks = ["never asked"]
     monkeypatch.setattr("archive.digests.apart", lambda manifest: True)
-    (words,) = (w for w in world.plan(world.store(3)).warnings if "is not known" in w)
-    assert words.startswith("what else it would change is not known, since its digests")
+    (words,) = (w for w in world.plan(world.store(3)).warnings if "other changes" in w)
+    assert words.startswith("other changes are unknown, because its digests")
     assert "verify-identity" in words
 
 
@@ -266,7 +266,7 @@ def test_digests_that_cannot_be_read_are_no_reason_to_have_no_plan(
     "name", ["", "redis", "moon-20250104T010000Z-000000", "platform-20250104T010000Z-000000"]
 )
 def test_what_is_no_set_of_an_engine_is_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no set of an engine") as refused:
+    with pytest.raises(ConfigurationError, match="is not a backup of an engine") as refused:
         engine_of(name)
     assert "`isa backups` lists them" in str(refused.value.faults[0])
 
@@ -299,7 +299,7 @@ def test_an_engine_without_a_whole_set_ends_it(
 ) -> None:
     only_redis(monkeypatch)
     world.store(6, outcome="partial", missing=("x",))
-    with pytest.raises(PermanentError, match="there is no whole set of redis"):
+    with pytest.raises(PermanentError, match="there is no complete backup of redis"):
         all_of(world)
 
 
@@ -308,7 +308,7 @@ def test_a_named_set_of_an_engine_that_is_restored_by_hand_is_refused(world: Wor
     (plan,) = plans_of(world.environment, made.id, ["shop"], other_cluster=False)
     assert [one.unit for one in plan.units] == ["database shop"]
     world.manual = "docs/restore-by-hand.md"
-    with pytest.raises(ConfigurationError, match="cannot be restored here") as refused:
+    with pytest.raises(ConfigurationError, match="cannot be restored by isa") as refused:
         plans_of(world.environment, made.id, (), other_cluster=False)
     assert "docs/restore-by-hand.md" in str(refused.value.faults[0])
 

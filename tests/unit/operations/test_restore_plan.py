@@ -38,7 +38,7 @@ def test_it_says_whose_passwords_will_be_those_of_the_set(
         verdict=lambda _: "pass", latest=lambda _: None, last=lambda _: None, refused=lambda _: ""
     )
     found = plan_restore(environment, catalogue, manifest.id)
-    assert any("come back with the set's" in words for words in found.warnings) == (
+    assert any("come back with their old" in words for words in found.warnings) == (
         component in ACCOUNTS
     )
 

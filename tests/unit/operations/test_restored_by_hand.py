@@ -120,7 +120,7 @@ def test_the_others_are_restored_and_what_is_left_is_named_and_not_claimed(
     if outcome == BY_HAND:
         assert shown[0]["neo4j"] == BY_HAND
         assert (
-            f"1 of 2 restored; neo4j is still to be restored, from {SETS['neo4j']}"
+            f"1 of 2 restored; neo4j still has to be restored, from {SETS['neo4j']}"
             in found["message"]
         )
         assert WHERE in cast(str, found["message"])

@@ -166,7 +166,7 @@ def test_a_half_replaced_engine_that_can_be_backed_up_is_and_the_first_set_is_na
     world.whole = True
     done = world.run()
     assert (done.outcome, done.safety) == (RESTORED, f"{SAFETY}1")
-    assert done.kept == [f"what was there before the run that was broken off is in {SAFETY}0"]
+    assert done.kept == [f"the data from before the interrupted run is in {SAFETY}0"]
 
 
 def test_however_often_it_is_broken_off_the_first_safety_set_is_what_was_there_before(

@@ -153,8 +153,8 @@ def test_a_full_spool_is_told_from_data_that_an_engine_refuses() -> None:
     full = PermanentError("the spool in /spool is full")
     full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
     assert out_of_room(full)
-    assert out_of_room(PermanentError("psql ended with 1", said="ERROR: 53100 disk full"))
-    assert not out_of_room(PermanentError("psql ended with 1", said="ERROR: duplicate key"))
+    assert out_of_room(PermanentError("psql exited with 1", said="ERROR: 53100 disk full"))
+    assert not out_of_room(PermanentError("psql exited with 1", said="ERROR: duplicate key"))
 
 
 def served(cluster: Cluster) -> list[Endpoint]:

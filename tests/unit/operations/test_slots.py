@@ -89,12 +89,12 @@ def test_a_night_begins_at_midnight_of_the_site(begun: str, timezone: str, fille
 @pytest.mark.parametrize(
     ("slot", "words"),
     [
-        ("2026-11-24", "has not begun"),
-        ("9999-12-31", "has not begun"),
-        ("2026-02-31", "has not begun"),
-        ("../other", "is no name"),
-        ("a\nb", "is no name"),
-        ("x" * 101, "is no name"),
+        ("2026-11-24", "is in the future or not a date"),
+        ("9999-12-31", "is in the future or not a date"),
+        ("2026-02-31", "is in the future or not a date"),
+        ("../other", "is not a valid key"),
+        ("a\nb", "is not a valid key"),
+        ("x" * 101, "is not a valid key"),
     ],
 )
 def test_a_slot_that_a_backup_made_now_cannot_be_for_is_refused(slot: str, words: str) -> None:

@@ -208,32 +208,32 @@ CHANGES: dict[str, tuple[str, Callable[[Live], Any], str]] = {
     "a limit that does not hold": (
         "deploy-platform",
         lambda one: one["global_concurrency_limit"].update(active=False),
-        "limit is in force",
+        "concurrency limit is enforced",
     ),
     "a limit that ends by itself": (
         "deploy-platform",
         lambda one: one["global_concurrency_limit"].update(slot_decay_per_second=9.0),
-        "limit is in force",
+        "concurrency limit is enforced",
     ),
     "an empty schema": (
         "restore-component",
         lambda one: one.update(parameter_openapi_schema={"properties": {}}),
-        "schema of confirm is another",
+        "schema of confirm differs",
     ),
     "no schema": (
         "restore-component",
         lambda one: one.update(parameter_openapi_schema=None),
-        "schema of confirm is another",
+        "schema of confirm differs",
     ),
     "parameters that nobody knows": (
         "doctor",
         lambda one: one["parameter_openapi_schema"].update(additionalProperties=True),
-        "schema is another",
+        "schema differs",
     ),
     "an unchecked schema": (
         "doctor",
         lambda one: one.update(enforce_parameter_schema=False),
-        "parameters are checked is false instead of true",
+        "parameters are validated is false instead of true",
     ),
     "another queue": (
         "doctor",
@@ -259,7 +259,7 @@ def test_each_change_is_one_critical_finding_that_names_it_and_its_cure(prefect:
         (finding,) = found.values()
         assert finding.check.critical, what
         assert words in finding.check.hint, what
-        assert "isa setup brings it back" in finding.check.hint, what
+        assert "run isa setup to restore it" in finding.check.hint, what
         assert finding.mend is not None, what
         prefect.live = kept
 
@@ -292,7 +292,7 @@ def test_a_changed_schedule_is_critical_though_another_one_is_paused(prefect: Se
 def test_a_deployment_that_is_gone_is_critical(prefect: Server) -> None:
     prefect.live.remove(prefect["backup-nightly"])
     (finding,) = bad().values()
-    assert finding.check.critical and finding.check.hint == "is not there: isa setup"
+    assert finding.check.critical and finding.check.hint == "does not exist: run isa setup"
 
 
 def test_a_scheduler_that_makes_no_runs_is_critical_once_it_had_the_time(prefect: Server) -> None:

@@ -37,7 +37,7 @@ def test_what_cannot_be_ended_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> N
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:4200/api"}):
         (after,) = mend(doctor._runs())
     assert not after.check.ok
-    assert "could not be mended" in after.check.hint
+    assert "could not be fixed" in after.check.hint
     assert "connection refused" in after.check.hint
 
 
@@ -88,9 +88,9 @@ def test_a_pool_or_queue_that_lets_no_run_begin_is_critical_and_a_pause_a_warnin
     assert "the pool is paused" in found().hint
     queue["concurrency_limit"] = 0
     assert found().critical
-    assert "queue backups lets no run begin; the pool is paused" in found().hint
+    assert "queue backups allows no run to start; the pool is paused" in found().hint
     pool |= {"is_paused": False, "concurrency_limit": 0}
-    assert "the pool lets no run begin" in found().hint
+    assert "the pool allows no run to start" in found().hint
     pool["concurrency_limit"] = 3
     queue["concurrency_limit"] = None
     assert found(3).ok

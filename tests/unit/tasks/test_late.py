@@ -39,8 +39,8 @@ def test_of_three_missed_nights_the_newest_does_its_work(number: int, works: boo
     found = reason(NIGHTS[number], NIGHTS, NOW)
     assert (found == "") is works
     if not works:
-        assert "planned for 2026-11-25 01:00 UTC does the work" in found
-        assert f"planned for 2026-11-{23 + number} 01:00 UTC and started too late" in found
+        assert "scheduled for 2026-11-25 01:00 UTC does the work" in found
+        assert f"scheduled for 2026-11-{23 + number} 01:00 UTC and started too late" in found
 
 
 def test_a_night_lasts_until_the_next_one_is_due() -> None:

@@ -111,7 +111,7 @@ def test_after_three_nights_without_a_worker_one_set_is_made_and_its_night_is_th
     for run in (*late, *proofs):
         run.reaches("COMPLETED")
     *over, newest = (str(run.state["message"]) for run in late)
-    assert all("nothing was done: this run was planned for" in words for words in over), over
+    assert all("nothing was done: this run was scheduled for" in words for words in over), over
     assert "nothing was done" not in newest
     assert "nothing was done" in proofs[0].state["message"]
     assert "nothing was done" not in proofs[1].state["message"]
