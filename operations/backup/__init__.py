@@ -1,1 +1,1 @@
-"""Backups: one component, a whole night, and what may be deleted from the bucket."""
+"""Backups of one component and of all, and which backups may be deleted."""

@@ -1,7 +1,7 @@
 """One component's backup from beginning to end.
 
-Nothing is asked of an engine before the store, the keys and the spool were tried. The set exists when its manifest is
-written; until then a failure deletes what was stored, and what a killed run leaves the sweep removes.
+No engine is touched before the store, the keys and the spool were tested. The backup exists when its manifest is
+written; until then a failure deletes what was stored, and garbage collection removes what a killed run leaves.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class BackupResult:
 
     Attributes:
         component: its name.
-        outcome: complete, partial, exists (this slot has its set already) or failed.
+        outcome: complete, partial, exists (there is one for this slot already) or failed.
         id: of the set; "" if there is none.
         bytes_read: plain bytes.
         bytes_stored: bytes in the bucket.
         seconds: wall time.
         manifest: its key in the bucket.
-        reason: why, where it is not complete.
+        reason: why it is not complete.
     """
 
     component: str
@@ -63,7 +63,7 @@ class BackupResult:
 
     @property
     def good(self) -> bool:
-        """Whether there is a whole set for the slot."""
+        """Whether there is a complete backup for the slot."""
         return self.outcome in (COMPLETE, EXISTS)
 
     def document(self) -> ComponentBackup:
@@ -72,7 +72,7 @@ class BackupResult:
 
 
 def selected(only: Iterable[str]) -> tuple[str, ...]:
-    """Names of the sets to take; all if none is given.
+    """Names of the components to back up; all if none is given.
 
     Raises:
         ConfigurationError: one is unknown.
@@ -102,22 +102,22 @@ def back_up(
     doubts: Iterable[str] = (),
     needed: Callable[[Manifest], bool] = lambda _: True,
 ) -> BackupResult:
-    """Take one set of a component.
+    """Back up one component.
 
     Args:
         environment: opened.
         context: of the run; gets told of bytes.
         component: name.
-        able: what the store was seen to do.
-        slot: for which night; "" makes a set in any case.
-        full: rest on no earlier set.
-        doubts: why the engine may not hold all of its data now: the set is partial then.
+        able: tested features of the store.
+        slot: idempotency key; "" always takes a backup.
+        full: whether to take a full backup.
+        doubts: why the engine may not hold all of its data now: the backup is then partial.
         needed: whether a set is kept, by what it holds.
 
     Raises:
         Unneeded: it is not; what was stored of it is deleted.
-        LeaseHeld: another backup of this component is under way.
-        TemporaryError, PermanentError: there is no set.
+        LeaseHeld: another backup of this component is running.
+        TemporaryError, PermanentError: no backup was taken.
     """
     clock = context.clock
     started, signing_key = clock(), valid_worker_key(environment)
@@ -172,7 +172,7 @@ def back_up(
 
 
 def slot_taken(catalogue: Catalogue, component: str, slot: str, timezone: str) -> Manifest | None:
-    """The whole set that a slot already has; one that began before its night is for no other than itself."""
+    """Return the complete backup that a slot already has; a backup that began before that date does not count."""
     return next(
         (
             one
@@ -186,9 +186,9 @@ def slot_taken(catalogue: Catalogue, component: str, slot: str, timezone: str) -
 
 @contextmanager
 def explained(component: str) -> Iterator[None]:
-    """What a client library raises in the midst of a backup, in the project's own terms.
+    """Convert what a client library raises during a backup into the project's errors.
 
-    Seven of them have errors of their own. A backup changes nothing, and is better tried once too often.
+    Seven libraries have errors of their own. A backup changes nothing, so an unknown error is tried again.
     """
     try:
         yield
@@ -213,7 +213,7 @@ def _result(manifest: Manifest, outcome: str, seconds: float, reason: str) -> Ba
 
 
 def _left(lease: Lease, settings: Settings, component: str) -> list[str]:
-    """What an earlier run has left in the engine that is neither the old data nor the new, or may have."""
+    """Return why the engine may hold neither the old data nor the new, after an interrupted run."""
     text = lease.previous_operation
     left, doubt = InterruptedRestore.read(text), doubt_of(text, settings, component)
     return [*([left.words] if left else []), *([str(doubt)] if doubt else [])]

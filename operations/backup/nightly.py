@@ -1,4 +1,4 @@
-"""All backups of a night: a few at the same time, one that fails stops no other, and the report tells of each."""
+"""Backs up all components: a few at the same time; a failed one does not stop the others; the report lists each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUNNING = "backing up"
 
 @dataclass(frozen=True)
 class BackupLine(NodeProgress):
-    """One line of the table; with the figures of the set when there is one.
+    """One line of the table; with the figures of the backup when there is one.
 
     Attributes:
         id: of the set.
@@ -46,7 +46,7 @@ class BackupReport:
 
     Attributes:
         seconds: wall time.
-        backups: one result a component.
+        backups: one result per component.
     """
 
     seconds: float
@@ -54,12 +54,12 @@ class BackupReport:
 
     @property
     def state(self) -> str:
-        """`completed`, or `failed` if any component has no whole set."""
+        """`completed`, or `failed` if any component has no complete backup."""
         return "completed" if all(result.good for result in self.backups) else "failed"
 
     @property
     def summary(self) -> str:
-        """One line: how many ended how, and every cause."""
+        """One line: the number of each outcome, and every cause."""
         counts: dict[str, int] = {}
         for result in self.backups:
             counts[result.outcome] = counts.get(result.outcome, 0) + 1
@@ -95,11 +95,11 @@ def run_backups(
         environment: opened.
         context: of the run.
         only: names; all if empty.
-        slot: for which night; a component that has its set of it is left alone. "" makes sets in any case.
+        slot: idempotency key; a component that has a backup for it is skipped. "" always takes backups.
         start: how one is begun (a thread, a Prefect task).
 
     Raises:
-        ConfigurationError: a name is unknown, a recipient is none, the slot is a night to come.
+        ConfigurationError: a name is unknown, a recipient is invalid, or the slot is a date in the future.
         PermanentError, TemporaryError: the store or the spool cannot be used; no engine was touched.
     """
     began = context.clock()

@@ -1,4 +1,4 @@
-"""What a backup needs before any engine is asked: recipients, spool, object store, and the key that signs it."""
+"""What a backup needs before it touches an engine: recipients, spool, object store, and the signing key."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from operations.environment.environment import Environment
 
 
 def check_store(environment: Environment) -> Capabilities:
-    """Try everything that a backup needs, but no engine and no signing key.
+    """Test everything that a backup needs, except the engine and the signing key.
 
     Raises:
-        ConfigurationError: a recipient is none.
+        ConfigurationError: a recipient is invalid.
         PermanentError, TemporaryError: with what to do.
     """
     backup = environment.settings.backup
@@ -53,7 +53,7 @@ def read_worker_key(environment: Environment) -> Ed25519PrivateKey:
     """The backup workers' signing key.
 
     Raises:
-        PermanentError: it is not there, or is none.
+        PermanentError: it does not exist, or is invalid.
     """
     where, name = (
         environment.settings.kubernetes.control_namespace,
@@ -64,10 +64,10 @@ def read_worker_key(environment: Environment) -> Ed25519PrivateKey:
 
 
 def valid_worker_key(environment: Environment) -> Ed25519PrivateKey:
-    """The same, if manifests that it signs now will count.
+    """The same, if manifests that it signs now will be accepted.
 
     Raises:
-        PermanentError: it is not there, or `backup.signers` does not name it for the present.
+        PermanentError: it does not exist, or `backup.signers` does not accept it now.
     """
     key, now = read_worker_key(environment), datetime.now(UTC)
     public = public_half(key)

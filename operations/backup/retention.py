@@ -1,6 +1,6 @@
-"""Keeps the bucket from growing: decides what may go, shows it, and removes it only when told to.
+"""Decides which backups may be removed, lists them, and removes them only if asked to.
 
-What stays has its object locks extended, so that a kept set is locked for `backup.object_lock_days` at any time.
+The object locks of kept backups are extended, so that each is locked for `backup.object_lock_days` at any time.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ LISTED = 5  # manifests in one message
 
 @dataclass(frozen=True)
 class RetentionPlan:
-    """What would be done.
+    """The plan of a retention run.
 
     Attributes:
-        verdicts: one a set.
-        waste: what no set has.
-        hidden: id of a set whose manifest was deleted → what to do; nothing of it is removed.
-        unread: key of a manifest that cannot be read → why; no set of its component is removed.
+        verdicts: one per backup.
+        waste: orphaned objects and uploads.
+        hidden: id of a backup whose manifest was deleted → what to do; it is not removed.
+        unread: key of a manifest that cannot be read → why; no backup of its component is removed.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -49,17 +49,17 @@ class RetentionPlan:
 
     @property
     def going(self) -> tuple[Manifest, ...]:
-        """Sets that go, those that need others first."""
+        """Backups to remove; those that depend on others come first."""
         return tuple(v.manifest for v in reversed(self.verdicts) if not v.kept)
 
     @property
     def staying(self) -> tuple[Manifest, ...]:
-        """Sets that stay, those that they need among them."""
+        """Backups to keep, including those that they depend on."""
         return tuple(v.manifest for v in self.verdicts if v.kept)
 
     @property
     def locked(self) -> dict[str, str]:
-        """Id → prefix of what is to stay locked: sets that stay, and whatever they need, readable or not."""
+        """Id → prefix of the backups to keep locked: kept ones, and those that they depend on, readable or not."""
         found = {one.id: one.prefix for one in self.staying}
         for one in self.staying:
             for needed in one.needs:
@@ -68,7 +68,7 @@ class RetentionPlan:
 
     @property
     def problem(self) -> str:
-        """Why the run did not do all that it should have; "" if it did."""
+        """Why the run did not do everything; "" if it did."""
         if not self.unread:
             return ""
         names = ", ".join(dict.fromkeys(_component_of(key) for key in self.unread))
@@ -110,12 +110,13 @@ class RetentionPlan:
 def plan_retention(
     environment: Environment, only: Iterable[str] = (), now: datetime | None = None
 ) -> RetentionPlan:
-    """Decide about all sets of some components.
+    """Decide about all backups of some components.
 
-    A manifest that cannot be read keeps all sets of its component, since nobody knows what it needs; others go on.
+    An unreadable manifest keeps all backups of its component, because it may depend on any; others are handled as
+    usual.
 
     Raises:
-        TemporaryError, PermanentError: the bucket or the cluster cannot be asked.
+        TemporaryError, PermanentError: the bucket or the cluster does not answer.
     """
     verdicts, unread = _decide(environment, selected(only))
     grace = timedelta(hours=environment.settings.backup.retention.grace_hours)
@@ -125,7 +126,7 @@ def plan_retention(
 
 
 def explain(environment: Environment, waste: Garbage) -> dict[str, str]:
-    """Id of each set whose manifest was deleted → what happened, and what to do.
+    """Return the backups whose manifest was deleted: id → what happened, and what to do.
 
     Raises:
         TemporaryError: the store is away.
@@ -135,13 +136,13 @@ def explain(environment: Environment, waste: Garbage) -> dict[str, str]:
 
 
 def apply_retention(environment: Environment, plan: RetentionPlan) -> dict[str, str]:
-    """Remove what may go: of each set the manifest first, so that no half of it is ever listed.
+    """Remove backups: of each one the manifest first, so that a half-removed one is never listed.
 
-    No backup of the component is under way meanwhile, which could rest on what is removed; what has come to be needed
-    since the plan was made stays.
+    No backup of the component runs at the same time, which could depend on a removed one; a backup that is needed
+    since the plan was made is kept.
 
     Returns:
-        Sets that stay for now → why: the store holds them by object lock, or the component is being backed up.
+        Backups that could not be removed yet → why: object lock, or the component is being backed up.
     """
     held: dict[str, str] = {}
     for component in dict.fromkeys(one.component for one in plan.going):
@@ -165,7 +166,7 @@ def apply_retention(environment: Environment, plan: RetentionPlan) -> dict[str, 
 def extend_locks(
     environment: Environment, plan: RetentionPlan, now: datetime | None = None
 ) -> Extension:
-    """Lock every set that stays for `backup.object_lock_days` from now; a lock cannot be taken back.
+    """Lock every kept backup for `backup.object_lock_days` from now; a lock cannot be shortened.
 
     Raises:
         TemporaryError: the store is away.
@@ -180,10 +181,10 @@ def extend_locks(
 def short_locks(
     environment: Environment, plan: RetentionPlan, now: datetime | None = None
 ) -> dict[str, datetime | None]:
-    """Sets that stay and whose lock was not extended for more than a day → until when they are locked.
+    """Return kept backups whose lock was not extended for more than a day → until when they are locked.
 
     Raises:
-        TemporaryError, PermanentError: the store cannot be asked.
+        TemporaryError, PermanentError: the store does not answer.
     """
     days = environment.settings.backup.object_lock_days
     if not days:
@@ -197,7 +198,7 @@ def short_locks(
 def _decide(
     environment: Environment, components: Iterable[str]
 ) -> tuple[tuple[Verdict, ...], dict[str, str]]:
-    """A verdict on each set of some components; key of a manifest that cannot be read → why."""
+    """Return a verdict on each backup of some components; and key of each unreadable manifest → why."""
     catalogue = environment.catalogue(components)
     unread: dict[str, int] = Counter(_component_of(key) for key in catalogue.broken)
     verdicts: list[Verdict] = []
@@ -219,7 +220,7 @@ def _component_of(key: str) -> str:
 
 
 def _wanted(environment: Environment, component: str, sets: Iterable[Manifest]) -> dict[str, str]:
-    """Sets that somebody needs to bring a component to a good end → why; all of them where that is not known."""
+    """Return backups that an unfinished restore or rebuild needs → why; all of them if that is unknown."""
     found: dict[str, str] = {}
     try:
         restore = broken_off(environment.kube, environment.settings, component)
@@ -238,7 +239,7 @@ def _wanted(environment: Environment, component: str, sets: Iterable[Manifest]) 
 
 
 def _remove(environment: Environment, manifest: Manifest) -> str:
-    """Remove one set; why it could not be, "" if it was."""
+    """Remove one backup; returns why that failed, "" if it did not."""
     try:
         environment.store.purge(manifest.own_key)
     except PermanentError as exc:

@@ -1,8 +1,8 @@
-"""Which night a backup is for. A slot that is a date is a night of the site's calendar; any other text is a name.
+"""The idempotency key (slot) of a backup: a date of the site's calendar, or any other text as a name.
 
-A backup fills the slot of a night only if it began on that day or later. One that was made earlier, under the date of
-a night to come, would leave that night without a backup. There is no limit on the other side: a run that starts late
-keeps the date for which it was planned, and a schedule may leave days out.
+A backup counts for a date only if it began on that day or later. One that was taken earlier, under a future
+date, would leave that night without a backup. There is no limit on the other side: a run that starts late
+keeps the date for which it was scheduled, and a schedule may skip days.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def night(planned: datetime, timezone: str) -> str:
-    """The slot of a scheduled run: the site's own calendar day for which it was planned.
+    """Return the slot of a scheduled run: the site's calendar day for which it was scheduled.
 
-    By UTC's day two nights can be one: 01:30 in Berlin is 00:30 UTC in the night in which summer time begins, and 23:30
-    UTC of the same day in the next one, which would find its set there and make none.
+    With UTC days two nights can be one: 01:30 in Berlin is 00:30 UTC in the night in which summer time begins, and
+    23:30 UTC of the same day in the next night, which would then be skipped.
 
     Args:
         planned: when it was to start.
@@ -32,7 +32,7 @@ def night(planned: datetime, timezone: str) -> str:
 
 
 def fills(slot: str, begun: datetime, timezone: str) -> bool:
-    """Whether a backup that began at a time can be the one for a slot.
+    """Whether a backup that began at a time counts for a slot.
 
     Args:
         slot: a night or a name.
@@ -49,7 +49,7 @@ def fills(slot: str, begun: datetime, timezone: str) -> bool:
 
 
 def check_slot(slot: str, timezone: str, now: datetime | None = None) -> None:
-    """Refuse a slot that a backup made now cannot be for.
+    """Refuse a slot for which a backup taken now does not count.
 
     Args:
         slot: a night or a name; "" for none.
@@ -57,7 +57,7 @@ def check_slot(slot: str, timezone: str, now: datetime | None = None) -> None:
         now: the present by default.
 
     Raises:
-        ConfigurationError: it is a night to come, or no name.
+        ConfigurationError: it is a date in the future, or not a valid name.
     """
     present = now or datetime.now(UTC)
     if slot and SLOT.fullmatch(slot) is None:

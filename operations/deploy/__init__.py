@@ -1,1 +1,1 @@
-"""A deploy: plan, preflight, and each node brought to what is declared."""
+"""A deploy: plan, preflight, and each node brought to its declared state."""

@@ -1,8 +1,8 @@
-"""Will the pods fit? A placement of all pods on all nodes, as the scheduler would have to find one.
+"""Checks that the pods fit: places all pods on the nodes, as the scheduler would have to.
 
 Counting totals is not enough: required anti-affinity makes Redis need six nodes however large they are. So pods are
-placed one by one, the hungriest first (first-fit decreasing), each on a node that has room and no pod that it must
-not meet. Where none is left, the answer names the component and how many nodes more it takes.
+placed one by one, the largest first (first-fit decreasing), each on a node that has room and no pod that it must
+not share it with. If there is none, the result names the component and the number of missing nodes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Node:
 
     Attributes:
         name: node name.
-        free: resource → amount not requested by anybody else.
+        free: resource → amount not requested by other pods.
         pods: what is placed on it here.
     """
 
@@ -100,7 +100,7 @@ class Shortage:
 
 
 def place(pods: Sequence[PodRequest], nodes: Sequence[Node]) -> list[Shortage]:
-    """Place all pods, changing `nodes`; return the workloads for which no room was left."""
+    """Place all pods, changing `nodes`; return the workloads that do not fit."""
     failures: dict[str, list[tuple[PodRequest, set[str]]]] = {}
     # The most constrained first: anti-affinity sets by size, then by memory.
     counts: dict[str, int] = {}
@@ -165,7 +165,7 @@ def free_nodes(nodes: Iterable[Manifest], pods: Iterable[Manifest], ours: set[st
     Args:
         nodes: live Nodes; cordoned ones are left out.
         pods: all live pods.
-        ours: names of workloads that will be placed anew, and so do not count.
+        ours: names of workloads that will be placed again, and so do not count.
     """
     free = {
         node["metadata"]["name"]: Node(

@@ -1,8 +1,9 @@
-"""Lets the API server say, without doing it, whether it would take each change of a plan.
+"""Tests each change of a plan as a dry run on the API server.
 
-Immutable fields, admission policies, webhooks and object quotas refuse with words of their own, which are the finding.
-Helm applies all objects of a release that changes, so all of them are tried; of a node whose manifests we apply
-ourselves, those that differ. A right that is lacking says nothing of the change and is told by the deploy.
+Immutable fields, admission policies, webhooks and object quotas refuse with their own message, which becomes the
+finding. Helm applies all objects of a release that changes, so all of them are tested; of a node whose manifests isa
+applies itself, those that differ. A missing permission does not tell whether the change is valid; the deploy reports
+it.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ NEW_OBJECT = "PRODUCTION_DESIGN.md, Changes, lists the steps for a field that ne
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why the server does not take an object.
+    """Why the server refuses an object.
 
     Attributes:
         what: `StatefulSet/redis-cluster`.
-        words: the server's own.
+        words: the server's message.
         webhook: the admission webhook that is down or slow, "" for any other refusal.
     """
 
@@ -44,7 +45,7 @@ class Refusal:
 
 
 def check_changes(environment: Environment, plan: Plan) -> Iterator[Check]:
-    """Try every change of a plan; a finding for each refusal, and one for each webhook that is down."""
+    """Test every change of a plan; returns a finding for each refusal, and one for each webhook that is down."""
     manifests = [m for node in plan.nodes for m in changing(environment, node)]
     refusals = list(refused(environment.kube, manifests, environment.settings.kubernetes.namespace))
     untried = [r for r in refusals if NO_DRY_RUN in r.words]
@@ -80,9 +81,9 @@ def changing(environment: Environment, node: NodePlan) -> list[Manifest]:
 
 
 def refused(kube: Kube, manifests: list[Manifest], namespace: str) -> Iterator[Refusal]:
-    """Apply each manifest without doing it; yield what the server says against it.
+    """Apply each manifest as a dry run; yield the server's refusals.
 
-    A webhook that is down takes its whole time for every object: after the first one no more are tried.
+    A webhook that is down needs its whole timeout for every object: after the first one no more are tested.
 
     Args:
         kube: the cluster.

@@ -1,6 +1,6 @@
-"""Carries out a plan, node by node; every node looks again at what is there, so that a rerun resumes by itself.
+"""Carries out a plan, node by node; every node checks its current state again, so that a rerun resumes by itself.
 
-Nothing here knows where nodes run: flows submit `Deployer.run` as Prefect tasks, `isa deploy --local` as threads.
+Flows submit `Deployer.run` as Prefect tasks, `isa deploy --local` as threads.
 """
 
 from __future__ import annotations
@@ -65,17 +65,17 @@ class Deployer:
         self._lock = threading.Lock()
 
     def deploy(self, node: str) -> NodeResult:
-        """Bring one node to what is declared and wait until it may be used.
+        """Bring one node to its declared state and wait for its gate.
 
         Args:
             node: name in the graph.
 
         Returns:
-            What had to be done.
+            What was done.
 
         Raises:
-            TemporaryError: worth another attempt.
-            PermanentError: somebody has to act.
+            TemporaryError: another attempt may succeed.
+            PermanentError: someone has to act.
         """
         self.progress.update(node, CHECKING)
         with self.environment.lease(component_lease(node), self.context.who) as lease:
@@ -128,7 +128,7 @@ class Deployer:
         return fresh
 
     def _wait(self, node: str, changed: Sequence[ReleasePlan], lease: Lease) -> None:
-        """Wait at the gate; what does not get through is taken back."""
+        """Wait at the gate; a change that does not pass it is rolled back."""
         self.progress.update(node, GATE)
         try:
             tell = partial(self.progress.update, node, GATE)
@@ -140,7 +140,7 @@ class Deployer:
             raise PermanentError(" ".join([str(exc), *filter(None, undone)])) from exc
 
     def _look_again(self, plan: ReleasePlan, lease: Lease) -> ReleasePlan:
-        """The plan as it is now that we hold the Lease: what was planned if nothing moved since."""
+        """Return the plan, made again under the Lease: the same as before if nothing has changed since."""
         environment, release = self.environment, plan.release
         history = read_records(environment.kube, release.namespace).get(release.name, [])
         newest = history[-1] if history else None
@@ -206,7 +206,7 @@ class Deployer:
         lease.note("")
 
     def _take_back(self, plan: ReleasePlan) -> list[Manifest]:
-        """Give what others added to the release's objects to helm, which removes it with its next apply."""
+        """Move fields that others added to the release's objects to helm, which removes them with its next apply."""
         kube, namespace = self.environment.kube, plan.release.namespace
         added = {d.what for d in plan.differences if any(change.manager for change in d.fields)}
         edited = [m for m in plan.manifests if f"{m['kind']}/{m['metadata']['name']}" in added]
@@ -216,7 +216,7 @@ class Deployer:
         return [with_namespace(kube, manifest, namespace) for manifest in edited]
 
     def _ensure_recorded(self, release: Release) -> None:
-        """Refuse a release whose record is pending still.
+        """Refuse a release whose record is still pending.
 
         An install that finds no API server for its last word says "failed to record the release" and ends with 0:
         https://github.com/helm/helm/blob/main/pkg/action/install.go.
@@ -229,7 +229,7 @@ class Deployer:
             )
 
     def _undo(self, plan: ReleasePlan, lease: Lease) -> str:
-        """Take back a change after which the component did not get ready; say what is true now."""
+        """Roll back a change after which the component did not become ready; returns the resulting state as text."""
         release, helm = plan.release, self.environment.helm
         if plan.version_change:
             return _ways_on(plan)

@@ -1,8 +1,8 @@
-"""What a deploy would do, found out before anything is changed.
+"""The plan of a deploy, made before anything is changed.
 
 Each release is rendered as an install would render it and compared with two things: Helm's record of what was applied
-last, and the live objects. So the plan tells an upgrade (the declaration changed) from drift (somebody changed the
-cluster), and a release that is as declared is left alone.
+last, and the live objects. So the plan distinguishes an upgrade (the declaration changed) from drift (someone changed
+the cluster), and an unchanged release is skipped.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Plan:
 
     @property
     def blocked(self) -> tuple[Check, ...]:
-        """Findings that must be mended first."""
+        """Findings that must be fixed first."""
         return tuple(check for check in self.preflight if check.critical and not check.ok)
 
     def node(self, name: str) -> NodePlan:
@@ -108,7 +108,7 @@ class Plan:
 
 
 def make_plan(environment: Environment) -> Plan:
-    """Compare what is declared with what is live.
+    """Compare the declared state with the live one.
 
     Raises:
         TemporaryError: the API server is away.
@@ -200,7 +200,7 @@ def plan_release(
 
 
 def plan_objects(environment: Environment, node: str) -> NodePlan:
-    """Plan a node whose manifests we apply ourselves."""
+    """Plan a node whose manifests isa applies itself."""
     namespace = environment.settings.kubernetes.namespace
     differences = _differences(environment, environment.manifests[node], namespace, FIELD_MANAGER)
     if node == NAMESPACE:

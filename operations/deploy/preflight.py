@@ -1,4 +1,4 @@
-"""Everything that can be known to go wrong, asked before the first change, over the whole set at once."""
+"""Preflight: checks, before the first change, everything that can fail, over all releases at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from operations.environment.environment import STORAGE, Environment
 def preflight(
     environment: Environment, plan: Plan, selected: Collection[str] | None = None
 ) -> tuple[Check, ...]:
-    """Ask all questions about a plan.
+    """Run all checks of a plan.
 
     Args:
         environment: opened.
@@ -33,7 +33,7 @@ def preflight(
         selected: nodes that are to be changed, all if None: a chart that another one needs does not block these.
 
     Returns:
-        One finding for each thing asked about; several where several components are concerned.
+        One finding per check; several if several components are concerned.
     """
     pods = [
         pod
@@ -69,7 +69,7 @@ def preflight(
 
 
 def _namespaces(environment: Environment) -> Iterator[Check]:
-    """Namespaces that are being deleted: nothing can be made in them."""
+    """Namespaces that are being deleted: nothing can be created in them."""
     kubernetes = environment.settings.kubernetes
     for name in (kubernetes.namespace, kubernetes.control_namespace, kubernetes.verify_namespace):
         live = environment.kube.get("v1", "Namespace", name) or {}
@@ -252,7 +252,7 @@ def _mounted_keys(
 
 
 def _orphaned_volumes(environment: Environment, plan: Plan) -> Iterator[Check]:
-    """Volumes of an earlier life whose passwords are gone: new ones would lock everybody out of the old data."""
+    """Old volumes whose passwords are lost: new passwords would lock everyone out of the old data."""
     namespace = environment.settings.kubernetes.namespace
     live = {s["metadata"]["name"] for s in environment.kube.list("v1", "Secret", namespace)}
     claims = [

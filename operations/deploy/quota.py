@@ -1,7 +1,7 @@
-"""Do the declared pods, claims and objects fit into the namespace's quotas?
+"""Checks that the declared pods, claims and objects fit into the namespace's quotas.
 
-The API server refuses what exceeds a quota when it is made, which for pods and claims is when a controller makes them:
-long after helm has applied the workload. So the sums are made beforehand, of all resources that a quota can name
+The API server refuses an object that exceeds a quota when it is created, which for pods and claims is by a controller,
+long after helm has applied the workload. So the sums are calculated before, of all resources that a quota can name
 (https://kubernetes.io/docs/concepts/policy/resource-quotas/).
 """
 

@@ -1,11 +1,11 @@
-"""Frees a release that somebody left in `pending-*`: only when that somebody is gone.
+"""Recovers a release left in `pending-*`, if the process that left it no longer runs.
 
 Helm refuses every operation on such a release (https://github.com/helm/helm/issues/8987). A rollback is not refused,
 and rolling back to the pending first revision itself completes an interrupted install without removing anything; so is
 an interrupted change of engine version completed, since the older engine may not open what the newer one has touched.
-Who left it is told by the component's Lease: we hold it now, so its former holder is gone, and the operation noted on
-it says whether helm was running for us. A pending release that is not in the note is another tool's: it is left alone
-until it is older than helm itself would have waited.
+The component's Lease shows who left it: isa holds it now, so its former holder is gone, and the operation noted on it
+shows whether helm was started by isa. A pending release that is not in the note belongs to another tool: it is not
+touched until it is older than its helm timeout.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RETRY_SECONDS = 15.0
 
 
 def operation(release: str) -> str:
-    """What is written on the Lease while helm runs for a release."""
+    """Return the note on the Lease while helm runs for a release."""
     return f"helm {release}"
 
 
@@ -46,7 +46,7 @@ def recover(
         history: its revisions, oldest first; the newest is pending.
 
     Raises:
-        TemporaryError: another tool seems to be at work on it.
+        TemporaryError: another tool seems to work on it.
     """
     newest = history[-1]
     age = (now() - newest.updated).total_seconds()

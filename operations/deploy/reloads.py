@@ -1,8 +1,8 @@
-"""Waits until servers have read their settings again, where a sidecar tells them of a change.
+"""Waits until servers have reloaded their settings, if a sidecar signals changes to them.
 
-Such a server may refuse what it cannot change while it runs, and says so in its log only: NATS refuses a smaller
-JetStream store, and with it everything that comes later. So the servers are asked when they read their settings the
-last time; the one that does not read them in time is refused for good, and its pods restart.
+Such a server may refuse what it cannot change while it runs, and reports that in its log only: NATS refuses a smaller
+JetStream store, and with it every later change. So the servers are asked when they loaded their settings the
+last time; if one does not reload in time, its pods restart.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ POLL_SECONDS = 2.0
 
 
 def times_of_reading(environment: Environment, component: str) -> dict[str, str]:
-    """When each member has read its settings; {} where nobody can be asked."""
+    """When each member has loaded its settings; {} if the members cannot be asked."""
     ask = COMPONENTS[component].settings_read
     if ask is None or environment.settings.deploy.gate == "kubernetes":
         return {}
@@ -40,7 +40,7 @@ def read_again(
     *,
     limit: float = LIMIT_SECONDS,
 ) -> bool:
-    """Whether all members read their settings again in time.
+    """Whether all members reloaded their settings in time.
 
     Args:
         context: of the run.

@@ -1,4 +1,4 @@
-"""A deploy from beginning to end: one at a time, planned, asked about, walked, and told truthfully."""
+"""A deploy from beginning to end: Lease, plan, preflight, walk of the graph, report."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class DeployReport:
 
     @property
     def state(self) -> str:
-        """`completed`, or `failed` if any selected node did not get to its end."""
+        """`completed`, or `failed` if any selected node did not complete."""
         bad = [node for node in self.nodes if node.outcome in (FAILED, SKIPPED)]
         return "failed" if bad or self.blocked else "completed"
 
     @property
     def summary(self) -> str:
-        """One line: how many nodes ended how, and every cause."""
+        """One line: the number of nodes with each outcome, and every cause."""
         counts: dict[str, int] = {}
         for node in self.nodes:
             counts[node.outcome] = counts.get(node.outcome, 0) + 1
@@ -100,12 +100,12 @@ def run_deploy(
         show_plan: gets the plan before anything is changed.
 
     Returns:
-        What became of each node. A blocked preflight is a report too: nothing was attempted.
+        The outcome of each node. A blocked preflight is a report too: nothing was attempted.
 
     Raises:
-        LeaseHeld: another deploy is under way.
+        LeaseHeld: another deploy is running.
         ConfigurationError: `only` names something unknown.
-        PermanentError: the cluster is another environment's.
+        PermanentError: the cluster belongs to another environment.
     """
     began = context.clock()
     graph = environment.graph

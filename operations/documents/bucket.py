@@ -221,7 +221,7 @@ class ComponentRestorePlan(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class RestorePlan(Document):
-    """What a restore would do.
+    """The plan of a restore.
 
     Attributes:
         plans: one a component.
@@ -249,7 +249,7 @@ class RebuildPolicy(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class RebuildPlan(Document):
-    """What a rebuild would do.
+    """The plan of a rebuild.
 
     Attributes:
         policy: what kind of rebuild it is.
@@ -260,7 +260,7 @@ class RebuildPlan(Document):
         writers: what happens to writers during the rebuild.
         dependants: components whose gates are waited for afterwards.
         warnings: what to know before the approval.
-        blocked: why it cannot begin.
+        blocked: why it cannot start.
         digest: two plans with the same one are the same.
     """
 
@@ -434,14 +434,14 @@ class Report(Document):
 
     Attributes:
         environment: name.
-        made: when it was asked.
+        made: time of the report.
         sentence: the whole in one line.
         components: one each.
         needs: node of a deploy → what it needs.
         deploys: the last ones, the newest first.
         status: as `isa status` prints it; null if it could not be asked.
         checks: what the doctor says.
-        unasked: what could not be asked, and why.
+        unasked: sources that could not be reached, and why.
     """
 
     environment: str

@@ -15,7 +15,7 @@ Action = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Check(Document):
-    """One answer.
+    """One finding.
 
     Attributes:
         name: what was asked, in a few words.

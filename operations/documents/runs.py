@@ -37,7 +37,7 @@ class DeployNode(Document):
         name: `storage-classes`, `namespace` or a component.
         outcome: how it ended; `skipped` if a node that it needs failed.
         seconds: from its start to its end, with retries.
-        reason: why, where it is not plain success.
+        reason: why it did not simply succeed.
     """
 
     name: str
@@ -73,7 +73,7 @@ class ComponentBackup(Document):
         bytes_stored: bytes in the bucket.
         seconds: wall time.
         manifest: key of the manifest in the bucket; empty if there is none.
-        reason: why, where it is not complete.
+        reason: why it is not complete.
     """
 
     component: str
@@ -91,7 +91,7 @@ class Backup(Run):
     """How a run of backups ended.
 
     Attributes:
-        backups: one result a component.
+        backups: one result per component.
     """
 
     backups: tuple[ComponentBackup, ...]
@@ -105,7 +105,7 @@ class BackupProof(Document):
         backup: id of the backup.
         component: of the backup.
         verdict: whether it was restored, and compared equal; `error` if there is no verdict.
-        level: the highest that was reached.
+        level: the highest one reached.
         compared: number of measures that were compared.
         seconds: wall time.
         reason: why it is not a pass; of a pass the proof in one sentence.
@@ -162,7 +162,7 @@ class ComponentRestore(Document):
         differences: between the backup and what is there now.
         stages: stage → seconds.
         seconds: wall time.
-        reason: why it is not plainly restored.
+        reason: why the outcome is not `restored`.
     """
 
     backup: str

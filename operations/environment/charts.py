@@ -1,4 +1,4 @@
-"""The charts of an environment: which are kept and locked, and how they get so; needs no cluster."""
+"""The charts of an environment: which are stored and locked; and storing and locking them. Needs no cluster."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ChartState:
 
 
 def chart_states(settings: Settings) -> list[ChartState]:
-    """How the charts stand; local ones, as the sandbox has, are left out.
+    """The state of each chart; local ones, as in the sandbox, are left out.
 
     Raises:
         ConfigurationError: helmfile.yaml has faults.
@@ -56,7 +56,7 @@ def pull_charts(settings: Settings) -> list[ChartState]:
 
     Raises:
         ConfigurationError: helmfile.yaml has faults.
-        PermanentError: with every chart that cannot be had; those that can are kept and locked.
+        PermanentError: names every chart that cannot be pulled; the others are stored and locked.
     """
     helm = Helm(
         Command("helm", environ=helm_environ(), install_hint=INSTALL_HINT),

@@ -1,4 +1,4 @@
-"""One environment: its settings, and what they lead to: cluster, helm, declared releases, object store, Leases."""
+"""One environment: its settings, cluster, helm, declared releases, object store and Leases."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ NAMESPACE = "namespace"
 
 
 class Environment:
-    """Everything that a use case needs of an environment. Each part is opened when it is first used, and then kept.
+    """Everything that a use case needs of an environment. Each part is opened when it is first used, and then cached.
 
-    A use case says first what it cannot do without (`open_releases`, `open_store`): so it ends before it begins.
+    A use case first opens what it needs (`open_releases`, `open_store`), so that it fails before it starts.
 
     Args:
         settings: checked settings.
@@ -46,7 +46,7 @@ class Environment:
 
         Raises:
             ConfigurationError: helmfile.yaml, or the site's values, have faults.
-            PermanentError: helm is missing, or there is no way to the cluster.
+            PermanentError: helm is missing, or the cluster cannot be reached.
         """
         _ = self.releases, self.site, self.helm
         return self
@@ -55,8 +55,8 @@ class Environment:
         """Connect to the cluster and the object store.
 
         Raises:
-            PermanentError: there is no way to the cluster, the store's credentials or the namespace are not there, or
-                the cluster is another environment's.
+            PermanentError: the cluster cannot be reached, the store's credentials or the namespace do not exist, or
+                the cluster belongs to another environment.
         """
         _ = self.store
         return self
@@ -99,10 +99,10 @@ class Environment:
 
     @cached_property
     def manifests(self) -> dict[str, list[Manifest]]:
-        """What the two nodes that are not Helm's apply.
+        """The manifests of the two nodes that are not Helm releases.
 
         Raises:
-            ConfigurationError: a file has faults, or a document that is no Kubernetes object.
+            ConfigurationError: a file has faults, or a document that is not a Kubernetes object.
         """
         platform = self.settings.platform
         paths = {STORAGE: platform.storage_manifest, NAMESPACE: platform.namespace_manifest}
@@ -128,10 +128,10 @@ class Environment:
     # ------------------------------------------------------------------ object store
     @cached_property
     def cluster_uid(self) -> str:
-        """Uid of the engines' namespace: whose backups these are.
+        """Uid of the engines' namespace, which identifies the cluster in backups.
 
         Raises:
-            PermanentError: there is no such namespace, or it is another environment's.
+            PermanentError: the namespace does not exist, or belongs to another environment.
         """
         namespace = read_namespace(self.kube, self.settings)
         if namespace is None:
@@ -150,7 +150,7 @@ class Environment:
         """Credentials of the object store, as they are now.
 
         Raises:
-            PermanentError: they are not there.
+            PermanentError: they do not exist.
         """
         where = self.settings.kubernetes.control_namespace
         name = self.settings.storage.object.credentials_secret
@@ -163,11 +163,11 @@ class Environment:
 
     @property
     def trust(self) -> Trust:
-        """Whose manifests and verdicts count."""
+        """The trusted signers of manifests and verdicts."""
         return Trust.of(self.settings)
 
     def catalogue(self, components: Iterable[str] = ()) -> Catalogue:
-        """Which backups there are; of all components if none is named."""
+        """List the backups; of all components if none is named."""
         names = tuple(components) or tuple(SETS)
         return read_catalogue(
             self.store,
@@ -178,15 +178,15 @@ class Environment:
         )
 
     def _recorded(self, component: str) -> Record:
-        """How much evidence there is of a component's backups, by its Lease (`operations.state.verdict_record`)."""
+        """The numbers of verdicts on a component's backups, from its Lease (`operations.state.verdict_record`)."""
         return read_record(inquire(self.kube, self.settings, verify_lease(component))[0])
 
 
 def require_known(only: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse names given by `--only` that are none.
+    """Refuse unknown names in `--only`.
 
     Raises:
-        ConfigurationError: for each of them, with those that there are.
+        ConfigurationError: for each of them, with the known ones.
     """
     names = list(known)
     wrong = [name for name in only if name not in names]
@@ -198,7 +198,7 @@ def require_known(only: Iterable[str], known: Iterable[str]) -> None:
 
 
 def _in_one_namespace(releases: ReleaseSet, settings: Settings) -> None:
-    """Refuse a helmfile whose releases would land elsewhere than Secrets, quota and policies do."""
+    """Refuse a helmfile whose releases have another namespace than the Secrets, quota and policies."""
     namespace = settings.kubernetes.namespace
     strays = [release for release in releases.releases if release.namespace != namespace]
     if strays:

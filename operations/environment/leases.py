@@ -1,4 +1,4 @@
-"""Names of the Leases that exclude runs from each other; each is in the control namespace.
+"""Names of the Leases by which runs exclude each other; all are in the control namespace.
 
 What a Lease's note holds is typed where it is read: `operations.state` (restore, rebuild, verdicts) and
 `archive.cleanup_journal` (what an engine holds for a backup).

@@ -1,7 +1,8 @@
-"""Whether a cluster is the one that the settings are of: the engines' namespace names its environment.
+"""Checks that a cluster belongs to the settings' environment: the engines' namespace names it.
 
-Staging keeps production's names on a cluster of its own, so a wrong kubeconfig or a wrong `--env` finds all that it
-looks for. A deploy writes the environment on the namespaces (namespace.yaml); those of earlier versions have none.
+Staging uses production's names on a cluster of its own, so a wrong kubeconfig or a wrong `--env` finds everything it
+looks for. A deploy labels the namespaces with the environment (namespace.yaml); those of earlier versions have no
+label.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ ENVIRONMENT = "isa-cloud.io/environment"  # label of the namespaces
 
 
 def read_namespace(kube: Kube, settings: Settings) -> Manifest | None:
-    """The engines' namespace; None if it is not there.
+    """Return the engines' namespace; None if it does not exist.
 
     Raises:
         PermanentError: it belongs to another environment.
-        TemporaryError: the API server cannot be asked.
+        TemporaryError: the API server does not answer.
     """
     name = settings.kubernetes.namespace
     namespace = kube.get("v1", "Namespace", name)

@@ -1,4 +1,4 @@
-"""Puts the facts of a site into the declared files: what `isa render` writes and `deploy` applies.
+"""Renders the declared files with the settings of a site: what `isa render` writes and `deploy` applies.
 
 The files stay plain YAML. `${storage.block.provisioner}` stands for a setting; a scalar that is
 nothing else keeps the setting's type. Two annotations steer a document and are not part of the

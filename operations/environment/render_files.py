@@ -1,6 +1,6 @@
-"""Writes what a deploy applies into a directory, for kubectl and helmfile: the way out without this tool.
+"""Writes what a deploy applies into a directory, to deploy with kubectl and helmfile instead of isa.
 
-Written is JSON, which is YAML in which a text can be nothing else. Files of values are copied as they are.
+Output is JSON, which is YAML in which a text cannot be read as anything else. Values files are copied unchanged.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ CONTENTS = (
 
 
 def write_rendered(settings: Settings, directory: Path) -> None:
-    """Write everything that a deploy applies, so that kubectl and helmfile can do it without us.
+    """Write everything that a deploy applies, so that kubectl and helmfile can apply it.
 
-    All paths in it are relative, and charts that are kept lie in it: it can be copied to another machine.
-    The directory is made beside its place and moved there, so that no half rendering is ever seen.
+    All paths in it are relative, and stored charts are included: it can be copied to another machine.
+    The directory is created beside its target and moved there, so that it is never incomplete.
 
     Args:
         settings: of the environment.

@@ -1,1 +1,1 @@
-"""How the platform is: readiness gates, status, age of backups and proofs, doctor."""
+"""Readiness gates, status, age of backups and verifications, doctor."""

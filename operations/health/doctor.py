@@ -1,6 +1,6 @@
-"""What nobody looks at until it hurts: leftovers, stale proofs, certificates, versions; mends what can do no harm.
+"""The doctor: finds leftovers, stale verifications, expiring certificates, wrong versions; fixes what is safe to fix.
 
-Each question stands for itself: one that cannot be asked is a finding too, and stops no other.
+Each check is independent: one that cannot run is a finding too, and does not stop the others.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ CLOCK_SECONDS = 5.0  # of the 30 s of a Lease; a busy machine answers late
 
 @dataclass(frozen=True)
 class Finding:
-    """One answer.
+    """One finding.
 
     Attributes:
-        check: the answer.
-        mend: puts it right where that can do no harm, and says what it did; None where a person must act.
+        check: the result.
+        mend: fixes it, if that is safe, and returns what it did; None if a person must act.
     """
 
     check: Check
@@ -67,10 +67,10 @@ Question = tuple[str, Callable[[], Iterable[Finding]]]
 
 
 def examine(questions: Iterable[Question]) -> list[Finding]:
-    """Ask everything, several questions at a time.
+    """Run all checks, several at a time.
 
     Args:
-        questions: name and call of each.
+        questions: name and function of each.
     """
 
     def ask(question: Question) -> list[Finding]:
@@ -88,7 +88,7 @@ def examine(questions: Iterable[Question]) -> list[Finding]:
 
 
 def mend(findings: Iterable[Finding]) -> list[Finding]:
-    """Mend what can be mended; what was done becomes the hint."""
+    """Fix what can be fixed; what was done becomes the hint."""
     after = []
     for one in findings:
         if one.check.ok or one.mend is None:
@@ -103,7 +103,7 @@ def mend(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def questions(environment: Environment) -> list[Question]:
-    """What is asked of cluster and object store."""
+    """The checks of cluster and object store."""
     stored = _opened(environment)
     endpoints = [environment.kube.server, str(environment.settings.storage.object.endpoint)]
     return [
@@ -126,7 +126,7 @@ def questions(environment: Environment) -> list[Question]:
 
 
 def versions(requirements: Path) -> Iterator[Finding]:
-    """Compare installed packages with the pins: newer ones break, mostly without a word."""
+    """Compare installed packages with the pins: other versions fail, often silently."""
     wrong = []
     for line in requirements.read_text(encoding="utf-8").splitlines():
         text = line.partition("#")[0].strip()
@@ -144,11 +144,11 @@ def versions(requirements: Path) -> Iterator[Finding]:
 
 
 def clock(whose: str, theirs: datetime, now: datetime | None = None) -> Iterator[Finding]:
-    """How far a server's clock is from ours: Leases are judged by the clocks of whoever holds and wants them.
+    """Compare a server's clock with this one: a Lease depends on the clocks of its holder and of the next one.
 
     Args:
         whose: name of the server.
-        theirs: what its clock says, in whole seconds.
+        theirs: its time, in whole seconds.
     """
     skew = ((now or datetime.now(UTC)) - theirs).total_seconds()
     good = abs(skew) <= CLOCK_SECONDS
@@ -161,7 +161,7 @@ def clock(whose: str, theirs: datetime, now: datetime | None = None) -> Iterator
 
 
 def certificate(url: str, now: datetime | None = None) -> Iterator[Finding]:
-    """How long the certificate of an https endpoint is good for."""
+    """Check how long the certificate of an https endpoint is valid."""
     parts = urlsplit(url)
     name = f"certificate of {parts.hostname}"
     if parts.scheme != "https":
@@ -190,7 +190,7 @@ def _gates(environment: Environment) -> Iterator[Finding]:
 
 
 def _at_work(environment: Environment, component: str) -> str:
-    """What of ours may well have stopped an engine: Neo4j Community is dumped while it is down."""
+    """Return a run of isa that may have stopped an engine: Neo4j Community is stopped for its dump."""
     leases = {
         backup_lease(component): "a backup of it",
         rebuild_lease(component): "its rebuild",
@@ -367,7 +367,7 @@ def _evidence(environment: Environment) -> Iterator[Finding]:
 
 
 def _dates(catalogue: Catalogue, again: Mapping[str, datetime], now: datetime) -> Finding:
-    """What the store's dates say of backups that somebody put back.
+    """Check the store's dates for backups that someone stored again.
 
     Args:
         catalogue: all sets.

@@ -1,8 +1,8 @@
-"""How old what we rely on is: last backup and last passing proof of each component, for people, events and Prometheus.
+"""The age of the last backup and of the last passed verification of each component, for people, events and Prometheus.
 
-*never*: nothing was proven yet; *failing*: the last verdict is a fail; *stale*: the last pass is older than
-`verify.stale_days`; *fresh* otherwise. An error is no verdict, so a component whose proofs only end in errors gets
-stale.
+*never*: no restore was verified yet; *failing*: the last verdict is a fail; *stale*: the last pass is older than
+`verify.stale_days`; *fresh* otherwise. An error is not a verdict, so a component whose verifications end in errors
+becomes stale.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Freshness:
     Attributes:
         component: its name.
         state: never, failing, stale or fresh.
-        backup: start of the newest whole set.
+        backup: start of the newest complete backup.
         stored: its bytes in the store.
         proof: the last verdict's document; None if there is none.
         passed: time of the last pass.
@@ -67,7 +67,7 @@ class Freshness:
 
 
 def look(environment: Environment, components: Iterable[str] = ()) -> tuple[Freshness, ...]:
-    """How fresh each component is.
+    """Return how recent each component's verification is.
 
     Raises:
         TemporaryError, PermanentError: the store cannot be listed.
@@ -99,14 +99,14 @@ def judge(
     now: datetime,
     read: Callable[[Proof], Evidence | None],
 ) -> Freshness:
-    """How fresh a component is.
+    """Return how recent a component's verification is.
 
     Args:
         catalogue: its sets and proofs.
         component: name.
         after: age of the last pass from which on it is stale.
         now: the present.
-        read: a proof's document; None if it is not to be believed.
+        read: returns a verdict's document; None if it is not trustworthy.
     """
     whole = [one for one in catalogue.of(component) if one.outcome == "complete"]
     proofs = [proof for proof, _ in catalogue.proofs_of(component) if proof.told]

@@ -1,4 +1,4 @@
-"""Waits until a component may be used, and says what is wrong while it may not."""
+"""The readiness gate: waits until a component is ready, and reports what is wrong until then."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ READY, DEGRADED, DOWN = "ready", "degraded", "down"
 
 @dataclass(frozen=True)
 class Finding:
-    """What a round found.
+    """The result of a round of checks.
 
     Attributes:
         checks: of Kubernetes, then of the engine.
@@ -55,12 +55,12 @@ class Finding:
 
 
 def check(environment: Environment, component: str, limit: float = ROUND_SECONDS) -> Finding:
-    """Ask Kubernetes and the engine everything about a component, once.
+    """Run all checks of a component once, in Kubernetes and in the engine.
 
     Args:
         environment: opened.
-        component: which one.
-        limit: seconds after which an engine that has not answered everything counts as down.
+        component: to check.
+        limit: seconds after which an engine counts as down if a check has not finished.
     """
     pods = check_pods(environment, component)
     if environment.settings.deploy.gate == "kubernetes":
@@ -90,7 +90,7 @@ def check(environment: Environment, component: str, limit: float = ROUND_SECONDS
 
 
 def check_pods(environment: Environment, component: str) -> list[Check]:
-    """Ask Kubernetes alone."""
+    """Run only the checks of Kubernetes."""
     settings = environment.settings
     workloads = COMPONENTS[component].workloads(settings)
     return check_workloads(environment.kube, settings.kubernetes.namespace, workloads)
@@ -103,19 +103,19 @@ def wait(
     *,
     ask: Callable[[Environment, str], Finding] = check,
 ) -> Finding:
-    """Wait until a component is as `deploy.gate` wants it, and stays so for `deploy.gate_stable_seconds`.
+    """Wait until a component passes `deploy.gate`, for `deploy.gate_stable_seconds`.
 
     Args:
         environment: opened.
         context: of the run; gets told the first trouble whenever it changes.
-        component: which one.
+        component: to check.
         ask: asks one round.
 
     Returns:
-        What the last round found.
+        The result of the last round.
 
     Raises:
-        PermanentError: the time of `deploy.gate_timeout_seconds` is over; it names what is still wrong.
+        PermanentError: `deploy.gate_timeout_seconds` have passed; it names what is still wrong.
         Cancelled: the run was cancelled.
     """
     settings = environment.settings.deploy

@@ -1,4 +1,4 @@
-"""How the platform is right now, component by component."""
+"""The current status of the platform, component by component."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ComponentStatus:
 
     Attributes:
         name: component.
-        finding: what Kubernetes and the engine say.
+        finding: result of the checks of Kubernetes and of the engine.
         members: its pods.
     """
 
@@ -33,11 +33,11 @@ class ComponentStatus:
 
     @property
     def ready(self) -> bool:
-        """Whether it is all that it is declared to be."""
+        """Whether it is ready."""
         return self.finding.state == gate.READY
 
     def role(self, member: Member) -> Role:
-        """What a pod is to its engine."""
+        """The role of a pod in its engine."""
         roles = {role.member: role for role in self.finding.roles}
         return roles.get(member.name, Role(member.name, ""))
 
@@ -57,7 +57,7 @@ class ComponentStatus:
 
 
 def read_status(environment: Environment, only: Iterable[str] = ()) -> list[ComponentStatus]:
-    """Ask all components, or some, at the same time."""
+    """Check all components, or some, at the same time."""
     names = [
         name for name in COMPONENTS if name in (set(only) or set(environment.releases.components()))
     ]

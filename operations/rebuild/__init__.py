@@ -1,1 +1,1 @@
-"""A rebuild of a component behind a verified backup and an approval."""
+"""A rebuild of a component, after a verified backup and an approval."""

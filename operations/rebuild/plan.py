@@ -1,7 +1,7 @@
-"""What a rebuild of a component would do: which releases and volumes go, what comes back, which proof one relies on.
+"""The plan of a rebuild: which releases and volumes are removed, what is restored, and the verification it relies on.
 
-Nothing is changed here. Whoever approves a rebuild approves one of these plans. It is made again after the approval,
-and a rebuild does not begin if it is another one by then.
+Nothing is changed here. A person approves one of these plans. It is made again after the approval,
+and a rebuild does not start if the plan has changed.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ REASONS = 5  # as many as somebody reads
 
 @dataclass(frozen=True)
 class RebuildPlan:
-    """What a rebuild would do.
+    """The plan of a rebuild.
 
     Attributes:
-        policy: what was asked for.
+        policy: as requested.
         releases: name → what is installed now, `redis-cluster-13.0.4, revision 3`; "" where nothing is.
         claims: name of each claim → its size.
         units: what is fenced, backed up and restored.
-        proof: what is known of the component's last restore, a sentence.
-        writers: what happens to writers meanwhile.
+        proof: the component's last verification, as a sentence.
+        writers: effect on writers.
         dependants: components whose gates are waited for afterwards.
-        warnings: what whoever approves it should know.
-        blocked: why it cannot begin.
+        warnings: for the person who approves it.
+        blocked: why it cannot start.
     """
 
     policy: Policy
@@ -58,7 +58,7 @@ class RebuildPlan:
 
     @property
     def digest(self) -> str:
-        """Tells whether two plans are one: 12 hexadecimal digits."""
+        """Identifies the plan: 12 hexadecimal digits."""
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -69,11 +69,12 @@ class RebuildPlan:
 
 
 def plan_rebuild(environment: Environment, policy: Policy) -> RebuildPlan:
-    """Look at a component and its sets, and say what a rebuild would do. Nothing is changed.
+    """Make the plan of a rebuild from a component and its backups. Nothing is changed.
 
     Raises:
-        ConfigurationError: the policy cannot be meant.
-        TemporaryError, PermanentError: cluster or store cannot be asked, or a named set is not there or not whole.
+        ConfigurationError: the policy is contradictory.
+        TemporaryError, PermanentError: cluster or store do not answer, or a named backup does not exist or is not
+            complete.
     """
     policy.check()
     component, settings = COMPONENTS[policy.component], environment.settings
@@ -126,7 +127,7 @@ def plan_rebuild(environment: Environment, policy: Policy) -> RebuildPlan:
 def _set_to_look_at(
     environment: Environment, catalogue: Catalogue, policy: Policy, standing: RebuildState | None
 ) -> RestorePlan | None:
-    """The named set, that of the rebuild which goes on, or the newest one: what the fresh one will be like."""
+    """Return the named backup, that of the resumed rebuild, or the newest one as a model of the fresh one."""
     name = policy.restore
     if standing is not None and standing.set and standing.gone:
         name = standing.set
@@ -179,7 +180,7 @@ def _about_the_set(policy: Policy, back: RestorePlan | None) -> tuple[list[str],
 
 
 def _about(standing: RebuildState) -> str:
-    """What whoever approves it should know of a rebuild that was broken off."""
+    """Return the warnings about an interrupted rebuild."""
     if not standing.gone:
         return f"{standing.id} was interrupted before its uninstall ended: all steps start again"
     set_back = f"; it restores {standing.set}" if standing.set else ""
@@ -188,7 +189,7 @@ def _about(standing: RebuildState) -> str:
 
 
 def _window(newest: Manifest | None, evidence: Evidence | None) -> str:
-    """What is lost of an engine that cannot keep writers away, and how much that was the last time."""
+    """Return what is lost in an engine that cannot block writers, and how many minutes of writes that was last time."""
     words = (
         "writers cannot be blocked: what they write between the start of the last backup and the uninstall is not "
         "restored and is only on the old volumes. Stop them, or that data is lost"

@@ -1,10 +1,10 @@
-"""Rebuilds a component: everything about it is made anew, and nothing is lost on the way.
+"""Rebuilds a component from scratch, without losing data if it is interrupted.
 
-fence → last backup → its proof → uninstall → volumes aside → install, behind the gate → restore and compare →
-dependants' gates. Up to the uninstall nothing has changed, and whatever fails there opens the fence again. From then on
-the set is proven, the old volumes are kept, and what was done is written on the Lease of the rebuild: the same call
-goes on behind the last step that ended, and if the uninstall had not ended, from the fence: the engine may have been in
-use since. Old volumes are purged only after the comparison, and when their time is over.
+fence → last backup → its verification → uninstall → retain volumes → install, with the gate → restore and compare →
+dependants' gates. Until the uninstall nothing is changed, and any failure removes the fence again. From then on the
+backup is verified, the old volumes are retained, and completed steps are recorded on the Lease of the rebuild: the same
+command continues after the last completed step. If the uninstall had not ended, it starts at the fence: the engine may
+have been in use since. Old volumes are purged only after the comparison, and when their time is over.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ class RebuildReport:
         id: of the rebuild.
         seconds: wall time.
         steps: one result each.
-        set: that came back, or was taken; "" if none.
-        aside: old volumes that are kept.
+        set: backup that was restored, or taken; "" if none.
+        aside: retained old volumes.
         changed: whether anything has changed.
-        shut: why writers could not be let in again; "" if they were, or if there is nothing to write to.
+        shut: why the fence could not be removed; "" if it was, or if there is nothing to write to.
     """
 
     component: str
@@ -92,7 +92,7 @@ class RebuildReport:
 
     @property
     def summary(self) -> str:
-        """What is true now, in a few sentences."""
+        """The resulting state, in a few sentences."""
         failed = next((step for step in self.steps if not step.good), None)
         if failed is None:
             kept = f"; {len(self.aside)} old volumes are retained" if self.aside else ""
@@ -136,7 +136,7 @@ def run_rebuild(
     *,
     start: Callable[[Dag, Work], Start],
 ) -> RebuildReport:
-    """Do what was approved, or go on with what an earlier run of the same policy left.
+    """Do what was approved, or continue an earlier run of the same policy.
 
     Args:
         environment: opened.
@@ -145,8 +145,8 @@ def run_rebuild(
         start: how a step is begun (a thread, a Prefect task).
 
     Raises:
-        LeaseHeld: a deploy or another rebuild is under way.
-        PermanentError: the plan is blocked, a rebuild of another policy is unfinished, or what the Lease says of this
+        LeaseHeld: a deploy or another rebuild is running.
+        PermanentError: the plan is blocked, a rebuild with another policy is unfinished, or the Lease's state of this
             one is not true.
     """
     if plan.blocked:
@@ -198,7 +198,7 @@ class Rebuild:
         environment: opened.
         context: of the run.
         plan: what was approved.
-        standing: how far it has come.
+        standing: its recorded state.
         lease: of the rebuild.
         progress: where the steps stand.
     """
@@ -230,11 +230,11 @@ class Rebuild:
         }
 
     def do(self, step: str) -> NodeResult:
-        """Do one step, unless an earlier run has done it.
+        """Do one step, unless an earlier run completed it.
 
         Raises:
-            TemporaryError: worth another attempt.
-            PermanentError: somebody has to act.
+            TemporaryError: another attempt may succeed.
+            PermanentError: someone has to act.
         """
         if step in self._standing.done:
             return NodeResult(step, EARLIER)
@@ -247,7 +247,7 @@ class Rebuild:
         return NodeResult(step, ENDED, round(self._progress.seconds(step), 2), words)
 
     def close(self) -> str:
-        """Let writers in again; gives why that could not be done. What was uninstalled has no fence any more."""
+        """Remove the fence; returns why that failed. After an uninstall there is no fence any more."""
         try:
             self._fenced.close()
         except (
@@ -281,7 +281,7 @@ class Rebuild:
         return found.id
 
     def _check_fenced(self, backup: str) -> None:
-        """Refuse a set of what nobody was kept from: it was made since the set that told what to fence."""
+        """Refuse a backup of units that were not fenced: they were created after the fence was planned."""
         held = self._plan_of(backup)
         open_ones = [one.unit for one in held.units if one.unit not in self._plan.units]
         if open_ones:
@@ -304,7 +304,7 @@ class Rebuild:
         return found.sentence
 
     def _check_takeable(self) -> None:
-        """Refuse to uninstall an engine whose settings would not let its data come back."""
+        """Refuse to uninstall an engine whose settings would prevent the restore of its data."""
         environment, environment, live = self._environment, self._environment, self._component.live
         plan = self._plan_of(self._standing.set)
         reader = SetReader(
@@ -373,7 +373,7 @@ class Rebuild:
         return ", ".join(self._plan.dependants)
 
     def _plan_of(self, backup: str) -> RestorePlan:
-        """How a set comes back: upon new volumes also what belongs to the engine as a whole."""
+        """Plan the restore; on new volumes it includes what belongs to the engine as a whole."""
         catalogue = self._environment.catalogue([self._component.name])
         new = self._plan.policy.volumes == NEW
         return plan_restore(self._environment, catalogue, backup, new_engine=new)
@@ -398,7 +398,7 @@ def _standing(
 
 
 def _steps(plan: RebuildPlan) -> list[str]:
-    """What a policy asks for, in order."""
+    """The steps of a policy, in order."""
     policy, steps = plan.policy, []
     if policy.final_backup:
         steps += [FENCE] if policy.fenced and plan.units else []

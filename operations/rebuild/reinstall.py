@@ -1,4 +1,4 @@
-"""Takes a component away and brings it again, upon its old volumes or upon none; and takes a rebuild back."""
+"""Uninstalls a component and installs it again, on its old volumes or on new ones; and undoes a rebuild."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GONE_SECONDS = (
 
 
 def claims(environment: Environment, component: str) -> list[Manifest]:
-    """Claims of a component's StatefulSets, whether these are there or not."""
+    """Claims of a component's StatefulSets, whether these exist or not."""
     found = COMPONENTS[component].workloads(environment.settings)
     names = [one.name for one in found if one.kind == "StatefulSet"]
     return volumes.claims_of(environment.kube, environment.settings.kubernetes.namespace, names)
@@ -43,9 +43,9 @@ def uninstall(environment: Environment, context: RunContext, component: str) -> 
     """Remove the releases of a component, last one first, and wait until no pod of them is left; claims stay.
 
     Raises:
-        LeaseHeld: somebody else changes it.
-        TemporaryError: pods do not end.
-        PermanentError: helm's own words.
+        LeaseHeld: another run changes it.
+        TemporaryError: pods were not deleted.
+        PermanentError: helm's message.
     """
     with environment.lease(component_lease(component), context.who) as lease:
         for release in reversed(environment.releases.of(component)):
@@ -67,12 +67,12 @@ def uninstall(environment: Environment, context: RunContext, component: str) -> 
 def put_aside(
     environment: Environment, context: RunContext, component: str, rebuild: str
 ) -> list[volumes.Volume]:
-    """Put the volumes of a component aside that was uninstalled.
+    """Retain the volumes of an uninstalled component.
 
     Raises:
-        LeaseHeld: somebody else changes it.
-        TemporaryError: claims do not go.
-        PermanentError: somebody has installed it again; its claims were left alone.
+        LeaseHeld: another run changes it.
+        TemporaryError: claims were not deleted.
+        PermanentError: someone has installed it again; its claims were not changed.
     """
     with environment.lease(component_lease(component), context.who):
         running = _pods(environment, component)
@@ -86,7 +86,7 @@ def put_aside(
 
 
 def install(environment: Environment, context: RunContext, component: str) -> str:
-    """Bring a component to what is declared and wait for its gate; gives what had to be done.
+    """Bring a component to its declared state and wait for its gate; returns what was done.
 
     Raises:
         LeaseHeld, TemporaryError, PermanentError: as a deploy of that node does.
@@ -102,11 +102,11 @@ def install(environment: Environment, context: RunContext, component: str) -> st
 
 @dataclass(frozen=True)
 class UndoPlan:
-    """What taking a rebuild back would do.
+    """The plan of undoing a rebuild.
 
     Attributes:
         rebuild: its id.
-        volumes: that it has marked, those that are still in place included.
+        volumes: that it has marked, including those still in use.
     """
 
     rebuild: str
@@ -114,12 +114,12 @@ class UndoPlan:
 
 
 def undo_plan(environment: Environment, component: str) -> UndoPlan:
-    """What there is to take back: the unfinished rebuild, else the last one whose volumes are kept.
+    """Find the rebuild to undo: the unfinished one, else the last one whose volumes are retained.
 
-    Volumes of an earlier rebuild are never put in the place of those that an unfinished one has not touched.
+    Volumes of an earlier rebuild never replace those that an unfinished one has not touched.
 
     Raises:
-        PermanentError: neither is there.
+        PermanentError: there is none.
     """
     kept = volumes.aside(environment.kube, component)
     broken_off = unfinished(environment.kube, environment.settings, component)
@@ -130,9 +130,9 @@ def undo_plan(environment: Environment, component: str) -> UndoPlan:
 
 
 def undo(environment: Environment, context: RunContext, component: str) -> tuple[str, ...]:
-    """Take the last rebuild back; what was written since goes with the new volumes.
+    """Undo the last rebuild; data written since then is deleted with the new volumes.
 
-    Whatever breaks it off, the same call goes on: the marks of the volumes go last.
+    If it is interrupted, the same call continues: the marks of the volumes are removed last.
 
     Args:
         environment: opened.
@@ -140,10 +140,10 @@ def undo(environment: Environment, context: RunContext, component: str) -> tuple
         component: name.
 
     Returns:
-        Names of the volumes that were put back; none where they had never left their place.
+        Names of the volumes that are in use again; none if they were never replaced.
 
     Raises:
-        LeaseHeld: a deploy or a rebuild is under way.
+        LeaseHeld: a deploy or a rebuild is running.
         PermanentError: there is nothing to undo.
     """
     kube, namespace = environment.kube, environment.settings.kubernetes.namespace
@@ -175,7 +175,7 @@ def purge(
         Those that went.
 
     Raises:
-        LeaseHeld: a rebuild of it, or its undoing, is under way.
+        LeaseHeld: a rebuild of it, or its undoing, is running.
     """
     days = timedelta(days=environment.settings.rebuild.keep_volumes_days)
     before = (now or datetime.now(UTC)) - days
@@ -203,7 +203,7 @@ def _pods(environment: Environment, component: str) -> list[str]:
 
 
 def _open(environment: Environment, component: str, rebuild: str) -> None:
-    """Lift the fence that was up when the volumes were put aside: some engines keep it on them."""
+    """Remove the fence that was active when the volumes were retained: some engines store it on them."""
     sets = environment.catalogue([component]).of(component)
     # where retention has taken the set of the rebuild, another one's units are the best that is known
     fenced = next(

@@ -1,8 +1,8 @@
-"""Checks what an unfinished rebuild claims to have done before its next step: a Lease is no proof.
+"""Checks the recorded state of an unfinished rebuild before its next step, because a Lease can be forged.
 
-After the uninstall its backup and the old volumes are all that there is. The signed manifest says which backup it took
-(the slot names the rebuild and the attempt), the signed evidence says whether its restore was proven, and the cluster
-says where the old volumes are.
+After the uninstall only its backup and the old volumes exist. The signed manifest shows which backup it took
+(the slot names the rebuild and the attempt), the signed evidence shows whether it was verified, and the cluster
+shows where the old volumes are.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from operations.state.rebuild_state import FRESH, NEW, NONE, RESTORE, VOLUMES, R
 def refuse_unfounded(
     environment: Environment, catalogue: Catalogue, standing: RebuildState
 ) -> None:
-    """Refuse to go on with a rebuild whose claims are not borne out.
+    """Refuse to continue a rebuild whose recorded state is not true.
 
     Args:
         environment: opened.
         catalogue: of the component's sets.
-        standing: what the Lease says; the uninstall has ended.
+        standing: the state on the Lease; the uninstall has ended.
 
     Raises:
-        PermanentError: with each claim that is not true.
+        PermanentError: names each fact that is not true.
     """
     faults = [*_about_sets(standing, catalogue), *_about_volumes(environment, standing)]
     if faults:
@@ -61,7 +61,7 @@ def _about_sets(standing: RebuildState, catalogue: Catalogue) -> Iterable[str]:
 
 
 def _last_backup(standing: RebuildState, sets: Iterable[Manifest]) -> Manifest | None:
-    """The set that its last attempt took; none where an attempt came after the one that is claimed."""
+    """Return the backup that its last attempt took; none if there was an attempt after the recorded one."""
     mine = [one for one in sets if is_of(one.slot, standing.id) and one.outcome == "complete"]
     newest = max(mine, key=lambda one: one.begun, default=None)
     return newest if newest is not None and newest.slot == standing.slot else None

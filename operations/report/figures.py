@@ -1,4 +1,4 @@
-"""Pictures of the platform's history: graph, timeline, proofs, sizes and durations."""
+"""Pictures of the platform's history: graph, timeline, verifications, sizes and durations."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def graph(needs: Mapping[str, Sequence[str]], words: Mapping[str, str], what: st
 
 
 def timeline(nodes: Sequence[NodeProgress], what: str) -> Drawing:
-    """When each node of a deploy was at work, and how it ended.
+    """When each node of a deploy was running, and how it ended.
 
     Args:
         nodes: lines of its table.
@@ -172,7 +172,7 @@ def proofs(histories: Sequence[ComponentHistory]) -> Drawing:
 
 
 def backups(one: ComponentHistory) -> Drawing:
-    """Size, duration and proof of a component's sets over time, with the trend where there is one."""
+    """Size, duration and verification of a component's backups over time, with the trend if there is one."""
     unit, factor = _unit(max((b.bytes_stored for b in one.backups), default=0))
     figures: tuple[tuple[str, Callable[[BackupPoint], float], float], ...] = (
         (f"stored ({unit})", lambda b: b.bytes_stored, factor),

@@ -1,6 +1,6 @@
-"""What became of each component's backups and proofs over time, and where that is going.
+"""The history of each component's backups and verifications, and its trend.
 
-All of it is read from the object store: manifests and evidence outlive the server that made them.
+It is read from the object store: manifests and evidence outlive the Prefect server.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ProofPoint:
     Attributes:
         backup: id of the backup that was restored.
         begun: start of the proof.
-        verdict: pass, partial, fail or error; unreadable where its document is not to be believed.
+        verdict: pass, partial, fail or error; unreadable if its document is not trustworthy.
         level: highest level that passed; "" if none, or its document was not read.
         seconds: that it took; None if its document was not read.
         sentence: what it found.
@@ -115,7 +115,7 @@ class ComponentHistory:
 
     @property
     def headline(self) -> str:
-        """The one sentence that whoever is on call needs: can it be brought back, and how does one know."""
+        """One sentence for the engineer on call: whether it can be restored, and by which verification."""
         fresh = self.freshness
         words = "no restore was ever verified"
         if fresh.passed is not None and fresh.evidence is not None:
@@ -138,17 +138,17 @@ class ComponentHistory:
         return words if fresh.backup else f"there is no complete backup, and {words}"
 
     def trend(self, value: Callable[[BackupPoint], float]) -> Trend | None:
-        """Where a figure of its full sets is going; None if there are too few to say.
+        """The trend of a figure of its full backups; None if there are too few.
 
         Args:
-            value: the figure. Incremental and partial sets do not count: they measure something else.
+            value: the figure. Incremental and partial backups do not count: they measure something else.
         """
         alike = [one for one in self.backups if (one.kind, one.outcome) == ("full", "complete")]
         return trend([(one.begun, value(one)) for one in alike])
 
     @property
     def growth(self) -> str:
-        """Where sizes and durations of its backups are going, in words."""
+        """The trend of sizes and durations of its backups, as text."""
         stored, seconds = self.trend(lambda b: b.bytes_stored), self.trend(lambda b: b.seconds)
         if stored is None or seconds is None:
             return "too few full backups over too few days for a trend"
@@ -200,7 +200,7 @@ def history(
         component: name.
         after: age of the last pass from which on it is stale.
         now: the present.
-        read: a proof's document; None if it is not to be believed.
+        read: returns a verdict's document; None if it is not trustworthy.
     """
     proofs = catalogue.proofs_of(component)
     newest = {proof: read(proof) for proof, _ in proofs[-DOCUMENTS:]}

@@ -1,4 +1,4 @@
-"""The report as one page that needs nothing else: no network, no script, all text escaped."""
+"""The report as one self-contained page: no network, no script, all text escaped."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def as_html(report: Report) -> str:
 
 
 def _readable(value: object) -> object:
-    """Words before they are escaped: secrets and control characters are known as they are, not as HTML has them."""
+    """Redact text before it is escaped: secrets and control characters are only recognised unescaped."""
     return shown(value) if type(value) is str else value
 
 

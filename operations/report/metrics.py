@@ -1,4 +1,4 @@
-"""Hands metrics to Prometheus: a file for node-exporter, or a request to a Pushgateway."""
+"""Sends metrics to Prometheus: a file for node-exporter, or a request to a Pushgateway."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PUSH_SECONDS = 15.0
 
 
 def write_metrics(file: Path, text: str) -> None:
-    """Replace a file at once: node-exporter may read it at any moment.
+    """Replace a file atomically: node-exporter may read it at any moment.
 
     Raises:
         PermanentError: its directory cannot be written.
@@ -31,7 +31,7 @@ def write_metrics(file: Path, text: str) -> None:
 
 
 def push_metrics(gateway: str, text: str, environment: str) -> None:
-    """Put metrics in the place of those that the gateway has of this environment.
+    """Replace the gateway's metrics of this environment.
 
     Args:
         gateway: its address.

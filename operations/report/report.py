@@ -1,4 +1,4 @@
-"""Everything that an engineer on call wants to see at once, as data: `operations.report.html` draws it."""
+"""The data of the report for an engineer on call: `operations.report.html` draws it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ U = TypeVar("U")
 
 @dataclass(frozen=True)
 class DeployRun:
-    """A deploy that was.
+    """A past deploy.
 
     Attributes:
         name: of its run.
         begun: its start.
         seconds: that it took.
         state: completed, failed, cancelled …
-        message: how it ended, in its own words.
-        nodes: where each stood at its end; none if it was broken off before the first.
+        message: of its final state.
+        nodes: state of each at its end; none if it was interrupted before the first.
     """
 
     name: str
@@ -55,17 +55,17 @@ class DeployRun:
 
 @dataclass(frozen=True)
 class Report:
-    """How an environment stands, and how it came there.
+    """The state of an environment, and its history.
 
     Attributes:
         environment: name.
-        made: when it was asked.
+        made: time of the report.
         components: history of each.
         needs: node of a deploy → what it needs.
         deploys: the last ones, the newest first.
-        status: what the gates say now.
-        checks: what the doctor says now.
-        unasked: what could not be asked, and why.
+        status: of the gates now.
+        checks: of the doctor now.
+        unasked: sources that could not be reached, and why.
     """
 
     environment: str
@@ -79,7 +79,7 @@ class Report:
 
     @property
     def sentence(self) -> str:
-        """The whole in one line."""
+        """The summary in one line."""
         fresh = [one for one in self.components if one.freshness.state == FRESH]
         words = [f"{len(fresh)} of {len(self.components)} have a recent verified restore"]
         if not self.components:
@@ -108,7 +108,7 @@ class Report:
 
 
 class Asking:
-    """Asks several parts; one that gives no answer stops no other, and is told."""
+    """Collects several parts; one that fails does not stop the others, and is listed."""
 
     def __init__(self) -> None:
         self.unasked: list[str] = []

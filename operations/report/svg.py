@@ -1,4 +1,4 @@
-"""The ground that pictures are drawn on: SVG with real text, on light and on dark pages, in colours for every eye.
+"""SVG pictures with real text, for light and dark pages, in colours that everyone can distinguish.
 
 matplotlib draws it. It is imported on first use, since that takes a second.
 """

@@ -1,1 +1,1 @@
-"""A restore into the live platform, behind a fence and a backup of the current data."""
+"""A restore into the live platform, with a fence and a backup of the current data."""

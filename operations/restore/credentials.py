@@ -1,8 +1,8 @@
-"""Brings Secrets back from a set `platform`, for engines that do not exist yet.
+"""Restores Secrets from a backup of `platform`, for engines that do not exist yet.
 
-Engines keep their passwords inside their data. After a disaster the data of the sets comes back, so the new platform
-must be made with the old passwords. Where there are volumes already, nothing is touched: a Secret that does not fit
-locks everybody out.
+Engines keep their passwords inside their data. After a disaster the data of the backups is restored, so the new
+platform must be created with the old passwords. If volumes exist already, nothing is changed: a Secret that does not
+match locks everyone out.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Reinstated:
 
     Attributes:
         replaced: Secrets that had just been generated.
-        created: Secrets that were not there.
+        created: Secrets that did not exist.
     """
 
     replaced: tuple[str, ...]
@@ -43,7 +43,7 @@ class Reinstated:
 
 
 def reinstate(environment: Environment, identity: str, backup: str) -> Reinstated:
-    """Put the Secrets of a set into the namespace.
+    """Restore the Secrets of a backup into the namespace.
 
     Args:
         environment: opened.
@@ -52,7 +52,7 @@ def reinstate(environment: Environment, identity: str, backup: str) -> Reinstate
 
     Raises:
         Damaged: the set is not what was stored.
-        PermanentError: it is no such set, or engines have data here already.
+        PermanentError: it is another kind of backup, or engines have data here already.
     """
     namespace = environment.settings.kubernetes.namespace
     manifest = find_set(
@@ -87,7 +87,7 @@ def reinstate(environment: Environment, identity: str, backup: str) -> Reinstate
 
 
 def secret_of(item: object, namespace: str) -> Manifest:
-    """The Secret that an entry of a set stands for: built here, so that an entry can make nothing else of itself.
+    """Build the Secret of an entry in a backup, from name, labels and data only, so that it can be nothing else.
 
     Args:
         item: of the list in the set.
@@ -116,5 +116,5 @@ def secret_of(item: object, namespace: str) -> Manifest:
 
 
 def _mapping(value: object) -> dict[str, Any]:
-    """What should be an object of JSON; an empty one if it is none."""
+    """Return a value if it is a JSON object; else an empty one."""
     return dict(value) if isinstance(value, Mapping) else {}

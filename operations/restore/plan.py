@@ -1,6 +1,6 @@
-"""What restoring a set into the live platform would do: is it ours and whole, what is replaced, what one should know.
+"""The plan of a restore: whether the backup belongs here and is complete, what it replaces, and warnings.
 
-Nothing is changed here. Whoever approves a restore approves one of these plans.
+Nothing is changed here. A person approves one of these plans.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ class Replacement:
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """What a restore would do.
+    """The plan of a restore.
 
     Attributes:
         manifest: of the set.
         earlier: of those that it needs.
         units: what is replaced.
-        left: units of the set that stay as they are.
-        writers: what happens to writers meanwhile.
+        left: units of the backup that are not restored.
+        writers: effect on writers.
         proven: whether the set's last verdict is a pass.
-        warnings: what whoever approves it should know.
-        by_hand: why nothing of it is done here, and what says how it is done; "" where it is.
-        took: how long its parts took the last time, in words; "" if nobody knows.
+        warnings: for the person who approves it.
+        by_hand: why isa cannot restore it, and the document that describes how; "" if it can.
+        took: how long its parts took the last time, as text; "" if unknown.
     """
 
     manifest: Manifest
@@ -89,20 +89,21 @@ def plan_restore(
     other_cluster: bool = False,
     new_engine: bool = False,
 ) -> RestorePlan:
-    """Look at a set, and say what restoring it would do. Nothing is changed.
+    """Make the plan of restoring a backup. Nothing is changed.
 
     Args:
         environment: opened.
         catalogue: of the component's sets, or of all.
         backup: id of the set.
         only: units; those that are restored by default if empty.
-        other_cluster: whether a set of another cluster of this environment may be taken: after a disaster.
-        new_engine: whether the engine has been made since the set, and holds nobody's decisions: then what belongs to
-            it as a whole comes back too. One of another cluster has been.
+        other_cluster: whether to accept a backup of another cluster of this environment: after a disaster.
+        new_engine: whether the engine was installed after the backup, and holds no changes of operators: then what
+            belongs to it as a whole is restored too. This is so for a backup of another cluster.
 
     Raises:
         ConfigurationError: a unit is unknown.
-        PermanentError: the set is not this platform's, or not whole, or its last proof failed or is not known.
+        PermanentError: the backup is from another platform, not complete, or its last verification failed or is
+            unknown.
     """
     manifest, earlier = find_chain(
         environment.store, environment.settings.environment, backup, environment.trust
@@ -153,18 +154,18 @@ def plan_restore(
 def plans_of(
     environment: Environment, backup: str, units: Iterable[str], *, other_cluster: bool
 ) -> list[RestorePlan]:
-    """The plan of one set, or where none is named those of every engine.
+    """Make the plan of one backup, or if none is named, of every engine.
 
     Args:
         environment: opened.
         backup: id of the set; "" for each engine's newest whole one: the last that was proven if any was, or else the
             last that is not refused.
         units: of the set; those that are restored by default if empty.
-        other_cluster: whether sets of another cluster of this environment may be taken: after a disaster.
+        other_cluster: whether to accept backups of another cluster of this environment: after a disaster.
 
     Raises:
         ConfigurationError: the id or a unit is unknown, or that engine is restored by hand.
-        PermanentError: a set is not this platform's, or not whole, or an engine has none.
+        PermanentError: a backup is from another platform or not complete, or an engine has none.
     """
     if backup:
         component = engine_of(backup)
@@ -189,10 +190,10 @@ def plans_of(
 
 
 def engine_of(backup: str) -> str:
-    """Whose set it is, by its id.
+    """Return the component of a backup id.
 
     Raises:
-        ConfigurationError: it is no id, or not of an engine.
+        ConfigurationError: it is not a backup id, or not of an engine.
     """
     match = IDENTITY.fullmatch(backup)
     if match is None or match["component"] not in COMPONENTS:
@@ -207,7 +208,7 @@ def engine_of(backup: str) -> str:
 def _check_identity(
     environment: Environment, manifest: Manifest, component: str, other_cluster: bool
 ) -> None:
-    """Refuse what was not taken of this very platform."""
+    """Refuse a backup of another platform."""
     name = environment.settings.environment
     if manifest.environment != name or manifest.component != component:
         raise PermanentError(
@@ -224,7 +225,7 @@ def _check_identity(
 def _took(
     environment: Environment, catalogue: Catalogue, newest: Manifest | None, backup: str
 ) -> str:
-    """What the safety backup and the restore may take."""
+    """Estimate how long the safety backup and the restore take."""
     words = []
     if newest is not None:
         words.append(f"the last backup took {newest.seconds:.0f} s")
@@ -240,7 +241,7 @@ def _took(
 def _remarks(
     environment: Environment, live: Live, manifest: Manifest, chosen: tuple[str, ...]
 ) -> list[str]:
-    """What the live engine says of it; one that cannot be asked is no reason to have no plan."""
+    """Ask the live engine for remarks; if it does not answer, the plan is still made."""
     if live.remarks is None:
         return []
     try:
@@ -258,7 +259,7 @@ def _remarks(
 def _chosen(
     there: dict[str, int], live: Live, only: tuple[str, ...], *, new_engine: bool
 ) -> tuple[str, ...]:
-    """Units by their names, or by the last word of these."""
+    """Find units by their names, or by the last word of these."""
     if not only:
         left = () if new_engine else live.server_wide
         return tuple(unit for unit in there if unit not in left)

@@ -1,8 +1,8 @@
-"""Restores a set into the live platform: what is replaced is shown first, and backed up before it goes.
+"""Restores a backup into the live platform: the plan is shown first, and the current data is backed up.
 
-plan → Lease → set read → fence → safety backup, read back → replace → compare → fence down → gate. Nothing is deleted
-before every byte was seen of what takes its place, and of what brings it back. Credentials stay the live ones, but for
-what the plan says. A failure names the safety set, which brings back what was there.
+plan → Lease → read the backup → fence → safety backup, read back → replace → compare → remove the fence → gate. No data
+is deleted before every byte of the backup and of the safety backup was read. Existing accounts keep their credentials,
+except as the plan lists. A failure names the safety backup, from which the previous data can be restored.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class RestoreLine(NodeProgress):
 
     Attributes:
         backup: id of the set.
-        safety: id of the set with what was there before.
+        safety: id of the safety backup.
     """
 
     backup: str = ""
@@ -69,14 +69,14 @@ class RestoreReport:
         backup: id of the set.
         component: of it.
         outcome: restored, different, failed or by-hand.
-        safety: id of the set with what was there before; "" if nothing was.
-        first: id of the safety set of the first attempt, where this run replaces what an earlier one has half
-            replaced; "" if that one took none, None where this is the first.
+        safety: id of the safety backup; "" if there was no data.
+        first: id of the safety backup of the first attempt, if this run continues an
+            interrupted one; "" if that one took none, None if this is the first.
         kept: what is kept of the old data, for people.
-        left: units that were left alone, since the safety set would not bring them back → why.
-        differences: between the set and what is there now.
+        left: units not replaced, because the safety backup could not restore them → why.
+        differences: between the backup and the live data.
         stages: seconds of each part.
-        reason: why it is not plainly restored.
+        reason: why the outcome is not `restored`.
     """
 
     backup: str
@@ -130,11 +130,11 @@ def run_restore(
         context: of the run.
         identity: age private key that opens the set.
         plan: what was approved.
-        safety: whether what is there is backed up first; not where there is nothing.
+        safety: whether to back up the current data first; not if there is none.
         keep_contained: whether the safety backup is kept though it holds nothing beyond the set that comes back.
 
     Raises:
-        LeaseHeld: a deploy or another restore of the component is under way, or a proof whose scratch engines it needs.
+        LeaseHeld: a deploy or another restore of the component is running, or a verification with its scratch engines.
         Damaged: the set is not what was stored; nothing was replaced.
         IsaError: nothing was replaced.
     """
@@ -245,17 +245,17 @@ def run_restores(
     start: Callable[[Dag, Work], Start],
     safety: bool = True,
 ) -> list[RestoreReport]:
-    """Do several plans, of different components, a few at the same time; what is restored by hand is left.
+    """Carry out several plans, of different components, a few at the same time; those restored by hand are skipped.
 
     Args:
         environment: opened.
         context: of the run.
         plans: what was approved.
         start: how one is begun (a thread, a Prefect task).
-        safety: whether what is there is backed up first.
+        safety: whether to back up the current data first.
 
     Raises:
-        PermanentError: the private key is not there; nothing was replaced.
+        PermanentError: the private key does not exist; nothing was replaced.
     """
     identity = read_identity(environment)
     by_component = {plan.manifest.component: plan for plan in plans}
@@ -315,7 +315,7 @@ def document(reports: Iterable[RestoreReport], seconds: float) -> Restore:
 
 
 def open_ends(reports: Iterable[RestoreReport]) -> str:
-    """What went wrong, and what is left for somebody to do; "" if all is restored."""
+    """What failed, and what a person still has to do; "" if everything is restored."""
     found = list(reports)
     words = [f"{r.component}: {r.reason}" for r in found if r.reason and r.outcome != BY_HAND]
     words += [
@@ -328,11 +328,11 @@ def open_ends(reports: Iterable[RestoreReport]) -> str:
 
 
 def refuse_untakeable(live: Live, access: Access, reader: SetReader, chosen: Iterable[str]) -> None:
-    """Ask the live engine whether it would take units of a set, before anything of it goes.
+    """Ask the live engine whether it would accept units of a backup, before its data is deleted.
 
     Raises:
-        PermanentError: it would not; with every reason.
-        TemporaryError: it cannot be asked.
+        PermanentError: it would refuse; with every reason.
+        TemporaryError: it does not answer.
     """
     refusals = live.can_take(access, reader, tuple(chosen))
     if refusals:
@@ -345,7 +345,7 @@ def refuse_untakeable(live: Live, access: Access, reader: SetReader, chosen: Ite
 def _earlier(
     environment: Environment, context: RunContext, component: str
 ) -> InterruptedRestore | None:
-    """The restore that was broken off before. Where that is not known, what there is now is backed up like any."""
+    """Return the interrupted restore. If that is unknown, the current data is backed up as usual."""
     try:
         return broken_off(environment.kube, environment.settings, component)
     except UnreadableNote as exc:
@@ -361,7 +361,7 @@ def _served(
     identity: str,
     reader: SetReader,
 ) -> Iterator[RunningScratch]:
-    """A set in scratch engines, to be copied from."""
+    """A backup in scratch engines, to be copied from."""
     settings, kube, component = environment.settings, environment.kube, reader.manifest.component
     restore = SETS[component].restore
     request = Request(settings, kube, reader.manifest, environment.store_credentials(), identity)
@@ -377,7 +377,7 @@ def _served(
 
 
 def _way_back(report: RestoreReport) -> str:
-    """How the previous data come back; a safety set of what an earlier run left half replaced is no way back."""
+    """Return how to restore the previous data; a safety backup of half-replaced data does not count."""
     if report.first == "":
         return "The first attempt took no safety backup: run the same command again to continue"
     way_back = report.first or report.safety

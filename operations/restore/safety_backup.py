@@ -1,4 +1,4 @@
-"""Backs up what a restore will replace, and reads every byte of it back before anything goes."""
+"""Backs up what a restore will replace, and reads every byte of that backup before data is deleted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SafetySet:
 
     Attributes:
         id: of the set; "" where the run that was broken off had none, or there is nothing to keep.
-        lost: units that it would not wholly bring back → why; a restore leaves them alone.
+        lost: units that it could not completely restore → why; a restore does not replace them.
     """
 
     id: str
@@ -44,9 +44,9 @@ def take_safety(
     earlier: InterruptedRestore | None = None,
     beyond: Manifest | None = None,
 ) -> SafetySet:
-    """Back up what will be replaced, read it back with all that it rests on, ask the engine whether it would take it.
+    """Back up what will be replaced, read it with its whole chain, and ask the engine whether it would accept it.
 
-    What a run that was broken off has left may be nothing that can be backed up: then that one's safety set counts.
+    Data left by an interrupted run may be impossible to back up: then that run's safety backup is used.
 
     Args:
         environment: opened.
@@ -55,13 +55,13 @@ def take_safety(
         component: name.
         chosen: units that will be replaced.
         access: the way to the live engine.
-        earlier: the restore that the component was left in the midst of.
+        earlier: the interrupted restore.
         beyond: the set that comes back, with its digests: where the engine holds nothing beyond it, none is kept.
 
     Raises:
         Damaged: what was just stored cannot be read back.
-        PermanentError: there is no unit that the set would bring back.
-        LeaseHeld, TemporaryError: there is no set.
+        PermanentError: the backup could restore no unit.
+        LeaseHeld, TemporaryError: no backup was taken.
     """
     able = check_store(environment)
 
@@ -126,7 +126,7 @@ def holds_more(found: Manifest, than: Manifest) -> bool:
 
 
 def read_through(reader: SetReader, live: Live, chosen: tuple[str, ...]) -> None:
-    """Read all that a restore of these units needs.
+    """Read everything that a restore of these units needs.
 
     Raises:
         Damaged: an artefact is not what was stored.
@@ -146,7 +146,7 @@ def _is_part(found: Measure, of: Measure | None) -> bool:
 
 
 def _lost(reader: SetReader, chosen: tuple[str, ...], refusals: Iterable[str]) -> dict[str, str]:
-    """Units that the safety set would not wholly bring back → why."""
+    """Return units that the safety backup could not completely restore → why."""
     return {
         unit: reason
         for unit in chosen

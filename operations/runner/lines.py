@@ -41,7 +41,7 @@ def run_lines(
         phase: that a line is in while it is worked on.
         progress: the table.
         start: how a node is begun (a thread, a Prefect task).
-        max_parallel: nodes under way at once.
+        max_parallel: nodes running at the same time.
         lost: the result of a line whose node ended without one.
         settle: shows how a line ended: its name, its result, its seconds with all attempts.
 

@@ -1,4 +1,4 @@
-"""Where each node of a deploy stands right now, for whoever wants to look: terminal, artifact, log."""
+"""The progress of each node, for terminal, artifact and log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class NodeProgress:
         phase: waiting, checking, installing, gate or done.
         outcome: how it ended, "" until then.
         seconds: since its start, or in all once it is done.
-        note: what it is busy with, or why it ended so.
+        note: what it is doing, or why it ended so.
         began: seconds from the table's beginning to the node's; 0 until then.
     """
 
@@ -39,7 +39,7 @@ class Progress:
         nodes: names, in the order of the lines.
         publish: gets all lines after each change; called under a lock, one call at a time.
         clock: seconds.
-        line: makes a line; with more columns than the usual ones.
+        line: class of a line; may have more columns.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Progress:
             self._publish(list(self._lines.values()))
 
     def ended(self, name: str, outcome: str, seconds: float, note: str = "", **more: Any) -> None:
-        """Set how a node ended; one that took no time never began, and goes on waiting in the table."""
+        """Set how a node ended; one that took no time never started, and stays waiting in the table."""
         phase = DONE if seconds else WAITING
         self.update(name, phase, note, outcome=outcome, seconds=seconds, **more)
 

@@ -23,7 +23,7 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str, words: str = "") -> Iterator[None]:
-        """Measure a part, and say that it is under way."""
+        """Measure a part, and report that it is running."""
         self.context.tell(words or name)
         began = self.context.clock()
         try:

@@ -1,4 +1,4 @@
-"""Starts the nodes of a graph as threads of this process, with the retries that Prefect would make."""
+"""Runs the nodes of a graph as threads of this process, with the same retries as in Prefect."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def threads(parallel: int, attempts: int) -> Iterator[Callable[[Dag, Work], Start]]:
-    """Start nodes as threads of this process, with the retries that Prefect would make.
+    """Run nodes as threads of this process, with the same retries as in Prefect.
 
     Args:
-        parallel: nodes under way at once.
-        attempts: tries of a node that fails for a temporary reason.
+        parallel: nodes running at the same time.
+        attempts: attempts for a node that fails for a temporary reason.
     """
     with ThreadPoolExecutor(parallel, thread_name_prefix="node") as pool:
 

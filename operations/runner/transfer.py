@@ -1,4 +1,4 @@
-"""How far a backup is: artefact, bytes and rate, told a few times a second at most."""
+"""Progress of a backup: artefact, bytes and rate, reported a few times a second at most."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Transfer:
         self._bytes = 0
 
     def add(self, artefact: str, size: int) -> None:
-        """Count bytes of an artefact, and tell if it is time."""
+        """Count bytes of an artefact, and report if it is time."""
         with self._lock:
             now = self._clock()
             if artefact != self._artefact:
@@ -45,11 +45,11 @@ class Transfer:
 
 
 def watched(transfer: Transfer, component: str) -> Callable[[str, int], None]:
-    """Count bytes as they pass, and break off where the run is cancelled.
+    """Count bytes as they pass, and stop if the run is cancelled.
 
     Args:
         transfer: counts them.
-        component: whose they are.
+        component: that they belong to.
     """
 
     def watch(artefact: str, size: int) -> None:
@@ -60,7 +60,7 @@ def watched(transfer: Transfer, component: str) -> Callable[[str, int], None]:
 
 
 def human(size: float) -> str:
-    """A number of bytes as people read it."""
+    """A number of bytes, for people."""
     for unit in ("B", "KiB", "MiB"):
         if abs(size) < 1024:
             return f"{size:.0f} {unit}"

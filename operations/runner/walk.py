@@ -1,7 +1,7 @@
 """Walks a graph: each node starts as soon as all that it needs is done, and a failure stops only its dependants.
 
-Where nodes run (threads of this process, Prefect tasks) is the caller's business; this module decides when, and calls
-the outcomes by their names: a node that failed, one *skipped* since it needs a failed one, one *not attempted* since
+The caller decides where nodes run (threads of this process, Prefect tasks). This module decides when, and names
+the outcomes: a node that failed, one *skipped* because it needs a failed one, one *not attempted* because
 the run was stopped. Model: sqlmesh's `ConcurrentDAGExecutor`.
 """
 
@@ -29,7 +29,7 @@ class NodeResult:
         name: of the node.
         outcome: installed, upgraded, unchanged, failed, skipped or not-attempted.
         seconds: from its start to its end, retries included; 0 if it never started.
-        reason: why, where it is not plain success.
+        reason: why it did not simply succeed.
     """
 
     name: str
@@ -39,7 +39,7 @@ class NodeResult:
 
     @property
     def good(self) -> bool:
-        """Whether dependants may go on."""
+        """Whether dependants may start."""
         return self.outcome not in (FAILED, SKIPPED, NOT_ATTEMPTED)
 
 
@@ -64,14 +64,14 @@ def walk(
         graph: all nodes and their needs; ties are taken in its order.
         selected: nodes to run; the others are reported as not attempted.
         start: begins a node without blocking and calls its second argument once, from any thread, at the end.
-        max_parallel: nodes under way at once.
+        max_parallel: nodes running at the same time.
         report: called for every node as soon as its outcome is known.
 
     Returns:
         One result a node, in the graph's order.
 
-    Whatever breaks it off ends the running commands, and lets the nodes under way put right what they must, before
-    the caller gives up what they work under: a Lease, a fence.
+    If it is interrupted, it ends the running commands, and waits for the cleanup of the running nodes, before
+    the caller releases what they depend on: a Lease, a fence.
     """
     under_way = _UnderWay(start)
     try:
@@ -125,7 +125,7 @@ def _walk(
 
 
 class _UnderWay:
-    """Counts the nodes that have begun and not ended."""
+    """Counts the running nodes."""
 
     def __init__(self, start: Start) -> None:
         self._start = start
@@ -141,7 +141,7 @@ class _UnderWay:
         self._start(node, ended)
 
     def wait(self, seconds: float) -> None:
-        """Wait until none is under way; one that is too slow is left behind."""
+        """Wait until none is running; one that is too slow is abandoned."""
         with self._changed:
             self._changed.wait_for(lambda: not self._count, max(0.0, seconds))
 

@@ -1,1 +1,1 @@
-"""What a run that was interrupted left on its Lease: restore, rebuild, number of verdicts."""
+"""The state that an interrupted run leaves on its Lease: restore, rebuild, number of verdicts."""

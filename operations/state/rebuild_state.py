@@ -1,4 +1,4 @@
-"""What a rebuild was asked for and how far it has come, as its Lease keeps it for whoever goes on with it."""
+"""The policy and progress of a rebuild, stored on its Lease for the run that resumes it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ REBUILD_ID = r"^rebuild-[0-9]{8}t[0-9]{6}z-[0-9a-f]{4}$"
 
 @dataclass(frozen=True)
 class Policy:
-    """What whoever asks for a rebuild wants.
+    """The policy of a rebuild.
 
     Attributes:
         component: name.
-        volumes: `new` puts the old ones aside, `keep` installs upon them.
-        restore: `fresh` for the set that the rebuild takes itself, `none`, or the id of a set.
-        final_backup: whether a set is taken and proven first; an engine that is dead cannot give one.
+        volumes: `new` creates new ones and retains the old ones, `keep` reuses the old ones.
+        restore: `fresh` for the backup that the rebuild takes itself, `none`, or the id of a backup.
+        final_backup: whether a backup is taken and verified first; a dead engine cannot be backed up.
     """
 
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
@@ -49,7 +49,7 @@ class Policy:
     final_backup: bool = True
 
     def check(self) -> None:
-        """Refuse what cannot be meant.
+        """Refuse a contradictory policy.
 
         Raises:
             ConfigurationError: a value is unknown, or two contradict each other.
@@ -76,9 +76,9 @@ class Policy:
 
     @property
     def fenced(self) -> bool:
-        """Whether writers must be kept away from the last backup on.
+        """Whether writers must be blocked from the last backup on.
 
-        With the old volumes in place nothing that is written can be lost, and with none to come back nothing is
+        With the old volumes in use no write can be lost, and without a restore nothing is
         compared.
         """
         return self.final_backup and self.volumes == NEW and self.restore == FRESH
@@ -86,16 +86,17 @@ class Policy:
 
 @dataclass
 class RebuildState:
-    """How far a rebuild has come.
+    """The progress of a rebuild.
 
     Attributes:
-        id: of the rebuild; label of the volumes that it puts aside.
+        id: of the rebuild; label of the volumes that it retains.
         policy: what was approved.
-        set: that comes back.
+        set: backup that is restored.
         done: steps that have ended.
-        changed: whether the uninstall has begun; until then only writers are kept away.
-        again: how often it was begun anew.
-        replaced: whether the set is back, be it that clients have changed something since, so that it does not compare.
+        changed: whether the uninstall has started; until then only writers are blocked.
+        again: how often it was started over.
+        replaced: whether the backup is restored, even if clients have changed something since, so that it does not
+            compare.
     """
 
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
@@ -110,35 +111,35 @@ class RebuildState:
 
     @classmethod
     def new(cls, policy: Policy) -> RebuildState:
-        """That of a rebuild which begins now."""
+        """The state of a rebuild that starts now."""
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         return cls(f"rebuild-{stamp}-{secrets.token_hex(2)}".lower(), policy)
 
     @property
     def slot(self) -> str:
-        """Of its set: a backup that is repeated finds it, one that is taken anew does not."""
+        """The slot of its backup: a repeated step finds it, a new attempt does not."""
         return f"{self.id}.{self.again}"
 
     @property
     def gone(self) -> bool:
-        """Whether the component was uninstalled: what it held is in the set and on the volumes, and nothing since."""
+        """Whether the component was uninstalled: from then on its data is only in the backup and on the volumes."""
         return UNINSTALL in self.done
 
     @property
     def hollow(self) -> bool:
-        """Whether the engine may stand there without what it shall hold."""
+        """Whether the engine may be installed without its data."""
         comes_back = self.policy.volumes == NEW and self.policy.restore != NONE
         return comes_back and self.gone and not self.replaced
 
     def resume(self, *, loading: bool = False) -> None:
-        """Forget what an interruption has made worthless.
+        """Discard steps that an interruption has invalidated.
 
-        Until the uninstall has ended the engine may have been in use since, fence or no fence, so that its backup is
-        not all that there is. And until the restore has ended the engine may stand as that has left it: the gate is
-        asked again, unless a restore that broke off has left something that only its repetition makes well.
+        Until the uninstall has ended the engine may have been in use since, with or without a fence, so that its backup
+        is not complete. And until the restore has ended the engine may hold partial data: the gate is checked again,
+        unless an interrupted restore has left data that only its repetition can repair.
 
         Args:
-            loading: whether a restore of this very set was broken off while it replaced.
+            loading: whether a restore of this backup was interrupted while it replaced data.
         """
         if not self.gone:
             self.done, self.set, self.again = [], "", self.again + 1
@@ -146,7 +147,7 @@ class RebuildState:
             self.done = [step for step in self.done if step != INSTALL]
 
     def other(self, policy: Policy) -> str:
-        """Why a rebuild of another policy cannot begin, in words."""
+        """Why a rebuild with another policy cannot start, as text."""
         words = ", ".join(f"{key}={value}" for key, value in asdict(self.policy).items())
         return (
             f"the rebuild {self.id} is not finished ({words}; done: {', '.join(self.done)}): "
@@ -154,12 +155,12 @@ class RebuildState:
         )
 
     def text(self) -> str:
-        """As it is written on the Lease."""
+        """The text on the Lease."""
         return json.dumps(asdict(self))
 
     @classmethod
     def read(cls, text: str, settings: Settings, component: str) -> RebuildState | None:
-        """What an earlier run left behind; None if it came to its end.
+        """Read the state that an earlier run left; None if it completed.
 
         Args:
             text: on the Lease.
@@ -167,7 +168,7 @@ class RebuildState:
             component: name.
 
         Raises:
-            UnreadableNote: the text is no state of a rebuild of this component.
+            UnreadableNote: the text is not a state of a rebuild of this component.
         """
         if not text:
             return None
@@ -189,12 +190,12 @@ _STANDING = TypeAdapter(RebuildState)
 
 
 def is_of(slot: str, rebuild: str) -> bool:
-    """Whether a set was taken for a rebuild, by their slot and id."""
+    """Whether a backup was taken for a rebuild, by their slot and id."""
     return slot.rpartition(".")[0] == rebuild
 
 
 def unfinished(kube: Kube, settings: Settings, component: str) -> RebuildState | None:
-    """The rebuild of a component that has fenced or changed it and not come to its end; None if there is none.
+    """Return the unfinished rebuild that has fenced or changed a component; None if there is none.
 
     Raises:
         UnreadableNote: there may be one.

@@ -1,9 +1,9 @@
-"""A restore that is broken off while it replaces data leaves word of it, for the one that brings it to its end.
+"""Records a restore while it replaces data, so that an interrupted one is completed by the next.
 
-The word stands on the Lease of the component's backups, beside what the engine holds for it (a stopped member). It
-names the set and the safety sets, and stays until everything is replaced, whatever ends the run: until then the engine
-has something that is neither the old nor the new, every backup of it is partial, and what was there before is in the
-first of these safety sets alone.
+The note is on the Lease of the component's backups, beside resources held in the engine (a stopped member). It
+names the backup and the safety backups, and stays until everything is replaced: until then the engine
+has neither the old data nor the new, every backup of it is partial, and the previous data is only in the
+first of these safety backups.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from operations.environment.leases import backup_lease
 
 @dataclass(frozen=True)
 class InterruptedRestore:
-    """A restore that has not come to its end.
+    """A restore that has not completed.
 
     Attributes:
         backup: id of the set that it restores.
-        safety: ids of the sets with what was there before, of the first attempt first; none if it took none.
+        safety: ids of the safety backups, of the first attempt first; empty if it took none.
         units: that may be half replaced.
     """
 
@@ -35,7 +35,7 @@ class InterruptedRestore:
 
     @classmethod
     def read(cls, text: str) -> InterruptedRestore | None:
-        """What is written on the Lease; None if there is nothing half replaced, as far as it can be read."""
+        """Read the note on the Lease; None if nothing is half replaced, as far as it can be read."""
         found = [one for one in read_notes(text) if isinstance(one, HalfReplaced)]
         if not found:
             return None
@@ -45,7 +45,7 @@ class InterruptedRestore:
 
     @property
     def words(self) -> str:
-        """What is not as it should be, and what to do."""
+        """Describe the problem, and what to do."""
         before = (
             f"; the previous data is in {self.safety[0]}: `isa restore {self.safety[0]}`"
             if self.safety
@@ -58,7 +58,7 @@ class InterruptedRestore:
 
 
 def broken_off(kube: Kube, settings: Settings, component: str) -> InterruptedRestore | None:
-    """The restore of a component that was interrupted; None if there is none.
+    """Return the interrupted restore of a component; None if there is none.
 
     Raises:
         UnreadableNote: there may be one.
@@ -71,7 +71,7 @@ def broken_off(kube: Kube, settings: Settings, component: str) -> InterruptedRes
 
 
 def doubt_of(text: str, settings: Settings, component: str) -> UnreadableNote | None:
-    """Why it is not known whether a restore was broken off; None if it is known.
+    """Return why it is unknown whether a restore was interrupted; None if it is known.
 
     Args:
         text: on the Lease.
@@ -85,7 +85,7 @@ def doubt_of(text: str, settings: Settings, component: str) -> UnreadableNote | 
 
 
 def journal_on(lease: Lease, what: InterruptedRestore | None = None) -> CleanupJournal:
-    """Where an engine notes what it holds: the Lease of the component's backups.
+    """The journal for resources held in an engine, on the Lease of the component's backups.
 
     Args:
         lease: held by this run.
@@ -103,17 +103,17 @@ def journal_on(lease: Lease, what: InterruptedRestore | None = None) -> CleanupJ
 def replacing(
     kube: Kube, settings: Settings, component: str, run: str, what: InterruptedRestore
 ) -> Iterator[CleanupJournal]:
-    """Replace a component's data; gives the journal in which an engine notes what it holds and replaces.
+    """Replace a component's data; returns the journal for resources that an engine holds and units that it replaces.
 
     Args:
         kube: the cluster.
         settings: of the environment.
         component: name.
         run: who does it.
-        what: the restore, as it is noted; what others have half replaced of its units is whole behind it.
+        what: the restore, as it is recorded; it completes units that others have half replaced.
 
     Raises:
-        LeaseHeld: a backup of the component is under way.
+        LeaseHeld: a backup of the component is running.
     """
     with lease_of(kube, settings, backup_lease(component), run) as lease:
         cleanup = journal_on(lease, what)
@@ -124,10 +124,10 @@ def replacing(
 
 
 def forget(kube: Kube, settings: Settings, component: str, run: str) -> None:
-    """What was half replaced is away: the component's volumes are others now. So is what nobody could read.
+    """Remove the note: half-replaced and unreadable data is gone with the component's old volumes.
 
     Raises:
-        LeaseHeld: a backup of the component is under way.
+        LeaseHeld: a backup of the component is running.
     """
     with lease_of(kube, settings, backup_lease(component), run) as lease:
         cleanup = journal_on(lease)

@@ -1,8 +1,8 @@
-"""The record of how much evidence there is, outside the bucket: on the Lease of each component's verifications.
+"""The record of the number of verdicts outside the bucket: on the Lease of each component's verifications.
 
-Whoever can write to the bucket can delete the document of a failed verification. The record has the highest number of
-each backup's evidence, so that its absence is seen. A new cluster has no record: then the bucket's own chain is all.
-Where the record is there and cannot be read, the verdicts are unknown until the backups are verified again.
+Anyone with write access to the bucket can delete the document of a failed verification. The record has the highest
+number of each backup's evidence, so that its absence is detected. A new cluster has no record: then only the bucket's
+own chain remains. If the record cannot be read, the verdicts are unknown until the backups are verified again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def record(lease: Lease, backup: str, number: int) -> None:
         number: of the document.
 
     Raises:
-        LeaseLost: somebody else has the Lease now.
+        LeaseLost: another run has the Lease now.
         TemporaryError: the API server is away.
     """
     lease.note(read_record(lease.previous_operation).extended(backup, number, time.time()))

@@ -1,1 +1,1 @@
-"""Restore proofs: a set is restored into scratch engines and compared with its source."""
+"""Verifications: a backup is restored into scratch engines and compared with its source."""

@@ -1,4 +1,4 @@
-"""What a restored engine holds, beside what its source held: the fingerprint of a manifest, thing by thing."""
+"""Compares a restored engine with its source: the fingerprint of the manifest, item by item."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CHURN = 0.01
 def compare(
     wanted: Iterable[Measure], found: Mapping[str, list[Measure]]
 ) -> tuple[Difference, ...]:
-    """What is not as it was.
+    """Return the differences.
 
     Args:
         wanted: the manifest's fingerprint.
-        found: what each scratch holds, by its name.
+        found: measures of each scratch engine, by its name.
     """
     table = {(one.unit, one.item): one for one in wanted}
     differences = []
@@ -43,7 +43,7 @@ def compare(
 
 
 def told(differences: tuple[Difference, ...], shown: int = 5) -> str:
-    """The first differences in words."""
+    """The first differences, as text."""
     return "; ".join(first_of([f"{d.unit}, {d.item}: {d.what}" for d in differences], shown))
 
 
@@ -64,7 +64,7 @@ def _difference(wanted: Measure, found: Measure | None) -> str:
 
 
 def _outside(before: int, after: int, found: int) -> str:
-    """Whether it can have been that many at any moment between two counts."""
+    """Whether the number is possible at any moment between two counts."""
     low, high = sorted((before, after))
     slack = math.ceil(high * CHURN)
     if max(low - slack, min(low, 1)) <= found <= high + slack:
@@ -73,7 +73,7 @@ def _outside(before: int, after: int, found: int) -> str:
 
 
 def _by_name(wanted: Measure, found: Measure) -> str:
-    """Which ones, where the manifest has their names."""
+    """The names of different items, if the manifest has them."""
     if not wanted.names and not found.names:
         return ""
     was, there = wanted.names, found.names

@@ -1,7 +1,7 @@
-"""Whether a scratch engine is fit for a set: of its version, with its extensions and modules.
+"""Whether a scratch engine is compatible with a backup: same version, extensions and modules.
 
-One that is not refuses sound data, and that is no fault of the set: such a proof is partial at the level that it did
-reach. Asked only where something was refused, so that it costs a good proof nothing.
+An incompatible one refuses valid data, which is not a fault of the backup: such a verification is partial at the level
+that it reached. Checked only after a refusal, so that it costs a good verification nothing.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ STEP = "version"
 
 
 def version_mismatch(manifest: Manifest, version: str) -> str:
-    """Why differences may be the version's doing and not the set's; "" where they are not.
+    """Return why differences may be caused by the version and not by the backup; "" if they are not.
 
     Args:
         manifest: of the set.
-        version: of the scratch engine, with its name; "" where it is not known.
+        version: of the scratch engine, with its name; "" if unknown.
     """
     ours, theirs = _major(version), _major(manifest.engine.version)
     if not (ours and theirs) or ours == theirs:
@@ -38,18 +38,18 @@ def incompatibility(
     version: str,
     context: RunContext,
 ) -> str:
-    """Why the set is not to blame for what was refused; "" where it is.
+    """Return why a refusal is not a fault of the backup; "" if it is one.
 
     Args:
         request: for what.
         restore: of the component.
         wanted: the scratch engines.
-        refused: what they said.
-        version: of the scratch engine; "" where it did not come to answer.
+        refused: their message.
+        version: of the scratch engine; "" if it did not answer.
         context: of the run.
 
     Raises:
-        TemporaryError: the cluster did not get the image to say its version.
+        TemporaryError: the cluster could not run the image to print its version.
     """
     lacking = restore.lacking and re.search(restore.lacking, refused.said)
     if lacking:
@@ -60,7 +60,7 @@ def incompatibility(
 
 
 def _version_of(request: Request, restore: Restore, like: Scratch, context: RunContext) -> str:
-    """What the program of an engine's image calls itself: of an engine that did not start, nobody else can say it."""
+    """Return the version printed by the engine's image, for an engine that did not start."""
     # a container's words reach the API server where it ends badly
     say = Step(STEP, ("sh", "-c", f"{' '.join(restore.version)}; exit 1"), "L2")
     asked = Scratch(STEP, like.workload, like.container, ("true",), like.port, steps=(say,))
@@ -72,6 +72,6 @@ def _version_of(request: Request, restore: Restore, like: Scratch, context: RunC
 
 
 def _major(version: str) -> str:
-    """The number that decides whether two versions read each other's data."""
+    """Return the part of a version that decides whether two versions can read each other's data."""
     found = re.search(r"(\d+)\.\d", version)
     return found[1] if found else ""

@@ -1,7 +1,7 @@
-"""The first step of a scratch pod: fetch, decrypt and unpack a set into the volume that the engine then starts on.
+"""The first step of a scratch pod: fetch, decrypt and unpack a backup into the engine's volume.
 
-`python -m operations.verify.fetch REQUEST DIRECTORY`. It ends with 0, with 3 where the set is damaged, with 4 where it
-is what was stored and cannot be unpacked, or with 75 (EX_TEMPFAIL) where it may be tried again; the last line says why.
+`python -m operations.verify.fetch REQUEST DIRECTORY`. It exits with 0, with 3 if the backup is damaged, with 4 if it
+is what was stored but cannot be unpacked, or with 75 (EX_TEMPFAIL) if it may be tried again; the last line says why.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DAMAGED, UNREADABLE, AGAIN = 3, 4, 75
 
 
 def fetch(request: dict[str, Any], directory: Path) -> None:
-    """Lay out a part of a set.
+    """Write a part of a backup to the volume.
 
     Args:
         request: what `operations.verify.scratch` wrote: environment, set, scratch, store, credentials,
@@ -35,8 +35,8 @@ def fetch(request: dict[str, Any], directory: Path) -> None:
 
     Raises:
         Damaged: an artefact is not what was stored.
-        Unreadable: it is, and cannot be unpacked.
-        IsaError: the store is away, or refuses.
+        Unreadable: it is, but cannot be unpacked.
+        IsaError: the store does not answer, or refuses.
     """
     for secret in (*request["credentials"].values(), request["identity"]):
         redact.remember(secret)

@@ -1,8 +1,8 @@
-"""One set's restore, proven: restored into scratch engines, and compared with what the source held.
+"""Verifies one backup: restores it into scratch engines, and compares it with what the source held.
 
-Levels: L0 the manifest and its objects are there; L1 every byte is what was stored; L2 the engine's own tools accept
-it; L3 an engine serves it; L4 it holds what the fingerprint says. A verdict is about the set; whatever kept us from
-finding out is an *error*, a different thing.
+Levels: L0 the manifest and its objects exist; L1 every byte is what was stored; L2 the engine's own tools accept
+it; L3 an engine serves it; L4 it matches the fingerprint. A verdict is about the backup; a problem that prevents
+a verdict is an *error*.
 """
 
 from __future__ import annotations
@@ -54,21 +54,21 @@ REASON, DIFFERENCES = 20_000, 1_000  # characters, entries: what is read of evid
 
 @dataclass
 class Course(Stages):
-    """How far a proof has come.
+    """The progress of a verification.
 
     Attributes:
-        level: the highest that was reached.
+        level: the highest one reached.
     """
 
     level: Level = ""
 
 
 class Rejected(PermanentError):
-    """The set does not hold what it should.
+    """The backup does not match its fingerprint, or cannot be restored.
 
     Attributes:
-        level: that saw it.
-        differences: what is other than it was; empty below L4.
+        level: that detected it.
+        differences: from the source; empty below L4.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ def read_identity(environment: Environment) -> str:
     """The verify pool's private key.
 
     Raises:
-        PermanentError: it is not there, or is none.
+        PermanentError: it does not exist, or is invalid.
     """
     where, name = (
         environment.settings.kubernetes.control_namespace,
@@ -101,7 +101,7 @@ def read_identity(environment: Environment) -> str:
 
 
 def prove(environment: Environment, context: RunContext, identity: str, backup: str) -> Evidence:
-    """Prove one set, and keep the evidence beside it.
+    """Verify one backup, and store the evidence with it.
 
     Args:
         environment: opened.
@@ -110,8 +110,8 @@ def prove(environment: Environment, context: RunContext, identity: str, backup: 
         backup: id of the set.
 
     Raises:
-        LeaseHeld: another proof of this component is under way.
-        TemporaryError, PermanentError: no verdict could be reached, for reasons that are not the set's.
+        LeaseHeld: another verification of this component is running.
+        TemporaryError, PermanentError: no verdict was possible, for reasons outside the backup.
     """
     match = IDENTITY.fullmatch(backup)
     if match is None or match["component"] not in SETS:
@@ -169,15 +169,15 @@ def prove(environment: Environment, context: RunContext, identity: str, backup: 
 
 @dataclass
 class Outcome:
-    """What was found on the way.
+    """Intermediate results.
 
     Attributes:
-        manifest: of the set, once it was read.
-        earlier: of the sets that it needs.
+        manifest: of the backup, once it was read.
+        earlier: of the backups that it depends on.
         scratch: version of the engine.
-        partly: why a proof that found nothing wrong is not the whole one.
-        said: what engines said that the set is not to blame for.
-        differences: what is other than it was.
+        partly: why a verification without a fault is only partial.
+        said: engine messages that are not a fault of the backup.
+        differences: from the source.
     """
 
     manifest: Manifest | None = None
@@ -188,7 +188,7 @@ class Outcome:
     differences: tuple[Difference, ...] = ()
 
     def facts(self, compared: bool) -> dict[str, Any]:
-        """What the evidence has of it."""
+        """The fields of the evidence."""
         measures = self.manifest.fingerprint if self.manifest else ()
         return {
             "manifest_sha256": manifest_digest(self.manifest) if self.manifest else "",
@@ -259,10 +259,10 @@ class _Trial:
     outcome: Outcome
 
     def run(self, wanted: tuple[Scratch, ...]) -> Mapping[str, list[Measure]] | None:
-        """Restore what the scratch engines are fit for; None if that is nothing: then every byte was read.
+        """Restore what the scratch engines are compatible with; None if nothing: then every byte was read.
 
         Raises:
-            Damaged, Unrestorable: the set is bad.
+            Damaged, Unrestorable: the backup is bad.
         """
         while True:
             try:
@@ -280,7 +280,7 @@ class _Trial:
         return None
 
     def _excuse(self, wanted: tuple[Scratch, ...], exc: Unrestorable) -> None:
-        """Note why the engines, and not the set, are the cause; what has no such cause is raised again."""
+        """Record why the engines, and not the backup, are the cause; any other error is raised again."""
         why = incompatibility(
             self.request, self.restore, wanted, exc, self.outcome.scratch, self.course.context
         )
@@ -290,7 +290,7 @@ class _Trial:
         self.outcome.said.append(exc.said)
 
     def _restored(self, wanted: tuple[Scratch, ...]) -> Mapping[str, list[Measure]]:
-        """Restore; returns what the scratch engines hold."""
+        """Restore; returns the measures of the scratch engines."""
         restore, reader, course = self.restore, self.reader, self.course
         placed = [name for one in wanted for name in one.placed]
         with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Proofs of several sets: which ones are due, a few at the same time, and a report that tells of each."""
+"""Verifies several backups: selects those that are due, runs a few at the same time, and reports each."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ RUNNING, ERROR = "proving", "error"
 
 @dataclass(frozen=True)
 class ProofLine(NodeProgress):
-    """One line of the table; with what was found when there is a verdict.
+    """One line of the table; with the results when there is a verdict.
 
     Attributes:
-        level: the highest that was reached.
+        level: the highest one reached.
         compared: measures.
         scratch: engine that it was restored into.
     """
@@ -42,16 +42,16 @@ class ProofLine(NodeProgress):
 
 @dataclass(frozen=True)
 class ProofResult:
-    """How one proof ended.
+    """How one verification ended.
 
     Attributes:
         backup: id of the set.
-        component: of the set.
+        component: of the backup.
         verdict: pass, partial, fail or error.
-        level: the highest that was reached.
+        level: the highest one reached.
         compared: measures.
         seconds: wall time.
-        reason: why it is no pass; the proof in one line, if it is one.
+        reason: why it is not a pass; the result in one line, if it is one.
         scratch: engine that it was restored into.
     """
 
@@ -71,11 +71,11 @@ class ProofResult:
 
 @dataclass(frozen=True)
 class ProofReport:
-    """How a run of proofs ended.
+    """How a run of verifications ended.
 
     Attributes:
         seconds: wall time.
-        proofs: one result a set.
+        proofs: one result per backup.
     """
 
     seconds: float
@@ -83,13 +83,13 @@ class ProofReport:
 
     @property
     def state(self) -> str:
-        """`completed`, or `failed` if a set failed or there is one without a verdict."""
+        """`completed`, or `failed` if a backup failed or has no verdict."""
         good = all(one.verdict in ("pass", "partial") for one in self.proofs)
         return "completed" if good else "failed"
 
     @property
     def summary(self) -> str:
-        """One line: how many ended how, and every cause."""
+        """One line: the number of each outcome, and every cause."""
         counts: dict[str, int] = {}
         for one in self.proofs:
             counts[one.verdict] = counts.get(one.verdict, 0) + 1
@@ -111,9 +111,10 @@ class ProofReport:
 
 
 def latest(catalogue: Catalogue, components: Iterable[str]) -> tuple[str, ...]:
-    """The newest set of each component that can be read, and the newest damaged one where that is newer.
+    """The newest readable backup of each component, and the newest damaged one if that is newer.
 
-    Both, since anybody who writes to the bucket can put a damaged one behind the last night's. Ids sort by time.
+    Both, because anyone with write access to the bucket can store a damaged one after the last good one. Ids sort by
+    time.
     """
     readable = {one.id for one in catalogue.sets}
     newest: dict[tuple[str, bool], str] = {}
@@ -127,22 +128,22 @@ def latest(catalogue: Catalogue, components: Iterable[str]) -> tuple[str, ...]:
 
 
 def due(catalogue: Catalogue, components: Iterable[str]) -> tuple[str, ...]:
-    """The newest set of each component, where there is no verdict on it yet."""
+    """The newest backup of each component, if it has no verdict yet."""
     newest = latest(catalogue, components)
     return tuple(identity for identity in newest if not catalogue.verdict(identity))
 
 
 def everything(catalogue: Catalogue) -> tuple[str, ...]:
-    """All sets, damaged ones too."""
+    """All backups, including damaged ones."""
     broken = (key.split("/")[-2] for key in catalogue.broken)
     return tuple(sorted([*(one.id for one in catalogue.sets), *broken]))
 
 
 def sample(catalogue: Catalogue, components: Iterable[str], seed: str) -> tuple[str, ...]:
-    """An older set of each component, another one for another seed; a damaged one where no other can be read.
+    """An older backup of each component, chosen by the seed; a damaged one if no other can be read.
 
     Args:
-        catalogue: what there is.
+        catalogue: of the backups.
         components: names.
         seed: for instance the week.
     """
@@ -165,7 +166,7 @@ def choose(
     which: str,
     seed: str = "",
 ) -> tuple[str, ...]:
-    """Ids of the sets to prove.
+    """Choose the backups to verify, by id.
 
     Args:
         environment: opened.
@@ -210,7 +211,7 @@ def run_proofs(
     *,
     start: Callable[[Dag, Work], Start],
 ) -> ProofReport:
-    """Prove sets: components beside each other, the sets of one after another, each with the engines to itself.
+    """Verify backups: components in parallel, the backups of one component one after the other.
 
     Args:
         environment: opened.
@@ -220,7 +221,7 @@ def run_proofs(
             again.
 
     Raises:
-        PermanentError: the verify pool's key is not there.
+        PermanentError: the verify pool's key does not exist.
     """
     began = context.clock()
     identity = read_identity(environment)

@@ -1,8 +1,8 @@
-"""Scratch engines: throwaway pods in a namespace of their own, each with a volume that goes with it.
+"""Scratch engines: temporary pods in a namespace of their own, each with a volume that is deleted with it.
 
-A pod fetches its data by itself (`operations.verify.fetch`), lets the engine's own tools look at it, and starts the
-engine of the release's own image. It can reach no live engine and be taken for none: another namespace, a label, and
-policies that let production's in nowhere. Its Secrets are owned by the pod, so that deleting it removes everything.
+A pod fetches its data by itself (`operations.verify.fetch`), runs the engine's own tools on it, and starts the
+engine of the release's own image. It cannot reach a live engine or be mistaken for one: another namespace, a label, and
+network policies separate them. Its Secrets are owned by the pod, so that deleting it removes everything.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FULL = re.compile(
 
 
 class Unrestorable(PermanentError):
-    """The data itself is bad, says the engine or one of its tools.
+    """The engine or one of its tools refuses the data.
 
     Attributes:
         level: that failed: L1, L2 or L3.
@@ -55,11 +55,11 @@ class Unrestorable(PermanentError):
 
 @dataclass(frozen=True)
 class Engines(RunningScratch):
-    """Scratch engines that serve.
+    """Running scratch engines.
 
     Attributes:
         version: of the engine.
-        check: raises TemporaryError if one of them has died.
+        check: raises TemporaryError if one of them has ended.
     """
 
     version: str
@@ -73,18 +73,19 @@ def engines(
     ask: Callable[[Access, Endpoint], str],
     context: RunContext,
 ) -> Iterator[Engines]:
-    """Start scratch engines and wait until they serve; they are removed in any case, and first what a killed run left.
+    """Start scratch engines and wait until they are ready; removes them at the end, and first those of a killed run.
 
     Args:
-        request: for what; the caller has the component's `verify_lease`, for what others have here is removed.
+        request: for what; the caller holds the component's `verify_lease`, because scratch engines of other runs are
+            removed.
         wanted: the engines.
         ask: version of one, once it serves.
         context: of the run.
 
     Raises:
         Unrestorable: the data is bad.
-        TemporaryError: the cluster did not get them to run.
-        PermanentError: the release that they are made from is not there, or one of them is a live engine.
+        TemporaryError: the cluster could not run them.
+        PermanentError: their release does not exist, or one of them is a live engine.
     """
     _sweep(request)
     given = {name: values for one in wanted for name, values in one.secrets.items()}
@@ -112,7 +113,7 @@ def engines(
 
 
 def _sweep(request: Request) -> None:
-    """Remove what killed runs of the component left."""
+    """Remove the scratch engines of killed runs of the component."""
     _require_other_namespace(request)
     label = f"{LABEL}={request.manifest.component}"
     found = request.kube.list("v1", "Pod", request.namespace, label)
@@ -120,7 +121,7 @@ def _sweep(request: Request) -> None:
 
 
 def require_scratch(endpoints: Iterable[Endpoint], live: Collection[str]) -> None:
-    """Make sure, before anything is written, that these are no live engines.
+    """Check, before anything is written, that these are not live engines.
 
     Args:
         endpoints: where a backup is about to be restored.
@@ -151,7 +152,7 @@ def _require_other_namespace(request: Request) -> None:
 
 
 def out_of_room(exc: BaseException | None) -> bool:
-    """Whether something failed since a disk is full: the scratch engine's, or our own spool."""
+    """Whether an error was caused by a full disk: the scratch engine's, or the spool."""
     while exc is not None:
         if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
@@ -163,7 +164,7 @@ def out_of_room(exc: BaseException | None) -> bool:
 
 # ---------------------------------------------------------------------- the pod
 def _create(request: Request, scratch: Scratch, name: str, context: RunContext) -> None:
-    """Make the pod, then its Secrets, which it owns; it waits for them."""
+    """Create the pod, then its Secrets, which it owns; it waits for them."""
     pod = _within_quota(
         request, pod_of(request, scratch, name, _release(request, scratch)), context
     )
@@ -172,7 +173,7 @@ def _create(request: Request, scratch: Scratch, name: str, context: RunContext) 
 
 
 def _within_quota(request: Request, wanted: Manifest, context: RunContext) -> Manifest:
-    """Create a pod as soon as the namespace's quota lets it: others' scratch engines come and go."""
+    """Create a pod as soon as the namespace's quota allows it: other scratch engines may have to end first."""
     full: PermanentError | None = None
     limit, sleep = request.settings.verify.timeout_seconds, context.cancellation.sleep
     for _ in polling(limit, pause=QUOTA_SECONDS, clock=context.clock, sleep=sleep):
@@ -240,7 +241,7 @@ def _pod(request: Request, name: str) -> Manifest:
 
 
 def _refuse_dead(pod: Manifest, scratch: Scratch, *, serving: bool) -> None:
-    """Say why a pod has ended, if it has: because of its data, or for other reasons."""
+    """Raise why a pod has ended, if it has: because of its data, or for other reasons."""
     status, name = pod.get("status", {}), pod["metadata"]["name"]
     levels = {step.name: step.level for step in scratch.steps}
     for container in status.get("initContainerStatuses", []):
@@ -274,7 +275,7 @@ def _words(ended: Mapping[str, Any]) -> str:
 
 
 def _standing(pod: Manifest, scratch: Scratch) -> str:
-    """What a pod is busy with, in words."""
+    """What a pod is doing, as text."""
     status = pod.get("status", {})
     for container in status.get("initContainerStatuses", []):
         if not container.get("state", {}).get("terminated"):
@@ -289,7 +290,7 @@ def _standing(pod: Manifest, scratch: Scratch) -> str:
 
 
 def _remove(request: Request, pods: Iterable[str]) -> None:
-    """Delete pods, and wait a while until they are gone; what stays, the next sweep or its own deadline ends."""
+    """Delete pods, and wait a while until they are gone; the next run or their own deadline ends the others."""
     names = list(pods)
     with suppress(IsaError):
         for name in names:

@@ -1,4 +1,4 @@
-"""The pod behind a scratch engine: what it runs, in which order, with which Secrets.
+"""The pod of a scratch engine: its steps, in order, and its Secrets.
 
 The first step fetches the data (`operations.verify.fetch`, in the worker's image); then come the engine's own tools,
 then the engine, of the release's own image, resources and security context. Its Secrets are owned by it, so that
@@ -33,7 +33,7 @@ HARDENED = {
 
 @dataclass(frozen=True)
 class Request:
-    """What scratch engines are made from.
+    """The inputs of scratch engines.
 
     Attributes:
         settings: of the environment.
@@ -51,7 +51,7 @@ class Request:
 
     @property
     def namespace(self) -> str:
-        """Where scratch engines live."""
+        """The namespace of scratch engines."""
         return self.settings.kubernetes.verify_namespace
 
 
@@ -129,7 +129,7 @@ def pod_of(request: Request, scratch: Scratch, name: str, release: Manifest) -> 
 
 
 def _fetch(request: Request, user: Manifest) -> Manifest:
-    """What lays the set down, as the engine's own user: no other can read a data directory."""
+    """The step that fetches the backup, as the engine's own user: no other can read a data directory."""
     image = request.settings.verify.image
     if image is None:
         raise ConfigurationError(
@@ -151,7 +151,7 @@ def _fetch(request: Request, user: Manifest) -> Manifest:
 
 
 def _volume(request: Request) -> Manifest:
-    """A claim that goes with the pod: what is fetched, what is made of it, and room to start."""
+    """A volume claim deleted with the pod: for the fetched data, the unpacked data, and space to start."""
     wanted = max(1, math.ceil(3 * request.manifest.plain_size / GIB)) + 1
     claim = {
         "accessModes": ["ReadWriteOnce"],
@@ -162,7 +162,7 @@ def _volume(request: Request) -> Manifest:
 
 
 def labels_of(request: Request) -> dict[str, str]:
-    """By which a component's scratch engines are found."""
+    """The label selector of a component's scratch engines."""
     return {
         "app.kubernetes.io/managed-by": "isa-cloud",
         LABEL: request.manifest.component,
@@ -170,7 +170,7 @@ def labels_of(request: Request) -> dict[str, str]:
 
 
 def secrets_of(request: Request, scratch: Scratch, pod: Manifest) -> list[Manifest]:
-    """What the pod waits for, owned by it.
+    """The Secrets that the pod waits for, owned by it.
 
     Args:
         request: for what.
