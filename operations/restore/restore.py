@@ -364,7 +364,7 @@ def _served(
     """A backup in scratch engines, to be copied from."""
     settings, kube, component = environment.settings, environment.kube, reader.manifest.component
     restore = SETS[component].restore
-    request = Request(settings, kube, reader.manifest, environment.store_credentials(), identity)
+    request = Request(settings, kube, reader.chain, environment.store_credentials(), identity)
     wanted = restore.scratch(settings, reader.manifest, password())
     with (
         lease_of(

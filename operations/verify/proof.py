@@ -221,7 +221,7 @@ def _prove(
         environment.store, manifest, identity, earlier, watched(transfer, manifest.component)
     )
     settings, kube = environment.settings, environment.kube
-    request = Request(settings, kube, manifest, environment.store_credentials(), identity)
+    request = Request(settings, kube, reader.chain, environment.store_credentials(), identity)
     wanted = restore.scratch(settings, manifest, password())
     try:
         found = _Trial(request, reader, restore, course, outcome).run(wanted)

@@ -38,16 +38,21 @@ class Request:
     Attributes:
         settings: of the environment.
         kube: its cluster.
-        manifest: of the set.
+        chain: manifests of the backups that are needed, the one that is restored last.
         credentials: of the object store.
         identity: age private key.
     """
 
     settings: Settings
     kube: Kube
-    manifest: Set
+    chain: tuple[Set, ...]
     credentials: Mapping[str, str]
     identity: str
+
+    @property
+    def manifest(self) -> Set:
+        """Manifest of the backup that is restored."""
+        return self.chain[-1]
 
     @property
     def namespace(self) -> str:
@@ -152,7 +157,8 @@ def _fetch(request: Request, user: Manifest) -> Manifest:
 
 def _volume(request: Request) -> Manifest:
     """A volume claim deleted with the pod: for the fetched data, the unpacked data, and space to start."""
-    wanted = max(1, math.ceil(3 * request.manifest.plain_size / GIB)) + 1
+    plain_size = sum(manifest.plain_size for manifest in request.chain)
+    wanted = max(1, math.ceil(3 * plain_size / GIB)) + 1
     claim = {
         "accessModes": ["ReadWriteOnce"],
         "storageClassName": request.settings.verify.storage_class,

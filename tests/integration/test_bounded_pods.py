@@ -99,7 +99,7 @@ class Bounded:
     def scratch(self) -> Manifest:
         """A pod as a proof makes it."""
         manifest = cast(Any, SimpleNamespace(id="set-1", component="redis", plain_size=1))
-        request = Request(self.settings, self.verify, manifest, {}, "")
+        request = Request(self.settings, self.verify, (manifest,), {}, "")
         one = Scratch("", "neo4j-1", "neo4j", ("redis-server",), 6379, files={"redis.conf": ""})
         return pod_of(request, one, "proof-redis-1", self.live)
 

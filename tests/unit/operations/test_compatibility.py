@@ -23,7 +23,7 @@ def set_of(version: str) -> Manifest:
 
 
 def why(said: str, version: str = "PostgreSQL 18.6", component: str = "postgresql") -> str:
-    request = Request(cast(Any, None), cast(Any, None), set_of("18.2"), {}, "")
+    request = Request(cast(Any, None), cast(Any, None), (set_of("18.2"),), {}, "")
     refused = Unrestorable("L3", "pg_restore exited with 1", said)
     return incompatibility(
         request, SETS[component].restore, (), refused, version, RunContext("test")

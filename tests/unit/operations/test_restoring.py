@@ -126,7 +126,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         safety, "find_chain", lambda _, __, name, ___: (SimpleNamespace(id=name, missing=()), ())
     )
     monkeypatch.setattr(
-        safety, "SetReader", lambda _, manifest, *__: SimpleNamespace(manifest=manifest)
+        safety,
+        "SetReader",
+        lambda _, manifest, *__: SimpleNamespace(manifest=manifest, chain=(manifest,)),
     )
     monkeypatch.setattr(safety, "read_through", lambda *_: None)
     monkeypatch.setattr(safety, "check_store", lambda environment: None)
@@ -245,7 +247,9 @@ def test_nothing_is_fenced_or_replaced_that_the_engine_would_refuse(
     world.refusals = [f"{UNIT}: larger than the live limit"]
     monkeypatch.setattr(world.live, "fence", lambda *_: pytest.fail("it was fenced"))
     monkeypatch.setattr(
-        restoring, "SetReader", lambda _, manifest, *__: SimpleNamespace(manifest=manifest)
+        restoring,
+        "SetReader",
+        lambda _, manifest, *__: SimpleNamespace(manifest=manifest, chain=(manifest,)),
     )
     with pytest.raises(PermanentError, match="larger than the live limit"):
         world.run()
@@ -305,7 +309,9 @@ def serving(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(restoring, "SETS", {"neo4j": SimpleNamespace(restore=restore)})
     monkeypatch.setattr(restoring, "engines", engines)
     monkeypatch.setattr(
-        restoring, "SetReader", lambda _, manifest, *__: SimpleNamespace(manifest=manifest)
+        restoring,
+        "SetReader",
+        lambda _, manifest, *__: SimpleNamespace(manifest=manifest, chain=(manifest,)),
     )
     monkeypatch.setattr(world.live, "scratch", True)
     return world

@@ -72,7 +72,7 @@ def request(cluster: Cluster, settings: Any = SETTINGS) -> Request:
     manifest = SimpleNamespace(
         id="set-1", component="redis", environment="sandbox", plain_size=1, artefacts=[]
     )
-    return Request(settings, cluster, cast(Any, manifest), {}, "")
+    return Request(settings, cluster, (cast(Any, manifest),), {}, "")
 
 
 def refuse(status: dict[str, Any], *, serving: bool = False) -> None:

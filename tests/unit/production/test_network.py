@@ -78,7 +78,7 @@ def pods(settings: Settings) -> dict[str, list[tuple[Scratch, End]]]:
     for component in ENGINES:
         for one in scratches(component, settings):
             manifest = cast(Set, SimpleNamespace(id="set-1", component=component, plain_size=1))
-            request = Request(_with_image(settings), cast(Any, None), manifest, {}, "")
+            request = Request(_with_image(settings), cast(Any, None), (manifest,), {}, "")
             server = {"name": one.container, "image": "x:1"}
             release = {"spec": {"template": {"spec": {"containers": [server]}}}}
             made = pod_of(request, one, "proof", release)["metadata"]
