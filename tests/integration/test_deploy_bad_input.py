@@ -138,7 +138,7 @@ def test_a_missing_storage_class_is_blocked_with_who_asks_for_it(tree: PlatformT
     ended = tree.isa("deploy", "--local", "--json")
     assert_not_installed(tree, ended)
     (finding,) = ended.report["blocked"]
-    assert finding.startswith("storage class array-gold: nats")
+    assert finding.startswith("storage class array-gold: used by nats")
 
 
 @pytest.mark.parametrize(

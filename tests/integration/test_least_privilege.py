@@ -457,7 +457,7 @@ def test_the_retention_run_removes_backups_with_the_rights_of_its_account_alone(
             },
             capture_output=True, text=True, timeout=300, check=True,
         )  # fmt: skip
-        assert done.stdout.startswith("FAILED 1 of 2 sets removed"), done.stdout + done.stderr
+        assert done.stdout.startswith("FAILED 1 of 2 backups removed"), done.stdout + done.stderr
         assert (
             f"no backup of nats is removed, because manifests cannot be read: {junk}" in done.stdout
         )

@@ -46,7 +46,7 @@ def test_files_of_a_standby_that_has_just_changed_its_timeline_recover_to_their_
     )
     backup.manifest = moved
     backup.chain = (moved,)
-    with pytest.raises(PermanentError, match="not at 0/1000028"):
+    with pytest.raises(PermanentError, match="instead of 0/1000028"):
         pair.prove(backup)
 
 
