@@ -1,7 +1,8 @@
 """What a graph holds: nodes by their labels, relationships by type, each counted and digested; indexes and constraints.
 
-A node counts as its labels and properties, a relationship as its type, properties and both ends as nodes: Neo4j's own
-ids change with a restore. Read before the backup and after it; what changed in between is only counted.
+A node counts as its labels and properties, a relationship as its type, properties, and the labels and small properties
+of both ends: Neo4j's own ids change with a restore. Read before the backup and after it; what changed in between is
+only counted.
 
 Temporal values and points are digested as the server writes them, with their type: the driver has no object for years
 before 1 and after 9999, loses the seconds of an offset, and compares points without their reference system. Other
@@ -25,7 +26,7 @@ from components.access import Access, Endpoint
 from components.digest import Digest
 from components.neo4j.client import LABEL, driver_of, query, unless_silent
 
-FETCH = 2000
+FETCH = 500  # rows that the driver holds: a node has megabytes where it has long texts
 SILENT_SECONDS = 600.0  # before the first row, and between two: a cold database is slow
 # Twenty labels make a million combinations, and a manifest takes two million values of all databases.
 GROUPS = 1_000
@@ -40,6 +41,11 @@ TEXTUAL = " | ".join(
     )
 )  # fmt: skip
 NODES = f"MATCH (n) WHERE NOT n:{LABEL} WITH labels(n) AS labels, properties(n) AS p RETURN labels, %s AS properties"
+# Of the nodes at its ends a relationship is told by their labels and their small properties. All of them would be sent
+# with each relationship: a node with an embedding of 1536 numbers once for each of its thousands. Those that are not
+# small are digested with the node.
+END_CHARACTERS = 100
+SMALL = " | ".join(f"{kind} NOT NULL" for kind in ("BOOLEAN", "INTEGER", "FLOAT"))
 RELATIONSHIPS = f"""
     MATCH (a)-[r]->(b) WHERE NOT a:{LABEL} AND NOT b:{LABEL}
     WITH type(r) AS type, properties(r) AS r, labels(a) AS from_labels, properties(a) AS a,
@@ -50,14 +56,21 @@ CONSTRAINTS = "SHOW CONSTRAINTS YIELD name, type, entityType, labelsOrTypes, pro
 INDEXES = "SHOW INDEXES YIELD name, type, entityType, labelsOrTypes, properties, owningConstraint"
 
 
-def _typed(properties: str) -> str:
+def _typed(properties: str, which: str = "") -> str:
     """Cypher for a map's pairs, whose temporal values and points are maps of type and text: no property is a map."""
-    return f"""[k IN keys({properties}) | [k, CASE
+    return f"""[k IN keys({properties}) {which} | [k, CASE
         WHEN {properties}[k] IS :: {TEXTUAL}
             THEN {{type: valueType({properties}[k]), text: toString({properties}[k])}}
         WHEN {properties}[k] IS :: LIST<ANY> AND head({properties}[k]) IS :: {TEXTUAL}
             THEN {{type: valueType({properties}[k]), text: toStringList({properties}[k])}}
         ELSE {properties}[k] END]]"""
+
+
+def _small(properties: str) -> str:
+    """Cypher for the pairs of a map that are small, whatever a node holds: no list, no long text."""
+    value = f"{properties}[k]"
+    short = f"{value} IS :: STRING NOT NULL AND size({value}) <= {END_CHARACTERS}"
+    return _typed(properties, f"WHERE {value} IS :: {SMALL} | {TEXTUAL} OR ({short})")
 
 
 def _values(properties: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -108,12 +121,14 @@ SECOND = Form(
     f"{INDEXES}, options",
     _values,
 )
+THIRD = replace(SECOND, version=3, groups=GROUPS, characters=GROUP_CHARACTERS)
 FORMS = {
     form.version: form
     for form in (
         Form(1, NODES % "p", RELATIONSHIPS % ("r", "a", "b"), CONSTRAINTS, INDEXES, _as_the_client_prints),
         SECOND,
-        replace(SECOND, version=3, groups=GROUPS, characters=GROUP_CHARACTERS),
+        THIRD,
+        replace(THIRD, version=4, relationships=RELATIONSHIPS % (_typed("r"), _small("a"), _small("b"))),
     )
 }  # fmt: skip
 ACCOUNTS = "users"  # unit of the server's accounts
