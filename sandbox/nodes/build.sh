@@ -43,17 +43,18 @@ build) # the files are mounted and leave nothing in the image; a registry may be
         -v "$bundle:/run/ca.pem:ro" -v "$state/pip.conf:/etc/pip.conf:ro" \
         -v "$(go env GOCACHE):/root/.cache/go-build" -v "$(go env GOMODCACHE):$(go env GOMODCACHE)" .
     ;;
-run) # as worker.yaml runs it: user 10001, root file system read-only but for the two volumes; a network of its own, loopback alone
+run) # as worker.yaml runs it: user 10001, root file system read-only but for the two volumes; a network of its own, loopback
+    # alone, and processes of its own, which end with it
     container=$(buildah $store from --pull-never $worker)
     root=$(buildah $store mount "$container")
     trap 'umount -R "$root" || true; buildah $store rm "$container" > /dev/null' EXIT
     mount --bind "$root" "$root"
     mount -o remount,bind,ro "$root"
-    mount -t proc proc "$root/proc"
     mount --bind /dev "$root/dev"
     for volume in /tmp /home/isa; do mount -t tmpfs -o mode=1777 tmpfs "$root$volume"; done
     env -i HOME=/home/isa $(buildah $store inspect --type image --format '{{range .OCIv1.Config.Env}}{{println .}}{{end}}' $worker) "$@" \
-        unshare --net bash -c '/sbin/ip link set lo up; exec "$0" --userspec=10001:10001 "$@"' "$(command -v chroot)" \
+        unshare --net --pid --fork --kill-child bash -c \
+        '/sbin/ip link set lo up; mount -t proc proc "$1/proc"; exec "$0" --userspec=10001:10001 "$@"' "$(command -v chroot)" \
         "$root" bash -c 'cd /opt/isa-cloud && eval "$SCRIPT"'
     ;;
 esac
