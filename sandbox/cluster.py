@@ -201,7 +201,7 @@ class Sandbox:
 
     def kube(self) -> Kube:
         """The cluster, as administrator."""
-        return Kube.connect(_settings(self.kubeconfig))
+        return Kube.connect(kubernetes_settings(self.kubeconfig))
 
     def binary(self, name: str) -> Path:
         """Path of a program, built if need be."""
@@ -270,7 +270,7 @@ class Sandbox:
             certificate = plane.directory / "pki" / "apiserver" / "apiserver.crt"
             try:
                 if certificate.exists():
-                    kube = Kube.connect(_settings(self.kubeconfig), patience=0.0)
+                    kube = Kube.connect(kubernetes_settings(self.kubeconfig), patience=0.0)
                     kube.request("GET", "/readyz")
                     return
             except TemporaryError as exc:
@@ -366,7 +366,8 @@ class Sandbox:
             )
 
 
-def _settings(kubeconfig: Path) -> KubernetesSettings:
+def kubernetes_settings(kubeconfig: Path) -> KubernetesSettings:
+    """How the cluster of a kubeconfig is reached, with the namespaces of the sandbox's environment."""
     return KubernetesSettings(
         kubeconfig=kubeconfig,
         namespace=ENGINES_NAMESPACE,

@@ -40,6 +40,11 @@ class ControlPlane:
     binaries: dict[str, Path]
 
     @property
+    def host(self) -> str:
+        """Name of the API server in the administrator's kubeconfig; its certificate holds it."""
+        return "127.0.0.1"
+
+    @property
     def kubeconfig(self) -> Path:
         """Administrator's kubeconfig."""
         return self.directory / "kubeconfig"
@@ -50,7 +55,7 @@ class ControlPlane:
 
     def start(self, name: str) -> None:
         """Start one process unless it runs."""
-        self.daemon(name).start([str(self.binaries[name]), *self._arguments(name)])
+        self.daemon(name).start([str(self.binaries[name]), *self.arguments(name)])
 
     def stop(self) -> None:
         """Stop all, users before what they use."""
@@ -81,7 +86,7 @@ class ControlPlane:
                         {
                             "name": CONTEXT,
                             "cluster": {
-                                "server": f"https://127.0.0.1:{self.addresses.apiserver}",
+                                "server": f"https://{self.host}:{self.addresses.apiserver}",
                                 # the API server makes it at its first start
                                 "certificate-authority": str(keys / "apiserver" / "apiserver.crt"),
                             },
@@ -101,7 +106,8 @@ class ControlPlane:
             ),
         )
 
-    def _arguments(self, name: str) -> list[str]:
+    def arguments(self, name: str) -> list[str]:
+        """Flags of one process."""
         at, keys, kubeconfig = self.addresses, self.directory / "pki", str(self.kubeconfig)
         etcd = f"http://127.0.0.1:{at.etcd}"
         peer = f"http://127.0.0.1:{at.etcd_peer}"

@@ -52,6 +52,11 @@ def volumes() -> list[Manifest]:
     return [manifest for name in VOLUME_FILES for manifest in _load(MANIFESTS / name)]
 
 
+def reclaim_policies() -> list[Manifest]:
+    """How volumes get the reclaim policy of their class, whoever makes them."""
+    return _load(MANIFESTS / "volume-reclaim-policy.yaml")
+
+
 def _load(file: Path) -> list[Manifest]:
     return [
         document for document in yaml.safe_load_all(file.read_text(encoding="utf-8")) if document

@@ -1,7 +1,7 @@
 """Programs of Debian's packages without installing them: downloaded by apt, unpacked into the cache.
 
-What runs them sees them in /usr of a mount namespace of its own (`build.sh`), so that libraries are found where they
-belong. The machine's /usr stays as it is.
+A node sees them in its own /usr (`capsule.sh`), so that libraries and extensions are found where they belong. The
+machine's /usr stays as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,25 @@ from pathlib import Path
 from errors import ConfigurationError, Fault, PermanentError
 from sandbox.paths import cache_dir, locked
 
-# What builds an image from a Containerfile, and its base from packages.
+# What kube-proxy and kube-router call, runc, and a static busybox for the images.
+NODE_PACKAGES = (
+    "runc",
+    "iptables",
+    "nftables",
+    "ipset",
+    "conntrack",
+    "busybox-static",
+    "libnftnl11",
+    "libxtables12",
+    "libip4tc2",
+    "libip6tc2",
+    "libnftables1",
+    "libnetfilter-conntrack3",
+    "libnfnetlink0",
+    "libipset13",
+    "libmnl0",
+    "libseccomp2",
+)
 BUILDER_PACKAGES = (
     "buildah",
     "mmdebstrap",
@@ -29,6 +47,20 @@ BUILDER_PACKAGES = (
     "libseccomp2",
     "libsubid4",
 )
+# The package leaves these names to update-alternatives, which only an installation runs.
+IPTABLES = tuple(
+    f"{name}{end}" for name in ("iptables", "ip6tables") for end in ("", "-save", "-restore")
+)
+
+
+def node_programs() -> Path:
+    """Directory whose `usr` holds the programs of `NODE_PACKAGES`, unpacked once.
+
+    Raises:
+        ConfigurationError: this machine has no apt.
+        PermanentError: a package could not be downloaded or unpacked.
+    """
+    return _unpacked("nodes-1", NODE_PACKAGES)
 
 
 def builder_programs() -> Path:
@@ -51,7 +83,7 @@ def _unpacked(name: str, packages: Iterable[str]) -> Path:
 
 def _unpack(packages: Iterable[str], target: Path) -> None:
     if not shutil.which("apt-get"):
-        problem = "has no apt-get, which brings buildah"
+        problem = "has no apt-get, which brings runc and nft for real nodes"
         raise ConfigurationError([Fault("this machine", problem, "use Debian or Ubuntu")])
     with tempfile.TemporaryDirectory(prefix="debian-", dir=cache_dir()) as directory:
         work = Path(directory)
@@ -67,6 +99,9 @@ def _unpack(packages: Iterable[str], target: Path) -> None:
                     fresh / name, fresh / "usr" / name, symlinks=True, dirs_exist_ok=True
                 )
                 shutil.rmtree(fresh / name)
+        if (fresh / "usr/sbin/xtables-nft-multi").exists():
+            for name in IPTABLES:
+                (fresh / "usr/sbin" / name).symlink_to("xtables-nft-multi")
         os.rename(fresh, target)
 
 

@@ -100,7 +100,9 @@ def write(rows: list[tuple[str, str, float]]) -> None:
         "|---|---|---|",
         *(f"| {words} | {verdict} | {seconds:.1f} |" for words, verdict, seconds in rows),
     ]
-    (ROOT / "docs/results/soak-worker-image.md").write_text("\n".join(lines) + "\n")
+    (ROOT / "docs/results/soak-worker-image.md").write_text(
+        "\n".join(lines) + "\n", encoding="utf-8"
+    )
 
 
 def main() -> None:

@@ -1,0 +1,122 @@
+"""Writes container images as archives in OCI's layout, for `ctr images import`: no registry, no builder.
+
+The same files give the same bytes: no times, no owners. Formats:
+https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md and .../config.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# What containerd names an imported image by: https://github.com/containerd/containerd/blob/v2.4.2/pkg/images/annotations.go
+NAME_ANNOTATION = "io.containerd.image.name"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of one layer.
+
+    Attributes:
+        name: with its tag, `sandbox.local/busybox:1`.
+        files: path in the image → file of this machine, or a link's target as text.
+        directories: empty ones, each with its mode.
+        command: entry point.
+        environ: variables.
+        user: `UID:GID` of its processes.
+    """
+
+    name: str
+    files: Mapping[str, Path | str]
+    command: tuple[str, ...]
+    directories: Mapping[str, int] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=lambda: {"PATH": "/usr/bin:/bin"})
+    user: str = "0:0"
+
+
+def write(image: Image, target: Path) -> str:
+    """Write the image's archive.
+
+    Args:
+        image: to write.
+        target: file; replaced as a whole.
+
+    Returns:
+        The image's digest.
+    """
+    blobs: dict[str, bytes] = {}
+
+    def blob(data: bytes, media_type: str) -> dict[str, Any]:
+        digest = hashlib.sha256(data).hexdigest()
+        blobs[digest] = data
+        return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
+
+    layer = blob(_layer(image), LAYER)
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {
+            "Entrypoint": list(image.command),
+            "Env": [f"{name}={value}" for name, value in sorted(image.environ.items())],
+            "User": image.user,
+        },
+        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+    }
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": blob(_json(config), CONFIG),
+        "layers": [layer],
+    }
+    entry = blob(_json(manifest), MANIFEST) | {"annotations": {NAME_ANNOTATION: image.name}}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}")
+    with tarfile.open(fresh, "w") as archive:
+        _add(archive, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
+        _add(archive, "index.json", _json({"schemaVersion": 2, "manifests": [entry]}))
+        for digest, data in sorted(blobs.items()):
+            _add(archive, f"blobs/sha256/{digest}", data)
+    fresh.replace(target)
+    return str(entry["digest"])
+
+
+def _layer(image: Image) -> bytes:
+    packed = io.BytesIO()
+    parents = {
+        str(parent) for path in [*image.files, *image.directories] for parent in Path(path).parents
+    }
+    modes = dict.fromkeys(parents - {"/", "."}, 0o755) | dict(image.directories)
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for path, mode in sorted(modes.items()):
+            info = tarfile.TarInfo(path.lstrip("/"))
+            info.type, info.mode = tarfile.DIRTYPE, mode
+            archive.addfile(info)
+        for path, source in sorted(image.files.items()):
+            info = tarfile.TarInfo(path.lstrip("/"))
+            if isinstance(source, str):
+                info.type, info.linkname = tarfile.SYMTYPE, source
+                archive.addfile(info)
+            else:
+                data = source.read_bytes()
+                info.size, info.mode = len(data), 0o755 if source.stat().st_mode & 0o100 else 0o644
+                archive.addfile(info, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    archive.addfile(info, io.BytesIO(data))
+
+
+def _json(document: Any) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
