@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from cluster.kube import Kube, Manifest
-from config.loading import ROOT, load
+from config.loading import load
 from errors import IsaError
 from operations.environment.render import render_manifest
 from sandbox.nodes.capsule import CGROUPS
 from sandbox.nodes.cluster import Nodes
 from sandbox.nodes.images import BUSYBOX
 from sandbox.processes import running_below
+from tests.soak.case_table import CaseTable, Missed
 
 NAMESPACE = "isa-cloud-production"
 NATS = {"app.kubernetes.io/name": "nats", "app.kubernetes.io/component": "nats"}
@@ -35,32 +36,15 @@ FACTS = {
 }
 
 
-class Missed(Exception):
-    """Something was not so within `SECONDS`."""
-
-
 @dataclass
-class Soak:
-    """The cases, one after the other.
+class Soak(CaseTable):
+    """The cases.
 
     Attributes:
         nodes: the cluster.
-        rows: what was tried, verdict, seconds.
     """
 
-    nodes: Nodes
-    rows: list[tuple[str, str, float]] = field(default_factory=list)
-
-    def case(self, words: str, action: Callable[[], object]) -> None:
-        """Try one, and keep how it ended."""
-        began = time.monotonic()
-        try:
-            action()
-            verdict = "passed"
-        except (IsaError, Missed) as exc:
-            verdict = f"**failed**: {exc}"
-        self.rows.append((words, verdict, time.monotonic() - began))
-        print(f"{words}: {verdict} ({self.rows[-1][2]:.1f} s)", flush=True)
+    nodes: Nodes = field(kw_only=True)
 
     @property
     def kube(self) -> Kube:
@@ -263,25 +247,10 @@ def policies() -> list[Manifest]:
     return [one for one in manifests if one["kind"] in ("Namespace", "NetworkPolicy")]
 
 
-def write(rows: list[tuple[str, str, float]]) -> None:
-    """Write docs/results/soak-nodes.md."""
-    lines = [
-        "# Real nodes",
-        "",
-        f"`make soak`, {datetime.now(UTC):%Y-%m-%d}. {NODES} nodes with kubelet, containerd and runc, each in",
-        "namespaces of its own.",
-        "",
-        "| case | verdict | s |",
-        "|---|---|---|",
-        *(f"| {words} | {verdict} | {seconds:.1f} |" for words, verdict, seconds in rows),
-    ]
-    (ROOT / "docs/results/soak-nodes.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 def main() -> None:
     """Run all cases; exits with 1 if one failed."""
     nodes = Nodes("soak", NODES)
-    soak = Soak(nodes)
+    soak = Soak(nodes=nodes)
     try:
         nodes.down()  # what an interrupted run left
         soak.case(f"{NODES} nodes get ready, and DNS on them", nodes.up)
@@ -305,8 +274,14 @@ def main() -> None:
         soak.case("a lost node is noticed", soak.lost_node_is_noticed)
     finally:
         soak.case("nothing is left behind", soak.nothing_is_left)
-    write(soak.rows)
-    sys.exit(any(verdict != "passed" for _, verdict, _ in soak.rows))
+    soak.write(
+        "docs/results/soak-nodes.md",
+        "# Real nodes",
+        "",
+        f"`make soak`, {datetime.now(UTC):%Y-%m-%d}. {NODES} nodes with kubelet, containerd and runc, each in",
+        "namespaces of its own.",
+    )
+    sys.exit(soak.failed)
 
 
 if __name__ == "__main__":

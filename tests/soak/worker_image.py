@@ -6,8 +6,6 @@ The result is kept in docs/results/soak-worker-image.md. It needs root and apt; 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -15,6 +13,7 @@ from config.loading import ROOT
 from errors import IsaError
 from sandbox.binaries import TOOLS
 from sandbox.nodes.build import WorkerImage
+from tests.soak.case_table import CaseTable, Missed
 
 # A worker beside a server, both of this image: what its /health answers before, with and after the server.
 CONNECTION = r"""
@@ -53,32 +52,15 @@ health 503
 """
 
 
-class Missed(Exception):
-    """The image does not do what it should."""
-
-
 @dataclass
-class Soak:
-    """The cases, one after the other.
+class Soak(CaseTable):
+    """The cases.
 
     Attributes:
         image: under test.
-        rows: what was tried, verdict, seconds.
     """
 
-    image: WorkerImage
-    rows: list[tuple[str, str, float]] = field(default_factory=list)
-
-    def case(self, words: str, action: Callable[[], object]) -> None:
-        """Try one, and keep how it ended."""
-        began = time.monotonic()
-        try:
-            action()
-            verdict = "passed"
-        except (IsaError, Missed) as exc:
-            verdict = f"**failed**: {exc}"
-        self.rows.append((words, verdict, time.monotonic() - began))
-        print(f"{words}: {verdict} ({self.rows[-1][2]:.1f} s)", flush=True)
+    image: WorkerImage = field(kw_only=True)
 
     def says(self, script: str, *expected: str) -> None:
         """A script in the image prints all of this."""
@@ -88,26 +70,9 @@ class Soak:
                 raise Missed(f"{script} does not say {words!r}: {printed[-500:]}")
 
 
-def write(rows: list[tuple[str, str, float]]) -> None:
-    """Write docs/results/soak-worker-image.md."""
-    lines = [
-        "# The worker image",
-        "",
-        f"`make soak`, {datetime.now(UTC):%Y-%m-%d}. Built from `deployments/worker/Containerfile` on bases of",
-        "Debian's packages, run as user 10001 on a read-only root file system.",
-        "",
-        "| case | verdict | s |",
-        "|---|---|---|",
-        *(f"| {words} | {verdict} | {seconds:.1f} |" for words, verdict, seconds in rows),
-    ]
-    (ROOT / "docs/results/soak-worker-image.md").write_text(
-        "\n".join(lines) + "\n", encoding="utf-8"
-    )
-
-
 def main() -> None:
     """Run all cases; exits with 1 if one failed."""
-    soak = Soak(WorkerImage(ROOT))
+    soak = Soak(image=WorkerImage(ROOT))
     soak.case("the image is built", soak.image.build)
     soak.case(
         "helm tells its whole version",
@@ -135,8 +100,14 @@ def main() -> None:
         "a worker is healthy while its server answers, and only then",
         lambda: soak.says(CONNECTION, "health 503\nhealth 200\nhealth 503"),
     )
-    write(soak.rows)
-    sys.exit(any(verdict != "passed" for _, verdict, _ in soak.rows))
+    soak.write(
+        "docs/results/soak-worker-image.md",
+        "# The worker image",
+        "",
+        f"`make soak`, {datetime.now(UTC):%Y-%m-%d}. Built from `deployments/worker/Containerfile` on bases of",
+        "Debian's packages, run as user 10001 on a read-only root file system.",
+    )
+    sys.exit(soak.failed)
 
 
 if __name__ == "__main__":
