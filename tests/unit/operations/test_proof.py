@@ -12,12 +12,9 @@ from typing import Any, cast
 import pyrage
 import pytest
 
-from archive.bounds import MANIFEST_BYTES
-from archive.entries import Entry
 from archive.evidence import Evidence, manifest_digest, read_evidence, signer_of
 from archive.manifest import Artefact, Engine, Measure, read_manifest
 from archive.reader import Damaged
-from archive.store import Missing
 from archive.unpacking import Unreadable
 from cluster.command import CANCELLATION, Cancelled
 from components import SETS
@@ -31,6 +28,7 @@ from operations.verify.scratch import Unrestorable
 from tests.environments import environment_with
 
 from ..archive.test_retention import KEY, SIGNERS, a_set
+from ..buckets import Bucket
 from ..stored import CONTROL, Stored, settings_of
 
 POOL = pyrage.x25519.Identity.generate()
@@ -41,44 +39,6 @@ COUNTED = Measure(unit="shard 0", item="lists", count=2, origin="artefact")
 EMPTY = Measure(unit="shard 0", item="sets", count=0, origin="source")
 ONE = Scratch("", "redis-cluster", "redis", ("redis-server",), 6379)
 PLACED = Scratch("", "redis-cluster", "redis", ("redis-server",), 6379, placed=("dump.rdb",))
-
-
-class Bucket:
-    """Objects by key."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-        self.away = False
-
-    def put(self, key: str, body: bytes, **_: Any) -> None:
-        if self.away:
-            raise TemporaryError("the store is away")
-        self.objects[key] = bytes(body)
-
-    def get(self, key: str, limit: int = MANIFEST_BYTES, version: str = "") -> bytes:
-        if key not in self.objects:
-            raise Missing(key)
-        return self.objects[key]
-
-    def describe(self, key: str) -> tuple[int, str]:
-        return len(self.get(key)), "etag"
-
-    def list(self, prefix: str) -> list[Entry]:
-        at = a_set(4).begun
-        return [
-            Entry(k, len(v), at) for k, v in sorted(self.objects.items()) if k.startswith(prefix)
-        ]
-
-    def begin(self, key: str) -> str:
-        self.objects[key] = b""
-        return key
-
-    def put_part(self, key: str, upload: str, number: int, content: Any) -> str:
-        self.objects[key] += bytes(content)
-        return str(number)
-
-    def complete(self, *_: Any) -> None:
-        """It is there already."""
 
 
 class World:
@@ -96,7 +56,7 @@ class World:
     """
 
     def __init__(self) -> None:
-        self.kube, self.bucket = Stored(), Bucket()
+        self.kube, self.bucket = Stored(), Bucket(a_set(4).begun)
         self.manifest = a_set(
             3, recipients=(PUBLIC,), fingerprint=(KEYS, COUNTED, EMPTY),
             engine=Engine(name="Redis", version="8.2.1"),

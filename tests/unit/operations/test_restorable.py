@@ -1,21 +1,18 @@
-"""Which sets a restore takes, and what whoever approves it is told of them."""
+"""Which backups a restore accepts, and the warnings for the person who approves it."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pyrage
 import pytest
 
-from archive.bounds import MANIFEST_BYTES
 from archive.catalogue import Catalogue, read_catalogue
-from archive.entries import Entry
 from archive.evidence import Evidence, manifest_digest, signer_of, write_evidence
 from archive.manifest import Artefact, Engine, Manifest, read_manifest
 from archive.signing import Trust
-from archive.store import Missing
 from components import COMPONENTS
 from components.base import Live
 from errors import ConfigurationError, PermanentError, TemporaryError
@@ -24,34 +21,11 @@ from operations.restore.plan import RestorePlan, engine_of, plan_restore, plans_
 from tests.environments import environment_with
 
 from ..archive.test_retention import KEY, SIGNERS, a_set
+from ..buckets import Bucket
 from ..stored import Stored, settings_of
 
 POOL = str(pyrage.x25519.Identity.generate())
 UNITS = {"database isa": 100, "database shop": 50, "globals": 7}
-
-
-class Bucket:
-    """Objects by key."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-
-    def put(self, key: str, body: bytes, **_: Any) -> None:
-        self.objects[key] = bytes(body)
-
-    def get(self, key: str, limit: int = MANIFEST_BYTES, version: str = "") -> bytes:
-        if key not in self.objects:
-            raise Missing(key)
-        return self.objects[key]
-
-    def describe(self, key: str) -> tuple[int, str]:
-        return len(self.get(key)), "etag"
-
-    def list(self, prefix: str) -> list[Entry]:
-        at = datetime(2026, 1, 1, tzinfo=UTC)
-        return [
-            Entry(k, len(v), at) for k, v in sorted(self.objects.items()) if k.startswith(prefix)
-        ]
 
 
 class World:
