@@ -53,7 +53,7 @@ def volumes() -> list[Manifest]:
 
 
 def reclaim_policies() -> list[Manifest]:
-    """How volumes get the reclaim policy of their class, whoever makes them."""
+    """How volumes get the reclaim policy of their class."""
     return _load(MANIFESTS / "volume-reclaim-policy.yaml")
 
 

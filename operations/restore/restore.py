@@ -16,7 +16,7 @@ from archive.evidence import Difference
 from archive.reader import SetReader
 from cluster.credentials import password
 from cluster.dag import Dag
-from cluster.lease import UnreadableNote, inquire, lease_of
+from cluster.lease import UnreadableNote, inquire
 from components import COMPONENTS, SETS
 from components.access import Access
 from components.base import Live, RunningScratch
@@ -367,9 +367,8 @@ def _served(
     request = Request(settings, kube, reader.chain, environment.store_credentials(), identity)
     wanted = restore.scratch(settings, reader.manifest, password())
     with (
-        lease_of(
-            kube, settings, verify_lease(component), context.who
-        ),  # else a proof would sweep them
+        # otherwise a verification would remove them
+        environment.lease(verify_lease(component), context.who),
         engines(request, wanted, restore.ask, context) as made,
     ):
         restore.load(made.access, made.at, reader)

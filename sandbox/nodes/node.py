@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 
 from cluster.kube import Manifest
+from cluster.polling import polling
 from errors import PermanentError, TemporaryError
 from sandbox.nodes import network, settings
 from sandbox.nodes.capsule import Capsule
@@ -78,12 +78,11 @@ class Node:
         programs = [self.binaries[name].parent for name in ("containerd-shim-runc-v2", "ctr")]
         argv = [str(self.binaries["containerd"]), "--config", str(file)]
         self.capsule.start("containerd", argv, programs)
-        deadline = time.monotonic() + CONTAINERD_SECONDS
-        while self._ctr("version").returncode != 0:
-            if time.monotonic() > deadline:
-                tail = self.capsule.daemon("containerd").tail()
-                raise TemporaryError(f"containerd of node {self.name} does not answer: {tail}")
-            time.sleep(0.05)
+        for _ in polling(CONTAINERD_SECONDS, pause=0.05):
+            if self._ctr("version").returncode == 0:
+                return
+        tail = self.capsule.daemon("containerd").tail()
+        raise TemporaryError(f"containerd of node {self.name} does not answer: {tail}")
 
     def load(self, archive: Path) -> None:
         """Bring an image to this node.
