@@ -27,11 +27,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HERE = Path(__file__).parent
 CONTROL_ROOM = HERE / "backup" / "control_room"
-# They need no engines, and go where there is time: the control room's half is else a quarter of an hour the longer.
-BESIDE_ENGINES = [
-    HERE / name
-    for name in ("doubles", "archive", "test_least_privilege.py", "test_stuck_releases.py")
-]
+# They need no engines, and go where there is time: both halves then end within a few minutes of each other.
+BESIDE_ENGINES = [HERE / "test_least_privilege.py"]
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the mark
