@@ -1,11 +1,13 @@
 """A node's walls: one process that holds network, mount, process, UTS, IPC and cgroup namespaces.
 
 With its end everything in it ends: processes, mounts, links, rules. Only the cgroups' directories are left to remove.
-All capsules of a sandbox share one cgroup of the processor, whose small share leaves the machine usable.
+All capsules of a sandbox share one cgroup of the processor, whose small share leaves the machine usable. It is below
+the cgroup of the command that started them, so a limit on that command holds for every container too.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from errors import ConfigurationError, Fault, PermanentError, TemporaryError
+from sandbox.paths import write_atomic
 from sandbox.processes import Daemon
 
 SCRIPT = Path(__file__).with_name("capsule.sh")
@@ -30,6 +33,9 @@ CONTROLLERS = (
     "systemd",
     "unified",
 )
+# Controllers whose groups are below the starter's. Memory is not one: a command's memory group ends with the command.
+INHERITED = ("cpu", "cpuacct")
+OWN_GROUPS = Path("/proc/self/cgroup")
 # Of the machine's processor, against 1024 of everything else: what is idle they get all the same.
 CPU_SHARES = 64
 START_SECONDS = 60.0
@@ -75,9 +81,7 @@ class Capsule:
         group: of the sandbox's cgroups; the node's own are below it.
         directory: its state.
         tools: Debian's programs that /usr gets in addition.
-        memory_bytes: that all processes inside may use together, for real.
-        cpus: that the node says it has; 0 leaves the machine's own.
-        memory_kib: that the node says it has.
+        memory_bytes: that all processes inside may use together.
     """
 
     name: str
@@ -85,8 +89,6 @@ class Capsule:
     directory: Path
     tools: Path
     memory_bytes: int = 3 << 30
-    cpus: int = 0
-    memory_kib: int = 0
 
     @property
     def pid(self) -> int:
@@ -116,7 +118,7 @@ class Capsule:
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "pid").unlink(missing_ok=True)
         self._make_groups()
-        words = [self.name, self.directory, self.tools, self.cpus, self.memory_kib]
+        words = [self.name, self.directory, self.tools]
         self._daemon.start(
             [
                 "bash", "-c", START, "start", self._groups(),
@@ -135,10 +137,10 @@ class Capsule:
         self._daemon.stop(grace=0.0)
         (self.directory / "pid").unlink(missing_ok=True)
         deadline = time.monotonic() + END_SECONDS
-        for controller in CONTROLLERS:
-            _remove_group(CGROUPS / controller / self.group / self.name, deadline)
+        for directory in self._directories.values():
+            _remove_group(directory, deadline)
             with suppress(OSError):  # another node's are still there
-                (CGROUPS / controller / self.group).rmdir()
+                directory.parent.rmdir()
 
     def command(self, *argv: str) -> list[str]:
         """The command line that runs a program inside."""
@@ -167,13 +169,28 @@ class Capsule:
     def _daemon(self) -> Daemon:
         return Daemon("capsule", self.directory)
 
+    @property
+    def _directories(self) -> dict[str, Path]:
+        """Controller → its cgroup: as it was made, or where it is about to be."""
+        record = self.directory / "cgroups.json"
+        if record.exists():
+            made = json.loads(record.read_text(encoding="utf-8"))
+            return {controller: Path(path) for controller, path in made.items()}
+        text = OWN_GROUPS.read_text(encoding="utf-8")
+        return {
+            controller: parent_group(controller, text) / self.group / self.name
+            for controller in CONTROLLERS
+        }
+
     def _groups(self) -> str:
-        return " ".join(str(CGROUPS / one / self.group / self.name) for one in CONTROLLERS)
+        return " ".join(map(str, self._directories.values()))
 
     def _make_groups(self) -> None:
-        for controller in CONTROLLERS:
-            shared = CGROUPS / controller / self.group
-            own = shared / self.name
+        directories = self._directories
+        made = {controller: str(path) for controller, path in directories.items()}
+        write_atomic(self.directory / "cgroups.json", json.dumps(made))
+        for controller, own in directories.items():
+            shared = own.parent
             for directory in (shared, own):
                 directory.mkdir(exist_ok=True)
                 if controller == "cpuset":  # an empty one refuses processes
@@ -185,6 +202,28 @@ class Capsule:
                 (shared / "cpu.shares").write_text(str(CPU_SHARES), encoding="utf-8")
             if controller == "memory":
                 (own / "memory.limit_in_bytes").write_text(str(self.memory_bytes), encoding="utf-8")
+
+
+def parent_group(controller: str, text: str) -> Path:
+    """Directory of the cgroup below which ours are made.
+
+    Args:
+        controller: of cgroup version 1.
+        text: of /proc/self/cgroup: `NUMBER:CONTROLLERS:PATH` a line (cgroups(7)).
+    """
+    mount = CGROUPS / controller
+    for line in text.splitlines() if controller in INHERITED else ():
+        _, names, path = line.split(":", 2)
+        # in a container the path may be the machine's, which is not to be seen there
+        if controller in names.split(",") and (mount / path.lstrip("/")).is_dir():
+            return mount / path.lstrip("/")
+    return mount
+
+
+def groups_left(group: str) -> list[Path]:
+    """Cgroups of a sandbox, wherever they are."""
+    walk = os.walk(CGROUPS)  # skips what ends meanwhile
+    return [Path(parent) / group for parent, names, _ in walk if group in names]
 
 
 def _remove_group(directory: Path, deadline: float) -> None:

@@ -1,7 +1,7 @@
 # First process of a capsule (capsule.py starts it in new namespaces): mounts what is the node's own, then waits.
-# Arguments: name, its directory, directory of Debian's unpacked programs, CPUs and memory (KiB) that the node says it has.
+# Arguments: name, its directory, directory of Debian's unpacked programs.
 set -eu
-name=$1 directory=$2 tools=$3 cpus=$4 memory=$5
+name=$1 directory=$2 tools=$3
 read -r pid _ < /proc/self/stat # /proc is the machine's still, and so is the id
 
 mount --make-rprivate /
@@ -27,23 +27,6 @@ for shared in /var/lib/kubelet /var/lib/cni /opt; do
     mkdir -p "$directory/own$shared" "$shared"
     mount --bind "$directory/own$shared" "$shared"
 done
-
-# kubelet believes what it reads here: production's requests do not fit two cores
-if [ "$cpus" -gt 0 ]; then
-    mount -t tmpfs tmpfs /sys/devices/system/cpu
-    mount -t tmpfs tmpfs /sys/devices/system/node
-    for number in $(seq 0 $((cpus - 1))); do
-        topology=/sys/devices/system/cpu/cpu$number/topology
-        mkdir -p "$topology"
-        echo "$number" > "$topology/core_id"
-        echo 0 > "$topology/physical_package_id"
-    done
-    echo "0-$((cpus - 1))" | tee /sys/devices/system/cpu/online /sys/devices/system/cpu/possible > /dev/null
-fi
-if [ "$memory" -gt 0 ]; then
-    sed "s/^MemTotal:.*/MemTotal: $memory kB/" /proc/meminfo > /run/meminfo
-    mount --bind /run/meminfo /proc/meminfo
-fi
 
 hostname "$name"
 ip link set lo up

@@ -22,16 +22,14 @@ from sandbox.nodes import capsule, debian, images, network
 from sandbox.nodes.capsule import Capsule
 from sandbox.nodes.control_plane import NAMES, PROGRAMS, NodesControlPlane
 from sandbox.nodes.node import Node
-from sandbox.nodes.simulated import all_ready
+from sandbox.nodes.simulated import NodeSize, all_ready
 from sandbox.paths import locked, state_dir
 from sandbox.processes import Daemon
 
 MANIFESTS = Path(__file__).with_name("manifests") / "nodes.yaml"
 RELAY, PROVISIONER = "relay", "provisioner"
 READY_SECONDS = 300.0  # 10-20 s on two idle cores
-# 0: the machine's own. kubelet writes the CPUs that it counts into cgroups, where only real ones are taken.
-NODE_CPUS = 0
-NODE_MEMORY_KIB = 64 << 20
+SIZE = NodeSize()
 
 
 class Nodes:
@@ -97,6 +95,8 @@ class Nodes:
             nodes = self._nodes()
             for node in nodes:
                 self._join(node, kube)
+            apiserver = plane.daemon("kube-apiserver")
+            self._await("the nodes' size", lambda: self._has_size(kube, nodes[0].name), apiserver)
             with ThreadPoolExecutor(len(nodes)) as pool:
                 list(pool.map(lambda node: self._start(node, archives), nodes))
             self._await("the nodes", lambda: all_ready(kube), nodes[0].capsule.daemon("kubelet"))
@@ -157,8 +157,6 @@ class Nodes:
                 f"isa-{self.name}",
                 self.directory / name,
                 self._tools,
-                cpus=NODE_CPUS,
-                memory_kib=NODE_MEMORY_KIB,
             )
             for number, name in enumerate(NAMES, 1)
             if name in made or number <= self.count
@@ -201,7 +199,8 @@ class Nodes:
 
     def _manifests(self) -> list[Manifest]:
         text = Template(MANIFESTS.read_text(encoding="utf-8"))
-        own = list(yaml.safe_load_all(text.substitute(coredns=images.COREDNS)))
+        values = {"coredns": images.COREDNS, "cpu": SIZE.cpu, "memory": SIZE.memory}
+        own = list(yaml.safe_load_all(text.substitute(values)))
         return [*own, *stages.reclaim_policies()]
 
     def _answers(self) -> bool:
@@ -213,6 +212,18 @@ class Nodes:
         except TemporaryError:
             return False
         return True
+
+    def _has_size(self, kube: Kube, node: str) -> bool:
+        """Whether the API server replaces the size that a kubelet reports; a new policy takes a moment."""
+        reported = {"status": {name: {"cpu": "1"} for name in ("capacity", "allocatable")}}
+        answer = kube.request(
+            "PATCH",
+            f"/api/v1/nodes/{node}/status",
+            body=reported,
+            query={"dryRun": "All"},
+            content_type="application/merge-patch+json",
+        )
+        return bool(answer["status"]["allocatable"]["cpu"] == SIZE.cpu)
 
     def _has_dns(self, kube: Kube) -> bool:
         found = kube.get("apps/v1", "Deployment", "coredns", "kube-system") or {}

@@ -19,7 +19,7 @@ from cluster.kube import Kube, Manifest
 from config.loading import load
 from errors import IsaError
 from operations.environment.render import render_manifest
-from sandbox.nodes.capsule import CGROUPS
+from sandbox.nodes.capsule import groups_left
 from sandbox.nodes.cluster import Nodes
 from sandbox.nodes.images import BUSYBOX
 from sandbox.processes import running_below
@@ -66,6 +66,11 @@ class Soak(CaseTable):
     def memory_limit_kills(self) -> None:
         self.kube.create(pod("hungry", "tail /dev/zero", memory="64Mi"))
         self.wait("hungry", "be killed", lambda one: ended(one) == ("OOMKilled", 137))
+
+    def pod_runs_that_requests_more_than_this_machine_has(self) -> None:
+        self.kube.create(pod("large", "sleep 1000", cpu="12", memory="48Gi"))
+        self.wait("large", "run", is_ready)
+        self.kube.delete("v1", "Pod", "large", NAMESPACE)
 
     def image_that_runs_as_root_is_refused(self) -> None:
         made = pod("root", "sleep 1000")
@@ -126,7 +131,7 @@ class Soak(CaseTable):
     def nothing_is_left(self) -> None:
         directory = self.nodes.directory
         self.nodes.down()
-        groups = [*CGROUPS.glob(f"*/isa-{self.nodes.name}")]
+        groups = groups_left(f"isa-{self.nodes.name}")
         mounts = [
             one
             for one in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
@@ -175,10 +180,15 @@ class Soak(CaseTable):
 
 
 def pod(
-    name: str, script: str, labels: dict[str, str] | None = None, memory: str = "32Mi", **more: Any
+    name: str,
+    script: str,
+    labels: dict[str, str] | None = None,
+    cpu: str = "50m",
+    memory: str = "32Mi",
+    **more: Any,
 ) -> Manifest:
     """A pod under the namespace's strictest rules, whose shell runs a script."""
-    resources = {"cpu": "50m", "memory": memory}
+    resources = {"cpu": cpu, "memory": memory}
     container = {
         "name": "shell",
         "image": BUSYBOX,
@@ -262,6 +272,10 @@ def main() -> None:
             soak.probe_that_fails_keeps_a_pod_unready_and_restarts_it,
         )
         soak.case("a memory limit kills", soak.memory_limit_kills)
+        soak.case(
+            "a pod runs that requests more than this machine has",
+            soak.pod_runs_that_requests_more_than_this_machine_has,
+        )
         soak.case("an image that runs as root is refused", soak.image_that_runs_as_root_is_refused)
         soak.case(
             "required anti-affinity gives each pod a node",

@@ -153,6 +153,32 @@ def test_a_capsule_ends_with_its_cgroups_even_if_others_are_below_them(
     assert not own.parent.exists()
 
 
+def test_containers_stay_below_the_cgroup_of_the_command_that_started_the_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capsule, "CGROUPS", tmp_path)
+    for name in ("cpu/low", "cpuacct", "memory/command"):
+        (tmp_path / name).mkdir(parents=True)
+    text = "3:memory:/command\n2:cpu,cpuacct:/low\n1:name=systemd:/\n0::/\n"
+    assert capsule.parent_group("cpu", text) == tmp_path / "cpu/low"
+    assert capsule.parent_group("cpuacct", text) == tmp_path / "cpuacct", "its path is not seen"
+    assert capsule.parent_group("memory", text) == tmp_path / "memory"
+
+
+def test_a_command_in_another_cgroup_ends_a_capsule_where_it_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capsule, "CGROUPS", tmp_path)
+    own = tmp_path / "cpu/low/isa-test/node-1"
+    own.mkdir(parents=True)
+    record = tmp_path / "state/cgroups.json"
+    record.parent.mkdir()
+    record.write_text(json.dumps({"cpu": str(own)}))
+    assert capsule.groups_left("isa-test") == [own.parent]
+    Capsule("node-1", "isa-test", record.parent, tmp_path).down()
+    assert not capsule.groups_left("isa-test")
+
+
 def test_programs_of_real_nodes_are_built_only_when_they_are_asked_for() -> None:
     assert not {*binaries.NODE_TOOLS} & {*binaries.CLUSTER_TOOLS, *binaries.TEST_TOOLS}
     assert {*binaries.NODE_TOOLS, *binaries.CLUSTER_TOOLS, *binaries.TEST_TOOLS} == {
