@@ -171,17 +171,17 @@ def begin(question: Callable[[], T]) -> Future[T]:
 def explain(exc: BaseException) -> str:
     """Explain an exception of a client library and what to do, followed by the library's own message."""
     chain = list(_causes(exc))
-    said = next((str(e).strip() for e in chain if str(e).strip()), type(exc).__name__)
-    said = re.sub(r"\s+", " ", said)
-    if len(said) > 200:
-        said = said[:197] + "…"
+    message = next((str(e).strip() for e in chain if str(e).strip()), type(exc).__name__)
+    message = re.sub(r"\s+", " ", message)
+    if len(message) > 200:
+        message = message[:197] + "…"
     if isinstance(exc, IsaError):
-        return said
+        return message
     text = " ".join(f"{type(e).__name__} {e}" for e in chain)
     for pattern, meaning in TROUBLES:
         if re.search(pattern, text, re.IGNORECASE):
-            return f"{meaning} ({said})"
-    return said
+            return f"{meaning} ({message})"
+    return message
 
 
 def words(troubles: dict[str, str]) -> str:

@@ -1,8 +1,9 @@
-"""Backs JetStream up: every stream of every account by the snapshot API, key-value buckets and object stores too.
+"""Backs up every stream of every JetStream account by the snapshot API, including key-value buckets and object stores.
 
-What lies in the bucket is what the `nats` tool makes and reads: `stream.tar.s2` beside `backup.json`, one folder a
-stream (`nats stream restore`). Consumers are saved a second time as JSON: servers up to 2.14 leave those out of a
-snapshot whose replicas are not where the stream's leader is, without a word (nats-io/nats-server#7829).
+Each stream has a folder with `stream.tar.s2` and `backup.json`, the format of the `nats` tool (`nats stream restore`).
+
+Consumers are saved a second time as JSON. Servers up to 2.14 silently leave a consumer out of the snapshot if the
+stream's leader has no replica of it (nats-io/nats-server#7829).
 """
 
 from __future__ import annotations
@@ -53,12 +54,12 @@ NOT_COVERED = (
     "message ids for deduplication: a message published again right after a restore may be stored twice",
     "messages older than their `Nats-TTL` in a stream that keeps them (the backup names such streams)",
 )
-ALLOWED = OWN_TIMES[0]  # that messages have a lifetime
-# nats-server up to 2.14 takes snapshots of streams on disk only
+ALLOWED = OWN_TIMES[0]  # the setting that allows a lifetime of messages
+# Servers before this version cannot take a snapshot of a stream in memory.
 MEMORY_SINCE = (2, 15)
-# a consumer that finds none in that time has lost the servers that it was on; of many streams each waits so long
+# A consumer without a leader for so long has lost its servers. Each stream waits for it.
 LEADER_SECONDS = 10.0
-# of a snapshot against the stream's bytes: tar headers and indexes; s2 makes it smaller as a rule
+# Space for tar headers and indexes. Compression with s2 usually makes a snapshot smaller than its stream.
 SPOOL_MARGIN = 64 << 20
 
 
@@ -66,11 +67,11 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
     """Take one backup of all streams of all accounts.
 
     Raises:
-        TemporaryError: JetStream has no leader, a snapshot broke off.
-        PermanentError: the platform's own user may not use JetStream.
+        TemporaryError: JetStream has no leader, or a snapshot was interrupted.
+        PermanentError: the platform's user may not use JetStream.
     """
     own = NatsAccount(user=USER, secret=SECRET, key=KEY)
-    found: list[Measure] = []
+    fingerprint: list[Measure] = []
     consistency: list[Consistency] = []
     missing: list[str] = []
     streams: dict[str, Any] = {}
@@ -83,14 +84,14 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
             with account(access, servers, declared) as connected:
                 info: Any = connected.client._server_info
                 version, identity = str(info["version"]), str(info.get("cluster", ""))
-                for name, taken in _streams(access, writer, connected, version):
-                    if isinstance(taken, str):
-                        missing.append(f"stream {name}: {taken}")
+                for name, result in _streams(access, writer, connected, version):
+                    if isinstance(result, str):
+                        missing.append(f"stream {name}: {result}")
                         continue
-                    missing += [f"stream {name}: {reason}" for reason in taken.missing]
-                    found += taken.measures
-                    consistency.append(taken.consistency)
-                    streams[name] = taken.layout
+                    missing += [f"stream {name}: {reason}" for reason in result.missing]
+                    fingerprint += result.measures
+                    consistency.append(result.consistency)
+                    streams[name] = result.layout
         except AccountRefused as exc:
             if declared is own:
                 raise
@@ -101,21 +102,21 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
         engine=Engine(name="NATS JetStream", version=version, identity=identity),
         topology={"streams": streams},
         consistency=tuple(consistency),
-        fingerprint=tuple(found),
+        fingerprint=tuple(fingerprint),
         not_covered=NOT_COVERED,
         missing=tuple(missing),
     )
 
 
 @dataclass(frozen=True)
-class StreamTaken:
-    """What became of a stream.
+class StreamBackup:
+    """The backup of one stream.
 
     Attributes:
-        measures: of it.
-        consistency: its moment.
-        layout: for the manifest's topology.
-        missing: what the backup lacks of it, with why.
+        measures: its fingerprint.
+        consistency: its recovery point.
+        layout: its entry in the manifest's topology.
+        missing: what the backup lacks, with the reason.
     """
 
     measures: list[Measure]
@@ -126,49 +127,49 @@ class StreamTaken:
 
 def _streams(
     access: Access, writer: SetWriter, connected: Account, version: str
-) -> Iterator[tuple[str, StreamTaken | str]]:
-    """Store an account's streams; or say why one cannot be.
+) -> Iterator[tuple[str, StreamBackup | str]]:
+    """Store the streams of an account. Yields each folder with the stream's backup, or the reason why it has none.
 
-    One that JetStream does not answer for is tried again behind the others, and left out where that does not help.
+    A stream that JetStream does not answer for is tried once more after the others.
 
     Raises:
         AccountRefused: the account has no JetStream.
     """
     try:
-        left = _names(connected, access.timeout_seconds)
+        names = _names(connected, access.timeout_seconds)
     except Refused as exc:
         raise AccountRefused(str(exc)) from exc
-    for last in (False, True):
-        late: list[str] = []
-        for name in left:
+    for final_attempt in (False, True):
+        postponed: list[str] = []
+        for name in names:
             folder = f"{connected.user}/{folder_name(name)}"
             try:
-                taken = _stream(access, writer, connected, name, version)
+                result = _stream(access, writer, connected, name, version)
             except Refused as exc:
                 writer.drop(f"{folder}/")
                 if exc.code == NO_STREAM:  # a client deleted it
                     continue
-                taken = exc.words
+                result = exc.reason
             except Unanswered as exc:
                 writer.drop(f"{folder}/")
-                # where it is not this stream alone, this fails too
+                # fails if JetStream itself does not answer
                 connected.run(call(connected.client, "INFO", timeout=access.timeout_seconds))
-                if not last:
-                    late.append(name)
+                if not final_attempt:
+                    postponed.append(name)
                     continue
-                taken = str(exc)
-            yield folder, taken
-        left = late
+                result = str(exc)
+            yield folder, result
+        names = postponed
 
 
 def _stream(
     access: Access, writer: SetWriter, account: Account, name: str, version: str
-) -> StreamTaken | str:
-    """Store one stream; or say why it cannot be."""
+) -> StreamBackup | str:
+    """Store one stream, or return the reason why it cannot be stored."""
     timeout, folder = access.timeout_seconds, f"{account.user}/{folder_name(name)}"
     unit = f"stream {account.user}/{name}"
     begun = datetime.now(UTC)
-    consumers, unheard = _consumers(account, name, LEADER_SECONDS)
+    consumers, leaderless = _consumers(account, name, LEADER_SECONDS)
     snapshot = Snapshot(
         account.loop, account.client, name, min(access.settings.backup.stall_seconds, 60)
     )
@@ -182,7 +183,7 @@ def _stream(
     size = int(snapshot.state["bytes"])
     try:
         require_room(writer.spool, size + SPOOL_MARGIN)
-    except PermanentError as exc:  # the others may be smaller
+    except PermanentError as exc:  # other streams may fit
         return str(exc)
     with writer.spooled(snapshot, size + SPOOL_MARGIN) as spool:
         writer.add(f"{folder}/stream.tar.s2", unit, "nats stream backup", spool, size)
@@ -197,38 +198,38 @@ def _stream(
     )
     progress = with_progress(consumers, _consumers(account, name, 0)[0])
     writer.add_json(f"{folder}/consumers.json", unit, progress)
-    promised = int(snapshot.state.get("consumer_count", 0))
-    if promised > len(consumers) + len(unheard):
-        raise Unanswered(f"{unit} has {promised} consumers but lists {len(consumers)}")
+    consumer_count = int(snapshot.state.get("consumer_count", 0))
+    if consumer_count > len(consumers) + len(leaderless):
+        raise Unanswered(f"{unit} has {consumer_count} consumers but lists {len(consumers)}")
     try:
-        seen = account.run(measure_messages(account.client, name, snapshot.state, apart=True))
-    except Silent as exc:  # it is in use: messages have left it since the snapshot
-        seen = exc.seen
-    if not seen.expiring and not expires(snapshot.config):
-        seen = replace(seen, apart=False)
+        stats = account.run(measure_messages(account.client, name, snapshot.state, apart=True))
+    except Silent as exc:  # the stream is in use: messages have left it since the snapshot
+        stats = exc.stats
+    if not stats.expiring and not expires(snapshot.config):
+        stats = replace(stats, apart=False)
     layout = {
         "replicas": snapshot.config.get("num_replicas", 1),
         "consumers": [c["name"] for c in consumers],
         LEFT_OUT: _left_out(snapshot.config, consumers, version),
-        LARGEST: seen.largest,
+        LARGEST: stats.largest,
     }
-    apart = any(consumer_expires(c) for c in consumers if c["config"].get("durable_name"))
-    found = measures(unit, snapshot.state, consumers, seen, consumers_apart=apart)
-    found.append(measure_configuration(unit, snapshot.config, snapshot.config))
+    consumers_apart = any(consumer_expires(c) for c in consumers if c["config"].get("durable_name"))
+    fingerprint = measures(unit, snapshot.state, consumers, stats, consumers_apart=consumers_apart)
+    fingerprint.append(measure_configuration(unit, snapshot.config, snapshot.config))
     missing = []
-    if unheard:
-        missing.append(f"no leader answers for its consumers {some(unheard)}")
-    if seen.overdue and not snapshot.config.get(ALLOWED) and numbers(version) >= MEMORY_SINCE:
+    if leaderless:
+        missing.append(f"no leader answers for its consumers {some(leaderless)}")
+    if stats.overdue and not snapshot.config.get(ALLOWED) and numbers(version) >= MEMORY_SINCE:
         missing.append(
-            f"{seen.overdue} messages are older than their {LIFETIME}: this stream keeps them, no restore does"
+            f"{stats.overdue} messages are older than their {LIFETIME}: this stream keeps them, no restore does"
         )
-    return StreamTaken(found, consistency, layout, missing)
+    return StreamBackup(fingerprint, consistency, layout, missing)
 
 
 def _consumers(
     account: Account, stream: str, patience: float
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """A stream's consumers, and names of those that have no leader."""
+    """A stream's consumers, and the names of consumers without a leader."""
     try:
         return consumers_of(account, stream, patience=patience), []
     except Incomplete as exc:
@@ -236,8 +237,8 @@ def _consumers(
 
 
 def _left_out(config: dict[str, Any], consumers: list[dict[str, Any]], version: str) -> list[str]:
-    """Consumers that a restore may have to make again from `consumers.json`."""
-    if numbers(version) >= MEMORY_SINCE:  # from then on each is asked of its own leader
+    """Names of consumers that the snapshot may lack; a restore creates them from `consumers.json`."""
+    if numbers(version) >= MEMORY_SINCE:  # these servers ask each consumer's own leader
         return []
     replicas = int(config.get("num_replicas", 1))
     return [

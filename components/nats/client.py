@@ -1,4 +1,4 @@
-"""How NATS is asked: connections to one server, and JetStream's API as JSON."""
+"""Client for NATS: connections to one server, and requests to JetStream's JSON API."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 
 STATEFULSET = "nats"
 CLIENT_PORT, MONITOR_PORT = 4222, 8222
-UNAVAILABLE = 503  # as in HTTP: it may pass
+UNAVAILABLE = 503  # as in HTTP: the refusal is temporary
 NO_STREAM, OVERLAP = 10059, 10065
 PLACEMENT_SECONDS = 60.0
 SHOWN = 10  # names in a message: a stream may have thousands of consumers
 FORBIDDEN = "permissions violation"
-# No name that a header may have (ADR-4: printable characters but `:`): the bytes of a block that is no header.
+# Key for a header block that cannot be parsed. No header can have this name: ADR-4 forbids `:`.
 UNREADABLE = "unreadable headers:"
 SECRET, USER, KEY = "nats-auth", "app", "app-password"
 
@@ -46,18 +46,18 @@ class Account:
     """One account's connection.
 
     Attributes:
-        user: by whom it is reached, and named.
-        client: connected.
-        loop: of it; runs only while something is asked.
+        user: the user that connects; it also names the account.
+        client: the connected client.
+        loop: the client's event loop; it runs only during a request.
     """
 
     user: str
     client: Client
     loop: asyncio.AbstractEventLoop
 
-    def run(self, what: Coroutine[Any, Any, T]) -> T:
-        """Do something on the loop."""
-        return self.loop.run_until_complete(what)
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop."""
+        return self.loop.run_until_complete(coroutine)
 
 
 @contextmanager
@@ -67,20 +67,20 @@ def account(
     """Connect to an account.
 
     Args:
-        access: the way in.
-        servers: to try in order.
-        declared: the account, by one of its users.
+        access: addresses and credentials.
+        servers: tried in this order.
+        declared: one user of the account, with its Secret.
 
     Raises:
-        AccountRefused: there is no password for the user, or it is refused.
+        AccountRefused: the user has no password, or it is refused.
         TemporaryError: no server answers.
     """
     loop = asyncio.new_event_loop()
     try:
-        there = [server for server in servers if server.host]
+        reachable = [server for server in servers if server.host]
         try:
             client = loop.run_until_complete(
-                connect(access, there, declared.user, declared.secret, declared.key)
+                connect(access, reachable, declared.user, declared.secret, declared.key)
             )
         except PermanentError as exc:  # there is no such Secret
             raise AccountRefused(f"user {declared.user}: {exc}") from exc
@@ -98,8 +98,9 @@ def account(
 
 
 class AnyMessage(Client):
-    """A client that lives through every message: NATS takes any bytes as subject and headers, and one that the library
-    cannot read ends its reader.
+    """A client that survives every message.
+
+    NATS accepts any bytes as subject and headers. The library's reader ends at bytes that it cannot parse.
     """
 
     def _build_message(
@@ -110,14 +111,14 @@ class AnyMessage(Client):
         return message
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
-        """As the library reads them; where it cannot, all bytes of the block under one name, and its lines as far as
-        they are readable.
+        """Headers as the library parses them.
 
-        A server stores a block of a single byte, too: 2.15.1 checks nothing but its length.
+        If it cannot, the result has the readable lines, and all bytes under the key `UNREADABLE`. A server stores any
+        block: 2.15.1 checks only its length.
         """
         try:
-            found: dict[str, str] | None = await super()._process_headers(headers)
-            return found
+            parsed: dict[str, str] | None = await super()._process_headers(headers)
+            return parsed
         except Exception as exc:
             log.debug("headers of %d bytes cannot be read: %s", len(headers), type(exc).__name__)
         lines = bytes(headers).partition(b"\r\n")[2]
@@ -125,9 +126,9 @@ class AnyMessage(Client):
         return {**(readable or {}), UNREADABLE: bytes(headers).decode("latin-1")}
 
     async def _read_loop(self) -> None:
-        """As the library's, whose reader may end without a word: then the connection ends, too.
+        """The library's read loop. When it ends, the connection is closed.
 
-        Otherwise every later question would wait for its limit, as of a server that is silent.
+        Otherwise every later request would wait for its timeout.
         """
         await super()._read_loop()
         await self._process_op_err(NatsError("the reader ended"))
@@ -145,16 +146,16 @@ async def connect(
     """Connect to the first of some servers that answers.
 
     Args:
-        access: the way in.
-        servers: to try in order.
-        user: whose account is meant.
+        access: addresses and credentials.
+        servers: tried in this order.
+        user: the user to connect as.
         secret: name of the Secret with the password.
-        key: in it.
-        forbidden: gets NATS' words where the user may not do something; the request itself gets no answer then.
+        key: key in the Secret.
+        forbidden: called with NATS' message when the user lacks a permission; the request itself gets no answer then.
     """
 
     async def hear(exc: Exception) -> None:
-        # the client would print a traceback; any other exception comes anyway
+        # without a callback the client prints a traceback; all other exceptions are raised by the request
         if FORBIDDEN in str(exc).lower():
             forbidden(str(exc))
 
@@ -173,16 +174,16 @@ async def connect(
 
 
 async def call(client: Client, subject: str, body: Any = None, *, timeout: float) -> dict[str, Any]:
-    """Ask JetStream's API (https://docs.nats.io/reference/reference-protocols/nats_api_reference).
+    """Send a request to JetStream's API (https://docs.nats.io/reference/reference-protocols/nats_api_reference).
 
     Args:
-        client: connected.
-        subject: behind `$JS.API.`.
-        body: of the request.
+        client: the connected client.
+        subject: the subject after `$JS.API.`.
+        body: the request's body.
         timeout: seconds.
 
     Raises:
-        Refused: JetStream says no.
+        Refused: JetStream refuses the request.
         Unanswered: no server answers.
     """
     request = json.dumps(body).encode() if body is not None else b""
@@ -193,16 +194,16 @@ async def call(client: Client, subject: str, body: Any = None, *, timeout: float
         raise Unanswered(f"JetStream does not answer {subject}: no leader, or too slow") from exc
     except NatsError as exc:
         raise Unanswered(f"JetStream, {subject}: {exc}") from exc
-    found: dict[str, Any] = json.loads(answer.data)
-    if "error" in found:
-        error = found["error"]
+    reply: dict[str, Any] = json.loads(answer.data)
+    if "error" in reply:
+        error = reply["error"]
         raise Refused(
             subject,
             int(error.get("err_code", 0)),
             str(error.get("description")),
             unavailable=error.get("code") == UNAVAILABLE,
         )
-    return found
+    return reply
 
 
 def call_when_placed(
@@ -215,22 +216,22 @@ def call_when_placed(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
-    """Ask JetStream to make or change something, and again while it finds no servers for it.
+    """Send a request to JetStream, and repeat it while JetStream finds no servers for it.
 
-    The leader places on servers that it has heard of lately: on a busy machine it refuses what it takes a second later
-    (10023, "insufficient resources", for a consumer of a stream that has its servers).
+    The leader uses only servers that it has heard from recently. On a busy machine it may refuse a request and accept
+    it a second later (10023, "insufficient resources").
 
     Args:
         connected: the account.
-        subject: behind `$JS.API.`.
-        body: of the request.
-        timeout: seconds of one answer.
-        passing: another refusal, by its code, that may pass.
+        subject: the subject after `$JS.API.`.
+        body: the request's body.
+        timeout: seconds for one answer.
+        passing: the code of another temporary refusal.
         clock: monotonic seconds.
         sleep: waits.
 
     Raises:
-        Refused: JetStream says no, or finds no servers for a minute.
+        Refused: JetStream refuses the request, or finds no servers for `PLACEMENT_SECONDS`.
         TemporaryError: no server answers.
     """
     return retry(
@@ -246,57 +247,57 @@ def call_when_placed(
 async def listed(
     client: Client, subject: str, key: str, *, timeout: float, matching: str = ""
 ) -> list[Any]:
-    """All entries of a list that comes in pages.
+    """All entries of a paged list.
 
     Args:
-        client: connected.
-        subject: behind `$JS.API.`.
-        key: of the entries in the answer.
-        timeout: seconds of one page.
-        matching: a subject that streams must share with it; "" for all.
+        client: the connected client.
+        subject: the subject after `$JS.API.`.
+        key: key of the entries in the answer.
+        timeout: seconds for one page.
+        matching: list only streams with this subject; "" for all.
 
     Raises:
-        Incomplete: some that there are have no leader to describe them.
-        Refused, Unanswered: as `call`; the pages do not end.
+        Incomplete: some entries have no leader to describe them.
+        Refused, Unanswered: as `call`. Also Unanswered: a page was returned twice.
     """
-    limited = {"subject": matching} if matching else {}
-    found: list[Any] = []
+    criteria = {"subject": matching} if matching else {}
+    results: list[Any] = []
     missing: list[str] = []
     names: set[str] = set()
     while True:
-        offset = len(found) + len(missing)
-        page = await call(client, subject, {"offset": offset, **limited}, timeout=timeout)
-        entries, silent = page.get(key) or [], page.get("missing") or []
-        # one whose servers are all away is among both: a consumer without its name, a stream with it
-        found += [entry for entry in entries if _name(entry) not in ("", *silent)]
-        missing += silent
-        told = {_name(entry) for entry in entries}.union(silent)
-        if not told or len(found) + len(missing) >= int(page.get("total", 0)):
+        offset = len(results) + len(missing)
+        page = await call(client, subject, {"offset": offset, **criteria}, timeout=timeout)
+        entries, leaderless = page.get(key) or [], page.get("missing") or []
+        # an entry without any server is in both lists: a consumer without its name, a stream with it
+        results += [entry for entry in entries if _name(entry) not in ("", *leaderless)]
+        missing += leaderless
+        page_names = {_name(entry) for entry in entries}.union(leaderless)
+        if not page_names or len(results) + len(missing) >= int(page.get("total", 0)):
             break
-        if told <= names:
+        if page_names <= names:
             raise Unanswered(
                 f"JetStream, {subject}: {_server(client)} returned the same page again"
             )
-        names |= told
+        names |= page_names
     if missing:
-        raise Incomplete(subject, found, missing)
-    return found
+        raise Incomplete(subject, results, missing)
+    return results
 
 
 def some(names: Sequence[str]) -> str:
-    """Names for a message: the first ten, and how many there are more."""
+    """Names for a message: the first ten, and the number of the others."""
     return ", ".join(first_of(names, SHOWN))
 
 
 def _name(entry: Any) -> str:
-    """An entry that is a name, or that has it: a stream's is in its configuration."""
+    """The name of an entry: the entry itself, its `name`, or the name in a stream's configuration."""
     if not isinstance(entry, dict):
         return str(entry)
     return str(entry.get("name") or entry.get("config", {}).get("name") or "")
 
 
 class Unanswered(TemporaryError):
-    """JetStream does not answer for something, or no further: it has no leader, or its server went away."""
+    """JetStream does not answer, or stopped answering: no leader, or the server went away."""
 
 
 class AccountRefused(PermanentError):
@@ -304,11 +305,11 @@ class AccountRefused(PermanentError):
 
 
 class Incomplete(Unanswered):
-    """JetStream lists less than there is.
+    """JetStream's list is incomplete.
 
     Attributes:
-        found: what it lists.
-        missing: names of what it does not.
+        found: the listed entries.
+        missing: names of the missing entries.
     """
 
     def __init__(self, subject: str, found: list[dict[str, Any]], missing: list[str]) -> None:
@@ -317,17 +318,17 @@ class Incomplete(Unanswered):
 
 
 class Refused(PermanentError):
-    """JetStream said no.
+    """JetStream refused a request.
 
     Attributes:
-        code: its own number for the reason.
-        words: its own words for it, with that number.
-        unavailable: whether the reason may pass.
+        code: JetStream's error code.
+        reason: JetStream's description, with the code.
+        unavailable: the refusal is temporary.
     """
 
-    def __init__(self, subject: str, code: int, words: str, *, unavailable: bool = False) -> None:
-        self.code, self.words, self.unavailable = code, f"{words} ({code})", unavailable
-        super().__init__(f"JetStream refused {subject}: {self.words}")
+    def __init__(self, subject: str, code: int, reason: str, *, unavailable: bool = False) -> None:
+        self.code, self.reason, self.unavailable = code, f"{reason} ({code})", unavailable
+        super().__init__(f"JetStream refused {subject}: {self.reason}")
 
 
 def _server(client: Client) -> str:

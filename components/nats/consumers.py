@@ -1,8 +1,11 @@
-"""Consumers that a stream's snapshot left out (servers before 2.15: those with fewer replicas than their stream).
+"""Saves and restores consumers that a stream's snapshot may lack.
 
-A backup saves all of them a second time, and a restore makes the missing ones again, behind what they had acknowledged:
-every message after that comes once more, none is lost. Clients go on acknowledging meanwhile, and nobody knows what of
-that the snapshot has: the backup notes beside each consumer how far it was at the end.
+Servers before 2.15 leave out consumers with fewer replicas than their stream. A backup therefore saves all consumers a
+second time as JSON. A restore creates the missing ones, starting after the last acknowledged message: later messages
+are delivered once more, none is lost.
+
+Clients acknowledge messages while the snapshot is taken. So the backup also stores each consumer's progress after the
+snapshot.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from components.nats.client import (
 log = logging.getLogger(__name__)
 
 SECONDS = 60.0
-# that a restored stream gets for consumers which its snapshot may have or not
+# How long a restore waits for consumers that the snapshot may lack.
 MAYBE_SECONDS = 5.0
 LEFT_OUT = "consumers_left_out_of_the_snapshot"
 BY_SEQUENCE = "by_start_sequence"
@@ -37,12 +40,12 @@ UNTIL = "acknowledged_until"
 
 def saved_consumers(reader: SetReader, folder: str) -> list[dict[str, Any]]:
     """The consumers of a backup's stream, as JetStream listed them."""
-    found: list[dict[str, Any]] = reader.json(f"{folder}/consumers.json")
-    return found
+    consumers: list[dict[str, Any]] = reader.json(f"{folder}/consumers.json")
+    return consumers
 
 
 def left_out_consumers(reader: SetReader, folder: str) -> list[str]:
-    """Those of them that the stream's snapshot may not have."""
+    """Names of the consumers that the stream's snapshot may lack."""
     names: list[str] = reader.manifest.topology["streams"][folder].get(LEFT_OUT, [])
     return names
 
@@ -60,12 +63,12 @@ def consumers_of(
     Args:
         connected: the stream's account.
         stream: its name.
-        patience: seconds in which those that were made or moved just now may find their leader.
+        patience: seconds to wait for the leaders of consumers that were just created or moved.
         clock: monotonic seconds.
         sleep: waits.
 
     Raises:
-        Incomplete: one of them has no leader.
+        Incomplete: a consumer has no leader.
         Unanswered: no server answers.
     """
     subject = f"CONSUMER.LIST.{stream}"
@@ -82,10 +85,19 @@ def consumers_of(
 def with_progress(
     before: Iterable[dict[str, Any]], after: Iterable[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Consumers from before a snapshot, each with the sequence that it had acknowledged after it."""
-    later = {str(one["name"]): _acknowledged(one) for one in after}
+    """Add to each consumer the sequence that it had acknowledged after the snapshot.
+
+    Args:
+        before: consumers as listed before the snapshot.
+        after: consumers as listed after it.
+    """
+    acknowledged_after = {str(consumer["name"]): _acknowledged(consumer) for consumer in after}
     return [
-        {**one, UNTIL: max(_acknowledged(one), later.get(str(one["name"]), 0))} for one in before
+        {
+            **consumer,
+            UNTIL: max(_acknowledged(consumer), acknowledged_after.get(str(consumer["name"]), 0)),
+        }
+        for consumer in before
     ]
 
 
@@ -98,23 +110,27 @@ def wait_for_consumers(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Wait until a cluster has taken over the consumers of a stream that it has just restored.
+    """Wait until the cluster knows the consumers of a stream that was just restored.
 
-    The server that restored it acknowledges before the cluster's leader knows the stream: until then that one says
-    that there is none (10059).
-    The stream's leader proposes them after the restore was acknowledged. One that is made beside its proposal is
-    refused (10013) and stays without a leader, so that no snapshot is taken of its stream any more; and what the stream
-    is scaled to before its proposal does not reach it (measured on 2.15.1).
+    The restore is acknowledged before the cluster's leader knows the stream. Until then the leader answers that there
+    is no such stream (10059).
+
+    The stream's leader proposes the consumers after that. Creating a consumer at the same time fails (10013) and leaves
+    it without a leader; then no snapshot of its stream can be taken. A consumer that is proposed after its stream was
+    scaled up keeps the old number of replicas (measured on 2.15.1).
 
     Args:
         connected: the stream's account.
         stream: its name.
         saved: the backup's consumers.
-        left_out: names of those that the snapshot may not have; they are waited for a few seconds, others for a minute.
+        left_out: names of consumers that the snapshot may lack. They are waited for `MAYBE_SECONDS`, all others for
+            `PLACEMENT_SECONDS`.
         clock: monotonic seconds.
         sleep: waits.
     """
-    awaited = {str(one["name"]) for one in saved if one["config"].get("durable_name")}
+    awaited = {
+        str(consumer["name"]) for consumer in saved if consumer["config"].get("durable_name")
+    }
     subject, begun = f"CONSUMER.NAMES.{stream}", clock()
     while True:
         try:
@@ -131,101 +147,121 @@ def wait_for_consumers(
 
 
 def make_missing_consumers(
-    connected: Account, of: Mapping[str, Any], saved: Iterable[dict[str, Any]], **changes: Any
+    connected: Account,
+    stream_config: Mapping[str, Any],
+    saved: Iterable[dict[str, Any]],
+    **changes: Any,
 ) -> None:
-    """Make the durable consumers that a restored stream has not.
+    """Create the durable consumers that a restored stream lacks.
+
+    They start after the last message that they had acknowledged. A work queue does not hold acknowledged messages, and
+    refuses consumers with a start of their own (10101), so there they start at the beginning.
 
     Args:
         connected: the stream's account.
-        of: the stream's configuration. A work queue has nothing any more of what was acknowledged, and takes no
-            consumer that begins anywhere else (10101).
+        stream_config: the stream's configuration.
         saved: the backup's consumers.
-        changes: to their configurations.
+        changes: settings that replace those of each consumer.
     """
-    stream, queue = of["name"], of.get("retention") == QUEUE
+    stream, queue = stream_config["name"], stream_config.get("retention") == QUEUE
     names = {str(consumer["name"]) for consumer in consumers_of(connected, stream)}
-    for one in saved:
-        if one["name"] in names or not one["config"].get("durable_name"):
+    for consumer in saved:
+        if consumer["name"] in names or not consumer["config"].get("durable_name"):
             continue
-        behind = {"deliver_policy": BY_SEQUENCE, "opt_start_seq": _acknowledged(one) + 1}
-        config = {**one["config"], **({} if queue else behind), **changes}
-        if not queue:  # nothing else may say where it begins
-            config.pop("opt_start_time", None)
-        body = {"stream_name": stream, "config": config}
-        subject = f"CONSUMER.DURABLE.CREATE.{stream}.{one['name']}"
+        start = {"deliver_policy": BY_SEQUENCE, "opt_start_seq": _acknowledged(consumer) + 1}
+        consumer_config = {**consumer["config"], **({} if queue else start), **changes}
+        if not queue:  # a consumer may have only one setting for its start
+            consumer_config.pop("opt_start_time", None)
+        body = {"stream_name": stream, "config": consumer_config}
+        subject = f"CONSUMER.DURABLE.CREATE.{stream}.{consumer['name']}"
         call_when_placed(connected, subject, body, timeout=SECONDS)
 
 
 def as_saved(
     config: Mapping[str, Any],
-    there: Iterable[dict[str, Any]],
+    current: Iterable[dict[str, Any]],
     saved: Iterable[dict[str, Any]],
     *,
     at_work: bool = False,
 ) -> list[dict[str, Any]]:
-    """Consumers as their fingerprint has them, without what is no difference.
+    """Live consumers in a form that can be compared with the backup's.
 
-    That is where one begins that was made again, and how far one is that moved while its stream was stored. In a work
-    queue it is the messages themselves that tell what was acknowledged.
+    Two things are not differences: the start of a consumer that the restore created, and progress that was made while
+    the stream was being stored. In a work queue the remaining messages show what was acknowledged, so the position of
+    its consumers is not compared.
 
     Args:
-        config: the stream's.
-        there: as JetStream lists them.
-        saved: the backup's.
-        at_work: whether clients acknowledge to those that are there.
+        config: the stream's configuration.
+        current: consumers as JetStream lists them now.
+        saved: the backup's consumers.
+        at_work: clients acknowledge messages to the current consumers.
     """
-    before = {str(one["name"]): one for one in saved}
+    saved_by_name = {str(consumer["name"]): consumer for consumer in saved}
     if config.get("retention") == QUEUE:
-        floors = {name: {"ack_floor": one.get("ack_floor", {})} for name, one in before.items()}
-        return [{**one, **floors.get(str(one["name"]), {})} for one in there]
-    return [_as_saved(one, before.get(str(one["name"])), at_work) for one in there]
+        floors = {
+            name: {"ack_floor": consumer.get("ack_floor", {})}
+            for name, consumer in saved_by_name.items()
+        }
+        return [{**consumer, **floors.get(str(consumer["name"]), {})} for consumer in current]
+    return [
+        _as_saved(consumer, saved_by_name.get(str(consumer["name"])), at_work)
+        for consumer in current
+    ]
 
 
-def taken_since(there: Iterable[dict[str, Any]], saved: Iterable[dict[str, Any]]) -> int:
-    """How many messages consumers have acknowledged at most since they were restored from a backup.
-
-    Args:
-        there: as JetStream lists them.
-        saved: the backup's.
-    """
-    before = {str(one["name"]): int(one["ack_floor"].get("consumer_seq", 0)) for one in saved}
-    found = 0
-    for one in there:
-        acknowledged = int(one["delivered"]["consumer_seq"]) - int(one.get("num_ack_pending", 0))
-        begun = before.get(str(one["name"]), 0)
-        # one that was made again counts from nothing
-        found += max(0, acknowledged - begun if acknowledged >= begun else acknowledged)
-    return found
-
-
-def lost_interest(there: Iterable[dict[str, Any]], before: Iterable[dict[str, Any]]) -> bool:
-    """Whether NATS has deleted a consumer of the backup by itself: an ephemeral one, or one unused for too long.
+def taken_since(current: Iterable[dict[str, Any]], saved: Iterable[dict[str, Any]]) -> int:
+    """The largest number of messages that consumers can have acknowledged since they were restored.
 
     Args:
-        there: consumers now, as JetStream lists them.
-        before: those of the backup.
+        current: consumers as JetStream lists them now.
+        saved: the backup's consumers.
     """
-    names = {str(one["name"]) for one in there}
+    saved_sequences = {
+        str(consumer["name"]): int(consumer["ack_floor"].get("consumer_seq", 0))
+        for consumer in saved
+    }
+    total = 0
+    for consumer in current:
+        acknowledged = int(consumer["delivered"]["consumer_seq"]) - int(
+            consumer.get("num_ack_pending", 0)
+        )
+        start = saved_sequences.get(str(consumer["name"]), 0)
+        # a consumer that the restore created counts from 0
+        total += max(0, acknowledged - start if acknowledged >= start else acknowledged)
+    return total
+
+
+def lost_interest(current: Iterable[dict[str, Any]], saved: Iterable[dict[str, Any]]) -> bool:
+    """Whether NATS itself deleted a consumer of the backup: it was ephemeral, or not used for too long.
+
+    Args:
+        current: consumers as JetStream lists them now.
+        saved: the backup's consumers.
+    """
+    names = {str(consumer["name"]) for consumer in current}
     return any(
-        str(one["name"]) not in names
-        for one in before
-        if not one["config"].get("durable_name") or one["config"].get("inactive_threshold")
+        str(consumer["name"]) not in names
+        for consumer in saved
+        if not consumer["config"].get("durable_name")
+        or consumer["config"].get("inactive_threshold")
     )
 
 
 # ---------------------------------------------------------------------- inside
-def _as_saved(there: dict[str, Any], saved: dict[str, Any] | None, at_work: bool) -> dict[str, Any]:
+def _as_saved(
+    current: dict[str, Any], saved: dict[str, Any] | None, at_work: bool
+) -> dict[str, Any]:
     if saved is None:
-        return there
-    config, low = there["config"], _acknowledged(saved)
-    again = config.get("opt_start_seq") == low + 1
-    if again and config.get("deliver_policy") == BY_SEQUENCE:
+        return current
+    config, saved_floor = current["config"], _acknowledged(saved)
+    resumed = config.get("opt_start_seq") == saved_floor + 1
+    if resumed and config.get("deliver_policy") == BY_SEQUENCE:
         config = {**config, "deliver_policy": saved["config"].get("deliver_policy")}
-    found = {**there, "config": config}
-    reached = _acknowledged(there)
-    if low <= reached and (at_work or reached <= int(saved.get(UNTIL, low))):
-        found["ack_floor"] = {"stream_seq": low}
-    return found
+    normalized = {**current, "config": config}
+    floor = _acknowledged(current)
+    if saved_floor <= floor and (at_work or floor <= int(saved.get(UNTIL, saved_floor))):
+        normalized["ack_floor"] = {"stream_seq": saved_floor}
+    return normalized
 
 
 def _acknowledged(consumer: dict[str, Any]) -> int:

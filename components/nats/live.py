@@ -1,11 +1,14 @@
 """Replaces streams of the live JetStream by those of a backup.
 
-A stream cannot be restored beside itself, so the old one is deleted first: the safety backup, and before it the backup
-that is restored, were read to their last byte by then (`operations.restore.restore`). Streams come back with one
-replica and are scaled up afterwards: with three at once a restore on slow disks fails (nats-io/nats-server#4270). What
-a stream mirrors, gathers and republishes comes back with it: a mirror cannot be made of a stream later (error 10055),
-and a restored one goes on behind the last message that it has of its origin, whether that is there already or not
-(tried on 2.15.1).
+Two streams cannot have one name, so the old stream is deleted first. Before that, the backup and the safety backup were
+read to their last byte (`operations.restore.restore`).
+
+A stream is restored with one replica and scaled up afterwards. With three replicas at once a restore fails on slow
+disks (nats-io/nats-server#4270).
+
+Mirror, sources and republishing are part of the restored configuration, because a stream cannot become a mirror later
+(error 10055). A restored mirror continues after the last message that it holds of its origin. The origin need not exist
+yet (tried on 2.15.1).
 """
 
 from __future__ import annotations
@@ -56,13 +59,13 @@ from components.nats.fingerprint import (
     measured,
     measures,
 )
-from components.nats.messages import Seen, Silent, expires, measure_messages, nanoseconds
+from components.nats.messages import MessageStats, Silent, expires, measure_messages, nanoseconds
 from components.nats.resources import LARGEST, StoredStream, account_of, numbers, servers_of
 from components.nats.restore import ABOUT, ARCHIVE, FORM, INTEREST, accounts, restore_stream
 from config.backups import NatsAccount
 from errors import PermanentError
 
-LIMITS = "limits"  # retention that nothing but limits ends
+LIMITS = "limits"  # retention: only limits remove messages
 FULL_AT = ("max_msgs", "max_msgs_per_subject")
 CALL_SECONDS = 60.0
 
@@ -76,18 +79,18 @@ def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
     """Why JetStream would refuse streams of a backup.
 
     Raises:
-        TemporaryError: it cannot be asked.
+        TemporaryError: JetStream does not answer.
     """
-    servers, found = servers_of(access), []
+    servers, lines = servers_of(access), []
     for declared, folders in _chosen(access, reader, chosen):
         stored = [_stored(reader, folder) for folder in folders]
         try:
             with _account(access, declared) as connected:
                 account_now = account_of(call_it(connected, "INFO"), *_streams(connected))
-                found += refusals(stored, account_now, servers, partial(_dry_run, connected))
-        except PermanentError as exc:  # the account is not there any more, or has no JetStream
-            found += [f"{one.unit}: {exc}" for one in stored]
-    return found
+                lines += refusals(stored, account_now, servers, partial(_dry_run, connected))
+        except PermanentError as exc:  # the account was removed, or has no JetStream
+            lines += [f"{stream.unit}: {exc}" for stream in stored]
+    return lines
 
 
 def replace(
@@ -97,85 +100,86 @@ def replace(
     chosen: Iterable[str],
     cleanup: CleanupJournal,
 ) -> list[str]:
-    """Restore streams in the place of the live ones.
+    """Replace live streams by those of the backup.
 
     Raises:
-        Damaged: an artefact is not what was stored.
-        PermanentError, TemporaryError: JetStream does not take it.
+        Damaged: an artefact differs from what was stored.
+        PermanentError, TemporaryError: JetStream refuses a stream.
     """
     spool, sizes = access.settings.backup.spool, units(reader)
     require_room(spool, max(sizes[unit] for unit in chosen))
     with cleanup.replacing(chosen), tempfile.TemporaryDirectory(dir=spool) as directory:
         for declared, folders in _chosen(access, reader, chosen):
             for folder in folders:
-                # all of it is here before the old one goes
-                saved = reader.save(f"{folder}/{ARCHIVE}", Path(directory) / "stream")
+                # the whole snapshot is on this machine before the old stream is deleted
+                snapshot = reader.save(f"{folder}/{ARCHIVE}", Path(directory) / "stream")
                 backup = reader.json(f"{folder}/{ABOUT}")
                 consumers = saved_consumers(reader, folder), left_out_consumers(reader, folder)
-                # not earlier: an idle connection is cut
+                # connect only now: the server closes an idle connection
                 with _account(access, declared) as connected:
-                    _replace(connected, backup["config"]["name"], saved, backup, *consumers)
+                    _replace(connected, backup["config"]["name"], snapshot, backup, *consumers)
     return []
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
     """What the live streams hold now."""
-    found: list[Measure] = []
+    results: list[Measure] = []
     for declared, folders in _chosen(access, reader, chosen):
         with _account(access, declared) as connected:
             for folder in folders:
-                found += _measure(connected, reader, folder)
-    return found
+                results += _measure(connected, reader, folder)
+    return results
 
 
 def at_saved(now: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A live stream's state without what has come since from publishers or the streams that it follows.
+    """A live stream's state, without messages that arrived after the restore.
 
     Args:
-        now: the state that JetStream tells.
-        saved: the one that the backup has.
+        now: the state that JetStream reports.
+        saved: the state in the backup.
     """
     if int(now["last_seq"]) <= int(saved["last_seq"]):
         return dict(now)
-    kept = ("last_seq", "messages", "num_subjects")
-    return {**now, **{key: saved[key] for key in kept if key in saved}}
+    unchanged_keys = ("last_seq", "messages", "num_subjects")
+    return {**now, **{key: saved[key] for key in unchanged_keys if key in saved}}
 
 
 def may_have_gone(
     info: Mapping[str, Any],
     saved: Mapping[str, Any],
-    there: Iterable[dict[str, Any]],
-    before: Iterable[dict[str, Any]],
+    live_consumers: Iterable[dict[str, Any]],
+    backup_consumers: Iterable[dict[str, Any]],
     now: int,
 ) -> int:
-    """How many of a backup's messages may have left a stream since it was restored, with nothing lost.
+    """The largest number of messages that can have left a stream since its restore in a normal way.
 
-    Clients take them from a work queue or a stream that keeps what somebody is interested in, which drops them too with
-    the last consumer that is; one that is full drops a
-    message for each that is published, and one with a limit of age the oldest, the sooner the older the backup is.
+    - Clients acknowledge messages of a stream with retention `workqueue` or `interest`.
+    - A stream with retention `interest` drops all messages when its last consumer is deleted.
+    - A full stream drops an old message for every new one.
+    - A stream with `max_age` drops messages that are too old.
 
     Args:
-        info: as JetStream describes the stream now.
-        saved: the state that the backup has.
-        there: its consumers now.
-        before: those of the backup.
+        info: the stream as JetStream describes it now.
+        saved: its state in the backup.
+        live_consumers: its consumers now.
+        backup_consumers: its consumers in the backup.
         now: time in nanoseconds since 1970.
     """
     config, state = info["config"], info["state"]
     published = max(0, int(state["last_seq"]) - int(saved["last_seq"]))
     oldest = max(0, int(state["first_seq"]) - int(saved["first_seq"]))
-    age, gone = int(config.get("max_age") or 0), 0
+    age, count = int(config.get("max_age") or 0), 0
     if any(int(config.get(limit) or 0) > 0 for limit in FULL_AT):
-        gone += published
+        count += published
     elif published and int(config.get("max_bytes") or 0) > 0:
-        gone += oldest
+        count += oldest
     if age and nanoseconds(saved["first_ts"]) + age < now:
-        gone += oldest
+        count += oldest
     if config.get("retention", LIMITS) != LIMITS:
-        gone += taken_since(there, before)
-    if config.get("retention") == INTEREST and lost_interest(there, before):
-        gone += int(saved["messages"])
-    return gone
+        count += taken_since(live_consumers, backup_consumers)
+    if config.get("retention") == INTEREST and lost_interest(live_consumers, backup_consumers):
+        count += int(saved["messages"])
+    return count
 
 
 LIVE = Live(
@@ -190,14 +194,14 @@ LIVE = Live(
 
 # ---------------------------------------------------------------------- inside
 def call_it(connected: Account, subject: str, body: Any = None) -> dict[str, Any]:
-    """Ask JetStream of an account."""
+    """Send a request to JetStream's API."""
     return call_when_placed(connected, subject, body, timeout=CALL_SECONDS)
 
 
 def _replace(
     connected: Account,
     stream: str,
-    saved: Path,
+    snapshot: Path,
     backup: Mapping[str, Any],
     consumers: list[dict[str, Any]],
     left_out: list[str],
@@ -207,14 +211,14 @@ def _replace(
     except Refused as exc:
         if exc.code != NO_STREAM:
             raise
-    with saved.open("rb") as file:
+    with snapshot.open("rb") as file:
         pieces = iter(partial(file.read, PIECE_BYTES), b"")
         restore_stream(connected, restored_first(backup["config"]), backup["state"], pieces)
     wait_for_consumers(connected, stream, consumers, left_out)
-    # replicas, their places, and the limits that the messages may break
+    # sets replicas, placement, and limits that some messages may exceed
     call_when_placed(
         connected, f"STREAM.UPDATE.{stream}", backup["config"], timeout=CALL_SECONDS,
-        passing=OVERLAP,  # with the stream of a gate's round: it lives for a tenth of a second
+        passing=OVERLAP,  # the stream of a gate's probe may overlap; it exists for a tenth of a second
     )  # fmt: skip
     make_missing_consumers(connected, backup["config"], consumers)
 
@@ -232,7 +236,7 @@ def _stored(reader: SetReader, folder: str) -> StoredStream:
 
 
 def _streams(connected: Account) -> tuple[list[dict[str, Any]], list[str]]:
-    """An account's streams, and names of those that have no leader to describe them."""
+    """An account's streams, and the names of streams without a leader."""
     listing = listed(connected.client, "STREAM.LIST", "streams", timeout=CALL_SECONDS)
     try:
         return connected.run(listing), []
@@ -241,10 +245,10 @@ def _streams(connected: Account) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _dry_run(connected: Account, stream: StoredStream, config: Mapping[str, Any]) -> None:
-    """Ask to restore a stream that is there: everything else is checked before its name is.
+    """Ask to restore a stream that exists. JetStream checks the name last, so nothing changes.
 
     Raises:
-        Refused: for another reason.
+        Refused: for any reason but the name.
     """
     request = {"config": config, "state": stream.state}
     try:
@@ -253,61 +257,74 @@ def _dry_run(connected: Account, stream: StoredStream, config: Mapping[str, Any]
         if exc.code != EXISTS:
             raise
         return
-    with suppress(Refused):  # its clients deleted it since it was listed, and the restore began
+    with suppress(
+        Refused
+    ):  # a client deleted the stream after it was listed, so the restore really began
         call_it(connected, f"STREAM.DELETE.{stream.name}")
 
 
 def _measure(connected: Account, reader: SetReader, folder: str) -> list[Measure]:
     unit = reader.unit(f"{folder}/{ARCHIVE}")
-    about, before = reader.json(f"{folder}/{ABOUT}"), saved_consumers(reader, folder)
-    stream, saved = about["config"]["name"], about["state"]
+    document, backup_consumers = reader.json(f"{folder}/{ABOUT}"), saved_consumers(reader, folder)
+    stream, saved = document["config"]["name"], document["state"]
     state = at_saved(call_it(connected, f"STREAM.INFO.{stream}")["state"], saved)
-    seen = _seen(connected, about["config"], state, has_expiring(reader.manifest, unit))
-    # behind the messages: what these lack by now, those tell
-    info, there = call_it(connected, f"STREAM.INFO.{stream}"), consumers_of(connected, stream)
-    wanted = measured(reader.manifest, unit, MESSAGES)
-    until, lacking = None, (wanted.count if wanted else 0) - seen.staying
-    if 0 < lacking <= (gone := may_have_gone(info, saved, there, before, time.time_ns())):
-        state, until = {**saved, "messages": seen.count}, seen.staying + gone
-    elif seen.apart or state["last_seq"] != info["state"]["last_seq"]:
-        # not the promised number but what is there
-        state = {**state, "messages": seen.count}
-    consumers = as_saved(info["config"], there, before, at_work=True)
-    found = measures(
+    stats = _seen(connected, document["config"], state, has_expiring(reader.manifest, unit))
+    # asked after the messages were read, so that the consumers explain messages that have left
+    info, live_consumers = (
+        call_it(connected, f"STREAM.INFO.{stream}"),
+        consumers_of(connected, stream),
+    )
+    saved_messages = measured(reader.manifest, unit, MESSAGES)
+    until, missing = None, (saved_messages.count if saved_messages else 0) - stats.staying
+    if (
+        0
+        < missing
+        <= (
+            removable := may_have_gone(
+                info, saved, live_consumers, backup_consumers, time.time_ns()
+            )
+        )
+    ):
+        state, until = {**saved, "messages": stats.count}, stats.staying + removable
+    elif stats.apart or state["last_seq"] != info["state"]["last_seq"]:
+        # the measured number, not the one of the stream's state
+        state = {**state, "messages": stats.count}
+    consumers = as_saved(info["config"], live_consumers, backup_consumers, at_work=True)
+    results = measures(
         unit,
         state,
         consumers,
-        seen,
+        stats,
         until,
         consumers_apart=has_expiring_consumers(reader.manifest, unit),
     )
     if has_configuration(reader.manifest, unit):
-        found.append(measure_configuration(unit, info["config"], about["config"]))
-    return found
+        results.append(measure_configuration(unit, info["config"], document["config"]))
+    return results
 
 
 def _seen(
     connected: Account, config: Mapping[str, Any], state: dict[str, Any], apart: bool
-) -> Seen:
+) -> MessageStats:
     reading = measure_messages(connected.client, config["name"], state, apart=apart)
     try:
         return connected.run(reading)
     except Silent as exc:
         if config.get("retention", LIMITS) == LIMITS and not expires(config):
             raise
-        return exc.seen
+        return exc.stats
 
 
 def _chosen(
     access: Access, reader: SetReader, chosen: Iterable[str]
 ) -> Iterator[tuple[NatsAccount, list[str]]]:
-    """Accounts, each with the folders of its streams."""
-    wanted = set(chosen)
-    folders = [n.rpartition("/")[0] for n in reader.names(FORM) if reader.unit(n) in wanted]
+    """The accounts with chosen streams, each with the folders of those streams."""
+    selected = set(chosen)
+    folders = [n.rpartition("/")[0] for n in reader.names(FORM) if reader.unit(n) in selected]
     for declared in accounts(access.settings, reader.manifest):
-        mine = [folder for folder in folders if folder.partition("/")[0] == declared.user]
-        if mine:
-            yield declared, mine
+        own_folders = [folder for folder in folders if folder.partition("/")[0] == declared.user]
+        if own_folders:
+            yield declared, own_folders
 
 
 def _account(access: Access, declared: NatsAccount) -> AbstractContextManager[Account]:

@@ -1,13 +1,14 @@
-"""Reads the messages of a stream, counts and digests them.
+"""Counts and digests the messages of a stream.
 
-They are read from the living stream, over the sequences that its snapshot has. Where messages have left the stream in
-between (a work queue, an age limit), there is no digest, and the stream is counted only. They are read by a consumer of
-ours, or one by one where the stream takes none: a work queue wants each message acknowledged, and a stream may have as
-many consumers as it is allowed to.
+They are read from the live stream, in the range of sequences that the snapshot has. If messages have left the stream
+since the snapshot (a work queue, an age limit), they are counted without a digest.
 
-Messages that time takes are counted apart: a server since 2.15 leaves those out of a restore whose time has run out,
-whatever the stream allows (`RestoreStreamV2`, server/stream_backup.go). A stream that does not allow such ends (a
-mirror, one that gathers others) keeps them: a restore loses those, and the backup names them.
+Messages are read by an ordered consumer. Some streams refuse it: a work queue requires acknowledgements, and a stream
+may have reached its limit of consumers. There, messages are requested one by one.
+
+Messages that expire are counted separately. A server since 2.15 does not restore expired messages, whatever the stream
+allows (`RestoreStreamV2`, server/stream_backup.go). A stream that does not allow expiry (a mirror, a stream with
+sources) keeps such messages. A restore loses them, and the backup names them.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from components.nats.client import Refused, Unanswered, call
 
 SILENCE_SECONDS = 10.0
 NO_MESSAGE = 10037
-READERS = 16  # a request for each message: so many at once
-# What lets messages of a stream go at their own time, and the headers of those that do: ADR-43, ADR-51.
+READERS = 16  # parallel requests, of one message each
+# The settings that allow messages to expire, and the headers of messages that do (ADR-43, ADR-51).
 OWN_TIMES = ("allow_msg_ttl", "allow_msg_schedules")
 LIFETIME, SCHEDULE, NEVER = "Nats-TTL", "Nats-Schedule", "never"
 # Whole seconds, or a duration as Go writes it (`parseMessageTTL`, server/stream.go).
@@ -45,16 +46,16 @@ UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, 
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What was read of a stream.
+class MessageStats:
+    """Counts and digest of a stream's messages.
 
     Attributes:
-        count: messages.
-        digest: of those that stay.
-        expiring: those that do not, where they are counted apart.
-        apart: whether they are.
-        overdue: those whose lifetime had run out when they were read.
-        largest: bytes of the largest, headers included.
+        count: all messages.
+        digest: of the messages that do not expire.
+        expiring: messages that expire; 0 unless they are counted separately.
+        apart: messages that expire are counted separately.
+        overdue: messages whose lifetime was over when they were read.
+        largest: bytes of the largest message, headers included.
     """
 
     count: int = 0
@@ -66,79 +67,79 @@ class Seen:
 
     @property
     def staying(self) -> int:
-        """Messages without those that are counted apart."""
+        """Messages without those that are counted separately."""
         return self.count - self.expiring
 
 
 class Silent(Unanswered):
-    """A stream gives less than its state promised.
+    """A stream stopped sending before all its messages had arrived.
 
     Attributes:
-        seen: what it gave.
+        stats: the messages that arrived.
     """
 
-    def __init__(self, stream: str, seen: Seen, wanted: int) -> None:
+    def __init__(self, stream: str, stats: MessageStats, expected: int) -> None:
         super().__init__(
-            f"stream {stream} sent {seen.count} of {wanted} messages and then nothing more"
+            f"stream {stream} sent {stats.count} of {expected} messages and then nothing more"
         )
-        self.seen = seen
+        self.stats = stats
 
 
 async def measure_messages(
     client: Client, stream: str, state: dict[str, Any], *, apart: bool = False
-) -> Seen:
-    """Count and digest the messages of a stream that its snapshot has.
+) -> MessageStats:
+    """Count and digest the messages of a stream, in the range of its snapshot.
 
     Args:
-        client: connected to its account.
-        stream: name.
-        state: of the stream, as the snapshot says.
-        apart: those that expire are counted by themselves.
+        client: connected to the stream's account.
+        stream: its name.
+        state: the stream's state at the snapshot.
+        apart: count messages that expire separately.
 
     Raises:
-        Silent: nothing comes any more. Of a stream in use it means that the rest has left it, of any other that its
-            server does not give it.
+        Silent: the server stopped sending. In a stream that is in use, the missing messages have left it. In any other
+            stream, the server does not deliver them.
         Unanswered: the server went away.
     """
-    first, last, wanted = int(state["first_seq"]), int(state["last_seq"]), int(state["messages"])
-    found = Reading(apart)
-    if not wanted:
-        return found.seen
+    first, last, expected = int(state["first_seq"]), int(state["last_seq"]), int(state["messages"])
+    reading = Reading(apart)
+    if not expected:
+        return reading.stats
     try:
         try:
-            await _by_consumer(client, stream, first, last, wanted, found)
+            await _by_consumer(client, stream, first, last, expected, reading)
         except BadRequestError:
-            await _one_by_one(client, stream, first, last, found)
+            await _one_by_one(client, stream, first, last, reading)
     except NatsError as exc:
         raise Unanswered(f"stream {stream} cannot be read: {exc}") from exc
-    return found.seen
+    return reading.stats
 
 
 def nanoseconds(moment: str) -> int:
-    """A time as JetStream tells it (RFC 3339), since 1970."""
+    """A time of JetStream (RFC 3339) in nanoseconds since 1970."""
     seconds, _, fraction = moment.removesuffix("Z").partition(".")
-    whole = int(datetime.fromisoformat(f"{seconds}+00:00").timestamp())
-    return whole * 1_000_000_000 + int(fraction.ljust(9, "0"))
+    whole_seconds = int(datetime.fromisoformat(f"{seconds}+00:00").timestamp())
+    return whole_seconds * 1_000_000_000 + int(fraction.ljust(9, "0"))
 
 
 def lifetime_seconds(text: str) -> float:
-    """Seconds of a `Nats-TTL`; 0 where it has no end."""
-    if text.isascii() and text.isdigit():  # `²` is a digit, too
+    """Seconds of a `Nats-TTL`; 0 if the message never expires."""
+    if text.isascii() and text.isdigit():  # isdigit is true for `²`
         return float(text)
     return sum(float(count) * UNITS[unit] for count, unit in DURATION.findall(text))
 
 
 def expires(config: Mapping[str, Any]) -> bool:
     """Whether a stream may have messages that expire."""
-    return any(config.get(one) for one in OWN_TIMES)
+    return any(config.get(setting) for setting in OWN_TIMES)
 
 
 # ---------------------------------------------------------------------- inside
 class Reading:
-    """Messages as they come, in any order.
+    """Counts messages as they arrive, in any order.
 
     Args:
-        apart: those that expire are counted by themselves.
+        apart: count messages that expire separately.
     """
 
     def __init__(self, apart: bool) -> None:
@@ -147,13 +148,13 @@ class Reading:
 
     @property
     def count(self) -> int:
-        """Messages so far."""
+        """The number of messages so far."""
         return self._digest.count + self._expiring
 
     @property
-    def seen(self) -> Seen:
-        """What was read so far."""
-        return Seen(
+    def stats(self) -> MessageStats:
+        """The counts so far."""
+        return MessageStats(
             self.count, self._digest.text, self._expiring, self._apart, self._overdue, self._largest
         )
 
@@ -165,13 +166,13 @@ class Reading:
         headers: Mapping[str, str] | None,
         data: bytes,
     ) -> None:
-        """Take one message in.
+        """Add one message.
 
         Args:
-            sequence: in its stream.
-            stamp: nanoseconds since 1970, when it was stored.
-            subject: of it.
-            headers: as the client reads them.
+            sequence: its sequence in the stream.
+            stamp: when it was stored, in nanoseconds since 1970.
+            subject: its subject.
+            headers: its headers, as the client reads them.
             data: its body.
         """
         self._largest = max(self._largest, _size(headers) + len(data))
@@ -192,7 +193,7 @@ def _is_overdue(headers: Mapping[str, str], stamp: int) -> bool:
 
 
 def _size(headers: Mapping[str, str] | None) -> int:
-    """Bytes of a message's headers on the wire (ADR-4): a version, `name: value` a line, an empty line."""
+    """Bytes of a message's headers on the wire (ADR-4): a version line, a line `name: value` each, an empty line."""
     if not headers:
         return 0
     lines = sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
@@ -200,40 +201,40 @@ def _size(headers: Mapping[str, str] | None) -> int:
 
 
 async def _by_consumer(
-    client: Client, stream: str, first: int, last: int, wanted: int, found: Reading
+    client: Client, stream: str, first: int, last: int, expected: int, reading: Reading
 ) -> None:
     config = ConsumerConfig(
         deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
         opt_start_seq=first,
         ack_policy=AckPolicy.NONE,
     )
-    # an ordered consumer: ephemeral, with flow control, made again where a message is missing
+    # an ordered consumer is ephemeral and has flow control; the client creates it again when a message is missing
     messages = await client.jetstream().subscribe(
         ">", stream=stream, ordered_consumer=True, config=config
     )
     try:
-        while found.count < wanted:
+        while reading.count < expected:
             message = await messages.next_msg(SILENCE_SECONDS)
             sequence, stamp = _position(message.reply)
             if sequence > last:
                 break
-            found.add(sequence, stamp, message.subject, message.headers, message.data)
+            reading.add(sequence, stamp, message.subject, message.headers, message.data)
             if sequence == last:
                 break
     except NatsTimeoutError as exc:
-        raise Silent(stream, found.seen, wanted) from exc
+        raise Silent(stream, reading.stats, expected) from exc
     finally:
-        with suppress(NatsError):  # with the connection gone there is nothing to end
+        with suppress(NatsError):  # without a connection there is no subscription to end
             await messages.unsubscribe()
 
 
-async def _one_by_one(client: Client, stream: str, first: int, last: int, found: Reading) -> None:
+async def _one_by_one(client: Client, stream: str, first: int, last: int, reading: Reading) -> None:
     async def read(low: int, high: int) -> None:
         while low <= high:
-            wanted = {"seq": low, "next_by_subj": ">"}
+            request = {"seq": low, "next_by_subj": ">"}
             try:
                 answer = await call(
-                    client, f"STREAM.MSG.GET.{stream}", wanted, timeout=SILENCE_SECONDS
+                    client, f"STREAM.MSG.GET.{stream}", request, timeout=SILENCE_SECONDS
                 )
             except Refused as exc:
                 if exc.code == NO_MESSAGE:
@@ -242,15 +243,15 @@ async def _one_by_one(client: Client, stream: str, first: int, last: int, found:
             message = answer["message"]
             if (sequence := int(message["seq"])) > high:
                 return
-            # the client's own reading of them, as of what its subscriptions give
+            # parsed by the client, as it parses the headers of a subscription's messages
             headers = await client._process_headers(b64decode(message.get("hdrs", "")))
             data, stamp = b64decode(message.get("data", "")), nanoseconds(message["time"])
-            found.add(sequence, str(stamp), message["subject"], headers, data)
+            reading.add(sequence, str(stamp), message["subject"], headers, data)
             low = sequence + 1
 
-    each = -(-(last - first + 1) // READERS)
-    ranges = ((low, min(low + each - 1, last)) for low in range(first, last + 1, each))
-    readers = [asyncio.ensure_future(read(*one)) for one in ranges]
+    batch = -(-(last - first + 1) // READERS)
+    ranges = ((low, min(low + batch - 1, last)) for low in range(first, last + 1, batch))
+    readers = [asyncio.ensure_future(read(*bounds)) for bounds in ranges]
     try:
         await asyncio.gather(*readers)
     finally:
@@ -262,14 +263,14 @@ def _digest(
     sequence: int, stamp: str, subject: str, headers: Mapping[str, str] | None, data: bytes
 ) -> int:
     digest = blake2b(digest_size=16)
-    told = json.dumps(headers, sort_keys=True) if headers else ""
-    for text in (str(sequence), stamp, subject, told):
+    header_text = json.dumps(headers, sort_keys=True) if headers else ""
+    for text in (str(sequence), stamp, subject, header_text):
         digest.update(text.encode() + b"\0")
     digest.update(data)
     return int.from_bytes(digest.digest(), "big")
 
 
 def _position(reply: str) -> tuple[int, str]:
-    """Sequence and time from `$JS.ACK.…`; a longer form names domain and account first (ADR-15)."""
+    """Sequence and time from `$JS.ACK.…`. The longer form has domain and account in front (ADR-15)."""
     parts = reply.split(".")
     return (int(parts[5]), parts[7]) if len(parts) == 9 else (int(parts[7]), parts[9])

@@ -1,4 +1,4 @@
-"""What JetStream's servers and accounts may hold and hold, and what a stream of a backup would take of it."""
+"""Limits and usage of JetStream's servers and accounts, and what a stream of a backup needs."""
 
 from __future__ import annotations
 
@@ -11,44 +11,48 @@ from components.nats.client import MONITOR_PORT, STATEFULSET
 from components.questions import PROBE, ask_members, words
 from errors import TemporaryError
 
-LARGEST = "largest_message"  # of a stream, in a manifest's topology: bytes
+LARGEST = "largest_message"  # key of a stream in a manifest's topology; bytes
 
 
 @dataclass
 class Room:
-    """What a server may store of a kind, in bytes.
+    """A server's storage of one kind (file or memory), in bytes.
 
     Attributes:
-        limit: of all streams together; negative for no limit.
-        used: by what is stored.
-        reserved: by streams with `max_bytes`.
+        limit: for all streams together; negative for no limit.
+        used: bytes in use.
+        reserved: bytes reserved by streams with `max_bytes`.
     """
 
     limit: int
     used: int
     reserved: int
 
-    def free(self, of: LiveStream | None = None) -> int:
-        """Bytes that may be added, once a stream that the server holds is away."""
+    def free(self, replaced: LiveStream | None = None) -> int:
+        """Bytes that can be added.
+
+        Args:
+            replaced: a stream on this server that is deleted first.
+        """
         if self.limit < 0:
             return 1 << 62
-        used, reserved = (of.size, of.reserved) if of else (0, 0)
+        used, reserved = (replaced.size, replaced.reserved) if replaced else (0, 0)
         return self.limit - max(self.used - used, self.reserved - reserved)
 
 
 @dataclass
 class Server:
-    """A server with JetStream, as its `/varz` says.
+    """A server with JetStream, from its `/varz`.
 
     Attributes:
         name: pod name.
-        version: of NATS.
-        max_payload: bytes of the largest message.
-        max_ack_pending: of a consumer; 0 for no limit.
-        level: of JetStream's API.
-        cluster: its name.
-        tags: for placement, in lower case.
-        rooms: storage → room.
+        version: NATS version.
+        max_payload: bytes of the largest message that it accepts.
+        max_ack_pending: the limit for a consumer; 0 for no limit.
+        level: level of JetStream's API.
+        cluster: name of its cluster.
+        tags: its placement tags, in lower case.
+        rooms: kind of storage → room.
     """
 
     name: str
@@ -63,15 +67,15 @@ class Server:
 
 @dataclass(frozen=True)
 class LiveStream:
-    """What a live stream takes of each of its servers.
+    """What a live stream uses on each of its servers.
 
     Attributes:
         size: bytes.
         reserved: bytes, by `max_bytes`.
-        servers: that have it.
+        servers: names of the servers with a replica.
         storage: `file` or `memory`.
-        subjects: that it takes messages of.
-        replicas: how many of them.
+        subjects: the subjects of its messages.
+        replicas: number of replicas.
     """
 
     size: int
@@ -84,15 +88,15 @@ class LiveStream:
 
 @dataclass(frozen=True)
 class StoredStream:
-    """A stream of a backup that is about to be restored.
+    """A stream of a backup that is to be restored.
 
     Attributes:
-        unit: its name in the manifest.
-        config: of the stream.
-        state: of the stream.
-        consumers: as JetStream listed them.
-        largest: bytes of its largest message; 0 in sets that do not say.
-        version: of the server that made the snapshot.
+        unit: the stream's name in the manifest.
+        config: its configuration.
+        state: its state at the snapshot.
+        consumers: its consumers, as JetStream listed them.
+        largest: bytes of its largest message; 0 if the backup does not say.
+        version: version of the server that took the snapshot.
     """
 
     unit: str
@@ -104,7 +108,7 @@ class StoredStream:
 
     @property
     def name(self) -> str:
-        """Of the stream."""
+        """The stream's name."""
         return str(self.config["name"])
 
     @property
@@ -114,7 +118,7 @@ class StoredStream:
 
     @property
     def replicas(self) -> int:
-        """How many there will be."""
+        """The number of replicas after the restore."""
         return int(self.config.get("num_replicas") or 1)
 
     @property
@@ -125,20 +129,20 @@ class StoredStream:
 
 @dataclass
 class Account:
-    """What an account may have and has.
+    """Limits and usage of an account.
 
     Attributes:
-        info: answer of `$JS.API.INFO`; usage in it is changed.
-        streams: live ones by name, without those of gates.
+        info: answer of `$JS.API.INFO`; the usage in it is updated here.
+        streams: live streams by name, without the gates' streams.
     """
 
     info: dict[str, Any]
     streams: dict[str, LiveStream] = field(default_factory=dict)
 
     def tier(self, replicas: int) -> tuple[dict[str, Any], int]:
-        """Usage with `limits` for streams of so many replicas, and what a limit of bytes is multiplied with.
+        """The usage, with `limits`, for streams with this number of replicas, and the factor of its byte limits.
 
-        Limits are of the whole account, or of one tier for each number of replicas (`selectLimits` and
+        An account has limits for all streams, or one tier of limits for each number of replicas (`selectLimits` and
         `limitsExceeded`, server/jetstream.go).
         """
         tiers = self.info.get("tiers")
@@ -149,23 +153,23 @@ def servers_of(access: Access) -> list[Server]:
     """The servers that run JetStream now.
 
     Raises:
-        TemporaryError: none of them answers.
+        TemporaryError: no server answers.
     """
     members = access.settings.components.nats.members
     monitors = access.endpoints(STATEFULSET, members, MONITOR_PORT)
 
     def read(server: Endpoint) -> Mapping[str, Any]:
         answer = access.http.get(f"http://{server.url}/varz").raise_for_status()
-        found: Mapping[str, Any] = answer.json()
-        return found
+        varz: Mapping[str, Any] = answer.json()
+        return varz
 
     answers = ask_members(monitors, read)
-    found = [server_of(said) for said in answers.good.values() if said.get("jetstream")]
-    if not found:
+    servers = [server_of(varz) for varz in answers.good.values() if varz.get("jetstream")]
+    if not servers:
         raise TemporaryError(
             f"no server of NATS returned its limits: {words(answers.bad)}", delay=20
         )
-    return found
+    return servers
 
 
 def server_of(varz: Mapping[str, Any]) -> Server:
@@ -198,16 +202,16 @@ def account_of(
     """An account from JetStream's answers.
 
     Args:
-        info: of `INFO`.
-        streams: of `STREAM.LIST`.
-        leaderless: streams that no server describes.
+        info: answer of `INFO`.
+        streams: answer of `STREAM.LIST`.
+        leaderless: names of streams without a leader.
     """
     account = Account(dict(info))
     for name in leaderless:
         account.streams[name] = LiveStream(0, 0, frozenset(), "file", (), 1)
     for stream in streams:
         config, cluster = stream["config"], stream.get("cluster") or {}
-        if is_probe(str(config["name"])):  # it is gone in a moment
+        if is_probe(str(config["name"])):  # it exists for a tenth of a second
             continue
         peers = [cluster.get("leader"), *(peer["name"] for peer in cluster.get("replicas") or [])]
         account.streams[str(config["name"])] = LiveStream(
@@ -222,7 +226,7 @@ def account_of(
 
 
 def is_probe(stream: str) -> bool:
-    """Whether a stream is one that gates write to."""
+    """Whether a stream belongs to a gate's probe."""
     return stream == PROBE or stream.startswith(f"{PROBE}-")
 
 
@@ -232,6 +236,6 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def subjects_of(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a stream takes messages of; its name where it says nothing and follows no other (`checkStreamCfg`)."""
+    """A stream's subjects: by default its name, or none if it is a mirror or has sources (`checkStreamCfg`)."""
     follows = config.get("mirror") or config.get("sources")
     return tuple(config.get("subjects") or (() if follows else (config["name"],)))

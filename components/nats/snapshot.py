@@ -1,9 +1,10 @@
-"""A stream's snapshot over JetStream's own API, with its flow control.
+"""A stream's snapshot over JetStream's API, with its flow control.
 
-The server sends chunks, each with a subject to acknowledge it on, and gives up 5 s after the last acknowledgement: so
-a chunk is acknowledged as soon as it is there, and goes to a spool (nats-server: server/jetstream_api.go,
-`streamSnapshot`). The last chunk has no such subject, and an empty message ends the snapshot; its status tells
-whether it is whole. Tried on 2.15.1.
+The server sends chunks, each with a subject to acknowledge it on. It gives up 5 s after the last acknowledgement, so a
+chunk is acknowledged when it arrives, and stored in a spool (nats-server: server/jetstream_api.go, `streamSnapshot`).
+
+The last chunk has no such subject. An empty message ends the snapshot; its status says whether it is complete. Tried on
+2.15.1.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ from nats.errors import TimeoutError as NatsTimeoutError
 
 from components.nats.client import Unanswered, call
 
-# 128 KiB chunks came at 246 MB/s, 1 MiB ones at 459; the window is what lies in our memory at most
+# Measured: 246 MB/s with chunks of 128 KiB, 459 MB/s with 1 MiB. The window limits the memory that is used here.
 CHUNK_BYTES, WINDOW_BYTES = 512 << 10, 8 << 20
 DONE = ("", "204")
 
 
 class Snapshot:
-    """One stream's snapshot; iterate it once, in one thread.
+    """The snapshot of a stream. Iterate it once, in one thread.
 
     Args:
-        loop: not running; driven while the snapshot is iterated.
+        loop: an event loop that is not running; it runs during the iteration.
         client: connected on that loop.
-        stream: name.
-        stall: seconds without a chunk after which it is given up.
+        stream: the stream's name.
+        stall: seconds without a chunk until the snapshot fails.
 
     Attributes:
-        config: the stream's, as a restore must send it.
-        state: the stream's, at the snapshot's moment.
+        config: the stream's configuration, as a restore must send it.
+        state: the stream's state at the snapshot.
     """
 
     def __init__(
@@ -45,19 +46,19 @@ class Snapshot:
         self.state: dict[str, Any] = {}
 
     def begin(self) -> None:
-        """Ask for it.
+        """Request the snapshot.
 
         Raises:
-            Refused: JetStream will not, for instance since the stream is kept in memory.
+            Refused: JetStream refuses it, for example because the stream is in memory.
             Unanswered: the stream has no leader.
         """
         self._loop.run_until_complete(self._begin())
 
     def __iter__(self) -> Iterator[bytes]:
-        """Its bytes: a tar, compressed with s2.
+        """The snapshot's bytes: a tar archive, compressed with s2.
 
         Raises:
-            Unanswered: it broke off, a chunk is missing, or the server says that it failed.
+            Unanswered: no more chunks arrive, a chunk is missing, or the server reports a failure.
         """
         expected = 1
         while True:

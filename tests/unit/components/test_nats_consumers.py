@@ -6,7 +6,7 @@ from typing import Any
 
 from components.nats.consumers import BY_SEQUENCE, QUEUE, as_saved, taken_since, with_progress
 from components.nats.fingerprint import measures
-from components.nats.messages import Seen
+from components.nats.messages import MessageStats
 
 STREAM = {"retention": "limits"}
 STATE = {"messages": 0, "last_seq": 9}
@@ -20,7 +20,9 @@ def consumer(policy: str, acknowledged: int, start: int = 0) -> dict[str, Any]:
 
 
 def digest(consumers: list[dict[str, Any]]) -> str:
-    return next(m.digest for m in measures("s", STATE, consumers, Seen()) if m.item == "consumers")
+    return next(
+        m.digest for m in measures("s", STATE, consumers, MessageStats()) if m.item == "consumers"
+    )
 
 
 def same(

@@ -9,21 +9,21 @@ import pytest
 
 from archive.manifest import Measure
 from components.nats.fingerprint import measures
-from components.nats.messages import Reading, Seen, expires, lifetime_seconds
+from components.nats.messages import MessageStats, Reading, expires, lifetime_seconds
 from operations.verify.comparison import compare
 
 STATE = {"messages": 5, "num_subjects": 4, "last_seq": 9}
 
 
-def read(*headers: dict[str, str] | None, apart: bool = True) -> Seen:
+def read(*headers: dict[str, str] | None, apart: bool = True) -> MessageStats:
     found = Reading(apart)
     for sequence, one in enumerate(headers):
         found.add(sequence, "0", "subject", one, b"")
-    return found.seen
+    return found.stats
 
 
 def differing(wanted: list[Measure], messages: int, expiring: int, digest: str = "d") -> list[str]:
-    seen = Seen(messages + expiring, digest, expiring, apart=True)
+    seen = MessageStats(messages + expiring, digest, expiring, apart=True)
     state = {"messages": seen.count, "num_subjects": 4, "last_seq": 9}
     found = compare(wanted, {"": measures("s", state, [], seen)})
     return [one.item for one in found]
@@ -42,7 +42,7 @@ def test_how_many_have_outlived_themselves_is_counted_in_their_own_time() -> Non
     found = Reading(apart=True)
     for age, lifetime in ((61, "1m"), (59, "1m"), (61, "60"), (99, "never"), (5400, "1h29m59s")):
         found.add(1, str(now - age * 1_000_000_000), "subject", {"Nats-TTL": lifetime}, b"")
-    assert found.seen.overdue == 3
+    assert found.stats.overdue == 3
 
 
 def test_a_lifetime_of_a_digit_that_is_no_number_has_no_end() -> None:
@@ -53,7 +53,7 @@ def test_the_largest_message_is_counted_with_its_headers_as_they_are_sent() -> N
     found = Reading(apart=True)
     found.add(1, "0", "subject", None, b"12345")
     found.add(2, "0", "subject", {"A": "b"}, b"12")
-    assert found.seen.largest == len(b"NATS/1.0\r\nA: b\r\n\r\n12")
+    assert found.stats.largest == len(b"NATS/1.0\r\nA: b\r\n\r\n12")
 
 
 def idle(name: str, **config: Any) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def idle(name: str, **config: Any) -> dict[str, Any]:
 
 def test_a_consumer_that_nobody_uses_may_be_gone_and_the_others_may_not() -> None:
     stays = {"name": "b", "config": {"durable_name": "b"}, "ack_floor": {}}
-    seen = Seen(5, "d")
+    seen = MessageStats(5, "d")
 
     def differences(consumers: list[dict[str, Any]]) -> list[str]:
         wanted = measures("s", STATE, [idle("a"), stays], seen, consumers_apart=True)
@@ -76,9 +76,9 @@ def test_a_consumer_that_nobody_uses_may_be_gone_and_the_others_may_not() -> Non
 
 
 def test_a_set_that_counted_all_consumers_together_is_compared_so() -> None:
-    wanted = measures("s", STATE, [idle("a")], Seen(5, "d"))
+    wanted = measures("s", STATE, [idle("a")], MessageStats(5, "d"))
     assert [one.item for one in wanted if "consumers" in one.item] == ["consumers"]
-    assert compare(wanted, {"": measures("s", STATE, [idle("a")], Seen(5, "d"))}) == ()
+    assert compare(wanted, {"": measures("s", STATE, [idle("a")], MessageStats(5, "d"))}) == ()
 
 
 def test_a_stream_allows_it_or_not() -> None:
@@ -88,18 +88,18 @@ def test_a_stream_allows_it_or_not() -> None:
 
 @pytest.mark.parametrize("left", [0, 1, 2])
 def test_any_number_of_them_may_come_back(left: int) -> None:
-    wanted = measures("s", STATE, [], Seen(5, "d", 2, apart=True))
+    wanted = measures("s", STATE, [], MessageStats(5, "d", 2, apart=True))
     assert differing(wanted, 3, left) == []
 
 
 def test_the_others_are_all_missed() -> None:
-    wanted = measures("s", STATE, [], Seen(5, "d", 2, apart=True))
+    wanted = measures("s", STATE, [], MessageStats(5, "d", 2, apart=True))
     assert differing(wanted, 2, 2) == ["messages"]
     assert differing(wanted, 3, 2, "other") == ["messages"]
     assert differing(wanted, 3, 4) == ["messages that expire"]
 
 
 def test_of_what_had_left_before_it_was_read_nobody_knows_which_it_was() -> None:
-    wanted = measures("s", STATE, [], Seen(4, "d", 1, apart=True))
+    wanted = measures("s", STATE, [], MessageStats(4, "d", 1, apart=True))
     assert differing(wanted, 3, 2) == differing(wanted, 4, 0) == []
     assert differing(wanted, 1, 2) == differing(wanted, 6, 0) == ["messages"]

@@ -11,13 +11,13 @@ from nats.aio.client import Client
 from nats.errors import ConnectionClosedError
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from components.nats.messages import Seen, Silent, measure_messages
+from components.nats.messages import MessageStats, Silent, measure_messages
 from errors import TemporaryError
 
 STATE = {"first_seq": 1, "last_seq": 3, "messages": 3}
 
 
-def read(*answers: object) -> Seen:
+def read(*answers: object) -> MessageStats:
     """What is measured of a stream that gives these messages, or raises."""
     left = list(answers)
 

@@ -122,7 +122,7 @@ def backed_up(monkeypatch: pytest.MonkeyPatch, *refused: str) -> BackupContent:
         now = datetime.now(UTC)
         unit = f"stream {connected.user}/A"
         moment = Consistency(unit=unit, point="sequence 0", begun=now, ended=now)
-        yield f"{connected.user}/A", backup.StreamTaken([], moment, {}, [])
+        yield f"{connected.user}/A", backup.StreamBackup([], moment, {}, [])
 
     monkeypatch.setattr(backup, "account", account)
     monkeypatch.setattr(backup, "_streams", streams)

@@ -64,7 +64,7 @@ def with_headers(block: bytes) -> bytes:
 def digest_of(headers: dict[str, str] | None) -> str:
     reading = Reading(apart=True)
     reading.add(1, "1", "fine", headers, b"x")
-    return reading.seen.digest
+    return reading.stats.digest
 
 
 def test_its_bytes_are_told_and_the_next_message_comes_too() -> None:
