@@ -1,10 +1,13 @@
 """Passwords of a live EMQX after an import: existing accounts keep their current ones.
 
-An import takes whole rows of users, dashboard users and API keys from the archive, and so would bring back what was
-rotated since, the administrator's own password among it. Rows cannot be taken out of an archive, which holds tables in
-Mnesia's own format; whole tables can (apps/emqx_management/src/emqx_mgmt_data_backup.erl imports those that there are).
-So a table without a deleted account is left out, and after one with some, the live rows are imported again from an
-export that was made before.
+An import replaces whole rows of users, dashboard users and API keys. It would bring back passwords that were rotated
+since the backup, including the administrator's.
+
+Single rows cannot be removed from an archive, which has tables in Mnesia's format. Whole tables can be removed
+(apps/emqx_management/src/emqx_mgmt_data_backup.erl imports the tables that an archive has). So:
+
+- A table without deleted accounts is left out.
+- A table with deleted accounts is imported. Afterwards the live rows are imported again, from an export taken before.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from components.emqx.export import META, TABLES, rewritten
 from components.emqx.fingerprint import LISTS
 from components.emqx.restore import import_export
 
-# Table of an archive → what the fingerprint calls its rows; "" where the API does not list them.
+# Table of an archive → its item in the fingerprint; "" if the API does not list its rows.
 ACCOUNTS = {
     "emqx_authn_mnesia": "users",
     "emqx_authn_scram_mnesia": "",
@@ -34,11 +37,11 @@ ACCOUNTS = {
 
 @dataclass(frozen=True)
 class Returning:
-    """Whom an archive brings back.
+    """The deleted accounts that an archive restores.
 
     Attributes:
-        tables: that hold, or may hold, a deleted account.
-        names: of those, as far as they are known.
+        tables: tables that have, or may have, a deleted account.
+        names: names of the deleted accounts, as far as they are known.
     """
 
     tables: frozenset[str]
@@ -46,11 +49,11 @@ class Returning:
 
 
 def returning(api: Api, manifest: Manifest) -> Returning:
-    """Compare the accounts of a backup with those that are there.
+    """Compare the accounts of a backup with the live ones.
 
     Args:
-        api: of the live EMQX.
-        manifest: of the backup.
+        api: the live EMQX.
+        manifest: the backup's manifest.
 
     Raises:
         httpx.HTTPError: EMQX does not answer.
@@ -58,61 +61,65 @@ def returning(api: Api, manifest: Manifest) -> Returning:
     measured = {measure.item: measure for measure in manifest.fingerprint}
     tables, names = set(), []
     for table, item in ACCOUNTS.items():
-        then, going = measured.get(item), measured.get(f"{item} that expire")
-        # without a digest it may have moved while it was backed up; of too many, and of those that expire, the manifest
-        # has no names
+        saved, expiring_accounts = measured.get(item), measured.get(f"{item} that expire")
+        # The manifest has no names of accounts that expire, or if there are too many. Without a digest the accounts
+        # changed during the backup.
         if (
-            then is None
-            or not then.digest
-            or len(then.names) != then.count
-            or (going and going.count)
+            saved is None
+            or not saved.digest
+            or len(saved.names) != saved.count
+            or (expiring_accounts and expiring_accounts.count)
         ):
             tables.add(table)
             continue
-        one = LISTS[item]
-        there = {str(row.get(one.name)) for row in rows(api, one.path)}
-        gone = set(then.names) - there - {short_name(name, NAME_CHARACTERS) for name in there}
-        if gone:
+        listing = LISTS[item]
+        live_names = {str(row.get(listing.name)) for row in rows(api, listing.path)}
+        deleted = (
+            set(saved.names)
+            - live_names
+            - {short_name(name, NAME_CHARACTERS) for name in live_names}
+        )
+        if deleted:
             tables.add(table)
-            names += sorted(gone)
+            names += sorted(deleted)
     return Returning(frozenset(tables), tuple(names))
 
 
-def import_beside(access: Access, api: Api, file: Path, back: Returning) -> None:
-    """Import an archive, and let every account that is there keep its password.
+def import_beside(access: Access, api: Api, file: Path, returned: Returning) -> None:
+    """Import an archive; existing accounts keep their passwords.
 
     Args:
-        access: knows the limits.
-        api: the administrator's; it logged in before, so it stays valid if the password changes.
-        file: the archive, under its own name; beside it others are made.
-        back: whom it brings back.
+        access: the time limits.
+        api: the administrator's API; it logged in before, so it stays valid if the password changes.
+        file: the archive, under its own name; other archives are written to the same directory.
+        returned: the deleted accounts that the archive restores.
 
     Raises:
-        PermanentError: EMQX does not take it.
-        httpx.HTTPError: it does not answer.
+        PermanentError: EMQX refuses the archive.
+        httpx.HTTPError: EMQX does not answer.
     """
     tables = _tables(file)
-    bringing = back.tables & tables
-    out = {TABLES + table for table in ACCOUNTS if table in tables - bringing}
-    wanted = rewritten(file, lambda path: path not in out)
+    bringing = returned.tables & tables
+    excluded = {TABLES + table for table in ACCOUNTS if table in tables - bringing}
+    import_file = rewritten(file, lambda path: path not in excluded)
     if not bringing:
-        import_export(access, api, wanted)
+        import_export(access, api, import_file)
         return
-    inside = {META, *(TABLES + table for table in bringing)}
-    before = rewritten(_export(access, api, file.parent), lambda path: path in inside)
+    included = {META, *(TABLES + table for table in bringing)}
+    live_file = rewritten(_export(access, api, file.parent), lambda path: path in included)
     try:
-        import_export(access, api, wanted)
-    finally:  # what was refused may have been imported in part
-        import_export(access, api, before)
+        import_export(access, api, import_file)
+    finally:  # a refused archive may have been imported in part
+        import_export(access, api, live_file)
 
 
 # ---------------------------------------------------------------------- archives
 def _export(access: Access, api: Api, directory: Path) -> Path:
-    """An export of what is there now, which does not stay on the node."""
+    """An export of the current state. It is removed from the node."""
     seconds = access.settings.backup.stall_seconds
-    made = make_archive(api, seconds)
-    path = archive_path(made)
-    file = directory / Path(str(made["filename"])).name
+    archive = make_archive(api, seconds)
+    path = archive_path(archive)
+    file = directory / Path(str(archive["filename"])).name
     try:
         file.touch(mode=0o600)
         with file.open("wb") as target:
@@ -130,5 +137,5 @@ def _tables(file: Path) -> frozenset[str]:
 
 
 def _path(entry: tarfile.TarInfo) -> str:
-    """Without the folder that everything lies in."""
+    """The path of an entry without the archive's top folder."""
     return entry.name.partition("/")[2]

@@ -1,7 +1,7 @@
-"""Backs EMQX up by its own data export: configuration, users, rights, rules, retained messages.
+"""Backs up EMQX by its own data export: configuration, users, rights, rules, retained messages.
 
-The export lies on one node until it is removed. What should be in it is looked for in the archive itself, since EMQX
-leaves out what the caller may not have without saying so
+The export stays on one node until it is removed. The archive is checked for missing tables, because EMQX silently
+leaves out what the caller is not allowed to export
 (https://docs.emqx.com/en/emqx/latest/operations/backup-restore.html).
 """
 
@@ -47,7 +47,7 @@ from components.emqx.restore import ALL_EXPIRE
 from components.emqx.retainer import Retainer, ask_retainer
 from errors import PermanentError, TemporaryError
 
-CHURN = 0.01  # of the topics, that may be deleted and retained again while the export is made
+CHURN = 0.01  # share of topics that clients may delete and retain again during the export
 NOT_COVERED = (
     "sessions, subscriptions and queued messages of clients, including durable ones",
     "delayed messages, and retained messages in an external store or of a disabled retainer",
@@ -56,8 +56,8 @@ NOT_COVERED = (
     "`platform`)",
     "plugins' packages, traces, metrics, tokens of the dashboard",
 )
-# Tables that every export has, whether they have rows or not → what is in them, and how the fingerprint calls it.
-# An API key does not get the last two. Retained messages have one where EMQX itself keeps them.
+# Table → its content, and the items of the fingerprint. Every export has these tables, even if they are empty.
+# Exports made with an API key lack the last two. The table of retained messages needs the built-in store.
 TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "emqx_authn_mnesia": ("users", ("users",)),
     "emqx_acl": ("rights", ("rights of users", "rights of clients", "rights of all")),
@@ -67,32 +67,34 @@ TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "emqx_admin": ("dashboard users", ("dashboard users",)),
     "emqx_app": ("API keys", ("API keys", "API keys that expire")),
 }
-EXPORT_SECONDS = 3600.0  # an archive that appears later than that behind a note is not its run's
+EXPORT_SECONDS = (
+    3600.0  # an archive that is created later than this after the journal's entry is not its own
+)
 
 
 def back_up(access: Access, writer: SetWriter) -> BackupContent:
     """Take one backup of the cluster.
 
     Raises:
-        TemporaryError: no node answers, or the export broke off.
-        PermanentError: the administrator's password is refused.
+        TemporaryError: no node answers, or the export was interrupted.
+        PermanentError: EMQX refuses the administrator's password.
     """
     with _explained():
         node, api = _node(access)
         _sweep(api, writer.cleanup)
         begun = datetime.now(UTC)
         retainer = ask_retainer(api)
-        before, topics = measure_lists(api), _topics(api, retainer)
-        with _export(api, node, writer.cleanup, access.settings.backup.stall_seconds) as made:
-            export = _store(access, writer, api, made, retainer)
-        after = measure_lists(api)
+        lists_before, topics = measure_lists(api), _topics(api, retainer)
+        with _export(api, node, writer.cleanup, access.settings.backup.stall_seconds) as archive:
+            export = _store(access, writer, api, archive, retainer)
+        lists_after = measure_lists(api)
         steady = topics & _topics(api, retainer)
         running = [row for row in rows(api, "/nodes") if row.get("node_status") == "running"]
-    refused = {**before.refused, **after.refused}
+    refused = {**lists_before.refused, **lists_after.refused}
     messages, missing = _messages(export, retainer, steady)
     lacks = lacking(export, retainer)
     left_out = {item for table in lacks for item in TABLES[table][1]} | set(refused)
-    lists = settled(before.measures, after.measures)
+    lists = settled(lists_before.measures, lists_after.measures)
     return BackupContent(
         engine=Engine(
             name="EMQX",
@@ -110,7 +112,9 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
                 unit="cluster", point="each table by itself", begun=begun, ended=datetime.now(UTC)
             ),
         ),
-        fingerprint=tuple(one for one in (*lists, *messages) if one.item not in left_out),
+        fingerprint=tuple(
+            measure for measure in (*lists, *messages) if measure.item not in left_out
+        ),
         not_covered=NOT_COVERED,
         missing=(
             *(f"{TABLES[table][0]}: the export has no {table}" for table in lacks),
@@ -121,9 +125,9 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
 
 
 def lacking(export: Export, retainer: Retainer) -> list[str]:
-    """Tables that an export should have and has not."""
-    kept = {RETAINED_TABLE} if retainer.built_in else set()
-    expected = TABLES.keys() - ({RETAINED_TABLE} - kept)
+    """Tables that are missing in an export."""
+    exported = {RETAINED_TABLE} if retainer.built_in else set()
+    expected = TABLES.keys() - ({RETAINED_TABLE} - exported)
     return [table for table in TABLES if table in expected - export.tables]
 
 
@@ -134,12 +138,12 @@ def _topics(api: Api, retainer: Retainer) -> set[str]:
 def _messages(
     export: Export, retainer: Retainer, steady: set[str]
 ) -> tuple[list[Measure], list[str]]:
-    """Retained messages measured, and what is wrong with them.
+    """Measure the retained messages. Also returns problems, for the manifest.
 
     Args:
-        export: the backup's.
-        retainer: which keeps them.
-        steady: topics that were listed before the export and after it.
+        export: the backup's export.
+        retainer: how EMQX keeps them.
+        steady: topics that were listed both before and after the export.
     """
     if not retainer.built_in or RETAINED_TABLE not in export.tables:
         return [], []
@@ -149,19 +153,21 @@ def _messages(
         )
         return [count], [f"{MESSAGES}: cannot tell which of them expire: {export.unreadable}"]
     clear = {topic for topic in steady if garbled(topic) not in export.retained.garbled}
-    lost = clear - export.retained.lasting.keys() - export.retained.expiring
+    missing_topics = clear - export.retained.lasting.keys() - export.retained.expiring
     missing = []
     if export.retained.unreadable:
         missing.append(
             f"{MESSAGES}: {export.retained.unreadable} rows of the export are not messages"
         )
-    if len(lost) > len(steady) * CHURN:
-        missing.append(f"{MESSAGES}: the export lacks {len(lost)} of {len(steady)} listed messages")
+    if len(missing_topics) > len(steady) * CHURN:
+        missing.append(
+            f"{MESSAGES}: the export lacks {len(missing_topics)} of {len(steady)} listed messages"
+        )
     return measure_messages(export.retained), missing
 
 
 def _node(access: Access) -> tuple[Endpoint, Api]:
-    """The first node that lets us in."""
+    """The first node that accepts the administrator."""
     cause: Exception | None = None
     for node in access.endpoints(STATEFULSET, access.settings.components.emqx.members, API_PORT):
         try:
@@ -177,39 +183,39 @@ def _node(access: Access) -> tuple[Endpoint, Api]:
 def _export(
     api: Api, node: Endpoint, cleanup: CleanupJournal, limit: float
 ) -> Iterator[dict[str, Any]]:
-    """Have an archive made, and remove it afterwards."""
-    known = tuple(str(row["filename"]) for row in rows(api, FILES))
-    held = ExportArchive(node=node.member, known=known, since=int(time.time()))
-    cleanup.hold(held)
-    made = make_archive(api, limit)
+    """Create an archive, and remove it afterwards."""
+    existing = tuple(str(row["filename"]) for row in rows(api, FILES))
+    note = ExportArchive(node=node.member, known=existing, since=int(time.time()))
+    cleanup.hold(note)
+    archive = make_archive(api, limit)
     try:
-        yield made
+        yield archive
     finally:
-        if _removed(api, made):
-            cleanup.release(held)
+        if _removed(api, archive):
+            cleanup.release(note)
 
 
 def _sweep(api: Api, cleanup: CleanupJournal) -> None:
-    """Remove the archive that a killed run left; one that people made since stays."""
-    for held in cleanup.earlier(ExportArchive):
-        since = held.since
-        made = [
-            one
-            for one in rows(api, FILES)
-            if one["filename"] not in held.known
-            and since <= int(one.get("created_at_sec", since)) <= since + EXPORT_SECONDS
+    """Remove the archive of a killed run. Archives that people created are kept."""
+    for note in cleanup.earlier(ExportArchive):
+        since = note.since
+        candidates = [
+            row
+            for row in rows(api, FILES)
+            if row["filename"] not in note.known
+            and since <= int(row.get("created_at_sec", since)) <= since + EXPORT_SECONDS
         ]
-        # of several it is unknown which is ours: they use space, but others' exports must not be removed
-        if len(made) != 1 or _removed(api, made[0]):
-            cleanup.release(held)
+        # with several candidates the own one is unknown, and exports of others must not be removed
+        if len(candidates) != 1 or _removed(api, candidates[0]):
+            cleanup.release(note)
 
 
 def _store(
-    access: Access, writer: SetWriter, api: Api, made: dict[str, Any], retainer: Retainer
+    access: Access, writer: SetWriter, api: Api, archive: dict[str, Any], retainer: Retainer
 ) -> Export:
-    """Store the archive; returns what it holds."""
-    name, size = str(made["filename"]), int(made["size"])
-    pieces = api.download(archive_path(made), access.settings.backup.stall_seconds)
+    """Store the archive. Returns its content."""
+    name, size = str(archive["filename"]), int(archive["size"])
+    pieces = api.download(archive_path(archive), access.settings.backup.stall_seconds)
     with writer.spooled(pieces, size) as spool:
         writer.add(name, UNIT, "emqx data export", spool, size)
         if spool.size != size:
@@ -217,21 +223,21 @@ def _store(
         try:
             with spool.reader() as file:
                 return read_export(file, name, counts, retainer.all_expire)
-        except Unreadable as exc:  # it was cut on its way, or a node died while it made it
+        except Unreadable as exc:  # the download was cut, or the node died during the export
             raise TemporaryError(exc.plain, said=exc.said) from exc
 
 
-def _removed(api: Api, made: dict[str, Any]) -> bool:
-    """Remove an archive; whether it is gone. It takes room, no more: if not, the next run tries again."""
+def _removed(api: Api, archive: dict[str, Any]) -> bool:
+    """Remove an archive. Returns whether it was removed; if not, the next run tries again."""
     try:
-        return bool(api("DELETE", archive_path(made)).is_success)
+        return bool(api("DELETE", archive_path(archive)).is_success)
     except httpx.HTTPError:
         return False
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """What the client raises, in the project's own terms."""
+    """Turn exceptions of the client into the project's errors."""
     try:
         yield
     except PermissionError as exc:

@@ -1,6 +1,6 @@
-"""How one node's management API is asked: as the dashboard's administrator.
+"""Client for the management API of one node, as the dashboard's administrator.
 
-An API key would do for most, but from 6.0.3 on what it exports lacks dashboard users and API keys, without a word.
+An API key is not enough: since 6.0.3 its exports silently lack dashboard users and API keys.
 https://docs.emqx.com/en/emqx/latest/admin/api.html
 """
 
@@ -24,35 +24,37 @@ SECRET, USER, PASSWORD = "emqx-auth", "isa", "EMQX_DASHBOARD__DEFAULT_PASSWORD"
 USERS = "/authentication/password_based:built_in_database/users"
 FILES = "/data/files"
 PAGE, PIECE_BYTES = 1000, 1 << 20
-PAGES = 10_000  # of one list: ten million rows, more than are held in memory
+PAGES = 10_000  # limit for one list: ten million rows
 
 
 @dataclass(frozen=True)
 class Api:
-    """The API of a node, signed on.
+    """The API of a node, after login.
 
     Attributes:
-        http: client.
+        http: the HTTP client.
         base: address of the API.
-        headers: what lets a request in.
+        headers: headers with the login's token.
     """
 
     http: httpx.Client
     base: str
     headers: dict[str, str]
 
-    def __call__(self, method: str, path: str, body: Any = None, **more: Any) -> httpx.Response:
-        """Ask: method, path, body, and httpx' further arguments."""
+    def __call__(
+        self, method: str, path: str, body: Any = None, **arguments: Any
+    ) -> httpx.Response:
+        """Send a request, with further arguments for httpx."""
         url = self.base + path
-        return self.http.request(method, url, json=body, headers=self.headers, **more)
+        return self.http.request(method, url, json=body, headers=self.headers, **arguments)
 
     def upload(self, path: str, files: Any, limit: float) -> httpx.Response:
-        """Send files as a form does."""
+        """Send files as a form."""
         url = self.base + path
         return self.http.post(url, files=files, headers=self.headers, timeout=limit)
 
     def download(self, path: str, stall: float) -> Iterator[bytes]:
-        """A file's pieces as they come; gives up after so many seconds of silence."""
+        """Stream a file. `stall` is the time limit in seconds for each piece."""
         limits = httpx.Timeout(stall)
         with self.http.stream(
             "GET", self.base + path, headers=self.headers, timeout=limits
@@ -61,15 +63,15 @@ class Api:
 
 
 def sign_on(access: Access, node: Endpoint, user: str = USER) -> Api:
-    """Sign on as the dashboard's administrator.
+    """Log in as the dashboard's administrator.
 
     Args:
-        access: the way in.
-        node: which one.
+        access: addresses and credentials.
+        node: the node.
         user: the administrator's name.
 
     Raises:
-        PermissionError: the password is refused.
+        PermissionError: EMQX refuses the password.
         httpx.HTTPError: the node does not answer.
     """
     password = access.secret(SECRET, PASSWORD)
@@ -82,65 +84,65 @@ def sign_on(access: Access, node: Endpoint, user: str = USER) -> Api:
 
 
 def rows(api: Api, path: str) -> Iterator[dict[str, Any]]:
-    """All rows of a list, whether it comes in pages, whole, or as one; none where there is no such list.
+    """All rows of a list. The answer may be paged, a whole list, or one row; a list that does not exist has no rows.
 
     Raises:
         NoProgress: the pages do not end.
         httpx.HTTPError: EMQX does not answer.
     """
-    seen: set[int] = set()
+    hashes: set[int] = set()
     for page in range(1, PAGES + 1):
         answer = api("GET", f"{path}?page={page}&limit={PAGE}")
         if answer.status_code == 404:
             return
-        found = answer.raise_for_status().json()
-        if isinstance(found, list):
-            yield from found
+        reply = answer.raise_for_status().json()
+        if isinstance(reply, list):
+            yield from reply
             return
-        if "data" not in found:
-            yield found
+        if "data" not in reply:
+            yield reply
             return
-        yield from found["data"]
-        meta = found.get("meta", {})
+        yield from reply["data"]
+        meta = reply.get("meta", {})
         if not meta.get("hasnext", page * PAGE < int(meta.get("count", 0))):
             return
-        content = hash_of(found["data"])
-        if content in seen or not found["data"]:
+        content = hash_of(reply["data"])
+        if content in hashes or not reply["data"]:
             raise NoProgress(
                 f"EMQX gives page {page} of {path} empty or a second time, and more behind it"
             )
-        seen.add(content)
+        hashes.add(content)
     raise NoProgress(f"EMQX has more than {PAGES} pages of {PAGE} rows of {path}")
 
 
 def make_archive(api: Api, seconds: float) -> dict[str, Any]:
-    """Have a data export made; it lies on one node, under `filename` and `node`, until it is removed.
+    """Create a data export. It stays on one node (`filename` and `node` of the result) until it is removed.
 
     Args:
-        api: the administrator's.
-        seconds: limit.
+        api: the administrator's API.
+        seconds: time limit.
 
     Raises:
         httpx.HTTPError: EMQX does not answer, or refuses.
     """
-    made: dict[str, Any] = (
+    archive: dict[str, Any] = (
         api("POST", "/data/export", {}, timeout=seconds).raise_for_status().json()
     )
-    return made
+    return archive
 
 
 def archive_path(archive: Mapping[str, Any]) -> str:
-    """Where an archive is read and removed, by its `filename` and `node`."""
+    """The path of an archive, from its `filename` and `node`."""
     return f"{FILES}/{path_part(str(archive['filename']))}?node={path_part(str(archive['node']))}"
 
 
 def remove_uploads(api: Api, stem: str, older_than: float = 0.0) -> None:
-    """Remove archives whose names begin so, on every node: an import by a replicant leaves a copy on a core node.
+    """Remove uploaded archives on every node: an import by a replicant leaves a copy on a core node.
 
     Args:
-        api: the administrator's.
-        stem: beginning of their names.
-        older_than: seconds; younger ones may be those of a run that goes on.
+        api: the administrator's API.
+        stem: prefix of their names.
+        older_than: age in seconds; younger archives may belong to a running import.
 
     Raises:
         httpx.HTTPError: EMQX does not answer.

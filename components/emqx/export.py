@@ -1,7 +1,8 @@
-"""What a data export of EMQX holds: a compressed tar of configuration and tables, below a folder of the file's name.
+"""Reads and rewrites data exports of EMQX: a compressed tar of configuration and tables, in a folder with the file's
+name.
 
-Layout: apps/emqx_management/src/emqx_mgmt_data_backup.erl (v5.8.9). EMQX refuses an upload under a name that exists,
-and a file whose folder has another name. So each import is written to a new file with a name of its own.
+Layout: apps/emqx_management/src/emqx_mgmt_data_backup.erl (v5.8.9). EMQX refuses an upload whose name exists, or whose
+folder has another name. So each import is written to a new file with a unique name.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ from errors import PermanentError
 
 META, CONFIGURATION, TABLES, SUFFIX = "META.hocon", "cluster.hocon", "mnesia/", ".tar.gz"
 RETAINED_TABLE = "emqx_retainer_message"
-CONFIGURATION_BYTES = 64 << 20  # of a configuration, which is read into memory
-UPLOAD = "isa-cloud-import-"  # what is uploaded begins so, and is deleted
+CONFIGURATION_BYTES = 64 << 20  # limit for a configuration, which is read into memory
+UPLOAD = "isa-cloud-import-"  # prefix of uploads; they are deleted afterwards
 
 
-# The API gives no contents of larger ones (MAX_PAYLOAD_SIZE in apps/emqx_retainer/src/emqx_retainer_api.erl).
+# The API returns no larger payloads (MAX_PAYLOAD_SIZE in apps/emqx_retainer/src/emqx_retainer_api.erl).
 SHOWN_BYTES = 1 << 20
 REPLACEMENT = "\ufffd"
 
 
 @dataclass(frozen=True)
 class Message:
-    """A retained message, without its payload: a small export may unpack to gigabytes of these.
+    """A retained message without its payload: a small export may unpack to gigabytes of payloads.
 
     Attributes:
-        topic: of it.
-        qos: of it.
-        hashed: hash of it with its payload, where the API shows that.
+        topic: its topic.
+        qos: its QoS.
+        hashed: its hash, including the payload if the API returns that.
     """
 
     topic: str
@@ -54,21 +55,23 @@ class Message:
 
 
 def content_of(topic: str, qos: Any, payload: str = "") -> dict[str, Any]:
-    """What of a retained message is digested.
+    """The parts of a retained message that are digested.
 
     Args:
-        payload: base64; "" where the message counts without it.
+        topic: its topic.
+        qos: its QoS.
+        payload: base64; "" to leave it out.
     """
     return {"topic": topic, "qos": qos, "payload": payload}
 
 
 def is_garbled(topic: str) -> bool:
-    """Whether a topic as text may stand for one that is not UTF-8."""
+    """Whether a decoded topic may come from bytes that are not UTF-8."""
     return REPLACEMENT in topic
 
 
 def garbled(topic: str) -> str:
-    """A topic whose broken bytes are one character: Python and EMQX replace different numbers of bytes by one."""
+    """A topic with one replacement character per run: Python and EMQX replace different numbers of bytes."""
     return re.sub(f"{REPLACEMENT}+", REPLACEMENT, topic)
 
 
@@ -77,11 +80,11 @@ class Retained:
     """The retained messages of an export.
 
     Attributes:
-        lasting: topic → message, of those that stay until they are replaced.
-        expiring: topics of those that go at their own time.
-        garbled: topic → whether it stays, of those whose topic is not UTF-8. EMQX takes such topics where
-            `mqtt.strict_mode` is off, and its API neither names them nor gives their contents.
-        unreadable: number of other rows, which hold no message.
+        lasting: topic → message, for messages that do not expire.
+        expiring: topics of messages that expire.
+        garbled: topics that are not UTF-8 → the message does not expire. EMQX accepts such topics without
+            `mqtt.strict_mode`. Its API returns neither their names nor their contents.
+        unreadable: number of rows that are not messages.
     """
 
     lasting: dict[str, Message] = field(default_factory=dict)
@@ -95,12 +98,12 @@ class Export:
     """One export.
 
     Attributes:
-        version: of the EMQX that made it.
+        version: version of the EMQX that wrote it.
         edition: `ce` or `ee`.
-        configuration: what was set at run time, HOCON.
-        tables: names of those that it has.
-        retained: its retained messages; None where it has none or they cannot be read.
-        unreadable: why they cannot be read; "" where they can or are not there.
+        configuration: settings made at run time, as HOCON.
+        tables: names of its tables.
+        retained: its retained messages; None if it has none or they cannot be read.
+        unreadable: why the retained messages cannot be read; "" otherwise.
     """
 
     version: str
@@ -111,7 +114,7 @@ class Export:
     unreadable: str = ""
 
     def has_source(self, root: str, kind: str) -> bool:
-        """Whether its configuration has, below a top-level key, something of a backend or a type.
+        """Whether its configuration has an authenticator or source of a kind.
 
         Args:
             root: `authentication` or `authorization`.
@@ -133,14 +136,14 @@ def read_export(
 
     Args:
         file: the archive.
-        name: of it, for messages.
-        counts: whether a retained topic is to be looked at.
-        all_expire: whether the retainer lets every message expire.
+        name: its name, for error messages.
+        counts: whether to read a retained topic.
+        all_expire: the retainer lets every message expire.
 
     Raises:
-        Unreadable: it is cut, or lacks what every export has.
+        Unreadable: it is truncated, or lacks a file that every export has.
     """
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     tables = set()
     retained, unreadable = None, ""
     with readable(name), tarfile.open(fileobj=file, mode="r:gz") as archive:
@@ -148,75 +151,75 @@ def read_export(
             path = entry.name.partition("/")[2]
             if path.startswith(TABLES):
                 tables.add(path.removeprefix(TABLES))
-            # no link: what it leads to need not be there
+            # links are ignored: their target may be missing
             content = archive.extractfile(entry) if entry.isfile() else None
             if content is None:
                 continue
             if path in (META, CONFIGURATION):
-                found[path] = _text(content, entry.size, f"{path} of {name}")
+                texts[path] = _text(content, entry.size, f"{path} of {name}")
             elif path == TABLES + RETAINED_TABLE:
                 retained, unreadable = _retained(content, counts, all_expire)
-    if len(found) < 2:
+    if len(texts) < 2:
         raise Unreadable(f"{name} has no {META} or no {CONFIGURATION}")
-    meta = dict(re.findall(r'"?(version|edition)"?\s*[=:]\s*"?([\w.+-]+)', found[META]))
+    meta = dict(re.findall(r'"?(version|edition)"?\s*[=:]\s*"?([\w.+-]+)', texts[META]))
     return Export(
-        meta.get("version", ""), meta.get("edition", ""), found[CONFIGURATION], frozenset(tables), retained, unreadable
+        meta.get("version", ""), meta.get("edition", ""), texts[CONFIGURATION], frozenset(tables), retained, unreadable
     )  # fmt: skip
 
 
 def rewritten(
     file: Path,
-    wanted: Callable[[str], bool] = lambda path: True,
+    selected: Callable[[str], bool] = lambda path: True,
     configured: Callable[[str], str] | None = None,
 ) -> Path:
-    """An export with some of another's files, under a name of its own that no other upload has; beside it.
+    """Copy an export with some of its files, under a unique name in the same directory.
 
     Args:
         file: the export.
-        wanted: whether it is to have a path below its folder.
-        configured: gives the configuration that it is to have for the other's.
+        selected: whether to copy a file; called with its path below the top folder.
+        configured: returns the new configuration for the old one.
 
     Raises:
-        Unreadable: it is no sound archive.
+        Unreadable: the export is damaged.
     """
     stem = f"{UPLOAD}{secrets.token_hex(8)}"
-    made = file.with_name(stem + SUFFIX)
-    made.touch(mode=0o600)
+    result = file.with_name(stem + SUFFIX)
+    result.touch(mode=0o600)
     with (
         readable(file.name),
         tarfile.open(file, "r:gz") as source,
-        tarfile.open(made, "w:gz") as target,
+        tarfile.open(result, "w:gz") as target,
     ):
         for entry in source:
             path = entry.name.partition("/")[2]
-            content = source.extractfile(entry) if entry.isfile() and wanted(path) else None
+            content = source.extractfile(entry) if entry.isfile() and selected(path) else None
             if content is None:
                 continue
             entry.name = f"{stem}/{path}"
             if configured and path == CONFIGURATION:
-                made_of = _text(content, entry.size, path)
-                body = configured(made_of).encode()
+                text = _text(content, entry.size, path)
+                body = configured(text).encode()
                 entry.size, content = len(body), io.BytesIO(body)
             target.addfile(entry, content)
-    return made
+    return result
 
 
-def _text(content: IO[bytes], size: int, what: str) -> str:
+def _text(content: IO[bytes], size: int, label: str) -> str:
     if size > CONFIGURATION_BYTES:
-        raise Unreadable(f"{what} has {size} bytes; at most {CONFIGURATION_BYTES} are allowed")
+        raise Unreadable(f"{label} has {size} bytes; at most {CONFIGURATION_BYTES} are allowed")
     return content.read().decode(errors="replace")
 
 
 def _retained(
     content: IO[bytes], counts: Callable[[str], bool], all_expire: bool
 ) -> tuple[Retained | None, str]:
-    """Retained messages of a table, or why they cannot be read.
+    """The retained messages of a table, or the reason why they cannot be read.
 
-    A record is topic, message, expiry (ms, 0 for none; emqx_retainer_mnesia.erl). The fields of a message are those of
+    A record has topic, message and expiry (ms, 0 for none; emqx_retainer_mnesia.erl). The fields of a message:
     apps/emqx_utils/include/emqx_message.hrl.
     """
     lasting: dict[str, Message] = {}
-    gone, broken, unreadable = set[str](), dict[str, bool](), 0
+    expiring, broken, unreadable = set[str](), dict[str, bool](), 0
     try:
         for row in records(content, RETAINED_TABLE):
             try:
@@ -234,7 +237,7 @@ def _retained(
             elif stays:
                 lasting[topic] = message
             else:
-                gone.add(topic)
+                expiring.add(topic)
     except PermanentError as exc:
         return None, str(exc)
-    return Retained(lasting, frozenset(gone), broken, unreadable), ""
+    return Retained(lasting, frozenset(expiring), broken, unreadable), ""

@@ -1,9 +1,12 @@
-"""What the brokers hold: users, rights, rules and the like by the API, retained messages as the export has them.
+"""The fingerprint of EMQX: users, rights, rules and so on from the API, retained messages from the export.
 
-Passwords are not to be had by the API; that they came back shows when a client signs on. Times and states are left
-out: they are the node's, not the data's. So is what EMQX itself retains below `$SYS/` (apps/emqx/src/emqx_sys.erl), on
-each node a minute after its start. What goes at its own time is counted by itself: bans with an end, API keys with an
-expiry, and messages with one, which only the export tells from others.
+Left out:
+
+- Passwords: the API does not return them.
+- Times and states: they belong to a node, not to the data.
+- Messages below `$SYS/`: each node creates them a minute after its start (apps/emqx/src/emqx_sys.erl).
+
+Items that expire are counted separately: bans, API keys and messages. Only the export says which messages expire.
 """
 
 from __future__ import annotations
@@ -25,14 +28,14 @@ from errors import TemporaryError
 
 UNIT = "cluster"
 READERS = 4
-# Beyond that many retained messages their contents are not read one by one: 5 ms each.
+# With more retained messages than this their contents are not read: each needs a request of 5 ms.
 CONTENTS = 20_000
 ACL = "/authorization/sources/built_in_database/rules"
 RETAINED = "/mqtt/retainer/messages"
 MESSAGES = "retained messages"
 GARBLED = f"{MESSAGES} whose topic is not UTF-8"
 FOREVER = ("infinity", "", None)
-# What the API shows of connectors, actions and sources beside their settings (format_resource/2 and
+# Fields of connectors, actions and sources in the API that are not settings (format_resource/2 and
 # format_connector_info/1 in emqx_connector_api.erl, format_bridge_info/4 in emqx_bridge_v2_api.erl, v5.8.9).
 STATES = frozenset(
     {
@@ -45,20 +48,20 @@ Restored = Callable[[str, Row], Row]
 
 
 def only(*keys: str) -> Callable[[Row], Any]:
-    """Of a row these fields."""
+    """A function that returns these fields of a row."""
     return lambda row: {key: row.get(key) for key in keys}
 
 
 def settings(row: Row) -> Any:
-    """Of a connector, an action or a source what it is set to."""
+    """The settings of a connector, an action or a source."""
     return {key: _without_files(value) for key, value in row.items() if key not in STATES}
 
 
 def _without_files(value: Any) -> Any:
-    """Without the paths of certificates, which lie below each node's data directory."""
+    """A value without paths of certificates: they depend on the node's data directory."""
     if isinstance(value, dict):
         return {k: bool(v) if k.endswith("file") else _without_files(v) for k, v in value.items()}
-    return [_without_files(one) for one in value] if isinstance(value, list) else value
+    return [_without_files(item) for item in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,10 @@ class List:
     """A list of the API.
 
     Attributes:
-        path: where it is.
-        name: field that tells its rows apart.
-        counts: what of a row counts.
-        end: field that says when a row goes, "" where none does.
+        path: its path in the API.
+        name: field that identifies a row.
+        counts: returns the fields of a row that are compared.
+        end: field with the expiry of a row; "" if rows do not expire.
     """
 
     path: str
@@ -94,7 +97,7 @@ LISTS = {
         "/api_key", "name", only("name", "api_key", "enable", "desc", "role"), "expired_at"
     ),
 }
-# As sets of the first version were measured; retained messages are then read from the API as well.
+# The lists that backups of version 1 measured. Their retained messages were read from the API.
 FIRST_LISTS = {
     **{item: LISTS[item] for item in ("users", "rights of users", "rights of clients", "rules")},
     "connectors": List("/connectors", "name", only("name", "type", "enable", "server", "url")),
@@ -103,7 +106,7 @@ FIRST_LISTS = {
     "dashboard users": LISTS["dashboard users"],
     "API keys": List("/api_key", "name", only("name", "api_key", "enable", "desc")),
 }
-VERSION = "fingerprint"  # its place in a manifest's topology; sets of version 1 have none
+VERSION = "fingerprint"  # key in a manifest's topology; backups of version 1 lack it
 NEWEST = 2
 
 
@@ -112,8 +115,8 @@ class Lists:
     """The API's lists, measured.
 
     Attributes:
-        measures: of those that it gave.
-        refused: item → why it did not give that one.
+        measures: measures of the lists that EMQX returned.
+        refused: item → why EMQX refused its list.
     """
 
     measures: list[Measure] = field(default_factory=list)
@@ -123,25 +126,25 @@ class Lists:
 def measure_lists(
     api: Api, lists: Mapping[str, List] = LISTS, restored: Restored = lambda item, row: row
 ) -> Lists:
-    """Measure all but retained messages.
+    """Measure everything but retained messages.
 
     Args:
-        api: of one node; it answers for all.
-        lists: item → where it is.
-        restored: gives the row that a backup has for one of a scratch broker, by the list's item.
+        api: the API of one node; it answers for the cluster.
+        lists: item → its list.
+        restored: turns a row of a scratch broker into the row that the backup has; called with item and row.
 
     Raises:
-        httpx.HTTPError: it does not answer.
+        httpx.HTTPError: EMQX does not answer.
     """
-    found = Lists()
-    for item, one in lists.items():
+    result = Lists()
+    for item, listing in lists.items():
         try:
-            found.measures.extend(_list(api, item, one, restored))
+            result.measures.extend(_list(api, item, listing, restored))
         except httpx.HTTPStatusError as exc:
             if exc.response.status_code == 401 or exc.response.status_code >= 500:
                 raise
-            found.refused[item] = f"HTTP {exc.response.status_code} {exc.response.text[:200]}"
-    return found
+            result.refused[item] = f"HTTP {exc.response.status_code} {exc.response.text[:200]}"
+    return result
 
 
 def measure(
@@ -153,59 +156,59 @@ def measure(
     """Measure a cluster, to compare it with a backup.
 
     Args:
-        api: of one node; it answers for all.
-        manifest: of the backup.
-        messages: retained ones of its export, if they can be read.
-        restored: as of `measure_lists`.
+        api: the API of one node; it answers for the cluster.
+        manifest: the backup's manifest.
+        messages: retained messages of the backup's export; None if they cannot be read.
+        restored: see `measure_lists`.
 
     Raises:
-        TemporaryError: it does not say what a message holds.
-        httpx.HTTPError: it does not answer.
+        TemporaryError: EMQX does not return a message's content.
+        httpx.HTTPError: EMQX does not answer.
     """
     version = int(manifest.topology.get(VERSION, 1))
     measured = {measure.item: measure for measure in manifest.fingerprint}
     if version == 1:
-        found = measure_lists(api, FIRST_LISTS, restored).measures
-        return [*found, _messages(api, listed(api), contents=True)]
+        measures = measure_lists(api, FIRST_LISTS, restored).measures
+        return [*measures, _messages(api, listed(api), contents=True)]
     lists = measure_lists(api, restored=restored).measures
-    found = [one for one in lists if one.item in measured]
+    measures = [measure for measure in lists if measure.item in measured]
     if MESSAGES not in measured:
-        return found
-    gone = messages.expiring if messages else frozenset()
+        return measures
+    expiring_topics = messages.expiring if messages else frozenset()
     topics = listed(api)
-    found_garbled = []
+    garbled_measures = []
     if (
         GARBLED in measured
     ):  # a topic that has the replacement character by right is ordinary in other backups
         names = {garbled(topic) for topic in topics if is_garbled(topic)}
         topics = {topic: qos for topic, qos in topics.items() if not is_garbled(topic)}
-        found_garbled = [Measure(unit=UNIT, item=GARBLED, count=len(names), origin="source")]
-    lasting = {topic: qos for topic, qos in topics.items() if topic not in gone}
+        garbled_measures = [Measure(unit=UNIT, item=GARBLED, count=len(names), origin="source")]
+    lasting = {topic: qos for topic, qos in topics.items() if topic not in expiring_topics}
     contents = bool(measured[MESSAGES].digest) and measured[MESSAGES].count <= CONTENTS
     return [
-        *found,
+        *measures,
         _messages(api, lasting, contents=contents),
         expiring(UNIT, f"{MESSAGES} that expire", len(topics) - len(lasting)),
-        *found_garbled,
+        *garbled_measures,
     ]
 
 
 def measure_messages(messages: Retained) -> list[Measure]:
     """Measure the retained messages of an export."""
     contents = len(messages.lasting) <= CONTENTS
-    found = Digest()
+    digest = Digest()
     for message in messages.lasting.values():
         bare = content_of(message.topic, message.qos)
-        found.add(message.hashed if contents else hash_of(bare))
+        digest.add(message.hashed if contents else hash_of(bare))
     return [
-        found.measure(UNIT, MESSAGES, "artefact"),
+        digest.measure(UNIT, MESSAGES, "artefact"),
         expiring(UNIT, f"{MESSAGES} that expire", len(messages.expiring)),
         *_garbled(messages.garbled),
     ]
 
 
 def _garbled(topics: Mapping[str, bool]) -> Iterator[Measure]:
-    """The number of topics that are not UTF-8; up to as many, where some of them expire."""
+    """The number of topics that are not UTF-8; a range if some of them expire."""
     lasting = sum(topics.values())
     if topics:
         until = len(topics) if lasting < len(topics) else None
@@ -214,54 +217,54 @@ def _garbled(topics: Mapping[str, bool]) -> Iterator[Measure]:
 
 def listed(api: Api) -> dict[str, Any]:
     """Retained topics of clients, with their QoS."""
-    found = {str(row["topic"]): row.get("qos") for row in rows(api, RETAINED)}
-    return {topic: qos for topic, qos in found.items() if counts(topic)}
+    topics = {str(row["topic"]): row.get("qos") for row in rows(api, RETAINED)}
+    return {topic: qos for topic, qos in topics.items() if counts(topic)}
 
 
 def counts(topic: str) -> bool:
-    """Whether a retained message is the clients': not of EMQX itself, nor of a gate."""
+    """Whether a retained message belongs to clients, not to EMQX itself or to a gate."""
     return not topic.startswith(("$SYS/", PROBE))
 
 
 def _messages(api: Api, topics: Mapping[str, Any], *, contents: bool) -> Measure:
     def read(entry: tuple[str, Any]) -> dict[str, Any]:
         topic, qos = entry
-        shown = contents and len(topics) <= CONTENTS
-        return content_of(topic, qos, _payload(api, topic) if shown else "")
+        with_payload = contents and len(topics) <= CONTENTS
+        return content_of(topic, qos, _payload(api, topic) if with_payload else "")
 
-    found = Digest()
+    digest = Digest()
     with ThreadPoolExecutor(READERS, thread_name_prefix="retained") as pool:
         for document in pool.map(read, topics.items()):
-            found.add_document(document)
-    return found.measure(UNIT, MESSAGES)
+            digest.add_document(document)
+    return digest.measure(UNIT, MESSAGES)
 
 
 def _payload(api: Api, topic: str) -> str:
     answer = api("GET", f"/mqtt/retainer/message/{path_part(topic)}")
-    if answer.status_code == 404:  # since it was listed
+    if answer.status_code == 404:  # deleted after it was listed
         return "gone"
-    if answer.status_code != 200:  # a node in trouble says nothing of the message: no difference
+    if answer.status_code != 200:  # a node in trouble; this is not a difference
         raise TemporaryError(f"EMQX, a retained message: HTTP {answer.status_code}", delay=5)
     return str(answer.json().get("payload", ""))
 
 
-def _list(api: Api, item: str, one: List, restored: Restored) -> Iterator[Measure]:
-    lasting, gone = Digest(), 0
-    for row in _own(rows(api, one.path)):
-        if one.end and row.get(one.end) not in FOREVER:
-            gone += 1
+def _list(api: Api, item: str, listing: List, restored: Restored) -> Iterator[Measure]:
+    lasting, expiring_count = Digest(), 0
+    for row in _own(rows(api, listing.path)):
+        if listing.end and row.get(listing.end) not in FOREVER:
+            expiring_count += 1
         else:
             lasting.add_document(
-                one.counts(restored(item, row)), str(row[one.name]) if one.name else ""
+                listing.counts(restored(item, row)), str(row[listing.name]) if listing.name else ""
             )
     yield lasting.measure(UNIT, item)
-    if one.end:
-        yield expiring(UNIT, f"{item} that expire", gone)
+    if listing.end:
+        yield expiring(UNIT, f"{item} that expire", expiring_count)
 
 
-def _own(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Without what gates and proofs make, and without rights of all that allow and deny nothing."""
-    for row in found:
+def _own(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows without those of gates and verifications, and without empty rules for all clients."""
+    for row in entries:
         name = row.get("user_id") or row.get("username") or ""
         if not str(name).startswith(PROBE) and row != {"rules": []}:
             yield row

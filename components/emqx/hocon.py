@@ -1,9 +1,8 @@
-"""Reads and writes the configuration in EMQX's data export: HOCON in the form that EMQX itself writes.
+"""Reads and writes the configuration in EMQX's data export: the part of HOCON that EMQX itself writes.
 
-That form (hocon_pp.erl in emqx/hocon, called by emqx_mgmt_data_backup.erl) is a small part of HOCON: objects, lists,
-strings and bare words. Includes, substitutions, paths as keys and keys that stand twice are not in it, and are refused:
-EMQX would read more out of them than stands there. Strings are not interpreted; they are written as they were read.
-https://github.com/lightbend/config/blob/main/HOCON.md
+That part (hocon_pp.erl in emqx/hocon, called by emqx_mgmt_data_backup.erl) has objects, lists, strings and bare words.
+Includes, substitutions, paths as keys and duplicate keys are refused, because EMQX would expand them. Strings are not
+interpreted; they are written as they were read. https://github.com/lightbend/config/blob/main/HOCON.md
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-DEPTH = 64  # far more than EMQX has
-KEY = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # is_quote_key/1: all others are quoted
+DEPTH = 64  # limit of nesting; EMQX's own configurations are far flatter
+KEY = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # is_quote_key/1: all other keys are quoted
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """A string, a number, a word: as it stands in the file."""
+    """A string, a number or a word, exactly as written in the file."""
 
     source: str
 
     @property
     def text(self) -> str:
-        """Without the quotes of a simple string."""
+        """The value without quotes."""
         return self.source.strip('"')
 
 
@@ -47,21 +46,21 @@ FALSE, TRUE = Scalar("false"), Scalar("true")
 
 
 class UnknownForm(PermanentError):
-    """It is not what EMQX writes."""
+    """A syntax that EMQX does not write."""
 
 
 def parse(source: str) -> Tree:
     """Read a configuration.
 
     Raises:
-        UnknownForm: it has what EMQX does not write.
+        UnknownForm: it has a syntax that EMQX does not write.
     """
     reader = _Reader(source)
     return reader.fields(end="")
 
 
 def render(tree: Tree) -> str:
-    """Write a configuration, each key of the top level on a line."""
+    """Write a configuration, with one line for each top-level key."""
     return "".join(f"{key} = {_written(value)}\n" for key, value in tree.items())
 
 
@@ -71,7 +70,7 @@ def _written(value: Value) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_written, value))}]"
     fields = (
-        f"{json.dumps(key, ensure_ascii=False)}: {_written(one)}" for key, one in value.items()
+        f"{json.dumps(key, ensure_ascii=False)}: {_written(item)}" for key, item in value.items()
     )
     return f"{{{', '.join(fields)}}}"
 
@@ -82,16 +81,16 @@ class _Reader:
         self._next = self._depth = 0
 
     def fields(self, end: str) -> Tree:
-        """Fields of an object up to its end."""
-        found: Tree = {}
+        """The fields of an object, up to its end token."""
+        result: Tree = {}
         while (token := self._take()) != end:
             if token == ",":
                 continue
             key = self._key(token)
-            if key in found:
+            if key in result:
                 raise UnknownForm("a key appears twice in the configuration")
-            found[key] = self._value(self._take(), opened=True)
-        return found
+            result[key] = self._value(self._take(), opened=True)
+        return result
 
     def _take(self) -> str:
         if self._next == len(self._tokens):
@@ -116,7 +115,7 @@ class _Reader:
         if token == "{":
             with self._deeper():
                 return self.fields(end="}")
-        if opened:  # behind a key
+        if opened:  # after a key
             if token not in ("=", ":"):
                 raise UnknownForm("a key of the configuration has no value")
             return self._value(self._take())
@@ -144,9 +143,9 @@ class _Reader:
 def _tokens(source: str) -> Iterator[str]:
     position = 0
     while position < len(source):
-        found = TOKEN.match(source, position)
-        if found is None:
+        match = TOKEN.match(source, position)
+        if match is None:
             raise UnknownForm("the configuration has a character that EMQX does not write")
-        if found.lastgroup != "blank":
-            yield found[0]
-        position = found.end()
+        if match.lastgroup != "blank":
+            yield match[0]
+        position = match.end()

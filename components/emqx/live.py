@@ -1,8 +1,10 @@
-"""Brings a backup's users, rights, rules and retained messages into the live EMQX.
+"""Restores a backup's users, rights, rules and retained messages into the live EMQX.
 
-EMQX imports by merging: what is in the backup is as it was then, what came since stays beside it. So nothing is
-removed, and the comparison lists additional objects. Existing accounts keep their passwords (`accounts`), the
-administrator among them, who must be able to sign on afterwards with what Secret emqx-auth says.
+EMQX merges an import: objects of the backup are replaced, newer objects stay. So nothing is removed, and the comparison
+lists additional objects.
+
+Existing accounts keep their passwords (`accounts`). This includes the administrator, whose password must still match
+Secret emqx-auth.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from components.emqx.restore import FORM, SOURCE, explained, exported, saved_exp
 from errors import TemporaryError
 
 EVERYTHING = "cluster"
-# What needs something configured at run time or in the Helm values → path that tells, key of the configuration, items.
+# Data that needs a built-in database in the configuration → path that shows it, key of the configuration, items.
 NEEDS = {
     "users": (USERS, "authentication", ("users",)),
     "rights": (SOURCE, "authorization", ("rights of users", "rights of clients", "rights of all")),
@@ -42,37 +44,37 @@ def replace(
     chosen: Iterable[str],
     cleanup: CleanupJournal,
 ) -> list[str]:
-    """Import the backup's export; accounts that are there keep their passwords.
+    """Import the backup's export; existing accounts keep their passwords.
 
     Returns:
-        What else there is, and whose passwords are the backup's, for people.
+        Remarks for the report: other objects stay, and accounts that have the backup's passwords.
 
     Raises:
-        Damaged: it is not what was stored.
-        PermanentError: EMQX does not take it.
-        TemporaryError: it went away.
+        Damaged: the export differs from what was stored.
+        PermanentError: EMQX refuses the export.
+        TemporaryError: EMQX went away.
     """
     with explained(), saved_exports(access, reader) as files:
         api = _api(access)
-        back = returning(api, reader.manifest)
+        returned = returning(api, reader.manifest)
         with cleanup.replacing(chosen):
             for file in files:
-                import_beside(access, api, file, back)
-    told = ["objects of the cluster that are not in the backup are still there: EMQX merges"]
-    if back.names:
-        told.append(f"restored with the passwords of the backup: {', '.join(back.names)}")
-    return told
+                import_beside(access, api, file, returned)
+    remarks = ["objects of the cluster that are not in the backup are still there: EMQX merges"]
+    if returned.names:
+        remarks.append(f"restored with the passwords of the backup: {', '.join(returned.names)}")
+    return remarks
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
-    """What the cluster holds now."""
+    """Measure the live cluster."""
     messages = exported(access, reader).retained
     with explained():
         return measure_cluster(_api(access), reader.manifest, messages)
 
 
 def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
-    """Why the cluster would refuse the export, or take it and make nothing of it.
+    """Why the cluster would refuse the export, or import parts of it without effect.
 
     Raises:
         TemporaryError: no node answers.
@@ -80,7 +82,7 @@ def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
     if EVERYTHING not in set(chosen):
         return []
     export = exported(access, reader)
-    held = {
+    counts = {
         measure.item: max(measure.count, measure.until or 0)
         for measure in reader.manifest.fingerprint
     }
@@ -90,11 +92,11 @@ def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
         reasons = [
             unfit(export, str(row["version"]), str(row.get("edition", ""))) for row in running[:1]
         ]
-        for what, (path, root, items) in NEEDS.items():
-            lacks = any(held.get(item) for item in items) and api("GET", path).status_code == 404
+        for kind, (path, root, items) in NEEDS.items():
+            lacks = any(counts.get(item) for item in items) and api("GET", path).status_code == 404
             if lacks and not export.has_source(root, "built_in_database"):
                 reasons.append(
-                    f"its {what} would have no effect: this EMQX has no built_in_database in {root}; add it first"
+                    f"its {kind} would have no effect: this EMQX has no built_in_database in {root}; add it first"
                 )
     return [f"{EVERYTHING}: {reason}" for reason in reasons if reason]
 
@@ -106,10 +108,11 @@ def unfit(export: Export, version: str, edition: str) -> str:
     """
     if export.edition == "ee" and edition.lower() == "opensource":
         return "its export is from EMQX Enterprise, which the open source edition refuses"
-    made, live = (
-        [int(one) for one in re.findall(r"\d+", text)[:2]] for text in (export.version, version)
+    export_version, live_version = (
+        [int(number) for number in re.findall(r"\d+", text)[:2]]
+        for text in (export.version, version)
     )
-    if len(made) < 2 or made > live:
+    if len(export_version) < 2 or export_version > live_version:
         return f"its export is from EMQX {export.version or 'an unknown version'}, which {version} refuses"
     return ""
 

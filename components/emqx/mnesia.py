@@ -1,7 +1,7 @@
 """Reads a table of EMQX's data export: a Mnesia backup, which is a disk log of Erlang terms.
 
-The log begins with 8 bytes. Each item has its size, a magic number, the MD5 of a large size, and a term in Erlang's
-external format (https://www.erlang.org/doc/apps/erts/erl_ext_dist.html). Constants are those of
+The log begins with 8 bytes. Each item has its size, a magic number, an MD5 of the size if it is large, and a term in
+Erlang's external format (https://www.erlang.org/doc/apps/erts/erl_ext_dist.html). The constants are from
 lib/kernel/src/disk_log.hrl. The first items are header and schema.
 """
 
@@ -16,19 +16,19 @@ from errors import PermanentError
 LOG_MAGIC, CLOSED = bytes((1, 2, 3, 4)), bytes((99, 88, 77, 11))
 ITEM_MAGIC = bytes((98, 87, 76, 65))  # BIGMAGICHEAD
 MIN_MD5_TERM, MD5_BYTES = 65528, 16
-# An item is a row. The largest message of MQTT has 256 MiB (MQTT 5.0, 2.1.4).
+# Limit of an item, which is a row. The largest MQTT message has 256 MiB (MQTT 5.0, 2.1.4).
 ITEM_BYTES = 320 << 20
 TERM_VERSION = 131
 
 
 class Atom(str):
-    """An atom: never equal to a binary of the same letters, which are bytes here."""
+    """An Erlang atom. Binaries are bytes here, so an atom never equals a binary."""
 
     __slots__ = ()
 
 
 class Opaque(str):
-    """A process, port, reference or function: what it is, without its identity."""
+    """A process, port, reference or function: only its kind is kept."""
 
     __slots__ = ()
 
@@ -38,10 +38,10 @@ def records(file: IO[bytes], table: str) -> Iterator[tuple[Any, ...]]:
 
     Args:
         file: the backup of that table.
-        table: its name, which stands in each row in the place of the record's name.
+        table: its name; each row has it as the record's name.
 
     Raises:
-        PermanentError: it is no such backup, was cut, or holds a term that is not known here.
+        PermanentError: it is not a Mnesia backup, is truncated, or has an unknown term.
     """
     if file.read(8) != LOG_MAGIC + CLOSED:
         raise PermanentError(f"table {table}: not a complete Mnesia backup")
@@ -49,7 +49,7 @@ def records(file: IO[bytes], table: str) -> Iterator[tuple[Any, ...]]:
         if len(head) < 8 or head[4:] != ITEM_MAGIC:
             raise PermanentError(f"table {table}: its backup is damaged")
         (size,) = struct.unpack(">I", head[:4])
-        if size >= MIN_MD5_TERM:  # of the size, so that a damaged one is seen
+        if size >= MIN_MD5_TERM:  # skip the MD5 of the size
             file.read(MD5_BYTES)
         if size > ITEM_BYTES:
             raise PermanentError(
@@ -64,10 +64,10 @@ def records(file: IO[bytes], table: str) -> Iterator[tuple[Any, ...]]:
 
 
 def decode(data: bytes) -> Any:
-    """A term: tuples, lists, dicts, numbers; bytes of binaries, `Atom` of atoms.
+    """A term as tuples, lists, dicts and numbers. Binaries become bytes, atoms become `Atom`.
 
     Raises:
-        PermanentError: it is cut, or of a kind that is not known here.
+        PermanentError: it is truncated, or has an unknown type.
     """
     try:
         if data[0] != TERM_VERSION:
@@ -107,9 +107,9 @@ class _Reader:
         return tuple(self.term() for _ in range(self._number(length)))
 
     def _list(self) -> list[Any]:
-        found = [self.term() for _ in range(self._number(4))]
+        items = [self.term() for _ in range(self._number(4))]
         tail = self.term()
-        return found if tail == [] else [*found, tail]
+        return items if tail == [] else [*items, tail]
 
     def _map(self) -> dict[Any, Any]:
         pairs = [(self.term(), self.term()) for _ in range(self._number(4))]
@@ -131,8 +131,8 @@ class _Reader:
         return Opaque(kind)
 
     def _reference(self, creation: int) -> Opaque:
-        words = self._number(2)
-        return self._opaque("reference", creation, 4 * words)
+        length = self._number(2)
+        return self._opaque("reference", creation, 4 * length)
 
     def _function(self) -> Opaque:
         self._bytes(self._number(4) - 4)  # the size counts itself

@@ -1,9 +1,10 @@
-"""EMQX: three brokers that find each other by DNS.
+"""The gate of EMQX: three brokers that find each other by DNS.
 
-Every node is asked through its management API which nodes it sees, since after a partition each half is content with
-itself; then a message is published through one node and received through another, by a user that exists for that
-moment only (https://docs.emqx.com/en/emqx/v5.8/admin/api.html). Tried on a double of the API beside real MQTT brokers;
-of EMQX itself the documentation and source were read.
+The management API of every node reports the nodes that it sees: after a partition each half reports itself as healthy.
+The probe publishes a message through one node and receives it through another, with a user created for this round
+(https://docs.emqx.com/en/emqx/v5.8/admin/api.html).
+
+Tested with a double of the API and real MQTT brokers, written from EMQX's documentation and source.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from components.questions import PROBE, Round, ask_members, words
 from config.models import Settings
 
 TOPIC = f"{PROBE}/gate"
-LEFT_SECONDS = 3600  # a round takes seconds
-REFUSED_SECONDS = 2.0  # what is refused for so long is refused by rules
+LEFT_SECONDS = 3600  # a round takes seconds, so an older user was left by a killed round
+REFUSED_SECONDS = 2.0  # a subscription refused for this long is refused by a rule
 
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
-    """What must run for this component, as Kubernetes sees it."""
+    """The workloads of this component in Kubernetes."""
     return (Workload("StatefulSet", STATEFULSET, settings.components.emqx.members),)
 
 
 def ask(access: Access) -> Report:
-    """Ask for nodes that all see one another, no way in without a password, and a message that travels."""
-    wanted = access.settings.components.emqx.members
-    nodes = access.endpoints(STATEFULSET, wanted, API_PORT)
+    """Check that all nodes see one another, that a password is required, and a message through two nodes."""
+    members = access.settings.components.emqx.members
+    nodes = access.endpoints(STATEFULSET, members, API_PORT)
     questions = Round()
     answers = ask_members(nodes, lambda node: _nodes(access, node))
     questions.checks.append(answers.check("nodes answer"))
@@ -47,19 +48,19 @@ def ask(access: Access) -> Report:
         questions.note("nodes run", False, "no node answers")
         return Report(tuple(questions.checks))
     running = {
-        name: sorted(n for n, state in seen.items() if state == "running")
-        for name, seen in answers.good.items()
+        name: sorted(n for n, state in view.items() if state == "running")
+        for name, view in answers.good.items()
     }
     stopped = {
         f"{name} of {member}'s view": state
-        for member, seen in answers.good.items()
-        for name, state in seen.items()
+        for member, view in answers.good.items()
+        for name, state in view.items()
         if state != "running"
     }
-    most = max(running.values(), key=len)
-    hint = words(stopped) or f"{len(most)} of {wanted} nodes"
-    questions.note("nodes run", len(most) >= wanted and not stopped, hint, critical=False)
-    views = {member: ", ".join(seen) for member, seen in running.items() if seen != most}
+    largest = max(running.values(), key=len)
+    hint = words(stopped) or f"{len(largest)} of {members} nodes"
+    questions.note("nodes run", len(largest) >= members and not stopped, hint, critical=False)
+    views = {member: ", ".join(view) for member, view in running.items() if view != largest}
     hint = f"{words(views)}: the cluster is split; restart the smaller part" if views else ""
     questions.note("one cluster", not views, hint, critical=False)
     clients = [access.endpoint(name, MQTT_PORT) for name in sorted(answers.good)]
@@ -79,39 +80,45 @@ def ask(access: Access) -> Report:
 
 
 class RulesForbid(Exception):
-    """EMQX' own rules refuse what a check does: that says nothing of its health."""
+    """EMQX's own rules refuse the probe. This does not mean that EMQX is broken."""
 
 
-def _transaction(access: Access, apis: Sequence[Endpoint], first: Endpoint, last: Endpoint) -> str:
-    """Receive through one node what is published through another.
+def _transaction(
+    access: Access, apis: Sequence[Endpoint], receiving_node: Endpoint, sending_node: Endpoint
+) -> str:
+    """Publish a message through one node and receive it through another.
 
     Raises:
-        RulesForbid: EMQX' own rules refuse it.
-        TimeoutError, RuntimeError: it does not arrive, or as something else.
+        RulesForbid: EMQX's own rules refuse it.
+        TimeoutError, RuntimeError: the message does not arrive, or another one does.
     """
     token = secrets.token_hex(8)
     topic = f"{TOPIC}/{token}"
     inbox: queue.Queue[bytes] = queue.Queue()
     call = sign_on(access, apis[0])
-    with _user(call, token) as login, session(access, first, login) as receiver:
+    with _user(call, token) as login, session(access, receiving_node, login) as receiver:
         receiver.on_message = lambda _, __, message: inbox.put(bytes(message.payload))
-        _subscribe(access, call, first, receiver, topic)
-        with session(access, last, login) as sender:
-            found = _received(access, inbox, lambda: sender.publish(topic, token, 1))
-        if found is None:
-            # a client's publication may be refused without a word; the API's is not subject to authorization
+        _subscribe(access, call, receiving_node, receiver, topic)
+        with session(access, sending_node, login) as sender:
+            payload = _received(access, inbox, lambda: sender.publish(topic, token, 1))
+        if payload is None:
+            # EMQX may drop a client's publication silently; publications by the API need no authorization
             message = {"topic": topic, "payload": token, "qos": 1}
-            there = sign_on(access, next(node for node in apis if node.member == last.member))
-            found = _received(access, inbox, lambda: there("POST", "/publish", message))
-            if found is not None:
+            sending_api = sign_on(
+                access, next(node for node in apis if node.member == sending_node.member)
+            )
+            payload = _received(access, inbox, lambda: sending_api("POST", "/publish", message))
+            if payload is not None:
                 raise RulesForbid(
                     f"authorization refuses publications to {topic} (no_match, sources)"
                 )
-    if found is None:
-        raise TimeoutError(f"{first.member} did not receive what {last.member} published")
-    if found != token.encode():
-        raise RuntimeError(f"{first.member} received another message than was published")
-    return f"published through {last.member}, received through {first.member}"
+    if payload is None:
+        raise TimeoutError(
+            f"{receiving_node.member} did not receive what {sending_node.member} published"
+        )
+    if payload != token.encode():
+        raise RuntimeError(f"{receiving_node.member} received another message than was published")
+    return f"published through {sending_node.member}, received through {receiving_node.member}"
 
 
 def _subscribe(
@@ -119,28 +126,26 @@ def _subscribe(
 ) -> None:
     """Subscribe, and wait for the acknowledgement.
 
-    A subscription that authorization refuses is acknowledged as a failure, or ends the connection where
-    `authorization.deny_action` is disconnect (do_check_sub_authzs/2 in apps/emqx/src/emqx_channel.erl).
+    A subscription that authorization refuses is acknowledged as a failure. If `authorization.deny_action` is
+    `disconnect`, the connection is closed instead (do_check_sub_authzs/2 in apps/emqx/src/emqx_channel.erl).
 
     Raises:
-        RulesForbid: authorization refuses it.
+        RulesForbid: authorization refuses the subscription.
         TimeoutError: there is no answer.
     """
-    answered: queue.Queue[bool | None] = queue.Queue()
-    receiver.on_subscribe = lambda _, __, ___, codes, ____: answered.put(
+    acknowledgements: queue.Queue[bool | None] = queue.Queue()
+    receiver.on_subscribe = lambda _, __, ___, codes, ____: acknowledgements.put(
         not any(code.is_failure for code in codes)
     )
-    receiver.on_disconnect = lambda *_: answered.put(None)
+    receiver.on_disconnect = lambda *_: acknowledgements.put(None)
     granted: bool | None = False
     deadline = time.monotonic() + REFUSED_SECONDS
     while not granted and time.monotonic() < deadline:
-        # QoS 0: nothing has to be stored for us, and a message that is lost is published again
+        # QoS 0: the broker stores nothing, and a lost message is published again
         if receiver.subscribe(topic, 0)[0] == mqtt.MQTT_ERR_SUCCESS:
-            said = f"{node.member} did not acknowledge the subscription"
-            granted = _within(access, answered, said)
-        if (
-            not granted
-        ):  # it may be the node's trouble of a moment; the client connects again by itself
+            failure = f"{node.member} did not acknowledge the subscription"
+            granted = _within(access, acknowledgements, failure)
+        if not granted:  # the failure may be temporary; the client reconnects by itself
             time.sleep(0.5)
     receiver.on_disconnect = None
     if granted is None and _deny_action(call) != "disconnect":
@@ -157,7 +162,7 @@ def _deny_action(call: Api) -> str:
 def _received(
     access: Access, inbox: queue.Queue[bytes], publish: Callable[[], object]
 ) -> bytes | None:
-    """Publish until a message comes: a subscription reaches the other nodes a moment after its acknowledgement."""
+    """Publish until a message arrives: other nodes learn of a subscription shortly after its acknowledgement."""
     for _ in range(max(1, round(access.timeout_seconds / 0.5))):
         publish()
         try:
@@ -169,56 +174,62 @@ def _received(
 
 @contextmanager
 def _user(call: Api, token: str) -> Iterator[tuple[str, str]]:
-    """A user for one round; those that killed rounds left are removed, by the hour in their names.
+    """A user for one round. Users of killed rounds are removed, by the time in their names.
 
     Raises:
-        RulesForbid: clients are not known by EMQX' own database, so that none can be made.
+        RulesForbid: EMQX's own database does not authenticate clients, so no user can be created.
     """
     now = int(time.time())
     name, password = f"{PROBE}-{now:x}-{token}", secrets.token_hex(16)
-    made = call("POST", USERS, {"user_id": name, "password": password})
-    others = made.status_code == 404 and _authenticators(call)
-    if others:
+    response = call("POST", USERS, {"user_id": name, "password": password})
+    authenticators = response.status_code == 404 and _authenticators(call)
+    if authenticators:
         raise RulesForbid(
-            f"clients are identified by {others} only: no user can be created for a check"
+            f"clients are identified by {authenticators} only: no user can be created for a check"
         )
-    if made.status_code != 404:  # without an authenticator there are no users, and none is needed
-        made.raise_for_status()
+    if (
+        response.status_code != 404
+    ):  # without an authenticator there are no users, and none is needed
+        response.raise_for_status()
     try:
         yield name, password
     finally:
         call("DELETE", f"{USERS}/{name}")
-        if made.status_code != 404:
+        if response.status_code != 404:
             _remove_left(call, now)
 
 
 def _authenticators(call: Api) -> str:
     answer = call("GET", "/authentication")
-    found = answer.json() if answer.is_success else []
-    return ", ".join(str(one.get("id", "")) for one in found if one.get("enable", True))
+    authenticators = answer.json() if answer.is_success else []
+    return ", ".join(
+        str(authenticator.get("id", ""))
+        for authenticator in authenticators
+        if authenticator.get("enable", True)
+    )
 
 
 def _remove_left(call: Api, now: int) -> None:
-    """Remove users that rounds left which were killed more than an hour ago."""
+    """Remove users of rounds that were killed more than an hour ago."""
     answer = call("GET", f"{USERS}?like_user_id={PROBE}&limit=100")
     for row in answer.json().get("data", []) if answer.is_success else []:
         name = str(row["user_id"])
-        made = re.fullmatch(rf"{PROBE}(?:-([0-9a-f]+)-[0-9a-f]+)?", name)
-        if made and now - int(made[1] or "0", 16) > LEFT_SECONDS:
+        match = re.fullmatch(rf"{PROBE}(?:-([0-9a-f]+)-[0-9a-f]+)?", name)
+        if match and now - int(match[1] or "0", 16) > LEFT_SECONDS:
             call("DELETE", f"{USERS}/{name}")
 
 
 @contextmanager
 def session(access: Access, node: Endpoint, login: tuple[str, str]) -> Iterator[mqtt.Client]:
-    """A client that is let in by one node.
+    """A client that is connected to one node.
 
     Args:
-        access: the way in.
-        node: which one.
+        access: the time limit.
+        node: the node.
         login: user and password.
 
     Raises:
-        PermissionError: it is refused.
+        PermissionError: the node refuses the client.
         TimeoutError: there is no answer.
     """
     outcome: queue.Queue[ReasonCode] = queue.Queue()
@@ -237,10 +248,10 @@ def session(access: Access, node: Endpoint, login: tuple[str, str]) -> Iterator[
 
 
 def _let_in(access: Access, node: Endpoint, outcome: queue.Queue[ReasonCode]) -> None:
-    """Wait until the client is let in, which tries again each second: a node learns of a user a moment after another.
+    """Wait until the node accepts the client. The client retries every second: a node learns of a new user late.
 
     Raises:
-        PermissionError: it is refused to the end.
+        PermissionError: the node refuses the client until the time limit.
         TimeoutError: there is no answer.
     """
     deadline = time.monotonic() + access.timeout_seconds
@@ -277,9 +288,9 @@ def _within(access: Access, outcome: queue.Queue[Any], otherwise: str) -> Any:
 
 
 def _nodes(access: Access, node: Endpoint) -> dict[str, str]:
-    """Pod name → state of its node, as one node sees it."""
-    seen = sign_on(access, node)("GET", "/nodes").raise_for_status().json()
-    return {_pod(entry["node"]): str(entry["node_status"]) for entry in seen}
+    """Pod name → state of its node, as reported by one node."""
+    entries = sign_on(access, node)("GET", "/nodes").raise_for_status().json()
+    return {_pod(entry["node"]): str(entry["node_status"]) for entry in entries}
 
 
 def _pod(node: str) -> str:

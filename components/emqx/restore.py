@@ -1,7 +1,7 @@
-"""Brings EMQX back: its own export is imported into a fresh broker.
+"""Restores EMQX's own export into a new, empty broker.
 
-An import merges and deletes nothing, hence fresh; and it is the administrator's, since an API key may not bring users
-back. The importing administrator has a unique name, so that those of the backup are imported unchanged.
+The broker must be empty because an import merges and deletes nothing. The administrator imports it, because an API key
+may not import users. The administrator has a name of its own, so the backup's administrators are imported unchanged.
 https://docs.emqx.com/en/emqx/latest/operations/backup-restore.html
 """
 
@@ -49,8 +49,8 @@ from errors import PermanentError, TemporaryError
 
 FORM = "emqx data export"
 SOURCE = "/authorization/sources/built_in_database"
-ALL_EXPIRE = "retained_messages_all_expire"  # its place in a manifest's topology
-LEFT_SECONDS = 6 * 3600.0  # an upload that old is of a run that was killed
+ALL_EXPIRE = "retained_messages_all_expire"  # key in a manifest's topology
+LEFT_SECONDS = 6 * 3600.0  # an older upload was left by a killed run
 
 
 def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ...]:
@@ -60,7 +60,7 @@ def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ..
         "EMQX_NODE__COOKIE": password,
         "EMQX_NODE__DATA_DIR": "/scratch/data",
         "EMQX_LOG__FILE__DEFAULT__ENABLE": "false",
-        "EMQX_TELEMETRY__ENABLE": "false",  # it would report to its makers
+        "EMQX_TELEMETRY__ENABLE": "false",  # no outgoing reports
         "EMQX_DASHBOARD__DEFAULT_USERNAME": PROBE,
         "EMQX_DASHBOARD__DEFAULT_PASSWORD": password,
         "EMQX_AUTHENTICATION__1__MECHANISM": "password_based",
@@ -76,26 +76,26 @@ def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ..
 
 
 def place(reader: SetReader, name: str, directory: Path) -> None:
-    """Nothing: the export comes over the network."""
+    """Nothing to place: the export is uploaded over the network."""
 
 
 def ask(access: Access, endpoint: Endpoint) -> str:
-    """Version of a broker that lets its administrator in."""
+    """The broker's version, once it accepts its administrator."""
     api = sign_on(access, endpoint, PROBE)
     running = [row for row in rows(api, "/nodes") if row.get("node_status") == "running"]
     return f"EMQX {running[0]['version']}"
 
 
 def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
-    """Import the export with nothing that calls out (`isolation`), and let the broker show the rights that it brings.
+    """Import the export without outgoing connections (`isolation`), and make the API list its rights.
 
-    The API shows rights only where a source of the built-in database is configured (is_configured_authz_source/2 in
+    The API lists rights only if a source of the built-in database is configured (is_configured_authz_source/2 in
     emqx_authz_api_mnesia.erl). An export has that source only if it was configured at run time, not by Helm values.
 
     Raises:
-        Damaged: it is not what was stored.
-        PermanentError: EMQX does not take it; with its words.
-        TemporaryError: it went away.
+        Damaged: the export differs from what was stored.
+        PermanentError: EMQX refuses the export; has its message.
+        TemporaryError: the broker went away.
     """
     with explained(), saved_exports(access, reader) as files:
         api = sign_on(access, next(iter(at.values())), PROBE)
@@ -109,16 +109,16 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
 def measure(
     access: Access, at: Mapping[str, Endpoint], reader: SetReader
 ) -> Mapping[str, list[Measure]]:
-    """What the broker holds.
+    """Measure the broker.
 
     Raises:
-        TemporaryError: it went away.
+        TemporaryError: the broker went away.
     """
     export = exported(access, reader)
-    then = switches(export.configuration)
+    saved_switches = switches(export.configuration)
     with explained():
         api = sign_on(access, next(iter(at.values())), PROBE)
-        return {"": measure_cluster(api, reader.manifest, export.retained, then.restored)}
+        return {"": measure_cluster(api, reader.manifest, export.retained, saved_switches.restored)}
 
 
 RESTORE = Restore(scratch, place, ask, load, measure)
@@ -145,10 +145,10 @@ def _comes_along(path: str) -> bool:
 
 @contextmanager
 def saved_exports(access: Access, reader: SetReader) -> Iterator[list[Path]]:
-    """The backup's exports as files; what is laid beside them is removed with them.
+    """The backup's exports as files in a temporary directory.
 
     Raises:
-        Damaged: one is not what was stored.
+        Damaged: an export differs from what was stored.
     """
     spool = access.settings.backup.spool
     with tempfile.TemporaryDirectory(dir=prepare_spool(spool)) as directory:
@@ -156,11 +156,11 @@ def saved_exports(access: Access, reader: SetReader) -> Iterator[list[Path]]:
 
 
 def exported(access: Access, reader: SetReader) -> Export:
-    """What the backup's export holds.
+    """Read the backup's export.
 
     Raises:
-        Damaged: it is not what was stored.
-        PermanentError: the backup has none.
+        Damaged: it differs from what was stored.
+        PermanentError: the backup has no export.
     """
     all_expire = bool(reader.manifest.topology.get(ALL_EXPIRE, False))
     with saved_exports(access, reader) as files:
@@ -187,19 +187,19 @@ def import_export(access: Access, api: Api, file: Path) -> None:
     try:
         with file.open("rb") as body:
             api.upload(FILES, {"filename": (file.name, body)}, seconds).raise_for_status()
-        found = next((row for row in rows(api, FILES) if row["filename"] == file.name), None)
-        if found is None:
+        entry = next((row for row in rows(api, FILES) if row["filename"] == file.name), None)
+        if entry is None:
             raise PermanentError(f"EMQX accepted {file.name} but does not list it")
-        wanted = {"filename": file.name, "node": found["node"]}
-        api("POST", "/data/import", wanted, timeout=seconds).raise_for_status()
+        request = {"filename": file.name, "node": entry["node"]}
+        api("POST", "/data/import", request, timeout=seconds).raise_for_status()
     finally:
-        with suppress(httpx.HTTPError):  # it takes room, no more; the next import removes it
+        with suppress(httpx.HTTPError):  # the next import removes it
             remove_uploads(api, file.name)
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """What the API's client raises, in the project's own terms."""
+    """Turn exceptions of the client into the project's errors."""
     try:
         yield
     except PermissionError as exc:
@@ -209,7 +209,7 @@ def explained() -> Iterator[None]:
         ) from exc
     except httpx.HTTPStatusError as exc:
         kind = PermanentError if exc.response.status_code < 500 else TemporaryError
-        what = f"EMQX, {exc.request.url.path}: HTTP {exc.response.status_code}"
-        raise kind(what, said=exc.response.text[:500]) from exc
+        failure = f"EMQX, {exc.request.url.path}: HTTP {exc.response.status_code}"
+        raise kind(failure, said=exc.response.text[:500]) from exc
     except httpx.HTTPError as exc:
         raise TemporaryError(f"EMQX: {exc}", delay=15) from exc

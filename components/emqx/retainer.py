@@ -1,6 +1,6 @@
-"""What keeps the retained messages: EMQX itself, an external store, or nothing.
+"""Finds out where retained messages are kept: in EMQX itself, in an external store, or nowhere.
 
-Only EMQX' own database is listed by the API and is in an export (check_backend/3 in emqx_retainer_api.erl,
+The API and the export have only those of EMQX's own database (check_backend/3 in emqx_retainer_api.erl,
 tables_to_backup/0 in emqx_retainer_mnesia.erl, v5.8.9).
 """
 
@@ -18,8 +18,8 @@ class Retainer:
     """How messages are retained.
 
     Attributes:
-        built_in: whether EMQX itself keeps them, and they are listed and exported.
-        all_expire: whether each goes at some time, though it has no expiry of its own (clear_expired/3).
+        built_in: EMQX itself keeps them; they are listed and exported.
+        all_expire: every message expires, even without an expiry of its own (clear_expired/3).
     """
 
     built_in: bool = True
@@ -27,7 +27,7 @@ class Retainer:
 
 
 def ask_retainer(api: Api) -> Retainer:
-    """Ask what keeps retained messages.
+    """Ask EMQX how it keeps retained messages.
 
     Raises:
         httpx.HTTPError: EMQX does not answer.
@@ -35,12 +35,12 @@ def ask_retainer(api: Api) -> Retainer:
     answer = api("GET", PATH)
     if answer.status_code == 404:
         return Retainer(built_in=False)
-    found = answer.raise_for_status().json()
-    override = found.get("msg_expiry_interval_override") or "disabled"
+    settings = answer.raise_for_status().json()
+    override = settings.get("msg_expiry_interval_override") or "disabled"
     return Retainer(
         # the first store that is enabled counts (enabled_backend_config/1 in emqx_retainer.erl)
         built_in=bool(
-            found.get("enable", True) and (found.get("backend") or {}).get("enable", True)
+            settings.get("enable", True) and (settings.get("backend") or {}).get("enable", True)
         ),
-        all_expire=override != "disabled" and not found.get("allow_never_expire", True),
+        all_expire=override != "disabled" and not settings.get("allow_never_expire", True),
     )
