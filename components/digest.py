@@ -96,12 +96,12 @@ def part(document: Any) -> str:
 def expiring(unit: str, item: str, count: int) -> Measure:
     """The measure of items that expire: a restore may hold any number of them up to what the source held.
 
-    Every engine counts such items apart, so that the others keep count and digest.
+    Every engine counts such items separately, so that all others keep an exact count and digest.
 
     Args:
         unit: database, shard, stream, bucket or collection.
         item: name of that kind of item, `… that expire`.
-        count: of what the source held.
+        count: number of items that the source held.
     """
     return Measure(unit=unit, item=item, count=count, until=0, origin="source")
 
@@ -110,24 +110,24 @@ def settled(before: Iterable[Measure], after: Iterable[Measure]) -> list[Measure
     """Combine two measures of an engine that has no exact recovery point.
 
     Args:
-        before: measured before the backup.
-        after: and after it.
+        before: measures before the backup.
+        after: measures after it.
 
     Returns:
         Unchanged measures as they are; changed ones with both counts and no digest, because it is unknown which state
         was stored.
     """
-    first = {(one.unit, one.item): one for one in before}
-    later = {(one.unit, one.item): one for one in after}
-    found = []
-    for key, either in {**later, **first}.items():
-        was, then = first.get(key), later.get(key)
-        if was == then:
-            found.append(either)
+    before_by_key = {(measure.unit, measure.item): measure for measure in before}
+    after_by_key = {(measure.unit, measure.item): measure for measure in after}
+    results = []
+    for key, latest in {**after_by_key, **before_by_key}.items():
+        old, new = before_by_key.get(key), after_by_key.get(key)
+        if old == new:
+            results.append(latest)
             continue
-        counts = {"count": was.count if was else 0, "until": then.count if then else 0}
-        found.append(either.model_copy(update={**counts, "digest": "", "names": {}}))
-    return found
+        counts = {"count": old.count if old else 0, "until": new.count if new else 0}
+        results.append(latest.model_copy(update={**counts, "digest": "", "names": {}}))
+    return results
 
 
 def summed(measures: Iterable[Measure], unit: str) -> list[Measure]:
@@ -137,9 +137,9 @@ def summed(measures: Iterable[Measure], unit: str) -> list[Measure]:
         measures: each with a digest of this module.
         unit: name of the combined unit.
     """
-    found: dict[str, list[Measure]] = {}
-    for one in measures:
-        found.setdefault(one.item, []).append(one)
+    by_item: dict[str, list[Measure]] = {}
+    for measure in measures:
+        by_item.setdefault(measure.item, []).append(measure)
     return [
         Measure(
             unit=unit,
@@ -148,12 +148,12 @@ def summed(measures: Iterable[Measure], unit: str) -> list[Measure]:
             digest=_joined([part.digest for part in parts if part.count]),
             origin=parts[0].origin,
         )
-        for item, parts in sorted(found.items())
+        for item, parts in sorted(by_item.items())
     ]
 
 
 def _text(document: Any) -> bytes:
-    """A document as it is hashed: values only, never the way in which a client's objects print themselves."""
+    """A document as text for hashing. Only JSON values: the text of other objects is not stable."""
     return json.dumps(document, sort_keys=True, default=_unknown).encode()
 
 

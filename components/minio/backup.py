@@ -1,8 +1,7 @@
-"""Backs MinIO up: all versions of all buckets, the rights, and what buckets are set to. Incremental by version.
+"""Backs up MinIO: all versions of all buckets, the rights, and the settings of buckets. Incremental by version.
 
-A bucket becomes a tar of contents and a list that says which is what; users, policies and buckets' settings are
-MinIO's own exports (`mc admin cluster iam export`, `mc admin cluster bucket export`). A store is never backed up into
-itself.
+A bucket is stored as a tar of contents and a list of its versions. Users, policies and settings are stored as MinIO's
+own exports (`mc admin cluster iam export`, `mc admin cluster bucket export`). A MinIO is never backed up into itself.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from components.minio.versions import READERS, Unlisted, Version, VersionTar, li
 from components.questions import PROBE
 from errors import PermanentError, TemporaryError
 
-INDEX = "versions.bin"  # `index.bin` of earlier backups had contents by their plain hash
+INDEX = "versions.bin"  # earlier versions wrote `index.bin`, with plain hashes of the contents
 NOT_COVERED = (
     "a common recovery point: objects are read one after another while clients write; each version is complete",
     "version ids and modification times: a restore creates new ones, and lifecycle rules count from the new times",
@@ -54,8 +53,8 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
     """Take one backup of all buckets.
 
     Raises:
-        PermanentError: the backups' own store is this MinIO.
-        TemporaryError: it has no read quorum, or went away.
+        PermanentError: the store for backups is this MinIO.
+        TemporaryError: MinIO has no read quorum, or went away.
     """
     server = _server(access)
     client = connect(access, server, attempts=ATTEMPTS, connections=READERS + 2)
@@ -63,29 +62,31 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
     _refuse_itself(access, writer, client)
     sets = open_chain(writer.earlier, access.settings.backup.minio.full_every_days)
     if sets and not any(artefact.name == INDEX for artefact in sets[-1].artefacts):
-        sets = ()  # its index is of an earlier version: the next backup is a full one
+        sets = ()  # an index of an earlier version cannot be used, so this backup is a full one
     chain = tuple(manifest.id for manifest in sets)
     index = Index(writer.read_plain(sets[-1], INDEX), chain) if sets else Index()
-    taken: dict[str, BucketTaken] = {}
+    results: dict[str, BucketBackup] = {}
     missing: list[str] = []
     for bucket in buckets:
         try:
-            taken[bucket] = _bucket(writer, client, bucket, index, chain)
+            results[bucket] = _bucket(writer, client, bucket, index, chain)
         except Unlisted as exc:
             writer.drop(f"buckets/{bucket}/")
-            if not exc.gone:  # else a client deleted it: it does not belong to this backup
-                _list_buckets(client)  # where it is not this bucket alone, this fails too
+            if not exc.gone:  # a bucket that a client deleted does not belong to this backup
+                _list_buckets(client)  # fails if MinIO itself does not answer
                 missing.append(f"bucket {bucket}: {exc}")
             continue
-        lost = taken[bucket].unreadable
-        missing += [f"bucket {bucket}: {count} versions, {why}" for why, count in lost.items()]
-    if missing and not taken:
+        unreadable = results[bucket].unreadable
+        missing += [
+            f"bucket {bucket}: {count} versions, {why}" for why, count in unreadable.items()
+        ]
+    if missing and not results:
         raise TemporaryError(f"no bucket of MinIO could be read: {'; '.join(missing)}", delay=30)
-    settings = {bucket: one.settings for bucket, one in taken.items()}
-    found = [measure for one in taken.values() for measure in one.measures]
-    records = [record for one in taken.values() for record in one.records]
+    settings = {bucket: result.settings for bucket, result in results.items()}
+    measures = [measure for result in results.values() for measure in result.measures]
+    records = [record for result in results.values() for record in result.records]
     writer.add_json("buckets.json", "settings", settings)
-    exported = _exports(access, writer, server, list(taken), missing)
+    exported = _exports(access, writer, server, list(results), missing)
     writer.add_plain(INDEX, "all buckets", "index of versions", packed(records))
     info = _info(access, server)
     return BackupContent(
@@ -95,8 +96,8 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
             identity=str(info.get("deploymentID", "")),
         ),
         topology={"buckets": settings, "servers": len(info["servers"])},
-        consistency=tuple(one.consistency for one in taken.values()),
-        fingerprint=(*found, *exported),
+        consistency=tuple(result.consistency for result in results.values()),
+        fingerprint=(*measures, *exported),
         not_covered=NOT_COVERED,
         missing=tuple(missing),
         needs=chain,
@@ -104,7 +105,7 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
 
 
 def _server(access: Access) -> Endpoint:
-    """A server that lives, of a cluster that has its read quorum."""
+    """The first server that reports a read quorum."""
     for server in access.endpoints(STATEFULSET, access.settings.components.minio.members, PORT):
         try:
             if server.host and health(access, server, "cluster/read") == 200:
@@ -122,9 +123,9 @@ def _list_buckets(client: Any) -> list[str]:
 
 
 def _refuse_itself(access: Access, writer: SetWriter, client: Any) -> None:
-    """Begin an upload in the backups' store and look for it in the source: no server tells it more surely.
+    """Begin an upload in the store for backups and look for it in the source. If it is there, both are one server.
 
-    An upload that is aborted leaves nothing, no version and nothing that object lock would hold.
+    An aborted upload leaves no version and nothing that an object lock could keep.
     """
     store, mark = writer.store, f"{writer.prefix}mark"
     upload = store.begin(mark)
@@ -145,15 +146,15 @@ def _refuse_itself(access: Access, writer: SetWriter, client: Any) -> None:
 
 # ---------------------------------------------------------------------- one bucket
 @dataclass(frozen=True)
-class BucketTaken:
-    """What became of a bucket.
+class BucketBackup:
+    """The backup of one bucket.
 
     Attributes:
-        measures: of it.
-        consistency: its moments.
-        settings: what it must be made with, its size, and whether MinIO encrypts anything in it.
-        records: of its versions, for the next backup's index.
-        unreadable: reason → how many versions are not in the backup.
+        measures: its fingerprint.
+        consistency: its recovery point.
+        settings: what a restore needs to create it, its size, and whether MinIO encrypts objects in it.
+        records: records of its versions, for the index of the next backup.
+        unreadable: reason → number of versions that are not in the backup.
     """
 
     measures: list[Measure]
@@ -165,15 +166,15 @@ class BucketTaken:
 
 def _bucket(
     writer: SetWriter, client: Any, bucket: str, index: Index, chain: tuple[str, ...]
-) -> BucketTaken:
+) -> BucketBackup:
     """Store a bucket.
 
     Raises:
-        Unlisted: it cannot be read.
-        TemporaryError: MinIO is away; the store's.
+        Unlisted: the bucket cannot be read.
+        TemporaryError: MinIO or the store for backups does not answer.
     """
     begun, unit = datetime.now(UTC), f"bucket {bucket}"
-    numbers = {identity: place for place, identity in enumerate(chain)}
+    numbers = {identity: number for number, identity in enumerate(chain)}
     measure, records, encrypted = BucketMeasure(bucket), list[bytes](), False
     with tempfile.TemporaryFile(dir=writer.spool) as lines:
 
@@ -184,8 +185,10 @@ def _bucket(
             encrypted = encrypted or ENCRYPTED in version.headers
             if version.marker:
                 return
-            known = hash_of(bucket, version.key, version.identity, version.etag)
-            records.append(record(known, version.content, numbers.get(version.held, len(chain))))
+            version_hash = hash_of(bucket, version.key, version.identity, version.etag)
+            records.append(
+                record(version_hash, version.content, numbers.get(version.held, len(chain)))
+            )
 
         def earlier(version: Version) -> tuple[str, str] | None:
             return index.find(hash_of(bucket, version.key, version.identity, version.etag))
@@ -199,11 +202,11 @@ def _bucket(
     moments = Consistency(
         unit=unit, point="each version by itself", begun=begun, ended=datetime.now(UTC)
     )
-    return BucketTaken(measure.measures(), moments, settings, records, tar.unreadable)
+    return BucketBackup(measure.measures(), moments, settings, records, tar.unreadable)
 
 
 def _estimate(client: Any, bucket: str) -> int:
-    """Size of the first page of a bucket, a hundredfold: it decides the part size only."""
+    """A rough size, for the size of upload parts: that of the first page, times 100 if there are more."""
     with listing(bucket):
         page = client.list_object_versions(Bucket=bucket)
     size = sum(int(entry["Size"]) for entry in page.get("Versions", []))
@@ -212,7 +215,7 @@ def _estimate(client: Any, bucket: str) -> int:
 
 # ---------------------------------------------------------------------- the rest
 def _settings(client: Any, bucket: str) -> dict[str, Any]:
-    """What a bucket must be made with; the rest is in MinIO's export."""
+    """The settings that a bucket must be created with. All others are in MinIO's export."""
     with listing(bucket):
         versioning = client.get_bucket_versioning(Bucket=bucket).get("Status", "")
         try:
@@ -227,7 +230,7 @@ def _settings(client: Any, bucket: str) -> dict[str, Any]:
 def _exports(
     access: Access, writer: SetWriter, server: Endpoint, buckets: list[str], missing: list[str]
 ) -> list[Measure]:
-    """Store MinIO's own exports; notes which bucket's settings it does not give."""
+    """Store MinIO's own exports. Adds buckets whose settings cannot be exported to `missing`."""
     try:
         rights = admin(access, server, "export-iam").content
         settings = _settings_of_all(access, server, buckets, missing)
@@ -241,7 +244,7 @@ def _exports(
 def _settings_of_all(
     access: Access, server: Endpoint, buckets: list[str], missing: list[str]
 ) -> bytes:
-    """The export of all buckets' settings; where it fails, of each that gives its own."""
+    """The export of the settings of all buckets. If it fails, each bucket is exported alone."""
     try:
         return admin(access, server, EXPORT_SETTINGS).content
     except HTTPStatusError:
@@ -258,7 +261,7 @@ def _settings_of_all(
 
 def _info(access: Access, server: Endpoint) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = admin(access, server, "info").json()
+        info: dict[str, Any] = admin(access, server, "info").json()
     except HTTPError as exc:
         raise TemporaryError(f"MinIO does not answer with its version: {exc}") from exc
-    return found
+    return info

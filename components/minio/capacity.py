@@ -1,8 +1,8 @@
-"""Why the live MinIO would refuse buckets of a backup. It is asked before the old ones are deleted.
+"""Finds out, before the old buckets are deleted, why the live MinIO would refuse buckets of a backup.
 
-A bucket's own quota refuses nothing: it is set behind the bucket's objects. What can be refused is objects that MinIO
-encrypts where it has no keys, versions where it keeps none, and bytes beyond its drives (`errKMSNotConfigured`,
-`isErasure` and `hasSpaceFor` in minio/minio, cmd).
+MinIO can refuse encrypted objects if it has no KMS, versions if it has one drive only, and bytes that do not fit on its
+drives (`errKMSNotConfigured`, `isErasure` and `hasSpaceFor` in minio/minio, cmd). A bucket's quota cannot refuse
+anything: it is set after the objects were written.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-KMS = "encrypted"  # of a bucket, in a manifest's topology: whether MinIO encrypts anything in it
+KMS = "encrypted"  # key of a bucket in a manifest's topology: MinIO encrypts objects in it
 ONLINE, ERASURE = "online", "Erasure"
-# Share of a drive beyond which MinIO writes nothing (`diskFillFraction`, cmd/erasure-sets.go).
+# MinIO does not write to a drive that is fuller than this (`diskFillFraction`, cmd/erasure-sets.go).
 FULL = 0.99
 
 
@@ -21,47 +21,47 @@ def refusals(
     chosen: Iterable[str],
     info: Mapping[str, Any],
     usage: Mapping[str, Any],
-    there: Collection[str],
+    live_names: Collection[str],
 ) -> list[str]:
-    """Why buckets would be refused that are restored one after the other: `UNIT: reason` each.
+    """Why MinIO would refuse buckets that are restored one after the other: a line `UNIT: reason` each.
 
     Args:
-        buckets: of the backup, as its topology has them.
-        chosen: names of those that are restored, in their order.
+        buckets: the backup's buckets, from its topology.
+        chosen: names of the buckets to restore, in order.
         info: answer of the admin API's `info`.
-        usage: of its `datausageinfo`: what its scanner has counted.
-        there: names of the live buckets.
+        usage: answer of its `datausageinfo`: the scanner's counts.
+        live_names: names of the live buckets.
     """
     free, counted = usable_bytes(info), usage.get("bucketsUsageInfo") or {}
-    # a bucket that the scanner has not come to may hold all that is used
+    # a bucket that the scanner has not counted yet may hold all used bytes
     unknown = {"size": usable_bytes(info, used=True)}
-    found = []
+    lines = []
     for name in chosen:
-        about = buckets[name]
-        freed = int((counted.get(name) or unknown)["size"]) if name in there else 0
-        reasons = list(_unable(about, info))
-        if int(about["bytes"]) > free + freed:
-            room = f"it has {about['bytes']} bytes, and the drives have room for {free + freed}"
+        bucket = buckets[name]
+        freed = int((counted.get(name) or unknown)["size"]) if name in live_names else 0
+        reasons = list(_unable(bucket, info))
+        if int(bucket["bytes"]) > free + freed:
+            room = f"it has {bucket['bytes']} bytes, and the drives have room for {free + freed}"
             reasons.append(room)
-        found += [f"bucket {name}: {reason}" for reason in reasons]
+        lines += [f"bucket {name}: {reason}" for reason in reasons]
         if not reasons:
-            free += freed - int(about["bytes"])
-    return found
+            free += freed - int(bucket["bytes"])
+    return lines
 
 
 def usable_bytes(info: Mapping[str, Any], *, used: bool = False) -> int:
-    """Bytes of objects that may be added: an erasure set spreads them evenly over its drives, some of it parity.
+    """Bytes of objects that can be added. An erasure set spreads data and parity evenly over its drives.
 
     Args:
         info: answer of the admin API's `info`.
-        used: those that are there instead.
+        used: return the bytes in use instead.
     """
     parity = int(info.get("backend", {}).get("standardSCParity", 0))
     sets: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
     for server in info.get("servers") or []:
         for drive in server.get("drives") or []:
-            place = (int(drive.get("pool_index", 0)), int(drive.get("set_index", 0)))
-            sets.setdefault(place, []).append(drive)
+            erasure_set = (int(drive.get("pool_index", 0)), int(drive.get("set_index", 0)))
+            sets.setdefault(erasure_set, []).append(drive)
     return sum(
         (_largest_used if used else _smallest_free)(drives) * max(1, len(drives) - parity)
         for drives in sets.values()
@@ -81,11 +81,11 @@ def _largest_used(drives: list[Mapping[str, Any]]) -> int:
     return max(int(drive.get("usedspace", 0)) for drive in drives)
 
 
-def _unable(about: Mapping[str, Any], info: Mapping[str, Any]) -> Iterator[str]:
+def _unable(bucket: Mapping[str, Any], info: Mapping[str, Any]) -> Iterator[str]:
     services = info.get("services", {})
     kms = [services.get("kms") or {}, *(services.get("kmsStatus") or [])]
-    if about.get(KMS) and not any(one.get("status") == ONLINE for one in kms):
+    if bucket.get(KMS) and not any(service.get("status") == ONLINE for service in kms):
         yield "it has objects encrypted with KMS keys, and this MinIO has no KMS"
     kind = str(info.get("backend", {}).get("backendType", ERASURE))
-    if (about.get("versioning") or about.get("object_lock")) and kind != ERASURE:
+    if (bucket.get("versioning") or bucket.get("object_lock")) and kind != ERASURE:
         yield f"it has object versions, and this MinIO ({kind}) does not support versioning"

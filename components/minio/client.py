@@ -1,4 +1,4 @@
-"""How MinIO is asked: S3 and its admin API, each of one server."""
+"""Clients for one MinIO server: S3 and the admin API."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from components.access import Access, Endpoint
 STATEFULSET = "minio"
 PORT = 9000
 REGION = "us-east-1"
-# An object may have 2 KiB of its client's metadata, each piece a header whose name begins with `x-amz-meta-`: some 160
-# (`maxUserDataSize` in minio/minio, cmd/generic-handlers.go). Python reads 100 headers of an answer and refuses more.
+# An object may have 2 KiB of metadata, each item a header `x-amz-meta-…`: about 160 headers (`maxUserDataSize` in
+# minio/minio, cmd/generic-handlers.go). Python refuses answers with more than 100 headers.
 ANSWER_HEADERS = 1000
 http.client._MAXHEADERS = ANSWER_HEADERS  # type: ignore[attr-defined]
 
 
 def connect(access: Access, server: Endpoint, *, attempts: int = 1, connections: int = 10) -> Any:
-    """An S3 client of one server.
+    """An S3 client for one server.
 
     Args:
-        access: the way in.
-        server: which one.
-        attempts: tries of each request.
-        connections: at the same time.
+        access: addresses and credentials.
+        server: the server.
+        attempts: attempts for each request.
+        connections: largest number of parallel connections.
     """
     user, password = _keys(access)
     client = session().client(
@@ -66,18 +66,18 @@ def admin(
     body: bytes = b"",
     **query: str,
 ) -> httpx.Response:
-    """Ask the admin API, which `mc admin` uses.
+    """Send a request to the admin API, which `mc admin` uses.
 
     Args:
-        access: the way in.
-        server: which one.
-        path: behind `/minio/admin/v3/`.
-        method: of HTTP.
-        body: of the request.
+        access: addresses and credentials.
+        server: the server.
+        path: the path after `/minio/admin/v3/`.
+        method: HTTP method.
+        body: the request's body.
         query: parameters.
 
     Raises:
-        httpx.HTTPStatusError: it refuses.
+        httpx.HTTPStatusError: MinIO refuses the request.
     """
     credentials = Credentials(*_keys(access))
     tail = f"?{urlencode(query)}" if query else ""
@@ -95,7 +95,7 @@ def health(access: Access, server: Endpoint, path: str) -> int:
 
 
 def root_password(access: Access) -> str:
-    """Secret key of the root user; MinIO's admin API wants some bodies encrypted with it."""
+    """The root user's secret key. Some bodies for the admin API must be encrypted with it."""
     return access.secret("minio-auth", "rootPassword")
 
 
@@ -104,7 +104,7 @@ def _keys(access: Access) -> tuple[str, str]:
 
 
 def _log_calls(client: Any, server: Endpoint) -> None:
-    """Make each request a call of this process, by botocore's events."""
+    """Record each request with `calls.call`, by botocore's events."""
 
     def begin(model: Any, context: dict[str, Any], **_: Any) -> None:
         context["call"] = ExitStack()

@@ -1,6 +1,6 @@
-"""MinIO's own exports of what buckets are set to and of the rights: measured, and given back.
+"""Measures and imports MinIO's own exports: settings of buckets, and rights.
 
-`mc admin cluster bucket export` and `mc admin cluster iam export` make the same.
+They are those of `mc admin cluster bucket export` and `mc admin cluster iam export`.
 """
 
 from __future__ import annotations
@@ -24,164 +24,168 @@ from components.minio.rights import SERVICE_ACCOUNTS, expires
 from errors import PermanentError
 
 SETTINGS = "settings"
-# Of a bucket's settings, what names other servers: queues of its events, targets of its replication, tiers, keys.
+# Settings of a bucket that name other servers: event queues, replication targets, tiers, keys.
 ELSEWHERE = ("notification.xml", "bucket-targets.json", "replication.xml")
 NAMING = (b"<StorageClass>", b"<KMSMasterKeyID>")
-# when MinIO wrote it
+# The time when MinIO wrote the file.
 WRITTEN = re.compile(rb"<ExpiryUpdatedAt>[^<]*</ExpiryUpdatedAt>")
 RIGHTS, EXPIRING = "rights", "svcaccts that expire"
 LIFECYCLE = "lifecycle.xml"
 RULE = re.compile(rb"<Rule>.*?</Rule>", re.DOTALL)
 DATE = re.compile(rb"<Expiration>.*?<Date>([^<]*)</Date>", re.DOTALL)
-EVENTS, KEYS, TIERS = "notification", "sse", "tier"  # as MinIO calls what it refuses
+EVENTS, KEYS, TIERS = "notification", "sse", "tier"  # MinIO's names in its refusals
 
 
 def import_zip(access: Access, server: Endpoint, path: str, body: bytes) -> list[str]:
-    """Give MinIO one of its own exports back; it goes on after a fault, which we do not.
+    """Import an export. MinIO imports the rest after an error; this function fails instead.
 
     Returns:
-        What this MinIO refused since it names other servers that it does not know: queues of events, keys, tiers.
+        Entries that MinIO refused because they name servers it does not know: event queues, keys, tiers.
 
     Raises:
-        PermanentError: it refused anything else.
+        PermanentError: MinIO refused any other entry.
     """
     answer = admin(access, server, path, method="PUT", body=body)
-    said = answer.json() if answer.content.strip().startswith(b"{") else {}
-    failed = [f"{kind}: {entry}" for kind, entry in (said.get("failed") or {}).items() if entry]
-    elsewhere: list[str] = []
-    for bucket, settings in (said.get("buckets") or {}).items():
+    reply = answer.json() if answer.content.strip().startswith(b"{") else {}
+    failed = [f"{kind}: {entry}" for kind, entry in (reply.get("failed") or {}).items() if entry]
+    refused: list[str] = []
+    for bucket, settings in (reply.get("buckets") or {}).items():
         for kind, status in settings.items():
             if error := status.get("error"):
-                others = kind in (EVENTS, KEYS) or TIERS in error.lower()
-                (elsewhere if others else failed).append(f"{kind} of bucket {bucket}: {error}")
+                foreign = kind in (EVENTS, KEYS) or TIERS in error.lower()
+                (refused if foreign else failed).append(f"{kind} of bucket {bucket}: {error}")
     if failed:
         raise PermanentError(
             f"MinIO, {path}: {len(failed)} entries rejected", said="; ".join(failed)[:1000]
         )
-    return elsewhere
+    return refused
 
 
 def settings_of(
     access: Access, server: Endpoint, reader: SetReader, buckets: Iterable[str]
 ) -> list[Measure]:
-    """What buckets are set to, of those whose set measured it: earlier ones did not."""
-    known = {measure.unit for measure in reader.manifest.fingerprint if measure.item == SETTINGS}
-    wanted = [bucket for bucket in buckets if f"bucket {bucket}" in known]
+    """Measure the settings of buckets whose settings the backup measured. Backups of earlier versions did not."""
+    measured = {measure.unit for measure in reader.manifest.fingerprint if measure.item == SETTINGS}
+    selected = [bucket for bucket in buckets if f"bucket {bucket}" in measured]
     export = admin(access, server, "export-bucket-metadata").content
-    return measure_settings(export, wanted)
+    return measure_settings(export, selected)
 
 
 def measure_settings(export: bytes, buckets: Collection[str]) -> list[Measure]:
-    """Measure what buckets are set to: policy, lifecycle, quota, encryption, versioning, tags.
+    """Measure the settings of buckets: policy, lifecycle, quota, encryption, versioning, tags.
 
     Args:
         export: the zip of `mc admin cluster bucket export`.
-        buckets: whose settings count.
+        buckets: the buckets to measure.
     """
-    named: dict[str, dict[str, str]] = {bucket: {} for bucket in buckets}
+    settings_by_bucket: dict[str, dict[str, str]] = {bucket: {} for bucket in buckets}
     for name, body in unzip(export).items():
         bucket, _, file = name.partition("/")
-        if bucket not in named or file in ELSEWHERE or any(word in body for word in NAMING):
+        if (
+            bucket not in settings_by_bucket
+            or file in ELSEWHERE
+            or any(word in body for word in NAMING)
+        ):
             continue
-        named[bucket][file] = part(_setting(file, body))
+        settings_by_bucket[bucket][file] = part(_setting(file, body))
     return [
         Measure(
             unit=f"bucket {bucket}", item=SETTINGS, count=len(names), digest=part(names),
             origin="source", names=names,
         )
-        for bucket, names in named.items()
+        for bucket, names in settings_by_bucket.items()
     ]  # fmt: skip
 
 
 def measure_rights(export: bytes, *, apart: bool = True) -> list[Measure]:
-    """Measure an IAM export: names and documents, without secrets. Service accounts that have an end are counted apart.
+    """Measure an IAM export: names and documents, without secrets.
 
     Args:
         export: the zip of `mc admin cluster iam export`.
-        apart: whether they are: earlier backups counted them with the others.
+        apart: count service accounts that expire separately; backups of earlier versions did not.
     """
-    found = []
+    measures = []
     for name, content in sorted(unzip(export).items()):
         document = json.loads(content or b"null") or {}
         kind = name.rpartition("/")[2].removesuffix(".json")
         if apart and name.endswith(SERVICE_ACCOUNTS):
             ending = [key for key, account in document.items() if expires(account)]
             document = {key: document[key] for key in document if key not in ending}
-            found.append(expiring(RIGHTS, EXPIRING, len(ending)))
-        kept = {entry: _public(value) for entry, value in document.items()}
-        text = json.dumps(kept, sort_keys=True).encode()
-        digest = blake2b(text, digest_size=16).hexdigest() if kept else ""
-        names = few({entry: part(value) for entry, value in kept.items()})
-        found.append(
+            measures.append(expiring(RIGHTS, EXPIRING, len(ending)))
+        entries = {entry: _public(value) for entry, value in document.items()}
+        text = json.dumps(entries, sort_keys=True).encode()
+        digest = blake2b(text, digest_size=16).hexdigest() if entries else ""
+        names = few({entry: part(value) for entry, value in entries.items()})
+        measures.append(
             Measure(
                 unit=RIGHTS,
                 item=kind,
-                count=len(kept),
+                count=len(entries),
                 digest=digest,
                 origin="source",
                 names=names,
             )
         )
-    return found
+    return measures
 
 
 def rights_apart(manifest: Manifest) -> bool:
-    """Whether a backup counted service accounts that have an end apart."""
+    """Whether a backup counted service accounts that expire separately."""
     return any(
         measure.unit == RIGHTS and measure.item == EXPIRING for measure in manifest.fingerprint
     )
 
 
 def joined(exports: Iterable[bytes]) -> bytes:
-    """Exports of single buckets' settings as one of all."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as target:
+    """Join exports of single buckets into one export."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as target:
         for export in exports:
             for name, body in unzip(export).items():
                 target.writestr(name, body)
-    return made.getvalue()
+    return buffer.getvalue()
 
 
-def some_settings(export: bytes, wanted: Callable[[str, str], bool]) -> bytes:
-    """Some of the settings of an export.
+def some_settings(export: bytes, selected: Callable[[str, str], bool]) -> bytes:
+    """An export with only some of its files.
 
     Args:
         export: the zip of `mc admin cluster bucket export`.
-        wanted: whether a bucket's file is.
+        selected: whether to keep a file; called with bucket and file name.
     """
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as target:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as target:
         for name, body in unzip(export).items():
             bucket, _, file = name.partition("/")
-            if wanted(bucket, file):
+            if selected(bucket, file):
                 target.writestr(name, body)
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 def without_lapsed_rules(export: bytes, now: datetime) -> tuple[bytes, list[str]]:
-    """Settings without rules of lifecycle whose date has come: these would delete what was just restored.
+    """Remove lifecycle rules whose date has passed: they would delete the objects that were just restored.
 
     Args:
         export: the zip of `mc admin cluster bucket export`.
-        now: time.
+        now: the current time.
 
     Returns:
-        The export, and which rules were left out, for people.
+        The export, and a description of each removed rule.
     """
-    made, left = io.BytesIO(), []
-    with zipfile.ZipFile(made, "w") as target:
+    buffer, removed = io.BytesIO(), []
+    with zipfile.ZipFile(buffer, "w") as target:
         for name, body in unzip(export).items():
             if name.endswith(f"/{LIFECYCLE}"):
                 lapsed = [rule for rule in RULE.findall(body) if _has_lapsed(rule, now)]
                 for rule in lapsed:
                     body = body.replace(rule, b"")
-                    left.append(
+                    removed.append(
                         f"a lifecycle rule of bucket {name.partition('/')[0]}, because its date has passed"
                     )
                 if lapsed and not RULE.search(body):
                     continue
             target.writestr(name, body)
-    return made.getvalue(), left
+    return buffer.getvalue(), removed
 
 
 def _has_lapsed(rule: bytes, now: datetime) -> bool:
@@ -196,8 +200,8 @@ def _setting(file: str, body: bytes) -> Any:
 
 
 def _public(value: Any) -> Any:
-    """Without what is secret, or the server's own note of time."""
-    if isinstance(value, list):  # MinIO gives a policy's actions in another order every time
+    """A value without secrets and without times that the server sets."""
+    if isinstance(value, list):  # MinIO returns a policy's actions in a different order every time
         return sorted(
             (_public(inner) for inner in value), key=lambda inner: json.dumps(inner, sort_keys=True)
         )

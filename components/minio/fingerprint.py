@@ -1,6 +1,7 @@
-"""What a bucket holds, counted and digested while it is read.
+"""Counts and digests a bucket's versions while they are read.
 
-Version ids and times are not part of it: another S3 server gives its own. The order of a key's versions is.
+Version ids and times are left out, because a restore creates new ones. The order of a key's versions is part of the
+digest.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ from archive.manifest import Measure
 from components.digest import Digest
 from components.minio.versions import Version
 
-# Counted by itself: a retention that is over when it is restored cannot be set again.
+# Counted separately, because a retention that has ended cannot be set again by a restore.
 LOCK = ("ObjectLockMode", "ObjectLockRetainUntilDate")
 APART = ("StorageClass", *LOCK)
 
 
 def retained_until(text: str) -> datetime:
-    """End of a retention in whole seconds, never earlier than it was.
+    """The end of a retention, rounded up to a whole second.
 
-    MinIO keeps milliseconds of those that a bucket's default rule gave, and S3's clients send whole seconds.
+    A bucket's default rule sets milliseconds, but S3 clients can send whole seconds only.
 
     Args:
-        text: as a backup or a measure has it.
+        text: the end as text.
     """
     until = datetime.fromisoformat(text)
     return until.replace(microsecond=0) + timedelta(seconds=1 if until.microsecond else 0)
@@ -36,27 +37,34 @@ class BucketMeasure:
 
     Attributes:
         bucket: its name.
-        bytes: of all versions.
+        bytes: size of all versions.
     """
 
     def __init__(self, bucket: str) -> None:
         self.bucket = bucket
         self._unit = f"bucket {bucket}"
-        self._found = {"versions": Digest(), "delete markers": Digest(), "retentions": Digest()}
+        self._digests = {"versions": Digest(), "delete markers": Digest(), "retentions": Digest()}
         self.bytes = 0
 
     def add(self, version: Version) -> None:
-        """Take one version in."""
-        kept = {k: str(v) for k, v in version.headers.items() if k not in APART}
-        known = (version.key, version.ordinal, version.size, version.content, kept, version.headers.get("Metadata"),
-                 version.tags)  # fmt: skip
-        self._found["delete markers" if version.marker else "versions"].add_document(known)
+        """Add one version."""
+        headers = {k: str(v) for k, v in version.headers.items() if k not in APART}
+        document = (
+            version.key,
+            version.ordinal,
+            version.size,
+            version.content,
+            headers,
+            version.headers.get("Metadata"),
+            version.tags,
+        )
+        self._digests["delete markers" if version.marker else "versions"].add_document(document)
         self.bytes += version.size
         lock = [str(version.headers.get(name, "")) for name in LOCK]
         if any(lock):
             lock[1] = str(retained_until(lock[1])) if lock[1] else ""
-            self._found["retentions"].add_document((version.key, version.ordinal, *lock))
+            self._digests["retentions"].add_document((version.key, version.ordinal, *lock))
 
     def measures(self) -> list[Measure]:
-        """What has been taken in."""
-        return [digest.measure(self._unit, item) for item, digest in self._found.items()]
+        """The measures of the versions added so far."""
+        return [digest.measure(self._unit, item) for item, digest in self._digests.items()]

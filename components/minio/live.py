@@ -1,7 +1,7 @@
-"""Replaces buckets of the live MinIO by those of a backup: the old versions go, the backup's are written, oldest first.
+"""Replaces buckets of the live MinIO by those of a backup: deletes the old versions, writes the backup's, oldest first.
 
-A bucket with object lock is left as it is, since that is what the lock is for: it is restored only if it does not
-exist. MinIO can stop all clients or none (`mc admin service freeze` would stop us too), so writers are not fenced.
+A bucket with object lock is restored only if it does not exist or is empty: the lock protects its objects. Writers are
+not fenced, because `mc admin service freeze` blocks all clients, the restore included.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
     """Why MinIO would refuse buckets of a backup.
 
     Raises:
-        TemporaryError: it has no write quorum, or went away.
+        TemporaryError: MinIO has no write quorum, or went away.
     """
-    server, wanted = _server(access), set(chosen)
+    server, selected = _server(access), set(chosen)
     buckets: dict[str, Any] = reader.manifest.topology["buckets"]
-    names = [name for name in buckets if f"bucket {name}" in wanted]
+    names = [name for name in buckets if f"bucket {name}" in selected]
     with explained():
         info, usage = (admin(access, server, path).json() for path in ("info", "datausageinfo"))
-        there = connect(access, server, attempts=ATTEMPTS).list_buckets()["Buckets"]
-    return refusals(buckets, names, info, usage, {str(bucket["Name"]) for bucket in there})
+        live_buckets = connect(access, server, attempts=ATTEMPTS).list_buckets()["Buckets"]
+    return refusals(buckets, names, info, usage, {str(bucket["Name"]) for bucket in live_buckets})
 
 
 def replace(
@@ -79,75 +79,78 @@ def replace(
     chosen: Iterable[str],
     cleanup: CleanupJournal,
 ) -> list[str]:
-    """Restore buckets with their settings in the place of the live ones; with all of them also the rights, over those
-    that there are. Users who are there keep their secret keys.
+    """Replace live buckets and their settings by those of the backup.
+
+    If all buckets of the backup are restored, its rights are imported too. Existing users keep their secret keys.
 
     Returns:
-        What of the settings MinIO does not take, and whose secret keys are the backup's, for people.
+        Remarks for the report: settings that MinIO refused, and users that have the backup's secret keys.
 
     Raises:
-        Damaged: an artefact is not what was stored.
-        PermanentError: a bucket is locked; MinIO refuses something.
-        TemporaryError: it went away.
+        Damaged: an artefact differs from what was stored.
+        PermanentError: a bucket has locked objects, or MinIO refuses something.
+        TemporaryError: MinIO went away.
     """
     server = _server(access)
     client = connect(access, server, attempts=ATTEMPTS, connections=WRITERS + 2)
-    made: dict[str, Any] = reader.json("buckets.json")
-    wanted = [name for name in made if f"bucket {name}" in set(chosen)]
-    with explained(), held_bytes(access, reader, made) as held:
-        there = {str(bucket["Name"]) for bucket in client.list_buckets()["Buckets"]}
-        locked = [name for name in wanted if name in there and made[name]["object_lock"]]
-        filled = [name for name in locked if next(list_versions(client, name), None) is not None]
-        if filled:
+    buckets: dict[str, Any] = reader.json("buckets.json")
+    names = [name for name in buckets if f"bucket {name}" in set(chosen)]
+    with explained(), held_bytes(access, reader, buckets) as earlier_files:
+        live_names = {str(bucket["Name"]) for bucket in client.list_buckets()["Buckets"]}
+        locked = [name for name in names if name in live_names and buckets[name]["object_lock"]]
+        nonempty = [name for name in locked if next(list_versions(client, name), None) is not None]
+        if nonempty:
             raise PermanentError(
-                f"{', '.join(filled)}: object lock protects the current objects; restore the other buckets by name "
+                f"{', '.join(nonempty)}: object lock protects the current objects; restore the other buckets by name "
                 "(--unit)"
             )
-        told: list[str] = []
+        remarks: list[str] = []
         with cleanup.replacing(chosen):
-            for name in wanted:
-                if name in there:
+            for name in names:
+                if name in live_names:
                     remove_bucket(client, name)
-                make_bucket(client, name, made[name])
-                replay(client, name, reader, held)
-            settings = some_settings(reader.read(SETTINGS), lambda bucket, _: bucket in wanted)
+                make_bucket(client, name, buckets[name])
+                replay(client, name, reader, earlier_files)
+            settings = some_settings(reader.read(SETTINGS), lambda bucket, _: bucket in names)
             settings, rules = without_lapsed_rules(settings, datetime.now(UTC))
-            told += [f"left out: {rule}" for rule in rules]
-            told += import_zip(access, server, IMPORT_SETTINGS, settings)
-            if len(wanted) == len(made):  # permissions belong to no bucket
-                told += _restore_rights(access, server, reader.read(RIGHTS))
-    return told
+            remarks += [f"left out: {rule}" for rule in rules]
+            remarks += import_zip(access, server, IMPORT_SETTINGS, settings)
+            if len(names) == len(buckets):  # rights belong to the whole server
+                remarks += _restore_rights(access, server, reader.read(RIGHTS))
+    return remarks
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
-    """What the live buckets hold now of a backup's versions; clients have written others since."""
+    """Measure the backup's versions in the live buckets. Versions that clients have written since are left out."""
     server = _server(access)
     client = connect(access, server, attempts=ATTEMPTS, connections=WRITERS + 2)
-    found: list[Measure] = []
+    measures: list[Measure] = []
     buckets = [unit.partition(" ")[2] for unit in chosen]
     with explained():
         for name in buckets:
-            found += _of_the_set(client, reader, name).measures()
-        found += settings_of(access, server, reader, buckets)
+            measures += _of_the_set(client, reader, name).measures()
+        measures += settings_of(access, server, reader, buckets)
         if _are_all(reader, chosen):
             export = admin(access, server, "export-iam").content
-            kept = of_the_set(export, reader.read(RIGHTS))
-            found += measure_rights(kept, apart=rights_apart(reader.manifest))
-    return with_lapsed_retentions(found, reader)
+            comparable = of_the_set(export, reader.read(RIGHTS))
+            measures += measure_rights(comparable, apart=rights_apart(reader.manifest))
+    return with_lapsed_retentions(measures, reader)
 
 
 def wanted_of(reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
-    """What the buckets must hold, and the rights where these were restored."""
+    """The expected measures: of the chosen buckets, and of the rights if all buckets were restored."""
     units = {*chosen, RIGHTS_UNIT} if _are_all(reader, chosen) else set(chosen)
     return [measure for measure in reader.manifest.fingerprint if measure.unit in units]
 
 
 def remove_bucket(client: Any, bucket: str) -> None:
-    """Delete a bucket with all that it holds, however fast clients go on writing into it.
+    """Delete a bucket with its content in one request, even while clients write to it.
+
+    MinIO's header for this is not part of S3.
 
     Args:
-        client: of MinIO; its own header for that is no part of S3.
-        bucket: that has no object lock, or is empty.
+        client: a client of MinIO.
+        bucket: a bucket that has no object lock, or is empty.
     """
     try:
         client.delete_bucket(Bucket=bucket)
@@ -177,14 +180,14 @@ LIVE = Live(
 
 
 def _of_the_set(client: Any, reader: SetReader, bucket: str) -> BucketMeasure:
-    found, among = BucketMeasure(bucket), Among(stored_versions(reader, bucket))
+    totals, stored = BucketMeasure(bucket), Among(stored_versions(reader, bucket))
 
     def note(version: Version) -> None:
-        if among(version):
-            found.add(version)
+        if stored(version):
+            totals.add(version)
 
     read_versions(client, bucket, note)
-    return found
+    return totals
 
 
 def _with_content(params: dict[str, Any], **_: Any) -> None:
@@ -192,22 +195,26 @@ def _with_content(params: dict[str, Any], **_: Any) -> None:
 
 
 def _are_all(reader: SetReader, chosen: Iterable[str]) -> bool:
-    """Whether these are all buckets of a backup: then its rights are restored too."""
+    """Whether all buckets of a backup are chosen. Then its rights are restored too."""
     return set(units(reader)) <= set(chosen)
 
 
 def _restore_rights(access: Access, server: Endpoint, export: bytes) -> list[str]:
-    """Give MinIO the rights of a backup; returns what people must know of it."""
+    """Import the rights of a backup. Returns remarks for the report."""
     live = admin(access, server, "export-iam").content
-    rights, gone = with_live_keys(export, live)
-    rights, over = importable(rights, datetime.now(UTC))
+    rights, deleted = with_live_keys(export, live)
+    rights, expired = importable(rights, datetime.now(UTC))
     import_zip(access, server, IMPORT_RIGHTS, rights)
     complete(access, server, rights)
-    back = sorted(set(gone) - set(over))
-    told = [f"restored with the secret keys of the backup: {', '.join(back)}"] if back else []
-    if over:
-        told.append(f"not restored, because they have expired or are about to: {', '.join(over)}")
-    return told
+    restored = sorted(set(deleted) - set(expired))
+    remarks = (
+        [f"restored with the secret keys of the backup: {', '.join(restored)}"] if restored else []
+    )
+    if expired:
+        remarks.append(
+            f"not restored, because they have expired or are about to: {', '.join(expired)}"
+        )
+    return remarks
 
 
 def _server(access: Access) -> Endpoint:

@@ -1,8 +1,8 @@
-"""MinIO: four servers with one drive each, EC:2; three of them take writes, two still read.
+"""The gate of MinIO: four servers with one drive each and EC:2. Writing needs three servers, reading two.
 
-Write and read quorum are asked of the health endpoints (minio/minio: docs/metrics/healthcheck), drives
-of the admin API (`/minio/admin/v3/info`, which `mc admin info` shows), and an object is put through one server and read
-through another.
+The health endpoints report write and read quorum (minio/minio: docs/metrics/healthcheck). The admin API reports the
+drives (`/minio/admin/v3/info`, as in `mc admin info`). The probe puts an object through one server and reads it through
+another.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from components.questions import PROBE, Round, ask_members, words
 from config.models import Settings
 
 PREFIX = "gate/"
-# A round ends after 30 s (`operations.health.gate`): what is older than that by far was left by a killed one.
+# A round ends after 30 s (`operations.health.gate`), so a much older object was left by a killed round.
 OLD = timedelta(minutes=5)
-THERE = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
+EXISTS = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
 
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
-    """What must run for this component, as Kubernetes sees it."""
+    """The workloads of this component in Kubernetes."""
     return (Workload("StatefulSet", STATEFULSET, settings.components.minio.members),)
 
 
 def ask(access: Access) -> Report:
-    """Ask for write and read quorum, whole drives, and an object that travels."""
-    wanted = access.settings.components.minio.members
-    servers = access.endpoints(STATEFULSET, wanted, PORT)
+    """Check write and read quorum, the drives, and an object through two servers."""
+    members = access.settings.components.minio.members
+    servers = access.endpoints(STATEFULSET, members, PORT)
     questions = Round()
     answers = ask_members(servers, lambda server: health(access, server, "live"))
     questions.checks.append(answers.check("servers answer"))
@@ -50,9 +50,9 @@ def ask(access: Access) -> Report:
     with questions.check("drives are whole", critical=False) as answer:
         drives = _drives(access, alive[0], {s.pod_ip: s.member for s in servers})
         trouble = {drive: state for drive, state in drives.items() if state != "ok"}
-        absent = wanted - len(drives)
-        missing = f"{absent} of {wanted} drives are unknown" if absent > 0 else ""
-        hint = "; ".join(filter(None, [words(trouble), missing])) or f"{wanted} drives"
+        absent = members - len(drives)
+        missing = f"{absent} of {members} drives are unknown" if absent > 0 else ""
+        hint = "; ".join(filter(None, [words(trouble), missing])) or f"{members} drives"
         answer.settle(not trouble and not missing, hint)
     with questions.check("object put and read through another server") as answer:
         answer.settle(True, _transaction(access, alive))
@@ -61,21 +61,21 @@ def ask(access: Access) -> Report:
 
 
 def _transaction(access: Access, servers: list[Endpoint]) -> str:
-    """Put an object, get it elsewhere, delete it. Rounds at the same time have objects of their own."""
-    first, last = servers[0], servers[-1]
-    writer, reader = connect(access, first), connect(access, last)
+    """Put an object, read it through another server, delete it. Each round has an object of its own."""
+    write_server, read_server = servers[0], servers[-1]
+    writer, reader = connect(access, write_server), connect(access, read_server)
     token = secrets.token_hex(8).encode()
     key = f"{PREFIX}{token.decode()}"
     _make_bucket(writer)
     writer.put_object(Bucket=PROBE, Key=key, Body=token)
     try:
-        found = reader.get_object(Bucket=PROBE, Key=key)["Body"].read()
+        content = reader.get_object(Bucket=PROBE, Key=key)["Body"].read()
     finally:
         writer.delete_object(Bucket=PROBE, Key=key)
     _remove_old_objects(writer)
-    if found != token:
-        raise RuntimeError(f"{last.member} returned another object than was put")
-    return f"put through {first.member}, read through {last.member}"
+    if content != token:
+        raise RuntimeError(f"{read_server.member} returned another object than was put")
+    return f"put through {write_server.member}, read through {read_server.member}"
 
 
 def _make_bucket(client: Any) -> None:
@@ -84,17 +84,17 @@ def _make_bucket(client: Any) -> None:
     try:
         client.create_bucket(Bucket=PROBE)
     except ClientError as exc:  # another round was faster
-        if exc.response["Error"]["Code"] not in THERE:
+        if exc.response["Error"]["Code"] not in EXISTS:
             raise
 
 
 def _remove_old_objects(client: Any) -> None:
-    """Delete what killed rounds left, by the server's clock; what is younger may be of a round under way."""
+    """Delete old objects of killed rounds, by the server's clock. Younger ones may belong to a running round."""
     page = client.list_objects_v2(Bucket=PROBE, Prefix=PREFIX)
     now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
-    for left in page.get("Contents", []):
-        if now - left["LastModified"] > OLD:
-            client.delete_object(Bucket=PROBE, Key=left["Key"])
+    for entry in page.get("Contents", []):
+        if now - entry["LastModified"] > OLD:
+            client.delete_object(Bucket=PROBE, Key=entry["Key"])
 
 
 def _drives(access: Access, server: Endpoint, names: dict[str, str]) -> dict[str, str]:

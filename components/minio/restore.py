@@ -1,6 +1,7 @@
-"""Brings MinIO back: buckets as they were made, every version of every object, oldest first, then rights and settings.
+"""Restores MinIO: buckets, every version of every object (oldest first), then rights and settings.
 
-Version ids and times are new ones. Versions whose bytes an earlier backup has are taken from there, by their content.
+Versions get new ids and times. If an earlier backup of the chain has the bytes of a version, they are found by their
+content hash.
 """
 
 from __future__ import annotations
@@ -49,22 +50,24 @@ from errors import IsaError, PermanentError, TemporaryError
 
 LISTS, TARS = "JSON lines", "tar of objects' bytes"
 WRITERS, ATTEMPTS = 8, 4
-WHOLE_BYTES = 16 << 20  # up to here an object is sent in one piece, and a key's versions wait
+WHOLE_BYTES = (
+    16 << 20
+)  # larger objects are sent in parts; smaller versions of one key are collected in memory
 # MinIO's exports in a backup, and the admin API's names for their import.
 SETTINGS, IMPORT_SETTINGS = "bucket-metadata.zip", "import-bucket-metadata"
 RIGHTS, IMPORT_RIGHTS = "iam.zip", "import-iam-v2"
 
 
 def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ...]:
-    """One server with one drive; it can encrypt, for buckets that want it."""
+    """One server with one drive and a KMS key, for buckets that require encryption."""
     key = base64.b64encode(secrets.token_bytes(32)).decode()
     environ = {
         "MINIO_ROOT_USER": "isa-proof",
         "MINIO_ROOT_PASSWORD": password,
         "MINIO_KMS_SECRET_KEY": f"isa-proof:{key}",
-        "MINIO_UPDATE": "off",  # it would ask its makers for a newer one
+        "MINIO_UPDATE": "off",  # no outgoing check for a newer version
         "MINIO_BROWSER": "off",
-        "MINIO_CI_CD": "1",  # takes a directory for a drive
+        "MINIO_CI_CD": "1",  # accept a directory as a drive
     }
     command = (
         "minio",
@@ -80,37 +83,38 @@ def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ..
 
 
 def place(reader: SetReader, name: str, directory: Path) -> None:
-    """Nothing: objects come over the network."""
+    """Nothing to place: objects are restored over the network."""
 
 
 def ask(access: Access, endpoint: Endpoint) -> str:
-    """Version of a server that can be written to."""
+    """The server's version, once it has a write quorum."""
     if health(access, endpoint, "cluster") != 200:
         raise TemporaryError(f"{endpoint.member} has no write quorum")
-    found = admin(access, endpoint, "info").json()
-    return f"MinIO {found['servers'][0].get('version', '')}"
+    info = admin(access, endpoint, "info").json()
+    return f"MinIO {info['servers'][0].get('version', '')}"
 
 
 def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
-    """Make all buckets with all versions, and give back rights and settings, but none that names another server: a
-    scratch server would send it events and objects.
+    """Create all buckets with all versions, then import rights and settings.
+
+    Settings that name other servers are left out: a scratch server would send events and objects to them.
 
     Raises:
-        Damaged: an artefact is not what was stored.
-        PermanentError: the server refuses something; with its words.
-        TemporaryError: it went away.
+        Damaged: an artefact differs from what was stored.
+        PermanentError: the server refuses something; has its message.
+        TemporaryError: the server went away.
     """
     server = next(iter(at.values()))
     client = connect(access, server, attempts=ATTEMPTS, connections=WRITERS + 2)
-    made: dict[str, Any] = reader.json("buckets.json")
-    with explained(), held_bytes(access, reader, made) as held:
-        for bucket, how in made.items():
-            make_bucket(client, bucket, how)
-            replay(client, bucket, reader, held)
-        # a lifecycle deletes by time: it is set when the versions were measured
-        apart = (LIFECYCLE, *ELSEWHERE)
-        still = some_settings(reader.read(SETTINGS), lambda _, file: file not in apart)
-        import_zip(access, server, IMPORT_SETTINGS, still)
+    buckets: dict[str, Any] = reader.json("buckets.json")
+    with explained(), held_bytes(access, reader, buckets) as earlier_files:
+        for bucket, creation in buckets.items():
+            make_bucket(client, bucket, creation)
+            replay(client, bucket, reader, earlier_files)
+        # lifecycle rules delete objects, so they are set after the versions were measured
+        excluded = (LIFECYCLE, *ELSEWHERE)
+        settings = some_settings(reader.read(SETTINGS), lambda _, file: file not in excluded)
+        import_zip(access, server, IMPORT_SETTINGS, settings)
         rights, _ = importable(reader.read(RIGHTS), datetime.now(UTC))
         import_zip(access, server, IMPORT_RIGHTS, rights)
         complete(access, server, rights)
@@ -119,43 +123,43 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
 def measure(
     access: Access, at: Mapping[str, Endpoint], reader: SetReader
 ) -> Mapping[str, list[Measure]]:
-    """What the buckets hold that the server lists, and its rights.
+    """Measure all buckets of the server, and its rights.
 
     Raises:
         TemporaryError: the server went away.
     """
     server = next(iter(at.values()))
     client = connect(access, server, attempts=ATTEMPTS, connections=WRITERS + 2)
-    found: list[Measure] = []
+    measures: list[Measure] = []
     with explained():
         buckets = [str(entry["Name"]) for entry in client.list_buckets()["Buckets"]]
         for bucket in buckets:
             versions = BucketMeasure(bucket)
             read_versions(client, bucket, versions.add)
-            found += versions.measures()
+            measures += versions.measures()
         rules = some_settings(reader.read(SETTINGS), lambda _, file: file == LIFECYCLE)
         import_zip(access, server, IMPORT_SETTINGS, rules)
-        found += settings_of(access, server, reader, buckets)
+        measures += settings_of(access, server, reader, buckets)
         rights = admin(access, server, "export-iam").content
-        found += measure_rights(rights, apart=rights_apart(reader.manifest))
-    return {"": with_lapsed_retentions(found, reader)}
+        measures += measure_rights(rights, apart=rights_apart(reader.manifest))
+    return {"": with_lapsed_retentions(measures, reader)}
 
 
 RESTORE = Restore(scratch, place, ask, load, measure)
 
 
 # ---------------------------------------------------------------------- buckets
-def make_bucket(client: Any, bucket: str, how: Mapping[str, Any]) -> None:
-    """Make a bucket as it was made."""
-    client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=bool(how["object_lock"]))
-    if how["versioning"] and not how["object_lock"]:
-        # a suspended one has versions too; the settings that are imported suspend it again
+def make_bucket(client: Any, bucket: str, creation: Mapping[str, Any]) -> None:
+    """Create a bucket with the object lock and versioning of the original."""
+    client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=bool(creation["object_lock"]))
+    if creation["versioning"] and not creation["object_lock"]:
+        # also for a bucket with suspended versioning: it has versions, and the imported settings suspend it again
         client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
 
 # ---------------------------------------------------------------------- versions
-def replay(client: Any, bucket: str, reader: SetReader, held: Mapping[str, Path]) -> None:
-    """Write a bucket's versions again. The list and the tar are in the same order, each read once."""
+def replay(client: Any, bucket: str, reader: SetReader, earlier_files: Mapping[str, Path]) -> None:
+    """Write all versions of a bucket. The list and the tar are in the same order; each is read once."""
     tar = reader.stream(f"buckets/{bucket}/versions.tar")
     with (
         readable(f"the versions of bucket {bucket}"),
@@ -163,13 +167,15 @@ def replay(client: Any, bucket: str, reader: SetReader, held: Mapping[str, Path]
         tarfile.open(fileobj=file, mode="r|") as archive,
         ThreadPoolExecutor(WRITERS, thread_name_prefix="versions") as pool,
     ):
-        under_way: deque[Future[None]] = deque()
+        pending: deque[Future[None]] = deque()
         for _, versions in groupby(stored_versions(reader, bucket), key=lambda v: v.key):
             history: list[tuple[Version, bytes]] = []
             size = 0
             for version in versions:
-                body = _body(archive, version, held)
-                if size + version.size > WHOLE_BYTES:  # no more in memory; what is older first
+                body = _body(archive, version, earlier_files)
+                if (
+                    size + version.size > WHOLE_BYTES
+                ):  # the memory is used up: write the older versions first
                     _write_all(client, bucket, history)
                     history, size = [], 0
                 if version.size > WHOLE_BYTES:
@@ -177,16 +183,16 @@ def replay(client: Any, bucket: str, reader: SetReader, held: Mapping[str, Path]
                 else:
                     history.append((version, b"" if body is None else body.read()))
                     size += version.size
-            # a key's versions one after another, keys beside each other
-            under_way.append(pool.submit(_write_all, client, bucket, history))
-            if len(under_way) > WRITERS:
-                under_way.popleft().result()
-        for last in under_way:
-            last.result()
+            # versions of one key are written in order, different keys in parallel
+            pending.append(pool.submit(_write_all, client, bucket, history))
+            if len(pending) > WRITERS:
+                pending.popleft().result()
+        for future in pending:
+            future.result()
 
 
 def _write_in_parts(client: Any, bucket: str, version: Version, body: Any) -> None:
-    # of what it cannot seek in, boto3 does not know the size: 10,000 parts of its own would be 80 GiB
+    # boto3 does not know the size of a stream; its default part size allows 80 GiB in 10,000 parts
     parts = TransferConfig(
         multipart_chunksize=part_size(version.size), max_concurrency=PARALLEL_PARTS
     )
@@ -196,7 +202,7 @@ def _write_in_parts(client: Any, bucket: str, version: Version, body: Any) -> No
 
 
 class _Forwards:
-    """A file that is read once from its beginning: that of a streamed tar says it could be sought in, and fails."""
+    """A file without seek: a streamed tar's file claims to be seekable, and then fails."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -215,25 +221,25 @@ def _write_all(client: Any, bucket: str, history: list[tuple[Version, bytes]]) -
 
 
 def _arguments(version: Version) -> dict[str, Any]:
-    given = {key: value for key, value in version.headers.items() if key != "StorageClass"}
-    if LOCK[1] in given:
-        until = retained_until(str(given[LOCK[1]]))
-        given[LOCK[1]] = until
-        if until <= datetime.now(UTC):  # it would be refused
-            del given[LOCK[0]], given[LOCK[1]]
+    arguments = {key: value for key, value in version.headers.items() if key != "StorageClass"}
+    if LOCK[1] in arguments:
+        until = retained_until(str(arguments[LOCK[1]]))
+        arguments[LOCK[1]] = until
+        if until <= datetime.now(UTC):  # S3 refuses a retention in the past
+            del arguments[LOCK[0]], arguments[LOCK[1]]
     if version.tags:
-        given["Tagging"] = urlencode(version.tags)
-    if LOCK[0] in given or "ObjectLockLegalHoldStatus" in given:
-        given["ChecksumAlgorithm"] = "SHA256"  # S3 wants a checksum of what it locks
-    return given
+        arguments["Tagging"] = urlencode(version.tags)
+    if LOCK[0] in arguments or "ObjectLockLegalHoldStatus" in arguments:
+        arguments["ChecksumAlgorithm"] = "SHA256"  # S3 requires a checksum for locked objects
+    return arguments
 
 
-def _body(archive: tarfile.TarFile, version: Version, held: Mapping[str, Path]) -> Any:
+def _body(archive: tarfile.TarFile, version: Version, earlier_files: Mapping[str, Path]) -> Any:
     if version.marker:
         return None
     if version.held:
-        return held[version.content].open("rb")
-    # between them may be one that broke off while it was stored: no line speaks of it
+        return earlier_files[version.content].open("rb")
+    # the tar may have entries without a line in the list: their download was interrupted during the backup
     while (entry := archive.next()) is not None:
         if entry.name == version.file:
             return archive.extractfile(entry)
@@ -241,10 +247,10 @@ def _body(archive: tarfile.TarFile, version: Version, held: Mapping[str, Path]) 
 
 
 def stored_versions(
-    reader: SetReader, bucket: str, of: Manifest | None = None
+    reader: SetReader, bucket: str, manifest: Manifest | None = None
 ) -> Iterator[Version]:
-    """A backup's list of a bucket's versions, in its order."""
-    with opened(reader.stream(f"buckets/{bucket}/versions.jsonl", of)) as file:
+    """The versions of a bucket in a backup, in the order of its list."""
+    with opened(reader.stream(f"buckets/{bucket}/versions.jsonl", manifest)) as file:
         for line in file:
             try:
                 yield Version(**json.loads(line))
@@ -256,8 +262,8 @@ def stored_versions(
 def held_bytes(
     access: Access, reader: SetReader, buckets: Mapping[str, Any]
 ) -> Iterator[Mapping[str, Path]]:
-    """What earlier backups have of this one's versions, by content, on the spool's disk for a while."""
-    wanted = {
+    """Files with the bytes that only earlier backups of the chain have, by content hash; removed at the end."""
+    contents = {
         version.content
         for bucket in (buckets if reader.manifest.needs else ())
         for version in stored_versions(reader, bucket)
@@ -265,26 +271,26 @@ def held_bytes(
     }
     spool = access.settings.backup.spool
     with tempfile.TemporaryDirectory(dir=prepare_spool(spool)) as directory:
-        found: dict[str, Path] = {}
+        files: dict[str, Path] = {}
         for earlier in reader.chain[:-1]:
             for name in reader.names(TARS, earlier):
-                _keep(reader, earlier, name, wanted - set(found), Path(directory), found)
-        lost = sorted(wanted - set(found))
-        if lost:
+                _keep(reader, earlier, name, contents - set(files), Path(directory), files)
+        missing = sorted(contents - set(files))
+        if missing:
             raise PermanentError(
-                f"no backup of the chain has the bytes of {len(lost)} versions: {lost[0]}"
+                f"no backup of the chain has the bytes of {len(missing)} versions: {missing[0]}"
             )
-        yield found
+        yield files
 
 
 def _keep(
-    reader: SetReader, earlier: Manifest, name: str, wanted: set[str], directory: Path, found: dict[str, Path],
+    reader: SetReader, earlier: Manifest, name: str, contents: set[str], directory: Path, saved: dict[str, Path],
 ) -> None:  # fmt: skip
     bucket = name.split("/")[1]
     files = {
         v.file: v.content
         for v in stored_versions(reader, bucket, earlier)
-        if v.content in wanted and v.file
+        if v.content in contents and v.file
     }
     with (
         readable(f"the versions of bucket {bucket}"),
@@ -294,40 +300,40 @@ def _keep(
         for entry in archive:
             body = archive.extractfile(entry) if entry.name in files else None
             if body is not None:
-                place = directory / str(len(found))  # never a name of the backup's
-                with place.open("wb") as target:
+                path = directory / str(len(saved))  # never a name from the backup
+                with path.open("wb") as target:
                     while piece := body.read(1 << 20):
                         target.write(piece)
-                found[files[entry.name]] = place
+                saved[files[entry.name]] = path
 
 
 # ---------------------------------------------------------------------- retention
-def with_lapsed_retentions(found: list[Measure], reader: SetReader) -> list[Measure]:
-    """A retention that had ended before the restore cannot be set again, and has no effect: no difference.
+def with_lapsed_retentions(measures: list[Measure], reader: SetReader) -> list[Measure]:
+    """Ignore retentions that ended before the restore: they cannot be set again and have no effect.
 
-    Where some were, those that still run are compared with those of the list that still run; if they are the same,
-    the manifest's measure holds.
+    If the measured retentions differ from the manifest, they are compared with the retentions of the backup's list that
+    still run. If those match, the manifest's measure is returned.
     """
-    wanted = {m.unit: m for m in reader.manifest.fingerprint if m.item == "retentions"}
-    kept = []
-    for one in found:
-        if one.item == "retentions" and wanted.get(one.unit) not in (None, one):
-            still = BucketMeasure(one.unit.partition(" ")[2])
-            for version in stored_versions(reader, still.bucket):
+    saved = {m.unit: m for m in reader.manifest.fingerprint if m.item == "retentions"}
+    results = []
+    for current in measures:
+        if current.item == "retentions" and saved.get(current.unit) not in (None, current):
+            running = BucketMeasure(current.unit.partition(" ")[2])
+            for version in stored_versions(reader, running.bucket):
                 if LOCK[1] not in _arguments(version):
                     for name in LOCK:
                         version.headers.pop(name, None)
-                still.add(version)
-            same = next(m for m in still.measures() if m.item == "retentions") == one
-            kept.append(wanted[one.unit] if same else one)
+                running.add(version)
+            same = next(m for m in running.measures() if m.item == "retentions") == current
+            results.append(saved[current.unit] if same else current)
         else:
-            kept.append(one)
-    return kept
+            results.append(current)
+    return results
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """What the clients raise, in the project's own terms."""
+    """Turn exceptions of the clients into the project's errors."""
     try:
         yield
     except ClientError as exc:
@@ -337,7 +343,7 @@ def explained() -> Iterator[None]:
         raise kind(f"MinIO, {exc.operation_name}: {code}", said=str(exc)) from exc
     except HTTPStatusError as exc:
         kind = PermanentError if exc.response.status_code < 500 else TemporaryError
-        what = f"MinIO, {exc.request.url.path}: HTTP {exc.response.status_code}"
-        raise kind(what, said=exc.response.text[:300]) from exc
+        failure = f"MinIO, {exc.request.url.path}: HTTP {exc.response.status_code}"
+        raise kind(failure, said=exc.response.text[:300]) from exc
     except (BotoCoreError, HTTPError) as exc:
         raise TemporaryError(f"MinIO: {exc}") from exc

@@ -1,10 +1,11 @@
-"""Rights that come back as they were, though MinIO's own import changes some of them (`importIAM` in minio/minio,
-cmd/admin-handlers-users.go).
+"""Corrects what MinIO's own import of rights changes (`importIAM` in minio/minio, cmd/admin-handlers-users.go).
 
-It takes the secret key of every user and service account from the export, and so would bring back the keys that were
-rotated since. Those that the live MinIO has keep their own, and service accounts their end. The import makes every
-service account again, switched on, and every new group enabled; it adds members and policies and takes none away; and
-it refuses a service account whose end is near, once the live one is deleted.
+- The import replaces the secret key of every user and service account. Existing accounts must keep their current
+  keys, so the export gets the live keys before its import. Service accounts also keep their current expiry.
+- The import enables every service account and every new group. The saved status is set again afterwards.
+- The import adds members and policies but removes none. Extra ones are removed.
+- The import deletes a live service account and then refuses the saved one if its expiry is too near. Such accounts are
+  left out.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from components.minio.client import admin, root_password
 
 SECRET = "secretKey"
 USERS, GROUPS, SERVICE_ACCOUNTS = "users.json", "groups.json", "svcaccts.json"
-# Whose policies a file of an export maps.
+# File with policies → file with the users or groups that have them.
 MAPPINGS = {"user_mappings.json": USERS, "group_mappings.json": GROUPS}
 # Files of an export (`mc admin cluster iam export`) with access keys and their secrets.
 KEYS = (USERS, SERVICE_ACCOUNTS)
 ENDS = "expiration"
-# MinIO gives this one to what has no end (`timeSentinel`, cmd/common-main.go).
+# MinIO's value for "no expiry" (`timeSentinel`, cmd/common-main.go).
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
-# It takes no end that is nearer than 15 minutes (`minServiceAccountExpiry`, cmd/iam-store.go).
+# MinIO refuses an expiry in less than 15 minutes (`minServiceAccountExpiry`, cmd/iam-store.go).
 NEAREST_END = timedelta(minutes=16)
 # A policy with this name removes the policy of a user (`PolicyDBSet`, cmd/iam-store.go).
 NO_POLICY = {"version": 1, "policy": ""}
@@ -40,7 +41,7 @@ Documents = dict[str, dict[str, Any]]
 
 
 def documents_of(export: bytes) -> Documents:
-    """An IAM export as its documents, by the name of their file.
+    """The documents of an IAM export, by file name.
 
     Args:
         export: the zip of `mc admin cluster iam export`.
@@ -52,107 +53,107 @@ def documents_of(export: bytes) -> Documents:
 
 
 def expires(account: Mapping[str, Any]) -> bool:
-    """Whether a service account has an end."""
+    """Whether a service account expires."""
     return _end(account) != NEVER
 
 
 def importable(export: bytes, now: datetime) -> tuple[bytes, list[str]]:
-    """An export without the service accounts whose end is over or too near for an import.
+    """An export without service accounts that have expired or expire too soon for an import.
 
     Args:
-        export: of the backup.
-        now: time.
+        export: the backup's export.
+        now: the current time.
 
     Returns:
         The export, and the access keys that were left out.
     """
     accounts = documents_of(export).get(SERVICE_ACCOUNTS, {})
-    over = [
+    expired = [
         key
         for key, account in accounts.items()
         if expires(account) and _end(account) < now + NEAREST_END
     ]
-    kept = {key: account for key, account in accounts.items() if key not in over}
-    return _with(export, {SERVICE_ACCOUNTS: kept} if over else {}), sorted(over)
+    remaining = {key: account for key, account in accounts.items() if key not in expired}
+    return _with(export, {SERVICE_ACCOUNTS: remaining} if expired else {}), sorted(expired)
 
 
 def with_live_keys(export: bytes, live: bytes) -> tuple[bytes, list[str]]:
-    """An export whose users have the secret keys that they have in the live MinIO, and no policy that they had not.
+    """Put the current secret keys into an export, and remove policies that users did not have at the backup.
 
     Args:
-        export: of the backup.
-        live: of the live MinIO.
+        export: the backup's export.
+        live: an export of the live MinIO.
 
     Returns:
-        The export for its import, and the access keys that are not there any more: they get the backup's secrets.
+        The export to import, and the access keys that no longer exist: they come back with the backup's secret keys.
     """
-    wanted, there = documents_of(export), documents_of(live)
-    gone: list[str] = []
+    saved, current = documents_of(export), documents_of(live)
+    deleted: list[str] = []
     changed: Documents = {}
     for file in KEYS:
-        for user, about in wanted.get(file, {}).items():
-            if user in there.get(file, {}):
-                now = there[file][user]
-                about[SECRET] = now[SECRET]
-                if file == SERVICE_ACCOUNTS and expires(about) and expires(now):
-                    about[ENDS] = now[ENDS]
+        for user, account in saved.get(file, {}).items():
+            if user in current.get(file, {}):
+                live_account = current[file][user]
+                account[SECRET] = live_account[SECRET]
+                if file == SERVICE_ACCOUNTS and expires(account) and expires(live_account):
+                    account[ENDS] = live_account[ENDS]
             else:
-                gone.append(user)
-        changed[file] = wanted.get(file, {})
+                deleted.append(user)
+        changed[file] = saved.get(file, {})
     for file, owners in MAPPINGS.items():
-        mapped = wanted.get(file, {})
-        without = {
+        mapped = saved.get(file, {})
+        cleared = {
             name: NO_POLICY
-            for name in there.get(file, {})
-            if name in wanted.get(owners, {}) and name not in mapped
+            for name in current.get(file, {})
+            if name in saved.get(owners, {}) and name not in mapped
         }
-        if without:
-            changed[file] = {**mapped, **without}
-    return _with(export, changed), sorted(gone)
+        if cleared:
+            changed[file] = {**mapped, **cleared}
+    return _with(export, changed), sorted(deleted)
 
 
 def complete(access: Access, server: Endpoint, export: bytes) -> None:
-    """Set what an import of rights leaves otherwise: who is switched off, and who is in a group no more.
+    """Disable what the import enabled, and remove group members that the backup does not have.
 
     Args:
-        access: the way in.
-        server: that took the import.
-        export: that it took.
+        access: addresses and credentials.
+        server: the server that did the import.
+        export: the imported export.
 
     Raises:
         httpx.HTTPError: MinIO refuses it, or went away.
     """
-    wanted, there = documents_of(export), documents_of(admin(access, server, "export-iam").content)
-    for key, account in wanted.get(SERVICE_ACCOUNTS, {}).items():
+    saved, current = documents_of(export), documents_of(admin(access, server, "export-iam").content)
+    for key, account in saved.get(SERVICE_ACCOUNTS, {}).items():
         status = account.get("status")
-        if status and status != there[SERVICE_ACCOUNTS].get(key, {}).get("status"):
+        if status and status != current[SERVICE_ACCOUNTS].get(key, {}).get("status"):
             body = encrypt(json.dumps({"newStatus": status}).encode(), root_password(access))
             admin(access, server, "update-service-account", method="POST", body=body, accessKey=key)
-    for name, group in wanted.get(GROUPS, {}).items():
-        live = there[GROUPS].get(name, {})
+    for name, group in saved.get(GROUPS, {}).items():
+        live = current[GROUPS].get(name, {})
         if group.get("status") and group["status"] != live.get("status"):
             admin(
                 access, server, "set-group-status", method="PUT", group=name, status=group["status"]
             )
-        more = sorted(set(live.get("members") or ()) - set(group.get("members") or ()))
-        if more:
-            body = json.dumps({"group": name, "members": more, "isRemove": True}).encode()
+        extra = sorted(set(live.get("members") or ()) - set(group.get("members") or ()))
+        if extra:
+            body = json.dumps({"group": name, "members": extra, "isRemove": True}).encode()
             admin(access, server, "update-group-members", method="PUT", body=body)
 
 
 def of_the_set(live: bytes, export: bytes) -> bytes:
-    """Return the live permissions that are in the backup too: those created since are not compared.
+    """The live rights without accounts, groups and policies created since the backup: those are not compared.
 
     Args:
-        live: export of the live MinIO.
-        export: of the backup.
+        live: an export of the live MinIO.
+        export: the backup's export.
     """
-    wanted, there = documents_of(export), documents_of(live)
-    kept: Documents = {}
-    for file, document in there.items():
-        known = set(wanted.get(file, {})) | set(wanted.get(MAPPINGS.get(file, ""), {}))
-        kept[file] = {name: about for name, about in document.items() if name in known}
-    return _with(live, kept)
+    saved, current = documents_of(export), documents_of(live)
+    shared: Documents = {}
+    for file, document in current.items():
+        names = set(saved.get(file, {})) | set(saved.get(MAPPINGS.get(file, ""), {}))
+        shared[file] = {name: entry for name, entry in document.items() if name in names}
+    return _with(live, shared)
 
 
 # ---------------------------------------------------------------------- inside
@@ -162,10 +163,10 @@ def _end(account: Mapping[str, Any]) -> datetime:
 
 
 def _with(export: bytes, documents: Documents) -> bytes:
-    """An export in which some documents are others."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as target:
+    """A copy of an export with some documents replaced."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as target:
         for name, body in unzip(export).items():
             changed = documents.get(name.rpartition("/")[2])
             target.writestr(name, body if changed is None else json.dumps(changed).encode())
-    return made.getvalue()
+    return buffer.getvalue()

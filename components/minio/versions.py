@@ -1,9 +1,10 @@
-"""Every version of a bucket's objects as one tar, and a line for each with what a tar cannot say.
+"""All versions of a bucket's objects as one tar, with a line of metadata for each version.
 
-`mc mirror` and its like copy what is current. Here the versions come oldest first, delete markers among them, each
-with metadata, tags, retention and legal hold, so that a replay in this order makes the same history. What an earlier
-set has is not read again: a version never changes, but for its tags and its retention, which are asked for every
-time.
+`mc mirror` and similar tools copy only current versions. This tar has all versions, oldest first, including delete
+markers, each with metadata, tags, retention and legal hold. Writing them in this order gives the same history.
+
+Bytes that an earlier backup has are not read again: a version never changes. Its tags and retention can change, so they
+are read every time.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from components.http import NoProgress
 from errors import TemporaryError
 
 READERS = 8
-# up to here an object is fetched ahead, whole; larger ones are passed on as they come
+# Objects up to this size are fetched ahead, as a whole. Larger ones are streamed.
 WHOLE_BYTES = 2 << 20
 PIECE_BYTES = 1 << 20
 GONE = ("NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed", "405")
-# This is the answer for a version that a client encrypted with its own key (SSE-C); only the words
-# tells it from other bad requests (ErrSSEEncryptedObject in minio/minio, cmd/api-errors.go; AWS has the same).
+# The answer for a version that a client encrypted with its own key (SSE-C). Only the message distinguishes it from
+# other bad requests (ErrSSEEncryptedObject in minio/minio, cmd/api-errors.go; AWS has the same).
 CLIENTS_KEY = ("InvalidRequest", "stored using a form of Server Side Encryption")
 SSE_C = "encrypted with client keys (SSE-C)"
-# What says that the server is busy, of whatever object: the others are asked later too.
+# The server is busy. This is not about one object, so the whole backup is tried again later.
 BUSY = ("SlowDown", "TooManyRequests", "RequestTimeout", "ServiceUnavailable")
 NO_BUCKET = "NoSuchBucket"
 AFTER_ALL = chr(0x10FFFF) * 2
@@ -51,16 +52,16 @@ class Version:
 
     Attributes:
         key: name of the object.
-        identity: version id, `null` in a bucket without versions.
-        ordinal: 0 is the oldest of its key.
-        marker: whether it is a delete marker.
-        etag: as S3 gives it.
+        identity: version id; `null` in a bucket without versioning.
+        ordinal: position among the versions of its key; 0 is the oldest.
+        marker: it is a delete marker.
+        etag: the ETag that S3 returned.
         size: bytes.
         modified: when it was written.
-        headers: content type, metadata, retention and the like, as boto3 names them.
-        tags: of the object.
+        headers: content type, metadata, retention and so on, with boto3's names.
+        tags: tags of this version.
         content: SHA-256 of the bytes, in hexadecimal.
-        held: id of the earlier backup that has the bytes; "" if this one does.
+        held: id of the earlier backup that has the bytes; "" if this backup has them.
         file: its name in the tar.
     """
 
@@ -95,10 +96,10 @@ def list_versions(client: Any, bucket: str) -> Iterator[Version]:
 
 
 class Among:
-    """Tells versions that a backup has from those that clients wrote behind them since it was restored.
+    """Distinguishes a backup's versions from versions that clients wrote after the restore.
 
     Args:
-        stored: the backup's, keys in order.
+        stored: the backup's versions, ordered by key.
     """
 
     def __init__(self, stored: Iterable[Version]) -> None:
@@ -106,7 +107,7 @@ class Among:
         self._key, self._count = "", 0
 
     def __call__(self, version: Version) -> bool:
-        """Whether one is among them; to be asked of versions in their order."""
+        """Whether a version is in the backup. Call it with versions in order of their keys."""
         while self._key < version.key:
             key, versions = next(self._groups, (AFTER_ALL, iter(())))
             self._key, self._count = key, sum(1 for _ in versions)
@@ -117,7 +118,7 @@ class Unlisted(TemporaryError):
     """A bucket cannot be read.
 
     Attributes:
-        gone: whether there is no such bucket any more.
+        gone: the bucket no longer exists.
     """
 
     def __init__(self, bucket: str, exc: Exception) -> None:
@@ -127,10 +128,10 @@ class Unlisted(TemporaryError):
 
 @contextmanager
 def listing(bucket: str) -> Iterator[None]:
-    """What a client raises of a bucket as a whole.
+    """Turn exceptions about a whole bucket into the project's error.
 
     Raises:
-        Unlisted: instead of that.
+        Unlisted: the bucket cannot be read.
     """
     try:
         yield
@@ -140,10 +141,10 @@ def listing(bucket: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Why a version cannot be read, though its bucket can.
+    """A version that cannot be read although its bucket can.
 
     Attributes:
-        reason: the same for all versions of a kind.
+        reason: why; versions are counted by reason.
     """
 
     reason: str
@@ -153,14 +154,15 @@ class VersionTar:
     """A bucket's versions as a tar; iterate it once.
 
     Args:
-        client: of the source.
+        client: a client of the source.
         bucket: its name.
-        earlier: id of the backup that has a version's bytes, and their SHA-256; None if none has.
-        note: gets every version, in order, when everything is known of it.
-        strict: a version that cannot be read ends it, unless only its client has the key (SSE-C).
+        earlier: returns the id of the earlier backup that has a version's bytes, and their SHA-256; None if no backup
+            has them.
+        note: called with every version, in order, when it is complete.
+        strict: fail at a version that cannot be read, unless a client has its key (SSE-C).
 
     Attributes:
-        unreadable: reason → how many versions were left out for it.
+        unreadable: reason → number of versions that were left out.
     """
 
     def __init__(
@@ -183,39 +185,41 @@ class VersionTar:
 
         Raises:
             Unlisted: the bucket cannot be read.
-            TemporaryError: the server does not answer; an object's bytes broke off, where it is strict.
+            TemporaryError: the server does not answer; with `strict` also: an object could not be read to its end.
         """
         with ThreadPoolExecutor(READERS, thread_name_prefix="versions") as pool:
-            ahead: deque[tuple[Version, Future[Any]]] = deque()
+            fetches: deque[tuple[Version, Future[Any]]] = deque()
             for version in list_versions(self._client, self._bucket):
-                ahead.append((version, pool.submit(self._fetch, version)))
-                if len(ahead) > READERS:
-                    yield from self._write(*ahead.popleft())
-            while ahead:
-                yield from self._write(*ahead.popleft())
+                fetches.append((version, pool.submit(self._fetch, version)))
+                if len(fetches) > READERS:
+                    yield from self._write(*fetches.popleft())
+            while fetches:
+                yield from self._write(*fetches.popleft())
         yield b"\0" * (2 * tarfile.BLOCKSIZE)
 
     def _fetch(self, version: Version) -> Any:
-        """What is known of a version, and its bytes where these are new: whole, or as a stream; None if it is gone,
-        Unreadable if it alone cannot be read.
+        """Complete a version's metadata and return its bytes, whole or as a stream.
+
+        Returns no bytes if an earlier backup has them, None if the version was deleted, and `Unreadable` if only this
+        version cannot be read.
         """
         if version.marker:
             return b""
-        place = {"Bucket": self._bucket, "Key": version.key, "VersionId": version.identity}
+        address = {"Bucket": self._bucket, "Key": version.key, "VersionId": version.identity}
         try:
-            found = self._earlier(version)
-            if found is not None:
-                version.held, version.content = found
-                answer = self._client.head_object(**place)
+            earlier = self._earlier(version)
+            if earlier is not None:
+                version.held, version.content = earlier
+                answer = self._client.head_object(**address)
             else:
-                answer = self._client.get_object(**place)
+                answer = self._client.get_object(**address)
             version.headers = {name: _sent(answer[name]) for name in HEADERS if answer.get(name)}
-            if answer.get("TagCount") or (found is not None and "TagCount" not in answer):
-                tagging = self._client.get_object_tagging(**place)["TagSet"]
+            if answer.get("TagCount") or (earlier is not None and "TagCount" not in answer):
+                tagging = self._client.get_object_tagging(**address)["TagSet"]
                 version.tags = {tag["Key"]: tag["Value"] for tag in tagging}
-            if found is not None:
+            if earlier is not None:
                 return b""
-            # an object without versions may have been replaced since it was listed: what came is what counts
+            # without versioning the object may have been replaced since it was listed, so the answer counts
             version.size = int(answer["ContentLength"])
             version.etag = str(answer["ETag"]).strip('"')
             version.modified = answer["LastModified"].isoformat()
@@ -229,14 +233,14 @@ class VersionTar:
             return self._unreadable(version, exc)
 
     def _unreadable(self, version: Version, exc: Exception) -> Unreadable:
-        """Tell a version that cannot be read from a server that is away, busy or without its bucket.
+        """Find out whether only this version cannot be read.
 
         Raises:
-            Unlisted, TemporaryError: it is not this version alone.
+            Unlisted, TemporaryError: the bucket or the server has a problem.
         """
-        where = f"{self._bucket}/{version.key}"
+        label = f"{self._bucket}/{version.key}"
         if self._strict or (isinstance(exc, ClientError) and _code(exc) in BUSY):
-            raise TemporaryError(f"{where}: {exc}") from exc
+            raise TemporaryError(f"{label}: {exc}") from exc
         with listing(self._bucket):
             self._client.list_object_versions(Bucket=self._bucket, MaxKeys=1)
         code = _code(exc) if isinstance(exc, ClientError) else type(exc).__name__
@@ -249,7 +253,7 @@ class VersionTar:
             return
         if body is None:  # deleted since it was listed
             return
-        # counted again: a restore knows nothing of what was left out between two versions
+        # numbered again without gaps: a restore does not know about versions that were left out
         key, ordinal = self._last
         version.ordinal = ordinal + 1 if version.key == key else 0
         if not version.marker and not version.held:
@@ -264,38 +268,38 @@ class VersionTar:
         self.unreadable[version.reason] = self.unreadable.get(version.reason, 0) + 1
 
     def _member(self, version: Version, body: Any) -> Generator[bytes, None, Unreadable | None]:
-        """A version's entry. One that breaks off is filled up, so that the tar goes on; no line speaks of it."""
+        """A version's entry in the tar. An interrupted one is padded to its size, and gets no line in the list."""
         version.file = f"{self._files:09d}"
         self._files += 1
         info = tarfile.TarInfo(version.file)
         info.size, info.mode = version.size, 0o600
         yield info.tobuf(tarfile.PAX_FORMAT)
-        digest, seen, broken = hashlib.sha256(), 0, None
+        digest, received, broken = hashlib.sha256(), 0, None
         try:
             for piece in [body] if isinstance(body, bytes) else body.iter_chunks(PIECE_BYTES):
                 digest.update(piece)
-                seen += len(piece)
+                received += len(piece)
                 yield piece
-            if seen != version.size:
-                raise EOFError(f"{seen} bytes received instead of {version.size}")
+            if received != version.size:
+                raise EOFError(f"{received} bytes received instead of {version.size}")
         except (BotoCoreError, HTTPError, EOFError, OSError) as exc:  # the stream's own
             broken = self._unreadable(version, exc)
-            yield from _zeros(version.size - seen)
+            yield from _zeros(version.size - received)
         version.content = digest.hexdigest()
         yield b"\0" * (-version.size % tarfile.BLOCKSIZE)
         return broken
 
 
 def read_versions(client: Any, bucket: str, note: Callable[[Version], None]) -> None:
-    """Read every version of a bucket to its last byte, and keep none.
+    """Read every version of a bucket to its last byte, without keeping the bytes.
 
     Args:
-        client: of the server.
+        client: a client of the server.
         bucket: its name.
-        note: gets every version, in order, when everything is known of it.
+        note: called with every version, in order, when it is complete.
 
     Raises:
-        TemporaryError: an object's bytes broke off, or the server does not answer.
+        TemporaryError: an object could not be read to its end, or the server does not answer.
     """
     for _ in VersionTar(client, bucket, lambda version: None, note, strict=True):
         pass
@@ -303,7 +307,7 @@ def read_versions(client: Any, bucket: str, note: Callable[[Version], None]) -> 
 
 # ---------------------------------------------------------------------- inside
 def _sent(value: Any) -> Any:
-    """A header as its client sent it: in UTF-8, which is read as Latin-1. A time as text, which JSON has a form for."""
+    """A header for JSON: a time as text, text as UTF-8 (botocore decodes headers as Latin-1)."""
     if isinstance(value, datetime):
         return str(value)
     try:
@@ -322,8 +326,8 @@ def _code(exc: ClientError) -> str:
 
 
 def _is_clients(exc: ClientError) -> bool:
-    code, words = CLIENTS_KEY
-    return _code(exc) == code and words in str(exc.response["Error"].get("Message"))
+    code, text = CLIENTS_KEY
+    return _code(exc) == code and text in str(exc.response["Error"].get("Message"))
 
 
 def _entries(client: Any, bucket: str) -> Iterator[dict[str, Any]]:
@@ -332,10 +336,10 @@ def _entries(client: Any, bucket: str) -> Iterator[dict[str, Any]]:
     while True:
         with listing(bucket):
             page = client.list_object_versions(Bucket=bucket, **marker)
-        both = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-        # boto3 parts the two kinds; the order of a key's versions is that of their times, the newest marked
+        entries = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        # boto3 returns the two kinds separately; they are merged by time, with the current version first
         yield from sorted(
-            both, key=lambda e: (e["Key"], not e["IsLatest"], -e["LastModified"].timestamp())
+            entries, key=lambda e: (e["Key"], not e["IsLatest"], -e["LastModified"].timestamp())
         )
         if not page.get("IsTruncated"):
             return
