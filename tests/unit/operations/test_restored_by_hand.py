@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from base64 import b64encode
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
+import pyrage
 import pytest
 
 from components import COMPONENTS
 from errors import ConfigurationError
 from operations.environment.environment import Environment
-from operations.restore import plan as restore_plan
 from operations.restore import restore as restoring
 from operations.restore.plan import RestorePlan, plan_restore, plans_of
 from operations.restore.restore import BY_HAND, RESTORED, RestoreReport, document, run_restores
@@ -20,69 +20,44 @@ from operations.runner.progress import NodeProgress
 from operations.runner.threads import threads
 from tests.environments import environment_with
 
+from ..archive.test_retention import KEY, SIGNERS, a_set
+from ..buckets import Bucket
 from ..stored import Stored, settings_of
 
-AT = datetime(2026, 1, 1, tzinfo=UTC)
-STAMP = "20260101T023000Z-abcdef"
+STAMP = "20250101T010000Z-000000"
 SETS = {name: f"{name}-{STAMP}" for name in COMPONENTS}
 WHERE = "docs/restore-by-hand.md, Neo4j"
+POOL = str(pyrage.x25519.Identity.generate())
 
 
-def neo4j_of(edition: str) -> Environment:
+def environment_of(edition: str, *components: str) -> Environment:
+    """With a backup of some components, and the private key of the verify pool."""
     settings = settings_of(
         environment="test",
-        backup=SimpleNamespace(signers=()),
+        backup=SimpleNamespace(signers=SIGNERS),
         components=SimpleNamespace(neo4j=SimpleNamespace(edition=edition)),
-        verify=SimpleNamespace(max_parallel=2, signers=()),
+        verify=SimpleNamespace(max_parallel=2, signers=(), identity_secret="verify-identity"),
     )
-    catalogue = SimpleNamespace(
-        of=lambda name: (SimpleNamespace(id=SETS[name], outcome="complete"),),
-        proven=set(SETS.values()),
-        verdict=lambda name: "pass",
-        latest=lambda name: SimpleNamespace(id=SETS[name], begun=AT, seconds=0.0),
-        last=lambda name: None,
-        refused=lambda _: "",
-    )
-    return environment_with(
-        settings, kube=Stored(), store=None, cluster_uid="c", catalogue=lambda names: catalogue
-    )
-
-
-@pytest.fixture(autouse=True)
-def sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    def find_chain(store: object, environment: str, backup: str, trust: object) -> Any:
-        component = backup.removesuffix(f"-{STAMP}")
-        manifest = SimpleNamespace(
-            id=backup,
-            component=component,
-            environment="test",
-            cluster="c",
-            missing=(),
-            artefacts=(),
-            begun=None,
-        )
-        return manifest, ()
-
-    reader = SimpleNamespace(manifest=SimpleNamespace(artefacts=()), names=lambda *_: ())
-    monkeypatch.setattr(restore_plan, "find_chain", find_chain)
-    monkeypatch.setattr(restore_plan, "look", lambda *_: ())
-    monkeypatch.setattr(restore_plan, "SetReader", lambda *_: reader)
-    monkeypatch.setattr(restoring, "read_identity", lambda environment: "")
+    bucket, kube = Bucket(), Stored()
+    for name in components:
+        made = a_set(0, id=SETS[name], component=name, topology={"buckets": {}})
+        bucket.put(made.own_key, made.signed(KEY))
+    identity = {"identity": b64encode(POOL.encode()).decode()}
+    kube.objects["Secret", "verify-identity"] = {"metadata": {}, "data": identity}
+    return environment_with(settings, kube=kube, store=bucket, cluster_uid="uid")
 
 
 def plans(edition: str) -> list[RestorePlan]:
-    environment = neo4j_of(edition)
     names = ("postgresql", "neo4j")
+    environment = environment_of(edition, *names)
     return [plan_restore(environment, environment.catalogue(names), SETS[name]) for name in names]
 
 
-def test_a_set_of_an_engine_that_is_restored_by_hand_is_refused_before_it_is_looked_at(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert plans_of(neo4j_of("community"), SETS["neo4j"], (), other_cluster=False)
-    monkeypatch.setattr(restore_plan, "find_chain", None)
+def test_a_set_of_an_engine_that_is_restored_by_hand_is_refused_before_it_is_looked_at() -> None:
+    assert plans_of(environment_of("community", "neo4j"), SETS["neo4j"], (), other_cluster=False)
+    without_backups = environment_of("enterprise")
     with pytest.raises(ConfigurationError, match=WHERE):
-        plans_of(neo4j_of("enterprise"), SETS["neo4j"], (), other_cluster=False)
+        plans_of(without_backups, SETS["neo4j"], (), other_cluster=False)
 
 
 def test_the_plan_of_all_says_which_is_left_and_why() -> None:
@@ -112,7 +87,7 @@ def test_the_others_are_restored_and_what_is_left_is_named_and_not_claimed(
 
     with threads(2, 1) as start:
         reports = run_restores(
-            neo4j_of(edition), RunContext("t", publish=publish), plans(edition), start=start
+            environment_of(edition), RunContext("t", publish=publish), plans(edition), start=start
         )
     found = document(reports, 1.0).plain()
     assert {r.component: r.outcome for r in reports} == {"postgresql": RESTORED, "neo4j": outcome}
