@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 
 from config.loading import ROOT
@@ -46,6 +46,10 @@ def connect() -> Iterator[SyncPrefectClient]:
         code = exc.response.status_code
         kind = TemporaryError if code >= 500 else PermanentError
         raise kind(f"{where}: HTTP {code}: {exc.response.text[:300]}") from exc
+    except (
+        ObjectNotFound
+    ) as exc:  # the client's own error for a 404, which is no PrefectHTTPStatusError
+        raise PermanentError(f"{where}: HTTP 404: {exc.http_exc}") from exc
     except httpx.HTTPError as exc:
         raise TemporaryError(f"{where} does not answer: {exc}") from exc
 

@@ -1,53 +1,111 @@
-"""The doctor survives a Prefect server that goes away between its question and the mending."""
+"""The doctor's checks of the Prefect server: what blocks runs, what is stuck, and a server that goes away."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
-import httpx
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from operations.health.doctor import mend
-from tasks import doctor, server
+from components.base import Check
+from config.models import Settings
+from operations.health.doctor import Finding, mend
+from tasks import doctor
+
+from .prefect_api import PrefectApi, serve
+
+POOL = "/work_pools/isa-platform"
+RUNS = "POST /flow_runs/filter"
+STUCK: dict[str, Any] = {
+    "id": "00000000-0000-0000-0000-000000000001",
+    "name": "backup-1",
+    "state_type": "PENDING",
+    "state_name": "Pending",
+    "state": {"timestamp": "2026-01-01T00:00:00+00:00"},
+}
 
 
-def test_what_cannot_be_ended_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    stuck = {
-        "id": "00000000-0000-0000-0000-000000000001",
-        "name": "backup-1",
-        "state_type": "PENDING",
-        "state_name": "Pending",
-        "state": {"timestamp": "2026-01-01T00:00:00+00:00"},
-    }
+@pytest.fixture
+def api() -> Iterator[PrefectApi]:
+    made = PrefectApi()
+    with serve(made):
+        yield made
 
-    def away(*_: object, **__: object) -> Any:
-        raise httpx.ConnectError("connection refused")
 
-    @contextmanager
-    def client(**_: object) -> Iterator[Any]:
-        yield SimpleNamespace(set_flow_run_state=away)
+def ask(question: str, runs: int | None = None) -> list[Finding]:
+    """The findings of one of the doctor's questions, with this limit of the pool in the settings."""
+    settings = cast(Settings, SimpleNamespace(pool=SimpleNamespace(runs=runs)))
+    return list(dict(doctor.questions(settings))[question]())
 
-    monkeypatch.setattr(doctor, "post", lambda path, body: [stuck])
-    monkeypatch.setattr(server, "get_client", client)
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:4200/api"}):
-        (after,) = mend(doctor._runs())
+
+def checks(question: str, runs: int | None = None) -> dict[str, Check]:
+    return {one.check.name: one.check for one in ask(question, runs)}
+
+
+def test_without_a_server_there_is_one_finding_that_names_the_setting() -> None:
+    (check,) = checks("Prefect server").values()
+    assert not check.ok and not check.critical
+    assert "set PREFECT_API_URL" in check.hint
+
+
+def test_a_pool_without_a_live_worker_is_a_finding(api: PrefectApi) -> None:
+    workers = [{"name": "w1", "status": "OFFLINE"}, {"name": "w2", "status": "ONLINE"}]
+    api.answers[f"POST {POOL}/workers/filter"] = lambda _: workers
+    assert checks("workers")["workers of isa-platform"].hint == "running: w2"
+    workers.pop()
+    (check,) = checks("workers").values()
+    assert not check.ok
+    assert "runs wait until one starts" in check.hint
+
+
+def test_a_stuck_run_is_named_and_a_young_one_is_not(api: PrefectApi) -> None:
+    def run(name: str, kind: str, minutes: float) -> dict[str, Any]:
+        at = (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
+        return STUCK | {
+            "name": name, "state_type": kind, "state_name": kind.title(), "state": {"timestamp": at}
+        }  # fmt: skip
+
+    young = [run("a", "PENDING", 9), run("b", "CANCELLING", 1)]
+    old = [run("c", "PENDING", 11), run("d", "CANCELLING", 3)]
+    api.answers[RUNS] = young + old
+    assert checks("runs")["runs"].hint == "stuck: c (Pending), d (Cancelling)"
+    api.answers[RUNS] = young
+    assert checks("runs")["runs"].ok
+
+
+@pytest.mark.parametrize(("kind", "ended"), [("PENDING", "CRASHED"), ("CANCELLING", "CANCELLED")])
+def test_a_stuck_run_is_ended_as_what_it_was(kind: str, ended: str, api: PrefectApi) -> None:
+    states: list[Any] = []
+
+    def set_state(body: Any) -> Any:
+        states.append((body["state"]["type"], body["force"]))
+        state = {"type": ended, "timestamp": "2026-01-01T00:00:00+00:00"}
+        return {"state": state, "status": "ACCEPT", "details": {"type": "accept_details"}}
+
+    api.answers[RUNS] = [STUCK | {"state_type": kind}]
+    api.answers[f"POST /flow_runs/{STUCK['id']}/set_state"] = set_state
+    (after,) = mend(ask("runs"))
+    assert after.check.ok, after.check.hint
+    assert after.check.hint.endswith("ended backup-1")
+    assert states == [(ended, True)]
+
+
+def test_a_stuck_run_that_cannot_be_ended_stays_a_finding(api: PrefectApi) -> None:
+    api.answers[RUNS] = [STUCK]  # the server answers 404 to the change of its state
+    (after,) = mend(ask("runs"))
     assert not after.check.ok
     assert "could not be fixed" in after.check.hint
-    assert "connection refused" in after.check.hint
+    assert STUCK["id"] in after.check.hint
 
 
-def test_a_queue_that_no_worker_asks_is_told_where_a_schedule_needs_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_queue_that_no_worker_asks_is_told_where_a_schedule_needs_it(api: PrefectApi) -> None:
     asked = {"default": "READY", "backups": "NOT_READY", "rebuilds": "NOT_READY"}
-    answer = [{"name": name, "status": status} for name, status in asked.items()]
-    monkeypatch.setattr(doctor, "post", lambda path, body: answer)
-    told = {finding.check.name: finding.check for finding in doctor._queues()}
+    api.answers[f"POST {POOL}/queues/filter"] = [
+        {"name": name, "status": status} for name, status in asked.items()
+    ]
+    told = checks("queues")
     assert told["queue default"].ok
     assert not told["queue backups"].ok
     assert not told["queue proofs"].ok  # the server does not even know it
@@ -55,32 +113,32 @@ def test_a_queue_that_no_worker_asks_is_told_where_a_schedule_needs_it(
     assert "start one" in told["queue rebuilds"].hint
 
 
-def test_a_run_of_yesterday_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def post(path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+def test_a_run_of_yesterday_is_told(api: PrefectApi) -> None:
+    def running(body: Any) -> list[dict[str, Any]]:
         before = datetime.fromisoformat(body["flow_runs"]["start_time"]["before_"])
-        began = datetime.now(UTC) - timedelta(hours=25)
-        return [{"name": "backup-1"}] if began < before else []
+        began = {"a": timedelta(hours=25), "b": timedelta(hours=23)}
+        return [{"name": n} for n, age in began.items() if datetime.now(UTC) - age < before]
 
-    monkeypatch.setattr(doctor, "post", post)
-    (found,) = doctor._long()
-    assert not found.check.ok
-    assert "backup-1" in found.check.hint
-    monkeypatch.setattr(doctor, "post", lambda path, body: [])
-    (found,) = doctor._long()
-    assert found.check.ok
+    api.answers[RUNS] = running
+    found = checks("long runs")["long runs"]
+    assert (found.ok, found.critical) == (False, False)
+    assert "more than a day: a;" in found.hint
+    api.answers[RUNS] = []
+    assert checks("long runs")["long runs"].ok
 
 
 def test_a_pool_or_queue_that_lets_no_run_begin_is_critical_and_a_pause_a_warning(
-    monkeypatch: pytest.MonkeyPatch,
+    api: PrefectApi,
 ) -> None:
     pool: dict[str, Any] = {"concurrency_limit": None, "is_paused": False}
     queue: dict[str, Any] = {"name": "backups", "concurrency_limit": None, "is_paused": False}
-    monkeypatch.setattr(doctor, "get", lambda path: pool)
-    monkeypatch.setattr(doctor, "post", lambda path, body: [queue, {**queue, "name": "another"}])
+    closed = {"name": "another", "concurrency_limit": 0, "is_paused": True}  # none of ours
+    api.answers[f"GET {POOL}"] = lambda _: pool
+    api.answers[f"POST {POOL}/queues/filter"] = lambda _: [queue, closed]
 
-    def found(runs: int | None = None) -> Any:
-        (finding,) = doctor._pool_limits(runs)
-        return finding.check
+    def found(runs: int | None = None) -> Check:
+        (check,) = checks("pools", runs).values()
+        return check
 
     assert found().ok
     pool["is_paused"] = True
