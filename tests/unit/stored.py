@@ -51,7 +51,7 @@ class Stored(Kube):
         ]
         self._say("create", made["kind"], made["metadata"]["name"])
         self.objects[made["kind"], made["metadata"]["name"]] = made
-        volume = made["spec"].get("volumeName")
+        volume = made.get("spec", {}).get("volumeName")
         if volume:
             self.objects["PersistentVolume", volume]["status"] = {"phase": "Bound"}
         return made
