@@ -1,7 +1,8 @@
-"""Backs Redis Cluster up: the RDB of every shard over the replication protocol, and what an RDB does not hold.
+"""Backs up Redis Cluster: the RDB of every shard by the replication protocol, and configuration that an RDB lacks.
 
-From replicas with a good link, where the fork's memory does no harm, and all shards at the same time, so that their
-moments lie close together: a cluster has no common one. Slots must stand still; they are compared before and after.
+RDBs come from linked replicas, where the memory of the fork does no harm. All shards are read at the same time, so that
+their recovery points are close together: a cluster has no common one. Slots must not move; they are compared before and
+after.
 """
 
 from __future__ import annotations
@@ -46,16 +47,16 @@ SECRETS = ("requirepass", "masterauth", "pass", "key-file-pass")
 
 @dataclass(frozen=True)
 class Shard:
-    """A master and whom its data is taken from.
+    """A master and the member that its data is read from.
 
     Attributes:
-        number: from 0, by the lowest slot.
-        slots: that it serves, `0-5460`: a master that slots have moved to and from may have a hundred ranges.
-        master: member.
-        source: where to read: a replica with a good link, or the master.
+        number: from 0, ordered by the lowest slot.
+        slots: its slots, for example `0-5460`; after reshardings there may be a hundred ranges.
+        master: name of the master.
+        source: the member to read from: a linked replica, or the master.
         behind: bytes of the replication stream that the source lacks.
         size: bytes in memory.
-        data: bytes of these that are keys and values.
+        data: bytes in memory used by keys and values.
     """
 
     number: int
@@ -68,13 +69,13 @@ class Shard:
 
     @property
     def unit(self) -> str:
-        """As the manifest names it."""
+        """The shard's name in the manifest."""
         return f"shard {self.number}"
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What became of a shard."""
+    """The backup of one shard."""
 
     measures: list[Measure]
     consistency: Consistency
@@ -85,24 +86,26 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
     """Take one backup of all shards.
 
     Raises:
-        TemporaryError: members are away, slots move, or moved while they were read.
+        TemporaryError: members do not answer, or slots move or moved during the backup.
     """
     members = access.endpoints(STATEFULSET, access.settings.components.redis.members, PORT)
     limits.sweep(access, members, writer.cleanup)
-    before = _look(access, members)
-    shards = _shards(access, members, before)
-    # first, since it is a moment's work: what is wrong with it costs no upload of all shards
+    views_before = _look(access, members)
+    shards = _shards(access, members, views_before)
+    # read first, because it is quick: if it fails, no shard has been uploaded in vain
     configuration = _configuration(access, shards[0].source)
     with ThreadPoolExecutor(len(shards), thread_name_prefix="shard") as pool:
         pieces = list(pool.map(lambda shard: _take(access, writer, shard), shards))
-    after = _look(access, members)
-    if _slots(before) != _slots(after):
+    views_after = _look(access, members)
+    if _slots(views_before) != _slots(views_after):
         raise TemporaryError(
             "slots changed their masters during the backup (resharding, or a failover): a key could be in the data "
             "of two shards or of none",
             delay=15,
         )
-    writer.add_json("configuration.json", "cluster", {**configuration, "nodes": _nodes(before)})
+    writer.add_json(
+        "configuration.json", "cluster", {**configuration, "nodes": _nodes(views_before)}
+    )
     return BackupContent(
         engine=Engine(
             name=str(configuration["server"].get("server_name") or "redis"),
@@ -189,15 +192,15 @@ def _source(
     master: Endpoint, members: list[Endpoint], views: Mapping[str, View]
 ) -> tuple[Endpoint, int]:
     """The replica of a master that is least behind; the master itself if none has a good link."""
-    found = []
+    candidates = []
     for member in members:
         view = views.get(member.member)
         behind = view.behind if view is not None else None
         if view is not None and behind is not None and view.info["master_host"] == master.pod_ip:
-            found.append((behind, member.member, member))
-    if not found:
+            candidates.append((behind, member.member, member))
+    if not candidates:
         return master, 0
-    behind, _, member = min(found)
+    behind, _, member = min(candidates)
     return member, behind
 
 
@@ -222,7 +225,7 @@ def _take(access: Access, writer: SetWriter, shard: Shard) -> Piece:
 
 
 def _configuration(access: Access, member: Endpoint) -> dict[str, Any]:
-    """What an RDB does not hold: rights, settings, modules; without passwords."""
+    """Configuration that an RDB lacks: rights, settings, modules; without passwords."""
     with connect(access, member) as client:
         settings: Any = client.config_get("*")
         rights: Any = client.execute_command("ACL LIST")

@@ -1,4 +1,4 @@
-"""How one member of Redis Cluster is asked, and what it says of the cluster."""
+"""Client for one member of Redis Cluster, and the member's view of the cluster."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from config.printable import first_of
 
 STATEFULSET = "redis-cluster"
 PORT, SLOTS = 6379, 16384
-# Of `INFO memory`, what no key takes (redis/redis src/object.c, `getMemoryOverheadData`).
+# Fields of `INFO memory` that are not used by keys (redis/redis src/object.c, `getMemoryOverheadData`).
 OWN_MEMORY = (
     "used_memory_startup",
     "mem_replication_backlog",
     "mem_clients_normal",
     "mem_cluster_links",
 )
-# And what does not count for maxmemory either (src/evict.c, `freeMemoryGetNotCountedMemory`).
+# Fields that do not count for maxmemory either (src/evict.c, `freeMemoryGetNotCountedMemory`).
 UNCOUNTED_MEMORY = ("mem_clients_slaves", "mem_aof_buffer")
-OPEN_SHOWN = 5  # of open slots
-# Texts of tenants (functions, users, settings) hold any bytes: with this they are read, and written back as they were.
+OPEN_SHOWN = 5  # open slots shown in a message
+# Functions, users and settings may have any bytes. With this error handler they are written back unchanged.
 REVERSIBLE = "surrogateescape"
 SECRET, KEY = "redis-auth", "redis-password"
 
 
 class Client(redis.Redis):
-    """A client whose commands are calls of this process."""
+    """A client whose commands are recorded with `calls.call`."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """As `redis.Redis.execute_command`; the log names the command alone, its arguments may be keys and values."""
@@ -44,10 +44,10 @@ class Client(redis.Redis):
 
 @dataclass(frozen=True)
 class View:
-    """What a member says.
+    """A member's view of the cluster.
 
     Attributes:
-        nodes: its table of the cluster, by `address:port`.
+        nodes: its `CLUSTER NODES`, by `address:port`.
         info: its `INFO replication`.
         state: `ok` or `fail`.
     """
@@ -62,21 +62,22 @@ class View:
             slot: address
             for address, node in self.nodes.items()
             if "master" in node["flags"] and not {"fail", "handshake"} & set(_flags(node))
-            for first, last in (_range(part) for part in node["slots"])
-            for slot in range(first, last + 1)
+            for low, high in (_range(part) for part in node["slots"])
+            for slot in range(low, high + 1)
         }
 
     @property
     def behind(self) -> int | None:
-        """Bytes that a replica lacks of what its master sent; None of a master, or without a good link."""
+        """Bytes that a replica has received and not applied yet; None for a master or a broken link."""
         if self.info["role"] != "slave" or self.info["master_link_status"] != "up":
             return None
         return int(self.info["slave_read_repl_offset"]) - int(self.info["slave_repl_offset"])
 
     @property
     def open_slots(self) -> dict[int, str]:
-        """Slots that are on their way to another master, or that a broken resharding left open → `migrating` or
-        `importing`. A member tells its own only (redis/redis src/cluster_legacy.c, `clusterGenNodeDescription`).
+        """Slot → `migrating` or `importing`, for slots that move or that a broken resharding left open.
+
+        A member reports only its own slots (redis/redis src/cluster_legacy.c, `clusterGenNodeDescription`).
         """
         return {
             int(slot["slot"]): str(slot["state"])
@@ -102,7 +103,9 @@ def connect(access: Access, member: Endpoint) -> redis.Redis:
         password=access.secret(SECRET, KEY),
         socket_timeout=access.timeout_seconds,
         socket_connect_timeout=access.timeout_seconds,
-        retry=Retry(NoBackoff(), 0),  # the gate asks again; a retry would hide what it is about
+        retry=Retry(
+            NoBackoff(), 0
+        ),  # the gate repeats its checks; a retry here would hide problems
         client_name=PROBE,
         decode_responses=True,
         encoding_errors=REVERSIBLE,
@@ -110,27 +113,27 @@ def connect(access: Access, member: Endpoint) -> redis.Redis:
 
 
 def data_bytes(memory: Mapping[str, Any]) -> int:
-    """Bytes of keys and values, from `INFO memory`: what another server needs for them beside its own."""
+    """Bytes of keys and values, from `INFO memory`: what another server needs in addition to its own memory."""
     own = sum(int(memory.get(name, 0)) for name in (*OWN_MEMORY, *UNCOUNTED_MEMORY))
     return max(0, int(memory["used_memory"]) - own)
 
 
 def own_bytes(memory: Mapping[str, Any]) -> int:
-    """Bytes of `maxmemory` that a server needs for itself: its start, its clients, its backlog, the cluster bus."""
+    """Bytes of `maxmemory` that a server needs for itself: startup, clients, backlog, cluster bus."""
     return sum(int(memory.get(name, 0)) for name in OWN_MEMORY)
 
 
 def open_slots(views: Mapping[str, View]) -> str:
-    """Which slots are open on which members, and how they are closed; "" if none is."""
-    found = [
+    """The open slots with their members, and how to close them; "" if there are none."""
+    lines = [
         f"slot {slot} is {state} on {member}"
         for member, view in sorted(views.items())
         for slot, state in sorted(view.open_slots.items())
     ]
-    if not found:
+    if not lines:
         return ""
     return (
-        f"{', '.join(first_of(found, OPEN_SHOWN))}. If no resharding is running: `redis-cli --cluster fix "
+        f"{', '.join(first_of(lines, OPEN_SHOWN))}. If no resharding is running: `redis-cli --cluster fix "
         f"{min(views)}:{PORT}`"
     )
 
@@ -147,9 +150,9 @@ def ranges(slots: Iterable[int]) -> str:
 
 
 def parse_ranges(text: str) -> set[int]:
-    """What `ranges` wrote."""
+    """The slots in a text of `ranges`."""
     parts = [_range(part.split("-")) for part in text.split(", ") if part]
-    return {slot for first, last in parts for slot in range(first, last + 1)}
+    return {slot for low, high in parts for slot in range(low, high + 1)}
 
 
 def _flags(node: Mapping[str, Any]) -> list[str]:

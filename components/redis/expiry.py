@@ -1,8 +1,7 @@
-"""Tells keys and fields of hashes whose time has come from those that are lost, where a restored cluster has fewer.
+"""Distinguishes expired keys and hash fields from lost ones, if a restored cluster has fewer than the backup.
 
-A moment a little ahead divides them: what expires after it must be there as the backup has it, what expires before may
-have gone while it was compared. How many of the backup's that are is read from the backup, and only where some are
-missing.
+The comparison uses a moment shortly in the future. Items that expire after it must all exist. Items that expire before
+it may have expired during the comparison. Their number is read from the backup, only if some are missing.
 """
 
 from __future__ import annotations
@@ -13,68 +12,72 @@ from collections.abc import Callable, Iterable
 from archive.manifest import Measure
 from components.redis.fingerprint import PASSING
 
-AHEAD_SECONDS, SKEW_SECONDS = 120.0, 60.0  # clocks of ours and of the members' may differ
+AHEAD_SECONDS, SKEW_SECONDS = (
+    120.0,
+    60.0,
+)  # the clocks of this machine and of the members may differ
 
 
 def measure_until_due(
     measure: Callable[[int], list[Measure]],
     clock: Callable[[], float] = time.time,
 ) -> tuple[list[Measure], int]:
-    """Measure, and be done with it before the moment comes that divides the keys.
+    """Measure the live keys, and finish before the moment that separates early from late expiries.
 
     Args:
-        measure: the live keys, those that expire after a moment apart; gets Unix time in ms.
-        clock: of this machine.
+        measure: measures the live keys, with those that expire after a moment counted separately; called with that
+            moment as Unix time in ms.
+        clock: this machine's clock, in seconds.
 
     Returns:
-        What was found, and the moment.
+        The measures, and the moment as Unix time in ms.
     """
-    ahead = AHEAD_SECONDS
+    margin = AHEAD_SECONDS
     while True:
         begun = clock()
-        due = round((begun + ahead) * 1000)
-        found = measure(due)
-        took = clock() - begun
-        if took + SKEW_SECONDS <= ahead:
-            return found, due
-        ahead = 2 * took + SKEW_SECONDS
+        due = round((begun + margin) * 1000)
+        measures = measure(due)
+        duration = clock() - begun
+        if duration + SKEW_SECONDS <= margin:
+            return measures, due
+        margin = 2 * duration + SKEW_SECONDS
 
 
 def as_promised(
-    found: Iterable[Measure],
-    promised: Iterable[Measure],
+    live_measures: Iterable[Measure],
+    fingerprint: Iterable[Measure],
     stored: Callable[[], Iterable[Measure]],
 ) -> list[Measure]:
-    """The live measures in the fingerprint's words: what went by right counts as if it was there.
+    """The live measures, as they compare with the fingerprint: items that have expired count as present.
 
     Args:
-        found: in the live cluster, with what expires later.
-        promised: by the backup's fingerprint.
+        live_measures: of the live cluster, with separate measures of items that expire later.
+        fingerprint: the backup's fingerprint.
         stored: measures the backup's data in the same way.
     """
-    there = {one.item: one for one in found}
-    wanted = {measure.item: measure for measure in promised if measure.item in PASSING}
-    fewer = {
-        item: there.pop(later, None)
-        for item, later in PASSING.items()
-        if item in wanted and (item not in there or there[item].count < wanted[item].count)
+    live = {measure.item: measure for measure in live_measures}
+    expected = {measure.item: measure for measure in fingerprint if measure.item in PASSING}
+    reduced = {
+        item: live.pop(later_item, None)
+        for item, later_item in PASSING.items()
+        if item in expected and (item not in live or live[item].count < expected[item].count)
     }
-    in_set = {one.item: one for one in stored()} if fewer else {}
-    for item, later in fewer.items():
-        kept = in_set.get(PASSING[item])
-        if _same(kept, later):
-            there[item] = wanted[item]
+    in_backup = {measure.item: measure for measure in stored()} if reduced else {}
+    for item, live_measure in reduced.items():
+        backup_measure = in_backup.get(PASSING[item])
+        if _same(backup_measure, live_measure):
+            live[item] = expected[item]
         else:
-            count = wanted[item].count - _count(kept) + _count(later)
-            there[item] = wanted[item].model_copy(update={"count": count, "digest": ""})
-    return [one for item, one in there.items() if item not in PASSING.values()]
+            count = expected[item].count - _count(backup_measure) + _count(live_measure)
+            live[item] = expected[item].model_copy(update={"count": count, "digest": ""})
+    return [measure for item, measure in live.items() if item not in PASSING.values()]
 
 
-def _same(one: Measure | None, other: Measure | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return (one.count, one.digest) == (other.count, other.digest)
+def _same(first: Measure | None, second: Measure | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return (first.count, first.digest) == (second.count, second.digest)
 
 
-def _count(one: Measure | None) -> int:
-    return one.count if one is not None else 0
+def _count(measure: Measure | None) -> int:
+    return measure.count if measure is not None else 0

@@ -1,8 +1,8 @@
-"""What a shard holds, by type, counted and digested from the very RDB that was stored.
+"""Counts and digests a shard's keys by type, from the same RDB that is stored.
 
-Redis has no digest to ask for (`DEBUG` is off from version 7 on), and a second reading of a living shard would be of
-another moment. Keys that expire are counted apart, and so are fields of hashes that do: between backup and comparison
-some may have gone by right. Function libraries are each member's own: of several shards the different ones count.
+Redis itself has no digest (`DEBUG` is off since version 7), and a second read of a live shard would be of another
+moment. Keys and hash fields that expire are counted separately, because some may expire before the comparison. Each
+shard has its own function libraries; combined measures count different ones once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from components.redis.rdb import Key, read_keys
 
 EXPIRING, LATER = "keys that expire", "keys that expire later"
 FIELDS, FIELDS_LATER = "hash fields that expire", "hash fields that expire later"
-# What expires → those of it that expire after a moment.
+# Item of things that expire → item of those that expire after a given moment.
 PASSING = {EXPIRING: LATER, FIELDS: FIELDS_LATER}
 FUNCTIONS = "functions"
 
@@ -28,60 +28,65 @@ def measure_rdb(
     """Measure an RDB file.
 
     Args:
-        file: from its beginning.
+        file: the file, at its beginning.
         unit: the shard.
-        due: Unix time in ms; what expires after it is counted a second time, by itself. 0: nothing is.
-        fields_apart: whether fields that expire are counted apart from their hashes.
+        due: Unix time in ms; items that expire after it also get a measure of their own. 0: no such measure.
+        fields_apart: count hash fields that expire separately.
 
     Returns:
-        One measure for each type of key that stays, one for all that expire, and one for those that expire later.
+        A measure for each type of key without expiry, one for keys that expire, and one for keys that expire later.
 
     Raises:
-        UnknownFormat, EOFError: it cannot be read.
+        UnknownFormat, EOFError: the file cannot be read.
     """
-    found: dict[str, Digest] = {}
+    digests: dict[str, Digest] = {}
     libraries: dict[str, str] = {}
     ours = PROBE.encode()
     for key in read_keys(file, due):
         if key.kind == "function":
             libraries[key.name.decode(errors="replace")] = f"{key.digest:032x}"
         if not key.name.startswith(ours):
-            _count_key(found, key, due, fields_apart)
-    measures = {item: digest.measure(unit, item, "artefact") for item, digest in found.items()}
+            _count_key(digests, key, due, fields_apart)
+    measures = {item: digest.measure(unit, item, "artefact") for item, digest in digests.items()}
     if FUNCTIONS in measures and len(libraries) == measures[FUNCTIONS].count <= NAMED:
         measures[FUNCTIONS] = measures[FUNCTIONS].model_copy(update={"names": few(libraries)})
     return [measures[item] for item in sorted(measures)]
 
 
 def has_fields_apart(fingerprint: Iterable[Measure]) -> bool:
-    """Whether a backup was measured with fields that expire apart; older ones have them in their hashes."""
+    """Whether a backup counted hash fields that expire separately. Older backups did not."""
     return any(measure.item == FIELDS for measure in fingerprint)
 
 
 def together(measures: Iterable[Measure], unit: str) -> list[Measure]:
-    """Measures of all shards as those of one: keys are summed, function libraries united.
+    """Combine the measures of all shards: keys are summed, equal function libraries count once.
 
     Args:
-        measures: of `measure_rdb`.
-        unit: name of the one.
+        measures: results of `measure_rdb`.
+        unit: name of the combined unit.
     """
-    found = list(measures)
-    united = _united([one for one in found if one.item == FUNCTIONS and one.count], unit)
-    return [*summed((one for one in found if one.item != FUNCTIONS), unit), *united]
+    all_measures = list(measures)
+    united = _united(
+        [measure for measure in all_measures if measure.item == FUNCTIONS and measure.count], unit
+    )
+    return [
+        *summed((measure for measure in all_measures if measure.item != FUNCTIONS), unit),
+        *united,
+    ]
 
 
 # ---------------------------------------------------------------------- inside
-def _count_key(found: dict[str, Digest], key: Key, due: int, fields_apart: bool) -> None:
-    """Add a key where it counts, and its parts."""
+def _count_key(digests: dict[str, Digest], key: Key, due: int, fields_apart: bool) -> None:
+    """Add a key, and its fields that expire, to the digests."""
     digest = key.lasting if fields_apart else key.digest
     if digest is not None:
-        found.setdefault(EXPIRING if key.expires else f"{key.kind}s", Digest()).add(digest)
+        digests.setdefault(EXPIRING if key.expires else f"{key.kind}s", Digest()).add(digest)
         if due and key.expires > due:
-            found.setdefault(LATER, Digest()).add(digest)
+            digests.setdefault(LATER, Digest()).add(digest)
     if fields_apart and key.fields is not None:
-        found.setdefault(FIELDS, Digest()).add_all(key.fields)
+        digests.setdefault(FIELDS, Digest()).add_all(key.fields)
         if key.later is not None and key.later.count:
-            found.setdefault(FIELDS_LATER, Digest()).add_all(key.later)
+            digests.setdefault(FIELDS_LATER, Digest()).add_all(key.later)
 
 
 def _united(shards: list[Measure], unit: str) -> list[Measure]:
@@ -90,7 +95,9 @@ def _united(shards: list[Measure], unit: str) -> list[Measure]:
         return []
     if len({(shard.count, shard.digest) for shard in shards}) == 1:
         return [shards[0].model_copy(update={"unit": unit})]
-    if not all(shard.names for shard in shards):  # an older backup, whose shards had different ones
+    if not all(
+        shard.names for shard in shards
+    ):  # an older backup without names, and the shards differ
         counts = {
             "count": max(shard.count for shard in shards),
             "until": sum(shard.count for shard in shards),

@@ -1,6 +1,6 @@
-"""Function libraries: each member has its own, so each goes to the masters that have the slots of its shard now.
+"""Function libraries: each shard has its own. They are restored to the masters that have the shard's slots now.
 
-Clients load a library into every master, as a rule, but nothing demands it:
+Clients usually load a library into every master, but Redis does not require it:
 https://redis.io/docs/latest/develop/programmability/functions-intro/#functions-in-cluster
 """
 
@@ -15,7 +15,7 @@ from archive.names import short_name
 from components.redis.client import REVERSIBLE, parse_ranges
 
 SHOWN = 200  # characters of a library's name
-Libraries = Mapping[str, str]  # name → code, or what stands for it
+Libraries = Mapping[str, str]  # name → code or digest
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Placement:
 
     Attributes:
         of: master → name → code.
-        conflicts: why that cannot be, in words.
+        conflicts: why libraries cannot be placed, for the error message.
     """
 
     of: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -33,16 +33,20 @@ class Placement:
 
 def read_libraries(client: Any) -> dict[str, str]:
     """Name and code of all libraries of a server."""
-    found = {}
-    for one in client.execute_command("FUNCTION LIST", "WITHCODE"):
-        pairs = one.items() if isinstance(one, Mapping) else zip(one[::2], one[1::2], strict=True)
+    libraries = {}
+    for library in client.execute_command("FUNCTION LIST", "WITHCODE"):
+        pairs = (
+            library.items()
+            if isinstance(library, Mapping)
+            else zip(library[::2], library[1::2], strict=True)
+        )
         fields = {_text(key): value for key, value in pairs}
-        found[_text(fields["library_name"])] = _text(fields["library_code"])
-    return found
+        libraries[_text(fields["library_name"])] = _text(fields["library_code"])
+    return libraries
 
 
 def slots_of(manifest: Manifest) -> dict[str, set[int]]:
-    """Slots of each shard of a backup, by its unit; in older backups the unit's name says them."""
+    """Unit of a shard → its slots. In older backups the unit's name has the slots."""
     return {
         str(shard.get("unit", f"shard {shard['slots']}")): parse_ranges(str(shard["slots"]))
         for shard in manifest.topology.get("shards", ())
@@ -57,13 +61,13 @@ def place(
     Args:
         shards: unit → its libraries.
         slots: unit → its slots.
-        masters: master → slots that it has now.
+        masters: master → its slots now.
     """
     placement = Placement({master: {} for master in masters})
-    for master, held in masters.items():
+    for master, own_slots in masters.items():
         origin: dict[str, str] = {}
         for unit, libraries in shards.items():
-            if not held & slots.get(unit, held):
+            if not own_slots & slots.get(unit, own_slots):
                 continue
             for name, code in libraries.items():
                 if placement.of[master].setdefault(name, code) != code:

@@ -1,8 +1,10 @@
-"""Lifts the limits of a server that a key of a backup may not pass, for as long as a restore takes.
+"""Raises the limits of a server for the length of an argument during a restore.
 
-A key of 512 MB is sent as one argument, and the server closes a connection that sends a longer one than
-`proto-max-bulk-len` (redis/redis src/networking.c, `processMultibulkBuffer`; what a master sends its replicas has no
-limit). What the settings were is noted first, for the run after a killed one; a server that restarts has its file's.
+RESTORE sends a key of up to 512 MB as one argument. The server closes a connection whose argument is longer than
+`proto-max-bulk-len` (redis/redis src/networking.c, `processMultibulkBuffer`; a master's own replicas have no limit).
+
+The old limits are recorded first, so that the run after a killed one can set them again. A server that restarts reads
+its file.
 """
 
 from __future__ import annotations
@@ -19,21 +21,20 @@ from components.questions import ask_members
 from components.redis.client import connect
 
 NAMES = ("proto-max-bulk-len", "client-query-buffer-limit")
-LIFTED = str(
-    1 << 62
-)  # no one else sets that, so isa set it and resets it; more than LONG_MAX is refused
+# Only isa uses this value, so isa may reset it. More than LONG_MAX is refused.
+LIFTED = str(1 << 62)
 
 
 def settings(client: Any) -> dict[str, str]:
     """The limits of a server."""
-    found: dict[str, str] = {}
+    limits: dict[str, str] = {}
     for name in NAMES:
-        found |= client.config_get(name)
-    return found
+        limits |= client.config_get(name)
+    return limits
 
 
 def may_lift(client: Any) -> str:
-    """Try whether the limits can be changed, by setting them to what they are; gives the server's refusal or ""."""
+    """Test whether the limits can be changed, by setting them to their current values. Returns the refusal, or ""."""
     try:
         for name, value in settings(client).items():
             client.config_set(name, value)
@@ -44,30 +45,32 @@ def may_lift(client: Any) -> str:
 
 @contextmanager
 def lifted(clients: Mapping[str, Any], cleanup: CleanupJournal) -> Iterator[None]:
-    """Lift the limits of servers while entered; where that is refused they stay as they are.
+    """Raise the limits of servers inside the block. Limits that cannot be changed stay as they are.
 
     Args:
-        clients: member → connection to it.
-        cleanup: where is noted what the limits were.
+        clients: member → connection.
+        cleanup: records the old limits.
     """
     able = {member: client for member, client in clients.items() if not may_lift(client)}
-    were = {member: settings(client) for member, client in able.items()}
-    held = ServerLimits.model_validate({"limits": were})
-    cleanup.hold(held)
+    old_limits = {member: settings(client) for member, client in able.items()}
+    note = ServerLimits.model_validate({"limits": old_limits})
+    cleanup.hold(note)
     try:
         for client in able.values():
             for name in NAMES:
                 client.config_set(name, LIFTED)
         yield
     finally:
-        with suppress(redis.RedisError):  # the note stays, and the next run tries again
+        with suppress(
+            redis.RedisError
+        ):  # the journal keeps its entry, and the next run tries again
             for member, client in able.items():
-                _lower(client, were[member])
-            cleanup.release(held)
+                _lower(client, old_limits[member])
+            cleanup.release(note)
 
 
 def sweep(access: Access, members: list[Endpoint], cleanup: CleanupJournal) -> None:
-    """Put back what a killed run lifted; a note stays as long as one of its members does not answer."""
+    """Reset limits that a killed run raised. An entry of the journal is kept until all its members answer."""
     for held in cleanup.earlier(ServerLimits):
 
         def put_back(member: Endpoint, were: Mapping[str, Any] = held.limits) -> None:
@@ -82,7 +85,7 @@ def sweep(access: Access, members: list[Endpoint], cleanup: CleanupJournal) -> N
 
 
 def _lower(client: Any, were: Mapping[str, str]) -> None:
-    """Only what is still lifted: a member that has restarted has other settings, maybe newer ones."""
+    """Reset limits that are still raised. A member that has restarted has read its own settings."""
     for name, value in settings(client).items():
         if value == LIFTED and name in were:
             client.config_set(name, were[name])

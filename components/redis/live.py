@@ -1,9 +1,10 @@
-"""Replaces all keys of the live cluster by those of a backup, whatever slots its masters have.
+"""Replaces all keys of the live cluster by those of a backup. The masters may have other slots than at the backup.
 
-The backup's shards are served by scratch engines; from there each key goes to the master that has its slot now. Before
-anything is emptied it is known that every master takes it: `refusals` asks, `replace` writes to each. Writers are
-fenced by their users' rights on every member, for the time being only: a member that restarts has its configured rights
-again.
+Scratch engines serve the backup's shards. Each key is copied to the master that has its slot now. Before a master is
+emptied, `refusals` asks every member whether it would refuse the keys, and `replace` writes a key to every master.
+
+Writers are fenced by the rights of their users on every member. The fence is in memory only: a member that restarts has
+its configured rights again.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ EVERYTHING = "all keys"
 
 
 def units(reader: SetReader) -> dict[str, int]:
-    """One unit: a key has no other place than its slot."""
+    """One unit: keys cannot be restored in parts."""
     return {EVERYTHING: sum(reader.size(name) for name in reader.names(FORM))}
 
 
 @contextmanager
 def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
-    """Take the right to write from everybody but a user of our own."""
+    """Remove the right to write from every user but isa's own."""
     members = _members(access)
     with _explained():
         try:
@@ -67,9 +68,9 @@ def replace(
     chosen: Iterable[str],
     cleanup: CleanupJournal,
 ) -> list[str]:
-    """Remove all keys and functions, and copy those that the scratch engines serve.
+    """Remove all keys and functions, and copy those of the scratch engines.
 
-    What may be refused comes first: a write to every master, then functions, then the emptying.
+    Steps that a master may refuse come first: a write to every master, then functions, then the removal of keys.
 
     Raises:
         PermanentError, TemporaryError: a member refuses, or went away.
@@ -84,19 +85,25 @@ def replace(
             with connect(access, member) as client:
                 client.execute_command(f"ACL SETUSER {USER} reset on >{password} ~* &* +@all")
         slots = read_view(access, members[0]).slots()
-        owners = {m.pod_ip: m for m in members}
-        masters = {a: owners[a.rpartition(":")[0]] for a in sorted(set(slots.values()))}
-        clients = {a: stack.enter_context(_client(m, USER, password)) for a, m in masters.items()}
+        owners = {member.pod_ip: member for member in members}
+        masters = {
+            address: owners[address.rpartition(":")[0]] for address in sorted(set(slots.values()))
+        }
+        clients = {
+            address: stack.enter_context(_client(member, USER, password))
+            for address, member in masters.items()
+        }
         libraries = _libraries(served, reader, slots)
-        by_member = {masters[a].member: client for a, client in clients.items()}
+        by_member = {masters[address].member: client for address, client in clients.items()}
         stack.enter_context(limits.lifted(by_member, cleanup))
         _try_writing(clients, slots)
         stack.enter_context(cleanup.replacing(chosen))
         _empty(clients, libraries)
         targets = {
-            a: stack.enter_context(line(m, USER, password, stall)) for a, m in masters.items()
+            address: stack.enter_context(line(member, USER, password, stall))
+            for address, member in masters.items()
         }
-        _copy(served, {slot: targets[a] for slot, a in slots.items()}, stall)
+        _copy(served, {slot: targets[address] for slot, address in slots.items()}, stall)
     return []
 
 
@@ -111,22 +118,22 @@ def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
-    """What the live masters hold now, as one: their slots may be others than the backup's.
+    """Measure all live masters together: their slots may differ from the backup's.
 
     Raises:
-        PermanentError, TemporaryError: a member gives what cannot be counted, or went away.
+        PermanentError, TemporaryError: a member returns unreadable data, or went away.
     """
     try:
         apart = has_fields_apart(reader.manifest.fingerprint)
         with _explained():
-            found, due = measure_until_due(lambda due: _held(access, due, apart))
-        return as_promised(found, wanted(reader, chosen), lambda: _stored(reader, due, apart))
+            measures, due = measure_until_due(lambda due: _held(access, due, apart))
+        return as_promised(measures, wanted(reader, chosen), lambda: _stored(reader, due, apart))
     except (UnknownFormat, EOFError) as exc:
         raise PermanentError(f"the keys were replaced and cannot be counted: {exc}") from exc
 
 
 def wanted(reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
-    """The backup's fingerprint, as one."""
+    """The backup's fingerprint, with all shards combined."""
     return together(reader.manifest.fingerprint, EVERYTHING)
 
 
@@ -145,7 +152,7 @@ LIVE = Live(
 
 # ---------------------------------------------------------------------- inside
 def _open(access: Access, members: list[Endpoint]) -> None:
-    """Give everybody the right to write again: on all members that there are, whatever has become of one."""
+    """Restore the rights of all users on every member, even if one of the members fails."""
 
     def open_one(member: Endpoint) -> None:
         with connect(access, member) as client:
@@ -164,7 +171,7 @@ def _libraries(
     """Function libraries of each master, by its address.
 
     Raises:
-        PermanentError: two shards have different ones of one name, and a master has slots of both.
+        PermanentError: two shards have different libraries of one name, and a master has slots of both.
     """
     shards = {}
     for name, endpoint in served.at.items():
@@ -180,7 +187,7 @@ def _libraries(
 
 
 def _try_writing(clients: Mapping[str, Any], slots: Mapping[int, str]) -> None:
-    """Write to every master: one that refuses (MISCONF, NOREPLICAS, READONLY) must be known before others are empty."""
+    """Write a key to every master. One may refuse (MISCONF, NOREPLICAS, READONLY); then no master is emptied."""
     for address, client in clients.items():
         slot = next(slot for slot, owner in slots.items() if owner == address)
         key = probe_key(secrets.token_hex(8), slot)
@@ -189,7 +196,7 @@ def _try_writing(clients: Mapping[str, Any], slots: Mapping[int, str]) -> None:
 
 
 def _empty(clients: Mapping[str, Any], libraries: Mapping[str, Mapping[str, str]]) -> None:
-    """Replace the functions of every master, then remove its keys: a library that is refused costs none."""
+    """Replace the functions of every master, then remove all keys. No key is lost if a library is refused."""
     for address, client in clients.items():
         client.execute_command("FUNCTION FLUSH")
         for code in libraries[address].values():
@@ -211,7 +218,7 @@ def _copy(served: RunningScratch, owners: Mapping[int, Line], stall: float) -> N
 
 
 def _batches(source: Any) -> Iterator[dict[bytes, int]]:
-    """Keys of a server, with the bytes that each takes in its memory."""
+    """The keys of a server in batches: key → bytes in memory."""
     cursor = 0
     while True:
         cursor, names = source.scan(cursor, count=BATCH_KEYS)
@@ -225,7 +232,7 @@ def _batches(source: Any) -> Iterator[dict[bytes, int]]:
 
 def _held(access: Access, due: int, apart: bool) -> list[Measure]:
     """The live masters' keys."""
-    found: list[Measure] = []
+    measures: list[Measure] = []
     members = _members(access)
     slots = read_view(access, members[0]).slots()
     for member in members:
@@ -235,24 +242,26 @@ def _held(access: Access, due: int, apart: bool) -> list[Measure]:
                 for _ in spool:
                     pass
                 with spool.reader() as file:
-                    found += measure_rdb(file, EVERYTHING, due, fields_apart=apart)
-    return together(found, EVERYTHING)
+                    measures += measure_rdb(file, EVERYTHING, due, fields_apart=apart)
+    return together(measures, EVERYTHING)
 
 
 def _stored(reader: SetReader, due: int, apart: bool) -> list[Measure]:
     """The backup's keys, of all shards."""
-    found: list[Measure] = []
+    measures: list[Measure] = []
     for name in reader.names(FORM):
         with opened(reader.stream(name)) as file:
-            found += measure_rdb(file, EVERYTHING, due, fields_apart=apart)
-    return together(found, EVERYTHING)
+            measures += measure_rdb(file, EVERYTHING, due, fields_apart=apart)
+    return together(measures, EVERYTHING)
 
 
 def _members(access: Access) -> list[Endpoint]:
     members = access.endpoints(STATEFULSET, access.settings.components.redis.members, PORT)
-    away = [member.member for member in members if not member.host]
-    if away:
-        raise TemporaryError(f"Redis: {', '.join(away)} is not running: all members must be fenced")
+    stopped = [member.member for member in members if not member.host]
+    if stopped:
+        raise TemporaryError(
+            f"Redis: {', '.join(stopped)} is not running: all members must be fenced"
+        )
     return members
 
 

@@ -1,10 +1,11 @@
-"""Reads an RDB file key by key, for a digest that is the same however a server happens to encode a value.
+"""Reads an RDB file key by key and digests the values, independent of their encoding.
 
-A hash of the file itself would not do: a server that loads it writes another one, since the order of a table and the
-encodings of small values are its own affair. So values are decoded: sets, hashes and sorted sets count as sums over
-their members, lists and streams in their order; each as it is read, since a value may be larger than this process.
+A hash of the file cannot be used: a server that loads it writes a different file, with another order and other
+encodings of small values. So values are decoded. Sets, hashes and sorted sets are digested as sums over their members,
+lists and streams in their order. A value may be larger than this process's memory, so it is digested as it is read.
+
 Formats: redis/redis src/rdb.h and src/t_stream.c up to version 13 (8.2), valkey-io/valkey up to 80 (9.1). An unknown
-one is an error here, not a guess; the backup itself does not depend on this module.
+format is an error. The backup itself does not depend on this module.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from components.digest import MASK, Digest
 from components.redis.packed import UnknownFormat as UnknownFormat
 from components.redis.packed import decompress, intset, listpack, ziplist
 
-# What the reading of a value raises that is not as its form says: an index, a number, a size, a repetition of nothing.
+# Exceptions from decoding a broken value.
 BROKEN = (LookupError, ValueError, ArithmeticError, MemoryError, struct.error)
 MAGICS = REDIS, VALKEY = b"REDIS", b"VALKEY"
-# Of a DUMP, what no RDB has: type, version and checksum (redis/redis src/cluster.c, `createDumpPayload`).
+# DUMP adds type, version and checksum to a value (redis/redis src/cluster.c, `createDumpPayload`).
 DUMP_BYTES = 1 + 2 + 8
 AUX, SELECT, RESIZE, EXPIRE_SECONDS, EXPIRE_MS = 0xFA, 0xFE, 0xFB, 0xFD, 0xFC
 FREQUENCY, IDLE, MODULE_AUX, FUNCTION, SLOT_INFO, END = 0xF9, 0xF8, 0xF7, 0xF5, 0xF4, 0xFF
@@ -33,14 +34,14 @@ class Key:
     """One key.
 
     Attributes:
-        name: its bytes; of a function library its name.
+        name: the key's bytes, or the name of a function library.
         kind: string, list, set, hash, sorted set, stream, module or function.
         expires: Unix time in ms; 0 if never.
-        digest: of name, kind, expiry and value, 128 bits.
-        lasting: the same of a hash without the fields that expire; None where nothing is left of it without them.
-        fields: of a hash, those that expire; None where there are none.
-        later: those of them that expire after the moment that the file is read for.
-        size: bytes of the value as DUMP gives it, about: a server may write it in another form.
+        digest: 128 bits over name, kind, expiry and value.
+        lasting: the digest without hash fields that expire; None if all fields of the hash expire.
+        fields: digest of a hash's fields that expire; None if there are none.
+        later: digest of the fields that expire after `due`.
+        size: approximate bytes of the value in DUMP's form; a server may encode it differently.
     """
 
     name: bytes
@@ -54,15 +55,15 @@ class Key:
 
 
 def read_keys(file: BinaryIO, due: int = 0) -> Iterator[Key]:
-    """Give every key of an RDB file, and every function library.
+    """Yield every key and every function library of an RDB file.
 
     Args:
-        file: from its beginning; buffered.
-        due: Unix time in ms; fields of hashes that expire after it count a second time, by themselves. 0: none do.
+        file: the file, at its beginning; buffered.
+        due: Unix time in ms; hash fields that expire after it are also digested separately. 0: no separate digest.
 
     Raises:
-        UnknownFormat: a type, or an operation, that is not known here; a value that is broken.
-        EOFError: the file was cut.
+        UnknownFormat: an unknown type or operation, or a broken value.
+        EOFError: the file is truncated.
     """
     reader = _Reader(file)
     try:
@@ -123,9 +124,9 @@ def _keys(reader: _Reader, due: int) -> Iterator[Key]:
 
 
 def library_name(code: bytes) -> bytes:
-    """Name of a function library, from its first line: `#!lua name=shop` (redis/redis src/functions.c)."""
-    words = code.partition(b"\n")[0].split()
-    return next((word[5:] for word in words if word.startswith(b"name=")), b"")
+    """The name of a function library, from its first line `#!lua name=shop` (redis/redis src/functions.c)."""
+    fields = code.partition(b"\n")[0].split()
+    return next((word[5:] for word in fields if word.startswith(b"name=")), b"")
 
 
 class _Reader:
@@ -185,19 +186,19 @@ class _Reader:
                 raise UnknownFormat(f"module item {code} at byte {self.position}")
 
     def _length(self) -> tuple[int, bool]:
-        first = self.byte()
-        kind = first >> 6
+        lead = self.byte()
+        kind = lead >> 6
         if kind == 0:
-            return first & 0x3F, False
+            return lead & 0x3F, False
         if kind == 1:
-            return (first & 0x3F) << 8 | self.byte(), False
+            return (lead & 0x3F) << 8 | self.byte(), False
         if kind == 3:
-            return first & 0x3F, True
-        if first == 0x80:
+            return lead & 0x3F, True
+        if lead == 0x80:
             return int.from_bytes(self.take(4), "big"), False
-        if first == 0x81:
+        if lead == 0x81:
             return int.from_bytes(self.take(8), "big"), False
-        raise UnknownFormat(f"length {first} at byte {self.position}")
+        raise UnknownFormat(f"length {lead} at byte {self.position}")
 
 
 # ---------------------------------------------------------------------- values, by type
@@ -286,9 +287,9 @@ def _hash_packed_metadata(reader: _Reader, code: int) -> Fields:
 
 
 def _hash_key(name: bytes, expires: int, fields: Fields, due: int) -> Key:
-    """A hash, with those of its fields apart that expire: they may go before it does.
+    """Digest a hash. Fields that expire get a digest of their own, because they may expire before the hash does.
 
-    There may be more of them than fit in memory, so they are digested as they are read.
+    There may be more fields than fit in memory, so they are digested as they are read.
     """
     total = lasting = count = 0
     passing, later = Digest(), Digest()
@@ -305,13 +306,13 @@ def _hash_key(name: bytes, expires: int, fields: Fields, due: int) -> Key:
             lasting += number
             count += 1
 
-    def digest(of: int) -> int:
-        return _hash(b"hash", name, _time(expires), _sum((of,)))
+    def digest(number: int) -> int:
+        return _hash(b"hash", name, _time(expires), _sum((number,)))
 
-    whole = digest(total)
+    full = digest(total)
     if not passing.count:
-        return Key(name, "hash", expires, whole, whole)
-    return Key(name, "hash", expires, whole, digest(lasting) if count else None, passing, later)
+        return Key(name, "hash", expires, full, full)
+    return Key(name, "hash", expires, full, digest(lasting) if count else None, passing, later)
 
 
 def _time(milliseconds: int) -> bytes:
@@ -326,24 +327,24 @@ def _stream_parts(reader: _Reader, code: int) -> Iterator[bytes]:
     for _ in range(reader.length()):
         master = struct.unpack(">QQ", reader.string())
         yield from _entries(master, listpack(reader.string()))
-    count, last = reader.length(), (reader.length(), reader.length())
-    yield b"%d %d-%d" % (count, *last)
+    count, last_id = reader.length(), (reader.length(), reader.length())
+    yield b"%d %d-%d" % (count, *last_id)
     if code >= 19:
-        first, deleted, added = (
+        first_id, deleted, added = (
             (reader.length(), reader.length()),
             (reader.length(), reader.length()),
             reader.length(),
         )
-        yield b"%d-%d %d-%d %d" % (*first, *deleted, added)
+        yield b"%d-%d %d-%d %d" % (*first_id, *deleted, added)
     for _ in range(reader.length()):
         yield from _group(reader, code)
 
 
 def _entries(master: tuple[int, ...], items: list[bytes]) -> Iterator[bytes]:
-    """Entries of one node: a master entry with the usual fields, then entries as differences to it."""
+    """The entries of one node. Its master entry has the usual fields; the others are stored as differences to it."""
     valid, deleted, width = int(items[0]), int(items[1]), int(items[2])
     usual = items[3 : 3 + width]
-    at = 4 + width  # behind the master entry's closing zero
+    at = 4 + width  # after the master entry's closing zero
     for _ in range(valid + deleted):
         flags, ms, sequence = int(items[at]), int(items[at + 1]), int(items[at + 2])
         at += 3
@@ -363,7 +364,7 @@ def _entries(master: tuple[int, ...], items: list[bytes]) -> Iterator[bytes]:
 
 
 def _group(reader: _Reader, code: int) -> Iterator[bytes]:
-    """A consumer group: its position, what is pending for whom; not when its consumers were last seen."""
+    """A consumer group: its position and pending entries. Times when consumers were seen are skipped."""
     yield reader.string()
     yield b"%d-%d" % (reader.length(), reader.length())
     if code >= 19:
@@ -377,7 +378,7 @@ def _group(reader: _Reader, code: int) -> Iterator[bytes]:
 
 def _consumer(reader: _Reader, code: int) -> Iterator[bytes]:
     yield reader.string()
-    reader.take(16 if code >= 21 else 8)  # times at which it was seen, and was active
+    reader.take(16 if code >= 21 else 8)  # times when it was seen and active
     for _ in range(reader.length()):
         yield reader.take(16)
 

@@ -1,9 +1,8 @@
-"""Redis Cluster: three masters and a replica of each, six pods on six nodes.
+"""The gate of Redis Cluster: three masters with one replica each, six pods on six nodes.
 
-Every member is asked for its own view (`CLUSTER NODES`, `INFO replication`): a member that was cut off still believes
-in an old one. A key is written to every shard, acknowledged by its replica (`WAIT`) and read from there. Tried on
-Valkey 9.1 (protocol of Redis 7.2); the commands are the same in Redis 8.2
-(https://redis.io/docs/latest/commands/cluster-nodes/).
+Every member reports its own view (`CLUSTER NODES`, `INFO replication`): a member that was cut off still has an old one.
+The probe writes a key to every shard, waits for a replica (`WAIT`) and reads the key there. Tried on Valkey 9.1
+(protocol of Redis 7.2); the commands are the same in Redis 8.2 (https://redis.io/docs/latest/commands/cluster-nodes/).
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ from components.redis.client import (
 )
 from config.models import Settings
 
-# What a failed round leaves behind goes by itself.
+# Keys of failed rounds expire.
 PROBE_EXPIRY_SECONDS = 60
 
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
-    """What must run for this component, as Kubernetes sees it."""
+    """The workloads of this component in Kubernetes."""
     return (Workload("StatefulSet", STATEFULSET, settings.components.redis.members),)
 
 
 def ask(access: Access) -> Report:
-    """Ask for all slots, a linked replica of each master on another node, and a key that travels in every shard."""
+    """Check all slots, the replica of each master and its node, and a key through every shard."""
     members = access.endpoints(STATEFULSET, access.settings.components.redis.members, PORT)
     questions = Round()
     answers = ask_members(members, lambda member: read_view(access, member))
@@ -72,7 +71,7 @@ def ask(access: Access) -> Report:
     masters = {names.get(address.rpartition(":")[0], address) for address in slots.values()}
     by_name = {member.member: member for member in members}
     shards = {
-        name: ([by_name[r] for r, of in replicas.items() if of == name], slot)
+        name: ([by_name[r] for r, master in replicas.items() if master == name], slot)
         for slot, address in slots.items()
         if (name := names.get(address.rpartition(":")[0], "")) in by_name
     }
@@ -82,10 +81,10 @@ def ask(access: Access) -> Report:
 
 
 def _slots(views: Mapping[str, View]) -> tuple[dict[int, str], bool]:
-    """The slots as most members see them, and whether all see the same."""
-    maps = [view.slots() for view in views.values()]
-    best = max(maps, key=lambda slots: (maps.count(slots), len(slots)))
-    return best, all(slots == best for slots in maps)
+    """The slots as most members report them, and whether all members agree."""
+    slot_maps = [view.slots() for view in views.values()]
+    best = max(slot_maps, key=lambda slots: (slot_maps.count(slots), len(slots)))
+    return best, all(slots == best for slots in slot_maps)
 
 
 def _replicas(
@@ -128,8 +127,8 @@ def _transaction(
     members: Mapping[str, Endpoint],
     shards: Mapping[str, tuple[list[Endpoint], int]],
 ) -> None:
-    """Write a key to each shard, have it acknowledged by a replica, read it there, remove it."""
-    token = secrets.token_hex(8)  # of this round alone: another one may be under way
+    """Write a key to each shard, wait for a replica, read it there, remove it."""
+    token = secrets.token_hex(8)  # of this round only: other rounds may run
     keys = {name: probe_key(token, slot) for name, (_, slot) in shards.items()}
 
     def write(master: Endpoint) -> str:
@@ -167,11 +166,11 @@ def _role(name: str, view: View, serving: bool) -> Role:
 
 
 def probe_key(token: str, slot: int) -> str:
-    """A key of a round's own that belongs to a slot, found by trying hash tags.
+    """A key of this round in a given slot. The hash tag is found by trying numbers.
 
     Args:
-        token: of the round.
-        slot: where the key must lie.
+        token: the round's token.
+        slot: the slot.
     """
     tag = next(f"{{{n}}}" for n in range(1 << 22) if key_slot(f"{{{n}}}".encode()) == slot)
     return f"{PROBE}:{token}:{tag}"

@@ -1,7 +1,7 @@
-"""Why the live cluster would refuse a backup, known before anything is emptied.
+"""Finds out, before any key is removed, why the live cluster would refuse a backup.
 
-A key that a master refuses is lost once the others are copied: slots without a master, a renamed command, a
-setting that a value is too long for, too little memory. Asked of every member; nothing is changed.
+A master can refuse keys because slots have no master, a command is renamed, a value exceeds a limit, or memory is
+short. Every member is asked; nothing is changed.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from errors import TemporaryError
 
 NEEDED = ("flushall", "restore", "function", "acl", "psync")
 MIB = 1 << 20
-# A backup may hold what filled a master to its limit; what it needs is known to about one part in a hundred.
+# The memory that a backup needs is known to about 1 %. So a backup of a full master is not refused.
 ESTIMATE = 0.01
 
 
 def refusals(access: Access, reader: SetReader, members: list[Endpoint]) -> list[str]:
-    """Ask every member; [] if the cluster takes the backup.
+    """Why the cluster would refuse the backup; [] if it accepts it.
 
     Args:
-        access: the way to the live cluster.
+        access: addresses and credentials.
         reader: the backup.
-        members: of the cluster.
+        members: all members of the cluster.
 
     Raises:
-        TemporaryError: a member cannot be asked.
+        TemporaryError: a member does not answer.
     """
     answers = ask_members(members, lambda member: read_view(access, member))
     if answers.bad:
@@ -60,24 +60,24 @@ def refusals(access: Access, reader: SetReader, members: list[Endpoint]) -> list
     masters: dict[str, set[int]] = {}
     for slot, address in view.slots().items():
         masters.setdefault(addresses[address.rpartition(":")[0]].member, set()).add(slot)
-    found: list[str] = []
+    lines: list[str] = []
     for member in members:
         with connect(access, member) as client:
-            found += _commands(client, member.member)
+            lines += _commands(client, member.member)
             if member.member in masters:
-                found += _length(client, member.member, reader)
-                found += _memory(client, member.member, reader.manifest, masters[member.member])
-    return found + _functions(reader.manifest, masters)
+                lines += _length(client, member.member, reader)
+                lines += _memory(client, member.member, reader.manifest, masters[member.member])
+    return lines + _functions(reader.manifest, masters)
 
 
 # ---------------------------------------------------------------------- inside
 def _uncovered(views: Mapping[str, View], members: list[Endpoint]) -> Iterator[str]:
-    """Slots that take no key, or take it elsewhere."""
-    maps = [view.slots() for view in views.values()]
-    if any(view != maps[0] for view in maps):
+    """Slots without a master, moving slots, and slots on unknown members."""
+    slot_maps = [view.slots() for view in views.values()]
+    if any(view != slot_maps[0] for view in slot_maps):
         yield "members disagree about the owners of slots: a failover or a resharding is in progress"
         return
-    missing = set(range(SLOTS)) - set(maps[0])
+    missing = set(range(SLOTS)) - set(slot_maps[0])
     if missing:
         yield f"slots {ranges(missing)} have no master"
     failing = sorted(name for name, view in views.items() if view.state != "ok")
@@ -87,17 +87,19 @@ def _uncovered(views: Mapping[str, View], members: list[Endpoint]) -> Iterator[s
     if moving:
         yield moving
     ours = {member.pod_ip for member in members}
-    strange = {one for one in maps[0].values() if one.rpartition(":")[0] not in ours}
-    if strange:
-        yield f"slots are served by {', '.join(sorted(strange))}, which is not one of this cluster's pods"
+    unknown = {
+        address for address in slot_maps[0].values() if address.rpartition(":")[0] not in ours
+    }
+    if unknown:
+        yield f"slots are served by {', '.join(sorted(unknown))}, which is not one of this cluster's pods"
 
 
 def _commands(client: Any, member: str) -> Iterator[str]:
-    """Commands that are renamed or switched off, and the right to make the user that restores."""
-    known = client.execute_command("COMMAND INFO", *NEEDED)
-    gone = [name.upper() for name, one in zip(NEEDED, known, strict=True) if not one]
-    if gone:
-        yield f"{member} has no command {', '.join(gone)}: renamed in its configuration"
+    """Commands that are renamed or disabled, and a missing right to create isa's user."""
+    commands = client.execute_command("COMMAND INFO", *NEEDED)
+    missing = [name.upper() for name, command in zip(NEEDED, commands, strict=True) if not command]
+    if missing:
+        yield f"{member} has no command {', '.join(missing)}: renamed in its configuration"
     try:
         answer = client.execute_command("ACL DRYRUN", "default", "ACL", "SETUSER", "isa-restore")
     except redis.ResponseError as exc:
@@ -107,7 +109,7 @@ def _commands(client: Any, member: str) -> Iterator[str]:
 
 
 def _length(client: Any, member: str, reader: SetReader) -> Iterator[str]:
-    """A value that is longer than a limit that cannot be lifted."""
+    """A value that exceeds a limit which cannot be changed."""
     why = may_lift(client)
     if not why:
         return
@@ -122,35 +124,35 @@ def _length(client: Any, member: str, reader: SetReader) -> Iterator[str]:
 
 
 def _largest(reader: SetReader) -> tuple[int, str]:
-    """Bytes of the longest value of a backup, as DUMP gives it, and its key."""
-    found = (0, "")
+    """Bytes of the longest value of a backup in DUMP's form, and its key."""
+    largest = (0, "")
     for name in reader.names(FORM):
-        # what a shard has behind a broken value is for the server that loads it to say
+        # a broken value ends the reading here; the scratch engine that loads the shard reports it
         with opened(reader.stream(name)) as file, suppress(UnknownFormat, EOFError):
             for key in read_keys(file):
-                found = max(found, (key.size, repr(key.name.decode(errors="replace"))))
-    return found
+                largest = max(largest, (key.size, repr(key.name.decode(errors="replace"))))
+    return largest
 
 
-def _memory(client: Any, member: str, manifest: Manifest, held: set[int]) -> Iterator[str]:
-    """A backup that takes more memory than a master may use."""
+def _memory(client: Any, member: str, manifest: Manifest, slots: set[int]) -> Iterator[str]:
+    """A master whose maxmemory is too small for its part of the backup."""
     maxmemory = int(client.config_get("maxmemory")["maxmemory"])
     if not maxmemory:
         return
-    needed = own_bytes(client.info("memory")) + _share(manifest, held)
+    needed = own_bytes(client.info("memory")) + _share(manifest, slots)
     if needed > maxmemory * (1 + ESTIMATE):
         policy = client.config_get("maxmemory-policy")["maxmemory-policy"]
-        then = "refuse keys" if policy == "noeviction" else "evict keys"
+        consequence = "refuse keys" if policy == "noeviction" else "evict keys"
         yield (
             f"{member} would need {needed / MIB:.0f} MiB, but its maxmemory is {maxmemory / MIB:.0f} MiB: it would "
-            f"{then} ({policy}). Raise maxmemory, or move slots to another master"
+            f"{consequence} ({policy}). Raise maxmemory, or move slots to another master"
         )
 
 
-def _share(manifest: Manifest, held: set[int]) -> int:
-    """Bytes that a master with these slots needs for its part of a backup; keys are spread evenly over a shard's slots.
+def _share(manifest: Manifest, own_slots: set[int]) -> int:
+    """Bytes that a master with these slots needs for its part of a backup, if keys are spread evenly over slots.
 
-    Older sets do not say what their keys took in memory, which is hardly ever less than in their RDB.
+    Older backups have no memory sizes; the size of the RDB is used instead, which is almost never larger.
     """
     stored = {
         artefact.unit: artefact.plain_size
@@ -164,7 +166,7 @@ def _share(manifest: Manifest, held: set[int]) -> int:
     }
     total = 0.0
     for unit, slots in slots_of(manifest).items():
-        total += memory.get(unit, stored.get(unit, 0)) * len(slots & held) / max(1, len(slots))
+        total += memory.get(unit, stored.get(unit, 0)) * len(slots & own_slots) / max(1, len(slots))
     return round(total)
 
 

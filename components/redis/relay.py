@@ -1,8 +1,8 @@
-"""Moves keys from one server to others, without keeping more of a value here than one piece of it.
+"""Copies keys from one server to others, and holds at most one piece of a value in memory.
 
-A value goes in the server's own serialised form (DUMP, RESTORE: https://redis.io/docs/latest/commands/restore/) and may
-be larger than what this process may hold, so its bytes are handed from socket to socket while they come. The protocol
-is RESP 2, which a connection speaks until it says HELLO: https://redis.io/docs/latest/develop/reference/protocol-spec/
+A value is copied in the server's serialised form (DUMP, RESTORE: https://redis.io/docs/latest/commands/restore/).
+It may be larger than this process's memory, so its bytes go from socket to socket as they arrive. The protocol is
+RESP 2, the default without HELLO: https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from components.redis.replication import PIECE_BYTES, command
 from errors import PermanentError, TemporaryError
 
 BATCH_KEYS = 500
-# Of the replies of one batch: the server keeps them in memory until they are read.
+# Limit of the replies to one batch: the server keeps them in memory until they are read.
 BATCH_BYTES = 16 << 20
 TEMPORARY = ("LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
 
@@ -26,8 +26,8 @@ class Line:
     """A connection to one server.
 
     Args:
-        endpoint: of the server.
-        connection: to it.
+        endpoint: the server.
+        connection: the socket.
     """
 
     def __init__(self, endpoint: Endpoint, connection: socket.socket) -> None:
@@ -36,18 +36,18 @@ class Line:
         self._commands = cast(BinaryIO, connection.makefile("wb", PIECE_BYTES))
 
     def write(self, data: bytes) -> None:
-        """Say something, at the latest with the next `flush`."""
+        """Write bytes. They are sent with the next `flush` at the latest."""
         self._commands.write(data)
 
     def flush(self) -> None:
-        """Send what was written."""
+        """Send all written bytes."""
         self._commands.flush()
 
     def answer(self) -> bytes:
         """The first line of the next reply.
 
         Raises:
-            PermanentError, TemporaryError: it is an error, or there is none.
+            PermanentError, TemporaryError: the reply is an error, or there is no reply.
         """
         line = self._answers.readline()
         if not line.endswith(b"\r\n"):
@@ -59,19 +59,19 @@ class Line:
         return line[:-2]
 
     def number(self) -> int:
-        """A reply that is a number, or the length of the string that comes."""
+        """A reply that is a number, or the length of the following string."""
         return int(self.answer()[1:])
 
     def pieces(self, size: int) -> Iterator[bytes]:
-        """The bytes of a string whose length was read."""
-        left = size
-        while left:
-            piece = self._answers.read(min(left, PIECE_BYTES))
+        """The bytes of a string, after its length was read."""
+        remaining = size
+        while remaining:
+            piece = self._answers.read(min(remaining, PIECE_BYTES))
             if not piece:
                 raise TemporaryError(
                     f"Redis: {self.member} ended the transfer in the middle of a key"
                 )
-            left -= len(piece)
+            remaining -= len(piece)
             yield piece
         self._answers.read(2)  # CR and LF
 
@@ -81,33 +81,33 @@ def line(endpoint: Endpoint, user: str, password: str, stall: float) -> Iterator
     """Connect to a server.
 
     Args:
-        endpoint: where it listens.
-        user: who.
-        password: of that user.
-        stall: seconds without a byte after which the server is given up.
+        endpoint: the server.
+        user: the user to connect as.
+        password: that user's password.
+        stall: seconds without a byte until the connection fails.
 
     Raises:
-        TemporaryError: it does not answer.
-        PermanentError: it refuses the credentials.
+        TemporaryError: the server does not answer.
+        PermanentError: the server refuses the credentials.
     """
     with (
         _explained(),
-        socket.create_connection((endpoint.host, endpoint.port), stall) as made,
+        socket.create_connection((endpoint.host, endpoint.port), stall) as connection,
     ):
-        opened = Line(endpoint, made)
-        opened.write(command("AUTH", user, password))
-        opened.flush()
-        opened.answer()
-        yield opened
+        target = Line(endpoint, connection)
+        target.write(command("AUTH", user, password))
+        target.flush()
+        target.answer()
+        yield target
 
 
 def copy_keys(source: Line, sizes: Mapping[bytes, int], owners: Mapping[bytes, Line]) -> None:
-    """Copy keys with their expiry; those that are gone are left out.
+    """Copy keys with their expiry. Keys that no longer exist are skipped.
 
     Args:
-        source: whose they are.
-        sizes: bytes that each takes in memory there, about.
-        owners: to whom each goes.
+        source: the server that has them.
+        sizes: key → approximate bytes in memory.
+        owners: key → the server to copy it to.
 
     Raises:
         PermanentError, TemporaryError: a server refuses, or went away.
@@ -116,24 +116,24 @@ def copy_keys(source: Line, sizes: Mapping[bytes, int], owners: Mapping[bytes, L
         for name in names:
             source.write(command("PEXPIRETIME", name) + command("DUMP", name))
         source.flush()
-        told: dict[Line, int] = {}
+        commands: dict[Line, int] = {}
         for name in names:
             target = owners[name]
             expires, size = source.number(), source.number()
             if size >= 0:
                 _restore(target, name, expires, source.pieces(size), size)
-                told[target] = told.get(target, 0) + 1
-        for target in told:
+                commands[target] = commands.get(target, 0) + 1
+        for target in commands:
             target.flush()
-        for target, count in told.items():
+        for target, count in commands.items():
             for _ in range(count):
                 target.answer()
 
 
 def _restore(target: Line, name: bytes, expires: int, pieces: Iterable[bytes], size: int) -> None:
-    """RESTORE with a value that is still to come."""
-    words: tuple[Any, ...] = ("RESTORE", name, str(max(0, expires)))
-    head = command(*words).partition(b"\r\n")[2]
+    """Send RESTORE with a value that is still arriving."""
+    arguments: tuple[Any, ...] = ("RESTORE", name, str(max(0, expires)))
+    head = command(*arguments).partition(b"\r\n")[2]
     target.write(b"*6\r\n" + head + b"$%d\r\n" % size)
     for piece in pieces:
         target.write(piece)
@@ -142,20 +142,20 @@ def _restore(target: Line, name: bytes, expires: int, pieces: Iterable[bytes], s
 
 def _batches(sizes: Mapping[bytes, int]) -> Iterator[list[bytes]]:
     batch: list[bytes] = []
-    held = 0
+    total = 0
     for name, size in sizes.items():
-        if batch and (len(batch) == BATCH_KEYS or held + size > BATCH_BYTES):
+        if batch and (len(batch) == BATCH_KEYS or total + size > BATCH_BYTES):
             yield batch
-            batch, held = [], 0
+            batch, total = [], 0
         batch.append(name)
-        held += size
+        total += size
     if batch:
         yield batch
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """What a socket raises, in the project's own terms."""
+    """Turn a socket's exceptions into the project's errors."""
     try:
         yield
     except OSError as exc:

@@ -1,12 +1,12 @@
-"""Takes a member's data as a new replica would: the RDB that the server makes for it, straight from the socket.
+"""Reads a member's data by the replication protocol: the RDB that the server sends to a new replica.
 
-`REPLCONF rdb-only` (Redis 7.0) has the server close the connection behind the RDB instead of going on with the
-commands that follow it; older servers do not know it, and it does no harm. The reply is a length, or a mark that ends
-the stream: redis/redis src/replication.c, src/redis-cli.c (`getRDB`).
+With `REPLCONF rdb-only` (Redis 7.0) the server closes the connection after the RDB. Older servers ignore the option and
+send the following commands too. The reply is a length, or a mark that ends the stream: redis/redis src/replication.c,
+src/redis-cli.c (`getRDB`).
 
-Valkey writes RDB version 11 for a replica that has not told its version, and breaks off where a hash has fields that
-expire: "Can't store key in RDB version 11" (seen on 9.1.2). So we tell one, newer than any: a backup is restored into
-the version of the server that wrote it.
+For a replica of unknown version Valkey writes RDB version 11. That fails if a hash has fields that expire: "Can't store
+key in RDB version 11" (seen on 9.1.2). So a version is sent that is newer than any server: a backup is restored into
+the version that wrote it.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Replica:
     """A transfer; iterate it once.
 
     Attributes:
-        access: the way in.
-        member: where it comes from.
-        stall: seconds without a byte after which it is given up.
-        history: replication id and offset of the moment, as `id:offset`; "" before the first piece.
+        access: credentials and time limit.
+        member: the source.
+        stall: seconds without a byte until the transfer fails.
+        history: replication id and offset of the RDB, as `id:offset`; "" before the first piece.
     """
 
     access: Access
@@ -48,15 +48,15 @@ class Replica:
         """The RDB's bytes.
 
         Raises:
-            TemporaryError: the member broke off, or has no data to give at the moment.
-            PermanentError: it refuses.
+            TemporaryError: the transfer was interrupted, or the member cannot send data now.
+            PermanentError: the member refuses.
         """
         try:
             with socket.create_connection(
                 (self.member.host, self.member.port), self.access.timeout_seconds
             ) as connection:
                 connection.settimeout(self.stall)
-                # until the RDB is created only newlines come, which are not counted
+                # a server that creates its RDB sends newlines only; a cancellation must not wait for the first byte
                 with CANCELLATION.ending(lambda: connection.shutdown(socket.SHUT_RDWR)):
                     yield from self._transfer(connection)
         except TimeoutError as exc:
@@ -69,22 +69,22 @@ class Replica:
     def _transfer(self, connection: socket.socket) -> Iterator[bytes]:
         lines = BufferedReader(connection.makefile("rb", buffering=0), PIECE_BYTES)
         password = self.access.secret(SECRET, KEY)
-        for words in (
+        for arguments in (
             ("AUTH", password),
             ("REPLCONF", "version", NEWEST_VERSION),
             ("REPLCONF", "rdb-only", "1"),
             ("REPLCONF", "capa", "eof"),
         ):
-            connection.sendall(command(*words))
-            said = _line(lines, self.member)
-            if words[0] == "AUTH" and not said.startswith("+"):
-                raise PermanentError(f"{self.member.member} refused the credentials: {said[:80]}")
+            connection.sendall(command(*arguments))
+            reply = _line(lines, self.member)
+            if arguments[0] == "AUTH" and not reply.startswith("+"):
+                raise PermanentError(f"{self.member.member} refused the credentials: {reply[:80]}")
         connection.sendall(command("PSYNC", "?", "-1"))
-        said = _line(lines, self.member)
-        if not said.startswith("+FULLRESYNC"):
-            kind = TemporaryError if said[1:].startswith(KINDS) else PermanentError
-            raise kind(f"{self.member.member} sent no data: {said[:200]}")
-        self.history = ":".join(said.split()[1:3])
+        reply = _line(lines, self.member)
+        if not reply.startswith("+FULLRESYNC"):
+            kind = TemporaryError if reply[1:].startswith(KINDS) else PermanentError
+            raise kind(f"{self.member.member} sent no data: {reply[:200]}")
+        self.history = ":".join(reply.split()[1:3])
         head = _line(lines, self.member)
         if head.startswith("$EOF:"):
             yield from _until(lines, head[5:].encode(), self.member)
@@ -94,10 +94,10 @@ class Replica:
             raise TemporaryError(f"{self.member.member} sent no data: {head[:200]}")
 
 
-def command(*words: str | bytes) -> bytes:
-    """A command as it is sent: https://redis.io/docs/latest/develop/reference/protocol-spec/"""
-    parts = [f"*{len(words)}\r\n".encode()]
-    for word in words:
+def command(*arguments: str | bytes) -> bytes:
+    """A command in wire format: https://redis.io/docs/latest/develop/reference/protocol-spec/"""
+    parts = [f"*{len(arguments)}\r\n".encode()]
+    for word in arguments:
         data = word.encode() if isinstance(word, str) else word
         parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
     return b"".join(parts)
@@ -108,7 +108,7 @@ def _line(file: BufferedReader[Any], member: Endpoint) -> str:
         line = file.readline()
         if not line:
             raise TemporaryError(f"{member.member} closed the connection")
-        if line != b"\n":  # it is busy making the RDB, and says so once a second
+        if line != b"\n":  # sent once a second while the server creates the RDB
             return line.decode(errors="replace").strip()
 
 
@@ -124,18 +124,18 @@ def _exactly(file: BufferedReader[Any], size: int, member: Endpoint) -> Iterator
 
 
 def _until(file: BufferedReader[Any], mark: bytes, member: Endpoint) -> Iterator[bytes]:
-    """Everything up to the mark; the last bytes are held back, since they may be the mark's."""
-    held = b""
+    """Everything up to the mark. The last bytes are kept back, because they may be part of the mark."""
+    buffer = b""
     while True:
         piece = file.read1(PIECE_BYTES)
         if not piece:
-            if held.endswith(mark):
+            if buffer.endswith(mark):
                 return
             raise TemporaryError(f"{member.member} ended the transfer before the end of its data")
-        held += piece
-        if held.endswith(mark):
-            yield held[: -len(mark)]
+        buffer += piece
+        if buffer.endswith(mark):
+            yield buffer[: -len(mark)]
             return
-        if len(held) > MARK_BYTES:
-            yield held[:-MARK_BYTES]
-            held = held[-MARK_BYTES:]
+        if len(buffer) > MARK_BYTES:
+            yield buffer[:-MARK_BYTES]
+            buffer = buffer[-MARK_BYTES:]

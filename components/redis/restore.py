@@ -1,9 +1,8 @@
-"""Brings Redis back: each shard's RDB in a server of its own, which is then asked for all that it holds.
+"""Restores Redis: loads each shard's RDB into a server of its own and measures all its keys.
 
 The servers are not a cluster, so slots do not matter. They start as replicas without a master, because a master drops
-keys whose time is over while it loads. Functions are loaded with the data, and never called; commands that could reach
-others (MIGRATE, modules) is off. What they hold is taken as a replica would take it, and counted like the backup's own
-RDB.
+expired keys while it loads. Functions are loaded with the data and never called. MIGRATE and modules, which could reach
+other servers, are disabled. The data is read by the replication protocol and measured like the backup's RDB.
 """
 
 from __future__ import annotations
@@ -58,39 +57,40 @@ def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ..
 
 
 def place(reader: SetReader, name: str, directory: Path) -> None:
-    """Lay a shard's RDB where its server looks for it.
+    """Write a shard's RDB to the directory of its server.
 
     Raises:
-        Damaged: it is not what was stored.
+        Damaged: it differs from what was stored.
     """
     number = int(name.rpartition("-")[2])
     reader.save(_shards(reader.manifest)[number], directory / FILE)
 
 
 def ask(access: Access, endpoint: Endpoint) -> str:
-    """Version of a server that has loaded its data.
+    """The server's version, once it has loaded its data.
 
     Raises:
-        TemporaryError: it is loading. It says so while it loads keys; the code of a function library runs while that is
-            loaded, with no limit of time (`rdbFunctionLoad` in src/rdb.c; FUNCTION LOAD has one).
+        TemporaryError: it is loading. While it loads keys it answers LOADING. While it loads a function library it may
+            not answer at all: the library's code runs without a time limit (`rdbFunctionLoad` in src/rdb.c; FUNCTION
+            LOAD has a limit).
         redis.RedisError: it does not answer yet.
     """
     with connect(access, endpoint) as client:
         try:
-            found = client.info()  # refused with LOADING until then
+            info = client.info()  # refused with LOADING until then
         except redis.TimeoutError as exc:
             raise TemporaryError(
                 f"{endpoint.member} accepts a connection and answers nothing: the code of a function library may run "
                 "for ever while it is loaded. Look at FUNCTION LIST WITHCODE of the live cluster"
             ) from exc
-    if int(found.get("loading", 0)):
+    if int(info.get("loading", 0)):
         raise TemporaryError(f"{endpoint.member} is loading")
-    name = str(found.get("server_name") or "redis")
-    return f"{name} {found.get(f'{name}_version') or found['redis_version']}"
+    name = str(info.get("server_name") or "redis")
+    return f"{name} {info.get(f'{name}_version') or info['redis_version']}"
 
 
 def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
-    """Make the servers masters that forget nothing: only a master gives its data away."""
+    """Make the servers masters, because only a master sends its data, and turn off expiry first."""
     try:
         for endpoint in at.values():
             with connect(access, endpoint) as client:
@@ -105,29 +105,29 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
 def measure(
     access: Access, at: Mapping[str, Endpoint], reader: SetReader
 ) -> Mapping[str, list[Measure]]:
-    """What all servers together hold.
+    """Measure the data of all servers.
 
     Raises:
-        TemporaryError: a server broke off.
-        PermanentError: it gives what this project cannot read.
+        TemporaryError: a server ended the transfer.
+        PermanentError: a server returned unreadable data.
     """
-    found: list[Measure] = []
+    measures: list[Measure] = []
     apart = has_fields_apart(reader.manifest.fingerprint)
     for name, endpoint in at.items():
         replica = Replica(access, endpoint, access.settings.backup.stall_seconds)
         with Spool(replica, access.settings.backup.spool) as spool:
-            for _ in spool:  # to its end, or to what it died of
+            for _ in spool:  # read it to its end
                 pass
             try:
                 with spool.reader() as file:
-                    found += measure_rdb(file, unit_of(reader, name), fields_apart=apart)
+                    measures += measure_rdb(file, unit_of(reader, name), fields_apart=apart)
             except (UnknownFormat, EOFError) as exc:
                 raise PermanentError(f"{endpoint.member} returned unreadable data: {exc}") from exc
-    return {"": found}
+    return {"": measures}
 
 
 def unit_of(reader: SetReader, scratch: str) -> str:
-    """Shard that a scratch engine serves, by its name."""
+    """The shard that a scratch engine serves."""
     return reader.unit(_shards(reader.manifest)[int(scratch.rpartition("-")[2])])
 
 
@@ -138,6 +138,6 @@ RESTORE = Restore(
 
 
 def _shards(manifest: Manifest) -> list[str]:
-    """Names of the RDBs, `shard-2` before `shard-10`; older backups name them by their slots."""
+    """Names of the RDBs, `shard-2` before `shard-10`. Older backups name them by slots."""
     names = [a.name.removesuffix(".zst.age") for a in manifest.artefacts if a.format == FORM]
     return sorted(names, key=lambda name: (len(name), name))
