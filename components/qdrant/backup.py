@@ -1,11 +1,10 @@
-"""Backs Qdrant up: one active replica of every shard, how collections are made, and aliases.
+"""Backs up Qdrant: one active replica of every shard, the settings of collections, and aliases.
 
-Shard by shard, since a collection's snapshot holds only the shards of the peer that is asked, and a full one is not
-to be had of a cluster (https://qdrant.tech/documentation/snapshots/). Aliases are in neither.
+Each shard has a snapshot of its own, because a collection's snapshot has only the shards of one peer, and a cluster
+offers no full snapshot (https://qdrant.tech/documentation/snapshots/). Neither has the aliases.
 
-Clients make and drop collections, and an operator moves shards, while all that runs. A collection that could not be
-taken is tried again behind the others, from where its shards are then; what is gone by then does not belong to the
-backup.
+During a backup clients create and drop collections, and operators move shards. A collection that fails is tried again
+after the others, with the shards' places at that time. A collection that was dropped does not belong to the backup.
 """
 
 from __future__ import annotations
@@ -49,20 +48,20 @@ NOT_COVERED = (
     "more than one replica of a shard: a restore creates the others from it",
     "resource quotas of the cluster (`GET /quotas`)",
 )
-# Each peer writes one snapshot at a time; more would only compete for its disk.
+# More snapshots at a time would only compete for the peers' disks.
 PARALLEL_SHARDS = 2
-# A collection that is being made has active shards within seconds, a peer that restarts is back within a minute or two.
+# A new collection has active shards within seconds; a peer restarts within a minute or two.
 PAUSES_SECONDS = (0.0, 5.0, 15.0, 40.0, 60.0)
 
 
 @dataclass(frozen=True)
-class CollectionTaken:
-    """A collection that is in the backup.
+class CollectionBackup:
+    """The backup of one collection.
 
     Attributes:
-        measures: of it.
-        consistency: its moment.
-        shards: for the manifest's topology.
+        measures: its fingerprint.
+        consistency: its recovery point.
+        shards: its shards, for the manifest's topology.
     """
 
     measures: list[Measure]
@@ -74,22 +73,22 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
     """Take one backup of all collections.
 
     Raises:
-        TemporaryError: no peer answers, or no collection could be taken.
+        TemporaryError: no peer answers, or no collection could be stored.
     """
     with _explained():
         peers = some_peers(access)
         sweep(access, {peer.member: peer for peer in peers.by_id.values()}, writer.cleanup)
-        begun_with = _names(access, peers)
-        taken, missing = _collections(access, writer, begun_with)
-        if missing and not taken:
+        names_before = _names(access, peers)
+        results, missing = _collections(access, writer, names_before)
+        if missing and not results:
             why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
             raise TemporaryError(f"no collection of Qdrant could be stored: {why}", delay=30)
         peers = some_peers(access)
-        ended_with = _names(access, peers)
+        names_after = _names(access, peers)
         aliases = [
             alias
             for alias in get(access, peers.first, "/aliases")["aliases"]
-            if alias["collection_name"] in taken
+            if alias["collection_name"] in results
         ]
         writer.add_json("aliases.json", "aliases", aliases)
         about = access.http.get(f"http://{peers.first.url}/").json()
@@ -97,14 +96,14 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
         engine=Engine(name="Qdrant", version=str(about["version"])),
         topology={
             "peers": peers.names,
-            "collections": {name: one.shards for name, one in taken.items()},
-            "made_during_backup": sorted(set(ended_with) - set(begun_with)),
-            "dropped_during_backup": sorted(set(begun_with) - set(taken) - set(missing)),
+            "collections": {name: result.shards for name, result in results.items()},
+            "made_during_backup": sorted(set(names_after) - set(names_before)),
+            "dropped_during_backup": sorted(set(names_before) - set(results) - set(missing)),
         },
-        consistency=tuple(one.consistency for one in taken.values()),
+        consistency=tuple(result.consistency for result in results.values()),
         fingerprint=(
-            *(measure for one in taken.values() for measure in one.measures),
-            measure_names(taken),
+            *(measure for result in results.values() for measure in result.measures),
+            measure_names(results),
             measure_aliases(aliases),
         ),
         not_covered=NOT_COVERED,
@@ -113,58 +112,58 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
 
 
 def _collections(
-    access: Access, writer: SetWriter, left: list[str]
-) -> tuple[dict[str, CollectionTaken], dict[str, str]]:
-    """Take collections.
+    access: Access, writer: SetWriter, remaining: list[str]
+) -> tuple[dict[str, CollectionBackup], dict[str, str]]:
+    """Back up collections.
 
     Returns:
-        What was taken by its name; and why others that are still there could not be.
+        Name → backup of the collection, and name → reason for existing collections that could not be stored.
     """
-    taken: dict[str, CollectionTaken] = {}
+    results: dict[str, CollectionBackup] = {}
     missing: dict[str, str] = {}
     for pause in PAUSES_SECONDS:
         if missing:
             log.info("next attempt in %.0f s: %s", pause, missing)
             CANCELLATION.sleep(pause)
         missing = {}
-        for name in left:
+        for name in remaining:
             try:
-                taken[name] = _collection(access, writer, some_peers(access), name)
+                results[name] = _collection(access, writer, some_peers(access), name)
             except (NotTaken, Refused, httpx.HTTPError) as exc:
                 writer.drop(f"{folder_name(name)}/")
                 missing[name] = told(exc)
-        there = _names(access, some_peers(access)) if missing else []
-        missing = {name: reason for name, reason in missing.items() if name in there}
-        left = list(missing)
-    return taken, missing
+        live_names = _names(access, some_peers(access)) if missing else []
+        missing = {name: reason for name, reason in missing.items() if name in live_names}
+        remaining = list(missing)
+    return results, missing
 
 
 def _collection(
     access: Access, writer: SetWriter, peers: Peers, collection: str
-) -> CollectionTaken:
-    """Take one collection from where its shards are now."""
-    unit, first = f"collection {collection}", peers.first
+) -> CollectionBackup:
+    """Back up one collection from the current places of its shards."""
+    unit, peer = f"collection {collection}", peers.first
     begun = datetime.now(UTC)
-    described = get(access, first, path_of(collection))
-    where = layout(access, first, collection)
-    shards = _shards(peers, where, collection)
-    before = measure_points(access, first, collection, described["config"])
+    described = get(access, peer, path_of(collection))
+    replicas_of = layout(access, peer, collection)
+    shards = _shards(peers, replicas_of, collection)
+    points_before = measure_points(access, peer, collection, described["config"])
     with ThreadPoolExecutor(PARALLEL_SHARDS, thread_name_prefix="shard") as pool:
         list(pool.map(lambda shard: _take(access, writer, shard), shards))
-    after = measure_points(access, first, collection, described["config"])
-    about = {"collection": described, "layout": where}
+    points_after = measure_points(access, peer, collection, described["config"])
+    about = {"collection": described, "layout": replicas_of}
     writer.add_json(f"{folder_name(collection)}/collection.json", unit, about)
-    return CollectionTaken(
-        [*settled([before], [after]), *measure_definition(collection, described)],
+    return CollectionBackup(
+        [*settled([points_before], [points_after]), *measure_definition(collection, described)],
         Consistency(unit=unit, point="each shard by itself", begun=begun, ended=datetime.now(UTC)),
         [{"shard": s.number, "taken_from": s.peer.member, "key": s.key} for s in shards],
     )
 
 
-def _shards(peers: Peers, where: dict[str, Any], collection: str) -> list[Shard]:
-    """For each shard a replica that is active and within reach; peers take turns."""
+def _shards(peers: Peers, placement: dict[str, Any], collection: str) -> list[Shard]:
+    """An active, reachable replica of each shard. Shards are distributed over the peers."""
     by_shard: dict[int, list[dict[str, Any]]] = {}
-    for replica in copies_in(where):
+    for replica in copies_in(placement):
         by_shard.setdefault(int(replica["shard_id"]), []).append(replica)
     shards = []
     for number, copies in sorted(by_shard.items()):
@@ -184,13 +183,15 @@ def _take(access: Access, writer: SetWriter, shard: Shard) -> None:
     name = f"{folder_name(shard.collection)}/shard-{shard.number}.snapshot"
     _require_room(access, shard, _size_before(writer.earlier, name))
     stall = access.settings.backup.stall_seconds
-    with snapshot(access, shard, writer.cleanup, stall) as made:
+    with snapshot(access, shard, writer.cleanup, stall) as created:
         unit = f"collection {shard.collection}"
-        writer.add(name, unit, "Qdrant shard snapshot", Download(access, made, stall), made.size)
+        writer.add(
+            name, unit, "Qdrant shard snapshot", Download(access, created, stall), created.size
+        )
 
 
 def _require_room(access: Access, shard: Shard, expected: int) -> None:
-    """Whether the peer's disk takes the snapshot, as far as its size and the room are known."""
+    """Check that the snapshot fits on the peer's disk, if its size and the free space are known."""
     free = free_bytes(access, shard.peer) if expected else None
     if free is not None and free < expected:
         raise NotTaken(
@@ -200,9 +201,11 @@ def _require_room(access: Access, shard: Shard, expected: int) -> None:
 
 
 def _size_before(earlier: tuple[Manifest, ...], name: str) -> int:
-    """Bytes that the shard's snapshot had in the newest backup; 0 where there is none."""
-    last = earlier[-1].artefacts if earlier else ()
-    return next((one.plain_size for one in last if one.name == name + SUFFIX), 0)
+    """Bytes of the shard's snapshot in the newest backup; 0 if there is none."""
+    artefacts = earlier[-1].artefacts if earlier else ()
+    return next(
+        (artefact.plain_size for artefact in artefacts if artefact.name == name + SUFFIX), 0
+    )
 
 
 def _names(access: Access, peers: Peers) -> list[str]:
@@ -211,7 +214,7 @@ def _names(access: Access, peers: Peers) -> list[str]:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """What the client raises, as an error that may be tried again."""
+    """Turn exceptions of the client into temporary errors."""
     try:
         yield
     except (httpx.HTTPError, Refused) as exc:

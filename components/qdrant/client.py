@@ -1,4 +1,4 @@
-"""How one peer of Qdrant is asked."""
+"""Client for one peer of Qdrant."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from config.urls import path_part
 
 STATEFULSET = "qdrant"
 PORT = 6333
-# A collection's `read_rate_limit` counts by the minute, so a page may have to wait for most of one; several clients
-# that wait for the same tokens need a few turns.
+# A collection's `read_rate_limit` is per minute, so a page may wait for almost a minute; with several clients longer.
 RATE_LIMIT_SECONDS = 300.0
 TOO_MANY = 429  # https://qdrant.tech/documentation/guides/administration/#strict-mode
 
 
 class Refused(RuntimeError):
-    """Qdrant refuses what it was asked.
+    """Qdrant refuses a request.
 
     Attributes:
-        status: of HTTP.
+        status: HTTP status.
         what: method, path and peer.
-        words: the server's own; they may quote a payload.
+        words: the server's message; it may quote a payload.
     """
 
     def __init__(self, status: int, what: str, words: str) -> None:
@@ -35,43 +34,43 @@ class Refused(RuntimeError):
 
 
 class Gone(Refused):
-    """What is asked for is not there."""
+    """The requested object does not exist."""
 
 
 def path_of(collection: str) -> str:
-    """Path of a collection, whose name may hold any character but `/`: every path of one begins with this.
+    """Path of a collection. Its name may have any character but `/`.
 
-    A server before 1.5 took names that today's refuses to create; it still serves them
-    (qdrant/qdrant lib/common/common/src/validation.rs: `validate_collection_name_legacy`).
+    Servers before 1.5 accepted names that newer ones refuse to create but still serve (qdrant/qdrant
+    lib/common/common/src/validation.rs: `validate_collection_name_legacy`).
     """
     return f"/collections/{path_part(collection)}"
 
 
 def get(access: Access, peer: Endpoint, path: str) -> Any:
-    """Read something; returns the answer's `result`."""
+    """Send a GET request. Returns the answer's `result`."""
     return call(access, peer, "GET", path)
 
 
 def names(access: Access, peer: Endpoint) -> list[str]:
-    """All collections, as one peer knows them."""
+    """Names of all collections, as one peer knows them."""
     return [str(entry["name"]) for entry in get(access, peer, "/collections")["collections"]]
 
 
 def layout(access: Access, peer: Endpoint, collection: str) -> dict[str, Any]:
-    """Where a collection's shards are, as one peer knows it."""
-    found: dict[str, Any] = get(access, peer, f"{path_of(collection)}/cluster")
-    return found
+    """The places of a collection's shards, as one peer knows them."""
+    placement: dict[str, Any] = get(access, peer, f"{path_of(collection)}/cluster")
+    return placement
 
 
 def replicas(access: Access, peer: Endpoint, collection: str) -> list[dict[str, Any]]:
-    """All replicas of all shards of a collection, each with its `peer_id`: those of the peer that is asked too."""
+    """All replicas of all shards of a collection, each with its `peer_id`."""
     return copies_in(layout(access, peer, collection))
 
 
-def copies_in(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """All replicas that a layout tells of, each with its `peer_id`."""
-    here = [{**shard, "peer_id": found["peer_id"]} for shard in found["local_shards"]]
-    return [*here, *found["remote_shards"]]
+def copies_in(placement: dict[str, Any]) -> list[dict[str, Any]]:
+    """All replicas in a layout, each with its `peer_id`."""
+    local = [{**shard, "peer_id": placement["peer_id"]} for shard in placement["local_shards"]]
+    return [*local, *placement["remote_shards"]]
 
 
 def call(
@@ -84,27 +83,27 @@ def call(
     timeout: float | None = None,
     answer_bytes: int = ANSWER_BYTES,
 ) -> Any:
-    """Ask one peer; where a collection's rate limit is reached, again when it says so.
+    """Send a request to one peer. If a collection's rate limit is reached, repeat it when the server allows it.
 
     Args:
-        access: the way in.
-        peer: which one.
-        method: of HTTP.
-        path: with its query.
-        body: as JSON.
+        access: addresses and credentials.
+        peer: the peer.
+        method: HTTP method.
+        path: path with its query.
+        body: the body, sent as JSON.
         timeout: seconds; the usual limit if left out.
-        answer_bytes: limit of the answer.
+        answer_bytes: limit of the answer's bytes.
 
     Returns:
         The answer's `result`.
 
     Raises:
-        Gone: there is no such thing.
-        Refused: it refuses, with its words.
-        TooLarge: its answer has more bytes.
-        httpx.HTTPError: it does not answer.
+        Gone: the object does not exist.
+        Refused: the peer refuses the request.
+        TooLarge: the answer exceeds `answer_bytes`.
+        httpx.HTTPError: the peer does not answer.
     """
-    left = RATE_LIMIT_SECONDS
+    remaining = RATE_LIMIT_SECONDS
     while True:
         answer = access.http.request(
             method,
@@ -115,9 +114,9 @@ def call(
             extensions={"answer_bytes": answer_bytes},
         )
         seconds = _retry_after(answer)
-        if seconds > left:
+        if seconds > remaining:
             break
-        left -= seconds
+        remaining -= seconds
         CANCELLATION.sleep(seconds)
     if answer.status_code >= 400:
         kind = Gone if answer.status_code == 404 else Refused
@@ -126,17 +125,17 @@ def call(
 
 
 def told(exc: Exception) -> str:
-    """What went wrong, for a manifest and a log: without a server's own words, which may quote a payload."""
+    """A failure for manifests and logs, without the server's message: it may quote a payload."""
     return f"{exc.what}: HTTP {exc.status}" if isinstance(exc, Refused) else str(exc)
 
 
 def headers(access: Access) -> dict[str, str]:
-    """What lets a request in."""
+    """The headers with the API key."""
     return {"api-key": access.secret("qdrant-auth", "api-key")}
 
 
 def words_of(answer: httpx.Response) -> str:
-    """The server's own words of a refusal."""
+    """The server's message in a refusal."""
     try:
         return str(answer.json()["status"]["error"])
     except (ValueError, KeyError, TypeError):
@@ -144,9 +143,9 @@ def words_of(answer: httpx.Response) -> str:
 
 
 def _retry_after(answer: httpx.Response) -> float:
-    """Seconds after which a rate limit lets the same request in; infinite for any other answer.
+    """Seconds until a rate limit accepts the same request; infinite for any other answer.
 
-    A request that costs more than a whole minute's budget comes without the header: it never gets in
+    The header is missing if the request costs more than the budget of a minute: it can never be accepted
     (lib/common/common/src/rate_limiting.rs: `AlwaysOverBudget`).
     """
     if answer.status_code != TOO_MANY:

@@ -1,4 +1,4 @@
-"""Makes a collection like one that was described: first without its limits, which would refuse what is restored."""
+"""Creates a collection from its description. Limits are set last: they could refuse the restored points."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 from components.access import Access, Endpoint
 from components.qdrant.client import call, copies_in, path_of
 
-# Of a collection's configuration: what its maker may say beside `params`
+# Parts of a configuration, besides `params`, that a request to create a collection accepts
 # (qdrant/qdrant lib/storage/src/content_manager/collection_meta_ops.rs: `CreateCollection`).
 PARTS = ("hnsw_config", "wal_config", "quantization_config", "metadata")
-# Of `params`: what only a change of a collection that is there takes (`CollectionParamsDiff`); its making ignores them.
+# Keys of `params` that only an update accepts (`CollectionParamsDiff`); the creation ignores them.
 LATER = ("read_fan_out_factor", "read_fan_out_delay_ms")
 OFF = {"enabled": False}
 
@@ -19,17 +19,17 @@ OFF = {"enabled": False}
 def create(
     access: Access, peer: Endpoint, collection: str, about: Mapping[str, Any], seconds: float
 ) -> None:
-    """Make a collection with its shards of named keys, empty.
+    """Create an empty collection with the shards of its shard keys.
 
     Args:
-        access: the way in.
-        peer: through which one.
-        collection: name.
-        about: description and layout of the backup.
-        seconds: limit of each step.
+        access: addresses and credentials.
+        peer: the peer to ask.
+        collection: its name.
+        about: the backup's description and layout.
+        seconds: time limit of each step.
     """
-    wanted = _creation(about["collection"]["config"])
-    call(access, peer, "PUT", path_of(collection), wanted, timeout=seconds)
+    request = _creation(about["collection"]["config"])
+    call(access, peer, "PUT", path_of(collection), request, timeout=seconds)
     for key, numbers in by_key(copies_in(about["layout"])).items():
         if key is not None:
             body = {"shard_key": key, "shards_number": len(numbers)}
@@ -39,7 +39,7 @@ def create(
 def create_indexes(
     access: Access, peer: Endpoint, collection: str, about: Mapping[str, Any], seconds: float
 ) -> None:
-    """Make a collection's payload indexes."""
+    """Create the payload indexes of a collection."""
     for field, schema in about["collection"]["payload_schema"].items():
         body = {"field_name": field, "field_schema": schema.get("params") or schema["data_type"]}
         path = f"{path_of(collection)}/index?wait=true"
@@ -49,7 +49,7 @@ def create_indexes(
 def set_limits(
     access: Access, peer: Endpoint, collection: str, about: Mapping[str, Any], seconds: float
 ) -> None:
-    """Set what would have refused a part of the restore, and what only a change takes."""
+    """Set the limits of strict mode, and settings that only an update accepts."""
     config = about["collection"]["config"]
     change = {
         "strict_mode_config": config.get("strict_mode_config"),
@@ -61,43 +61,45 @@ def set_limits(
 
 
 def by_key(copies: Iterable[Mapping[str, Any]]) -> dict[Any, list[int]]:
-    """Numbers of the shards of each shard key, in order; the key is None if there are no shard keys.
+    """Shard key → numbers of its shards, in order. The key is None if there are no shard keys.
 
     Args:
-        copies: of shards, as Qdrant lists them: a key is a text or a number, and 1 is another one than "1".
+        copies: replicas as Qdrant lists them. A key is a text or a number; 1 and "1" are different keys.
     """
     keys = {int(copy["shard_id"]): copy.get("shard_key") for copy in copies}
-    found: dict[Any, list[int]] = {}
+    numbers: dict[Any, list[int]] = {}
     for number, key in sorted(keys.items()):
-        found.setdefault(key, []).append(number)
-    return found
+        numbers.setdefault(key, []).append(number)
+    return numbers
 
 
 def places(
-    name: str, then: Mapping[Any, list[int]], now: Mapping[Any, list[int]]
+    name: str, backup_shards: Mapping[Any, list[int]], live_shards: Mapping[Any, list[int]]
 ) -> dict[int, int]:
-    """Which shard takes which one's place: Qdrant numbers those of a new key on, whatever the old ones were.
+    """Number of a shard in the backup → its number now. Qdrant numbers the shards of a new key by itself.
 
     Raises:
-        RuntimeError: the collection was made with other shards.
+        RuntimeError: the collection was created with other shards.
     """
-    if {key: len(numbers) for key, numbers in then.items()} != {
-        key: len(numbers) for key, numbers in now.items()
+    if {key: len(numbers) for key, numbers in backup_shards.items()} != {
+        key: len(numbers) for key, numbers in live_shards.items()
     }:
-        raise RuntimeError(f"{name} was made with shards {dict(now)} instead of {dict(then)}")
+        raise RuntimeError(
+            f"{name} was made with shards {dict(live_shards)} instead of {dict(backup_shards)}"
+        )
     return {
         old: new
-        for key, numbers in then.items()
-        for old, new in zip(numbers, now[key], strict=True)
+        for key, numbers in backup_shards.items()
+        for old, new in zip(numbers, live_shards[key], strict=True)
     }
 
 
 def _creation(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes a collection like one that was described; strict mode is off, also where the server has it on."""
-    wanted = {
+    """The request that creates a collection. Strict mode is off, even if the server's default is on."""
+    request = {
         **{key: value for key, value in config["params"].items() if key not in LATER},
         **{part: config.get(part) for part in PARTS},
         "optimizers_config": config.get("optimizer_config"),
         "strict_mode_config": OFF,
     }
-    return {key: value for key, value in wanted.items() if value is not None}
+    return {key: value for key, value in request.items() if value is not None}

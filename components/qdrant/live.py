@@ -1,7 +1,7 @@
-"""Replaces collections of the live Qdrant by those of a backup, with as many copies of each shard as they had.
+"""Replaces collections of the live Qdrant by those of a backup, with the same number of replicas.
 
-A collection is deleted and made again, since a snapshot does not fit one with other shards; then each shard's snapshot
-goes to a peer that has the shard, and the other copies follow from there.
+A collection is deleted and created again, because a snapshot only fits the same shards. Each shard's snapshot is
+uploaded to one peer that has the shard; Qdrant fills the other replicas from there.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from components.qdrant.room import as_text, free_bytes
 
 
 def units(reader: SetReader) -> dict[str, int]:
-    """Collections of the backup with their sizes; one without shards has none."""
-    found = {reader.unit(folder + DESCRIPTION): 0 for folder in folders(reader)}
+    """Collections of the backup with their sizes; 0 for a collection without shards."""
+    sizes = {reader.unit(folder + DESCRIPTION): 0 for folder in folders(reader)}
     for name in reader.names(FORM):
         unit = reader.unit(name)
-        found[unit] = found.get(unit, 0) + reader.size(name)
-    return found
+        sizes[unit] = sizes.get(unit, 0) + reader.size(name)
+    return sizes
 
 
 def replace(
@@ -45,57 +45,57 @@ def replace(
     chosen: Iterable[str],
     cleanup: CleanupJournal,
 ) -> list[str]:
-    """Restore collections in the place of the live ones, and the aliases that point at them.
+    """Replace live collections by those of the backup, and restore the aliases that point to them.
 
     Returns:
-        Aliases that were left alone, since they point to another collection by now.
+        Remarks on aliases that were not changed, because they now point to another collection.
 
     Raises:
-        Damaged: an artefact is not what was stored.
+        Damaged: an artefact differs from what was stored.
         PermanentError: Qdrant refuses something.
-        TemporaryError: it went away.
+        TemporaryError: Qdrant went away.
     """
     peers = all_peers(access)
-    wanted = {_collection_of(unit) for unit in chosen}
+    collections = {_collection_of(unit) for unit in chosen}
     seconds = access.settings.backup.stall_seconds
     with explained(), cleanup.replacing(chosen):
-        there = names(access, peers.first)
+        live_names = names(access, peers.first)
         for folder in folders(reader):
             collection = collection_in(reader, folder)
-            if collection not in wanted:
+            if collection not in collections:
                 continue
-            if collection in there:
+            if collection in live_names:
                 call(access, peers.first, "DELETE", path_of(collection), timeout=seconds)
             restore_collection(access, peers.by_id, reader, folder)
-        return restore_aliases(access, peers.first, reader, wanted)
+        return restore_aliases(access, peers.first, reader, collections)
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
-    """What the live collections hold now."""
+    """Measure the live collections."""
     first = all_peers(access).first
-    found: list[Measure] = []
+    measures: list[Measure] = []
     with explained():
         for unit in chosen:
-            found += measure_whole(access, first, _collection_of(unit))
-    return comparable(found, reader.manifest.fingerprint)
+            measures += measure_whole(access, first, _collection_of(unit))
+    return comparable(measures, reader.manifest.fingerprint)
 
 
 def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
-    """Why the live cluster would refuse collections of a backup, as if those of these names were away.
+    """Why the live cluster would refuse collections of a backup, after live ones of the same names were deleted.
 
     Args:
-        access: the way in.
-        reader: of the backup.
-        chosen: units; those that the backup does not hold are skipped.
+        access: addresses and credentials.
+        reader: the backup.
+        chosen: units; units that are not in the backup are skipped.
 
     Raises:
         TemporaryError: a peer does not answer.
     """
     peers = all_peers(access)
-    held = units(reader)
-    units_chosen = tuple(unit for unit in chosen if unit in held)
+    in_backup = units(reader)
+    units_chosen = tuple(unit for unit in chosen if unit in in_backup)
     with explained():
-        of_all = [
+        common = [
             *(
                 f"peer {identity} ({uri}) is registered in the cluster but is not one of its members: shards would be "
                 f"placed on it. Remove it first (DELETE /cluster/peer/{identity}?force=true)"
@@ -104,12 +104,12 @@ def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
             *(f"{name}: {why}" for name, why in without_consensus(peers.said).items()),
             *_lacking_room(access, peers, reader, units_chosen),
         ]
-        there, aliases = names(access, peers.first), aliases_of(access, peers.first)
-        found = []
+        live_names, aliases = names(access, peers.first), aliases_of(access, peers.first)
+        lines = []
         for unit in units_chosen:
-            own = _name_clashes(_collection_of(unit), reader, there, aliases)
-            found += [f"{unit}: {reason}" for reason in ("; ".join([*of_all, *own]),) if reason]
-    return found
+            clashes = _name_clashes(_collection_of(unit), reader, live_names, aliases)
+            lines += [f"{unit}: {reason}" for reason in ("; ".join([*common, *clashes]),) if reason]
+    return lines
 
 
 LIVE = Live(
@@ -131,43 +131,45 @@ def _collection_of(unit: str) -> str:
 
 
 def _name_clashes(
-    collection: str, reader: SetReader, there: Iterable[str], aliases: Mapping[str, str]
+    collection: str, reader: SetReader, existing: Iterable[str], aliases: Mapping[str, str]
 ) -> list[str]:
-    """Why a collection's name, or one of its aliases, is taken by something of the other kind."""
-    found = []
+    """A collection whose name is now an alias, and aliases whose names are now collections."""
+    clashes = []
     if collection in aliases:
-        found.append(
+        clashes.append(
             f"{collection} is now an alias of {aliases[collection]}: remove or rename the alias first"
         )
-    taken = set(there)
+    live_names = set(existing)
     for alias in reader.json("aliases.json"):
-        if alias["collection_name"] == collection and alias["alias_name"] in taken:
-            found.append(f"its alias {alias['alias_name']} is now a collection: rename that first")
-    return found
+        if alias["collection_name"] == collection and alias["alias_name"] in live_names:
+            clashes.append(
+                f"its alias {alias['alias_name']} is now a collection: rename that first"
+            )
+    return clashes
 
 
 def _lacking_room(
     access: Access, peers: Peers, reader: SetReader, chosen: Iterable[str]
 ) -> list[str]:
-    """Peers whose disks are too full: what is uploaded lies there twice, as an archive and unpacked.
+    """Peers whose disks are too full. An upload needs space twice: as an archive and unpacked.
 
-    Collections that are there make room for those of the backup; shards are spread evenly.
+    Deleted collections free their space for the backup's. Shards are assumed to be spread evenly.
     """
-    there = {f"collection {name}" for name in names(access, peers.first)}
+    live_units = {f"collection {name}" for name in names(access, peers.first)}
     sizes = {name: reader.size(name) for name in reader.names(FORM) if reader.unit(name) in chosen}
     added, folder_of = 0, {reader.unit(f + DESCRIPTION): f for f in folders(reader)}
-    for unit in set(chosen) - there:
+    for unit in set(chosen) - live_units:
         folder = folder_of[unit]
         config = reader.json(f"{folder}{DESCRIPTION}")["collection"]["config"]
         copies = int(config["params"].get("replication_factor") or 1)
         size = sum(size for name, size in sizes.items() if reader.unit(name) == unit)
         added += size * min(copies, len(peers.by_id))
     needed = added // len(peers.by_id) + 2 * max(sizes.values(), default=0)
-    found = []
+    lines = []
     for peer in peers.by_id.values():
         free = free_bytes(access, peer)
         if free is not None and free < needed:
-            found.append(
+            lines.append(
                 f"{peer.member} has {as_text(free)} free and needs about {as_text(needed)}: enlarge its volume"
             )
-    return found
+    return lines

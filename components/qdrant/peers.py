@@ -1,4 +1,4 @@
-"""Which peers of the cluster answer, and which it only remembers."""
+"""The peers of the cluster: those that answer, and those that are only registered."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Peers:
     """The peers of one cluster.
 
     Attributes:
-        by_id: those that answer, by their ids.
-        said: what each of these says of the cluster, by its name.
-        silent: name → why it does not answer.
+        by_id: id → peer, for peers that answer.
+        said: name → the peer's answer to `/cluster`.
+        silent: name → why the peer does not answer.
     """
 
     by_id: dict[str, Endpoint]
@@ -28,58 +28,59 @@ class Peers:
 
     @property
     def first(self) -> Endpoint:
-        """One that answers."""
+        """A peer that answers."""
         return next(iter(self.by_id.values()))
 
     @property
     def names(self) -> dict[str, str]:
-        """Id → name, of those that answer."""
+        """Id → name, for peers that answer."""
         return {identity: peer.member for identity, peer in self.by_id.items()}
 
     @property
     def lost(self) -> dict[str, str]:
-        """Id → address of peers that the cluster still counts as its own and that are none of the members: it places
-        shards on them all the same (lib/storage/src/content_manager/toc/mod.rs: `known_peers`).
+        """Id → address of registered peers that are not members. Qdrant still places shards on them
+        (lib/storage/src/content_manager/toc/mod.rs: `known_peers`).
         """
-        known = {
+        registered = {
             str(identity): str(peer["uri"])
             for answer in self.said.values()
             for identity, peer in answer["peers"].items()
         }
-        return {identity: uri for identity, uri in known.items() if identity not in self.by_id}
+        return {identity: uri for identity, uri in registered.items() if identity not in self.by_id}
 
 
-def without_consensus(said: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Name → why a peer takes part in no change of the cluster: its consensus thread has ended
-    (lib/storage/src/types.rs: `ConsensusThreadStatus`). It still serves points.
+def without_consensus(answers: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Name → problem of peers whose consensus thread has ended (lib/storage/src/types.rs: `ConsensusThreadStatus`).
+
+    Such a peer still serves points, but does not learn of changes to the cluster.
 
     Args:
-        said: what each peer says of the cluster, by its name.
+        answers: name → the peer's answer to `/cluster`.
     """
-    found = {}
-    for name, answer in said.items():
+    stopped = {}
+    for name, answer in answers.items():
         thread = answer.get("consensus_thread_status") or {}
         state = str(thread.get("consensus_thread_status") or "working")
         if state != "working":
             why = f" ({thread['err']})" if thread.get("err") else ""
-            found[name] = f"its consensus is {state}{why}: restart the peer"
-    return found
+            stopped[name] = f"its consensus is {state}{why}: restart the peer"
+    return stopped
 
 
 def ask_peers(access: Access) -> Peers:
-    """Ask all members for the cluster as they see it; those that do not answer are `silent`."""
+    """Ask all members for their view of the cluster. Those that do not answer are `silent`."""
     members = access.endpoints(STATEFULSET, access.settings.components.qdrant.members, PORT)
     answers = ask_members(members, lambda peer: get(access, peer, "/cluster"))
     by_name = {member.member: member for member in members}
-    by_id = {str(said["peer_id"]): by_name[name] for name, said in answers.good.items()}
+    by_id = {str(answer["peer_id"]): by_name[name] for name, answer in answers.good.items()}
     return Peers(by_id, answers.good, answers.bad)
 
 
 def some_peers(access: Access) -> Peers:
-    """The peers, of which at least one answers.
+    """The peers, if at least one answers.
 
     Raises:
-        TemporaryError: none does.
+        TemporaryError: no peer answers.
     """
     peers = ask_peers(access)
     if not peers.by_id:
@@ -88,10 +89,10 @@ def some_peers(access: Access) -> Peers:
 
 
 def all_peers(access: Access) -> Peers:
-    """The peers, all of which answer.
+    """The peers, if all answer.
 
     Raises:
-        TemporaryError: one does not.
+        TemporaryError: a peer does not answer.
     """
     peers = ask_peers(access)
     if peers.silent:

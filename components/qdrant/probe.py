@@ -1,7 +1,7 @@
-"""The gate's transaction: points written to every shard of a collection of its own, read back, deleted.
+"""The gate's transaction: writes points to every shard of its own collection, reads them, deletes them.
 
-Several rounds run at the same time (a deploy's gate, `isa status --watch`, a doctor): each has points of its own, and
-leaves those of the others alone. What a killed round left is deleted by a later one, once no round can be that old.
+Several rounds can run at the same time (a deploy's gate, `isa status --watch`, a doctor). Each has its own points and
+does not touch the others'. Points of a killed round are deleted later, when no running round can be that old.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from components.qdrant.fingerprint import page_size
 from components.questions import PROBE
 
 REPLICATION = 2
-# Enough that none of the shards gets none: with 3 shards the odds against it are 1 : 10^10.
+# Enough for a point in every shard: with 3 shards the probability of an empty one is 10^-10.
 POINTS = 64
 SIZE = 4
-# A peer that hangs keeps a write waiting until the others have called its replicas dead: 8 s were measured.
+# A write waits for a hanging peer until the others mark its replicas as dead: measured 8 s.
 WRITE_SECONDS = 15.0
-# A round ends within 30 s (operations.health.gate); clocks of two machines differ by less than the rest.
+# A round ends within 30 s (operations.health.gate); the rest is for differences between clocks.
 LEFTOVER_SECONDS = 600.0
 EXISTS = 409  # lib/storage/src/content_manager/errors.rs: `AlreadyExists`
 
@@ -36,21 +36,21 @@ def transact(
     peers: Collection[str],
     clock: Callable[[], float] = time.time,
 ) -> str:
-    """Write points to all shards, read them through another peer, delete them and what killed rounds left.
+    """Write points to all shards, read them through another peer, delete them and points of killed rounds.
 
     Args:
-        access: the way in.
-        writer: peer that is written through.
-        reader: peer that is read through.
-        shards: of the collection, if it is still to be made.
-        peers: ids of those that answer: replicas that were lost with a peer are added there.
+        access: addresses and credentials.
+        writer: the peer to write through.
+        reader: the peer to read through.
+        shards: number of shards, if the collection does not exist yet.
+        peers: ids of the peers that answer; missing replicas are added there.
         clock: seconds since 1970.
 
     Returns:
-        What was done, in words.
+        A hint for the gate's check.
 
     Raises:
-        RuntimeError: a point did not arrive, or the cluster refuses.
+        RuntimeError: a point is missing, or the cluster refuses.
         httpx.HTTPError: a peer does not answer.
     """
     base = path_of(PROBE)
@@ -63,18 +63,18 @@ def transact(
     call(access, writer, "PUT", f"{base}/points?wait=true", body, timeout=WRITE_SECONDS)
     try:
         body = {"ids": ids, "with_payload": False, "with_vector": False}
-        found = call(access, reader, "POST", f"{base}/points", body)
+        read_points = call(access, reader, "POST", f"{base}/points", body)
     finally:
         body = {"points": [*ids, *_leftovers(access, writer, clock())]}
         path = f"{base}/points/delete?wait=true"
         call(access, writer, "POST", path, body, timeout=WRITE_SECONDS)
-    if len(found) != POINTS:
-        raise RuntimeError(f"{reader.member} has {len(found)} of {POINTS} points")
+    if len(read_points) != POINTS:
+        raise RuntimeError(f"{reader.member} has {len(read_points)} of {POINTS} points")
     return f"{POINTS} points written through {writer.member}, read through {reader.member}"
 
 
 def _make(access: Access, peer: Endpoint, shards: int) -> None:
-    """Make the collection, unless it is there or another round is faster."""
+    """Create the collection, unless it exists or another round creates it first."""
     try:
         get(access, peer, path_of(PROBE))
         return
@@ -94,33 +94,35 @@ def _make(access: Access, peer: Endpoint, shards: int) -> None:
 
 
 def _add_replicas(access: Access, peer: Endpoint, peers: Collection[str]) -> None:
-    """Put replicas where they are missing: a peer whose volume was lost, and that joined again, has none.
+    """Add missing replicas of the probe's collection. A peer that lost its volume and joined again has none.
 
-    Nothing else adds them, and with the last replica of a shard the gate would call a Qdrant down that serves.
-    The operation is `ReplicateShardOperation` (qdrant/qdrant lib/collection/src/operations/cluster_ops.rs).
+    Nothing else adds them. Without replicas the gate would report a Qdrant that serves as down. The operation is
+    `ReplicateShardOperation` (qdrant/qdrant lib/collection/src/operations/cluster_ops.rs).
     """
     active: dict[int, set[str]] = {}
     holders: dict[int, set[str]] = {}
     for copy in replicas(access, peer, PROBE):
-        shard, where = int(copy["shard_id"]), str(copy["peer_id"])
-        holders.setdefault(shard, set()).add(where)
-        if copy["state"] == "Active" and where in peers:
-            active.setdefault(shard, set()).add(where)
+        shard, holder = int(copy["shard_id"]), str(copy["peer_id"])
+        holders.setdefault(shard, set()).add(holder)
+        if copy["state"] == "Active" and holder in peers:
+            active.setdefault(shard, set()).add(holder)
     params = get(access, peer, path_of(PROBE))["config"]["params"]
     for shard, sources in active.items():
         spare = sorted(set(peers) - holders[shard])
         if spare and len(holders[shard]) < int(params["replication_factor"]):
-            wanted = {
+            transfer = {
                 "shard_id": shard,
                 "from_peer_id": int(min(sources)),
                 "to_peer_id": int(spare[0]),
             }
-            with suppress(Refused):  # another round has begun it
-                call(access, peer, "POST", f"{path_of(PROBE)}/cluster", {"replicate_shard": wanted})
+            with suppress(Refused):  # another round has started it
+                call(
+                    access, peer, "POST", f"{path_of(PROBE)}/cluster", {"replicate_shard": transfer}
+                )
 
 
 def _leftovers(access: Access, peer: Endpoint, now: float) -> list[Any]:
-    """Points of rounds that were killed: too old for any that is still under way, or of an earlier version."""
+    """Points of killed rounds: older than any running round, or written by an earlier version."""
     config = get(access, peer, path_of(PROBE))["config"]
     body = {"limit": page_size(config), "with_payload": True, "with_vector": False}
     page = call(access, peer, "POST", f"{path_of(PROBE)}/points/scroll", body)
@@ -128,7 +130,7 @@ def _leftovers(access: Access, peer: Endpoint, now: float) -> list[Any]:
 
 
 def _is_under_way(payload: Any, now: float) -> bool:
-    """Whether a round that wrote this may still go on; whatever else lies in the collection is nobody's data."""
+    """Whether the round that wrote a point may still run. The collection has no other data."""
     written = payload.get("written") if isinstance(payload, dict) else None
     if isinstance(written, bool) or not isinstance(written, int | float):
         return False

@@ -1,7 +1,7 @@
-"""Brings Qdrant back: collections as they were made, a snapshot into each shard, payload indexes, limits, aliases.
+"""Restores Qdrant: creates collections, uploads a snapshot into each shard, then sets indexes, limits and aliases.
 
-A shard goes to a peer that has it; in a proof there is one peer, and so one copy of each, whatever the settings say
-(qdrant/qdrant lib/storage/src/content_manager/shard_distribution.rs).
+A snapshot is uploaded to a peer that has the shard. A scratch engine is one peer with one replica of each shard,
+whatever the settings say (qdrant/qdrant lib/storage/src/content_manager/shard_distribution.rs).
 https://qdrant.tech/documentation/snapshots/
 """
 
@@ -47,12 +47,12 @@ from errors import PermanentError, TemporaryError
 
 FORM = "Qdrant shard snapshot"
 DESCRIPTION = "/collection.json"
-# Shards that were just made are `Initializing` until each peer has told the others.
+# New shards are `Initializing` until all peers have agreed on them.
 CREATION_SECONDS, POLL_SECONDS = 60.0, 0.5
 
 
 def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ...]:
-    """A cluster of one: only a cluster has shards of their own."""
+    """A cluster of one peer: without a cluster shards cannot be restored one by one."""
     environ = {
         "QDRANT__SERVICE__HOST": "0.0.0.0",
         "QDRANT__SERVICE__API_KEY": password,
@@ -69,11 +69,11 @@ def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ..
 
 
 def place(reader: SetReader, name: str, directory: Path) -> None:
-    """Nothing: snapshots come over the network."""
+    """Nothing to place: snapshots are uploaded over the network."""
 
 
 def ask(access: Access, endpoint: Endpoint) -> str:
-    """Version of a peer that is ready."""
+    """The peer's version, once it is ready."""
     access.http.get(f"http://{endpoint.url}/readyz").raise_for_status()
     return f"Qdrant {access.http.get(f'http://{endpoint.url}/').json()['version']}"
 
@@ -82,9 +82,9 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
     """Restore all collections, and the aliases.
 
     Raises:
-        Damaged: an artefact is not what was stored.
-        PermanentError: Qdrant refuses something; with its words.
-        TemporaryError: it went away.
+        Damaged: an artefact differs from what was stored.
+        PermanentError: Qdrant refuses something; has its message.
+        TemporaryError: Qdrant went away.
     """
     peer = next(iter(at.values()))
     with explained():
@@ -97,49 +97,49 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
 def measure(
     access: Access, at: Mapping[str, Endpoint], reader: SetReader
 ) -> Mapping[str, list[Measure]]:
-    """What the collections hold that the peer lists, and its aliases.
+    """Measure all collections of the peer, and its aliases.
 
     Raises:
         TemporaryError: the peer went away.
     """
     peer = next(iter(at.values()))
     with explained():
-        found = measure_everything(access, peer)
-    return {"": comparable(found, reader.manifest.fingerprint)}
+        measures = measure_everything(access, peer)
+    return {"": comparable(measures, reader.manifest.fingerprint)}
 
 
 RESTORE = Restore(scratch, place, ask, load, measure)
 
 
 def folders(reader: SetReader) -> list[str]:
-    """Where a backup has its collections."""
+    """The folders of a backup's collections."""
     names = reader.names("JSON")
     return [name.removesuffix(DESCRIPTION) for name in names if name.endswith(DESCRIPTION)]
 
 
 def collection_in(reader: SetReader, folder: str) -> str:
-    """Name of the collection in a folder, which has a part of a long one only."""
+    """Name of the collection in a folder. The folder's own name may be shortened."""
     return reader.unit(folder + DESCRIPTION).partition(" ")[2]
 
 
 def restore_collection(
     access: Access, peers: Mapping[str, Endpoint], reader: SetReader, folder: str
 ) -> None:
-    """Make a collection as it was, fill its shards, and wait until every replica has its shard's points.
+    """Create a collection, fill its shards, and wait until every replica has the points of its shard.
 
     Args:
-        access: the way in.
-        peers: by their ids.
-        reader: of the backup.
-        folder: of the collection in it.
+        access: addresses and credentials.
+        peers: id → peer.
+        reader: the backup.
+        folder: the collection's folder in it.
     """
     name, peer = collection_in(reader, folder), next(iter(peers.values()))
     about = reader.json(folder + DESCRIPTION)
     seconds = access.settings.backup.stall_seconds
     create(access, peer, name, about, seconds)
-    there = _reachable(access, peers, name)
-    holders = {int(r["shard_id"]): str(r["peer_id"]) for r in there}
-    place_of = places(name, by_key(copies_in(about["layout"])), by_key(there))
+    live_copies = _reachable(access, peers, name)
+    holders = {int(r["shard_id"]): str(r["peer_id"]) for r in live_copies}
+    place_of = places(name, by_key(copies_in(about["layout"])), by_key(live_copies))
     for shard in reader.names(FORM):
         if shard.startswith(f"{folder}/"):
             number = place_of[int(shard.rpartition("/shard-")[2].removesuffix(".snapshot"))]
@@ -152,57 +152,57 @@ def restore_collection(
 def restore_aliases(
     access: Access, peer: Endpoint, reader: SetReader, only: Collection[str] | None = None
 ) -> list[str]:
-    """Make the aliases again; one that points to another collection by now is left as it is.
+    """Create the aliases. An alias that now points to another collection is not changed.
 
     Args:
-        access: the way in.
-        peer: through which one.
-        reader: of the backup.
-        only: those of some collections; all if left out.
+        access: addresses and credentials.
+        peer: the peer to ask.
+        reader: the backup.
+        only: restore only aliases of these collections; all if left out.
 
     Returns:
-        Those that were left, in words.
+        A remark for each alias that was not changed.
     """
-    now = aliases_of(access, peer)
-    actions, left = [], []
+    live_aliases = aliases_of(access, peer)
+    actions, remarks = [], []
     for alias in reader.json("aliases.json"):
         name, collection = alias["alias_name"], alias["collection_name"]
         if only is not None and collection not in only:
             continue
-        if now.get(name, collection) != collection:
-            left.append(
-                f"alias {name} still points to {now[name]}, in the backup it points to {collection}"
+        if live_aliases.get(name, collection) != collection:
+            remarks.append(
+                f"alias {name} still points to {live_aliases[name]}, in the backup it points to {collection}"
             )
             continue
         actions.append({"create_alias": {"alias_name": name, "collection_name": collection}})
     if actions:
         call(access, peer, "POST", "/collections/aliases", {"actions": actions})
-    return left
+    return remarks
 
 
 def aliases_of(access: Access, peer: Endpoint) -> dict[str, str]:
-    """Alias → its collection, as they are now."""
-    found = get(access, peer, "/aliases")["aliases"]
-    return {str(one["alias_name"]): str(one["collection_name"]) for one in found}
+    """Alias → its collection now."""
+    aliases = get(access, peer, "/aliases")["aliases"]
+    return {str(alias["alias_name"]): str(alias["collection_name"]) for alias in aliases}
 
 
 # ---------------------------------------------------------------------- inside
 def _reachable(
     access: Access, peers: Mapping[str, Endpoint], collection: str
 ) -> list[dict[str, Any]]:
-    """Active replicas on peers that answer: what a shard's snapshot may go to. New shards become active soon.
+    """Active replicas on peers that answer. Waits, because new shards become active soon.
 
     Raises:
-        TemporaryError: a shard has none.
+        TemporaryError: a shard has no such replica.
     """
-    peer, without = next(iter(peers.values())), set[int]()
+    peer, missing = next(iter(peers.values())), set[int]()
     for _ in polling(CREATION_SECONDS, pause=POLL_SECONDS):
         copies = replicas(access, peer, collection)
-        found = [c for c in copies if c["state"] == "Active" and str(c["peer_id"]) in peers]
-        without = {int(c["shard_id"]) for c in copies} - {int(c["shard_id"]) for c in found}
-        if not without:
-            return found
-    numbers = ", ".join(map(str, sorted(without)))
+        active = [c for c in copies if c["state"] == "Active" and str(c["peer_id"]) in peers]
+        missing = {int(c["shard_id"]) for c in copies} - {int(c["shard_id"]) for c in active}
+        if not missing:
+            return active
+    numbers = ", ".join(map(str, sorted(missing)))
     raise TemporaryError(
         f"{collection}: shards {numbers} have no active replica on a peer that answers", delay=20
     )
@@ -213,24 +213,24 @@ def _upload(
 ) -> None:
     spool = access.settings.backup.spool
     with tempfile.TemporaryDirectory(dir=prepare_spool(spool)) as directory:
-        # on the disk first: whether its bytes are sound is known at the end only
+        # saved to disk first, because only then all its bytes have been checked
         file = reader.save(shard, Path(directory) / "shard.snapshot")
-        where = f"{path_of(name)}/shards/{number}/snapshots/upload?wait=true&priority=snapshot"
+        path = f"{path_of(name)}/shards/{number}/snapshots/upload?wait=true&priority=snapshot"
         with file.open("rb") as body:
             answer = access.http.post(
-                f"http://{peer.url}{where}&checksum={reader.sha256(shard)}",
+                f"http://{peer.url}{path}&checksum={reader.sha256(shard)}",
                 files={"snapshot": (file.name, body)},
                 headers=headers(access),
                 timeout=access.settings.backup.stall_seconds,
             )
     if answer.status_code >= 400:
-        what = f"upload of {name}, shard {number}, to {peer.member}"
-        raise Refused(answer.status_code, what, words_of(answer))
+        request = f"upload of {name}, shard {number}, to {peer.member}"
+        raise Refused(answer.status_code, request, words_of(answer))
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """What the client raises, in the project's own terms."""
+    """Turn exceptions of the client into the project's errors."""
     try:
         yield
     except httpx.HTTPError as exc:

@@ -1,8 +1,8 @@
-"""Room on a peer's disk: a snapshot is written there before it is downloaded, and once more when it is uploaded.
+"""Free space on a peer's disk. Snapshots are written there before a download and during an upload.
 
-A server tells since 1.19 how full the file system of its storage is, in whole percents (`GET /quotas`:
-qdrant/qdrant lib/shard/src/quota/status.rs), and how large it is (`GET /telemetry`: src/common/telemetry_ops/
-app_telemetry.rs). An older one does not, and is then not asked for room.
+Since 1.19 a server reports how full its file system is, in whole percent (`GET /quotas`: qdrant/qdrant
+lib/shard/src/quota/status.rs), and its size (`GET /telemetry`: src/common/telemetry_ops/app_telemetry.rs). With older
+servers the space is not checked.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ KIB = 1024
 
 
 def free_bytes(access: Access, peer: Endpoint) -> int | None:
-    """Free bytes of a peer's storage, one percent of it more or less; None where the server does not tell.
+    """Free bytes of a peer's storage, exact to one percent of its size; None if the server does not report it.
 
     Raises:
-        httpx.HTTPError: it does not answer.
+        httpx.HTTPError: the peer does not answer.
     """
     try:
         used = get(access, peer, "/quotas")["usage"].get("disk_usage_percent")
@@ -31,5 +31,5 @@ def free_bytes(access: Access, peer: Endpoint) -> int | None:
 
 
 def as_text(size: int) -> str:
-    """Bytes for people."""
+    """Bytes as text in GiB."""
     return f"{size / (1 << 30):.1f} GiB"

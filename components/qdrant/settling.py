@@ -1,8 +1,8 @@
-"""Waits until every replica of a collection has what its shard has.
+"""Waits until every replica of a collection has all points of its shard.
 
-An uploaded snapshot is on one peer. The server then *proposes* that the shard's other replicas are dead, and answers
-(qdrant/qdrant src/common/snapshots.rs: `recover_shard_snapshot_impl`): until that is agreed on they count as active,
-empty as they are, and are read from. Then they are filled, one after another.
+An uploaded snapshot is on one peer only. The server then *proposes* that the shard's other replicas are dead, and
+answers (qdrant/qdrant src/common/snapshots.rs: `recover_shard_snapshot_impl`). Until the peers agree, the empty
+replicas count as active and serve reads. After that they are filled one after another.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from errors import TemporaryError
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-# Replicas that have been active for so long and still differ from one look to the next are being written to.
+# If replicas have been active for so long and their counts still change, clients are writing.
 WRITTEN_SECONDS = 60.0
 
 
@@ -34,19 +34,19 @@ def wait_until_settled(
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Wait until all peers agree that all replicas are active, and those of each shard have equally many points.
+    """Wait until all replicas are active on every peer, and the replicas of each shard have equal counts.
 
     Args:
-        access: the way in.
-        peers: by their ids.
-        collection: name.
-        stall: seconds without a change after which it is given up.
-        clock: tells seconds.
+        access: addresses and credentials.
+        peers: id → peer.
+        collection: its name.
+        stall: seconds without a change until the wait fails.
+        clock: monotonic seconds.
 
     Raises:
-        TemporaryError: nothing changes any more.
+        TemporaryError: nothing has changed for `stall` seconds.
     """
-    before: object = None
+    last_views: object = None
     since = active_since = clock()
     while True:
         views, silent = _views(access, peers, collection)
@@ -54,40 +54,42 @@ def wait_until_settled(
         if not inactive and not unequal:
             return
         now = clock()
-        changed = views != before
-        before, since = views, now if changed else since
+        changed = views != last_views
+        last_views, since = views, now if changed else since
         active_since = now if inactive else active_since
         if changed and now - active_since > WRITTEN_SECONDS:
-            return  # clients write: two peers are never counted at the same moment
+            return  # clients are writing, and two peers cannot be counted at the same moment
         if now - since > stall:
-            words = "; ".join([*inactive, *unequal])
-            raise TemporaryError(f"{collection}: replicas do not become equal: {words}", delay=30)
+            problems = "; ".join([*inactive, *unequal])
+            raise TemporaryError(
+                f"{collection}: replicas do not become equal: {problems}", delay=30
+            )
         if changed:
             log.info("collection %s: waiting for %s", collection, "; ".join([*inactive, *unequal]))
         CANCELLATION.sleep(POLL_SECONDS)
 
 
 def not_active(views: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Replicas that are not active, and those on their way, as any of the peers sees them.
+    """Replicas that are not active, and running transfers, as reported by any peer.
 
     Args:
-        views: a collection's layout, as each peer sees it, by the peer's name.
+        views: name of a peer → its layout of the collection.
     """
-    found: dict[str, None] = {}
+    lines: dict[str, None] = {}
     for view in views.values():
         for copy in copies_in(dict(view)):
             if copy["state"] != "Active":
-                where = f"shard {copy['shard_id']} on peer {copy['peer_id']}"
-                found[f"{where} is {copy['state']}"] = None
+                replica = f"shard {copy['shard_id']} on peer {copy['peer_id']}"
+                lines[f"{replica} is {copy['state']}"] = None
         for transfer in view.get("shard_transfers") or ():
-            found[f"shard {transfer['shard_id']} is being transferred to peer {transfer['to']}"] = (
+            lines[f"shard {transfer['shard_id']} is being transferred to peer {transfer['to']}"] = (
                 None
             )
-    return list(found)
+    return list(lines)
 
 
 def not_equal(views: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Shards whose replicas have not the same number of points."""
+    """Shards whose replicas have different numbers of points."""
     counts: dict[int, dict[str, int]] = {}
     for name, view in views.items():
         for own in view["local_shards"]:
@@ -102,7 +104,7 @@ def not_equal(views: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _views(
     access: Access, peers: Mapping[str, Endpoint], collection: str
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """A collection's layout as each peer sees it, and what keeps one from telling."""
+    """Name of a peer → its layout of the collection, and the errors of peers that do not answer."""
     views, silent = {}, []
     for peer in peers.values():
         try:

@@ -1,13 +1,15 @@
-"""One shard's snapshot: made by a peer, downloaded, checked, removed from the peer.
+"""The snapshot of one shard: created by a peer, downloaded, checked, removed from the peer.
 
-The snapshot that is written first (not the one that is streamed) comes with a SHA-256, and what comes is compared
-with it. A stream has none, and a failure in its midst is only logged in the server: the body just ends, with status
-200 (qdrant/qdrant lib/collection/src/shards/shard_holder). The tar's end is looked at in any case.
-A client that accepts compression gets every answer compressed, a file too (src/actix/mod.rs: `Compress::default()`),
-and httpx accepts it by default: so a download says that it takes the bytes as they are.
-The peer goes on making a snapshot after the client has gone (src/actix/helpers.rs: `time_or_accept`), and names it by
-the second in which it began (shard_holder/mod.rs: `create_shard_snapshot`): by that it is recognised later.
-https://qdrant.tech/documentation/snapshots/
+The snapshot is first written to the peer's disk, because then it has a SHA-256. A streamed snapshot has none, and a
+failure during the stream is only logged on the server: the body ends early with status 200 (qdrant/qdrant
+lib/collection/src/shards/shard_holder). The end of the tar is checked as well.
+
+Qdrant compresses every answer, even files, for clients that accept it (src/actix/mod.rs: `Compress::default()`), and
+httpx accepts it by default. So a download requests uncompressed bytes.
+
+A peer finishes a snapshot even if the client has gone (src/actix/helpers.rs: `time_or_accept`). It names the snapshot
+by the second in which it began (shard_holder/mod.rs: `create_shard_snapshot`). Leftover snapshots are recognised by
+that name. https://qdrant.tech/documentation/snapshots/
 """
 
 from __future__ import annotations
@@ -35,26 +37,26 @@ TAR_END = b"\0" * 1024
 UNCOMPRESSED = {"accept-encoding": "identity"}
 BEGUN = re.compile(r"-(\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d)\.snapshot$")
 BEGUN_FORMAT = "%Y-%m-%d-%H-%M-%S"
-# From our question to the second in the snapshot's name: the peer names it before it waits for anything.
+# Longest time between the request and the second in the snapshot's name: the peer names it at once.
 NAMED_WITHIN = timedelta(seconds=10)
-# How long the making of one may take, all in all: terabytes at the pace of a slow disk.
+# Longest time to create a snapshot: terabytes on a slow disk.
 MAKING = timedelta(hours=12)
 POLL_SECONDS = 5.0
 
 
 class NotTaken(TemporaryError):
-    """A shard gave no snapshot; others may."""
+    """A shard could not be stored. Other shards may succeed."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A replica that is read.
+    """The replica of a shard that a backup reads.
 
     Attributes:
-        collection: its name.
-        number: of the shard.
-        peer: where the replica is.
-        key: of a custom sharding; "" without.
+        collection: name of the collection.
+        number: number of the shard.
+        peer: the peer that has the replica.
+        key: shard key; "" without custom sharding.
     """
 
     collection: str
@@ -64,7 +66,7 @@ class Shard:
 
     @property
     def path(self) -> str:
-        """Of its snapshots."""
+        """Path of its snapshots."""
         return snapshots_path(self.collection, self.number)
 
     def __str__(self) -> str:
@@ -73,13 +75,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class Made:
-    """A snapshot that lies on its peer.
+    """A snapshot on its peer's disk.
 
     Attributes:
-        shard: of which.
-        name: of the file.
+        shard: its shard.
+        name: name of the file.
         size: bytes.
-        checksum: SHA-256, in hexadecimal; "" if the peer gives none.
+        checksum: SHA-256, in hexadecimal; "" if the peer returns none.
     """
 
     shard: Shard
@@ -95,48 +97,48 @@ def snapshots_path(collection: str, shard: int) -> str:
 
 @contextmanager
 def snapshot(access: Access, shard: Shard, cleanup: CleanupJournal, limit: float) -> Iterator[Made]:
-    """Have a snapshot made, and remove it afterwards.
+    """Create a snapshot, and remove it afterwards.
 
     Args:
-        access: the way in.
-        shard: which one.
-        cleanup: where it is written down in the meantime.
-        limit: seconds to wait for the peer's answer; one that takes longer is waited for by the peer's list.
+        access: addresses and credentials.
+        shard: the shard.
+        cleanup: records the snapshot until it is removed.
+        limit: seconds to wait for the peer's answer; after that the peer's list of snapshots is polled.
 
     Raises:
-        NotTaken: the peer did not make one.
+        NotTaken: the peer did not create a snapshot.
     """
-    known = tuple(str(entry["name"]) for entry in get(access, shard.peer, shard.path))
-    held = ShardSnapshot(
+    existing = tuple(str(entry["name"]) for entry in get(access, shard.peer, shard.path))
+    note = ShardSnapshot(
         peer=shard.peer.member,
         collection=shard.collection,
         shard=shard.number,
-        known=known,
+        known=existing,
         asked=clock_of(access, shard.peer),
     )
-    cleanup.hold(held)
+    cleanup.hold(note)
     try:
-        made = call(access, shard.peer, "POST", f"{shard.path}?wait=true", timeout=limit)
+        created = call(access, shard.peer, "POST", f"{shard.path}?wait=true", timeout=limit)
     except httpx.ReadTimeout:
-        made = _awaited(access, shard, held)
+        created = _awaited(access, shard, note)
     except Refused:
-        cleanup.release(held)  # it made none
+        cleanup.release(note)  # it made none
         raise
     try:
-        yield Made(shard, made["name"], int(made["size"]), str(made.get("checksum") or ""))
+        yield Made(shard, created["name"], int(created["size"]), str(created.get("checksum") or ""))
     finally:
-        if _removed(access, shard.peer, shard.path, made["name"]):
-            cleanup.release(held)
+        if _removed(access, shard.peer, shard.path, created["name"]):
+            cleanup.release(note)
 
 
-def _awaited(access: Access, shard: Shard, held: ShardSnapshot) -> dict[str, Any]:
-    """Wait for a snapshot that outlasts the question for it: it is listed once it is complete."""
+def _awaited(access: Access, shard: Shard, note: ShardSnapshot) -> dict[str, Any]:
+    """Wait for a snapshot that takes longer than its request. It is listed when it is complete."""
     for _ in range(int(MAKING.total_seconds() / POLL_SECONDS)):
         listed = get(access, shard.peer, shard.path)
-        mine = [entry for entry in listed if _is_ours(entry["name"], held)]
-        if mine:
-            made: dict[str, Any] = mine[0]
-            return made
+        own = [entry for entry in listed if _is_ours(entry["name"], note)]
+        if own:
+            created: dict[str, Any] = own[0]
+            return created
         CANCELLATION.sleep(POLL_SECONDS)
     raise NotTaken(
         f"{shard} did not create its snapshot within {MAKING.total_seconds() / 3600:.0f} h"
@@ -144,32 +146,34 @@ def _awaited(access: Access, shard: Shard, held: ShardSnapshot) -> dict[str, Any
 
 
 def sweep(access: Access, peers: Mapping[str, Endpoint], cleanup: CleanupJournal) -> None:
-    """Remove the snapshots that killed runs left on the peers; the note of one that may still come is kept.
+    """Remove snapshots of killed runs from the peers. An entry is kept while its snapshot may still appear.
 
     Args:
-        access: the way in.
-        peers: those that answer, by name.
-        cleanup: with the notes.
+        access: addresses and credentials.
+        peers: name → peer, for peers that answer.
+        cleanup: has the entries of killed runs.
     """
-    for held in cleanup.earlier(ShardSnapshot):
-        peer, path = peers.get(held.peer), snapshots_path(held.collection, held.shard)
+    for note in cleanup.earlier(ShardSnapshot):
+        peer, path = peers.get(note.peer), snapshots_path(note.collection, note.shard)
         if peer is None:
             continue
         try:
             listed = [str(entry["name"]) for entry in get(access, peer, path)]
-            mine = [name for name in listed if _is_ours(name, held)]
-            late = clock_of(access, peer) - held.asked > MAKING
-        except Gone:  # the collection is, or the shard has moved, and the snapshots with it
-            mine, late = [], True
+            own = [name for name in listed if _is_ours(name, note)]
+            expired = clock_of(access, peer) - note.asked > MAKING
+        except (
+            Gone
+        ):  # the collection was dropped or the shard has moved; its snapshots are gone too
+            own, expired = [], True
         except (httpx.HTTPError, Refused):
             continue
-        removed = [_removed(access, peer, path, name) for name in mine]
-        if all(removed) and (mine or late):
-            cleanup.release(held)
+        removed = [_removed(access, peer, path, name) for name in own]
+        if all(removed) and (own or expired):
+            cleanup.release(note)
 
 
 def clock_of(access: Access, peer: Endpoint) -> datetime:
-    """A peer's own clock: snapshots are named by it."""
+    """A peer's own clock, which is used in the names of snapshots."""
     answer = access.http.get(f"http://{peer.url}/healthz")
     stated = answer.headers.get("date")
     return parsedate_to_datetime(stated).astimezone(UTC) if stated else datetime.now(UTC)
@@ -179,23 +183,23 @@ class Download:
     """A snapshot's bytes; iterate it once.
 
     Args:
-        access: the way in.
-        made: which one.
-        stall: seconds without a byte after which it is given up.
+        access: addresses and credentials.
+        created: the snapshot.
+        stall: seconds without a byte until the download fails.
     """
 
-    def __init__(self, access: Access, made: Made, stall: float) -> None:
-        self._access, self._made, self._stall = access, made, stall
+    def __init__(self, access: Access, created: Made, stall: float) -> None:
+        self._access, self._made, self._stall = access, created, stall
 
     def __iter__(self) -> Iterator[bytes]:
         """The tar's bytes.
 
         Raises:
-            NotTaken: it broke off, is short, or is not what was made.
+            NotTaken: the download was interrupted, is too short, or differs from the snapshot.
         """
-        made, shard = self._made, self._made.shard
+        created, shard = self._made, self._made.shard
         digest, size, end = hashlib.sha256(), 0, b""
-        url = f"http://{shard.peer.url}{shard.path}/{path_part(made.name)}"
+        url = f"http://{shard.peer.url}{shard.path}/{path_part(created.name)}"
         limits = httpx.Timeout(self._stall, connect=self._access.timeout_seconds)
         try:
             with self._access.http.stream(
@@ -210,26 +214,28 @@ class Download:
                     yield piece
         except httpx.HTTPError as exc:
             raise NotTaken(f"{shard} ended the transfer: {exc}") from exc
-        if size != made.size or end != TAR_END:
-            raise NotTaken(f"{shard} sent {size} of {made.size} bytes: its snapshot is truncated")
-        if made.checksum and digest.hexdigest() != made.checksum:
-            raise NotTaken(f"{shard} sent a snapshot other than the one it created: {made.name}")
+        if size != created.size or end != TAR_END:
+            raise NotTaken(
+                f"{shard} sent {size} of {created.size} bytes: its snapshot is truncated"
+            )
+        if created.checksum and digest.hexdigest() != created.checksum:
+            raise NotTaken(f"{shard} sent a snapshot other than the one it created: {created.name}")
 
 
-def _is_ours(name: str, held: ShardSnapshot) -> bool:
-    """Whether a snapshot is the one of a note: it was not there before, and was begun when that was written.
+def _is_ours(name: str, note: ShardSnapshot) -> bool:
+    """Whether a snapshot belongs to an entry of the journal: it is new, and began when the entry was written.
 
-    Others make snapshots too, by hand or by a job of their own, and theirs must stay.
+    Snapshots that others created must be kept.
     """
-    found = BEGUN.search(name)
-    if name in held.known or found is None:
+    match = BEGUN.search(name)
+    if name in note.known or match is None:
         return False
-    begun = datetime.strptime(found[1], BEGUN_FORMAT).replace(tzinfo=UTC)
-    return timedelta(seconds=-1) <= begun - held.asked <= NAMED_WITHIN
+    begun = datetime.strptime(match[1], BEGUN_FORMAT).replace(tzinfo=UTC)
+    return timedelta(seconds=-1) <= begun - note.asked <= NAMED_WITHIN
 
 
 def _removed(access: Access, peer: Endpoint, path: str, name: str) -> bool:
-    """Remove a snapshot; whether it is gone. It takes room, no more: if not, the next run tries again."""
+    """Remove a snapshot. Returns whether it was removed; if not, the next run tries again."""
     try:
         call(access, peer, "DELETE", f"{path}/{path_part(name)}?wait=true")
     except Gone:
