@@ -46,7 +46,9 @@ class HttpClient(httpx.Client):
             headers={"accept-encoding": UNPACKED},
         )
 
-    def send(self, request: httpx.Request, *, stream: bool = False, **more: Any) -> httpx.Response:
+    def send(
+        self, request: httpx.Request, *, stream: bool = False, **options: Any
+    ) -> httpx.Response:
         """As `httpx.Client.send`.
 
         Raises:
@@ -55,7 +57,7 @@ class HttpClient(httpx.Client):
         """
         if not stream:
             request.extensions = {"answer_bytes": ANSWER_BYTES, **request.extensions}
-        response = super().send(request, stream=stream, **more)
+        response = super().send(request, stream=stream, **options)
         sending = response.extensions.get("network_stream")
         if stream and isinstance(sending, LimitedStream):
             sending.lift()
@@ -79,17 +81,17 @@ class Transport(httpx.HTTPTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """As `httpx.BaseTransport.handle_request`; the query stays out of the log, it may hold a token."""
-        where = request.url.copy_with(query=None)
-        with call(f"{request.method} {where}"):
+        url = request.url.copy_with(query=None)
+        with call(f"{request.method} {url}"):
             response = super().handle_request(request)
         limit = request.extensions.get("answer_bytes")
         if limit is not None:
             packed = response.headers.get("content-encoding", UNPACKED)
             if packed != UNPACKED:
                 response.close()
-                raise TooLarge(f"{where} is compressed with {packed!r}, which was not requested")
+                raise TooLarge(f"{url} is compressed with {packed!r}, which was not requested")
             assert isinstance(response.stream, httpx.SyncByteStream)
-            response.stream = LimitedAnswer(response.stream, int(limit), str(where))
+            response.stream = LimitedAnswer(response.stream, int(limit), str(url))
         return response
 
 
@@ -137,10 +139,10 @@ class LimitedStream(httpcore.NetworkStream):
             return self._stream.read(max_bytes, timeout)
         if self._until is None:
             self._until = self._clock() + timeout
-        left = self._until - self._clock()
-        if left <= 0:
+        remaining = self._until - self._clock()
+        if remaining <= 0:
             raise httpcore.ReadTimeout(f"the answer was not complete after {timeout:g} s")
-        return self._stream.read(max_bytes, min(left, timeout))
+        return self._stream.read(max_bytes, min(remaining, timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """As its own; a new request begins."""

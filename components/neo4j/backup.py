@@ -38,8 +38,8 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
         PermanentError: Community, and the settings do not allow to stop it; neo4j-admin is missing.
         TemporaryError: no member answers, or no database could be stored.
     """
-    wanted = access.settings.components.neo4j
-    community = wanted.edition == "community"
+    config = access.settings.components.neo4j
+    community = config.edition == "community"
     if community and not access.settings.backup.neo4j.offline:
         raise PermanentError(
             "Neo4j Community cannot be backed up while it runs: set backup.neo4j.offline so that it may be stopped "
@@ -48,8 +48,8 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
     if community:
         offline.sweep(access, writer.cleanup)
     try:
-        member, online_ones, lacking = _member(access)
-        databases = [name for name in online_ones if name != SYSTEM]
+        member, online_names, lacking = _member(access)
+        databases = [name for name in online_names if name != SYSTEM]
         about = query(access, member, COMPONENTS)[0]
         writer.add_json("users.json", "users", _users(access, member, community))
         before = _measure(access, member, databases)
@@ -111,7 +111,8 @@ def settled_or_counted(
         return settled(before, until_answered(measure, seconds)), ""
     except TemporaryError as exc:
         counted = [
-            one.model_copy(update={"until": one.count, "digest": "", "names": {}}) for one in before
+            measure.model_copy(update={"until": measure.count, "digest": "", "names": {}})
+            for measure in before
         ]
         return (
             counted,
@@ -128,15 +129,15 @@ def online_and_lacking(rows: Rows) -> tuple[list[str], list[str]]:
     Raises:
         TemporaryError: one is about to be online.
     """
-    there: dict[str, list[dict[str, Any]]] = {}
+    copies_by_name: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if row["type"] != "composite":
-            there.setdefault(str(row["name"]), []).append(row)
-    online_ones, lacking = [], []
-    for name, copies in there.items():
+            copies_by_name.setdefault(str(row["name"]), []).append(row)
+    online_names, lacking = [], []
+    for name, copies in copies_by_name.items():
         states = {str(row["currentStatus"]) for row in copies}
         if "online" in states:
-            online_ones.append(name)
+            online_names.append(name)
         elif copies[0]["requestedStatus"] != "online":
             lacking.append(f"database {name} is stopped: START DATABASE, or drop it")
         elif states & PASSING:
@@ -144,10 +145,12 @@ def online_and_lacking(rows: Rows) -> tuple[list[str], list[str]]:
                 f"Neo4j: {name} should be online and is {', '.join(sorted(states))}", delay=15
             )
         else:
-            said = next((str(row["statusMessage"]) for row in copies if row["statusMessage"]), "")
+            message = next(
+                (str(row["statusMessage"]) for row in copies if row["statusMessage"]), ""
+            )
             state = ", ".join(sorted(states))
-            lacking.append(f"database {name}: it should be online but is {state} ({said})")
-    return online_ones, lacking
+            lacking.append(f"database {name}: it should be online but is {state} ({message})")
+    return online_names, lacking
 
 
 def _member(access: Access) -> tuple[Endpoint, list[str], list[str]]:
@@ -168,14 +171,14 @@ def _member(access: Access) -> tuple[Endpoint, list[str], list[str]]:
 
 
 def _measure(access: Access, member: Endpoint, databases: list[str]) -> list[Measure]:
-    found = [measure for name in databases for measure in measure_database(access, member, name)]
-    return [measure_users(access, member), *found]
+    measures = [measure for name in databases for measure in measure_database(access, member, name)]
+    return [measure_users(access, member), *measures]
 
 
 def _users(access: Access, member: Endpoint, community: bool) -> dict[str, Rows]:
     """Who there is and what they may; passwords are in the database `system` only."""
-    found = {"users": query(access, member, "SHOW USERS")}
+    accounts = {"users": query(access, member, "SHOW USERS")}
     if not community:
-        found["roles"] = query(access, member, "SHOW ROLES WITH USERS")
-        found["privileges"] = query(access, member, "SHOW PRIVILEGES AS COMMANDS")
-    return found
+        accounts["roles"] = query(access, member, "SHOW ROLES WITH USERS")
+        accounts["privileges"] = query(access, member, "SHOW PRIVILEGES AS COMMANDS")
+    return accounts

@@ -64,14 +64,14 @@ def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
         PermanentError: its password is refused, or there is no such StatefulSet.
     """
     # a safety set may not have all of them
-    held = {reader.unit(name) for name in reader.names(DUMP)}
-    names = {unit.partition(" ")[2]: unit for unit in chosen if unit in held}
+    in_backup = {reader.unit(name) for name in reader.names(DUMP)}
+    names = {unit.partition(" ")[2]: unit for unit in chosen if unit in in_backup}
     member = _member(access)
-    made = reader.manifest.engine.version
+    backup_version = reader.manifest.engine.version
     reasons = {
         name: reason
         for name in names
-        if (reason := too_new(made, member.version) or unserved(name, member.databases))
+        if (reason := too_new(backup_version, member.version) or unserved(name, member.databases))
     }
     return [f"{names[name]}: {reason}" for name, reason in reasons.items()]
 
@@ -96,55 +96,56 @@ def require_room(access: Access, reader: SetReader, chosen: Iterable[str], data:
     """
     if not data:
         return
-    wanted = set(chosen)
-    needed = {
+    selected = set(chosen)
+    sizes = {
         reader.unit(name).partition(" ")[2]: _unpacked(reader, reader.unit(name))
         for name in reader.names(DUMP)
-        if reader.unit(name) in wanted
+        if reader.unit(name) in selected
     }
-    reasons = without_room(needed, _room(access, data, needed))
+    reasons = without_room(sizes, _room(access, data, sizes))
     if reasons:
-        words = "; ".join(f"database {name}: {reason}" for name, reason in reasons.items())
-        raise PermanentError(f"nothing was overwritten: {words}")
+        summary = "; ".join(f"database {name}: {reason}" for name, reason in reasons.items())
+        raise PermanentError(f"nothing was overwritten: {summary}")
 
 
-def too_new(made: str, live: str) -> str:
+def too_new(backup_version: str, live_version: str) -> str:
     """Why a server refuses a store of another version; "" if it does not, or its own is not known.
 
     https://neo4j.com/docs/upgrade-migration-guide/current/: stores are migrated to later versions only.
     """
     source, target = (
-        [int(number) for number in re.findall(r"\d+", version)[:2]] for version in (made, live)
+        [int(number) for number in re.findall(r"\d+", version)[:2]]
+        for version in (backup_version, live_version)
     )
     if target and source > target:
-        return f"its dump is from Neo4j {made}, and {live} cannot load a dump of a later version"
+        return f"its dump is from Neo4j {backup_version}, and {live_version} cannot load a dump of a later version"
     return ""
 
 
-def unserved(name: str, served: frozenset[str]) -> str:
+def unserved(name: str, databases: frozenset[str]) -> str:
     """Why a database would not be served; "" if it would, or it is not known which are."""
-    if not served or name in served:
+    if not databases or name in databases:
         return ""
     return (
-        f"this Neo4j serves only {', '.join(sorted(served))}: set initial.dbms.default_database to {name} in its "
+        f"this Neo4j serves only {', '.join(sorted(databases))}: set initial.dbms.default_database to {name} in its "
         "settings first"
     )
 
 
-def without_room(needed: dict[str, int], room: Room) -> dict[str, str]:
+def without_room(sizes: dict[str, int], room: Room) -> dict[str, str]:
     """Databases for which there is no room, as if what they hold now were away.
 
     Args:
         needed: database → bytes that it has unpacked.
         room: of the member's volume.
     """
-    left = room.free + sum(room.used.get(name, 0) for name in needed)
+    free = room.free + sum(room.used.get(name, 0) for name in sizes)
     reasons = {}
-    for name, size in needed.items():
-        if size > left:
-            reasons[name] = f"it needs {size >> 20} MiB, but its volume has {left >> 20} MiB free"
+    for name, size in sizes.items():
+        if size > free:
+            reasons[name] = f"it needs {size >> 20} MiB, but its volume has {free >> 20} MiB free"
         else:
-            left -= size
+            free -= size
     return reasons
 
 
@@ -160,15 +161,15 @@ def unpacked_size(pieces: Iterator[bytes]) -> int:
         return 0
     try:
         unpack = zstandard.ZstdDecompressor().decompressobj()
-        found = unpack.decompress(start[len(DUMP_MAGIC) :])
-        while len(found) < HEADER.size:
+        header = unpack.decompress(start[len(DUMP_MAGIC) :])
+        while len(header) < HEADER.size:
             piece = next(pieces, b"")
             if not piece:
                 return 0
-            found += unpack.decompress(piece)
+            header += unpack.decompress(piece)
     except zstandard.ZstdError:
         return 0
-    *form, _, size = HEADER.unpack(found[: HEADER.size])
+    *form, _, size = HEADER.unpack(header[: HEADER.size])
     return int(size) if tuple(form) == KNOWN else 0
 
 
@@ -208,8 +209,8 @@ def _room(access: Access, data: str, databases: Iterable[str]) -> Room:
         for name in databases
         for kind in ("databases", "transactions")
     }
-    words = " ".join(shlex.quote(folder) for folder in folders)
-    script = f"df -Pk {shlex.quote(data)} | tail -n 1; du -sk {words} 2>/dev/null; true"
+    quoted = " ".join(shlex.quote(folder) for folder in folders)
+    script = f"df -Pk {shlex.quote(data)} | tail -n 1; du -sk {quoted} 2>/dev/null; true"
     command = ("sh", "-c", script)
     pieces = exec_stream(
         access.kube, namespace, offline.DUMPER, offline.CONTAINER, command, stall=stall
@@ -217,7 +218,7 @@ def _room(access: Access, data: str, databases: Iterable[str]) -> Room:
     return room_of(b"".join(pieces).decode(errors="replace"), folders)
 
 
-def room_of(said: str, folders: dict[str, str]) -> Room:
+def room_of(output: str, folders: dict[str, str]) -> Room:
     """Read what df and du said (POSIX: kibibytes; the fourth column of df is what is available).
 
     Args:
@@ -227,13 +228,13 @@ def room_of(said: str, folders: dict[str, str]) -> Room:
     Raises:
         TemporaryError: it is something else.
     """
-    first, *lines = said.splitlines() or [""]
-    found = re.search(r"\s(\d+)\s+(\d+)\s+(\d+)\s+\d+%\s", first)
-    if found is None:
-        raise TemporaryError(f"{offline.DUMPER} did not report its free space: {first!r}")
+    df_line, *lines = output.splitlines() or [""]
+    match = re.search(r"\s(\d+)\s+(\d+)\s+(\d+)\s+\d+%\s", df_line)
+    if match is None:
+        raise TemporaryError(f"{offline.DUMPER} did not report its free space: {df_line!r}")
     used: dict[str, int] = {}
     for line in lines:
         size, _, folder = line.partition("\t")
         if folder in folders and size.isdigit():
             used[folders[folder]] = used.get(folders[folder], 0) + int(size) * 1024
-    return Room(int(found[3]) * 1024, used)
+    return Room(int(match[3]) * 1024, used)

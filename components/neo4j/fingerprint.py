@@ -83,8 +83,8 @@ def _values(properties: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _as_the_client_prints(properties: Mapping[str, Any]) -> dict[str, Any]:
     """Properties as sets of version 1 digested them: of what JSON has no form for, the text of the driver's object."""
-    found: dict[str, Any] = json.loads(json.dumps(properties, default=str))
-    return found
+    document: dict[str, Any] = json.loads(json.dumps(properties, default=str))
+    return document
 
 
 @dataclass(frozen=True)
@@ -194,10 +194,10 @@ def measure_graph(
         relationships.of(item).add_document((row["type"], form.values(row["properties"]), *ends))
     sums = {**nodes.digests, **relationships.digests}
     for item, text in (("constraints", form.constraints), ("indexes", form.indexes)):
-        found = sums.setdefault(item, Digest())
+        digest = sums.setdefault(item, Digest())
         for row in _rows(session, text, heard):
-            found.add_document((row,), str(row["name"]))
-    return [found.measure(unit, item) for item, found in sorted(sums.items())]
+            digest.add_document((row,), str(row["name"]))
+    return [digest.measure(unit, item) for item, digest in sorted(sums.items())]
 
 
 class Groups:
@@ -224,9 +224,9 @@ class Groups:
 
     def of(self, name: str) -> Digest:
         """Where what belongs to a group is added."""
-        known = self._digests.get(name)
-        if known is not None:
-            return known
+        digest = self._digests.get(name)
+        if digest is not None:
+            return digest
         full = self._most is not None and len(self._names) >= self._most
         if full and name > self._names[-1]:
             return self._rest
@@ -238,10 +238,10 @@ class Groups:
 
 def measure_users(access: Access, member: Endpoint) -> Measure:
     """Count and digest the users; passwords cannot be asked for."""
-    found = Digest()
+    digest = Digest()
     for row in query(access, member, USERS):
-        found.add_document((row["user"], row["suspended"]), str(row["user"]))
-    return found.measure(ACCOUNTS, "users")
+        digest.add_document((row["user"], row["suspended"]), str(row["user"]))
+    return digest.measure(ACCOUNTS, "users")
 
 
 def _rows(session: neo4j.Session, text: str, heard: Callable[[], None]) -> Iterator[dict[str, Any]]:

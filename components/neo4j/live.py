@@ -27,8 +27,8 @@ from errors import PermanentError
 
 def units(reader: SetReader) -> dict[str, int]:
     """Databases of the backup with their sizes; `system` comes last."""
-    found = {reader.unit(name): reader.size(name) for name in reader.names(DUMP)}
-    return dict(sorted(found.items(), key=lambda one: one[0] == f"database {SYSTEM}"))
+    sizes = {reader.unit(name): reader.size(name) for name in reader.names(DUMP)}
+    return dict(sorted(sizes.items(), key=lambda item: item[0] == f"database {SYSTEM}"))
 
 
 def replace(
@@ -50,8 +50,8 @@ def replace(
     refusal = by_hand(access.settings)
     if refusal:
         raise PermanentError(refusal)
-    wanted = set(chosen)
-    names = [name for name in reader.names(DUMP) if reader.unit(name) in wanted]
+    selected = set(chosen)
+    names = [name for name in reader.names(DUMP) if reader.unit(name) in selected]
     data = data_directory(access)
     with offline.stopped(access, cleanup), offline.helper(access):
         require_room(access, reader, chosen, data)

@@ -84,10 +84,10 @@ def load(access: Access, database: str, size: int, pieces: Iterator[bytes]) -> N
         TemporaryError: the load fails; the database is then damaged, and must be loaded again.
     """
     namespace, stall = access.settings.kubernetes.namespace, access.settings.backup.stall_seconds
-    words = (
+    script = (
         'head -c "$1" | neo4j-admin database load "$2" --from-stdin --overwrite-destination=true'
     )
-    command = ("sh", "-c", words, "sh", str(size), database)
+    command = ("sh", "-c", script, "sh", str(size), database)
     for _ in exec_stream(
         access.kube, namespace, DUMPER, CONTAINER, command, stall=stall, stdin=pieces
     ):
@@ -96,13 +96,13 @@ def load(access: Access, database: str, size: int, pieces: Iterator[bytes]) -> N
 
 def sweep(access: Access, cleanup: CleanupJournal) -> None:
     """Start the member again that a killed run has stopped."""
-    for held in cleanup.earlier(StoppedMember):
+    for note in cleanup.earlier(StoppedMember):
         _remove_dumper(access)
         live = statefulset(access)
         if int(live["spec"].get("replicas", 0)) < REPLICAS:
             access.kube.scale(live, REPLICAS)
             await_ready(access, START_SECONDS)
-        cleanup.release(held)
+        cleanup.release(note)
 
 
 @contextmanager
@@ -113,28 +113,28 @@ def stopped(access: Access, cleanup: CleanupJournal) -> Iterator[None]:
         TemporaryError: it does not stop.
     """
     live = statefulset(access)
-    held = StoppedMember(statefulset=RELEASE, replicas=REPLICAS)
-    cleanup.hold(held)
+    note = StoppedMember(statefulset=RELEASE, replicas=REPLICAS)
+    cleanup.hold(note)
     access.kube.scale(live, 0)
     try:
         _until(lambda: _pod(access, POD) is None, _stop_seconds(live), f"{POD} did not stop")
         yield
     except TemporaryError:
-        _start(access, live, cleanup, held)
+        _start(access, live, cleanup, note)
         with suppress(TemporaryError):  # so that the next try finds a member that serves
             await_ready(access, START_SECONDS)
         raise
     except BaseException:
-        _start(access, live, cleanup, held)
+        _start(access, live, cleanup, note)
         raise
     else:
-        _start(access, live, cleanup, held)
+        _start(access, live, cleanup, note)
 
 
-def _start(access: Access, live: Manifest, cleanup: CleanupJournal, held: StoppedMember) -> None:
+def _start(access: Access, live: Manifest, cleanup: CleanupJournal, note: StoppedMember) -> None:
     """Start the stopped member, and forget what was noted of it by this run and by killed ones."""
     access.kube.scale(live, REPLICAS)
-    cleanup.release(held)
+    cleanup.release(note)
     for earlier in cleanup.earlier(StoppedMember):
         cleanup.release(earlier)
 
@@ -229,10 +229,10 @@ def statefulset(access: Access) -> Manifest:
     Raises:
         PermanentError: there is none.
     """
-    found = access.kube.get("apps/v1", "StatefulSet", RELEASE, access.settings.kubernetes.namespace)
-    if found is None:
+    live = access.kube.get("apps/v1", "StatefulSet", RELEASE, access.settings.kubernetes.namespace)
+    if live is None:
         raise PermanentError(f"StatefulSet {RELEASE} does not exist")
-    return found
+    return live
 
 
 def _pod(access: Access, name: str) -> Manifest | None:
@@ -248,15 +248,15 @@ def _remove_dumper(access: Access) -> None:
     _until(lambda: _pod(access, DUMPER) is None, STOP_SECONDS, f"{DUMPER} was not deleted")
 
 
-def _until(so: Any, seconds: float, otherwise: str) -> None:
+def _until(condition: Any, seconds: float, failure: str) -> None:
     def sleep(pause: float) -> None:
         if CANCELLATION.is_set():
             time.sleep(pause)  # what must be put right is put right first
         else:
             CANCELLATION.sleep(pause)
 
-    log.info("waiting for up to %.0f s, or: %s", seconds, otherwise)
+    log.info("waiting for up to %.0f s, or: %s", seconds, failure)
     for _ in polling(seconds, pause=0.5, sleep=sleep):
-        if so():
+        if condition():
             return
-    raise TemporaryError(f"{otherwise} within {seconds:.0f} s")
+    raise TemporaryError(f"{failure} within {seconds:.0f} s")

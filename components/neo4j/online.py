@@ -53,9 +53,9 @@ def back_up_databases(access: Access, writer: SetWriter, databases: list[str]) -
 
 
 def _store(program: Command, members: str, database: str, writer: SetWriter) -> None:
-    with tempfile.TemporaryDirectory(dir=writer.spool, prefix="neo4j-") as made:
-        file = _take(program, members, database, Path(made))
-        _check(program, database, Path(made))
+    with tempfile.TemporaryDirectory(dir=writer.spool, prefix="neo4j-") as directory:
+        file = _take(program, members, database, Path(directory))
+        _check(program, database, Path(directory))
         # under its own name: a chain and the database's name are told from it
         size = file.stat().st_size
         with file.open("rb") as opened:
@@ -76,27 +76,27 @@ def version(access: Access) -> str:
 def _take(program: Command, members: str, database: str, target: Path) -> Path:
     scratch = target / "temp"
     scratch.mkdir()
-    done = program.run(
+    result = program.run(
         "database", "backup", f"--from={members}", f"--to-path={target}", f"--temp-path={scratch}",
         "--type=FULL", "--include-metadata=all", "--compress=true", database,
         timeout=BACKUP_SECONDS,
     )  # fmt: skip
-    found = sorted(target.glob("*.backup"))
-    if len(found) != 1:
+    files = sorted(target.glob("*.backup"))
+    if len(files) != 1:
         raise TemporaryError(
-            f"neo4j-admin database backup {database} exited with {done.returncode}: {done.error}"
+            f"neo4j-admin database backup {database} exited with {result.returncode}: {result.error}"
         )
-    return found[0]
+    return files[0]
 
 
 def _check(program: Command, database: str, target: Path) -> None:
-    done = program.run(
+    result = program.run(
         "database", "check", f"--from-path={target}", f"--temp-path={target / 'temp'}", database,
         timeout=BACKUP_SECONDS,
     )  # fmt: skip
-    if done.returncode != 0:
+    if result.returncode != 0:
         raise PermanentError(
-            f"the backup of {database} is not consistent, so the source is not consistent either: {done.error}. Keep "
+            f"the backup of {database} is not consistent, so the source is not consistent either: {result.error}. Keep "
             "the last good backup, and check the store with `neo4j-admin database check`"
         )
 

@@ -60,7 +60,7 @@ def workloads(settings: Settings) -> tuple[Workload, ...]:
 
 def ask(access: Access) -> Report:
     """Ask for enabled members, databases online with a writer, and a node that travels."""
-    wanted = access.settings.components.neo4j
+    config = access.settings.components.neo4j
     members = members_of(access)
     questions = Round()
     answers = ask_members(members, lambda member: query(access, member, DATABASES))
@@ -68,17 +68,17 @@ def ask(access: Access) -> Report:
     if not answers.good:
         questions.note("databases have a writer", False, "no member answers")
         return Report(tuple(questions.checks))
-    if wanted.edition == "enterprise":
+    if config.edition == "enterprise":
         with questions.check("servers are enabled and available", critical=False) as answer:
-            first = next(m for m in members if m.member in answers.good)
-            servers = query(access, first, SERVERS)
+            server_member = next(m for m in members if m.member in answers.good)
+            servers = query(access, server_member, SERVERS)
             bad = {
                 str(s["address"]): f"{s['state']}, {s['health']}"
                 for s in servers
                 if (s["state"], s["health"]) != ("Enabled", "Available")
             }
-            if len(servers) < wanted.members:
-                bad["the cluster"] = f"has {len(servers)} of {wanted.members} servers"
+            if len(servers) < config.members:
+                bad["the cluster"] = f"has {len(servers)} of {config.members} servers"
             answer.settle(not bad, words(bad) or f"{len(servers)} servers")
     leader = _databases(questions, answers)
     writer = next((m for m in members if m.member == leader), None)
@@ -104,13 +104,13 @@ def _databases(questions: Round, answers: Answers[Rows]) -> str:
     ]
     writers = {row["name"]: member for member, row in copies if row["writer"]}
     names = {row["name"] for _, row in copies if row["requestedStatus"] == "online"}
-    lost = sorted(names - set(writers))
+    without_writer = sorted(names - set(writers))
     hint = (
-        f"{', '.join(lost)}: no member accepts writes, because a majority of its members is down"
-        if lost
+        f"{', '.join(without_writer)}: no member accepts writes, because a majority of its members is down"
+        if without_writer
         else ", ".join(sorted(names))
     )
-    questions.note("databases have a writer", not lost, hint)
+    questions.note("databases have a writer", not without_writer, hint)
     bad = {
         f"{row['name']} on {member}": f"{row['currentStatus']} {row['statusMessage'] or ''}".strip()
         for member, row in copies
@@ -155,11 +155,11 @@ def _transaction(access: Access, writer: Endpoint, reader: Endpoint) -> str:
             session.run(neo4j.Query(SWEEP, timeout=limit)).consume()
         session.run(neo4j.Query(WRITE, timeout=limit), token=token).consume()
         try:
-            found = _read(access, reader, session.last_bookmarks(), token)
+            count = _read(access, reader, session.last_bookmarks(), token)
         finally:
             with suppress(Neo4jError, DriverError):  # garbage collection of a later round finds it
                 session.run(neo4j.Query(REMOVE, timeout=limit), token=token).consume()
-    if found != 1:
+    if count != 1:
         raise RuntimeError(f"{reader.member} does not have the written node")
     return f"written on {writer.member}, read on {reader.member}"
 
@@ -172,5 +172,5 @@ def _read(access: Access, reader: Endpoint, bookmarks: neo4j.Bookmarks, token: s
             database=DATABASE, bookmarks=bookmarks, default_access_mode=neo4j.READ_ACCESS
         ) as session,
     ):
-        read = neo4j.Query(READ, timeout=access.timeout_seconds)
-        return int(session.run(read, token=token).single(strict=True)["found"])
+        query_text = neo4j.Query(READ, timeout=access.timeout_seconds)
+        return int(session.run(query_text, token=token).single(strict=True)["found"])

@@ -55,7 +55,7 @@ def scratch(settings: Settings, manifest: Manifest, _: str) -> tuple[Scratch, ..
         name = artefact.name.removesuffix(SUFFIX)
         database = artefact.unit.partition(" ")[2]
         placed.append(name)
-        words = (
+        arguments = (
             ("load", database, f"--from-path={FOLDER}", "--overwrite-destination=true")
             if artefact.format == DUMP
             else (
@@ -65,7 +65,7 @@ def scratch(settings: Settings, manifest: Manifest, _: str) -> tuple[Scratch, ..
                 database,
             )
         )
-        steps.append(Step(f"load-{number}", (*ADMIN, *words), "L2"))
+        steps.append(Step(f"load-{number}", (*ADMIN, *arguments), "L2"))
         if database != SYSTEM:
             check = (*ADMIN, "check", database, "--report-path=/scratch")
             steps.append(Step(f"check-{number}", check, "L2"))
@@ -116,13 +116,13 @@ def measure(
     try:
         rows = query(access, server, "SHOW DATABASES YIELD name, type")
         names = sorted({str(r["name"]) for r in rows if r["type"] not in ("system", "composite")})
-        found = [measure_users(access, server)]
+        measures = [measure_users(access, server)]
         for name in names:
-            found += measure_database(access, server, name, form_of(reader.manifest))
+            measures += measure_database(access, server, name, form_of(reader.manifest))
     except (Neo4jError, DriverError) as exc:
-        what = getattr(exc, "code", None) or type(exc).__name__
-        raise TemporaryError(f"Neo4j: {what}", said=str(exc)) from exc
-    return {"": found}
+        failure = getattr(exc, "code", None) or type(exc).__name__
+        raise TemporaryError(f"Neo4j: {failure}", said=str(exc)) from exc
+    return {"": measures}
 
 
 RESTORE = Restore(scratch, place, ask, load, measure, version=("neo4j-admin", "--version"))
