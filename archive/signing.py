@@ -79,18 +79,22 @@ def canonical(body: dict[str, Any]) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
 
 
-def sign(body: dict[str, Any], key: Ed25519PrivateKey) -> dict[str, str]:
+def sign(body: dict[str, Any], key: Ed25519PrivateKey, purpose: bytes = PURPOSE) -> dict[str, str]:
     """Return the two additional fields of a signed manifest.
 
     Args:
         body: of the manifest, without them.
         key: of the backup worker.
+        purpose: what kind of document it is; a signature of one kind is none of another.
     """
-    return {SIGNER: public_half(key), SIGNATURE: key.sign(PURPOSE + canonical(body)).hex()}
+    return {SIGNER: public_half(key), SIGNATURE: key.sign(purpose + canonical(body)).hex()}
 
 
 def check_signature(
-    content: bytes, signed: dict[str, Any], signers: Collection[BackupSigner]
+    content: bytes,
+    signed: dict[str, Any],
+    signers: Collection[BackupSigner],
+    purpose: bytes = PURPOSE,
 ) -> BackupSigner:
     """Return who signed a manifest.
 
@@ -98,6 +102,7 @@ def check_signature(
         content: what was signed, canonical.
         signed: signer and signature, as stored; empty if it is not signed.
         signers: trusted signers.
+        purpose: what kind of document it has to be.
 
     Raises:
         PermanentError: no trusted signer signed it.
@@ -114,7 +119,7 @@ def check_signature(
         raise PermanentError(f"it is signed by {key[:16]}…, which is not in backup.signers")
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(
-            bytes.fromhex(signature), PURPOSE + content
+            bytes.fromhex(signature), purpose + content
         )
     except (InvalidSignature, ValueError) as exc:
         raise PermanentError(
