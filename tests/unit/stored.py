@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
 from copy import deepcopy
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -108,6 +110,22 @@ class Stored(Kube):
                 "spec": {"persistentVolumeReclaimPolicy": policy},
             }
         self.create(claim)
+
+    def helm_release(self, name: str, revision: int, status: str, *manifests: Manifest) -> None:
+        """A revision of a release, as helm keeps it (`cluster.records`)."""
+        document = {
+            "name": name,
+            "version": revision,
+            "info": {"status": status, "last_deployed": "2026-01-01T00:00:00+00:00"},
+            "chart": {"metadata": {"name": name, "version": "1"}},
+            "manifest": "\n---\n".join(json.dumps(one) for one in manifests),
+        }
+        text = b64encode(b64encode(json.dumps(document).encode())).decode()
+        secret = f"sh.helm.release.v1.{name}.v{revision}"
+        self.objects["Secret", secret] = {
+            "metadata": {"name": secret, "labels": {"owner": "helm"}},
+            "data": {"release": text},
+        }
 
     @property
     def claims(self) -> dict[str, str]:

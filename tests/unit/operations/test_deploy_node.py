@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -103,17 +101,7 @@ class World(Stored):
     major = 4
 
     def record(self, revision: int, status: str, *manifests: Manifest) -> None:
-        info = {"status": status, "last_deployed": "2026-01-01T00:00:00+00:00"}
-        document = {
-            "name": "redis-cluster", "version": revision, "info": info,
-            "chart": {"metadata": {"name": "redis", "version": "1"}},
-            "manifest": "\n---\n".join(json.dumps(one) for one in manifests or (workload(),)),
-        }  # fmt: skip
-        text = base64.b64encode(base64.b64encode(json.dumps(document).encode())).decode()
-        name = f"sh.helm.release.v1.redis-cluster.v{revision}"
-        self.objects["Secret", name] = {
-            "metadata": {"name": name, "labels": {"owner": "helm"}}, "data": {"release": text},
-        }  # fmt: skip
+        self.helm_release("redis-cluster", revision, status, *manifests or (workload(),))
 
     @property
     def revision(self) -> int:
@@ -305,7 +293,7 @@ def test_a_change_of_the_engines_version_is_never_rolled_back(red: World) -> Non
     red.record(1, "deployed")
     said = red.fails(UPGRADE, replaced=True)
     assert "changes the engine's version and was not rolled back" in said
-    assert "previous revision was revision 1 (redis-1)" in said
+    assert "previous revision was revision 1 (redis-cluster-1)" in said
     assert red.happened[1:] == ["helm upgrade without rollback", "gate of redis"]
 
 
