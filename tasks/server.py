@@ -14,6 +14,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 
+from config.documents import FastLoader
 from config.loading import ROOT
 from errors import PermanentError, TemporaryError
 
@@ -89,7 +90,7 @@ def patch(path: str, body: Any) -> Any:
 
 def deployments() -> list[dict[str, Any]]:
     """The deployments in prefect.yaml."""
-    return list(yaml.safe_load(FILE.read_text(encoding="utf-8"))["deployments"])
+    return list(yaml.load(FILE.read_text(encoding="utf-8"), Loader=FastLoader)["deployments"])
 
 
 def _ask(method: str, path: str, body: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from yaml import CSafeLoader
 
 from cluster.releases import Release, load_releases
 from config.models import COMPONENTS, ImageSettings, Settings
@@ -54,7 +55,9 @@ def contract(release: Release) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def settings() -> Settings:
-    document = yaml.safe_load((ROOT / "config/environments/production.yaml").read_text())
+    document = yaml.load(
+        (ROOT / "config/environments/production.yaml").read_text(), Loader=CSafeLoader
+    )
     loaded = Settings.model_validate(merge(document, SITE))
     paths = {key: ROOT / path for key, path in loaded.platform}
     return loaded.model_copy(update={"platform": loaded.platform.model_copy(update=paths)})
@@ -76,7 +79,10 @@ def values(releases: dict[str, Release], settings: Settings) -> dict[str, dict[s
         result: dict[str, Any] = {}
         for entry in release.values:
             result = merge(
-                result, yaml.safe_load(entry.read_text()) if isinstance(entry, Path) else entry
+                result,
+                yaml.load(entry.read_text(), Loader=CSafeLoader)
+                if isinstance(entry, Path)
+                else entry,
             )
         merged[name] = merge(result, site.get(name, {}))
     return merged

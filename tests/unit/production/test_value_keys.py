@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from yaml import CSafeLoader
 
 from cluster.releases import Release
 from config.models import Settings
@@ -56,7 +57,11 @@ def test_every_key_of_the_values_files_is_read_by_its_chart(releases: dict[str, 
                 if isinstance(entry, Path)
                 else f"helmfile.yaml: {release.name}"
             )
-            document = yaml.safe_load(entry.read_text()) if isinstance(entry, Path) else entry
+            document = (
+                yaml.load(entry.read_text(), Loader=CSafeLoader)
+                if isinstance(entry, Path)
+                else entry
+            )
             faults += [f"{where}: {key}" for key in unknown_keys(document, accepted(release))]
     assert faults == []
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml import CSafeLoader
 
 from cluster.releases import Release, load_releases
 from config.loading import ROOT, load
@@ -107,7 +108,9 @@ def template(
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr)
-    return tuple(document for document in yaml.safe_load_all(done.stdout) if document)
+    return tuple(
+        document for document in yaml.load_all(done.stdout, Loader=CSafeLoader) if document
+    )
 
 
 @functools.cache

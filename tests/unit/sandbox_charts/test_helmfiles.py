@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from yaml import CSafeLoader
 
 from config.loading import load
 
@@ -16,7 +17,7 @@ OVERLAYS = SANDBOX.parent / "values"
 
 
 def read(path: Path) -> dict[str, Any]:
-    document: dict[str, Any] = yaml.safe_load(path.read_text())
+    document: dict[str, Any] = yaml.load(path.read_text(), Loader=CSafeLoader)
     return document
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -21,11 +22,17 @@ from tests import hostile, markdown_reader
 MESSAGES = [document for document in declared() if "notify" in document]
 
 
-def sent(document: dict[str, Any]) -> Any:
+@functools.cache
+def action_of(message: str) -> Any:
     """The action that sends a message, its templates ready for the server's filters."""
     register_user_template_filters(all_filters)
+    (document,) = (one for one in MESSAGES if one["name"] == message)
     (automation,) = expand([document], {"custom-webhook/pager": uuid4()})
     return automation.actions[-1]
+
+
+def sent(document: dict[str, Any]) -> Any:
+    return action_of(document["name"])
 
 
 def rendered(document: dict[str, Any], name: str) -> tuple[str, str]:
