@@ -59,13 +59,12 @@ def restore(backup: str, environment: str, as_json: bool) -> None:
     from operations.documents.environment import RestoredSecrets
     from operations.environment.environment import Environment
     from operations.restore.credentials import reinstate
-    from operations.verify.proof import read_identity
 
     if not IDENTITY.fullmatch(backup):
         hint = f"`isa backups {PLATFORM}` lists them"
         raise ConfigurationError([Fault("BACKUP", f"{backup!r} is not a backup id", hint)])
     env = Environment(load(environment)).open_store()
-    done = reinstate(env, read_identity(env), backup)
+    done = reinstate(env, env.verify_identity(), backup)
     if as_json:
         emit(RestoredSecrets(replaced=done.replaced, created=done.created))
         return

@@ -80,9 +80,8 @@ def signer(environment: str, as_json: bool) -> None:
     from config.loading import load
     from operations.documents.environment import Signer
     from operations.environment.environment import Environment
-    from operations.verify.proof import read_identity
 
-    key = signer_of(read_identity(Environment(load(environment)).open_store()))
+    key = signer_of(Environment(load(environment)).open_store().verify_identity())
     if as_json:
         emit(Signer(signer=key))
     else:

@@ -19,7 +19,6 @@ from archive.manifest import Capabilities, Manifest, component_of, new_identity,
 from archive.writer import SetWriter
 from cluster.lease import Lease
 from components import SETS
-from components.access import Access
 from config.models import Settings
 from errors import ConfigurationError, Fault, IsaError, PermanentError, TemporaryError
 from operations.backup.prerequisites import valid_worker_key
@@ -32,9 +31,6 @@ from operations.runner.transfer import Transfer, watched
 from operations.state.restore_journal import InterruptedRestore, doubt_of, journal_on
 
 COMPLETE, PARTIAL, EXISTS, FAILED = "complete", "partial", "exists", "failed"
-ENGINE_SECONDS = (
-    30.0  # one answer of an engine, for instance a snapshot of a large shard that it writes first
-)
 
 
 @dataclass(frozen=True)
@@ -133,10 +129,10 @@ def back_up(
         writer = _writer(environment, context, identity, earlier, lease, signing_key)
         try:
             with (
-                Access(environment.settings, environment.kube, ENGINE_SECONDS) as access,
+                environment.access() as access,
                 explained(component),
             ):
-                taken = SETS[component].back_up(access, writer)
+                taken = environment.backup_targets[component].back_up(access, writer)
             missing = (*taken.missing, *doubts, *_left(lease, environment.settings, component))
             with explained(component):  # a text of the engine's may be longer than any
                 manifest = Manifest(

@@ -11,9 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from cluster.polling import polling
-from components import COMPONENTS
-from components.access import Access
-from operations.environment.environment import Environment
+from operations.environment.environment import CHECK_SECONDS, Environment
 from operations.runner.context import RunContext
 
 log = logging.getLogger(__name__)
@@ -26,10 +24,10 @@ POLL_SECONDS = 2.0
 
 def times_of_reading(environment: Environment, component: str) -> dict[str, str]:
     """When each member has loaded its settings; {} if the members cannot be asked."""
-    ask = COMPONENTS[component].settings_read
+    ask = environment.components[component].settings_read
     if ask is None or environment.settings.deploy.gate == "kubernetes":
         return {}
-    with Access(environment.settings, environment.kube) as access:
+    with environment.access(CHECK_SECONDS) as access:
         return dict(ask(access))
 
 

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
-from archive.catalogue import Catalogue, read_catalogue
+import pyrage
+
+from archive.catalogue import Catalogue, find_chain, read_catalogue
 from archive.evidence_chain import Record, read_record
+from archive.manifest import Manifest as Backup
 from archive.signing import Trust
 from archive.store import Store
 from cluster.command import Command
@@ -19,6 +22,8 @@ from cluster.lease import Lease, inquire, lease_of
 from cluster.manifests import Manifest, faults_of
 from cluster.releases import Release, ReleaseSet, load_releases
 from components import COMPONENTS, SETS
+from components.access import Access
+from components.base import BackupTarget, Component
 from config.models import Settings
 from errors import ConfigurationError, Fault, PermanentError
 from operations.environment.leases import verify_lease
@@ -27,6 +32,9 @@ from operations.environment.render import render_manifest, site_values
 
 STORAGE = "storage-classes"
 NAMESPACE = "namespace"
+# One answer of an engine during a backup or a restore: it may write a snapshot of a large shard first.
+ENGINE_SECONDS = 30.0
+CHECK_SECONDS = 4.0  # one answer of a member to a check
 
 
 class Environment:
@@ -36,7 +44,14 @@ class Environment:
 
     Args:
         settings: checked settings.
+
+    Attributes:
+        components: the engines by name.
+        backup_targets: everything that backups are taken of, by name.
     """
+
+    components: Mapping[str, Component] = COMPONENTS
+    backup_targets: Mapping[str, BackupTarget] = SETS
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -125,6 +140,14 @@ class Environment:
         """A Lease by its name (`operations.environment.leases`)."""
         return lease_of(self.kube, self.settings, name, purpose)
 
+    def access(self, timeout_seconds: float = ENGINE_SECONDS) -> Access:
+        """Clients of the engines' members; close it, or use it in a `with` block.
+
+        Args:
+            timeout_seconds: limit of one request to one member.
+        """
+        return Access(self.settings, self.kube, timeout_seconds)
+
     # ------------------------------------------------------------------ object store
     @cached_property
     def cluster_uid(self) -> str:
@@ -161,6 +184,24 @@ class Environment:
             )
         return found
 
+    def verify_identity(self) -> str:
+        """The verify pool's private key (age), which decrypts backups.
+
+        Raises:
+            PermanentError: it does not exist, or is invalid.
+        """
+        where = self.settings.kubernetes.control_namespace
+        name = self.settings.verify.identity_secret
+        text = (read_secret(self.kube, where, name) or {}).get("identity", "")
+        keys = [line.strip() for line in text.splitlines() if line.strip() and line[0] != "#"]
+        try:
+            pyrage.x25519.Identity.from_str(keys[-1] if keys else "")
+        except pyrage.IdentityError as exc:
+            raise PermanentError(
+                f"Secret {where}/{name} has no age private key under `identity`: without it no backup can be decrypted"
+            ) from exc
+        return keys[-1]
+
     @property
     def trust(self) -> Trust:
         """The trusted signers of manifests and verdicts."""
@@ -176,6 +217,14 @@ class Environment:
             self.trust,
             {name: self._recorded(name) for name in names},
         )
+
+    def backup_chain(self, backup: str) -> tuple[Backup, tuple[Backup, ...]]:
+        """The manifest of a backup, and those of the earlier backups that it needs.
+
+        Raises:
+            PermanentError, TemporaryError: as `archive.catalogue.find_chain`.
+        """
+        return find_chain(self.store, self.settings.environment, backup, self.trust)
 
     def _recorded(self, component: str) -> Record:
         """The numbers of verdicts on a component's backups, from its Lease (`operations.state.verdict_record`)."""

@@ -8,13 +8,11 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 
-from components import COMPONENTS
-from components.access import Access
 from components.base import Check, Report, Role, worst
 from components.pods import check_workloads
 from components.questions import begin, explain
 from errors import PermanentError, TemporaryError
-from operations.environment.environment import Environment
+from operations.environment.environment import CHECK_SECONDS, Environment
 from operations.runner.context import RunContext
 
 log = logging.getLogger(__name__)
@@ -67,8 +65,8 @@ def check(environment: Environment, component: str, limit: float = ROUND_SECONDS
         return Finding(tuple(pods))
 
     def ask() -> Report:
-        with Access(environment.settings, environment.kube) as access:
-            return COMPONENTS[component].ask(access)
+        with environment.access(CHECK_SECONDS) as access:
+            return environment.components[component].ask(access)
 
     hanging = [one for one in _hanging.get(component, ()) if not one.done()]
     if len(hanging) >= HANGING_ROUNDS:
@@ -92,7 +90,7 @@ def check(environment: Environment, component: str, limit: float = ROUND_SECONDS
 def check_pods(environment: Environment, component: str) -> list[Check]:
     """Run only the checks of Kubernetes."""
     settings = environment.settings
-    workloads = COMPONENTS[component].workloads(settings)
+    workloads = environment.components[component].workloads(settings)
     return check_workloads(environment.kube, settings.kubernetes.namespace, workloads)
 
 

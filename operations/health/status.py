@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from components import COMPONENTS
 from components.base import Check, Role
 from components.pods import Member, members
 from errors import IsaError
@@ -59,7 +58,9 @@ class ComponentStatus:
 def read_status(environment: Environment, only: Iterable[str] = ()) -> list[ComponentStatus]:
     """Check all components, or some, at the same time."""
     names = [
-        name for name in COMPONENTS if name in (set(only) or set(environment.releases.components()))
+        name
+        for name in environment.components
+        if name in (set(only) or set(environment.releases.components()))
     ]
     with ThreadPoolExecutor(len(names) or 1) as pool:
         return list(pool.map(lambda name: _component(environment, name), names))
@@ -78,7 +79,7 @@ def _component(environment: Environment, name: str) -> ComponentStatus:
         finding = gate.check(environment, name)
         pods = [
             member
-            for workload in COMPONENTS[name].workloads(settings)
+            for workload in environment.components[name].workloads(settings)
             for member in members(environment.kube, settings.kubernetes.namespace, workload)
         ]
     except IsaError as exc:

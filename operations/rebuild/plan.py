@@ -15,7 +15,6 @@ from archive.catalogue import Catalogue
 from archive.evidence import Evidence
 from archive.manifest import Manifest
 from cluster.records import read_records
-from components import COMPONENTS
 from config.printable import first_of
 from errors import ConfigurationError, Fault, PermanentError
 from operations.deploy.plan import DRIFTED, UPGRADE
@@ -77,7 +76,7 @@ def plan_rebuild(environment: Environment, policy: Policy) -> RebuildPlan:
             complete.
     """
     policy.check()
-    component, settings = COMPONENTS[policy.component], environment.settings
+    component, settings = environment.components[policy.component], environment.settings
     standing = unfinished(environment.kube, settings, component.name)
     catalogue = environment.catalogue([component.name])
     (known,) = freshness.look(environment, [component.name])

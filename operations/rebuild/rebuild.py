@@ -20,12 +20,10 @@ from archive.reader import SetReader
 from cluster import volumes
 from cluster.dag import Dag
 from cluster.lease import Lease
-from components import COMPONENTS
-from components.access import Access
 from components.questions import explain
 from config.models import Settings
 from errors import PermanentError
-from operations.backup.component import ENGINE_SECONDS, PARTIAL, back_up
+from operations.backup.component import PARTIAL, back_up
 from operations.backup.prerequisites import check_store
 from operations.documents import runs as documents
 from operations.environment import leases
@@ -56,7 +54,7 @@ from operations.state.rebuild_state import (
     RebuildState,
 )
 from operations.state.restore_journal import InterruptedRestore, broken_off, forget
-from operations.verify.proof import prove, read_identity
+from operations.verify.proof import prove
 
 RUNNING, ENDED, EARLIER = "running", "done", "done-earlier"
 
@@ -215,7 +213,7 @@ class Rebuild:
         self._environment, self._context, self._plan = environment, context, plan
         self._standing, self._lease = standing, lease
         self._progress = progress
-        self._component = COMPONENTS[plan.policy.component]
+        self._component = environment.components[plan.policy.component]
         self._fenced = ExitStack()
         self._empty = False  # what this very run has installed upon new volumes holds nothing
         self._steps: dict[str, Callable[[], str]] = {
@@ -258,10 +256,9 @@ class Rebuild:
 
     # ------------------------------------------------------------------ while nothing has changed
     def _fence(self) -> str:
-        settings, kube = self._environment.settings, self._environment.kube
         # whoever finds writers kept away learns of whom
         self._lease.note(self._standing.text())
-        access = self._fenced.enter_context(Access(settings, kube, ENGINE_SECONDS))
+        access = self._fenced.enter_context(self._environment.access())
         return self._fenced.enter_context(self._component.live.fence(access, self._plan.units))
 
     def _backup(self) -> str:
@@ -294,7 +291,7 @@ class Rebuild:
         found = prove(
             self._environment,
             self._at(PROOF),
-            read_identity(self._environment),
+            self._environment.verify_identity(),
             self._standing.set,
         )
         if found.verdict != "pass":
@@ -308,9 +305,9 @@ class Rebuild:
         environment, environment, live = self._environment, self._environment, self._component.live
         plan = self._plan_of(self._standing.set)
         reader = SetReader(
-            environment.store, plan.manifest, read_identity(environment), plan.earlier
+            environment.store, plan.manifest, environment.verify_identity(), plan.earlier
         )
-        with Access(environment.settings, environment.kube, ENGINE_SECONDS) as access:
+        with environment.access() as access:
             refuse_untakeable(live, access, reader, [one.unit for one in plan.units])
 
     # ------------------------------------------------------------------ from here on something has
@@ -352,7 +349,7 @@ class Rebuild:
         report = run_restore(
             environment,
             self._at(RESTORE),
-            read_identity(environment),
+            environment.verify_identity(),
             plan,
             safety=not self._empty,  # clients may have written since
             keep_contained=False,  # an empty set would be the newest one

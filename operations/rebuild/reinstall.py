@@ -10,10 +10,7 @@ from archive.reader import SetReader
 from cluster import volumes
 from cluster.kube import Manifest
 from cluster.polling import polling
-from components import COMPONENTS
-from components.access import Access
 from errors import PermanentError, TemporaryError
-from operations.backup.component import ENGINE_SECONDS
 from operations.deploy.node import Deployer
 from operations.deploy.plan import make_plan
 from operations.deploy.recovery import operation
@@ -34,7 +31,7 @@ GONE_SECONDS = (
 
 def claims(environment: Environment, component: str) -> list[Manifest]:
     """Claims of a component's StatefulSets, whether these exist or not."""
-    found = COMPONENTS[component].workloads(environment.settings)
+    found = environment.components[component].workloads(environment.settings)
     names = [one.name for one in found if one.kind == "StatefulSet"]
     return volumes.claims_of(environment.kube, environment.settings.kubernetes.namespace, names)
 
@@ -192,7 +189,7 @@ def purge(
 # ---------------------------------------------------------------------- inside
 def _pods(environment: Environment, component: str) -> list[str]:
     """Pods of a component's StatefulSets, whether these are there or not: helm does not wait for the end of pods."""
-    found = COMPONENTS[component].workloads(environment.settings)
+    found = environment.components[component].workloads(environment.settings)
     owners = {one.name for one in found if one.kind == "StatefulSet"}
     return [
         pod["metadata"]["name"]
@@ -211,10 +208,10 @@ def _open(environment: Environment, component: str, rebuild: str) -> None:
     )
     if fenced is None:
         return
-    live = COMPONENTS[component].live
+    live = environment.components[component].live
     units = tuple(live.units(SetReader(environment.store, fenced, "")))
     with (
-        Access(environment.settings, environment.kube, ENGINE_SECONDS) as access,
+        environment.access() as access,
         live.fence(access, units),
     ):
         return

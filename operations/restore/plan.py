@@ -9,20 +9,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from archive import digests
-from archive.catalogue import Catalogue, find_chain
+from archive.catalogue import Catalogue
 from archive.check import look
 from archive.manifest import IDENTITY, Manifest, component_of
 from archive.reader import SetReader
 from components import COMPONENTS
-from components.access import Access
 from components.base import Live
 from components.questions import explain
 from errors import ConfigurationError, Fault, IsaError, PermanentError
-from operations.backup.component import ENGINE_SECONDS
 from operations.documents.bucket import ComponentRestorePlan, ReplacedUnit
 from operations.environment.environment import Environment
 from operations.health.freshness import documents
-from operations.verify.proof import read_identity
 
 
 @dataclass(frozen=True)
@@ -105,15 +102,13 @@ def plan_restore(
         PermanentError: the backup is from another platform, not complete, or its last verification failed or is
             unknown.
     """
-    manifest, earlier = find_chain(
-        environment.store, environment.settings.environment, backup, environment.trust
-    )
+    manifest, earlier = environment.backup_chain(backup)
     _check_identity(environment, manifest, component_of(backup), other_cluster)
     faults = [fault for one in (*earlier, manifest) for fault in look(environment.store, one)]
     if faults:
         words = "; ".join(f"{fault.artefact} {fault.what}" for fault in faults)
         raise PermanentError(f"{backup} is not complete: {words}")
-    live = COMPONENTS[manifest.component].live
+    live = environment.components[manifest.component].live
     there = live.units(SetReader(environment.store, manifest, ""))
     new_engine = new_engine or manifest.cluster != environment.cluster_uid
     chosen = _chosen(there, live, tuple(only), new_engine=new_engine)
@@ -169,17 +164,17 @@ def plans_of(
     """
     if backup:
         component = engine_of(backup)
-        refusal = COMPONENTS[component].live.by_hand(environment.settings)
+        refusal = environment.components[component].live.by_hand(environment.settings)
         if refusal:
             raise ConfigurationError(
                 [Fault("backup", f"{backup!r} cannot be restored by isa", refusal)]
             )
         catalogue = environment.catalogue([component])
         return [plan_restore(environment, catalogue, backup, units, other_cluster=other_cluster)]
-    catalogue = environment.catalogue(COMPONENTS)
+    catalogue = environment.catalogue(environment.components)
     proven = catalogue.proven
     plans = []
-    for component in COMPONENTS:
+    for component in environment.components:
         whole = [one for one in catalogue.of(component) if one.outcome == "complete"]
         if not whole:
             raise PermanentError(f"there is no complete backup of {component}")
@@ -246,11 +241,13 @@ def _remarks(
         return []
     try:
         if digests.apart(manifest):
-            manifest = SetReader(environment.store, manifest, read_identity(environment)).manifest
+            manifest = SetReader(
+                environment.store, manifest, environment.verify_identity()
+            ).manifest
     except IsaError as exc:
         return [f"other changes are unknown, because its digests cannot be read: {exc}"]
     try:
-        with Access(environment.settings, environment.kube, ENGINE_SECONDS) as access:
+        with environment.access() as access:
             return live.remarks(access, manifest, chosen)
     except Exception as exc:  # whatever a client library raises
         return [f"other changes are unknown, because the engine did not answer: {explain(exc)}"]

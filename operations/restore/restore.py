@@ -17,12 +17,10 @@ from archive.reader import SetReader
 from cluster.credentials import password
 from cluster.dag import Dag
 from cluster.lease import UnreadableNote, inquire
-from components import COMPONENTS, SETS
 from components.access import Access
 from components.base import Live, RunningScratch
 from components.questions import explain
 from errors import PermanentError
-from operations.backup.component import ENGINE_SECONDS
 from operations.documents import runs as documents
 from operations.documents.runs import ComponentRestore, Restore
 from operations.environment.environment import Environment
@@ -38,7 +36,6 @@ from operations.runner.transfer import Transfer, watched
 from operations.runner.walk import Start, Work
 from operations.state.restore_journal import InterruptedRestore, broken_off, replacing
 from operations.verify.comparison import compare
-from operations.verify.proof import read_identity
 from operations.verify.scratch import engines
 from operations.verify.scratch_pod import Request
 
@@ -139,7 +136,7 @@ def run_restore(
         IsaError: nothing was replaced.
     """
     manifest = plan.manifest
-    component = COMPONENTS[manifest.component]
+    component = environment.components[manifest.component]
     report = RestoreReport(manifest.id, manifest.component)
     tell = context.tell
     transfer = Transfer(tell)
@@ -166,9 +163,7 @@ def run_restore(
                         served = stack.enter_context(
                             _served(environment, context, identity, reader)
                         )
-                access = stack.enter_context(
-                    Access(environment.settings, environment.kube, ENGINE_SECONDS)
-                )
+                access = stack.enter_context(environment.access())
                 with stages.stage("ask", "check that the engine can take the backup"):
                     refuse_untakeable(live, access, reader, chosen)
                 with stages.stage("fence", "block writers"):
@@ -257,7 +252,7 @@ def run_restores(
     Raises:
         PermanentError: the private key does not exist; nothing was replaced.
     """
-    identity = read_identity(environment)
+    identity = environment.verify_identity()
     by_component = {plan.manifest.component: plan for plan in plans}
     progress = Progress(
         by_component,
@@ -363,7 +358,7 @@ def _served(
 ) -> Iterator[RunningScratch]:
     """A backup in scratch engines, to be copied from."""
     settings, kube, component = environment.settings, environment.kube, reader.manifest.component
-    restore = SETS[component].restore
+    restore = environment.backup_targets[component].restore
     request = Request(settings, kube, reader.chain, environment.store_credentials(), identity)
     wanted = restore.scratch(settings, reader.manifest, password())
     with (

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from archive.catalogue import find_chain
 from archive.manifest import Manifest, Measure
 from archive.reader import Damaged, SetReader
 from cluster.lease import LeaseHeld
-from components import COMPONENTS
 from components.access import Access
 from components.base import Live
 from errors import IsaError, PermanentError
@@ -75,12 +73,10 @@ def take_safety(
             full=full,
             needed=lambda found: beyond is None or holds_more(found, beyond),
         )
-        manifest, needed = find_chain(
-            environment.store, environment.settings.environment, taken.id, environment.trust
-        )
+        manifest, needed = environment.backup_chain(taken.id)
         return SetReader(environment.store, manifest, identity, needed)
 
-    live = COMPONENTS[component].live
+    live = environment.components[component].live
     try:
         reader = take(full=False)
     except LeaseHeld:

@@ -15,7 +15,6 @@ from typing import Any
 
 import pyrage
 
-from archive.catalogue import find_chain
 from archive.check import look
 from archive.evidence import (
     Difference,
@@ -33,8 +32,7 @@ from archive.reader import Damaged, SetReader
 from archive.store import Refused
 from archive.unpacking import Unreadable
 from cluster.command import Cancelled
-from cluster.credentials import password, read_secret
-from components import SETS
+from cluster.credentials import password
 from components.base import Restore, Scratch
 from errors import IsaError, PermanentError, TemporaryError
 from operations.environment.environment import Environment
@@ -79,27 +77,6 @@ class Rejected(PermanentError):
         self.differences = tuple(differences)
 
 
-def read_identity(environment: Environment) -> str:
-    """The verify pool's private key.
-
-    Raises:
-        PermanentError: it does not exist, or is invalid.
-    """
-    where, name = (
-        environment.settings.kubernetes.control_namespace,
-        environment.settings.verify.identity_secret,
-    )
-    found = (read_secret(environment.kube, where, name) or {}).get("identity", "")
-    lines = [line.strip() for line in found.splitlines() if line.strip() and line[0] != "#"]
-    try:
-        pyrage.x25519.Identity.from_str(lines[-1] if lines else "")
-    except pyrage.IdentityError as exc:
-        raise PermanentError(
-            f"Secret {where}/{name} has no age private key under `identity`: without it no backup can be decrypted"
-        ) from exc
-    return lines[-1]
-
-
 def prove(environment: Environment, context: RunContext, identity: str, backup: str) -> Evidence:
     """Verify one backup, and store the evidence with it.
 
@@ -114,7 +91,7 @@ def prove(environment: Environment, context: RunContext, identity: str, backup: 
         TemporaryError, PermanentError: no verdict was possible, for reasons outside the backup.
     """
     match = IDENTITY.fullmatch(backup)
-    if match is None or match["component"] not in SETS:
+    if match is None or match["component"] not in environment.backup_targets:
         raise PermanentError(f"{backup!r} is not a backup id: `isa backups` lists them")
     component = match["component"]
     course, outcome, begun = Course(context), Outcome(), datetime.now(UTC)
@@ -215,7 +192,7 @@ def _prove(
         outcome.manifest, outcome.earlier = manifest, earlier
         _look(environment, identity, manifest, earlier)
     course.level = "L0"
-    restore = SETS[manifest.component].restore
+    restore = environment.backup_targets[manifest.component].restore
     transfer = Transfer(course.context.tell)
     reader = SetReader(
         environment.store, manifest, identity, earlier, watched(transfer, manifest.component)
@@ -331,9 +308,7 @@ class _Trial:
 
 def _manifests(environment: Environment, backup: str) -> tuple[Manifest, tuple[Manifest, ...]]:
     try:
-        manifest, earlier = find_chain(
-            environment.store, environment.settings.environment, backup, environment.trust
-        )
+        manifest, earlier = environment.backup_chain(backup)
     except Refused:
         raise
     except PermanentError as exc:

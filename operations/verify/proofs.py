@@ -20,7 +20,7 @@ from operations.runner.context import RunContext
 from operations.runner.lines import run_lines
 from operations.runner.progress import NodeProgress, Progress
 from operations.runner.walk import Start, Work
-from operations.verify.proof import prove, read_identity
+from operations.verify.proof import prove
 
 RUNNING, ERROR = "proving", "error"
 
@@ -224,7 +224,7 @@ def run_proofs(
         PermanentError: the verify pool's key does not exist.
     """
     began = context.clock()
-    identity = read_identity(environment)
+    identity = environment.verify_identity()
     wanted = tuple(backups)
     queues: dict[str, list[str]] = {}
     for one in wanted:

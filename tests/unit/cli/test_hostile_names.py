@@ -93,6 +93,7 @@ def world(reports: Reports) -> dict[str, Any]:
         catalogue=always(reports.catalogue),
         releases=SimpleNamespace(components=always(["redis"])),
         config=None,
+        verify_identity=always(""),
     )
     made.open_store = always(made)
     return {
@@ -101,7 +102,6 @@ def world(reports: Reports) -> dict[str, Any]:
         "operations.restore.plan.plans_of": always(reports.restore_plans),
         "operations.rebuild.plan.plan_rebuild": always(reports.rebuild_plan),
         "operations.verify.proofs.choose": always(()),
-        "operations.verify.proof.read_identity": always(""),
         "operations.deploy.plan.missing_secrets": always([]),
     }
 

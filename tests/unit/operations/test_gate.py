@@ -21,6 +21,9 @@ from operations.environment.environment import Environment
 from operations.health import gate
 from operations.health.gate import Finding
 from operations.runner.context import RunContext
+from tests.environments import environment_with
+
+from ..stored import Stored, settings_of
 
 WELL = Finding((Check("one primary", True),))
 DEGRADED = Finding(
@@ -140,11 +143,11 @@ def test_an_engine_that_never_answers_is_down_after_the_limit(
 
     hanging = SimpleNamespace(ask=ask, workloads=lambda _: ())
     monkeypatch.setattr(gate, "_hanging", {})
-    monkeypatch.setattr(gate, "COMPONENTS", {"postgresql": hanging})
-    monkeypatch.setattr(gate, "check_pods", lambda *_: [])
-    monkeypatch.setattr(gate, "Access", lambda *_: nullcontext())
-    settings = SimpleNamespace(deploy=SimpleNamespace(gate="whole"))
-    platform = cast(Environment, SimpleNamespace(settings=settings, kube=None))
+    settings = settings_of()
+    settings.deploy.gate = "whole"
+    platform = environment_with(
+        settings, kube=Stored(), components={"postgresql": hanging}, access=nullcontext
+    )
     try:
         found = gate.check(platform, "postgresql", limit=0.05)
         rounds = [gate.check(platform, "postgresql", limit=0.05) for _ in range(5)]

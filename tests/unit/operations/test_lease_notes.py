@@ -59,8 +59,9 @@ class World:
             verify=SimpleNamespace(signers=()),
         )
         self.environment = environment_with(
-            settings, kube=self.kube, store=cast(Any, self.bucket), cluster_uid="uid"
-        )
+            settings, kube=self.kube, store=cast(Any, self.bucket), cluster_uid="uid",
+            access=nullcontext, backup_targets={"redis": SimpleNamespace(back_up=lambda _, writer: taken(writer))},
+        )  # fmt: skip
 
     def note(self, lease: str, text: str) -> None:
         with environment_of(self.kube).lease(f"isa-{lease}-redis", "somebody") as held:
@@ -84,9 +85,6 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(backup, "valid_worker_key", lambda environment: KEY)
     monkeypatch.setattr(backup, "SetWriter", made.writer)
-    monkeypatch.setattr(backup, "Access", lambda *_: nullcontext())
-    redis = SimpleNamespace(back_up=lambda access, writer: taken(writer))
-    monkeypatch.setattr(backup, "SETS", {"redis": redis})
     return made
 
 

@@ -23,7 +23,7 @@ from errors import PermanentError, TemporaryError
 from operations.environment.environment import Environment
 from operations.runner.context import RunContext
 from operations.verify import proof
-from operations.verify.proof import prove, read_identity
+from operations.verify.proof import prove
 from operations.verify.scratch import Unrestorable
 from tests.environments import environment_with
 
@@ -400,14 +400,14 @@ def test_where_the_evidence_cannot_be_kept_the_failure_is_still_told(world: Worl
 
 # ---------------------------------------------------------------------- the pool's key
 def test_the_key_is_the_last_line_that_is_no_comment(world: World) -> None:
-    assert read_identity(world.environment) == IDENTITY
+    assert world.environment.verify_identity() == IDENTITY
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "AGE-SECRET-KEY-1X\n"])
 def test_without_a_key_no_set_can_be_opened(text: str, world: World) -> None:
     world.secret("verify-identity", identity=text)
     with pytest.raises(PermanentError) as refused:
-        read_identity(world.environment)
+        world.environment.verify_identity()
     assert f"Secret {CONTROL}/verify-identity has no age private key under `identity`" in str(
         refused.value
     )

@@ -67,7 +67,8 @@ class World:
 
     def run(self, *backups: str) -> ProofReport:
         environment: Any = SimpleNamespace(
-            settings=SimpleNamespace(verify=SimpleNamespace(max_parallel=2))
+            settings=SimpleNamespace(verify=SimpleNamespace(max_parallel=2)),
+            verify_identity=lambda: "the pool's key",
         )
         context = RunContext("test", publish=lambda lines: self.lines.append([*lines]))
         return run_proofs(environment, context, backups, start=self.inline)
@@ -81,7 +82,6 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(proofs, "prove", made.prove)
-    monkeypatch.setattr(proofs, "read_identity", lambda environment: "the pool's key")
     return made
 
 

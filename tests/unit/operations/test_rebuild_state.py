@@ -11,7 +11,6 @@ from operations.backup import nightly as backups
 from operations.backup.component import COMPLETE, FAILED, BackupResult
 from operations.backup.nightly import run_backups
 from operations.environment.environment import Environment
-from operations.restore import restore as restoring
 from operations.restore.restore import run_restores
 from operations.runner.context import RunContext
 from operations.runner.threads import threads
@@ -34,7 +33,7 @@ def stored_environment(kube: Stored) -> Environment:
         backup=SimpleNamespace(max_parallel=1),
         verify=SimpleNamespace(max_parallel=1),
     )
-    return environment_with(settings, kube=kube)
+    return environment_with(settings, kube=kube, verify_identity=str)
 
 
 @pytest.mark.parametrize(
@@ -71,10 +70,7 @@ def test_no_night_stores_a_set_of_an_engine_that_waits_for_its_data(
     assert ("rebuild undo" in found["nats"].reason) == (outcome == FAILED)
 
 
-def test_nothing_is_restored_into_what_is_being_rebuilt(
-    kube: Stored, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(restoring, "read_identity", lambda environment: "")
+def test_nothing_is_restored_into_what_is_being_rebuilt(kube: Stored) -> None:
     manifest = SimpleNamespace(id=SET, component="nats")
     plan = cast(Any, SimpleNamespace(manifest=manifest, by_hand=""))
     with environment_of(kube).lease("isa-rebuild-nats", "test"), threads(1, 1) as start:

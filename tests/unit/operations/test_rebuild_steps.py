@@ -130,7 +130,15 @@ class World:
 
     def run(self, policy: Policy = PLAN.policy) -> RebuildReport:
         return run_rebuild(
-            environment_with(settings_of(), kube=self.kube, store=None, catalogue=self.catalogue),
+            environment_with(
+                settings_of(),
+                kube=self.kube,
+                store=None,
+                catalogue=self.catalogue,
+                access=nullcontext,
+                verify_identity=str,
+                components={"redis": SimpleNamespace(name="redis", live=self.live)},
+            ),
             RunContext("test"),
             replace(PLAN, policy=policy),
             start=inline,
@@ -156,11 +164,6 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made.kube.claim("data-redis-0", "old-0")
     for name in ("back_up", "prove", "uninstall", "put_aside", "install", "run_restore"):
         monkeypatch.setattr(rebuild, name, getattr(made, name))
-    live = made.live
-    engine = SimpleNamespace(name="redis", live=live)
-    monkeypatch.setattr(rebuild, "COMPONENTS", {"redis": engine})
-    monkeypatch.setattr(rebuild, "Access", lambda *_: nullcontext())
-    monkeypatch.setattr(rebuild, "read_identity", lambda environment: "")
     monkeypatch.setattr(rebuild, "check_store", lambda environment: None)
     monkeypatch.setattr(
         rebuild,

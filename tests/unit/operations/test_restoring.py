@@ -30,6 +30,11 @@ SAFETY = "neo4j-20261124T010000Z-00000"
 HELD = StoppedMember(statefulset="neo4j-1", replicas=1)
 
 
+def backup_of(name: str, missing: tuple[str, ...] = ()) -> Any:
+    """As much of a manifest as is read here."""
+    return SimpleNamespace(id=name, component="neo4j", missing=missing, artefacts=(), needs=())
+
+
 class Killed(BaseException):
     """Nothing catches it, as nothing catches a kill."""
 
@@ -43,6 +48,7 @@ class World:
         breaks: what goes wrong while it is replaced, once.
         earlier: what the engine's file was told of the run before.
         refusals: why it would not take what comes.
+        missing: why the sets that are taken of it are partial.
     """
 
     kube: Stored = field(default_factory=Stored)
@@ -51,7 +57,9 @@ class World:
     earlier: tuple[Any, ...] = ()
     taken: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    missing: tuple[str, ...] = ()
     live: Any = None
+    scratch: Any = None
     replaced: list[str] = field(default_factory=list)
 
     def back_up(self, *_: object, **__: object) -> Any:
@@ -86,7 +94,7 @@ class World:
         return broken_off(self.kube, environment_of(self.kube).settings, "neo4j")
 
     def run(self, *, safety: bool = True, chosen: tuple[str, ...] = (UNIT,)) -> RestoreReport:
-        manifest = SimpleNamespace(id=SET, component="neo4j")
+        manifest = backup_of(SET)
         plan = SimpleNamespace(
             manifest=manifest, earlier=(), units=[SimpleNamespace(unit=unit) for unit in chosen]
         )
@@ -96,7 +104,16 @@ class World:
             verify=SimpleNamespace(signers=()),
         )
         return run_restore(
-            environment_with(settings, kube=self.kube, store=None, store_credentials=dict),
+            environment_with(
+                settings,
+                kube=self.kube,
+                store=None,
+                store_credentials=dict,
+                access=nullcontext,
+                backup_chain=lambda name: (backup_of(name, self.missing), ()),
+                components={"neo4j": SimpleNamespace(name="neo4j", live=self.live)},
+                backup_targets={"neo4j": SimpleNamespace(restore=self.scratch)},
+            ),
             RunContext("test"),
             "",
             cast(Any, plan),
@@ -110,27 +127,13 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made.live = SimpleNamespace(
         scratch=False,
         beside=False,
+        units=lambda _: {},
         fence=lambda *_: nullcontext("fenced"),
         replace=made.replace,
         can_take=lambda *_: made.refusals,
         measure=lambda *_: [],
         wanted=lambda *_: [],
     )
-    component = SimpleNamespace(name="neo4j", live=made.live)
-    monkeypatch.setattr(restoring, "COMPONENTS", {"neo4j": component})
-    monkeypatch.setattr(restoring, "Access", lambda *_: nullcontext())
-    monkeypatch.setattr(restoring, "SetReader", lambda *_: None)
-    monkeypatch.setattr(restoring, "read_through", lambda *_: None)
-    monkeypatch.setattr(safety, "COMPONENTS", {"neo4j": component})
-    monkeypatch.setattr(
-        safety, "find_chain", lambda _, __, name, ___: (SimpleNamespace(id=name, missing=()), ())
-    )
-    monkeypatch.setattr(
-        safety,
-        "SetReader",
-        lambda _, manifest, *__: SimpleNamespace(manifest=manifest, chain=(manifest,)),
-    )
-    monkeypatch.setattr(safety, "read_through", lambda *_: None)
     monkeypatch.setattr(safety, "check_store", lambda environment: None)
     monkeypatch.setattr(safety, "back_up", made.back_up)
     monkeypatch.setattr(gate, "wait", lambda *_, **__: None)
@@ -241,26 +244,19 @@ def test_whatever_goes_wrong_while_it_is_replaced_the_way_back_is_told(
     assert f"isa restore {SAFETY}0" in report.reason
 
 
-def test_nothing_is_fenced_or_replaced_that_the_engine_would_refuse(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_fenced_or_replaced_that_the_engine_would_refuse(world: World) -> None:
     world.refusals = [f"{UNIT}: larger than the live limit"]
-    monkeypatch.setattr(world.live, "fence", lambda *_: pytest.fail("it was fenced"))
-    monkeypatch.setattr(
-        restoring,
-        "SetReader",
-        lambda _, manifest, *__: SimpleNamespace(manifest=manifest, chain=(manifest,)),
-    )
+    world.live.fence = lambda *_: pytest.fail("it was fenced")
     with pytest.raises(PermanentError, match="larger than the live limit"):
         world.run()
     assert world.whole and world.taken == []
 
 
 def test_a_unit_that_the_safety_backup_would_not_bring_back_is_left_alone(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World,
 ) -> None:
     other = "database other"
-    monkeypatch.setattr(safety, "_lost", lambda *_: {other: f"{other}: encrypted by its clients"})
+    world.missing = (f"{other}: encrypted by its clients",)
     report = world.run(chosen=(UNIT, other))
     assert (report.outcome, set(report.left)) == ("different", {other})
     assert "encrypted by its clients" in report.reason
@@ -305,15 +301,9 @@ def serving(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
         assert inquire(world.kube, settings, verify_lease("neo4j"))[1]  # a proof sweeps under it
         yield SimpleNamespace(access=None, at={})
 
-    restore = SimpleNamespace(scratch=lambda *_: (), ask=None, load=lambda *_: None)
-    monkeypatch.setattr(restoring, "SETS", {"neo4j": SimpleNamespace(restore=restore)})
+    world.scratch = SimpleNamespace(scratch=lambda *_: (), ask=None, load=lambda *_: None)
     monkeypatch.setattr(restoring, "engines", engines)
-    monkeypatch.setattr(
-        restoring,
-        "SetReader",
-        lambda _, manifest, *__: SimpleNamespace(manifest=manifest, chain=(manifest,)),
-    )
-    monkeypatch.setattr(world.live, "scratch", True)
+    world.live.scratch = True
     return world
 
 

@@ -109,19 +109,16 @@ def safety(
             raise Unneeded("empty")
         return BackupResult("minio", one.outcome, one.id)
 
-    def find_chain(
-        _: Any, __: str, identity: str, ___: object
-    ) -> tuple[Manifest, tuple[Manifest, ...]]:
+    def backup_chain(identity: str) -> tuple[Manifest, tuple[Manifest, ...]]:
         return by_id[identity], (earlier,) if by_id[identity].needs else ()
 
     monkeypatch.setattr(safety_backup, "back_up", back_up)
-    monkeypatch.setattr(safety_backup, "find_chain", find_chain)
-    settings = SimpleNamespace(environment="test")
-    environment: Any = SimpleNamespace(store=sets, settings=settings, trust=None)
     monkeypatch.setattr(safety_backup, "check_store", lambda environment: ABLE)
     access: Any = None
     live = SimpleNamespace(units=LIVE.units, can_take=lambda *_: list(refusals))
-    monkeypatch.setattr(safety_backup, "COMPONENTS", {"minio": SimpleNamespace(live=live)})
+    environment: Any = SimpleNamespace(
+        store=sets, backup_chain=backup_chain, components={"minio": SimpleNamespace(live=live)}
+    )
     return safety_backup.take_safety(
         environment,
         RunContext("t"),
