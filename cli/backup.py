@@ -12,7 +12,7 @@ from cli.verbs import Verbs
 
 if TYPE_CHECKING:
     from archive.catalogue import Catalogue
-    from operations.documents.bucket import Backups
+    from operations.documents.backups import Backups
     from operations.documents.runs import Backup
 
 
@@ -79,7 +79,7 @@ def signer(environment: str, as_json: bool) -> None:
 @click.command()
 @click.argument("components", nargs=-1, metavar="[COMPONENT]...")
 @options.environment
-@options.prints("operations.documents.bucket:Backups")
+@options.prints("operations.documents.backups:Backups")
 def backups(components: tuple[str, ...], environment: str, as_json: bool) -> None:
     """List backups, the newest last. Exits 1 if a manifest is damaged."""
     from cli.output import emit
@@ -205,7 +205,7 @@ def _print(catalogue: Catalogue) -> None:
 
 
 def _document(catalogue: Catalogue) -> Backups:
-    from operations.documents.bucket import Backups, StoredBackup
+    from operations.documents.backups import Backups, StoredBackup
 
     backups = (
         StoredBackup(

@@ -22,7 +22,7 @@ def doctor(environment: str, as_json: bool, fix: bool) -> None:
     checks = [one.check for one in found]
     if as_json:
         findings = (
-            Finding(**vars(Check.of(one.check)), fixable=one.mend is not None) for one in found
+            Finding(**vars(Check.of(one.check)), fixable=one.fix is not None) for one in found
         )
         emit(Doctor(checks=tuple(findings)))
     else:
@@ -36,7 +36,7 @@ def doctor(environment: str, as_json: bool, fix: bool) -> None:
             for c in checks
         ]
         console().print(table("Doctor", ("check", "verdict", "seconds", "finding"), rows))
-        if not fix and any(not one.check.ok and one.mend for one in found):
+        if not fix and any(not one.check.ok and one.fix for one in found):
             say("isa doctor --fix would fix some of these")
     if any(check.critical and not check.ok for check in checks):
         raise click.exceptions.Exit(1)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("components", nargs=-1, metavar="[COMPONENT]...")
 @options.environment
-@options.prints("operations.documents.bucket:Proofs")
+@options.prints("operations.documents.backups:Proofs")
 @click.option(
     "--metrics", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="Write Prometheus metrics to this file, for node-exporter's textfile collector.",
@@ -35,7 +35,7 @@ def proofs(
     from cli.output import emit
     from config.loading import load
     from operations.backup.component import selected
-    from operations.documents.bucket import Proofs
+    from operations.documents.backups import Proofs
     from operations.environment.environment import Environment
     from operations.health import freshness
     from operations.report.metrics import push_metrics, write_metrics

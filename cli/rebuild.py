@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(cls=Verbs)
 @click.argument("component")
 @options.environment
-@options.prints("operations.documents.runs:Rebuild", plan="operations.documents.bucket:RebuildPlan")
+@options.prints("operations.documents.runs:Rebuild", plan="operations.documents.plans:RebuildPlan")
 @click.option(
     "--volumes", type=click.Choice(["new", "keep"]), default="new", show_default=True,
     help="`new` creates new volumes and retains the old ones; `keep` reuses the old ones.",
@@ -102,7 +102,7 @@ def rebuild(
 @rebuild.command("undo")
 @click.argument("component")
 @options.environment
-@options.prints("operations.documents.bucket:UndoneRebuild")
+@options.prints("operations.documents.plans:UndoneRebuild")
 def undo(component: str, environment: str, as_json: bool) -> None:
     """Undo the last rebuild: bring the old volumes of COMPONENT back.
 
@@ -110,7 +110,7 @@ def undo(component: str, environment: str, as_json: bool) -> None:
     """
     from cluster.lease import identity
     from config.loading import load
-    from operations.documents.bucket import UndoneRebuild
+    from operations.documents.plans import UndoneRebuild
     from operations.environment.environment import Environment
     from operations.rebuild.reinstall import undo, undo_plan
     from operations.runner.context import RunContext
@@ -137,12 +137,12 @@ def undo(component: str, environment: str, as_json: bool) -> None:
 @rebuild.command("purge")
 @click.argument("component")
 @options.environment
-@options.prints("operations.documents.bucket:PurgedVolumes")
+@options.prints("operations.documents.plans:PurgedVolumes")
 def purge(component: str, environment: str, as_json: bool) -> None:
     """Delete old volumes of COMPONENT that are past rebuild.keep_volumes_days."""
     from cluster.lease import identity
     from config.loading import load
-    from operations.documents.bucket import PurgedVolumes
+    from operations.documents.plans import PurgedVolumes
     from operations.environment.environment import Environment
     from operations.rebuild.reinstall import purge
     from operations.runner.context import RunContext

@@ -13,7 +13,7 @@ from redaction import redact
 
 @click.command()
 @options.environment
-@options.prints("operations.documents.bucket:Report")
+@options.prints("operations.documents.report:Report")
 @click.option(
     "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="File of the page. Default: isa-report-ENVIRONMENT.html.",

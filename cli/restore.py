@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("backup", required=False, metavar="[BACKUP]")
 @options.environment
-@options.prints("operations.documents.runs:Restore", plan="operations.documents.bucket:RestorePlan")
+@options.prints("operations.documents.runs:Restore", plan="operations.documents.plans:RestorePlan")
 @click.option(
     "--unit",
     "units",
@@ -65,7 +65,7 @@ def restore(
     """
     from cli.output import emit
     from config.loading import load
-    from operations.documents.bucket import RestorePlan
+    from operations.documents.plans import RestorePlan
     from operations.environment.environment import Environment
     from operations.restore.plan import engine_of, plans_of
 
@@ -114,7 +114,8 @@ def _in_process(
     import time
 
     from cluster.lease import identity
-    from operations.restore.restore import document, run_restores
+    from operations.restore.report import document
+    from operations.restore.restore import run_restores
     from operations.runner.context import RunContext
     from operations.runner.threads import threads
 
@@ -139,7 +140,7 @@ def _by_server(environment: str, parameters: dict[str, Any], nodes: LiveNodes) -
 
 def _from_rows(rows: list[dict[str, Any]]) -> Restore:
     from operations.documents.runs import ComponentRestore, Restore
-    from operations.restore.restore import RESTORED
+    from operations.restore.report import RESTORED
     from operations.runner.walk import NOT_ATTEMPTED
 
     restores = (

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("components", nargs=-1, metavar="[COMPONENT]...")
 @options.environment
-@options.prints("operations.documents.bucket:Retention")
+@options.prints("operations.documents.retention:Retention")
 @click.option(
     "--apply",
     "apply",

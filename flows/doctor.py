@@ -10,8 +10,9 @@ from prefect.client.schemas.objects import State
 from config.loading import load
 from flows.parameters import EnvironmentName
 from operations.environment.environment import Environment
-from operations.health import doctor as inside
-from operations.health.doctor import Finding
+from operations.health import doctor as platform
+from operations.health import findings
+from operations.health.findings import Finding
 from tasks import doctor as server
 from tasks.cancellation import cancellable
 from tasks.late import superseded
@@ -23,9 +24,9 @@ from tasks.table import doctor_artifact
 def examine(environment: str, *, fix: bool) -> list[Finding]:
     """Check cluster, object store and Prefect server; with `fix` fix what is safe."""
     settings = load(environment)
-    asked = [*server.questions(settings), *inside.questions(Environment(settings).open_releases())]
-    found = inside.examine(asked)
-    return inside.mend(found) if fix else found
+    environment_questions = platform.questions(Environment(settings).open_releases())
+    results = findings.examine([*server.questions(settings), *environment_questions])
+    return findings.fix(results) if fix else results
 
 
 @flow(name="doctor", flow_run_name="doctor-{environment}", persist_result=False)

@@ -13,7 +13,8 @@ from config.loading import load
 from flows.parameters import Confirmation, EnvironmentName, SetId, Units
 from operations.environment.environment import Environment
 from operations.restore.plan import plans_of
-from operations.restore.restore import document, run_restores
+from operations.restore.report import document
+from operations.restore.restore import run_restores
 from operations.runner.context import RunContext
 from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable

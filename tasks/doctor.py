@@ -18,7 +18,8 @@ from prefect.states import Cancelled, Crashed
 
 from components.base import Check
 from config.models import Settings
-from operations.health.doctor import Finding, Question, clock
+from operations.health.cluster_checks import check_clock
+from operations.health.findings import Finding, Question
 from tasks import automations
 from tasks.deployed import CODE, HARMLESS, declared, differences, pools, present, queues
 from tasks.server import JOB_TEMPLATE, connect, deployments, get, post
@@ -114,7 +115,7 @@ def _server() -> Iterator[Finding]:
     found, own = str(json.loads(answer.content)), prefect.__version__
     hint = f"{found} at {PREFECT_API_URL.value()}" + ("" if found == own else f"; this is {own}")
     yield Finding(Check("Prefect server", found == own, hint))
-    yield from clock("Prefect", parsedate_to_datetime(answer.headers["Date"]))
+    yield from check_clock("Prefect", parsedate_to_datetime(answer.headers["Date"]))
 
 
 def _workers() -> Iterator[Finding]:

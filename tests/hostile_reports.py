@@ -26,18 +26,18 @@ from operations.backup.retention import RetentionPlan
 from operations.deploy.plan import NodePlan, Plan
 from operations.deploy.run import DeployReport
 from operations.environment.charts import ChartState
-from operations.health.doctor import Finding as DoctorFinding
+from operations.health.findings import Finding as DoctorFinding
 from operations.health.freshness import Freshness
 from operations.health.gate import Finding
 from operations.health.status import ComponentStatus
 from operations.rebuild.plan import RebuildPlan
-from operations.rebuild.rebuild import RebuildReport
 from operations.rebuild.reinstall import UndoPlan
+from operations.rebuild.report import RebuildReport
 from operations.report.history import BackupPoint, ComponentHistory, ProofPoint
 from operations.report.report import DeployRun, Report
 from operations.restore.credentials import Reinstated
 from operations.restore.plan import Replacement, RestorePlan
-from operations.restore.restore import RestoreReport
+from operations.restore.report import RestoreReport
 from operations.runner.progress import NodeProgress
 from operations.runner.walk import NodeResult
 from operations.state.rebuild_state import Policy

@@ -1,7 +1,7 @@
 """Replaces streams of the live JetStream by those of a backup.
 
 Two streams cannot have one name, so the old stream is deleted first. Before that, the backup and the safety backup were
-read to their last byte (`operations.restore.restore`).
+read to their last byte (`operations.restore.component`).
 
 A stream is restored with one replica and scaled up afterwards. With three replicas at once a restore fails on slow
 disks (nats-io/nats-server#4270).

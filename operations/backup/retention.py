@@ -21,7 +21,7 @@ from cluster.lease import LeaseHeld, UnreadableNote
 from config.printable import first_of
 from errors import PermanentError
 from operations.backup.component import selected
-from operations.documents import bucket as documents
+from operations.documents import retention as documents
 from operations.environment.environment import Environment
 from operations.environment.leases import backup_lease
 from operations.state.rebuild_state import is_of, unfinished

@@ -16,7 +16,7 @@ from archive.evidence import Evidence, Proof, read_evidence, stored_evidence
 from components import SETS
 from config.printable import visible
 from errors import IsaError
-from operations.documents.bucket import ComponentProof
+from operations.documents.backups import ComponentProof
 from operations.environment.environment import Environment
 
 NEVER, FAILING, STALE, FRESH = "never", "failing", "stale", "fresh"

@@ -19,7 +19,7 @@ from config.printable import first_of
 from errors import ConfigurationError, Fault, PermanentError
 from operations.deploy.plan import DRIFTED, UPGRADE
 from operations.deploy.run import checked_plan
-from operations.documents import bucket as documents
+from operations.documents import plans as documents
 from operations.environment.environment import Environment
 from operations.health import freshness
 from operations.rebuild.reinstall import claims

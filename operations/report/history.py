@@ -15,7 +15,7 @@ from itertools import combinations
 from archive.catalogue import Catalogue
 from archive.evidence import Evidence, Proof
 from components import SETS
-from operations.documents import bucket as documents
+from operations.documents import report as documents
 from operations.environment.environment import Environment
 from operations.health import freshness
 from operations.health.freshness import FAILING, FRESH, Freshness

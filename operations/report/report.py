@@ -10,7 +10,7 @@ from typing import TypeVar
 from cluster.dag import Dag
 from components.base import Check
 from errors import IsaError
-from operations.documents import bucket as documents
+from operations.documents import report as documents
 from operations.documents.environment import Check as CheckDocument
 from operations.health import status as gates
 from operations.health.freshness import FAILING, FRESH, NEVER, STALE

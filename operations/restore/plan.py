@@ -17,7 +17,7 @@ from components import COMPONENTS
 from components.base import Live
 from components.questions import explain
 from errors import ConfigurationError, Fault, IsaError, PermanentError
-from operations.documents.bucket import ComponentRestorePlan, ReplacedUnit
+from operations.documents.plans import ComponentRestorePlan, ReplacedUnit
 from operations.environment.environment import Environment
 from operations.health.freshness import documents
 

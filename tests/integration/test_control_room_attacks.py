@@ -364,7 +364,7 @@ def test_the_doctor_finds_what_was_changed_and_setup_repairs_it(
         assert found.keys() >= foreign
         paused = "declaration of doctor"
         assert [name for name, one in found.items() if not one.check.critical] == [paused]
-        repair = next(one.mend for one in found.values() if one.mend)
+        repair = next(one.fix for one in found.values() if one.fix)
         repair()
         left = {one.check.name for one in check_deployments(settings) if not one.check.ok}
         assert left == {*foreign, paused}  # what somebody has paused stays so

@@ -151,7 +151,7 @@ def names_of_checks(file: Path) -> set[str]:
         first = node.args[0]
         if isinstance(first, ast.JoinedStr):
             first = first.values[0]
-        if called in ("check", "note", "Check") and isinstance(first, ast.Constant):
+        if called in ("check", "note", "Check", "_listed") and isinstance(first, ast.Constant):
             found.add(str(first.value).strip(" '"))
     return found
 
@@ -179,7 +179,8 @@ def first_cells(page: str, title: str) -> set[str]:
 
 def test_the_runbook_of_the_platform_explains_findings_messages_and_shared_checks() -> None:
     page = PAGES["docs/runbooks/platform.md"]
-    doctors = [*(ROOT / "operations").rglob("doctor*.py"), ROOT / "tasks/doctor.py"]
+    health = ROOT / "operations/health"
+    doctors = [health / "doctor.py", *health.glob("*_checks.py"), ROOT / "tasks/doctor.py"]
     findings = {name for file in doctors for name in names_of_checks(file)}
     explained = {
         cell.partition(" *")[0] for cell in first_cells("docs/runbooks/platform.md", "Doctor")

@@ -28,10 +28,10 @@ APPROVED = ("--local", "--approver", "Ottilie Engineer", "--ticket", "CHG-1815")
 KILL = """
 import os, signal, sys
 from cli.main import main
-from operations.rebuild.rebuild import Rebuild
+from operations.rebuild.steps import RebuildSteps
 
 step, when = sys.argv[1], sys.argv[2]
-real = Rebuild.do
+real = RebuildSteps.do
 
 def do(self, name):
     if name == step and when == "before":
@@ -41,7 +41,7 @@ def do(self, name):
         os.kill(os.getpid(), signal.SIGKILL)
     return result
 
-Rebuild.do = do
+RebuildSteps.do = do
 sys.argv = ["isa", *sys.argv[3:]]
 main()
 """

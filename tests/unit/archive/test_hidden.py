@@ -11,7 +11,7 @@ import pytest
 from archive.garbage import collect_garbage, find_garbage
 from archive.store import Store
 from operations.backup.retention import RetentionPlan, apply_retention, plan_retention
-from operations.health.doctor import _waste
+from operations.health.store_checks import check_garbage
 from tests.environments import environment_with
 
 from ..stored import Stored, settings_of
@@ -66,14 +66,14 @@ def test_a_backup_whose_manifest_was_deleted_is_named_and_not_removed(everything
         until=None, extended=0, refused={}))).hidden == plan.hidden  # fmt: skip
 
 
-def test_the_doctor_names_it_too_and_mends_nothing_of_it() -> None:
+def test_the_doctor_names_it_too_and_fixes_nothing_of_it() -> None:
     at = Place()
     at.store.delete(MADE.own_key)
-    leftovers, deleted = _waste(at.environment)
+    leftovers, deleted = check_garbage(at.environment)
     assert leftovers.check.ok
     assert not deleted.check.ok
     assert MADE.id in deleted.check.hint
-    assert deleted.mend is None
+    assert deleted.fix is None
 
 
 def test_a_deleted_manifest_that_nobody_signed_is_told_apart() -> None:

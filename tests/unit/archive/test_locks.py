@@ -18,7 +18,7 @@ from archive.store import Missing, Refused, Store
 from config.backups import RetentionSettings
 from errors import TemporaryError
 from operations.backup.retention import RetentionPlan, extend_locks, short_locks
-from operations.health.doctor import _locks
+from operations.health.store_checks import lock_finding
 
 from .test_retention import a_set
 from .versioned import VersionedClient
@@ -158,7 +158,7 @@ def test_without_object_lock_days_nothing_is_locked() -> None:
     assert (done.until, bucket.calls) == (None, [])
 
 
-def test_a_lock_that_was_not_extended_for_days_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_was_not_extended_for_days_is_found() -> None:
     old, new = a_set(0), a_set(1)
     bucket = Bucket(old, new, lock=UNTIL)
     plan = plan_of(old, new)
@@ -168,9 +168,7 @@ def test_a_lock_that_was_not_extended_for_days_is_found(monkeypatch: pytest.Monk
     found = short_locks(environment(bucket), plan, NOW + timedelta(days=2))
 
     assert found == {old.id: None, new.id: UNTIL}
-    monkeypatch.setattr("operations.health.doctor.plan_retention", lambda environment: plan)
-    monkeypatch.setattr("operations.health.doctor.short_locks", lambda *_: found)
-    (finding,) = _locks(environment(bucket))
+    finding = lock_finding(found, DAYS)
     assert not finding.check.ok
     assert f"{old.id} not at all" in finding.check.hint
     assert f"{new.id} until 2026-12-07" in finding.check.hint

@@ -10,7 +10,7 @@ from archive.catalogue import Catalogue
 from archive.manifest import Manifest
 from archive.store import Store
 from archive.stored_dates import StoredDates, judge_dates, stored_again
-from operations.health.doctor import _dates
+from operations.health.store_checks import check_dates
 
 from .test_retention import a_set
 from .versioned import VersionedClient
@@ -64,7 +64,7 @@ def test_a_replay_is_seen_by_the_earlier_versions_although_every_object_was_stor
     client.put_object(Key=NIGHTS[1].own_key, Body=b"once")
     found = stored_again(Store(client, "backups").versions("test/"))
     assert found == {NIGHTS[0].id: client.now}
-    finding = _dates(Catalogue(tuple(NIGHTS), {}, ()), found, client.now)
+    finding = check_dates(Catalogue(tuple(NIGHTS), {}, ()), found, client.now)
     assert not finding.check.ok
     assert f"{NIGHTS[0].id} of 2025-01-01 on 2025-10-28" in finding.check.hint
 
@@ -74,6 +74,6 @@ def test_a_copied_bucket_is_a_finding_for_two_weeks(days: int, ok: bool) -> None
     moved = NIGHTS[9].ended + timedelta(days=9)
     dates = {one.id: moved for one in NIGHTS}
     catalogue = Catalogue(tuple(NIGHTS), {}, (), written=dates, oldest=dates)
-    finding = _dates(catalogue, {}, moved + timedelta(days=days))
+    finding = check_dates(catalogue, {}, moved + timedelta(days=days))
     assert finding.check.ok == ok
     assert "the bucket was copied on 2025-01-19" in finding.check.hint

@@ -25,12 +25,12 @@ from operations.backup.nightly import BackupLine, BackupReport
 from operations.backup.retention import RetentionPlan
 from operations.deploy.plan import UNCHANGED, UPGRADE, NodePlan, Plan
 from operations.deploy.run import DeployReport
-from operations.health.doctor import Finding
+from operations.health.findings import Finding
 from operations.health.freshness import FRESH, STALE, Freshness
 from operations.rebuild.plan import RebuildPlan
-from operations.rebuild.rebuild import RebuildReport
+from operations.rebuild.report import RebuildReport
 from operations.restore.plan import Replacement, RestorePlan
-from operations.restore.restore import RestoreLine, RestoreReport
+from operations.restore.report import RestoreLine, RestoreReport
 from operations.runner.context import RunContext
 from operations.runner.progress import DONE, NodeProgress, as_rows
 from operations.runner.walk import NodeResult

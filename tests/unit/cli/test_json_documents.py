@@ -23,8 +23,8 @@ from operations.backup.component import BackupResult
 from operations.backup.nightly import BackupLine, BackupReport
 from operations.deploy.run import DeployReport
 from operations.documents.runs import Run
-from operations.rebuild.rebuild import RebuildReport
-from operations.restore.restore import RestoreLine, RestoreReport, document
+from operations.rebuild.report import RebuildReport
+from operations.restore.report import RestoreLine, RestoreReport, document
 from operations.runner.context import RunContext
 from operations.runner.progress import NodeProgress, as_rows
 from operations.runner.walk import NodeResult

@@ -17,7 +17,7 @@ from cli.main import run
 from cli.output import PlainStream, emit, install_plain_streams, say, terminal
 from cli.tables import console, table
 from config.printable import visible
-from operations.documents.bucket import Locks, Orphans, Retention
+from operations.documents.retention import Locks, Orphans, Retention
 from redaction import MASK, redact
 from tests import hostile
 

@@ -1,4 +1,4 @@
-"""The doctor asks everything, whatever breaks on the way, and mends only what it was told to."""
+"""The doctor asks everything, whatever breaks on the way, and fixes only what it was told to."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ from cryptography.x509.oid import NameOID
 
 from components.base import Check
 from errors import PermanentError
-from operations.health import doctor
-from operations.health.doctor import (
-    Finding,
-    _scratch,
-    certificate,
-    clock,
-    examine,
-    mend,
-    questions,
-    versions,
+from operations.health.cluster_checks import (
+    check_certificate,
+    check_clock,
+    check_gates,
+    check_scratch,
+    check_versions,
 )
+from operations.health.doctor import questions
+from operations.health.findings import Finding, examine, fix
 from operations.verify.scratch_pod import LABEL
 from tests.environments import environment_with
 
@@ -66,7 +64,7 @@ def test_what_is_asked_of_the_store_stops_nothing_else_where_it_cannot_be_opened
 
 @pytest.mark.parametrize(("seconds", "ok"), [(0, True), (-4, True), (6, False), (-40, False)])
 def test_a_clock_that_would_break_a_lease_is_told(seconds: int, ok: bool) -> None:
-    (found,) = clock("Kubernetes", NOW + dt.timedelta(seconds=seconds), NOW)
+    (found,) = check_clock("Kubernetes", NOW + dt.timedelta(seconds=seconds), NOW)
     assert found.check.ok == ok
     assert ("behind" in found.check.hint) == (seconds >= 0)
 
@@ -79,18 +77,18 @@ def test_a_scratch_engine_that_began_since_is_not_removed() -> None:
         kube.create({"kind": "Pod", "metadata": metadata, "spec": {}})
 
     start("old")
-    found = list(_scratch(environment_of(kube)))
+    found = list(check_scratch(environment_of(kube)))
     assert not found[0].check.ok
     kube.delete("v1", "Pod", "proof-redis-a")
     start("new")
-    (after,) = mend(found)
+    (after,) = fix(found)
     assert not after.check.ok
     assert "could not be fixed" in after.check.hint
     with environment_of(kube).lease("isa-verify-redis", "a proof"):
-        assert next(_scratch(environment_of(kube))).check.ok
+        assert next(check_scratch(environment_of(kube))).check.ok
 
 
-def test_only_what_is_wrong_and_safe_is_mended() -> None:
+def test_only_what_is_wrong_and_safe_is_fixed() -> None:
     done: list[str] = []
 
     def act(name: str) -> str:
@@ -106,10 +104,10 @@ def test_only_what_is_wrong_and_safe_is_mended() -> None:
         Finding(Check("person", False, "somebody must act")),
         Finding(Check("forbidden", False, "two of them"), refuse),
     ]
-    after = {one.check.name: one.check for one in mend(found)}
+    after = {one.check.name: one.check for one in fix(found)}
     assert done == ["bad"]
     assert after["bad"].ok
-    assert after["bad"].hint == "mended: bad"
+    assert after["bad"].hint == "fixed: bad"
     assert not after["person"].ok
     assert after["forbidden"].hint == "two of them; could not be fixed: HTTP 403"
 
@@ -117,7 +115,7 @@ def test_only_what_is_wrong_and_safe_is_mended() -> None:
 def test_a_package_beside_its_pin_is_named(tmp_path: Path) -> None:
     file = tmp_path / "requirements.txt"
     file.write_text("# why\n-r other.txt\nprefect==0.1\nclick>=8\nno-such-package>=1\n")
-    (found,) = versions(file)
+    (found,) = check_versions(file)
     own = importlib.metadata.version("prefect")
     assert not found.check.ok
     assert f"prefect is {own}, not ==0.1" in found.check.hint
@@ -141,22 +139,19 @@ def test_a_certificate_is_told_in_time(
     )
     text = made.public_bytes(serialization.Encoding.PEM).decode()
     monkeypatch.setattr(ssl, "get_server_certificate", lambda where, timeout: text)
-    (found,) = certificate("https://api.example:6443", NOW)
+    (found,) = check_certificate("https://api.example:6443", NOW)
     assert (found.check.ok, found.check.critical) == (ok, critical)
     assert f"{days} days" in found.check.hint
-    assert list(certificate("http://api.example", NOW)) == []
+    assert list(check_certificate("http://api.example", NOW)) == []
 
 
-def test_an_engine_that_a_backup_has_stopped_is_no_reason_to_wake_anybody(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_engine_that_a_backup_has_stopped_is_no_reason_to_wake_anybody() -> None:
     platform = environment_of(Stored())
     down = SimpleNamespace(state="down", checks=(Check("members answer", False, "none"),))
     stopped = SimpleNamespace(name="neo4j", ready=False, finding=down)
-    monkeypatch.setattr(doctor, "read_status", lambda platform: [stopped])
     with platform.lease("isa-backup-neo4j", "the night"):
-        (found,) = doctor._gates(platform)
+        (found,) = check_gates(platform, lambda _: [stopped])
     assert (found.check.ok, found.check.critical) == (False, False)
     assert "a backup of it is running" in found.check.hint
-    (found,) = doctor._gates(platform)
+    (found,) = check_gates(platform, lambda _: [stopped])
     assert found.check.critical

@@ -16,7 +16,8 @@ from archive.manifest import Manifest, read_manifest
 from archive.store import Store
 from components.base import Check
 from operations.environment.environment import Environment
-from operations.health.doctor import Finding, mend, questions
+from operations.health.doctor import questions
+from operations.health.findings import Finding, fix
 from operations.state.rebuild_state import Policy, RebuildState
 from tests.environments import environment_with
 
@@ -174,7 +175,7 @@ def test_what_interrupted_backups_left_is_removed_after_its_time(world: World) -
     finding = world.ask("leftovers")[0]
     assert (finding.check.ok, finding.check.critical) == (False, False)
     assert "0 incomplete uploads, 1 orphaned objects (5 B)" in finding.check.hint
-    (after,) = mend([finding])
+    (after,) = fix([finding])
     assert after.check.ok
     assert [one.key for one in world.store.list("test/")] == [f"{a_set(TODAY).prefix}shard-0.rdb"]
     assert world.check("leftovers").hint == "none"

@@ -16,7 +16,7 @@ from config.backups import RetentionSettings
 from operations.backup import component as backup
 from operations.backup.component import BackupResult, back_up
 from operations.backup.retention import plan_retention
-from operations.health import doctor
+from operations.health.cluster_checks import check_rebuilds, check_restores
 from operations.runner.context import RunContext
 from operations.state.rebuild_state import Policy, RebuildState, unfinished
 from operations.state.restore_journal import InterruptedRestore, broken_off, forget
@@ -138,7 +138,7 @@ def test_whether_a_restore_was_broken_off_is_unknown_and_not_denied(
     world.note("backup", text)
     with pytest.raises(UnreadableNote, match="whether a restore of redis was interrupted"):
         broken_off(world.kube, world.environment.settings, "redis")
-    (found,) = doctor._restores(environment_of(world.kube))
+    (found,) = check_restores(environment_of(world.kube))
     assert not found.check.ok
     assert "isa-backup-redis isa-cloud.io/operation-" in found.check.hint
 
@@ -173,7 +173,7 @@ def test_how_far_a_rebuild_has_come_is_unknown_and_not_denied(text: str, world: 
     world.note("rebuild", text)
     with pytest.raises(UnreadableNote, match=r"how far a rebuild of redis .*isa-rebuild-redis"):
         unfinished(world.kube, world.environment.settings, "redis")
-    found = next(iter(doctor._rebuilds(environment_of(world.kube))))
+    found = next(iter(check_rebuilds(environment_of(world.kube))))
     assert not found.check.ok
     assert "isa-rebuild-redis isa-cloud.io/operation-" in found.check.hint
 

@@ -17,12 +17,11 @@ from archive.manifest import Artefact, Engine, Measure, read_manifest
 from archive.reader import Damaged
 from archive.unpacking import Unreadable
 from cluster.command import CANCELLATION, Cancelled
-from components import SETS
 from components.base import Restore, Scratch
 from errors import PermanentError, TemporaryError
 from operations.environment.environment import Environment
 from operations.runner.context import RunContext
-from operations.verify import proof
+from operations.verify import trial
 from operations.verify.proof import prove
 from operations.verify.scratch import Unrestorable
 from tests.environments import environment_with
@@ -87,8 +86,9 @@ class World:
             storage=SimpleNamespace(object=SimpleNamespace(credentials_secret="store-key")),
         )
         return environment_with(
-            settings, kube=self.kube, store=cast(Any, self.bucket), cluster_uid="uid"
-        )
+            settings, kube=self.kube, store=cast(Any, self.bucket), cluster_uid="uid",
+            backup_targets={"redis": Component(self)},
+        )  # fmt: skip
 
     @property
     def restore(self) -> Restore:
@@ -140,8 +140,7 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
-    monkeypatch.setattr(proof, "engines", made.engines)
-    monkeypatch.setitem(SETS, "redis", cast(Any, Component(made)))
+    monkeypatch.setattr(trial, "engines", made.engines)
     return made
 
 

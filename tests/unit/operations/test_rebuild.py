@@ -10,7 +10,9 @@ import pytest
 
 from errors import ConfigurationError, PermanentError
 from operations.rebuild.plan import RebuildPlan
-from operations.rebuild.rebuild import RebuildReport, _standing, _steps
+from operations.rebuild.rebuild import resumed_state
+from operations.rebuild.report import RebuildReport
+from operations.rebuild.steps import step_names
 from operations.runner.walk import FAILED, NodeResult
 from operations.state.rebuild_state import Policy, RebuildState
 from operations.state.restore_journal import InterruptedRestore
@@ -45,15 +47,15 @@ class Lease:
     ],
 )  # fmt: skip
 def test_the_steps_are_those_of_the_policy(policy: Policy, steps: str) -> None:
-    assert _steps(replace(PLAN, policy=policy)) == steps.split()
+    assert step_names(replace(PLAN, policy=policy)) == steps.split()
 
 
 def test_an_unfinished_rebuild_goes_on_where_it_stood() -> None:
     done = ["fence", "backup", "proof", "uninstall", "volumes"]
     stood = RebuildState(REBUILD, Policy("redis"), SET, done)
-    found = _standing(Lease(stood.text()), SETTINGS, Policy("redis"))  # type: ignore[arg-type]
+    found = resumed_state(Lease(stood.text()), SETTINGS, Policy("redis"))  # type: ignore[arg-type]
     assert found == stood
-    assert _standing(Lease(""), SETTINGS, Policy("redis")).done == []  # type: ignore[arg-type]
+    assert resumed_state(Lease(""), SETTINGS, Policy("redis")).done == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_an_install_is_looked_at_again_unless_its_restore_has_left_the_engine_ha
 ) -> None:
     done = ["uninstall", "volumes", "install"]
     stood = RebuildState(REBUILD, Policy("redis"), SET, done)
-    found = _standing(Lease(stood.text()), SETTINGS, Policy("redis"), restore)  # type: ignore[arg-type]
+    found = resumed_state(Lease(stood.text()), SETTINGS, Policy("redis"), restore)  # type: ignore[arg-type]
     assert ("install" not in found.done) == again
 
 
@@ -74,7 +76,7 @@ def test_an_unfinished_rebuild_of_another_policy_is_not_taken_over() -> None:
     with pytest.raises(
         PermanentError, match=r"rebuild-20260101t000000z-00ab is not finished .*rebuild undo"
     ):
-        _standing(Lease(stood.text()), SETTINGS, Policy("redis"))  # type: ignore[arg-type]
+        resumed_state(Lease(stood.text()), SETTINGS, Policy("redis"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -14,18 +14,21 @@ from archive.manifest import Manifest
 from cluster.dag import Dag
 from errors import PermanentError, TemporaryError
 from operations.backup.component import COMPLETE, PARTIAL, BackupResult
-from operations.rebuild import rebuild
+from operations.environment.environment import Environment
+from operations.rebuild.actions import ComponentActions
 from operations.rebuild.plan import RebuildPlan
-from operations.rebuild.rebuild import RebuildReport, run_rebuild
-from operations.restore.restore import DIFFERENT, RESTORED, RestoreReport
+from operations.rebuild.rebuild import run_rebuild
+from operations.rebuild.report import RebuildReport
+from operations.restore.report import DIFFERENT, RESTORED, RestoreReport
 from operations.runner.context import RunContext
 from operations.runner.walk import INSTALLED, UNCHANGED, Start, Work
-from operations.state.rebuild_state import KEEP, Policy, RebuildState, unfinished
+from operations.state.rebuild_state import KEEP, NEW, Policy, RebuildState, unfinished
 from tests.environments import environment_with
 
 from ..archive.test_retention import a_set
 from ..stored import Stored, environment_of, settings_of
 
+WORKLOADS = (SimpleNamespace(kind="StatefulSet", name="redis"),)
 OLD = "redis-20251201T000500Z-0a1b2c"
 PLAN = RebuildPlan(
     Policy("redis"), {"redis-cluster": "redis-cluster-13.0.4, revision 3"}, {"data-redis-0": "8Gi"}, ("all keys",),
@@ -75,7 +78,7 @@ class World:
                 raise self.breaks.pop("open")
             self.fenced = False
 
-    def back_up(self, *_: object, slot: str, **__: object) -> BackupResult:
+    def back_up(self, slot: str) -> BackupResult:
         self.step("backup")
         assert slot not in self.slots
         self.slots.append(slot)
@@ -84,27 +87,27 @@ class World:
         self.made.append(a_set(len(self.made), id=name, slot=slot))
         return BackupResult("redis", self.backup_outcome, name, reason="shard 2 is missing")
 
-    def prove(self, *_: object, **__: object) -> Any:
+    def prove(self) -> Any:
         self.step("proof")
         return SimpleNamespace(verdict=self.verdict, sentence="proven", reason="no extension pg_x")
 
-    def uninstall(self, *_: object) -> None:
+    def uninstall(self) -> None:
         self.step("uninstall")
         self.there = False
 
-    def put_aside(self, *_: object) -> list[Any]:
+    def put_aside(self) -> list[Any]:
         self.step("volumes")
         for claim in self.kube.claims:
             self.kube.delete("v1", "PersistentVolumeClaim", claim)
         return []
 
-    def install(self, *_: object) -> str:
+    def install(self) -> str:
         self.step("install")
         outcome = UNCHANGED if self.there else INSTALLED
         self.there = True
         return outcome
 
-    def run_restore(self, *_: object, safety: bool, **__: object) -> RestoreReport:
+    def run_restore(self, safety: bool) -> RestoreReport:
         self.safety = safety
         self.step("restore")
         return RestoreReport("", "redis", self.outcome, reason="clients wrote")
@@ -129,19 +132,21 @@ class World:
         return unfinished(self.kube, environment_of(self.kube).settings, "redis")
 
     def run(self, policy: Policy = PLAN.policy) -> RebuildReport:
+        environment = environment_with(
+            settings_of(),
+            kube=self.kube,
+            store=None,
+            catalogue=self.catalogue,
+            access=nullcontext,
+            verify_identity=str,
+            components={"redis": SimpleNamespace(live=self.live, workloads=lambda _: WORKLOADS)},
+        )
         return run_rebuild(
-            environment_with(
-                settings_of(),
-                kube=self.kube,
-                store=None,
-                catalogue=self.catalogue,
-                access=nullcontext,
-                verify_identity=str,
-                components={"redis": SimpleNamespace(name="redis", live=self.live)},
-            ),
+            environment,
             RunContext("test"),
             replace(PLAN, policy=policy),
             start=inline,
+            actions=Actions(self, environment, new_engine=policy.volumes == NEW),
         )
 
 
@@ -158,26 +163,40 @@ def inline(graph: Dag, work: Work) -> Start:
     return begin
 
 
+class Actions(ComponentActions):
+    """Those of a rebuild, where the engine, helm, backups and verifications are the world's."""
+
+    def __init__(self, world: World, environment: Environment, *, new_engine: bool) -> None:
+        super().__init__(environment, "redis", new_engine=new_engine)
+        self.world = world
+
+    def back_up(self, context: object, slot: str) -> BackupResult:
+        return self.world.back_up(slot)
+
+    def verify(self, context: object, backup: str) -> Any:
+        return self.world.prove()
+
+    def uninstall(self, context: object) -> None:
+        self.world.uninstall()
+
+    def put_volumes_aside(self, context: object, rebuild: str) -> list[Any]:
+        return self.world.put_aside()
+
+    def install(self, context: object) -> str:
+        return self.world.install()
+
+    def restore(self, context: object, backup: str, *, safety: bool) -> RestoreReport:
+        return self.world.run_restore(safety)
+
+    def restore_plan(self, backup: str) -> Any:
+        units = [SimpleNamespace(unit=one) for one in self.world.units]
+        return SimpleNamespace(manifest=SimpleNamespace(id=backup), earlier=(), units=units)
+
+
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
+def world() -> World:
     made = World()
     made.kube.claim("data-redis-0", "old-0")
-    for name in ("back_up", "prove", "uninstall", "put_aside", "install", "run_restore"):
-        monkeypatch.setattr(rebuild, name, getattr(made, name))
-    monkeypatch.setattr(rebuild, "check_store", lambda environment: None)
-    monkeypatch.setattr(
-        rebuild,
-        "plan_restore",
-        lambda _, __, name, new_engine: SimpleNamespace(
-            manifest=SimpleNamespace(id=name),
-            earlier=(),
-            units=[SimpleNamespace(unit=one) for one in made.units],
-        ),
-    )
-    monkeypatch.setattr(
-        rebuild, "SetReader", lambda _, manifest, *__: SimpleNamespace(manifest=manifest)
-    )
-    monkeypatch.setattr(rebuild, "claims", lambda *_: made.kube.list("v1", "PersistentVolumeClaim"))
     return made
 
 

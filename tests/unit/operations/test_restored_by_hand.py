@@ -14,7 +14,8 @@ from errors import ConfigurationError
 from operations.environment.environment import Environment
 from operations.restore import restore as restoring
 from operations.restore.plan import RestorePlan, plan_restore, plans_of
-from operations.restore.restore import BY_HAND, RESTORED, RestoreReport, document, run_restores
+from operations.restore.report import BY_HAND, RESTORED, RestoreReport, document
+from operations.restore.restore import run_restores
 from operations.runner.context import RunContext
 from operations.runner.progress import NodeProgress
 from operations.runner.threads import threads

@@ -15,9 +15,10 @@ from cluster.lease import Lease, LeaseHeld, UnreadableNote, inquire
 from errors import PermanentError, TemporaryError
 from operations.environment.leases import verify_lease
 from operations.health import gate
-from operations.restore import restore as restoring
+from operations.restore import component as restoring
 from operations.restore import safety_backup as safety
-from operations.restore.restore import RESTORED, RestoreReport, run_restore
+from operations.restore.component import run_restore
+from operations.restore.report import RESTORED, RestoreReport
 from operations.runner.context import RunContext
 from operations.state.restore_journal import InterruptedRestore, broken_off, forget
 from tests.environments import environment_with

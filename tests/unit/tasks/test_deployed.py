@@ -11,7 +11,7 @@ import pytest
 from prefect.utilities.schema_tools import ValidationError, validate
 
 from config.loading import load
-from operations.health.doctor import Finding
+from operations.health.findings import Finding
 from tasks import deployed, doctor, server
 from tasks.deployed import declared, filled, flow_name, parameter_schema, variables
 from tasks.server import deployments
@@ -260,12 +260,12 @@ def test_each_change_is_one_critical_finding_that_names_it_and_its_cure(prefect:
         assert finding.check.critical, what
         assert words in finding.check.hint, what
         assert "run isa setup to restore it" in finding.check.hint, what
-        assert finding.mend is not None, what
+        assert finding.fix is not None, what
         prefect.live = kept
 
 
 @pytest.mark.parametrize(
-    ("change", "mended"),
+    ("change", "fixed"),
     [
         (lambda one: one["schedules"][0].update(active=False), False),
         (lambda one: one.update(paused=True), False),
@@ -274,12 +274,12 @@ def test_each_change_is_one_critical_finding_that_names_it_and_its_cure(prefect:
     ids=["schedule paused", "deployment paused", "texts"],
 )
 def test_what_operators_may_change_is_a_warning_and_no_pause_is_ended(
-    change: Callable[[Live], Any], mended: bool, prefect: Server
+    change: Callable[[Live], Any], fixed: bool, prefect: Server
 ) -> None:
     change(prefect["doctor"])
     (finding,) = bad().values()
     assert not finding.check.critical
-    assert (finding.mend is not None) == mended
+    assert (finding.fix is not None) == fixed
 
 
 def test_a_changed_schedule_is_critical_though_another_one_is_paused(prefect: Server) -> None:

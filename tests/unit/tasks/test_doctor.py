@@ -11,7 +11,7 @@ import pytest
 
 from components.base import Check
 from config.models import Settings
-from operations.health.doctor import Finding, mend
+from operations.health.findings import Finding, fix
 from tasks import doctor
 
 from .prefect_api import PrefectApi, serve
@@ -86,7 +86,7 @@ def test_a_stuck_run_is_ended_as_what_it_was(kind: str, ended: str, api: Prefect
 
     api.answers[RUNS] = [STUCK | {"state_type": kind}]
     api.answers[f"POST /flow_runs/{STUCK['id']}/set_state"] = set_state
-    (after,) = mend(ask("runs"))
+    (after,) = fix(ask("runs"))
     assert after.check.ok, after.check.hint
     assert after.check.hint.endswith("ended backup-1")
     assert states == [(ended, True)]
@@ -94,7 +94,7 @@ def test_a_stuck_run_is_ended_as_what_it_was(kind: str, ended: str, api: Prefect
 
 def test_a_stuck_run_that_cannot_be_ended_stays_a_finding(api: PrefectApi) -> None:
     api.answers[RUNS] = [STUCK]  # the server answers 404 to the change of its state
-    (after,) = mend(ask("runs"))
+    (after,) = fix(ask("runs"))
     assert not after.check.ok
     assert "could not be fixed" in after.check.hint
     assert STUCK["id"] in after.check.hint

@@ -276,7 +276,7 @@ def test_the_doctor_finds_a_working_control_room_well(
     assert any(name.startswith("certificate of") for name in found)
 
 
-def test_the_doctor_finds_what_is_broken_and_mends_what_is_safe(
+def test_the_doctor_finds_what_is_broken_and_fixes_what_is_safe(
     room: ControlRoom, backups: Backups
 ) -> None:
     present = room.http.post("/automations/filter", json={}).json()
@@ -316,8 +316,8 @@ def test_the_doctor_finds_what_is_broken_and_mends_what_is_safe(
     assert {"automations", "scratch engines", "declaration of backup-nightly"} <= bad
     assert not found["declaration of backup-nightly"]["critical"]
     after = doctor(room, "--fix")
-    assert after["automations"]["hint"].startswith("mended: created")
-    assert after["scratch engines"]["hint"] == "mended: removed proof-redis-orphan"
+    assert after["automations"]["hint"].startswith("fixed: created")
+    assert after["scratch engines"]["hint"] == "fixed: removed proof-redis-orphan"
     assert not after["declaration of backup-nightly"][
         "ok"
     ]  # somebody may have paused it on purpose
