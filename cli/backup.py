@@ -8,12 +8,14 @@ import click
 
 from cli import options
 from cli.live import LiveNodes
+from cli.signer import add_signer
 from cli.verbs import Verbs
 
 if TYPE_CHECKING:
     from archive.catalogue import Catalogue
     from operations.documents.backups import Backups
     from operations.documents.runs import Backup
+    from operations.environment.environment import Environment
 
 
 @click.command(cls=Verbs)
@@ -57,23 +59,15 @@ def backup(
         raise click.exceptions.Exit(1)
 
 
-@backup.command("signer")
-@options.environment
-@options.prints("operations.documents.environment:Signer")
-def signer(environment: str, as_json: bool) -> None:
+def _signer(environment: Environment) -> str:
     """Print the backup workers' public key for backup.signers."""
     from archive.signing import public_half
-    from cli.output import emit, say
-    from config.loading import load
     from operations.backup.prerequisites import read_worker_key
-    from operations.documents.environment import Signer
-    from operations.environment.environment import Environment
 
-    key = public_half(read_worker_key(Environment(load(environment)).open_store()))
-    if as_json:
-        emit(Signer(signer=key))
-    else:
-        say(key)
+    return public_half(read_worker_key(environment))
+
+
+add_signer(backup, _signer)
 
 
 @click.command()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import options
-from cli.live import LiveNodes
+from cli.live import LiveNodes, results
 
 if TYPE_CHECKING:
     from operations.documents.runs import Deploy
@@ -77,18 +77,9 @@ def _by_server(
 
 def _from_rows(rows: list[dict[str, Any]]) -> Deploy:
     from operations.documents.runs import Deploy, DeployNode
-    from operations.runner.walk import NOT_ATTEMPTED
 
-    nodes = (
-        DeployNode(
-            name=row["name"],
-            outcome=row["outcome"] or NOT_ATTEMPTED,
-            seconds=row["seconds"],
-            reason=row["note"],
-        )
-        for row in rows
-    )
-    return Deploy(state="failed", seconds=0.0, message="", nodes=tuple(nodes), blocked=())
+    nodes = results(rows, DeployNode)
+    return Deploy(state="failed", seconds=0.0, message="", nodes=nodes, blocked=())
 
 
 def _summary(report: Deploy) -> None:

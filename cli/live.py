@@ -10,13 +10,34 @@ from cluster.command import Cancelled
 from errors import ConfigurationError, IsaError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from flows.runs import Ended, Run
     from operations.documents import runs as documents
     from operations.runner.progress import NodeProgress
 
 R = TypeVar("R", bound="documents.Run")
+N = TypeVar("N")
+
+
+def results(rows: Iterable[Mapping[str, Any]], result: Callable[..., N]) -> tuple[N, ...]:
+    """The results of nodes, from the rows of a run's table.
+
+    Args:
+        rows: of the table.
+        result: makes one from its name, outcome, seconds and reason.
+    """
+    from operations.runner.walk import NOT_ATTEMPTED
+
+    return tuple(
+        result(
+            name=row["name"],
+            outcome=row["outcome"] or NOT_ATTEMPTED,
+            seconds=row["seconds"],
+            reason=row["note"],
+        )
+        for row in rows
+    )
 
 
 class LiveNodes:

@@ -1,4 +1,4 @@
-"""`isa rebuild` and `isa approve`: a component anew, once somebody has approved the plan."""
+"""`isa rebuild` and `isa approve`: rebuild a component, after someone has approved the plan."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import options
-from cli.live import LiveNodes
+from cli.live import LiveNodes, results
 from cli.output import emit, say
 from cli.verbs import Verbs
 
@@ -221,24 +221,14 @@ def _by_server(
 
 def _from_rows(component: str, rows: list[dict[str, Any]]) -> Rebuild:
     from operations.documents.runs import Rebuild, RebuildStep
-    from operations.runner.walk import NOT_ATTEMPTED
 
-    steps = (
-        RebuildStep(
-            name=row["name"],
-            outcome=row["outcome"] or NOT_ATTEMPTED,
-            seconds=row["seconds"],
-            reason=row["note"],
-        )
-        for row in rows
-    )
     return Rebuild(
         state="failed",
         seconds=0.0,
         message="",
         component=component,
         rebuild="",
-        steps=tuple(steps),
+        steps=results(rows, RebuildStep),
         backup="",
         retained_volumes=(),
     )
@@ -250,11 +240,12 @@ def _show(plan: RebuildPlan) -> None:
     out = console(stderr=True)
     policy = plan.policy
     title = f"Rebuild of {policy.component}: volumes {policy.volumes}, restore {policy.restore} (plan {plan.digest})"
-    fate = "put aside and kept" if policy.volumes == "new" else "stays"
+    volumes = "kept aside" if policy.volumes == "new" else "stays"
     rows = [
-        (name, what or "not installed", "installed anew") for name, what in plan.releases.items()
+        (name, release or "not installed", "installed again")
+        for name, release in plan.releases.items()
     ]
-    rows += [(name, size, fate) for name, size in plan.claims.items()]
+    rows += [(name, size, volumes) for name, size in plan.claims.items()]
     out.print(table(title, ("release or volume", "now", "what happens"), rows))
     out.print(f"last proof: {plan.proof or 'none'}", highlight=False)
     out.print(f"writers: {plan.writers}", highlight=False)

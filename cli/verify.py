@@ -8,6 +8,7 @@ import click
 
 from cli import options
 from cli.live import LiveNodes
+from cli.signer import add_signer
 from cli.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -70,22 +71,14 @@ def verify(what: tuple[str, ...], environment: str, as_json: bool, which: str, l
         raise click.exceptions.Exit(1)
 
 
-@verify.command("signer")
-@options.environment
-@options.prints("operations.documents.environment:Signer")
-def signer(environment: str, as_json: bool) -> None:
+def _signer(environment: Environment) -> str:
     """Print the verify workers' public key for verify.signers."""
     from archive.evidence import signer_of
-    from cli.output import emit, say
-    from config.loading import load
-    from operations.documents.environment import Signer
-    from operations.environment.environment import Environment
 
-    key = signer_of(Environment(load(environment)).open_store().verify_identity())
-    if as_json:
-        emit(Signer(signer=key))
-    else:
-        say(key)
+    return signer_of(environment.verify_identity())
+
+
+add_signer(verify, _signer)
 
 
 def _in_process(env: Environment, wanted: tuple[str, ...], nodes: LiveNodes) -> Verify:

@@ -393,9 +393,9 @@ def test_a_rebuild_here_needs_somebody_who_approves_it(plans: World) -> None:
     assert out == ["redis rebuilt in 9.0 s; 1 old volumes are retained"]
     assert f"Rebuild of redis: volumes new, restore fresh (plan {REBUILD_PLAN.digest})" in err
     for line in (
-        "redis-cluster  redis-cluster-13, revision 3  installed anew",
-        "extra  not installed  installed anew",
-        "data-0  8Gi  put aside and kept",
+        "redis-cluster  redis-cluster-13, revision 3  installed again",
+        "extra  not installed  installed again",
+        "data-0  8Gi  kept aside",
         "last proof: none",
         "writers: they cannot write",
         "! it takes long",
