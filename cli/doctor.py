@@ -16,15 +16,12 @@ def doctor(environment: str, as_json: bool, fix: bool) -> None:
     from cli.output import emit, say
     from cli.tables import console, table
     from flows.doctor import examine
-    from operations.documents.environment import Check, Doctor, Finding
+    from operations.health.findings import document
 
-    found = examine(environment, fix=fix)
-    checks = [one.check for one in found]
+    findings = examine(environment, fix=fix)
+    checks = [finding.check for finding in findings]
     if as_json:
-        findings = (
-            Finding(**vars(Check.of(one.check)), fixable=one.fix is not None) for one in found
-        )
-        emit(Doctor(checks=tuple(findings)))
+        emit(document(findings))
     else:
         rows = [
             (
@@ -36,7 +33,7 @@ def doctor(environment: str, as_json: bool, fix: bool) -> None:
             for c in checks
         ]
         console().print(table("Doctor", ("check", "verdict", "seconds", "finding"), rows))
-        if not fix and any(not one.check.ok and one.fix for one in found):
+        if not fix and any(not finding.check.ok and finding.fix for finding in findings):
             say("isa doctor --fix would fix some of these")
     if any(check.critical and not check.ok for check in checks):
         raise click.exceptions.Exit(1)

@@ -30,7 +30,8 @@ what is not known is empty or null. Times are ISO 8601.
 
 `isa deploy`, `backup`, `verify`, `restore` and `rebuild` print the same object with and without `--local`. A flow run
 keeps it as the artifact `COMMAND-ENVIRONMENT-report`. If a run was ended before it could report (crashed, cancelled,
-failed with an error), the object holds what the table of the run tells.
+failed with an error), the object holds what the table of the run tells. Runs of `doctor` and `retention` keep what the
+commands of these names print.
 
 An error before the work begins is an object on standard error; nothing is on standard output then.
 
@@ -44,6 +45,8 @@ CHANGED = """
 | `isa proofs`, `isa report` | `proofs[].set` | `proofs[].backup` |
 | `isa retention` | `sets`, `waste` | `backups`, `orphans` |
 | `isa restore` | `restores[].safety` | `restores[].safety_backup` |
+| `isa restore` | `restores[].left` | `restores[].not_replaced` |
+| `isa restore --plan` | `plans[].left_alone` | `plans[].not_replaced` |
 | `isa rebuild` | `set`, `volumes_aside` | `backup`, `retained_volumes` |
 | `isa rebuild undo` | `volumes_put_back` | `returned_volumes` |
 | `isa rebuild purge` | `volumes_given_up` | `purged_volumes` |

@@ -150,7 +150,7 @@ def _from_rows(rows: list[dict[str, Any]]) -> Restore:
             outcome=row["outcome"] or NOT_ATTEMPTED,
             safety_backup=row["safety"],
             kept=(),
-            left={},
+            not_replaced={},
             differences=(),
             stages={},
             seconds=row["seconds"],
@@ -176,7 +176,7 @@ def _show(plans: list[RestorePlan], no_safety: bool) -> None:
     for plan in (plan for plan in plans if not plan.by_hand):
         title = f"{plan.manifest.component}: back to {plan.manifest.begun:%Y-%m-%d %H:%M} UTC ({plan.manifest.id})"
         rows = [(unit.unit, human(unit.size), "replaced") for unit in plan.units]
-        rows += [(unit, "", "left as it is") for unit in plan.left]
+        rows += [(unit, "", "left as it is") for unit in plan.not_replaced]
         out.print(table(title, ("unit", "in the backup", "what happens"), rows))
         out.print(f"writers: {plan.writers}", highlight=False)
         safety = "no safety backup" if no_safety else "current data is backed up first"

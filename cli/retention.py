@@ -9,8 +9,7 @@ import click
 from cli import options
 
 if TYPE_CHECKING:
-    from archive.locks import Extension
-    from operations.backup.retention import RetentionPlan
+    from operations.backup.retention_report import RetentionReport
 
 
 @click.command()
@@ -33,6 +32,7 @@ def retention(components: tuple[str, ...], environment: str, as_json: bool, appl
     from config.loading import load
     from operations.backup.component import selected
     from operations.backup.retention import apply_retention, extend_locks, plan_retention
+    from operations.backup.retention_report import RetentionReport
     from operations.environment.environment import Environment
 
     selected(components)  # wrong input is told before anything is asked
@@ -40,20 +40,20 @@ def retention(components: tuple[str, ...], environment: str, as_json: bool, appl
     plan = plan_retention(env, components)
     extension = extend_locks(env, plan) if apply else Extension()
     held = apply_retention(env, plan) if apply else {}
+    report = RetentionReport(plan, applied=apply, extension=extension, held=held)
     if as_json:
-        emit(plan.document(applied=apply, held=held, extension=extension))
+        emit(report.document())
     else:
-        _print(plan, held, extension, applied=apply)
-    if extension.refused or plan.problem:
+        _print(report)
+    if report.problems:
         raise click.exceptions.Exit(1)
 
 
-def _print(
-    plan: RetentionPlan, held: dict[str, str], extension: Extension, *, applied: bool
-) -> None:
+def _print(report: RetentionReport) -> None:
     from cli.tables import console, table
     from operations.runner.transfer import human
 
+    plan, held, extension, applied = report.plan, report.held, report.extension, report.applied
     rows = [
         (
             v.manifest.component,

@@ -14,6 +14,7 @@ from operations.health import doctor as platform
 from operations.health import findings
 from operations.health.findings import Finding
 from tasks import doctor as server
+from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.late import superseded
 from tasks.logs import logged
@@ -40,10 +41,12 @@ def doctor(environment: EnvironmentName, fix: bool = False) -> State[Any]:
     with cancellable(), redacted_errors(), logged():
         if over := superseded():
             return completed(over)
-        found = examine(environment, fix=fix)
-        doctor_artifact([one.check for one in found], environment)
-    bad = [one.check for one in found if not one.check.ok]
-    words = "; ".join(f"{check.name}: {check.hint}" for check in bad)
-    if any(check.critical for check in bad):
-        return failed(words)
-    return completed(words or f"{len(found)} checks, all passed")
+        results = examine(environment, fix=fix)
+        checks = [result.check for result in results]
+        doctor_artifact(checks, environment)
+        keep_report(findings.document(results), f"doctor-{environment}")
+    failures = [check for check in checks if not check.ok]
+    message = "; ".join(f"{check.name}: {check.hint}" for check in failures)
+    if any(check.critical for check in failures):
+        return failed(message)
+    return completed(message or f"{len(checks)} checks, all passed")

@@ -10,7 +10,9 @@ from prefect.client.schemas.objects import State
 from config.loading import load
 from flows.parameters import EnvironmentName, Sets
 from operations.backup.retention import apply_retention, extend_locks, plan_retention
+from operations.backup.retention_report import RetentionReport
 from operations.environment.environment import Environment
+from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.late import superseded
 from tasks.logs import logged
@@ -39,14 +41,7 @@ def retention(
         plan = plan_retention(env, components or ())
         extension = extend_locks(env, plan)
         held = apply_retention(env, plan) if apply else {}
+        report = RetentionReport(plan, applied=apply, extension=extension, held=held)
         retention_artifact(plan, environment, applied=apply, held=held)
-    going = len(plan.going) - len(held)
-    words = f"{going} of {len(plan.verdicts)} backups {'removed' if apply else 'may be removed'}"
-    words += f"; {len(held)} cannot be removed yet" if held else ""
-    if extension.until is not None:
-        words += f"; {extension.extended} objects locked until {extension.until:%Y-%m-%d %H:%M} UTC"
-    problems = [plan.problem] if plan.problem else []
-    if extension.refused:
-        why = "; ".join(f"{name}: {reason}" for name, reason in extension.refused.items())
-        problems.append(f"object locks that could not be extended: {why}")
-    return failed(". ".join([words, *problems])) if problems else completed(words)
+        keep_report(report.document(), f"retention-{environment}")
+    return failed(report.summary) if report.problems else completed(report.summary)

@@ -23,6 +23,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from cluster.polling import polling
 from config.printable import json_text
+from operations.documents.base import Document
 from operations.documents.runs import Run
 from redaction import redact
 from tasks.markdown import Markdown, escape
@@ -97,14 +98,16 @@ class Artifact:
         return found[0].id if found else None
 
 
-def keep_report(report: Run, key: str) -> None:
+def keep_report(report: Document, key: str) -> None:
     """Keep with the run what it ends with, whole: `isa … --json` prints it, wherever the run was.
 
     Args:
-        report: what the run ended with.
+        report: what the run ended with; one that names its run gets the id of this one.
         key: of the run's table.
     """
-    document = replace(report, flow_run=str(runtime.flow_run.id))
+    document = report
+    if isinstance(report, Run):
+        document = replace(report, flow_run=str(runtime.flow_run.id))
     # no line of it ends the fence: in JSON a text has no line of its own
     lines = (FENCE, json_text(document.plain(), indent=2), "```")
     keep(map(Markdown, lines), report_key(key), "Result of this run")

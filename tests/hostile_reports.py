@@ -135,7 +135,7 @@ class Reports:
     def restore_plans(self) -> list[RestorePlan]:
         plans = [
             RestorePlan(
-                manifest=self.manifest(n), earlier=(), units=(Replacement(n, 9),), left=(n,),
+                manifest=self.manifest(n), earlier=(), units=(Replacement(n, 9),), not_replaced=(n,),
                 writers=n, proven=False, warnings=(n, n), took=n,
             )
             for n in self.names
@@ -149,7 +149,7 @@ class Reports:
     def restores(self) -> list[RestoreReport]:
         return [
             RestoreReport(
-                backup=n, component=n, outcome="different", safety=n, kept=[n], left={n: n},
+                backup=n, component=n, outcome="different", safety=n, kept=[n], not_replaced={n: n},
                 differences=(Difference(unit=n, item=n, what=n),), stages={"replace": 2.0}, reason=n,
             )
             for n in self.names

@@ -21,7 +21,6 @@ from cluster.lease import LeaseHeld, UnreadableNote
 from config.printable import first_of
 from errors import PermanentError
 from operations.backup.component import selected
-from operations.documents import retention as documents
 from operations.environment.environment import Environment
 from operations.environment.leases import backup_lease
 from operations.state.rebuild_state import is_of, unfinished
@@ -74,37 +73,6 @@ class RetentionPlan:
         names = ", ".join(dict.fromkeys(_component_of(key) for key in self.unread))
         listed = "; ".join(first_of([*self.unread.values()], LISTED))
         return f"no backup of {names} is removed, because manifests cannot be read: {listed}"
-
-    def document(
-        self, *, applied: bool, held: dict[str, str], extension: Extension
-    ) -> documents.Retention:
-        """As `isa retention --json` prints it."""
-        backups = (
-            documents.RetainedBackup(
-                id=v.manifest.id,
-                component=v.manifest.component,
-                begun=v.manifest.begun,
-                bytes_stored=v.manifest.stored_size,
-                keep=bool(v.kept),
-                reasons=tuple(v.kept),
-                held=held.get(v.manifest.id, ""),
-            )
-            for v in self.verdicts
-        )
-        return documents.Retention(
-            applied=applied,
-            backups=tuple(backups),
-            orphans=documents.Orphans(
-                uploads=len(self.waste.uploads),
-                objects=len(self.waste.objects),
-                bytes=self.waste.size,
-            ),
-            hidden=self.hidden,
-            unread=self.unread,
-            locks=documents.Locks(
-                until=extension.until, extended=extension.extended, refused=extension.refused
-            ),
-        )
 
 
 def plan_retention(

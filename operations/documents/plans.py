@@ -31,7 +31,7 @@ class ComponentRestorePlan(Document):
         component: of the backup.
         recovery_point: start of the backup.
         replaced: units whose data would be replaced.
-        left_alone: units of the backup that stay as they are.
+        not_replaced: units of the backup that are not restored.
         writers: what happens to writers during the restore.
         proven: whether the last verdict on the backup is a pass.
         warnings: what to know before.
@@ -43,7 +43,7 @@ class ComponentRestorePlan(Document):
     component: str
     recovery_point: datetime
     replaced: tuple[ReplacedUnit, ...]
-    left_alone: tuple[str, ...]
+    not_replaced: tuple[str, ...]
     writers: str
     proven: bool
     warnings: tuple[str, ...]

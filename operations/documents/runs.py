@@ -158,7 +158,7 @@ class ComponentRestore(Document):
         outcome: how it ended; `by-hand` if nothing was done and a person has to restore it.
         safety_backup: id of the backup of the data that was replaced; empty if there was none.
         kept: what is kept of the old data, in words.
-        left: unit that was left alone → why.
+        not_replaced: unit of the backup that was not restored → why.
         differences: between the backup and what is there now.
         stages: stage → seconds.
         seconds: wall time.
@@ -170,7 +170,7 @@ class ComponentRestore(Document):
     outcome: Annotated[str, one_of("restored", "different", "failed", "by-hand", "not-attempted")]
     safety_backup: str
     kept: tuple[str, ...]
-    left: dict[str, str]
+    not_replaced: dict[str, str]
     differences: tuple[Difference, ...]
     stages: dict[str, float]
     seconds: float

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from components.base import Check
 from errors import IsaError
+from operations.documents import environment as documents
 
 THREADS = 6
 
@@ -24,6 +25,11 @@ class Finding:
 
     check: Check
     fix: Callable[[], str] | None = None
+
+    def document(self) -> documents.Finding:
+        """As `isa doctor --json` prints it."""
+        check = documents.Check.of(self.check)
+        return documents.Finding(**vars(check), fixable=self.fix is not None)
 
 
 Question = tuple[str, Callable[[], Iterable[Finding]]]
@@ -65,3 +71,8 @@ def fix(findings: Iterable[Finding]) -> list[Finding]:
             hint, ok = f"{finding.check.hint}; could not be fixed: {exc}", False
         results.append(Finding(replace(finding.check, ok=ok, hint=hint)))
     return results
+
+
+def document(findings: Iterable[Finding]) -> documents.Doctor:
+    """Findings as `isa doctor --json` prints them, and as a run keeps them."""
+    return documents.Doctor(checks=tuple(finding.document() for finding in findings))

@@ -166,8 +166,8 @@ def _about_the_set(policy: Policy, back: RestorePlan | None) -> tuple[list[str],
         )
     if policy.restore != NONE and back is not None:
         warnings += [f"not restored: {what}" for what in back.manifest.not_covered]
-        if policy.volumes == NEW and back.left:
-            what = ", ".join(back.left)
+        if policy.volumes == NEW and back.not_replaced:
+            what = ", ".join(back.not_replaced)
             warnings.append(f"not restored, except by name afterwards: {what}")
     if policy.restore == NONE and policy.volumes == NEW:
         warnings.append("it will be EMPTY: the old data stays on the retained volumes")

@@ -165,7 +165,7 @@ class _Restore:
                 earlier=interrupted,
                 beyond=beyond,
             )
-            report.safety, report.left = backup.id, backup.lost
+            report.safety, report.not_replaced = backup.id, backup.lost
             self._units = tuple(unit for unit in self._units if unit not in backup.lost)
         if interrupted and report.safety in interrupted.safety:
             self._context.tell(
@@ -197,14 +197,14 @@ class _Restore:
         with self._stages.stage("compare", "compare with the backup"):
             measures = live.measure(access, self._reader, self._units)
         report.differences = compare(live.wanted(self._reader, self._units), {"": measures})
-        report.outcome = DIFFERENT if report.differences or report.left else RESTORED
+        report.outcome = DIFFERENT if report.differences or report.not_replaced else RESTORED
         if report.differences:
             first = report.differences[0]
             report.reason = f"{first.unit}, {first.item}: {first.what}. {way_back(report)}"
-        elif report.left:
+        elif report.not_replaced:
             report.reason = (
                 f"not replaced, because the safety backup {report.safety} would not restore them: "
-                f"{'; '.join(report.left.values())}"
+                f"{'; '.join(report.not_replaced.values())}"
             )
 
     def _fail(self, exc: Exception) -> None:

@@ -43,7 +43,7 @@ class RestorePlan:
         manifest: of the set.
         earlier: of those that it needs.
         units: what is replaced.
-        left: units of the backup that are not restored.
+        not_replaced: units of the backup that are not restored.
         writers: effect on writers.
         proven: whether the set's last verdict is a pass.
         warnings: for the person who approves it.
@@ -54,7 +54,7 @@ class RestorePlan:
     manifest: Manifest
     earlier: tuple[Manifest, ...]
     units: tuple[Replacement, ...]
-    left: tuple[str, ...]
+    not_replaced: tuple[str, ...]
     writers: str
     proven: bool
     warnings: tuple[str, ...]
@@ -68,7 +68,7 @@ class RestorePlan:
             component=self.manifest.component,
             recovery_point=self.manifest.begun,
             replaced=tuple(ReplacedUnit(unit=one.unit, bytes=one.size) for one in self.units),
-            left_alone=self.left,
+            not_replaced=self.not_replaced,
             writers=self.writers,
             proven=self.proven,
             warnings=self.warnings,

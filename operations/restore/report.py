@@ -39,7 +39,7 @@ class RestoreReport:
         first: id of the safety backup of the first attempt, if this run continues an
             interrupted one; "" if that one took none, None if this is the first.
         kept: what is kept of the old data, for people.
-        left: units not replaced, because the safety backup could not restore them → why.
+        not_replaced: units not replaced, because the safety backup could not restore them → why.
         differences: between the backup and the live data.
         stages: seconds of each part.
         reason: why the outcome is not `restored`.
@@ -51,7 +51,7 @@ class RestoreReport:
     safety: str = ""
     first: str | None = None
     kept: list[str] = field(default_factory=list)
-    left: dict[str, str] = field(default_factory=dict)
+    not_replaced: dict[str, str] = field(default_factory=dict)
     differences: tuple[Difference, ...] = ()
     stages: dict[str, float] = field(default_factory=dict)
     reason: str = ""
@@ -69,7 +69,7 @@ class RestoreReport:
             outcome=self.outcome,
             safety_backup=self.safety,
             kept=tuple(self.kept),
-            left=self.left,
+            not_replaced=self.not_replaced,
             differences=tuple(
                 documents.Difference(unit=one.unit, item=one.item, what=one.what)
                 for one in self.differences

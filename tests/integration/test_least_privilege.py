@@ -27,6 +27,7 @@ from operations.environment import leases
 from operations.environment.leases import backup_lease, verify_lease
 from sandbox.cluster import Sandbox
 from sandbox.object_store import ENVIRONMENT
+from tests.contract import checked
 
 from .accounts import CONTROL, PRODUCTION, VERIFY
 from .archive.test_committed import make_set
@@ -432,9 +433,17 @@ def test_verifier_makes_scratch_engines_and_sees_no_password(accounts: dict[str,
 
 # ---------------------------------------------------------------------- retention
 FLOW = """
+import json
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from flows.retention import retention
+from tasks.artifacts import read_report
 state = retention("sandbox", components=["redis", "nats"], apply=True, return_state=True)
 print(state.type.value, state.message)
+key = ArtifactFilterKey(any_=["retention-sandbox-report"])
+with get_client(sync_client=True) as client:
+    (artifact,) = client.read_artifacts(artifact_filter=ArtifactFilter(key=key))
+print(json.dumps(read_report(artifact.data)))
 """
 
 
@@ -461,6 +470,11 @@ def test_the_retention_run_removes_backups_with_the_rights_of_its_account_alone(
         assert (
             f"no backup of nats is removed, because manifests cannot be read: {junk}" in done.stdout
         )
+        report = checked(["retention"], done.stdout.splitlines()[-1])
+        assert {one["id"]: one["keep"] for one in report["backups"]} == {
+            kept.id: True, removed.id: False,
+        }  # fmt: skip
+        assert (report["applied"], list(report["unread"])) == (True, [junk])
         left = {entry.key.split("/")[2] for entry in root.versions(f"{ENVIRONMENT}/redis/")}
         assert left == {kept.id, hidden.id}
         assert removed.id not in left

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
 from archive.garbage import collect_garbage, find_garbage
+from archive.locks import Extension
 from archive.store import Store
 from operations.backup.retention import RetentionPlan, apply_retention, plan_retention
+from operations.backup.retention_report import RetentionReport
 from operations.health.store_checks import check_garbage
 from tests.environments import environment_with
 
@@ -62,8 +63,8 @@ def test_a_backup_whose_manifest_was_deleted_is_named_and_not_removed(everything
     (words,) = plan.hidden.values()
     assert f"backup {MADE.id}: its manifest was deleted on 2026-11-30 09:00 UTC" in words
     assert "version v2 of it is there and signed by a backup worker" in words
-    assert plan.document(applied=True, held={}, extension=cast(Any, SimpleNamespace(
-        until=None, extended=0, refused={}))).hidden == plan.hidden  # fmt: skip
+    report = RetentionReport(plan, applied=True, extension=Extension())
+    assert report.document().hidden == plan.hidden
 
 
 def test_the_doctor_names_it_too_and_fixes_nothing_of_it() -> None:

@@ -70,7 +70,7 @@ def commands() -> dict[str, Command]:
         outcome="different",
         safety=SAFETY,
         kept=["old data"],
-        left={"x": "why"},
+        not_replaced={"x": "why"},
         differences=(DIFFERENCE,),
         stages={"replace": 2.0},
         reason="strings",
@@ -298,7 +298,7 @@ def test_a_report_of_another_version_is_not_used(
 def test_a_name_of_half_a_character_comes_through(
     engines: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = RestoreReport(backup=REDIS, component="redis", left={"\udc80": "why"})
+    report = RestoreReport(backup=REDIS, component="redis", not_replaced={"\udc80": "why"})
     there = by_server("restore", monkeypatch, capsys, Failed(), document([report], 2.0))
 
-    assert there["restores"][0]["left"] == {"\udc80": "why"}
+    assert there["restores"][0]["not_replaced"] == {"\udc80": "why"}

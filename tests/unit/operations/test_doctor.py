@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -148,7 +149,7 @@ def test_a_certificate_is_told_in_time(
 def test_an_engine_that_a_backup_has_stopped_is_no_reason_to_wake_anybody() -> None:
     platform = environment_of(Stored())
     down = SimpleNamespace(state="down", checks=(Check("members answer", False, "none"),))
-    stopped = SimpleNamespace(name="neo4j", ready=False, finding=down)
+    stopped: Any = SimpleNamespace(name="neo4j", ready=False, finding=down)
     with platform.lease("isa-backup-neo4j", "the night"):
         (found,) = check_gates(platform, lambda _: [stopped])
     assert (found.check.ok, found.check.critical) == (False, False)

@@ -68,7 +68,7 @@ class World:
         manifest = SimpleNamespace(id=name, begun=BEGUN, not_covered=self.not_covered)
         units = [SimpleNamespace(unit="a unit")]
         return SimpleNamespace(
-            manifest=manifest, units=units, left=("database system",), proven=self.proven
+            manifest=manifest, units=units, not_replaced=("database system",), proven=self.proven
         )
 
     def checked_plan(self, *_: object) -> Any:

@@ -118,7 +118,7 @@ def test_a_proven_set_is_restored_without_a_warning(world: World) -> None:
     assert [(one.unit, one.size) for one in plan.units] == [
         ("database isa", 100), ("database shop", 50),
     ]  # fmt: skip
-    assert plan.left == ("globals",)
+    assert plan.not_replaced == ("globals",)
     assert (plan.proven, plan.writers, plan.by_hand, plan.earlier) == (
         True, "they cannot write", "", (),
     )  # fmt: skip
@@ -187,7 +187,7 @@ def test_a_set_of_another_cluster_is_taken_only_after_a_disaster(world: World) -
     assert "use --other-cluster" in str(refused.value)
     plan = world.plan(made, other_cluster=True)
     assert [one.unit for one in plan.units] == list(UNITS)  # nobody has decided anything there
-    assert plan.left == ()
+    assert plan.not_replaced == ()
 
 
 def test_a_new_engine_gets_all_of_it(world: World) -> None:
@@ -199,7 +199,7 @@ def test_a_new_engine_gets_all_of_it(world: World) -> None:
 def test_a_unit_is_named_with_or_without_its_kind(name: str, world: World) -> None:
     plan = world.plan(world.store(3), name, "globals", name)
     assert [one.unit for one in plan.units] == ["database shop", "globals"]
-    assert plan.left == ("database isa",)
+    assert plan.not_replaced == ("database isa",)
     assert not any("stays as it is now" in words for words in plan.warnings)
 
 

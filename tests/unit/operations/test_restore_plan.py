@@ -81,7 +81,7 @@ def test_roles_and_settings_of_a_server_in_use_stay_unless_they_are_named(
 ) -> None:
     plan = planned(postgresql)
     assert [one.unit for one in plan.units] == ["database isa", "database golden"]
-    assert plan.left == ("globals", "database postgres", "database template1")
+    assert plan.not_replaced == ("globals", "database postgres", "database template1")
     assert any("--unit 'globals'" in words for words in plan.warnings)
     named = planned(postgresql, "uid", "globals", "postgres")
     assert [one.unit for one in named.units] == ["globals", "database postgres"]
@@ -97,7 +97,7 @@ def test_a_new_server_gets_back_all_that_the_set_holds(
 ) -> None:
     plan = planned(postgresql, cluster, **how)
     assert len(plan.units) == 5
-    assert plan.left == ()
+    assert plan.not_replaced == ()
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,4 @@ def test_users_of_neo4j_come_back_into_a_rebuilt_server_and_stay_in_one_in_use(
     how: dict[str, Any], left: tuple[str, ...]
 ) -> None:
     databases = [artefact(f"database {name}", DUMP) for name in ("system", "neo4j")]
-    assert planned(backup_of("neo4j", *databases), **how).left == left
+    assert planned(backup_of("neo4j", *databases), **how).not_replaced == left

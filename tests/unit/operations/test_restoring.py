@@ -259,7 +259,7 @@ def test_a_unit_that_the_safety_backup_would_not_bring_back_is_left_alone(
     other = "database other"
     world.missing = (f"{other}: encrypted by its clients",)
     report = world.run(chosen=(UNIT, other))
-    assert (report.outcome, set(report.left)) == ("different", {other})
+    assert (report.outcome, set(report.not_replaced)) == ("different", {other})
     assert "encrypted by its clients" in report.reason
     assert world.replaced == [UNIT]
 
