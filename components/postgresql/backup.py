@@ -2,7 +2,7 @@
 
 Taken from a healthy standby whose replay is paused (`replay`): base backup, dumps and digests then see the same LSN.
 By then it has all that the primary had when the backup began. Where no standby is fit, the primary is taken: its files
-are of a moment later than its dumps, and what clients changed in between is counted before and after, without a digest.
+are of a moment later than its dumps, and the server's own counters say what clients changed in between (`writes`).
 https://www.postgresql.org/docs/18/app-pgbasebackup.html,
 https://www.postgresql.org/docs/18/app-pgdump.html
 """
@@ -25,7 +25,6 @@ from archive.writer import SetWriter
 from cluster.command import Command
 from components.access import Access, Endpoint
 from components.base import BackupContent
-from components.digest import settled
 from components.postgresql.basetar import BaseTar
 from components.postgresql.client import (
     LOCK_TIMEOUT,
@@ -46,6 +45,7 @@ from components.postgresql.replay import paused_replay
 from components.postgresql.roles import Roles, read_unreadable
 from components.postgresql.session import SESSION
 from components.postgresql.source import Source, choose_source
+from components.postgresql.writes import CHANGED, Watch
 from errors import PermanentError, TemporaryError
 
 PROGRAMS = ("pg_basebackup", "pg_dump", "pg_dumpall")
@@ -117,9 +117,10 @@ def _back_up(access: Access, writer: SetWriter) -> BackupContent:
             pause = stack.enter_context(paused_replay(access, source.node))
             point = pause.point
             unreadable.reasons.update({name: unreadable.locked(name) for name in pause.locked})
+        still = source.node_status.standby
+        watch = None if still else Watch(access, source.node, source.databases, unreadable)
         found = stack.enter_context(snapshots(access, source.node, source.databases, unreadable))
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="fingerprint"))
-        still = source.node_status.standby
         measured = pool.submit(measure_all, found, unreadable, unreadable.dropped.add, still=still)
         if source.tablespaces:
             names = ", ".join(source.tablespaces)
@@ -146,16 +147,15 @@ def _back_up(access: Access, writer: SetWriter) -> BackupContent:
             found |= again
         unreadable.reasons.update(dict.fromkeys(unreadable.dropped, DROPPED))
         roles, whole, unkept = _globals(writer, programs["pg_dumpall"], access, source, found)
-        if not source.node_status.standby:
-            # by now clients have changed what the dumps did not see and the files have
-            with snapshots(access, source.node, source.databases, unreadable) as later:
-                after = measure_all(later, unreadable, lambda _: None, still=False)
-                fingerprint = settled(fingerprint, after)
+    fingerprint += whole
+    written = watch.end(fingerprint) if watch else None
+    if written:
+        fingerprint = written.measures
     for name in unreadable.reasons:
         found.pop(name, None)
         writer.drop(_file(name) + SUFFIX)
     lost = {_unit(name) for name in unreadable.reasons}
-    fingerprint = [*whole, *(one for one in fingerprint if one.unit not in lost)]
+    fingerprint = [one for one in fingerprint if one.unit not in lost]
     extensions = {
         f"{name}.{extension}": version
         for name, snapshot in found.items()
@@ -174,6 +174,7 @@ def _back_up(access: Access, writer: SetWriter) -> BackupContent:
             "timeline": timeline,
             "replay_paused": source.node_status.standby,
             NEEDED: {name: needed for name, needed in roles.needed.items() if name in found},
+            **({CHANGED: written.rows} if written else {}),
         },
         consistency=_consistency(source, found, point, begun),
         fingerprint=tuple(fingerprint),
@@ -181,7 +182,7 @@ def _back_up(access: Access, writer: SetWriter) -> BackupContent:
             name: command.run("--version", timeout=20).stdout.strip()
             for name, command in programs.items()
         },
-        not_covered=(*NOT_COVERED, *_left_out(found)),
+        not_covered=(*NOT_COVERED, *_left_out(found), *(written.not_covered if written else ())),
         missing=(*missing, *unkept, *unreadable.missing),
         needs=base.needs if base else (),
     )

@@ -135,6 +135,36 @@ def locked(access: Access, node: Endpoint, database: str) -> str:
     return f"a table is locked, so it cannot be read{which}: end the session that holds the lock"
 
 
+def connected(
+    access: Access, node: Endpoint, name: str, unreadable: Unreadable
+) -> psycopg.Connection[Any] | None:
+    """Connect to a database for a backup.
+
+    Args:
+        access: the way in.
+        node: that is asked.
+        name: of the database.
+        unreadable: gets it if it alone refuses.
+
+    Returns:
+        The session; None if only this database refuses it, or if it was dropped.
+
+    Raises:
+        psycopg.Error: the node is lost.
+    """
+    if name in unreadable.reasons:
+        return None
+    try:
+        return connect_long(access, node, name, *SESSION)
+    except psycopg.OperationalError as exc:
+        with connect_long(access, node, MAINTENANCE) as connection:  # or the node is lost
+            there = connection.execute(THERE, [name]).fetchone()
+        if there:
+            words = " ".join(str(exc).split("FATAL:")[-1].split())
+            unreadable.reasons[name] = f"it accepts no connections: {words}"
+        return None
+
+
 @contextmanager
 def snapshots(
     access: Access, node: Endpoint, names: Iterable[str], unreadable: Unreadable
@@ -153,7 +183,7 @@ def snapshots(
     with ExitStack() as stack:
         found = {}
         for name in names:
-            connection = _connected(access, node, name, unreadable)
+            connection = connected(access, node, name, unreadable)
             if connection is None:
                 continue
             stack.enter_context(connection)
@@ -189,23 +219,6 @@ def measure_all(
 
 
 # ---------------------------------------------------------------------- inside
-def _connected(
-    access: Access, node: Endpoint, name: str, unreadable: Unreadable
-) -> psycopg.Connection[Any] | None:
-    """A session, or None if only this database refuses it; a database dropped in between is ignored."""
-    if name in unreadable.reasons:
-        return None
-    try:
-        return connect_long(access, node, name, *SESSION)
-    except psycopg.OperationalError as exc:
-        with connect_long(access, node, MAINTENANCE) as connection:  # or the node is lost
-            there = connection.execute(THERE, [name]).fetchone()
-        if there:
-            words = " ".join(str(exc).split("FATAL:")[-1].split())
-            unreadable.reasons[name] = f"it accepts no connections: {words}"
-        return None
-
-
 def _open(connection: psycopg.Connection[Any]) -> Snapshot:
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     row = connection.execute(

@@ -60,7 +60,7 @@ def measure_database(
     """
     unit = f"database {database}"
     rows = measure_restored(connection, unit, items, still=still)
-    return [*rows, *_definitions(connection, unit, items)]
+    return [*rows, *measure_definitions(connection, unit, items)]
 
 
 def measure_original(
@@ -82,7 +82,25 @@ def measure_original(
     """
     unit = f"database {database}"
     rows = measure_source(connection, unit, still=still, failed=failed, dropped=dropped)
-    return [*rows, *_definitions(connection, unit, (*CATALOGUES, *DEFINITIONS))]
+    return [*rows, *measure_definitions(connection, unit, (*CATALOGUES, *DEFINITIONS))]
+
+
+def measure_definitions(
+    connection: psycopg.Connection[Any], unit: str, items: Collection[str]
+) -> Iterator[Measure]:
+    """Measure what a database defines.
+
+    Args:
+        connection: to that database, with the settings of `session.SESSION`.
+        unit: that measures are of.
+        items: kinds of definitions that are measured.
+    """
+    for item, rows in {**CATALOGUES, **EARLIER}.items():
+        if item in items:
+            yield _defined(connection, unit, item, sql.SQL(rows))
+    for item, rows in DEFINITIONS.items():
+        if item in items:
+            yield _described(connection, unit, item, rows)
 
 
 def measure_globals(
@@ -121,17 +139,6 @@ def measure_system(settings: Mapping[str, str]) -> Measure:
     for name, value in sorted(settings.items()):
         digest.add_document([name, spaced(value) if name in LISTS else value], name)
     return digest.measure(GLOBAL_UNIT, SYSTEM_ITEM)
-
-
-def _definitions(
-    connection: psycopg.Connection[Any], unit: str, items: Collection[str]
-) -> Iterator[Measure]:
-    for item, rows in {**CATALOGUES, **EARLIER}.items():
-        if item in items:
-            yield _defined(connection, unit, item, sql.SQL(rows))
-    for item, rows in DEFINITIONS.items():
-        if item in items:
-            yield _described(connection, unit, item, rows)
 
 
 def _described(connection: psycopg.Connection[Any], unit: str, item: str, rows: str) -> Measure:

@@ -44,6 +44,7 @@ from components.postgresql.properties import Globals, restore_properties, stored
 from components.postgresql.roles import restore_roles
 from components.postgresql.session import SESSION, WRITES
 from components.postgresql.statements import role_statements
+from components.postgresql.writes import of_files
 from config.models import Settings
 from errors import PermanentError
 
@@ -226,7 +227,10 @@ def measure(
             if name in there:
                 with explained(way), _connect(endpoint, name) as connection:
                     items = items_of(fingerprint, f"database {name}")
-                    found[way] += measure_database(connection, name, items, still=True)
+                    measures = measure_database(connection, name, items, still=True)
+                    if way == FILES:
+                        measures = of_files(reader.manifest, name, measures)
+                    found[way] += measures
     if SYSTEM_ITEM in items_of(fingerprint, GLOBAL_UNIT):
         # a scratch server has settings of its own: what would be set again is in the artefact
         kept = stored_globals(reader)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from archive.reader import SetReader
 from components.postgresql import backup as taking
 from components.postgresql import client
 from components.postgresql.contents import Snapshot, snapshots
@@ -206,30 +207,74 @@ def test_a_table_that_is_dropped_while_a_primary_is_read_costs_another_look_at_i
     assert odd.prove(backup) == ()
 
 
+@contextmanager
+def busy(pair: Pair, *statements: str) -> Iterator[None]:
+    """Have a client that runs these over and over."""
+    stop = threading.Event()
+
+    def write() -> None:
+        with pair.primary.connect("odd") as tenant:
+            while not stop.is_set():
+                for statement in statements:
+                    tenant.execute(statement.encode())
+
+    tenant = threading.Thread(target=write)
+    tenant.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        tenant.join()
+
+
 def test_tables_that_come_and_go_all_the_time_cost_a_set_their_own_database_at_most(
     odd: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (client, taking):
         monkeypatch.setattr(module, "LOCK_TIMEOUT", "1s")
-    stop = threading.Event()
-
-    def churn() -> None:
-        with odd.primary.connect("odd") as tenant:
-            while not stop.is_set():
-                tenant.execute("CREATE TABLE passing (n int)")
-                tenant.execute("DROP TABLE passing")
-
-    tenant = threading.Thread(target=churn)
-    tenant.start()
-    try:
+    with busy(
+        odd,
+        "CREATE TABLE passing (n int)",
+        "INSERT INTO passing VALUES (1), (2)",
+        "DROP TABLE passing",
+    ):
         backup = odd.take_from_primary()
-    finally:
-        stop.set()
-        tenant.join()
     lost = [one for one in backup.manifest.missing if one.startswith("database odd: ")]
     assert list(backup.manifest.missing) == lost
     assert all("were dropped while it was read" in one or "is locked" in one for one in lost)
     assert odd.prove(backup) == ()
+
+
+def test_files_of_a_primary_may_have_what_clients_wrote_and_nothing_else(odd: Pair) -> None:
+    # a queue that is empty before and after, and full in between
+    odd.primary.run(
+        "CREATE TABLE jobs (n int)",
+        "CREATE TABLE state (n int)",
+        "CREATE TABLE still (n int)",
+        "INSERT INTO state VALUES (0)",
+        "INSERT INTO still VALUES (1), (2)",
+        database="odd",
+    )
+    with busy(
+        odd,
+        "INSERT INTO jobs SELECT generate_series(1, 50)",
+        "UPDATE state SET n = 1",
+        "DELETE FROM jobs",
+        "UPDATE state SET n = 0",
+    ):
+        backup = odd.take_from_primary()
+    assert backup.manifest.missing == ()
+    assert odd.prove(backup) == ()
+    changed = backup.manifest.topology["rows_changed"]["odd"]
+    assert changed["public.jobs"] >= 100
+    assert changed["public.state"] == 0
+    assert "public.still" not in changed
+    (still,) = (one for one in backup.manifest.fingerprint if one.item == "rows of public.still")
+    other = still.model_copy(update={"count": 3})
+    measures = [other if one == still else one for one in backup.manifest.fingerprint]
+    wrong = backup.manifest.model_copy(update={"fingerprint": tuple(measures)})
+    found = odd.prove(SetReader(backup.store, wrong, str(odd.key)))
+    assert {one.what for one in found} == {"files: 2 instead of 3", "dumps: 2 instead of 3"}
 
 
 @pytest.mark.parametrize("members", [1, 2])

@@ -27,6 +27,7 @@ from components.postgresql.remarks import NEEDED
 from components.postgresql.replay import Pause
 from components.postgresql.roles import Roles
 from components.postgresql.source import Source
+from components.postgresql.writes import Written
 from errors import PermanentError, TemporaryError
 
 from .test_basetar import FILES, manifest
@@ -57,7 +58,8 @@ class World:
         snapshots: name → what is held open.
         unreadable: databases that are known to be so from the beginning.
         pause: of a standby.
-        counts: of one database, at one measuring after another.
+        count: of one database.
+        written: what clients wrote on a primary.
         base: what the set may rest on.
         tablespaces: beyond the usual two.
         fails: database → what its dump ends with.
@@ -77,7 +79,9 @@ class World:
     )
     unreadable: dict[str, str] = field(default_factory=dict)
     pause: Pause = field(default_factory=lambda: Pause("0/5", {}))
-    counts: list[int] = field(default_factory=lambda: [7, 7])
+    count: int = 7
+    written: dict[str, dict[str, int]] = field(default_factory=dict)
+    replaced: list[str] = field(default_factory=list)
     base: Base | None = None
     tablespaces: tuple[str, ...] = ()
     fails: dict[str, Exception] = field(default_factory=dict)
@@ -122,12 +126,24 @@ class World:
         *,
         still: bool,
     ) -> list[Measure]:
-        count = self.counts.pop(0)
-        digest = "a" * 32 if still else f"{count:032x}"
+        self.happened.append("measure")
+        digest = "a" * 32 if still else "b" * 32
         return [
-            Measure(unit=f"database {n}", item="t", count=count, digest=digest, origin="source")
+            Measure(
+                unit=f"database {n}", item="t", count=self.count, digest=digest, origin="source"
+            )
             for n in found
         ]
+
+    def watch(self, access: Any, node: Endpoint, names: Iterable[str], _: Unreadable) -> Any:
+        self.happened.append("watch")
+        assert set(names) == set(self.databases)
+
+        def end(measures: Iterable[Measure]) -> Written:
+            self.happened.append("end of watch")
+            return Written([*measures], self.written, self.replaced)
+
+        return SimpleNamespace(end=end)
 
     def find_base(self, *_: Any) -> Base | None:
         return self.base
@@ -206,6 +222,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     for name in names:
         monkeypatch.setattr(backup, name, getattr(made, name))
     monkeypatch.setattr(backup, "snapshots", made.open_snapshots)
+    monkeypatch.setattr(backup, "Watch", made.watch)
     whole = Measure(unit="globals", item="roles", count=1, origin="source")
     monkeypatch.setattr(backup, "measure_globals", lambda connection: [whole])
     monkeypatch.setattr(backup, "read_unreadable", lambda connection: made.unkept)
@@ -310,14 +327,17 @@ def test_a_set_that_rests_on_another_is_taken_from_its_manifest(world: World) ->
 
 
 # ---------------------------------------------------------------------- from the primary
-def test_what_moves_on_the_primary_is_counted_before_and_after_without_a_digest(
+def test_what_clients_write_on_a_primary_is_watched_from_before_the_snapshots_to_the_end(
     world: World,
 ) -> None:
-    world.status, world.counts = PRIMARY, [7, 9]
+    world.status, world.written = PRIMARY, {"shop": {"public.jobs": 9}}
+    world.replaced = ["shop: public.again"]
     taken = world.take()
-    assert units(taken) == {f"database {n}": (7, 9, "") for n in ("isa", "shop")}
+    assert units(taken) == {f"database {n}": (7, None, "b" * 32) for n in ("isa", "shop")}
     assert "pause" not in world.happened
-    assert world.happened.count("snapshots") == 2
+    assert world.happened[:2] == ["watch", "snapshots"]
+    assert world.happened[-1] == "end of watch"
+    assert world.happened.count("measure") == 1
     assert [(one.unit, one.point) for one in taken.consistency] == [
         ("all databases", "LSN 0/9"),
         ("database isa", "snapshot 10:12:"),
@@ -325,11 +345,10 @@ def test_what_moves_on_the_primary_is_counted_before_and_after_without_a_digest(
     ]
     assert taken.consistency[0].begun < taken.consistency[0].ended
     assert (taken.topology["role"], taken.topology["replay_paused"]) == ("primary", False)
-
-
-def test_what_stands_still_on_the_primary_keeps_its_digest(world: World) -> None:
-    world.status = PRIMARY
-    assert units(world.take())["database isa"] == (7, None, f"{7:032x}")
+    assert taken.topology["rows_changed"] == {"shop": {"public.jobs": 9}}
+    assert taken.not_covered[-1] == (
+        "rows of tables that were truncated or made again during the backup are not compared: shop: public.again"
+    )
 
 
 # ---------------------------------------------------------------------- one database's trouble
@@ -433,7 +452,7 @@ def test_what_the_client_raises_is_told_in_the_projects_terms(
 def test_a_database_whose_tables_are_dropped_at_every_attempt_is_missing_and_no_other(
     world: World,
 ) -> None:
-    world.status, world.counts = PRIMARY, [7] * (2 + DROP_TRIES)
+    world.status = PRIMARY
     failing('pg_dump: error: relation "s.t" does not exist')(world)
     taken = world.take()
     dumps = [words for words in world.ran if words[0] == "pg_dump"]
