@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field
@@ -45,6 +45,11 @@ class ScheduleSettings(Section):
 class PoolSettings(Section):
     """The work pool of the environment. `isa setup` registers it on the Prefect server."""
 
+    type: Literal["process", "kubernetes"] = Field(
+        default="process",
+        description="what a run is: a process of its worker, or a Kubernetes Job, which outlives its worker "
+        "(`isa worker --jobs`)",
+    )
     runs: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
         description="most runs at the same time, over all its workers; others wait. Unset: the server's own limit",

@@ -83,7 +83,9 @@ def check_deployments(settings: Settings) -> Iterator[Finding]:
 
     here = pools()
     for pool in sorted(here):
-        same = get(f"/work_pools/{pool}")["base_job_template"] == JOB_TEMPLATE
+        live_pool = get(f"/work_pools/{pool}")
+        yield _type(pool, live_pool["type"], settings.pool.type)
+        same = live_pool["base_job_template"] == JOB_TEMPLATE
         words = "has no variables" if same else "was changed; workers ignore it. Run isa setup"
         yield Finding(Check(f"job template of {pool}", same, words), None if same else fix)
     found = present()
@@ -213,6 +215,13 @@ def _runs() -> Iterator[Finding]:
     names = ", ".join(f"{run['name']} ({run['state_name']})" for run in stuck)
     hint = f"stuck: {names}" if stuck else "no run is stuck"
     yield Finding(Check("runs", not stuck, hint), end)
+
+
+def _type(pool: str, live: str, declared: str) -> Finding:
+    """Whether the pool has the type of the settings. Runs do not depend on it: a worker knows what it makes of them."""
+    same = live == declared
+    words = live if same else f"{live} instead of {declared}: isa setup tells how to change it"
+    return Finding(Check(f"type of {pool}", same, words, critical=False))
 
 
 def _declaration(name: str, differing: Mapping[str, str], fix: Callable[[], str]) -> Finding:

@@ -11,6 +11,7 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 
 from cluster.command import Command
+from config.control import PoolSettings
 from config.loading import ROOT
 from config.models import Settings
 from config.process_environment import child_environ
@@ -44,7 +45,7 @@ def set_up(settings: Settings) -> str:
         TemporaryError: it does not answer.
     """
     for pool in sorted(pools()):
-        _pool(pool, settings.pool.runs)
+        _pool(pool, settings.pool)
     declarations, before = declared(settings), present().own
     for name, live in before.items():
         remove_undeclared_schedules(declarations[name], live)
@@ -63,14 +64,20 @@ def set_up(settings: Settings) -> str:
     return found.settle() if found else str(found)
 
 
-def _pool(name: str, runs: int | None) -> None:
+def _pool(name: str, pool: PoolSettings) -> None:
     """Create the pool, or set its limit and job template; a paused pool stays paused."""
+    runs = pool.runs
     with connect() as client:
         try:
             found = client.read_work_pool(name)
         except ObjectNotFound:
-            made = WorkPoolCreate(name=name, type="process", base_job_template=JOB_TEMPLATE)
+            made = WorkPoolCreate(name=name, type=pool.type, base_job_template=JOB_TEMPLATE)
             found = client.create_work_pool(made)
+        if found.type != pool.type:  # the server changes no pool's type
+            raise PermanentError(
+                f"work pool {name} has the type {found.type}, the settings say pool.type: {pool.type}. While no run "
+                f"is under way, delete it (prefect work-pool delete {name}), then run isa setup again"
+            )
         if runs not in (None, found.concurrency_limit):
             client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=runs))
         if found.base_job_template != JOB_TEMPLATE:

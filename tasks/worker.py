@@ -8,12 +8,8 @@ API can then run commands under the worker's account. This worker reads only the
 
 from __future__ import annotations
 
-import asyncio
-import os
-import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import anyio
@@ -22,12 +18,11 @@ from prefect.client.schemas.objects import FlowRun, State, WorkPool
 from prefect.runner._flow_run_executor import FlowRunExecutionResult, FlowRunExecutorContext
 from prefect.runner._process_manager import ProcessHandle
 from prefect.runner._starter_engine import EngineCommandStarter
-from prefect.utilities.processutils import command_to_string, setup_signal_handlers_worker
+from prefect.utilities.processutils import command_to_string
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
-from config.loading import ENVIRONMENT, ROOT
-from errors import ConfigurationError, Fault
-from tasks.server import PROGRAM, deployments
+from config.loading import ROOT
+from tasks.server import PROGRAM
 
 # A worker is connected while one of its last polls was answered: 60 s with Prefect's default of 10 s between two.
 POLLS = 6
@@ -119,50 +114,3 @@ class DeclaredFlowWorker(BaseWorker[FixedConfiguration, BaseVariables, BaseWorke
         return BaseWorkerResult(
             identifier=str(execution.handle.pid), status_code=execution.status_code
         )
-
-
-def serve(
-    queues: Sequence[str],
-    name: str = "",
-    environ: Mapping[str, str] = os.environ,
-    *,
-    with_healthcheck: bool = False,
-) -> None:
-    """Run a worker until it gets SIGINT or SIGTERM.
-
-    Args:
-        queues: of the pool in prefect.yaml that it takes runs from.
-        name: shown in the UI; queues and host by default.
-        environ: its ISA_ENV is the environment that this worker serves.
-        with_healthcheck: whether it serves `/health`, at Prefect's own settings PREFECT_WORKER_WEBSERVER_{HOST,PORT}.
-
-    Raises:
-        ConfigurationError: prefect.yaml has no such queue, or the worker has no environment.
-    """
-    pools = {
-        deployment["work_pool"]["work_queue_name"]: deployment["work_pool"]["name"]
-        for deployment in deployments()
-    }
-    faults = [
-        Fault(
-            "QUEUE",
-            f"{queue!r} is not a queue of prefect.yaml",
-            f"one of {', '.join(pools)}",
-        )
-        for queue in queues
-        if queue not in pools
-    ]
-    if not environ.get(ENVIRONMENT):
-        words = "is not set: the worker would refuse every run"
-        faults.append(Fault(f"environment variable {ENVIRONMENT}", words, "production, staging"))
-    if faults:
-        raise ConfigurationError(faults)
-    (pool,) = {pools[queue] for queue in queues}
-    worker = DeclaredFlowWorker(
-        work_pool_name=pool,
-        work_queues=list(queues),
-        name=name or f"isa {'+'.join(queues)} on {socket.gethostname()}",
-        create_pool_if_not_found=False,  # `isa setup` makes it
-    )
-    setup_signal_handlers_worker(os.getpid(), "the isa worker", print)
-    asyncio.run(worker.start(with_healthcheck=with_healthcheck))

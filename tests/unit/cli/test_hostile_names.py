@@ -225,7 +225,7 @@ CASES = {
     "secrets restore": Case(
         f"secrets restore {SET}", lambda r: {"operations.restore.credentials.reinstate": always(r.reinstated)}
     ),
-    "worker": Case("worker QUEUE", lambda r: {"tasks.worker.serve": always(None)}, json=False),
+    "worker": Case("worker QUEUE", lambda r: {"tasks.serve.serve": always(None)}, json=False),
     "sandbox up": Case("sandbox up", sandbox),
     "sandbox down": Case("sandbox down", sandbox, json=False),
     "sandbox status": Case("sandbox status", sandbox),

@@ -63,7 +63,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("config.loading._read", fail)
     monkeypatch.setattr("flows.runs.UUID", fail)
-    monkeypatch.setattr("tasks.worker.deployments", fail)
+    monkeypatch.setattr("tasks.serve.deployments", fail)
     monkeypatch.setattr("sandbox.cluster.Sandbox", fail)
 
 

@@ -9,20 +9,28 @@ import pytest
 import yaml
 from prefect.settings import PREFECT_WORKER_WEBSERVER_PORT
 
+from cluster.jobs import LOST_AFTER, RUN
 from config.models import StoreSecrets
 from sandbox.binaries import GO_MINIMUM, TOOLS
 from sandbox.control_room import CLIENT, QUEUES
 from sandbox.object_store import POLICY_OF
-from tasks.server import deployments
+from tasks.cancellation import LIMIT_SECONDS
+from tasks.server import PROGRAM, deployments
 
 PROJECT = Path(__file__).resolve().parents[3]
 CONTAINERFILE = (PROJECT / "deployments/worker/Containerfile").read_text()
-WORKERS = list(yaml.safe_load_all((PROJECT / "deployments/worker/worker.yaml").read_text()))
-each_worker = pytest.mark.parametrize("worker", WORKERS, ids=lambda one: one["metadata"]["name"])
+MANIFESTS = list(yaml.safe_load_all((PROJECT / "deployments/worker/worker.yaml").read_text()))
+DISPATCHERS = [one for one in MANIFESTS if one["kind"] == "Deployment"]
+RUNS = [one for one in MANIFESTS if one["kind"] == "PodTemplate"]
 
 
-def pod_of(worker: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = worker["spec"]["template"]["spec"]
+def each(manifests: list[dict[str, Any]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("one", manifests, ids=lambda one: one["metadata"]["name"])
+
+
+def pod_of(one: dict[str, Any]) -> dict[str, Any]:
+    """The pod of a Deployment or of a PodTemplate."""
+    found: dict[str, Any] = one.get("spec", one)["template"]["spec"]
     return found
 
 
@@ -64,10 +72,10 @@ def test_every_package_of_the_image_is_debians() -> None:
     assert "http" not in CONTAINERFILE
 
 
-def test_the_image_runs_as_the_user_that_the_workers_run_as() -> None:
+def test_the_image_runs_as_the_user_that_the_pods_run_as() -> None:
     assert re.findall(r"^USER (\d+)$", CONTAINERFILE, re.MULTILINE) == ["10001"]
     assert "useradd --uid 10001" in CONTAINERFILE
-    assert {pod_of(worker)["securityContext"]["runAsUser"] for worker in WORKERS} == {10001}
+    assert {pod_of(one)["securityContext"]["runAsUser"] for one in MANIFESTS} == {10001}
 
 
 # queue → account
@@ -79,50 +87,100 @@ ACCOUNT_OF = {
     "restores": "isa-restore",
     "rebuilds": "isa-rebuild",
 }
+SERVED = {
+    "isa-dispatcher": ["default", "backups", "proofs", "retention"],
+    "isa-recovery-dispatcher": ["restores", "rebuilds"],
+}
 
 
-def test_every_queue_has_one_worker_which_runs_declared_flows_alone() -> None:
+def test_every_queue_has_one_pod_template_whose_pod_runs_declared_flows_alone() -> None:
     declared = {one["work_pool"]["work_queue_name"] for one in deployments()}
     assert declared == set(QUEUES) == ACCOUNT_OF.keys()
     found = {}
-    for worker in WORKERS:
-        pod = pod_of(worker)
+    for one in RUNS:
+        pod = pod_of(one)
         (container,) = pod["containers"]
-        program, command, queue, option = container["args"]
-        assert (program, command, option) == ("isa", "worker", "--with-healthcheck")
+        *program, queue = container["args"]
+        assert program == ["python", "-m", PROGRAM]
+        assert one["metadata"]["name"] == f"isa-run-{queue}"
         found[queue] = pod["serviceAccountName"]
     assert found == ACCOUNT_OF
 
 
-@each_worker
-def test_a_worker_is_ready_while_its_server_answers_and_is_not_restarted_when_it_does_not(
-    worker: dict[str, Any],
+def test_every_queue_is_served_by_one_dispatcher_with_its_own_account() -> None:
+    found = {}
+    for one in DISPATCHERS:
+        pod = pod_of(one)
+        (container,) = pod["containers"]
+        assert container["args"][:2] == ["isa", "worker"]
+        assert container["args"][-2:] == ["--jobs", "--with-healthcheck"]
+        found[pod["serviceAccountName"]] = container["args"][2:-2]
+    assert found == SERVED
+
+
+def test_restores_and_rebuilds_wait_until_an_operator_starts_their_dispatcher() -> None:
+    replicas = {one["metadata"]["name"]: one["spec"]["replicas"] for one in DISPATCHERS}
+    assert replicas == {"isa-dispatcher": 1, "isa-recovery-dispatcher": 0}
+
+
+def test_a_run_gets_its_id_from_its_pods_label_and_its_pod_is_started_once() -> None:
+    for one in RUNS:
+        pod = pod_of(one)
+        (container,) = pod["containers"]
+        source = {"fieldRef": {"fieldPath": f"metadata.labels['{RUN}']"}}
+        assert {"name": "PREFECT__FLOW_RUN_ID", "valueFrom": source} in container["env"]
+        assert pod["restartPolicy"] == "Never"
+
+
+def test_a_run_has_more_time_to_end_than_its_cancellation_takes_and_less_than_it_takes_to_count_as_lost() -> (
+    None
+):
+    for one in RUNS:
+        grace = pod_of(one)["terminationGracePeriodSeconds"]
+        assert LIMIT_SECONDS < grace < LOST_AFTER.total_seconds()
+
+
+@each(DISPATCHERS)
+def test_a_dispatcher_is_ready_while_its_server_answers_and_is_not_restarted_when_it_does_not(
+    one: dict[str, Any],
 ) -> None:
-    (container,) = pod_of(worker)["containers"]
+    (container,) = pod_of(one)["containers"]
     port = PREFECT_WORKER_WEBSERVER_PORT.value()
     assert container["readinessProbe"] == {"httpGet": {"path": "/health", "port": port}}
-    assert "livenessProbe" not in container  # its restart would end the runs
+    assert "livenessProbe" not in container
 
 
-@each_worker
-def test_a_worker_writes_to_its_own_volumes_alone(worker: dict[str, Any]) -> None:
-    (container,) = pod_of(worker)["containers"]
+@each(MANIFESTS)
+def test_a_pod_writes_to_its_own_volumes_alone(one: dict[str, Any]) -> None:
+    (container,) = pod_of(one)["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     mounts = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
-    volumes = {one["name"]: one for one in pod_of(worker)["volumes"]}
+    volumes = {one["name"]: one for one in pod_of(one)["volumes"]}
     assert {"/home/isa", "/tmp"} <= mounts.keys()
     assert {*mounts.values()} == volumes.keys()
     for path in ("/home/isa", "/tmp"):
         assert volumes[mounts[path]]["emptyDir"]["sizeLimit"]
 
 
-@each_worker
-def test_every_worker_names_its_own_key_of_the_object_store(worker: dict[str, Any]) -> None:
-    pod = pod_of(worker)
-    environ = {one["name"]: one["value"] for one in pod["containers"][0].get("env", [])}
+@each(RUNS)
+def test_every_run_names_its_own_accounts_key_of_the_object_store(one: dict[str, Any]) -> None:
+    pod = pod_of(one)
+    environ = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
     role = pod["serviceAccountName"].removeprefix("isa-")
     named = environ.get("ISA_STORAGE__OBJECT__CREDENTIALS_SECRET", "infotrend-object")
     assert named == getattr(StoreSecrets(), role)
+
+
+def test_a_dispatchers_policy_knows_the_queues_that_it_serves() -> None:
+    text = (PROJECT / "deployments/kubernetes/production/namespace.yaml").read_text()
+    (policy,) = (
+        one
+        for one in yaml.safe_load_all(text)
+        if one["kind"] == "ValidatingAdmissionPolicy" and one["metadata"]["name"] == "isa-run"
+    )
+    (queues,) = policy["spec"]["variables"]
+    lists = [json.loads(one) for one in re.findall(r"\[.*?\]", queues["expression"])]
+    assert lists == [*SERVED.values()]
 
 
 def test_no_policy_but_retentions_deletes_backups_and_no_policy_has_a_wildcard_of_rights() -> None:

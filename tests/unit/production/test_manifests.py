@@ -10,10 +10,12 @@ from typing import Any
 import yaml
 from yaml import CSafeLoader
 
+from cluster.jobs import QUEUE
 from components.neo4j.offline import pod_of
 from config.models import Settings
 from operations.environment.place import ENVIRONMENT
 from operations.environment.render import render_manifest
+from tasks.server import deployments
 
 from .conftest import PRODUCTION, ROOT, merge
 
@@ -152,6 +154,8 @@ def test_every_binding_names_a_role_and_an_account_that_exist(
         "isa-restore",
         "isa-rebuild",
         "isa-retention",
+        "isa-dispatcher",
+        "isa-recovery-dispatcher",
         "isa-reader",
     }
     for m in manifests:
@@ -257,8 +261,8 @@ def test_the_policy_of_neo4js_helper_admits_the_pod_that_is_made(settings: Setti
     rendered = render_manifest(
         settings.platform.namespace_manifest, settings.model_copy(update={"backup": backup})
     )
-    policies = [m for m in rendered if m["kind"] == "ValidatingAdmissionPolicy"]
-    (policy,) = [m for m in policies if "paramKind" not in m["spec"]]
+    kind, name = "ValidatingAdmissionPolicy", "isa-neo4j-dump"
+    (policy,) = [m for m in rendered if (m["kind"], m["metadata"]["name"]) == (kind, name)]
     server = {"name": "neo4j", "image": "neo4j:5", "volumeMounts": []}
     template = {"spec": {"containers": [server]}}
     pod = pod_of({"metadata": {"namespace": "isa"}, "spec": {"template": template}})
@@ -279,15 +283,31 @@ def test_the_policy_of_neo4js_helper_admits_the_pod_that_is_made(settings: Setti
     assert '"system:serviceaccount:isa-cloud-control:"' in condition["expression"]
 
 
-def test_a_policy_that_reads_an_object_is_asked_about_one_name_alone(settings: Settings) -> None:
-    """Else no pod of the namespace is made while the object is not there, as before the first deploy."""
+def test_a_policy_that_reads_an_object_is_asked_about_few_objects(settings: Settings) -> None:
+    """Else no pod or Job of a namespace is made while the object that it reads is not there, whoever makes it."""
     neo4j = settings.backup.neo4j.model_copy(update={"offline": True})
     backup = settings.backup.model_copy(update={"neo4j": neo4j})
     rendered = render_manifest(
         settings.platform.namespace_manifest, settings.model_copy(update={"backup": backup})
     )
-    reading = [m for m in rendered if "paramKind" in m.get("spec", {})]
-    assert reading
-    for policy in reading:
-        for rule in policy["spec"]["matchConstraints"]["resourceRules"]:
-            assert rule["resourceNames"] == ["neo4j-1-dump"]
+    bindings = [m for m in rendered if m["kind"] == "ValidatingAdmissionPolicyBinding"]
+    reading = {m["metadata"]["name"]: m for m in rendered if "paramKind" in m.get("spec", {})}
+    assert reading.keys() == {"isa-neo4j-dump-image", "isa-run-template"}
+    for rule in reading["isa-neo4j-dump-image"]["spec"]["matchConstraints"]["resourceRules"]:
+        assert rule["resourceNames"] == ["neo4j-1-dump"]
+    for one in bindings:
+        if one["spec"]["policyName"] == "isa-run-template":
+            queue = one["metadata"]["name"].removeprefix("isa-run-")
+            selector = one["spec"]["matchResources"]["objectSelector"]
+            assert selector == {"matchLabels": {QUEUE: queue}}
+            assert one["spec"]["paramRef"]["name"] == f"isa-run-{queue}"
+
+
+def test_the_pods_of_every_queue_have_a_policy(settings: Settings) -> None:
+    rendered = render_manifest(settings.platform.namespace_manifest, settings)
+    bound = {
+        one["spec"]["paramRef"]["name"]
+        for one in rendered
+        if one["kind"] == "ValidatingAdmissionPolicyBinding" and "paramRef" in one["spec"]
+    }
+    assert bound == {f"isa-run-{one['work_pool']['work_queue_name']}" for one in deployments()}

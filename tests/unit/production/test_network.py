@@ -159,14 +159,13 @@ def network(manifests: list[dict[str, Any]]) -> Network:
 
 
 def workers() -> dict[str, End]:
+    """The pods of worker.yaml, by their label: dispatchers (Deployments) and runs (PodTemplates)."""
     documents = yaml.safe_load_all((ROOT / "deployments/worker/worker.yaml").read_text())
-    return {
-        one["metadata"]["name"]: End(
-            one["metadata"]["namespace"], one["spec"]["template"]["metadata"]["labels"]
-        )
+    found = [
+        End(one["metadata"]["namespace"], one.get("spec", one)["template"]["metadata"]["labels"])
         for one in documents
-        if one["kind"] == "Deployment"
-    }
+    ]
+    return {end.labels["app.kubernetes.io/name"]: end for end in found}
 
 
 # Every port that some engine listens on, and those of DNS, the API server and mail.

@@ -73,6 +73,7 @@ class Server:
     def __init__(self) -> None:
         self.live = [copy.deepcopy(live_of(one)) for one in DECLARED]
         self.lists, self.runs_to_come = 0, 3
+        self.type = "process"
 
     def __getitem__(self, name: str) -> Live:
         return next(one for one in self.live if one["name"] == name)
@@ -96,7 +97,7 @@ class Server:
 
     def get(self, path: str) -> Any:
         assert path == "/work_pools/isa-platform"
-        return {"base_job_template": server.JOB_TEMPLATE}
+        return {"type": self.type, "base_job_template": server.JOB_TEMPLATE}
 
     def patch(self, path: str, body: dict[str, Any]) -> None:
         for one in self.live:
@@ -132,6 +133,13 @@ def a_schedule(**more: Any) -> dict[str, Any]:
     made = {"id": "id-new", "slug": None, "active": True, "max_scheduled_runs": None}
     made["updated"] = "2026-11-01T00:00:00Z"
     return {**made, "schedule": schedule, "parameters": {}, **more}
+
+
+def test_a_pool_of_another_type_than_the_settings_is_a_warning(prefect: Server) -> None:
+    prefect.type = "kubernetes"
+    (found,) = bad().values()
+    assert found.check.hint.startswith("kubernetes instead of process")
+    assert not found.check.critical
 
 
 def test_a_server_as_declared_is_well_and_asked_for_its_deployments_once(prefect: Server) -> None:
