@@ -30,7 +30,7 @@ from sandbox.control_room import ISA, POOL, ControlRoom
 from .accounts import identity_of, log_in
 from .platform_tree import until
 from .test_bounded_pods import APPLIED
-from .test_control_room_attacks import FINAL, REBUILD
+from .test_control_room_attacks import FINAL, PARAMETERS, REBUILD
 
 pytestmark = pytest.mark.integration
 
@@ -332,10 +332,10 @@ class Dispatched:
         return found
 
     def run(self, name: str = "backup-component", **body: Any) -> str:
+        """Start one without a schedule, so that no other run holds its place in the deployment's limit."""
         path = f"/deployments/{self.deployment(name)['id']}/create_flow_run"
-        return str(
-            self.call("POST", path, {"parameters": {"environment": "sandbox"}, **body})["id"]
-        )
+        parameters = PARAMETERS.get(name, {"environment": "sandbox"})
+        return str(self.call("POST", path, {"parameters": parameters, **body})["id"])
 
     def job(self, run: str) -> Manifest:
         return until(f"run {run} has a Job", lambda: self.place.jobs(run), SECONDS)[0]
@@ -471,14 +471,16 @@ def test_a_run_ends_rightly_although_its_dispatcher_was_killed(dispatched: Dispa
     dispatched.job(run)
     process = dispatched.process(run)
     dispatched.kill()
-    state = dispatched.end(run)
-    process.wait(SECONDS)
-    dispatched.pod_ends(run, "Completed", process.returncode)
+    try:
+        state = dispatched.end(run)
+        process.wait(SECONDS)
+        dispatched.pod_ends(run, "Completed", process.returncode)
+    finally:
+        dispatched.start()
     assert state["type"] == "FAILED"  # by itself: there is no platform here
     assert "its Job ended" not in state["message"]
     logs = dispatched.call("POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
     assert any("Finished in state Failed" in one["message"] for one in logs)
-    dispatched.start()
     other = dispatched.run()
     dispatched.job(other)  # the new dispatcher works, and has left the ended run alone
     assert dispatched.state(run)["id"] == state["id"]
@@ -494,8 +496,10 @@ def test_a_pod_that_ended_while_no_dispatcher_ran_is_noticed_by_the_next(
     run = dispatched.run()
     dispatched.job(run)
     dispatched.kill()
-    dispatched.pod_ends(run, "Error", 1)
-    dispatched.start()
+    try:
+        dispatched.pod_ends(run, "Error", 1)
+    finally:
+        dispatched.start()
     state = dispatched.end(run)
     assert state["type"] == "CRASHED"
     assert "Error, exit code 1" in state["message"]
