@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from calls import call
 from config.process_environment import child_environ
@@ -146,6 +146,33 @@ class Cancellation:
 
 
 CANCELLATION = Cancellation()
+
+
+class Background:
+    """A process that runs beside this one (`Command.background`).
+
+    Args:
+        process: of it.
+        said: its error output, a file.
+        name: for messages.
+
+    Attributes:
+        pid: of the process.
+    """
+
+    def __init__(self, process: subprocess.Popen[Any], said: IO[bytes], name: str) -> None:
+        self._process, self._said, self._name = process, said, name
+        self.pid = process.pid
+
+    @property
+    def ended(self) -> str | None:
+        """Its exit status and the end of its error output; None while it runs."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        self._said.seek(0)
+        words = self._said.read().decode(errors="replace").strip()[-ERROR_TAIL_CHARACTERS:]
+        return f"{self._name} exited with {code}: {words}"
 
 
 class Command:
@@ -289,6 +316,34 @@ class Command:
         self._cancellation.check(f"during {name}")
         if code != 0:
             raise TemporaryError(f"{name} exited with {code}: {words}")
+
+    @contextmanager
+    def background(self, *args: str) -> Iterator[Background]:
+        """Run while a block runs; asked to end when the block ends, killed if it does not.
+
+        Args:
+            args: arguments; never a secret.
+
+        Raises:
+            Cancelled: the run was cancelled before.
+        """
+        name = _short(self.program, args)
+        self._cancellation.check(f"before {name}")
+        with tempfile.TemporaryFile() as said, call(name):
+            process = subprocess.Popen(
+                [*self._wrapper, self.program, *args],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                env=self._environ,
+                start_new_session=True,
+            )
+            self._cancellation.register(process)
+            try:
+                yield Background(process, said, name)
+            finally:
+                _stop(process)
+                self._cancellation.forget(process)
 
 
 def _short(program: str, args: Sequence[str]) -> str:
