@@ -70,6 +70,11 @@ LACKING: dict[LiteralString, str] = {
         JOIN pg_class p ON p.oid = filled.oid JOIN pg_namespace n ON n.oid = p.relnamespace
         WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY (%(schemas)s) AND pg_get_userbyid(c.relowner) = %(owner)s
           AND NOT has_table_privilege(pg_get_userbyid(c.relowner), p.oid, 'INSERT')""",
+    # for the TRUNCATE before COPY (`truncation`)
+    "GRANT TRUNCATE ON {} TO {}": """
+        SELECT ARRAY[n.nspname, c.relname] FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'r' AND n.nspname = ANY (%(schemas)s) AND pg_get_userbyid(c.relowner) = %(owner)s
+          AND NOT has_table_privilege(pg_get_userbyid(c.relowner), c.oid, 'TRUNCATE')""",
 }
 MAKE_IN_SCHEMA: LiteralString = "GRANT CREATE ON SCHEMA {} TO {}"
 LACKING_TO_MAKE: dict[LiteralString, str] = {

@@ -61,6 +61,7 @@ from components.postgresql.roles import create_missing, restore_roles
 from components.postgresql.session import SESSION
 from components.postgresql.settings import read_system, restore_system
 from components.postgresql.statements import role_statements
+from components.postgresql.truncation import save_dump
 
 READ_WRITE = "ALTER DATABASE {} RESET default_transaction_read_only"
 
@@ -133,7 +134,7 @@ def replace(
             if reader.unit(artefact) not in wanted:
                 continue
             (name,) = _databases_of([reader.unit(artefact)])
-            dump = reader.save(artefact, Path(directory) / "database.dump")
+            dump = save_dump(reader, artefact, Path(directory) / "database.dump")
             if name in ALWAYS_THERE:
                 old = _exchange(access, version, name, dump, reader, backup)
             else:

@@ -44,6 +44,7 @@ from components.postgresql.properties import Globals, restore_properties, stored
 from components.postgresql.roles import restore_roles
 from components.postgresql.session import SESSION, WRITES
 from components.postgresql.statements import role_statements
+from components.postgresql.truncation import save_dump
 from components.postgresql.writes import of_files
 from config.models import Settings
 from errors import PermanentError
@@ -192,7 +193,7 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
     with tempfile.TemporaryDirectory(dir=prepare_spool(spool)) as directory:
         for name in reader.names(DUMP):
             # a file, not a pipe: pg_restore fills tables in parallel from nothing else
-            dump = reader.save(name, Path(directory) / "database.dump")
+            dump = save_dump(reader, name, Path(directory) / "database.dump")
             database = reader.unit(name).partition(" ")[2]
             if database != MAINTENANCE:  # it cannot be created over a connection to itself
                 make_database(target, dump, "--clean", "--if-exists")

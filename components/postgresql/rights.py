@@ -197,18 +197,19 @@ def _gathered(entries: list[Entry], owners: dict[int, str]) -> list[Entry]:
 def _names(pattern: re.Pattern[str], entry: Entry) -> Iterator[tuple[str, str]]:
     """Schema and name of each thing that a definition names by both."""
     for schema, name in pattern.findall(entry.definition):
-        yield _plain(schema), _plain(name)
+        yield plain_name(schema), plain_name(name)
 
 
 def _schemas_in(definition: str) -> set[str]:
     """What stands before a dot, outside of constants."""
     tokens = [match[0] for match in TOKEN.finditer(definition)]
     return {
-        _plain(before)
+        plain_name(before)
         for before, dot in pairwise(tokens)
         if dot == "." and re.fullmatch(NAME, before)
     }
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A name as it is, of one as SQL writes it."""
     return name[1:-1].replace('""', '"') if name.startswith('"') else name

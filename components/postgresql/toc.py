@@ -7,6 +7,7 @@ src/bin/pg_dump/pg_backup_archiver.c, `_ReadExtraToc` in pg_backup_custom.c.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,7 @@ from errors import PermanentError
 MAGIC, CUSTOM = b"PGDMP", 1  # archCustom in pg_backup_archiver.h
 OLDEST, NEWEST = (1, 12), (1, 16)
 PRE_DATA, DATA, POST_DATA = 2, 3, 4  # teSection in pg_backup.h; 1 is of no section
+POSITION_UNKNOWN, POSITION_KNOWN = 1, 2  # K_OFFSET_… in pg_backup_archiver.h
 LONGEST = 1 << 30  # bytes of one text
 
 
@@ -54,10 +56,32 @@ def read_entries(path: Path) -> list[Entry]:
         return _Contents(file).entries()
 
 
+def replace_statements(
+    file: BinaryIO, statements: Callable[[list[Entry]], Mapping[int, str]]
+) -> bytes:
+    """What a dump begins with instead, so that other statements fill its tables.
+
+    The positions of its rows change with it. pg_restore searches for rows whose position is not known, as it does for
+    all rows of a dump that was written to a pipe.
+
+    Args:
+        file: of the dump; is read up to its first row.
+        statements: gives the statement for each entry's number; entries that it leaves out keep theirs.
+
+    Raises:
+        PermanentError: it is no dump in the custom format, or of a version that is not known here.
+    """
+    contents = _Contents(file)
+    entries = contents.entries()
+    return contents.head_with(statements(entries))
+
+
 # ---------------------------------------------------------------------- inside
 class _Contents:
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        self._file, self._head = file, bytearray()
+        self._copies: dict[int, tuple[int, int]] = {}  # where the COPY of an entry's rows stands
+        self._positions: list[int] = []  # where it stands whether a position is known
         if self._bytes(len(MAGIC)) != MAGIC:
             raise PermanentError("a database dump in the backup is not a pg_dump archive")
         self._version = (self._byte(), self._byte())
@@ -81,11 +105,29 @@ class _Contents:
             self._text()
         return [self._entry() for _ in range(self._int())]
 
+    def head_with(self, statements: Mapping[int, str]) -> bytes:
+        """All that was read, with other statements."""
+        head, pieces, done = bytearray(self._head), list[bytes](), 0
+        for at in self._positions:
+            head[at] = POSITION_UNKNOWN if head[at] == POSITION_KNOWN else head[at]
+        for number, (begin, end) in self._copies.items():
+            if number in statements:
+                text = statements[number].encode(errors="surrogateescape")
+                pieces += [bytes(head[done:begin]), self._packed(text)]
+                done = end
+        return b"".join((*pieces, head[done:]))
+
+    def _packed(self, text: bytes) -> bytes:
+        """As `WriteStr` in pg_backup_archiver.c writes it."""
+        return b"\0" + len(text).to_bytes(self._int_bytes, "little") + text
+
     def _entry(self) -> Entry:
         number, _ = self._int(), self._int()
         self._text(), self._text()  # object identifiers of the source
         name, kind, section = self._text(), self._text(), self._int()
-        definition, _, copied = self._text(), self._text(), self._text()
+        definition, _, begin = self._text(), self._text(), len(self._head)
+        copied = self._text()
+        self._copies[number] = (begin, len(self._head))
         schema, _ = self._text(), self._text()
         if self._version >= (1, 14):
             self._text()  # access method
@@ -95,7 +137,8 @@ class _Contents:
         needs = []
         while (need := self._text_or_none()) is not None:
             needs.append(int(need))
-        self._bytes(1 + self._offset_bytes)  # where its data lies
+        self._positions.append(len(self._head))
+        self._bytes(1 + self._offset_bytes)  # where its rows are
         text = definition or copied
         return Entry(number, kind, section, schema, name, owner, text, tuple(needs))
 
@@ -105,6 +148,7 @@ class _Contents:
             raise PermanentError(
                 "a dump is truncated within its table of contents: pg_restore cannot read it"
             )
+        self._head += found
         return found
 
     def _byte(self) -> int:

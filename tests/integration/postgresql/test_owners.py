@@ -9,6 +9,7 @@ import pytest
 from components.postgresql.filling import LEFT, Server, acting, prepare
 from components.postgresql.rights import Run
 from components.postgresql.toc import DATA, read_entries
+from components.postgresql.truncation import save_dump
 from errors import PermanentError
 
 from .conftest import PASSWORD, Pair
@@ -89,6 +90,7 @@ SHARED = """
     CREATE FOREIGN TABLE stock.far (n int) SERVER away; ALTER FOREIGN TABLE stock.far OWNER TO ben;
     CREATE PUBLICATION everything FOR ALL TABLES;
     REVOKE INSERT, UPDATE ON sales.orders FROM anna; REVOKE ALL ON SCHEMA sales FROM ben;
+    REVOKE TRUNCATE ON stock.goods FROM ben;
     REVOKE REFERENCES ON sales.parent FROM ben; REVOKE USAGE ON SCHEMA odd FROM "o d""d";
     REVOKE CREATE ON SCHEMA public FROM PUBLIC;
     ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO reader;
@@ -137,6 +139,26 @@ def test_a_dump_s_contents_are_what_pg_restore_lists(shared: Pair) -> None:
         one = entries[int(number)]
         words = " ".join((one.kind, one.schema or "-", one.name.replace("\n", " "), one.owner))
         assert rest.partition(" ")[2].partition(" ")[2] == words
+
+
+def test_a_saved_dump_differs_from_the_stored_one_only_by_the_truncation_of_its_tables(
+    shared: Pair,
+) -> None:
+    backup, server = (
+        shared.take(),
+        Server(shared.access, shared.primary.endpoint, 180000, PASSWORD),
+    )
+    stored = backup.save("databases/shared.dump", shared.directory / "stored.dump")
+    saved = save_dump(backup, "databases/shared.dump", shared.directory / "saved.dump")
+    scripts = []
+    for dump in (stored, saved):
+        words = ("--file=-", "--restrict-key=same", str(dump))
+        scripts.append(server.pg_restore().run(*words, timeout=30).stdout)
+    before, after = (script.splitlines() for script in scripts)
+    added = [line for line in after if line.startswith("TRUNCATE ")]
+    assert [line for line in after if line not in added] == before
+    assert "TRUNCATE TABLE ONLY stock.goods;" in added
+    assert not any("sales.orders" in line or "sales.child" in line for line in added)
 
 
 def test_a_server_that_would_not_let_an_owner_s_role_in_refuses_before_anything_is_put_aside(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from components.postgresql.rights import plan_runs
-from components.postgresql.toc import DATA, POST_DATA, PRE_DATA, Entry, read_entries
-from errors import PermanentError
+from components.postgresql.toc import DATA, POST_DATA, PRE_DATA, Entry
 
 SUPERUSERS = {"postgres", "root"}
 DOMAIN = Entry(1, "DOMAIN", PRE_DATA, "evil", "checked", "tenant", "CREATE DOMAIN evil.checked", ())
@@ -140,67 +137,3 @@ def test_an_owner_is_lent_rights_in_schemas_that_his_entries_refer_to_and_in_no_
     assert (run.owner, run.numbers) == ("tenant", (1, 4))
     assert run.schemas == {"a", "k", "x.y", "d"}
     assert (run.made_in("a"), run.made_in("d"), run.references) == (2, 0, 0)
-
-
-class Archive:
-    """Writes a dump's head and contents, as pg_dump does (`WriteHead`, `WriteToc` in pg_backup_archiver.c)."""
-
-    def __init__(self, minor: int) -> None:
-        self.minor, self.data = minor, bytearray(b"PGDMP" + bytes([1, minor, 0, 4, 8, 1]))
-        if minor >= 15:
-            self.data.append(0)
-        else:
-            self.number(-1)
-        for _ in range(7):
-            self.number(0)
-        for text in ("shop", "18.6", "18.6"):
-            self.text(text)
-
-    def number(self, value: int) -> None:
-        self.data += bytes([value < 0]) + abs(value).to_bytes(4, "little")
-
-    def text(self, value: str | None) -> None:
-        self.number(-1 if value is None else len(value.encode()))
-        self.data += (value or "").encode()
-
-    def entry(self, one: Entry) -> None:
-        self.number(one.number)
-        self.number(0)
-        for known in ("1259", "16385", one.name, one.kind):
-            self.text(known)
-        self.number(one.section)
-        for text in (one.definition, "DROP …", None, one.schema, None):
-            self.text(text)
-        if self.minor >= 14:
-            self.text("heap")
-        if self.minor >= 16:
-            self.number(ord("r"))
-        for last in (one.owner, "false", *map(str, one.needs), None):
-            self.text(last)
-        self.data += bytes(9)
-
-
-@pytest.mark.parametrize("minor", [12, 13, 14, 15, 16])
-def test_a_dump_says_who_owns_what_is_in_it(tmp_path: Path, minor: int) -> None:
-    entries = [
-        Entry(7, "TABLE", PRE_DATA, "a b", 'c "d" \n e', "o wner", "CREATE TABLE …", (3, 4)),
-        Entry(8, "TABLE DATA", DATA, "a b", "c", "", "", ()),
-    ]
-    archive = Archive(minor)
-    archive.number(len(entries))
-    for one in entries:
-        archive.entry(one)
-    dump = tmp_path / "dump"
-    dump.write_bytes(archive.data)
-    assert read_entries(dump) == entries
-    for length in range(len(archive.data)):
-        dump.write_bytes(archive.data[:length])
-        with pytest.raises(PermanentError):
-            read_entries(dump)
-
-
-def test_a_dump_of_a_format_that_is_not_known_is_refused(tmp_path: Path) -> None:
-    dump = tmp_path / "dump"
-    dump.write_bytes(bytes(Archive(17).data))
-    with pytest.raises(PermanentError, match=r"format 1\.17"):
-        read_entries(dump)
