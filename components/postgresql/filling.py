@@ -29,6 +29,7 @@ from components.postgresql.client import (
     where,
 )
 from components.postgresql.failures import explained, first_error, server_words, without_statement
+from components.postgresql.foreign_objects import check_unchanged, foreign_objects
 from components.postgresql.partitions import lend_partitions, take_back
 from components.postgresql.properties import read_rights, restore_rights
 from components.postgresql.rights import Run, plan_runs
@@ -200,13 +201,14 @@ def acting(server: Server, database: str, run: Run) -> Iterator[tuple[str, str]]
             with connection.transaction():
                 connection.execute(sql.SQL("GRANT {} TO {}").format(owner, role))
                 lent = _grant_lacking(connection, role, run)
-            before = _counted(connection, lent)
+            before, others = _counted(connection, lent), foreign_objects(connection, run.owner)
             partitions = lend_partitions(connection, role, run.owner, run.entries)
             with _admitted(connection, database, role):
                 yield name, password
             connection.execute(END_SESSIONS, [name])
             take_back(connection, run.owner, partitions)
             _check_made(run, before, _counted(connection, lent))
+            check_unchanged(run.owner, others, foreign_objects(connection, run.owner))
             connection.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(role, owner))
         except BaseException:
             with suppress(psycopg.Error):  # the next restore does it, then

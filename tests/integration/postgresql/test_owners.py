@@ -268,6 +268,45 @@ def test_a_key_s_code_that_changes_a_partition_of_another_owner_makes_the_restor
         lent.restore(backup, "database lent")
 
 
+# It changes nothing in the original database, where no role of a restore is connected.
+REPLACED = """
+    CREATE SCHEMA strong AUTHORIZATION anna;
+    SET SESSION AUTHORIZATION anna;
+    CREATE FUNCTION strong.try(what text) RETURNS bool LANGUAGE plpgsql AS $$
+        BEGIN IF session_user ~ '^isa_cloud_restore' THEN EXECUTE what; END IF; RETURN true; END $$;
+    CREATE FUNCTION strong.surely(what text) RETURNS bool IMMUTABLE LANGUAGE plpgsql AS
+        'BEGIN PERFORM strong.try(what); RETURN true; END';
+    CREATE FUNCTION strong.caught() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN RAISE LOG ''CALLED by %'', current_user; RETURN NEW; END';
+    RESET SESSION AUTHORIZATION;
+    CREATE TABLE strong.kept (n int); INSERT INTO strong.kept VALUES (1); GRANT TRIGGER ON strong.kept TO anna;
+    SET SESSION AUTHORIZATION anna;
+    CREATE TABLE strong.replacing (n int, done bool GENERATED ALWAYS AS (strong.surely('{does}')) STORED);
+"""
+ADDED_TRIGGER = "CREATE TRIGGER c BEFORE INSERT ON strong.kept EXECUTE FUNCTION strong.caught()"
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        ADDED_TRIGGER,
+        f"DROP TABLE strong.kept; CREATE TABLE strong.kept (n int); {ADDED_TRIGGER}",
+    ],
+    ids=["trigger", "table"],
+)
+def test_code_that_puts_a_trap_into_the_way_of_the_superuser_makes_the_restore_fail(
+    lent: Pair, does: str
+) -> None:
+    lent.primary.run(REPLACED.format(does=does), database="lent")
+    backup = lent.take()
+    with pytest.raises(
+        PermanentError, match=r"role anna .* changed objects of other roles: .*table strong\.kept"
+    ):
+        lent.prove(backup)
+    for log in lent.directory.glob("proof-*/*/log"):
+        assert "LOG:  CALLED by postgres" not in log.read_text()
+
+
 def test_a_restore_that_was_killed_leaves_no_role_behind_the_next_one(shared: Pair) -> None:
     server = Server(shared.access, shared.primary.endpoint, 180000, PASSWORD)
     with shared.primary.connect() as connection:

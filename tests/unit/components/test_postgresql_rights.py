@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from components.postgresql.foreign_objects import Objects, check_unchanged
 from components.postgresql.rights import plan_runs
 from components.postgresql.toc import DATA, POST_DATA, PRE_DATA, Entry
+from errors import PermanentError
 
 SUPERUSERS = {"postgres", "root"}
 DOMAIN = Entry(1, "DOMAIN", PRE_DATA, "evil", "checked", "tenant", "CREATE DOMAIN evil.checked", ())
@@ -137,3 +139,26 @@ def test_an_owner_is_lent_rights_in_schemas_that_his_entries_refer_to_and_in_no_
     assert (run.owner, run.numbers) == ("tenant", (1, 4))
     assert run.schemas == {"a", "k", "x.y", "d"}
     assert (run.made_in("a"), run.made_in("d"), run.references) == (2, 0, 0)
+
+
+TABLE: Objects = {("table", 20001): ("s.kept", 10, ())}
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        {},
+        {("table", 20002): ("s.kept", 10, ())},
+        {("table", 20001): ("away.kept", 10, ())},
+        {("table", 20001): ("s.kept", 20000, ())},
+        {("table", 20001): ("s.kept", 10, (20003,))},
+    ],
+    ids=["dropped", "another one", "renamed", "another owner", "a trigger"],
+)
+def test_an_owner_s_code_that_changed_an_object_of_another_role_is_named(after: Objects) -> None:
+    with pytest.raises(PermanentError, match=r"code of role anna .* of other roles: table s\.kept"):
+        check_unchanged("anna", TABLE, after)
+
+
+def test_an_owner_s_code_may_create_objects() -> None:
+    check_unchanged("anna", TABLE, {**TABLE, ("table", 20009): ("s.own", 20000, ())})
