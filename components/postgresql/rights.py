@@ -32,6 +32,11 @@ CONSTANT = re.compile(rf"'::({NAME})\.({NAME})")
 # (`RelationBuildPartitionKey` in src/backend/utils/cache/partcache.c).
 KEY_EXPRESSION = re.compile(r"\bPARTITION BY \w+ \(.*\(", re.DOTALL)
 ATTACH = "TABLE ATTACH"
+FOREIGN_KEY = "FK CONSTRAINT"
+# What a query on a table may run to be planned. `RI_Initial_Check` in src/backend/utils/adt/ri_triggers.c queries both
+# tables of a new foreign key with the rights of the role that adds it. The unique index that a key needs is of columns.
+PLANNED_KINDS = frozenset(("INDEX", "STATISTICS"))
+EXCLUSION = re.compile(r"\bEXCLUDE USING\b")
 ENUM = re.compile(r"CREATE TYPE .* AS ENUM \(", re.DOTALL)
 RANGE = re.compile(r"CREATE TYPE .* AS RANGE \(", re.DOTALL)
 # What lies in a schema by itself; a materialized view's rows, rights, comments and what belongs to a table do not.
@@ -75,7 +80,7 @@ class Run:
     @property
     def references(self) -> int:
         """Number of foreign keys that its entries make."""
-        return sum(entry.kind == "FK CONSTRAINT" for entry in self.entries)
+        return sum(entry.kind == FOREIGN_KEY for entry in self.entries)
 
 
 def plan_runs(
@@ -96,14 +101,10 @@ def plan_runs(
         alone = alone and not owner
     runs = []
     for section, found in groupby(contents.entries, key=contents.section):
-        group = list(found)
-        if section == DATA:  # rows of different tables are independent before there are constraints
-            group.sort(key=lambda entry: owners[entry.number])
-        elif section == POST_DATA:  # so are constraints that rest on rows
-            group = _gathered(group, owners)
-        for owner, same in groupby(group, key=lambda entry: owners[entry.number]):
-            same_owner = tuple(same)
-            runs.append(Run(owner, section, same_owner, contents.schemas(same_owner)))
+        for group in _in_order(section, list(found), owners):
+            for owner, same in groupby(group, key=lambda entry: owners[entry.number]):
+                same_owner = tuple(same)
+                runs.append(Run(owner, section, same_owner, contents.schemas(same_owner)))
     return runs
 
 
@@ -183,6 +184,38 @@ class _Contents:
         if (schema, name) not in self._types:
             return self._ranges
         return not (alone and (schema, name) in self._enums)
+
+
+def _in_order(section: int, entries: list[Entry], owners: dict[int, str]) -> list[list[Entry]]:
+    """Entries of a section in groups that follow each other; pg_restore may restore those of one run in any order."""
+    if section == DATA:  # rows of different tables are independent before there are constraints
+        return [sorted(entries, key=lambda entry: owners[entry.number])]
+    if section == POST_DATA:  # so are constraints that rest on rows
+        return [_gathered(group, owners) for group in _keys_first(entries)]
+    return [entries]
+
+
+def _keys_first(entries: list[Entry]) -> list[list[Entry]]:
+    """Entries up to the last foreign key, but for indexes and statistics that no key needs; then those and the rest."""
+    last = max((at for at, entry in enumerate(entries) if entry.kind == FOREIGN_KEY), default=-1)
+    needed, numbers = set[int](), set[int]()
+    for entry in reversed(entries[: last + 1]):  # what is needed stands before
+        if entry.kind == FOREIGN_KEY or entry.number in needed:
+            needed |= {entry.number, *entry.needs}
+    before, later = list[Entry](), list[Entry]()
+    for entry in entries[: last + 1]:
+        if entry.number not in needed and (_is_planned(entry) or numbers & {*entry.needs}):
+            numbers.add(entry.number)
+            later.append(entry)
+        else:
+            before.append(entry)
+    return [before, later + entries[last + 1 :]]
+
+
+def _is_planned(entry: Entry) -> bool:
+    """Whether it may hold an expression that is planned with each query on its table."""
+    excludes = entry.kind == "CONSTRAINT" and EXCLUSION.search(entry.definition) is not None
+    return excludes or entry.kind in PLANNED_KINDS
 
 
 def _gathered(entries: list[Entry], owners: dict[int, str]) -> list[Entry]:

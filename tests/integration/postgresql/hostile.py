@@ -140,6 +140,22 @@ TABLES = """
 DROP TABLE evil.castable; --';
     SELECT lo_from_bytea(0, 'large');
 """
+# A table of his that keys of others refer to; then what a query on it runs to be planned.
+REFERRED = """
+    CREATE TABLE evil.referred (id int PRIMARY KEY, other int); CREATE UNIQUE INDEX ON evil.referred (other);
+    INSERT INTO evil.referred VALUES (1, 1); GRANT SELECT, REFERENCES ON evil.referred TO PUBLIC;
+"""
+REFERRING = """
+    CREATE TABLE public.of_superuser (n int REFERENCES evil.referred (id), m int REFERENCES evil.referred (other));
+    CREATE TABLE public.of_bystander (n int REFERENCES evil.referred (id));
+    INSERT INTO public.of_superuser VALUES (1, 1); INSERT INTO public.of_bystander VALUES (1);
+    ALTER TABLE public.of_bystander OWNER TO bystander;
+"""
+PLANNED = """
+    CREATE INDEX ON evil.referred (evil.sure('constant in an index of a referred table'));
+    CREATE STATISTICS evil.of_referred ON evil.sure('constant in statistics of a referred table'), id
+        FROM evil.referred;
+"""
 SETTINGS = """
     ALTER DATABASE hostile SET search_path = evil, public, pg_catalog;
     ALTER DATABASE hostile SET role = 'tenant';
@@ -164,6 +180,9 @@ def settle_in(pair: Pair) -> None:
         run(f"GRANT CREATE ON SCHEMA public TO {TENANT}", database=database)
         as_tenant(pair.primary, CATCH, SHADOWS, database=database)
     as_tenant(pair.primary, CATCH, TABLES, SHADOWS, database="hostile")
+    as_tenant(pair.primary, REFERRED, database="hostile")
+    run(REFERRING, database="hostile")
+    as_tenant(pair.primary, PLANNED, database="hostile")
     as_tenant(pair.primary, SETTINGS, database="isa")
 
 

@@ -120,11 +120,30 @@ def test_order_stays_but_for_rows_and_for_constraints_that_rest_on_rows() -> Non
         ("", DATA, (8,)),
         ("a", DATA, (5, 7)),
         ("b", DATA, (6,)),
-        ("", POST_DATA, (9,)),
         ("a", POST_DATA, (10, 12)),
         ("b", POST_DATA, (11,)),
-        ("", POST_DATA, (13,)),
+        ("", POST_DATA, (9, 13)),
     ]
+
+
+def test_a_foreign_key_is_restored_before_what_a_query_on_its_tables_would_plan() -> None:
+    kinds = [
+        ("INDEX", "CREATE UNIQUE INDEX a ON s.t USING btree (n)", ()),
+        ("INDEX", "CREATE UNIQUE INDEX b ON s.t USING btree (s.f(1))", ()),
+        ("STATISTICS", "CREATE STATISTICS s.c ON s.f(1), n FROM s.t", ()),
+        ("CONSTRAINT", "ALTER TABLE ONLY s.t ADD CONSTRAINT d PRIMARY KEY (n)", ()),
+        ("CONSTRAINT", "ALTER TABLE ONLY s.t ADD CONSTRAINT e EXCLUDE USING gist (s.f(1) WITH =)", ()),
+        ("COMMENT", "COMMENT ON INDEX s.b IS 'x'", (1,)),
+        ("INDEX ATTACH", "ALTER INDEX s.p ATTACH PARTITION s.a", (0,)),
+        ("FK CONSTRAINT", "ALTER TABLE ONLY s.t ADD CONSTRAINT g FOREIGN KEY (n) REFERENCES", (3, 6)),
+        ("TRIGGER", "CREATE TRIGGER h …", ()),
+    ]  # fmt: skip
+    entries = [
+        Entry(number, kind, POST_DATA, "s", f"n{number}", "root", definition, needs)
+        for number, (kind, definition, needs) in enumerate(kinds)
+    ]
+    runs = plan_runs(entries, SUPERUSERS, "owner")
+    assert [run.numbers for run in runs] == [(0, 3, 6, 7), (1, 2, 4, 5, 8)]
 
 
 def test_an_owner_is_lent_rights_in_schemas_that_his_entries_refer_to_and_in_no_other() -> None:
