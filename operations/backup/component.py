@@ -15,10 +15,18 @@ from datetime import UTC, datetime, timedelta
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive.catalogue import Catalogue
-from archive.manifest import Capabilities, Manifest, component_of, new_identity, set_prefix
+from archive.manifest import (
+    Artefact,
+    Capabilities,
+    Manifest,
+    component_of,
+    new_identity,
+    set_prefix,
+)
 from archive.writer import SetWriter
 from cluster.lease import Lease
 from components import SETS
+from components.base import BackupContent
 from config.models import Settings
 from errors import ConfigurationError, Fault, IsaError, PermanentError, TemporaryError
 from operations.backup.prerequisites import valid_worker_key
@@ -79,8 +87,8 @@ def selected(only: Iterable[str]) -> tuple[str, ...]:
         raise ConfigurationError(
             [Fault("component", f"unknown: {name!r}", known) for name in unknown]
         )
-    wanted = set(only)
-    return tuple(name for name in SETS if not wanted or name in wanted)
+    names = set(only)
+    return tuple(name for name in SETS if not names or name in names)
 
 
 class Unneeded(PermanentError):
@@ -120,9 +128,11 @@ def back_up(
     # beside the deploy's: a backup changes nothing
     with environment.lease(backup_lease(component), context.who) as lease:
         catalogue = environment.catalogue([component])
-        found = slot_taken(catalogue, component, slot, environment.settings.schedules.timezone)
-        if found is not None:
-            return _result(found, EXISTS, clock() - started, f"a backup for {slot} exists already")
+        existing = slot_taken(catalogue, component, slot, environment.settings.schedules.timezone)
+        if existing is not None:
+            return _result(
+                existing, EXISTS, clock() - started, f"a backup for {slot} exists already"
+            )
         begun = datetime.now(UTC)
         identity = new_identity(component, begun, secrets.token_hex(3))
         earlier = () if full else catalogue.sound(component)
@@ -132,30 +142,18 @@ def back_up(
                 environment.access() as access,
                 explained(component),
             ):
-                taken = environment.backup_targets[component].back_up(access, writer)
-            missing = (*taken.missing, *doubts, *_left(lease, environment.settings, component))
+                content = environment.backup_targets[component].back_up(access, writer)
+            missing = (*content.missing, *doubts, *_left(lease, environment.settings, component))
             with explained(component):  # a text of the engine's may be longer than any
-                manifest = Manifest(
-                    id=identity,
-                    component=component,
-                    environment=environment.settings.environment,
-                    cluster=environment.cluster_uid,
-                    slot=slot or identity,
-                    kind="incremental" if taken.needs else "full",
-                    needs=taken.needs,
+                manifest = _manifest(
+                    environment,
+                    identity,
+                    content,
+                    slot=slot,
                     begun=begun,
-                    ended=datetime.now(UTC),
-                    outcome="partial" if missing else "complete",
                     missing=missing,
-                    not_covered=taken.not_covered,
-                    engine=taken.engine,
-                    tools=taken.tools,
-                    topology=taken.topology,
-                    consistency=taken.consistency,
                     artefacts=writer.artefacts,
-                    fingerprint=taken.fingerprint,
                     store=able,
-                    recipients=environment.settings.backup.age_recipients,
                 )
             context.cancellation.check(f"before the backup {identity} was committed")
             if not needed(manifest):
@@ -167,14 +165,50 @@ def back_up(
     return _result(manifest, manifest.outcome, clock() - started, "; ".join(manifest.missing))
 
 
+def _manifest(
+    environment: Environment,
+    identity: str,
+    content: BackupContent,
+    *,
+    slot: str,
+    begun: datetime,
+    missing: tuple[str, ...],
+    artefacts: tuple[Artefact, ...],
+    store: Capabilities,
+) -> Manifest:
+    """Build the manifest of a backup that has just ended."""
+    return Manifest(
+        id=identity,
+        component=component_of(identity),
+        environment=environment.settings.environment,
+        cluster=environment.cluster_uid,
+        slot=slot or identity,
+        kind="incremental" if content.needs else "full",
+        needs=content.needs,
+        begun=begun,
+        ended=datetime.now(UTC),
+        outcome="partial" if missing else "complete",
+        missing=missing,
+        not_covered=content.not_covered,
+        engine=content.engine,
+        tools=content.tools,
+        topology=content.topology,
+        consistency=content.consistency,
+        artefacts=artefacts,
+        fingerprint=content.fingerprint,
+        store=store,
+        recipients=environment.settings.backup.age_recipients,
+    )
+
+
 def slot_taken(catalogue: Catalogue, component: str, slot: str, timezone: str) -> Manifest | None:
     """Return the complete backup that a slot already has; a backup that began before that date does not count."""
     return next(
         (
-            one
-            for one in reversed(catalogue.of(component))
-            if slot and one.slot == slot and one.outcome == "complete"
-            if fills(slot, one.begun, timezone)
+            manifest
+            for manifest in reversed(catalogue.of(component))
+            if slot and manifest.slot == slot and manifest.outcome == "complete"
+            if fills(slot, manifest.begun, timezone)
         ),
         None,
     )
@@ -211,8 +245,8 @@ def _result(manifest: Manifest, outcome: str, seconds: float, reason: str) -> Ba
 def _left(lease: Lease, settings: Settings, component: str) -> list[str]:
     """Return why the engine may hold neither the old data nor the new, after an interrupted run."""
     text = lease.previous_operation
-    left, doubt = InterruptedRestore.read(text), doubt_of(text, settings, component)
-    return [*([left.words] if left else []), *([str(doubt)] if doubt else [])]
+    interrupted, doubt = InterruptedRestore.read(text), doubt_of(text, settings, component)
+    return [*([interrupted.words] if interrupted else []), *([str(doubt)] if doubt else [])]
 
 
 def _writer(

@@ -40,13 +40,13 @@ def check_store(environment: Environment) -> Capabilities:
                 ]
             ) from exc
     _try_spool(backup.spool)
-    found = self_test(environment.store, environment.settings.environment)
-    if backup.object_lock_days and not found.object_lock:
+    capabilities = self_test(environment.store, environment.settings.environment)
+    if backup.object_lock_days and not capabilities.object_lock:
         raise PermanentError(
             f"backup.object_lock_days is {backup.object_lock_days}, but {environment.store.address} has no object "
             "lock: it can only be enabled when a bucket is created"
         )
-    return found
+    return capabilities
 
 
 def read_worker_key(environment: Environment) -> Ed25519PrivateKey:
@@ -59,8 +59,8 @@ def read_worker_key(environment: Environment) -> Ed25519PrivateKey:
         environment.settings.kubernetes.control_namespace,
         environment.settings.backup.signing_secret,
     )
-    found = (read_secret(environment.kube, where, name) or {}).get("key", "")
-    return read_signing_key(found, f"Secret {where}/{name}, key `key`,")
+    text = (read_secret(environment.kube, where, name) or {}).get("key", "")
+    return read_signing_key(text, f"Secret {where}/{name}, key `key`,")
 
 
 def valid_worker_key(environment: Environment) -> Ed25519PrivateKey:
@@ -71,7 +71,9 @@ def valid_worker_key(environment: Environment) -> Ed25519PrivateKey:
     """
     key, now = read_worker_key(environment), datetime.now(UTC)
     public = public_half(key)
-    signer = next((one for one in environment.settings.backup.signers if one.key == public), None)
+    signer = next(
+        (trusted for trusted in environment.settings.backup.signers if trusted.key == public), None
+    )
     if signer is None or out_of_date(signer, now):
         raise PermanentError(
             "no backup would count: backup.signers does not contain the workers' current key: add "

@@ -59,11 +59,11 @@ class RetentionPlan:
     @property
     def locked(self) -> dict[str, str]:
         """Id → prefix of the backups to keep locked: kept ones, and those that they depend on, readable or not."""
-        found = {one.id: one.prefix for one in self.staying}
-        for one in self.staying:
-            for needed in one.needs:
-                found[needed] = set_prefix(one.environment, one.component, needed)
-        return found
+        prefixes = {manifest.id: manifest.prefix for manifest in self.staying}
+        for manifest in self.staying:
+            for needed in manifest.needs:
+                prefixes[needed] = set_prefix(manifest.environment, manifest.component, needed)
+        return prefixes
 
     @property
     def problem(self) -> str:
@@ -100,7 +100,9 @@ def explain(environment: Environment, waste: Garbage) -> dict[str, str]:
         TemporaryError: the store is away.
     """
     signers = environment.settings.backup.signers
-    return {one.id: explain_hidden(environment.store, one, signers) for one in waste.hidden}
+    return {
+        hidden.id: explain_hidden(environment.store, hidden, signers) for hidden in waste.hidden
+    }
 
 
 def apply_retention(environment: Environment, plan: RetentionPlan) -> dict[str, str]:
@@ -113,20 +115,20 @@ def apply_retention(environment: Environment, plan: RetentionPlan) -> dict[str, 
         Backups that could not be removed yet → why: object lock, or the component is being backed up.
     """
     held: dict[str, str] = {}
-    for component in dict.fromkeys(one.component for one in plan.going):
-        mine = [one for one in plan.going if one.component == component]
+    for component in dict.fromkeys(manifest.component for manifest in plan.going):
+        removable = [manifest for manifest in plan.going if manifest.component == component]
         name = backup_lease(component)
         try:
             with environment.lease(name, "retention") as lease:
-                now = {v.manifest.id: v.kept for v in _decide(environment, [component])[0]}
-                for manifest in mine:
+                reasons = {v.manifest.id: v.kept for v in _decide(environment, [component])[0]}
+                for manifest in removable:
                     lease.ensure()
-                    stays = now.get(manifest.id, ("its manifest can no longer be read",))
+                    stays = reasons.get(manifest.id, ("its manifest can no longer be read",))
                     why = "; ".join(stays) or _remove(environment, manifest)
                     if why:
                         held[manifest.id] = why
         except LeaseHeld as exc:
-            held.update({one.id: str(exc) for one in mine})
+            held.update({manifest.id: str(exc) for manifest in removable})
     collect_garbage(environment.store, plan.waste)
     return held
 
@@ -158,8 +160,8 @@ def short_locks(
     if not days:
         return {}
     least = (now or datetime.now(UTC)) + timedelta(days=days) - LATE
-    found = locks.shortest(environment.store, plan.staying)
-    return {name: date for name, date in found.items() if date is None or date < least}
+    dates = locks.shortest(environment.store, plan.staying)
+    return {name: date for name, date in dates.items() if date is None or date < least}
 
 
 # ---------------------------------------------------------------------- inside
@@ -172,13 +174,13 @@ def _decide(
     verdicts: list[Verdict] = []
     for name in components:
         sets = catalogue.of(name)
-        shown = {one.id: catalogue.verdict(one.id) for one in sets}
-        wanted = _wanted(environment, name, sets)
-        for one in decide(sets, environment.settings.backup.retention, shown, wanted):
-            if unread[name] and not one.kept:
+        verdicts_by_id = {manifest.id: catalogue.verdict(manifest.id) for manifest in sets}
+        needed = _wanted(environment, name, sets)
+        for verdict in decide(sets, environment.settings.backup.retention, verdicts_by_id, needed):
+            if unread[name] and not verdict.kept:
                 why = f"{unread[name]} manifests of {name} cannot be read; their backups may depend on it"
-                one = replace(one, kept=(why,))
-            verdicts.append(one)
+                verdict = replace(verdict, kept=(why,))
+            verdicts.append(verdict)
     return tuple(verdicts), catalogue.broken
 
 
@@ -189,21 +191,21 @@ def _component_of(key: str) -> str:
 
 def _wanted(environment: Environment, component: str, sets: Iterable[Manifest]) -> dict[str, str]:
     """Return backups that an unfinished restore or rebuild needs → why; all of them if that is unknown."""
-    found: dict[str, str] = {}
+    needed: dict[str, str] = {}
     try:
         restore = broken_off(environment.kube, environment.settings, component)
         rebuild = unfinished(environment.kube, environment.settings, component)
     except UnreadableNote as exc:
-        return {one.id: str(exc) for one in sets}
+        return {manifest.id: str(exc) for manifest in sets}
     if restore is not None:
-        found |= dict.fromkeys(restore.safety, "holds the data from before an interrupted restore")
-        found[restore.backup] = "its restore was interrupted"
+        needed |= dict.fromkeys(restore.safety, "holds the data from before an interrupted restore")
+        needed[restore.backup] = "its restore was interrupted"
     if rebuild is not None:
-        mine = {one.id for one in sets if is_of(one.slot, rebuild.id)}
-        found |= dict.fromkeys(mine, f"the last backup before the rebuild {rebuild.id}")
+        own = {manifest.id for manifest in sets if is_of(manifest.slot, rebuild.id)}
+        needed |= dict.fromkeys(own, f"the last backup before the rebuild {rebuild.id}")
         if rebuild.set:
-            found[rebuild.set] = f"the rebuild {rebuild.id} restores it"
-    return found
+            needed[rebuild.set] = f"the rebuild {rebuild.id} restores it"
+    return needed
 
 
 def _remove(environment: Environment, manifest: Manifest) -> str:
@@ -212,7 +214,9 @@ def _remove(environment: Environment, manifest: Manifest) -> str:
         environment.store.purge(manifest.own_key)
     except PermanentError as exc:
         return str(exc)
-    for key in dict.fromkeys(one.key for one in environment.store.versions(manifest.prefix)):
+    for key in dict.fromkeys(
+        version.key for version in environment.store.versions(manifest.prefix)
+    ):
         with suppress(
             PermanentError
         ):  # locked for some seconds more: without a manifest it is waste

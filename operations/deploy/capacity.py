@@ -62,9 +62,9 @@ class Node:
         for resource, amount in pod.requests.items():
             if self.free.get(resource, Decimal(0)) < amount:
                 return resource
-        for other in self.pods:
-            if any(_matches(s, other.labels) for s in pod.apart) or any(
-                _matches(s, pod.labels) for s in other.apart
+        for neighbour in self.pods:
+            if any(_matches(s, neighbour.labels) for s in pod.apart) or any(
+                _matches(s, pod.labels) for s in neighbour.apart
             ):
                 return "anti-affinity"
         return ""

@@ -162,16 +162,16 @@ class Deployer:
         release, kube = plan.release, self.environment.kube
         self.progress.update(release.component, INSTALLING, release.name)
         self._changed[release.component] = True
-        reloading = plan.action != RESTART and any(one.reloads for one in plan.restarts)
+        reloading = plan.action != RESTART and any(restart.reloads for restart in plan.restarts)
         before = times_of_reading(self.environment, release.component) if reloading else {}
         restarts.announce(kube, plan.restarts, plan.manifests, release.namespace)
         if plan.action != RESTART:
             self._helm(plan, lease)
-        for one in plan.restarts:
-            if one.reloads and reloading and self._read_again(plan, before):
-                restarts.withdraw(kube, [one], release.namespace)
+        for restart in plan.restarts:
+            if restart.reloads and reloading and self._read_again(plan, before):
+                restarts.withdraw(kube, [restart], release.namespace)
             else:
-                self._restart(plan, one)
+                self._restart(plan, restart)
 
     def _read_again(self, plan: ReleasePlan, before: Mapping[str, str]) -> bool:
         component = plan.release.component
@@ -180,10 +180,10 @@ class Deployer:
             self.context, before, lambda: times_of_reading(self.environment, component)
         )
 
-    def _restart(self, plan: ReleasePlan, one: restarts.Restart) -> None:
-        self.progress.update(plan.release.component, INSTALLING, f"{one.name}: restarting pods")
-        restarts.restart(self.environment.kube, [one], plan.release.namespace)
-        self._restarted.append(one)
+    def _restart(self, plan: ReleasePlan, restart: restarts.Restart) -> None:
+        self.progress.update(plan.release.component, INSTALLING, f"{restart.name}: restarting pods")
+        restarts.restart(self.environment.kube, [restart], plan.release.namespace)
+        self._restarted.append(restart)
 
     def _helm(self, plan: ReleasePlan, lease: Lease) -> None:
         release = plan.release
@@ -238,12 +238,12 @@ class Deployer:
         if plan.action == RESTART:
             return f"Pods of release {release.name} were restarted to read its settings."
         lease.note(operation(release.name))
-        words = _undo(helm, release, plan.good.revision if plan.good else None)
+        reason = _undo(helm, release, plan.good.revision if plan.good else None)
         lease.note("")
         # what has read the new settings reads the old ones again
-        again = [one for one in plan.restarts if one in self._restarted]
+        again = [restart for restart in plan.restarts if restart in self._restarted]
         restarts.restart(self.environment.kube, again, release.namespace)
-        return words
+        return reason
 
 
 def _undo(helm: Helm, release: Release, revision: int | None) -> str:
@@ -254,10 +254,10 @@ def _undo(helm: Helm, release: Release, revision: int | None) -> str:
     return f"Release {release.name} was rolled back to revision {revision}."
 
 
-def _same(one: object, other: object) -> bool:
-    return getattr(one, "revision", None) == getattr(other, "revision", None) and getattr(
-        one, "status", None
-    ) == getattr(other, "status", None)
+def _same(record: object, expected: object) -> bool:
+    return getattr(record, "revision", None) == getattr(expected, "revision", None) and getattr(
+        record, "status", None
+    ) == getattr(expected, "status", None)
 
 
 def _ways_on(plan: ReleasePlan) -> str:

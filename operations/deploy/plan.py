@@ -184,7 +184,11 @@ def plan_release(
     due = restarts_due(environment.kube, applied, release.namespace)
     restarts = due
     if changed:
-        edited = {(one.kind, one.name) for one in drift if one.state != UNDECIDED}
+        edited = {
+            (difference.kind, difference.name)
+            for difference in drift
+            if difference.state != UNDECIDED
+        }
         restarts = restarts_between(applied, manifests, edited | sources_of(due))
     action = RESTART if due else UNCHANGED
     if declared or newest.status != "deployed":
@@ -234,18 +238,18 @@ def missing_secrets(environment: Environment) -> list[tuple[str, str]]:
 
 def images(manifests: Iterable[Manifest]) -> set[str]:
     """Images of all containers: what tells a change of engine version from a change of configuration."""
-    found: set[str] = set()
+    names: set[str] = set()
     for manifest in manifests:
         pod = manifest.get("spec", {}).get("template", {}).get("spec", {})
         for container in [*pod.get("containers", []), *pod.get("initContainers", [])]:
-            found.add(container.get("image", ""))
-    return found
+            names.add(container.get("image", ""))
+    return names
 
 
 def _differences(
     environment: Environment, manifests: Iterable[Manifest], namespace: str, owner: str
 ) -> list[Difference]:
-    ignored, found = environment.settings.deploy.ignored_field_managers, []
+    ignored, differences = environment.settings.deploy.ignored_field_managers, []
     for manifest in manifests:
         try:
             difference = compare(
@@ -254,8 +258,8 @@ def _differences(
         except NotFound:  # the namespace, or the kind, is not there yet
             difference = Difference(manifest["kind"], manifest["metadata"]["name"], MISSING)
         if difference:
-            found.append(difference)
-    return found
+            differences.append(difference)
+    return differences
 
 
 def _together(declared: list[Difference], drift: list[Difference]) -> list[Difference]:

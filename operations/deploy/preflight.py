@@ -74,13 +74,15 @@ def _namespaces(environment: Environment) -> Iterator[Check]:
     for name in (kubernetes.namespace, kubernetes.control_namespace, kubernetes.verify_namespace):
         live = environment.kube.get("v1", "Namespace", name) or {}
         if live.get("status", {}).get("phase") == "Terminating":
-            held = "; ".join(
+            finalizers = "; ".join(
                 condition["message"]
                 for condition in live["status"].get("conditions") or ()
                 if condition.get("status") == "True" and condition.get("message")
             )
-            words = f"is being deleted ({held or 'no finalizer is known'}): wait until it is gone"
-            yield Check(f"namespace {name}", False, words)
+            hint = (
+                f"is being deleted ({finalizers or 'no finalizer is known'}): wait until it is gone"
+            )
+            yield Check(f"namespace {name}", False, hint)
 
 
 def _charts(plan: Plan, selected: Collection[str] | None) -> Iterator[Check]:
@@ -140,13 +142,13 @@ def _storage_classes(environment: Environment, pods: list[PodRequest]) -> Iterat
     made = {
         m["metadata"]["name"] for m in environment.manifests[STORAGE] if m["kind"] == "StorageClass"
     }
-    wanted: dict[str, set[str]] = {}
+    users_by_class: dict[str, set[str]] = {}
     for pod in pods:
         for name, _ in pod.storage:
-            wanted.setdefault(name, set()).add(pod.component)
-    missing = {name: users for name, users in wanted.items() if name not in live | made}
+            users_by_class.setdefault(name, set()).add(pod.component)
+    missing = {name: users for name, users in users_by_class.items() if name not in live | made}
     if not missing:
-        yield Check("storage classes", True, ", ".join(sorted(wanted)))
+        yield Check("storage classes", True, ", ".join(sorted(users_by_class)))
     for name, users in sorted(missing.items()):
         hint = f"used by {', '.join(sorted(users))}; it exists neither in the cluster nor in storage-classes.yaml"
         yield Check(f"storage class {name or '(none named)'}", False, hint)
@@ -154,13 +156,15 @@ def _storage_classes(environment: Environment, pods: list[PodRequest]) -> Iterat
 
 def _api_versions(environment: Environment, plan: Plan) -> Iterator[Check]:
     served = set(environment.kube.api_versions())
-    wanted: dict[str, set[str]] = {}
+    users_by_kind: dict[str, set[str]] = {}
     for node in plan.nodes:
         for manifest in _rendered(environment, node):
-            wanted.setdefault(f"{manifest['apiVersion']}/{manifest['kind']}", set()).add(node.name)
-    missing = {kind: users for kind, users in wanted.items() if kind not in served}
+            users_by_kind.setdefault(f"{manifest['apiVersion']}/{manifest['kind']}", set()).add(
+                node.name
+            )
+    missing = {kind: users for kind, users in users_by_kind.items() if kind not in served}
     if not missing:
-        yield Check("API versions", True, f"all {len(wanted)} kinds are served")
+        yield Check("API versions", True, f"all {len(users_by_kind)} kinds are served")
     for kind, users in sorted(missing.items()):
         crd = (
             "install the Prometheus operator's CRDs"
@@ -184,21 +188,21 @@ def _secrets(environment: Environment, plan: Plan) -> Iterator[Check]:
         for s in environment.kube.list("v1", "Secret", namespace)
     }
     missing: list[str] = []
-    wanted: set[tuple[str, str]] = set()
+    references: set[tuple[str, str]] = set()
     for node in plan.nodes:
         manifests = _rendered(environment, node)
         own = {m["metadata"]["name"] for m in manifests if m["kind"] == "Secret"}
-        wanted |= {
+        references |= {
             (name, key) for m in manifests for name, key in secret_references(m) if name not in own
         }
-    for name, key in sorted(wanted):
+    for name, key in sorted(references):
         have = made.get(name, set()) | live.get(name, set())
         if (name not in made and name not in live) or (key and key not in have):
             missing.append(f"{name}" + (f" key {key}" if key else ""))
     hint = (
         f"Secrets in {namespace} that nothing creates: {', '.join(missing)}"
         if missing
-        else f"{len(wanted)} references"
+        else f"{len(references)} references"
     )
     yield Check("secrets", not missing, hint)
 
@@ -288,10 +292,10 @@ def _licences(environment: Environment) -> Iterator[Check]:
     """The switches of the settings against what helmfile.yaml would install."""
     licences = environment.settings.licences
     charts = {release.chart.rpartition("/")[2] for release in environment.releases.of("emqx")}
-    wanted = "emqx-enterprise" if licences.emqx == "enterprise" else "emqx"
-    if charts and charts != {wanted}:
+    chart = "emqx-enterprise" if licences.emqx == "enterprise" else "emqx"
+    if charts and charts != {chart}:
         hint = (
-            f"licences.emqx is {licences.emqx}, which needs chart {wanted}, but helmfile.yaml has "
+            f"licences.emqx is {licences.emqx}, which needs chart {chart}, but helmfile.yaml has "
             f"{', '.join(charts)}: PRODUCTION_DESIGN.md, Licences, describes the change"
         )
         yield Check("licences", False, hint)

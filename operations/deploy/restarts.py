@@ -70,7 +70,7 @@ def restarts_between(
     """
     old, new = _by_key(before), _by_key(after)
     drifted = set(changed)
-    found = []
+    restarts = []
     for key, workload in new.items():
         if key[0] not in KINDS or key not in old or _template(old[key]) != _template(workload):
             continue
@@ -82,7 +82,7 @@ def restarts_between(
             and (source in drifted or _content(old.get(source)) != _content(new[source]))
         ]
         if sources:
-            found.append(
+            restarts.append(
                 Restart(
                     *key,
                     tuple(map("/".join, sources)),
@@ -90,7 +90,7 @@ def restarts_between(
                     all(references[source] for source in sources),
                 )
             )
-    return tuple(found)
+    return tuple(restarts)
 
 
 def restarts_due(kube: Kube, applied: Iterable[Manifest], namespace: str) -> tuple[Restart, ...]:
@@ -102,19 +102,19 @@ def restarts_due(kube: Kube, applied: Iterable[Manifest], namespace: str) -> tup
         namespace: of the workloads.
     """
     objects = _by_key(applied)
-    found = []
+    restarts = []
     for (kind, name), workload in objects.items():
         if kind in KINDS and any(source in objects for source in _references(workload)):
             live = kube.get(workload["apiVersion"], kind, name, namespace)
             configuration = _configuration(workload, objects)
             for sources in _noted(live, configuration):
-                found.append(Restart(kind, name, sources, configuration))
-    return tuple(found)
+                restarts.append(Restart(kind, name, sources, configuration))
+    return tuple(restarts)
 
 
 def sources_of(restarts: Iterable[Restart]) -> set[Key]:
     """What the pods have yet to read."""
-    pairs = (source.partition("/") for one in restarts for source in one.sources)
+    pairs = (source.partition("/") for restart in restarts for source in restart.sources)
     return {(kind, name) for kind, _, name in pairs}
 
 
@@ -130,10 +130,10 @@ def announce(
         namespace: of the workloads.
     """
     notes = {
-        (one.kind, one.name): json.dumps(
-            {"configuration": one.configuration, "sources": one.sources}
+        (restart.kind, restart.name): json.dumps(
+            {"configuration": restart.configuration, "sources": restart.sources}
         )
-        for one in restarts
+        for restart in restarts
     }
     for kind, name in _by_key(manifests):
         live = kube.get("apps/v1", kind, name, namespace) if kind in KINDS else None
@@ -144,18 +144,18 @@ def announce(
 
 def withdraw(kube: Kube, restarts: Iterable[Restart], namespace: str) -> None:
     """Remove notes of restarts that are not needed."""
-    for one in restarts:
+    for item in restarts:
         change = {"metadata": {"annotations": {DUE: None}}}
-        kube.patch(_object(one.kind, one.name, namespace), change)
+        kube.patch(_object(item.kind, item.name, namespace), change)
 
 
 def restart(kube: Kube, restarts: Iterable[Restart], namespace: str) -> None:
     """Begin restarts; the gate waits until they are over."""
-    for one in restarts:
+    for item in restarts:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         template = {"metadata": {"annotations": {RESTARTED: now}}}
         change = {"metadata": {"annotations": {DUE: None}}, "spec": {"template": template}}
-        kube.patch(_object(one.kind, one.name, namespace), change)
+        kube.patch(_object(item.kind, item.name, namespace), change)
 
 
 # ---------------------------------------------------------------------- inside
@@ -199,7 +199,7 @@ def _references(workload: Manifest) -> dict[Key, bool]:
     """ConfigMaps and Secrets that a workload's pods read → whether a sidecar has them read again."""
     pod = _template(workload)["spec"]
     containers = [*(pod.get("initContainers") or ()), *(pod.get("containers") or ())]
-    found: dict[Key, bool] = {}
+    references: dict[Key, bool] = {}
     mounts: dict[str, list[str]] = {}
     watched: set[str] = set()
     for container in containers:
@@ -210,9 +210,9 @@ def _references(workload: Manifest) -> dict[Key, bool]:
     for volume in pod.get("volumes") or ():
         paths = mounts.get(volume["name"], ())
         if not all(path.startswith(FIRST_START) for path in paths):
-            found |= dict.fromkeys(_volume(volume), volume["name"] in watched)
+            references |= dict.fromkeys(_volume(volume), volume["name"] in watched)
     # what is read at the start, too, is in force after a restart only
-    return found | {key: False for container in containers for key in _environment(container)}
+    return references | {key: False for container in containers for key in _environment(container)}
 
 
 def _environment(container: Mapping[str, Any]) -> Iterator[Key]:

@@ -55,10 +55,10 @@ class DeployReport:
         counts: dict[str, int] = {}
         for node in self.nodes:
             counts[node.outcome] = counts.get(node.outcome, 0) + 1
-        words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        message = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
         failed = [f"{node.name}: {node.reason}" for node in self.nodes if node.outcome == FAILED]
         causes = "; ".join([*(f"preflight: {finding}" for finding in self.blocked), *failed])
-        return f"{words} in {self.seconds:.1f} s" + (f". {causes}" if causes else "")
+        return f"{message} in {self.seconds:.1f} s" + (f". {causes}" if causes else "")
 
     def document(self) -> Deploy:
         """The report as `isa deploy --json` prints it."""

@@ -59,12 +59,13 @@ class Document:
 
 def meanings(kind: type) -> dict[str, str]:
     """Name of each attribute → what its class's docstring says of it, in one line."""
-    found: dict[str, str] = {}
-    for one in reversed(kind.__mro__):
-        text = inspect.cleandoc(one.__dict__.get("__doc__") or "").partition("Attributes:\n")[2]
+    texts: dict[str, str] = {}
+    for ancestor in reversed(kind.__mro__):
+        docstring = inspect.cleandoc(ancestor.__dict__.get("__doc__") or "")
+        text = docstring.partition("Attributes:\n")[2]
         for part in ATTRIBUTE.finditer(text):
-            found[part["name"]] = " ".join(part["text"].split()).removesuffix(".")
-    return found
+            texts[part["name"]] = " ".join(part["text"].split()).removesuffix(".")
+    return texts
 
 
 class _Schema(GenerateJsonSchema):
@@ -73,12 +74,12 @@ class _Schema(GenerateJsonSchema):
     def dataclass_schema(self, schema: core_schema.DataclassSchema) -> dict[str, Any]:
         made = super().dataclass_schema(schema)
         kind = schema["cls"]
-        said = meanings(kind)
+        texts = meanings(kind)
         made["description"] = inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0]
         for name, key in made["properties"].items():
             key.pop("title", None)
             key.pop("default", None)
-            key["description"] = said[name]
+            key["description"] = texts[name]
         made["required"] = list(made["properties"])
         return made
 

@@ -177,12 +177,12 @@ class Environment:
         """
         where = self.settings.kubernetes.control_namespace
         name = self.settings.storage.object.credentials_secret
-        found = read_secret(self.kube, where, name)
-        if found is None:
+        credentials = read_secret(self.kube, where, name)
+        if credentials is None:
             raise PermanentError(
                 f"Secret {where}/{name} does not exist: it has to hold access-key and secret-key of the object store"
             )
-        return found
+        return credentials
 
     def verify_identity(self) -> str:
         """The verify pool's private key (age), which decrypts backups.

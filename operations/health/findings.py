@@ -55,7 +55,7 @@ def examine(questions: Iterable[Question]) -> list[Finding]:
         ]
 
     with ThreadPoolExecutor(THREADS) as pool:
-        return [finding for found in pool.map(ask, questions) for finding in found]
+        return [finding for results in pool.map(ask, questions) for finding in results]
 
 
 def fix(findings: Iterable[Finding]) -> list[Finding]:

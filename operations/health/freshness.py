@@ -108,7 +108,7 @@ def judge(
         now: the present.
         read: returns a verdict's document; None if it is not trustworthy.
     """
-    whole = [one for one in catalogue.of(component) if one.outcome == "complete"]
+    complete = [manifest for manifest in catalogue.of(component) if manifest.outcome == "complete"]
     proofs = [proof for proof, _ in catalogue.proofs_of(component) if proof.told]
     passes = [proof for proof in proofs if proof.verdict == "pass"]
     evidence = read(passes[-1]) if passes else None
@@ -123,17 +123,17 @@ def judge(
     return Freshness(
         component,
         state,
-        whole[-1].begun if whole else None,
-        whole[-1].stored_size if whole else 0,
+        complete[-1].begun if complete else None,
+        complete[-1].stored_size if complete else 0,
         proofs[-1] if proofs else None,
         passed,
         evidence,
     )
 
 
-def metrics(found: Iterable[Freshness], environment: str) -> str:
+def metrics(components: Iterable[Freshness], environment: str) -> str:
     """The same in Prometheus' text format (version 0.0.4), for node-exporter's directory or a Pushgateway."""
-    rows = tuple(found)
+    table = tuple(components)
     families: tuple[tuple[str, str, Callable[[Freshness], float | None]], ...] = (
         ("last_success_backup_timestamp_seconds", "Start of the newest complete backup.",
          lambda f: f.backup.timestamp() if f.backup else None),
@@ -149,12 +149,12 @@ def metrics(found: Iterable[Freshness], environment: str) -> str:
          lambda f: float(f.state == NEVER)),
     )  # fmt: skip
     lines = []
-    for name, words, value in families:
-        lines += [f"# HELP {PREFIX}_{name} {words}", f"# TYPE {PREFIX}_{name} gauge"]
-        for one in rows:
-            number = value(one)
+    for name, help_text, value in families:
+        lines += [f"# HELP {PREFIX}_{name} {help_text}", f"# TYPE {PREFIX}_{name} gauge"]
+        for row in table:
+            number = value(row)
             if number is not None:
-                labels = f'environment="{_label(environment)}",component="{_label(one.component)}"'
+                labels = f'environment="{_label(environment)}",component="{_label(row.component)}"'
                 lines.append(f"{PREFIX}_{name}{{{labels}}} {number:.3f}")
     return "\n".join(lines) + "\n"
 

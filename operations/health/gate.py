@@ -68,18 +68,18 @@ def check(environment: Environment, component: str, limit: float = ROUND_SECONDS
         with environment.access(CHECK_SECONDS) as access:
             return environment.components[component].ask(access)
 
-    hanging = [one for one in _hanging.get(component, ()) if not one.done()]
+    hanging = [answer for answer in _hanging.get(component, ()) if not answer.done()]
     if len(hanging) >= HANGING_ROUNDS:
         hint = f"{len(hanging)} earlier rounds still wait for an answer: a member hangs. Restart it"
         return Finding((*pods, Check("engine asked", False, hint)))
-    asked = begin(ask)
+    answer = begin(ask)
     try:
-        wait_for([asked], limit)
-        if not asked.done():
-            _hanging[component] = [*hanging, asked]
+        wait_for([answer], limit)
+        if not answer.done():
+            _hanging[component] = [*hanging, answer]
             hint = f"not every check finished within {limit:.0f} s: a member hangs"
             return Finding((*pods, Check("engine asked", False, hint, limit)))
-        report = asked.result()
+        report = answer.result()
     except TemporaryError:  # the API server is away
         raise
     except Exception as exc:  # a Secret is missing, or an answer that nobody has seen yet: no reason to stop looking
@@ -119,7 +119,7 @@ def wait(
     settings = environment.settings.deploy
     stable = 0.0 if settings.gate == "kubernetes" else settings.gate_stable_seconds
     deadline = context.clock() + settings.gate_timeout_seconds
-    told, good_since = "", None
+    reported, good_since = "", None
     while True:
         finding, trouble = Finding(()), None
         try:
@@ -132,16 +132,16 @@ def wait(
             good_since = now if good_since is None else good_since
             if now - good_since >= stable:
                 return finding
-            words = f"all checks pass; watching for {stable:.0f} s"
+            message = f"all checks pass; watching for {stable:.0f} s"
         else:
-            good_since, words = None, f"{trouble.name}: {trouble.hint}"
-        if words != told:
-            log.info("%s: %s", component, words)
-            context.tell(words)
-            told = words
+            good_since, message = None, f"{trouble.name}: {trouble.hint}"
+        if message != reported:
+            log.info("%s: %s", component, message)
+            context.tell(message)
+            reported = message
         if trouble is not None and now > deadline:
             limit = settings.gate_timeout_seconds
-            raise PermanentError(f"{component} is not ready after {limit:.0f} s: {words}")
+            raise PermanentError(f"{component} is not ready after {limit:.0f} s: {message}")
         context.cancellation.sleep(POLL_SECONDS)
 
 

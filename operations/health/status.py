@@ -69,7 +69,9 @@ def read_status(environment: Environment, only: Iterable[str] = ()) -> list[Comp
 def document(status: Iterable[ComponentStatus]) -> documents.Status:
     """The status as `isa status --json` prints it."""
     components = tuple(component.document() for component in status)
-    return documents.Status(ready=all(one.ready for one in components), components=components)
+    return documents.Status(
+        ready=all(component.ready for component in components), components=components
+    )
 
 
 def _component(environment: Environment, name: str) -> ComponentStatus:

@@ -74,7 +74,9 @@ class ComponentActions:
         identity = environment.verify_identity()
         reader = SetReader(environment.store, plan.manifest, identity, plan.earlier)
         with environment.access() as access:
-            refuse_untakeable(self._live, access, reader, [one.unit for one in plan.units])
+            refuse_untakeable(
+                self._live, access, reader, [replacement.unit for replacement in plan.units]
+            )
 
     def claims(self) -> list[Manifest]:
         """The volume claims that exist."""
@@ -118,7 +120,7 @@ class ComponentActions:
     def mark_compared(self, rebuild: str) -> None:
         """Record on the old volumes of a rebuild that their successors hold the same data."""
         kube = self._environment.kube
-        old = [one for one in volumes.aside(kube, self._name) if one.rebuild == rebuild]
+        old = [volume for volume in volumes.aside(kube, self._name) if volume.rebuild == rebuild]
         volumes.mark_compared(kube, old, datetime.now(UTC).isoformat(timespec="seconds"))
 
     def wait_ready(self, context: RunContext, component: str) -> None:

@@ -17,7 +17,7 @@ from archive.manifest import Manifest
 from cluster.records import read_records
 from config.printable import first_of
 from errors import ConfigurationError, Fault, PermanentError
-from operations.deploy.plan import DRIFTED, UPGRADE
+from operations.deploy.plan import DRIFTED, UPGRADE, NodePlan
 from operations.deploy.run import checked_plan
 from operations.documents import plans as documents
 from operations.environment.environment import Environment
@@ -77,59 +77,52 @@ def plan_rebuild(environment: Environment, policy: Policy) -> RebuildPlan:
     """
     policy.check()
     component, settings = environment.components[policy.component], environment.settings
-    standing = unfinished(environment.kube, settings, component.name)
+    state = unfinished(environment.kube, settings, component.name)
     catalogue = environment.catalogue([component.name])
-    (known,) = freshness.look(environment, [component.name])
-    back = _set_to_look_at(environment, catalogue, policy, standing)
-    warnings, blocked = _about_the_set(policy, back)
-    if standing is not None:
-        warnings += [_about(standing)]
-        blocked += [standing.other(policy)] if standing.policy != policy else []
+    (proof,) = freshness.look(environment, [component.name])
+    restore = _set_to_look_at(environment, catalogue, policy, state)
+    warnings, blocked = _about_the_set(policy, restore)
+    if state is not None:
+        warnings += [_about(state)]
+        blocked += [state.other(policy)] if state.policy != policy else []
     deploy = checked_plan(environment, [component.name])
     blocked += [f"{check.name}: {check.hint}" for check in deploy.blocked]
-    node = deploy.node(component.name)
-    if node.action in (UPGRADE, DRIFTED):
-        what = "; ".join(first_of(node.reasons, REASONS))
-        warnings.append(f"the declared version is installed, not the current one: {what}")
-    if standing is None or not standing.gone:
-        if policy.final_backup and known.state != freshness.FRESH:
+    warnings += _version_warnings(deploy.node(component.name))
+    if state is None or not state.gone:
+        if policy.final_backup and proof.state != freshness.FRESH:
             blocked.append(
-                f"its verification is {known.state}: {component.name} needs a recent verified restore (isa backup "
+                f"its verification is {proof.state}: {component.name} needs a recent verified restore (isa backup "
                 f"{component.name}; isa verify {component.name} --latest)"
             )
         if policy.fenced and not component.live.fences:
-            warnings.append(_window(catalogue.latest(component.name), known.evidence))
-    refusal = component.live.by_hand(settings)
-    if refusal and policy.restore != NONE:
-        blocked.append(refusal)
-    records = read_records(environment.kube, settings.kubernetes.namespace)
+            warnings.append(_window(catalogue.latest(component.name), proof.evidence))
+    manual_reason = component.live.by_hand(settings)
+    if manual_reason and policy.restore != NONE:
+        blocked.append(manual_reason)
     return RebuildPlan(
-        policy,
-        {
-            one.name: _installed(records.get(one.name, []))
-            for one in environment.releases.of(component.name)
-        },
-        {
+        policy=policy,
+        releases=_releases(environment, component.name),
+        claims={
             claim["metadata"]["name"]: claim["spec"]["resources"]["requests"]["storage"]
             for claim in claims(environment, component.name)
         },
-        tuple(one.unit for one in back.units) if back else (),
-        known.evidence.sentence if known.evidence else "",
-        _writers(policy, component.live.writers),
-        _dependants(environment, component.name),
-        tuple(warnings),
-        tuple(blocked),
+        units=tuple(replacement.unit for replacement in restore.units) if restore else (),
+        proof=proof.sentence,
+        writers=_writers(policy, component.live.writers),
+        dependants=_dependants(environment, component.name),
+        warnings=tuple(warnings),
+        blocked=tuple(blocked),
     )
 
 
 # ---------------------------------------------------------------------- inside
 def _set_to_look_at(
-    environment: Environment, catalogue: Catalogue, policy: Policy, standing: RebuildState | None
+    environment: Environment, catalogue: Catalogue, policy: Policy, state: RebuildState | None
 ) -> RestorePlan | None:
     """Return the named backup, that of the resumed rebuild, or the newest one as a model of the fresh one."""
     name = policy.restore
-    if standing is not None and standing.set and standing.gone:
-        name = standing.set
+    if state is not None and state.set and state.gone:
+        name = state.set
     elif name in (FRESH, NONE):
         newest = catalogue.latest(policy.component)
         if newest is None:
@@ -148,26 +141,26 @@ def _set_to_look_at(
         return None  # its proof says so
 
 
-def _about_the_set(policy: Policy, back: RestorePlan | None) -> tuple[list[str], list[str]]:
+def _about_the_set(policy: Policy, restore: RestorePlan | None) -> tuple[list[str], list[str]]:
     """Warnings, and what is in the way."""
     warnings: list[str] = []
     blocked: list[str] = []
-    if policy.restore not in (FRESH, NONE) and back is not None:
+    if policy.restore not in (FRESH, NONE) and restore is not None:
         warnings.append(
-            f"what was written since {back.manifest.begun:%Y-%m-%d %H:%M} UTC is not restored"
+            f"what was written since {restore.manifest.begun:%Y-%m-%d %H:%M} UTC is not restored"
         )
-        if not back.proven:
+        if not restore.proven:
             blocked.append(
-                f"no restore of {back.manifest.id} was ever verified: run isa verify first"
+                f"no restore of {restore.manifest.id} was ever verified: run isa verify first"
             )
-    if policy.fenced and back is None:
+    if policy.fenced and restore is None:
         blocked.append(
             f"the newest backup cannot be restored, so what has to be fenced is unknown: isa backup {policy.component}"
         )
-    if policy.restore != NONE and back is not None:
-        warnings += [f"not restored: {what}" for what in back.manifest.not_covered]
-        if policy.volumes == NEW and back.not_replaced:
-            what = ", ".join(back.not_replaced)
+    if policy.restore != NONE and restore is not None:
+        warnings += [f"not restored: {what}" for what in restore.manifest.not_covered]
+        if policy.volumes == NEW and restore.not_replaced:
+            what = ", ".join(restore.not_replaced)
             warnings.append(f"not restored, except by name afterwards: {what}")
     if policy.restore == NONE and policy.volumes == NEW:
         warnings.append("it will be EMPTY: the old data stays on the retained volumes")
@@ -178,25 +171,25 @@ def _about_the_set(policy: Policy, back: RestorePlan | None) -> tuple[list[str],
     return warnings, blocked
 
 
-def _about(standing: RebuildState) -> str:
+def _about(state: RebuildState) -> str:
     """Return the warnings about an interrupted rebuild."""
-    if not standing.gone:
-        return f"{standing.id} was interrupted before its uninstall ended: all steps start again"
-    set_back = f"; it restores {standing.set}" if standing.set else ""
-    done = ", ".join(standing.done)
-    return f"continues {standing.id}, which completed {done}: no backup is taken now{set_back}"
+    if not state.gone:
+        return f"{state.id} was interrupted before its uninstall ended: all steps start again"
+    restored = f"; it restores {state.set}" if state.set else ""
+    done = ", ".join(state.done)
+    return f"continues {state.id}, which completed {done}: no backup is taken now{restored}"
 
 
 def _window(newest: Manifest | None, evidence: Evidence | None) -> str:
     """Return what is lost in an engine that cannot block writers, and how many minutes of writes that was last time."""
-    words = (
+    warning = (
         "writers cannot be blocked: what they write between the start of the last backup and the uninstall is not "
         "restored and is only on the old volumes. Stop them, or that data is lost"
     )
     if newest is None or evidence is None:
-        return words
+        return warning
     minutes = max(1, round((newest.seconds + evidence.seconds) / 60))
-    return f"{words}: during the last backup and verification, {minutes} min of writes"
+    return f"{warning}: during the last backup and verification, {minutes} min of writes"
 
 
 def _writers(policy: Policy, words: str) -> str:
@@ -209,6 +202,21 @@ def _writers(policy: Policy, words: str) -> str:
 def _dependants(environment: Environment, component: str) -> tuple[str, ...]:
     graph = environment.graph
     return tuple(n for n in graph if n != component and component in graph.with_needs([n]))
+
+
+def _version_warnings(node: NodePlan) -> list[str]:
+    """Warn if the installation changes more than the data."""
+    if node.action not in (UPGRADE, DRIFTED):
+        return []
+    reasons = "; ".join(first_of(node.reasons, REASONS))
+    return [f"the declared version is installed, not the current one: {reasons}"]
+
+
+def _releases(environment: Environment, component: str) -> dict[str, str]:
+    """Return what each release of a component has installed; "" if nothing."""
+    records = read_records(environment.kube, environment.settings.kubernetes.namespace)
+    names = [release.name for release in environment.releases.of(component)]
+    return {name: _installed(records.get(name, [])) for name in names}
 
 
 def _installed(history: list[Any]) -> str:

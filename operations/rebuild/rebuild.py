@@ -150,4 +150,4 @@ def _retained(environment: Environment, policy: Policy, rebuild: str) -> tuple[s
     if policy.volumes != NEW:
         return ()
     retained = volumes.aside(environment.kube, policy.component)
-    return tuple(one.name for one in retained if one.rebuild == rebuild)
+    return tuple(volume.name for volume in retained if volume.rebuild == rebuild)

@@ -31,8 +31,8 @@ GONE_SECONDS = (
 
 def claims(environment: Environment, component: str) -> list[Manifest]:
     """Claims of a component's StatefulSets, whether these exist or not."""
-    found = environment.components[component].workloads(environment.settings)
-    names = [one.name for one in found if one.kind == "StatefulSet"]
+    workloads = environment.components[component].workloads(environment.settings)
+    names = [workload.name for workload in workloads if workload.kind == "StatefulSet"]
     return volumes.claims_of(environment.kube, environment.settings.kubernetes.namespace, names)
 
 
@@ -50,15 +50,15 @@ def uninstall(environment: Environment, context: RunContext, component: str) -> 
             lease.note(operation(release.name))
             environment.helm.uninstall(release.name, release.namespace, timeout=release.timeout)
             lease.note("")
-    left: list[str] = []
+    pods: list[str] = []
     sleep = context.cancellation.sleep
     for _ in polling(GONE_SECONDS, pause=0.5, clock=context.clock, sleep=sleep):
-        left = _pods(environment, component)
-        if not left:
+        pods = _pods(environment, component)
+        if not pods:
             return
-        context.tell(f"waiting until {', '.join(left)} are gone")
-        log.debug("waiting until %s are gone", ", ".join(left))
-    raise TemporaryError(f"{', '.join(left)} still exist after {GONE_SECONDS:.0f} s")
+        context.tell(f"waiting until {', '.join(pods)} are gone")
+        log.debug("waiting until %s are gone", ", ".join(pods))
+    raise TemporaryError(f"{', '.join(pods)} still exist after {GONE_SECONDS:.0f} s")
 
 
 def put_aside(
@@ -78,8 +78,8 @@ def put_aside(
                 f"{', '.join(running)} run: somebody has installed {component} again since its uninstall. Its volumes "
                 f"were left in place; `isa rebuild undo {component}` leaves it so, and another rebuild may begin"
             )
-        found = claims(environment, component)
-        return volumes.put_aside(environment.kube, found, component, rebuild)
+        old_claims = claims(environment, component)
+        return volumes.put_aside(environment.kube, old_claims, component, rebuild)
 
 
 def install(environment: Environment, context: RunContext, component: str) -> str:
@@ -118,12 +118,12 @@ def undo_plan(environment: Environment, component: str) -> UndoPlan:
     Raises:
         PermanentError: there is none.
     """
-    kept = volumes.aside(environment.kube, component)
-    broken_off = unfinished(environment.kube, environment.settings, component)
-    if broken_off is None and not kept:
+    retained = volumes.aside(environment.kube, component)
+    state = unfinished(environment.kube, environment.settings, component)
+    if state is None and not retained:
         raise PermanentError(f"no volumes of {component} are retained: there is nothing to undo")
-    rebuild = broken_off.id if broken_off else kept[-1].rebuild
-    return UndoPlan(rebuild, tuple(one for one in kept if one.rebuild == rebuild))
+    rebuild = state.id if state else retained[-1].rebuild
+    return UndoPlan(rebuild, tuple(volume for volume in retained if volume.rebuild == rebuild))
 
 
 def undo(environment: Environment, context: RunContext, component: str) -> tuple[str, ...]:
@@ -148,19 +148,21 @@ def undo(environment: Environment, context: RunContext, component: str) -> tuple
         environment.lease(leases.DEPLOY, context.who),
         environment.lease(rebuild_lease(component), context.who) as lease,
     ):
-        way = undo_plan(environment, component)
-        volumes.mark_compared(kube, way.volumes, "")  # from now on nobody may purge them
-        away = [one for one in way.volumes if not volumes.in_place(kube, namespace, one)]
-        if away:
+        plan = undo_plan(environment, component)
+        volumes.mark_compared(kube, plan.volumes, "")  # from now on nobody may purge them
+        replaced = [
+            volume for volume in plan.volumes if not volumes.in_place(kube, namespace, volume)
+        ]
+        if replaced:
             uninstall(environment, context, component)
             with environment.lease(component_lease(component), context.who):
-                volumes.put_back(kube, namespace, away)
+                volumes.put_back(kube, namespace, replaced)
             forget(kube, environment.settings, component, context.who)
         install(environment, context, component)
-        _open(environment, component, way.rebuild)
-        volumes.forget(kube, way.volumes)
+        _open(environment, component, plan.rebuild)
+        volumes.forget(kube, plan.volumes)
         lease.note("")
-    return tuple(one.name for one in away)
+    return tuple(volume.name for volume in replaced)
 
 
 def purge(
@@ -177,20 +179,22 @@ def purge(
     days = timedelta(days=environment.settings.rebuild.keep_volumes_days)
     before = (now or datetime.now(UTC)) - days
     with environment.lease(rebuild_lease(component), context.who):
-        old = tuple(
-            one
-            for one in volumes.aside(environment.kube, component)
-            if one.compared and not one.bound and datetime.fromisoformat(one.compared) <= before
+        expired = tuple(
+            volume
+            for volume in volumes.aside(environment.kube, component)
+            if volume.compared
+            and not volume.bound
+            and datetime.fromisoformat(volume.compared) <= before
         )
-        volumes.release(environment.kube, old)
-    return old
+        volumes.release(environment.kube, expired)
+    return expired
 
 
 # ---------------------------------------------------------------------- inside
 def _pods(environment: Environment, component: str) -> list[str]:
     """Pods of a component's StatefulSets, whether these are there or not: helm does not wait for the end of pods."""
-    found = environment.components[component].workloads(environment.settings)
-    owners = {one.name for one in found if one.kind == "StatefulSet"}
+    workloads = environment.components[component].workloads(environment.settings)
+    owners = {workload.name for workload in workloads if workload.kind == "StatefulSet"}
     return [
         pod["metadata"]["name"]
         for pod in environment.kube.list("v1", "Pod", environment.settings.kubernetes.namespace)
@@ -201,10 +205,11 @@ def _pods(environment: Environment, component: str) -> list[str]:
 
 def _open(environment: Environment, component: str, rebuild: str) -> None:
     """Remove the fence that was active when the volumes were retained: some engines store it on them."""
-    sets = environment.catalogue([component]).of(component)
+    backups = environment.catalogue([component]).of(component)
     # where retention has taken the set of the rebuild, another one's units are the best that is known
     fenced = next(
-        (one for one in reversed(sets) if is_of(one.slot, rebuild)), sets[-1] if sets else None
+        (manifest for manifest in reversed(backups) if is_of(manifest.slot, rebuild)),
+        backups[-1] if backups else None,
     )
     if fenced is None:
         return

@@ -18,67 +18,69 @@ from operations.environment.leases import rebuild_lease
 from operations.state.rebuild_state import FRESH, NEW, NONE, RESTORE, VOLUMES, RebuildState, is_of
 
 
-def refuse_unfounded(
-    environment: Environment, catalogue: Catalogue, standing: RebuildState
-) -> None:
+def refuse_unfounded(environment: Environment, catalogue: Catalogue, state: RebuildState) -> None:
     """Refuse to continue a rebuild whose recorded state is not true.
 
     Args:
         environment: opened.
         catalogue: of the component's sets.
-        standing: the state on the Lease; the uninstall has ended.
+        state: the state on the Lease; the uninstall has ended.
 
     Raises:
         PermanentError: names each fact that is not true.
     """
-    faults = [*_about_sets(standing, catalogue), *_about_volumes(environment, standing)]
+    faults = [*_about_sets(state, catalogue), *_about_volumes(environment, state)]
     if faults:
-        name = standing.policy.component
+        name = state.policy.component
         where = f"{environment.settings.kubernetes.control_namespace}/{rebuild_lease(name)}"
         raise PermanentError(
-            f"nothing was changed: Lease {where} says that {standing.id} has done {', '.join(standing.done)}, but "
+            f"nothing was changed: Lease {where} says that {state.id} has done {', '.join(state.done)}, but "
             f"{'; '.join(faults)}. `isa rebuild undo {name}` brings the old volumes back"
         )
 
 
 # ---------------------------------------------------------------------- inside
-def _about_sets(standing: RebuildState, catalogue: Catalogue) -> Iterable[str]:
-    policy = standing.policy
-    sets = {one.id: one for one in catalogue.of(policy.component)}
+def _about_sets(state: RebuildState, catalogue: Catalogue) -> Iterable[str]:
+    policy = state.policy
+    backups = {backup.id: backup for backup in catalogue.of(policy.component)}
     if policy.final_backup:
-        last = _last_backup(standing, sets.values())
+        last = _last_backup(state, backups.values())
         if last is None:
             yield "there is no complete backup of this attempt"
             return
         yield from _unproven(catalogue, last.id)
-        if policy.restore == FRESH and standing.set != last.id:
-            yield f"its backup is {last.id}, not {standing.set or 'none'}"
+        if policy.restore == FRESH and state.set != last.id:
+            yield f"its backup is {last.id}, not {state.set or 'none'}"
     if policy.restore not in (FRESH, NONE):
-        if standing.set != policy.restore:
-            yield f"{policy.restore} was approved, not {standing.set or 'none'}"
-        elif RESTORE not in standing.done:
+        if state.set != policy.restore:
+            yield f"{policy.restore} was approved, not {state.set or 'none'}"
+        elif RESTORE not in state.done:
             yield from _unproven(catalogue, policy.restore)
 
 
-def _last_backup(standing: RebuildState, sets: Iterable[Manifest]) -> Manifest | None:
+def _last_backup(state: RebuildState, backups: Iterable[Manifest]) -> Manifest | None:
     """Return the backup that its last attempt took; none if there was an attempt after the recorded one."""
-    mine = [one for one in sets if is_of(one.slot, standing.id) and one.outcome == "complete"]
-    newest = max(mine, key=lambda one: one.begun, default=None)
-    return newest if newest is not None and newest.slot == standing.slot else None
+    attempts = [
+        backup
+        for backup in backups
+        if is_of(backup.slot, state.id) and backup.outcome == "complete"
+    ]
+    newest = max(attempts, key=lambda backup: backup.begun, default=None)
+    return newest if newest is not None and newest.slot == state.slot else None
 
 
 def _unproven(catalogue: Catalogue, backup: str) -> Iterable[str]:
     verdict = catalogue.verdict(backup)
     if verdict != "pass":
-        words = catalogue.gaps.get(backup) or f"the last one is {verdict or 'none'}"
-        yield f"no passed verification of {backup} counts ({words}): run isa verify {backup}, then this command again"
+        reason = catalogue.gaps.get(backup) or f"the last one is {verdict or 'none'}"
+        yield f"no passed verification of {backup} counts ({reason}): run isa verify {backup}, then this command again"
 
 
-def _about_volumes(environment: Environment, standing: RebuildState) -> Iterable[str]:
-    policy = standing.policy
-    if policy.volumes != NEW or VOLUMES not in standing.done:
+def _about_volumes(environment: Environment, state: RebuildState) -> Iterable[str]:
+    policy = state.policy
+    if policy.volumes != NEW or VOLUMES not in state.done:
         return
     kube, namespace = environment.kube, environment.settings.kubernetes.namespace
-    for one in volumes.aside(kube, policy.component):
-        if one.rebuild == standing.id and volumes.in_place(kube, namespace, one):
-            yield f"volume {one.name} is still in its place"
+    for volume in volumes.aside(kube, policy.component):
+        if volume.rebuild == state.id and volumes.in_place(kube, namespace, volume):
+            yield f"volume {volume.name} is still in its place"

@@ -127,7 +127,7 @@ class RebuildSteps:
 
     def _refuse_unfenced(self, backup: str) -> None:
         """Refuse a backup of units that were not fenced: they were created after the fence was planned."""
-        units = [one.unit for one in self._actions.restore_plan(backup).units]
+        units = [replacement.unit for replacement in self._actions.restore_plan(backup).units]
         unfenced = [unit for unit in units if unit not in self._plan.units]
         if unfenced:
             raise PermanentError(
@@ -166,7 +166,9 @@ class RebuildSteps:
 
     def _put_volumes_aside(self) -> str:
         retained = self._actions.put_volumes_aside(self._context, self._state.id)
-        return f"{len(retained)} volumes are retained: {', '.join(one.name for one in retained)}"
+        return (
+            f"{len(retained)} volumes are retained: {', '.join(volume.name for volume in retained)}"
+        )
 
     def _install(self) -> str:
         old_claims = self._actions.claims()  # an engine on old volumes is not empty

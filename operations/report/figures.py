@@ -36,17 +36,17 @@ LEGEND = (
 NOTE = 60  # characters of a reason that a picture has room for
 
 
-def graph(needs: Mapping[str, Sequence[str]], words: Mapping[str, str], what: str) -> Drawing:
+def graph(needs: Mapping[str, Sequence[str]], outcomes: Mapping[str, str], what: str) -> Drawing:
     """The graph of a deploy, from left to right.
 
     Args:
         needs: node → what it needs, each after its needs.
-        words: node → its outcome, or what is planned for it.
+        outcomes: node → its outcome, or what is planned for it.
         what: the picture shows.
     """
     rank: dict[str, int] = {}
     for node, needed in needs.items():
-        rank[node] = max((rank[one] + 1 for one in needed), default=0)
+        rank[node] = max((rank[need] + 1 for need in needed), default=0)
     columns = [
         [n for n in needs if rank[n] == r] for r in range(max(rank.values(), default=-1) + 1)
     ]
@@ -75,7 +75,7 @@ def graph(needs: Mapping[str, Sequence[str]], words: Mapping[str, str], what: st
                     "shrinkB": 0,
                 }
                 axes.annotate("", (x - 0.56, y), (start[0] + 0.56, start[1]), arrowprops=arrow)
-            word = words.get(node, "")
+            word = outcomes.get(node, "")
             colour = COLOURS.get(word, GREY)
             for fill, alpha in ((colour, 0.18), ("none", 1.0)):
                 axes.add_patch(
@@ -87,8 +87,8 @@ def graph(needs: Mapping[str, Sequence[str]], words: Mapping[str, str], what: st
             axes.text(x, y + 0.13, node, ha="center", va="center", fontweight="bold")
             axes.text(x, y - 0.15, word, ha="center", va="center")
 
-    said = "; ".join(f"{node}: {words.get(node, '')}" for node in needs)
-    return drawn(draw, f"{what}. {said}", 0.52 * max(tallest, 2), Margins(0, 0, 0, 0), width=7.2)
+    states = "; ".join(f"{node}: {outcomes.get(node, '')}" for node in needs)
+    return drawn(draw, f"{what}. {states}", 0.52 * max(tallest, 2), Margins(0, 0, 0, 0), width=7.2)
 
 
 def timeline(nodes: Sequence[NodeProgress], what: str) -> Drawing:
@@ -123,8 +123,10 @@ def timeline(nodes: Sequence[NodeProgress], what: str) -> Drawing:
         axes.set_xlim(0, end * 1.3)  # room for the words
         axes.set_xlabel("seconds since the plan was ready")
 
-    said = "; ".join(f"{node.name}: {outcome(node)}, {node.seconds:.0f} s" for node in nodes)
-    return drawn(draw, f"{what}. {said}", 0.24 * max(len(nodes), 1), Margins(1.15, 0.1, 0.05, 0.45))
+    states = "; ".join(f"{node.name}: {outcome(node)}, {node.seconds:.0f} s" for node in nodes)
+    return drawn(
+        draw, f"{what}. {states}", 0.24 * max(len(nodes), 1), Margins(1.15, 0.1, 0.05, 0.45)
+    )
 
 
 def proofs(histories: Sequence[ComponentHistory]) -> Drawing:
@@ -133,9 +135,9 @@ def proofs(histories: Sequence[ComponentHistory]) -> Drawing:
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         seen: dict[str, None] = {}
-        for row, one in enumerate(histories):
+        for row, history in enumerate(histories):
             for verdict, marker in VERDICTS.items():
-                times = [proof.begun for proof in one.proofs if proof.verdict == verdict]
+                times = [proof.begun for proof in history.proofs if proof.verdict == verdict]
                 if times:
                     seen[verdict] = None
                     axes.plot(
@@ -143,18 +145,22 @@ def proofs(histories: Sequence[ComponentHistory]) -> Drawing:
                         [row] * len(times),
                         **mark(marker, COLOURS.get(verdict, GREY)),
                     )
-            if one.proofs:
-                last = one.proofs[-1]
+            if history.proofs:
+                last = history.proofs[-1]
                 axes.annotate(
                     f"{last.verdict} {last.level}".strip(), (1, row), (6, 0), ("axes fraction", "data"),
                     "offset points", va="center", annotation_clip=False,
                 )  # fmt: skip
-        axes.set_yticks(range(len(histories)), [one.component for one in histories])
+        axes.set_yticks(range(len(histories)), [history.component for history in histories])
         axes.set_ylim(max(len(histories), 1) - 0.5, -0.5)
         axes.tick_params("y", length=0)
         axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.6)
         axes.annotate("last verdict", (1, 1), (6, 4), "axes fraction", "offset points")
-        dates(axes, [proof.begun for one in histories for proof in one.proofs], "not verified yet")
+        dates(
+            axes,
+            [proof.begun for history in histories for proof in history.proofs],
+            "not verified yet",
+        )
         handles = [
             axes.plot([], [], label=verdict, **mark(VERDICTS[verdict], COLOURS.get(verdict, GREY)))[0]
             for verdict in VERDICTS if verdict in seen
@@ -164,16 +170,17 @@ def proofs(histories: Sequence[ComponentHistory]) -> Drawing:
                 handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(handles), borderaxespad=0.2,
             )  # fmt: skip
 
-    said = "; ".join(
-        f"{one.component}: {one.proofs[-1].verdict if one.proofs else 'none'}" for one in histories
+    verdicts = "; ".join(
+        f"{history.component}: {history.proofs[-1].verdict if history.proofs else 'none'}"
+        for history in histories
     )
-    words = f"Verifications by date, the last verdict of each. {said}"
-    return drawn(draw, words, 0.24 * max(len(histories), 1), Margins(0.9, 0.85, 0.3, 0.4))
+    description = f"Verifications by date, the last verdict of each. {verdicts}"
+    return drawn(draw, description, 0.24 * max(len(histories), 1), Margins(0.9, 0.85, 0.3, 0.4))
 
 
-def backups(one: ComponentHistory) -> Drawing:
+def backups(history: ComponentHistory) -> Drawing:
     """Size, duration and verification of a component's backups over time, with the trend if there is one."""
-    unit, factor = _unit(max((b.bytes_stored for b in one.backups), default=0))
+    unit, factor = _unit(max((b.bytes_stored for b in history.backups), default=0))
     figures: tuple[tuple[str, Callable[[BackupPoint], float], float], ...] = (
         (f"stored ({unit})", lambda b: b.bytes_stored, factor),
         ("backup (s)", lambda b: b.seconds, 1),
@@ -184,16 +191,16 @@ def backups(one: ComponentHistory) -> Drawing:
         for axes, (title, value, scale) in zip(panels, figures, strict=False):
             axes.set_title(title)
             for kind, style in _KINDS.items():
-                chosen = [b for b in one.backups if _kind(b) == kind]
+                chosen = [b for b in history.backups if _kind(b) == kind]
                 axes.plot(
                     untyped([b.begun for b in chosen]), [value(b) / scale for b in chosen], **style
                 )
-            found = one.trend(value)
-            if found:
-                _line(axes, found, scale)
-            dates(axes, [b.begun for b in one.backups], "no set")
+            line = history.trend(value)
+            if line:
+                _line(axes, line, scale)
+            dates(axes, [b.begun for b in history.backups], "no set")
         panels[2].set_title("proof (s)")
-        measured = [p for p in one.proofs if p.seconds is not None]
+        measured = [p for p in history.proofs if p.seconds is not None]
         for proof in measured:
             style = mark(VERDICTS[proof.verdict], COLOURS.get(proof.verdict, GREY))
             panels[2].plot(untyped([proof.begun]), [proof.seconds or 0.0], **style)
@@ -203,10 +210,9 @@ def backups(one: ComponentHistory) -> Drawing:
             axes.set_ylim(0, max(axes.get_ylim()[1] * 1.1, 0.001))
             axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.6)
 
-    words = (
-        f"{one.component}: {len(one.backups)} backups and {len(one.proofs)} verifications over time"
-    )
-    return drawn(draw, words, 0.95, Margins(0.45, 0.1, 0.25, 0.35))
+    counts = f"{len(history.backups)} backups and {len(history.proofs)} verifications"
+    description = f"{history.component}: {counts} over time"
+    return drawn(draw, description, 0.95, Margins(0.45, 0.1, 0.25, 0.35))
 
 
 # ---------------------------------------------------------------------- inside
@@ -221,9 +227,11 @@ def _kind(point: BackupPoint) -> str:
     return "partial" if point.outcome == "partial" else point.kind
 
 
-def _line(axes: Axes, found: Trend, scale: float) -> None:
-    ends = [found.first / scale, found.last / scale]
-    axes.plot(untyped([found.begun, found.ended]), ends, color=INK, linewidth=1, linestyle="--")
+def _line(axes: Axes, trend_line: Trend, scale: float) -> None:
+    ends = [trend_line.first / scale, trend_line.last / scale]
+    axes.plot(
+        untyped([trend_line.begun, trend_line.ended]), ends, color=INK, linewidth=1, linestyle="--"
+    )
 
 
 def _unit(size: float) -> tuple[str, float]:

@@ -117,25 +117,25 @@ class ComponentHistory:
     def headline(self) -> str:
         """One sentence for the engineer on call: whether it can be restored, and by which verification."""
         fresh = self.freshness
-        words = "no restore was ever verified"
+        sentence = "no restore was ever verified"
         if fresh.passed is not None and fresh.evidence is not None:
             proof = fresh.evidence
-            words = (
+            sentence = (
                 f"restore verified on {fresh.passed:%Y-%m-%d} ({proof.level}): {proof.compared} checks match over "
                 f"{proof.things:,} objects, {proof.seconds:.0f} s"
             )
-        told = [one for one in self.proofs if one.verdict != "error"]
+        judged = [point for point in self.proofs if point.verdict != "error"]
         if fresh.state == FAILING:
-            last = f"the last verification did not pass on {told[-1].begun:%Y-%m-%d}, {told[-1].sentence}"
-            words = f"{last}. Before: {words}"
-        elif fresh.passed is None and told:
-            words += f". The last attempt, {told[-1].begun:%Y-%m-%d}: {told[-1].sentence}"
+            last = f"the last verification did not pass on {judged[-1].begun:%Y-%m-%d}, {judged[-1].sentence}"
+            sentence = f"{last}. Before: {sentence}"
+        elif fresh.passed is None and judged:
+            sentence += f". The last attempt, {judged[-1].begun:%Y-%m-%d}: {judged[-1].sentence}"
         elif fresh.passed is not None and fresh.state != FRESH:
-            words += f". That is {(self.made - fresh.passed).days} days ago"
-        errors = len(self.proofs) - (self.proofs.index(told[-1]) + 1 if told else 0)
+            sentence += f". That is {(self.made - fresh.passed).days} days ago"
+        errors = len(self.proofs) - (self.proofs.index(judged[-1]) + 1 if judged else 0)
         if errors:
-            words += f". Since then {errors} ended in an error, without a verdict"
-        return words if fresh.backup else f"there is no complete backup, and {words}"
+            sentence += f". Since then {errors} ended in an error, without a verdict"
+        return sentence if fresh.backup else f"there is no complete backup, and {sentence}"
 
     def trend(self, value: Callable[[BackupPoint], float]) -> Trend | None:
         """The trend of a figure of its full backups; None if there are too few.
@@ -143,8 +143,10 @@ class ComponentHistory:
         Args:
             value: the figure. Incremental and partial backups do not count: they measure something else.
         """
-        alike = [one for one in self.backups if (one.kind, one.outcome) == ("full", "complete")]
-        return trend([(one.begun, value(one)) for one in alike])
+        full = [
+            point for point in self.backups if (point.kind, point.outcome) == ("full", "complete")
+        ]
+        return trend([(point.begun, value(point)) for point in full])
 
     @property
     def growth(self) -> str:
@@ -167,8 +169,8 @@ class ComponentHistory:
                 bytes_stored=stored.weekly if stored else None,
                 seconds=seconds.weekly if seconds else None,
             ),
-            backups=tuple(documents.ReportedBackup(**vars(one)) for one in self.backups),
-            proofs=tuple(documents.ReportedProof(**vars(one)) for one in self.proofs),
+            backups=tuple(documents.ReportedBackup(**vars(point)) for point in self.backups),
+            proofs=tuple(documents.ReportedProof(**vars(point)) for point in self.proofs),
         )
 
 
@@ -210,15 +212,15 @@ def history(
         ),
         tuple(
             BackupPoint(
-                id=one.id,
-                begun=one.begun,
-                seconds=round(one.seconds, 2),
-                bytes_read=one.plain_size,
-                bytes_stored=one.stored_size,
-                kind=one.kind,
-                outcome=one.outcome,
+                id=manifest.id,
+                begun=manifest.begun,
+                seconds=round(manifest.seconds, 2),
+                bytes_read=manifest.plain_size,
+                bytes_stored=manifest.stored_size,
+                kind=manifest.kind,
+                outcome=manifest.outcome,
             )
-            for one in catalogue.of(component)
+            for manifest in catalogue.of(component)
         ),
         tuple(
             _proof(proof, identity, newest[proof])
@@ -257,8 +259,8 @@ def trend(points: Sequence[tuple[datetime, float]]) -> Trend | None:
 
 def _proof(proof: Proof, identity: str, document: Evidence | None) -> ProofPoint:
     if document is None:
-        words = "its verdict is missing, or not signed by a key in verify.signers"
-        return ProofPoint(identity, proof.at, UNREADABLE, sentence=words)
+        reason = "its verdict is missing, or not signed by a key in verify.signers"
+        return ProofPoint(identity, proof.at, UNREADABLE, sentence=reason)
     return ProofPoint(
         identity, proof.at, document.verdict, document.level, document.seconds, document.sentence
     )

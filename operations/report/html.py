@@ -34,7 +34,7 @@ def as_html(report: Report) -> str:
     )
     environment.filters.update(human=human, day=_day)
     environment.globals.update(figures=figures, colours=COLOURS, grey=GREY)
-    ready = {one.name: one.finding.state for one in report.status}
+    ready = {component.name: component.finding.state for component in report.status}
     return environment.get_template(TEMPLATE).render(
         report=report, ready=ready, recent=RECENT, timelines=TIMELINES
     )

@@ -80,17 +80,21 @@ class Report:
     @property
     def sentence(self) -> str:
         """The summary in one line."""
-        fresh = [one for one in self.components if one.freshness.state == FRESH]
-        words = [f"{len(fresh)} of {len(self.components)} have a recent verified restore"]
+        fresh = [component for component in self.components if component.freshness.state == FRESH]
+        parts = [f"{len(fresh)} of {len(self.components)} have a recent verified restore"]
         if not self.components:
-            words = ["backups and proofs could not be read"]
-        for state, said in ((FAILING, "failing"), (STALE, "stale"), (NEVER, "never proven")):
-            names = [one.component for one in self.components if one.freshness.state == state]
-            words += [f"{said}: {', '.join(names)}"] if names else []
-        red = [one.name for one in self.status if not one.ready]
+            parts = ["backups and proofs could not be read"]
+        for state, label in ((FAILING, "failing"), (STALE, "stale"), (NEVER, "never proven")):
+            names = [
+                component.component
+                for component in self.components
+                if component.freshness.state == state
+            ]
+            parts += [f"{label}: {', '.join(names)}"] if names else []
+        red = [component.name for component in self.status if not component.ready]
         if self.status:
-            words.append(f"not ready: {', '.join(red)}" if red else "every gate is green")
-        return "; ".join(words) + "."
+            parts.append(f"not ready: {', '.join(red)}" if red else "every gate is green")
+        return "; ".join(parts) + "."
 
     def document(self) -> documents.Report:
         """As `isa report --json` prints it."""
@@ -98,9 +102,9 @@ class Report:
             environment=self.environment,
             made=self.made,
             sentence=self.sentence,
-            components=tuple(one.document() for one in self.components),
+            components=tuple(component.document() for component in self.components),
             needs=dict(self.needs),
-            deploys=tuple(one.document() for one in self.deploys),
+            deploys=tuple(deploy.document() for deploy in self.deploys),
             status=gates.document(self.status) if self.status else None,
             checks=tuple(CheckDocument.of(check) for check in self.checks),
             unasked=self.unasked,

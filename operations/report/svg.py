@@ -96,7 +96,7 @@ class Margins(NamedTuple):
 
 def drawn(
     draw: Callable[[Figure], None],
-    words: str,
+    description: str,
     height: float,
     margins: Margins,
     width: float = WIDTH,
@@ -107,11 +107,11 @@ def drawn(
 
     # no pyplot: it keeps figures, and is not for threads
     with rc_context(STYLE):
-        whole = height + margins.top + margins.bottom
-        figure = Figure(figsize=(width, whole))
+        total_height = height + margins.top + margins.bottom
+        figure = Figure(figsize=(width, total_height))
         figure.subplots_adjust(
             left=margins.left / width, right=1 - margins.right / width,
-            top=1 - margins.top / whole, bottom=margins.bottom / whole,
+            top=1 - margins.top / total_height, bottom=margins.bottom / total_height,
         )  # fmt: skip
         draw(figure)
         _show_names(figure)
@@ -129,7 +129,9 @@ def drawn(
         text,
         count=1,
     )
-    return Drawing(re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL), words)
+    return Drawing(
+        re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL), description
+    )
 
 
 def mark(marker: str, colour: str, face: str = "") -> dict[str, Any]:

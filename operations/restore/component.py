@@ -73,7 +73,7 @@ class _Restore:
         self._environment, self._context, self._identity = environment, context, identity
         self._name = plan.manifest.component
         self._live = environment.components[self._name].live
-        self._units = tuple(one.unit for one in plan.units)
+        self._units = tuple(replacement.unit for replacement in plan.units)
         self._report = RestoreReport(plan.manifest.id, self._name)
         self._stages = Stages(context, self._report.stages)
         watch = watched(Transfer(context.tell), self._name)

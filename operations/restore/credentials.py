@@ -73,15 +73,15 @@ def reinstate(environment: Environment, identity: str, backup: str) -> Reinstate
     ]
     ours = {spec.name for component in COMPONENTS.values() for spec in component.secrets}
     replaced, created = [], []
-    for wanted in [secret_of(item, namespace) for item in items]:
-        remember(wanted)
-        name, labels = wanted["metadata"]["name"], wanted["metadata"]["labels"]
+    for secret in [secret_of(item, namespace) for item in items]:
+        remember(secret)
+        name, labels = secret["metadata"]["name"], secret["metadata"]["labels"]
         live = environment.kube.get("v1", "Secret", name, namespace)
         if live is None and (name in ours or labels.get(MANAGER) != HELM):
-            environment.kube.create(wanted)
+            environment.kube.create(secret)
             created.append(name)
-        elif live is not None and name in ours and live.get("data") != wanted["data"]:
-            environment.kube.patch(live, {"data": wanted["data"]})
+        elif live is not None and name in ours and live.get("data") != secret["data"]:
+            environment.kube.patch(live, {"data": secret["data"]})
             replaced.append(name)
     return Reinstated(tuple(replaced), tuple(created))
 
@@ -105,12 +105,12 @@ def secret_of(item: object, namespace: str) -> Manifest:
         raise PermanentError(
             f"the manifest lists {what}, which a backup of Secrets cannot hold: nothing was created"
         )
-    kept = {key: _mapping(metadata.get(key)) for key in ("labels", "annotations")}
+    copied = {key: _mapping(metadata.get(key)) for key in ("labels", "annotations")}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": kind,
-        "metadata": {"name": name, "namespace": namespace, **kept},
+        "metadata": {"name": name, "namespace": namespace, **copied},
         "data": _mapping(entry.get("data")),
     }
 

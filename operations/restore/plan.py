@@ -5,7 +5,7 @@ Nothing is changed here. A person approves one of these plans.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from archive import digests
@@ -67,7 +67,10 @@ class RestorePlan:
             backup=self.manifest.id,
             component=self.manifest.component,
             recovery_point=self.manifest.begun,
-            replaced=tuple(ReplacedUnit(unit=one.unit, bytes=one.size) for one in self.units),
+            replaced=tuple(
+                ReplacedUnit(unit=replacement.unit, bytes=replacement.size)
+                for replacement in self.units
+            ),
             not_replaced=self.not_replaced,
             writers=self.writers,
             proven=self.proven,
@@ -102,47 +105,29 @@ def plan_restore(
         PermanentError: the backup is from another platform, not complete, or its last verification failed or is
             unknown.
     """
-    manifest, earlier = environment.backup_chain(backup)
-    _check_identity(environment, manifest, component_of(backup), other_cluster)
-    faults = [fault for one in (*earlier, manifest) for fault in look(environment.store, one)]
-    if faults:
-        words = "; ".join(f"{fault.artefact} {fault.what}" for fault in faults)
-        raise PermanentError(f"{backup} is not complete: {words}")
+    manifest, earlier = _complete_chain(environment, backup, other_cluster)
     live = environment.components[manifest.component].live
-    there = live.units(SetReader(environment.store, manifest, ""))
+    sizes = live.units(SetReader(environment.store, manifest, ""))
     new_engine = new_engine or manifest.cluster != environment.cluster_uid
-    chosen = _chosen(there, live, tuple(only), new_engine=new_engine)
+    chosen = _chosen(sizes, live, tuple(only), new_engine=new_engine)
     if refused := catalogue.refused(backup):
         raise PermanentError(refused)
-    verdict = catalogue.verdict(backup)
-    warnings = [f"the backup is partial: {why}" for why in manifest.missing]
-    if verdict != "pass":
-        warnings.append(
-            "no restore of this backup was ever verified: `isa verify` does that without risk"
-        )
-    newest = catalogue.latest(manifest.component)
-    if newest is not None and newest.id != backup:
-        warnings.append(
-            f"there is a newer backup, of {newest.begun:%Y-%m-%d %H:%M} UTC: {newest.id}"
-        )
-    if live.accounts:
-        warnings.append(live.accounts)
-    warnings += [
-        f"{unit} is not changed unless it is restored by name: --unit '{unit}'"
-        for unit in there
-        if unit in live.server_wide and unit not in chosen
+    not_replaced = tuple(unit for unit in sizes if unit not in chosen)
+    warnings = [
+        *_backup_warnings(catalogue, manifest),
+        *_unit_warnings(live, not_replaced),
+        *_remarks(environment, live, manifest, chosen),
     ]
-    warnings += _remarks(environment, live, manifest, chosen)
     return RestorePlan(
-        manifest,
-        earlier,
-        tuple(Replacement(unit, there[unit]) for unit in chosen),
-        tuple(unit for unit in there if unit not in chosen),
-        live.writers,
-        verdict == "pass",
-        tuple(warnings),
-        live.by_hand(environment.settings),
-        _took(environment, catalogue, newest, backup),
+        manifest=manifest,
+        earlier=earlier,
+        units=tuple(Replacement(unit, sizes[unit]) for unit in chosen),
+        not_replaced=not_replaced,
+        writers=live.writers,
+        proven=catalogue.verdict(backup) == "pass",
+        warnings=tuple(warnings),
+        by_hand=live.by_hand(environment.settings),
+        took=_took(environment, catalogue, backup),
     )
 
 
@@ -175,11 +160,17 @@ def plans_of(
     proven = catalogue.proven
     plans = []
     for component in environment.components:
-        whole = [one for one in catalogue.of(component) if one.outcome == "complete"]
-        if not whole:
+        complete = [
+            manifest for manifest in catalogue.of(component) if manifest.outcome == "complete"
+        ]
+        if not complete:
             raise PermanentError(f"there is no complete backup of {component}")
-        shown = [one for one in whole if one.id in proven]
-        chosen = (shown or [one for one in whole if not catalogue.refused(one.id)] or whole)[-1]
+        verified = [manifest for manifest in complete if manifest.id in proven]
+        chosen = (
+            verified
+            or [manifest for manifest in complete if not catalogue.refused(manifest.id)]
+            or complete
+        )[-1]
         plans.append(plan_restore(environment, catalogue, chosen.id, other_cluster=other_cluster))
     return plans
 
@@ -200,6 +191,39 @@ def engine_of(backup: str) -> str:
 
 
 # ---------------------------------------------------------------------- inside
+def _complete_chain(
+    environment: Environment, backup: str, other_cluster: bool
+) -> tuple[Manifest, tuple[Manifest, ...]]:
+    """Return the manifests of a backup of this platform whose objects all exist."""
+    manifest, earlier = environment.backup_chain(backup)
+    _check_identity(environment, manifest, component_of(backup), other_cluster)
+    faults = [fault for link in (*earlier, manifest) for fault in look(environment.store, link)]
+    if faults:
+        message = "; ".join(f"{fault.artefact} {fault.what}" for fault in faults)
+        raise PermanentError(f"{backup} is not complete: {message}")
+    return manifest, earlier
+
+
+def _backup_warnings(catalogue: Catalogue, manifest: Manifest) -> Iterator[str]:
+    """What to know about the backup: partial, not verified, not the newest."""
+    for reason in manifest.missing:
+        yield f"the backup is partial: {reason}"
+    if catalogue.verdict(manifest.id) != "pass":
+        yield "no restore of this backup was ever verified: `isa verify` does that without risk"
+    newest = catalogue.latest(manifest.component)
+    if newest is not None and newest.id != manifest.id:
+        yield f"there is a newer backup, of {newest.begun:%Y-%m-%d %H:%M} UTC: {newest.id}"
+
+
+def _unit_warnings(live: Live, not_replaced: Iterable[str]) -> Iterator[str]:
+    """Which accounts get the backup's passwords, and which units are restored by name only."""
+    if live.accounts:
+        yield live.accounts
+    for unit in not_replaced:
+        if unit in live.server_wide:
+            yield f"{unit} is not changed unless it is restored by name: --unit '{unit}'"
+
+
 def _check_identity(
     environment: Environment, manifest: Manifest, component: str, other_cluster: bool
 ) -> None:
@@ -217,20 +241,18 @@ def _check_identity(
         )
 
 
-def _took(
-    environment: Environment, catalogue: Catalogue, newest: Manifest | None, backup: str
-) -> str:
+def _took(environment: Environment, catalogue: Catalogue, backup: str) -> str:
     """Estimate how long the safety backup and the restore take."""
-    words = []
+    parts, newest = [], catalogue.latest(component_of(backup))
     if newest is not None:
-        words.append(f"the last backup took {newest.seconds:.0f} s")
-    last = catalogue.last(backup)
-    evidence = documents(environment)(last) if last else None
+        parts.append(f"the last backup took {newest.seconds:.0f} s")
+    proof = catalogue.last(backup)
+    evidence = documents(environment)(proof) if proof else None
     if evidence is not None:
-        words.append(
+        parts.append(
             f"the last verification of this backup took {evidence.seconds:.0f} s, restored and compared"
         )
-    return "; ".join(words)
+    return "; ".join(parts)
 
 
 def _remarks(
@@ -254,15 +276,15 @@ def _remarks(
 
 
 def _chosen(
-    there: dict[str, int], live: Live, only: tuple[str, ...], *, new_engine: bool
+    sizes: dict[str, int], live: Live, only: tuple[str, ...], *, new_engine: bool
 ) -> tuple[str, ...]:
     """Find units by their names, or by the last word of these."""
     if not only:
-        left = () if new_engine else live.server_wide
-        return tuple(unit for unit in there if unit not in left)
-    by_name = {**{unit.partition(" ")[2]: unit for unit in there}, **{unit: unit for unit in there}}
+        excluded = () if new_engine else live.server_wide
+        return tuple(unit for unit in sizes if unit not in excluded)
+    by_name = {**{unit.partition(" ")[2]: unit for unit in sizes}, **{unit: unit for unit in sizes}}
     unknown = [name for name in only if name not in by_name]
     if unknown:
-        hint = f"the backup has {', '.join(there)}"
+        hint = f"the backup has {', '.join(sizes)}"
         raise ConfigurationError([Fault("--unit", f"unknown: {name!r}", hint) for name in unknown])
     return tuple(dict.fromkeys(by_name[name] for name in only))

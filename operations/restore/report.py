@@ -71,8 +71,10 @@ class RestoreReport:
             kept=tuple(self.kept),
             not_replaced=self.not_replaced,
             differences=tuple(
-                documents.Difference(unit=one.unit, item=one.item, what=one.what)
-                for one in self.differences
+                documents.Difference(
+                    unit=difference.unit, item=difference.item, what=difference.what
+                )
+                for difference in self.differences
             ),
             stages=self.stages,
             seconds=self.seconds,

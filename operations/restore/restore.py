@@ -11,7 +11,7 @@ from operations.environment.environment import Environment
 from operations.environment.leases import rebuild_lease
 from operations.restore.component import run_restore
 from operations.restore.plan import RestorePlan
-from operations.restore.report import BY_HAND, RUNNING, RestoreLine, RestoreReport
+from operations.restore.report import BY_HAND, FAILED, RUNNING, RestoreLine, RestoreReport
 from operations.runner.context import RunContext
 from operations.runner.lines import run_lines
 from operations.runner.progress import DONE, Progress
@@ -46,11 +46,9 @@ def run_restores(
         context.clock,
         lambda name: RestoreLine(name, backup=by_component[name].manifest.id),
     )
-    by_hand: dict[str, RestoreReport] = {}
-    for name, plan in by_component.items():
-        if plan.by_hand:
-            by_hand[name] = RestoreReport(plan.manifest.id, name, BY_HAND, reason=plan.by_hand)
-            progress.update(name, DONE, plan.by_hand, outcome=BY_HAND, seconds=0.0)
+    by_hand = {name: _by_hand(plan) for name, plan in by_component.items() if plan.by_hand}
+    for name, report in by_hand.items():
+        progress.update(name, DONE, report.reason, outcome=BY_HAND, seconds=0.0)
 
     def work(context: RunContext, name: str) -> RestoreReport:
         if inquire(environment.kube, environment.settings, rebuild_lease(name))[1]:
@@ -75,10 +73,17 @@ def run_restores(
         progress=progress,
         start=start,
         max_parallel=environment.settings.verify.max_parallel,
-        lost=lambda name, end: RestoreReport(
-            by_component[name].manifest.id, name, reason=end.reason
-        ),
+        lost=lambda name, end: _report(by_component[name], reason=end.reason),
         settle=settle,
     )
     reports = {**by_hand, **done}
     return [reports[name] for name in by_component]
+
+
+def _by_hand(plan: RestorePlan) -> RestoreReport:
+    return _report(plan, outcome=BY_HAND, reason=plan.by_hand)
+
+
+def _report(plan: RestorePlan, *, outcome: str = FAILED, reason: str) -> RestoreReport:
+    """The report of a restore that was not begun, or ended without one."""
+    return RestoreReport(plan.manifest.id, plan.manifest.component, outcome, reason=reason)

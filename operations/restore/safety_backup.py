@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from archive.manifest import Manifest, Measure
@@ -61,24 +61,24 @@ def take_safety(
         PermanentError: the backup could restore no unit.
         LeaseHeld, TemporaryError: no backup was taken.
     """
-    able = check_store(environment)
+    capabilities = check_store(environment)
 
     def take(full: bool) -> SetReader:
-        taken = back_up(
+        backup = back_up(
             environment,
             context,
             component,
-            able,
+            capabilities,
             slot="",
             full=full,
-            needed=lambda found: beyond is None or holds_more(found, beyond),
+            needed=lambda content: beyond is None or holds_more(content, beyond),
         )
-        manifest, needed = environment.backup_chain(taken.id)
+        manifest, needed = environment.backup_chain(backup.id)
         return SetReader(environment.store, manifest, identity, needed)
 
     live = environment.components[component].live
     try:
-        reader = take(full=False)
+        reader = take(False)
     except LeaseHeld:
         raise
     except Unneeded:
@@ -87,18 +87,12 @@ def take_safety(
         if earlier is None or context.cancellation.is_set():
             raise
         return SafetySet(next(iter(earlier.safety), ""))
-    try:
-        read_through(reader, live, chosen)
-    except Damaged:
-        if not reader.manifest.needs:
-            raise
-        # the bytes of an earlier set are not sound any more; those of the engine are
-        reader = take(full=True)
-        read_through(reader, live, chosen)
-    # of what an earlier run has half replaced the first safety set has the data, however little can be taken now
-    kept = set(earlier.units) if earlier else set()
-    found = _lost(reader, chosen, live.can_take(access, reader, chosen))
-    lost = {unit: reason for unit, reason in found.items() if unit not in kept}
+    reader = _read_back(reader, take, live, chosen)
+    lost = _lost(reader, chosen, live.can_take(access, reader, chosen))
+    if (
+        earlier is not None
+    ):  # the first safety backup has the data of units that it has half replaced
+        lost = {unit: reason for unit, reason in lost.items() if unit not in earlier.units}
     if set(lost) == set(chosen):
         raise PermanentError(
             f"nothing was replaced: the safety backup {reader.manifest.id} would not restore "
@@ -108,16 +102,17 @@ def take_safety(
     return SafetySet(reader.manifest.id, lost)
 
 
-def holds_more(found: Manifest, than: Manifest) -> bool:
+def holds_more(backup: Manifest, than: Manifest) -> bool:
     """Whether a set holds, or may hold, what another one has not.
 
     Args:
-        found: just taken, with its digests.
+        backup: just taken, with its digests.
         than: with its digests.
     """
-    known = {(one.unit, one.item): one for one in than.fingerprint}
-    return bool(found.missing) or any(
-        not _is_part(one, known.get((one.unit, one.item))) for one in found.fingerprint
+    other_measures = {(measure.unit, measure.item): measure for measure in than.fingerprint}
+    return bool(backup.missing) or any(
+        not _is_part(measure, other_measures.get((measure.unit, measure.item)))
+        for measure in backup.fingerprint
     )
 
 
@@ -130,15 +125,29 @@ def read_through(reader: SetReader, live: Live, chosen: tuple[str, ...]) -> None
     reader.read_whole(set(live.units(reader)) - set(chosen))
 
 
-def _is_part(found: Measure, of: Measure | None) -> bool:
+def _read_back(
+    reader: SetReader, take: Callable[[bool], SetReader], live: Live, chosen: tuple[str, ...]
+) -> SetReader:
+    """Read a safety backup to its last byte; if an earlier backup that it needs is damaged, take a full one."""
+    try:
+        read_through(reader, live, chosen)
+    except Damaged:
+        if not reader.manifest.needs:
+            raise
+        reader = take(True)
+        read_through(reader, live, chosen)
+    return reader
+
+
+def _is_part(measure: Measure, of: Measure | None) -> bool:
     """Whether everything that was counted is known to be in another measure too."""
-    if not max(found.count, found.until or 0):
+    if not max(measure.count, measure.until or 0):
         return True
-    if of is None or found.until is not None:
+    if of is None or measure.until is not None:
         return False
-    if found.digest and (found.count, found.digest) == (of.count, of.digest):
+    if measure.digest and (measure.count, measure.digest) == (of.count, of.digest):
         return True
-    return len(found.names) == found.count and found.names.items() <= of.names.items()
+    return len(measure.names) == measure.count and measure.names.items() <= of.names.items()
 
 
 def _lost(reader: SetReader, chosen: tuple[str, ...], refusals: Iterable[str]) -> dict[str, str]:

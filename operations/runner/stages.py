@@ -22,9 +22,9 @@ class Stages:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def stage(self, name: str, words: str = "") -> Iterator[None]:
+    def stage(self, name: str, note: str = "") -> Iterator[None]:
         """Measure a part, and report that it is running."""
-        self.context.tell(words or name)
+        self.context.tell(note or name)
         began = self.context.clock()
         try:
             yield

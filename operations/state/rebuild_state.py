@@ -148,9 +148,9 @@ class RebuildState:
 
     def other(self, policy: Policy) -> str:
         """Why a rebuild with another policy cannot start, as text."""
-        words = ", ".join(f"{key}={value}" for key, value in asdict(self.policy).items())
+        policy_text = ", ".join(f"{key}={value}" for key, value in asdict(self.policy).items())
         return (
-            f"the rebuild {self.id} is not finished ({words}; done: {', '.join(self.done)}): "
+            f"the rebuild {self.id} is not finished ({policy_text}; done: {', '.join(self.done)}): "
             f"call it again with the same policy, or `isa rebuild undo {policy.component}`"
         )
 
@@ -173,17 +173,17 @@ class RebuildState:
         if not text:
             return None
         try:
-            found = _STANDING.validate_json(text)
-            found.policy.check()
+            state = _STANDING.validate_json(text)
+            state.policy.check()
         except (ValidationError, ConfigurationError):
-            found = None
-        if found is None or found.policy.component != component:
+            state = None
+        if state is None or state.policy.component != component:
             raise UnreadableNote(
                 settings.kubernetes.control_namespace,
                 rebuild_lease(component),
                 f"it is unknown how far a rebuild of {component} has got",
             ) from None
-        return found
+        return state
 
 
 _STANDING = TypeAdapter(RebuildState)

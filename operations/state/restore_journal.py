@@ -36,12 +36,12 @@ class InterruptedRestore:
     @classmethod
     def read(cls, text: str) -> InterruptedRestore | None:
         """Read the note on the Lease; None if nothing is half replaced, as far as it can be read."""
-        found = [one for one in read_notes(text) if isinstance(one, HalfReplaced)]
-        if not found:
+        notes = [note for note in read_notes(text) if isinstance(note, HalfReplaced)]
+        if not notes:
             return None
-        safety = dict.fromkeys(name for one in found for name in one.safety)
-        units = sorted({unit for one in found for unit in one.replacing})
-        return cls(found[-1].restoring, tuple(safety), tuple(units))
+        safety = dict.fromkeys(name for note in notes for name in note.safety)
+        units = sorted({unit for note in notes for unit in note.replacing})
+        return cls(notes[-1].restoring, tuple(safety), tuple(units))
 
     @property
     def words(self) -> str:
@@ -118,9 +118,9 @@ def replacing(
     with lease_of(kube, settings, backup_lease(component), run) as lease:
         cleanup = journal_on(lease, what)
         yield cleanup
-        for held in cleanup.earlier(HalfReplaced):
-            if set(held.replacing) <= set(what.units):
-                cleanup.release(held)
+        for note in cleanup.earlier(HalfReplaced):
+            if set(note.replacing) <= set(what.units):
+                cleanup.release(note)
 
 
 def forget(kube: Kube, settings: Settings, component: str, run: str) -> None:
@@ -131,5 +131,5 @@ def forget(kube: Kube, settings: Settings, component: str, run: str) -> None:
     """
     with lease_of(kube, settings, backup_lease(component), run) as lease:
         cleanup = journal_on(lease)
-        for held in (*cleanup.earlier(HalfReplaced), *cleanup.earlier(Unreadable)):
-            cleanup.release(held)
+        for note in (*cleanup.earlier(HalfReplaced), *cleanup.earlier(Unreadable)):
+            cleanup.release(note)

@@ -18,73 +18,83 @@ CHURN = 0.01
 
 
 def compare(
-    wanted: Iterable[Measure], found: Mapping[str, list[Measure]]
+    expected: Iterable[Measure], restored: Mapping[str, list[Measure]]
 ) -> tuple[Difference, ...]:
     """Return the differences.
 
     Args:
-        wanted: the manifest's fingerprint.
-        found: measures of each scratch engine, by its name.
+        expected: the manifest's fingerprint.
+        restored: measures of each scratch engine, by its name.
     """
-    table = {(one.unit, one.item): one for one in wanted}
+    source_measures = {(measure.unit, measure.item): measure for measure in expected}
     differences = []
-    for name, measures in found.items():
+    for name, measures in restored.items():
         where = f"{name}: " if name else ""
-        there = {(one.unit, one.item): one for one in measures}
-        for key, one in table.items():
-            what = _difference(one, there.get(key))
+        engine_measures = {(measure.unit, measure.item): measure for measure in measures}
+        for key, measure in source_measures.items():
+            what = _difference(measure, engine_measures.get(key))
             if what:
-                differences.append(Difference(unit=one.unit, item=one.item, what=where + what))
-        for key, extra in there.items():
-            if key not in table and extra.count:
+                differences.append(
+                    Difference(unit=measure.unit, item=measure.item, what=where + what)
+                )
+        for key, extra in engine_measures.items():
+            if key not in source_measures and extra.count:
                 what = f"{where}{extra.count} were restored that the source did not have"
                 differences.append(Difference(unit=extra.unit, item=extra.item, what=what))
     return tuple(differences)
 
 
-def told(differences: tuple[Difference, ...], shown: int = 5) -> str:
+def told(differences: tuple[Difference, ...], limit: int = 5) -> str:
     """The first differences, as text."""
-    return "; ".join(first_of([f"{d.unit}, {d.item}: {d.what}" for d in differences], shown))
+    return "; ".join(first_of([f"{d.unit}, {d.item}: {d.what}" for d in differences], limit))
 
 
-def _difference(wanted: Measure, found: Measure | None) -> str:
-    if wanted.until is not None:
-        return _outside(wanted.count, wanted.until, found.count if found else 0)
-    if found is not None and found.until is not None:
-        if found.count <= wanted.count <= found.until:  # clients have taken the others since
+def _difference(expected: Measure, restored: Measure | None) -> str:
+    if expected.until is not None:
+        return _outside(expected.count, expected.until, restored.count if restored else 0)
+    if restored is not None and restored.until is not None:
+        if (
+            restored.count <= expected.count <= restored.until
+        ):  # clients have taken the others since
             return ""
-        return f"from {found.count} to {found.until} instead of {wanted.count}"
-    if found is None:
-        return f"all {wanted.count} are missing" if wanted.count else ""
-    if found.count != wanted.count:
-        return f"{found.count} instead of {wanted.count}{_by_name(wanted, found)}"
-    if wanted.digest and found.digest != wanted.digest:
-        return f"same number ({wanted.count}), but different contents{_by_name(wanted, found)}"
+        return f"from {restored.count} to {restored.until} instead of {expected.count}"
+    if restored is None:
+        return f"all {expected.count} are missing" if expected.count else ""
+    if restored.count != expected.count:
+        return f"{restored.count} instead of {expected.count}{_by_name(expected, restored)}"
+    if expected.digest and restored.digest != expected.digest:
+        return (
+            f"same number ({expected.count}), but different contents{_by_name(expected, restored)}"
+        )
     return ""
 
 
-def _outside(before: int, after: int, found: int) -> str:
+def _outside(before: int, after: int, count: int) -> str:
     """Whether the number is possible at any moment between two counts."""
     low, high = sorted((before, after))
     slack = math.ceil(high * CHURN)
-    if max(low - slack, min(low, 1)) <= found <= high + slack:
+    if max(low - slack, min(low, 1)) <= count <= high + slack:
         return ""
-    return f"{found}, but the source held {before} before and {after} after it was stored"
+    return f"{count}, but the source held {before} before and {after} after it was stored"
 
 
-def _by_name(wanted: Measure, found: Measure) -> str:
+def _by_name(expected: Measure, restored: Measure) -> str:
     """The names of different items, if the manifest has them."""
-    if not wanted.names and not found.names:
+    if not expected.names and not restored.names:
         return ""
-    was, there = wanted.names, found.names
+    expected_names, restored_names = expected.names, restored.names
     kinds = {
-        "missing": was.keys() - there.keys(),
-        "other": {name for name in was.keys() & there.keys() if was[name] != there[name]},
-        "more": there.keys() - was.keys(),
+        "missing": expected_names.keys() - restored_names.keys(),
+        "other": {
+            name
+            for name in expected_names.keys() & restored_names.keys()
+            if expected_names[name] != restored_names[name]
+        },
+        "more": restored_names.keys() - expected_names.keys(),
     }
-    words = [f"{kind} {_listed(names)}" for kind, names in kinds.items() if names]
-    return f": {', '.join(words)}" if words else ""
+    differences = [f"{kind} {_listed(names)}" for kind, names in kinds.items() if names]
+    return f": {', '.join(differences)}" if differences else ""
 
 
 def _listed(names: AbstractSet[str]) -> str:
-    return " ".join(first_of([short_name(one, SHOWN_CHARACTERS) for one in sorted(names)], SHOWN))
+    return " ".join(first_of([short_name(name, SHOWN_CHARACTERS) for name in sorted(names)], SHOWN))

@@ -33,7 +33,7 @@ def version_mismatch(manifest: Manifest, version: str) -> str:
 def incompatibility(
     request: Request,
     restore: Restore,
-    wanted: tuple[Scratch, ...],
+    scratches: tuple[Scratch, ...],
     refused: Unrestorable,
     version: str,
     context: RunContext,
@@ -43,7 +43,7 @@ def incompatibility(
     Args:
         request: for what.
         restore: of the component.
-        wanted: the scratch engines.
+        scratches: the scratch engines.
         refused: their message.
         version: of the scratch engine; "" if it did not answer.
         context: of the run.
@@ -51,11 +51,11 @@ def incompatibility(
     Raises:
         TemporaryError: the cluster could not run the image to print its version.
     """
-    lacking = restore.lacking and re.search(restore.lacking, refused.said)
-    if lacking:
-        return f"the scratch engine lacks what the backup needs: {lacking[0]}"
-    if not version and restore.version and wanted:
-        version = _version_of(request, restore, wanted[0], context)
+    missing = restore.lacking and re.search(restore.lacking, refused.said)
+    if missing:
+        return f"the scratch engine lacks what the backup needs: {missing[0]}"
+    if not version and restore.version and scratches:
+        version = _version_of(request, restore, scratches[0], context)
     return version_mismatch(request.manifest, version)
 
 
@@ -63,9 +63,9 @@ def _version_of(request: Request, restore: Restore, like: Scratch, context: RunC
     """Return the version printed by the engine's image, for an engine that did not start."""
     # a container's words reach the API server where it ends badly
     say = Step(STEP, ("sh", "-c", f"{' '.join(restore.version)}; exit 1"), "L2")
-    asked = Scratch(STEP, like.workload, like.container, ("true",), like.port, steps=(say,))
+    scratch = Scratch(STEP, like.workload, like.container, ("true",), like.port, steps=(say,))
     try:
-        with engines(request, (asked,), restore.ask, context):
+        with engines(request, (scratch,), restore.ask, context):
             return ""
     except Unrestorable as exc:
         return exc.said
@@ -73,5 +73,5 @@ def _version_of(request: Request, restore: Restore, like: Scratch, context: RunC
 
 def _major(version: str) -> str:
     """Return the part of a version that decides whether two versions can read each other's data."""
-    found = re.search(r"(\d+)\.\d", version)
-    return found[1] if found else ""
+    match = re.search(r"(\d+)\.\d", version)
+    return match[1] if match else ""

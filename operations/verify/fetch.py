@@ -41,7 +41,7 @@ def fetch(request: dict[str, Any], directory: Path) -> None:
     for secret in (*request["credentials"].values(), request["identity"]):
         redact.remember(secret)
     store = Store.open(ObjectStoreSettings(**request["store"]), request["credentials"])
-    trust = Trust(tuple(BackupSigner(**one) for one in request["signers"]))
+    trust = Trust(tuple(BackupSigner(**signer) for signer in request["signers"]))
     manifest, earlier = find_chain(store, request["environment"], request["set"], trust)
     reader = SetReader(store, manifest, request["identity"], earlier)
     with readable(f"an artefact of {manifest.id}"):

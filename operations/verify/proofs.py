@@ -84,21 +84,23 @@ class ProofReport:
     @property
     def state(self) -> str:
         """`completed`, or `failed` if a backup failed or has no verdict."""
-        good = all(one.verdict in ("pass", "partial") for one in self.proofs)
+        good = all(proof.verdict in ("pass", "partial") for proof in self.proofs)
         return "completed" if good else "failed"
 
     @property
     def summary(self) -> str:
         """One line: the number of each outcome, and every cause."""
         counts: dict[str, int] = {}
-        for one in self.proofs:
-            counts[one.verdict] = counts.get(one.verdict, 0) + 1
-        words = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        for proof in self.proofs:
+            counts[proof.verdict] = counts.get(proof.verdict, 0) + 1
+        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
         causes = "; ".join(
-            f"{one.backup}: {one.reason}" for one in self.proofs if one.verdict in ("fail", ERROR)
+            f"{proof.backup}: {proof.reason}"
+            for proof in self.proofs
+            if proof.verdict in ("fail", ERROR)
         )
-        told = f"{words or 'nothing to verify'} in {self.seconds:.1f} s"
-        return f"{told}. {causes}" if causes else told
+        summary = f"{verdicts or 'nothing to verify'} in {self.seconds:.1f} s"
+        return f"{summary}. {causes}" if causes else summary
 
     def document(self) -> Verify:
         """The report as `isa verify --json` prints it."""
@@ -106,7 +108,7 @@ class ProofReport:
             state=self.state,
             seconds=round(self.seconds, 2),
             message=self.summary,
-            proofs=tuple(one.document() for one in self.proofs),
+            proofs=tuple(proof.document() for proof in self.proofs),
         )
 
 
@@ -116,15 +118,15 @@ def latest(catalogue: Catalogue, components: Iterable[str]) -> tuple[str, ...]:
     Both, because anyone with write access to the bucket can store a damaged one after the last good one. Ids sort by
     time.
     """
-    readable = {one.id for one in catalogue.sets}
+    readable = {manifest.id for manifest in catalogue.sets}
     newest: dict[tuple[str, bool], str] = {}
     for identity in sorted(everything(catalogue)):
         newest[component_of(identity), identity in readable] = identity
-    found: list[str] = []
+    backups: list[str] = []
     for name in components:
         good, damaged = newest.get((name, True), ""), newest.get((name, False), "")
-        found += [one for one in (good, damaged if damaged > good else "") if one]
-    return tuple(found)
+        backups += [identity for identity in (good, damaged if damaged > good else "") if identity]
+    return tuple(backups)
 
 
 def due(catalogue: Catalogue, components: Iterable[str]) -> tuple[str, ...]:
@@ -136,7 +138,7 @@ def due(catalogue: Catalogue, components: Iterable[str]) -> tuple[str, ...]:
 def everything(catalogue: Catalogue) -> tuple[str, ...]:
     """All backups, including damaged ones."""
     broken = (key.split("/")[-2] for key in catalogue.broken)
-    return tuple(sorted([*(one.id for one in catalogue.sets), *broken]))
+    return tuple(sorted([*(manifest.id for manifest in catalogue.sets), *broken]))
 
 
 def sample(catalogue: Catalogue, components: Iterable[str], seed: str) -> tuple[str, ...]:
@@ -148,7 +150,7 @@ def sample(catalogue: Catalogue, components: Iterable[str], seed: str) -> tuple[
         seed: for instance the week.
     """
     newest = set(latest(catalogue, components))
-    readable = {one.id for one in catalogue.sets}
+    readable = {manifest.id for manifest in catalogue.sets}
     older: dict[tuple[str, bool], list[str]] = {}
     for identity in everything(catalogue):
         if identity not in newest:
@@ -178,15 +180,15 @@ def choose(
     Raises:
         ConfigurationError: an id or a component is unknown.
     """
-    given = tuple(backups)
-    wrong = [identity for identity in given if not IDENTITY.fullmatch(identity)]
-    if wrong:
+    named = tuple(backups)
+    invalid = [identity for identity in named if not IDENTITY.fullmatch(identity)]
+    if invalid:
         hint = "`isa backups` lists them"
         raise ConfigurationError(
-            [Fault("backup", f"{one!r} is not a backup id", hint) for one in wrong]
+            [Fault("backup", f"{identity!r} is not a backup id", hint) for identity in invalid]
         )
-    if given:
-        return tuple(dict.fromkeys(given))
+    if named:
+        return tuple(dict.fromkeys(named))
     names = selected(components)
     catalogue = environment.catalogue(names)
     if which == "all":
@@ -225,11 +227,11 @@ def run_proofs(
     """
     began = context.clock()
     identity = environment.verify_identity()
-    wanted = tuple(backups)
+    identities = tuple(backups)
     queues: dict[str, list[str]] = {}
-    for one in wanted:
-        queues.setdefault(component_of(one), []).append(one)
-    progress = Progress(wanted, context.publish, context.clock, ProofLine)
+    for backup in identities:
+        queues.setdefault(component_of(backup), []).append(backup)
+    progress = Progress(identities, context.publish, context.clock, ProofLine)
 
     def work(context: RunContext, backup: str) -> ProofResult:
         try:
@@ -264,7 +266,7 @@ def run_proofs(
         ),
         settle=settle,
     )
-    return ProofReport(context.clock() - began, tuple(results[name] for name in wanted))
+    return ProofReport(context.clock() - began, tuple(results[backup] for backup in identities))
 
 
 def _result(evidence: Evidence) -> ProofResult:

@@ -69,7 +69,7 @@ class Engines(RunningScratch):
 @contextmanager
 def engines(
     request: Request,
-    wanted: tuple[Scratch, ...],
+    scratches: tuple[Scratch, ...],
     ask: Callable[[Access, Endpoint], str],
     context: RunContext,
 ) -> Iterator[Engines]:
@@ -78,7 +78,7 @@ def engines(
     Args:
         request: for what; the caller holds the component's `verify_lease`, because scratch engines of other runs are
             removed.
-        wanted: the engines.
+        scratches: the engines.
         ask: version of one, once it serves.
         context: of the run.
 
@@ -88,24 +88,29 @@ def engines(
         PermanentError: their release does not exist, or one of them is a live engine.
     """
     _sweep(request)
-    given = {name: values for one in wanted for name, values in one.secrets.items()}
+    passwords = {name: values for scratch in scratches for name, values in scratch.secrets.items()}
     kubernetes = request.settings.kubernetes.model_copy(update={"namespace": request.namespace})
     settings = request.settings.model_copy(update={"kubernetes": kubernetes})
     nonce = secrets.token_hex(3)
-    pods = {one.name: _name(request.manifest.component, one.name, nonce) for one in wanted}
+    pods = {
+        scratch.name: _name(request.manifest.component, scratch.name, nonce)
+        for scratch in scratches
+    }
     try:
-        for one in wanted:
-            _create(request, one, pods[one.name], context)
-        with Access(settings, request.kube, ANSWER_SECONDS, given) as access:
+        for scratch in scratches:
+            _create(request, scratch, pods[scratch.name], context)
+        with Access(settings, request.kube, ANSWER_SECONDS, passwords) as access:
             version = ""
             at: dict[str, Endpoint] = {}
-            for one in wanted:
-                at[one.name], version = _await(request, access, one, pods[one.name], ask, context)
+            for scratch in scratches:
+                at[scratch.name], version = _await(
+                    request, access, scratch, pods[scratch.name], ask, context
+                )
             require_scratch(at.values(), live_addresses(request))
 
             def check() -> None:
-                for one in wanted:
-                    _refuse_dead(_pod(request, pods[one.name]), one, serving=True)
+                for scratch in scratches:
+                    _refuse_dead(_pod(request, pods[scratch.name]), scratch, serving=True)
 
             yield Engines(access, at, version, check)
     finally:
@@ -116,8 +121,8 @@ def _sweep(request: Request) -> None:
     """Remove the scratch engines of killed runs of the component."""
     _require_other_namespace(request)
     label = f"{LABEL}={request.manifest.component}"
-    found = request.kube.list("v1", "Pod", request.namespace, label)
-    _remove(request, [pod["metadata"]["name"] for pod in found])
+    pods = request.kube.list("v1", "Pod", request.namespace, label)
+    _remove(request, [pod["metadata"]["name"] for pod in pods])
 
 
 def require_scratch(endpoints: Iterable[Endpoint], live: Collection[str]) -> None:
@@ -139,8 +144,8 @@ def require_scratch(endpoints: Iterable[Endpoint], live: Collection[str]) -> Non
 
 def live_addresses(request: Request) -> frozenset[str]:
     """Addresses of all pods in the live engines' namespace."""
-    found = request.kube.list("v1", "Pod", request.settings.kubernetes.namespace)
-    return frozenset(str(pod.get("status", {}).get("podIP") or "") for pod in found) - {""}
+    pods = request.kube.list("v1", "Pod", request.settings.kubernetes.namespace)
+    return frozenset(str(pod.get("status", {}).get("podIP") or "") for pod in pods) - {""}
 
 
 def _require_other_namespace(request: Request) -> None:
@@ -172,13 +177,13 @@ def _create(request: Request, scratch: Scratch, name: str, context: RunContext) 
         request.kube.create(secret)
 
 
-def _within_quota(request: Request, wanted: Manifest, context: RunContext) -> Manifest:
+def _within_quota(request: Request, pod: Manifest, context: RunContext) -> Manifest:
     """Create a pod as soon as the namespace's quota allows it: other scratch engines may have to end first."""
     full: PermanentError | None = None
     limit, sleep = request.settings.verify.timeout_seconds, context.cancellation.sleep
     for _ in polling(limit, pause=QUOTA_SECONDS, clock=context.clock, sleep=sleep):
         try:
-            return request.kube.create(wanted)
+            return request.kube.create(pod)
         except PermanentError as exc:
             if "exceeded quota" not in str(exc):
                 raise
@@ -194,13 +199,13 @@ def _name(component: str, scratch: str, nonce: str) -> str:
 
 def _release(request: Request, scratch: Scratch) -> Manifest:
     where = request.settings.kubernetes.namespace
-    found = request.kube.get("apps/v1", "StatefulSet", scratch.workload, where)
-    if found is None:
+    stateful_set = request.kube.get("apps/v1", "StatefulSet", scratch.workload, where)
+    if stateful_set is None:
         raise PermanentError(
             f"StatefulSet {where}/{scratch.workload} does not exist; a scratch engine runs its image: run isa deploy "
             "first"
         )
-    return found
+    return stateful_set
 
 
 # ---------------------------------------------------------------------- waiting
@@ -212,16 +217,16 @@ def _await(
     ask: Callable[[Access, Endpoint], str],
     context: RunContext,
 ) -> tuple[Endpoint, str]:
-    told = why = ""
+    reported = why = ""
     limit, sleep = request.settings.verify.timeout_seconds, context.cancellation.sleep
     for _ in polling(limit, pause=PAUSE_SECONDS, clock=context.clock, sleep=sleep):
         pod = _pod(request, name)
         _refuse_dead(pod, scratch, serving=False)
-        note = _standing(pod, scratch)
-        if note != told:
-            told = note
-            context.tell(note)
-            log.info("%s: %s", name, note)
+        status = _standing(pod, scratch)
+        if status != reported:
+            reported = status
+            context.tell(status)
+            log.info("%s: %s", name, status)
         if pod.get("status", {}).get("phase") == "Running":
             endpoint = access.endpoint(name, scratch.port)
             try:
@@ -229,15 +234,15 @@ def _await(
             except Exception as exc:  # seven clients have seven ways to say that nobody answers yet
                 why = str(exc) or type(exc).__name__
         else:
-            why = note
+            why = status
     raise TemporaryError(f"{name} does not become ready: {why}")
 
 
 def _pod(request: Request, name: str) -> Manifest:
-    found = request.kube.get("v1", "Pod", name, request.namespace)
-    if found is None:
+    pod = request.kube.get("v1", "Pod", name, request.namespace)
+    if pod is None:
         raise TemporaryError(f"the scratch engine {name} was deleted by someone else")
-    return found
+    return pod
 
 
 def _refuse_dead(pod: Manifest, scratch: Scratch, *, serving: bool) -> None:
@@ -248,21 +253,21 @@ def _refuse_dead(pod: Manifest, scratch: Scratch, *, serving: bool) -> None:
         ended = container.get("state", {}).get("terminated")
         if not ended or ended["exitCode"] == 0:
             continue
-        step, code, said = container["name"], int(ended["exitCode"]), _words(ended)
+        step, code, output = container["name"], int(ended["exitCode"]), _words(ended)
         if step == FETCH and code in FETCHED:
-            raise Unrestorable(FETCHED[code], said)  # our own words
-        words = f"{step} of {name} exited with {code}"
-        if step in levels and code < KILLED and not FULL.search(said):
-            raise Unrestorable(levels[step], words, said)
-        raise TemporaryError(words, said=said)
+            raise Unrestorable(FETCHED[code], output)  # our own words
+        message = f"{step} of {name} exited with {code}"
+        if step in levels and code < KILLED and not FULL.search(output):
+            raise Unrestorable(levels[step], message, output)
+        raise TemporaryError(message, said=output)
     for container in status.get("containerStatuses", []):
         ended = container.get("state", {}).get("terminated")
         if ended:
-            code, said = int(ended["exitCode"]), _words(ended)
-            words = f"the engine {name} exited with {code}"
-            if serving or code >= KILLED or code == 0 or FULL.search(said):
-                raise TemporaryError(words, said=said)
-            raise Unrestorable("L3", words, said)
+            code, output = int(ended["exitCode"]), _words(ended)
+            message = f"the engine {name} exited with {code}"
+            if serving or code >= KILLED or code == 0 or FULL.search(output):
+                raise TemporaryError(message, said=output)
+            raise Unrestorable("L3", message, output)
     if status.get("phase") == "Failed":
         raise TemporaryError(
             f"{name} failed: {status.get('reason', '')} {status.get('message', '')}"
@@ -270,8 +275,8 @@ def _refuse_dead(pod: Manifest, scratch: Scratch, *, serving: bool) -> None:
 
 
 def _words(ended: Mapping[str, Any]) -> str:
-    said = str(ended.get("message") or ended.get("reason") or "").strip()
-    return " ".join(said[-1500:].split())
+    output = str(ended.get("message") or ended.get("reason") or "").strip()
+    return " ".join(output[-1500:].split())
 
 
 def _standing(pod: Manifest, scratch: Scratch) -> str:
@@ -298,6 +303,6 @@ def _remove(request: Request, pods: Iterable[str]) -> None:
             request.kube.delete("v1", "Pod", name, request.namespace)
         # also when cancelled: it is short
         for _ in polling(REMOVAL_SECONDS, pause=PAUSE_SECONDS, sleep=time.sleep):
-            there = (request.kube.get("v1", "Pod", name, request.namespace) for name in names)
-            if all(pod is None for pod in there):
+            remaining = (request.kube.get("v1", "Pod", name, request.namespace) for name in names)
+            if all(pod is None for pod in remaining):
                 return

@@ -158,11 +158,11 @@ def _fetch(request: Request, user: Manifest) -> Manifest:
 def _volume(request: Request) -> Manifest:
     """A volume claim deleted with the pod: for the fetched data, the unpacked data, and space to start."""
     plain_size = sum(manifest.plain_size for manifest in request.chain)
-    wanted = max(1, math.ceil(3 * plain_size / GIB)) + 1
+    gibibytes = max(1, math.ceil(3 * plain_size / GIB)) + 1
     claim = {
         "accessModes": ["ReadWriteOnce"],
         "storageClassName": request.settings.verify.storage_class,
-        "resources": {"requests": {"storage": f"{wanted}Gi"}},
+        "resources": {"requests": {"storage": f"{gibibytes}Gi"}},
     }
     return {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": claim}}}
 
@@ -184,7 +184,7 @@ def secrets_of(request: Request, scratch: Scratch, pod: Manifest) -> list[Manife
         pod: as the API server has it.
     """
     name = pod["metadata"]["name"]
-    asked = {
+    fetch_request = {
         "environment": request.manifest.environment,
         "set": request.manifest.id,
         "scratch": scratch.name,
@@ -196,7 +196,7 @@ def secrets_of(request: Request, scratch: Scratch, pod: Manifest) -> list[Manife
     contents = {
         "environ": dict(scratch.environ),
         "config": dict(scratch.files),
-        "fetch": {"request.json": json.dumps(asked)} if scratch.placed else {},
+        "fetch": {"request.json": json.dumps(fetch_request)} if scratch.placed else {},
     }
     owner = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": pod["metadata"]["uid"]}
     return [

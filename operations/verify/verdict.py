@@ -63,16 +63,16 @@ class Outcome:
         measures = self.manifest.fingerprint if self.manifest else ()
         return {
             "manifest_sha256": manifest_digest(self.manifest) if self.manifest else "",
-            "chain": {one.id: manifest_digest(one) for one in self.earlier},
+            "chain": {manifest.id: manifest_digest(manifest) for manifest in self.earlier},
             "scratch": self.scratch,
             "compared": len(measures) if compared else 0,
             "things": sum(measure.count for measure in measures) if compared else 0,
             "counted_only": tuple(
-                f"{one.unit}, {one.item}"
-                for one in measures
-                if (one.count or one.until) and not one.digest
+                f"{measure.unit}, {measure.item}"
+                for measure in measures
+                if (measure.count or measure.until) and not measure.digest
             ),
-            "from_artefact": sum(one.origin == "artefact" for one in measures),
+            "from_artefact": sum(measure.origin == "artefact" for measure in measures),
             "differences": self.differences[:DIFFERENCES],
         }
 
