@@ -42,7 +42,7 @@ def proofs(
 
     chosen = selected(components)
     env = Environment(load(environment)).open_store()
-    found = freshness.look(env, chosen)
+    found = freshness.read_freshness(env, chosen)
     text = freshness.metrics(found, environment)
     if metrics is not None:
         write_metrics(metrics, text)

@@ -30,7 +30,9 @@ def collect(environment: str) -> Report:
     return Report(
         environment=environment,
         made=datetime.now(UTC),
-        components=asking.ask("backups, proofs", lambda: history.look(env.open_store()), ()),
+        components=asking.ask(
+            "backups, proofs", lambda: history.read_history(env.open_store()), ()
+        ),
         needs=needs_of(env.graph) if opened else {},
         deploys=asking.ask("deploys", lambda: last_deploys(environment), ()),
         status=tuple(read_status(env)) if opened else (),

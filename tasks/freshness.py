@@ -25,7 +25,7 @@ def tell_freshness(environment: Environment) -> None:
     @task(name="tell-freshness", cache_policy=NO_CACHE, persist_result=False)
     def tell() -> None:
         with redacted_errors():
-            found = freshness.look(environment)
+            found = freshness.read_freshness(environment)
             name, verify = environment.settings.environment, environment.settings.verify
             for one in found:
                 emit_event(

@@ -43,7 +43,7 @@ def outcome_artifact(nodes: Iterable[NodeProgress], graph: Dag, environment: str
 def history_artifact(environment: Environment) -> None:
     """Keep with the run the history of all backups and verifications; if it cannot be read, the run does not fail."""
     try:
-        found = history.look(environment)
+        found = history.read_history(environment)
     except IsaError as exc:
         get_run_logger().warning("the history of verifications could not be read: %s", exc)
         return

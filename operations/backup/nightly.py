@@ -18,7 +18,7 @@ from operations.runner.lines import run_lines
 from operations.runner.progress import NodeProgress, Progress
 from operations.runner.transfer import human
 from operations.runner.walk import Start, Work
-from operations.state.rebuild_state import unfinished
+from operations.state.rebuild_state import unfinished_rebuild
 
 RUNNING = "backing up"
 
@@ -148,12 +148,12 @@ def _doubts(environment: Environment, component: str) -> tuple[str, ...]:
         PermanentError: it surely does not: a rebuild has not restored it yet.
     """
     try:
-        standing = unfinished(environment.kube, environment.settings, component)
+        rebuild = unfinished_rebuild(environment.kube, environment.settings, component)
     except UnreadableNote as exc:  # what there is may be all there is: it is taken, as partial
         return (str(exc),)
-    if standing is not None and standing.hollow:
+    if rebuild is not None and rebuild.without_data:
         raise PermanentError(
-            f"{standing.id} has not restored the data yet; a backup now would be almost empty. "
+            f"{rebuild.id} has not restored the data yet; a backup now would be almost empty. "
             f"Run the rebuild again, or `isa rebuild undo {component}`"
         )
     return ()

@@ -23,8 +23,8 @@ from errors import PermanentError
 from operations.backup.component import selected
 from operations.environment.environment import Environment
 from operations.environment.leases import backup_lease
-from operations.state.rebuild_state import is_of, unfinished
-from operations.state.restore_journal import broken_off
+from operations.state.rebuild_state import is_of, unfinished_rebuild
+from operations.state.restore_journal import interrupted_restore
 
 LATE = timedelta(hours=30)  # locks are extended once a day
 LISTED = 5  # manifests in one message
@@ -193,8 +193,8 @@ def _wanted(environment: Environment, component: str, sets: Iterable[Manifest]) 
     """Return backups that an unfinished restore or rebuild needs → why; all of them if that is unknown."""
     needed: dict[str, str] = {}
     try:
-        restore = broken_off(environment.kube, environment.settings, component)
-        rebuild = unfinished(environment.kube, environment.settings, component)
+        restore = interrupted_restore(environment.kube, environment.settings, component)
+        rebuild = unfinished_rebuild(environment.kube, environment.settings, component)
     except UnreadableNote as exc:
         return {manifest.id: str(exc) for manifest in sets}
     if restore is not None:

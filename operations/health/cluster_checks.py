@@ -23,7 +23,7 @@ from operations.health.findings import Finding
 from operations.health.gate import DOWN
 from operations.health.status import ComponentStatus, read_status
 from operations.state.rebuild_state import RebuildState
-from operations.state.restore_journal import broken_off
+from operations.state.restore_journal import interrupted_restore
 from operations.verify.scratch_pod import LABEL
 
 CERTIFICATE_DAYS = 30  # time to find whoever can renew it
@@ -162,7 +162,7 @@ def check_restores(environment: Environment) -> Iterator[Finding]:
     messages = []
     for component in environment.components:
         try:
-            restore = broken_off(environment.kube, environment.settings, component)
+            restore = interrupted_restore(environment.kube, environment.settings, component)
         except UnreadableNote as exc:
             messages.append(f"{component}: {exc}")
             continue

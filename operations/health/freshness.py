@@ -66,7 +66,9 @@ class Freshness:
         return self.evidence.sentence if self.evidence else ""
 
 
-def look(environment: Environment, components: Iterable[str] = ()) -> tuple[Freshness, ...]:
+def read_freshness(
+    environment: Environment, components: Iterable[str] = ()
+) -> tuple[Freshness, ...]:
     """Return how recent each component's verification is.
 
     Raises:

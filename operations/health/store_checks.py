@@ -129,7 +129,7 @@ def check_dates(catalogue: Catalogue, again: Mapping[str, datetime], now: dateti
 
 def check_proofs(environment: Environment) -> Iterator[Finding]:
     """How recent the verification of each component is."""
-    for proof in freshness.look(environment):
+    for proof in freshness.read_freshness(environment):
         fresh, name = proof.state == freshness.FRESH, proof.component
         hint = f"{proof.state}: {proof.sentence or 'no restore is verified yet'}"
         if not fresh:

@@ -24,7 +24,14 @@ from operations.environment.environment import Environment
 from operations.health import freshness
 from operations.rebuild.reinstall import claims
 from operations.restore.plan import RestorePlan, plan_restore
-from operations.state.rebuild_state import FRESH, NEW, NONE, Policy, RebuildState, unfinished
+from operations.state.rebuild_state import (
+    FRESH,
+    NEW,
+    NONE,
+    Policy,
+    RebuildState,
+    unfinished_rebuild,
+)
 
 REASONS = 5  # as many as somebody reads
 
@@ -77,18 +84,18 @@ def plan_rebuild(environment: Environment, policy: Policy) -> RebuildPlan:
     """
     policy.check()
     component, settings = environment.components[policy.component], environment.settings
-    state = unfinished(environment.kube, settings, component.name)
+    state = unfinished_rebuild(environment.kube, settings, component.name)
     catalogue = environment.catalogue([component.name])
-    (proof,) = freshness.look(environment, [component.name])
+    (proof,) = freshness.read_freshness(environment, [component.name])
     restore = _set_to_look_at(environment, catalogue, policy, state)
     warnings, blocked = _about_the_set(policy, restore)
     if state is not None:
         warnings += [_about(state)]
-        blocked += [state.other(policy)] if state.policy != policy else []
+        blocked += [state.conflict(policy)] if state.policy != policy else []
     deploy = checked_plan(environment, [component.name])
     blocked += [f"{check.name}: {check.hint}" for check in deploy.blocked]
     warnings += _version_warnings(deploy.node(component.name))
-    if state is None or not state.gone:
+    if state is None or not state.uninstalled:
         if policy.final_backup and proof.state != freshness.FRESH:
             blocked.append(
                 f"its verification is {proof.state}: {component.name} needs a recent verified restore (isa backup "
@@ -121,7 +128,7 @@ def _set_to_look_at(
 ) -> RestorePlan | None:
     """Return the named backup, that of the resumed rebuild, or the newest one as a model of the fresh one."""
     name = policy.restore
-    if state is not None and state.set and state.gone:
+    if state is not None and state.set and state.uninstalled:
         name = state.set
     elif name in (FRESH, NONE):
         newest = catalogue.latest(policy.component)
@@ -173,7 +180,7 @@ def _about_the_set(policy: Policy, restore: RestorePlan | None) -> tuple[list[st
 
 def _about(state: RebuildState) -> str:
     """Return the warnings about an interrupted rebuild."""
-    if not state.gone:
+    if not state.uninstalled:
         return f"{state.id} was interrupted before its uninstall ended: all steps start again"
     restored = f"; it restores {state.set}" if state.set else ""
     done = ", ".join(state.done)

@@ -28,7 +28,7 @@ from operations.runner.context import RunContext
 from operations.runner.progress import Progress
 from operations.runner.walk import NodeResult, Start, Work, walk
 from operations.state.rebuild_state import NEW, Policy, RebuildState
-from operations.state.restore_journal import InterruptedRestore, broken_off
+from operations.state.restore_journal import InterruptedRestore, interrupted_restore
 
 
 def run_rebuild(
@@ -60,9 +60,9 @@ def run_rebuild(
         environment.lease(leases.DEPLOY, context.who),
         environment.lease(rebuild_lease(name), context.who) as lease,
     ):
-        restore = broken_off(environment.kube, environment.settings, name)
+        restore = interrupted_restore(environment.kube, environment.settings, name)
         state = resumed_state(lease, environment.settings, policy, restore)
-        if state.gone:
+        if state.uninstalled:
             refuse_unfounded(environment, environment.catalogue([name]), state)
         progress = Progress(step_names(plan), context.publish, context.clock)
         steps = RebuildSteps(
@@ -107,7 +107,7 @@ def resumed_state(
     if state is None:
         return RebuildState.new(policy)
     if state.policy != policy:
-        raise PermanentError(state.other(policy))
+        raise PermanentError(state.conflict(policy))
     state.resume(loading=restore is not None and restore.backup == state.set)
     return state
 

@@ -19,7 +19,7 @@ from operations.environment.environment import Environment
 from operations.environment.leases import component_lease, rebuild_lease
 from operations.runner.context import RunContext
 from operations.runner.progress import NodeProgress, Progress
-from operations.state.rebuild_state import is_of, unfinished
+from operations.state.rebuild_state import is_of, unfinished_rebuild
 from operations.state.restore_journal import forget
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def undo_plan(environment: Environment, component: str) -> UndoPlan:
         PermanentError: there is none.
     """
     retained = volumes.aside(environment.kube, component)
-    state = unfinished(environment.kube, environment.settings, component)
+    state = unfinished_rebuild(environment.kube, environment.settings, component)
     if state is None and not retained:
         raise PermanentError(f"no volumes of {component} are retained: there is nothing to undo")
     rebuild = state.id if state else retained[-1].rebuild

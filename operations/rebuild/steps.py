@@ -108,7 +108,7 @@ class RebuildSteps:
         try:
             self._open_fence.close()
         except Exception as exc:  # a client library's too: the result of the steps must be reported
-            return "" if self._state.gone else explain(exc)
+            return "" if self._state.uninstalled else explain(exc)
         return ""
 
     # ------------------------------------------------------------------ before anything has changed

@@ -174,7 +174,9 @@ class ComponentHistory:
         )
 
 
-def look(environment: Environment, components: Iterable[str] = ()) -> tuple[ComponentHistory, ...]:
+def read_history(
+    environment: Environment, components: Iterable[str] = ()
+) -> tuple[ComponentHistory, ...]:
     """Read the history of each component.
 
     Raises:

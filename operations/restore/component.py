@@ -28,7 +28,7 @@ from operations.restore.safety_backup import read_through, take_safety
 from operations.runner.context import RunContext
 from operations.runner.stages import Stages
 from operations.runner.transfer import Transfer, watched
-from operations.state.restore_journal import InterruptedRestore, broken_off, replacing
+from operations.state.restore_journal import InterruptedRestore, interrupted_restore, replacing
 from operations.verify.comparison import compare
 from operations.verify.scratch import engines
 from operations.verify.scratch_pod import Request
@@ -112,7 +112,7 @@ class _Restore:
         """Return the interrupted restore. If that is unknown, the current data is backed up as usual."""
         environment = self._environment
         try:
-            return broken_off(environment.kube, environment.settings, self._name)
+            return interrupted_restore(environment.kube, environment.settings, self._name)
         except UnreadableNote as exc:
             self._context.tell(str(exc))
             log.warning("%s", exc)

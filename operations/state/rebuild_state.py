@@ -121,15 +121,15 @@ class RebuildState:
         return f"{self.id}.{self.again}"
 
     @property
-    def gone(self) -> bool:
+    def uninstalled(self) -> bool:
         """Whether the component was uninstalled: from then on its data is only in the backup and on the volumes."""
         return UNINSTALL in self.done
 
     @property
-    def hollow(self) -> bool:
+    def without_data(self) -> bool:
         """Whether the engine may be installed without its data."""
         comes_back = self.policy.volumes == NEW and self.policy.restore != NONE
-        return comes_back and self.gone and not self.replaced
+        return comes_back and self.uninstalled and not self.replaced
 
     def resume(self, *, loading: bool = False) -> None:
         """Discard steps that an interruption has invalidated.
@@ -141,12 +141,12 @@ class RebuildState:
         Args:
             loading: whether a restore of this backup was interrupted while it replaced data.
         """
-        if not self.gone:
+        if not self.uninstalled:
             self.done, self.set, self.again = [], "", self.again + 1
         elif RESTORE not in self.done and not loading:
             self.done = [step for step in self.done if step != INSTALL]
 
-    def other(self, policy: Policy) -> str:
+    def conflict(self, policy: Policy) -> str:
         """Why a rebuild with another policy cannot start, as text."""
         policy_text = ", ".join(f"{key}={value}" for key, value in asdict(self.policy).items())
         return (
@@ -194,7 +194,7 @@ def is_of(slot: str, rebuild: str) -> bool:
     return slot.rpartition(".")[0] == rebuild
 
 
-def unfinished(kube: Kube, settings: Settings, component: str) -> RebuildState | None:
+def unfinished_rebuild(kube: Kube, settings: Settings, component: str) -> RebuildState | None:
     """Return the unfinished rebuild that has fenced or changed a component; None if there is none.
 
     Raises:

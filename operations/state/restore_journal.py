@@ -57,7 +57,9 @@ class InterruptedRestore:
         )
 
 
-def broken_off(kube: Kube, settings: Settings, component: str) -> InterruptedRestore | None:
+def interrupted_restore(
+    kube: Kube, settings: Settings, component: str
+) -> InterruptedRestore | None:
     """Return the interrupted restore of a component; None if there is none.
 
     Raises:

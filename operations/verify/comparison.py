@@ -44,7 +44,7 @@ def compare(
     return tuple(differences)
 
 
-def told(differences: tuple[Difference, ...], limit: int = 5) -> str:
+def describe(differences: tuple[Difference, ...], limit: int = 5) -> str:
     """The first differences, as text."""
     return "; ".join(first_of([f"{d.unit}, {d.item}: {d.what}" for d in differences], limit))
 

@@ -24,7 +24,7 @@ from operations.environment.environment import Environment
 from operations.environment.leases import verify_lease
 from operations.runner.context import RunContext
 from operations.runner.transfer import Transfer, watched
-from operations.verify.comparison import compare, told
+from operations.verify.comparison import compare, describe
 from operations.verify.compatibility import version_mismatch
 from operations.verify.scratch import Unrestorable
 from operations.verify.scratch_pod import Request
@@ -132,10 +132,10 @@ def _compare(
     differences = compare(reader.manifest.fingerprint, measures)
     mismatch = version_mismatch(manifest, outcome.scratch)
     if differences and not mismatch:
-        raise Rejected("L4", told(differences), differences)
+        raise Rejected("L4", describe(differences), differences)
     outcome.differences = differences
     if differences:
-        mismatch = f"{mismatch}, which may cause these differences: {told(differences)}"
+        mismatch = f"{mismatch}, which may cause these differences: {describe(differences)}"
     else:
         course.level = environment.backup_targets[manifest.component].restore.highest
     if mismatch:

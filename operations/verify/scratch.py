@@ -222,7 +222,7 @@ def _await(
     for _ in polling(limit, pause=PAUSE_SECONDS, clock=context.clock, sleep=sleep):
         pod = _pod(request, name)
         _refuse_dead(pod, scratch, serving=False)
-        status = _standing(pod, scratch)
+        status = _status_text(pod, scratch)
         if status != reported:
             reported = status
             context.tell(status)
@@ -279,7 +279,7 @@ def _words(ended: Mapping[str, Any]) -> str:
     return " ".join(output[-1500:].split())
 
 
-def _standing(pod: Manifest, scratch: Scratch) -> str:
+def _status_text(pod: Manifest, scratch: Scratch) -> str:
     """What a pod is doing, as text."""
     status = pod.get("status", {})
     for container in status.get("initContainerStatuses", []):

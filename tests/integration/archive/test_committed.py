@@ -32,7 +32,12 @@ from config.backups import RetentionSettings
 from config.loading import load
 from errors import PermanentError, TemporaryError
 from operations.backup.retention import apply_retention, plan_retention
-from operations.state.restore_journal import InterruptedRestore, broken_off, forget, replacing
+from operations.state.restore_journal import (
+    InterruptedRestore,
+    forget,
+    interrupted_restore,
+    replacing,
+)
 from sandbox.cluster import Sandbox
 from tests.environments import changed, environment_with
 from tests.faults import Troubled, busy, denied, lost_reply, reset, slow
@@ -379,7 +384,9 @@ def test_nothing_goes_while_a_backup_may_rest_on_it_nor_what_a_broken_off_restor
     held = apply_retention(environment, plan)  # that was made before
     assert set(held) == {broken.id, before.id}
     assert {one.id for one in listed(place)} == {broken.id, before.id, new.id}
-    assert broken_off(environment.kube, ours, "redis") == what  # its note is none of retention's
+    assert (
+        interrupted_restore(environment.kube, ours, "redis") == what
+    )  # its note is none of retention's
     forget(environment.kube, ours, "redis", "a rebuild")
     assert apply_retention(environment, plan_retention(environment, ["redis"])) == {}
     assert {one.id for one in listed(place)} == {new.id}

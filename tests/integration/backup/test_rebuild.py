@@ -15,7 +15,7 @@ import pytest
 
 from cluster import volumes
 from components import COMPONENTS
-from operations.health.freshness import FRESH, look
+from operations.health.freshness import FRESH, read_freshness
 from tests.contract import checked
 from tests.losses import LOSSES
 
@@ -86,7 +86,7 @@ class Rebuilder:
 
     def proven(self, component: str) -> None:
         """Make sure that a restore of it was proven lately."""
-        if look(self.backups.environment, [component])[0].state == FRESH:
+        if read_freshness(self.backups.environment, [component])[0].state == FRESH:
             return
         self.backups.isa("backup", component, "--local")
         said = self.isa("verify", component, "--local")

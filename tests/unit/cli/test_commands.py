@@ -517,7 +517,7 @@ def test_a_plan_exits_by_what_it_found(
 def test_proofs_exit_1_if_one_is_stale(state: str, code: int, world: World) -> None:
     found = Freshness("redis", state, AT, 1024, Proof(AT, "pass", "k"), AT, None)
     looked: list[Any] = []
-    world.patches.setattr("operations.health.freshness.look", noting(looked, (found,)))
+    world.patches.setattr("operations.health.freshness.read_freshness", noting(looked, (found,)))
     exit_code, out, _ = world.isa("proofs redis")
     assert exit_code == code
     assert looked == [(("redis",),)]

@@ -175,7 +175,7 @@ CASES = {
         "verify --local", lambda r: {"operations.verify.proofs.run_proofs": running(r.proof, r)}
     ),
     "verify signer": Case("verify signer", lambda r: {"archive.evidence.signer_of": always(r.all)}),
-    "proofs": Case("proofs", lambda r: {"operations.health.freshness.look": always(r.freshness)}),
+    "proofs": Case("proofs", lambda r: {"operations.health.freshness.read_freshness": always(r.freshness)}),
     "restore": Case(f"restore {SET} --yes", lambda r: by_server(r, backup="", safety="")),
     "restore plan": Case(f"restore {SET} --plan", world),
     "restore here": Case(

@@ -18,8 +18,8 @@ from operations.backup.component import BackupResult, back_up
 from operations.backup.retention import plan_retention
 from operations.health.cluster_checks import check_rebuilds, check_restores
 from operations.runner.context import RunContext
-from operations.state.rebuild_state import Policy, RebuildState, unfinished
-from operations.state.restore_journal import InterruptedRestore, broken_off, forget
+from operations.state.rebuild_state import Policy, RebuildState, unfinished_rebuild
+from operations.state.restore_journal import InterruptedRestore, forget, interrupted_restore
 from tests.environments import environment_with
 
 from ..archive.test_belief import Bucket
@@ -137,7 +137,7 @@ def test_whether_a_restore_was_broken_off_is_unknown_and_not_denied(
 ) -> None:
     world.note("backup", text)
     with pytest.raises(UnreadableNote, match="whether a restore of redis was interrupted"):
-        broken_off(world.kube, world.environment.settings, "redis")
+        interrupted_restore(world.kube, world.environment.settings, "redis")
     (found,) = check_restores(environment_of(world.kube))
     assert not found.check.ok
     assert "isa-backup-redis isa-cloud.io/operation-" in found.check.hint
@@ -172,7 +172,7 @@ def test_how_far_a_rebuild_has_come_is_unknown_and_not_denied(text: str, world: 
     assert text != STOOD.text()
     world.note("rebuild", text)
     with pytest.raises(UnreadableNote, match=r"how far a rebuild of redis .*isa-rebuild-redis"):
-        unfinished(world.kube, world.environment.settings, "redis")
+        unfinished_rebuild(world.kube, world.environment.settings, "redis")
     found = next(iter(check_rebuilds(environment_of(world.kube))))
     assert not found.check.ok
     assert "isa-rebuild-redis isa-cloud.io/operation-" in found.check.hint
@@ -180,11 +180,11 @@ def test_how_far_a_rebuild_has_come_is_unknown_and_not_denied(text: str, world: 
 
 def test_a_note_that_was_written_is_read(world: World) -> None:
     world.note("rebuild", STOOD.text())
-    assert unfinished(world.kube, world.environment.settings, "redis") == STOOD
+    assert unfinished_rebuild(world.kube, world.environment.settings, "redis") == STOOD
     world.note("backup", f'[{{"replacing":["all keys"],"safety":["{SET}"],"restoring":"{SET}"}}]')
-    assert broken_off(world.kube, world.environment.settings, "redis") == InterruptedRestore(
-        SET, (SET,), ("all keys",)
-    )
+    assert interrupted_restore(
+        world.kube, world.environment.settings, "redis"
+    ) == InterruptedRestore(SET, (SET,), ("all keys",))
 
 
 @pytest.mark.parametrize("lease", ["backup", "rebuild"])

@@ -105,7 +105,7 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     look = lambda *_: (freshness.Freshness("", made.state, evidence=made.evidence),)  # noqa: E731
-    monkeypatch.setattr(freshness, "look", look)
+    monkeypatch.setattr(freshness, "read_freshness", look)
     monkeypatch.setattr(rebuild_plan, "plan_restore", made.plan_restore)
     monkeypatch.setattr(rebuild_plan, "checked_plan", made.checked_plan)
     return made

@@ -22,7 +22,7 @@ from operations.rebuild.report import RebuildReport
 from operations.restore.report import DIFFERENT, RESTORED, RestoreReport
 from operations.runner.context import RunContext
 from operations.runner.walk import INSTALLED, UNCHANGED, Start, Work
-from operations.state.rebuild_state import KEEP, NEW, Policy, RebuildState, unfinished
+from operations.state.rebuild_state import KEEP, NEW, Policy, RebuildState, unfinished_rebuild
 from tests.environments import environment_with
 
 from ..archive.test_retention import a_set
@@ -129,7 +129,7 @@ class World:
 
     @property
     def unfinished(self) -> RebuildState | None:
-        return unfinished(self.kube, environment_of(self.kube).settings, "redis")
+        return unfinished_rebuild(self.kube, environment_of(self.kube).settings, "redis")
 
     def run(self, policy: Policy = PLAN.policy) -> RebuildReport:
         environment = environment_with(
@@ -242,7 +242,7 @@ def test_what_was_replaced_and_written_to_since_is_no_empty_engine(world: World)
     left = world.unfinished
     assert left is not None
     assert left.replaced
-    assert not left.hollow
+    assert not left.without_data
 
 
 def test_what_stays_on_its_volumes_is_backed_up_before_a_set_takes_its_place(world: World) -> None:

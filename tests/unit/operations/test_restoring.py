@@ -20,7 +20,7 @@ from operations.restore import safety_backup as safety
 from operations.restore.component import run_restore
 from operations.restore.report import RESTORED, RestoreReport
 from operations.runner.context import RunContext
-from operations.state.restore_journal import InterruptedRestore, broken_off, forget
+from operations.state.restore_journal import InterruptedRestore, forget, interrupted_restore
 from tests.environments import environment_with
 
 from ..stored import Stored, environment_of, settings_of
@@ -92,7 +92,7 @@ class World:
 
     @property
     def left(self) -> InterruptedRestore | None:
-        return broken_off(self.kube, environment_of(self.kube).settings, "neo4j")
+        return interrupted_restore(self.kube, environment_of(self.kube).settings, "neo4j")
 
     def run(self, *, safety: bool = True, chosen: tuple[str, ...] = (UNIT,)) -> RestoreReport:
         manifest = backup_of(SET)

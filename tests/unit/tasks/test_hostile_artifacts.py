@@ -104,7 +104,9 @@ def test_hostile_names_make_the_marks_that_harmless_ones_make(
     name: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = harmless(REPORTS)
-    monkeypatch.setattr("operations.report.history.look", lambda environment: environment.histories)
+    monkeypatch.setattr(
+        "operations.report.history.read_history", lambda environment: environment.histories
+    )
     monkeypatch.setattr(Reports, "settings", type("S", (), {"environment": "x"}), raising=False)
 
     text, expected = (written(server, BUILDERS[name], r) for r in (REPORTS, plain))
