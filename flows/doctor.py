@@ -30,6 +30,18 @@ def examine(environment: str, *, fix: bool) -> list[Finding]:
     return findings.fix(results) if fix else results
 
 
+def conclude(results: list[Finding], environment: str) -> State[Any]:
+    """Keep the findings with the run, as a table and as the command prints them; returns how the run ends."""
+    checks = [result.check for result in results]
+    doctor_artifact(checks, environment)
+    keep_report(findings.document(results), f"doctor-{environment}")
+    failures = [check for check in checks if not check.ok]
+    message = "; ".join(f"{check.name}: {check.hint}" for check in failures)
+    if any(check.critical for check in failures):
+        return failed(message)
+    return completed(message or f"{len(checks)} checks, all passed")
+
+
 @flow(name="doctor", flow_run_name="doctor-{environment}", persist_result=False)
 def doctor(environment: EnvironmentName, fix: bool = False) -> State[Any]:
     """Find what is stuck, stale, orphaned or about to expire.
@@ -41,12 +53,4 @@ def doctor(environment: EnvironmentName, fix: bool = False) -> State[Any]:
     with cancellable(), redacted_errors(), logged():
         if over := superseded():
             return completed(over)
-        results = examine(environment, fix=fix)
-        checks = [result.check for result in results]
-        doctor_artifact(checks, environment)
-        keep_report(findings.document(results), f"doctor-{environment}")
-    failures = [check for check in checks if not check.ok]
-    message = "; ".join(f"{check.name}: {check.hint}" for check in failures)
-    if any(check.critical for check in failures):
-        return failed(message)
-    return completed(message or f"{len(checks)} checks, all passed")
+        return conclude(examine(environment, fix=fix), environment)
