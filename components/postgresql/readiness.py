@@ -3,8 +3,9 @@
 The gate asks every node itself, as the owner of the database, who has `pg_monitor`: roles by `pg_is_in_recovery()`,
 standbys by the primary's `pg_stat_replication`
 (https://www.postgresql.org/docs/17/monitoring-stats.html#MONITORING-PG-STAT-REPLICATION-VIEW), and a row written to the
-primary and read from every standby. Who manages failover does not matter to these questions. Tried on PostgreSQL 18
-under Patroni; of repmgr and Pgpool only the documentation was read.
+primary and read from every standby. Each Pgpool is asked for its view of the nodes, and a row is written through it,
+as clients write. Who manages failover does not matter to these questions. Tried on PostgreSQL 17 under repmgr behind
+Pgpool 4.6, and on PostgreSQL 18 under Patroni.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from components.postgresql.client import (
     node_status,
     query,
 )
+from components.postgresql.proxies import ask_pools, say_where_pools_write
 from components.questions import Answers, Round, ask_members, words
 from config.models import Settings
 from errors import PermanentError
@@ -76,7 +78,7 @@ def workloads(settings: Settings) -> tuple[Workload, ...]:
 
 
 def ask(access: Access) -> Report:
-    """Ask for one primary, streaming standbys within the lag limit, and a row that travels."""
+    """Ask for one primary, streaming standbys within the lag limit, a row that travels, proxies that write."""
     wanted = access.settings.components.postgresql
     nodes = {e.member: e for e in access.endpoints(STATEFULSET, wanted.members, PORT)}
     questions = Round()
@@ -85,6 +87,8 @@ def ask(access: Access) -> Report:
     primary = _one_primary(questions, answers)
     roles = {m: Role(m, "standby" if s.standby else "primary") for m, s in answers.good.items()}
     if primary is None:
+        if wanted.pgpool and sum(not one.standby for one in answers.good.values()) > 1:
+            say_where_pools_write(access, questions)
         return Report(tuple(questions.checks), tuple(roles.values()))
     lags: dict[str, int] = {}
     with questions.check("standbys stream", critical=False) as answer:
@@ -136,7 +140,7 @@ def ask(access: Access) -> Report:
     ]
     _transaction(access, questions, nodes[primary], replaying)
     if wanted.pgpool:
-        _pgpool(access, questions, primary)
+        ask_pools(access, questions, primary)
     return Report(tuple(questions.checks), tuple(roles[name] for name in sorted(roles)))
 
 
@@ -330,26 +334,3 @@ def _await_token(access: Access, node: Endpoint, token: str) -> bool:
             except psycopg.errors.UndefinedTable:  # the first round: the table travels too
                 pass
     return False
-
-
-def _pgpool(access: Access, questions: Round, primary: str) -> None:
-    """Ask each Pgpool for its view; a Pgpool that sticks to an old primary fails every write (bitnami/charts#20998)."""
-    namespace = access.settings.kubernetes.namespace
-    selector = "app.kubernetes.io/component=pgpool"
-    pods = [p["metadata"]["name"] for p in access.kube.list("v1", "Pod", namespace, selector)]
-    endpoints = [access.endpoint(pod, PORT) for pod in pods]
-    answers = ask_members(endpoints, lambda pool: query(access, pool, "SHOW pool_nodes"))
-    questions.checks.append(answers.check("Pgpool answers"))
-    wrong = {
-        pool: f"reports {n['hostname']} as {n['role']}, {n['status']}"
-        for pool, nodes in answers.good.items()
-        for n in nodes
-        if n["status"] != "up"
-        or (n["role"] == "primary") != str(n["hostname"]).startswith(f"{primary}.")
-    }
-    hint = (
-        f"{words(wrong)}: restart that Pgpool, or attach the node (pcp_attach_node)"
-        if wrong
-        else ""
-    )
-    questions.note("Pgpool knows the nodes", not wrong, hint, critical=False)

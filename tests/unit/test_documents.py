@@ -159,11 +159,16 @@ def names_of_checks(file: Path) -> set[str]:
 def test_the_runbook_of_an_engine_explains_every_check_of_its_gate() -> None:
     lost, over = [], []
     for engine in SETS:
-        file = ROOT / "components" / engine / "readiness.py"
-        if not file.exists():
+        files = [
+            file
+            for name in ("readiness.py", "proxies.py")
+            if (file := ROOT / "components" / engine / name).exists()
+        ]
+        if not files:
             continue
-        page, text = f"docs/runbooks/{engine}.md", file.read_text(encoding="utf-8")
-        names, explained = names_of_checks(file), first_cells(page, "Gate checks")
+        page, text = f"docs/runbooks/{engine}.md", "".join(one.read_text("utf-8") for one in files)
+        names = {name for file in files for name in names_of_checks(file)}
+        explained = first_cells(page, "Gate checks")
         assert len(names) >= 4
         lost += [f"{page}: {name}" for name in names - explained]
         over += [f"{page}: {name}" for name in explained if f'"{name}"' not in text]

@@ -54,6 +54,7 @@ class Cluster:
         slots: unused ones → bytes that they hold.
         owner: of the gate's schema, where it is not ours.
         pools: Pgpool → rows of `SHOW pool_nodes`.
+        read_only: hosts whose sessions take no write.
         tokens: rows of the gate's table.
         fails: words of a statement → what it raises, one for each time.
         hangs: whether a commit waits until it is cancelled.
@@ -73,6 +74,7 @@ class Cluster:
     slots: dict[str, int] = field(default_factory=dict)
     owner: tuple[str, str] | None = None
     pools: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    read_only: set[str] = field(default_factory=set)
     tokens: set[str] = field(default_factory=set)
     fails: dict[str, list[Exception]] = field(default_factory=dict)
     hangs: bool = False
@@ -186,6 +188,10 @@ class Connection:
         return [*rows, *self._cluster.others]
 
     def _insert(self, token: str) -> list[Any]:
+        if self._host in self._cluster.read_only:
+            raise psycopg.errors.ReadOnlySqlTransaction(
+                "cannot execute INSERT in a read-only transaction"
+            )
         if self._cluster.hangs:
             assert self._cancelled.wait(10)
         self._cluster.tokens.add(token)

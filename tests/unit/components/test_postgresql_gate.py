@@ -306,6 +306,7 @@ def test_a_row_that_cannot_be_removed_degrades(cluster: Cluster) -> None:
 def pool(primary: str = PRIMARY, **status: str) -> list[dict[str, str]]:
     return [
         {
+            "node_id": name[-1],
             "hostname": f"{name}.headless",
             "role": "primary" if name == primary else "standby",
             "status": status.get(f"n{name[-1]}", "up"),
@@ -314,21 +315,57 @@ def pool(primary: str = PRIMARY, **status: str) -> list[dict[str, str]]:
     ]
 
 
-def test_proxies_that_know_the_nodes_are_ready(cluster: Cluster) -> None:
-    cluster.pools = {"pgpool-a": pool(), "pgpool-b": pool()}
+def test_proxies_that_know_the_nodes_and_take_writes_are_ready(cluster: Cluster) -> None:
+    cluster.pools = {"pgpool-a": pool(), "pgpool-b": pool(n1="waiting")}
     found = checks(cluster)
     assert found["Pgpool answers"].hint == "2 of 2"
     assert (found["Pgpool knows the nodes"].ok, found["Pgpool knows the nodes"].hint) == (True, "")
+    assert found["write through Pgpool"].hint == "2 of 2"
+    assert cluster.tokens == set()
     assert "Pgpool answers" not in checks(cluster, pgpool=False)
 
 
-def test_a_proxy_that_sticks_to_an_old_primary_is_named(cluster: Cluster) -> None:
+def test_a_proxy_that_sticks_to_an_old_primary_is_named_with_all_that_it_has_wrong(
+    cluster: Cluster,
+) -> None:
     cluster.pools = {"pgpool-a": pool(), "pgpool-b": pool(primary=FIRST)}
     check = the_bad_one(cluster)
     assert (check.name, check.critical) == ("Pgpool knows the nodes", False)
-    assert check.hint.startswith(f"pgpool-b: reports {FIRST}.headless as primary, up: restart")
+    assert check.hint == (
+        f"pgpool-b: takes {PRIMARY} for standby: restart that Pgpool; "
+        f"takes {FIRST} for primary: restart that Pgpool"
+    )
 
 
-def test_a_proxy_that_has_given_a_node_up_is_named(cluster: Cluster) -> None:
+def test_a_proxy_that_has_given_a_node_up_is_named_with_its_cure(cluster: Cluster) -> None:
     cluster.pools = {"pgpool-a": pool(n2="down")}
-    assert f"pgpool-a: reports {SECOND}.headless as standby, down" in the_bad_one(cluster).hint
+    assert the_bad_one(cluster).hint == (
+        f"pgpool-a: {SECOND} is down: once it answers, attach it there: pcp_attach_node -n 2"
+    )
+
+
+@pytest.mark.parametrize(("failing", "critical"), [(1, False), (2, True)])
+def test_clients_are_cut_off_when_no_proxy_takes_a_write(
+    failing: int, critical: bool, cluster: Cluster
+) -> None:
+    cluster.pools = {"pgpool-a": pool(), "pgpool-b": pool()}
+    cluster.read_only = {*list(cluster.pools)[:failing]}
+    check = the_bad_one(cluster)
+    assert (check.name, check.critical) == ("write through Pgpool", critical)
+    assert "read-only transaction" in check.hint
+
+
+def test_a_proxy_is_not_blamed_for_a_primary_that_takes_no_write(cluster: Cluster) -> None:
+    cluster.pools = {"pgpool-a": pool()}
+    cluster.fails["INSERT INTO"] = [errors.DiskFull("No space left on device")]
+    found = checks(cluster)
+    assert not found["write"].ok
+    assert "write through Pgpool" not in found
+
+
+def test_with_two_primaries_it_is_said_which_of_them_clients_write_to(cluster: Cluster) -> None:
+    cluster.nodes[2].standby, cluster.nodes[2].timeline = False, 4
+    cluster.pools = {"pgpool-a": pool(), "pgpool-b": pool(primary=SECOND)}
+    check = checks(cluster)["Pgpool writes to"]
+    assert (check.ok, check.critical) == (False, False)
+    assert check.hint == f"pgpool-a: {PRIMARY}; pgpool-b: {SECOND}"
