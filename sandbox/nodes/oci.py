@@ -24,7 +24,7 @@ LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 @dataclass(frozen=True)
 class Image:
-    """An image of one layer.
+    """An image: its files, in a layer above those of a whole system where it needs one.
 
     Attributes:
         name: with its tag, `sandbox.local/busybox:1`.
@@ -33,6 +33,7 @@ class Image:
         command: entry point.
         environ: variables.
         user: `UID:GID` of its processes.
+        base: archive of a whole file system, which is the layer below.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Image:
     directories: Mapping[str, int] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=lambda: {"PATH": "/usr/bin:/bin"})
     user: str = "0:0"
+    base: Path | None = None
 
 
 def write(image: Image, target: Path) -> str:
@@ -53,14 +55,15 @@ def write(image: Image, target: Path) -> str:
     Returns:
         The image's digest.
     """
-    blobs: dict[str, bytes] = {}
+    blobs: dict[str, bytes | Path] = {}
 
-    def blob(data: bytes, media_type: str) -> dict[str, Any]:
-        digest = hashlib.sha256(data).hexdigest()
+    def blob(data: bytes | Path, media_type: str) -> dict[str, Any]:
+        digest, size = _digest(data)
         blobs[digest] = data
-        return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
+        return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": size}
 
-    layer = blob(_layer(image), LAYER)
+    sources = [*([image.base] if image.base else []), _layer(image)]
+    layers = [blob(source, LAYER) for source in sources]
     config = {
         "architecture": "amd64",
         "os": "linux",
@@ -69,13 +72,13 @@ def write(image: Image, target: Path) -> str:
             "Env": [f"{name}={value}" for name, value in sorted(image.environ.items())],
             "User": image.user,
         },
-        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+        "rootfs": {"type": "layers", "diff_ids": [one["digest"] for one in layers]},
     }
     manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "config": blob(_json(config), CONFIG),
-        "layers": [layer],
+        "layers": layers,
     }
     entry = blob(_json(manifest), MANIFEST) | {"annotations": {NAME_ANNOTATION: image.name}}
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -112,10 +115,19 @@ def _layer(image: Image) -> bytes:
     return packed.getvalue()
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+def _digest(data: bytes | Path) -> tuple[str, int]:
+    """SHA-256 and size of bytes or of a file."""
+    if isinstance(data, bytes):
+        return hashlib.sha256(data).hexdigest(), len(data)
+    with data.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), data.stat().st_size
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes | Path) -> None:
     info = tarfile.TarInfo(name)
-    info.size = len(data)
-    archive.addfile(info, io.BytesIO(data))
+    info.size = len(data) if isinstance(data, bytes) else data.stat().st_size
+    with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as file:
+        archive.addfile(info, file)
 
 
 def _json(document: Any) -> bytes:

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import threading
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,22 @@ def test_the_same_files_give_the_same_image_whenever_it_is_written(
     (tmp_path / "program").touch()
     assert oci.write(image, tmp_path / "second.tar") == first
     assert (tmp_path / "first.tar").read_bytes() == (tmp_path / "second.tar").read_bytes()
+
+
+def test_an_image_on_a_whole_system_has_it_as_the_layer_below(
+    image: oci.Image, tmp_path: Path
+) -> None:
+    base = tmp_path / "base.tar"
+    base.write_bytes(b"a whole system")
+    oci.write(replace(image, base=base), tmp_path / "image.tar")
+    files = opened(tmp_path / "image.tar")
+    (entry,) = json.loads(files["index.json"])["manifests"]
+    manifest = json.loads(blob(files, entry))
+    below, above = manifest["layers"]
+    assert blob(files, below) == b"a whole system"
+    assert b"usr/bin/program" in blob(files, above)
+    config = json.loads(blob(files, manifest["config"]))
+    assert config["rootfs"]["diff_ids"] == [below["digest"], above["digest"]]
 
 
 def test_containerd_reads_its_settings_as_toml_and_gets_cni_from_the_nodes_own_directory() -> None:
