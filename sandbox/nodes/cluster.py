@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -115,6 +115,20 @@ class Nodes:
         processes.end_leftovers(self.directory)
         addresses.release(self.directory)
         shutil.rmtree(self.directory)
+
+    def load(self, archives: Iterable[Path]) -> None:
+        """Bring further images to every node."""
+        files, nodes = list(archives), self._nodes()
+        with ThreadPoolExecutor(len(nodes)) as pool:
+            list(pool.map(lambda node: [node.load(file) for file in files], nodes))
+
+    def cut(self, name: str) -> None:
+        """Cut a node's network off; it stays up, with its pods."""
+        network.cut(self._control, NAMES.index(name) + 1)
+
+    def mend(self, name: str) -> None:
+        """Connect it again."""
+        network.mend(self._control, NAMES.index(name) + 1)
 
     def status(self) -> dict[str, Any]:
         """What a person needs to look at it."""

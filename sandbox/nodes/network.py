@@ -63,6 +63,16 @@ def introduce(node: Capsule, other: int) -> None:
     _ip(node, f"route replace {pods(other)} via {address(other)}")
 
 
+def cut(control: Capsule, number: int) -> None:
+    """Pull the cable of a node: it stays up, with its pods, and reaches nobody."""
+    _ip(control, f"link set node{number} down")
+
+
+def mend(control: Capsule, number: int) -> None:
+    """Plug it in again."""
+    _ip(control, f"link set node{number} up")
+
+
 def _ip(capsule: Capsule, *lines: str) -> None:
     done = subprocess.run(
         capsule.network_command("ip", "-batch", "-"),

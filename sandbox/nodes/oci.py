@@ -62,8 +62,8 @@ def write(image: Image, target: Path) -> str:
         blobs[digest] = data
         return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": size}
 
-    sources = [*([image.base] if image.base else []), _layer(image)]
-    layers = [blob(source, LAYER) for source in sources]
+    layers = [blob(image.base, LAYER)] if image.base else []
+    layers.append(blob(_layer(image), LAYER))
     config = {
         "architecture": "amd64",
         "os": "linux",
