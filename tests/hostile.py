@@ -273,6 +273,20 @@ def refused(context: Context) -> dict[str, str]:
     return {key: name for key, name in NAMES.items() if not context(name)}
 
 
+def grouped(number: int = 10) -> list[str]:
+    """All names: those with blanks at an end or with characters that are not printable alone, the others together.
+
+    Args:
+        number: of names in a text.
+    """
+    plain = [
+        name for name in NAMES.values() if name.isprintable() and name and name == name.strip()
+    ]
+    alone = [name for name in NAMES.values() if name not in plain]
+    joined = [" ".join(plain[at : at + number]) for at in range(0, len(plain), number)]
+    return [*alone, *joined]
+
+
 def each(context: Context = PYTHON) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Calls a test with each name that a context accepts (argument `name`), and reports all names that fail at once.
 

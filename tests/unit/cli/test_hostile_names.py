@@ -32,6 +32,8 @@ from tests.contract import document_of
 from tests.hostile_reports import Reports, harmless, texts
 
 REPORTS = Reports(list(hostile.NAMES.values()))
+# A row costs milliseconds, and a name of printable characters tries the same wherever it stands in a text.
+FEWER = Reports(hostile.grouped())
 RUN = UUID("9d0f0c3e-0000-4000-8000-000000000001")
 WITHOUT_ENVIRONMENT = ("sandbox", "approve", "refuse", "worker")
 SET = "redis-20261123T010000Z-abcdef"
@@ -269,8 +271,8 @@ def test_every_command_is_tried_here() -> None:
 def test_a_hostile_name_adds_no_line_and_no_control_character(
     name: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown = printed(CASES[name], REPORTS, here, capsys)
-    expected = printed(CASES[name], harmless(REPORTS), here, capsys)
+    shown = printed(CASES[name], FEWER, here, capsys)
+    expected = printed(CASES[name], harmless(FEWER), here, capsys)
 
     for text, plain in zip(shown, expected, strict=True):
         for line in text.split("\n"):

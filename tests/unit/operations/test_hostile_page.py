@@ -80,7 +80,9 @@ def test_a_page_has_the_elements_that_it_has_with_harmless_names(
         assert visible(redact(name)) in cells
 
 
-@pytest.mark.parametrize("reports", [REPORTS, Reports([REPORTS.all])], ids=["each", "all in one"])
+@pytest.mark.parametrize(
+    "reports", [Reports(hostile.grouped()), Reports([REPORTS.all])], ids=["each", "all in one"]
+)
 def test_a_picture_is_xml_in_which_a_name_is_one_text(reports: Reports) -> None:
     names = dict.fromkeys(reports.names, ())
     waiting = [replace(line, seconds=0.0) for line in reports.lines]
