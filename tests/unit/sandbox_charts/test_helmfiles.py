@@ -9,7 +9,7 @@ import pytest
 import yaml
 from yaml import CSafeLoader
 
-from config.loading import load
+from config.loading import ROOT, load
 
 from .rendering import CHARTS, PRODUCTION, SANDBOX, releases
 
@@ -83,3 +83,12 @@ def test_every_overlay_is_used_and_says_nothing_about_size() -> None:
     for overlay in used:
         assert "resources" not in overlay.read_text()
         assert "storage" not in overlay.read_text()
+
+
+def test_no_archive_of_a_real_chart_lies_in_the_tree() -> None:
+    folders = [
+        one for one in ROOT.iterdir() if one.is_dir() and one.name[0] != "." and one.name != "build"
+    ]
+    assert [
+        file for folder in folders for end in ("*.tgz", "*.tar.gz") for file in folder.rglob(end)
+    ] == []
