@@ -23,9 +23,9 @@ from sandbox import (
     binaries,
     keys,
     object_store,
-    postgres,
     prerequisites,
     processes,
+    site,
     stages,
 )
 from sandbox.connections import connections
@@ -35,11 +35,11 @@ from sandbox.nodes import simulated
 from sandbox.nodes.simulated import NodeSize
 from sandbox.paths import locked, state_dir, write_atomic
 from sandbox.processes import Daemon
+from sandbox.site import CONTROL_NAMESPACE
 
 # A killed process is a zombie before its last thread has closed its ports.
 PORT_SECONDS = 5
 ENGINES_NAMESPACE = "isa-cloud-production"
-CONTROL_NAMESPACE = "isa-cloud-control"
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 AGENT = "agent"
 ENGINES_GRACE_SECONDS = 20
@@ -114,7 +114,7 @@ class Sandbox:
             store = object_store.start(
                 self.directory, at.object_store, at.object_store_console, programs["minio"]
             )
-            self._control_namespace(kube, store)
+            site.ensure_secrets(kube, self.directory, store)
             self._await_nodes(kube)
             if engines:
                 self.start_agent()
@@ -210,16 +210,7 @@ class Sandbox:
     def settings_environ(self) -> dict[str, str]:
         """The ISA_* variables that point the product at this sandbox."""
         store = object_store.describe(self.directory, self.addresses.object_store)
-        return {
-            "ISA_ENV": "sandbox",
-            "ISA_KUBERNETES__KUBECONFIG": str(self.kubeconfig),
-            "ISA_STORAGE__OBJECT__ENDPOINT": store.endpoint,
-            "ISA_STORAGE__OBJECT__BUCKET": store.bucket,
-            "ISA_BACKUP__AGE_RECIPIENTS": json.dumps(keys.recipients(self.directory)),
-            "ISA_BACKUP__SIGNERS": json.dumps(keys.backup_signers(self.directory)),
-            "ISA_VERIFY__SIGNERS": json.dumps(keys.signers(self.directory)),
-            "ISA_BACKUP__PROGRAMS": json.dumps([str(postgres.programs())]),
-            "ISA_BACKUP__SPOOL": str(self.directory / "spool"),
+        return site.settings(self.directory, self.kubeconfig, store) | {
             # Community's one member may be stopped for its dump
             "ISA_BACKUP__NEO4J__OFFLINE": str(self.has_engines).lower(),
             "ISA_DEPLOY__GATE": "whole" if self.has_engines else "kubernetes",
@@ -336,34 +327,6 @@ class Sandbox:
         raise TemporaryError(
             f"the nodes did not get ready: {Daemon('kwok', self.directory / 'run').tail()}"
         )
-
-    def _control_namespace(self, kube: Kube, store: object_store.ObjectStore) -> None:
-        labels = {"app.kubernetes.io/managed-by": "isa-cloud"}
-        namespace = {"name": CONTROL_NAMESPACE}
-        if kube.get("v1", "Namespace", CONTROL_NAMESPACE) is None:
-            kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": namespace})
-        secrets = {
-            "infotrend-object": {"access-key": store.access_key, "secret-key": store.secret_key},
-            "isa-verify-identity": {
-                "identity": keys.identity_file(self.directory, "verify").read_text(encoding="utf-8")
-            },
-            "isa-backup-signing": {
-                "key": keys.signing_file(self.directory).read_text(encoding="utf-8")
-            },
-        }
-        for name, values in object_store.users(self.directory, store).items():
-            secrets[f"isa-store-{name}"] = values
-        for name, values in secrets.items():
-            kube.apply(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Secret",
-                    "type": "Opaque",
-                    "metadata": {"name": name, "namespace": CONTROL_NAMESPACE, "labels": labels},
-                    "stringData": values,
-                },
-                manager="isa-sandbox",
-            )
 
 
 def kubernetes_settings(kubeconfig: Path) -> KubernetesSettings:

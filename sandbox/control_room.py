@@ -23,9 +23,10 @@ import psycopg
 
 from errors import PermanentError, TemporaryError
 from sandbox import binaries, postgres
-from sandbox.cluster import CONTROL_NAMESPACE, Sandbox
+from sandbox.cluster import Sandbox
 from sandbox.paths import locked, write_atomic
 from sandbox.processes import Daemon
+from sandbox.site import CONTROL_NAMESPACE
 
 PROJECT = Path(__file__).resolve().parents[1]
 POOL = "isa-platform"
