@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import Template
@@ -66,8 +67,23 @@ def describe(directory: Path, port: int) -> ObjectStore:
     return ObjectStore(**json.loads(file.read_text(encoding="utf-8")))
 
 
-def start(directory: Path, port: int, console: int, program: Path) -> ObjectStore:
+def start(
+    directory: Path,
+    port: int,
+    console: int,
+    program: Path,
+    listen: str = "127.0.0.1",
+    command: Callable[..., list[str]] = lambda *argv: [*argv],
+) -> ObjectStore:
     """Start the server and make its bucket, both unless they are there.
+
+    Args:
+        directory: state of the sandbox.
+        port: of the server; reached on this machine's loopback.
+        console: port of its console.
+        program: the server.
+        listen: address that it listens on.
+        command: makes the command line that runs a program where the server belongs.
 
     Raises:
         TemporaryError: it did not answer in time; with the end of its log.
@@ -87,8 +103,8 @@ def start(directory: Path, port: int, console: int, program: Path) -> ObjectStor
         "MINIO_UPDATE": "off",
         "MINIO_CI_CD": "1",  # takes a directory of the root disk as a drive
     }
-    listen = ["--address", f"127.0.0.1:{port}", "--console-address", f"127.0.0.1:{console}"]
-    daemon.start([str(program), "server", *listen, str(data)], environ)
+    at = ["--address", f"{listen}:{port}", "--console-address", f"{listen}:{console}"]
+    daemon.start(command(str(program), "server", *at, str(data)), environ)
     client = boto3.client(
         "s3",
         endpoint_url=store.endpoint,

@@ -21,7 +21,12 @@ KWOK_CRDS = "crd/bases"
 
 def crds() -> list[Manifest]:
     """Definitions of KWOK's kinds and of the Prometheus operator's."""
-    return [*_kwok(KWOK_CRDS), *_load(MANIFESTS / "monitoring-crds.yaml")]
+    return [*_kwok(KWOK_CRDS), *monitoring_crds()]
+
+
+def monitoring_crds() -> list[Manifest]:
+    """Definitions of the Prometheus operator's kinds."""
+    return _load(MANIFESTS / "monitoring-crds.yaml")
 
 
 def node_stages() -> list[Manifest]:

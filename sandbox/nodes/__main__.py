@@ -9,6 +9,8 @@ import sys
 from errors import IsaError
 from sandbox.nodes.cluster import Nodes
 from sandbox.nodes.control_plane import NAMES
+from sandbox.nodes.engines import RUNNING
+from sandbox.nodes.platform import Platform
 
 
 def main() -> None:
@@ -26,6 +28,7 @@ def main() -> None:
         return
     if arguments.command == "up":
         nodes.up()
+        Platform(nodes, RUNNING).up()
     print(json.dumps(nodes.status(), indent=1))
 
 

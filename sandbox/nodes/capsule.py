@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -38,6 +39,13 @@ INHERITED = ("cpu", "cpuacct")
 OWN_GROUPS = Path("/proc/self/cgroup")
 # Of the machine's processor, against 1024 of everything else: what is idle they get all the same.
 CPU_SHARES = 64
+# program → Debian package that brings it
+PROGRAMS = {
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "openssl": "openssl",
+    "unshare": "util-linux",
+}
 START_SECONDS = 60.0
 END_SECONDS = 30.0
 # Joins the capsule's cgroups, then its namespaces: nsenter -C alone leaves a process in the machine's cgroups.
@@ -56,6 +64,9 @@ def check() -> None:
     if os.geteuid() != 0:
         hint = "run as root, or use the sandbox without real nodes: isa sandbox up"
         faults.append(Fault("this user", "may make no nodes: they need root", hint))
+    for program, package in PROGRAMS.items():
+        if shutil.which(program) is None:
+            faults.append(Fault("this machine", f"has no {program}", f"apt-get install {package}"))
     missing = [name for name in CONTROLLERS if not (CGROUPS / name / "cgroup.procs").exists()]
     if missing:
         hint = "boot with systemd.unified_cgroup_hierarchy=0, or use the sandbox without real nodes"

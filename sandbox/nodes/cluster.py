@@ -16,11 +16,11 @@ import yaml
 
 from cluster.kube import Kube, Manifest
 from errors import TemporaryError
-from sandbox import addresses, binaries, prerequisites, processes, stages
+from sandbox import addresses, binaries, processes, stages
 from sandbox.cluster import kubernetes_settings
-from sandbox.nodes import capsule, debian, images, network
+from sandbox.nodes import capsule, debian, image_store, images, network
 from sandbox.nodes.capsule import Capsule
-from sandbox.nodes.control_plane import NAMES, PROGRAMS, NodesControlPlane
+from sandbox.nodes.control_plane import API_PORT, NAMES, PROGRAMS, NodesControlPlane
 from sandbox.nodes.node import Node
 from sandbox.nodes.simulated import NodeSize, all_ready
 from sandbox.paths import locked, state_dir
@@ -54,6 +54,11 @@ class Nodes:
         """Administrator's kubeconfig, for this machine."""
         return self.directory / "kubeconfig"
 
+    @property
+    def inner_kubeconfig(self) -> Path:
+        """Administrator's kubeconfig, for programs in the nodes' network."""
+        return self._plane.inner_kubeconfig
+
     def kube(self) -> Kube:
         """The cluster, as administrator."""
         return Kube.connect(kubernetes_settings(self.kubeconfig))
@@ -71,16 +76,14 @@ class Nodes:
         """
         started = time.monotonic()
         capsule.check()
-        prerequisites.check(install=False)
         self._programs()
         with locked(self.directory / "lock"):
-            self._control.up()
+            self.control.up()
             plane = self._plane
             plane.write_credentials()
             if not self._runs(PROGRAMS[0]):
-                network.make_bridge(self._control)
-            port = plane.addresses.apiserver
-            self._start_helper(RELAY, "relay", self._control.pid, port)
+                network.make_bridge(self.control)
+            self.start_relay(RELAY, plane.addresses.apiserver, API_PORT)
             for program in PROGRAMS[:2]:
                 plane.start(program)
             self._await("the API server", self._answers, plane.daemon("kube-apiserver"))
@@ -92,13 +95,14 @@ class Nodes:
                 kube.apply(manifest)
             self._start_helper(PROVISIONER, "volumes", self.kubeconfig, self.directory / "volumes")
             archives = images.archives(self._tools, self._binaries)
+            store = image_store.ensure(archives, self._binaries)
             nodes = self._nodes()
             for node in nodes:
                 self._join(node, kube)
             apiserver = plane.daemon("kube-apiserver")
             self._await("the nodes' size", lambda: self._has_size(kube, nodes[0].name), apiserver)
             with ThreadPoolExecutor(len(nodes)) as pool:
-                list(pool.map(lambda node: self._start(node, archives), nodes))
+                list(pool.map(lambda node: self._start(node, store), nodes))
             self._await("the nodes", lambda: all_ready(kube), nodes[0].capsule.daemon("kubelet"))
             for node in nodes:  # it reads the address that kubelet has written
                 node.start_router()
@@ -110,7 +114,7 @@ class Nodes:
         if not self.directory.exists():
             return
         with locked(self.directory / "lock"):
-            for inner in [*self.capsules(), self._control]:
+            for inner in [*self.capsules(), self.control]:
                 inner.down()
         processes.end_leftovers(self.directory)
         addresses.release(self.directory)
@@ -132,7 +136,7 @@ class Nodes:
 
     def status(self) -> dict[str, Any]:
         """What a person needs to look at it."""
-        inner = [self._control, *self.capsules()]
+        inner = [self.control, *self.capsules()]
         return {
             "name": self.name,
             "kubeconfig": str(self.kubeconfig),
@@ -140,6 +144,10 @@ class Nodes:
             "enter": "nsenter -t $(cat DIRECTORY/NODE/pid) -m -n -p -u -i -C",
             "directory": str(self.directory),
         }
+
+    def start_relay(self, name: str, port: int, target: int) -> None:
+        """Carry a port of this machine's loopback to one of the control plane's, unless that is done."""
+        self._start_helper(name, "relay", self.control.pid, port, target)
 
     # ------------------------------------------------------------------ parts
     @cached_property
@@ -154,13 +162,14 @@ class Nodes:
         return binaries.ensure((*binaries.CLUSTER_TOOLS, *binaries.NODE_TOOLS), self._tell)
 
     @cached_property
-    def _control(self) -> Capsule:
+    def control(self) -> Capsule:
+        """Of the control plane."""
         return Capsule("control", f"isa-{self.name}", self.directory / "control", self._tools)
 
     @cached_property
     def _plane(self) -> NodesControlPlane:
         at = addresses.allocate(self.name)
-        return NodesControlPlane(self.directory, at, self._binaries, capsule=self._control)
+        return NodesControlPlane(self.directory, at, self._binaries, capsule=self.control)
 
     def capsules(self) -> list[Capsule]:
         """Of the nodes that there are or will be."""
@@ -196,7 +205,7 @@ class Nodes:
         if node.capsule.is_up:
             return
         node.capsule.up()
-        network.connect(self._control, node.capsule, node.number)
+        network.connect(self.control, node.capsule, node.number)
         others = [one for one in self._nodes() if one.number != node.number and one.capsule.is_up]
         for other in others:
             network.introduce(other.capsule, node.number)
@@ -204,11 +213,10 @@ class Nodes:
         if kube.get("v1", "Node", node.name) is None:
             kube.create(node.manifest())
 
-    def _start(self, node: Node, archives: list[Path]) -> None:
-        fresh = node.capsule.daemon("containerd").pid is None
+    def _start(self, node: Node, store: Path) -> None:
+        if not node.images.exists():
+            image_store.link(store, node.images)
         node.start_containerd()
-        for archive in archives if fresh else ():
-            node.load(archive)
         node.start()
 
     def _manifests(self) -> list[Manifest]:

@@ -11,6 +11,8 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
+
 from sandbox.control_plane import ControlPlane
 from sandbox.nodes import network
 from sandbox.nodes.capsule import Capsule
@@ -19,6 +21,8 @@ from sandbox.paths import write_atomic
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 # An API server reads its tokens once: there is one for every node that may join later.
 NAMES = tuple(f"node-{number}" for number in range(1, 33))
+# The usual one. Policies see it, not the Service's 443: a packet's target is replaced before it is filtered.
+API_PORT = 6443
 PROXY, ROUTER = "system:kube-proxy", "kube-router"
 
 
@@ -39,8 +43,13 @@ class NodesControlPlane(ControlPlane):
 
     @property
     def url(self) -> str:
-        """Of the API server, as nodes reach it."""
-        return f"https://{network.CONTROL_ADDRESS}:{self.addresses.apiserver}"
+        """Of the API server, as nodes and pods reach it."""
+        return f"https://{network.CONTROL_ADDRESS}:{API_PORT}"
+
+    @property
+    def inner_kubeconfig(self) -> Path:
+        """Administrator's kubeconfig for programs in the nodes' network."""
+        return self.directory / "kubeconfig-inside"
 
     @property
     def certificate(self) -> Path:
@@ -80,6 +89,9 @@ class NodesControlPlane(ControlPlane):
         write_atomic(tokens, text)
         if not self.kubelet_ca.exists():
             self._make_kubelet_client()
+        document = yaml.safe_load(self.kubeconfig.read_text(encoding="utf-8"))
+        document["clusters"][0]["cluster"]["server"] = self.url
+        write_atomic(self.inner_kubeconfig, yaml.safe_dump(document))
 
     def arguments(self, name: str) -> list[str]:
         """Flags of one process."""
@@ -88,7 +100,8 @@ class NodesControlPlane(ControlPlane):
             case "kube-apiserver":
                 del flags["--endpoint-reconciler-type"]
                 own = [
-                    "--bind-address=0.0.0.0", f"--advertise-address={network.CONTROL_ADDRESS}",
+                    "--bind-address=0.0.0.0", f"--secure-port={API_PORT}",
+                    f"--advertise-address={network.CONTROL_ADDRESS}",
                     "--enable-admission-plugins=NodeRestriction",
                     f"--kubelet-client-certificate={self._keys / 'kubelet-client.crt'}",
                     f"--kubelet-client-key={self._keys / 'kubelet-client.key'}",
@@ -96,10 +109,13 @@ class NodesControlPlane(ControlPlane):
                 ]  # fmt: skip
             case "kube-controller-manager":
                 own = [
+                    f"--kubeconfig={self.inner_kubeconfig}",
                     "--controllers=*",
                     f"--cluster-cidr={network.PODS}",
                     "--node-monitor-grace-period=50s",
                 ]
+            case "kube-scheduler":
+                own = [f"--kubeconfig={self.inner_kubeconfig}"]
             case _:
                 own = []
         return [*(flags | {flag.partition("=")[0]: flag for flag in own}).values()]

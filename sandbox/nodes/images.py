@@ -1,4 +1,4 @@
-"""The images of the nodes' own pods, made from programs of this machine: no registry is asked."""
+"""The images of all pods, made from programs of this machine: no registry is asked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from sandbox.binaries import TOOLS
-from sandbox.nodes import oci
+from sandbox.nodes import engines, oci
 from sandbox.nodes.settings import PAUSE
 from sandbox.paths import cache_dir
 
@@ -17,7 +17,7 @@ COREDNS = f"sandbox.local/coredns:{TOOLS['coredns'].label}"
 
 
 def archives(tools: Path, binaries: dict[str, Path]) -> list[Path]:
-    """Write the images that every node needs.
+    """Archives of the images that every node needs.
 
     Args:
         tools: Debian's unpacked programs.
@@ -30,13 +30,9 @@ def archives(tools: Path, binaries: dict[str, Path]) -> list[Path]:
         oci.Image(BUSYBOX, shell, ("/bin/sh",), directories),
         oci.Image(PAUSE, shell, IDLE, directories, user="65535:65535"),
         oci.Image(COREDNS, {"/coredns": binaries["coredns"]}, ("/coredns",), directories),
+        *engines.images(shell, directories, IDLE, binaries["minio"]),
     ]
-    made = []
-    for image in images:
-        target = cache_dir() / "images" / f"{image.name.rpartition('/')[2].replace(':', '-')}.tar"
-        oci.write(image, target)
-        made.append(target)
-    return made
+    return [oci.archive(image, cache_dir() / "images") for image in images]
 
 
 def _applets(busybox: Path) -> list[str]:

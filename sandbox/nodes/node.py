@@ -85,7 +85,7 @@ class Node:
         raise TemporaryError(f"containerd of node {self.name} does not answer: {tail}")
 
     def load(self, archive: Path) -> None:
-        """Bring an image to this node.
+        """Bring a further image to this node.
 
         Raises:
             PermanentError: containerd refuses it.
@@ -118,6 +118,11 @@ class Node:
     def directory(self) -> Path:
         """Its state."""
         return self.capsule.directory
+
+    @property
+    def images(self) -> Path:
+        """Directory of containerd."""
+        return self.directory / "containerd"
 
     @property
     def socket(self) -> Path:

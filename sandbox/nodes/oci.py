@@ -20,6 +20,7 @@ NAME_ANNOTATION = "io.containerd.image.name"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
+INPUTS_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,42 @@ class Image:
     environ: Mapping[str, str] = field(default_factory=lambda: {"PATH": "/usr/bin:/bin"})
     user: str = "0:0"
     base: Path | None = None
+
+
+def archive(image: Image, directory: Path) -> Path:
+    """The archive of an image: the one that was written of the same files, or a new one in its place.
+
+    Args:
+        image: to write.
+        directory: of all archives.
+    """
+    stem = image.name.rpartition("/")[2].replace(":", "-")
+    target = directory / f"{stem}-{_inputs(image)}.tar"
+    if not target.exists():
+        write(image, target)
+        for old in directory.glob(f"{stem}-{'[0-9a-f]' * INPUTS_DIGITS}.tar"):
+            if old != target:
+                old.unlink()
+    return target
+
+
+def digest_of(archive: Path) -> str:
+    """Digest of the image in an archive that `write` wrote."""
+    with tarfile.open(archive) as tar:
+        index = tar.extractfile("index.json")
+        assert index is not None
+        (entry,) = json.load(index)["manifests"]
+    return f"{entry['annotations'][NAME_ANNOTATION]}@{entry['digest']}"
+
+
+def _inputs(image: Image) -> str:
+    """Digest of all that an image is made of; files count by size and time, since programs are large."""
+    words = [repr(image)]
+    for source in image.files.values():
+        if isinstance(source, Path):
+            found = source.stat()
+            words.append(f"{found.st_size} {found.st_mtime_ns} {found.st_mode}")
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:INPUTS_DIGITS]
 
 
 def write(image: Image, target: Path) -> str:

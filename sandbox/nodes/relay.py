@@ -1,4 +1,4 @@
-"""Listens on the machine's loopback and connects inside another network: `python -m sandbox.nodes.relay PID PORT`.
+"""Listens on the machine's loopback and connects in another network: `python -m sandbox.nodes.relay PID PORT TARGET`.
 
 A socket belongs to the network in which it was made. So the listener is made here, then this process enters the
 capsule's network, and its connections are made there. The machine's own network gets no link and no route.
@@ -65,11 +65,11 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def main() -> None:
-    """Arguments: a process of the network to connect in; the port, the same on both sides."""
-    pid, port = map(int, sys.argv[1:])
+    """Arguments: a process of the network to connect in; the port here; the port there."""
+    pid, port, target = map(int, sys.argv[1:])
     listener = socket.create_server(("127.0.0.1", port), backlog=128)
     enter_network(pid)
-    asyncio.run(relay(listener, port))
+    asyncio.run(relay(listener, target))
 
 
 if __name__ == "__main__":

@@ -21,23 +21,30 @@ SOCKET = Path("/run/containerd/containerd.sock")  # inside the node
 DISABLED = ("blockfile", "btrfs", "devmapper", "erofs", "native", "zfs")
 
 
-def containerd(directory: Path, cni: Sequence[Path]) -> str:
+def containerd(
+    directory: Path,
+    cni: Sequence[Path],
+    state: Path = Path("/run/containerd"),
+    socket: Path = SOCKET,
+) -> str:
     """Settings of containerd, in TOML.
 
     Args:
         directory: of the node.
         cni: directories of the CNI plugins.
+        state: what it keeps while it runs.
+        socket: that it answers on.
     """
     disabled = [f"io.containerd.snapshotter.v1.{name}" for name in DISABLED]
     disabled += ["io.containerd.nri.v1.nri", "io.containerd.tracing.processor.v1.otlp"]
     return f"""\
 version = 3
 root = "{directory}/containerd"
-state = "/run/containerd"
+state = "{state}"
 oom_score = 0
 disabled_plugins = [{", ".join(f'"{name}"' for name in disabled)}]
 [grpc]
-  address = "{SOCKET}"
+  address = "{socket}"
 [plugins."io.containerd.cri.v1.images"]
   snapshotter = "overlayfs"
   [plugins."io.containerd.cri.v1.images".pinned_images]

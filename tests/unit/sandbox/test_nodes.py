@@ -127,6 +127,17 @@ def test_the_api_server_listens_for_nodes_and_writes_endpoints(plane: NodesContr
     assert "--controllers=*" in plane.arguments("kube-controller-manager")
 
 
+def test_pods_reach_the_api_server_on_the_port_that_policies_open(
+    plane: NodesControlPlane,
+) -> None:
+    plane.write_credentials()
+    assert "--secure-port=6443" in plane.arguments("kube-apiserver")
+    inside = yaml.safe_load(plane.inner_kubeconfig.read_text())
+    assert inside["clusters"][0]["cluster"]["server"] == f"https://{network.CONTROL_ADDRESS}:6443"
+    for program in ("kube-controller-manager", "kube-scheduler"):
+        assert f"--kubeconfig={plane.inner_kubeconfig}" in plane.arguments(program)
+
+
 def test_every_node_has_a_token_of_its_own_that_a_second_start_keeps(
     plane: NodesControlPlane,
 ) -> None:
@@ -153,10 +164,12 @@ def test_a_machine_that_lets_us_make_no_nodes_is_told_everything_that_it_lacks(
 ) -> None:
     monkeypatch.setattr(capsule, "CGROUPS", tmp_path)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("PATH", "")
     with pytest.raises(ConfigurationError) as caught:
         capsule.check()
     words = str(caught.value)
     assert "need root" in words
+    assert "has no nsenter" in words and "apt-get install util-linux" in words
     assert "no cgroup v1 controllers: cpu, " in words
 
 
