@@ -1,4 +1,4 @@
-"""Backs Neo4j up: Enterprise while it runs (`online`), Community while it is stopped (`offline`); and its users."""
+"""Backs up Neo4j and its users: Enterprise while it runs (`online`), Community while it is stopped (`offline`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from errors import PermanentError, TemporaryError
 
 SYSTEM = "system"
 DATABASES = "SHOW DATABASES YIELD name, type, currentStatus, requestedStatus, statusMessage"
-# States that a database leaves by itself; in others it stays until a person acts.
+# States that end by themselves. In all others a database stays until a person acts.
 # https://neo4j.com/docs/operations-manual/5/database-administration/standard-databases/listing-databases/
 PASSING = frozenset({"initial", "starting", "stopping", "store copying", "draining"})
 COMPONENTS = "CALL dbms.components() YIELD name, versions, edition"
@@ -35,7 +35,7 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
     """Take one backup of all databases.
 
     Raises:
-        PermanentError: Community, and the settings do not allow to stop it; neo4j-admin is missing.
+        PermanentError: Community, and the settings do not allow stopping it; or neo4j-admin is missing.
         TemporaryError: no member answers, or no database could be stored.
     """
     config = access.settings.components.neo4j
@@ -96,16 +96,18 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
 def settled_or_counted(
     before: list[Measure], measure: Callable[[], list[Measure]], seconds: float
 ) -> tuple[list[Measure], str]:
-    """What the databases held while they were stored. What is stored stays, however long the server takes to answer:
-    another try would stop it once more.
+    """The fingerprint of the stored databases.
+
+    If the server does not answer after the backup, the backup is kept with counts only: another attempt would stop the
+    server once more.
 
     Args:
-        before: measured before the backup.
-        measure: measures after it.
-        seconds: that the server may take until it answers, beyond the first try.
+        before: measures from before the backup.
+        measure: measures after the backup.
+        seconds: time limit for the server to answer, after the first attempt.
 
     Returns:
-        The fingerprint, of counts alone where there is no second measure; and why there is none, or "".
+        The fingerprint, and why it has counts only ("" if it is complete).
     """
     try:
         return settled(before, until_answered(measure, seconds)), ""
@@ -121,13 +123,13 @@ def settled_or_counted(
 
 
 def online_and_lacking(rows: Rows) -> tuple[list[str], list[str]]:
-    """Names of the databases that can be measured, and `database NAME: why` of the others.
+    """Names of the databases that are online, and `database NAME: why` for the others.
 
     Args:
-        rows: of SHOW DATABASES; a database of a cluster has one for each member.
+        rows: rows of SHOW DATABASES; in a cluster a database has one for each member.
 
     Raises:
-        TemporaryError: one is about to be online.
+        TemporaryError: a database will be online soon.
     """
     copies_by_name: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -154,7 +156,7 @@ def online_and_lacking(rows: Rows) -> tuple[list[str], list[str]]:
 
 
 def _member(access: Access) -> tuple[Endpoint, list[str], list[str]]:
-    """A member that answers, with its databases: those that are online, and why others are not."""
+    """A member that answers, its online databases, and why others are not online."""
     causes = []
     for member in members_of(access):
         if not member.host:
@@ -176,7 +178,7 @@ def _measure(access: Access, member: Endpoint, databases: list[str]) -> list[Mea
 
 
 def _users(access: Access, member: Endpoint, community: bool) -> dict[str, Rows]:
-    """Who there is and what they may; passwords are in the database `system` only."""
+    """Users, roles and privileges. Passwords are in the database `system` only."""
     accounts = {"users": query(access, member, "SHOW USERS")}
     if not community:
         accounts["roles"] = query(access, member, "SHOW ROLES WITH USERS")

@@ -1,4 +1,4 @@
-"""How one member of Neo4j is asked, over Bolt."""
+"""Client for one member of Neo4j, over Bolt."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LABEL = "IsaCloudProbe"  # backups count nodes without it
 Rows = list[dict[str, Any]]
 T = TypeVar("T")
 POLL_SECONDS = 2.0
-# A query's own limit is the server's promise. A connection and its query may take one limit each.
+# The server may fail to enforce a query's own time limit. Connecting and querying may take one limit each.
 QUERY_TIMEOUTS = 3
 
 
@@ -35,7 +35,7 @@ def members_of(access: Access, port: int = PORT) -> list[Endpoint]:
 
 
 def query(access: Access, member: Endpoint, text: str, database: str = "system") -> Rows:
-    """Put one query to a member; rows by column."""
+    """Run one query on a member. Returns rows by column."""
     with (
         call(f"Neo4j {member.member}, database {database}: {first_words(text)}"),
         driver_of(access, member) as driver,
@@ -53,18 +53,18 @@ def query(access: Access, member: Endpoint, text: str, database: str = "system")
 def unless_silent(
     driver: neo4j.Driver, member: Endpoint, seconds: float
 ) -> Iterator[Callable[[], None]]:
-    """Close a driver whose server has not answered for a while: the driver itself waits forever.
+    """Close a driver whose server sends nothing: the driver itself would wait forever.
 
     Args:
-        driver: used by the block.
-        member: which server, for the message.
-        seconds: that it may be silent.
+        driver: the driver that the block uses.
+        member: its server, for the message.
+        seconds: longest silence.
 
     Yields:
-        Tells that the server has answered.
+        A function to call whenever the server has answered.
 
     Raises:
-        TemporaryError: it sent nothing for longer.
+        TemporaryError: the server sent nothing for longer than `seconds`.
     """
     heard, ended, silent = Event(), Event(), Event()
 
@@ -92,7 +92,7 @@ def unless_silent(
 
 
 def driver_of(access: Access, member: Endpoint) -> neo4j.Driver:
-    """Connect to one member, not to whom it would route to."""
+    """Connect to this member directly, without routing."""
     user, _, password = access.secret("neo4j-auth", "NEO4J_AUTH").partition("/")
     return neo4j.GraphDatabase.driver(
         f"bolt://{member.url}",
@@ -111,15 +111,15 @@ def until_answered(
     sleep: Callable[[float], None] = CANCELLATION.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> T:
-    """Ask a server that has just started until it answers: the first queries of a cold one run into their limits.
+    """Repeat a query until a server that has just started answers: its first queries may exceed their limits.
 
     Args:
-        question: raises what the driver raises, or a TemporaryError.
-        seconds: limit for all tries together.
+        question: sends the query; raises the driver's exceptions or a TemporaryError.
+        seconds: limit for all attempts together.
 
     Raises:
         TemporaryError: there is no answer within the limit.
-        PermanentError, AuthError: the question's own.
+        PermanentError, AuthError: from the query.
     """
     slow = (Neo4jError, DriverError, TemporaryError)
     try:

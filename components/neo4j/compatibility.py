@@ -1,4 +1,4 @@
-"""Why the live Neo4j would not serve a backup's databases: an older version, other databases, too little room."""
+"""Why the live Neo4j could not serve a backup's databases: an older version, other databases, too little space."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from components.neo4j.client import PORT, query
 from components.neo4j.restore import DUMP
 from errors import PermanentError, TemporaryError
 
-# How neo4j-admin begins a dump: four letters, then, compressed, "zstd", a version (4 bytes), the number of files and of
-# their bytes (8 each). `neo4j-admin database load --info` shows the same two numbers for dumps of 5.26.30.
+# The beginning of a dump: four letters, then, compressed, "zstd", a version (4 bytes), the numbers of files and of
+# bytes (8 each). `neo4j-admin database load --info` shows the same two numbers for dumps of 5.26.30.
 DUMP_MAGIC, HEADER, KNOWN = b"DZV1", struct.Struct(">4siqq"), (b"zstd", 1)
 DATA = "SHOW SETTINGS 'server.directories.data' YIELD value"
 
 
 @dataclass(frozen=True)
 class Member:
-    """What is known of the live member.
+    """The live member.
 
     Attributes:
-        version: of its server; "" where it is not known.
-        databases: that it serves; empty where it does not answer.
-        data: directory of its data; "" where it does not answer.
+        version: version of its server; "" if it is unknown.
+        databases: databases that it serves; empty if it does not answer.
+        data: directory of its data; "" if it does not answer.
     """
 
     version: str
@@ -43,11 +43,11 @@ class Member:
 
 @dataclass(frozen=True)
 class Room:
-    """Room on the member's volume, in bytes.
+    """Space on the member's volume, in bytes.
 
     Attributes:
-        free: now.
-        used: by each database.
+        free: free bytes.
+        used: database → used bytes.
     """
 
     free: int
@@ -55,15 +55,15 @@ class Room:
 
 
 def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
-    """Why databases of a backup could not be loaded, or would not be served; nothing is changed.
+    """Why databases of a backup could not be loaded, or would not be served. Nothing is changed.
 
-    A member that does not answer is no reason: a restore may be what brings it back. Its version is then its image's.
-    Space is checked when it is stopped (`require_room`): no commands may run in the member itself.
+    A member that does not answer is not a reason, because the restore may repair it. Its version is then read from its
+    image. Space is checked while the member is stopped (`require_room`), because isa may not run commands in it.
 
     Raises:
-        PermanentError: its password is refused, or there is no such StatefulSet.
+        PermanentError: the password is refused, or the StatefulSet does not exist.
     """
-    # a safety set may not have all of them
+    # a safety backup may lack some of them
     in_backup = {reader.unit(name) for name in reader.names(DUMP)}
     names = {unit.partition(" ")[2]: unit for unit in chosen if unit in in_backup}
     member = _member(access)
@@ -77,22 +77,22 @@ def can_take(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[s
 
 
 def data_directory(access: Access) -> str:
-    """Directory of the live member's data; "" where it does not answer."""
+    """Directory of the live member's data; "" if it does not answer."""
     return _member(access).data
 
 
 def require_room(access: Access, reader: SetReader, chosen: Iterable[str], data: str) -> None:
-    """Ask the helper's pod, while the member is stopped and still whole, whether its volume takes the databases.
+    """Check in the helper's pod that the databases fit on the volume. The member is stopped and not yet changed.
 
     Args:
-        access: the way in.
-        reader: of the backup.
+        access: addresses and credentials.
+        reader: the backup.
         chosen: units that will be loaded.
-        data: directory of the member's data; "" if it is not known, and nothing is asked then.
+        data: directory of the member's data; "" if it is unknown, then nothing is checked.
 
     Raises:
-        PermanentError: there is too little room; nothing was overwritten.
-        TemporaryError: the pod does not say.
+        PermanentError: there is too little space; nothing was overwritten.
+        TemporaryError: the pod does not answer.
     """
     if not data:
         return
@@ -109,7 +109,7 @@ def require_room(access: Access, reader: SetReader, chosen: Iterable[str], data:
 
 
 def too_new(backup_version: str, live_version: str) -> str:
-    """Why a server refuses a store of another version; "" if it does not, or its own is not known.
+    """Why a server refuses a store of another version; "" if it accepts it, or if its own version is unknown.
 
     https://neo4j.com/docs/upgrade-migration-guide/current/: stores are migrated to later versions only.
     """
@@ -123,7 +123,7 @@ def too_new(backup_version: str, live_version: str) -> str:
 
 
 def unserved(name: str, databases: frozenset[str]) -> str:
-    """Why a database would not be served; "" if it would, or it is not known which are."""
+    """Why a database would not be served; "" if it would, or if the served databases are unknown."""
     if not databases or name in databases:
         return ""
     return (
@@ -133,11 +133,11 @@ def unserved(name: str, databases: frozenset[str]) -> str:
 
 
 def without_room(sizes: dict[str, int], room: Room) -> dict[str, str]:
-    """Databases for which there is no room, as if what they hold now were away.
+    """Databases that do not fit on the volume, after their current data was removed.
 
     Args:
-        needed: database → bytes that it has unpacked.
-        room: of the member's volume.
+        sizes: database → its unpacked bytes.
+        room: space on the member's volume.
     """
     free = room.free + sum(room.used.get(name, 0) for name in sizes)
     reasons = {}
@@ -150,7 +150,7 @@ def without_room(sizes: dict[str, int], room: Room) -> dict[str, str]:
 
 
 def unpacked_size(pieces: Iterator[bytes]) -> int:
-    """Bytes that a dump takes when it is loaded, from its beginning; 0 where that does not say so."""
+    """Bytes of a loaded dump, read from its beginning; 0 if they are not stated there."""
     start = b""
     while len(start) < len(DUMP_MAGIC):
         piece = next(pieces, b"")
@@ -202,7 +202,7 @@ def _unpacked(reader: SetReader, unit: str) -> int:
 
 
 def _room(access: Access, data: str, databases: Iterable[str]) -> Room:
-    """Ask the helper's pod: free bytes of the member's volume, and what databases take on it."""
+    """Ask the helper's pod for the free bytes of the member's volume and the bytes of each database."""
     namespace, stall = access.settings.kubernetes.namespace, access.settings.backup.stall_seconds
     folders = {
         f"{data}/{kind}/{name}": name
@@ -219,14 +219,14 @@ def _room(access: Access, data: str, databases: Iterable[str]) -> Room:
 
 
 def room_of(output: str, folders: dict[str, str]) -> Room:
-    """Read what df and du said (POSIX: kibibytes; the fourth column of df is what is available).
+    """Parse the output of df and du (POSIX: kibibytes; the fourth column of df is the available space).
 
     Args:
-        said: one line of df, then those of du.
+        output: a line of df, then lines of du.
         folders: directory → database.
 
     Raises:
-        TemporaryError: it is something else.
+        TemporaryError: the output has another format.
     """
     df_line, *lines = output.splitlines() or [""]
     match = re.search(r"\s(\d+)\s+(\d+)\s+(\d+)\s+\d+%\s", df_line)

@@ -1,12 +1,12 @@
-"""What a graph holds: nodes by their labels, relationships by type, each counted and digested; indexes and constraints.
+"""The fingerprint of a graph: nodes by labels and relationships by type, counted and digested; indexes, constraints.
 
-A node counts as its labels and properties, a relationship as its type, properties, and the labels and small properties
-of both ends: Neo4j's own ids change with a restore. Read before the backup and after it; what changed in between is
-only counted.
+A node is digested by its labels and properties; a relationship by its type, its properties, and the labels and small
+properties of both ends. Neo4j's own ids cannot be used, because a restore changes them. The graph is measured before
+and after the backup; what changed in between is only counted.
 
-Temporal values and points are digested as the server writes them, with their type: the driver has no object for years
-before 1 and after 9999, loses the seconds of an offset, and compares points without their reference system. Other
-values come over Bolt as they are.
+Temporal values and points are digested as the server's text, with their type. The driver has no objects for years
+before 1 or after 9999, loses the seconds of an offset, and compares points without their reference system. All other
+values are digested as they come over Bolt.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from components.access import Access, Endpoint
 from components.digest import Digest
 from components.neo4j.client import LABEL, driver_of, query, unless_silent
 
-FETCH = 500  # rows that the driver holds: a node has megabytes where it has long texts
-SILENT_SECONDS = 600.0  # before the first row, and between two: a cold database is slow
-# Twenty labels make a million combinations, and a manifest takes two million values of all databases.
+FETCH = 500  # rows that the driver buffers: a node with long texts may have megabytes
+SILENT_SECONDS = 600.0  # limit before the first row and between two rows: a cold database is slow
+# Twenty labels have a million combinations, and a manifest may have two million values for all databases.
 GROUPS = 1_000
 GROUP_CHARACTERS = 300
 USERS = "SHOW USERS YIELD user, suspended"
-# https://neo4j.com/docs/cypher-manual/current/values-and-types/property-structural-constructed/#_property_types: all
-# property types that JSON has no form for, but byte arrays. A list holds values of one type.
+# All property types that JSON cannot express, except byte arrays. A list has values of one type.
+# https://neo4j.com/docs/cypher-manual/current/values-and-types/property-structural-constructed/#_property_types
 TEXTUAL = " | ".join(
     f"{kind} NOT NULL"
     for kind in (
@@ -41,9 +41,9 @@ TEXTUAL = " | ".join(
     )
 )  # fmt: skip
 NODES = f"MATCH (n) WHERE NOT n:{LABEL} WITH labels(n) AS labels, properties(n) AS p RETURN labels, %s AS properties"
-# Of the nodes at its ends a relationship is told by their labels and their small properties. All of them would be sent
-# with each relationship: a node with an embedding of 1536 numbers once for each of its thousands. Those that are not
-# small are digested with the node.
+# A relationship is identified by the labels and small properties of the nodes at its ends. Large properties would be
+# sent with every relationship, for example an embedding of 1536 numbers thousands of times. They are digested with the
+# node.
 END_CHARACTERS = 100
 SMALL = " | ".join(f"{kind} NOT NULL" for kind in ("BOOLEAN", "INTEGER", "FLOAT"))
 RELATIONSHIPS = f"""
@@ -57,7 +57,7 @@ INDEXES = "SHOW INDEXES YIELD name, type, entityType, labelsOrTypes, properties,
 
 
 def _typed(properties: str, which: str = "") -> str:
-    """Cypher for a map's pairs, whose temporal values and points are maps of type and text: no property is a map."""
+    """Cypher for the pairs of a map. Temporal values and points become maps of type and text; no property is a map."""
     return f"""[k IN keys({properties}) {which} | [k, CASE
         WHEN {properties}[k] IS :: {TEXTUAL}
             THEN {{type: valueType({properties}[k]), text: toString({properties}[k])}}
@@ -67,14 +67,14 @@ def _typed(properties: str, which: str = "") -> str:
 
 
 def _small(properties: str) -> str:
-    """Cypher for the pairs of a map that are small, whatever a node holds: no list, no long text."""
+    """Cypher for the small pairs of a map: no lists, no long texts."""
     value = f"{properties}[k]"
     short = f"{value} IS :: STRING NOT NULL AND size({value}) <= {END_CHARACTERS}"
     return _typed(properties, f"WHERE {value} IS :: {SMALL} | {TEXTUAL} OR ({short})")
 
 
 def _values(properties: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Properties as JSON has them; bytes are told from the list of the same numbers."""
+    """Properties as JSON. Bytes are marked, so that they differ from a list of the same numbers."""
     return {
         key: {"type": "BYTES", "text": value.hex()} if isinstance(value, bytes) else value
         for key, value in properties
@@ -82,21 +82,21 @@ def _values(properties: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _as_the_client_prints(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Properties as sets of version 1 digested them: of what JSON has no form for, the text of the driver's object."""
+    """Properties as version 1 digested them: the text of the driver's object for types that JSON lacks."""
     document: dict[str, Any] = json.loads(json.dumps(properties, default=str))
     return document
 
 
 @dataclass(frozen=True)
 class Form:
-    """How a graph is digested; a backup is compared in its own version's.
+    """How a graph is digested. A backup is compared in the form that it was measured in.
 
     Attributes:
-        version: as the manifest has it.
+        version: its number in the manifest.
         nodes, relationships, constraints, indexes: queries.
-        values: makes JSON of the properties that the first two give.
-        groups: combinations of labels, and types of relationships, that are measured each by itself; None: all.
-        characters: that the name of one has; a longer one is shortened.
+        values: turns the properties of the first two queries into JSON.
+        groups: number of label combinations, and of relationship types, with a measure of their own; None: all.
+        characters: length of an item's name; longer names are shortened.
     """
 
     version: int
@@ -133,11 +133,11 @@ FORMS = {
 }  # fmt: skip
 ACCOUNTS = "users"  # unit of the server's accounts
 NEWEST = FORMS[max(FORMS)]
-VERSION = "fingerprint"  # its place in a manifest's topology; sets of version 1 have none
+VERSION = "fingerprint"  # key in a manifest's topology; backups of version 1 lack it
 
 
 def form_of(manifest: Manifest) -> Form:
-    """How the fingerprint of a backup was made."""
+    """The form in which a backup was measured."""
     return FORMS[int(manifest.topology.get(VERSION, 1))]
 
 
@@ -147,10 +147,10 @@ def measure_database(
     """Measure one database.
 
     Args:
-        access: the way in.
-        member: that has a copy of it.
+        access: addresses and credentials.
+        member: a member with a copy of the database.
         database: its name.
-        form: of the backup that it is compared with.
+        form: the form of the backup that it is compared with.
     """
     with (
         call(f"Neo4j {member.member}: measure database {database}"),
@@ -172,10 +172,10 @@ def measure_graph(
     """Measure the database of a session.
 
     Args:
-        session: that may read it.
+        session: a session of the database.
         unit: name of the database in the manifest.
-        form: of the backup that it is compared with.
-        heard: is called with each row.
+        form: the form of the backup that it is compared with.
+        heard: called for each row.
     """
     nodes = Groups("nodes of other labels", form.groups)
     for row in _rows(session, form.nodes, heard):
@@ -201,13 +201,13 @@ def measure_graph(
 
 
 class Groups:
-    """Digests by the name of a group, of at most so many groups: those of the first names, and one of all others.
+    """Digests by group, for a limited number of groups: the alphabetically first names, and one group for all others.
 
-    Which ones these are does not depend on the order in which they come: a name beyond them stays beyond them.
+    The result does not depend on the order of the rows.
 
     Args:
-        others: name of the one.
-        most: groups that have a digest of their own; None: all.
+        others: name of the group for all others.
+        most: number of groups with a digest of their own; None: all.
     """
 
     def __init__(self, others: str, most: int | None) -> None:
@@ -223,7 +223,7 @@ class Groups:
         return {**self._digests, **rest}
 
     def of(self, name: str) -> Digest:
-        """Where what belongs to a group is added."""
+        """The digest to which a group's items are added."""
         digest = self._digests.get(name)
         if digest is not None:
             return digest
@@ -237,7 +237,7 @@ class Groups:
 
 
 def measure_users(access: Access, member: Endpoint) -> Measure:
-    """Count and digest the users; passwords cannot be asked for."""
+    """Count and digest the users. Passwords cannot be read."""
     digest = Digest()
     for row in query(access, member, USERS):
         digest.add_document((row["user"], row["suspended"]), str(row["user"]))

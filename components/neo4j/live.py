@@ -1,8 +1,8 @@
 """Replaces databases of a live Neo4j Community by those of a backup, while its member is stopped.
 
-The database `system` has the users and their passwords: in a server in use it is replaced only when it is asked for
-by its name; a rebuilt or lost server gets it back with all the rest. An Enterprise cluster is restored by hand
-(docs/restore-by-hand.md): its members must be seeded one from the other.
+The database `system` has the users and their passwords. In a server in use it is replaced only if it is named; a
+rebuilt or lost server gets it with all other databases. An Enterprise cluster is restored by hand
+(docs/restore-by-hand.md), because its members must be seeded from each other.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def replace(
     chosen: Iterable[str],
     cleanup: CleanupJournal,
 ) -> list[str]:
-    """Load databases over the live ones, with the member stopped; it is started again in any case.
+    """Load databases over the live ones while the member is stopped. The member is always started again.
 
-    A run that is killed leaves it to the next restore or backup, by its note.
+    If the run is killed, the next restore or backup starts it, by the entry in the journal.
 
     Raises:
-        Damaged: a dump is not what was stored.
+        Damaged: a dump differs from what was stored.
         PermanentError: it is an Enterprise cluster, or the volume has too little room: nothing was overwritten.
         TemporaryError: the member does not stop, or a load failed.
     """
@@ -64,7 +64,7 @@ def replace(
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
-    """What the live databases hold now."""
+    """Measure the live databases."""
     form = form_of(reader.manifest)
 
     def ask() -> list[Measure]:
@@ -87,13 +87,13 @@ def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Me
 
 
 def wanted(reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
-    """The manifest's measures of the databases; those of the users with `system`, which holds them."""
+    """The manifest's measures of the databases. The users belong to `system`."""
     units = {ACCOUNTS if unit == f"database {SYSTEM}" else unit for unit in chosen}
     return [measure for measure in reader.manifest.fingerprint if measure.unit in units]
 
 
 def by_hand(settings: Settings) -> str:
-    """An Enterprise cluster seeds its members itself, which could not be tested here."""
+    """Why this Neo4j is restored by hand; "" for Community. Seeding an Enterprise cluster could not be tested."""
     if settings.components.neo4j.edition == "community":
         return ""
     return "an Enterprise cluster is restored by hand: docs/restore-by-hand.md, Neo4j"

@@ -1,7 +1,7 @@
-"""Community's way: the member is stopped, its databases are dumped by a pod on its volume, and it is started again.
+"""Backs up Community: stops the member, dumps its databases in a pod on its volume, and starts it again.
 
-Community has no online backup. The pause is the operator's decision (`backup.neo4j.offline`), takes as long as the
-dump, and is written down before it begins, so that the run after a killed one starts the member again.
+Community has no online backup. The operator must allow the pause (`backup.neo4j.offline`). It takes as long as the
+dump. It is recorded before it begins, so that the run after a killed one starts the member again.
 https://neo4j.com/docs/operations-manual/5/backup-restore/offline-backup/
 """
 
@@ -30,21 +30,21 @@ POD = f"{RELEASE}-0"
 DUMPER = f"{RELEASE}-dump"
 CONTAINER = "neo4j-admin"
 DATABASES = (DATABASE, "system")  # Community has no others
-REPLICAS: Final = 1  # of the member: it has one volume
+REPLICAS: Final = 1  # the member has one volume
 STOP_SECONDS, START_SECONDS = 180.0, 300.0
-# A server reads its transaction logs and opens its stores before it serves; a cold and busy disk gives no less.
+# A server reads its transaction logs and stores before it serves. Even a cold and busy disk is this fast.
 START_BYTES_PER_SECOND = 10 << 20
-TRIES = 2  # of a dump, while the member is stopped anyway
+TRIES = 2  # attempts for a dump while the member is stopped
 
 
 def dump(access: Access, writer: SetWriter) -> list[str]:
-    """Store a dump of each database, with the member stopped; it is started again and not waited for.
+    """Store a dump of each database while the member is stopped. It is started again, without waiting for it.
 
     Returns:
-        `database NAME: why` of each that could not be dumped.
+        `database NAME: why` for each that could not be dumped.
 
     Raises:
-        TemporaryError: the member does not stop, or none could be dumped; it is started again in any case.
+        TemporaryError: the member does not stop, or no database could be dumped. It is started again.
     """
     with stopped(access, writer.cleanup), helper(access):
         failed = {database: _dump(access, writer, database) for database in DATABASES}
@@ -54,7 +54,7 @@ def dump(access: Access, writer: SetWriter) -> list[str]:
 
 
 def _dump(access: Access, writer: SetWriter, database: str) -> str:
-    """Store a dump of one database; why that failed, or ""."""
+    """Store a dump of one database. Returns why it failed, or ""."""
     namespace, stall = access.settings.kubernetes.namespace, access.settings.backup.stall_seconds
     command = ("neo4j-admin", "database", "dump", database, "--to-stdout")
     why = ""
@@ -72,16 +72,16 @@ def _dump(access: Access, writer: SetWriter, database: str) -> str:
 
 
 def load(access: Access, database: str, size: int, pieces: Iterator[bytes]) -> None:
-    """Load a dump into the stopped member's volume, in the pod that `helper` made.
+    """Load a dump into the stopped member's volume, in the pod of `helper`.
 
     Args:
-        access: the way in.
-        database: its name; what it holds is overwritten.
-        size: of the dump, bytes: a command in a pod is not told that its input has ended, so it is told the size.
-        pieces: of the dump.
+        access: the cluster.
+        database: its name; its data is overwritten.
+        size: bytes of the dump. A command in a pod does not see the end of its input, so it needs the size.
+        pieces: the dump's bytes.
 
     Raises:
-        TemporaryError: the load fails; the database is then damaged, and must be loaded again.
+        TemporaryError: the load failed. The database is damaged then and must be loaded again.
     """
     namespace, stall = access.settings.kubernetes.namespace, access.settings.backup.stall_seconds
     script = (
@@ -95,7 +95,7 @@ def load(access: Access, database: str, size: int, pieces: Iterator[bytes]) -> N
 
 
 def sweep(access: Access, cleanup: CleanupJournal) -> None:
-    """Start the member again that a killed run has stopped."""
+    """Start a member that a killed run has stopped."""
     for note in cleanup.earlier(StoppedMember):
         _remove_dumper(access)
         live = statefulset(access)
@@ -107,10 +107,10 @@ def sweep(access: Access, cleanup: CleanupJournal) -> None:
 
 @contextmanager
 def stopped(access: Access, cleanup: CleanupJournal) -> Iterator[None]:
-    """Stop the member, and start it again in any case. Whoever needs it then waits for it (`await_ready`).
+    """Stop the member inside the block, and always start it again. `await_ready` waits until it serves.
 
     Raises:
-        TemporaryError: it does not stop.
+        TemporaryError: the member does not stop.
     """
     live = statefulset(access)
     note = StoppedMember(statefulset=RELEASE, replicas=REPLICAS)
@@ -121,7 +121,7 @@ def stopped(access: Access, cleanup: CleanupJournal) -> Iterator[None]:
         yield
     except TemporaryError:
         _start(access, live, cleanup, note)
-        with suppress(TemporaryError):  # so that the next try finds a member that serves
+        with suppress(TemporaryError):  # the next attempt needs a member that serves
             await_ready(access, START_SECONDS)
         raise
     except BaseException:
@@ -132,7 +132,7 @@ def stopped(access: Access, cleanup: CleanupJournal) -> Iterator[None]:
 
 
 def _start(access: Access, live: Manifest, cleanup: CleanupJournal, note: StoppedMember) -> None:
-    """Start the stopped member, and forget what was noted of it by this run and by killed ones."""
+    """Start the stopped member, and remove its entries from the journal: this run's and those of killed runs."""
     access.kube.scale(live, REPLICAS)
     cleanup.release(note)
     for earlier in cleanup.earlier(StoppedMember):
@@ -140,14 +140,14 @@ def _start(access: Access, live: Manifest, cleanup: CleanupJournal, note: Stoppe
 
 
 def await_ready(access: Access, seconds: float) -> None:
-    """Until clients are served again.
+    """Wait until the member serves clients.
 
     Args:
-        access: the way in.
-        seconds: limit; `start_seconds` knows it.
+        access: the cluster.
+        seconds: time limit, for example from `start_seconds`.
 
     Raises:
-        TemporaryError: it takes longer; the member goes on starting.
+        TemporaryError: it takes longer. The member keeps starting.
     """
 
     def ready() -> bool:
@@ -158,19 +158,19 @@ def await_ready(access: Access, seconds: float) -> None:
 
 
 def start_seconds(size: int) -> float:
-    """How long a member may take to serve databases of so many bytes."""
+    """Time limit, in seconds, for a member to start with databases of this many bytes."""
     return START_SECONDS + size / START_BYTES_PER_SECOND
 
 
 def _stop_seconds(live: Manifest) -> float:
-    """How long a member may take to stop: a checkpoint, for which its pod has a grace of its own."""
+    """Time limit, in seconds, for a member to stop. It writes a checkpoint, within its pod's own grace period."""
     grace = live["spec"]["template"]["spec"].get("terminationGracePeriodSeconds") or 0
     return max(STOP_SECONDS, float(grace) + 30.0)
 
 
 @contextmanager
 def helper(access: Access) -> Iterator[None]:
-    """A pod of the release's own image on the release's volume, that waits for commands."""
+    """A pod with the release's image and volume that waits for commands; it is deleted at the end."""
     _remove_dumper(access)
     access.kube.create(pod_of(statefulset(access)))
     try:
@@ -183,7 +183,7 @@ def helper(access: Access) -> Iterator[None]:
 
 
 def pod_of(live: Manifest) -> Manifest:
-    """The helper's pod; another one of this account is refused (`isa-neo4j-dump` in namespace.yaml).
+    """The helper's pod. A policy refuses any other pod of this account (`isa-neo4j-dump` in namespace.yaml).
 
     Args:
         live: the member's StatefulSet.
@@ -227,7 +227,7 @@ def statefulset(access: Access) -> Manifest:
     """The member's StatefulSet.
 
     Raises:
-        PermanentError: there is none.
+        PermanentError: it does not exist.
     """
     live = access.kube.get("apps/v1", "StatefulSet", RELEASE, access.settings.kubernetes.namespace)
     if live is None:
@@ -251,7 +251,7 @@ def _remove_dumper(access: Access) -> None:
 def _until(condition: Any, seconds: float, failure: str) -> None:
     def sleep(pause: float) -> None:
         if CANCELLATION.is_set():
-            time.sleep(pause)  # what must be put right is put right first
+            time.sleep(pause)  # a cancelled run still starts the member and removes the pod
         else:
             CANCELLATION.sleep(pause)
 

@@ -1,8 +1,10 @@
-"""Enterprise's way: `neo4j-admin database backup` over port 6362, checked for consistency before it is stored.
+"""Backs up Enterprise: `neo4j-admin database backup` over port 6362, checked for consistency before it is stored.
 
-The protocol is Neo4j's own, so the program is needed, of the servers' version, with Java. It writes to a directory of
-the spool, which must hold the largest database. Exit status 1 can mean that it succeeded with problems; then the
-artefact is there, and the check decides. Only the documentation was read, no Enterprise server was at hand:
+The protocol is Neo4j's own, so the program is needed, in the servers' version and with Java. It writes to a directory
+of the spool, which needs space for the largest database. Exit status 1 may mean success with problems; then the
+artefact exists, and the check decides.
+
+Written from the documentation; not tested with an Enterprise server:
 https://neo4j.com/docs/operations-manual/5/backup-restore/online-backup/
 """
 
@@ -26,16 +28,16 @@ def back_up_databases(access: Access, writer: SetWriter, databases: list[str]) -
     """Store an online backup of each database.
 
     Args:
-        access: the way in.
-        writer: of the backup.
-        databases: names; `system` among them.
+        access: addresses and settings.
+        writer: the backup in progress.
+        databases: names, including `system`.
 
     Returns:
-        `database NAME: why` of each that could not be stored, where others could.
+        `database NAME: why` for each that could not be stored, if others could.
 
     Raises:
-        TemporaryError: no member gives any.
-        PermanentError: neo4j-admin is missing; every store is inconsistent.
+        TemporaryError: no database could be stored.
+        PermanentError: neo4j-admin is missing, or every store is inconsistent.
     """
     program = _program(access)
     members = ",".join(m.url for m in members_of(access, BACKUP_PORT) if m.host)
@@ -56,7 +58,7 @@ def _store(program: Command, members: str, database: str, writer: SetWriter) -> 
     with tempfile.TemporaryDirectory(dir=writer.spool, prefix="neo4j-") as directory:
         file = _take(program, members, database, Path(directory))
         _check(program, database, Path(directory))
-        # under its own name: a chain and the database's name are told from it
+        # keeps its own name: neo4j-admin reads the database and the chain from it
         size = file.stat().st_size
         with file.open("rb") as opened:
             writer.add(
@@ -69,7 +71,7 @@ def _store(program: Command, members: str, database: str, writer: SetWriter) -> 
 
 
 def version(access: Access) -> str:
-    """Of neo4j-admin."""
+    """The version of neo4j-admin."""
     return _program(access).run("--version", timeout=60).stdout.strip()
 
 

@@ -1,9 +1,10 @@
-"""Neo4j: each member is a release and a StatefulSet of its own; none gets ready before all have met.
+"""The gate of Neo4j. Each member is a release and a StatefulSet of its own; none is ready before all have joined.
 
-Members are asked over Bolt, each directly: `SHOW SERVERS` and `SHOW DATABASES`
-(https://neo4j.com/docs/operations-manual/5/clustering/monitoring/show-servers-monitoring/). A node is written on the
-leader of the default database and read on another member behind its bookmark, which waits for replication. Tried on
-Community 5.26, which has one member and no `SHOW SERVERS`; of Enterprise only the documentation was read.
+Each member is asked directly over Bolt: `SHOW SERVERS` and `SHOW DATABASES`
+(https://neo4j.com/docs/operations-manual/5/clustering/monitoring/show-servers-monitoring/). The probe writes a node on
+the leader of the default database and reads it on another member with the bookmark, which waits for replication.
+
+Tried on Community 5.26, which has one member and no `SHOW SERVERS`. For Enterprise only the documentation was read.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ DATABASES = """
     SHOW DATABASES YIELD name, address, role, writer, requestedStatus, currentStatus, statusMessage, replicationLag
 """
 SERVERS = "SHOW SERVERS YIELD name, address, state, health"
-# What killed rounds left; by the hour, so that rounds that go on keep theirs.
-TRANSACTION_TIMEOUTS = 3 * QUERY_TIMEOUTS  # three queries, and one of the reader
+TRANSACTION_TIMEOUTS = 3 * QUERY_TIMEOUTS  # for the three queries of the writer
+# Deletes nodes of killed rounds. They are an hour old; running rounds keep theirs.
 SWEEP = f"MATCH (old:{LABEL}) WHERE old.at < datetime() - duration('PT1H') DETACH DELETE old"
 WRITE = f"CREATE (:{LABEL} {{token: $token, at: datetime()}})"
 READ = f"MATCH (n:{LABEL} {{token: $token}}) RETURN count(n) AS found"
@@ -51,7 +52,7 @@ REMOVE = f"MATCH (n:{LABEL} {{token: $token}}) DELETE n"
 
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
-    """What must run for this component, as Kubernetes sees it."""
+    """The workloads of this component in Kubernetes."""
     members = settings.components.neo4j.members
     return tuple(
         Workload("StatefulSet", f"neo4j-{n}", 1, group="neo4j") for n in range(1, members + 1)
@@ -59,7 +60,7 @@ def workloads(settings: Settings) -> tuple[Workload, ...]:
 
 
 def ask(access: Access) -> Report:
-    """Ask for enabled members, databases online with a writer, and a node that travels."""
+    """Check the members, the databases with their writers, and a node through two members."""
     config = access.settings.components.neo4j
     members = members_of(access)
     questions = Round()
@@ -95,7 +96,7 @@ def ask(access: Access) -> Report:
 
 
 def _databases(questions: Round, answers: Answers[Rows]) -> str:
-    """Check the databases; returns the member that writes the default one, or ""."""
+    """Check the databases. Returns the member that writes to the default database, or ""."""
     copies = [
         (member, row)
         for member, rows in answers.good.items()
@@ -121,7 +122,7 @@ def _databases(questions: Round, answers: Answers[Rows]) -> str:
 
 
 def _own(member: str, row: Mapping[str, Any], answers: Answers[Rows]) -> bool:
-    """Whether a row is about the member that said it: each sees the copies of all, its own best."""
+    """Whether a row describes the copy on the member that returned it. A member knows its own copy best."""
     if len(answers.good) + len(answers.bad) == 1:
         return True
     return str(row["address"]).startswith(f"{member.removesuffix('-0')}.")
@@ -137,11 +138,11 @@ def _roles(answers: Answers[Rows], leader: str) -> list[Role]:
 
 
 def _transaction(access: Access, writer: Endpoint, reader: Endpoint) -> str:
-    """Write a node, read it behind the writer's bookmark, and delete it.
+    """Write a node, read it with the writer's bookmark, and delete it.
 
     Raises:
-        Neo4jError, DriverError: a member does not do it.
-        RuntimeError: it is not read.
+        Neo4jError, DriverError: a member fails.
+        RuntimeError: the reader does not have the node.
     """
     token, limit = secrets.token_hex(8), access.timeout_seconds
     with (
@@ -149,9 +150,7 @@ def _transaction(access: Access, writer: Endpoint, reader: Endpoint) -> str:
         unless_silent(driver, writer, TRANSACTION_TIMEOUTS * limit),
         driver.session(database=DATABASE) as session,
     ):
-        with suppress(
-            Neo4jError
-        ):  # another round may be at the same nodes: the next one comes back to them
+        with suppress(Neo4jError):  # another round may delete the same nodes
             session.run(neo4j.Query(SWEEP, timeout=limit)).consume()
         session.run(neo4j.Query(WRITE, timeout=limit), token=token).consume()
         try:

@@ -1,9 +1,10 @@
-"""Brings Neo4j back: databases are loaded into a stopped server's volume, checked there, and served.
+"""Restores Neo4j: loads databases into the volume of a stopped server, checks them there, and starts it.
 
-Community's sets hold dumps, Enterprise's backups; `neo4j-admin` of the engine's own image reads both. The database
-`system` is restored too, so the users are the source's, whose passwords isa does not know: the scratch server requires
-none, and who reaches it is the network policy's business. It has no plugins, whose triggers lie in `system`, and Cypher
-loads from no file and no address (WebURLAccessRule in neo4j/neo4j).
+Community's backups have dumps, Enterprise's have backups; `neo4j-admin` of the engine's own image reads both.
+
+The database `system` is restored too, so the users are the source's. isa does not know their passwords, so the scratch
+server requires none; network policies limit who can reach it. It has no plugins, because their triggers are in
+`system`. Cypher cannot load from files or addresses (WebURLAccessRule in neo4j/neo4j).
 https://neo4j.com/docs/operations-manual/5/backup-restore/
 """
 
@@ -80,10 +81,10 @@ def scratch(settings: Settings, manifest: Manifest, _: str) -> tuple[Scratch, ..
 
 
 def place(reader: SetReader, name: str, directory: Path) -> None:
-    """Lay dumps and backups where neo4j-admin looks for them.
+    """Write dumps and backups to the directory that neo4j-admin reads.
 
     Raises:
-        Damaged: one is not what was stored.
+        Damaged: one differs from what was stored.
     """
     for form in (DUMP, BACKUP):
         for artefact in reader.names(form):
@@ -91,7 +92,7 @@ def place(reader: SetReader, name: str, directory: Path) -> None:
 
 
 def ask(access: Access, endpoint: Endpoint) -> str:
-    """Version of a server whose databases are online."""
+    """The server's version, once its databases are online."""
     rows = query(access, endpoint, "SHOW DATABASES YIELD name, currentStatus")
     waiting = [row["name"] for row in rows if row["currentStatus"] != "online"]
     if waiting:
@@ -101,13 +102,13 @@ def ask(access: Access, endpoint: Endpoint) -> str:
 
 
 def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
-    """Nothing: all of it was placed."""
+    """Nothing to load: `place` and the steps have done it."""
 
 
 def measure(
     access: Access, at: Mapping[str, Endpoint], reader: SetReader
 ) -> Mapping[str, list[Measure]]:
-    """What the databases hold that the server lists, and its users.
+    """Measure all databases of the server, and its users.
 
     Raises:
         TemporaryError: the server went away.
