@@ -1,8 +1,8 @@
-"""A database under another name while its successor is made; what stands where is written in the catalog.
+"""Renames a database while its successor is created. The state of the procedure is recorded in the catalog.
 
-The catalog survives this process, and a promoted standby has it too: a rename that was not replicated is
-no rename there. So each step is one transaction with its mark (`ALTER DATABASE … SET isa.…`), and who undoes it goes
-by the marks, never by what was done before. A database that is marked unfinished is closed, and is never opened.
+The catalog survives this process. A promoted standby has it too, without renames that were not replicated. So each step
+is one transaction together with its mark (`ALTER DATABASE … SET isa.…`). An undo looks at the marks only. A database
+that is marked as unfinished is closed and never opened.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from errors import IsaError, TemporaryError
 
 log = logging.getLogger(__name__)
 
-SUCCESSOR = "isa.successor"  # of a database put aside: who has its name, and is not finished
-UNFINISHED = "isa.unfinished"  # of a successor
-NAME_BYTES = 63  # PostgreSQL cuts longer ones off
-FAILOVER_SECONDS = 120.0  # until there is a primary again: repmgr's takes about 30
-CANCELLED_SECONDS = 5.0  # who is cancelled is killed soon
+SUCCESSOR = "isa.successor"  # mark of a renamed database: the name of its unfinished successor
+UNFINISHED = "isa.unfinished"  # mark of a successor
+NAME_BYTES = 63  # PostgreSQL truncates longer names
+FAILOVER_SECONDS = 120.0  # time limit for a new primary; repmgr needs about 30 s
+CANCELLED_SECONDS = 5.0  # a cancelled run is killed soon
 ASIDE = re.compile(r"__(?:before|unfinished)_\d{8}t\d{6}$")
 DATABASES = f"""
     SELECT datname, datconnlimit, ARRAY(SELECT setting FROM unnest(setconfig) AS setting WHERE {readable("setting")})
@@ -42,11 +42,11 @@ DATABASES = f"""
 
 @dataclass(frozen=True)
 class Database:
-    """What the catalog says of one.
+    """A database in the catalog.
 
     Attributes:
-        limit: sessions that it takes; -1 is any number.
-        settings: its own, by name.
+        limit: connection limit; -1 for none.
+        settings: its own settings, by name.
     """
 
     limit: int
@@ -62,14 +62,14 @@ def databases(connection: psycopg.Connection[Any]) -> dict[str, Database]:
     }
 
 
-def aside_name(name: str, what: str) -> str:
-    """Another name for a database, that PostgreSQL does not cut off.
+def aside_name(name: str, kind: str) -> str:
+    """Another name for a database, short enough for PostgreSQL.
 
     Args:
-        name: its own.
-        what: `before` or `unfinished`.
+        name: its name.
+        kind: `before` or `unfinished`.
     """
-    end = f"__{what}_{datetime.now(UTC):%Y%m%dt%H%M%S}"
+    end = f"__{kind}_{datetime.now(UTC):%Y%m%dt%H%M%S}"
     return name.encode()[: NAME_BYTES - len(end)].decode(errors="ignore") + end
 
 
@@ -82,22 +82,22 @@ def aside(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[str]:
-    """Give a database another name while its successor is made; gives it back if that fails.
+    """Rename a database while its successor is created; rename it back if that fails.
 
     Args:
-        access: the way in.
-        name: of the database; there may be none.
+        access: addresses and credentials.
+        name: name of the database; it need not exist.
         cleanup: records the change until it is undone.
         clock: monotonic seconds.
         sleep: waits for a primary.
 
     Yields:
-        The other name; "" if there was no such database.
+        The other name; "" if the database does not exist.
 
     Raises:
-        TemporaryError: the old one could not be given its name back: where it is, and why.
+        TemporaryError: the old database could not be renamed back; the message has its name and the cause.
     """
-    what = cleanup.begin_replacing([f"database {name}"])
+    note = cleanup.begin_replacing([f"database {name}"])
     try:
         with at_primary(access) as connection:
             old = _rename_away(connection, name)
@@ -123,23 +123,23 @@ def aside(
                     "database %s could not be renamed back: %s; next attempt in 2 s", name, exc
                 )
                 sleep(2.0)
-        cleanup.release(what)
+        cleanup.release(note)
         raise
-    cleanup.release(what)
+    cleanup.release(note)
 
 
 def undo(connection: psycopg.Connection[Any], name: str) -> None:
-    """Give the old database its name back where its successor was not finished.
+    """Rename the old database back if its successor was not finished.
 
-    That one is retained too: only a person can decide that it is no longer needed.
+    The unfinished successor is retained under another name: only a person can decide that it is not needed.
 
     Args:
-        connection: at the primary, to another database.
-        name: of the database.
+        connection: to another database, at the primary.
+        name: name of the database.
     """
-    found = databases(connection)
-    old = _predecessor(found, name)
-    if name in found and (old or UNFINISHED in found[name].settings):
+    all_databases = databases(connection)
+    old = _predecessor(all_databases, name)
+    if name in all_databases and (old or UNFINISHED in all_databases[name].settings):
         end_sessions(connection, name)
         connection.execute(
             statement("ALTER DATABASE {} RENAME TO {}", name, aside_name(name, "unfinished"))
@@ -152,17 +152,17 @@ def undo(connection: psycopg.Connection[Any], name: str) -> None:
 
 
 def close(connection: psycopg.Connection[Any], name: str, *, limit: int | None = None) -> None:
-    """Let only superusers connect to a database.
+    """Close a database: only superusers can connect.
 
     Args:
-        connection: at the primary, to another database.
-        name: of the database.
-        limit: sessions that it takes when it is opened again; as many as before if not given.
+        connection: to another database, at the primary.
+        name: name of the database.
+        limit: its connection limit after `reopen`; the current limit if left out.
     """
-    one = databases(connection)[name]
-    before = int(one.settings.get(CONNECTIONS, one.limit))
+    database = databases(connection)[name]
+    sessions = int(database.settings.get(CONNECTIONS, database.limit))
     with connection.transaction():
-        _mark(connection, name, CONNECTIONS, str(before if limit is None else limit))
+        _mark(connection, name, CONNECTIONS, str(sessions if limit is None else limit))
         connection.execute(statement("ALTER DATABASE {} CONNECTION LIMIT 0", name))
     end_sessions(connection, name)
 
@@ -170,28 +170,28 @@ def close(connection: psycopg.Connection[Any], name: str, *, limit: int | None =
 def close_unfinished(
     connection: psycopg.Connection[Any], name: str, limit: int | None = None
 ) -> None:
-    """Close a successor that has just been made, and mark it.
+    """Close a successor that was just created, and mark it as unfinished.
 
     Args:
-        connection: at the primary, to another database.
-        name: of the database.
-        limit: sessions that it takes when it is opened again; as many as it was made with if not given.
+        connection: to another database, at the primary.
+        name: name of the database.
+        limit: its connection limit after `reopen`; the current limit if left out.
     """
     _mark(connection, name, UNFINISHED, "on")
     close(connection, name, limit=limit)
 
 
 def unmark_unfinished(connection: psycopg.Connection[Any], name: str) -> None:
-    """A successor is whole now."""
+    """Record that a successor is complete."""
     _unmark(connection, name, UNFINISHED)
 
 
 def reopen(connection: psycopg.Connection[Any], name: str) -> None:
-    """Let everybody into a database again that was closed by `close`; any other stays as it is."""
-    one = databases(connection).get(name)
-    if one is None or CONNECTIONS not in one.settings:
+    """Open a database that was closed by `close`. Other databases are not changed."""
+    database = databases(connection).get(name)
+    if database is None or CONNECTIONS not in database.settings:
         return
-    limit = sql.Literal(int(one.settings[CONNECTIONS]))
+    limit = sql.Literal(int(database.settings[CONNECTIONS]))
     with connection.transaction():
         text = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}")
         connection.execute(text.format(sql.Identifier(name), limit))
@@ -199,7 +199,7 @@ def reopen(connection: psycopg.Connection[Any], name: str) -> None:
 
 
 def end_sessions(connection: psycopg.Connection[Any], name: str) -> None:
-    """End all sessions of a database, and wait until they have."""
+    """End all sessions of a database, and wait for their end."""
     query = (
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
         "WHERE datname = %s AND pid <> pg_backend_pid()"
@@ -208,7 +208,7 @@ def end_sessions(connection: psycopg.Connection[Any], name: str) -> None:
 
 
 def statement(text: LiteralString, *names: str) -> sql.Composed:
-    """A statement with names in it."""
+    """A statement with quoted names."""
     return sql.SQL(text).format(*(sql.Identifier(name) for name in names))
 
 
@@ -217,7 +217,7 @@ def _rename_away(connection: psycopg.Connection[Any], name: str) -> str:
     if name not in databases(connection):
         return ""
     old = aside_name(name, "before")
-    close(connection, name)  # a pool that connects again at once would hinder the renaming
+    close(connection, name)  # otherwise a pool that reconnects at once would block the rename
     with connection.transaction():
         connection.execute(statement("ALTER DATABASE {} RENAME TO {}", name, old))
         _mark(connection, old, SUCCESSOR, name)
@@ -226,9 +226,9 @@ def _rename_away(connection: psycopg.Connection[Any], name: str) -> str:
 
 
 def _finish(connection: psycopg.Connection[Any], name: str, old: str) -> None:
-    """The successor is whole; it stays closed until it was compared."""
-    one = databases(connection).get(name)
-    if one is None or UNFINISHED not in one.settings:
+    """Remove the marks: the successor is complete. It stays closed until it was compared."""
+    database = databases(connection).get(name)
+    if database is None or UNFINISHED not in database.settings:
         raise TemporaryError(
             f"database {name} is not the one that was created: the primary changed"
         )
@@ -241,18 +241,22 @@ def _finish(connection: psycopg.Connection[Any], name: str, old: str) -> None:
 
 
 def _drop_unfinished(connection: psycopg.Connection[Any], name: str) -> None:
-    """What has the name, if it is what we made: where the renaming was lost with its primary it is the old one."""
-    found = databases(connection)
-    mine = name in found and UNFINISHED in found[name].settings
-    if name in found and (mine or _predecessor(found, name)):
+    """Drop the database of this name if isa created it. After a lost rename it is still the old database."""
+    all_databases = databases(connection)
+    created_here = name in all_databases and UNFINISHED in all_databases[name].settings
+    if name in all_databases and (created_here or _predecessor(all_databases, name)):
         connection.execute(statement("ALTER DATABASE {} IS_TEMPLATE false", name))
         connection.execute(statement("DROP DATABASE IF EXISTS {} (FORCE)", name))
 
 
-def _predecessor(found: dict[str, Database], name: str) -> str:
-    """What was put aside for this one, and has to come back; "" if nothing."""
-    marked = (one for one, what in found.items() if what.settings.get(SUCCESSOR) == name)
-    return max(marked, default="")
+def _predecessor(all_databases: dict[str, Database], name: str) -> str:
+    """The renamed database whose successor has this name; "" if there is none."""
+    candidates = (
+        old_name
+        for old_name, database in all_databases.items()
+        if database.settings.get(SUCCESSOR) == name
+    )
+    return max(candidates, default="")
 
 
 def _mark(connection: psycopg.Connection[Any], name: str, setting: LiteralString, to: str) -> None:

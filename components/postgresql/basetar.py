@@ -1,10 +1,9 @@
-"""Watches the tar of pg_basebackup go by, and says at its end whether it is whole.
+"""Checks that the tar of pg_basebackup is complete while it is stored.
 
-The stream's own end is no proof: a server that goes away in mid-file may still leave a tar that unpacks. Its last
-member, `backup_manifest`, lists every file with its size
-(https://www.postgresql.org/docs/18/backup-manifest-format.html), and all of them must have come. Their checksums are
-left to pg_verifybackup when the backup is proved: our own hash of the stream already tells whether what was stored is
-what came.
+The end of the stream is not enough: after a lost server the tar may still unpack. Its last member, `backup_manifest`,
+lists every file with its size (https://www.postgresql.org/docs/18/backup-manifest-format.html), and all of them must
+have arrived. The checksums of files are checked by pg_verifybackup when the backup is verified. The hash of the stream
+shows that it was stored as it came.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ WAL = re.compile(r"pg_wal/[0-9A-F]{24}")
 
 
 class BaseTar:
-    """Hands a tar on, and remembers what is in it.
+    """Passes a tar on and records its members.
 
     Args:
         source: the stream.
@@ -39,10 +38,10 @@ class BaseTar:
         self.manifest: dict[str, Any] = {}
 
     def __iter__(self) -> Iterator[bytes]:
-        """The pieces as they came.
+        """The pieces, unchanged.
 
         Raises:
-            TemporaryError: the tar is not whole.
+            TemporaryError: the tar is incomplete.
         """
         for piece in self._source:
             self._look(memoryview(piece))
@@ -58,31 +57,31 @@ class BaseTar:
     def reaches(self) -> tuple[int, str]:
         """Timeline and LSN at the end of the WAL that a restore needs.
 
-        A standby's own word of its timeline is older: `pg_control_checkpoint` knows a promotion from its next
-        restartpoint on.
+        A standby reports its timeline late: `pg_control_checkpoint` shows a promotion only after the next restartpoint.
         """
         ranges = [
-            (int(one["Timeline"]), str(one["End-LSN"])) for one in self.manifest["WAL-Ranges"]
+            (int(wal_range["Timeline"]), str(wal_range["End-LSN"]))
+            for wal_range in self.manifest["WAL-Ranges"]
         ]
         return max(ranges)
 
     def _look(self, piece: memoryview) -> None:
         while piece:
             if self._left:
-                taken = min(len(piece), self._left)
+                count = min(len(piece), self._left)
                 if self._name == MANIFEST:
-                    self._manifest += piece[:taken]
-                self._left -= taken
+                    self._manifest += piece[:count]
+                self._left -= count
             elif self._padding:
-                taken = min(len(piece), self._padding)
-                self._padding -= taken
+                count = min(len(piece), self._padding)
+                self._padding -= count
             else:
-                taken = min(len(piece), BLOCK - len(self._header))
-                self._header += piece[:taken]
+                count = min(len(piece), BLOCK - len(self._header))
+                self._header += piece[:count]
                 if len(self._header) == BLOCK:
                     self._open(bytes(self._header))
                     self._header.clear()
-            piece = piece[taken:]
+            piece = piece[count:]
 
     def _open(self, header: bytes) -> None:
         if not any(header):
@@ -101,23 +100,23 @@ class BaseTar:
             raise TemporaryError(f"the base backup's tar is truncated, in {self._name}")
         text = bytes(self._manifest)
         body, mark, claimed = text.rpartition(b'"Manifest-Checksum"')
-        said = re.search(rb'"([0-9a-f]{64})"', claimed)
-        if not mark or said is None or hashlib.sha256(body).hexdigest().encode() != said[1]:
+        checksum = re.search(rb'"([0-9a-f]{64})"', claimed)
+        if not mark or checksum is None or hashlib.sha256(body).hexdigest().encode() != checksum[1]:
             raise TemporaryError("the base backup has no valid backup_manifest")
         self.manifest = json.loads(text)
         for file in self.manifest["Files"]:
             path = file.get("Path") or bytes.fromhex(file["Encoded-Path"]).decode()
             if self._sizes.get(path) != file["Size"]:
-                found = self._sizes.get(path, "nothing")
+                size = self._sizes.get(path, "nothing")
                 raise TemporaryError(
-                    f"the base backup lacks {path}: {found} instead of {file['Size']} bytes"
+                    f"the base backup lacks {path}: {size} instead of {file['Size']} bytes"
                 )
         if not any(WAL.fullmatch(name) for name in self._sizes):
             raise TemporaryError("the base backup holds no WAL and cannot be restored without it")
 
 
 def _number(field: bytes) -> int:
-    """A size: octal digits, or binary where those do not suffice (GNU, for files of 8 GiB and more)."""
+    """A size: octal digits, or binary for files of 8 GiB and more (GNU)."""
     if field[0] & 0x80:
         return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
     return int(field.rstrip(b"\0 ") or b"0", 8)

@@ -1,6 +1,6 @@
-"""How one node of PostgreSQL is asked: connections, and where it stands.
+"""Client for one node of PostgreSQL: connections, and the node's status.
 
-Always the nodes themselves: through Pgpool one cannot know which node answers, and snapshots are a node's own
+Nodes are always asked directly. Through Pgpool the answering node is unknown, and snapshots belong to one node
 (https://www.pgpool.net/docs/latest/en/html/backup.html).
 """
 
@@ -39,19 +39,19 @@ from errors import TemporaryError
 STATEFULSET = "postgresql-ha-postgresql"
 PORT = 5432
 OWNER = DATABASE = "isa"
-SUPERUSER = "postgres"  # reads everything, replicates; only backups and restores need it
+SUPERUSER = "postgres"  # needed by backups and restores only: reads everything, replicates
 SECRET = "postgresql-ha-auth"
 BACKUP = "isa-cloud-backup"  # name of a backup's sessions
-MAINTENANCE = "template1"  # from where databases are renamed
+MAINTENANCE = "template1"  # the database to connect to while others are renamed
 SCHEMA = PROBE.replace("-", "_")  # backups leave this schema out
 
 CONNECT_SECONDS = 10
-LOCK_TIMEOUT = "60s"  # that a backup or a restore waits for a table
+LOCK_TIMEOUT = "60s"  # how long a backup or a restore waits for a table
 QUESTION_SECONDS = (
-    20.0  # of a server that accepts a connection: what is asked so takes milliseconds
+    20.0  # limit for short queries after a connection was accepted; they take milliseconds
 )
-# A client that has lost its server notices after 10 + 3 × 5 s, or 25 s after it sent something unacknowledged
-# (tcp_user_timeout, milliseconds); so does a server that has lost its client.
+# A lost peer is noticed after 10 + 3 × 5 s, or 25 s after data was sent and not acknowledged (tcp_user_timeout,
+# milliseconds). The same limits apply to client and server.
 ALIVE: dict[str, Any] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -80,15 +80,15 @@ STANDING = f"""
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """What a node says of itself.
+    """A node's own status.
 
     Attributes:
-        standby: whether it replays another node's WAL.
-        system: identifier of the database cluster; nodes with different ones are strangers.
+        standby: it replays another node's WAL.
+        system: identifier of the database cluster; it must be the same on all nodes.
         timeline: grows with every promotion.
-        version: of the server, in words.
-        number: its version as a number, `180006`.
-        paused: by whom its replay is held, `a backup` or `hand`; "" if it goes on.
+        version: the server's version as text.
+        number: the server's version as a number, `180006`.
+        paused: who paused its replay: `a backup` or `hand`; "" if it is not paused.
     """
 
     standby: bool
@@ -100,7 +100,7 @@ class NodeStatus:
 
 
 class Cursor(psycopg.Cursor[Any]):
-    """A cursor whose statements are calls of this process."""
+    """A cursor whose statements are recorded with `calls.call`."""
 
     def execute(self, query: Any, *args: Any, **more: Any) -> Any:
         """As `psycopg.Cursor.execute`."""
@@ -114,13 +114,13 @@ def program(access: Access, name: str, password: str, server_version: int = 0) -
     """A client program with a password in its environment, where only its own user can read it.
 
     Args:
-        access: knows where programs are.
-        name: of the program.
-        password: of the role that it logs in as.
-        server_version: number of the server that it will talk to as a superuser, `180006`; 0 as another role.
+        access: has the directories of programs.
+        name: name of the program.
+        password: password of the role that it logs in as.
+        server_version: for a superuser, the server's version as a number (`180006`); 0 for any other role.
 
     Raises:
-        PermanentError: it is not installed.
+        PermanentError: the program is not installed.
     """
     settings = [*WRITES, *COMMON, "client_min_messages=warning"]
     if server_version:
@@ -137,20 +137,20 @@ def program(access: Access, name: str, password: str, server_version: int = 0) -
 
 
 def where(node: Endpoint, database: str = "", user: str = SUPERUSER) -> str:
-    """Connection string of a node for client programs; without password."""
-    given = {"dbname": database} if database else {}
+    """Connection string of a node for client programs, without the password."""
+    target = {"dbname": database} if database else {}
     return make_conninfo(
-        host=node.host, port=node.port, user=user, connect_timeout=CONNECT_SECONDS, **ALIVE, **given
+        host=node.host, port=node.port, user=user, connect_timeout=CONNECT_SECONDS, **ALIVE, **target
     )  # fmt: skip
 
 
 def node_status(access: Access, node: Endpoint, *, superuser: bool = False) -> NodeStatus:
-    """Ask a node where it stands.
+    """Ask a node for its status.
 
     Args:
-        access: the way in.
-        node: which one.
-        superuser: whether as the superuser in a database of its own, for when the owner's is closed by a restore.
+        access: addresses and credentials.
+        node: the node.
+        superuser: connect as the superuser to its own database, because a restore may have closed the owner's.
     """
     connected = connect_long(access, node) if superuser else connect(access, node)
     with connected as connection, answered_within(connection):
@@ -158,7 +158,7 @@ def node_status(access: Access, node: Endpoint, *, superuser: bool = False) -> N
 
 
 def query(access: Access, node: Endpoint, text: str) -> list[dict[str, Any]]:
-    """Put one query to a node, as the owner of the database; rows by column."""
+    """Run one query on a node, as the owner of the database. Returns rows by column."""
     with connect(access, node) as connection, answered_within(connection):
         return _rows(connection, text)
 
@@ -166,7 +166,7 @@ def query(access: Access, node: Endpoint, text: str) -> list[dict[str, Any]]:
 def connect(
     access: Access, node: Endpoint, *, application_name: str = PROBE
 ) -> psycopg.Connection[Any]:
-    """Connect for a short question, as the owner of the database."""
+    """Connect for short queries, as the owner of the database."""
     seconds = access.timeout_seconds
     limit = f"statement_timeout={round(seconds * 1000)}"
     return psycopg.connect(
@@ -187,13 +187,13 @@ def connect(
 def connect_long(
     access: Access, node: Endpoint, database: str = SUPERUSER, *settings: str
 ) -> psycopg.Connection[Any]:
-    """Connect as the superuser for a backup: no limit of time, but a peer that is gone is noticed.
+    """Connect as the superuser for a backup: without a time limit, but a lost peer is noticed.
 
     Args:
-        access: the way in.
-        node: which one.
-        database: its name.
-        settings: further ones of the session, `name=value` each.
+        access: addresses and credentials.
+        node: the node.
+        database: name of the database.
+        settings: additional settings of the session, `name=value`.
     """
     password = access.secret(SECRET, "postgres-password")
     return connect_superuser(node, database, password, f"lock_timeout={LOCK_TIMEOUT}", *settings)
@@ -205,13 +205,13 @@ def connect_superuser(
     """Connect as the superuser, with isa's limits and without tenants' names, views or triggers.
 
     Args:
-        node: which one.
-        database: its name.
-        password: "" where none is asked for.
-        settings: further ones of the session, `name=value` each.
+        node: the node.
+        database: name of the database.
+        password: "" if the server does not ask for one.
+        settings: additional settings of the session, `name=value`.
     """
-    # names are read as UTF-8, also from a database of bytes (SQL_ASCII)
-    given = (*COMMON, *OWN, *OF_SUPERUSER, *ALIVE_SERVER, *settings)
+    # names are read as UTF-8, even from a database without an encoding (SQL_ASCII)
+    fixed = (*COMMON, *OWN, *OF_SUPERUSER, *ALIVE_SERVER, *settings)
     parameters = {
         "host": node.host, "port": node.port, "user": SUPERUSER, "dbname": database,
         "connect_timeout": CONNECT_SECONDS, "application_name": BACKUP, **ALIVE,
@@ -219,43 +219,45 @@ def connect_superuser(
     if password:
         parameters["password"] = password
 
-    known = [*OF_SUPERUSER_17, TABLES_ONLY]
+    optional = [*OF_SUPERUSER_17, TABLES_ONLY]
     while True:
         try:
             return psycopg.connect(
                 **parameters,
-                options=options((*given, *known)),
+                options=options((*fixed, *optional)),
                 autocommit=True,
                 cursor_factory=Cursor,
             )
         except psycopg.OperationalError as exc:
-            # an older server does not know the name, and says which
-            unknown = [one for one in known if f'"{one.partition("=")[0]}"' in str(exc)]
+            # an older server names the setting that it does not know
+            unknown = [
+                setting for setting in optional if f'"{setting.partition("=")[0]}"' in str(exc)
+            ]
             if not unknown:
                 raise
-            known = [one for one in known if one not in unknown]
+            optional = [setting for setting in optional if setting not in unknown]
 
 
 @contextmanager
 def answered_within(
     connection: psycopg.Connection[Any], seconds: float = QUESTION_SECONDS
 ) -> Iterator[None]:
-    """Break a connection off whose server says nothing.
+    """Close a connection whose server does not answer.
 
-    Where a server's process stands still (a disk that hangs, SIGSTOP), its machine still confirms what it is sent, so
-    that neither keep-alive nor the server's own limits end the wait.
+    If a server's process hangs (a stuck disk, SIGSTOP), its machine still acknowledges packets. Then neither keep-alive
+    nor the server's own limits end the wait.
 
     Args:
-        connection: that is asked in the block.
-        seconds: for all that is asked.
+        connection: the connection that the block uses.
+        seconds: time limit for the whole block.
     """
 
     def break_off() -> None:
         with (
             suppress(OSError, psycopg.Error),
-            socket.socket(fileno=os.dup(connection.fileno())) as held,
+            socket.socket(fileno=os.dup(connection.fileno())) as duplicate,
         ):
-            held.shutdown(socket.SHUT_RDWR)
+            duplicate.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(seconds, break_off)
     timer.daemon = True
@@ -267,10 +269,10 @@ def answered_within(
 
 
 def primary(access: Access) -> Endpoint:
-    """The node that takes writes; asked as the superuser, whom no fence keeps out.
+    """The node that accepts writes. It is asked as the superuser, who is not affected by a fence.
 
     Raises:
-        TemporaryError: none or several do.
+        TemporaryError: no node or several nodes accept writes.
     """
 
     def standby(node: Endpoint) -> bool:
@@ -280,31 +282,31 @@ def primary(access: Access) -> Endpoint:
     members = access.settings.components.postgresql.members
     nodes = access.endpoints(STATEFULSET, members, PORT)
     answers = ask_members(nodes, standby)
-    found = [node for node in nodes if answers.good.get(node.member) is False]
-    if len(found) != 1:
+    primaries = [node for node in nodes if answers.good.get(node.member) is False]
+    if len(primaries) != 1:
         raise TemporaryError(
-            f"PostgreSQL has {len(found)} reachable primaries: {words(answers.bad)}", delay=15
+            f"PostgreSQL has {len(primaries)} reachable primaries: {words(answers.bad)}", delay=15
         )
-    return found[0]
+    return primaries[0]
 
 
 @contextmanager
 def at_primary(
     access: Access, database: str = MAINTENANCE, *settings: str
 ) -> Iterator[psycopg.Connection[Any]]:
-    """A long session of the superuser at the primary that there is now.
+    """A long session of the superuser at the current primary.
 
-    It writes where the database is read-only for others, and its commits wait for no standby: what it makes is
-    compared afterwards, and one that waits for a synchronous standby that is away waits forever.
+    It can write even if the database is read-only for others. Its commits do not wait for standbys: the result is
+    compared afterwards, and a commit that waits for a missing synchronous standby would wait forever.
 
     Args:
-        access: the way in.
-        database: its name.
-        settings: further ones of the session, `name=value` each.
+        access: addresses and credentials.
+        database: name of the database.
+        settings: additional settings of the session, `name=value`.
 
     Raises:
-        PermanentError: PostgreSQL refuses what it is asked for.
-        TemporaryError: there is no one primary, or it went away.
+        PermanentError: PostgreSQL refuses something.
+        TemporaryError: there is not exactly one primary, or it went away.
     """
     node = primary(access)
     with (

@@ -1,11 +1,11 @@
-"""Replaces the databases that every server has (`postgres`, `template1`) by those of a backup, in one moment.
+"""Replaces the databases that every server has (`postgres`, `template1`) by those of a backup, in one transaction.
 
-Servers, failover managers and proxies ask their questions in `postgres`, all the time: it cannot be away while its
-successor is made, nor be closed. So the successor is made and filled under another name, and both names change in one
-transaction. Until then nothing has changed, and a killed run leaves a closed database with `__unfinished_` in its name.
+Servers, failover managers and proxies use `postgres` all the time, so it can be neither missing nor closed. The
+successor is created and filled under another name. Then both names change in one transaction. A killed run leaves the
+old database unchanged, and a closed database with `__unfinished_` in its name.
 
-A rename locks the database, so that clients who connect wait, and waits up to 5 s for those who are there
-(`CountOtherDBBackends` in src/backend/storage/ipc/procarray.c): in that time a second session ends theirs.
+A rename locks the database, so new clients wait. It waits up to 5 s for existing sessions (`CountOtherDBBackends` in
+src/backend/storage/ipc/procarray.c); a second session ends those.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ READ_ONLY = "ALTER DATABASE {} SET default_transaction_read_only = on"
 
 
 def beside(name: str) -> str:
-    """A database to be connected to while another one is replaced."""
+    """The database to connect to while another one is replaced."""
     return SUPERUSER if name == MAINTENANCE else MAINTENANCE
 
 
@@ -51,19 +51,19 @@ def successor(
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[tuple[str, str]]:
-    """Make an empty database to be filled, which takes the place of the old one when the block ends well.
+    """Create an empty database, which replaces the old one when the block ends without an error.
 
     Args:
-        access: the way in.
-        name: of the old one.
-        properties: what the new one is as a whole.
+        access: addresses and credentials.
+        name: name of the old database.
+        properties: properties of the new database.
         clock: monotonic seconds.
 
     Yields:
-        The name that it is filled under, and the name under which the old one will be kept.
+        The name of the new database for now, and the later name of the old one.
 
     Raises:
-        TemporaryError: the old one is in use all the time; nothing has changed.
+        TemporaryError: the old database is always in use; nothing has changed.
     """
     new, old = aside_name(name, "unfinished"), aside_name(name, "before")
     with at_primary(access, beside(name)) as connection:

@@ -67,8 +67,9 @@ READ_WRITE = "ALTER DATABASE {} RESET default_transaction_read_only"
 
 
 def units(reader: SetReader) -> dict[str, int]:
-    """Roles and settings of the server, and databases of the backup, with their sizes; not what an earlier restore has
-    put aside.
+    """Roles and settings of the server, and databases of the backup, with their sizes.
+
+    Databases that an earlier restore renamed are left out.
     """
     artefacts = [*reader.names(FORM), *reader.names(DUMP)]
     sizes = {reader.unit(name): reader.size(name) for name in artefacts}
@@ -77,9 +78,9 @@ def units(reader: SetReader) -> dict[str, int]:
 
 @contextmanager
 def fence(access: Access, chosen: Iterable[str]) -> Iterator[str]:
-    """Make the databases read-only; on leaving, open what has their names then.
+    """Make the databases read-only inside the block. At the end, open the databases that have these names then.
 
-    A restore that was killed is undone first, so that it is the old database that is fenced and backed up.
+    A killed restore is undone first, so that the old database is fenced and backed up.
     """
     names = _databases_of(chosen)
     for name in names:
@@ -108,30 +109,30 @@ def replace(
     chosen: Iterable[str],
     cleanup: CleanupJournal,
 ) -> list[str]:
-    """Restore databases in the place of the live ones, and what belongs to the server if it is chosen.
+    """Replace live databases by those of the backup, and the server's roles and settings if `globals` is chosen.
 
     Returns:
-        What is kept of the old ones, and what was made beside the units, for people.
+        Remarks for the report: names of the old databases, and roles that were created.
 
     Raises:
-        Damaged: an artefact is not what was stored.
-        PermanentError, TemporaryError: PostgreSQL does not take it; the old database has its name back, or the words
-            say that it has not.
+        Damaged: an artefact differs from what was stored.
+        PermanentError, TemporaryError: PostgreSQL refuses something. The old database has its name again, unless the
+            message says otherwise.
     """
-    wanted = set(chosen)
-    for held in cleanup.earlier(HalfReplaced):
-        if wanted.issuperset(held.replacing):
-            cleanup.release(held)  # the fence has given those their names back
+    selected = set(chosen)
+    for note in cleanup.earlier(HalfReplaced):
+        if selected.issuperset(note.replacing):
+            cleanup.release(note)  # the fence has renamed those databases back
     with at_primary(access) as connection:
         version = connection.info.server_version
-    if _databases_of(wanted):
+    if _databases_of(selected):
         prepare(_server(access, version))
     backup = stored_globals(reader)
-    told = _bring_roles(access, reader, backup, wanted)
+    lines = _bring_roles(access, reader, backup, selected)
     spool = access.settings.backup.spool
     with tempfile.TemporaryDirectory(dir=prepare_spool(spool)) as directory:
         for artefact in reader.names(DUMP):
-            if reader.unit(artefact) not in wanted:
+            if reader.unit(artefact) not in selected:
                 continue
             (name,) = _databases_of([reader.unit(artefact)])
             dump = save_dump(reader, artefact, Path(directory) / "database.dump")
@@ -141,29 +142,31 @@ def replace(
                 old = _restore_aside(access, version, name, dump, cleanup)
             dump.unlink()
             if old:
-                told.append(
+                lines.append(
                     f'the old database is kept as "{old}": drop it when it is no longer needed'
                 )
-    if GLOBAL_UNIT in wanted and backup is not None:
-        told += _bring_settings(access, backup)
-    return told
+    if GLOBAL_UNIT in selected and backup is not None:
+        lines += _bring_settings(access, backup)
+    return lines
 
 
 def measure(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
-    """What the live databases hold now; of roles those that the backup has."""
-    found: list[Measure] = []
+    """Measure the live databases, and the roles that are in the backup."""
+    measures: list[Measure] = []
     units, fingerprint = set(chosen), reader.manifest.fingerprint
     for name in _databases_of(units):
         with at_primary(access, name, *SESSION) as connection:
-            found += measure_database(connection, name, items_of(fingerprint, f"database {name}"))
+            measures += measure_database(
+                connection, name, items_of(fingerprint, f"database {name}")
+            )
     backup = stored_globals(reader) if GLOBAL_UNIT in units else None
     if backup is not None:
         items = items_of(fingerprint, GLOBAL_UNIT)
         with at_primary(access, SUPERUSER, *SESSION) as connection:
-            found += measure_globals(connection, items, backup.roles.names)
+            measures += measure_globals(connection, items, backup.roles.names)
             if SYSTEM_ITEM in items:
-                found.append(measure_system(read_system(connection)))
-    return found
+                measures.append(measure_system(read_system(connection)))
+    return measures
 
 
 LIVE = Live(
@@ -189,58 +192,60 @@ def _databases_of(chosen: Iterable[str]) -> list[str]:
 
 
 def _bring_roles(
-    access: Access, reader: SetReader, backup: Globals | None, wanted: set[str]
+    access: Access, reader: SetReader, backup: Globals | None, chosen: set[str]
 ) -> list[str]:
-    """Make the roles that are gone; with the server's own unit make all of them what they were."""
-    names = _databases_of(wanted)
+    """Create missing roles; if `globals` is chosen, restore all roles. Returns remarks for the report."""
+    names = _databases_of(chosen)
     with at_primary(access, MAINTENANCE, *SESSION) as connection:
-        there = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
-        if backup is None:  # an older backup: which roles a database needs is not known
+        existing = {
+            name for (name,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()
+        }
+        if backup is None:  # an older backup does not say which roles a database needs
             text = reader.read(GLOBALS).decode()
             with connection.transaction():
-                for one in role_statements(text, lambda name: name not in there):
-                    connection.execute(one.encode())
+                for creation in role_statements(text, lambda name: name not in existing):
+                    connection.execute(creation.encode())
             query = "SELECT rolname FROM pg_roles WHERE rolname <> ALL (%s) ORDER BY 1"
-            made = [name for (name,) in connection.execute(query, [list(there)]).fetchall()]
-            left: list[str] = []
-        elif GLOBAL_UNIT in wanted:
-            made, left = restore_roles(connection, backup.roles), []
+            created = [name for (name,) in connection.execute(query, [list(existing)]).fetchall()]
+            omitted: list[str] = []
+        elif GLOBAL_UNIT in chosen:
+            created, omitted = restore_roles(connection, backup.roles), []
         else:
-            made = create_missing(connection, backup.roles, backup.roles.for_databases(names))
-            left = sorted(set(backup.roles.names) - there - set(made))
-    told = [f"restored with the passwords of the backup: {', '.join(made)}"] if made else []
-    if left:
-        told.append(
-            f"not restored, because these databases do not need them: roles {', '.join(left)}; `--unit {GLOBAL_UNIT}` "
-            "restores them"
+            created = create_missing(connection, backup.roles, backup.roles.for_databases(names))
+            omitted = sorted(set(backup.roles.names) - existing - set(created))
+    lines = [f"restored with the passwords of the backup: {', '.join(created)}"] if created else []
+    if omitted:
+        lines.append(
+            f"not restored, because these databases do not need them: roles {', '.join(omitted)}; "
+            f"`--unit {GLOBAL_UNIT}` restores them"
         )
-    return told
+    return lines
 
 
 def _bring_settings(access: Access, backup: Globals) -> list[str]:
-    """Make the settings of ALTER SYSTEM the backup's, on every member; gives what has to be restarted for it."""
-    told = []
+    """Restore the settings of ALTER SYSTEM on every member. Returns which of them need a restart."""
+    lines = []
     members = access.settings.components.postgresql.members
     for node in access.endpoints(STATEFULSET, members, PORT):
         with explained(node.member), connect_long(access, node) as connection:
             pending = restore_system(connection, backup.system)
         if pending:
-            told.append(f"{node.member}: {', '.join(pending)} take effect after a restart")
-    return told
+            lines.append(f"{node.member}: {', '.join(pending)} take effect after a restart")
+    return lines
 
 
 def _server(access: Access, version: int) -> Server:
-    """The primary that there is now."""
+    """The current primary."""
     return Server(access, primary(access), version, access.secret(SECRET, "postgres-password"))
 
 
 def _restore_aside(
     access: Access, version: int, name: str, dump: Path, cleanup: CleanupJournal
 ) -> str:
-    """Restore a database while the old one has another name; gives that."""
+    """Restore a database while the old one has another name. Returns that name."""
     server = _server(access, version)
     with aside(access, name, cleanup) as old:
-        # the database itself first, so that it can be closed before there is something to see
+        # created empty and closed first, so that no client sees a database without its data
         make_database(server, dump)
         with at_primary(access) as connection:
             close_unfinished(connection, name)
@@ -258,8 +263,8 @@ def _exchange(
 ) -> str:
     """Restore a database that must always exist; returns the name of the old one, "" if it needs no restore."""
     unit = f"database {name}"
-    wanted = [measure for measure in reader.manifest.fingerprint if measure.unit == unit]
-    if _counted(wanted) == _counted(measure(access, reader, [unit])):
+    expected = [measure for measure in reader.manifest.fingerprint if measure.unit == unit]
+    if _counted(expected) == _counted(measure(access, reader, [unit])):
         return ""
     properties = {database.name: database for database in backup.databases} if backup else {}
     with successor(access, name, properties.get(name)) as (new, old):
@@ -268,5 +273,5 @@ def _exchange(
 
 
 def _counted(measures: Iterable[Measure]) -> dict[str, tuple[int, int | None, str]]:
-    """What was counted of one unit, to be compared."""
+    """Counts and digests of a unit's items, for a comparison."""
     return {measure.item: (measure.count, measure.until, measure.digest) for measure in measures}

@@ -65,15 +65,15 @@ def lend_partitions(
         owner: of the parents.
         entries: of a dump.
     """
-    found = []
+    lent = []
     for entry in entries:
         if entry.kind == ATTACH:
             table = sql.Identifier(entry.schema, entry.name)
-            whose, state = _state(connection, table)
-            if whose != owner:
-                found.append(Lent(table, whose, state))
+            current_owner, state = _state(connection, table)
+            if current_owner != owner:
+                lent.append(Lent(table, current_owner, state))
                 connection.execute(GIVE.format(table, role))
-    return found
+    return lent
 
 
 def take_back(connection: psycopg.Connection[Any], owner: str, lent: Iterable[Lent]) -> None:
@@ -87,13 +87,13 @@ def take_back(connection: psycopg.Connection[Any], owner: str, lent: Iterable[Le
     Raises:
         PermanentError: one was changed.
     """
-    for one in lent:
-        connection.execute(GIVE.format(one.table, sql.Identifier(one.owner)))
-        if _state(connection, one.table) != (one.owner, one.state):
+    for partition in lent:
+        connection.execute(GIVE.format(partition.table, sql.Identifier(partition.owner)))
+        if _state(connection, partition.table) != (partition.owner, partition.state):
             raise PermanentError(
                 f"code of role {owner} that ran while its own objects were restored changed table "
-                f"{one.table.as_string(connection)} of role {one.owner}, for which it has no right: look into its "
-                "functions in the original database"
+                f"{partition.table.as_string(connection)} of role {partition.owner}, for which it has no right: look "
+                "into its functions in the original database"
             )
 
 

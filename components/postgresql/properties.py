@@ -1,7 +1,7 @@
-"""What a database is as a whole, and what is set for the server: beside the dumps, as data.
+"""Properties of databases and settings of the server, stored as data beside the dumps.
 
-A dump carries a database's owner, rights, comment and settings only into a database that pg_restore makes. Those that
-every server has (`postgres`, `template1`) are not made, and what ALTER SYSTEM and ALTER ROLE ALL set is in no dump.
+pg_restore sets a database's owner, rights, comment and settings only if it creates the database. It does not create the
+databases that every server has (`postgres`, `template1`). No dump has the settings of ALTER SYSTEM and ALTER ROLE ALL.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Part(BaseModel):
 
 
 class Right(_Part):
-    """One right to a database; granted to everybody where there is no grantee."""
+    """A right on a database. Without a grantee it is granted to PUBLIC."""
 
     grantor: str
     grantee: str | None
@@ -61,29 +61,29 @@ class Right(_Part):
 
 
 class Setting(_Part):
-    """One setting of a database, `name=value`; of one role in it where there is a role."""
+    """A setting of a database, `name=value`; with a role it applies to that role in the database."""
 
     role: str | None
     setting: str
 
 
 class Properties(_Part):
-    """A database as a whole.
+    """Properties of a database.
 
     Attributes:
-        name: of the database.
-        owner: role.
-        connection_limit: sessions that it takes; -1 is any number.
-        template: whether everybody with CREATEDB may copy it.
-        comment: on it.
-        encoding: of its texts.
-        collate: order of texts, as the operating system calls it.
-        ctype: kinds of letters, likewise.
-        provider: of its locale: `c` is the operating system, `i` ICU, `b` the server itself.
-        locale: as ICU or the server call it.
-        rights: None if they were never changed.
-        settings: its own.
-        tablespaces: names of those that it, its tables and indexes lie in.
+        name: its name.
+        owner: the owning role.
+        connection_limit: connection limit; -1 for none.
+        template: every role with CREATEDB may copy it.
+        comment: its comment.
+        encoding: its encoding.
+        collate: LC_COLLATE.
+        ctype: LC_CTYPE.
+        provider: provider of its locale: `c` for the operating system, `i` for ICU, `b` for the server itself.
+        locale: its locale in ICU or the server.
+        rights: its rights; None if they were never changed.
+        settings: its own settings.
+        tablespaces: names of the tablespaces of the database, its tables and indexes.
     """
 
     name: str
@@ -102,13 +102,13 @@ class Properties(_Part):
 
 
 class Globals(_Part):
-    """The artefact.
+    """The content of the artefact.
 
     Attributes:
-        roles: of the server.
+        roles: roles of the server.
         system: settings of ALTER SYSTEM on the primary, name → value.
-        tablespaces: names of those beyond the two that always are.
-        databases: those that the backup has dumps of.
+        tablespaces: names of additional tablespaces.
+        databases: the databases with dumps in the backup.
     """
 
     roles: Roles
@@ -123,11 +123,11 @@ def read_globals(
     system: dict[str, str],
     tablespaces: Iterable[str],
 ) -> Globals:
-    """Read what a server has beside its databases' contents.
+    """Read roles, settings and properties of databases.
 
     Args:
-        connection: with the settings of a fingerprint.
-        databases: those that are dumped → names of the tablespaces that they use.
+        connection: a session with the settings of a fingerprint.
+        databases: name of a dumped database → names of its tablespaces.
         system: settings of ALTER SYSTEM on the primary.
         tablespaces: names.
     """
@@ -145,43 +145,47 @@ def read_globals(
 
 
 def stored_globals(reader: SetReader) -> Globals | None:
-    """The artefact of a backup; None of one from before there was any.
+    """The artefact of a backup; None for an older backup without one.
 
     Raises:
-        Damaged: it is not what was stored.
+        Damaged: it differs from what was stored.
     """
     names = reader.names(FORM)
     return Globals.model_validate_json(reader.read(names[0])) if names else None
 
 
-def restore_properties(connection: psycopg.Connection[Any], name: str, wanted: Properties) -> None:
-    """Make a database that was not made by pg_restore what it was as a whole, but for its connection limit.
+def restore_properties(
+    connection: psycopg.Connection[Any], name: str, properties: Properties
+) -> None:
+    """Restore the properties of a database that pg_restore did not create, except its connection limit.
 
     Args:
         connection: to another database of the server.
-        name: of the database now.
-        wanted: what it was.
+        name: current name of the database.
+        properties: properties in the backup.
     """
     database = sql.Identifier(name)
     alter = sql.SQL("ALTER DATABASE {}").format(database)
     with connection.transaction():
-        connection.execute(sql.SQL("{} OWNER TO {}").format(alter, sql.Identifier(wanted.owner)))
+        connection.execute(
+            sql.SQL("{} OWNER TO {}").format(alter, sql.Identifier(properties.owner))
+        )
         comment = sql.SQL("COMMENT ON DATABASE {} IS {}")
-        connection.execute(comment.format(database, sql.Literal(wanted.comment)))
+        connection.execute(comment.format(database, sql.Literal(properties.comment)))
         template = sql.SQL("{} IS_TEMPLATE {}")
-        connection.execute(template.format(alter, sql.Literal(wanted.template)))
-        for setting in wanted.settings:
+        connection.execute(template.format(alter, sql.Literal(properties.template)))
+        for setting in properties.settings:
             subject = alter
             if setting.role is not None:
                 role = sql.SQL("ALTER ROLE {} IN DATABASE {}")
                 subject = role.format(sql.Identifier(setting.role), database)
             set_values(connection, subject, [setting.setting])
-        if wanted.rights is not None:
-            restore_rights(connection, database, wanted.owner, wanted.rights)
+        if properties.rights is not None:
+            restore_rights(connection, database, properties.owner, properties.rights)
 
 
 def read_rights(connection: psycopg.Connection[Any], database: str) -> tuple[list[Right], str]:
-    """Grants on a database, the built-in ones if they were never changed; and its owner."""
+    """The rights on a database (the built-in ones if they were never changed), and its owner."""
     with connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
         rows = cursor.execute(RIGHTS.encode(), [database]).fetchall()
         owner = cursor.execute(OWNER.encode(), [database]).fetchone()
@@ -192,15 +196,15 @@ def read_rights(connection: psycopg.Connection[Any], database: str) -> tuple[lis
 def restore_rights(
     connection: psycopg.Connection[Any], database: sql.Identifier, owner: str, rights: list[Right]
 ) -> None:
-    """Grant what was granted, each right by its own grantor: the owner's grants come first."""
+    """Grant rights, each by its own grantor. The owner's grants come first."""
     for grantee in (sql.SQL("PUBLIC"), sql.Identifier(owner)):
         connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(database, grantee))
-    for one in sorted(rights, key=lambda right: (right.grantor != owner, not right.grantable)):
-        to = sql.SQL("PUBLIC") if one.grantee is None else sql.Identifier(one.grantee)
-        with_option = sql.SQL(" WITH GRANT OPTION" if one.grantable else "")
-        connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(one.grantor)))
+    for right in sorted(rights, key=lambda right: (right.grantor != owner, not right.grantable)):
+        to = sql.SQL("PUBLIC") if right.grantee is None else sql.Identifier(right.grantee)
+        with_option = sql.SQL(" WITH GRANT OPTION" if right.grantable else "")
+        connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(right.grantor)))
         text = sql.SQL("GRANT {} ON DATABASE {} TO {}{}")
-        connection.execute(text.format(PRIVILEGES[one.privilege], database, to, with_option))
+        connection.execute(text.format(PRIVILEGES[right.privilege], database, to, with_option))
         connection.execute("RESET ROLE")
 
 

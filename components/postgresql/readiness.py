@@ -1,4 +1,4 @@
-"""PostgreSQL HA: three nodes under repmgr, and two Pgpool proxies in front.
+"""The gate of PostgreSQL HA: three nodes under repmgr, and two Pgpool proxies in front.
 
 The gate asks every node itself, as the owner of the database, who has `pg_monitor`: roles by `pg_is_in_recovery()`,
 standbys by the primary's `pg_stat_replication`
@@ -37,7 +37,7 @@ from components.questions import Answers, Round, ask_members, words
 from config.models import Settings
 from errors import PermanentError
 
-PGPOOL_REPLICAS = 2  # one may be drained while clients keep their entry point
+PGPOOL_REPLICAS = 2  # clients keep their entry point while one of them is drained
 PGPOOL = "postgresql-ha-pgpool"
 SLOT_LIMIT_BYTES = 1 << 30  # an unused slot fills the primary's disk; the values drop one at 20 GB
 
@@ -59,7 +59,7 @@ NOT_OURS = f"""
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = '{SCHEMA}' AND relname = 'probe' AND pg_get_userbyid(relowner) <> current_user
 """
-# What the gate makes and removes for itself needs no standby's word.
+# The gate's own setup and cleanup need no acknowledgement by a standby.
 LOCAL = "SET synchronous_commit = local"
 WAITS = """
     SELECT current_setting('synchronous_standby_names') FROM pg_stat_activity
@@ -70,7 +70,7 @@ PENDING = "SELECT name FROM pg_settings WHERE pending_restart ORDER BY name"
 
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
-    """What must run for this component, as Kubernetes sees it."""
+    """The workloads of this component in Kubernetes."""
     return (
         Workload("StatefulSet", STATEFULSET, settings.components.postgresql.members),
         Workload("Deployment", PGPOOL, PGPOOL_REPLICAS),
@@ -79,8 +79,8 @@ def workloads(settings: Settings) -> tuple[Workload, ...]:
 
 def ask(access: Access) -> Report:
     """Ask for one primary, streaming standbys within the lag limit, a row that travels, proxies that write."""
-    wanted = access.settings.components.postgresql
-    nodes = {e.member: e for e in access.endpoints(STATEFULSET, wanted.members, PORT)}
+    config = access.settings.components.postgresql
+    nodes = {e.member: e for e in access.endpoints(STATEFULSET, config.members, PORT)}
     questions = Round()
     answers = ask_members(nodes.values(), lambda node: node_status(access, node))
     questions.checks.append(answers.check("nodes answer"))
@@ -103,17 +103,19 @@ def ask(access: Access) -> Report:
             name = (
                 standby["name"] if standby["name"] in nodes else by_address.get(standby["address"])
             )
-            if name is not None:  # else a backup, or another program's receiver
+            if name is not None:  # otherwise a backup, or the receiver of another program
                 lags[name] = int(standby["lag"] or 0)
         roles |= {m: Role(m, "standby", f"{lag} B") for m, lag in lags.items() if m in roles}
         missing = sorted(set(nodes) - set(lags) - {primary})
         answer.settle(not missing, _streaming(lags, missing))
-        # one that is held has the WAL, and goes on when the backup ends (components.postgresql.replay)
-        held = {m: s.paused for m, s in answers.good.items() if s.paused}
+        # a paused standby has the WAL, and replays it when the backup ends (components.postgresql.replay)
+        paused = {m: s.paused for m, s in answers.good.items() if s.paused}
         behind = {
-            m: f"{lag} B" for m, lag in lags.items() if lag > wanted.max_lag_bytes and m not in held
+            m: f"{lag} B"
+            for m, lag in lags.items()
+            if lag > config.max_lag_bytes and m not in paused
         }
-        limit = f"limit {wanted.max_lag_bytes} B"
+        limit = f"limit {config.max_lag_bytes} B"
         questions.note(
             "lag within the limit",
             not behind,
@@ -139,15 +141,15 @@ def ask(access: Access) -> Report:
         if name in answers.good and not answers.good[name].paused
     ]
     _transaction(access, questions, nodes[primary], replaying)
-    if wanted.pgpool:
+    if config.pgpool:
         ask_pools(access, questions, primary)
     return Report(tuple(questions.checks), tuple(roles[name] for name in sorted(roles)))
 
 
 def _pending(access: Access, questions: Round, nodes: list[Endpoint]) -> None:
-    """Name settings that wait for a restart: when there is one is for people to decide, so no gate waits for it.
+    """Name settings that need a restart. No gate waits for it: people decide when to restart.
 
-    Somebody has changed them in the server (ALTER SYSTEM): what a deploy changes is followed by its own restart.
+    They were changed in the server (ALTER SYSTEM). Settings that a deploy changes are followed by its own restart.
     """
 
     def names(node: Endpoint) -> str:
@@ -206,22 +208,22 @@ def _streaming(lags: dict[str, int], missing: list[str]) -> str:
 def _transaction(
     access: Access, questions: Round, primary: Endpoint, standbys: list[Endpoint]
 ) -> None:
-    """Write a row, read it on every standby, remove it and what earlier rounds left.
+    """Write a row, read it on every standby, remove it and rows of earlier rounds.
 
-    The row is this round's own. Only its commit must be acknowledged as every client's is.
+    Each round has its own row. Only the commit of that row waits for synchronous standbys, as a client's commit does.
     """
-    token, taken = secrets.token_hex(8), ""
+    token, foreign_owner = secrets.token_hex(8), ""
     with questions.check("write") as answer, connect(access, primary) as connection:
         connection.execute(LOCAL)
-        taken = _make_table(connection)
-        if taken:
-            answer.unknown(taken)
+        foreign_owner = _make_table(connection)
+        if foreign_owner:
+            answer.unknown(foreign_owner)
         else:
             connection.execute(f"DELETE FROM {SCHEMA}.probe WHERE at < now() - interval '1 hour'")
             connection.execute("RESET synchronous_commit")
             trouble = _insert(access, primary, connection, token)
             answer.settle(not trouble, trouble or f"to {primary.member}")
-    if taken:
+    if foreign_owner:
         return
     if questions.checks[-1].ok:
         _read_back(access, questions, standbys, token)
@@ -235,21 +237,21 @@ def _transaction(
 
 
 def _make_table(connection: psycopg.Connection[Any]) -> str:
-    """Make the probe's table where it is not there yet; another round may do so at the same time.
+    """Create the probe's schema and table if they do not exist. Another round may create them at the same time.
 
-    IF NOT EXISTS does not see what a transaction beside it is about to commit: then the catalogue's index complains, of
-    the schema once at most and of the table once.
+    IF NOT EXISTS does not see the uncommitted objects of another transaction. Then the catalog's index raises an error,
+    at most once for the schema and once for the table.
 
     Returns:
-        Another owner of its name, and what to do about it; "" if it is ours. In a schema of ours no other role can
-        create anything, so this cannot change before it is written to.
+        Why the gate must not write there, if another role owns the schema or table; "" otherwise. No other role can
+        create objects in the gate's own schema, so the answer stays true.
     """
-    for last in (False, False, True):
+    for final_attempt in (False, False, True):
         try:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-            taken = _taken(connection)
-            if taken:
-                return taken
+            foreign_owner = _taken(connection)
+            if foreign_owner:
+                return foreign_owner
             connection.execute(
                 f"CREATE TABLE IF NOT EXISTS {SCHEMA}.probe "
                 "(token text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())"
@@ -260,7 +262,7 @@ def _make_table(connection: psycopg.Connection[Any]) -> str:
             psycopg.errors.DuplicateSchema,
             psycopg.errors.DuplicateObject,
         ):
-            if last:
+            if final_attempt:
                 raise
         else:
             break
@@ -280,19 +282,19 @@ def _taken(connection: psycopg.Connection[Any]) -> str:
 def _insert(
     access: Access, primary: Endpoint, connection: psycopg.Connection[Any], token: str
 ) -> str:
-    """Write the row; gives why its commit was not acknowledged, "" if it was.
+    """Write the row. Returns why its commit was not acknowledged; "" if it was.
 
-    No limit of the server's ends a commit that waits for a synchronous standby; a cancel does, and the commit then
-    counts as done (`SyncRepWaitForLSN` in src/backend/replication/syncrep.c).
+    No time limit of the server ends a commit that waits for a synchronous standby. A cancel ends it, and the row is
+    committed then (`SyncRepWaitForLSN` in src/backend/replication/syncrep.c).
     """
-    seconds, why = access.timeout_seconds, list[str]()
+    seconds, reasons = access.timeout_seconds, list[str]()
 
     def give_up() -> None:
-        why.append(f"a commit took longer than {seconds:.0f} s")
-        with suppress(psycopg.Error), connect(access, primary) as other:
-            row = other.execute(WAITS, [connection.info.backend_pid]).fetchone()
+        reasons.append(f"a commit took longer than {seconds:.0f} s")
+        with suppress(psycopg.Error), connect(access, primary) as second:
+            row = second.execute(WAITS, [connection.info.backend_pid]).fetchone()
             if row is not None:
-                why[:] = [
+                reasons[:] = [
                     f"writes wait for a synchronous standby ({row[0]}): bring one of them back, or remove them from "
                     "synchronous_standby_names"
                 ]
@@ -306,16 +308,16 @@ def _insert(
         connection.execute(f"INSERT INTO {SCHEMA}.probe (token) VALUES (%s)", [token])
     finally:
         timer.cancel()
-    if why:
-        timer.join(2 * seconds)  # it may still be asking what the commit waited for
-    return next(iter(why), "")
+    if reasons:
+        timer.join(2 * seconds)  # it may still be reading the reason
+    return next(iter(reasons), "")
 
 
 def _read_back(access: Access, questions: Round, standbys: list[Endpoint], token: str) -> None:
     with questions.check("read back on every standby", critical=False) as answer:
-        seen = ask_members(standbys, lambda node: _await_token(access, node, token))
-        late = seen.bad | {
-            m: "the row has not arrived" for m, found in seen.good.items() if not found
+        arrivals = ask_members(standbys, lambda node: _await_token(access, node, token))
+        late = arrivals.bad | {
+            m: "the row has not arrived" for m, arrived in arrivals.good.items() if not arrived
         }
         answer.settle(
             bool(standbys) and not late, words(late) or "there is no standby to read from"
@@ -328,9 +330,11 @@ def _await_token(access: Access, node: Endpoint, token: str) -> bool:
     with connect(access, node) as connection:
         for _ in polling(access.timeout_seconds, pause=0.02, sleep=time.sleep):
             try:
-                seen = f"SELECT 1 FROM {SCHEMA}.probe WHERE token = %s"
-                if connection.execute(seen, [token]).fetchone():
+                statement = f"SELECT 1 FROM {SCHEMA}.probe WHERE token = %s"
+                if connection.execute(statement, [token]).fetchone():
                     return True
-            except psycopg.errors.UndefinedTable:  # the first round: the table travels too
+            except (
+                psycopg.errors.UndefinedTable
+            ):  # in the first round the table has to be replicated too
                 pass
     return False

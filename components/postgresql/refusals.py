@@ -1,6 +1,6 @@
-"""Why a live server would refuse databases of a backup: asked before the old ones are put aside.
+"""Finds out, before the old databases are renamed, why a live server would refuse databases of a backup.
 
-How much room its disk has is the one thing that SQL cannot say.
+Free disk space is not checked: SQL cannot show it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from components.postgresql.fingerprint import GLOBAL_UNIT
 from components.postgresql.properties import Globals, Properties, stored_globals
 from components.questions import ask_members
 
-# pg_restore with its two jobs, what closes and renames, and what ends sessions in the meantime.
+# pg_restore with two jobs, and the sessions that close and rename databases and end other sessions.
 CONNECTIONS = 6
 FREE = """
     SELECT current_setting('max_connections')::int - count(*)
@@ -29,44 +29,44 @@ PREPARED = "SELECT database, array_agg(gid ORDER BY gid) FROM pg_prepared_xacts 
 
 
 def refusals(access: Access, reader: SetReader, chosen: Iterable[str]) -> list[str]:
-    """What the server lacks for units of a backup.
+    """Why the server would refuse units of a backup: a line `UNIT: reason` each.
 
     Args:
-        access: the way in.
-        reader: of the backup.
+        access: addresses and credentials.
+        reader: the backup.
         chosen: units.
 
-    Returns:
-        `UNIT: reason` each.
-
     Raises:
-        Damaged: the backup's own word of its databases cannot be read.
-        TemporaryError: there is no primary to ask.
+        Damaged: the backup's description of its databases cannot be read.
+        TemporaryError: there is no primary.
     """
     units = list(chosen)
     backup, manifest = stored_globals(reader), reader.manifest
     with at_primary(access) as connection:
-        found = [f"{unit}: {why}" for why in _of_server(connection, manifest) for unit in units]
+        lines = [f"{unit}: {why}" for why in _of_server(connection, manifest) for unit in units]
         for unit in units:
             if unit != GLOBAL_UNIT:
                 name = unit.partition(" ")[2]
-                found += [f"{unit}: {why}" for why in _of_database(connection, manifest, name)]
+                lines += [f"{unit}: {why}" for why in _of_database(connection, manifest, name)]
         if backup is not None:
-            known = {f"database {database.name}": database for database in backup.databases}
+            by_unit = {f"database {database.name}": database for database in backup.databases}
             for unit in units:
-                if unit in known:
-                    found += [f"{unit}: {why}" for why in _of_shell(connection, known[unit])]
+                if unit in by_unit:
+                    lines += [f"{unit}: {why}" for why in _of_shell(connection, by_unit[unit])]
     if GLOBAL_UNIT in units and backup is not None:
-        found += [f"{GLOBAL_UNIT}: {why}" for why in _of_settings(access, backup)]
-    return found
+        lines += [f"{GLOBAL_UNIT}: {why}" for why in _of_settings(access, backup)]
+    return lines
 
 
 # ---------------------------------------------------------------------- inside
 def _of_server(connection: psycopg.Connection[Any], manifest: Manifest) -> Iterator[str]:
-    """What no unit could be restored for."""
-    ours, theirs = connection.info.server_version // 10000, manifest.engine.version.split(".")[0]
-    if theirs.isdigit() and int(theirs) > ours:
-        yield f"the backup is from PostgreSQL {theirs}, but the server is older: {ours}"
+    """Reasons that concern every unit."""
+    live_version, backup_version = (
+        connection.info.server_version // 10000,
+        manifest.engine.version.split(".")[0],
+    )
+    if backup_version.isdigit() and int(backup_version) > live_version:
+        yield f"the backup is from PostgreSQL {backup_version}, but the server is older: {live_version}"
     row = connection.execute(FREE).fetchone()
     if row is not None and row[0] < CONNECTIONS:
         yield f"a restore needs {CONNECTIONS} connections, but {max(row[0], 0)} are free"
@@ -76,7 +76,8 @@ def _of_database(
     connection: psycopg.Connection[Any], manifest: Manifest, name: str
 ) -> Iterator[str]:
     available = {
-        one for (one,) in connection.execute("SELECT name FROM pg_available_extensions").fetchall()
+        name
+        for (name,) in connection.execute("SELECT name FROM pg_available_extensions").fetchall()
     }
     for extension in _extensions(manifest, name):
         if extension not in available:
@@ -90,31 +91,33 @@ def _of_database(
 
 
 def _extensions(manifest: Manifest, name: str) -> list[str]:
-    """Extensions of a database; a manifest has them as `DATABASE.EXTENSION`, and either may hold a dot."""
+    """Extensions of a database. A manifest has them as `DATABASE.EXTENSION`; both names may contain dots."""
     names = [c.unit.partition(" ")[2] for c in manifest.consistency if c.unit != "all databases"]
-    found = []
+    extensions = []
     for key in manifest.engine.extensions:
         owner = max((name for name in names if key.startswith(f"{name}.")), key=len, default="")
         if owner == name:
-            found.append(key[len(name) + 1 :])
-    return found
+            extensions.append(key[len(name) + 1 :])
+    return extensions
 
 
-def _of_shell(connection: psycopg.Connection[Any], wanted: Properties) -> Iterator[str]:
-    """What the database itself could not be made for."""
-    there = {one for (one,) in connection.execute("SELECT spcname FROM pg_tablespace").fetchall()}
-    for tablespace in wanted.tablespaces:
-        if tablespace not in there:
+def _of_shell(connection: psycopg.Connection[Any], properties: Properties) -> Iterator[str]:
+    """Reasons why the database itself could not be created."""
+    tablespaces = {
+        name for (name,) in connection.execute("SELECT spcname FROM pg_tablespace").fetchall()
+    }
+    for tablespace in properties.tablespaces:
+        if tablespace not in tablespaces:
             yield f"it uses tablespace {tablespace}, which the server does not have: CREATE TABLESPACE"
-    libc = wanted.provider == "c"
-    locales = {wanted.collate, wanted.ctype} if libc else {wanted.locale or ""}
+    libc = properties.provider == "c"
+    locales = {properties.collate, properties.ctype} if libc else {properties.locale or ""}
     for locale in sorted(locales - {"", "C", "POSIX"}):
-        if not _has_locale(connection, wanted.provider, locale):
+        if not _has_locale(connection, properties.provider, locale):
             yield f"it needs locale {locale}, which is not installed on the server"
 
 
 def _has_locale(connection: psycopg.Connection[Any], provider: str, locale: str) -> bool:
-    """Whether the server can compare texts so: it is tried by a collation that is never committed."""
+    """Whether the server has a locale. Tested by creating a collation that is never committed."""
     name = {"c": "libc", "i": "icu"}.get(provider, "builtin")
     text = sql.SQL("CREATE COLLATION pg_temp.isa_locale (provider = {}, locale = {})")
     try:
@@ -126,7 +129,7 @@ def _has_locale(connection: psycopg.Connection[Any], provider: str, locale: str)
 
 
 def _of_settings(access: Access, backup: Globals) -> Iterator[str]:
-    """What settings could not be made for; a member that is away would keep its own."""
+    """Members that do not answer, because they would keep their old settings, and settings that a member lacks."""
     members = access.settings.components.postgresql.members
 
     def known(node: Any) -> set[str]:

@@ -1,6 +1,6 @@
-"""What a restore plan lists of roles, by name: those that come back, and those that are not as the backup has them.
+"""Remarks of a restore plan about roles: those that come back, and those that differ from the backup.
 
-This runs before the backup is decrypted, so the names are the manifest's own.
+They are made before the backup is decrypted, so the names come from the manifest.
 """
 
 from __future__ import annotations
@@ -18,58 +18,60 @@ from components.postgresql.fingerprint import GLOBAL_UNIT, measure_globals
 from components.postgresql.session import SESSION
 from config.printable import first_of
 
-NEEDED = "roles"  # of the topology: database → roles that it needs
-SHOWN = 20  # names of a kind
+NEEDED = "roles"  # key in the topology: database → roles that it needs
+SHOWN = 20  # names shown in a remark
 
 
 def remarks(access: Access, manifest: Manifest, chosen: Iterable[str]) -> list[str]:
-    """What a restore of units does to roles, and what it leaves.
+    """Which roles a restore of units creates or changes, and which it leaves different.
 
     Args:
-        access: the way in.
-        manifest: of the backup.
+        access: addresses and credentials.
+        manifest: the backup's manifest.
         chosen: units.
 
     Raises:
-        TemporaryError: there is no primary to ask.
+        TemporaryError: there is no primary.
     """
     if NEEDED not in manifest.topology:
         return []  # an older backup
     units = set(chosen)
-    needed = {
+    required = {
         role
         for name, roles in manifest.topology[NEEDED].items()
         if f"database {name}" in units
         for role in roles
     }
     with at_primary(access, MAINTENANCE, *SESSION) as connection:
-        there = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
+        existing = {
+            name for (name,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()
+        }
         differing = _differing(connection, manifest)
-    found = []
-    gone = sorted(needed - there)
-    if gone:
-        found.append(f"roles that come back with the passwords of the backup: {_listed(gone)}")
+    lines = []
+    missing = sorted(required - existing)
+    if missing:
+        lines.append(f"roles that come back with the passwords of the backup: {_listed(missing)}")
     if differing:
-        what = "are restored" if GLOBAL_UNIT in units else "stay as they are now"
-        found.append(
-            f"roles, memberships and settings that differ from the backup's and {what}: {_listed(differing)}"
+        outcome = "are restored" if GLOBAL_UNIT in units else "stay as they are now"
+        lines.append(
+            f"roles, memberships and settings that differ from the backup's and {outcome}: {_listed(differing)}"
         )
-    return found
+    return lines
 
 
 # ---------------------------------------------------------------------- inside
 def _differing(connection: psycopg.Connection[Any], manifest: Manifest) -> list[str]:
-    """Names of what is other than in the backup, of what the backup knows."""
-    was = {
+    """Names of roles, memberships and settings that differ from the backup's."""
+    names_of = {
         measure.item: measure.names
         for measure in manifest.fingerprint
         if measure.unit == GLOBAL_UNIT
     }
-    found: set[str] = set()
-    for one in measure_globals(connection, [item for item in GLOBALS if item in was]):
-        names = was[one.item]
-        found |= {name for name, digest in names.items() if one.names.get(name) != digest}
-    return sorted(found)
+    differing: set[str] = set()
+    for measured in measure_globals(connection, [item for item in GLOBALS if item in names_of]):
+        names = names_of[measured.item]
+        differing |= {name for name, digest in names.items() if measured.names.get(name) != digest}
+    return sorted(differing)
 
 
 def _listed(names: list[str]) -> str:

@@ -94,11 +94,11 @@ def plan_runs(
         database_owner: who owns the database.
     """
     contents, owners = _Contents(entries), dict[int, str]()
-    alone = True  # so far only the superuser
+    superuser_only = True  # so far only the superuser
     for entry in contents.entries:
-        owner = contents.owner(entry, superusers, database_owner, alone=alone)
+        owner = contents.owner(entry, superusers, database_owner, alone=superuser_only)
         owners[entry.number] = owner
-        alone = alone and not owner
+        superuser_only = superuser_only and not owner
     runs = []
     for section, found in groupby(contents.entries, key=contents.section):
         for group in _in_order(section, list(found), owners):
@@ -149,19 +149,19 @@ class _Contents:
 
     def schemas(self, entries: Iterable[Entry]) -> frozenset[str]:
         """What entries lie in, and refer to; not what an owner may write as he likes, a constant or another name."""
-        found = set[str]()
+        names = set[str]()
         for entry in entries:
             needed = (self._numbered[n].schema for n in entry.needs if n in self._numbered)
-            found |= {entry.schema, *needed}
+            names |= {entry.schema, *needed}
             if entry.kind not in ALIASES:
-                found |= _schemas_in(entry.definition)
-        return frozenset(found - {""})
+                names |= _schemas_in(entry.definition)
+        return frozenset(names - {""})
 
     def _parent(self, partition: Entry) -> Entry:
         """The table whose partition it becomes: its bounds are of that one's types."""
         own = (partition.schema, partition.name)
-        needed = (self._numbered[n] for n in partition.needs if n in self._numbered)
-        tables = (one for one in needed if one.kind == "TABLE")
+        requirements = (self._numbered[n] for n in partition.needs if n in self._numbered)
+        tables = (entry for entry in requirements if entry.kind == "TABLE")
         return next((table for table in tables if (table.schema, table.name) != own), partition)
 
     def _evaluates(self, entry: Entry, *, alone: bool) -> bool:
@@ -171,10 +171,10 @@ class _Contents:
             parent = self._parent(entry)
             if KEY_EXPRESSION.search(parent.definition):
                 return True
-            found = set(_names(QUALIFIED, parent)) - {(parent.schema, parent.name)}
+            types = set(_names(QUALIFIED, parent)) - {(parent.schema, parent.name)}
         else:
-            found = set(_names(CONSTANT, entry))
-        return any(self._runs_code(schema, name, alone=alone) for schema, name in found)
+            types = set(_names(CONSTANT, entry))
+        return any(self._runs_code(schema, name, alone=alone) for schema, name in types)
 
     def _runs_code(self, schema: str, name: str, *, alone: bool) -> bool:
         """Whether reading a constant of a type may call a function of its owner.
@@ -220,11 +220,15 @@ def _is_planned(entry: Entry) -> bool:
 
 def _gathered(entries: list[Entry], owners: dict[int, str]) -> list[Entry]:
     """Entries with those of one owner together, where no entry of the superuser's stands between them."""
-    found: list[Entry] = []
-    for foreign, group in groupby(entries, key=lambda entry: owners[entry.number] != ""):
-        same = list(group)
-        found += sorted(same, key=lambda entry: owners[entry.number]) if foreign else same
-    return found
+    ordered: list[Entry] = []
+    for restricted, group in groupby(entries, key=lambda entry: owners[entry.number] != ""):
+        group_entries = list(group)
+        ordered += (
+            sorted(group_entries, key=lambda entry: owners[entry.number])
+            if restricted
+            else group_entries
+        )
+    return ordered
 
 
 def _names(pattern: re.Pattern[str], entry: Entry) -> Iterator[tuple[str, str]]:

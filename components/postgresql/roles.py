@@ -1,7 +1,7 @@
-"""Roles as data: read from the catalogue, and made by statements whose every name and value the client library quotes.
+"""Reads roles as data and creates them. The client library quotes every name and value.
 
-SQL text of pg_dumpall cannot be taken apart line by line: a setting may hold a newline and a statement behind it. A
-backup has that text too, for a restore by hand. https://www.postgresql.org/docs/18/catalog-pg-authid.html,
+The SQL text of pg_dumpall cannot be split into lines: a setting may contain a newline and another statement. A backup
+has that text too, for a restore by hand. https://www.postgresql.org/docs/18/catalog-pg-authid.html,
 https://www.postgresql.org/docs/18/catalog-pg-auth-members.html
 """
 
@@ -51,7 +51,7 @@ EVERYBODY = f"""
     SELECT setting FROM pg_db_role_setting, unnest(setconfig) AS setting
     WHERE setrole = 0 AND setdatabase = 0 AND {readable("setting")}
 """
-# What was set from a database of another encoding, and has no form that another server would take.
+# Values that were set from a database with another encoding. Another server would refuse them.
 UNREADABLE = f"""
     SELECT format('setting %s of %s', split_part(setting, '=', 1), coalesce('role ' || rolname, 'all roles'))
     FROM pg_db_role_setting s CROSS JOIN unnest(setconfig) AS setting LEFT JOIN pg_authid a ON a.oid = s.setrole
@@ -70,7 +70,7 @@ class _Part(BaseModel):
 
 
 class Role(_Part):
-    """One role; attributes are called as in CREATE ROLE."""
+    """A role, with the attribute names of CREATE ROLE."""
 
     name: str
     superuser: bool
@@ -88,7 +88,7 @@ class Role(_Part):
 
 
 class Membership(_Part):
-    """That a role was granted to another one, by whom, with which options; None where the server has no such option."""
+    """A grant of one role to another, with its grantor and options. An option that the server lacks is None."""
 
     role: str
     member: str
@@ -102,8 +102,8 @@ class Roles(_Part):
     """All roles of a server.
 
     Attributes:
-        roles: but for the server's own.
-        memberships: of these.
+        roles: all roles but the server's own.
+        memberships: their memberships.
         everybody: settings of ALTER ROLE ALL.
         needed: database → roles that own something in it, or have rights or settings there.
     """
@@ -115,17 +115,17 @@ class Roles(_Part):
 
     @property
     def names(self) -> list[str]:
-        """Of all roles."""
+        """Names of all roles."""
         return [role.name for role in self.roles]
 
     def for_databases(self, databases: Iterable[str]) -> set[str]:
-        """Roles that databases need, and those whose rights these have."""
-        found = {name for database in databases for name in self.needed.get(database, ())}
+        """Roles that databases need, and the roles that these are members of."""
+        names = {name for database in databases for name in self.needed.get(database, ())}
         while True:
-            above = {m.role for m in self.memberships if m.member in found} & set(self.names)
-            if above <= found:
-                return found
-            found |= above
+            parents = {m.role for m in self.memberships if m.member in names} & set(self.names)
+            if parents <= names:
+                return names
+            names |= parents
 
 
 def read_roles(connection: psycopg.Connection[Any]) -> Roles:
@@ -141,53 +141,57 @@ def read_roles(connection: psycopg.Connection[Any]) -> Roles:
 
 
 def read_unreadable(connection: psycopg.Connection[Any]) -> list[str]:
-    """What of roles is no UTF-8, and is left out."""
-    return [words for (words,) in connection.execute(UNREADABLE.encode()).fetchall()]
+    """Settings and comments of roles that are not UTF-8; they are left out."""
+    return [text for (text,) in connection.execute(UNREADABLE.encode()).fetchall()]
 
 
 def create_missing(
-    connection: psycopg.Connection[Any], backup: Roles, wanted: Collection[str]
+    connection: psycopg.Connection[Any], backup: Roles, required: Collection[str]
 ) -> list[str]:
-    """Make roles that are gone, with everything that they were; roles that are there stay exactly as they are.
+    """Create missing roles with all their attributes. Existing roles are not changed.
 
     Args:
         connection: to the primary.
         backup: the roles of the backup.
-        wanted: roles that are needed.
+        required: names of the roles that are needed.
 
     Returns:
-        Names of the roles that were made.
+        Names of the created roles.
     """
     with connection.transaction():
-        there = _names(connection)
-        made = [role for role in backup.roles if role.name in wanted and role.name not in there]
-        for role in made:
+        existing = _names(connection)
+        missing = [
+            role for role in backup.roles if role.name in required and role.name not in existing
+        ]
+        for role in missing:
             _create(connection, role)
-        names = {role.name for role in made}
-        known = there | names
-        _grant(connection, [m for m in backup.memberships if m.member in names and m.role in known])
+        names = {role.name for role in missing}
+        grantable = existing | names
+        _grant(
+            connection, [m for m in backup.memberships if m.member in names and m.role in grantable]
+        )
     return sorted(names)
 
 
 def restore_roles(connection: psycopg.Connection[Any], backup: Roles) -> list[str]:
-    """Make all roles what they were: attributes, expiry, settings, memberships. Passwords of roles that are there stay.
+    """Restore all roles: attributes, expiry, settings, memberships. Existing roles keep their passwords.
 
-    Roles that the backup does not know are left alone.
+    Roles that are not in the backup are not changed.
 
     Args:
-        connection: as a superuser, whose own attributes stay.
+        connection: as a superuser; its own attributes are not changed.
         backup: the roles of the backup.
 
     Returns:
-        Names of the roles that were gone.
+        Names of the created roles.
     """
     with connection.transaction():
-        there, me = _names(connection), connection.info.user
+        existing, own_name = _names(connection), connection.info.user
         for role in backup.roles:
-            if role.name not in there:
+            if role.name not in existing:
                 _create(connection, role)
                 continue
-            if role.name != me:
+            if role.name != own_name:
                 _execute(connection, "ALTER ROLE {} WITH {}", _name(role.name), _attributes(role))
             _comment(connection, role)
             _execute(connection, "ALTER ROLE {} RESET ALL", _name(role.name))
@@ -195,7 +199,7 @@ def restore_roles(connection: psycopg.Connection[Any], backup: Roles) -> list[st
         connection.execute("ALTER ROLE ALL RESET ALL")
         set_values(connection, sql.SQL("ALTER ROLE ALL"), backup.everybody)
         _exchange_memberships(connection, backup)
-    return sorted(set(backup.names) - there)
+    return sorted(set(backup.names) - existing)
 
 
 # ---------------------------------------------------------------------- inside
@@ -220,11 +224,11 @@ def _comment(connection: psycopg.Connection[Any], role: Role) -> None:
 
 
 def _exchange_memberships(connection: psycopg.Connection[Any], backup: Roles) -> None:
-    """Take away what the backup's members have been granted since, and grant what they had."""
-    names, wanted = set(backup.names), set(backup.memberships)
+    """Revoke memberships that were granted since the backup, and grant those of the backup."""
+    names, saved = set(backup.names), set(backup.memberships)
     for membership in _memberships(connection):
-        known = membership.role in names or membership.role.startswith("pg_")
-        if membership not in wanted and membership.member in names and known:
+        restorable = membership.role in names or membership.role.startswith("pg_")
+        if membership not in saved and membership.member in names and restorable:
             by = _granted_by(connection, membership)
             _execute(
                 connection,
@@ -233,28 +237,37 @@ def _exchange_memberships(connection: psycopg.Connection[Any], backup: Roles) ->
                 _name(membership.member),
                 by,
             )
-    there = set(_memberships(connection))
-    _grant(connection, [membership for membership in backup.memberships if membership not in there])
+    current = set(_memberships(connection))
+    _grant(
+        connection, [membership for membership in backup.memberships if membership not in current]
+    )
 
 
-def _grant(connection: psycopg.Connection[Any], wanted: list[Membership]) -> None:
-    """Grant memberships: a grantor must have been given the right to grant before he is named as one."""
-    left = list(wanted)
-    while left:
-        able = _grantors(connection)
-        ready = [m for m in left if m.grantor is None or (m.role, m.grantor) in able] or left[:1]
-        for one in ready:
-            left.remove(one)
-            named = (one.role, one.grantor) in able
-            by = _granted_by(connection, one) if named else sql.SQL("")
-            options = _options(connection, one)
+def _grant(connection: psycopg.Connection[Any], memberships: list[Membership]) -> None:
+    """Grant memberships in an order in which every grantor has the right to grant."""
+    pending = list(memberships)
+    while pending:
+        grantors = _grantors(connection)
+        possible = [
+            m for m in pending if m.grantor is None or (m.role, m.grantor) in grantors
+        ] or pending[:1]
+        for membership in possible:
+            pending.remove(membership)
+            has_grantor = (membership.role, membership.grantor) in grantors
+            by = _granted_by(connection, membership) if has_grantor else sql.SQL("")
+            options = _options(connection, membership)
             _execute(
-                connection, "GRANT {} TO {}{}{}", _name(one.role), _name(one.member), options, by
+                connection,
+                "GRANT {} TO {}{}{}",
+                _name(membership.role),
+                _name(membership.member),
+                options,
+                by,
             )
 
 
 def _grantors(connection: psycopg.Connection[Any]) -> set[tuple[str, str]]:
-    """Who may grant which role: superusers any, others those of which they have the right to."""
+    """Pairs of role and grantor: superusers may grant any role, others those with the admin option."""
     query = """
         SELECT r.rolname, g.rolname FROM pg_authid r, pg_authid g WHERE g.rolsuper
         UNION SELECT r.rolname, g.rolname FROM pg_auth_members a
@@ -262,16 +275,16 @@ def _grantors(connection: psycopg.Connection[Any]) -> set[tuple[str, str]]:
     return {(role, grantor) for role, grantor in connection.execute(query).fetchall()}
 
 
-def _granted_by(connection: psycopg.Connection[Any], one: Membership) -> sql.Composable:
-    if one.grantor is None or connection.info.server_version < 160000:
+def _granted_by(connection: psycopg.Connection[Any], membership: Membership) -> sql.Composable:
+    if membership.grantor is None or connection.info.server_version < 160000:
         return sql.SQL("")
-    return sql.SQL(" GRANTED BY {}").format(_name(one.grantor))
+    return sql.SQL(" GRANTED BY {}").format(_name(membership.grantor))
 
 
-def _options(connection: psycopg.Connection[Any], one: Membership) -> sql.Composable:
+def _options(connection: psycopg.Connection[Any], membership: Membership) -> sql.Composable:
     if connection.info.server_version < 160000:
-        return sql.SQL(" WITH ADMIN OPTION" if one.admin else "")
-    given = {"ADMIN": one.admin, "INHERIT": one.inherit, "SET": one.set}
+        return sql.SQL(" WITH ADMIN OPTION" if membership.admin else "")
+    given = {"ADMIN": membership.admin, "INHERIT": membership.inherit, "SET": membership.set}
     words = [f"{name} {value}" for name, value in given.items() if value is not None]
     return sql.SQL(" WITH " + ", ".join(words))
 

@@ -1,7 +1,7 @@
-"""Settings that the server keeps: of roles and databases, and those of ALTER SYSTEM, which each member has for itself.
+"""Reads and restores settings of roles and databases, and those of ALTER SYSTEM, which each member has for itself.
 
-A setting is kept as `name=value`, and made again by a statement whose name and value the client library quotes. What
-recovery and replication write into the same file of one member (postgresql.auto.conf) is not an operator's setting.
+A setting is stored as `name=value` and set by a statement whose name and value the client library quotes. Recovery and
+replication write into the same file of a member (postgresql.auto.conf); those entries are not an operator's settings.
 https://www.postgresql.org/docs/18/sql-altersystem.html, https://www.postgresql.org/docs/18/view-pg-file-settings.html
 """
 
@@ -39,12 +39,12 @@ RESTART = """
 def set_values(
     connection: psycopg.Connection[Any], subject: sql.Composable, settings: Iterable[str]
 ) -> None:
-    """Make settings again.
+    """Set settings.
 
     Args:
         connection: to the server.
-        subject: whose: `ALTER ROLE "x"`, `ALTER DATABASE "x"`, `ALTER SYSTEM`.
-        settings: each `name=value`, as the catalogue keeps it.
+        subject: beginning of the statement: `ALTER ROLE "x"`, `ALTER DATABASE "x"`, `ALTER SYSTEM`.
+        settings: `name=value`, as in the catalog.
     """
     for setting in settings:
         name, _, value = setting.partition("=")
@@ -64,53 +64,53 @@ def read_system(connection: psycopg.Connection[Any]) -> dict[str, str]:
     }
 
 
-def restore_system(connection: psycopg.Connection[Any], wanted: Mapping[str, str]) -> list[str]:
-    """Make the settings of ALTER SYSTEM of one member those of a backup.
+def restore_system(connection: psycopg.Connection[Any], saved: Mapping[str, str]) -> list[str]:
+    """Restore the settings of ALTER SYSTEM on one member.
 
     Args:
         connection: to the member, outside of a transaction.
-        wanted: name → value.
+        saved: name → value.
 
     Returns:
-        Names of settings that count after a restart only.
+        Names of settings that need a restart.
     """
-    there = read_system(connection)
+    current = read_system(connection)
     system = sql.SQL("ALTER SYSTEM")
-    for name in there.keys() - wanted.keys():
+    for name in current.keys() - saved.keys():
         connection.execute(
             sql.SQL("ALTER SYSTEM RESET {}").format(sql.Identifier(*name.split(".")))
         )
-    for name, value in wanted.items():
-        if there.get(name) != value:
+    for name, value in saved.items():
+        if current.get(name) != value:
             set_values(connection, system, [f"{name}={value}"])
-    if there != dict(wanted):
+    if current != dict(saved):
         connection.execute("SELECT pg_reload_conf()")
     return [str(name) for (name,) in connection.execute(RESTART.encode()).fetchall()]
 
 
 def spaced(value: str) -> str:
-    """A list as the server writes it: in a file, or by `FROM CURRENT`, its parts may stand without a space."""
+    """A list as the server writes it. In a file, or by `FROM CURRENT`, spaces between the parts may be missing."""
     return re.sub(r"\s*,\s*", ", ", value)
 
 
 def split_list(value: str) -> list[str]:
     """Parts of a list of identifiers: `SplitGUCList` in src/bin/pg_dump/dumputils.c."""
     if value.count('"') % 2:
-        return [value]  # no list that the server printed
+        return [value]  # not a list written by the server
     parts: list[str] = []
-    rest = value.strip()
-    while rest:
-        if rest.startswith('"'):
+    remaining = value.strip()
+    while remaining:
+        if remaining.startswith('"'):
             end = 1
             while True:
-                end = rest.index('"', end)
-                if rest[end : end + 2] != '""':
+                end = remaining.index('"', end)
+                if remaining[end : end + 2] != '""':
                     break
                 end += 2
-            part, rest = rest[1:end].replace('""', '"'), rest[end + 1 :].strip()
+            part, remaining = remaining[1:end].replace('""', '"'), remaining[end + 1 :].strip()
         else:
-            part, comma, behind = rest.partition(",")
-            part, rest = part.strip(), comma + behind
+            part, comma, tail = remaining.partition(",")
+            part, remaining = part.strip(), comma + tail
         parts.append(part)
-        rest = rest.removeprefix(",").strip()
+        remaining = remaining.removeprefix(",").strip()
     return parts

@@ -1,4 +1,4 @@
-"""Which node is backed up, and what it holds: a standby that has caught up with the primary, else the primary."""
+"""Chooses the node to back up: a standby that has caught up with the primary, otherwise the primary."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from errors import TemporaryError
 
 log = logging.getLogger(__name__)
 
-CATCH_UP_SECONDS, CATCH_UP_PAUSE = 20.0, 0.1  # one that needs longer is no fit source
+CATCH_UP_SECONDS, CATCH_UP_PAUSE = 20.0, 0.1  # a standby that needs longer is not used
 NO_NODE = "no primary, and no standby that streams"
-# repmgr's own tables describe nodes, which a restore has others of; template0 is the server's, and never changed.
+# repmgr's tables describe the nodes of this cluster; template0 belongs to the server and never changes.
 LEFT_OUT = ("repmgr", "template0")
 RECEIVER = """
     SELECT status, pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::bigint
@@ -51,12 +51,12 @@ class Source:
     """The node that is backed up.
 
     Attributes:
-        node: where it listens.
-        standing: what it says of itself.
+        node: its address.
+        node_status: its own status.
         databases: name → size in bytes.
-        unreadable: databases that cannot be backed up → why.
-        tablespaces: names of those beyond the two that always are.
-        system: settings of ALTER SYSTEM on the primary, which counts for all; of the node itself where there is none.
+        unreadable: name of a database that cannot be backed up → why.
+        tablespaces: names of additional tablespaces.
+        system: settings of ALTER SYSTEM on the primary; on the node itself if there is no primary.
     """
 
     node: Endpoint
@@ -68,29 +68,29 @@ class Source:
 
 
 def choose_source(access: Access) -> Source:
-    """A standby within the limit, once it has all that was committed by now; else the primary.
+    """A standby within the lag limit, after it has caught up with all current commits; otherwise the primary.
 
     Raises:
-        TemporaryError: no node is fit.
+        TemporaryError: no node can be backed up.
     """
-    wanted = access.settings.components.postgresql
-    nodes = {e.member: e for e in access.endpoints(STATEFULSET, wanted.members, PORT)}
+    config = access.settings.components.postgresql
+    nodes = {e.member: e for e in access.endpoints(STATEFULSET, config.members, PORT)}
     answers = ask_members(
         nodes.values(),
         lambda node: (node_status(access, node, superuser=True), _behind(access, node)),
     )
-    fit = sorted(
+    candidates = sorted(
         (behind, name)
-        for name, (one, behind) in answers.good.items()
-        if one.standby and behind is not None and behind <= wanted.max_lag_bytes
+        for name, (status, behind) in answers.good.items()
+        if status.standby and behind is not None and behind <= config.max_lag_bytes
     )
-    primaries = [name for name, (one, _) in answers.good.items() if not one.standby]
+    primaries = [name for name, (status, _) in answers.good.items() if not status.standby]
     primary = next(iter(primaries), None)
     name = primary
     if name is None:
-        name = fit[0][1] if fit else None  # no other node could have more
-    elif fit:
-        name = _caught_up(access, nodes[name], [nodes[one] for _, one in fit]) or name
+        name = candidates[0][1] if candidates else None  # no other node could have more
+    elif candidates:
+        name = _caught_up(access, nodes[name], [nodes[status] for _, status in candidates]) or name
     if name is None:
         raise TemporaryError(
             f"no node of PostgreSQL can be backed up: {words(answers.bad) or NO_NODE}",
@@ -103,7 +103,7 @@ def choose_source(access: Access) -> Source:
 
 
 def _held_by(
-    connection: psycopg.Connection[Any], node: Endpoint, one: NodeStatus, system: dict[str, str]
+    connection: psycopg.Connection[Any], node: Endpoint, status: NodeStatus, system: dict[str, str]
 ) -> Source:
     databases, unreadable = {}, {}
     for name, open_, limit, size in connection.execute(DATABASES, [list(LEFT_OUT)]).fetchall():
@@ -117,7 +117,7 @@ def _held_by(
         "SELECT spcname FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global') ORDER BY 1"
     ).fetchall()
     names = tuple(name for (name,) in tablespaces)
-    return Source(node, one, databases, unreadable, names, system)
+    return Source(node, status, databases, unreadable, names, system)
 
 
 def _caught_up(access: Access, primary: Endpoint, standbys: list[Endpoint]) -> str | None:
