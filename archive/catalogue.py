@@ -74,8 +74,8 @@ class Catalogue:
 
     def last(self, identity: str) -> Proof | None:
         """The document of that verdict."""
-        told = [proof for proof in self.proofs.get(identity, ()) if proof.told]
-        return told[-1] if told else None
+        verdicts = [proof for proof in self.proofs.get(identity, ()) if proof.told]
+        return verdicts[-1] if verdicts else None
 
     def of(self, component: str) -> tuple[Manifest, ...]:
         """A component's backups, the oldest first."""
@@ -85,9 +85,9 @@ class Catalogue:
         """The verdicts on a component's backups, the oldest first, each with the id of its backup."""
         return sorted(
             (proof, identity)
-            for identity, found in self.proofs.items()
+            for identity, proofs in self.proofs.items()
             if component_of(identity) == component
-            for proof in found
+            for proof in proofs
         )
 
     def refused(self, identity: str) -> str:
@@ -109,8 +109,8 @@ class Catalogue:
 
         The cause is unknown then: it may be in a backup that it depends on, and the next one would have it too.
         """
-        whole = [manifest for manifest in self.of(component) if manifest.outcome == "complete"]
-        if whole and whole[-1].needs and self.refused(whole[-1].id):
+        complete = [manifest for manifest in self.of(component) if manifest.outcome == "complete"]
+        if complete and complete[-1].needs and self.refused(complete[-1].id):
             return ()
         return tuple(manifest for manifest in self.of(component) if not self.refused(manifest.id))
 
@@ -147,12 +147,12 @@ def read_catalogue(
     oldest: dict[str, datetime] = {}
     for component in components:
         root = component_prefix(environment, component)
-        found: dict[str, bool] = {}
+        has_manifest: dict[str, bool] = {}
         for entry in store.list(root):
             identity, _, name = entry.key.removeprefix(root).partition("/")
             if IDENTITY.fullmatch(identity):
                 prefix = f"{root}{identity}/"
-                found[prefix] = found.get(prefix, False) or name == FILE
+                has_manifest[prefix] = has_manifest.get(prefix, False) or name == FILE
                 oldest[identity] = min(entry.modified, oldest.get(identity, entry.modified))
                 if name == FILE:
                     written[identity] = entry.modified
@@ -164,7 +164,7 @@ def read_catalogue(
                     )
                 elif proof is not None:
                     proofs.setdefault(identity, []).append(proof)
-        uncommitted += [prefix for prefix, has in found.items() if not has]
+        uncommitted += [prefix for prefix, complete in has_manifest.items() if not complete]
     sets: list[Manifest] = []
     with ThreadPoolExecutor(READERS) as pool:
         small = [key for key, size in sizes.items() if size <= AT_ONCE_BYTES]
@@ -177,20 +177,25 @@ def read_catalogue(
             elif answer:
                 broken[key] = answer
         numbers = {name for record in (recorded or {}).values() for name in record.numbers}
-        known = {*proofs, *(numbers & {manifest.id for manifest in sets})}
+        ids = {*proofs, *(numbers & {manifest.id for manifest in sets})}
         judge = _Judge(
             store, environment, {manifest.id: manifest for manifest in sets}, trust, recorded or {}
         )
         judged = dict(
-            zip(known, pool.map(lambda one: judge(one, proofs.get(one, [])), known), strict=True)
+            zip(
+                ids,
+                pool.map(lambda identity: judge(identity, proofs.get(identity, [])), ids),
+                strict=True,
+            )
         )
     return Catalogue(
-        tuple(sorted(sets, key=lambda one: one.begun)),
+        tuple(sorted(sets, key=lambda manifest: manifest.begun)),
         broken,
         tuple(uncommitted),
-        {identity: one.proofs for identity, one in judged.items() if one.proofs},
-        ignored | {key: why for one in judged.values() for key, why in one.disbelieved.items()},
-        {identity: one.gap for identity, one in judged.items() if one.gap},
+        {identity: verdicts.proofs for identity, verdicts in judged.items() if verdicts.proofs},
+        ignored
+        | {key: why for verdicts in judged.values() for key, why in verdicts.disbelieved.items()},
+        {identity: verdicts.gap for identity, verdicts in judged.items() if verdicts.gap},
         written,
         oldest,
     )

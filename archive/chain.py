@@ -1,4 +1,4 @@
-"""Which earlier backups an incremental one can depend on."""
+"""Finds the earlier backups that an incremental backup can depend on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from archive.manifest import Manifest
 
-NIGHT = timedelta(hours=1)  # nights are not to the minute
+NIGHT = timedelta(hours=1)  # tolerance: nightly runs do not start at the same minute
 
 
 def open_chain(
@@ -24,10 +24,10 @@ def open_chain(
         The full backup first, the newest last. Empty if the next backup must be full: because it is due, or because a
         backup of the chain was deleted, cannot be read, or failed its verification.
     """
-    whole = {manifest.id: manifest for manifest in earlier if manifest.outcome == "complete"}
-    last = next(reversed(whole.values()), None)
-    if last is None or any(needed not in whole for needed in last.needs):
+    complete = {manifest.id: manifest for manifest in earlier if manifest.outcome == "complete"}
+    newest = next(reversed(complete.values()), None)
+    if newest is None or any(needed not in complete for needed in newest.needs):
         return ()
-    chain = (*(whole[needed] for needed in last.needs), last)
+    chain = (*(complete[needed] for needed in newest.needs), newest)
     due = chain[0].begun + timedelta(days=full_every_days) - NIGHT
     return () if (now or datetime.now(UTC)) >= due else chain

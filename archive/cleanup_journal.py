@@ -147,20 +147,20 @@ class CleanupJournal:
                 held for held in self._earlier if isinstance(held, kind) and held in self._held
             )
 
-    def hold(self, what: Resource) -> None:
+    def hold(self, resource: Resource) -> None:
         """Record a resource before the engine creates it.
 
         Args:
-            what: enough to find it again.
+            resource: the resource, with enough data to find it.
         """
         with self._lock:
-            self._held.append(what)
+            self._held.append(resource)
             self._note(self._held)
 
-    def release(self, what: Resource) -> None:
+    def release(self, resource: Resource) -> None:
         """Remove the note of a resource that is gone."""
         with self._lock:
-            self._held.remove(what)
+            self._held.remove(resource)
             self._note(self._held)
 
     def begin_replacing(self, units: Iterable[str]) -> HalfReplaced:
@@ -169,11 +169,11 @@ class CleanupJournal:
         Args:
             units: of the backup that is restored.
         """
-        what = HalfReplaced(
+        resource = HalfReplaced(
             replacing=tuple(sorted(units)), restoring=self._restoring, safety=self._safety
         )
-        self.hold(what)
-        return what
+        self.hold(resource)
+        return resource
 
     @contextmanager
     def replacing(self, units: Iterable[str]) -> Iterator[None]:
@@ -182,9 +182,9 @@ class CleanupJournal:
         Args:
             units: of the backup that is restored.
         """
-        what = self.begin_replacing(units)
+        resource = self.begin_replacing(units)
         yield
-        self.release(what)
+        self.release(resource)
 
 
 # ---------------------------------------------------------------------- inside
@@ -194,5 +194,5 @@ def _read_note(entry: Any) -> Resource:
         note = _HELD.validate_json(text)
     except ValidationError:
         return Unreadable(unreadable=text[:SHOWN])
-    of_nothing = isinstance(note, HalfReplaced) and not note.restoring
-    return Unreadable(unreadable=text[:SHOWN]) if of_nothing else note
+    without_backup = isinstance(note, HalfReplaced) and not note.restoring
+    return Unreadable(unreadable=text[:SHOWN]) if without_backup else note

@@ -104,13 +104,14 @@ def with_digests(manifest: Manifest, document: bytes) -> Manifest:
         PermanentError: the artefact is from another backup, or from another version of this project.
     """
     try:
-        found = Digests.model_validate(json.loads(document))
-        known = {(measure.unit, measure.item): measure for measure in found.measures}
+        content = Digests.model_validate(json.loads(document))
+        by_item = {(measure.unit, measure.item): measure for measure in content.measures}
         measures = tuple(
-            _opened(measure, known[measure.unit, measure.item]) for measure in manifest.fingerprint
+            _opened(measure, by_item[measure.unit, measure.item])
+            for measure in manifest.fingerprint
         )
         artefacts = tuple(
-            artefact.model_copy(update={"plain_sha256": found.artefacts[artefact.name]})
+            artefact.model_copy(update={"plain_sha256": content.artefacts[artefact.name]})
             if artefact.sealed and artefact.name != NAME + SUFFIX
             else artefact
             for artefact in manifest.artefacts

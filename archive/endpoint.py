@@ -12,8 +12,8 @@ from typing import Any
 
 from config.models import ObjectStoreSettings
 
-ASK_SECONDS = 5  # for a question
-SEND_SECONDS = 60  # for a part of some MiB on a busy array
+ASK_SECONDS = 5  # limit for a small request
+SEND_SECONDS = 60  # limit for a part of some MiB on a busy array
 CONNECTIONS = 32  # several backups, each with parts in flight
 
 
@@ -28,17 +28,17 @@ def session() -> Any:
     import boto3
     from botocore import configprovider, session
 
-    known = {
+    variables = {
         **session.Session.SESSION_VARIABLES,
         **configprovider.BOTOCORE_DEFAUT_SESSION_VARIABLES,  # spelt so in botocore
     }
     files = {"config_file", "credentials_file"}
-    alone = {
+    isolated = {
         name: (None, None, os.devnull if name in files else default, convert)
-        for name, (_, _, default, convert) in known.items()
+        for name, (_, _, default, convert) in variables.items()
     }
-    alone["ca_bundle"] = known["ca_bundle"]
-    return boto3.Session(botocore_session=session.Session(session_vars=alone))
+    isolated["ca_bundle"] = variables["ca_bundle"]
+    return boto3.Session(botocore_session=session.Session(session_vars=isolated))
 
 
 def connect(

@@ -106,13 +106,13 @@ class Evidence(Part):
     def sentence(self) -> str:
         """The result in one line, for people."""
         if self.verdict in GOOD:
-            told = (
+            summary = (
                 f"restore verified ({self.level}): {self.compared} checks match over {self.things:,} objects, "
                 f"{self.seconds:.0f} s"
             )
-            return f"{told}; partial: {self.reason}" if self.verdict == "partial" else told
-        sealed = f"; the engine's message is encrypted in {self.words}" if self.words else ""
-        return f"{self.verdict} at {self.failed_at or 'no level'}: {self.reason}{sealed}"
+            return f"{summary}; partial: {self.reason}" if self.verdict == "partial" else summary
+        pointer = f"; the engine's message is encrypted in {self.words}" if self.words else ""
+        return f"{self.verdict} at {self.failed_at or 'no level'}: {self.reason}{pointer}"
 
 
 def file_of(manifest_prefix: str, at: datetime, verdict: str) -> str:
@@ -121,19 +121,19 @@ def file_of(manifest_prefix: str, at: datetime, verdict: str) -> str:
 
 
 def seal_words(
-    store: Store, prefix: str, at: datetime, said: str, recipients: Sequence[str]
+    store: Store, prefix: str, at: datetime, message: str, recipients: Sequence[str]
 ) -> str:
     """Store an engine's message, encrypted for the backup's recipients; returns the object's name in the backup.
 
     Args:
         store: the bucket.
-        prefix: of the backup.
+        prefix: the backup's prefix.
         at: start of the verification.
-        said: the message.
+        message: the message.
         recipients: age public keys.
     """
     name = f"words-{_stamp(at)}.txt{SUFFIX}"
-    body = said.encode()
+    body = message.encode()
     encrypt([body], store, prefix + name, recipients, part_size(len(body)))
     return name
 
@@ -142,13 +142,13 @@ def write_evidence(store: Store, prefix: str, evidence: Evidence, identity: str)
     """Store a verdict with its backup; returns its key. Details too large to be read again are left out."""
     key = _signer(identity)
     document = _signed(evidence, key)
-    listed = max(len(evidence.differences), len(evidence.counted_only))
-    while len(document) > EVIDENCE_BYTES and listed:
-        listed //= 2
-        document = _signed(_shortened(evidence, listed), key)
-    where = file_of(prefix, evidence.begun, evidence.verdict)
-    store.put(where, document)
-    return where
+    limit = max(len(evidence.differences), len(evidence.counted_only))
+    while len(document) > EVIDENCE_BYTES and limit:
+        limit //= 2
+        document = _signed(_shortened(evidence, limit), key)
+    object_key = file_of(prefix, evidence.begun, evidence.verdict)
+    store.put(object_key, document)
+    return object_key
 
 
 def stored_evidence(store: Store, key: str) -> bytes:
@@ -160,12 +160,12 @@ def stored_evidence(store: Store, key: str) -> bytes:
     return store.get(key, EVIDENCE_BYTES)
 
 
-def read_evidence(document: bytes, where: str, signers: Collection[str]) -> Evidence:
+def read_evidence(document: bytes, source: str, signers: Collection[str]) -> Evidence:
     """Read a verdict, and check its signature.
 
     Args:
         document: its bytes.
-        where: source of the bytes, for messages.
+        source: where the bytes come from, for messages.
         signers: public keys; one of them must have signed it.
 
     Raises:
@@ -176,16 +176,16 @@ def read_evidence(document: bytes, where: str, signers: Collection[str]) -> Evid
             body = parse(document)
         claimed, signature = body.pop("signer"), bytes.fromhex(body.pop("signature"))
         if claimed not in signers:
-            whose = "which is not in verify.signers" if signers else "and verify.signers is empty"
-            raise PermanentError(f"{where} is signed by {str(claimed)[:16]}…, {whose}")
+            problem = "which is not in verify.signers" if signers else "and verify.signers is empty"
+            raise PermanentError(f"{source} is signed by {str(claimed)[:16]}…, {problem}")
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(claimed)).verify(
             signature, canonical(body)
         )
         return Evidence.model_validate(body)
     except InvalidSignature as exc:
-        raise PermanentError(f"{where} was changed after it was signed") from exc
+        raise PermanentError(f"{source} was changed after it was signed") from exc
     except NOT_A_DOCUMENT as exc:
-        raise PermanentError(f"{where} is not a valid verdict: {brief(exc)}") from exc
+        raise PermanentError(f"{source} is not a valid verdict: {brief(exc)}") from exc
 
 
 def signer_of(identity: str) -> str:
@@ -200,7 +200,7 @@ class Proof:
     Attributes:
         at: start of the verification.
         verdict: pass, partial, fail or error.
-        key: of the document.
+        key: the document's key in the bucket.
     """
 
     at: datetime
@@ -247,40 +247,40 @@ def believe(
     Raises:
         PermanentError: it is not trustworthy.
     """
-    said = read_evidence(document, proof.key, signers)
-    named = (identity, proof.verdict, _stamp(proof.at))
-    if said.environment != environment:
-        raise PermanentError(f"{proof.key} is of {said.environment}, not of {environment}")
-    if (said.set, said.verdict, _stamp(said.begun)) != named:
+    evidence = read_evidence(document, proof.key, signers)
+    expected = (identity, proof.verdict, _stamp(proof.at))
+    if evidence.environment != environment:
+        raise PermanentError(f"{proof.key} is of {evidence.environment}, not of {environment}")
+    if (evidence.set, evidence.verdict, _stamp(evidence.begun)) != expected:
         raise PermanentError(
-            f"{proof.key} is a {said.verdict} of {said.set}, stored under another name"
+            f"{proof.key} is a {evidence.verdict} of {evidence.set}, stored under another name"
         )
-    return said
+    return evidence
 
 
-def unfounded(said: Evidence, sets: Mapping[str, Manifest]) -> str:
+def unfounded(evidence: Evidence, sets: Mapping[str, Manifest]) -> str:
     """Return why a passed verdict is not about the stored backups; "" if it is, or if the verdict is a fail.
 
     Args:
-        said: the verdict.
+        evidence: the verdict.
         sets: backups by id; without those whose manifest cannot be read.
     """
-    manifest = sets.get(said.set)
-    if said.verdict not in GOOD:
+    manifest = sets.get(evidence.set)
+    if evidence.verdict not in GOOD:
         return ""
-    if manifest is None or said.manifest_sha256 != manifest_digest(manifest):
+    if manifest is None or evidence.manifest_sha256 != manifest_digest(manifest):
         return "was made for another manifest than the stored one"
     for needed in manifest.needs:
         if needed not in sets:
             return f"does not count: {needed}, which the backup depends on, is missing"
-        if said.number and said.chain.get(needed) != manifest_digest(sets[needed]):
+        if evidence.number and evidence.chain.get(needed) != manifest_digest(sets[needed]):
             return f"was made for another manifest of {needed}, which the backup depends on"
     return ""
 
 
 def manifest_digest(manifest: Manifest) -> str:
     """SHA-256 of the document that a manifest was read from: a verdict refers to the manifest by it."""
-    with PARSING:  # of a large one this takes as much memory as reading it
+    with PARSING:  # a large manifest needs as much memory here as for reading it
         return hashlib.sha256(manifest.to_bytes(as_read=True)).hexdigest()
 
 
@@ -291,15 +291,15 @@ def _signed(evidence: Evidence, key: Ed25519PrivateKey) -> bytes:
     return json.dumps({**body, **signed}, indent=1).encode()
 
 
-def _shortened(evidence: Evidence, listed: int) -> Evidence:
-    """The same with the first of its lists alone, and how many more there were."""
-    differences, counted = evidence.differences[:listed], evidence.counted_only[:listed]
-    left = len(evidence.differences) - len(differences)
-    if left:
-        differences += (Difference(unit="", item="", what=f"and {left} more"),)
-    left = len(evidence.counted_only) - len(counted)
-    if left:
-        counted += (f"and {left} more",)
+def _shortened(evidence: Evidence, limit: int) -> Evidence:
+    """A copy with shortened lists, and the number of omitted entries."""
+    differences, counted = evidence.differences[:limit], evidence.counted_only[:limit]
+    omitted = len(evidence.differences) - len(differences)
+    if omitted:
+        differences += (Difference(unit="", item="", what=f"and {omitted} more"),)
+    omitted = len(evidence.counted_only) - len(counted)
+    if omitted:
+        counted += (f"and {omitted} more",)
     return evidence.model_copy(update={"differences": differences, "counted_only": counted})
 
 

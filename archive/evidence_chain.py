@@ -59,9 +59,9 @@ class Record:
             now: seconds since 1970.
         """
         numbers = {**self.numbers, backup: number}
-        newest = {one: numbers[one] for one in sorted(numbers)[-RECORDED:]}
-        lost = {} if self.lost is None else {LOST: int(min(self.lost, now))}
-        return json.dumps({**lost, **newest})
+        newest = {identity: numbers[identity] for identity in sorted(numbers)[-RECORDED:]}
+        lost_entry = {} if self.lost is None else {LOST: int(min(self.lost, now))}
+        return json.dumps({**lost_entry, **newest})
 
 
 @dataclass(frozen=True)
@@ -94,20 +94,20 @@ def gap(documents: Iterable[Document], recorded: int | None) -> str:
         documents: all documents of the backup with a trusted signature.
         recorded: the highest number that was recorded outside the bucket; 0 if none was, None if that is unknown.
     """
-    ordered = sorted(documents, key=lambda one: one.position)
+    ordered = sorted(documents, key=lambda document: document.position)
     if recorded is None:
         return "the recorded number of its verdicts could not be read" if ordered else ""
     newest = ordered[-1].evidence.number if ordered else 0
     if newest < recorded:
         return f"verdict number {recorded} was recorded, but the newest in the bucket is {newest}"
     for index in range(len(ordered) - 1, -1, -1):
-        document, before = ordered[index], ordered[index - 1] if index else None
+        document, previous = ordered[index], ordered[index - 1] if index else None
         number = document.evidence.number
-        if before is not None and number and before.evidence.number == number:
+        if previous is not None and number and previous.evidence.number == number:
             return f"there are two verdicts with number {number}"
         if document.proof.told:
             return ""
-        if number and not _follows(document.evidence, before):
+        if number and not _follows(document.evidence, previous):
             return f"the verdict before number {number} is missing"
     return ""
 
@@ -138,8 +138,8 @@ def read_document(
         PermanentError: it does not count, or does not exist.
     """
     body = stored_evidence(store, proof.key)
-    said = believe(proof, body, environment, backup, signers)
-    return Document(proof, said, hashlib.sha256(body).hexdigest())
+    evidence = believe(proof, body, environment, backup, signers)
+    return Document(proof, evidence, hashlib.sha256(body).hexdigest())
 
 
 def next_link(
@@ -159,7 +159,7 @@ def next_link(
     """
     prefix = set_prefix(environment, component_of(backup), backup)
     documents = []
-    entries = [one for one in store.list(f"{prefix}proof-") if one.size <= EVIDENCE_BYTES]
+    entries = [entry for entry in store.list(f"{prefix}proof-") if entry.size <= EVIDENCE_BYTES]
     for entry in (
         entries if len(entries) <= PROOFS else ()
     ):  # of more, no verdict counts (`crowded`)
@@ -167,7 +167,7 @@ def next_link(
         if proof is not None:
             with suppress(PermanentError):  # what does not count is no link
                 documents.append(read_document(store, proof, environment, backup, signers))
-    newest = max(documents, key=lambda one: one.position, default=None)
+    newest = max(documents, key=lambda item: item.position, default=None)
     if newest is None:
         return recorded + 1, ""
     return max(newest.evidence.number, recorded) + 1, newest.sha256
@@ -176,16 +176,16 @@ def next_link(
 def read_record(text: str) -> Record:
     """What was recorded of a component's backups; all of it is unknown if the text cannot be read."""
     try:
-        found = _RECORD.validate_json(text or "{}")
+        numbers = _RECORD.validate_json(text or "{}")
     except ValidationError:
         return Record(lost=math.inf)
-    lost = found.pop(LOST, None)
-    return Record(found, lost)
+    lost = numbers.pop(LOST, None)
+    return Record(numbers, lost)
 
 
 # ---------------------------------------------------------------------- inside
-def _follows(evidence: Evidence, before: Document | None) -> bool:
+def _follows(evidence: Evidence, previous: Document | None) -> bool:
     """Whether a document is the one right before another."""
-    if before is None:
+    if previous is None:
         return evidence.number == 1 and not evidence.previous
-    return before.sha256 == evidence.previous and before.evidence.number == evidence.number - 1
+    return previous.sha256 == evidence.previous and previous.evidence.number == evidence.number - 1

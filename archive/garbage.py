@@ -33,17 +33,17 @@ class Garbage:
     hidden: tuple[HiddenSet, ...] = ()
 
 
-def find_garbage(store: Store, environment: str, before: datetime) -> Garbage:
+def find_garbage(store: Store, environment: str, cutoff: datetime) -> Garbage:
     """Find orphaned objects and uploads in an environment's part of the bucket.
 
     Args:
         store: the bucket.
         environment: name.
-        before: younger objects are ignored.
+        cutoff: younger objects are ignored.
     """
     root = f"{environment}/"
     uploads = tuple(
-        (upload.key, upload.identity) for upload in store.pending(root) if upload.begun < before
+        (upload.key, upload.identity) for upload in store.pending(root) if upload.begun < cutoff
     )
     versions = list(store.versions(root))
     hidden = find_hidden(versions)
@@ -60,9 +60,9 @@ def find_garbage(store: Store, environment: str, before: datetime) -> Garbage:
         parts = entry.key.split("/")
         begun = begun_of(parts[2]) if len(parts) > 3 else None
         prefix = "/".join(parts[:3]) + "/"
-        abandoned = begun is not None and begun < before and prefix not in sets
-        probe = parts[1] == "self-test" and entry.modified < before
-        if entry.modified < before and (abandoned or probe):
+        abandoned = begun is not None and begun < cutoff and prefix not in sets
+        probe = parts[1] == "self-test" and entry.modified < cutoff
+        if entry.modified < cutoff and (abandoned or probe):
             objects.append(entry)
     return Garbage(uploads, tuple(e.key for e in objects), sum(e.size for e in objects), hidden)
 

@@ -50,35 +50,39 @@ def find_hidden(versions: Iterable[Version]) -> tuple[HiddenSet, ...]:
     for version in versions:
         if set_of(version.key):
             manifests.setdefault(version.key, []).append(version)
-    found = []
-    for key, all_of_it in sorted(manifests.items()):
-        earlier = [one for one in all_of_it if not one.marker]
+    hidden = []
+    for key, key_versions in sorted(manifests.items()):
+        earlier = [version for version in key_versions if not version.marker]
         if earlier and not any(manifest.current for manifest in earlier):
-            newest = max(earlier, key=lambda one: one.modified)
+            newest = max(earlier, key=lambda version: version.modified)
             deleted = max(
-                (one.modified for one in all_of_it if one.marker), default=newest.modified
+                (version.modified for version in key_versions if version.marker),
+                default=newest.modified,
             )
-            found.append(HiddenSet(set_of(key), newest, deleted))
-    return tuple(found)
+            hidden.append(HiddenSet(set_of(key), newest, deleted))
+    return tuple(hidden)
 
 
-def explain_hidden(store: Store, one: HiddenSet, signers: Collection[BackupSigner]) -> str:
+def explain_hidden(store: Store, backup: HiddenSet, signers: Collection[BackupSigner]) -> str:
     """Describe what happened to a hidden backup and what to do.
 
     Args:
         store: the bucket.
-        one: the backup.
+        backup: the backup.
         signers: trusted signers.
 
     Raises:
         TemporaryError: the store does not answer.
     """
-    version, key = one.manifest.identity, one.manifest.key
-    words = f"backup {one.id}: its manifest was deleted on {one.deleted:%Y-%m-%d %H:%M} UTC, version {version} of it is"
+    version, key = backup.manifest.identity, backup.manifest.key
+    summary = (
+        f"backup {backup.id}: its manifest was deleted on {backup.deleted:%Y-%m-%d %H:%M} UTC, version {version} of it "
+        "is"
+    )
     try:
-        fetch_manifest(store, key, signers, one.manifest.size, version)
+        fetch_manifest(store, key, signers, backup.manifest.size, version)
     except Refused as exc:
-        return f"{words} there; this key of the store may not read it ({exc}); {HOW}"
+        return f"{summary} there; this key of the store may not read it ({exc}); {HOW}"
     except PermanentError as exc:
-        return f"{words} there, but not valid: {exc}; {HOW}"
-    return f"{words} there and signed by a backup worker: restore that version, or delete the backup by hand; {HOW}"
+        return f"{summary} there, but not valid: {exc}; {HOW}"
+    return f"{summary} there and signed by a backup worker: restore that version, or delete the backup by hand; {HOW}"

@@ -50,19 +50,21 @@ def extend(store: Store, sets: Mapping[str, str], until: datetime) -> Extension:
     Raises:
         TemporaryError: the store does not answer; the next call continues.
     """
-    done = Extension(until)
+    result = Extension(until)
     with ThreadPoolExecutor(THREADS) as pool:
         for identity, prefix in sets.items():
             try:
-                there = [version for version in store.versions(prefix) if not version.marker]
+                versions = [version for version in store.versions(prefix) if not version.marker]
                 # The manifest first: it is what removal begins with, so no lock of the backup may outlast its own.
-                first = [one for one in there if one.key == prefix + FILE]
-                done.extended += sum(_extend(store, one, until) for one in first)
-                rest = [one for one in there if one.key != prefix + FILE]
-                done.extended += sum(pool.map(lambda one: _extend(store, one, until), rest))
+                manifests = [version for version in versions if version.key == prefix + FILE]
+                result.extended += sum(_extend(store, version, until) for version in manifests)
+                artefacts = [version for version in versions if version.key != prefix + FILE]
+                result.extended += sum(
+                    pool.map(lambda version: _extend(store, version, until), artefacts)
+                )
             except PermanentError as exc:
-                done.refused[identity] = str(exc)
-    return done
+                result.refused[identity] = str(exc)
+    return result
 
 
 def shortest(store: Store, sets: Iterable[Manifest]) -> dict[str, datetime | None]:
@@ -71,19 +73,19 @@ def shortest(store: Store, sets: Iterable[Manifest]) -> dict[str, datetime | Non
     Raises:
         TemporaryError, PermanentError: the store does not answer, or refuses.
     """
-    listed = list(sets)
+    kept = list(sets)
     with ThreadPoolExecutor(THREADS) as pool:
-        dates = pool.map(lambda one: store.locked_until(one.own_key), listed)
-        return {one.id: date for one, date in zip(listed, dates, strict=True)}
+        dates = pool.map(lambda manifest: store.locked_until(manifest.own_key), kept)
+        return {manifest.id: date for manifest, date in zip(kept, dates, strict=True)}
 
 
-def _extend(store: Store, one: Version, until: datetime) -> bool:
+def _extend(store: Store, version: Version, until: datetime) -> bool:
     """Extend one lock; False if it is long enough, or if the object does not exist, which a verification finds."""
     try:
-        now = store.locked_until(one.key, one.identity)
+        now = store.locked_until(version.key, version.identity)
         if now is not None and now >= until - SLACK:
             return False
-        store.lock(one.key, until, one.identity)
+        store.lock(version.key, until, version.identity)
     except Missing:
         return False
     return True

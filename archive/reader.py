@@ -30,13 +30,13 @@ class SetReader:
 
     Args:
         store: the bucket.
-        manifest: of the backup.
+        manifest: the backup's manifest.
         identity: age private key.
         earlier: manifests of `needs`, in that order.
         told: called with artefact and size of every plain chunk; may raise to stop.
 
     Attributes:
-        whole: keys of the objects that were read to their end and are what was stored.
+        whole: keys of the objects that were read to their end and are intact.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class SetReader:
 
     def names(self, form: str, of: Manifest | None = None) -> list[str]:
         """Plain names of the artefacts of a format, of this backup or of one that it depends on."""
-        found = (of or self._stored).artefacts
-        return [a.name.removesuffix(SUFFIX) for a in found if a.format == form]
+        artefacts = (of or self._stored).artefacts
+        return [a.name.removesuffix(SUFFIX) for a in artefacts if a.format == form]
 
     def unit(self, name: str) -> str:
-        """Unit that an artefact holds."""
+        """The unit of an artefact."""
         return self._artefact(self._stored, name).unit
 
     def size(self, name: str, of: Manifest | None = None) -> int:
@@ -85,7 +85,7 @@ class SetReader:
         return self._artefact(of or self._stored, name).plain_size
 
     def sha256(self, name: str) -> str:
-        """Of an artefact's plain bytes, in hexadecimal."""
+        """SHA-256 of an artefact's plain bytes, in hexadecimal."""
         return self._artefact(self.manifest, name).plain_sha256
 
     def stream(self, name: str, of: Manifest | None = None) -> Iterator[bytes]:
@@ -116,14 +116,14 @@ class SetReader:
         return file
 
     def read(self, name: str, of: Manifest | None = None) -> bytes:
-        """A small artefact."""
+        """The content of a small artefact."""
         return b"".join(self.stream(name, of))
 
     def json(self, name: str, of: Manifest | None = None) -> Any:
-        """A small artefact that is JSON.
+        """The content of a small JSON artefact.
 
         Raises:
-            Unreadable: it is none.
+            Unreadable: it is not JSON.
         """
         try:
             return json.loads(self.read(name, of))
@@ -139,8 +139,8 @@ class SetReader:
         Raises:
             Damaged: an artefact is not what was stored.
         """
-        spared = set(but)
-        self._read([self.manifest], lambda one: one.name.removesuffix(SUFFIX) in spared)
+        skipped = set(but)
+        self._read([self.manifest], lambda artefact: artefact.name.removesuffix(SUFFIX) in skipped)
 
     def read_whole(self, but: Iterable[str] = ()) -> None:
         """Read the unread artefacts of the backup and of all that it depends on, before live data is deleted.
@@ -152,8 +152,8 @@ class SetReader:
             Damaged: an artefact is not what was stored.
             TemporaryError: the store does not answer.
         """
-        spared = set(but)
-        self._read(self.chain, lambda one: one.unit in spared)
+        skipped = set(but)
+        self._read(self.chain, lambda artefact: artefact.unit in skipped)
 
     # ------------------------------------------------------------------ inside
     @staticmethod
@@ -163,35 +163,35 @@ class SetReader:
                 return artefact
         raise Damaged(f"{manifest.id} has no {name}")
 
-    def _read(self, sets: Iterable[Manifest], spared: Callable[[Artefact], bool]) -> None:
+    def _read(self, sets: Iterable[Manifest], skipped: Callable[[Artefact], bool]) -> None:
         for manifest in sets:
             for artefact in manifest.artefacts:
-                if manifest.key(artefact) not in self.whole and not spared(artefact):
+                if manifest.key(artefact) not in self.whole and not skipped(artefact):
                     self._check(manifest, artefact, _Nowhere())
 
     def _check(self, manifest: Manifest, artefact: Artefact, target: Writable) -> None:
-        key, where = manifest.key(artefact), f"{manifest.id}: {artefact.name}"
-        watched = _Told(target, lambda size: self._told(artefact.name, size), artefact, where)
+        key, label = manifest.key(artefact), f"{manifest.id}: {artefact.name}"
+        guard = _Told(target, lambda size: self._told(artefact.name, size), artefact, label)
         try:
             if artefact.sealed:
-                found = decrypt(self.store, key, self._identity, watched)
+                stored = decrypt(self.store, key, self._identity, guard)
             else:
-                found = _plain(self.store.read(key), watched)
+                stored = _plain(self.store.read(key), guard)
         except Missing as exc:
-            raise Damaged(f"{where} is not in the object store") from exc
+            raise Damaged(f"{label} is not in the object store") from exc
         except (Refused, Damaged):
             raise
         except PermanentError as exc:
-            if watched.failed:  # not the object's fault
+            if guard.failed:  # the target failed, not the object
                 raise
-            raise Damaged(f"{where} cannot be decrypted: {exc}") from exc
-        wanted = (artefact.plain_size, artefact.stored_size)
-        if (found.plain_size, found.stored_size) != wanted:
-            raise Damaged(f"{where} has {found.stored_size} bytes instead of {wanted[1]}")
+            raise Damaged(f"{label} cannot be decrypted: {exc}") from exc
+        sizes = (artefact.plain_size, artefact.stored_size)
+        if (stored.plain_size, stored.stored_size) != sizes:
+            raise Damaged(f"{label} has {stored.stored_size} bytes instead of {sizes[1]}")
         # the digests of a backup that this one needs are not read: the hash of the stored bytes covers the plain bytes
-        plain = artefact.plain_sha256 or found.plain_sha256
-        if (found.plain_sha256, found.stored_sha256) != (plain, artefact.stored_sha256):
-            raise Damaged(f"{where} is not what was stored: its hash differs")
+        plain = artefact.plain_sha256 or stored.plain_sha256
+        if (stored.plain_sha256, stored.stored_sha256) != (plain, artefact.stored_sha256):
+            raise Damaged(f"{label} is not what was stored: its hash differs")
         self.whole.add(key)
 
 
@@ -204,14 +204,14 @@ def opened(pieces: Iterator[bytes]) -> Iterator[BinaryIO]:
 
 
 def _plain(pieces: Iterator[bytes], target: Writable) -> Encrypted:
-    seen = HashingCounter()
-    for piece in seen.of(pieces):
+    counter = HashingCounter()
+    for piece in counter.of(pieces):
         target.write(piece)
-    return Encrypted(seen.size, seen.sha256, seen.size, seen.sha256)
+    return Encrypted(counter.size, counter.sha256, counter.size, counter.sha256)
 
 
 class _Told:
-    """Hands on as much as the manifest promises, and tells how much; knows whether it was the target that failed."""
+    """Passes on at most the bytes that the manifest states, reports progress, and records a failure of the target."""
 
     def __init__(
         self, target: Writable, told: Callable[[int], None], artefact: Artefact, where: str
@@ -222,7 +222,7 @@ class _Told:
 
     def write(self, data: bytes, /) -> None:
         self._left -= len(data)
-        if self._left < 0:  # a few bytes can unpack to any number, on a disk that others need too
+        if self._left < 0:  # a few bytes can unpack to any number and fill the disk
             raise Damaged(
                 f"{self._where} is larger than the {self._promised} bytes in its manifest"
             )
@@ -236,7 +236,7 @@ class _Told:
 
 class _Nowhere:
     def write(self, data: bytes, /) -> None:
-        """Forget it."""
+        """Discard the bytes."""
 
 
 class _Given:

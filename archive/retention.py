@@ -1,9 +1,8 @@
-"""Which backups may be removed: grandfather, father, son, per component, by the recorded start of the run.
+"""Decides which backups may be removed: grandfather-father-son for each component, by the recorded start of the run.
 
-Not by name or by an engine's own numbers: those start again after an upgrade, and tools that sort by them have deleted
-the new backups and kept the old. If a period has no complete backup, for example because an engine holds an object that
-cannot be backed up, its last partial one is kept: it has everything else. A kept backup keeps what it depends on. The
-newest complete backup and the last verified one are always kept.
+Names and an engine's own numbers are not used: they start again after an upgrade, and tools that sort by them have
+deleted new backups and kept old ones. If a period has no complete backup, its last partial one is kept. A kept backup
+keeps all backups that it depends on. The newest complete backup and the last verified one are always kept.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ class Verdict:
     """The decision on a backup.
 
     Attributes:
-        manifest: of the backup.
-        kept: the reasons to keep it; it may be removed if there is none.
+        manifest: the backup's manifest.
+        kept: the reasons to keep it; without one it may be removed.
     """
 
     manifest: Manifest
@@ -41,7 +40,7 @@ def decide(
     sets: Iterable[Manifest],
     rules: RetentionSettings,
     verdicts: Mapping[str, str] | None = None,
-    wanted: Mapping[str, str] | None = None,
+    in_use: Mapping[str, str] | None = None,
 ) -> list[Verdict]:
     """Decide about the backups of one component.
 
@@ -49,37 +48,39 @@ def decide(
         sets: backups of that component.
         rules: how many of each age.
         verdicts: id of a backup → `pass` if its restore was verified, `partial` if that of a partial backup was.
-        wanted: id of a backup that is in use now → why.
+        in_use: id of a backup that is in use now → why.
 
     Returns:
         A verdict for each, the oldest first.
     """
-    ordered = sorted(sets, key=lambda one: one.begun)
+    ordered = sorted(sets, key=lambda manifest: manifest.begun)
     reasons: dict[str, list[str]] = {manifest.id: [] for manifest in ordered}
-    whole = [manifest for manifest in ordered if manifest.outcome == "complete"]
+    complete = [manifest for manifest in ordered if manifest.outcome == "complete"]
     for name, period, key in PERIODS:
         number: int = getattr(rules, name)
-        for manifest in _last(whole, key, number):
+        for manifest in _last(complete, key, number):
             reasons[manifest.id].append(f"last of its {period}")
-        had = {key(manifest.begun) for manifest in whole}
+        periods = {key(manifest.begun) for manifest in complete}
         for manifest in _last(ordered, key, number):
-            if key(manifest.begun) not in had:
+            if key(manifest.begun) not in periods:
                 reasons[manifest.id].append(f"last of its {period}, which has no complete backup")
-    if whole:
-        reasons[whole[-1].id].append("newest complete backup")
-    for verdict, words in (
+    if complete:
+        reasons[complete[-1].id].append("newest complete backup")
+    for verdict, reason in (
         ("pass", "last verified backup"),
         ("partial", "last partly verified backup"),
     ):
-        shown = [manifest for manifest in ordered if (verdicts or {}).get(manifest.id) == verdict]
-        if shown:
-            reasons[shown[-1].id].append(words)
-    if ordered and (not whole or ordered[-1].begun > whole[-1].begun):
-        reasons[ordered[-1].id].append("newest set")  # partial, and better than nothing
-    for identity, why in (wanted or {}).items():
+        verified = [
+            manifest for manifest in ordered if (verdicts or {}).get(manifest.id) == verdict
+        ]
+        if verified:
+            reasons[verified[-1].id].append(reason)
+    if ordered and (not complete or ordered[-1].begun > complete[-1].begun):
+        reasons[ordered[-1].id].append("newest set")  # a partial one
+    for identity, why in (in_use or {}).items():
         if identity in reasons:
             reasons[identity].append(why)
-    for manifest in reversed(ordered):  # needs are older, so those of a kept set are kept in turn
+    for manifest in reversed(ordered):  # newest first: a backup needs older ones only
         if reasons[manifest.id]:
             for needed in manifest.needs:
                 if needed in reasons:

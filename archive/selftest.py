@@ -13,8 +13,8 @@ from archive.manifest import Capabilities
 from archive.store import Changed, Refused, Store, Unsupported
 from errors import IsaError, PermanentError
 
-SMALLEST_PART = 5 << 20  # of S3, but for the last one
-SKEW_SECONDS = 60  # servers refuse signatures at 15 min; retention and object lock reckon in days
+SMALLEST_PART = 5 << 20  # S3's limit for all parts but the last one
+SKEW_SECONDS = 60  # servers refuse signatures at 15 min; retention and object lock use days
 
 
 def self_test(store: Store, environment: str) -> Capabilities:
@@ -25,8 +25,8 @@ def self_test(store: Store, environment: str) -> Capabilities:
         environment: name; its part of the bucket is used.
 
     Raises:
-        PermanentError: the store lacks a feature that backups need, or the clocks differ; with what it did instead.
-        TemporaryError: it does not answer.
+        PermanentError: the store lacks a feature that backups need, or the clocks differ. The message has what it did.
+        TemporaryError: the store does not answer.
     """
     prefix = f"{environment}/self-test/{secrets.token_hex(6)}"
     body = secrets.token_bytes(1000)
@@ -43,7 +43,7 @@ def self_test(store: Store, environment: str) -> Capabilities:
                 f"{store.where(prefix)}: its clock differs from ours by {skew:.0f} s: synchronise both with NTP, "
                 "because signatures and retention depend on the time"
             )
-        found = Capabilities(
+        capabilities = Capabilities(
             conditional_put=_refuses_overwrite(store, f"{prefix}/whole", body),
             checksums=store.refuses_wrong_checksum(f"{prefix}/checksum"),
             versioning=store.versioned,
@@ -53,25 +53,30 @@ def self_test(store: Store, environment: str) -> Capabilities:
         may_delete = _clean(store, prefix)
     if may_delete and any(store.list(prefix)):
         raise PermanentError(f"{store.where(prefix)} still lists objects that were deleted")
-    return found
+    return capabilities
 
 
 def _parts(store: Store, key: str) -> None:
-    first, last = secrets.token_bytes(1 << 10) * (SMALLEST_PART >> 10), secrets.token_bytes(1000)
+    first_part, last_part = (
+        secrets.token_bytes(1 << 10) * (SMALLEST_PART >> 10),
+        secrets.token_bytes(1000),
+    )
     upload = store.begin(key)
     etags = [
-        store.put_part(key, upload, number, part) for number, part in enumerate((first, last), 1)
+        store.put_part(key, upload, number, part)
+        for number, part in enumerate((first_part, last_part), 1)
     ]
-    store.complete(key, upload, etags, len(first) + len(last))
-    _expect(store, key, first + last)
+    store.complete(key, upload, etags, len(first_part) + len(last_part))
+    _expect(store, key, first_part + last_part)
 
 
 def _expect(store: Store, key: str, body: bytes) -> None:
-    found = store.get(key)
-    if found != body:
+    content = store.get(key)
+    if content != body:
         raise PermanentError(
-            f"{store.where(key)} returned {len(found)} bytes with SHA-256 {hashlib.sha256(found).hexdigest()[:12]}… "
-            f"instead of the {len(body)} bytes that were written: it does not support how they were sent"
+            f"{store.where(key)} returned {len(content)} bytes with SHA-256 "
+            f"{hashlib.sha256(content).hexdigest()[:12]}… instead of the {len(body)} bytes that were written: it does "
+            "not support how they were sent"
         )
 
 
@@ -94,6 +99,6 @@ def _clean(store: Store, prefix: str) -> bool:
             store.purge(entry.key)
     except Refused:
         return False
-    except IsaError:  # what went wrong first is what matters; garbage collection removes the rest
+    except IsaError:  # the first error is more important; garbage collection removes the rest
         pass
     return True

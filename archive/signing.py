@@ -26,7 +26,7 @@ from config.backups import BackupSigner
 from config.models import Settings
 from errors import PermanentError
 
-PURPOSE = b"isa-cloud manifest 1\n"  # a signature of something else is none of a manifest
+PURPOSE = b"isa-cloud manifest 1\n"  # so that a signature for another purpose cannot be used for a manifest
 SIGNER, SIGNATURE = "signer", "signature"
 
 
@@ -35,8 +35,8 @@ class Trust:
     """The trusted signers of an environment.
 
     Attributes:
-        backups: who may sign manifests.
-        proofs: public keys, in hexadecimal, of who may sign verdicts.
+        backups: the signers whose manifests count.
+        proofs: public keys, in hexadecimal, whose verdicts count.
     """
 
     backups: tuple[BackupSigner, ...] = ()
@@ -53,10 +53,10 @@ def read_signing_key(pem: str, where: str) -> Ed25519PrivateKey:
 
     Args:
         pem: PKCS#8 in PEM.
-        where: it came from, for messages.
+        where: source of the key, for messages.
 
     Raises:
-        PermanentError: it is none.
+        PermanentError: it is not an Ed25519 private key.
     """
     try:
         key = load_pem_private_key(pem.encode(), password=None)
@@ -83,9 +83,9 @@ def sign(body: dict[str, Any], key: Ed25519PrivateKey, purpose: bytes = PURPOSE)
     """Return the two additional fields of a signed manifest.
 
     Args:
-        body: of the manifest, without them.
-        key: of the backup worker.
-        purpose: what kind of document it is; a signature of one kind is none of another.
+        body: the manifest without these fields.
+        key: the backup worker's key.
+        purpose: kind of document; a signature is valid for one kind only.
     """
     return {SIGNER: public_half(key), SIGNATURE: key.sign(purpose + canonical(body)).hex()}
 

@@ -22,9 +22,9 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 from errors import PermanentError
 
 PIECE_BYTES = 1 << 20
-# Left free for the other components and for the node; of a small disk a twentieth.
+# Space left free for other components and for the node; at most a twentieth of the disk.
 RESERVE_BYTES = 256 << 20
-CHECK_BYTES = 8 << 20  # that are written between two looks at the disk
+CHECK_BYTES = 8 << 20  # written between two checks of the free space
 
 
 class Disk(NamedTuple):
@@ -46,7 +46,7 @@ class Spool:
     Args:
         source: the stream.
         directory: on the disk to use; the plain bytes are in an unnamed file there until the spool is closed.
-        name: of the source, for messages.
+        name: name of the source, for messages.
         expected: size that the source reports, bytes. A larger source is stopped at twice the reserve, so that it
             cannot fill the disk for the other components.
         disk: returns the free space on the disk.
@@ -70,7 +70,7 @@ class Spool:
 
     def __enter__(self) -> Spool:
         prepare_spool(self._directory)
-        # unlinked from the beginning: nothing of it outlives a kill -9
+        # without a name: nothing stays on the disk after kill -9
         self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)
         self._thread = threading.Thread(target=self._drain, name="spool", daemon=True)
         self._thread.start()
@@ -84,7 +84,7 @@ class Spool:
         self._file.close()
 
     def __iter__(self) -> Iterator[bytes]:
-        """Its chunks from the beginning; waits for those to come.
+        """The chunks from the beginning. Waits for chunks that have not arrived yet.
 
         Raises:
             PermanentError: the disk is full.
@@ -95,12 +95,14 @@ class Spool:
             with self._more:
                 while self.size == position and not self._ended:
                     self._more.wait()
-                there, failure = self.size, self._failure
-            if failure is not None:  # not even the chunks before: half a stream must not be stored
+                size, failure = self.size, self._failure
+            if (
+                failure is not None
+            ):  # chunks before the failure are not returned: a partial stream must not be stored
                 raise failure
-            if position == there:
+            if position == size:
                 return
-            piece = os.pread(handle, min(PIECE_BYTES, there - position), position)
+            piece = os.pread(handle, min(PIECE_BYTES, size - position), position)
             position += len(piece)
             yield piece
 
@@ -118,9 +120,9 @@ class Spool:
                 if unchecked >= CHECK_BYTES:
                     self._require_reserve()
                     unchecked = 0
-                rest = memoryview(piece)
-                while rest:
-                    rest = rest[self._file.write(rest) :]
+                remaining = memoryview(piece)
+                while remaining:
+                    remaining = remaining[self._file.write(remaining) :]
                 with self._more:
                     self.size += len(piece)
                     self._more.notify_all()
@@ -133,7 +135,7 @@ class Spool:
                 self._failure.__cause__ = exc
             else:
                 self._failure = exc
-        except BaseException as exc:  # the reader's thread is where it is wanted
+        except BaseException as exc:  # raised in the reader's thread
             self._failure = exc
         finally:
             with self._more:
@@ -144,25 +146,25 @@ class Spool:
         """Stop a source that leaves the other components no space."""
         disk = self._disk(self._directory)
         reserve = min(RESERVE_BYTES, disk.total // 20)
-        wanted = reserve * 2 if self.size > self._expected else reserve
-        if disk.free < wanted:
+        required = reserve * 2 if self.size > self._expected else reserve
+        if disk.free < required:
             raise PermanentError(
                 f"{self._name} was stopped after {self.size >> 20} MiB ({self._expected >> 20} MiB were expected): "
-                f"the spool in {self._directory} has {disk.free >> 20} MiB free, and {wanted >> 20} MiB are reserved "
+                f"the spool in {self._directory} has {disk.free >> 20} MiB free, and {required >> 20} MiB are reserved "
                 "for other components. Check the size of the source, free space, or name another directory in "
                 "backup.spool"
             )
 
 
 class Readable(Protocol):
-    """What bytes are read from."""
+    """An object with `read`."""
 
     def read(self, size: int, /) -> bytes:
-        """Give at most so many."""
+        """Return at most this many bytes."""
 
 
 def pieces(file: Readable) -> Iterator[bytes]:
-    """What is left of a file, piece by piece."""
+    """The rest of a file in pieces."""
     while piece := file.read(PIECE_BYTES):
         yield piece
 
@@ -177,9 +179,9 @@ class _At(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        taken = os.preadv(self._handle, [buffer], self._position)
-        self._position += taken
-        return taken
+        count = os.preadv(self._handle, [buffer], self._position)
+        self._position += count
+        return count
 
 
 def prepare_spool(directory: Path) -> Path:
@@ -218,20 +220,20 @@ def prepare_spool(directory: Path) -> Path:
     )
 
 
-def require_room(directory: Path, wanted: int) -> None:
+def require_room(directory: Path, size: int) -> None:
     """Check, before a source is touched, that the spool's disk has enough space.
 
     Args:
-        directory: of the spool.
-        wanted: bytes.
+        directory: the spool's directory.
+        size: bytes that are needed.
 
     Raises:
-        PermanentError: it has not.
+        PermanentError: the disk has too little space.
     """
     prepare_spool(directory)
     free = shutil.disk_usage(directory).free
-    if free < wanted:
+    if free < size:
         raise PermanentError(
-            f"the spool in {directory} has {free >> 20} MiB free and needs {wanted >> 20} MiB: free space there, or "
+            f"the spool in {directory} has {free >> 20} MiB free and needs {size >> 20} MiB: free space there, or "
             "name another directory in backup.spool"
         )

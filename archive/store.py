@@ -1,4 +1,4 @@
-"""A bucket of any S3 server: small objects as a whole, large ones in parts, and errors that tell whether to try again.
+"""A bucket of any S3 server: small objects as a whole, large ones in parts, errors as temporary or permanent.
 
 It uses only what third-party servers have in common: path-style addresses, single deletes (bulk deletes need a
 Content-MD5 that boto3 no longer sends, https://github.com/EnterpriseDB/barman/issues/1146), equal part sizes.
@@ -23,9 +23,9 @@ from errors import PermanentError, TemporaryError
 
 log = logging.getLogger(__name__)
 
-# A read that is cut is taken up again so many times; each time from the byte after the last one.
+# An interrupted read is continued this many times, from the next byte.
 READ_ATTEMPTS = 5
-ATTEMPTS = 5  # of a request; a part is in memory, so only the part is sent again
+ATTEMPTS = 5  # attempts for a request; a part is in memory, so only the part is sent again
 CHUNK_BYTES = 1 << 20
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html: it cannot be shortened, not even by root
 COMPLIANCE = "COMPLIANCE"
@@ -37,7 +37,7 @@ PERMANENT = {
     "NoSuchBucket",
     "RequestTimeTooSkewed",
 }
-# A key whose policy names one bucket is told the same of a bucket that does not exist.
+# With a policy for one bucket, a bucket that does not exist gives the same error.
 DENIED = "(the key's policy must allow it there: storage.object.bucket, deployments/object-store)"
 
 
@@ -63,8 +63,7 @@ class Store:
     Args:
         client: boto3 client of the endpoint.
         bucket: its name.
-        locked_until: until then the store has to refuse the deletion of what is written (S3 object lock, compliance
-            mode).
+        locked_until: date until which the store must refuse to delete new objects (S3 object lock, compliance mode).
     """
 
     def __init__(self, client: Any, bucket: str, locked_until: datetime | None = None) -> None:
@@ -119,10 +118,10 @@ class Store:
 
     def skew_seconds(self) -> float:
         """How far the server's clock is ahead of this one; whole seconds, as in HTTP dates."""
-        said = self._call("head_bucket", "")["ResponseMetadata"]["HTTPHeaders"].get("date", "")
-        if not said:
+        date = self._call("head_bucket", "")["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+        if not date:
             return 0.0
-        return (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
+        return (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
 
     def refuses_wrong_checksum(self, key: str) -> bool:
         """Whether the server rejects an object whose SHA-256 does not match."""
@@ -144,30 +143,30 @@ class Store:
             body: its bytes.
             only_new: raise `Changed` if one of that name exists, on servers that support conditions.
         """
-        wanted = {"IfNoneMatch": "*"} if only_new else {}
+        options = {"IfNoneMatch": "*"} if only_new else {}
         if self._lock:  # a locked object needs a checksum of its own, which boto3 no longer sends
-            wanted["ContentMD5"] = base64.b64encode(hashlib.md5(body).digest()).decode()
-        self._call("put_object", key, Key=key, Body=body, **wanted, **self._lock)
+            options["ContentMD5"] = base64.b64encode(hashlib.md5(body).digest()).decode()
+        self._call("put_object", key, Key=key, Body=body, **options, **self._lock)
 
     def get(self, key: str, limit: int = SMALL_BYTES, version: str = "") -> bytes:
         """Read a small object into memory; `Missing` if there is none.
 
         Args:
             key: its name.
-            limit: bytes; of a larger one nothing more is read.
+            limit: largest size in bytes.
             version: its identity; the current one if left out.
 
         Raises:
-            PermanentError: it is larger.
+            PermanentError: it is larger than `limit`.
         """
-        found = bytearray()
+        content = bytearray()
         for piece in self.read(key, version):
-            found += piece
-            if len(found) > limit:
+            content += piece
+            if len(content) > limit:
                 raise PermanentError(
                     f"{self.where(key)} is larger than {limit} bytes: it is not read"
                 )
-        return bytes(found)
+        return bytes(content)
 
     def read(self, key: str, version: str = "") -> Iterator[bytes]:
         """Read an object in chunks; after a lost connection it continues at the same position.
@@ -182,12 +181,14 @@ class Store:
             TemporaryError: the server did not answer.
         """
         size, position, attempts = -1, 0, READ_ATTEMPTS
-        wanted = {"VersionId": version} if version else {}
+        options = {"VersionId": version} if version else {}
         while size < 0 or position < size:
             try:
-                answer = self._call("get_object", key, Key=key, **wanted)
-                if size < 0:  # the first answer says what the others must go on with
-                    size, wanted["IfMatch"] = int(answer["ContentLength"]), str(answer["ETag"])
+                answer = self._call("get_object", key, Key=key, **options)
+                if (
+                    size < 0
+                ):  # the first answer has the size and the ETag that later answers must match
+                    size, options["IfMatch"] = int(answer["ContentLength"]), str(answer["ETag"])
                 for piece in answer["Body"].iter_chunks(CHUNK_BYTES):
                     position += len(piece)
                     yield piece
@@ -195,7 +196,7 @@ class Store:
                 raise
             except PermanentError:
                 raise
-            except Exception as exc:  # urllib3's and botocore's own, of a stream that broke
+            except Exception as exc:  # exceptions of urllib3 and botocore for an interrupted stream
                 attempts -= 1
                 if attempts == 0:
                     raise TemporaryError(
@@ -203,7 +204,7 @@ class Store:
                     ) from exc
                 log.info("reading %s stopped at byte %d: %s", self.where(key), position, exc)
             if position:
-                wanted["Range"] = f"bytes={position}-"
+                options["Range"] = f"bytes={position}-"
 
     def describe(self, key: str) -> tuple[int, str]:
         """Size in bytes and ETag of an object; `Missing` if there is none."""
@@ -220,8 +221,8 @@ class Store:
         Raises:
             Missing: the object does not exist.
         """
-        chosen = {"VersionId": version} if version else {}
-        until: datetime | None = self._call("head_object", key, Key=key, **chosen).get(
+        options = {"VersionId": version} if version else {}
+        until: datetime | None = self._call("head_object", key, Key=key, **options).get(
             "ObjectLockRetainUntilDate"
         )
         return until
@@ -238,9 +239,9 @@ class Store:
             Missing: the object does not exist.
             Refused: the lock is longer already, or the bucket has none.
         """
-        chosen = {"VersionId": version} if version else {}
+        options = {"VersionId": version} if version else {}
         retention = {"Mode": COMPLIANCE, "RetainUntilDate": until}
-        self._call("put_object_retention", key, Key=key, Retention=retention, **chosen)
+        self._call("put_object_retention", key, Key=key, Retention=retention, **options)
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """All objects below a prefix, by key."""
@@ -262,8 +263,8 @@ class Store:
         if not self.versioned:
             self.delete(key)
             return
-        for one in [version for version in self.versions(key) if version.key == key]:
-            self._call("delete_object", key, Key=key, VersionId=one.identity)
+        for version in [version for version in self.versions(key) if version.key == key]:
+            self._call("delete_object", key, Key=key, VersionId=version.identity)
 
     def versions(self, prefix: str) -> Iterator[Version]:
         """All versions of all objects below a prefix, including delete markers, which come last on each page.
@@ -317,12 +318,12 @@ class Store:
                 MultipartUpload={"Parts": parts},
             )
         except (Missing, TemporaryError):
-            # the upload is gone or unknown; if it was completed, the object has our size and number of parts
+            # the upload is unknown; if it was completed, the object has this size and number of parts
             try:
-                there, etag = self.describe(key)
+                stored_size, etag = self.describe(key)
             except Missing:
-                there, etag = -1, ""
-            if there != size or not etag.strip('"').endswith(f"-{len(etags)}"):
+                stored_size, etag = -1, ""
+            if stored_size != size or not etag.strip('"').endswith(f"-{len(etags)}"):
                 raise
 
     def abort(self, key: str, upload: str) -> None:
@@ -337,15 +338,15 @@ class Store:
 
         The whole bucket is listed: MinIO lists uploads only for a prefix that is a complete key.
         """
-        found: list[PendingUpload] = []
+        uploads: list[PendingUpload] = []
         follow = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
         for answer in self._pages("list_multipart_uploads", prefix, follow):
-            found += [
+            uploads += [
                 PendingUpload(entry["Key"], entry["UploadId"], entry["Initiated"])
                 for entry in answer.get("Uploads", [])
                 if entry["Key"].startswith(prefix)
             ]
-        return tuple(found)
+        return tuple(uploads)
 
     # ------------------------------------------------------------------ inside
     def _pages(
@@ -354,10 +355,10 @@ class Store:
         """All pages of a list.
 
         Args:
-            operation: that lists.
-            key: for messages.
-            follow: argument of the next page → where an answer has it.
-            arguments: of every page.
+            operation: the client's operation.
+            key: key or prefix, for messages.
+            follow: argument for the next page → field of the answer with its value.
+            arguments: arguments of every page.
 
         Raises:
             TemporaryError: the pages do not end.
@@ -387,21 +388,21 @@ class Store:
             raise TemporaryError(f"{operation} {self.where(key)}: {exc}") from exc
 
 
-def _translated(exc: Any, what: str) -> PermanentError | TemporaryError:
+def _translated(exc: Any, request: str) -> PermanentError | TemporaryError:
     code = str(exc.response["Error"].get("Code"))
     status = int(exc.response["ResponseMetadata"].get("HTTPStatusCode", 0))
-    words = f"{what}: {code} {exc.response['Error'].get('Message', '')}".strip()
+    message = f"{request}: {code} {exc.response['Error'].get('Message', '')}".strip()
     if code in ("NoSuchKey", "NoSuchUpload", "404"):
-        return Missing(words)
+        return Missing(message)
     if code in ("PreconditionFailed", "412"):
-        return Changed(f"{words}: the object was replaced while it was read")
+        return Changed(f"{message}: the object was replaced while it was read")
     if code == "RequestTimeTooSkewed":
-        return Refused(f"{words}: the clocks of this machine and of the object store differ")
+        return Refused(f"{message}: the clocks of this machine and of the object store differ")
     if status == 501:
-        return Unsupported(words)
+        return Unsupported(message)
     if code == "AccessDenied":
-        return Refused(f"{words} {DENIED}")
-    # what the request is to blame for stays so, except for those two; 404 is also what a bucket without a lock says
+        return Refused(f"{message} {DENIED}")
+    # 408 and 429 are temporary; a bucket without object lock answers 404
     if code in PERMANENT or (400 <= status < 500 and status not in (408, 429)):
-        return Refused(words)
-    return TemporaryError(words)
+        return Refused(message)
+    return TemporaryError(message)

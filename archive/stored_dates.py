@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from archive.entries import Version
 from archive.manifest import Manifest, set_of
 
-LATE = timedelta(days=1)  # the manifest's upload may be repeated for hours; clocks differ by less
+LATE = timedelta(days=1)  # an upload may be repeated for hours; clocks differ by less than a day
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,18 @@ def judge_dates(
     """
     late = {
         identity: written[identity]
-        for identity, one in sets.items()
-        if identity in written and written[identity] - one.ended > LATE
+        for identity, manifest in sets.items()
+        if identity in written and written[identity] - manifest.ended > LATE
     }
     if not late:
         return StoredDates(None, {})
-    first = min(late.values())
-    if any(at < first for at in (*written.values(), *oldest.values())):
+    earliest = min(late.values())
+    if any(at < earliest for at in (*written.values(), *oldest.values())):
         return StoredDates(None, late)
-    after = {identity: at for identity, at in late.items() if sets[identity].ended >= first}
-    return StoredDates(first, after)
+    copied_late = {
+        identity: at for identity, at in late.items() if sets[identity].ended >= earliest
+    }
+    return StoredDates(earliest, copied_late)
 
 
 def stored_again(versions: Iterable[Version]) -> dict[str, datetime]:
@@ -70,7 +72,7 @@ def stored_again(versions: Iterable[Version]) -> dict[str, datetime]:
         if identity and not version.marker:
             dates.setdefault(identity, []).append(version.modified)
     return {
-        identity: max(found)
-        for identity, found in sorted(dates.items())
-        if max(found) - min(found) > LATE
+        identity: max(times)
+        for identity, times in sorted(dates.items())
+        if max(times) - min(times) > LATE
     }

@@ -10,8 +10,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-PREFETCH = 16  # pieces that lie between who makes and who takes them
-BUFFER_BYTES = 256 << 10  # half of a core's own cache
+PREFETCH = 16  # pieces in the queue between producer and consumer
+BUFFER_BYTES = 256 << 10  # half of a core's cache
 
 Put = Callable[[bytes], object]
 
@@ -75,7 +75,7 @@ def prefetch(produce: Callable[[Put], None], name: str) -> Generator[bytes, None
             try:
                 produce(hand)
                 hand(None)
-            except BaseException as exc:  # the taker's thread is where it is wanted
+            except BaseException as exc:  # raised in the consumer's thread
                 hand(exc)
 
     thread = threading.Thread(target=run, name=name, daemon=True)

@@ -36,7 +36,7 @@ def part_size(estimate: int) -> int:
 
 
 class Upload:
-    """A file that can only be written; leaving the `with` block completes it, an exception throws it away.
+    """A write-only file. The end of the `with` block completes the upload, an exception aborts it.
 
     Args:
         store: the bucket.
@@ -47,8 +47,7 @@ class Upload:
 
     def __init__(self, store: Store, key: str, part: int, parallel: int = PARALLEL_PARTS) -> None:
         self._store, self._key, self._part = store, key, part
-        # Parts are written into the same few buffers again and again: new ones for each fragmented the heap, and
-        # a process grew with what it had sent.
+        # Buffers are reused: new ones for each part fragmented the heap, and the process grew with the upload.
         self._body, self._filled = bytearray(), 0
         self._spare: list[bytearray] = []
         self._seen = HashingCounter()
@@ -66,7 +65,7 @@ class Upload:
 
     @property
     def sha256(self) -> str:
-        """Of everything written, in hexadecimal."""
+        """SHA-256 of everything written, in hexadecimal."""
         return self._seen.sha256
 
     def __enter__(self) -> Upload:
@@ -88,22 +87,22 @@ class Upload:
             self._throw_away()
 
     def write(self, data: bytes) -> int:
-        """Take data; waits while all slots are busy, and raises what a part before has failed of."""
+        """Write data. Waits while all slots are busy, and raises the error of an earlier part."""
         self._seen.add(data)
-        rest = memoryview(data)
-        while rest:
+        remaining = memoryview(data)
+        while remaining:
             if not self._body:
                 self._body = self._spare.pop() if self._spare else bytearray(self._part)
-            piece = rest[: self._part - self._filled]
+            piece = remaining[: self._part - self._filled]
             self._body[self._filled : self._filled + len(piece)] = piece
             self._filled += len(piece)
-            rest = rest[len(piece) :]
+            remaining = remaining[len(piece) :]
             if self._filled == self._part:
                 self._send()
         return len(data)
 
     def flush(self) -> None:
-        """Parts go when they are full."""
+        """Do nothing: a part is sent when it is full."""
 
     def _send(self) -> None:
         if len(self._flying) == self._parallel:
@@ -123,8 +122,8 @@ class Upload:
 
     def _land(self, which: str) -> None:
         """Wait for parts in flight: one of them, or all."""
-        done, self._flying = wait(self._flying, return_when=which)
-        for part in done:
+        finished, self._flying = wait(self._flying, return_when=which)
+        for part in finished:
             number, etag, body = part.result()
             self._etags[number] = etag
             self._spare.append(body)
@@ -142,7 +141,7 @@ class Upload:
             self._store.abort(self._key, self._upload)
         except (
             IsaError
-        ) as exc:  # garbage collection finds it; what went wrong first is what matters
+        ) as exc:  # the first error is more important; garbage collection removes the upload
             log.info(
                 "the upload of %s could not be aborted; garbage collection removes it: %s",
                 self._key,

@@ -96,7 +96,7 @@ def test_partial_sets_push_no_whole_one_out() -> None:
 def test_what_somebody_needs_now_stays_and_what_it_rests_on() -> None:
     nights = [a_set(0), *(a_set(day) for day in range(2, 100))]
     part = a_set(1, kind="incremental", needs=(nights[0].id,))
-    stays = kept([nights[0], part, *nights[1:]], wanted={part.id: "its restore was interrupted"})
+    stays = kept([nights[0], part, *nights[1:]], in_use={part.id: "its restore was interrupted"})
     assert {0, 1} <= set(stays)
 
 
