@@ -59,10 +59,10 @@ class Charts:
         """
         if not release.version:
             return Path(release.chart)
-        kept = kept_archive(self._directory, release)
-        if kept is not None:
-            _compare(release, kept)
-            return kept
+        stored = kept_archive(self._directory, release)
+        if stored is not None:
+            _compare(release, stored)
+            return stored
         pulled = self._pulled(release, work)
         _compare(release, pulled)
         return self._keep(pulled)
@@ -73,20 +73,20 @@ class Charts:
 
     def _pulled(self, release: Release, work: Path) -> Path:
         directory = Path(tempfile.mkdtemp(prefix="chart-", dir=work))
-        words = [release.chart, "--version", release.version, "--destination", str(directory)]
+        arguments = [release.chart, "--version", release.version, "--destination", str(directory)]
         if release.repository:
-            words += ["--repo", release.repository]
+            arguments += ["--repo", release.repository]
         try:
-            done = self._pull(tuple(words), PULL_SECONDS, work)
+            result = self._pull(tuple(arguments), PULL_SECONDS, work)
         except Cancelled:
             raise
         except IsaError as exc:
             raise self._unavailable(release, str(exc)) from exc
         archives = list(directory.glob("*.tgz"))
-        if done.returncode != 0 or len(archives) != 1:
-            raise self._unavailable(release, done.error)
-        named = directory / f"{release.locked_as}.tgz"
-        return archives[0].rename(named)
+        if result.returncode != 0 or len(archives) != 1:
+            raise self._unavailable(release, result.error)
+        target = directory / f"{release.locked_as}.tgz"
+        return archives[0].rename(target)
 
     def _unavailable(self, release: Release, why: str) -> ChartUnavailable:
         source = release.repository or release.chart
@@ -97,18 +97,18 @@ class Charts:
 
     def _keep(self, pulled: Path) -> Path:
         """Copy an archive into the directory atomically; if that fails, the caller's copy is used."""
-        kept = self._directory / pulled.name
+        target = self._directory / pulled.name
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             handle, fresh = tempfile.mkstemp(dir=self._directory, prefix=f".{pulled.name}.")
             with os.fdopen(handle, "wb") as file:
                 file.write(pulled.read_bytes())
             os.chmod(fresh, 0o644)
-            os.replace(fresh, kept)
+            os.replace(fresh, target)
         except OSError as exc:
             log.warning("%s cannot be stored in %s: %s", pulled.name, self._directory, exc.strerror)
             return pulled
-        return kept
+        return target
 
 
 def _digest(file: Path) -> str:
@@ -116,10 +116,10 @@ def _digest(file: Path) -> str:
 
 
 def _compare(release: Release, file: Path) -> None:
-    found = _digest(file)
-    if release.digest and found != release.digest:
+    digest = _digest(file)
+    if release.digest and digest != release.digest:
         raise PermanentError(
-            f"chart archive {file.name} does not match charts.lock: SHA-256 {found}, locked {release.digest}. "
+            f"chart archive {file.name} does not match charts.lock: SHA-256 {digest}, locked {release.digest}. "
             f"Remove the archive. If the chart's publisher has released {release.locked_as} again, also remove it from "
             "charts.lock, run `isa charts pull` and review the plan"
         )

@@ -29,8 +29,8 @@ class Dag:
 
     def add(self, node: str, needs: Iterable[str] = ()) -> None:
         """Add a node, or more dependencies to an existing one."""
-        known = self._needs.get(node, ())
-        self._needs[node] = tuple(dict.fromkeys([*known, *needs]))
+        existing = self._needs.get(node, ())
+        self._needs[node] = tuple(dict.fromkeys([*existing, *needs]))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._needs)
@@ -44,14 +44,14 @@ class Dag:
 
     def with_needs(self, nodes: Iterable[str]) -> set[str]:
         """The nodes and all that they need, directly or not."""
-        wanted: set[str] = set()
+        selected: set[str] = set()
         todo = list(nodes)
         while todo:
             node = todo.pop()
-            if node not in wanted:
-                wanted.add(node)
+            if node not in selected:
+                selected.add(node)
                 todo += self._needs[node]
-        return wanted
+        return selected
 
     def sorted(self) -> list[str]:
         """All nodes, each after its needs, ties in insertion order.
@@ -59,15 +59,17 @@ class Dag:
         Raises:
             CycleError: there is a cycle.
         """
-        done: dict[str, None] = {}
-        while len(done) < len(self._needs):
+        placed: dict[str, None] = {}
+        while len(placed) < len(self._needs):
             ready = [
-                n for n in self._needs if n not in done and all(d in done for d in self._needs[n])
+                n
+                for n in self._needs
+                if n not in placed and all(d in placed for d in self._needs[n])
             ]
             if not ready:
-                raise CycleError(self._ring({n for n in self._needs if n not in done}))
-            done[ready[0]] = None
-        return list(done)
+                raise CycleError(self._ring({n for n in self._needs if n not in placed}))
+            placed[ready[0]] = None
+        return list(placed)
 
     def _ring(self, stuck: set[str]) -> list[str]:
         # Every stuck node needs a stuck node, so walking on must come round.

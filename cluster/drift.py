@@ -66,8 +66,8 @@ class Difference:
 
     def __str__(self) -> str:
         if self.state != CHANGED:
-            words = {MISSING: "missing", REMOVED: "no longer declared", UNDECIDED: self.refusal}
-            return f"{self.what}: {words[self.state]}"
+            labels = {MISSING: "missing", REMOVED: "no longer declared", UNDECIDED: self.refusal}
+            return f"{self.what}: {labels[self.state]}"
         return f"{self.what}: {'; '.join(first_of([*map(str, self.fields)], SHOWN))}"
 
     def as_json(self) -> dict[str, Any]:
@@ -97,13 +97,13 @@ def compare(
         What differs, or None.
     """
     kind, name = manifest["kind"], manifest["metadata"]["name"]
-    wanted = with_namespace(kube, manifest, namespace)
-    live = kube.get(manifest["apiVersion"], kind, name, wanted["metadata"].get("namespace"))
+    declared = with_namespace(kube, manifest, namespace)
+    live = kube.get(manifest["apiVersion"], kind, name, declared["metadata"].get("namespace"))
     if live is None:
         return Difference(kind, name, MISSING)
-    changes, refusal = _changes(kube, wanted, live, ignored)
+    changes, refusal = _changes(kube, declared, live, ignored)
     if kind not in SHARED:
-        changes += _added(kube, wanted, live, owner, ignored)
+        changes += _added(kube, declared, live, owner, ignored)
     if not changes and not refusal:
         return None
     fields = tuple(replace(change, hidden=kind == "Secret") for change in changes)
@@ -123,12 +123,14 @@ def take_back(
     Raises:
         Conflict: the object changed between our read and our write.
     """
-    wanted = with_namespace(kube, manifest, namespace)
-    place = wanted["metadata"].get("namespace")
-    live = kube.get(wanted["apiVersion"], wanted["kind"], wanted["metadata"]["name"], place)
-    if live is None or wanted["kind"] in SHARED:
+    declared = with_namespace(kube, manifest, namespace)
+    object_namespace = declared["metadata"].get("namespace")
+    live = kube.get(
+        declared["apiVersion"], declared["kind"], declared["metadata"]["name"], object_namespace
+    )
+    if live is None or declared["kind"] in SHARED:
         return False
-    added = additions(live, wanted, owner=owner, ignored=ignored)
+    added = additions(live, declared, owner=owner, ignored=ignored)
     if not added:
         return False
     version = live["metadata"]["resourceVersion"]
@@ -157,35 +159,35 @@ def with_namespace(kube: Kube, manifest: Manifest, namespace: str) -> Manifest:
 
 def changed_objects(old: Sequence[Manifest], new: Sequence[Manifest]) -> list[Difference]:
     """The objects in which two renderings differ, field by field, by kind and name."""
-    before, after = ({_key(m): m for m in manifests} for manifests in (old, new))
-    found = []
-    for key in sorted(before.keys() | after.keys()):
+    old_objects, new_objects = ({_key(m): m for m in manifests} for manifests in (old, new))
+    result = []
+    for key in sorted(old_objects.keys() | new_objects.keys()):
         kind, name = key
-        if key not in after or key not in before:
-            found.append(Difference(kind, name, REMOVED if key not in after else MISSING))
+        if key not in new_objects or key not in old_objects:
+            result.append(Difference(kind, name, REMOVED if key not in new_objects else MISSING))
             continue
-        changes = differences(before[key], after[key])
+        changes = differences(old_objects[key], new_objects[key])
         fields = tuple(replace(change, hidden=kind == "Secret") for change in changes)
         if fields:
-            found.append(Difference(kind, name, CHANGED, fields))
-    return found
+            result.append(Difference(kind, name, CHANGED, fields))
+    return result
 
 
 def _changes(
-    kube: Kube, wanted: Manifest, live: Manifest, ignored: Collection[str]
+    kube: Kube, declared: Manifest, live: Manifest, ignored: Collection[str]
 ) -> tuple[list[Change], str]:
     """Return what an apply would change; or the refusal, if the server refuses the dry run."""
-    plain = list(missing(wanted, live))
-    if not plain and not has_more(live, wanted, ignored):
+    plain = list(missing(declared, live))
+    if not plain and not has_more(live, declared, ignored):
         return [], ""
     certain = [change for change in plain if not _may_be_a_default(change)]
     try:
-        after = kube.apply(wanted, manager=PLANNER, dry_run=True)
+        applied = kube.apply(declared, manager=PLANNER, dry_run=True)
     except NotAllowed:
         return certain, ""
     except (PermanentError, WebhookFailed) as exc:
         return certain, str(exc)
-    return list(differences(_stable(live), _stable(after))), ""
+    return list(differences(_stable(live), _stable(applied))), ""
 
 
 def _may_be_a_default(change: Change) -> bool:
@@ -194,17 +196,17 @@ def _may_be_a_default(change: Change) -> bool:
 
 
 def _added(
-    kube: Kube, wanted: Manifest, live: Manifest, owner: str, ignored: Collection[str]
+    kube: Kube, declared: Manifest, live: Manifest, owner: str, ignored: Collection[str]
 ) -> list[Change]:
     """Return what others added, without defaults, which belong to the creator of an object that was not applied."""
-    added = additions(live, wanted, owner=owner, ignored=ignored)
+    added = additions(live, declared, owner=owner, ignored=ignored)
     if not added:
         return []
     try:
-        after = kube.json_patch(live, removal(live, added), dry_run=True)
+        patched = kube.json_patch(live, removal(live, added), dry_run=True)
     except (PermanentError, WebhookFailed):
-        after = {}
-    changes = {a.change.path: a.change for a in added if not still_there(a, after)}
+        patched = {}
+    changes = {a.change.path: a.change for a in added if not still_there(a, patched)}
     return list(changes.values())
 
 

@@ -57,7 +57,7 @@ def exec_stream(
         TemporaryError: it failed, with the end of its error output; or sent no output for too long.
     """
     api = client.CoreV1Api(kube.target.connect())
-    words = ["sh", "-c", f'"$@" && echo "{DONE}" >&2', "sh", *command]
+    argv = ["sh", "-c", f'"$@" && echo "{DONE}" >&2', "sh", *command]
     name = " ".join(command[:3])
     try:
         channel = stream.stream(
@@ -65,7 +65,7 @@ def exec_stream(
             pod,
             namespace,
             container=container,
-            command=words,
+            command=argv,
             stdout=True,
             stderr=True,
             stdin=stdin is not None,
@@ -76,8 +76,8 @@ def exec_stream(
     except ApiException as exc:
         raise TemporaryError(f"cannot run a command in {pod}: {exc.reason}") from exc
     frames = _Frames(channel.sock, stall)
-    said = b""
-    heard = time.monotonic()
+    stderr = b""
+    last_output = time.monotonic()
     try:
         with call(f"{name} in {pod}"):
             while not frames.ended:
@@ -85,37 +85,37 @@ def exec_stream(
                 piece = next(stdin, None) if stdin is not None else None
                 if piece is not None:
                     channel.write_stdin(piece)
-                    heard = time.monotonic()
+                    last_output = time.monotonic()
                 for origin, data in frames.arrived(0.0 if piece is not None else POLL_SECONDS):
                     CANCELLATION.check(f"during {name} in {pod}")
                     if origin == STDOUT:
                         yield data
                     elif origin == STDERR:
-                        said = (said + data)[-TAIL_BYTES:]
-                    heard = time.monotonic()  # after the consumer, which may be slow
-                silent = time.monotonic() - heard
+                        stderr = (stderr + data)[-TAIL_BYTES:]
+                    last_output = time.monotonic()  # after the consumer, which may be slow
+                silent = time.monotonic() - last_output
                 if silent > stall:
                     raise TemporaryError(f"{name} in {pod} sent no output for {stall:.0f} s")
-                if silent > END_SECONDS and not frames.ended and _well(said):
+                if silent > END_SECONDS and not frames.ended and _well(stderr):
                     raise TemporaryError(
                         f"{name} in {pod} has exited, but its output stream is still open"
                     )
     except (WebSocketException, OSError) as exc:  # also: it ended while it was written to
-        raise TemporaryError(f"{name} in {pod} was interrupted: {exc}: {_tail(said)}") from exc
+        raise TemporaryError(f"{name} in {pod} was interrupted: {exc}: {_tail(stderr)}") from exc
     finally:
         channel.close()
-    if not _well(said):
-        raise TemporaryError(f"{name} in {pod} failed: {_tail(said)}")
+    if not _well(stderr):
+        raise TemporaryError(f"{name} in {pod} failed: {_tail(stderr)}")
 
 
-def _tail(said: bytes) -> str:
+def _tail(stderr: bytes) -> str:
     """Return the end of a command's error output, for a message."""
-    return said.decode(errors="replace").strip()[-TAIL_CHARACTERS:]
+    return stderr.decode(errors="replace").strip()[-TAIL_CHARACTERS:]
 
 
-def _well(said: bytes) -> bool:
+def _well(stderr: bytes) -> bool:
     """Whether the command has reported success; earlier output may still arrive."""
-    return said.rstrip().endswith(DONE.encode())
+    return stderr.rstrip().endswith(DONE.encode())
 
 
 class _Frames:

@@ -80,9 +80,9 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[Change]:
         for key in [*old, *(key for key in new if key not in old)]:
             yield from differences(old.get(key), new.get(key), join(path, key))
     elif isinstance(old, list) and isinstance(new, list) and items(old, new) is not None:
-        before, after = items(old, new) or ({}, {})
-        for key in [*before, *(key for key in after if key not in before)]:
-            yield from differences(before.get(key), after.get(key), f"{path}[{key}]")
+        old_items, new_items = items(old, new) or ({}, {})
+        for key in [*old_items, *(key for key in new_items if key not in old_items)]:
+            yield from differences(old_items.get(key), new_items.get(key), f"{path}[{key}]")
     elif not same(old, new, path):
         yield Change(path, old, new)
 
@@ -93,30 +93,30 @@ def missing(wanted: Any, live: Any, path: str = "") -> Iterator[Change]:
         for key, value in wanted.items():
             yield from missing(value, live.get(key), join(path, key))
     elif isinstance(wanted, list) and isinstance(live, list) and items(live, wanted) is not None:
-        before, after = items(live, wanted) or ({}, {})
-        for key, value in after.items():
-            yield from missing(value, before.get(key), f"{path}[{key}]")
+        live_items, wanted_items = items(live, wanted) or ({}, {})
+        for key, value in wanted_items.items():
+            yield from missing(value, live_items.get(key), f"{path}[{key}]")
     elif not same(live, wanted, path):
         yield Change(path, live, wanted)
 
 
 def items(old: list[Any], new: list[Any]) -> tuple[dict[Any, Any], dict[Any, Any]] | None:
     """Return both lists as maps, by `name` or, if they are equally long, by index; None if neither is possible."""
-    named = [_by_name(entries) for entries in (old, new)]
-    if named[0] is not None and named[1] is not None:
-        return named[0], named[1]
+    by_name = [_by_name(entries) for entries in (old, new)]
+    if by_name[0] is not None and by_name[1] is not None:
+        return by_name[0], by_name[1]
     if len(old) == len(new):
         return dict(enumerate(old)), dict(enumerate(new))
     return None
 
 
-def same(one: Any, other: Any, path: str) -> bool:
+def same(left: Any, right: Any, path: str) -> bool:
     """Whether two values are equal for the API server."""
-    if one == other and isinstance(one, bool) == isinstance(other, bool):
+    if left == right and isinstance(left, bool) == isinstance(right, bool):
         return True
     if not QUANTITIES & set(re.split(r"[.\[]", path)) and not path.endswith("storage"):
         return False
-    amounts = [_amount(one), _amount(other)]
+    amounts = [_amount(left), _amount(right)]
     return amounts[0] is not None and amounts[0] == amounts[1]
 
 
@@ -129,8 +129,8 @@ def join(path: str, key: Any) -> str:
 def _by_name(entries: list[Any]) -> dict[str, Any] | None:
     if not all(isinstance(e, dict) and isinstance(e.get("name"), str) for e in entries):
         return None
-    named = {entry["name"]: entry for entry in entries}
-    return named if len(named) == len(entries) else None
+    by_name = {entry["name"]: entry for entry in entries}
+    return by_name if len(by_name) == len(entries) else None
 
 
 def _amount(value: Any) -> Decimal | None:

@@ -147,11 +147,11 @@ def read_helmfile(path: Path) -> Reading:
     document = documents[0]
     faults += [
         Fault(
-            f"{path}: {where}",
+            f"{path}: {location}",
             "has {{ }}, which helmfile would render and isa does not",
             "write the value itself, or put it into a values file",
         )
-        for where in _templates(document, "")
+        for location in _templates(document, "")
     ]
     if not document.get("releases"):
         faults.append(Fault(f"{path}: releases", "is empty", "it declares nothing to deploy"))
@@ -172,21 +172,21 @@ def _entries(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _usable(document: Mapping[str, Any], faulty: list[tuple[int | str, ...]]) -> Helmfile:
     """The document without the keys that have faults, and without the entries that cannot do without them."""
-    rest = deepcopy(dict(document))
+    usable = deepcopy(dict(document))
     for loc in faulty:
-        *above, last = [part for part in loc if not _is_type(part)][:4]
-        value: Any = rest
+        *above, key = [part for part in loc if not _is_type(part)][:4]
+        value: Any = usable
         for part in above:
             inner = _at(value, part)
-            if isinstance(value, dict) and isinstance(inner, list) and value is not rest:
-                last = part  # of a list in an entry, all goes: the others would change their number
+            if isinstance(value, dict) and isinstance(inner, list) and value is not usable:
+                key = part  # of a list in an entry, all goes: the others would change their number
                 break
             value = inner
         if isinstance(value, dict):
-            value.pop(last, None)
-    repositories = tuple(_valid(Repository, rest.get("repositories")))
-    releases = tuple(_valid(ReleaseEntry, rest.get("releases")))
-    (defaults,) = _valid(_Shared, [rest.get("helmDefaults") or {}]) or [_Shared()]
+            value.pop(key, None)
+    repositories = tuple(_valid(Repository, usable.get("repositories")))
+    releases = tuple(_valid(ReleaseEntry, usable.get("releases")))
+    (defaults,) = _valid(_Shared, [usable.get("helmDefaults") or {}]) or [_Shared()]
     return Helmfile.model_construct(
         repositories=repositories, helmDefaults=defaults, releases=releases
     )
@@ -201,40 +201,40 @@ def _at(value: Any, part: int | str) -> Any:
 
 
 def _valid(model: type[Model], entries: Any) -> list[Model]:
-    found = []
+    models = []
     for entry in entries if isinstance(entries, list) else ():
         with suppress(ValidationError):
-            found.append(model.model_validate(entry))
-    return found
+            models.append(model.model_validate(entry))
+    return models
 
 
-def _templates(value: Any, where: str) -> Iterator[str]:
+def _templates(value: Any, location: str) -> Iterator[str]:
     """Paths of the texts that helmfile takes for templates: it renders the fields of a release."""
     if isinstance(value, dict):
         for key, entry in value.items():
-            yield from _templates(entry, f"{where}.{key}".lstrip("."))
+            yield from _templates(entry, f"{location}.{key}".lstrip("."))
     elif isinstance(value, list):
         for index, entry in enumerate(value):
-            yield from _templates(entry, f"{where}[{index}]")
+            yield from _templates(entry, f"{location}[{index}]")
     elif isinstance(value, str) and "{{" in value:
-        yield where
+        yield location
 
 
 def _fault(path: Path, document: Mapping[str, Any], error: Any) -> Fault:
     parts = tuple(part for part in error["loc"] if not _is_type(part))
-    where = f"{path}: {_written(document, parts)}"
+    location = f"{path}: {_written(document, parts)}"
     if error["type"] == "extra_forbidden":
-        known = list(_model_at(parts).model_fields)
-        near = difflib.get_close_matches(str(parts[-1]), known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
-        return Fault(where, "is not a key that isa supports", hint)
+        fields = list(_model_at(parts).model_fields)
+        near = difflib.get_close_matches(str(parts[-1]), fields, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(fields))}"
+        return Fault(location, "is not a key that isa supports", hint)
     if error["type"] == "missing":
-        return Fault(where, "is missing")
+        return Fault(location, "is missing")
     if error["type"] == "literal_error":
-        words = f"must be {str(error['ctx']['expected']).lower()} or left out: isa supports no other value"
-        return Fault(where, words)
+        message_text = f"must be {str(error['ctx']['expected']).lower()} or left out: isa supports no other value"
+        return Fault(location, message_text)
     message = str(error["msg"]).removeprefix("Value error, ")
-    return Fault(where, message[:1].lower() + message[1:])
+    return Fault(location, message[:1].lower() + message[1:])
 
 
 def _is_type(part: int | str) -> bool:
@@ -244,17 +244,17 @@ def _is_type(part: int | str) -> bool:
 
 def _written(document: Mapping[str, Any], parts: tuple[int | str, ...]) -> str:
     """A path as people read it: a release, or a repository, by its name."""
-    words = ""
+    text = ""
     value: Any = document
     for part in parts:
         value = _at(value, part)
         if isinstance(part, int):
             lists = ("releases", "repositories")
-            name = value.get("name") if isinstance(value, dict) and words in lists else None
-            words += f"[{name or part}]"
+            name = value.get("name") if isinstance(value, dict) and text in lists else None
+            text += f"[{name or part}]"
         else:
-            words += f".{part}" if words else part
-    return words
+            text += f".{part}" if text else part
+    return text
 
 
 def _model_at(parts: tuple[int | str, ...]) -> type[BaseModel]:

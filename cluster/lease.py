@@ -107,8 +107,8 @@ def lease_of(kube: Kube, settings: Settings, name: str, purpose: str) -> Lease:
         name: what is protected.
         purpose: shown to others who want it.
     """
-    where = settings.kubernetes.control_namespace
-    return Lease(kube, where, name, purpose=purpose, duration=settings.deploy.lease_seconds)
+    namespace = settings.kubernetes.control_namespace
+    return Lease(kube, namespace, name, purpose=purpose, duration=settings.deploy.lease_seconds)
 
 
 def inquire(kube: Kube, settings: Settings, name: str) -> tuple[str, bool]:
@@ -261,17 +261,17 @@ class Lease:
             "lease %s of %s was not renewed in time: watching it for %.0f s before taking it over",
             self.name, holder, duration,
         )  # fmt: skip
-        began = last = self._clock()
+        began = last_read = self._clock()
         while self._clock() - began <= duration:
             self._sleep(min(POLL_SECONDS, duration / 10))
-            seen = self._read()
-            if self._clock() - last > duration / 3:  # the server was away, for the holder too
+            current = self._read()
+            if self._clock() - last_read > duration / 3:  # the server was away, for the holder too
                 began = self._clock()
-            last = self._clock()
-            if not seen["spec"].get("holderIdentity"):
-                return seen
-            if seen["metadata"]["resourceVersion"] != lease["metadata"]["resourceVersion"]:
-                raise self._held(seen)
+            last_read = self._clock()
+            if not current["spec"].get("holderIdentity"):
+                return current
+            if current["metadata"]["resourceVersion"] != lease["metadata"]["resourceVersion"]:
+                raise self._held(current)
         return lease
 
     def _read(self) -> Manifest:

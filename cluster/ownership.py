@@ -90,17 +90,19 @@ def has_more(live: Manifest, manifest: Manifest, ignored: Collection[str] = ()) 
     Only the server knows which of it are its defaults.
     """
     return any(
-        any(missing(there, declared))
+        any(missing(current, declared))
         for entry in live["metadata"].get("managedFields", [])
         if not entry.get("subresource") and entry.get("manager") not in {*ignored, *CONTROLLERS}
-        for declared, there in _atoms(entry.get("fieldsV1", {}), manifest, live)
+        for declared, current in _atoms(entry.get("fieldsV1", {}), manifest, live)
     )
 
 
 def removal(live: Manifest, added: Collection[Addition]) -> list[dict[str, Any]]:
     """Return a JSON patch that removes fields, the last of a list first (RFC 6902)."""
     steps = {addition.steps for addition in added}  # a field may have several owners
-    pointers = sorted((_pointer(live, each) for each in steps), key=_backwards, reverse=True)
+    pointers = sorted(
+        (_pointer(live, path_steps) for path_steps in steps), key=_backwards, reverse=True
+    )
     operations: list[dict[str, Any]] = []
     for pointer in pointers:
         path = "".join(f"/{str(p).replace('~', '~0').replace('/', '~1')}" for p in pointer)
@@ -110,10 +112,10 @@ def removal(live: Manifest, added: Collection[Addition]) -> list[dict[str, Any]]
 
 def still_there(addition: Addition, after: Manifest) -> bool:
     """Whether an object has a field although it was removed: then it is the server's default."""
-    there: Any = after
+    value: Any = after
     for step in addition.steps:
-        _, _, there = _step(step, None, there)
-    return bool(there == addition.change.old)
+        _, _, value = _step(step, None, value)
+    return bool(value == addition.change.old)
 
 
 def taken_over(live: Manifest, added: Collection[Addition], owner: str) -> list[dict[str, Any]]:
@@ -155,34 +157,34 @@ def _beyond(
 ) -> Iterator[tuple[tuple[str, ...], str, Any]]:
     """Owned fields that are live and not in the manifest, at the highest path where it has none."""
     for step, below in fields.items():
-        name, declared, there = _step(step, manifest, live)
-        if there is None or name in MARKS or (path == "metadata" and name in LIFECYCLE):
+        name, declared, current = _step(step, manifest, live)
+        if current is None or name in MARKS or (path == "metadata" and name in LIFECYCLE):
             continue
-        where = f"{path}[{name}]" if step.startswith(("k:", "v:", "i:")) else join(path, name)
+        location = f"{path}[{name}]" if step.startswith(("k:", "v:", "i:")) else join(path, name)
         if declared is None and name in MAPS and not below:
             continue  # the map alone, as a null in the rendering leaves it: who owns its keys says so
         if declared is None and name not in MAPS:
-            yield (*steps, step), where, there
+            yield (*steps, step), location, current
         else:
-            yield from _beyond(below, declared or {}, there, where, (*steps, step))
+            yield from _beyond(below, declared or {}, current, location, (*steps, step))
 
 
 def _atoms(fields: Fields, manifest: Any, live: Any) -> Iterator[tuple[Any, Any]]:
     """Atomic maps and lists: as declared and as they are."""
     for step, below in fields.items():
-        _, declared, there = _step(step, manifest, live)
+        _, declared, current = _step(step, manifest, live)
         if below:
-            yield from _atoms(below, declared, there)
-        elif isinstance(declared, (dict, list)) and isinstance(there, (dict, list)):
-            yield declared, there
+            yield from _atoms(below, declared, current)
+        elif isinstance(declared, (dict, list)) and isinstance(current, (dict, list)):
+            yield declared, current
 
 
 def _pointer(live: Any, steps: tuple[str, ...]) -> list[Any]:
     pointer: list[Any] = []
     for step in steps:
-        name, _, there = _step(step, None, live)
-        pointer.append(name if step.startswith("f:") else live.index(there))
-        live = there
+        name, _, current = _step(step, None, live)
+        pointer.append(name if step.startswith("f:") else live.index(current))
+        live = current
     return pointer
 
 
@@ -192,19 +194,21 @@ def _backwards(pointer: list[Any]) -> list[tuple[int, str]]:
 
 def _step(step: str, manifest: Any, live: Any) -> tuple[str, Any, Any]:
     """A field's name, what the manifest has there and what is live; None for absent."""
-    kind, _, rest = step.partition(":")
+    kind, _, content = step.partition(":")
     if kind == "f":
-        declared, there = (v.get(rest) if isinstance(v, dict) else None for v in (manifest, live))
-        return rest, declared, there
+        declared, current = (
+            v.get(content) if isinstance(v, dict) else None for v in (manifest, live)
+        )
+        return content, declared, current
     if kind == "k":
-        keys = json.loads(rest)
-        found = [_with_keys(value, keys) for value in (manifest, live)]
-        name = (found[1] or {}).get("name") or ",".join(str(value) for value in keys.values())
-        return str(name), found[0], found[1]
+        keys = json.loads(content)
+        entries = [_with_keys(value, keys) for value in (manifest, live)]
+        name = (entries[1] or {}).get("name") or ",".join(str(value) for value in keys.values())
+        return str(name), entries[0], entries[1]
     if kind == "v":
-        value = json.loads(rest)
-        declared, there = (value if value in (v or ()) else None for v in (manifest, live))
-        return str(value), declared, there
+        value = json.loads(content)
+        declared, current = (value if value in (v or ()) else None for v in (manifest, live))
+        return str(value), declared, current
     return (
         step,
         None,

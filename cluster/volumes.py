@@ -55,14 +55,16 @@ class Volume:
 def claims_of(kube: Kube, namespace: str, workloads: Iterable[str]) -> list[Manifest]:
     """Claims of StatefulSets, which Kubernetes names `TEMPLATE-STATEFULSET-ORDINAL`."""
     names = tuple(workloads)
-    found = kube.list("v1", "PersistentVolumeClaim", namespace)
-    return [c for c in found if any(_is_of(c["metadata"]["name"], name) for name in names)]
+    claims = kube.list("v1", "PersistentVolumeClaim", namespace)
+    return [c for c in claims if any(_is_of(c["metadata"]["name"], name) for name in names)]
 
 
 def aside(kube: Kube, component: str) -> list[Volume]:
     """Retained volumes of a component, oldest rebuild first."""
-    found = kube.list("v1", "PersistentVolume", selector=f"{COMPONENT}={component},{REBUILD}")
-    return sorted((_volume(one) for one in found), key=lambda one: (one.rebuild, one.claim))
+    manifests = kube.list("v1", "PersistentVolume", selector=f"{COMPONENT}={component},{REBUILD}")
+    return sorted(
+        (_volume(volume) for volume in manifests), key=lambda volume: (volume.rebuild, volume.claim)
+    )
 
 
 def keep(kube: Kube, claims: Iterable[Manifest], component: str, rebuild: str) -> None:
@@ -77,8 +79,8 @@ def keep(kube: Kube, claims: Iterable[Manifest], component: str, rebuild: str) -
     Raises:
         PermanentError: the volume of a claim does not exist.
     """
-    found = [(claim, _bound(kube, claim)) for claim in claims]
-    for claim, volume in found:
+    bound = [(claim, _bound(kube, claim)) for claim in claims]
+    for claim, volume in bound:
         if volume is not None:
             _keep(kube, volume, claim, component, rebuild)
 
@@ -96,17 +98,19 @@ def put_aside(kube: Kube, claims: Iterable[Manifest], component: str, rebuild: s
         PermanentError: the volume of a claim does not exist.
         TemporaryError: the claims were not deleted, because a pod still uses them.
     """
-    ours = {
+    retained = {
         volume.claim: volume.name for volume in aside(kube, component) if volume.rebuild == rebuild
     }
     # another volume under the name of one that is kept is the new one of a run that got further
-    held = [
-        c for c in claims if ours.get(c["metadata"]["name"]) in (None, c["spec"].get("volumeName"))
+    removable = [
+        c
+        for c in claims
+        if retained.get(c["metadata"]["name"]) in (None, c["spec"].get("volumeName"))
     ]
-    keep(kube, held, component, rebuild)
-    for claim in held:  # only now: every volume is kept, whatever happens next
+    keep(kube, removable, component, rebuild)
+    for claim in removable:  # only now: every volume is kept, whatever happens next
         _delete(kube, claim)
-    _await_gone(kube, held)
+    _await_gone(kube, removable)
     return [volume for volume in aside(kube, component) if volume.rebuild == rebuild]
 
 
@@ -133,15 +137,15 @@ def put_back(kube: Kube, namespace: str, volumes: Iterable[Volume]) -> None:
     Raises:
         TemporaryError: a claim was not deleted.
     """
-    away = [volume for volume in volumes if not in_place(kube, namespace, volume)]
+    unbound = [volume for volume in volumes if not in_place(kube, namespace, volume)]
     newer = []
-    for volume in away:
+    for volume in unbound:
         claim = kube.get("v1", "PersistentVolumeClaim", volume.claim, namespace)
         if claim is not None:
             _delete(kube, claim)
             newer.append(claim)
     _await_gone(kube, newer)
-    for volume in away:
+    for volume in unbound:
         # the old claim's uid would keep the volume Released forever
         reference = {
             "name": volume.claim,
@@ -188,10 +192,10 @@ def release(kube: Kube, volumes: Iterable[Volume]) -> None:
         PermanentError: the data that replaced one was never compared, or one is in use.
     """
     chosen = list(volumes)
-    kept = [one.name for one in chosen if not one.compared or one.bound]
-    if kept:
+    refused = [volume.name for volume in chosen if not volume.compared or volume.bound]
+    if refused:
         raise PermanentError(
-            f"{', '.join(kept)}: in use, or the new data was never compared with them; they are kept"
+            f"{', '.join(refused)}: in use, or the new data was never compared with them; they are kept"
         )
     for volume in chosen:  # with Delete the storage goes as well as the object
         change = {"spec": {"persistentVolumeReclaimPolicy": "Delete"}}
@@ -213,19 +217,19 @@ def _bound(kube: Kube, claim: Manifest) -> Manifest | None:
     name = claim["spec"].get("volumeName")
     if not name:
         return None
-    found = kube.get("v1", "PersistentVolume", name)
-    if found is None:
-        where = claim["metadata"]
+    volume = kube.get("v1", "PersistentVolume", name)
+    if volume is None:
+        metadata = claim["metadata"]
         raise PermanentError(
-            f"volume {name} of claim {where['namespace']}/{where['name']} no longer exists: remove the claim first "
-            f"(kubectl -n {where['namespace']} delete pvc {where['name']})"
+            f"volume {name} of claim {metadata['namespace']}/{metadata['name']} no longer exists: remove the claim "
+            f"first (kubectl -n {metadata['namespace']} delete pvc {metadata['name']})"
         )
-    return found
+    return volume
 
 
 def _keep(kube: Kube, volume: Manifest, claim: Manifest, component: str, rebuild: str) -> None:
     spec: dict[str, Any] = {k: v for k, v in claim["spec"].items() if k != "volumeName"}
-    what = {
+    saved = {
         "name": claim["metadata"]["name"],
         "labels": claim["metadata"].get("labels", {}),
         "spec": spec,
@@ -235,7 +239,7 @@ def _keep(kube: Kube, volume: Manifest, claim: Manifest, component: str, rebuild
         "metadata": {
             "labels": {COMPONENT: component, REBUILD: rebuild},
             "annotations": {
-                CLAIM: json.dumps(what),
+                CLAIM: json.dumps(saved),
                 # one that is marked already has its own policy there, and Retain since
                 POLICY: volume["metadata"].get("annotations", {}).get(POLICY, policy),
                 COMPARED: None,
@@ -249,17 +253,17 @@ def _keep(kube: Kube, volume: Manifest, claim: Manifest, component: str, rebuild
 def _delete(kube: Kube, claim: Manifest) -> None:
     """Remove exactly this claim, by uid: a run that was suspended must not delete a newer claim of that name."""
     metadata = claim["metadata"]
-    where = (metadata["name"], metadata["namespace"])
-    kube.delete("v1", "PersistentVolumeClaim", *where, uid=metadata["uid"])
+    address = (metadata["name"], metadata["namespace"])
+    kube.delete("v1", "PersistentVolumeClaim", *address, uid=metadata["uid"])
 
 
 def _claim(volume: Volume, namespace: str) -> Manifest:
-    what = json.loads(volume.manifest["metadata"]["annotations"][CLAIM])
+    saved = json.loads(volume.manifest["metadata"]["annotations"][CLAIM])
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": what["name"], "namespace": namespace, "labels": what["labels"]},
-        "spec": {**what["spec"], "volumeName": volume.name},
+        "metadata": {"name": saved["name"], "namespace": namespace, "labels": saved["labels"]},
+        "spec": {**saved["spec"], "volumeName": volume.name},
     }
 
 
@@ -283,24 +287,24 @@ def _await_gone(
     sleep: Callable[[float], None] = CANCELLATION.sleep,
 ) -> None:
     waited = 0.0
-    left = list(claims)
-    while left:
-        still = []
-        for claim in left:
+    remaining = list(claims)
+    while remaining:
+        existing = []
+        for claim in remaining:
             metadata = claim["metadata"]
             live = kube.get("v1", "PersistentVolumeClaim", metadata["name"], metadata["namespace"])
             if live is not None and live["metadata"]["uid"] == metadata["uid"]:
-                still.append(claim)
-        left = still
-        if left and waited >= GONE_SECONDS:
-            names = ", ".join(one["metadata"]["name"] for one in left)
+                existing.append(claim)
+        remaining = existing
+        if remaining and waited >= GONE_SECONDS:
+            names = ", ".join(claim["metadata"]["name"] for claim in remaining)
             raise TemporaryError(
                 f"claims {names} still exist after {waited:.0f} s: a pod uses them"
             )
-        if left:
+        if remaining:
             log.info(
                 "waiting until claims %s are deleted",
-                ", ".join(c["metadata"]["name"] for c in left),
+                ", ".join(c["metadata"]["name"] for c in remaining),
             )
             sleep(PAUSE_SECONDS)
             waited += PAUSE_SECONDS

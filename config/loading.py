@@ -56,10 +56,10 @@ def load(environment: str, environ: Mapping[str, str] = os.environ, root: Path =
             the right value.
     """
     directory = root / "config" / "environments"
-    known = sorted(path.stem for path in directory.glob("*.yaml"))
-    if environment not in known:
+    environments = sorted(path.stem for path in directory.glob("*.yaml"))
+    if environment not in environments:
         raise ConfigurationError(
-            [_unknown("config/environments", environment, known, "environment")]
+            [_unknown("config/environments", environment, environments, "environment")]
         )
     file = f"config/environments/{environment}.yaml"
     document, faults = _read(root / file, file)
@@ -109,17 +109,17 @@ def _override(
 ) -> list[Fault]:
     """Put the variables into the document; a section first, then single keys of it."""
     faults: list[Fault] = []
-    known = set(keys())
+    dotted_names = set(keys())
     for name in sorted(environ):  # a section before its keys
         path = name.removeprefix(PREFIX).lower().split("__")
         if not name.startswith(PREFIX) or len(path) < 2:
             continue  # others use the prefix too, and never two underscores
-        where, dotted = f"environment variable {name}", ".".join(path)
-        if dotted not in known:
-            faults.append(_unknown(where, dotted, sorted(known), "setting"))
+        origin_name, dotted = f"environment variable {name}", ".".join(path)
+        if dotted not in dotted_names:
+            faults.append(_unknown(origin_name, dotted, sorted(dotted_names), "setting"))
             continue
-        value, found = _value(environ[name], where)
-        faults += found
+        value, value_faults = _value(environ[name], origin_name)
+        faults += value_faults
         section: Any = document
         for part in path[:-1]:
             if section.get(part) is None:
@@ -131,20 +131,24 @@ def _override(
             section[path[-1]] = value
             origin[dotted] = name
         else:
-            whole = ".".join(path[:-1])
+            section_name = ".".join(path[:-1])
             faults.append(
-                Fault(where, f"{whole} is not a map", f"set {variable(whole)} as a whole")
+                Fault(
+                    origin_name,
+                    f"{section_name} is not a map",
+                    f"set {variable(section_name)} as a whole",
+                )
             )
     return faults
 
 
-def _value(text: str, where: str) -> tuple[Any, list[Fault]]:
+def _value(text: str, origin: str) -> tuple[Any, list[Fault]]:
     """Read maps, lists and null as YAML; other text stays text, which the models convert."""
     try:
-        documents, faults = parse(text, where)
+        documents, faults = parse(text, origin)
     except yaml.YAMLError as exc:
         if text.lstrip().startswith(("{", "[")):
-            return None, [Fault(where, f"is not valid JSON or YAML: {exc}")]
+            return None, [Fault(origin, f"is not valid JSON or YAML: {exc}")]
         return text, []
     if len(documents) > 1:
         return text, []
