@@ -1,4 +1,4 @@
-"""Gives every sandbox a loopback network and a block of ports of its own, so that several run side by side."""
+"""Gives every sandbox its own loopback network and block of ports, so that several can run side by side."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from errors import PermanentError
 from sandbox.paths import locked, state_dir, write_atomic
 
-# 127.0.0.0/8 is all loopback on Linux; the first networks are left to other people's habits.
+# All of 127.0.0.0/8 is loopback on Linux. The first networks are left for other programs.
 FIRST, LAST = 20, 250
 PORT_BASE, PORTS_EACH = 21000, 20
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """What one sandbox may listen on, all of it on loopback.
+    """The addresses of a sandbox, all on loopback.
 
     Attributes:
         number: N of its pod network 127.N.0.0/16.
@@ -61,10 +61,10 @@ class Addresses:
 
 
 def allocate(name: str) -> Addresses:
-    """The addresses of a sandbox: those that it has had, or the first free ones.
+    """The addresses of a sandbox: its earlier ones, or the first free ones.
 
     Raises:
-        PermanentError: all are taken.
+        PermanentError: all networks are taken.
     """
     root = state_dir()
     with locked(root / "addresses.lock"):
@@ -84,12 +84,12 @@ def allocate(name: str) -> Addresses:
 
 
 def release(directory: Path) -> None:
-    """Give the addresses of a sandbox back."""
+    """Release the addresses of a sandbox."""
     (directory / "addresses.json").unlink(missing_ok=True)
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of 127.0.0.1."""
+    """Whether a port of 127.0.0.1 is free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,4 +1,4 @@
-"""One embedded cluster: up, down, status, and single parts stopped and started for fault tests."""
+"""One embedded cluster: start, stop, status. Fault tests can stop and start single parts."""
 
 from __future__ import annotations
 
@@ -43,26 +43,24 @@ ENGINES_NAMESPACE = "isa-cloud-production"
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 AGENT = "agent"
 ENGINES_GRACE_SECONDS = 20
-READY_SECONDS = (
-    300  # 3-8 s on two idle cores; tests and demos run beside other work, on slow machines
-)
+READY_SECONDS = 300  # 3-8 s on two idle cores; slow and busy machines need more
 
 
 class Sandbox:
-    """A sandbox by its name; all its state is in one directory.
+    """A sandbox. All its state is in one directory.
 
     Args:
-        name: several may run side by side; lower case letters, digits and dashes.
-        tell: gets a line for each step.
+        name: its name: lower case letters, digits and dashes. Several sandboxes can run side by side.
+        tell: called with a line for each step.
 
     Raises:
-        ConfigurationError: the name is not one (it names a directory that `down --purge` removes).
+        ConfigurationError: the name is invalid (it also names a directory that `down --purge` deletes).
     """
 
     def __init__(self, name: str = "default", tell: Callable[[str], None] = binaries.say) -> None:
         if not NAME.fullmatch(name):
             raise ConfigurationError(
-                [Fault("--name", f"{name!r} is no name of a sandbox", "a-z, 0-9 and -, at most 40")]
+                [Fault("--name", f"{name!r} is not a valid name", "a-z, 0-9 and -, at most 40")]
             )
         self.name = name
         self.directory = state_dir() / name
@@ -76,20 +74,20 @@ class Sandbox:
         *,
         engines: bool | None = None,
     ) -> dict[str, Any]:
-        """Bring everything up that is not; repairs what a kill left.
+        """Start every part that does not run. Also works after a killed `up`.
 
         Args:
-            size: of the nodes; more nodes are added, none removed. As before (or the default) if None.
-            ready_delay: without engines, shortest and longest time in seconds that a pod takes to get ready.
-            engines: whether engines run behind the pods, or pods get ready by themselves. As before (or with) if None.
+            size: number and size of the nodes; nodes are added, never removed. None: as before, or the default.
+            ready_delay: without engines, the shortest and longest time in seconds until a pod is ready.
+            engines: run engines in the pods; otherwise pods become ready by themselves. None: as before, or True.
 
         Returns:
             The status.
 
         Raises:
             ConfigurationError: the machine lacks something.
-            PermanentError: a port is taken by somebody else.
-            TemporaryError: a part did not come up; with the end of its log.
+            PermanentError: another process uses a port.
+            TemporaryError: a part did not start; the message has the end of its log.
         """
         started = time.monotonic()
         prerequisites.check(install=False)
@@ -122,14 +120,14 @@ class Sandbox:
         return self.status()
 
     def down(self, *, purge: bool = False) -> None:
-        """Stop everything; with `purge` forget everything too."""
+        """Stop everything; with `purge` delete its data too."""
         if self.directory.exists():
             with locked(self.directory / "lock"):
                 self.stop_agent()
                 self._stop_engines()
                 object_store.stop(self.directory)
                 self._plane({}).stop()
-        # what a killed `up` had no time to write down, or whose record was removed
+        # processes without a record, for example of a killed `up`
         processes.end_leftovers(self.directory / "run")
         if purge:
             addresses.release(self.directory)
@@ -147,13 +145,13 @@ class Sandbox:
         self._plane({}).daemon(part).stop()
 
     def pids(self) -> dict[str, int]:
-        """Processes that run."""
+        """Name → process id of the running processes."""
         names = [*START_ORDER, "object-store", AGENT]
         found = {name: Daemon(name, self.directory / "run").pid for name in names}
         return {name: pid for name, pid in found.items() if pid is not None}
 
     def status(self) -> dict[str, Any]:
-        """What a person needs to connect by hand."""
+        """Processes and addresses, for a person who connects by hand."""
         running = self.pids()
         up = all(name in running for name in START_ORDER)
         document: dict[str, Any] = {"name": self.name, "up": up, "processes": running}
@@ -170,18 +168,18 @@ class Sandbox:
         return document
 
     def start_agent(self) -> None:
-        """Start what runs the engines behind the pods."""
+        """Start the agent, which runs the engines of the pods."""
         argv = [sys.executable, "-m", "sandbox.agent", self.name]
         Daemon(AGENT, self.directory / "run").start(argv)
 
     def stop_agent(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Stop it; the engines go on, and the next agent adopts them."""
+        """Stop the agent. The engines keep running, and the next agent adopts them."""
         Daemon(AGENT, self.directory / "run").stop(number=number)
 
-    # ------------------------------------------------------------------ what others use
+    # ------------------------------------------------------------------ properties
     @property
     def has_engines(self) -> bool:
-        """Whether engines run behind its pods."""
+        """Whether engines run in its pods."""
         return bool(self._remember("engines", None, True))
 
     @property
@@ -200,18 +198,18 @@ class Sandbox:
         return addresses.allocate(self.name)
 
     def kube(self) -> Kube:
-        """The cluster, as administrator."""
+        """A client of the cluster, as administrator."""
         return Kube.connect(kubernetes_settings(self.kubeconfig))
 
     def binary(self, name: str) -> Path:
-        """Path of a program, built if need be."""
+        """Path of a program. It is built if it is missing."""
         return binaries.ensure([name], self._tell)[name]
 
     def settings_environ(self) -> dict[str, str]:
         """The ISA_* variables that point the product at this sandbox."""
         store = object_store.describe(self.directory, self.addresses.object_store)
         return site.settings(self.directory, self.kubeconfig, store) | {
-            # Community's one member may be stopped for its dump
+            # Neo4j Community is stopped for its dump
             "ISA_BACKUP__NEO4J__OFFLINE": str(self.has_engines).lower(),
             "ISA_DEPLOY__GATE": "whole" if self.has_engines else "kubernetes",
         }
@@ -287,13 +285,13 @@ class Sandbox:
         for manifest in [*stages.node_stages(), *stages.volumes()]:
             kube.apply(manifest)
         for manifest in stages.pod_stages(tuple(delay) if delay else None):
-            if engines:  # the agent is the pods' kubelet then
+            if engines:  # the agent acts as the kubelet
                 kube.delete("kwok.x-k8s.io/v1alpha1", "Stage", manifest["metadata"]["name"])
             else:
                 kube.apply(manifest)
 
     def _remember(self, name: str, wanted: Any, default: Any) -> Any:
-        """What was asked for now, or at an earlier `up`."""
+        """The value of this call, otherwise that of an earlier `up`, otherwise the default."""
         file = self.directory / f"{name}.json"
         if wanted is not None:
             write_atomic(file, json.dumps(wanted))
@@ -311,7 +309,7 @@ class Sandbox:
 
     def _start_kwok(self, plane: ControlPlane, kube: Kube) -> None:
         if plane.daemon("kwok").pid is None:
-            # A new instance waits 40 s for the node leases of a killed one; nobody else can hold them here.
+            # A new instance would wait 40 s for the node leases of a killed one. No other process holds them.
             for lease in kube.list("coordination.k8s.io/v1", "Lease", "kube-node-lease"):
                 kube.delete(
                     "coordination.k8s.io/v1", "Lease", lease["metadata"]["name"], "kube-node-lease"
@@ -330,7 +328,7 @@ class Sandbox:
 
 
 def kubernetes_settings(kubeconfig: Path) -> KubernetesSettings:
-    """How the cluster of a kubeconfig is reached, with the namespaces of the sandbox's environment."""
+    """The Kubernetes settings for a kubeconfig, with the sandbox's namespaces."""
     return KubernetesSettings(
         kubeconfig=kubeconfig,
         namespace=ENGINES_NAMESPACE,

@@ -16,7 +16,7 @@ name_option = click.option(
     "--name", default="default", show_default=True, help="Name of the sandbox."
 )
 
-# what a client of the Prefect server needs to know
+# Variables that a client of the Prefect server needs.
 CLIENT = ("PREFECT_API_URL", "PREFECT_UI_URL", "PREFECT_API_AUTH_STRING")
 
 
@@ -55,9 +55,11 @@ def up(
     from sandbox.cluster import Sandbox
     from sandbox.nodes.simulated import NodeSize
 
-    given = {"count": nodes, "cpu": cpu, "memory": memory}
-    wanted: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    size = NodeSize(**wanted) if wanted else None
+    options_given = {"count": nodes, "cpu": cpu, "memory": memory}
+    sizes: dict[str, Any] = {
+        key: value for key, value in options_given.items() if value is not None
+    }
+    size = NodeSize(**sizes) if sizes else None
     _print(Sandbox(name).up(size, ready_delay, engines=engines), as_json)
 
 
@@ -69,9 +71,9 @@ def down(name: str, purge: bool) -> None:
     from sandbox.cluster import Sandbox
     from sandbox.control_room import ControlRoom
 
-    made = Sandbox(name)
-    ControlRoom(made).down(purge=purge)
-    made.down(purge=purge)
+    sandbox = Sandbox(name)
+    ControlRoom(sandbox).down(purge=purge)
+    sandbox.down(purge=purge)
 
 
 @sandbox.command()
@@ -82,9 +84,9 @@ def status(name: str, as_json: bool) -> None:
     from sandbox.cluster import Sandbox
     from sandbox.control_room import ControlRoom
 
-    made = Sandbox(name)
-    document = made.status()
-    room = ControlRoom(made).status()
+    sandbox = Sandbox(name)
+    document = sandbox.status()
+    room = ControlRoom(sandbox).status()
     if room["processes"]:
         document["processes"] |= room.pop("processes")
         document |= room
@@ -117,11 +119,11 @@ def seed(name: str, as_json: bool, size: int, number: int) -> None:
 
     settings = load("sandbox", environ=Sandbox(name).settings_environ())
     with Access(settings, Kube.connect(settings.kubernetes)) as access:
-        done = seed_all(access, size, number)
+        engines = seed_all(access, size, number)
     if as_json:
-        emit(Seed(seeded=tuple(SeededEngine(**vars(entry)) for entry in done)))
+        emit(Seed(seeded=tuple(SeededEngine(**vars(entry)) for entry in engines)))
         return
-    for entry in done:
+    for entry in engines:
         counts = ", ".join(f"{count} {kind}" for kind, count in entry.counts.items())
         say(f"{entry.component:<12} {entry.seconds:5.1f} s  {counts}")
 
@@ -136,12 +138,12 @@ def env(name: str) -> None:
     from sandbox.control_room import ControlRoom
 
     sandbox = Sandbox(name)
-    made, room = sandbox.environ(), ControlRoom(sandbox)
+    environ, room = sandbox.environ(), ControlRoom(sandbox)
     if room.status()["processes"]:
-        made |= {key: value for key, value in room.environ().items() if key in CLIENT}
-    for key in sorted(made):
+        environ |= {key: value for key, value in room.environ().items() if key in CLIENT}
+    for key in sorted(environ):
         if key.startswith("ISA_") or key in ("PATH", "KUBECONFIG", *CLIENT):
-            say(f"export {key}={shlex.quote(made[key])}")
+            say(f"export {key}={shlex.quote(environ[key])}")
 
 
 def _print(document: dict[str, Any], as_json: bool) -> None:
@@ -156,9 +158,9 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
         say(f"  object store             {document['object_store']['endpoint']}")
     for component, members in document.get("engines", {}).items():
         for member in members:
-            where = f"{member['host']}:{member['port']}"
+            address = f"{member['host']}:{member['port']}"
             kind = "" if member["real"] else "  (double)"
-            say(f"  {component:<12} {member['member']:<28} {where:<22} {member['secret']}{kind}")
+            say(f"  {component:<12} {member['member']:<28} {address:<22} {member['secret']}{kind}")
     if "prefect_ui" in document:
         say(f"  Prefect                  {document['prefect_ui']}")
         say(f"  its password             in {document['prefect_login_file']}")

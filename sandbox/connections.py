@@ -1,4 +1,4 @@
-"""How a person gets into each engine by hand: address, port, user, and the Secret with the password."""
+"""How a person connects to each engine: address, port, user, and the Secret with the password."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sandbox.engines import ENGINES
 
 @dataclass(frozen=True)
 class Login:
-    """What the charts' values say of an engine's clients.
+    """How clients log in to an engine, from the charts' values.
 
     Attributes:
-        component: of the platform.
-        port: where clients connect.
-        user: who may; the name of a Secret's key where the name itself is generated.
+        component: component of the platform.
+        port: port for clients.
+        user: user name; the name of a key of the Secret if the user name is generated.
         secret: Secret with the password.
-        key: in that Secret.
+        key: its key in the Secret.
     """
 
     component: str
@@ -41,7 +41,7 @@ LOGINS = {
 
 
 def connections(kube: Kube, namespace: str) -> dict[str, list[dict[str, Any]]]:
-    """All members of all engines that run, by component."""
+    """Component → its running members, with address and login."""
     found: dict[str, list[dict[str, Any]]] = {}
     for pod in kube.list("v1", "Pod", namespace):
         address = pod.get("status", {}).get("podIP")

@@ -1,11 +1,11 @@
-"""The control plane's processes with their flags, in the order in which they start; they stop in the reverse one.
+"""The processes of the control plane with their flags, in the order of their start. They stop in reverse order.
 
-Why each flag is there was found by trying, on Kubernetes 1.36.3 and KWOK 0.8.0:
-- an API server whose etcd went first never ends on SIGTERM and keeps its port, hence the order;
-- it refuses loopback addresses in Endpoints, so the controllers that would write them are off;
-- `--kubelet-preferred-address-types` or exec and port-forward dial the node's name;
-- node leases of 40 s against a grace period of 120 s: without leases nodes flap, and each flap costs their pods
-  their readiness.
+The flags were found by experiment on Kubernetes 1.36.3 and KWOK 0.8.0:
+
+- If etcd stops first, the API server does not end on SIGTERM and keeps its port. Hence the order.
+- The API server refuses loopback addresses in Endpoints, so the controllers that write them are off.
+- Without `--kubelet-preferred-address-types`, exec and port-forward connect to the node's name.
+- Nodes have leases of 40 s, and a grace period of 120 s. Without leases nodes flap, and pods lose their readiness.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class ControlPlane:
     """The processes of one sandbox.
 
     Attributes:
-        directory: its state.
-        addresses: where it listens.
-        binaries: path of each program.
+        directory: directory of its state.
+        addresses: its ports.
+        binaries: name → path of a program.
     """
 
     directory: Path
@@ -41,7 +41,7 @@ class ControlPlane:
 
     @property
     def host(self) -> str:
-        """Name of the API server in the administrator's kubeconfig; its certificate holds it."""
+        """Host of the API server in the administrator's kubeconfig; its certificate has this name."""
         return "127.0.0.1"
 
     @property
@@ -58,12 +58,12 @@ class ControlPlane:
         self.daemon(name).start([str(self.binaries[name]), *self.arguments(name)])
 
     def stop(self) -> None:
-        """Stop all, users before what they use."""
+        """Stop all processes in reverse order of their start."""
         for name in reversed(START_ORDER):
             self.daemon(name).stop()
 
     def write_credentials(self) -> None:
-        """Make the token, the keys and the kubeconfig, once."""
+        """Create the token, the keys and the kubeconfig, if they do not exist."""
         keys = self.directory / "pki"
         keys.mkdir(parents=True, exist_ok=True, mode=0o700)
         tokens = keys / "tokens.csv"
@@ -87,7 +87,7 @@ class ControlPlane:
                             "name": CONTEXT,
                             "cluster": {
                                 "server": f"https://{self.host}:{self.addresses.apiserver}",
-                                # the API server makes it at its first start
+                                # the API server creates it at its first start
                                 "certificate-authority": str(keys / "apiserver" / "apiserver.crt"),
                             },
                         }

@@ -1,7 +1,7 @@
-"""Prefect for the sandbox: a server on a PostgreSQL of its own, a worker, and the deployments of prefect.yaml.
+"""Prefect for the sandbox: a server with its own PostgreSQL, a worker, and the deployments of prefect.yaml.
 
-Its database is not one of the engines that the platform deploys: the control room must work while they do not.
-SQLite is no choice either, it locks under two runs at once (Prefect issues 10188, 17473).
+The database is separate from the platform's engines, because Prefect must work when they do not. SQLite cannot be used:
+it locks when two runs write at once (Prefect issues 10188, 17473).
 """
 
 from __future__ import annotations
@@ -31,32 +31,30 @@ from sandbox.site import CONTROL_NAMESPACE
 PROJECT = Path(__file__).resolve().parents[1]
 POOL = "isa-platform"
 ISA = str(Path(sys.executable).with_name("isa"))
-# One worker serves all queues here; in a cluster each queue has a worker with an account of its own.
+# One worker serves all queues here. In a cluster each queue has its own worker and account.
 QUEUES = ("default", "backups", "proofs", "restores", "rebuilds", "retention")
 USER = DATABASE = "prefect"
-OPERATOR = (
-    "isa"  # who signs in at the UI; Prefect's open-source server knows one password and no names
-)
+OPERATOR = "isa"  # user name for the UI; Prefect's open-source server has one password and ignores the name
 REQUEST_SECONDS = 30.0
 START_SECONDS = 600  # migrations of an empty database: 10-30 s on two cores
 PARTS = ("prefect-database", "prefect-server", "prefect-worker")
-# As the workers' image has them (deployments/worker/Containerfile), which says why.
+# The same as in the workers' image; deployments/worker/Containerfile explains them.
 CLIENT = {
     "PREFECT_CLIENT_MAX_RETRIES": "8",
     "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,504",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
 }
-# Where a run's place in its deployment's limit is kept. In memory, as is the default, a restart of the server ends the
-# runs that hold one when they next ask for it.
+# Where the server keeps the slots of concurrency limits. With the default (memory), a restart of the server ends the
+# runs that hold a slot.
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 
 
 class ControlRoom:
-    """Prefect beside one sandbox.
+    """The Prefect server and worker of a sandbox.
 
     Args:
-        sandbox: that its runs deploy to.
-        tell: gets a line for each step.
+        sandbox: the sandbox that its runs deploy to.
+        tell: called with a line for each step.
     """
 
     def __init__(self, sandbox: Sandbox, tell: Callable[[str], None] = binaries.say) -> None:
@@ -78,21 +76,21 @@ class ControlRoom:
 
     @property
     def login(self) -> str:
-        """`user:password` of the server, made once; the UI asks for it."""
+        """`user:password` of the server, created once. The UI asks for it."""
         if not self.login_file.exists():
             write_atomic(self.login_file, f"{OPERATOR}:{secrets.token_urlsafe(18)}")
         return self.login_file.read_text(encoding="utf-8")
 
     @cached_property
     def http(self) -> httpx.Client:
-        """Requests to the API, signed in; for whoever speaks to it as curl does."""
+        """An HTTP client for the API, with the login."""
         user, _, password = self.login.partition(":")
         return httpx.Client(base_url=self.api, auth=(user, password), timeout=REQUEST_SECONDS)
 
     def environ(self) -> dict[str, str]:
-        """Environment of the worker, and of whoever talks to this server."""
+        """Environment of the worker and of clients of this server."""
         return {
-            # what this shell knows of another Prefect server (its key, its profile) is not for this one
+            # without this shell's PREFECT_ variables: they may belong to another server
             **{k: v for k, v in self._sandbox.environ().items() if not k.startswith("PREFECT_")},
             "PREFECT_HOME": str(self._sandbox.directory / "prefect"),
             "PREFECT_API_URL": self.api,
@@ -104,18 +102,17 @@ class ControlRoom:
         }
 
     def up(self) -> dict[str, Any]:
-        """Start what does not run.
+        """Start every part that does not run.
 
         Raises:
-            TemporaryError: a part did not come up; with the end of its log.
+            TemporaryError: a part did not start; the message has the end of its log.
         """
         started = time.monotonic()
         with locked(self._sandbox.directory / "control-room.lock"):
             self._publish(self.serve())
             self._introduce()
             worker = Daemon("prefect-worker", self._run)
-            # Prefect keeps its runners' files in a fixed folder under the temporary directory, which another user of
-            # this machine may own already
+            # Prefect's runners use a fixed folder in the temporary directory; another user may own it already
             temporary = self._sandbox.directory / "tmp"
             temporary.mkdir(exist_ok=True)
             worker.start(
@@ -123,7 +120,7 @@ class ControlRoom:
                 {
                     **self.environ(),
                     "TMPDIR": str(temporary),
-                    "PREFECT_WORKER_QUERY_SECONDS": "2",  # somebody waits for it; Prefect's default is 10
+                    "PREFECT_WORKER_QUERY_SECONDS": "2",  # a user is waiting; Prefect's default is 10
                 },
                 cwd=PROJECT,
             )
@@ -132,10 +129,10 @@ class ControlRoom:
         return self.status()
 
     def serve(self) -> str:
-        """Start database and server, those that do not run; returns the database's URL once the server answers.
+        """Start database and server unless they run. Returns the database's URL when the server answers.
 
         Raises:
-            TemporaryError: a part did not come up; with the end of its log.
+            TemporaryError: a part did not start; the message has the end of its log.
         """
         url = self._database()
         server = Daemon("prefect-server", self._run)
@@ -151,24 +148,25 @@ class ControlRoom:
         return url
 
     def down(self, *, purge: bool = False) -> None:
-        """Stop worker, server and database, users first; with `purge` forget the runs too."""
+        """Stop worker, server and database; with `purge` delete the runs too."""
         Daemon("prefect-worker", self._run).stop(number=signal.SIGINT)
         Daemon("prefect-server", self._run).stop(number=signal.SIGINT)
         Daemon("prefect-database", self._run).stop(
             number=signal.SIGINT
         )  # PostgreSQL's fast shutdown
         if purge:
-            for lost in (self._data, self._sandbox.directory / "prefect" / "concurrency_leases"):
-                shutil.rmtree(lost, ignore_errors=True)
+            leases = self._sandbox.directory / "prefect" / "concurrency_leases"
+            for directory in (self._data, leases):
+                shutil.rmtree(directory, ignore_errors=True)
 
     def daemon(self, part: str) -> Daemon:
-        """One of its processes, for fault tests."""
+        """One of the processes, for fault tests."""
         return Daemon(part, self._run)
 
     def status(self) -> dict[str, Any]:
-        """Addresses, and what runs."""
+        """Addresses and running processes."""
         running = {part: pid for part in PARTS if (pid := self.daemon(part).pid) is not None}
-        if not running:  # a name that never was gets no addresses by being asked about
+        if not running:  # do not allocate addresses for a sandbox that was never started
             return {"processes": {}}
         return {
             "prefect_api": self.api,
@@ -186,7 +184,7 @@ class ControlRoom:
         daemon = Daemon("prefect-database", self._run)
         self._data.parent.mkdir(parents=True, exist_ok=True)
         if postgres.initialise(self._data, USER, password):
-            # what may still run on lost data: the server makes its tables when it starts, and only then
+            # stop processes that still use deleted data: the server creates its tables only at its start
             Daemon("prefect-server", self._run).stop(number=signal.SIGINT)
             daemon.stop(number=signal.SIGINT)
         port = self._sandbox.addresses.prefect_database
@@ -220,7 +218,7 @@ class ControlRoom:
         return f"postgresql+asyncpg://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
 
     def _publish(self, url: str) -> None:
-        """Let backups know the database, as an installation of Prefect on the cluster does."""
+        """Store the database's URL in the Secret that backups read, as in production."""
         secret = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -251,15 +249,15 @@ class ControlRoom:
             try:
                 answer = self.http.post(f"/work_pools/{POOL}/workers/filter", json={})
                 workers = answer.raise_for_status().json()
-            except httpx.HTTPError:  # a busy machine; the deadline decides
+            except httpx.HTTPError:  # the machine may be busy: try until the deadline
                 workers = []
             if any(w["status"] == "ONLINE" for w in workers):
                 return
             time.sleep(0.3)
 
     def _introduce(self) -> None:
-        """Let the server know the project, as an operator does."""
-        done = subprocess.run(
+        """Run `isa setup`, as an operator does."""
+        setup = subprocess.run(
             [ISA, "setup"],
             cwd=PROJECT,
             env=self.environ(),
@@ -267,9 +265,9 @@ class ControlRoom:
             text=True,
             check=False,
         )
-        if done.returncode != 0:
-            words = (done.stdout + done.stderr).strip()[-1500:]
-            raise PermanentError(f"isa setup failed: {words}")
+        if setup.returncode != 0:
+            output = (setup.stdout + setup.stderr).strip()[-1500:]
+            raise PermanentError(f"isa setup failed: {output}")
 
 
 def _prefect(*arguments: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""`make demo`: from nothing to nine green nodes and eight proven sets, by the Prefect API as production does it."""
+"""`make demo`: nine deployed nodes and eight verified backups, through the Prefect API as in production."""
 
 from __future__ import annotations
 
@@ -27,41 +27,42 @@ ACTIVATE = Path(sys.executable).with_name("activate")
 
 
 def up() -> int:
-    """Bring everything up, deploy, back up and prove; return 1 if a step failed, and say at the end which."""
+    """Start everything, deploy, back up and verify. Returns 1 if a step failed, and lists the failed steps."""
     for name, value in PATIENT.items():
         os.environ.setdefault(name, value)
     sandbox = Sandbox(NAME)
     room = ControlRoom(sandbox)
-    with step("What this machine needs"):
+    with step("Check this machine"):
         prerequisites.check(install=True)
-    with step("Embedded Kubernetes"):
+    with step("Start the embedded Kubernetes"):
         sandbox.up()
-    with step("Prefect server on PostgreSQL, worker, deployments"):
+    with step("Start the Prefect server, a worker, and the deployments"):
         room.up()
     began = datetime.now(UTC)
     walk = Walk(_isa(room.environ()), lambda command: last_report(room.http, command, began))
     if walk.deploy() and walk.seed(NAME):
         walk.backup()
         walk.verify()
-        walk.show("Backup sets, and what is known of them", ("backups",), ("proofs",))
+        walk.show("Backups and their verifications", ("backups",), ("proofs",))
     report = str(sandbox.directory / "report.html")
     walk.show("Report", ("report", "--output", report))
     walk.show("Status", ("status",))
     print(
-        f"\nPrefect UI   {room.ui}   (its password: {room.login_file})\n"
-        f'this shell   source {ACTIVATE}; eval "$(isa sandbox env)"\n'
-        f"then         isa plan, isa deploy, isa status, kubectl get pods -n isa-cloud-production\n"
-        f"the end      make down",
+        f"\nPrefect UI     {room.ui}\n"
+        f"its password   in {room.login_file}\n"
+        f'in this shell  source {ACTIVATE}; eval "$(isa sandbox env)"\n'
+        f"then           isa status, isa plan, isa backups, kubectl get pods -n isa-cloud-production\n"
+        f"to stop        make down",
         flush=True,
     )
     if walk.failures:
-        say("\n" + "\n".join(walk.words()))
-        say("All of it once more: make demo (what is in order is left alone)")
+        say("\n" + "\n".join(walk.summary()))
+        say("To repeat the failed steps: make demo (completed steps are skipped)")
     return 1 if walk.failures else 0
 
 
 def last_report(http: httpx.Client, command: str, since: datetime) -> dict[str, Any]:
-    """What the last run of a command ended with; {} if the server has none since then."""
+    """The report of a command's last run; {} if the server has none since a time."""
     try:
         answer = http.get(f"/artifacts/{report_key(f'{command}-sandbox')}/latest")
         artifact = answer.raise_for_status().json()
@@ -80,33 +81,33 @@ def _isa(environ: Mapping[str, str]) -> Callable[[Sequence[str]], int]:
 
 
 def drill() -> int:
-    """Lose the platform of the demo and bring it back; return 1 if something is not what it was."""
+    """Delete the demo's platform and recover it. Returns 1 if something was not restored."""
     sandbox, room = Sandbox(NAME), ControlRoom(Sandbox(NAME))
-    with step("Disaster drill: namespace, volumes and Secrets are lost"):
-        done = disaster.run(sandbox, ISA, room.environ())
-    width = max(map(len, done.stages))
-    for stage, seconds in done.stages.items():
+    with step("Disaster drill: delete the namespace, all volumes and Secrets, and recover them"):
+        result = disaster.run(sandbox, ISA, room.environ())
+    width = max(map(len, result.stages))
+    for stage, seconds in result.stages.items():
         print(f"  {stage:<{width}}  {seconds:6.1f} s")
-    print(f"  {'recovery time':<{width}}  {done.seconds:6.1f} s")
-    for one in done.restores:
+    print(f"  {'recovery time':<{width}}  {result.seconds:6.1f} s")
+    for row in result.restores:
         print(
-            f"  {one['component']:<12} {one['outcome']:<10} {one['seconds']:6.1f} s  {one['reason']}"
+            f"  {row['component']:<12} {row['outcome']:<10} {row['seconds']:6.1f} s  {row['reason']}"
         )
-    return 0 if all(one["outcome"] == "restored" for one in done.restores) else 1
+    return 0 if all(row["outcome"] == "restored" for row in result.restores) else 1
 
 
 def down() -> int:
-    """End everything and forget it; the build cache stays."""
+    """Stop everything and delete its data. The built programs stay."""
     sandbox = Sandbox(NAME)
-    with step("Prefect down"):
+    with step("Stop Prefect"):
         ControlRoom(sandbox).down(purge=True)
-    with step("Embedded Kubernetes down"):
+    with step("Stop the embedded Kubernetes"):
         sandbox.down(purge=True)
     return 0
 
 
 def main() -> None:
-    """Run what the argument names."""
+    """Run the action that the argument names."""
     actions: dict[str, Callable[[], int]] = {"up": up, "down": down, "drill": drill}
     try:
         sys.exit(actions[(sys.argv[1:] or ["up"])[0]]())
@@ -115,12 +116,12 @@ def main() -> None:
         sys.exit(2)
     except IsaError as exc:
         say(
-            f"FAILED: {exc}\nOnce more: the same command goes on where it stopped. To begin with nothing: make down"
+            f"FAILED: {exc}\nRun the same command again to continue. To start from scratch, run make down first."
         )
         sys.exit(1)
     except subprocess.CalledProcessError as exc:
         say(
-            f"FAILED: {' '.join(map(str, exc.cmd))} ended with {exc.returncode}: what it printed is above"
+            f"FAILED: {' '.join(map(str, exc.cmd))} exited with {exc.returncode}: see its output above"
         )
         sys.exit(1)
     except Exception as exc:

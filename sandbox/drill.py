@@ -1,6 +1,6 @@
-"""The disaster drill: the engines' namespace with all volumes is lost, and comes back from the newest sets.
+"""The disaster drill: deletes the engines' namespace with all volumes, and recovers it from the newest backups.
 
-What an operator would do on a new cluster, with the same commands: namespace, the old Secrets, deploy, restore of all.
+It runs the commands of an operator on a new cluster: deploy the namespace, restore the Secrets, deploy, restore all.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ DELETE_SECONDS = 180.0
 
 @dataclass
 class Drill:
-    """How it went.
+    """The result of a drill.
 
     Attributes:
-        stages: seconds of each part.
-        restores: what was restored, as `isa restore --json` says it.
+        stages: step → seconds.
+        restores: the restores in the output of `isa restore --json`.
     """
 
     stages: dict[str, float] = field(default_factory=dict)
@@ -32,29 +32,29 @@ class Drill:
 
     @property
     def seconds(self) -> float:
-        """From the loss to the end of the comparison."""
+        """Seconds from the loss to the end of the comparison."""
         return sum(self.stages.values())
 
 
 def destroy(kube: Kube) -> None:
-    """Lose the engines: namespace, volumes, Secrets. The object store and the control namespace are elsewhere."""
+    """Delete the engines' namespace, volumes and Secrets. The object store and the control namespace stay."""
     kube.delete("v1", "Namespace", ENGINES_NAMESPACE)
     deadline = time.monotonic() + DELETE_SECONDS
     while kube.get("v1", "Namespace", ENGINES_NAMESPACE) is not None:
-        assert time.monotonic() < deadline, "the namespace does not go"
+        assert time.monotonic() < deadline, "the namespace was not deleted"
         time.sleep(0.5)
     for volume in kube.list("v1", "PersistentVolume"):
         kube.delete("v1", "PersistentVolume", volume["metadata"]["name"])
 
 
 def run(sandbox: Sandbox, isa: str, environ: Mapping[str, str], *how: str) -> Drill:
-    """Lose everything and bring it back.
+    """Delete the platform and recover it.
 
     Args:
-        sandbox: with sets of every component in its object store.
-        isa: the command.
-        environ: of it.
-        how: `--local`, or nothing for the Prefect server.
+        sandbox: a sandbox with backups of every component.
+        isa: path of the command.
+        environ: the command's environment.
+        how: `--local`, or nothing to use the Prefect server.
 
     Raises:
         subprocess.CalledProcessError: a step failed.
@@ -66,21 +66,21 @@ def run(sandbox: Sandbox, isa: str, environ: Mapping[str, str], *how: str) -> Dr
         do()
         drill.stages[name] = round(time.monotonic() - began, 1)
 
-    def command(*words: str) -> str:
-        done = subprocess.run(
-            [isa, *words], env=environ, check=True, stdout=subprocess.PIPE, text=True
+    def command(*arguments: str) -> str:
+        process = subprocess.run(
+            [isa, *arguments], env=environ, check=True, stdout=subprocess.PIPE, text=True
         )
-        return done.stdout
+        return process.stdout
 
     listed = json.loads(command("backups", "platform", "--json"))["backups"]
     platform = str(listed[-1]["id"])
 
     def restore() -> None:
-        words = ("restore", "--all", "--other-cluster", "--no-safety-backup")
-        drill.restores = json.loads(command(*words, "--yes", "--json", *how))["restores"]
+        arguments = ("restore", "--all", "--other-cluster", "--no-safety-backup")
+        drill.restores = json.loads(command(*arguments, "--yes", "--json", *how))["restores"]
 
     step("loss", lambda: destroy(sandbox.kube()))
-    # by hand and not by a flow: on a new cluster there is no worker with such rights yet
+    # --local, because a new cluster has no worker with these rights yet
     step("namespace", lambda: print(command("deploy", "--only", "namespace", "--local"), end=""))
     step("Secrets", lambda: print(command("secrets", "restore", platform), end=""))
     step("deploy", lambda: print(command("deploy", *how), end=""))

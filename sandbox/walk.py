@@ -1,6 +1,6 @@
-"""The demo's walk through the platform: deploy, data, backups, proofs.
+"""The steps of the demo: deploy, sample data, backups, verifications.
 
-What a slow machine did not finish in time is tried again. It ends with what failed, and with what to do about it.
+Steps that a slow machine did not finish in time are repeated. At the end all failures are listed, with what to do.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TRIES = 3
-PAUSE_SECONDS = 20.0  # engines that have just been started on two busy cores come to rest
-# Limits of the demo's own runs, where the caller has set none: a machine that is slow is no fault.
+PAUSE_SECONDS = 20.0  # on two busy cores the engines need some time after their start
+# Limits of the demo's runs, unless the caller has set them. They are generous, so that slow machines do not fail.
 PATIENT = {
     "ISA_DEPLOY__GATE_TIMEOUT_SECONDS": "1800",
     "ISA_DEPLOY__ATTEMPTS": "6",
@@ -22,7 +22,7 @@ PATIENT = {
     "ISA_VERIFY__ATTEMPTS": "4",
     "ISA_KUBERNETES__REQUEST_TIMEOUT_SECONDS": "60",
 }
-# Of a report's parts (docs/reference/json.md): what is not to be tried again, since it is good or is a verdict.
+# Outcomes in a report (docs/reference/json.md) that are not tried again: they are good, or are a verdict.
 SETTLED = ("complete", "exists", "pass", "partial", "fail")
 GOOD = ("complete", "exists", "pass", "installed", "upgraded", "unchanged", "not-attempted")
 
@@ -33,7 +33,7 @@ class Failure:
 
     Attributes:
         step: its title.
-        causes: one a part that failed.
+        causes: one for each part that failed.
         advice: what to do.
     """
 
@@ -47,10 +47,10 @@ class Walk:
     """The steps, one after the other.
 
     Attributes:
-        run: runs `isa` with arguments, shows what it prints, and gives its exit code.
-        report: what the last run of `deploy`, `backup` or `verify` ended with; {} if there is none.
-        pause: waits, seconds.
-        failures: what has failed so far.
+        run: runs `isa` with arguments, shows its output, and returns its exit code.
+        report: returns the report of the last `deploy`, `backup` or `verify`; {} if there is none.
+        pause: waits a number of seconds.
+        failures: steps that have failed so far.
     """
 
     run: Callable[[Sequence[str]], int]
@@ -59,15 +59,15 @@ class Walk:
     failures: list[Failure] = field(default_factory=list)
 
     def deploy(self) -> bool:
-        """Deploy; what is in order already is left alone by a second try."""
+        """Deploy. A second attempt skips releases that are ready."""
         title = "Deploy through the Prefect API"
         with step(title):
-            for more in range(TRIES):
+            for attempt in range(TRIES):
                 if self.run(("deploy",)) == 0:
                     return True
-                if more < TRIES - 1:
-                    self._again("what is not ready")
-        advice = "isa status says what is not ready; isa deploy goes on where it can; isa plan says what is in the way"
+                if attempt < TRIES - 1:
+                    self._again("the deploy")
+        advice = "isa status shows what is not ready; isa plan shows what blocks a deploy; isa deploy continues"
         self._failed(title, "deploy", "nodes", advice)
         return False
 
@@ -76,35 +76,35 @@ class Walk:
         title = "Sample data"
         arguments = ("sandbox", "seed", "--name", name)
         with step(title):
-            for more in range(TRIES):
+            for attempt in range(TRIES):
                 if self.run(arguments) == 0:
                     return True
-                if more < TRIES - 1:
+                if attempt < TRIES - 1:
                     self._again("the sample data")
-        advice = f"isa status says which engine is not ready; then isa {' '.join(arguments)}"
-        self.failures.append(Failure(title, ("see above",), advice))
+        advice = f"isa status shows which engine is not ready; then run isa {' '.join(arguments)}"
+        self.failures.append(Failure(title, ("see the output above",), advice))
         return False
 
     def backup(self) -> bool:
-        """Back everything up; then again the components that have no whole set."""
-        advice = "isa doctor says what is in the way; then isa backup and the names above"
-        title = "Backup of everything, through the Prefect API"
+        """Back up everything. Components without a complete backup are tried again."""
+        advice = "isa doctor shows what blocks a backup; then run isa backup with the names above"
+        title = "Back up everything through the Prefect API"
         return self._repeated(title, "backup", "backups", "component", advice)
 
     def verify(self) -> bool:
-        """Prove every newest set; then again those without a verdict."""
-        advice = "isa proofs says what is known; then isa verify and the ids above; a set that fails is no backup"
-        title = "Proof of every set, through the Prefect API"
+        """Verify every newest backup. Backups without a verdict are tried again."""
+        advice = "isa proofs shows the verdicts; then run isa verify with the ids above; do not rely on a failed backup"
+        title = "Verify every backup through the Prefect API"
         return self._repeated(title, "verify", "proofs", "backup", advice)
 
     def show(self, title: str, *commands: Sequence[str]) -> None:
-        """Run what only shows something: whether all is well was said by the steps before."""
+        """Run commands that only show something. Their exit codes do not count."""
         with step(title):
             for arguments in commands:
                 self.run(arguments)
 
-    def words(self) -> list[str]:
-        """The end: every failure with its causes, and what to do."""
+    def summary(self) -> list[str]:
+        """Lines for the end: every failure with its causes, and what to do."""
         lines: list[str] = []
         for failure in self.failures:
             lines += [f"FAILED       {failure.step}"]
@@ -113,46 +113,48 @@ class Walk:
         return lines
 
     def _repeated(self, title: str, command: str, parts: str, key: str, advice: str) -> bool:
-        left: tuple[str, ...] = ()
+        names: tuple[str, ...] = ()
         with step(title):
-            for more in range(TRIES):
-                if self.run((command, *left)) == 0:
+            for attempt in range(TRIES):
+                if self.run((command, *names)) == 0:
                     return True
                 report = self.report(command)
-                unsettled = [one for one in report.get(parts, ()) if _outcome(one) not in SETTLED]
-                if not unsettled or more == TRIES - 1:
+                unsettled = [
+                    part for part in report.get(parts, ()) if _outcome(part) not in SETTLED
+                ]
+                if not unsettled or attempt == TRIES - 1:
                     break
-                left = tuple(str(one[key]) for one in unsettled)
-                self._again(", ".join(left))
+                names = tuple(str(part[key]) for part in unsettled)
+                self._again(", ".join(names))
         self._failed(title, command, parts, advice)
         return False
 
-    def _again(self, what: str) -> None:
-        say(f"this machine may be slow: {what} once more in {PAUSE_SECONDS:.0f} s")
+    def _again(self, subject: str) -> None:
+        say(f"this machine may be slow: next attempt of {subject} in {PAUSE_SECONDS:.0f} s")
         self.pause(PAUSE_SECONDS)
 
     def _failed(self, title: str, command: str, parts: str, advice: str) -> None:
         report = self.report(command)
-        bad = [one for one in report.get(parts, ()) if _outcome(one) not in GOOD]
-        causes = [f"{_name(one)}: {one['reason'] or _outcome(one)}" for one in bad]
+        bad = [part for part in report.get(parts, ()) if _outcome(part) not in GOOD]
+        causes = [f"{_name(part)}: {part['reason'] or _outcome(part)}" for part in bad]
         causes += [f"preflight: {finding}" for finding in report.get("blocked", ())]
         if not causes:
-            causes = [str(report.get("message") or "it did not run to its end: see above")]
+            causes = [str(report.get("message") or "it did not finish: see the output above")]
         self.failures.append(Failure(title, tuple(causes), advice))
 
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Say what begins, and how long it took."""
+    """Print a step's title, and at its end how long it took."""
     say(f"\n== {title}")
     started = time.monotonic()
     yield
     say(f"== {title}: {time.monotonic() - started:.1f} s")
 
 
-def say(words: str) -> None:
-    """A line for whoever watches."""
-    print(words, file=sys.stderr, flush=True)
+def say(text: str) -> None:
+    """Print a line for the user."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _outcome(part: dict[str, Any]) -> str:

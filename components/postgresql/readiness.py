@@ -87,7 +87,7 @@ def ask(access: Access) -> Report:
     primary = _one_primary(questions, answers)
     roles = {m: Role(m, "standby" if s.standby else "primary") for m, s in answers.good.items()}
     if primary is None:
-        if wanted.pgpool and sum(not one.standby for one in answers.good.values()) > 1:
+        if config.pgpool and sum(not one.standby for one in answers.good.values()) > 1:
             say_where_pools_write(access, questions)
         return Report(tuple(questions.checks), tuple(roles.values()))
     lags: dict[str, int] = {}

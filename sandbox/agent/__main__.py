@@ -12,7 +12,7 @@ from sandbox.control_plane import CONTEXT
 
 
 def main(name: str) -> None:
-    """Run the pods of a sandbox until killed; what runs then goes on and is adopted by the next agent."""
+    """Run the pods of a sandbox until killed. Their processes keep running, and the next agent adopts them."""
     sandbox = Sandbox(name)
     directory = sandbox.engines
     watch(

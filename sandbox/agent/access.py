@@ -1,4 +1,4 @@
-"""Logs, port-forward and exec of a pod: KWOK serves them on the node's behalf, as these objects tell it.
+"""Logs, port-forward and exec of a pod. KWOK serves them in place of the node, configured by these objects.
 
 https://kwok.sigs.k8s.io/docs/user/kwok-manage-logs-exec-attach-portforward/
 """
@@ -18,16 +18,16 @@ KINDS = ("Logs", "PortForward", "Exec")
 
 
 def grant(kube: Kube, pod: Pod, logs: Path) -> None:
-    """Make a pod's output, ports and commands reachable through the API server; they go with the pod."""
+    """Create the objects for a pod's logs, ports and commands. They are deleted with the pod."""
     containers = [container["name"] for container in pod.containers]
     ports = sorted({p["containerPort"] for c in pod.containers for p in c.get("ports", [])})
     forwards = [
         {"ports": [port], "target": {"port": port, "address": pod.address}} for port in ports
     ]
     logs.touch(mode=0o600)
-    # programs that an image would have on its PATH are in `bin`
+    # `bin` has the programs that an image would have on its PATH
     path = f"{pod.home / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
-    # KWOK starts a command and forgets it: by its mark it ends with the pod, as all processes of a container do
+    # KWOK does not end the commands that it starts. By its mark a command ends with the pod.
     environ = {"PATH": path, MARK: str(pod.home)}
     envs = [{"name": name, "value": value} for name, value in environ.items()]
     local = {"workDir": str(pod.home), "envs": envs}
@@ -41,21 +41,21 @@ def grant(kube: Kube, pod: Pod, logs: Path) -> None:
 
 
 class Output:
-    """Copies what an engine prints into the form in which a container runtime keeps it, and `kubectl logs` reads it.
+    """Copies an engine's output in the format of container runtimes, for `kubectl logs`.
 
     Args:
-        home: of the pod; `engine.log` is read, `containers.log` written.
+        home: the pod's directory; `engine.log` is read and `containers.log` is written.
     """
 
     def __init__(self, home: Path) -> None:
         self._source = home / "engine.log"
         self.file = home / "containers.log"
         self._position = 0
-        if self.file.exists() and self._source.exists():  # an earlier agent's copy goes on
+        if self.file.exists() and self._source.exists():  # continue the copy of an earlier agent
             self._position = self._source.stat().st_size
 
     def copy(self) -> None:
-        """Copy the lines that have come since the last call."""
+        """Copy new lines."""
         try:
             if self._source.stat().st_size == self._position:
                 return

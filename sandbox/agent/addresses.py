@@ -1,7 +1,7 @@
-"""Gives every pod name a loopback address of its own, for good: what a cluster's DNS does for a StatefulSet.
+"""Gives every pod name a fixed loopback address, in place of a cluster's DNS.
 
-There is no DNS here. An engine's configuration names its peers (`nats-1.nats-headless`); the address behind such a name
-must be known before the peer runs, and stay when the pod is made anew.
+An engine's configuration names its peers (`nats-1.nats-headless`). The address of such a name must be known before the
+peer runs, and must stay the same when the pod is created again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sandbox.paths import write_atomic
 
-# Host parts of 127.N.0.0/16; .0. is left to tests and tools.
+# Host parts of 127.N.0.0/16; .0. is reserved for tests and tools.
 FIRST, LAST = 1 * 256 + 1, 250 * 256
 NAME = (
     r"(?P<pod>[a-z0-9][-a-z0-9]*-\d+)\.[a-z0-9][-a-z0-9]*(?:\.[-a-z0-9]+\.svc(?:\.[-.a-z0-9]+)?)?"
@@ -24,7 +24,7 @@ class AddressBook:
     """Addresses by namespace and pod name, kept in a file.
 
     Args:
-        file: where they are kept.
+        file: the file with the addresses.
         network: N of 127.N.0.0/16.
     """
 
@@ -37,7 +37,7 @@ class AddressBook:
         )
 
     def of(self, namespace: str, pod: str) -> str:
-        """Address of a pod, given at the first call."""
+        """The address of a pod. It is assigned at the first call."""
         key = f"{namespace}/{pod}"
         with self._lock:
             if key not in self._hosts:
@@ -48,14 +48,14 @@ class AddressBook:
         return f"127.{self._network}.{host // 256}.{host % 256}"
 
     def forget(self, namespace: str, pod: str) -> None:
-        """Give an address back, unless the pod's name may come again."""
+        """Release an address, unless a pod with this name may be created again."""
         with self._lock:
             if not re.search(r"-\d+$", pod) and f"{namespace}/{pod}" in self._hosts:
                 del self._hosts[f"{namespace}/{pod}"]
                 write_atomic(self._file, json.dumps(self._hosts))
 
     def resolve(self, namespace: str, text: str) -> str:
-        """Put addresses in the place of all `POD-N.SERVICE[.NAMESPACE.svc[.DOMAIN]]` of a text."""
+        """Replace all names `POD-N.SERVICE[.NAMESPACE.svc[.DOMAIN]]` in a text by addresses."""
         return re.sub(NAME, lambda match: self.of(namespace, match["pod"]), text)
 
 

@@ -1,4 +1,4 @@
-"""A pod as its processes need it: environment, files and volumes resolved the way a kubelet resolves them."""
+"""A pod with its environment, files and volumes, resolved like a kubelet does."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 from cluster.kube import Kube, Manifest
 from sandbox.agent.addresses import AddressBook
 
-HOLD = "isa-cloud.io/hold"  # a dead process stays dead: a fault for tests
+HOLD = "isa-cloud.io/hold"  # do not start the process again; for fault tests
 NEVER_READY = "isa-cloud.io/never-ready"
-SCRATCH = "isa-cloud.io/scratch"  # label of what is run by its own command lines
+SCRATCH = "isa-cloud.io/scratch"  # label of scratch engines, which run their own command lines
 REFERENCE = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 
 
 class NotStartable(Exception):
-    """What a kubelet would write into the container's `waiting` state.
+    """A container cannot start; the message is that of its `waiting` state.
 
     Attributes:
         reason: `CreateContainerConfigError`, `ContainerCreating`.
@@ -33,15 +33,15 @@ class NotStartable(Exception):
 
 @dataclass(frozen=True)
 class Host:
-    """What all pods of a sandbox share.
+    """Everything that the pods of a sandbox share.
 
     Attributes:
         kube: the cluster.
-        kubeconfig: file for engines that ask the cluster themselves.
+        kubeconfig: file for engines that use the cluster's API.
         context: its context.
-        book: addresses.
-        directory: holds `pods/` and `volumes/`.
-        programs: path of a built program by name.
+        book: the pods' addresses.
+        directory: has `pods/` and `volumes/`.
+        programs: returns the path of a built program.
     """
 
     kube: Kube
@@ -54,10 +54,10 @@ class Host:
 
 @dataclass(frozen=True)
 class Pod:
-    """One bound pod, and what it refers to as this object first read it.
+    """A bound pod, with a cache of the objects that it refers to.
 
     Attributes:
-        manifest: as the API server has it.
+        manifest: its object in the API.
         host: where it runs.
     """
 
@@ -79,7 +79,7 @@ class Pod:
 
     @property
     def uid(self) -> str:
-        """Tells it from an earlier pod of the same name."""
+        """Its UID; an earlier pod of the same name has another one."""
         return str(self.manifest["metadata"]["uid"])
 
     @property
@@ -94,12 +94,12 @@ class Pod:
 
     @property
     def steps(self) -> list[dict[str, Any]]:
-        """Init containers that are run for what they are: those of scratch engines."""
+        """Init containers that are run: only those of scratch engines."""
         return list(self.manifest["spec"].get("initContainers", [])) if self.scratch else []
 
     @property
     def scratch(self) -> bool:
-        """Whether it is run by its own command lines, and once only."""
+        """Whether it is a scratch engine: it runs its own command line, once."""
         return SCRATCH in (self.manifest["metadata"].get("labels") or {})
 
     @property
@@ -109,12 +109,12 @@ class Pod:
 
     @property
     def home(self) -> Path:
-        """Directory for configuration, logs and scratch volumes; gone with the pod."""
+        """Directory for configuration, logs and scratch volumes. It is deleted with the pod."""
         return self.host.directory / "pods" / f"{self.namespace}_{self.name}_{self.uid[:8]}"
 
     @cached_property
     def peers(self) -> dict[str, str]:
-        """Addresses of the StatefulSet's pods by name, itself included, whether they run or not."""
+        """Name → address of all pods of its StatefulSet, including itself and pods that do not run."""
         owner = next(iter(self.manifest["metadata"].get("ownerReferences", [])), None)
         if owner is None or owner["kind"] != "StatefulSet":
             return {self.name: self.address}
@@ -124,7 +124,7 @@ class Pod:
         return {name: self.host.book.of(self.namespace, name) for name in names}
 
     def resolve(self, text: str) -> str:
-        """Put addresses in the place of the DNS names of a text."""
+        """Replace the DNS names in a text by addresses."""
         return self.host.book.resolve(self.namespace, text)
 
     # ------------------------------------------------------------------ references
@@ -151,7 +151,7 @@ class Pod:
         """Content of a ConfigMap or Secret volume by file name.
 
         Raises:
-            NotStartable: something that it takes is missing.
+            NotStartable: an object or a key is missing.
         """
         spec = next(v for v in self.manifest["spec"].get("volumes", []) if v["name"] == volume)
         sources = spec["projected"]["sources"] if "projected" in spec else [spec]
@@ -208,10 +208,10 @@ class Pod:
         return directory
 
     def check_references(self) -> None:
-        """Find what a kubelet would miss, before anything starts.
+        """Check all referenced objects before anything starts.
 
         Raises:
-            NotStartable: a Secret, ConfigMap, key or claim is not there.
+            NotStartable: a Secret, ConfigMap, key or claim is missing.
         """
         for volume in self.manifest["spec"].get("volumes", []):
             if {"persistentVolumeClaim", "ephemeral"} & set(volume):
@@ -236,7 +236,7 @@ class Pod:
         """Values of a ConfigMap or Secret.
 
         Raises:
-            NotStartable: there is none.
+            NotStartable: it does not exist.
         """
         if (kind, name) in self._read:
             return self._read[kind, name]
@@ -273,7 +273,7 @@ class Pod:
                         f"couldn't find key {reference['key']} in {kind} {self.namespace}/{reference['name']}",
                     )
                 return data.get(str(reference["key"]))
-        return ""  # resourceFieldRef: engines get the sandbox's own small sizes
+        return ""  # resourceFieldRef: engines have the sandbox's small sizes
 
 
 def _reference(source: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None, str]:

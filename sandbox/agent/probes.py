@@ -1,4 +1,4 @@
-"""Asks a pod's own readiness probe, quicker than a kubelet would: two cores run one sandbox, not a fleet."""
+"""Runs a pod's readiness probes, more often than a kubelet would."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import httpx
 from sandbox.agent.pod import Pod
 from sandbox.engines.base import Engine
 
-# The charts' periods are 5-30 s and their initial delays 5-10 s; here nothing is gained by waiting for either. Of a
-# pod that is ready the probes are most of what an idle sandbox costs.
+# The charts' periods are 5-30 s and their initial delays 5-10 s; waiting for them would only slow down the sandbox.
+# Ready pods are probed less often, because probes are most of the cost of an idle sandbox.
 PERIOD_SECONDS = 0.5
 READY_PERIOD_SECONDS = 2.0
 TIMEOUT_SECONDS = 5.0
-# One client: making one takes 20 ms of a core. Kubelets do not check certificates either.
+# One client for all probes: creating one takes 20 ms. Kubelets do not check certificates either.
 HTTP = httpx.Client(verify=False)
 
 
@@ -27,18 +27,18 @@ def period(container: Mapping[str, Any], ready: bool) -> float:
 
 
 def threshold(container: Mapping[str, Any]) -> int:
-    """Probes in a row that must fail before a ready container is unready; three at most, not the charts' six."""
+    """Number of failed probes in a row after which a ready container becomes unready; at most three."""
     return min(int(container.get("readinessProbe", {}).get("failureThreshold", 3)), 3)
 
 
 def ask(pod: Pod, container: Mapping[str, Any], engine: Engine) -> str:
-    """Ask whether a container is ready.
+    """Probe a container.
 
     Returns:
-        "" or what is wrong, as a kubelet's event would say it.
+        "" if it is ready; otherwise the problem in the words of a kubelet's event.
     """
     probe = container.get("readinessProbe")
-    if probe is None:  # a kubelet calls it ready when it runs
+    if probe is None:  # without a probe a running container is ready
         return ""
     timeout = min(float(probe.get("timeoutSeconds", 1)), TIMEOUT_SECONDS)
     if "httpGet" in probe:

@@ -1,4 +1,4 @@
-"""The life of one pod: start its engine, restart it with back-off, ask its probe, tell Kubernetes, end it in order."""
+"""Runs one pod: starts its engine, restarts it with back-off, probes it, reports its status, and stops it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from sandbox.engines.base import Engine
 from sandbox.processes import Daemon
 
 TICK_SECONDS = 0.5
-# A kubelet waits 10 s and doubles up to 5 min; tests and people have less time.
+# A kubelet starts with 10 s and doubles up to 5 min; shorter here, for tests.
 BACKOFF_FIRST, BACKOFF_LAST = 1.0, 30.0
-STABLE_SECONDS = 60.0  # so long without a crash, and the back-off starts anew
+STABLE_SECONDS = 60.0  # without a crash for this long, the back-off is reset
 IDLE_READY_SECONDS = 0.3
-# For so long a running engine's probes use the Secrets that were read: asked for each, they were 11 requests a second.
+# How long the probes of a running engine use cached Secrets. Without the cache they send 11 requests a second.
 READ_SECONDS = 5.0
 
 
@@ -60,18 +60,18 @@ class Runner:
         self._pod, self._pod_until = Pod(manifest, host), 0.0
 
     def update(self, manifest: Manifest) -> None:
-        """Take the newest state of the pod."""
+        """Set the newest state of the pod."""
         if manifest["metadata"]["resourceVersion"] != self._manifest["metadata"]["resourceVersion"]:
             self._manifest = manifest
             self._wake.set()
 
     def vanish(self) -> None:
-        """The pod is gone from the API server without having been ended here: a forced deletion."""
+        """Record that the pod was deleted by force: it is no longer in the API."""
         self._gone = True
         self._wake.set()
 
     def start(self) -> None:
-        """Begin."""
+        """Start the runner's thread."""
         self._thread.start()
 
     @property
@@ -86,9 +86,11 @@ class Runner:
                     return
             except NotStartable as exc:
                 self._wait(exc.reason, str(exc))
-            except IsaError as exc:  # the API server is away, or refuses: the next step tries again
+            except (
+                IsaError
+            ) as exc:  # the API server does not answer or refuses: the next step tries again
                 print(f"{self._name}: {exc}", flush=True)
-            except Exception as exc:  # one pod's trouble must not be the other pods'
+            except Exception as exc:  # a problem of one pod must not stop the others
                 print(f"{self._name}: {type(exc).__name__}: {exc}", flush=True)
                 self._wait("RunContainerError", str(exc))
             self._wake.wait(TICK_SECONDS)
@@ -96,7 +98,7 @@ class Runner:
 
     # ------------------------------------------------------------------ steps
     def _step(self) -> bool:
-        """Do what is due; True when the pod has ended."""
+        """Do the next step. Returns True when the pod has ended."""
         pod = self._current()
         metadata = self._manifest["metadata"]
         if self._gone or metadata.get("deletionTimestamp"):
@@ -125,7 +127,7 @@ class Runner:
         return False
 
     def _current(self) -> Pod:
-        """The pod as it is now; while its engine runs, with what it referred to a moment ago."""
+        """The current pod. While its engine runs, referenced objects may be up to `READ_SECONDS` old."""
         now = time.monotonic()
         running = self._daemon(self._pod).pid is not None
         if not running or now > self._pod_until or self._pod.manifest is not self._manifest:
@@ -133,7 +135,7 @@ class Runner:
         return self._pod
 
     def _prepared(self, pod: Pod) -> bool:
-        """Whether the steps before a scratch engine have ended well."""
+        """Whether the init containers of a scratch engine have succeeded."""
         if not pod.steps:
             return True
         self._steps = self._steps or Steps(pod)
@@ -163,8 +165,8 @@ class Runner:
             state.ready = NEVER_READY not in pod.annotations
         elif self._failed_probes >= probes.threshold(container):
             state.ready = False
-        whole = state.ready and not self._failed_probes
-        self._next_probe = time.monotonic() + probes.period(container, whole)
+        stable = state.ready and not self._failed_probes
+        self._next_probe = time.monotonic() + probes.period(container, stable)
 
     def _start(self, pod: Pod, engine: Engine, daemon: Daemon, state: ContainerState) -> None:
         if HOLD in pod.annotations:
@@ -197,7 +199,7 @@ class Runner:
         self._backoff = min(self._backoff * 2, BACKOFF_LAST)
 
     def _idle(self, pod: Pod) -> bool:
-        """Containers without an engine: they run in name only, once what they refer to is there."""
+        """Mark containers without an engine as running, once the objects that they refer to exist."""
         waiting = [s for n, s in self._states.items() if n not in ENGINES and not s.ready]
         if not waiting:
             return True
@@ -225,7 +227,7 @@ class Runner:
             except NotFound:
                 return
 
-    # ------------------------------------------------------------------ telling
+    # ------------------------------------------------------------------ status
     def _wait(self, reason: str, message: str) -> None:
         for state in self._states.values():
             if not state.running_since:
@@ -244,7 +246,7 @@ class Runner:
         path = self._host.kube.resource("v1", "Pod").path(pod.namespace, pod.name)
         content = "application/strategic-merge-patch+json"
         try:
-            # the uid: a StatefulSet may have made another pod of this name meanwhile
+            # with the uid, because a StatefulSet may have created another pod of this name
             body = {"metadata": {"uid": pod.uid}, "status": wanted}
             self._manifest = self._host.kube.request(
                 "PATCH", f"{path}/status", body=body, content_type=content
@@ -259,7 +261,7 @@ class Runner:
 
 
 def _states(pod: Pod) -> dict[str, ContainerState]:
-    """Containers as an earlier agent left them, so that restarts go on counting."""
+    """The containers' states from an earlier agent, so that restarts are counted on."""
     known = {c["name"]: c for c in pod.manifest.get("status", {}).get("containerStatuses", [])}
     states = {}
     for container in pod.containers:
@@ -280,5 +282,5 @@ def _is_job(pod: Pod) -> bool:
 
 
 def _inherited() -> dict[str, str]:
-    # the agent's own KUBECONFIG is the administrator's: an engine gets it only where it asks for it
+    # without the agent's KUBECONFIG: it is the administrator's
     return {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}

@@ -22,13 +22,13 @@ class ContainerState:
     """One container.
 
     Attributes:
-        name: of the container.
-        running_since: start of its process; "" while none runs.
-        ready: what its probe says.
+        name: name of the container.
+        running_since: start of its process; "" if it does not run.
+        ready: result of its probe.
         restarts: starts after the first one.
         waiting: reason and message while it does not run.
         last: how its last process ended.
-        ended: how its only process ended, where it is not started again.
+        ended: how its process ended, if it is not started again.
     """
 
     name: str
@@ -74,8 +74,8 @@ def pod_status(
         pod: the pod.
         states: its containers.
         trouble: why it is not ready.
-        steps: statuses of its init containers; by default they have all ended well.
-        failed: whether it has ended, and is not started again.
+        steps: statuses of its init containers; by default all have succeeded.
+        failed: it has ended and is not started again.
     """
     statuses = [states[c["name"]].as_status(c["image"]) for c in pod.containers]
     ready = all(status["ready"] for status in statuses)
@@ -92,7 +92,7 @@ def pod_status(
 
 
 def finished_status(pod: Pod) -> dict[str, Any]:
-    """The status of a Job's pod that has done its work."""
+    """The status of a Job's pod that has succeeded."""
     return {
         "phase": "Succeeded",
         "podIP": pod.address,

@@ -1,6 +1,6 @@
-"""Init containers of a pod that is run by its own command lines: one after another, as a kubelet runs them.
+"""Runs the init containers of a scratch engine, one after another like a kubelet.
 
-Only scratch engines of restore proofs are run so; the charts' init steps prepare what the engines' files here prepare.
+The charts' init containers are not run: the sandbox's engine files prepare the same.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ TAIL_LINES = 12
 
 
 class Steps:
-    """The init containers of one pod; what they did is in its home, where another agent finds it.
+    """The init containers of a pod. Their results are in its directory, where the next agent finds them.
 
     Args:
-        pod: whose they are.
+        pod: the pod.
     """
 
     def __init__(self, pod: Pod) -> None:
@@ -32,7 +32,7 @@ class Steps:
             self._ended = json.loads(self._file.read_text(encoding="utf-8"))
 
     def advance(self, pod: Pod) -> bool:
-        """Do what is due; True when all have ended well."""
+        """Start the next init container if it is due. Returns True when all have succeeded."""
         for container in pod.steps:
             name = container["name"]
             if name not in self._ended:
@@ -43,7 +43,7 @@ class Steps:
 
     @property
     def failed(self) -> bool:
-        """Whether one has ended badly: then the pod has failed."""
+        """Whether an init container failed. Then the pod has failed."""
         return any(ended["exitCode"] for ended in self._ended.values())
 
     def statuses(self, pod: Pod) -> list[dict[str, Any]]:
@@ -86,7 +86,7 @@ class Steps:
 
 
 def terminated(daemon: Daemon, code: int) -> dict[str, Any]:
-    """How a container ended; with its last words where it ended badly (`FallbackToLogsOnError`)."""
+    """A container's `terminated` state; after a failure with the end of its log (`FallbackToLogsOnError`)."""
     ended: dict[str, Any] = {
         "exitCode": code,
         "reason": "Completed" if code == 0 else "Error",

@@ -1,4 +1,4 @@
-"""Finds the pods that the scheduler has bound and gives each its runner; removes the data of deleted volumes."""
+"""Starts a runner for each pod that the scheduler has bound, and removes the data of deleted volumes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from errors import IsaError
 from sandbox.agent.pod import Host
 from sandbox.agent.runner import Runner
 
-# A watch begins with all pods there are, and tells of none that vanished before it began: hence the list each time.
+# A watch does not report pods that were deleted before it began, so pods are listed before each watch.
 WATCH_SECONDS = 60
 RETRY_SECONDS = 0.5
 VOLUMES_SECONDS = 2.0
-POD = {"apiVersion": "v1", "kind": "Pod"}  # which the items of a list lack
+POD = {"apiVersion": "v1", "kind": "Pod"}  # the items of a list lack these fields
 
 
 def watch(host: Host) -> None:
-    """Run pods for ever."""
+    """Run pods forever."""
     threading.Thread(target=_keep_volumes, args=(host,), name="volumes", daemon=True).start()
     runners: dict[str, Runner] = {}
     while True:
@@ -36,7 +36,7 @@ def watch(host: Host) -> None:
                 else:
                     _take(host, pod, runners)
         except (IsaError, client.ApiException, urllib3.exceptions.HTTPError, ValueError) as exc:
-            print(exc, flush=True)  # engines go on while the API server is away
+            print(exc, flush=True)  # engines keep running without the API server
             time.sleep(RETRY_SECONDS)
 
 
@@ -83,7 +83,7 @@ def _keep_volumes(host: Host) -> None:
 
 def _remove_volumes(host: Host) -> None:
     root = host.directory / "volumes"
-    # directories first: one that is made in between belongs to a volume that the list has
+    # directories are listed first, so that a directory of a new volume is never removed
     directories = list(root.iterdir()) if root.exists() else []
     names = {volume["metadata"]["name"] for volume in host.kube.list("v1", "PersistentVolume")}
     for directory in directories:

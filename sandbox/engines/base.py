@@ -1,4 +1,4 @@
-"""What the agent knows of an engine: how to start it, how its cluster forms, what its exec probe would answer."""
+"""How the agent runs an engine: its start, the forming of its cluster, and its exec probe."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Launch:
     """One process.
 
     Attributes:
-        argv: program and arguments, without secrets: everybody on the machine can read them.
-        environ: added to the agent's own environment.
+        argv: program and arguments, without secrets: every user of the machine can read them.
+        environ: variables in addition to the agent's environment.
     """
 
     argv: tuple[str, ...]
@@ -23,11 +23,11 @@ class Launch:
 
 
 def nothing(pod: Pod) -> None:
-    """Form no cluster: the engine finds its peers by its configuration."""
+    """Do nothing: the engine finds its peers by its configuration."""
 
 
 def always(pod: Pod) -> str:
-    """Answer an exec probe of which nothing is known."""
+    """Answer an exec probe with success."""
     return ""
 
 
@@ -36,14 +36,14 @@ class Engine:
     """An engine behind a container.
 
     Attributes:
-        container: name of the container, as the charts have it.
-        real: whether the engine itself runs, or a double of it.
-        prepare: writes its configuration, makes its data directory if there is none, returns how to start it;
-            called before every start.
-        form: what the chart's scripts do beside a running server until it is ready; called again until then.
-        probe: answers the container's exec probe: "" or what is wrong.
-        stop: signal that ends it in order.
-        grace: seconds that it may take to end.
+        container: name of the container in the charts.
+        real: the engine itself runs, not a double.
+        prepare: writes its configuration, creates its data directory if needed, and returns how to start it. Called
+            before every start.
+        form: does the work of the chart's scripts on a running server. Called until the server is ready.
+        probe: answers the container's exec probe: "" or the problem.
+        stop: signal that stops it cleanly.
+        grace: seconds that it may take to stop.
     """
 
     container: str

@@ -64,7 +64,7 @@ def test_what_was_not_backed_up_in_time_is_backed_up_once_more() -> None:
 
     assert machine.ran == ["backup", "backup neo4j"]
     assert machine.paused == [PAUSE_SECONDS]
-    assert walk.words() == []
+    assert walk.summary() == []
 
 
 def test_a_backup_that_fails_each_time_is_named_at_the_end_with_its_cause_and_what_to_do() -> None:
@@ -75,8 +75,8 @@ def test_a_backup_that_fails_each_time_is_named_at_the_end_with_its_cause_and_wh
     assert not walk.backup()
 
     assert machine.ran == ["backup", "backup neo4j emqx", "backup neo4j"][:TRIES]
-    failed, cause, advice = walk.words()
-    assert "Backup of everything" in failed
+    failed, cause, advice = walk.summary()
+    assert "Back up everything" in failed
     assert "neo4j: neo4j was too slow" in cause
     assert "to do" in advice and "isa doctor" in advice
 
@@ -90,7 +90,7 @@ def test_a_proof_without_a_verdict_is_tried_again_and_a_fail_is_not() -> None:
     walk = machine.walk()
     assert not walk.verify()
     assert machine.ran == ["verify"]
-    assert "redis-1: no answer" in walk.words()[1]
+    assert "redis-1: no answer" in walk.summary()[1]
 
 
 def test_a_deploy_goes_on_with_what_is_not_ready() -> None:
@@ -104,7 +104,7 @@ def test_a_deploy_that_is_blocked_says_by_what() -> None:
     report = {"state": "failed", "nodes": nodes, "blocked": ["capacity: no room"], "message": "m"}
     walk = Machine(deploy=[report]).walk()
     assert not walk.deploy()
-    assert walk.words()[1].strip() == "preflight: capacity: no room"
+    assert walk.summary()[1].strip() == "preflight: capacity: no room"
 
 
 @pytest.mark.parametrize("command", ["deploy", "backup", "verify"])
@@ -113,7 +113,7 @@ def test_a_command_that_left_no_report_is_a_failure_too(command: str) -> None:
     machine.ends[command] = [1]
     walk = machine.walk()
     assert not getattr(walk, command)()
-    assert "see above" in walk.words()[1]
+    assert "see the output above" in walk.summary()[1]
 
 
 def test_the_report_is_that_of_a_run_of_this_demo() -> None:

@@ -12,7 +12,7 @@ from sandbox.cluster import Sandbox
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/tmp", "A", "-a", "a-", "a" * 41])
 def test_what_is_no_name_is_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="no name of a sandbox"):
+    with pytest.raises(ConfigurationError, match="not a valid name"):
         Sandbox(name)
 
 
