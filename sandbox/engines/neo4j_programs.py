@@ -1,8 +1,8 @@
 """Neo4j Community from Maven Central: its jars, pinned by their hashes, and how to run server and admin tool with them.
 
 `neo4j-jars.lock` has path and SHA-256 of every jar; `python -m sandbox.engines lock VERSION`
-makes it anew with Maven. Where Maven is installed it also brings the jars, so that its own settings (mirrors, proxies,
-credentials) hold; without it they come from the repository by HTTP. Either way the hashes decide.
+writes a new one with Maven. If Maven is installed, it also downloads the jars, so that its settings (mirrors, proxies,
+credentials) apply. Otherwise they are downloaded from the repository by HTTP. The hashes are checked in both cases.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sandbox.binaries import say
 from sandbox.paths import cache_dir, locked, write_atomic
 
 LOCK = Path(__file__).with_name("neo4j-jars.lock")
-REPOSITORY_VARIABLE = "ISA_MAVEN_REPOSITORY"  # where Maven Central is reached by a mirror
+REPOSITORY_VARIABLE = "ISA_MAVEN_REPOSITORY"  # address of a mirror of Maven Central
 CENTRAL = "https://repo1.maven.org/maven2"
 JAVA_VERSIONS = (
     17,
@@ -51,17 +51,17 @@ def version() -> str:
 
 
 def ensure(tell: Callable[[str], None] = say) -> Path:
-    """Make sure that all jars are there; those that an interrupted download left are kept.
+    """Download missing jars. Jars of an interrupted download are kept.
 
     Args:
-        tell: gets a line of progress every few seconds.
+        tell: called with a line of progress every few seconds.
 
     Returns:
         Their directory.
 
     Raises:
         TemporaryError: the repository did not answer.
-        PermanentError: a jar is not the one that was pinned.
+        PermanentError: a jar does not match its pinned hash.
     """
     kept = cache_dir() / "neo4j" / version()
     with locked(cache_dir() / "neo4j.lock"):
@@ -89,7 +89,7 @@ def lock(wanted: str) -> str:
 
     Raises:
         ConfigurationError: Maven is not installed.
-        PermanentError: Maven failed; with its last words.
+        PermanentError: Maven failed; the message has the end of its output.
     """
     maven = shutil.which("mvn")
     if not maven:
@@ -105,7 +105,7 @@ def java() -> Path:
     """A Java that Neo4j runs on: JAVA_HOME's, or the PATH's.
 
     Raises:
-        ConfigurationError: there is none of a fitting version.
+        ConfigurationError: no suitable version is installed.
     """
     home = os.environ.get("JAVA_HOME")
     candidates = [f"{home}/bin/java" if home else None, shutil.which("java")]
@@ -139,7 +139,7 @@ def write_config(home: Path, data: Path, address: str) -> None:
         "dbms.usage_report.enabled": "false",
         "db.tx_log.preallocate": "false",
         "db.tx_log.rotation.size": "1m",
-        # stops in 2 s instead of 7-12
+        # so that it stops in 2 s instead of 7-12
         "internal.dbms.bolt.netty_server_shutdown_quiet_period": "0",
     }
     text = "".join(f"{key}={value}\n" for key, value in settings.items())
@@ -152,7 +152,7 @@ def server_argv(home: Path) -> tuple[str, ...]:
 
 
 def admin(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run neo4j-admin; its arguments go through a file, since a password is among them."""
+    """Run neo4j-admin. Its arguments are passed in a file, because they contain a password."""
     environ = {**os.environ, "NEO4J_HOME": str(home), "NEO4J_CONF": str(home / "conf")}
     argv = _argv(home, f"admin-{os.getpid()}", ADMIN, words)
     try:
@@ -162,11 +162,11 @@ def admin(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def write_admin(directory: Path, home: Path) -> Path:
-    """Write a `neo4j-admin` like the one that an installation has on its PATH.
+    """Write the program `neo4j-admin` of an installation.
 
     Args:
-        directory: where to.
-        home: of the installation: its `conf` says where the data is.
+        directory: the directory to write to.
+        home: directory of the installation; its `conf` names the data directory.
     """
     argv = _argv(home, "admin", ADMIN, ())
     script = directory / "neo4j-admin"
@@ -179,11 +179,11 @@ def write_admin(directory: Path, home: Path) -> Path:
 
 
 def write_programs(directory: Path, home: Path) -> None:
-    """Write `neo4j` and `neo4j-admin` as an installation has them, told by NEO4J_CONF where their settings are.
+    """Write the programs `neo4j` and `neo4j-admin` of an installation; NEO4J_CONF names their settings.
 
     Args:
-        directory: where to.
-        home: of the installation.
+        directory: the directory to write to.
+        home: directory of the installation.
     """
     home.mkdir(parents=True, exist_ok=True)
     for name, main, words in (
@@ -199,7 +199,7 @@ def write_programs(directory: Path, home: Path) -> None:
 def set_initial_password(home: Path, password: str) -> None:
     """Set the first password, before the first start, as `neo4j-admin dbms set-initial-password` does: in auth.ini.
 
-    Written here, the password is on no command line and no Java is started (4 s of a busy core). The format is that
+    This way the password is on no command line, and no Java is started (4 s on a busy core). The format is that
     of 5.26.30: SHA-256 of salt and password, hashed again until there were 1024 rounds.
     """
     salt, rounds = secrets.token_bytes(32), 1024
@@ -253,7 +253,7 @@ def _copy_with_maven(maven: str, wanted: str, target: Path, *options: str) -> No
 
 
 def _check(directory: Path, entries: Sequence[Sequence[str]]) -> None:
-    """Compare a directory with the lock file: nothing missing, nothing other, nothing more."""
+    """Check that a directory has exactly the jars of the lock file."""
     wanted = {Path(path).name: digest for path, digest in entries}
     for file in directory.iterdir():
         if file.name not in wanted:
@@ -272,9 +272,9 @@ def _check(directory: Path, entries: Sequence[Sequence[str]]) -> None:
 def _download_all(
     directory: Path, entries: Sequence[Sequence[str]], tell: Callable[[str], None]
 ) -> None:
-    """Download, some at a time; after the first that cannot be had, no other is begun.
+    """Download several files in parallel. After the first failure no other download starts.
 
-    The others would each wait and try again: an hour, where nothing answers.
+    Otherwise each would wait and retry: an hour if the repository does not answer.
     """
     with (
         httpx.Client(follow_redirects=True, timeout=60) as client,

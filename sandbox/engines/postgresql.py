@@ -1,7 +1,7 @@
 """PostgreSQL 18 under Patroni: one leader, streaming standbys, automatic failover.
 
-Production's chart has repmgr in that place; what both give is a primary, standbys that stream from it, and a promotion
-when it is lost. Patroni keeps its leader lock in ConfigMaps of the sandbox's own API server
+Production's chart uses repmgr instead. Both provide a primary, streaming standbys, and a promotion when the primary is
+lost. Patroni keeps its leader lock in ConfigMaps of the sandbox's own API server
 (https://patroni.readthedocs.io/en/latest/kubernetes.html).
 """
 
@@ -22,10 +22,10 @@ from sandbox.paths import write_atomic
 CONTAINER = "postgresql"
 SCRIPTS = "custom-init-scripts"  # the values' initdbScripts
 SCOPE_LABEL = "isa-cloud.io/patroni"
-# 20 s until a lost leader is replaced; 3 s between looks. Shorter ones flap on two loaded cores.
+# A lost leader is replaced after 20 s; checks every 3 s. Shorter times flap on two busy cores.
 TTL_SECONDS, LOOP_SECONDS = 20, 3
-# Patroni resumes a replay that somebody paused at its next look (`handle_parameter_change`); production's repmgr does
-# not, and a backup needs the pause for longer than three seconds.
+# Patroni resumes a paused replay at its next check (`handle_parameter_change`). repmgr does not, and a backup needs the
+# pause for longer than three seconds.
 PATRONI = """
 from patroni.__main__ import main
 from patroni.postgresql import Postgresql
@@ -39,9 +39,9 @@ PARAMETERS = {
     "shared_buffers": "24MB",
     "max_wal_senders": 10,
     "max_replication_slots": 10,
-    "wal_keep_size": "256MB",  # pg_basebackup -X fetch wants the WAL of its own duration
+    "wal_keep_size": "256MB",  # pg_basebackup -X fetch needs the WAL of its whole duration
     "summarize_wal": "on",  # incremental backups (17 and newer)
-    "fsync": "off",  # the machine that loses power loses the sandbox
+    "fsync": "off",  # a sandbox need not survive a power failure
     "log_line_prefix": "%m [%p] %u@%d ",
 }
 
@@ -51,7 +51,7 @@ def prepare(pod: Pod) -> Launch:
     container = next(c for c in pod.containers if c["name"] == CONTAINER)
     environ = pod.environment(container)
     passwords = pod.files("postgresql-creds") | pod.files("pgpool-creds")
-    # what Patroni keeps in Kubernetes must not outlive its StatefulSet, or a new one waits for the old one's leader
+    # Patroni's objects are deleted with the StatefulSet, so that a new one does not wait for the old leader
     (owner,) = pod.manifest["metadata"]["ownerReferences"]
     scope = f"{owner['name']}-{owner['uid'][:8]}"
     label = {"metadata": {"labels": {SCOPE_LABEL: scope}}}
@@ -70,7 +70,7 @@ def prepare(pod: Pod) -> Launch:
             "namespace": pod.namespace,
             "labels": {"isa-cloud.io/patroni": scope},
             "scope_label": SCOPE_LABEL,
-            "role_label": f"{SCOPE_LABEL}-role",  # `role` is the chart's own, and its selector's
+            "role_label": f"{SCOPE_LABEL}-role",  # `role` is used by the chart's selector
             "use_endpoints": False,
             "pod_ip": address,
         },
@@ -104,7 +104,7 @@ def prepare(pod: Pod) -> Launch:
                 "host all all 127.0.0.0/8 scram-sha-256",
             ],
             "parameters": PARAMETERS,
-            "basebackup": [{"checkpoint": "fast"}],  # a spread one takes minutes
+            "basebackup": [{"checkpoint": "fast"}],  # the default takes minutes
         },
     }
     file = pod.home / "patroni.yaml"

@@ -32,7 +32,7 @@ def prepare(pod: Pod) -> Launch:
         f"port {PORT}",
         f"dir {data}",
         "protected-mode no",
-        "set-proc-title no",  # it is written over the environment, by which leftovers are found
+        "set-proc-title no",  # it would overwrite the environment, by which leftover processes are found
         f"requirepass {secret}",
         f"primaryauth {secret}",
         "cluster-enabled yes",
@@ -51,7 +51,7 @@ def prepare(pod: Pod) -> Launch:
 
 
 def form(pod: Pod) -> None:
-    """Create the cluster, as member 0, when all are there and none has been in one; or take a master, as a replica."""
+    """On member 0: create the cluster when all members run and none belongs to one. On others: join as a replica."""
     with suppress(redis.RedisError):
         clients = {address: _client(pod, address) for address in pod.peers.values()}
         addresses = list(clients)
@@ -65,7 +65,7 @@ def form(pod: Pod) -> None:
 
 
 def probe(pod: Pod) -> str:
-    """As the chart's script: it answers, and the cluster is whole."""
+    """Like the chart's script: the member answers, and the cluster is complete."""
     client = _client(pod, pod.address)
     try:
         state = str(_info(client)["cluster_state"])

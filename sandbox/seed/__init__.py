@@ -1,6 +1,6 @@
-"""Sample data for all seven engines: varied, realistic, the same for the same seed, and no more after a second run.
+"""Sample data for all seven engines: varied and realistic. The same seed gives the same data; a second run adds none.
 
-Size 1 is some thousands of records in each engine; the amount grows with it, the kinds do not.
+Size 1 is some thousand records in each engine. A larger size gives more records of the same kinds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SEEDERS: dict[str, Seeder] = {
 
 @dataclass(frozen=True)
 class Seeded:
-    """What one engine holds now.
+    """The sample data of one engine.
 
     Attributes:
         component: engine.
@@ -45,9 +45,9 @@ def seed_all(access: Access, size: int, seed: int) -> list[Seeded]:
     """Fill all engines, at the same time.
 
     Args:
-        access: the way into them.
-        size: 1 and more.
-        seed: of the random numbers; each engine has its own sequence.
+        access: addresses and credentials.
+        size: factor for the amount of data, from 1.
+        seed: seed of the random numbers; each engine has its own sequence.
     """
 
     def fill(component: str) -> Seeded:

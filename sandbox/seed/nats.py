@@ -95,7 +95,7 @@ async def _orders(stream: JetStreamContext, messages: int, replicas: int, random
 
 
 async def _served(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask until what was just made is known to the server that we are connected to; a loaded machine takes seconds."""
+    """Repeat a request until the server knows a new object; on a busy machine this takes seconds."""
     deadline = time.monotonic() + REACHABLE_SECONDS
     while True:
         try:

@@ -15,7 +15,7 @@ from sandbox.seed import words
 
 ROWS = 2000
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-# The tables are made anew: a second run leaves the same rows, and the same sequence values.
+# The tables are dropped and created again, so that a second run gives the same rows and sequence values.
 SCHEMA = """
 DROP SCHEMA IF EXISTS shop CASCADE;
 CREATE SCHEMA shop;

@@ -11,7 +11,7 @@ from components.redis.client import PORT, STATEFULSET
 from sandbox.seed import words
 
 KEYS = 400
-# Far enough that it is still there when a restore is compared, and the same in every run.
+# Late enough to exist when a restore is compared, and the same in every run.
 EXPIRES_AT = 4_000_000_000
 FUNCTION = "#!lua name=shop\nredis.register_function{function_name='total', callback=function(keys, args)\n" \
            "  return redis.call('HGET', keys[1], 'total')\nend, flags={'no-writes'}}\n"  # fmt: skip

@@ -1,4 +1,4 @@
-"""Words of which the sample data are made."""
+"""Words for the sample data."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def person(random: Random) -> str:
 
 
 def text(random: Random, count: int) -> str:
-    """Some words, umlauts and all."""
+    """Some words, including umlauts."""
     return " ".join(random.choice(GOODS + CITIES) for _ in range(count))

@@ -7,16 +7,16 @@ and errors were read in EMQX's source (https://github.com/emqx/emqx, apps/emqx_m
 Everything else answers 404. An export has the real archive's files; retained messages are in Mnesia's format, other
 tables are JSON where the real ones have Erlang terms.
 
-What it does not do: rules, connectors, bans and access rules are kept and exported, and have no effect. A publication
-that nobody receives is answered by 200, where EMQX says 202. Connections are counted by /clients and /stats, not by
+Not supported: rules, connectors, bans and access rules are stored and exported without any effect. A publication
+without subscribers is answered by 200 instead of 202. Connections are counted by /clients and /stats, not by
 /nodes. Retained messages have no time and no sender, an expiry only if the API published them; subscriptions no QoS. A
 new password leaves older tokens good. With an API key an export leaves out dashboard users and API keys, and an import
 that has them is refused, as from 6.0.3 on; roles of API keys hold as in the Enterprise edition.
 
-state    what the nodes share, and how they keep it alike
+state    shared tables and their replication
 broker   the MQTT server of a node
-export, backups   data export and import, and where its archives lie; mnesia is the format of its tables
-retainer   retained messages: expiries, what a node says of itself, settings
-wire, server   the management API, and its routes: subjects (who may come in), stored (what is kept), seen (by brokers)
-internal   what nodes ask one another
+export, backups   data export and import, and its archives; mnesia is the format of its tables
+retainer   retained messages: expiries, messages of the node itself, settings
+wire, server   the management API and its routes: subjects (users and keys), stored (tables), seen (monitoring)
+internal   requests between nodes
 """

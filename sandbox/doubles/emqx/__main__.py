@@ -19,7 +19,7 @@ from sandbox.doubles.emqx.wire import Node
 
 
 def main() -> None:
-    """Serve until killed; configuration comes by EMQX's own environment variables."""
+    """Serve until killed. The configuration comes from EMQX's environment variables."""
     parser = argparse.ArgumentParser(description=__doc__)
     for option in ("--name", "--data", "--host", "--peers"):
         parser.add_argument(option, required=True)
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _system_topics(retainer: Retainer, interval: float) -> None:
-    """Retain what the node says of itself, first when the interval has passed (emqx_sys.erl)."""
+    """Retain the node's own messages, for the first time after one interval (emqx_sys.erl)."""
     while True:
         time.sleep(interval)
         try:
@@ -54,7 +54,7 @@ def _system_topics(retainer: Retainer, interval: float) -> None:
 
 
 def _first_user(state: State) -> None:
-    """The dashboard's user, at the first boot only: the password then lives in the data, as in the real one."""
+    """Create the dashboard's user at the first start. Its password is then kept in the data, as in EMQX."""
     name = os.environ.get("EMQX_DASHBOARD__DEFAULT_USERNAME", "admin")
     password = os.environ.get("EMQX_DASHBOARD__DEFAULT_PASSWORD", "public")
     if state.name.endswith("-0") and not state.tables["dashboard_users"]:

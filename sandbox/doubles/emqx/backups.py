@@ -1,4 +1,4 @@
-"""Where exports lie: each on the one node that made it or took it up, within reach of all nodes."""
+"""The archives of exports. Each is on the node that created or received it; all nodes can read it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sandbox.doubles.emqx.state import State
 
 
 class Backups:
-    """The archives of a node, and by it those of the others.
+    """The archives of a node, and access to those of the others.
 
     Args:
-        state: knows the other nodes.
-        directory: of this node's archives.
+        state: has the other nodes.
+        directory: directory of this node's archives.
         host: DNS suffix of node names.
     """
 
@@ -65,7 +65,7 @@ class Backups:
         fresh.rename(self._path(name))
 
     def described(self, file: Path) -> dict[str, Any]:
-        """What the API says of an archive."""
+        """The API's description of an archive."""
         status = file.stat()
         made = datetime.fromtimestamp(int(status.st_mtime), UTC)
         return {

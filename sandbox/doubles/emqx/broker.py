@@ -25,10 +25,10 @@ from sandbox.paths import write_atomic
 
 MQTT_PORT, ROUTE_PORT, MONITOR_PORT = 1883, 4370, 8222
 INTERNAL_USER = "$internal"
-# Cheap on purpose: the sandbox's users are not worth 200 ms of a core each.
+# A cheap hash on purpose: 200 ms for each user would slow down the sandbox.
 BCRYPT_ROUNDS = 4
 TIMEOUT_SECONDS = 10.0
-# as the server writes as a subject what MQTT writes as a topic
+# Characters of a topic → characters of the server's subject.
 TO_SUBJECT = str.maketrans({"/": ".", "+": "*", "#": ">"})
 Message = tuple[str, bytes, int, bool]  # topic, payload, QoS, retain
 
@@ -38,8 +38,8 @@ class Broker:
 
     Args:
         state: has the users.
-        directory: for configuration and data.
-        anonymous: whether clients without a name may come in.
+        directory: directory for configuration and data.
+        anonymous: clients without a user name may connect.
     """
 
     def __init__(self, state: State, directory: Path, anonymous: bool) -> None:
@@ -52,11 +52,11 @@ class Broker:
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """Its address."""
         return self._state.peers[self._state.name]
 
     def run(self) -> int:
-        """Run until it ends."""
+        """Run the server until it ends."""
         with self._lock:
             self._write()
             program = Path(sys.executable).with_name("nats-server")
@@ -64,13 +64,13 @@ class Broker:
         return self._process.wait()
 
     def reload(self) -> None:
-        """Take the users as they are now."""
+        """Load the current users."""
         with self._lock:
             if self._process is not None and self._write():
                 self._process.send_signal(signal.SIGHUP)
 
     def stop(self) -> None:
-        """End it in order."""
+        """Stop it cleanly."""
         if self._process is not None:
             self._process.terminate()
 
@@ -78,14 +78,14 @@ class Broker:
         """Publish as the broker itself.
 
         Raises:
-            TimeoutError: the server did not take them in time.
+            TimeoutError: the server did not accept them in time.
         """
         with Session(self) as session:
             for sent in [session.client.publish(*message) for message in messages]:
                 sent.wait_for_publish(TIMEOUT_SECONDS)
                 if not sent.is_published():
                     raise TimeoutError("the broker did not take a message in time")
-            # what of QoS 0 is still on its way is taken before what comes after it
+            # messages of QoS 0 on their way are processed first
             session.barrier()
 
     def retained(self) -> dict[str, tuple[bytes, int]]:
@@ -107,7 +107,7 @@ class Broker:
         return found
 
     def monitor(self, pod: str, path: str) -> dict[str, Any]:
-        """What a node's server says of itself (https://docs.nats.io/running-a-nats-service/nats_admin/monitoring)."""
+        """The monitoring data of a node's server (https://docs.nats.io/running-a-nats-service/nats_admin/monitoring)."""
         url = f"http://{self._state.peers[pod]}:{MONITOR_PORT}/{path}"
         return dict(httpx.get(url, timeout=2.0).raise_for_status().json())
 
@@ -117,7 +117,7 @@ class Broker:
             {"user": name, "password": user["password_hash"], **_permissions(state.tables, name)}
             for name, user in sorted(state.tables["mqtt_users"].items())
         ]
-        # a password that begins like a number would be read as one
+        # quoted: a password that begins like a number would be parsed as one
         internal = {"user": INTERNAL_USER, "password": f"x{state.tables['internal_password']}"}
         anonymous = [{"user": "$anonymous", "password": "x"}]
         document: dict[str, Any] = {
@@ -137,7 +137,7 @@ class Broker:
             },
             "system_account": "SYS",
         }
-        if len(state.peers) > 1:  # one alone would wait for ever to be elected
+        if len(state.peers) > 1:  # a single server would wait forever for an election
             document["cluster"] = {
                 "name": "emqx",
                 "host": self.address,
@@ -152,9 +152,9 @@ class Broker:
 
 
 def configuration(document: dict[str, Any]) -> str:
-    """A document as the server reads it: of JSON's escapes it has some, and `\\xNN` for the others.
+    """A document in the server's syntax: it supports some of JSON's escapes, and `\\xNN` for the others.
 
-    See nats-server, conf/lex.go: lexStringEscape. Without it a user with an umlaut keeps the server from starting.
+    See nats-server, conf/lex.go: lexStringEscape. Without this the server does not start if a user name has an umlaut.
     """
     text = json.dumps(document, indent=1, ensure_ascii=False)
     return re.sub(r"\\(?:u00(..)|(.))", _escape, text)
@@ -167,7 +167,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def _permissions(tables: dict[str, Any], user: str) -> dict[str, Any]:
-    """What a user may where what no rule matches is denied; rules hold where the built-in source is configured."""
+    """The permissions of a user if unmatched requests are denied. Rules apply if the built-in source is configured."""
     authorization = tables["authorization"]
     if authorization.get("no_match") != "deny":
         return {}
@@ -212,7 +212,7 @@ class Session:
                 break
             if not reason.is_failure:
                 return self
-            # while the server reloads its users it knows none, for some milliseconds; paho tries again after 1 s
+            # during a reload the server has no users for some milliseconds; paho retries after 1 s
             said = f"the broker refuses its own user: {reason}"
         self.__exit__()
         raise TimeoutError(said)
@@ -222,10 +222,10 @@ class Session:
         self.client.loop_stop()
 
     def barrier(self) -> None:
-        """Wait until the server has answered all that was sent: it answers a connection's packets in their order.
+        """Wait until the server has answered everything that was sent. It answers in order.
 
         Raises:
-            TimeoutError: it has not, in time.
+            TimeoutError: it did not answer in time.
         """
         _, wanted = self.client.subscribe(f"barrier/{secrets.token_hex(8)}")
         try:
@@ -235,14 +235,14 @@ class Session:
             raise TimeoutError("the broker did not answer in time") from None
 
     def settle(self) -> None:
-        """Wait until messages of QoS 2 that have come are handed over: the server ends their handshakes at its leisure.
+        """Wait until received messages of QoS 2 are delivered: the server completes their handshakes later.
 
         Raises:
-            TimeoutError: it has not, in time.
+            TimeoutError: they were not delivered in time.
         """
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < deadline:
-            with self.client._in_message_mutex:  # held while a message is handed over
+            with self.client._in_message_mutex:  # held while a message is delivered
                 if not self.client._in_messages:
                     return
             time.sleep(0.01)
@@ -250,10 +250,10 @@ class Session:
 
 
 def password_hash(password: str) -> str:
-    """A hash that the broker checks."""
+    """A password hash for the broker."""
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(BCRYPT_ROUNDS, b"2a")).decode()
 
 
 def is_password(password: str, hashed: str) -> bool:
-    """Whether a password has that hash."""
+    """Whether a password matches a hash."""
     return bcrypt.checkpw(password.encode(), hashed.encode())

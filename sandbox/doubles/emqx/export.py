@@ -19,9 +19,9 @@ from sandbox.doubles.emqx.retainer import Kept, Retainer
 from sandbox.doubles.emqx.state import State
 
 VERSION = "5.8.9"
-EDITION = "ce"  # as archives say it; the API says Opensource
+EDITION = "ce"  # the name in archives; the API uses Opensource
 SUFFIX = ".tar.gz"
-# file below mnesia/ → table of ours
+# file below mnesia/ → table of the double
 TABLES = {
     "emqx_authn_mnesia": "mqtt_users",
     "emqx_admin": "dashboard_users",
@@ -44,13 +44,13 @@ def write(state: State, retainer: Retainer, backups: Backups, everything: bool) 
     """Write an archive of configuration, users and retained messages.
 
     Args:
-        everything: whether dashboard users and API keys go in.
+        everything: include dashboard users and API keys.
 
     Returns:
         Its file name.
 
     Raises:
-        TimeoutError: the broker did not tell its retained messages.
+        TimeoutError: the broker did not return its retained messages.
     """
     now = datetime.now(UTC)
     name = f"emqx-export-{now:%Y-%m-%d-%H-%M-%S}.{now.microsecond // 1000:03d}"
@@ -86,10 +86,10 @@ def write(state: State, retainer: Retainer, backups: Backups, everything: bool) 
 
 
 def check(name: str, content: bytes) -> dict[str, bytes]:
-    """What an archive has: path below its directory → bytes.
+    """The content of an archive: path below its directory → bytes.
 
     Raises:
-        ValueError: it is no export, of a renamed file, or newer than this; the words are EMQX's.
+        ValueError: it is not an export, was renamed, or is newer than this version; with EMQX's message.
     """
     found: dict[str, bytes] = {}
     if not name.endswith(SUFFIX):
@@ -124,12 +124,12 @@ def check(name: str, content: bytes) -> dict[str, bytes]:
 
 
 def has_administrators(found: dict[str, bytes]) -> bool:
-    """Whether dashboard users or API keys are in an archive."""
+    """Whether an archive has dashboard users or API keys."""
     return any(f"mnesia/{name}" in found for name in ADMINISTRATORS)
 
 
 def restore(found: dict[str, bytes], state: State, retainer: Retainer) -> None:
-    """Bring back what an archive has: what exists is replaced, what it lacks stays."""
+    """Import an archive: existing entries are replaced, entries that it lacks stay."""
     lines = found.get("cluster.hocon", b"").decode().splitlines()
     pairs = (line.partition(" = ") for line in lines)
     configuration: dict[str, Any] = {key: json.loads(value) for key, _, value in pairs}
@@ -159,8 +159,8 @@ def restore(found: dict[str, bytes], state: State, retainer: Retainer) -> None:
 
 
 def _start(connector: dict[str, Any]) -> None:
-    """Dial what a connector is for, as EMQX does as soon as one that is on is imported (emqx_connector.erl:
-    post_config_update/5). Names are not looked up here.
+    """Connect to a connector's server, as EMQX does when it imports an enabled connector (emqx_connector.erl:
+    post_config_update/5). Names are not resolved.
     """
     at = re.search(
         r"(\d+\.\d+\.\d+\.\d+):(\d+)", str(connector.get("server") or connector.get("url"))

@@ -1,4 +1,4 @@
-"""What nodes ask one another, on 5369: shared tables, the lock, exports; for whoever knows the cookie."""
+"""Requests between nodes, on port 5369: shared tables, the lock, exports. They need the cookie."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Internal(BaseHTTPRequestHandler):
         super().__init__(*args)
 
     def log_message(self, *_: Any) -> None:
-        """Silence."""
+        """Do not log requests."""
 
     def handle_request(self) -> None:
         """Answer one request."""

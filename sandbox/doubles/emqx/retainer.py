@@ -1,4 +1,4 @@
-"""What EMQX retains beside the messages that the MQTT server keeps: expiries, its own `$SYS` topics, its settings.
+"""Retained messages, in addition to those of the MQTT server: expiries, EMQX's `$SYS` topics, and settings.
 
 Sources, v5.8.9: apps/emqx_retainer/src (emqx_retainer.erl: get_expiry_time/1, enabled_backend_config/1;
 emqx_retainer_mnesia.erl: page_read/5, tables_to_backup/0) and apps/emqx/src/emqx_sys.erl: a node retains three topics
@@ -36,7 +36,7 @@ class Kept:
     Attributes:
         payload: its bytes.
         qos: its quality of service.
-        expiry: ms of the epoch at which it goes; 0 for none.
+        expiry: when it expires, in ms since 1970; 0 for never.
     """
 
     payload: bytes
@@ -45,13 +45,13 @@ class Kept:
 
 
 class Retainer:
-    """The retained messages of all nodes, as one of them sees them.
+    """The retained messages of all nodes, as one node sees them.
 
     Args:
         state: shared tables.
-        broker: keeps clients' messages.
-        name: of this node.
-        clock: seconds of the epoch.
+        broker: keeps the clients' messages.
+        name: name of this node.
+        clock: seconds since 1970.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Retainer:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Its settings, all of them."""
+        """All settings."""
         return {**DEFAULTS, **self._state.tables["retainer"]}
 
     def configure(self, given: dict[str, Any]) -> None:
@@ -70,7 +70,7 @@ class Retainer:
 
     @property
     def built_in(self) -> bool:
-        """Whether the database of EMQX itself keeps messages."""
+        """Whether messages are kept in EMQX's own database."""
         return bool(self.config["backend"].get("enable", True))
 
     @property
@@ -79,7 +79,7 @@ class Retainer:
         return bool(self.config["enable"])
 
     def all(self) -> dict[str, Kept]:
-        """Messages by topic, without those whose time is over."""
+        """Topic → message, without expired ones."""
         expiries, now = self._state.tables["expiry"], self._clock() * 1000
         found = {
             topic: Kept(payload, qos, int(expiries.get(topic, 0)))
@@ -101,7 +101,7 @@ class Retainer:
         self._remember(deadlines)
 
     def restore(self, messages: dict[str, Kept]) -> None:
-        """Take messages of an export over what is there."""
+        """Import messages of an export over the existing ones."""
         system = {
             topic: base64.b64encode(kept.payload).decode()
             for topic, kept in messages.items()
@@ -115,7 +115,7 @@ class Retainer:
             self._state.change(lambda tables: tables["sys"].update(system))
 
     def tell_of_itself(self) -> None:
-        """Retain what a node says of itself."""
+        """Retain the node's own messages."""
         running = [name for name in sorted(self._state.peers) if name not in self._state.away]
         said = {
             f"{SYSTEM}brokers": ",".join(running),
@@ -140,7 +140,7 @@ class Retainer:
 
 
 def seconds(text: str) -> float:
-    """A duration as EMQX writes it: `1m`, `500ms`."""
+    """Seconds of a duration in EMQX's syntax: `1m`, `500ms`."""
     found = re.fullmatch(r"(\d+)(ms|s|m|h)", text)
     if found is None:
         raise ValueError(f"no duration: {text!r}")

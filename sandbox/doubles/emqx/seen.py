@@ -1,4 +1,4 @@
-"""Routes of what the brokers see: clients, their subscriptions, messages counted."""
+"""Routes with the brokers' monitoring data: clients, subscriptions, counts of messages."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import httpx
 from sandbox.doubles.emqx.broker import INTERNAL_USER
 from sandbox.doubles.emqx.wire import Json, Refused, Wire
 
-# as MQTT writes a topic what the server writes as a subject
+# Characters of the server's subject → characters of a topic.
 TO_TOPIC = str.maketrans({".": "/", "*": "+", ">": "#"})
 
 
 class Seen(Wire):
-    """Answers made of the servers' own monitoring."""
+    """Answers from the servers' monitoring data."""
 
     def clients(self) -> Json:
         return self.page(self._clients())
@@ -74,7 +74,7 @@ class Seen(Wire):
     def _aggregated(
         self, rows: list[Json], shared: frozenset[str] = frozenset()
     ) -> list[Json] | Json:
-        """By node, or in sum if the query says so; what all nodes share counts once."""
+        """Counts by node, or as a sum if the query asks for it. Data shared by all nodes counts once."""
         if self.query.get("aggregate") != "true":
             return rows
         fields = [field for field in rows[0] if field != "node"]
@@ -118,17 +118,17 @@ class Seen(Wire):
         try:
             return self.node.broker.monitor(pod, path)
         except httpx.HTTPError:
-            return {}  # it died since it was last seen
+            return {}  # it died after it was last seen
 
 
 def _topics(connection: Json) -> list[str]:
-    """The filters that a client subscribed to, without what the server adds for its own ends."""
+    """The filters that a client subscribed to, without the server's internal ones."""
     found = connection.get("subscriptions_list_detail") or []
     return sorted(
         {
             sub["subject"].translate(TO_TOPIC)
             for sub in found
-            # the level above `a/#`, and deliveries of QoS 1 and 2
+            # internal: the level above `a/#`, and deliveries of QoS 1 and 2
             if not sub["sid"].endswith(" fwc") and not sub["subject"].startswith("$MQTT")
         }
     )

@@ -34,7 +34,7 @@ class Handler(Subjects, Seen):
     """One request of the management API."""
 
     def route(self, path: str) -> tuple[int, Any]:
-        """Find what answers a path, and let it; returns status and body."""
+        """Call the route of a path. Returns status and body."""
         if path in ("/status", "/api/v5/status"):
             name = self.node.node_name(self.node.state.name)
             raise Raw(f"Node {name} is started\nemqx is running".encode(), "text/plain")
@@ -70,7 +70,7 @@ class Handler(Subjects, Seen):
 
     def _node(self, pod: str) -> Json:
         name = self.node.node_name(pod)
-        if pod in self.node.state.away:  # no more than this is known of one that does not answer
+        if pod in self.node.state.away:  # a node that does not answer has these fields only
             return {"node": name, "node_status": "stopped", "role": "core"}
         return {
             "node": name,
@@ -155,7 +155,7 @@ class Handler(Subjects, Seen):
         self.node.broker.publish([(topic, b"", 0, True)])
 
     def _kept(self) -> dict[str, Kept]:
-        """Refused with an external store (check_backend/3), nothing where it is off (page_read/4)."""
+        """Retained messages: refused with an external store (check_backend/3), empty if disabled (page_read/4)."""
         if not self.node.retainer.built_in:
             raise Refused(400, "BAD_REQUEST", "This API only support built in database")
         return self.node.retainer.all() if self.node.retainer.enabled else {}
@@ -215,7 +215,7 @@ class Handler(Subjects, Seen):
 
     # ------------------------------------------------------------------ inside
     def _pod(self, name: str | None) -> str:
-        """The pod of a node that runs; this one's if none is named."""
+        """The pod of a running node; by default this node's."""
         if name is None:
             return self.node.state.name
         for pod in self.node.running():

@@ -1,7 +1,7 @@
-"""What the nodes share: users, keys, rules. Broadcast with a version, the highest wins; kept in a file.
+"""The tables that the nodes share: users, keys, rules. They have a version; the highest one wins. Kept in a file.
 
-A change is made by one node at a time, the one that has the lock; the first node that runs lends it. Nodes that do not
-see one another both go on, as EMQX's do, and the half with fewer changes loses its own when they meet again.
+Only the node that has the lock makes changes; the first running node lends the lock. After a partition both halves
+work, as in EMQX, and the half with fewer changes loses them when the nodes meet again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sandbox.paths import write_atomic
 INTERNAL_PORT = 5369
 TIMEOUT_SECONDS = 2.0
 BEAT_SECONDS = 0.5
-# A lender waits less than a borrower's request may take; a borrower that died keeps the lock no longer than a lease.
+# A lender waits less than a borrower's request may take. A dead borrower keeps the lock for one lease at most.
 LEND_SECONDS, BORROW_SECONDS, LEASE_SECONDS = 1.0, 15.0, 5.0
 TABLES = (
     "mqtt_users", "dashboard_users", "api_keys", "rules", "banned",
@@ -34,10 +34,10 @@ class State:
     """The shared tables, as one node has them.
 
     Args:
-        name: of this node's pod.
+        name: name of this node's pod.
         peers: pod name → address of all nodes.
-        file: where it is kept.
-        cookie: what nodes show one another.
+        file: the file with the tables.
+        cookie: the shared secret of the nodes.
         changed: called with the tables after every change.
     """
 
@@ -47,7 +47,7 @@ class State:
         self.name = name
         self.peers = peers
         self._file = file
-        # one client: making one takes 20 ms of a core, and two are called twice a second
+        # one client: creating one takes 20 ms, and requests are frequent
         self._http = httpx.Client(headers={"x-cookie": cookie}, timeout=TIMEOUT_SECONDS)
         self._changed = changed
         self._lock = threading.RLock()
@@ -61,11 +61,11 @@ class State:
         )
 
     def join(self) -> None:
-        """Take what the others have; the first node makes the beginnings if nobody has any."""
+        """Load the tables from other nodes. If there are none, the first node creates them."""
         deadline = time.monotonic() + 15
         while True:
             self.look()
-            # a node that was here before may begin alone; the first one, when it has heard the others or waited
+            # a node with data may start alone; the first node must hear the others, or wait
             if self.tables["version"] > 0:
                 return
             if self.name.endswith("-0") and (not self.away or time.monotonic() > deadline):
@@ -74,14 +74,14 @@ class State:
             time.sleep(0.2)
 
     def look(self) -> None:
-        """Ask all others for newer tables, and see who is away."""
+        """Ask all other nodes for newer tables, and record which do not answer."""
         for name in self.others():
             answer = self.ask(name, "GET", "/state")
             if answer is not None:
                 self.take(answer.json())
 
     def beat(self) -> None:
-        """Look for ever."""
+        """Update forever."""
         while True:
             self.look()
             time.sleep(BEAT_SECONDS)
@@ -91,7 +91,7 @@ class State:
         return [name for name in sorted(self.peers) if name != self.name]
 
     def take(self, tables: dict[str, Any]) -> None:
-        """Take another node's tables if they are newer; of two of one version all nodes take the same."""
+        """Use another node's tables if they are newer. With equal versions all nodes choose the same."""
         with self._lock:
             if _age(tables) <= _age(self.tables):
                 return
@@ -115,7 +115,7 @@ class State:
                 self._adopt(tables)
             self._changed()
             for name in self.others():
-                if name not in self.away:  # who comes back asks by itself
+                if name not in self.away:  # a node that returns asks by itself
                     self.ask(name, "PUT", "/state", tables)
         finally:
             if lender == self.name:
@@ -125,7 +125,7 @@ class State:
         return result
 
     def lend(self, ticket: str) -> bool:
-        """Lend the lock to whoever shows this ticket, unless it is out for too long."""
+        """Lend the lock to the owner of this ticket, unless it takes too long."""
         deadline = time.monotonic() + LEND_SECONDS
         with self._free:
             while (now := time.monotonic()) < self._lent[1]:
@@ -143,7 +143,7 @@ class State:
                 self._free.notify()
 
     def ask(self, name: str, method: str, path: str, body: Any = None) -> httpx.Response | None:
-        """Ask another node; None if it does not answer or does not know the cookie."""
+        """Send a request to another node. None if it does not answer or has another cookie."""
         try:
             answer = self._http.request(
                 method, f"http://{self.peers[name]}:{INTERNAL_PORT}{path}", json=body
@@ -158,12 +158,12 @@ class State:
         return answer
 
     def _borrow(self, ticket: str) -> str:
-        """Get the lock, and what its lender knows; returns who lent it."""
+        """Get the lock and the lender's tables. Returns the lender."""
         deadline = time.monotonic() + BORROW_SECONDS
         while time.monotonic() < deadline:
             lender = next(
                 n for n in sorted(self.peers) if n == self.name or n not in self.away
-            )  # all nodes find the same while they see the same
+            )  # all nodes that see the same nodes choose the same one
             if lender == self.name:
                 if self.lend(ticket):
                     return lender

@@ -1,4 +1,4 @@
-"""Routes of what is kept and shared without effect: rules, connectors, actions, bans, access rules."""
+"""Routes of tables without effect: rules, connectors, actions, bans, access rules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sandbox.doubles.emqx.wire import Json, Refused, Wire, an_object
 
 
 class Stored(Wire):
-    """Rows of the shared tables, made, shown and dropped."""
+    """Creates, lists and deletes rows of the shared tables."""
 
     # ------------------------------------------------------------------ rules
     def rules(self) -> Json:
@@ -128,15 +128,15 @@ class Stored(Wire):
         self.node.state.change(edit)
 
     def _sources(self, tables: Json) -> list[Json]:
-        """Those set at run time; at first the file alone (default_authz/0 in emqx_authz_schema.erl)."""
+        """Sources set at run time; by default only the file (default_authz/0 in emqx_authz_schema.erl)."""
         return list(tables["authorization"].get("sources", [{"type": "file", "enable": True}]))
 
     def _needs_source(self) -> None:
-        """As the filter of the rules' routes does (is_configured_authz_source/2 in emqx_authz_api_mnesia.erl)."""
+        """The check of the rules' routes (is_configured_authz_source/2 in emqx_authz_api_mnesia.erl)."""
         self.authorizer("built_in_database")
 
     # ------------------------------------------------------------------ access rules
-    # rows: users:NAME and clients:ID, and all: as their paths say
+    # keys of rows: users:NAME, clients:ID and all
     def acl(self, whom: str) -> Json:
         self._needs_source()
         rows = sorted(self.tables["acl"].items())
@@ -184,7 +184,7 @@ class Stored(Wire):
 
     # ------------------------------------------------------------------ rows
     def row(self, table: str, name: str, missing: str = "") -> Json:
-        """A row; 404 if there is none."""
+        """A row; 404 if it does not exist."""
         if name not in self.tables[table]:
             raise Refused(404, "NOT_FOUND", missing or f"{name} not found")
         return dict(self.tables[table][name])
@@ -211,7 +211,7 @@ class Stored(Wire):
         return dict(self.node.state.change(edit))
 
     def remove(self, table: str, name: str, missing: str = "") -> None:
-        """Drop a row; 404 if there is none."""
+        """Delete a row; 404 if it does not exist."""
 
         def edit(tables: Json) -> None:
             if tables[table].pop(name, None) is None:

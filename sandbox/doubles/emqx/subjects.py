@@ -1,4 +1,4 @@
-"""Routes of who may come in: sign-on, users of MQTT and of the dashboard, API keys."""
+"""Routes of logins: users of MQTT and of the dashboard, API keys."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _shown_key(name: str, key: Json) -> Json:
         "name": name,
         "expired": False,
         "expired_at": "infinity",
-    } | shown  # rows of older data lack the last
+    } | shown  # rows of older data lack the last field
 
 
 def _role(role: str) -> str:
@@ -183,7 +183,7 @@ def _role(role: str) -> str:
 
 
 def _legal(password: str) -> str:
-    """What EMQX takes as a new password of its dashboard (apps/emqx_dashboard/src/emqx_dashboard_admin.erl)."""
+    """The rules for a new password of the dashboard (apps/emqx_dashboard/src/emqx_dashboard_admin.erl)."""
     if not 8 <= len(password) <= 64:
         raise Refused(400, "BAD_REQUEST", "The range of password length is 8~64")
     kinds = {"letter" if c.isalpha() else "digit" if c.isdigit() else "sign" for c in password}

@@ -32,7 +32,7 @@ class Refused(Exception):
 
 
 class Raw(Exception):
-    """An answer that is no JSON."""
+    """An answer that is not JSON."""
 
     def __init__(self, body: bytes, kind: str) -> None:
         super().__init__()
@@ -40,14 +40,14 @@ class Raw(Exception):
 
 
 class Node:
-    """What the routes need.
+    """Everything that the routes need.
 
     Attributes:
         state: shared tables.
         broker: the MQTT server.
         backups: archives of data.
         retainer: retained messages.
-        anonymous: whether MQTT clients without a name may come in.
+        anonymous: MQTT clients without a user name may connect.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Node:
         self.retainer = Retainer(state, broker, f"emqx@{state.name}.{host}")
         self.anonymous = anonymous
         self._host = host
-        self._key = hashlib.sha256(cookie.encode()).digest()  # a token is good on every node
+        self._key = hashlib.sha256(cookie.encode()).digest()  # a token is valid on every node
 
     def node_name(self, pod: str) -> str:
         """`emqx@POD.HOST`."""
@@ -69,16 +69,16 @@ class Node:
         return [pod for pod in sorted(self.state.peers) if pod not in self.state.away]
 
     def sign(self, user: str) -> str:
-        """A token for a signed-on user."""
-        # the salt tells two tokens of one second apart: one may sign out and the other stay
+        """A token for a logged-in user."""
+        # the salt distinguishes two tokens of one second: one may log out and the other stay valid
         text = f"{secrets.token_hex(4)}|{int(time.time()) + TOKEN_SECONDS}|{user}"
         return base64.urlsafe_b64encode(f"{self._mark(text)}|{text}".encode()).decode()
 
     def signed(self, token: str) -> tuple[str, str]:
-        """User and mark of a token.
+        """User and salt of a token.
 
         Raises:
-            Refused: it is not good, or no longer.
+            Refused: it is not valid, or no longer valid.
         """
         try:
             mark, _, text = base64.urlsafe_b64decode(token).decode().partition("|")
@@ -142,7 +142,7 @@ class Wire(BaseHTTPRequestHandler):
 
     @property
     def administrator(self) -> bool:
-        """Whether a dashboard user asks, not an API key."""
+        """Whether the request comes from a dashboard user, not an API key."""
         return bool(self.user)
 
     @property
@@ -151,7 +151,7 @@ class Wire(BaseHTTPRequestHandler):
         return self.node.state.tables
 
     def any_body(self) -> Any:
-        """The request's body, of whatever kind."""
+        """The request's body, of any type."""
         try:
             return json.loads(self.content or b"{}")
         except ValueError as exc:
@@ -162,7 +162,7 @@ class Wire(BaseHTTPRequestHandler):
         return an_object(self.any_body(), *required)
 
     def page(self, rows: list[Json]) -> Json:
-        """The page of a list that is asked for."""
+        """The requested page of a list."""
         try:
             page, limit = int(self.query.get("page", 1)), int(self.query.get("limit", 100))
         except ValueError:
@@ -179,7 +179,7 @@ class Wire(BaseHTTPRequestHandler):
         return {"data": shown, "meta": meta}
 
     def authorise(self, path: str) -> None:
-        """Check token or API key; what neither may do is refused."""
+        """Check the token or API key, and refuse requests that it does not allow."""
         kind, _, value = str(self.headers.get("authorization") or "").partition(" ")
         if kind.lower() == "bearer":
             self.user, self.token_mark = self.node.signed(value)
@@ -218,7 +218,7 @@ class Wire(BaseHTTPRequestHandler):
 
 
 def an_object(given: Any, *required: str) -> Json:
-    """What is given, if it is an object that has these fields."""
+    """The value, if it is an object with these fields."""
     if not isinstance(given, dict):
         raise Refused(400, "BAD_REQUEST", "an object is required")
     for field in required:

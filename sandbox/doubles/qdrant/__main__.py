@@ -21,7 +21,7 @@ FLUSH_SECONDS = 5.0  # as the real server's flush_interval_sec
 
 
 def main() -> None:
-    """Serve until ended; keys come by the environment, as the real server's."""
+    """Serve until killed. API keys come from the environment, as for the real server."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", required=True)
     parser.add_argument("--data", required=True, type=Path)
@@ -39,7 +39,7 @@ def main() -> None:
     tasks = (
         internal.serve_forever,
         lambda: _repeat(peer.look_around, BEAT_SECONDS),
-        lambda: _repeat(replication.mend, BEAT_SECONDS),
+        lambda: _repeat(replication.repair, BEAT_SECONDS),
         lambda: _repeat(peer.flush, FLUSH_SECONDS),
     )
     for task in tasks:
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _repeat(task: Callable[[], object], seconds: float) -> None:
-    """For ever, whatever happens: a peer whose heart stops is worse than one that stumbles."""
+    """Run forever, also after an error: a peer without this loop is worse than one that logs errors."""
     while True:
         try:
             task()

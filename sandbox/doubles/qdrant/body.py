@@ -1,4 +1,4 @@
-"""The body of a request as a stream: of a given length or in chunks, and the file out of a multipart one."""
+"""The body of a request as a stream, with a length or in chunks, and the file of a multipart form."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ LINE_AT_MOST = 1 << 16
 
 
 class Body:
-    """What of a request is still to be read.
+    """The unread part of a request.
 
     Args:
-        stream: of the connection.
-        headers: of the request.
+        stream: the connection's stream.
+        headers: the request's headers.
     """
 
     def __init__(self, stream: BinaryIO, headers: Message) -> None:
@@ -27,19 +27,19 @@ class Body:
         self.broken = not given.isdigit()
         self._left = 0 if self._chunked or self.broken else int(given)
         self._type = str(headers.get("content-type") or "")
-        self._rest = b""  # read, and not yet handed out
+        self._rest = b""  # bytes that were read but not returned yet
 
     def read(self) -> bytes:
-        """All of it."""
+        """The whole body."""
         return b"".join(iter(self.piece, b""))
 
     def drain(self) -> None:
-        """Read what nobody wanted: the next request on the connection begins after it."""
+        """Read the rest of the body: the next request on the connection begins after it."""
         while self.piece():
             pass
 
     def piece(self) -> bytes:
-        """The next bytes; none at its end."""
+        """The next bytes; empty at the end."""
         if self._rest:
             piece, self._rest = self._rest, b""
             return piece
@@ -68,14 +68,14 @@ class Body:
                 pass
 
     def save_file(self, field: str, target: Path) -> None:
-        """Save the one file of a form, without holding it in memory.
+        """Save the file of a form without loading it into memory.
 
         Args:
             field: its name in the form.
-            target: where.
+            target: the file to write.
 
         Raises:
-            Refused: 400, in the words of the server's framework, which come as plain text.
+            Refused: 400, as plain text with the message of the server's framework.
         """
         boundary = self._type.partition("boundary=")[2].partition(";")[0].strip('" ').encode()
         if "multipart/form-data" not in self._type:
@@ -97,7 +97,7 @@ class Body:
         end = b"\r\n--" + boundary
         with target.open("wb") as file:
             while end not in held:
-                # the end may be cut in two by the pieces
+                # two pieces may split the end mark
                 file.write(held[: -len(end)])
                 held = held[-len(end) :]
                 piece = self.piece()

@@ -1,9 +1,9 @@
-"""The cluster's state, changed by one change after another, whichever peer they come from.
+"""The cluster's state. Changes from all peers are applied one after another.
 
-A register that a majority of the peers keeps, as CASPaxos does (https://arxiv.org/abs/1802.07000): a change asks a
-majority to promise it a turn and to tell what they have, edits the newest, and is done when a majority has taken that.
-Any two majorities share a peer, so a change that was done is seen by every later one. There is no leader to wait for,
-and a cluster of one peer is a majority in itself. The real server runs Raft; what clients see of it is the same.
+The state is a register kept by a majority of the peers, as in CASPaxos (https://arxiv.org/abs/1802.07000). A change
+asks a majority for a promise and for their states, edits the newest one, and is complete when a majority has accepted
+it. Any two majorities share a peer, so later changes see it. There is no leader, and a cluster of one peer is its own
+majority. The real server runs Raft; clients see no difference.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from sandbox.paths import write_atomic
 State = dict[str, Any]
 Edit = Callable[[State], None]
 PATIENCE_SECONDS = 10.0
-# Changes that the state remembers: a proposer whose change was carried through by another one must know it again.
+# Number of changes that the state records: a proposer must recognise its change after another one completed it.
 REMEMBERED = 64
 
 
 class Acceptor:
-    """What this peer has promised and taken, on disk.
+    """The promises and accepted states of this peer, on disk.
 
     Args:
-        file: where.
-        start: the state that is known to hold, if there is no file.
+        file: the file.
+        start: a state that is known to be accepted, if the file does not exist.
     """
 
     def __init__(self, file: Path, start: State) -> None:
         self._file = file
         self._lock = threading.Lock()
-        # without a file, what is known to hold counts as taken: a peer that has lost its disk must not outvote it
+        # without a file the known state counts as accepted: a peer that lost its disk must not outvote it
         self.promised: list[Any] = start.get("ballot", [0, ""])
         self.taken: list[Any] = self.promised
         self.state = start
@@ -52,7 +52,7 @@ class Acceptor:
             )
 
     def prepare(self, ballot: list[Any]) -> dict[str, Any]:
-        """Promise a ballot its turn, unless a later one has it."""
+        """Promise a ballot, unless a later one was promised."""
         with self._lock:
             good = ballot > self.promised
             if good:
@@ -66,7 +66,7 @@ class Acceptor:
             }
 
     def accept(self, ballot: list[Any], state: State) -> dict[str, Any]:
-        """Take a ballot's state, unless a later ballot has been promised its turn."""
+        """Accept a ballot's state, unless a later ballot was promised."""
         with self._lock:
             good = ballot >= self.promised
             if good:
@@ -84,8 +84,8 @@ class Consensus:
 
     Args:
         network: the other peers.
-        acceptor: of this peer.
-        learned: called with a state that holds.
+        acceptor: this peer's acceptor.
+        learned: called with an accepted state.
     """
 
     def __init__(
@@ -94,17 +94,17 @@ class Consensus:
         self.acceptor = acceptor
         self._network = network
         self._learned = learned
-        self._turn = threading.Lock()  # own changes need not compete with one another
+        self._turn = threading.Lock()  # changes of this peer do not compete
         self._highest = 0
 
     def change(self, edit: Edit | None = None) -> None:
-        """Change the state, or with no edit make sure that the newest holds.
+        """Change the state. Without an edit, make sure that the newest state is accepted.
 
         Args:
-            edit: alters the state it is given; called again if another change was first. It may refuse.
+            edit: changes the given state; called again if another change was first. It may refuse.
 
         Raises:
-            NoConsensus: no majority within reach; refused, as Raft would.
+            NoConsensus: no majority can be reached.
             Refused: what `edit` raised.
         """
         name = uuid4().hex
@@ -113,7 +113,7 @@ class Consensus:
             while not self._attempt(name, edit):
                 if time.monotonic() > deadline:
                     raise NoConsensus
-                # whoever comes second waits for longer than a round takes, and not all for the same time
+                # after a conflict wait longer than a round takes, for a random time
                 time.sleep(random.uniform(0.005, 0.06))
 
     def _attempt(self, name: str, edit: Edit | None) -> bool:
@@ -129,7 +129,7 @@ class Consensus:
             try:
                 edit(state)
             except Refused as refused:
-                # what it was refused for may be only half taken: it shall hold before anyone is told
+                # the state that caused the refusal may be accepted in part only: complete it before refusing
                 refusal, state = refused, dict(newest["state"])
             else:
                 state["version"] += 1
@@ -146,7 +146,7 @@ class Consensus:
         return True
 
     def _everyone(self, question: str, body: dict[str, Any]) -> list[dict[str, Any]]:
-        """Answers of a majority, or of more.
+        """Answers of at least a majority.
 
         Raises:
             NoConsensus: fewer answered.
@@ -156,7 +156,7 @@ class Consensus:
         away = self._network.failures
         for other in sorted(self._network.others(), key=lambda o: o.uri in away):
             if other.uri in away and len(answers) >= self._network.quorum:
-                continue  # those that are away are only asked when it takes them
+                continue  # silent peers are asked only if a majority needs them
             said = self._network.call(other, "POST", question, body)
             if said is not None and said.status_code == 200:
                 answers.append(said.json())

@@ -1,4 +1,4 @@
-"""How a refusal looks."""
+"""Refusals as the real server words them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class Refused(Exception):
 
     Attributes:
         status: HTTP status.
-        plain: whether the body is plain text, as for 401.
-        retry_after: seconds after which the same may be asked again; 0 where nothing is said of that.
+        plain: the body is plain text, as for 401.
+        retry_after: seconds until the request may be repeated; 0 for no such header.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class Refused(Exception):
 
 
 class NoConsensus(Refused):
-    """A change of the cluster's state that no majority has confirmed; it may still come to hold."""
+    """A change of the cluster's state that no majority has confirmed. It may still be accepted later."""
 
     def __init__(self) -> None:
         text = "Waiting for consensus operation commit failed. Timeout set at: 10 seconds"
@@ -33,7 +33,7 @@ class NoConsensus(Refused):
 
 
 class Stale(Refused):
-    """Who asks, or who is asked, knows an older state of the cluster: look again and repeat."""
+    """One of two peers has an older state of the cluster: update it and repeat."""
 
     def __init__(self, message: str = "the state of the cluster has changed") -> None:
         super().__init__(409, f"Service internal error: {message}")
@@ -56,7 +56,7 @@ def malformed(message: str) -> Refused:
 
 @contextmanager
 def understanding() -> Iterator[None]:
-    """Around what takes a request's body apart, and only that: what does not fit is the asker's fault."""
+    """For the parsing of a request's body: errors become 400."""
     try:
         yield
     except KeyError as exc:
@@ -66,7 +66,7 @@ def understanding() -> Iterator[None]:
 
 
 def unavailable(uri: str) -> str:
-    """Words of the transport to a peer that is away."""
+    """The error message for a peer that does not answer."""
     return (
         f'Tonic status error: status: Unavailable, message: "Failed to connect to {uri}, error: transport error", '
         "details: [], metadata: MetadataMap { headers: {} }"

@@ -1,4 +1,4 @@
-"""What peers ask one another, on 6335: the state of the cluster, operations, questions, archives."""
+"""Requests between peers, on port 6335: the cluster's state, operations, queries, archives."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Internal(BaseHTTPRequestHandler):
         super().__init__(*args)
 
     def log_message(self, *_: Any) -> None:
-        """Silence."""
+        """Do not log requests."""
 
     def handle_request(self) -> None:
-        """Answer; whatever happens, since a connection that just ends looks like a peer that is away."""
+        """Answer every request, also after an error: a closed connection looks like a dead peer."""
         try:
             body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or "{}")
             answer = self._answer(self.path.strip("/").split("/"), body)

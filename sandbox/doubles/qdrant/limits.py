@@ -1,4 +1,4 @@
-"""Strict mode: what a collection's own limits refuse.
+"""Strict mode: the limits of a collection.
 
 As qdrant/qdrant v1.19.0 has it: lib/collection/src/operations/verification/mod.rs (limits of a request),
 lib/common/common/src/rate_limiting.rs and src/actix/helpers.rs (rates, `Retry-After`), src/common/update.rs (indexes).
@@ -15,7 +15,7 @@ from sandbox.doubles.qdrant.errors import Refused
 
 
 class Rates:
-    """Reads of each collection that may still be made: a minute's worth at most, refilled by the second."""
+    """Remaining reads of each collection: at most those of a minute, refilled every second."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -25,7 +25,7 @@ class Rates:
         """Take one read.
 
         Raises:
-            Refused: 429, with the seconds after which there is one again.
+            Refused: 429, with the seconds until the next read.
         """
         limit = strict(spec).get("read_rate_limit")
         if limit is None:
@@ -43,13 +43,13 @@ class Rates:
 
 
 def strict(spec: dict[str, Any]) -> dict[str, Any]:
-    """The limits of a collection; none while its strict mode is off."""
+    """The limits of a collection; empty if strict mode is off."""
     found: dict[str, Any] = spec.get("strict_mode_config") or {}
     return found if found.get("enabled") else {}
 
 
 def require_page(spec: dict[str, Any], limit: int) -> None:
-    """Whether so many points may be asked for at once."""
+    """Check that a request may ask for this many points."""
     most = strict(spec).get("max_query_limit")
     if most is not None and limit > most:
         text = f'Limit exceeded {limit} > {most} for "limit"'
@@ -57,7 +57,7 @@ def require_page(spec: dict[str, Any], limit: int) -> None:
 
 
 def require_index(spec: dict[str, Any], there: int) -> None:
-    """Whether one more payload index may be made."""
+    """Check that another payload index may be created."""
     most = strict(spec).get("max_payload_index_count")
     if most is not None and there >= most:
         text = f"Collection already has the maximum number of payload indices ({most})"

@@ -1,7 +1,6 @@
-"""The other peers: who they are, how they are asked, and which of them do not answer.
+"""The other peers, requests to them, and which of them do not answer.
 
-What a peer answers, a 500 included, shows that it is there; a connection that fails, or an answer that does not come in
-time, makes it look away.
+Any answer, even a 500, shows that a peer runs. After a failed connection or a timeout it counts as down.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ class Other:
     """Another peer, or this one.
 
     Attributes:
-        name: of its pod.
-        address: where it listens.
+        name: name of its pod.
+        address: its address.
     """
 
     name: str
@@ -36,19 +35,19 @@ class Other:
 
     @property
     def identity(self) -> int:
-        """Its peer id: 53 bits, since JSON readers lose more."""
+        """Its peer id: 53 bits, the largest number that all JSON readers keep."""
         return (
             int.from_bytes(hashlib.blake2b(self.name.encode(), digest_size=8).digest(), "big") >> 11
         )
 
     @property
     def uri(self) -> str:
-        """How the cluster calls it."""
+        """Its URI in the cluster."""
         return f"http://{self.address}:{P2P_PORT}/"
 
 
 class Network:
-    """The way to the other peers.
+    """Access to the other peers.
 
     Args:
         name: of this peer, one of `peers`.
@@ -57,14 +56,14 @@ class Network:
     Attributes:
         peers: all, by name.
         me: this one.
-        failures: by URI, those that did not answer last time, as `/cluster` shows them.
+        failures: URI → failure, for peers that did not answer last time, as in `/cluster`.
     """
 
     def __init__(self, name: str, peers: dict[str, str]) -> None:
         self.peers = {n: Other(n, address) for n, address in peers.items()}
         self.me = self.peers[name]
         self.failures: dict[str, dict[str, Any]] = {}
-        # no limit of connections: waiting for a free one would look like a peer that is away
+        # no limit of connections: waiting for a free one would look like a dead peer
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
         self._http = httpx.Client(limits=limits, trust_env=False)
 
@@ -78,11 +77,11 @@ class Network:
 
     @property
     def quorum(self) -> int:
-        """How many peers are a majority."""
+        """Number of peers of a majority."""
         return len(self.peers) // 2 + 1
 
     def majority(self) -> bool:
-        """Whether this peer sees enough others to change anything."""
+        """Whether this peer reaches a majority."""
         return len(self.alive()) >= self.quorum
 
     def call(
@@ -95,15 +94,15 @@ class Network:
         version: int = 0,
         seconds: float = CONNECT_SECONDS,
     ) -> httpx.Response | None:
-        """Ask a peer; None, and a mark in `message_send_failures`, if it is away.
+        """Send a request to a peer. Returns None if it is down, and records that in `message_send_failures`.
 
         Args:
-            other: whom.
-            method: of HTTP.
-            path: without the leading slash.
-            body: as JSON.
-            version: of the state that the question rests on; the other looks for a newer one if its own is older.
-            seconds: how long its answer may take.
+            other: the peer.
+            method: HTTP method.
+            path: path without the leading slash.
+            body: the body, sent as JSON.
+            version: version of the state that the request is based on; a peer with an older state updates first.
+            seconds: time limit.
         """
         limits = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
         headers = {SENDER: self.me.name, VERSION: str(version)}
@@ -113,7 +112,7 @@ class Network:
                     method, other.uri + path, json=body, headers=headers, timeout=limits
                 )
             except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
-                # a kept connection to a process that has been restarted since: a new one tells
+                # the process was restarted since the connection was opened: try a new connection
                 if not last:
                     continue
             except httpx.TransportError:
@@ -126,10 +125,10 @@ class Network:
         return None
 
     def download(self, other: Other, path: str, target: Path, *, version: int) -> str | None:
-        """Have a peer make a file and fetch it.
+        """Let a peer create a file, and download it.
 
         Returns:
-            What it said in `x-token`; None if it gave no file.
+            The header `x-token`; None if there is no file.
         """
         headers = {SENDER: self.me.name, VERSION: str(version)}
         limits = httpx.Timeout(DOWNLOAD_SECONDS, connect=CONNECT_SECONDS)
@@ -148,7 +147,7 @@ class Network:
         except httpx.ConnectError:
             self._away(other)
             return None
-        except httpx.TransportError:  # broken off: it is asked again
+        except httpx.TransportError:  # the download was interrupted; the caller repeats it
             return None
 
     def _away(self, other: Other) -> None:

@@ -1,4 +1,4 @@
-"""Operations and questions as peers send them to one another, carried out on a replica."""
+"""Runs operations and queries from other peers on a replica."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEMAS = {
 
 
 def apply(shard: Shard, operation: dict[str, Any]) -> None:
-    """Carry out an update: {"upsert": points}, {"delete": ids}, {"delete_by": filter} or {"index": …}."""
+    """Run an update: {"upsert": points}, {"delete": ids}, {"delete_by": filter} or {"index": …}."""
     with understanding():
         update = _update(operation)
     shard.update(update)
@@ -45,7 +45,7 @@ def _update(operation: dict[str, Any]) -> edge.UpdateOperation:
 
 
 def schema(index: dict[str, Any]) -> str:
-    """The kind of an index, which is given as a word or as an object."""
+    """The kind of an index, from a word or an object."""
     with understanding():
         given = index["field_schema"]
         name = given if isinstance(given, str) else str(given["type"])
@@ -57,7 +57,7 @@ def schema(index: dict[str, Any]) -> str:
 
 
 def ask(shard: Shard, question: dict[str, Any]) -> Any:
-    """Answer a question: {"count": …}, {"scroll": …}, {"query": …}, {"retrieve": …}."""
+    """Answer a query: {"count": …}, {"scroll": …}, {"query": …}, {"retrieve": …}."""
     (kind, spec), *_ = question.items()
     match kind:
         case "count":
@@ -93,7 +93,7 @@ def ask(shard: Shard, question: dict[str, Any]) -> Any:
 
 
 def limit_of(spec: dict[str, Any]) -> int:
-    """How many points are asked for."""
+    """The number of requested points."""
     limit = spec.get("limit")
     if limit is None:
         return 10

@@ -1,7 +1,7 @@
-"""One peer of the cluster: what it knows of collections, and the shards that it has of them.
+"""One peer of the cluster: its collections and its shards.
 
-Each creation of a collection has an id of its own, and shards lie in directories of that id: a peer that was away while
-a collection was deleted and made anew under the same name must not bring the old one's points back.
+Each creation of a collection has a unique id, which names the directories of its shards. So a peer that was down while
+a collection was deleted and created again does not bring back the old points.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sandbox.doubles.qdrant.shards import Shard
 from sandbox.paths import write_atomic
 
 ACTIVE, DEAD = "Active", "Dead"
-SHARDS_AT_MOST = 1000  # each takes 64 MB of address space for its log
+SHARDS_AT_MOST = 1000  # each needs 64 MB of address space for its log
 
 
 class Peer:
@@ -39,13 +39,13 @@ class Peer:
     Args:
         name: one of `peers`.
         peers: name → address of all.
-        data: directory of its own.
+        data: its directory.
 
     Attributes:
-        meta: the newest state of the cluster that it knows to hold; never altered, only replaced.
-        network: the way to the others.
-        lost: shards that were not on this peer's disk when it started, though they should have been.
-        rates: of reads, where a collection limits them.
+        meta: the newest accepted state of the cluster that it knows; replaced, never changed in place.
+        network: access to the other peers.
+        lost: shards that were missing on this peer's disk at its start.
+        rates: rate limits of reads.
     """
 
     def __init__(self, name: str, peers: dict[str, str], data: Path) -> None:
@@ -66,11 +66,11 @@ class Peer:
 
     # ------------------------------------------------------------------ the cluster's state
     def change(self, edit: Edit) -> None:
-        """Change the state everywhere; refused without a majority."""
+        """Change the cluster's state; refused without a majority."""
         self.consensus.change(edit)
 
     def take(self, meta: State) -> None:
-        """Take a state that holds, unless a newer one is known."""
+        """Set an accepted state, unless a newer one is known."""
         with self._lock:
             if meta["version"] > self.meta["version"]:
                 self.meta = meta
@@ -78,12 +78,12 @@ class Peer:
                 self._open_shards()
 
     def look_around(self) -> None:
-        """See who answers, and take newer states."""
+        """Check which peers answer, and update the state."""
         for other in self.network.others():
             self.catch_up(other)
 
     def catch_up(self, other: Other, version: int | None = None) -> None:
-        """Take what another peer knows, if it is newer or of at least that version."""
+        """Update the state from another peer, if that has a newer one or at least the given version."""
         if version is not None and version <= self.meta["version"]:
             return
         said = self.network.call(other, "GET", "meta")
@@ -92,7 +92,7 @@ class Peer:
 
     # ------------------------------------------------------------------ collections
     def create(self, name: str, spec: dict[str, Any]) -> None:
-        """Make a collection; its shards go round the peers."""
+        """Create a collection. Its shards are distributed round-robin."""
         names = sorted(self.network.peers)
         with understanding():
             config(spec.get("vectors") or {})
@@ -118,7 +118,7 @@ class Peer:
         self.change(edit)
 
     def add_key(self, name: str, key: Any, count: int, copies: int) -> None:
-        """Make shards of a named key."""
+        """Create the shards of a shard key."""
         names = sorted(self.network.peers)
 
         def edit(meta: State) -> None:
@@ -129,7 +129,7 @@ class Peer:
                 raise Refused(400, "Bad request: Shard Key creation needs custom sharding")
             if any(same(key, there) for there in found["keys"].values()):
                 raise Refused(400, f"Bad request: Shard key {key} already exists")
-            # numbered on from the highest; from 1 in an empty collection
+            # numbers continue after the highest; they start at 1 in an empty collection
             highest = max((int(shard) for shard in found["shards"]), default=0)
             for number in range(highest + 1, highest + 1 + count):
                 found["shards"][str(number)] = _spread(names, number, copies)
@@ -138,7 +138,7 @@ class Peer:
         self.change(edit)
 
     def alter(self, name: str, change: dict[str, Any]) -> None:
-        """Change what a collection is made of."""
+        """Change the settings of a collection."""
 
         def edit(meta: State) -> None:
             found = meta["collections"].get(name)
@@ -152,7 +152,7 @@ class Peer:
         self.change(edit)
 
     def drop(self, name: str) -> bool:
-        """Remove a collection and its aliases; says whether it was there."""
+        """Remove a collection and its aliases. Returns whether it existed."""
         there = False
 
         def edit(meta: State) -> None:
@@ -173,19 +173,19 @@ class Peer:
         return found | {"name": name}
 
     def local(self, uid: str, shard: int) -> Shard:
-        """A replica that is here."""
+        """A replica on this peer."""
         found = self._shards.get((uid, shard))
         if found is None:
             raise missing_shard(shard)
         return found
 
     def flush(self) -> None:
-        """Have all shards write out what only their logs have."""
+        """Flush all shards."""
         for shard in list(self._shards.values()):
             shard.flush()
 
     def close(self) -> None:
-        """Let all files go."""
+        """Close all files."""
         with self._lock:
             for shard in self._shards.values():
                 shard.close()
@@ -197,7 +197,7 @@ class Peer:
             return {"version": 0, "collections": {}, "aliases": {}}
         meta: State = json.loads(file.read_text(encoding="utf-8"))
         for name, found in meta["collections"].items():
-            found.setdefault("uid", name)  # as they were kept before they had ids
+            found.setdefault("uid", name)  # older files have no ids
         return meta
 
     def _open_shards(self) -> None:
@@ -211,7 +211,7 @@ class Peer:
             }
             for key in set(self._shards) - set(wanted):
                 self._shards.pop(key).close()
-            if self.meta["version"]:  # a peer that knows nothing yet removes nothing
+            if self.meta["version"]:  # a peer without a state removes nothing
                 self._forget({str(found["uid"]) for found in collections})
             for (uid, shard), vectors in wanted.items():
                 if (uid, shard) not in self._shards:
@@ -221,11 +221,11 @@ class Peer:
                     try:
                         self._shards[uid, shard] = Shard(directory, vectors)
                     except Exception:
-                        # one shard that does not open must keep neither the others nor the state of the cluster away
+                        # a broken shard must not stop the others or the cluster's state
                         traceback.print_exc()
 
     def _forget(self, uids: set[str]) -> None:
-        """Remove what collections left that are no more: those dropped while this peer was away as well."""
+        """Remove files of deleted collections, also of those deleted while this peer was down."""
         for kind in ("collections", "snapshots"):
             parent = self.data / kind
             for directory in parent.iterdir() if parent.is_dir() else ():
@@ -234,12 +234,12 @@ class Peer:
 
 
 def _spread(names: list[str], number: int, copies: int) -> dict[str, str]:
-    """Replicas of a shard: they go round the peers."""
+    """The peers of a shard's replicas, round-robin."""
     return {names[(number + c) % len(names)]: ACTIVE for c in range(min(copies, len(names)))}
 
 
 def primary(replicas: dict[str, str]) -> str | None:
-    """Which replica puts writes in their order: the first that is active."""
+    """The primary, which orders writes: the first active replica."""
     return next((owner for owner, state in replicas.items() if state == ACTIVE), None)
 
 

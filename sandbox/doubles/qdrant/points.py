@@ -48,7 +48,7 @@ def nearer_is_less(vectors: dict[str, Any], using: str) -> bool:
 
 
 def identity(given: Any) -> int | str:
-    """A point's id, in the one form in which it is kept: the same point must go to the same shard."""
+    """A point's id in its canonical form, so that a point always goes to the same shard."""
     if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 1 << 64:
         return given
     if isinstance(given, str):
@@ -59,7 +59,7 @@ def identity(given: Any) -> int | str:
 
 
 def shard_of(point: int | str, shards: int) -> int:
-    """Which shard a point belongs to: stable, and spread evenly."""
+    """The shard of a point: stable and evenly distributed."""
     digest = hashlib.blake2b(str(point).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % shards
 

@@ -1,4 +1,4 @@
-"""Reads: one replica of each shard is asked, the one that is here if there is one."""
+"""Reads: ask one replica of each shard, preferably the one on this peer."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def read(
     """Ask one replica of each shard.
 
     Args:
-        replication: of this peer.
+        replication: this peer's replication.
         found: the collection.
-        question: for each shard.
-        shards: which ones; all if left out.
+        question: the query for each shard.
+        shards: numbers of the shards; all if left out.
 
     Raises:
-        Refused: 500, a shard has no replica that answers; else what a replica refuses.
+        Refused: 500, no replica of a shard answers; otherwise the refusal of a replica.
     """
     wanted = sorted(int(shard) for shard in found["shards"]) if shards is None else shards
     return [_ask(replication, found["uid"], shard, question) for shard in wanted]

@@ -1,11 +1,11 @@
-"""Writes: every shard's go through one replica, which puts them in order and hands them to the others.
+"""Writes: one replica of each shard, the primary, orders them and passes them to the others.
 
-That replica, the primary, is the first active one in the cluster's state. Whoever it cannot hand a write to is marked
-`Dead` before the write is acknowledged, so that no active replica lacks an acknowledged one; a replica that is not
-asked by the primary it knows of refuses, and so a primary that was replaced without its knowledge learns of it.
+The primary is the first active replica in the cluster's state. A replica that it cannot reach is marked `Dead` before
+the write is acknowledged, so every active replica has all acknowledged writes. A replica refuses writes from a peer
+that is not its primary; so a replaced primary learns that it was replaced.
 
-A dead replica comes back in one step of that order: under the primary's lock an archive is made, and from that moment
-the replica is handed all writes too, which it keeps in a queue until the archive is in place (`_recover`).
+To recover a dead replica, the primary creates an archive under its lock. From then on the replica also gets all writes,
+and queues them until the archive is in place (`_recover`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sandbox.doubles.qdrant.network import VERSION
 from sandbox.doubles.qdrant.peer import ACTIVE, DEAD, Peer, primary, replicas_of
 from sandbox.paths import write_atomic
 
-# A peer that was killed refuses at once; one that is only slow must not look away, and a primary waits for others.
+# A killed peer refuses at once. A slow one must not count as dead, so the limit is long.
 APPLY_SECONDS, LEAD_SECONDS = 10.0, 40.0
 ATTEMPTS = 20
 PROPOSED_SECONDS = 0.5
@@ -38,7 +38,7 @@ class Replication:
     """The writes of one peer.
 
     Args:
-        peer: whose.
+        peer: the peer.
     """
 
     def __init__(self, peer: Peer) -> None:
@@ -47,11 +47,11 @@ class Replication:
         self._count = threading.Lock()
         self._orders: defaultdict[Key, threading.RLock] = defaultdict(threading.RLock)
         self._gates: defaultdict[Key, threading.RLock] = defaultdict(threading.RLock)
-        # as a primary: who is being brought back, and by which token it says so
+        # on a primary: replicas that are being recovered, with their tokens
         self._joining: defaultdict[Key, dict[str, str]] = defaultdict(dict)
-        # as a replica that comes back: writes that wait for the archive; None once it is in place
+        # on a recovering replica: writes that wait for the archive; None when it is in place
         self._queues: dict[Key, list[dict[str, Any]] | None] = {}
-        # replicas that missed a write while no majority was there to mark them: (uid, shard, owner)
+        # replicas that missed a write and could not be marked without a majority: (uid, shard, owner)
         self._owed_file = peer.data / "owed.json"
         self._owed: set[tuple[str, int, str]] = set()
         if self._owed_file.exists():
@@ -61,7 +61,7 @@ class Replication:
             }
 
     def replicas(self, uid: str, shard: int) -> dict[str, str]:
-        """Owners and states, with those dead that this peer could not mark yet."""
+        """Owners and states; replicas that are still to be marked count as dead."""
         found = replicas_of(self.peer.meta, uid, shard)
         known = {o: DEAD if (uid, shard, o) in self._owed else state for o, state in found.items()}
         me = self.peer.me.name
@@ -71,13 +71,13 @@ class Replication:
 
     # ------------------------------------------------------------------ writes
     def write(self, uid: str, per_shard: dict[int, dict[str, Any]]) -> int:
-        """Have each shard's primary carry out that shard's operation.
+        """Send each shard's operation to its primary.
 
         Returns:
             Number of the operation.
 
         Raises:
-            Refused: a shard cannot be written, or the operation makes no sense to it.
+            Refused: a shard cannot be written, or refuses the operation.
         """
         for shard, operation in per_shard.items():
             for attempt in range(ATTEMPTS):
@@ -117,7 +117,7 @@ class Replication:
         return None
 
     def lead(self, uid: str, shard: int, operation: dict[str, Any]) -> None:
-        """Carry an operation out as the primary: here, and on all other replicas that count.
+        """Run an operation as the primary: here and on all other live replicas.
 
         Raises:
             Stale: this peer is not the primary.
@@ -131,16 +131,16 @@ class Replication:
             targets = [o for o, s in replicas.items() if o != me and (s == ACTIVE or o in joining)]
             lost = [o for o in targets if not self._hand(o, uid, shard, operation)]
             if lost:
-                # those that were joining too: they may have been marked active without our having heard of it
+                # also recovering ones: they may be marked active already
                 self._lose(uid, shard, lost)
                 for owner in lost:
                     joining.pop(owner, None)
 
     def apply(self, uid: str, shard: int, operation: dict[str, Any], sender: str) -> None:
-        """Carry an operation out as the replica that the primary hands it to.
+        """Run an operation from the primary on this replica.
 
         Raises:
-            Stale: the sender is not the primary, or this replica is not to be written.
+            Stale: the sender is not the primary, or this replica must not be written.
         """
         key = (uid, shard)
         with self._gates[key]:
@@ -168,7 +168,7 @@ class Replication:
         return said is not None and said.status_code == 200
 
     def _lose(self, uid: str, shard: int, owners: list[str]) -> None:
-        """Mark replicas dead that lack a write; without a majority remember to."""
+        """Mark replicas that lack a write as dead; without a majority, record them for later."""
         try:
             if not self.peer.network.majority():
                 raise NoConsensus
@@ -185,14 +185,14 @@ class Replication:
             if me in replicas and replicas[me] != ACTIVE:
                 raise Stale
             if not any(s == ACTIVE for o, s in replicas.items() if o not in owners):
-                raise Stale  # the last one is never given up
+                raise Stale  # the last active replica is never marked dead
             replicas.update({owner: DEAD for owner in owners if owner in replicas})
 
         self.peer.change(edit)
 
     # ------------------------------------------------------------------ replicas that come back
-    def mend(self) -> None:
-        """Mark what could not be marked yet, finish what another peer began, and bring own replicas back."""
+    def repair(self) -> None:
+        """Mark recorded replicas, complete changes of other peers, and recover own replicas."""
         try:
             if self.peer.network.majority():
                 for uid, shard, owner in sorted(self._owed):
@@ -209,10 +209,10 @@ class Replication:
                     self._recover(found["uid"], int(shard), primary(replicas))
 
     def join(self, uid: str, shard: int, owner: str, archive: Path) -> str:
-        """As the primary, begin to bring a replica back: an archive, and from then on every write.
+        """As the primary, start the recovery of a replica: create an archive, and send it all writes from then on.
 
         Returns:
-            What it shows when it has all.
+            A token that the replica sends when it has everything.
         """
         with self._orders[uid, shard]:
             if primary(self.replicas(uid, shard)) != self.peer.me.name:
@@ -223,7 +223,7 @@ class Replication:
             return token
 
     def joined(self, uid: str, shard: int, owner: str, token: str) -> None:
-        """As the primary, take a replica back that has the archive and all writes since."""
+        """As the primary, mark a replica active that has the archive and all later writes."""
         with self._orders[uid, shard]:
             joining, me = self._joining[uid, shard], self.peer.me.name
             if joining.get(owner) != token:
@@ -239,17 +239,17 @@ class Replication:
             joining.pop(owner)
             self._owe({(uid, shard, owner)}, paid=True)
             if primary(self.replicas(uid, shard)) != me:
-                joining.clear()  # the next primary begins anew with them
+                joining.clear()  # the next primary starts their recovery again
 
     def replace(self, uid: str, shard: int, archive: Path, priority: str) -> None:
         """Replace a shard by an archive.
 
         Args:
-            uid: of the collection.
+            uid: id of the collection.
             shard: its number.
             archive: a snapshot of a shard.
-            priority: `snapshot`, and the other replicas take over what is here then; `replica`, and this one takes
-                over what they have; `no_sync`, and each keeps what it has.
+            priority: `snapshot`: the other replicas are replaced by this one; `replica`: this one is replaced by the
+                others; `no_sync`: each keeps its points.
         """
         me = self.peer.me.name
         with self._orders[uid, shard]:
@@ -272,13 +272,14 @@ class Replication:
                 self._propose(edit)
 
     def _propose(self, edit: Edit) -> None:
-        """Have a change made soon: the real server answers an upload when the other replicas are *proposed* to be dead,
-        and until that is agreed on they count as active, as empty as they are
-        (src/common/snapshots.rs: `recover_shard_snapshot_impl`).
+        """Make a change in the background.
+
+        The real server answers an upload when the other replicas are *proposed* to be dead. Until the peers agree, the
+        empty replicas count as active (src/common/snapshots.rs: `recover_shard_snapshot_impl`).
         """
 
         def agree() -> None:
-            with contextlib.suppress(Refused):  # the collection is gone
+            with contextlib.suppress(Refused):  # the collection was deleted
                 self.peer.change(edit)
 
         timer = threading.Timer(PROPOSED_SECONDS, agree)
@@ -290,7 +291,9 @@ class Replication:
         if source is None or source == self.peer.me.name:
             return
         other, version = network.peers[source], self.peer.meta["version"]
-        self._joining[key].clear()  # whom this peer was bringing back as a primary must begin anew
+        self._joining[
+            key
+        ].clear()  # replicas that this peer was recovering as the primary must start again
         scratch = self.peer.data / f"join-{uuid4().hex}"
         path = f"{quote(uid, safe='')}/{shard}"
         self._queues[key] = []
@@ -307,7 +310,7 @@ class Replication:
             network.call(other, "POST", f"joined/{path}", body, seconds=LEAD_SECONDS)
             self.peer.catch_up(other)
         except Refused:
-            return  # the next turn begins anew
+            return  # the next round starts again
         finally:
             scratch.unlink(missing_ok=True)
             with self._gates[key]:
@@ -319,7 +322,7 @@ class Replication:
         except NoConsensus:
             return
         except Refused:
-            pass  # the shard is gone, others have decided since, or nobody else has it
+            pass  # the shard was deleted, its state has changed, or no other peer has it
         if owner == self.peer.me.name:
             self.peer.lost.discard((uid, shard))
         self._owe({(uid, shard, owner)}, paid=True)

@@ -25,7 +25,7 @@ class Handler(Structure, Stored, Snapshots):
     """One request of the public API."""
 
     def route(self, path: str) -> Any:
-        """Find what answers a path, and let it."""
+        """Call the route of a path."""
         for method, pattern, action in ROUTES:
             match = re.fullmatch(pattern, path)
             if match and method == self.command:
@@ -34,12 +34,12 @@ class Handler(Structure, Stored, Snapshots):
 
 
 class Server(ThreadingHTTPServer):
-    """A server that keeps a burst of connections waiting: dropped ones come again after a second."""
+    """A server with a long queue of connections: a dropped one would be retried only after a second."""
 
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say what went wrong, unless the asker has just gone: killed peers do."""
+        """Log an error, unless the client has disconnected, as killed peers do."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 

@@ -1,4 +1,4 @@
-"""Shards on disk: the real engine in this process, and archives of it in the layout of the server's shard snapshots."""
+"""Shards on disk: the real engine in this process, and archives in the format of the server's shard snapshots."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import qdrant_edge as edge
 from sandbox.doubles.qdrant import points
 from sandbox.doubles.qdrant.errors import Refused
 
-BESIDE = ("segment.json", "version.info")  # stand beside `files/` in a segment's archive
+BESIDE = ("segment.json", "version.info")  # beside `files/` in a segment's archive
 
 
 class Shard:
@@ -59,7 +59,7 @@ class Shard:
                 raise Refused(400, f"Wrong input: {exc}") from exc
 
     def flush(self) -> None:
-        """Write out what only the log has, so that it does not grow for ever."""
+        """Flush the log, so that it does not grow forever."""
         with self._lock:
             if self._dirty and not self._closed:
                 self._engine.flush()
@@ -70,7 +70,7 @@ class Shard:
         return int(self.ask(lambda engine: engine.count(edge.CountRequest(exact=True))))
 
     def close(self) -> None:
-        """Let the files go."""
+        """Close the files."""
         with self._lock:
             self.flush()
             self._engine.close()

@@ -1,4 +1,4 @@
-"""The routes of snapshots: of a shard, of the shards of a collection that are here, of everything that is here."""
+"""The routes of snapshots: of a shard, of a collection's shards on this peer, and of all shards on this peer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRIORITIES = ("no_sync", "snapshot", "replica")
 
 
 class Snapshots(Wire):
-    """Those routes."""
+    """The routes of snapshots."""
 
     # ------------------------------------------------------------------ of a shard
     def make_shard_snapshot(self, name: str, shard: str) -> Any:
@@ -44,7 +44,7 @@ class Snapshots(Wire):
             self.send_file(file)
 
     def upload_shard(self, name: str, shard: str) -> Any:
-        """In the real server's order: a form that is none, or a wrong checksum, is refused before a missing shard."""
+        """Upload a snapshot. Like the real server it checks the form and the checksum before the shard."""
         priority = self.query.get("priority", "snapshot")
         if priority not in PRIORITIES:
             raise Refused(400, f"Query deserialize error: unknown variant `{priority}`", plain=True)
@@ -53,7 +53,7 @@ class Snapshots(Wire):
             self.body.save_file("snapshot", file)
             wanted = self.query.get("checksum", "").lower()
             if wanted and wanted != (actual := _sha256(file)):
-                # the real server has the two the wrong way round
+                # the real server swaps the two
                 raise Refused(400, f"Checksum mismatch: expected {actual}, actual {wanted}")
             found, _ = self._shard(name, shard)
             self.replication.replace(found["uid"], int(shard), file, priority)
@@ -63,7 +63,7 @@ class Snapshots(Wire):
         return _listed(self._all(name))
 
     def make_collection_snapshot(self, name: str) -> Any:
-        """Of the shards that are here: what a snapshot of a collection is in a cluster."""
+        """A collection's snapshot; in a cluster it has only the shards on this peer."""
         found = self.peer.collection(name)["name"]
         stem = f"{found}-{self.peer.me.identity}"
         return _made(self._all(name), stem, lambda target: self._bundle(target, [found]))
@@ -120,7 +120,7 @@ class Snapshots(Wire):
 
 
 def _made(directory: Path, stem: str, make: Any) -> dict[str, Any]:
-    """Make a snapshot under a name that no other has: names have seconds, and two may fall into one."""
+    """Create a snapshot with a unique name: names have seconds, and two snapshots may be made in one."""
     file = directory / f"{stem}-{_now()}.snapshot"
     while file.exists():
         time.sleep(0.1)
@@ -128,7 +128,7 @@ def _made(directory: Path, stem: str, make: Any) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         fresh = Path(scratch) / file.name
         make(fresh)
-        # complete with its checksum before anyone sees it
+        # it becomes visible when it is complete, with its checksum
         file.with_suffix(".checksum").write_text(_sha256(fresh), encoding="utf-8")
         fresh.rename(file)
     return _described(file)

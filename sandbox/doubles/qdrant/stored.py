@@ -1,4 +1,4 @@
-"""The routes of points: written, read, counted, searched."""
+"""The routes of points: write, read, count, search."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUERIES = ("query", "using", "limit", "filter", "params", "with_payload", "with_
 
 
 class Stored(Wire):
-    """Those routes."""
+    """The routes of points."""
 
     # ------------------------------------------------------------------ writes
     def upsert(self, name: str) -> Any:
@@ -36,7 +36,7 @@ class Stored(Wire):
                 parts = split(found, ids, spec.get("shard_key"), writing=True)
                 per_shard = {s: {"delete": part} for s, part in parts.items()}
             else:
-                points.condition(spec["filter"])  # refused before any shard has done it
+                points.condition(spec["filter"])  # check it before any shard runs the operation
                 chosen = shards_of(found, spec.get("shard_key"))
                 per_shard = {s: {"delete_by": spec["filter"]} for s in chosen}
         return self._written(found, per_shard)
@@ -62,7 +62,7 @@ class Stored(Wire):
             spec["offset"] = points.identity(spec["offset"])
         shards = shards_of(found, spec.pop("shard_key", None))
         answers = self.read(found, {"scroll": spec}, shards)
-        # an id that two keys have is given once (lib/collection/src/collection/point_ops.rs: `scroll_by`)
+        # an id that two keys have is returned once (lib/collection/src/collection/point_ops.rs: `scroll_by`)
         by_id = {p["id"]: p for part in _keyed(found, shards, answers) for p in part}
         # numbers before UUIDs, as each shard has them
         all_found = sorted(by_id.values(), key=lambda p: (isinstance(p["id"], str), p["id"]))
@@ -120,7 +120,7 @@ def _keyed(
 
 
 def _only(spec: dict[str, Any], known: tuple[str, ...]) -> None:
-    """Refuse fields that would be ignored: their asker would take the answer for another."""
+    """Refuse unknown fields, which would otherwise be ignored silently."""
     if unknown := sorted(set(spec) - set(known)):
         raise malformed(f"this double knows no {unknown[0]}")
 
@@ -128,7 +128,7 @@ def _only(spec: dict[str, Any], known: tuple[str, ...]) -> None:
 def _shown(
     points_found: list[dict[str, Any]], spec: dict[str, Any], payload: bool
 ) -> list[dict[str, Any]]:
-    """Points without what was not asked for; `payload` says whether it is shown when nothing is said of it."""
+    """Points with the requested parts only; `payload` is the default for the payload."""
     wanted = {
         "payload": spec.get("with_payload", payload),
         "vector": spec.get("with_vector", False),

@@ -17,15 +17,15 @@ from sandbox.doubles.qdrant.limits import require_index
 from sandbox.doubles.qdrant.peer import DEAD
 from sandbox.doubles.qdrant.wire import Raw, Wire
 
-VERSION = "1.16.3"  # whose answers were recorded
+VERSION = "1.16.3"  # the version whose answers were recorded
 NAME_AT_MOST = 255
 UNKNOWN = ("sparse_vectors",)
-# of `params`, what only a change takes; a creation ignores them (`CreateCollection` has no such fields)
+# Keys of `params` that only an update accepts; a creation ignores them (`CreateCollection` lacks them).
 LATER = ("read_fan_out_factor", "read_fan_out_delay_ms")
 
 
 class Structure(Wire):
-    """Those routes."""
+    """The routes of the cluster and of collections."""
 
     def about(self) -> Any:
         return {"title": "qdrant - vector search engine", "version": VERSION, "commit": "double"}
@@ -34,7 +34,7 @@ class Structure(Wire):
         raise Raw("healthz check passed")
 
     def is_ready(self) -> Any:
-        raise Raw("all shards are ready")  # whatever happens to other peers, as the real one says
+        raise Raw("all shards are ready")  # also if other peers are down, like the real server
 
     def cluster(self) -> Any:
         network, me = self.peer.network, self.peer.me
@@ -48,7 +48,7 @@ class Structure(Wire):
                 "term": 1,
                 "commit": self.peer.meta["version"],
                 "pending_operations": 0,
-                "leader": leader.identity,  # the real one does not step down without a quorum either
+                "leader": leader.identity,  # the real leader does not step down without a quorum either
                 "role": "Leader" if leader == me else "Follower",
                 "is_voter": True,
             },
@@ -206,7 +206,7 @@ def _alias(meta: State, kind: str, spec: dict[str, Any]) -> None:
                 raise Refused(409, f"Wrong input: Collection `{alias}` already exists!")
             aliases[alias] = target
         case "delete_alias":
-            aliases.pop(spec["alias_name"], None)  # one that is not there is no fault
+            aliases.pop(spec["alias_name"], None)  # an alias that does not exist is not an error
         case "rename_alias":
             new, old = str(spec["new_alias_name"]), spec["old_alias_name"]
             if old not in aliases:

@@ -26,7 +26,7 @@ OPEN = ("/", "/readyz", "/livez", "/healthz")
 
 
 class Raw(Exception):
-    """An answer that is no JSON: text, or a file."""
+    """An answer that is not JSON: text or a file."""
 
     def __init__(self, body: str | Path) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Wire(BaseHTTPRequestHandler):
         """Requests are not logged: their keys are in the headers."""
 
     def handle_request(self) -> None:
-        """Answer, in the server's envelope, whatever happens."""
+        """Answer every request in the server's envelope, also after an error."""
         started = time.monotonic()
         url = urlsplit(self.path)
         self.query = {key: values[-1] for key, values in parse_qs(url.query).items()}
@@ -81,7 +81,7 @@ class Wire(BaseHTTPRequestHandler):
             traceback.print_exc(file=sys.stderr)
             status, body = 500, {"status": {"error": f"Service internal error: {exc!r}"}}
         if self.headed:
-            # a file has been sent; one that broke off leaves nothing to say but the end
+            # part of a file was sent already, so only the connection can be closed
             self.close_connection = self.close_connection or status != 200
             return
         if isinstance(body, dict) and "status" in body:
@@ -91,7 +91,7 @@ class Wire(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = handle_request  # noqa: N815
 
     def route(self, path: str) -> Any:
-        """Find what answers a path, and let it."""
+        """Call the route of a path."""
         raise NotImplementedError
 
     def read(
@@ -123,7 +123,7 @@ class Wire(BaseHTTPRequestHandler):
         text = self.body.read()
         try:
             found = json.loads(text or b"{}")
-            # Python reads NaN, 1e999 and half a surrogate pair, which no other peer could be sent
+            # Python accepts NaN, 1e999 and lone surrogates, which cannot be sent to another peer
             json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as exc:
             raise malformed(str(exc)) from exc
@@ -132,7 +132,7 @@ class Wire(BaseHTTPRequestHandler):
         return found
 
     def send_file(self, file: Path) -> None:
-        """Answer with a file, piece by piece; compressed, and then without its length, if the client takes that."""
+        """Answer with a file in pieces. If the client accepts it, compressed and without a length."""
         self.body.drain()
         self.headed = True
         headers = {
@@ -152,13 +152,13 @@ class Wire(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
 
     def _compresses(self) -> bool:
-        """Whether the client takes compressed answers: the real server then compresses all, by its `Compress`
-        (src/actix/mod.rs).
+        """Whether the client accepts compressed answers. The real server then compresses every answer (`Compress` in
+        src/actix/mod.rs).
         """
         return "gzip" in str(self.headers.get("accept-encoding") or "")
 
     def _chunk(self, piece: bytes) -> None:
-        if piece:  # an empty one would be the end
+        if piece:  # an empty chunk would end the answer
             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
 
     def _answer(self, status: int, body: Any, kind: str, more: dict[str, str]) -> None:
@@ -175,7 +175,7 @@ class Wire(BaseHTTPRequestHandler):
                 data, headers = gzip.compress(data) + gzip.flush(), {**headers, **GZIP}
             self._head(status, len(data), headers)
             self.wfile.write(data)
-        except OSError:  # the asker has gone, or the file has
+        except OSError:  # the client disconnected, or the file was deleted
             self.close_connection = True
 
     def _head(self, status: int, length: int | None, headers: dict[str, str]) -> None:
@@ -187,7 +187,7 @@ class Wire(BaseHTTPRequestHandler):
 
 
 def _gzip() -> Any:
-    """At the level that the real server has: it prefers speed."""
+    """Compress at the real server's level, the fastest."""
     return zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
 
 
