@@ -120,8 +120,8 @@ class Cancellation:
         """Let a cancel end the wait in a block that is neither a process nor a sleep.
 
         Args:
-            end: called once, by another thread; the wait it ends then raises whatever it raises. Only for what may be
-                broken off at any point: what puts things right must not be ended by a cancel.
+            end: called once, by another thread; it makes the wait raise an exception. Only for waits that may end at
+                any point: a cleanup must not be ended by a cancel.
         """
         with self._lock:
             self._waits.append(end)

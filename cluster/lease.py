@@ -217,7 +217,7 @@ class Lease:
         """Take the lease, without renewing it.
 
         Raises:
-            LeaseHeld: somebody else has it.
+            LeaseHeld: another holder has it.
         """
         lease = self._kube.get(API_VERSION, KIND, self.name, self._namespace) or self._make()
         holder = str((lease.get("spec") or {}).get("holderIdentity") or "")

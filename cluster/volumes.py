@@ -108,7 +108,7 @@ def put_aside(kube: Kube, claims: Iterable[Manifest], component: str, rebuild: s
         if retained.get(c["metadata"]["name"]) in (None, c["spec"].get("volumeName"))
     ]
     keep(kube, removable, component, rebuild)
-    for claim in removable:  # only now: every volume is kept, whatever happens next
+    for claim in removable:  # only now that every volume is retained
         _delete(kube, claim)
     _await_gone(kube, removable)
     return [volume for volume in aside(kube, component) if volume.rebuild == rebuild]

@@ -212,10 +212,10 @@ def _fingerprint(reader: SetReader, chosen: Iterable[str]) -> list[Measure]:
 
 
 def without_fence(clients: str) -> Callable[[Access, Iterable[str]], AbstractContextManager[str]]:
-    """The fence of an engine that keeps nobody away.
+    """The fence of an engine that cannot block clients.
 
     Args:
-        clients: what they see meanwhile, in words.
+        clients: what clients see during the restore, for the plan.
     """
     return lambda access, chosen: nullcontext(clients)
 

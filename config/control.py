@@ -74,5 +74,5 @@ class NotifySettings(Section):
     blocks: tuple[Block, ...] = Field(
         default=(),
         description="blocks of the Prefect server, each `TYPE/NAME` as in `slack-webhook/on-call`. The blocks hold "
-        "addresses and passwords. Empty: nobody is notified",
+        "addresses and passwords. Empty: no messages are sent",
     )

@@ -6,8 +6,8 @@ since the snapshot (a work queue, an age limit), they are counted without a dige
 Messages are read by an ordered consumer. Some streams refuse it: a work queue requires acknowledgements, and a stream
 may have reached its limit of consumers. There, messages are requested one by one.
 
-Messages that expire are counted separately. A server since 2.15 does not restore expired messages, whatever the stream
-allows (`RestoreStreamV2`, server/stream_backup.go). A stream that does not allow expiry (a mirror, a stream with
+Messages that expire are counted separately. A server since 2.15 does not restore expired messages, even if the stream
+keeps them (`RestoreStreamV2`, server/stream_backup.go). A stream that does not allow expiry (a mirror, a stream with
 sources) keeps such messages. A restore loses them, and the backup names them.
 """
 

@@ -37,7 +37,7 @@ def place(reader: SetReader, name: str, directory: Path) -> None:
 
 
 def ask(access: Access, endpoint: Endpoint) -> str:
-    """Nobody."""
+    """Nothing to ask: no engine was started."""
     return ""
 
 

@@ -1,12 +1,10 @@
-"""Replaces databases of the live cluster by those of a backup, without ever having neither.
+"""Replaces databases of the live cluster by those of a backup. At every moment one of the two exists.
 
-The old database is renamed, not dropped: it stays beside the new one until a person drops it. From the safety backup
-on it is read-only; the new one accepts no clients until it was compared. Everything goes through the primary, so the
-standbys follow by themselves.
+The old database is renamed, not dropped: a person drops it later. It is read-only from the safety backup on. The new
+one accepts no clients until it was compared. Everything is done on the primary; the standbys follow.
 
-Roles that are there stay as they are, whatever databases are restored; those that the databases need and that are gone
-come back. What belongs to the server as a whole is a unit of its own: all roles, and what ALTER SYSTEM set, on every
-member.
+Existing roles are not changed. Missing roles that the databases need are created. The unit `globals` has everything
+that belongs to the whole server: all roles, and the settings of ALTER SYSTEM on every member.
 """
 
 from __future__ import annotations

@@ -69,13 +69,13 @@ def paused_replay(
     """Pause a standby's replay at a moment at which all tables can be read; if there is none, it says which cannot.
 
     Args:
-        access: the way in.
+        access: addresses and credentials.
         node: the standby.
-        lock_seconds: how long a moment without locks is looked for.
+        lock_seconds: how long to wait for a moment without locks.
 
     Raises:
-        TemporaryError: it was promoted meanwhile, does not pause in time, or somebody else resumed it in the midst: the
-            files are then of a later moment than the dumps and the digests.
+        TemporaryError: the standby was promoted, does not pause in time, or was resumed by another session. In the last
+            case the files are of a later moment than the dumps and digests.
     """
     with connect_long(access, node) as holder, connect_long(access, node) as guard:
         row = holder.execute(

@@ -1,9 +1,9 @@
-"""Settings that every session of ours begins with, whatever a server, a database or a role sets for its clients.
+"""Settings of every session of isa. They override settings of the server, a database or a role.
 
-The owner of a database sets most of them for every session in it; an option of the connection itself wins
-(`PGC_S_CLIENT` over `PGC_S_DATABASE_USER` in src/include/utils/guc.h). The list is what pg_dump and pg_restore set
-(`setup_connection` in src/bin/pg_dump/pg_dump.c, `_doSetFixedOutputState` in pg_backup_archiver.c), and what else
-changes how values, strings and expressions are read or printed, and neither of them sets.
+The owner of a database can set most of them for all its sessions, but options of the connection have priority
+(`PGC_S_CLIENT` over `PGC_S_DATABASE_USER` in src/include/utils/guc.h). The list has the settings of pg_dump and
+pg_restore (`setup_connection` in src/bin/pg_dump/pg_dump.c, `_doSetFixedOutputState` in pg_backup_archiver.c), and
+others that change how values, strings and expressions are read or printed.
 https://www.postgresql.org/docs/18/runtime-config-client.html,
 https://www.postgresql.org/docs/18/runtime-config-compatible.html
 
