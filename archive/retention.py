@@ -76,7 +76,7 @@ def decide(
         if verified:
             reasons[verified[-1].id].append(reason)
     if ordered and (not complete or ordered[-1].begun > complete[-1].begun):
-        reasons[ordered[-1].id].append("newest set")  # a partial one
+        reasons[ordered[-1].id].append("newest backup")  # a partial one
     for identity, why in (in_use or {}).items():
         if identity in reasons:
             reasons[identity].append(why)

@@ -63,7 +63,7 @@ def test_a_partial_set_never_stands_for_its_day() -> None:
     whole, partial = a_set(0), a_set(0.5, outcome="partial")
     verdicts = decide([whole, partial], RULES)
     assert "newest complete backup" in verdicts[0].kept
-    assert verdicts[1].kept == ("newest set",)  # nothing newer is there
+    assert verdicts[1].kept == ("newest backup",)  # nothing newer is there
     verdicts = decide([whole, partial, a_set(1)], RULES)
     assert verdicts[1].kept == ()
 
