@@ -128,11 +128,11 @@ class Nodes:
 
     def cut(self, name: str) -> None:
         """Cut a node's network off; it stays up, with its pods."""
-        network.cut(self._control, NAMES.index(name) + 1)
+        network.cut(self.control, NAMES.index(name) + 1)
 
     def mend(self, name: str) -> None:
         """Connect it again."""
-        network.mend(self._control, NAMES.index(name) + 1)
+        network.mend(self.control, NAMES.index(name) + 1)
 
     def status(self) -> dict[str, Any]:
         """What a person needs to look at it."""

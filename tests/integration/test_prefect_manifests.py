@@ -64,8 +64,8 @@ def applied(sandbox: Sandbox) -> Iterator[Applied]:
         one["metadata"]["namespace"] = f"{name}-c"
         kube.apply(one)
     yield Applied(kube, f"{name}-c", manifests)
-    for one in (name, f"{name}-c", f"{name}-v"):
-        kube.delete("v1", "Namespace", one)
+    for namespace in (name, f"{name}-c", f"{name}-v"):
+        kube.delete("v1", "Namespace", namespace)
 
 
 @pytest.mark.parametrize("kind", ["StatefulSet", "Deployment"])

@@ -260,7 +260,7 @@ def test_a_dispatcher_creates_no_pods_reads_no_secrets_and_changes_no_template(
         lambda: kube.create(elsewhere),
     ):  # fmt: skip
         with pytest.raises(NotAllowed):
-            attempt()  # type: ignore[no-untyped-call]
+            attempt()
 
 
 # ---------------------------------------------------------------------- with a Prefect server

@@ -12,8 +12,6 @@ from config.loading import load
 from config.models import COMPONENTS
 from sandbox.nodes import engines, image_store, oci, platform
 
-from .test_nodes import image as image  # a fixture
-
 
 def test_an_image_is_written_again_only_when_its_files_change(
     image: oci.Image, tmp_path: Path

@@ -27,15 +27,6 @@ from sandbox.nodes.control_plane import NAMES, PROXY, ROUTER, NodesControlPlane
 from sandbox.nodes.volumes import PROVISIONER, provision
 
 
-@pytest.fixture
-def image(tmp_path: Path) -> oci.Image:
-    program = tmp_path / "program"
-    program.write_bytes(b"#!/bin/sh\n")
-    program.chmod(0o700)
-    files: dict[str, Path | str] = {"/usr/bin/program": program, "/bin/sh": "../usr/bin/program"}
-    return oci.Image("sandbox.local/program:1", files, ("/usr/bin/program",), {"/tmp": 0o1777})
-
-
 def opened(archive: Path) -> dict[str, bytes]:
     with tarfile.open(archive) as tar:
         return {one.name: tar.extractfile(one).read() for one in tar if one.isfile()}  # type: ignore[union-attr]

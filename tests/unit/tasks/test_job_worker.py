@@ -128,7 +128,7 @@ def compare(made: Recording) -> Recording:
 
 
 def run(**more: Any) -> FlowRun:
-    state = Scheduled()
+    state: Any = Scheduled()
     return FlowRun(id=RUN, flow_id=uuid4(), name="backup", state=state, **more)
 
 
