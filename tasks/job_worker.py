@@ -80,24 +80,27 @@ class JobWorker(DeclaredFlowWorker):
             PermanentError: the run is in a queue that this worker does not serve, or the Job is refused.
             TemporaryError: the API server was away for too long.
         """
-        queue = (await self.client.read_flow_run(flow_run.id)).work_queue_name
+        current = await self.client.read_flow_run(
+            flow_run.id
+        )  # the poll's answer lacks queue and state
+        queue = current.work_queue_name
         if queue not in self._work_queues:
             raise PermanentError(f"the run is in queue {queue!r}, which this worker does not serve")
-        name = await self._start(flow_run, queue)
+        # each attempt has a Pending state of its own
+        name = await self._start(str(current.id), queue, str(current.state_id))
         if task_status is not None:
             task_status.started(name)
         return BaseWorkerResult(identifier=name, status_code=0)
 
-    async def _start(self, run: FlowRun, queue: str) -> str:
-        attempt = str(run.state.id if run.state else run.id)
+    async def _start(self, run: str, queue: str, attempt: str) -> str:
         deadline = self.clock() + START_SECONDS
         while True:
             try:
-                return await anyio.to_thread.run_sync(self._jobs.start, str(run.id), queue, attempt)
+                return await anyio.to_thread.run_sync(self._jobs.start, run, queue, attempt)
             except TemporaryError as exc:
                 if self.clock() > deadline:
                     raise
-                self._logger.warning("run %s waits for its Job: %s", run.id, exc)
+                self._logger.warning("run %s waits for its Job: %s", run, exc)
             await anyio.sleep(PAUSE_SECONDS)
 
     async def kill_infrastructure(

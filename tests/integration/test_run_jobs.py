@@ -76,14 +76,16 @@ class Place:
         return self.sandbox.kube().list("batch/v1", "Job", self.namespace, f"{RUN}={run}")
 
     def pod(self, run: str) -> Manifest:
-        """The pod of a run's Job, once the Job controller has made it."""
+        """The newest pod of a run, once the Job controller has made it."""
         kube = self.sandbox.kube()
-        pods = until(
-            f"run {run} has a pod",
-            lambda: kube.list("v1", "Pod", self.namespace, f"{RUN}={run}"),
-            SECONDS,
-        )
-        return pods[0]
+
+        def pods() -> list[Manifest]:
+            found = kube.list("v1", "Pod", self.namespace, f"{RUN}={run}")
+            jobs = self.jobs(run)
+            return found if len(found) == len(jobs) else []
+
+        found = until(f"each Job of run {run} has a pod", pods, SECONDS)
+        return max(found, key=lambda one: str(one["metadata"]["creationTimestamp"]))
 
 
 @pytest.fixture(scope="module")
@@ -488,6 +490,11 @@ def test_a_run_ends_rightly_although_its_dispatcher_was_killed(dispatched: Dispa
     crashed = dispatched.end(other)
     assert crashed["type"] == "CRASHED"
     assert "OOMKilled, exit code 137" in crashed["message"]
+    again = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}
+    dispatched.call("POST", f"/flow_runs/{other}/set_state", again)
+    until("the repeated run has a Job", lambda: len(dispatched.place.jobs(other)) == 2, SECONDS)
+    dispatched.pod_ends(other, "Error", 1)
+    until("it has ended again", lambda: "Error" in str(dispatched.state(other)["message"]), SECONDS)
 
 
 def test_a_pod_that_ended_while_no_dispatcher_ran_is_noticed_by_the_next(

@@ -76,7 +76,12 @@ class Server:
 
 def run_of(identity: UUID, state: State[Any] | None, queue: str = "backups") -> FlowRun:
     return FlowRun(
-        id=identity, flow_id=uuid4(), name="backup-1", state=state, work_queue_name=queue
+        id=identity,
+        flow_id=uuid4(),
+        name="backup-1",
+        state=state,
+        state_id=uuid4(),  # of an attempt: another one each time
+        work_queue_name=queue,
     )
 
 
@@ -199,8 +204,16 @@ def test_a_run_gets_a_job_of_its_queue_and_nothing_else_of_it_is_used() -> None:
     made = worker(Server())
     hostile = run(job_variables={"image": "evil", "env": {"X": "1"}, "serviceAccountName": "x"})
     asyncio.run(made.run(hostile, configuration(hostile)))
-    assert hostile.state is not None
-    assert cast(Any, made._jobs).started == [(str(RUN), "backups", str(hostile.state.id))]
+    ((run_id, queue, _),) = cast(Any, made._jobs).started
+    assert (run_id, queue) == (str(RUN), "backups")
+
+
+def test_each_attempt_of_a_run_asks_for_a_job_of_its_own() -> None:
+    made = worker(Server())
+    for _ in range(2):  # as the poll gives it: without a state
+        asyncio.run(made.run(run().model_copy(update={"state": None}), configuration(run())))
+    first, second = (attempt for _, _, attempt in cast(Any, made._jobs).started)
+    assert first != second
 
 
 def test_a_run_of_a_queue_that_the_worker_does_not_serve_gets_no_job() -> None:
