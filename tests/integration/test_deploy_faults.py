@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,17 @@ def slow_pods(sandbox: Sandbox) -> Iterator[None]:
     sandbox.set_ready_delay(6, 7)
     yield
     sandbox.set_ready_delay(0.3, 1.3)
+
+
+HELD_HELM = """#!/bin/sh
+case "$*" in *upgrade*) ;; *) exec {real} "$@" ;; esac
+touch {begun}
+until [ -e {away} ]; do sleep 0.1; done
+{real} "$@"
+code=$?
+echo $code >> {ended}
+exit $code
+"""
 
 
 def live_pods(tree: PlatformTree, workload: str) -> list[dict[str, str]]:
@@ -75,16 +88,28 @@ def test_a_deploy_survives_an_api_server_that_is_away_for_twenty_seconds(
 
 
 def test_a_helm_that_finds_no_api_server_is_started_again(
-    tree: PlatformTree, sandbox: Sandbox
+    tree: PlatformTree, sandbox: Sandbox, tmp_path: Path
 ) -> None:
+    path = sandbox.environ()["PATH"]
+    begun, away, ended = (tmp_path / name for name in ("begun", "away", "ended"))
+    helm = tmp_path / "programs" / "helm"
+    helm.parent.mkdir()
+    # it starts at once, and asks its first question when the API server is certainly away
+    helm.write_text(
+        HELD_HELM.format(real=shutil.which("helm", path=path), begun=begun, away=away, ended=ended)
+    )
+    helm.chmod(0o755)
+    tree.settings["PATH"] = f"{helm.parent}:{path}"
     tree.declare("nats", timeout=300)
     deploy = tree.start("deploy", "--local")
-    until("helm starts", lambda: tree.helms("upgrade"))
+    until("helm starts", begun.exists)
     with api_server_away(sandbox):
-        until("helm gave up", lambda: not tree.helms("upgrade"))
+        away.touch()
+        until("helm gave up", ended.exists)
         assert deploy.poll() is None
-    ended = tree.end_of(deploy)
-    assert ended.code == 0, ended.words
+    assert ended.read_text().split()[0] != "0"
+    done = tree.end_of(deploy)
+    assert done.code == 0, done.words
     assert tree.status("nats") == "deployed"
 
 
