@@ -101,6 +101,14 @@ def test_a_workload_that_does_not_exist_is_down() -> None:
     assert check.hint == "StatefulSet nats does not exist: deploy it"
 
 
+def test_a_workload_that_no_controller_has_seen_yet_is_not_rolled_out() -> None:
+    cluster = Cluster()
+    assert cluster.live
+    del cluster.live["status"]
+    cluster.pods = []
+    assert cluster.ready.hint == "0 of 3 pods ready, still rolling out"
+
+
 def test_another_number_of_replicas_than_the_settings_expect_is_told() -> None:
     cluster = Cluster(replicas=2)
     assert cluster.ready.hint == "declared with 2 replicas, but the settings expect 3 members"

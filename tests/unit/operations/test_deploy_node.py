@@ -309,6 +309,11 @@ def test_the_first_version_of_an_engine_has_nothing_before_it(red: World) -> Non
     assert "Its previous revision was nothing." in red.fails(INSTALL, replaced=True)
 
 
+def test_without_a_revision_that_worked_the_newest_one_is_named(red: World) -> None:
+    red.record(1, "failed")
+    assert "Its previous revision was revision 1 " in red.fails(UPGRADE, replaced=True, good=None)
+
+
 def test_a_release_that_only_drifted_is_not_rolled_back_to_the_drift(red: World) -> None:
     red.record(1, "deployed")
     assert "was restored to its declared state" in red.fails(DRIFTED)

@@ -90,7 +90,7 @@ class World:
             releases=SimpleNamespace(
                 of=lambda name: [SimpleNamespace(name=one) for one in self.releases]
             ),
-            catalogue=lambda names: catalogue,
+            catalogue=lambda names: {(policy.component,): catalogue}[tuple(names)],
         )
         return plan_rebuild(environment, policy)
 
@@ -104,8 +104,12 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
-    look = lambda *_: (freshness.Freshness("", made.state, evidence=made.evidence),)  # noqa: E731
-    monkeypatch.setattr(freshness, "read_freshness", look)
+
+    def read(environment: object, components: list[str]) -> tuple[freshness.Freshness]:
+        assert len(components) == 1
+        return (freshness.Freshness("", made.state, evidence=made.evidence),)
+
+    monkeypatch.setattr(freshness, "read_freshness", read)
     monkeypatch.setattr(rebuild_plan, "plan_restore", made.plan_restore)
     monkeypatch.setattr(rebuild_plan, "checked_plan", made.checked_plan)
     return made

@@ -17,7 +17,7 @@ from operations.health.gate import Finding
 from operations.health.status import ComponentStatus, document, read_status
 from tests.environments import environment_with
 
-from ..stored import settings_of
+from ..stored import NAMESPACE, settings_of
 
 
 class Cluster(Kube):
@@ -32,6 +32,7 @@ class Cluster(Kube):
         self.lost = self.unready = ""
 
     def get(self, _: str, kind: str, name: str, namespace: str | None = None) -> Manifest:
+        assert namespace == NAMESPACE
         if name == self.lost:
             raise TemporaryError("the API server is away")
         ready = int(name != self.unready)
@@ -44,6 +45,7 @@ class Cluster(Kube):
     def list(
         self, _: str, kind: str, namespace: str | None = None, selector: str | None = None
     ) -> list[Manifest]:
+        assert namespace == NAMESPACE
         name = (selector or "").removeprefix("app=")
         state = {"type": "Ready", "status": str(name != self.unready)}
         return [
@@ -59,14 +61,16 @@ class Cluster(Kube):
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     for name in ("redis", "nats", "qdrant"):
         engine = SimpleNamespace(
-            workloads=lambda settings, name=name: (Workload("StatefulSet", name, 1),)
+            workloads=lambda settings, name=name: (
+                Workload("StatefulSet", name, settings.components.members),
+            )
         )
         monkeypatch.setitem(COMPONENTS, name, cast(Any, engine))
     return Cluster()
 
 
 def environment(cluster: Cluster) -> Environment:
-    settings = settings_of()
+    settings = settings_of(components=SimpleNamespace(members=1))
     settings.deploy.gate = "kubernetes"
     releases = SimpleNamespace(components=lambda: ["nats", "redis"])
     return environment_with(settings, kube=cluster, releases=releases)
@@ -90,7 +94,7 @@ def test_a_component_that_cannot_be_read_is_down_and_stops_no_other(cluster: Clu
     lost = found["redis"]
     assert (lost.ready, lost.finding.state, lost.members) == (False, "down", ())
     (check,) = lost.finding.checks
-    assert (check.name, check.hint) == ("reachable", "the API server is away")
+    assert (check.name, check.ok, check.hint) == ("reachable", False, "the API server is away")
     assert not document(found.values()).ready
 
 
