@@ -22,7 +22,6 @@ from operations.verify.proof import prove
 from operations.verify.proofs import latest
 from sandbox import drill, postgres
 from sandbox.processes import Daemon
-from tests.bench import owners
 from tests.bench.deploy import ISA, Figure, table
 from tests.bench.filling import fill_postgresql
 from tests.filled import Filled, filled
@@ -125,7 +124,6 @@ def main() -> None:
         figures = [*all_engines(platform), disaster(platform)]
     with filled("bench") as platform:
         figures.append(postgresql(platform))
-    figures += owners.figures()
     head = f"# Proofs and recovery, measured\n\n`make bench`, {datetime.now(UTC):%Y-%m-%d}.\n\n"
     text = head + table(figures)
     (ROOT / "docs/results/bench-proof.md").write_text(text)
