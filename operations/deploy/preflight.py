@@ -15,7 +15,7 @@ from cluster.kube import Manifest
 from components import COMPONENTS
 from components.base import Check
 from errors import IsaError
-from operations.deploy.capacity import PodRequest, free_nodes, place, pods_of
+from operations.deploy.capacity import PodRequest, Shortage, free_nodes, place, pods_of
 from operations.deploy.dry_run import check_changes
 from operations.deploy.plan import UNKNOWN, NodePlan, Plan
 from operations.deploy.quota import check_quota
@@ -30,7 +30,7 @@ def preflight(
     Args:
         environment: opened.
         plan: with the rendered manifests.
-        selected: nodes that are to be changed, all if None: a chart that another one needs does not block these.
+        selected: nodes that are to be changed, all if None: charts and room that other nodes lack do not block these.
 
     Returns:
         One finding per check; several if several components are concerned.
@@ -46,7 +46,7 @@ def preflight(
         ("namespaces", lambda: _namespaces(environment)),
         ("charts", lambda: _charts(plan, selected)),
         ("chart archives", lambda: _chart_archives(environment)),
-        ("capacity", lambda: _capacity(environment, pods)),
+        ("capacity", lambda: _capacity(environment, pods, selected)),
         ("storage classes", lambda: _storage_classes(environment, pods)),
         ("quota", lambda: check_quota(environment, plan, pods)),
         ("API versions", lambda: _api_versions(environment, plan)),
@@ -108,21 +108,29 @@ def _chart_archives(environment: Environment) -> Iterator[Check]:
         yield Check("chart archives", False, hint, critical=False)
 
 
-def _capacity(environment: Environment, pods: list[PodRequest]) -> Iterator[Check]:
-    kube = environment.kube
-    nodes = free_nodes(
-        kube.list("v1", "Node"), kube.list("v1", "Pod"), {pod.workload for pod in pods}
-    )
-    size = len(nodes)
-    shortages = place(pods, nodes)
-    cpu = sum((pod.requests.get("cpu", Decimal(0)) for pod in pods), Decimal(0))
-    memory = sum((pod.requests.get("memory", Decimal(0)) for pod in pods), Decimal(0))
+def _capacity(
+    environment: Environment, pods: list[PodRequest], selected: Collection[str] | None
+) -> Iterator[Check]:
+    live_nodes, live_pods = environment.kube.list("v1", "Node"), environment.kube.list("v1", "Pod")
+
+    def shortages_of(placed: list[PodRequest]) -> list[Shortage]:
+        return place(placed, free_nodes(live_nodes, live_pods, {pod.workload for pod in placed}))
+
+    size = len(free_nodes(live_nodes, live_pods, set()))
+    needed = [pod for pod in pods if selected is None or pod.component in selected]
+    shortages = shortages_of(needed)
     if not shortages:
-        hint = f"{len(pods)} pods with {cpu.normalize():f} CPU and {int(memory) >> 30} GiB fit on {size} nodes"
+        cpu = sum((pod.requests.get("cpu", Decimal(0)) for pod in needed), Decimal(0))
+        memory = sum((pod.requests.get("memory", Decimal(0)) for pod in needed), Decimal(0))
+        hint = f"{len(needed)} pods with {cpu.normalize():f} CPU and {int(memory) >> 30} GiB fit on {size} nodes"
         yield Check("capacity", True, hint)
-    for shortage in shortages:
+    others = [
+        one for one in shortages_of(pods) if selected is not None and one.component not in selected
+    ]
+    for shortage in (*shortages, *others):
+        hint = f"{shortage} (schedulable now: {size})"
         yield Check(
-            f"capacity for {shortage.component}", False, f"{shortage} (schedulable now: {size})"
+            f"capacity for {shortage.component}", False, hint, critical=shortage not in others
         )
     for workload in sorted({pod.workload for pod in pods if pod.apart}):
         count = sum(1 for pod in pods if pod.workload == workload)

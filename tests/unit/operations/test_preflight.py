@@ -234,6 +234,17 @@ def test_pods_that_fit_nowhere_are_named_with_the_nodes_that_there_are(world: Wo
     assert "capacity" not in world.ask()
 
 
+def test_room_that_another_component_lacks_is_told_and_does_not_block_the_selected_ones(
+    world: World,
+) -> None:
+    world.manifests = (engine(pods=13),)
+    found = world.ask(["nats"])
+    assert found["capacity"].ok
+    check = found["capacity for redis"]
+    assert (check.ok, check.critical) == (False, False)
+    assert world.ask(["redis"])["capacity for redis"].critical
+
+
 def test_a_pod_on_every_node_leaves_no_room_for_a_drain(world: World) -> None:
     world.manifests = (engine(pods=3, affinity=APART),)
     check = world.ask()["room for a drain"]
