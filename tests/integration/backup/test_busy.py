@@ -151,8 +151,8 @@ def test_the_set_of_a_primary_at_work_is_proven(backups: Backups, prover: Prover
         backups.isa("backup", "postgresql", "--local")
     made = backups.manifest("postgresql")
     assert made.topology["role"] == "primary"
-    moved = {m.item for m in made.fingerprint if m.until is not None}
-    assert moved == {"rows of public.busy", "sequences"}
+    assert {m.item for m in made.fingerprint if m.until is not None} == {"sequences"}
+    assert made.topology["rows_changed"]["isa"]["public.busy"] > 0
     (proof,) = prover.isa(made.id)["proofs"]
     assert (proof["verdict"], proof["level"]) == ("pass", "L4"), proof
     prover.forger.remove(made)
