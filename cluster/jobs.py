@@ -157,11 +157,14 @@ def job_of(template: Manifest, queue: str, run: str, attempt: str) -> Manifest:
         attempt: id of the state that asks for it: a run that is repeated gets a second Job.
     """
     pod = template["template"]
+    # A whole id is too long for a name (63). A UUID of version 7 starts with the time: its first 32 bits are the same
+    # for 65 s (RFC 9562, 5.7). Its last 48 are random.
+    suffix = attempt.rpartition("-")[2]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": f"isa-run-{run}-{attempt[:8]}",
+            "name": f"isa-run-{run}-{suffix}",
             "namespace": template["metadata"]["namespace"],
             "labels": {**MANAGED, QUEUE: queue, RUN: run},
         },

@@ -115,10 +115,13 @@ def test_a_runs_pod_is_its_queues_pod_template_and_only_a_label_differs() -> Non
 def test_a_request_that_is_repeated_makes_one_job_and_a_run_that_is_repeated_makes_two() -> None:
     api = Api()
     jobs = RunJobs(api, CONTROL)
-    assert jobs.start(FIRST, "backups", "aaaaaaaa-1") == jobs.start(FIRST, "backups", "aaaaaaaa-1")
+    # ids of two states, 5 s apart: Prefect's are UUIDs of version 7
+    first, second = "019ad4aa-0000-7a1b-8c2d-3e4f5a6b7c8d", "019ad4aa-1388-7b2c-9d3e-4f5a6b7c8d9e"
+    assert jobs.start(FIRST, "backups", first) == jobs.start(FIRST, "backups", first)
     assert len(api.jobs) == 1
-    jobs.start(FIRST, "backups", "bbbbbbbb-1")
+    jobs.start(FIRST, "backups", second)
     assert len(api.jobs) == 2
+    assert all(len(one["metadata"]["name"]) <= 63 for one in api.jobs)
 
 
 def test_a_queue_without_a_pod_template_is_named_with_its_file() -> None:
