@@ -214,7 +214,8 @@ def test_the_job_of_every_queue_is_admitted_for_its_own_dispatcher_and_for_no_ot
         for queue in queues:
             until(f"{account} creates Jobs of {queue}", lambda: not refused(kube, place.job(queue)))  # noqa: B023
         for queue in {one for other in served.values() for one in other} - {*queues}:
-            assert "isa-run" in refused(kube, place.job(queue))
+            answer = until("it is refused", lambda: refused(kube, place.job(queue)))  # noqa: B023
+            assert "isa-run" in answer
 
 
 @pytest.mark.parametrize("what", CHANGES)
