@@ -106,12 +106,10 @@ class RunJobs:
             self.api.create(job)
         return str(job["metadata"]["name"])
 
-    def stop(self, run: str) -> bool:
-        """Delete the Jobs of a run; returns whether there was one. Its pods get SIGTERM and 60 s."""
-        found = self._jobs(run)
-        for job in found:
+    def stop(self, run: str) -> None:
+        """Delete the Jobs of a run. Its pods get SIGTERM and 60 s."""
+        for job in self._jobs(run):
             self.api.delete("batch/v1", "Job", job["metadata"]["name"], self.namespace)
-        return bool(found)
 
     def runs(self) -> set[str]:
         """Ids of all runs that have a Job, running or ended."""

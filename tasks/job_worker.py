@@ -27,7 +27,7 @@ from prefect.client.schemas.filters import (
     WorkQueueFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.exceptions import Abort, InfrastructureNotFound, ObjectNotFound
+from prefect.exceptions import Abort, ObjectNotFound
 from prefect.states import Scheduled
 from prefect.utilities.engine import propose_state
 from prefect.workers.base import BaseWorkerResult
@@ -38,7 +38,6 @@ from config.models import Settings
 from errors import IsaError, PermanentError, TemporaryError
 from tasks.worker import DeclaredFlowWorker, FixedConfiguration
 
-RUN_LABEL = "prefect.io/flow-run-id"  # set by BaseJobConfiguration from the run's id
 # A run waits as Pending for an API server that is away.
 START_SECONDS = 600.0
 PAUSE_SECONDS = 5.0
@@ -103,26 +102,6 @@ class JobWorker(DeclaredFlowWorker):
                 self._logger.warning("run %s waits for its Job: %s", run, exc)
             await anyio.sleep(PAUSE_SECONDS)
 
-    async def kill_infrastructure(
-        self,
-        infrastructure_pid: str,
-        configuration: FixedConfiguration,
-        grace_seconds: int = 30,
-    ) -> None:
-        """Delete the Job of a run that is cancelled before it starts. A running one ends itself (`cancellation_poll`).
-
-        Args:
-            infrastructure_pid: not read: a caller of the API can set it to the name of any Job.
-            configuration: of the run.
-            grace_seconds: not read: the pod has its own.
-
-        Raises:
-            InfrastructureNotFound: the run has no Job.
-        """
-        run = configuration.labels[RUN_LABEL] or ""
-        if not await anyio.to_thread.run_sync(self._jobs.stop, run):
-            raise InfrastructureNotFound(f"run {run} has no Job")
-
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
         """Poll for runs, and compare the earlier ones with their Jobs."""
         runs = await super().get_and_submit_flow_runs()
@@ -138,6 +117,7 @@ class JobWorker(DeclaredFlowWorker):
             for job in ended:
                 if job not in self._settled:
                     await self._settle(job)
+            await self._cancel(present - {job.run for job in ended})
         except IsaError as exc:
             self._logger.warning(
                 "cannot read the Jobs of runs, next attempt at the next poll: %s", exc
@@ -167,21 +147,56 @@ class JobWorker(DeclaredFlowWorker):
             self.get_flow_run_logger(run).error(words)
             await self._propose_crashed_state(run, words)
 
+    async def _cancel(self, active: set[str]) -> None:
+        """End the cancelled runs that have no process to do it. A running one ends itself (`cancellation_poll`).
+
+        Prefect's own observer is off by default (worker.enable_cancellation, 3.8.8), and forgets a run as soon as its
+        Job is created.
+
+        Args:
+            active: runs with a Job that has not ended.
+        """
+        for run in await self._runs_in(StateType.CANCELLING):
+            if run.id in self._submitting_flow_run_ids:
+                continue
+            words = "Flow run was cancelled; it has no Job that could end it."
+            if str(run.id) in active:
+                if await self._has_started(run):
+                    continue
+                await anyio.to_thread.run_sync(self._jobs.stop, str(run.id))
+                words = "Flow run was cancelled before it started; its Job is deleted."
+            await self._mark_flow_run_as_cancelled(run, {"message": words})
+
+    async def _has_started(self, run: FlowRun) -> bool:
+        """Whether a cancelled run was Running before.
+
+        A Pending one starts no more: the server refuses it (EnforceCancellingToCancelledTransition in
+        prefect/server/orchestration/core_policy.py, 3.8.8). `start_time` tells nothing of a run that is repeated: it is
+        that of the first attempt.
+        """
+        states = await self.client.read_flow_run_states(run.id)
+        before = [one for one in states if not one.is_cancelling()]
+        latest = max(before, key=lambda one: one.timestamp, default=None)
+        return latest is None or not latest.is_pending()
+
+    async def _runs_in(self, state: StateType) -> list[FlowRun]:
+        """Runs of this worker's queues in a state."""
+        return await self.client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state]))
+            ),
+            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[self._work_pool_name])),
+            work_queue_filter=WorkQueueFilter(name=WorkQueueFilterName(any_=[*self._work_queues])),
+        )
+
     async def _start_again(self, present: set[str]) -> None:
         """Schedule the runs again whose worker ended between taking them and creating their Job.
 
         Args:
             present: runs that have a Job.
         """
-        pending = await self.client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING]))
-            ),
-            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[self._work_pool_name])),
-            work_queue_filter=WorkQueueFilter(name=WorkQueueFilterName(any_=[*self._work_queues])),
-        )
         now = datetime.now(UTC)
-        for run in pending:
+        for run in await self._runs_in(StateType.PENDING):
             taken = str(run.id) in present or run.id in self._submitting_flow_run_ids
             if taken or run.state is None or now - run.state.timestamp < NO_JOB_AFTER:
                 continue

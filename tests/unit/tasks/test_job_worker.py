@@ -11,14 +11,15 @@ from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.exceptions import InfrastructureNotFound, ObjectNotFound
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Completed, Pending, Running, Scheduled
 
 from cluster.jobs import EndedJob, RunJobs
 from errors import PermanentError, TemporaryError
 from tasks import job_worker
-from tasks.job_worker import CLOCKS, NO_JOB_AFTER, RUN_LABEL, JobWorker
+from tasks.job_worker import CLOCKS, NO_JOB_AFTER, JobWorker
 from tasks.worker import FixedConfiguration
 
 RUN = uuid4()
@@ -40,9 +41,8 @@ class Jobs:
         self.started.append((run, queue, attempt))
         return f"isa-run-{run}"
 
-    def stop(self, run: str) -> bool:
+    def stop(self, run: str) -> None:
         self.stopped.append(run)
-        return run in self.present
 
     def ended(self) -> list[EndedJob]:
         if self.refusals:
@@ -58,20 +58,27 @@ class Jobs:
 
 @dataclass
 class Server:
-    """The Prefect server: one run, and the states that were set."""
+    """The Prefect server: one run, the runs of its queues, and the states that a run had."""
 
     state: State[Any] | None = None
     queue: str = "backups"
     exists: bool = True
-    pending: Sequence[Any] = ()
+    runs: Sequence[Any] = ()
+    earlier: Sequence[State[Any]] = ()
 
     async def read_flow_run(self, run: UUID) -> Any:
         if not self.exists:
             raise ObjectNotFound(Exception())
         return run_of(run, self.state, self.queue)
 
-    async def read_flow_runs(self, **_: Any) -> Sequence[Any]:
-        return self.pending
+    async def read_flow_runs(self, flow_run_filter: FlowRunFilter, **_: Any) -> Sequence[Any]:
+        assert flow_run_filter.state
+        assert flow_run_filter.state.type
+        wanted = flow_run_filter.state.type.any_ or ()
+        return [one for one in self.runs if one.state.type in wanted]
+
+    async def read_flow_run_states(self, run: UUID) -> Sequence[State[Any]]:
+        return self.earlier
 
 
 def run_of(identity: UUID, state: State[Any] | None, queue: str = "backups") -> FlowRun:
@@ -190,7 +197,7 @@ def test_a_run_without_a_job_is_started_again(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(job_worker, "propose_state", propose)
     old = NO_JOB_AFTER.total_seconds() + 1
     lost, with_job, fresh = (run_of(uuid4(), at(Pending(), age)) for age in (old, old, 1))
-    compare(worker(Server(pending=[lost, with_job, fresh]), present=[str(with_job.id)]))
+    compare(worker(Server(runs=[lost, with_job, fresh]), present=[str(with_job.id)]))
     assert proposed == [(lost.id, "SCHEDULED")]
 
 
@@ -216,6 +223,49 @@ def test_each_attempt_of_a_run_asks_for_a_job_of_its_own() -> None:
     assert first != second
 
 
+def cancelled(
+    *states: State[Any], ended: Sequence[EndedJob] = (), present: bool = True
+) -> Recording:
+    """Compare a run that had these states and is Cancelling."""
+    cancelling = at(Cancelling(), 0)
+    earlier = [at(state, 9 * (len(states) - n)) for n, state in enumerate(states)]
+    hostile = run_of(RUN, cancelling).model_copy(update={"infrastructure_pid": "x:of-another"})
+    server = Server(cancelling, runs=[hostile], earlier=[cancelling, *earlier])
+    return compare(worker(server, *ended, present=[str(RUN), "other"] if present else ["other"]))
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        pytest.param([Scheduled(), Pending()], id="its pod has not started"),
+        pytest.param([Running(), Scheduled(), Pending()], id="nor that of its second attempt"),
+    ],
+)
+def test_a_cancel_before_the_start_deletes_the_runs_own_job_and_no_other(
+    states: list[State[Any]],
+) -> None:
+    made = cancelled(*states)
+    assert cast(Any, made._jobs).stopped == [str(RUN)]
+    assert made.cancelled
+
+
+def test_a_run_that_has_started_ends_itself_when_it_is_cancelled() -> None:
+    made = cancelled(Pending(), Running())
+    assert not cast(Any, made._jobs).stopped
+    assert not made.cancelled
+
+
+def test_a_cancelled_run_without_a_job_that_could_end_it_is_cancelled() -> None:
+    assert cancelled(Running(), Scheduled(), ended=[over()]).cancelled  # it was to be repeated
+    assert cancelled(Running(), present=False).cancelled
+
+
+def test_a_run_is_not_cancelled_while_its_job_is_created() -> None:
+    made = worker(Server(runs=[run_of(RUN, Cancelling())]))
+    made._submitting_flow_run_ids.add(RUN)
+    assert not compare(made).cancelled
+
+
 def test_a_run_of_a_queue_that_the_worker_does_not_serve_gets_no_job() -> None:
     made = worker(Server(queue="rebuilds"))
     with pytest.raises(PermanentError, match="'rebuilds'"):
@@ -229,16 +279,3 @@ def test_a_run_waits_for_an_api_server_that_is_away(monkeypatch: pytest.MonkeyPa
     cast(Any, made._jobs).refusals = [TemporaryError("connection refused")] * 2
     asyncio.run(made.run(run(), configuration(run())))
     assert len(cast(Any, made._jobs).started) == 1
-
-
-def test_a_cancel_deletes_the_runs_own_job_whatever_the_server_says_it_is() -> None:
-    made = worker(Server(), present=[str(RUN)])
-    settings = configuration(run())
-    assert settings.labels[RUN_LABEL] == str(RUN)
-    asyncio.run(made.kill_infrastructure("isa-cloud-control:isa-run-of-another", settings))
-    assert cast(Any, made._jobs).stopped == [str(RUN)]
-
-
-def test_a_cancel_of_a_run_without_a_job_is_told_to_prefect() -> None:
-    with pytest.raises(InfrastructureNotFound):
-        asyncio.run(worker(Server()).kill_infrastructure("", configuration(run())))
