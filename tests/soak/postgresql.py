@@ -88,6 +88,8 @@ class Soak(CaseTable):
 
     def client_writes(self) -> None:
         self.kube.create(client(self.namespace))
+        running = lambda: self.pod(CLIENT).get("status", {}).get("phase") == "Running"  # noqa: E731
+        self.until(running, "the client runs")
         self.until(lambda: len(self.acknowledged()) > 10, "a client writes through Pgpool")
 
     def killed_primary_is_replaced(self) -> None:
