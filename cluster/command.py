@@ -170,9 +170,7 @@ class Background:
         code = self._process.poll()
         if code is None:
             return None
-        self._said.seek(0)
-        words = self._said.read().decode(errors="replace").strip()[-ERROR_TAIL_CHARACTERS:]
-        return f"{self._name} exited with {code}: {words}"
+        return f"{self._name} exited with {code}: {_tail(self._said)}"
 
 
 class Command:
@@ -230,19 +228,16 @@ class Command:
         """
         self._cancellation.check(f"before {_short(self.program, args)}")
         started = time.monotonic()
-        process = subprocess.Popen(
-            [*self._wrapper, self.program, *args],
+        process = self._started(
+            args,
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
             errors="replace",
-            env=self._environ,
             cwd=directory,
-            start_new_session=True,
         )
-        self._cancellation.register(process)
         name = f"{_short(self.program, args)} (pid {process.pid})"
         try:
             with call(name):
@@ -282,15 +277,9 @@ class Command:
         name = _short(self.program, args)
         self._cancellation.check(f"before {name}")
         with tempfile.TemporaryFile() as said, call(name):
-            process = subprocess.Popen(
-                [*self._wrapper, self.program, *args],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=said,
-                env=self._environ,
-                start_new_session=True,
+            process = self._started(
+                args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
             )
-            self._cancellation.register(process)
             assert process.stdout is not None
             # taken from it: no other thread may read the rest while it is stopped
             pipe, process.stdout = process.stdout, None
@@ -311,8 +300,7 @@ class Command:
                 pipe.close()
                 _stop(process)
                 self._cancellation.forget(process)
-            said.seek(0)
-            words = said.read().decode(errors="replace").strip()[-ERROR_TAIL_CHARACTERS:]
+            words = _tail(said)
         self._cancellation.check(f"during {name}")
         if code != 0:
             raise TemporaryError(f"{name} exited with {code}: {words}")
@@ -330,20 +318,31 @@ class Command:
         name = _short(self.program, args)
         self._cancellation.check(f"before {name}")
         with tempfile.TemporaryFile() as said, call(name):
-            process = subprocess.Popen(
-                [*self._wrapper, self.program, *args],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                env=self._environ,
-                start_new_session=True,
+            process = self._started(
+                args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said
             )
-            self._cancellation.register(process)
             try:
                 yield Background(process, said, name)
             finally:
                 _stop(process)
                 self._cancellation.forget(process)
+
+    def _started(self, args: Sequence[str], **streams: Any) -> subprocess.Popen[Any]:
+        """Start a process that a cancel ends; it leads a group of its own."""
+        process = subprocess.Popen(
+            [*self._wrapper, self.program, *args],
+            env=self._environ,
+            start_new_session=True,
+            **streams,
+        )
+        self._cancellation.register(process)
+        return process
+
+
+def _tail(said: IO[bytes]) -> str:
+    """The end of what a process wrote into a file."""
+    said.seek(0)
+    return said.read().decode(errors="replace").strip()[-ERROR_TAIL_CHARACTERS:]
 
 
 def _short(program: str, args: Sequence[str]) -> str:
