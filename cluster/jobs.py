@@ -111,21 +111,12 @@ class RunJobs:
         for job in self._jobs(run):
             self.api.delete("batch/v1", "Job", job["metadata"]["name"], self.namespace)
 
-    def runs(self) -> set[str]:
-        """Ids of all runs that have a Job, running or ended."""
-        return {run_of(job) for job in self._jobs()}
-
-    def ended(self) -> list[EndedJob]:
-        """Runs whose last Job has ended."""
+    def latest(self) -> dict[str, EndedJob | None]:
+        """The last Job of each run; None while it runs."""
         now = self.api.now()
-        latest: dict[str, tuple[datetime | None, Manifest]] = {}
-        for job in sorted(self._jobs(), key=lambda one: str(one["metadata"]["creationTimestamp"])):
-            latest[run_of(job)] = (end_of(job, now), job)  # a run that is repeated has several
-        return [
-            EndedJob(run, at, job["metadata"]["name"], _last(job).get("message", "it ended"))
-            for run, (at, job) in latest.items()
-            if at is not None
-        ]
+        # a run that is repeated has several
+        jobs = sorted(self._jobs(), key=lambda one: str(one["metadata"]["creationTimestamp"]))
+        return {run_of(job): _ended(job, now) for job in jobs}
 
     def why(self, job: EndedJob) -> str:
         """Why a Job ended, by its pod where there is one: `OOMKilled, exit code 137`."""
@@ -213,6 +204,14 @@ def why_ended(pod: Manifest) -> str:
             return ", ".join(filter(None, words))
     reason = ": ".join(filter(None, (status.get("reason"), status.get("message"))))
     return "; ".join(filter(None, [reason, *disrupted]))
+
+
+def _ended(job: Manifest, now: datetime) -> EndedJob | None:
+    at = end_of(job, now)
+    if at is None:
+        return None
+    message = _last(job).get("message", "it ended")
+    return EndedJob(run_of(job), at, job["metadata"]["name"], message)
 
 
 def _last(job: Manifest) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ server. Only the end of a run whose process was killed is reported here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -111,19 +111,19 @@ class JobWorker(DeclaredFlowWorker):
 
     async def _compare(self) -> None:
         try:
-            ended = await anyio.to_thread.run_sync(self._jobs.ended)
-            present = await anyio.to_thread.run_sync(self._jobs.runs)
+            latest = await anyio.to_thread.run_sync(self._jobs.latest)
+            ended = [job for job in latest.values() if job is not None]
             self._settled &= set(ended)
             for job in ended:
                 if job not in self._settled:
                     await self._settle(job)
-            await self._cancel(present - {job.run for job in ended})
+            await self._cancel({run for run, job in latest.items() if job is None})
         except IsaError as exc:
             self._logger.warning(
                 "cannot read the Jobs of runs, next attempt at the next poll: %s", exc
             )
             return
-        await self._start_again(present)
+        await self._start_again(latest)
 
     async def _settle(self, job: EndedJob) -> None:
         """End a run whose Job has ended, unless it reported its own end or waits for another Job."""
@@ -189,7 +189,7 @@ class JobWorker(DeclaredFlowWorker):
             work_queue_filter=WorkQueueFilter(name=WorkQueueFilterName(any_=[*self._work_queues])),
         )
 
-    async def _start_again(self, present: set[str]) -> None:
+    async def _start_again(self, present: Collection[str]) -> None:
         """Schedule the runs again whose worker ended between taking them and creating their Job.
 
         Args:

@@ -92,7 +92,8 @@ def ago(seconds: int) -> str:
 
 
 def ended(*jobs: Manifest) -> list[EndedJob]:
-    return RunJobs(Api(jobs=[*jobs]), CONTROL).ended()
+    latest = RunJobs(Api(jobs=[*jobs]), CONTROL).latest()
+    return [job for job in latest.values() if job is not None]
 
 
 def test_a_runs_pod_is_its_queues_pod_template_and_only_a_label_differs() -> None:
@@ -197,7 +198,8 @@ def test_without_a_pod_the_jobs_own_message_is_the_reason() -> None:
     }
     for pods, words in (([pod], "Error, exit code 1"), ([], "Failed of the Job")):
         jobs = RunJobs(Api(jobs=[job(FIRST, ("Failed", 9))], pods=pods), CONTROL)
-        (end,) = jobs.ended()
+        (end,) = jobs.latest().values()
+        assert end is not None
         assert jobs.why(end) == words
 
 

@@ -44,16 +44,13 @@ class Jobs:
     def stop(self, run: str) -> None:
         self.stopped.append(run)
 
-    def ended(self) -> list[EndedJob]:
+    def latest(self) -> dict[str, EndedJob | None]:
         if self.refusals:
             raise self.refusals.pop(0)
-        return self.over
+        return {**dict.fromkeys(self.present), **{job.run: job for job in self.over}}
 
     def why(self, job: EndedJob) -> str:
         return "OOMKilled, exit code 137"
-
-    def runs(self) -> set[str]:
-        return self.present
 
 
 @dataclass
