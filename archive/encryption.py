@@ -49,6 +49,18 @@ class Encrypted:
     stored_sha256: str
 
 
+def public_keys(recipients: Iterable[str]) -> list[pyrage.x25519.Recipient]:
+    """Parse age public keys.
+
+    Raises:
+        PermanentError: a recipient is not an age key.
+    """
+    try:
+        return [pyrage.x25519.Recipient.from_str(recipient) for recipient in recipients]
+    except pyrage.RecipientError as exc:
+        raise PermanentError(f"an age recipient is not a public key: {exc}") from exc
+
+
 def encrypt(
     source: Iterable[bytes], store: Store, key: str, recipients: Sequence[str], part: int
 ) -> Encrypted:
@@ -65,10 +77,7 @@ def encrypt(
         PermanentError: a recipient is not an age key; the store refuses.
         TemporaryError: the store did not answer. In both cases no object is stored.
     """
-    try:
-        keys = [pyrage.x25519.Recipient.from_str(recipient) for recipient in recipients]
-    except pyrage.RecipientError as exc:
-        raise PermanentError(f"an age recipient is not a public key: {exc}") from exc
+    keys = public_keys(recipients)
     plain, failure = HashingCounter(), _Failure()
     compressor = zstandard.ZstdCompressor(
         level=LEVEL, write_checksum=True, threads=len(os.sched_getaffinity(0))

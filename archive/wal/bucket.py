@@ -15,7 +15,7 @@ import pyrage
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archive.encryption import LEVEL
+from archive.encryption import LEVEL, public_keys
 from archive.reader import Damaged
 from archive.store import Missing, Store
 from archive.wal.coverage import Line, Wal
@@ -91,10 +91,7 @@ class WalWriter:
         self, store: Store, recipients: Sequence[str], signing_key: Ed25519PrivateKey
     ) -> None:
         self._store, self._key = store, signing_key
-        try:
-            self._recipients = [pyrage.x25519.Recipient.from_str(one) for one in recipients]
-        except pyrage.RecipientError as exc:
-            raise PermanentError(f"an age recipient is not a public key: {exc}") from exc
+        self._recipients = public_keys(recipients)
         self._compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
 
     def put(self, one: WalObject | TimelineHistory, plain: bytes) -> str:

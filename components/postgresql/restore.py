@@ -21,6 +21,7 @@ from psycopg import sql
 from archive.manifest import Manifest, Measure
 from archive.reader import SetReader, opened
 from archive.spool import prepare_spool
+from archive.wal.names import lsn_number
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch, Step
 from components.postgresql.client import (
@@ -287,16 +288,11 @@ def _check_end(connection: psycopg.Connection[Any], manifest: Manifest) -> None:
     row = connection.execute(ENDED).fetchone()
     lines = str(row[0] if row and row[0] else "").strip().splitlines()
     end = lines[-1].split("\t")[1] if lines else "an unknown LSN"
-    if not LSN.fullmatch(end) or _number(end) != _number(_lsn(manifest)):
+    # servers write an LSN with and without leading zeros
+    if not LSN.fullmatch(end) or lsn_number(end) != lsn_number(_lsn(manifest)):
         raise PermanentError(
             f"recovery of the files ended at {end} instead of {_lsn(manifest)}, where the backup was measured"
         )
-
-
-def _number(lsn: str) -> int:
-    """An LSN as a number of bytes: servers write it with and without leading zeros."""
-    high, low = lsn.split("/")
-    return (int(high, 16) << 32) + int(low, 16)
 
 
 def _connect(endpoint: Endpoint, database: str) -> psycopg.Connection[Any]:

@@ -224,24 +224,32 @@ class Shipper:
         return plain
 
 
-def last_switch(history: bytes) -> tuple[int, int]:
-    r"""Read from a timeline history file from which timeline it left, and at which LSN.
+def read_switches(history: str) -> list[tuple[int, int]]:
+    r"""Read a timeline history file: each earlier timeline and the LSN at which it was left; the direct parent is last.
 
-    Each line is a parent timeline, the LSN and a reason, separated by tabs; the last line is of the direct parent
-    (`readTimeLineHistory` in src/backend/access/transam/timeline.c).
+    Each line is a parent timeline, the LSN and a reason, separated by tabs (`readTimeLineHistory` in
+    src/backend/access/transam/timeline.c).
 
     Raises:
         PermanentError: it is not such a file.
     """
-    lines = [
-        line.split()
-        for line in history.decode(errors="replace").splitlines()
-        if line.strip() and not line.lstrip().startswith("#")
-    ]
+    lines = [line.split() for line in history.splitlines() if not line.lstrip().startswith("#")]
     try:
-        return int(lines[-1][0]), lsn_number(lines[-1][1])
+        return [(int(words[0]), lsn_number(words[1])) for words in lines if words]
     except (IndexError, ValueError) as exc:
         raise PermanentError("a timeline history file of PostgreSQL cannot be read") from exc
+
+
+def last_switch(history: bytes) -> tuple[int, int]:
+    """Read from a timeline history file from which timeline it left, and at which LSN.
+
+    Raises:
+        PermanentError: it is not such a file.
+    """
+    switches = read_switches(history.decode(errors="replace"))
+    if not switches:
+        raise PermanentError("a timeline history file of PostgreSQL cannot be read")
+    return switches[-1]
 
 
 def stored_position(objects: tuple[WalObject, ...], segment: int) -> StoredPosition:

@@ -57,11 +57,7 @@ class WalSpool:
         for path in self.directory.iterdir():
             match = _FILE.fullmatch(path.name)
             if match:
-                per_id = (1 << 32) // self.segment
-                number = int(match[2], 16) * per_id + int(match[3], 16)
-                found.append(
-                    SegmentFile(number * self.segment, int(match[1], 16), not match[4], path)
-                )
+                found.append(SegmentFile(self._start(match), int(match[1], 16), not match[4], path))
         return sorted(found)
 
     def histories(self) -> dict[int, bytes]:
@@ -110,10 +106,13 @@ class WalSpool:
                     if match and match[4] and path.parent == self.directory.resolve():
                         info = Path(f"/proc/{pid}/fdinfo/{name}").read_text(encoding="ascii")
                         offset = int(info.split("pos:")[1].split()[0])
-                        per_id = (1 << 32) // self.segment
-                        number = int(match[2], 16) * per_id + int(match[3], 16)
-                        return int(match[1], 16), number * self.segment + offset
+                        return int(match[1], 16), self._start(match) + offset
         return None
+
+    def _start(self, name: re.Match[str]) -> int:
+        """LSN of the first byte of a segment file, by its name."""
+        per_id = (1 << 32) // self.segment
+        return (int(name[2], 16) * per_id + int(name[3], 16)) * self.segment
 
     def _paths(self) -> Iterator[Path]:
         for path in self.directory.iterdir():

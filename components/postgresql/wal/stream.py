@@ -21,7 +21,7 @@ import psycopg
 from archive.spool import prepare_spool
 from archive.store import Store
 from archive.wal.bucket import WalWriter, list_wal
-from archive.wal.names import lsn_number, lsn_text
+from archive.wal.names import lsn_text
 from cluster.command import CANCELLATION
 from cluster.polling import polling
 from components.access import Access
@@ -37,7 +37,12 @@ from components.postgresql.failures import explained
 from components.postgresql.session import WRITES
 from components.postgresql.wal.heartbeat import Heartbeats
 from components.postgresql.wal.receiver import REMOVED, WalReceiver, receiving
-from components.postgresql.wal.shipper import Shipper, StoredPosition, stored_position
+from components.postgresql.wal.shipper import (
+    Shipper,
+    StoredPosition,
+    read_switches,
+    stored_position,
+)
 from components.postgresql.wal.slots import advance_slot, ensure_slot
 from components.postgresql.wal.spool import WalSpool
 from config.backups import BackupSigner
@@ -254,6 +259,4 @@ def _server(connection: psycopg.Connection[Any]) -> Server:
     row = connection.execute(SERVER).fetchone()
     assert row is not None
     system, file, segment, history = row
-    lines = [line.split() for line in (history or "").splitlines() if line.strip()]
-    switches = {int(line[0]): lsn_number(line[1]) for line in lines if line[0].isdigit()}
-    return Server(system, int(file[:8], 16), int(segment), switches)
+    return Server(system, int(file[:8], 16), int(segment), dict(read_switches(history or "")))
