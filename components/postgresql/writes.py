@@ -42,6 +42,7 @@ COUNTERS = """
     WHERE c.relkind = 'r' AND c.relpersistence <> 't'
 """
 CATALOGUE = "pg_catalog."
+DEFINED = {*CATALOGUES, *DEFINITIONS, *GLOBALS}  # items that depend on catalogues alone
 # A client's ANALYZE writes the first two; large objects have an item of their own.
 STATISTICS = {f"{CATALOGUE}pg_statistic", f"{CATALOGUE}pg_statistic_ext_data"}
 OBJECTS = {f"{CATALOGUE}pg_largeobject", f"{CATALOGUE}pg_largeobject_metadata"}
@@ -178,7 +179,7 @@ def changed_tables(
 
     Returns:
         `schema.table` → number of rows that were inserted and deleted; None if the table was truncated, rewritten,
-        made or dropped, or if the server began to count anew.
+        made or dropped, or if the server has reset its counters.
     """
     changed: dict[str, int | None] = {}
     for label in before.keys() | after.keys():
@@ -211,7 +212,7 @@ def comparable(
         if _replaced(measure, changed):
             item = f"{UNMEASURED} {_table(measure)}"
             measure = Measure(unit=measure.unit, item=item, count=0, origin="source")
-        elif measure.item in {*CATALOGUES, *DEFINITIONS, *GLOBALS}:
+        elif measure.item in DEFINED:
             written = _written(changed, measure.item == LARGE_OBJECTS)
             if measure.item == SEQUENCES and measure != sequences:
                 written = written or 0

@@ -124,9 +124,9 @@ def _capacity(
         memory = sum((pod.requests.get("memory", Decimal(0)) for pod in needed), Decimal(0))
         hint = f"{len(needed)} pods with {cpu.normalize():f} CPU and {int(memory) >> 30} GiB fit on {size} nodes"
         yield Check("capacity", True, hint)
-    others = [
-        one for one in shortages_of(pods) if selected is not None and one.component not in selected
-    ]
+    others = []
+    if selected is not None:
+        others = [one for one in shortages_of(pods) if one.component not in selected]
     for shortage in (*shortages, *others):
         hint = f"{shortage} (schedulable now: {size})"
         yield Check(

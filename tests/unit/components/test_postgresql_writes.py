@@ -70,7 +70,7 @@ def test_a_partitioned_table_has_the_counters_of_all_its_partitions() -> None:
         (table(5, 1), table(5, 2), {"t": 0}),
         (table(5, 1), table(5, 1, file=2), {"t": None}),
         (table(5, 1), table(5, 1, oid=2), {"t": None}),
-        (table(5, 1), table(4, 1), {"t": None}),  # the server counts anew
+        (table(5, 1), table(4, 1), {"t": None}),  # the server has reset its counters
         (table(5, 1), table(6, 0), {"t": None}),
         (None, table(5), {"t": None}),
         (table(5), None, {"t": None}),
