@@ -5,7 +5,6 @@ Nothing is created: each attempt is a dry run, which passes quota, Pod Security 
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,23 +16,17 @@ import pytest
 from cluster.kube import Kube, Manifest, NotAllowed
 from components.base import Scratch
 from components.neo4j import offline
-from config.loading import load
 from config.models import Settings
-from errors import PermanentError
-from operations.environment.render import render_manifest
 from operations.verify.scratch_pod import Request, pod_of
 from sandbox.cluster import Sandbox
 
 from .accounts import log_in
+from .own_namespaces import ADMISSION, namespaces, own_settings, refused
 from .platform_tree import until
 
 pytestmark = pytest.mark.integration
 
 # Not the cluster-wide rights, which are those of the platform that other tests deploy.
-APPLIED = {
-    "Namespace", "LimitRange", "ResourceQuota", "ServiceAccount", "Role", "RoleBinding", "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionPolicyBinding",
-}  # fmt: skip
 HARDENED = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -106,38 +99,21 @@ class Bounded:
 
 @pytest.fixture(scope="module")
 def bounded(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bounded]:
-    found, name = load("sandbox", environ=sandbox.settings_environ()), f"b-{uuid.uuid4().hex[:6]}"
-    own = {"namespace": name, "control_namespace": f"{name}-c", "verify_namespace": f"{name}-v"}
-    kubernetes = found.kubernetes.model_copy(update=own)
-    neo4j = found.backup.neo4j.model_copy(update={"offline": True})
-    backup = found.backup.model_copy(update={"neo4j": neo4j})
-    settings = found.model_copy(update={"kubernetes": kubernetes, "backup": backup})
+    own = own_settings(sandbox, "b")
+    neo4j = own.backup.neo4j.model_copy(update={"offline": True})
+    backup = own.backup.model_copy(update={"neo4j": neo4j})
+    settings = own.model_copy(update={"backup": backup})
     kube, directory = sandbox.kube(), tmp_path_factory.mktemp("accounts")
-    documents = render_manifest(settings.platform.namespace_manifest, settings)
-    made = [one for one in documents if one["kind"] in APPLIED]
-    for one in made:
-        kube.apply(one)
-    kube.create(stateful_set(name))
+    name = settings.kubernetes.namespace
 
     def account(who: str) -> Kube:
-        return Kube.connect(log_in(sandbox, directory, who, kubernetes))
+        return Kube.connect(log_in(sandbox, directory, who, settings.kubernetes))
 
-    live = kube.get("apps/v1", "StatefulSet", offline.RELEASE, name)
-    assert live is not None
-    yield Bounded(settings, live, account("isa-backup"), account("isa-verify"))
-    for one in made:
-        if "namespace" not in one["metadata"]:
-            kube.delete(one["apiVersion"], one["kind"], one["metadata"]["name"])
-
-
-def refused(kube: Kube, pod: Manifest) -> str:
-    """Why the API server refuses a pod; "" if it takes it."""
-    path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods"
-    try:
-        kube.request("POST", path, body=pod, query={"dryRun": "All"})
-    except PermanentError as exc:
-        return str(exc)
-    return ""
+    with namespaces(kube, settings, ADMISSION):
+        kube.create(stateful_set(name))
+        live = kube.get("apps/v1", "StatefulSet", offline.RELEASE, name)
+        assert live is not None
+        yield Bounded(settings, live, account("isa-backup"), account("isa-verify"))
 
 
 def changed(pod: Manifest, change: Change) -> Manifest:

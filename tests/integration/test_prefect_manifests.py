@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +10,13 @@ import pytest
 import yaml
 
 from cluster.kube import Kube, Manifest
-from config.loading import ROOT, load
-from operations.environment.render import render_manifest
+from config.loading import ROOT
 from sandbox.cluster import Sandbox
 
+from .own_namespaces import BOUNDS, namespaces, own_settings
 from .platform_tree import until
 
 pytestmark = pytest.mark.integration
-
-BOUNDS = {"Namespace", "LimitRange", "ResourceQuota", "ServiceAccount"}
 
 
 @dataclass
@@ -49,23 +46,14 @@ class Applied:
 
 @pytest.fixture(scope="module")
 def applied(sandbox: Sandbox) -> Iterator[Applied]:
-    name = f"p-{uuid.uuid4().hex[:6]}"
-    settings = load("sandbox", environ=sandbox.settings_environ())
-    own = {"namespace": name, "control_namespace": f"{name}-c", "verify_namespace": f"{name}-v"}
-    kubernetes = settings.kubernetes.model_copy(update=own)
-    settings = settings.model_copy(update={"kubernetes": kubernetes})
-    kube = sandbox.kube()
-    for one in render_manifest(settings.platform.namespace_manifest, settings):
-        if one["kind"] in BOUNDS:
+    settings, kube = own_settings(sandbox, "p"), sandbox.kube()
+    namespace = settings.kubernetes.control_namespace
+    manifests = list(yaml.safe_load_all((ROOT / "deployments/prefect/server.yaml").read_text()))
+    with namespaces(kube, settings, BOUNDS):
+        for one in manifests:
+            one["metadata"]["namespace"] = namespace
             kube.apply(one)
-    text = (ROOT / "deployments/prefect/server.yaml").read_text()
-    manifests = list(yaml.safe_load_all(text))
-    for one in manifests:
-        one["metadata"]["namespace"] = f"{name}-c"
-        kube.apply(one)
-    yield Applied(kube, f"{name}-c", manifests)
-    for namespace in (name, f"{name}-c", f"{name}-v"):
-        kube.delete("v1", "Namespace", namespace)
+        yield Applied(kube, namespace, manifests)
 
 
 @pytest.mark.parametrize("kind", ["StatefulSet", "Deployment"])

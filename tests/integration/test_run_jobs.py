@@ -1,4 +1,4 @@
-"""Each run is a Job of its queue's PodTemplate: whoever calls the Prefect API, and whatever becomes of the dispatcher.
+"""Each run is a Job of its queue's PodTemplate, whatever the API's caller asks for or happens to the dispatcher.
 
 Server, dispatcher, API server and Job controller are real. Pods are only looked at; a test that needs a run's process
 starts it as the pod would.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -20,16 +19,14 @@ import yaml
 
 from cluster.jobs import QUEUE, RUN, job_of
 from cluster.kube import Kube, Manifest, NotAllowed
-from config.loading import ROOT, load
+from config.loading import ROOT
 from config.models import KubernetesSettings
-from errors import PermanentError
-from operations.environment.render import render_manifest
 from sandbox.cluster import Sandbox
 from sandbox.control_room import ISA, POOL, ControlRoom
 
 from .accounts import identity_of, log_in
+from .own_namespaces import ADMISSION, namespaces, own_settings, refused
 from .platform_tree import until
-from .test_bounded_pods import APPLIED
 from .test_control_room_attacks import FINAL, PARAMETERS, REBUILD
 
 pytestmark = pytest.mark.integration
@@ -90,35 +87,15 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    name = f"j-{uuid.uuid4().hex[:6]}"
-    settings = load("sandbox", environ=sandbox.settings_environ())
-    own = {"namespace": name, "control_namespace": f"{name}-c", "verify_namespace": f"{name}-v"}
-    kubernetes = settings.kubernetes.model_copy(update=own)
-    settings = settings.model_copy(update={"kubernetes": kubernetes})
-    kube = sandbox.kube()
-    documents = render_manifest(settings.platform.namespace_manifest, settings)
-    made = [one for one in documents if one["kind"] in APPLIED]
-    for one in made:
-        kube.apply(one)
-    for one in yaml.safe_load_all((ROOT / "deployments/worker/worker.yaml").read_text()):
-        if one["kind"] == "PodTemplate":
-            one["metadata"]["namespace"] = f"{name}-c"
-            one["template"]["spec"]["nodeSelector"] = NOWHERE
-            kube.apply(one)
-    yield Place(sandbox, kubernetes, tmp_path_factory.mktemp("accounts"))
-    for one in made:
-        if "namespace" not in one["metadata"]:
-            kube.delete(one["apiVersion"], one["kind"], one["metadata"]["name"])
-
-
-def refused(kube: Kube, job: Manifest) -> str:
-    """Why the API server refuses a Job; "" if it takes it. Nothing is created."""
-    path = f"/apis/batch/v1/namespaces/{job['metadata']['namespace']}/jobs"
-    try:
-        kube.request("POST", path, body=job, query={"dryRun": "All"})
-    except PermanentError as exc:
-        return str(exc)
-    return ""
+    settings = own_settings(sandbox, "j")
+    kubernetes, kube = settings.kubernetes, sandbox.kube()
+    with namespaces(kube, settings, ADMISSION):
+        for one in yaml.safe_load_all((ROOT / "deployments/worker/worker.yaml").read_text()):
+            if one["kind"] == "PodTemplate":
+                one["metadata"]["namespace"] = kubernetes.control_namespace
+                one["template"]["spec"]["nodeSelector"] = NOWHERE
+                kube.apply(one)
+        yield Place(sandbox, kubernetes, tmp_path_factory.mktemp("accounts"))
 
 
 Change = Callable[[Manifest], object]
