@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
+from cluster.polling import polling
 from config.loading import ROOT
 from errors import IsaError
 
@@ -14,13 +16,22 @@ class Missed(Exception):
     """A case did not show what it should."""
 
 
+def expect(condition: object, words: str) -> None:
+    """Raise `Missed` unless something is so."""
+    if not condition:
+        raise Missed(words)
+
+
 @dataclass
 class CaseTable:
     """The cases so far.
 
     Attributes:
         rows: what was tried, verdict, seconds.
+        wait_seconds: limit of each wait.
     """
+
+    wait_seconds: ClassVar[float] = 180.0
 
     rows: list[tuple[str, str, float]] = field(default_factory=list)
 
@@ -39,6 +50,24 @@ class CaseTable:
             verdict = f"**failed**: {exc}"
         self.rows.append((words, verdict, time.monotonic() - began))
         print(f"{words}: {verdict} ({self.rows[-1][2]:.1f} s)", flush=True)
+
+    def until(
+        self, condition: Callable[[], bool], words: str, state: Callable[[], Any] = str
+    ) -> None:
+        """Wait until something is so.
+
+        Args:
+            condition: that is waited for.
+            words: what it says, for the message.
+            state: tells how things are instead.
+
+        Raises:
+            Missed: it was not so in time.
+        """
+        for _ in polling(self.wait_seconds, pause=0.2, sleep=time.sleep):
+            if condition():
+                return
+        raise Missed(f"{words}: not within {self.wait_seconds:.0f} s: {state()}")
 
     def write(self, page: str, *head: str) -> None:
         """Write the page.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +13,13 @@ from sandbox.nodes.capsule import groups_left
 from sandbox.nodes.cluster import Nodes
 from sandbox.nodes.images import BUSYBOX
 from sandbox.processes import running_below
-from tests.soak.case_table import CaseTable, Missed
+from tests.soak.case_table import CaseTable, expect
 
 NAMESPACE = "isa-cloud-production"
-SECONDS = 180.0
 
 
 @dataclass
-class NodeCases(CaseTable):
+class NodeCases(CaseTable, ABC):
     """Cases on one cluster.
 
     Attributes:
@@ -33,9 +32,9 @@ class NodeCases(CaseTable):
     def kube(self) -> Kube:
         return self.nodes.kube()
 
+    @abstractmethod
     def run(self) -> None:
         """Try all cases of the group, in their order."""
-        raise NotImplementedError
 
     def nothing_is_left(self) -> None:
         directory = self.nodes.directory
@@ -63,14 +62,6 @@ class NodeCases(CaseTable):
             lambda: self.read(name).get("status"),
         )
         return self.read(name)
-
-    def until(
-        self, condition: Callable[[], bool], words: str, state: Callable[[], Any] = str
-    ) -> None:
-        deadline = time.monotonic() + SECONDS
-        while not condition():
-            expect(time.monotonic() < deadline, f"{words}: not within {SECONDS:.0f} s: {state()}")
-            time.sleep(0.2)
 
 
 def pod(
@@ -133,8 +124,3 @@ def ended(read: Manifest) -> tuple[str, int]:
 
 def waiting(read: Manifest) -> str:
     return str(container_of(read).get("state", {}).get("waiting", {}).get("reason", ""))
-
-
-def expect(condition: bool, words: str) -> None:
-    if not condition:
-        raise Missed(words)

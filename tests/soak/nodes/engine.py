@@ -11,7 +11,8 @@ from components.access import Access
 from config.loading import load
 from sandbox.nodes.platform import Platform
 from sandbox.seed import SEEDERS
-from tests.soak.nodes.cases import NAMESPACE, NodeCases, expect
+from tests.soak.case_table import expect
+from tests.soak.nodes.cases import NAMESPACE, NodeCases
 
 
 @dataclass

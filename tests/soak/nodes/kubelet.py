@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.soak.case_table import expect
 from tests.soak.nodes.cases import (
     NAMESPACE,
     NodeCases,
     container_of,
     ended,
-    expect,
     is_ready,
     pod,
     waiting,
