@@ -26,7 +26,7 @@ from operations.state.rebuild_state import RebuildState
 from operations.state.restore_journal import interrupted_restore
 from operations.verify.scratch_pod import LABEL
 
-CERTIFICATE_DAYS = 30  # time to find whoever can renew it
+CERTIFICATE_DAYS = 30  # time to find who can renew it
 CONNECT_SECONDS = 10.0
 CLOCK_SECONDS = 5.0  # of the 30 s of a Lease; a busy machine answers late
 

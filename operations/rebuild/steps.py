@@ -113,7 +113,7 @@ class RebuildSteps:
 
     # ------------------------------------------------------------------ before anything has changed
     def _fence(self) -> str:
-        self._record()  # so that whoever meets the fence can find out which run set it
+        self._record()  # so that a run that meets the fence can find out which run set it
         return self._open_fence.enter_context(self._actions.fence(self._plan.units))
 
     def _backup(self) -> str:

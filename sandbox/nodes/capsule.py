@@ -233,7 +233,7 @@ def parent_group(controller: str, text: str) -> Path:
 
 def groups_left(group: str) -> list[Path]:
     """Cgroups of a sandbox, wherever they are."""
-    walk = os.walk(CGROUPS)  # skips what ends meanwhile
+    walk = os.walk(CGROUPS)  # skips groups that end during the walk
     return [Path(parent) / group for parent, names, _ in walk if group in names]
 
 

@@ -130,9 +130,9 @@ class Nodes:
         """Cut a node's network off; it stays up, with its pods."""
         network.cut(self.control, NAMES.index(name) + 1)
 
-    def mend(self, name: str) -> None:
+    def reconnect(self, name: str) -> None:
         """Connect it again."""
-        network.mend(self.control, NAMES.index(name) + 1)
+        network.reconnect(self.control, NAMES.index(name) + 1)
 
     def status(self) -> dict[str, Any]:
         """What a person needs to look at it."""

@@ -68,7 +68,7 @@ def cut(control: Capsule, number: int) -> None:
     _ip(control, f"link set node{number} down")
 
 
-def mend(control: Capsule, number: int) -> None:
+def reconnect(control: Capsule, number: int) -> None:
     """Plug it in again."""
     _ip(control, f"link set node{number} up")
 

@@ -28,7 +28,7 @@ from operations.health.gate import READY, Finding, check
 from sandbox import binaries
 from sandbox.nodes.cluster import Nodes
 from sandbox.nodes.postgresql import image
-from tests.soak.case_table import CaseTable, Missed
+from tests.soak.case_table import CaseTable, expect
 
 CRDS = ROOT / "sandbox/manifests/monitoring-crds.yaml"
 NODES = 3
@@ -42,7 +42,6 @@ FACTS = {
     "ISA_COMPONENTS__POSTGRESQL__PGPOOL": "true",
 }
 WITHOUT_EXPORTER: dict[str, Any] = {"metrics": {"enabled": False}}
-SECONDS = 300.0
 FIRST_WRITE_SECONDS = 15.0
 # Each write is a connection of its own, as after a failover; what it prints is acknowledged.
 WRITES = """
@@ -65,6 +64,7 @@ class Soak(CaseTable):
         figures: what was measured, in words.
     """
 
+    wait_seconds = 300.0
     nodes: Nodes = field(kw_only=True)
     figures: list[str] = field(default_factory=list)
 
@@ -135,7 +135,7 @@ class Soak(CaseTable):
             seconds = self.first_write_after(began + 1) - began
             self.until(lambda: self.primary() not in ("", old), "another node is primary")
         finally:
-            self.nodes.mend(node)
+            self.nodes.reconnect(node)
         self.note(f"primary's node cut off: first write through Pgpool after {seconds:.1f} s")
         self.until(lambda: "split brain" in self.check("one primary").hint, "a split brain is told")
         found = self.check("Pgpool writes to")
@@ -224,14 +224,6 @@ class Soak(CaseTable):
         expect(done.returncode == 0, f"kubectl {' '.join(words[:3])}: {done.stderr.strip()[-500:]}")
         return done.stdout
 
-    def until(
-        self, condition: Callable[[], bool], words: str, state: Callable[[], Any] = str
-    ) -> None:
-        deadline = time.monotonic() + SECONDS
-        while not condition():
-            expect(time.monotonic() < deadline, f"{words}: not within {SECONDS:.0f} s: {state()}")
-            time.sleep(0.2)
-
 
 def client(namespace: str) -> Manifest:
     """A client as the policies let through, with a connection for each write."""
@@ -262,11 +254,6 @@ def client(namespace: str) -> Manifest:
         "metadata": {"name": CLIENT, "namespace": namespace, "labels": labels},
         "spec": {"containers": [container], "terminationGracePeriodSeconds": 1},
     }
-
-
-def expect(condition: bool, words: str) -> None:
-    if not condition:
-        raise Missed(words)
 
 
 def main() -> None:
