@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
+from cli.commands.options import JsonOption
+from cli.commands.verbs import Verbs
 from cli.main import isa
-from cli.options import JsonOption
-from cli.verbs import Verbs
 from config.loading import ROOT
 from operations.documents.base import Document
 from operations.documents.environment import Error

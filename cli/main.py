@@ -20,42 +20,42 @@ from typing import Any, NoReturn
 
 import click
 
-from cli.broken_pipe import tolerate_closed_pipes
-from cli.failures import Reporter, verbosity
-from cli.logs import FORMAT_VARIABLE, log_to_stderr
-from cli.output import install_plain_streams
+from cli.printing.broken_pipe import tolerate_closed_pipes
+from cli.printing.failures import Reporter, verbosity
+from cli.printing.logs import FORMAT_VARIABLE, log_to_stderr
+from cli.printing.output import install_plain_streams
 from config.process_environment import clean_process
 from errors import ConfigurationError, IsaError
 from redaction import install
 
 SECTIONS = {
     "Deploy": {
-        "plan": "cli.plan:plan",
-        "deploy": "cli.deploy:deploy",
-        "status": "cli.status:status",
-        "render": "cli.plan:render",
-        "charts": "cli.charts:charts",
+        "plan": "cli.commands.deploy.plan:plan",
+        "deploy": "cli.commands.deploy.deploy:deploy",
+        "status": "cli.commands.deploy.status:status",
+        "render": "cli.commands.deploy.plan:render",
+        "charts": "cli.commands.deploy.charts:charts",
     },
     "Back up": {
-        "backup": "cli.backup:backup",
-        "backups": "cli.backup:backups",
-        "retention": "cli.retention:retention",
+        "backup": "cli.commands.backup.backup:backup",
+        "backups": "cli.commands.backup.backup:backups",
+        "retention": "cli.commands.backup.retention:retention",
     },
     "Verify and restore": {
-        "verify": "cli.verify:verify",
-        "proofs": "cli.proofs:proofs",
-        "restore": "cli.restore:restore",
-        "rebuild": "cli.rebuild:rebuild",
-        "approve": "cli.rebuild:approve",
-        "refuse": "cli.rebuild:refuse",
-        "secrets": "cli.secrets:secrets",
+        "verify": "cli.commands.restore.verify:verify",
+        "proofs": "cli.commands.restore.proofs:proofs",
+        "restore": "cli.commands.restore.restore:restore",
+        "rebuild": "cli.commands.restore.rebuild:rebuild",
+        "approve": "cli.commands.restore.rebuild:approve",
+        "refuse": "cli.commands.restore.rebuild:refuse",
+        "secrets": "cli.commands.restore.secrets:secrets",
     },
     "Operate": {
-        "doctor": "cli.doctor:doctor",
-        "report": "cli.report:report",
-        "setup": "cli.setup:setup",
-        "notify": "cli.setup:notify",
-        "worker": "cli.worker:worker",
+        "doctor": "cli.commands.operate.doctor:doctor",
+        "report": "cli.commands.operate.report:report",
+        "setup": "cli.commands.operate.setup:setup",
+        "notify": "cli.commands.operate.setup:notify",
+        "worker": "cli.commands.operate.worker:worker",
     },
 }
 COMMANDS = {name: where for section in SECTIONS.values() for name, where in section.items()}
@@ -64,7 +64,7 @@ COMMANDS = {name: where for section in SECTIONS.values() for name, where in sect
 VERBOSE = click.Option(
     ["-v", "--verbose"],
     count=True,
-    expose_value=False,  # `cli.failures.verbosity` reads it: it must hold where parsing fails, too
+    expose_value=False,  # `cli.printing.failures.verbosity` reads it: it must hold where parsing fails, too
     help="Log waits, retries and slow calls, and tracebacks of unexpected errors; -vv: every call.",
 )
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import click
 
+from cli.commands.verbs import Verbs
 from cli.main import VERBOSE, isa
-from cli.verbs import Verbs
 
 HEAD = """\
 # Commands

@@ -2,7 +2,7 @@
 
 A name may hold characters that clear a terminal, forge a log line, reverse the order of letters, or are invisible.
 `visible` shows such a character in Python's notation (`\x1b`, `\n`, `\u202e`) and leaves every other one unchanged, so
-that umlauts, CJK and emoji stay. It is applied where text leaves for people: the terminal (`cli.output`, `cli.tables`),
+that umlauts, CJK and emoji stay. It is applied where text leaves for people: the terminal (`cli.printing`),
 log records (`redaction`), states, artifacts and events (`tasks`), pictures and pages (`operations.report.svg`,
 `operations.report.html`).
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import options
-from cli.output import emit, say
+from cli.commands import options
+from cli.printing.output import emit, say
 
 if TYPE_CHECKING:
     from sandbox.documents import SandboxStatus

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from cli.failures import describe
+from cli.printing.failures import describe
 from errors import ConfigurationError, IsaError
 from sandbox import drill as disaster
 from sandbox import prerequisites

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import click
 
-from cli.verbs import Verbs
+from cli.commands.verbs import Verbs
 
 
 def commands_of(group: click.Group, prefix: str = "") -> Iterator[str]:

@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 import yaml
 
+from cli.commands.verbs import Verbs
 from cli.main import isa
-from cli.verbs import Verbs
 from components import SETS
 from config.loading import ROOT, keys, variable
 from tests.documents import pages, shell_blocks

@@ -9,16 +9,17 @@ import sys
 
 import pytest
 
-from cli.broken_pipe import abandoned, tolerant
+from cli.printing.broken_pipe import abandoned, tolerant
 
 # A command that prints more than a pipe holds and then exits as `isa plan` does where a deploy would change something.
 PRINTS_AND_EXITS_3 = """
 import sys, click
-from cli import main, plan
+from cli import main
+from cli.commands.deploy import plan
 @click.command()
 @click.option("--json", "as_json", is_flag=True)
 def talk(as_json):
-    from cli.tables import console
+    from cli.printing.tables import console
     for _ in range(3000):
         click.echo("x" * 80)
     console().print("y" * 80)

@@ -16,8 +16,8 @@ from archive.evidence import Proof
 from archive.garbage import Garbage
 from archive.locks import Extension
 from archive.retention import Verdict
-from cli.failures import Reporter
 from cli.main import run
+from cli.printing.failures import Reporter
 from components.base import Check, Role
 from flows.runs import Ended, Run
 from operations.backup.component import BackupResult

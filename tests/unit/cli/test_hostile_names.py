@@ -17,9 +17,9 @@ from uuid import UUID
 
 import pytest
 
-from cli.failures import Reporter
 from cli.json_reference import documents
 from cli.main import isa, run
+from cli.printing.failures import Reporter
 from config.printable import visible
 from flows.runs import Ended, Run
 from operations.runner.context import RunContext
@@ -239,7 +239,7 @@ CASES = {
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A terminal on which no line is folded."""
-    monkeypatch.setattr("cli.tables.WIDE", 1_000_000)
+    monkeypatch.setattr("cli.printing.tables.WIDE", 1_000_000)
     return tmp_path
 
 

@@ -15,8 +15,8 @@ import pytest
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from archive.evidence import Difference
-from cli.failures import Reporter
 from cli.main import run
+from cli.printing.failures import Reporter
 from errors import PermanentError
 from flows import runs
 from operations.backup.component import BackupResult

@@ -7,10 +7,10 @@ from dataclasses import fields
 import click
 import jsonschema
 
+from cli.commands.options import JsonOption
+from cli.commands.verbs import Verbs
 from cli.json_reference import PAGE, SCHEMAS, documents, files
 from cli.main import isa
-from cli.options import JsonOption
-from cli.verbs import Verbs
 from operations.documents.base import Document, meanings
 from tests.contract import document_of
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from cli.live import LiveNodes
+from cli.printing.live import LiveNodes
 from flows.runs import Ended, Run
 from operations.runner.progress import NodeProgress, as_rows
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from calls import LOGGERS, Calls
-from cli.failures import verbosity
-from cli.logs import log_to_stderr
+from cli.printing.failures import verbosity
+from cli.printing.logs import log_to_stderr
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import sys
 import pytest
 from rich.text import Text
 
-from cli import tables
-from cli.failures import Reporter
-from cli.logs import Line
 from cli.main import run
-from cli.output import PlainStream, emit, install_plain_streams, say, terminal
-from cli.tables import console, table
+from cli.printing import tables
+from cli.printing.failures import Reporter
+from cli.printing.logs import Line
+from cli.printing.output import PlainStream, emit, install_plain_streams, say, terminal
+from cli.printing.tables import console, table
 from config.printable import visible
 from operations.documents.retention import Locks, Orphans, Retention
 from redaction import MASK, redact

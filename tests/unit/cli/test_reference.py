@@ -7,8 +7,8 @@ import re
 import click
 import pytest
 
-from cli.failures import Reporter
 from cli.main import COMMANDS, SECTIONS, isa, run
+from cli.printing.failures import Reporter
 from cli.reference import reference
 from config.loading import ROOT
 

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from cli.failures import Reporter, describe
-from cli.logs import Line
 from cli.main import isa, run
+from cli.printing.failures import Reporter, describe
+from cli.printing.logs import Line
 from redaction import redact
 from tests.commands import commands_of
 from tests.contract import checked

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cli.output import emit
+from cli.printing.output import emit
 from components.base import Check
 from flows.doctor import conclude
 from operations.documents.base import Document

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cli import options
-from cli.verbs import Verbs
+from cli.commands import options
+from cli.commands.verbs import Verbs
 
 if TYPE_CHECKING:
     from operations.environment.environment import Environment
@@ -21,7 +21,7 @@ def add_signer(command: Verbs, read_key: Callable[[Environment], str]) -> None:
     """
 
     def signer(environment: str, as_json: bool) -> None:
-        from cli.output import emit, say
+        from cli.printing.output import emit, say
         from config.loading import load
         from operations.documents.environment import Signer
         from operations.environment.environment import Environment

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cli import options
+from cli.commands import options
 from config.printable import first_of
 
 CHANGES = 3
@@ -21,8 +21,8 @@ def plan(environment: str, as_json: bool) -> None:
 
     Exits 0 without changes, 3 with changes, 1 if the preflight blocks the deploy.
     """
-    from cli.output import emit
-    from cli.tables import console, table
+    from cli.printing.output import emit
+    from cli.printing.tables import console, table
     from config.loading import load
     from operations.deploy.run import checked_plan
     from operations.environment.environment import Environment
@@ -47,7 +47,7 @@ def plan(environment: str, as_json: bool) -> None:
 )
 def render(environment: str, output: Path) -> None:
     """Write what deploy applies as files: manifests, values and a helmfile.yaml."""
-    from cli.output import say
+    from cli.printing.output import say
     from config.loading import load
     from operations.environment.render_files import write_rendered
 

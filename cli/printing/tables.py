@@ -10,7 +10,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from cli.output import terminal
+from cli.printing.output import terminal
 from config.printable import visible
 from redaction import shown
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import options
-from cli.live import LiveNodes
-from cli.signer import add_signer
-from cli.verbs import Verbs
+from cli.commands import options
+from cli.commands.signer import add_signer
+from cli.commands.verbs import Verbs
+from cli.printing.live import LiveNodes
 
 if TYPE_CHECKING:
     from archive.catalogue import Catalogue
@@ -37,7 +37,7 @@ def backup(
     slot: str,
 ) -> None:
     """Back up all components, or the named ones, to the object store."""
-    from cli.output import emit
+    from cli.printing.output import emit
     from config.loading import load
     from operations.backup.component import selected
     from operations.backup.slot import check_slot
@@ -76,7 +76,7 @@ add_signer(backup, _signer)
 @options.prints("operations.documents.backups:Backups")
 def backups(components: tuple[str, ...], environment: str, as_json: bool) -> None:
     """List backups, the newest last. Exits 1 if a manifest is damaged."""
-    from cli.output import emit
+    from cli.printing.output import emit
     from config.loading import load
     from operations.backup.component import selected
     from operations.environment.environment import Environment
@@ -141,7 +141,7 @@ def _from_rows(rows: list[dict[str, Any]]) -> Backup:
 
 
 def _summary(report: Backup) -> None:
-    from cli.tables import console, table
+    from cli.printing.tables import console, table
     from operations.runner.transfer import human
 
     out = console()
@@ -166,7 +166,7 @@ def _summary(report: Backup) -> None:
 
 
 def _print(catalogue: Catalogue) -> None:
-    from cli.tables import console, table
+    from cli.printing.tables import console, table
     from operations.runner.transfer import human
 
     out = console()

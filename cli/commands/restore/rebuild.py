@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import options
-from cli.live import LiveNodes, results
-from cli.output import emit, say
-from cli.verbs import Verbs
+from cli.commands import options
+from cli.commands.verbs import Verbs
+from cli.printing.live import LiveNodes, results
+from cli.printing.output import emit, say
 
 if TYPE_CHECKING:
     from operations.documents.runs import Rebuild
@@ -235,7 +235,7 @@ def _from_rows(component: str, rows: list[dict[str, Any]]) -> Rebuild:
 
 
 def _show(plan: RebuildPlan) -> None:
-    from cli.tables import console, table
+    from cli.printing.tables import console, table
 
     out = console(stderr=True)
     policy = plan.policy

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import options
-from cli.live import LiveNodes, results
+from cli.commands import options
+from cli.printing.live import LiveNodes, results
 
 if TYPE_CHECKING:
     from operations.documents.runs import Deploy
@@ -25,7 +25,7 @@ def deploy(
     environment: str, only: tuple[str, ...], as_json: bool, local: bool, idempotency_key: str | None
 ) -> None:
     """Deploy the declared state: plan, preflight, then each node behind its gate."""
-    from cli.output import emit
+    from cli.printing.output import emit
     from config.loading import load
     from config.models import COMPONENTS
     from operations.environment.environment import NAMESPACE, STORAGE, require_known
@@ -84,7 +84,7 @@ def _from_rows(rows: list[dict[str, Any]]) -> Deploy:
 
 def _summary(report: Deploy) -> None:
     """Print the result on standard output."""
-    from cli.tables import console, nodes_table
+    from cli.printing.tables import console, nodes_table
 
     out = console()
     rows = [{**node.plain(), "phase": "", "note": node.reason} for node in report.nodes]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import options
+from cli.commands import options
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -27,9 +27,9 @@ def status(environment: str, only: tuple[str, ...], as_json: bool, watch: bool) 
     """Show checks and members of each component. Exits 1 if one is not ready."""
     from rich.live import Live
 
-    from cli.broken_pipe import abandoned
-    from cli.output import emit
-    from cli.tables import console
+    from cli.printing.broken_pipe import abandoned
+    from cli.printing.output import emit
+    from cli.printing.tables import console
     from config.loading import load
     from config.models import COMPONENTS
     from operations.environment.environment import Environment, require_known
@@ -55,7 +55,7 @@ def status(environment: str, only: tuple[str, ...], as_json: bool, watch: bool) 
 def _tables(found: list[ComponentStatus]) -> Group:
     from rich.console import Group
 
-    from cli.tables import table
+    from cli.printing.tables import table
 
     checks: list[tuple[Any, ...]] = []
     pods: list[tuple[Any, ...]] = []

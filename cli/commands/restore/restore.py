@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import options
-from cli.live import LiveNodes
+from cli.commands import options
+from cli.printing.live import LiveNodes
 
 if TYPE_CHECKING:
     from operations.documents.runs import Restore
@@ -63,7 +63,7 @@ def restore(
     differs from the backup. An engine that is restored by hand is refused with exit code 2; with --all it is listed at
     the end, and the exit code is 1.
     """
-    from cli.output import emit
+    from cli.printing.output import emit
     from config.loading import load
     from operations.documents.plans import RestorePlan
     from operations.environment.environment import Environment
@@ -162,7 +162,7 @@ def _from_rows(rows: list[dict[str, Any]]) -> Restore:
 
 
 def _show(plans: list[RestorePlan], no_safety: bool) -> None:
-    from cli.tables import console, table
+    from cli.printing.tables import console, table
     from operations.runner.transfer import human
 
     out = console(stderr=True)
@@ -189,7 +189,7 @@ def _show(plans: list[RestorePlan], no_safety: bool) -> None:
 
 
 def _tell(report: Restore) -> None:
-    from cli.tables import console, table
+    from cli.printing.tables import console, table
 
     out = console()
     columns = ("component", "outcome", "seconds", "safety backup", "finding")

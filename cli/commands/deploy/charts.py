@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import options
-from cli.verbs import Verbs
+from cli.commands import options
+from cli.commands.verbs import Verbs
 
 if TYPE_CHECKING:
     from config.models import Settings
@@ -40,8 +40,8 @@ def pull(environment: str, as_json: bool) -> None:
 
 
 def _show(settings: Settings, states: Iterable[ChartState], as_json: bool) -> None:
-    from cli.output import emit
-    from cli.tables import console, table
+    from cli.printing.output import emit
+    from cli.printing.tables import console, table
     from operations.documents.environment import Chart, Charts
 
     if as_json:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from cli import options
-from cli.verbs import Verbs
+from cli.commands import options
+from cli.commands.verbs import Verbs
 from errors import ConfigurationError, Fault
 
 
@@ -14,8 +14,8 @@ from errors import ConfigurationError, Fault
 @options.prints("operations.documents.environment:Secrets")
 def secrets(environment: str, as_json: bool) -> None:
     """List required Secrets and missing keys. Prints no values."""
-    from cli.output import emit
-    from cli.tables import console, table
+    from cli.printing.output import emit
+    from cli.printing.tables import console, table
     from components import COMPONENTS
     from config.loading import load
     from operations.deploy.plan import missing_secrets
@@ -53,8 +53,8 @@ def secrets(environment: str, as_json: bool) -> None:
 def restore(backup: str, environment: str, as_json: bool) -> None:
     """Restore Secrets from BACKUP, a backup of `platform`, into a namespace without engines."""
     from archive.manifest import IDENTITY, PLATFORM
-    from cli.output import emit
-    from cli.tables import console, table
+    from cli.printing.output import emit
+    from cli.printing.tables import console, table
     from config.loading import load
     from operations.documents.environment import RestoredSecrets
     from operations.environment.environment import Environment

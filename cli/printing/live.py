@@ -46,7 +46,7 @@ class LiveNodes:
     def __init__(self, *, quiet: bool) -> None:
         from rich.live import Live
 
-        from cli.tables import console, nodes_table
+        from cli.printing.tables import console, nodes_table
 
         self._console = console(stderr=True)
         self._table = nodes_table

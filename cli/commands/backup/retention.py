@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import options
+from cli.commands import options
 
 if TYPE_CHECKING:
     from operations.backup.retention_report import RetentionReport
@@ -28,7 +28,7 @@ def retention(components: tuple[str, ...], environment: str, as_json: bool, appl
     Exits 1 if an object lock could not be extended, or a manifest cannot be read.
     """
     from archive.locks import Extension
-    from cli.output import emit
+    from cli.printing.output import emit
     from config.loading import load
     from operations.backup.component import selected
     from operations.backup.retention import apply_retention, extend_locks, plan_retention
@@ -50,7 +50,7 @@ def retention(components: tuple[str, ...], environment: str, as_json: bool, appl
 
 
 def _print(report: RetentionReport) -> None:
-    from cli.tables import console, table
+    from cli.printing.tables import console, table
     from operations.runner.transfer import human
 
     plan, held, extension, applied = report.plan, report.held, report.extension, report.applied

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import options
-from cli.live import LiveNodes
-from cli.signer import add_signer
-from cli.verbs import Verbs
+from cli.commands import options
+from cli.commands.signer import add_signer
+from cli.commands.verbs import Verbs
+from cli.printing.live import LiveNodes
 
 if TYPE_CHECKING:
     from operations.documents.runs import Verify
@@ -48,7 +48,7 @@ def verify(what: tuple[str, ...], environment: str, as_json: bool, which: str, l
     Exits 1 if a backup failed, or ended without a verdict.
     """
     from archive.manifest import IDENTITY
-    from cli.output import emit
+    from cli.printing.output import emit
     from config.loading import load
     from operations.environment.environment import Environment
     from operations.verify.proofs import choose, week
@@ -140,7 +140,7 @@ def _from_rows(rows: list[dict[str, Any]]) -> Verify:
 
 
 def _summary(report: Verify) -> None:
-    from cli.tables import console, table
+    from cli.printing.tables import console, table
 
     out = console()
     rows = [

@@ -1,7 +1,7 @@
 """Everything that `isa` prints: lines for people, JSON for programs, and the two streams below.
 
 The text can hold names of tenants and messages of engines. `say` prints one line whatever the text holds, and a table
-(`cli.tables`) keeps it in its cell. The streams escape what other code prints: click quoting an argument, or a library.
+(`tables`) keeps it in its cell. The streams escape what other code prints: click quoting an argument, or a library.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class PlainStream:
         terminal: where it writes to.
 
     Attributes:
-        terminal: for text that is escaped already, and coloured (`cli.tables`).
+        terminal: for text that is escaped already, and coloured (`cli.printing.tables`).
     """
 
     def __init__(self, terminal: TextIO) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import click
 
-from cli.output import say
+from cli.printing.output import say
 from config.printable import json_text, visible
 
 VERBOSE = re.compile("-v+|--verbose")
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 300  # characters of an exception's own message
 DETAILS = "the same command with -v prints the traceback"
 

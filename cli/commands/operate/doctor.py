@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cli import options
+from cli.commands import options
 
 
 @click.command()
@@ -13,8 +13,8 @@ from cli import options
 @click.option("--fix", is_flag=True, help="Fix problems that are safe to fix automatically.")
 def doctor(environment: str, as_json: bool, fix: bool) -> None:
     """Check cluster, object store and Prefect server. Exits 1 on a critical finding."""
-    from cli.output import emit, say
-    from cli.tables import console, table
+    from cli.printing.output import emit, say
+    from cli.printing.tables import console, table
     from flows.doctor import examine
     from operations.health.findings import document
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cli import options
+from cli.commands import options
 
 
 @click.command()
@@ -12,7 +12,7 @@ from cli import options
 @options.prints("operations.documents.environment:Setup")
 def setup(environment: str, as_json: bool) -> None:
     """Register work pools, deployments, schedules and automations on the Prefect server."""
-    from cli.output import emit, say
+    from cli.printing.output import emit, say
     from config.loading import load
     from operations.documents.environment import Setup
     from tasks.setup import set_up
@@ -29,8 +29,8 @@ def setup(environment: str, as_json: bool) -> None:
 @options.prints("operations.documents.environment:Notify")
 def notify(environment: str, as_json: bool) -> None:
     """Send a test message through notify.blocks. Exits 1 if one did not arrive."""
-    from cli.output import emit
-    from cli.tables import console, table
+    from cli.printing.output import emit
+    from cli.printing.tables import console, table
     from config.loading import load
     from operations.documents.environment import Notify, SentMessage
     from tasks.notifications import send_test

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cli import options
+from cli.commands import options
 from errors import PermanentError
 from redaction import redact
 
@@ -20,7 +20,7 @@ from redaction import redact
 )  # fmt: skip
 def report(environment: str, as_json: bool, output: Path | None) -> None:
     """Write one HTML page of proofs, backups, deploys, gates and findings."""
-    from cli.output import emit, say
+    from cli.printing.output import emit, say
     from config.loading import load
     from flows.report import collect
     from operations.report.html import as_html

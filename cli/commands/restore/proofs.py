@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import options
+from cli.commands import options
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,7 +32,7 @@ def proofs(
     push: str | None,
 ) -> None:
     """Show the last backup and restore proof of each component. Exits 1 if one is stale."""
-    from cli.output import emit
+    from cli.printing.output import emit
     from config.loading import load
     from operations.backup.component import selected
     from operations.documents.backups import Proofs
@@ -57,7 +57,7 @@ def proofs(
 
 
 def _print(found: tuple[Freshness, ...]) -> None:
-    from cli.tables import console, table
+    from cli.printing.tables import console, table
 
     rows = [
         (

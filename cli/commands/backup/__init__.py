@@ -1,0 +1,1 @@
+"""Back up: take backups, list them, remove old ones."""

@@ -1,0 +1,1 @@
+"""Deploy: plan, apply, watch."""

@@ -1,0 +1,1 @@
+"""Operate: findings, reports, the Prefect server and its workers."""

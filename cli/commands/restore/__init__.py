@@ -1,0 +1,1 @@
+"""Verify and restore: test backups, restore them, rebuild components."""

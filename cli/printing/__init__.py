@@ -1,0 +1,1 @@
+"""What `isa` prints: lines, tables, JSON, logs, failures."""
