@@ -14,13 +14,13 @@ from operations.backup.nightly import run_backups
 from operations.backup.slot import night
 from operations.environment.environment import Environment
 from operations.runner.context import RunContext
-from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.late import superseded
 from tasks.logs import logged
 from tasks.nodes import as_tasks
+from tasks.pages.artifacts import keep_report
+from tasks.pages.table import LiveTable
 from tasks.redacted_errors import completed, failed, redacted_errors
-from tasks.table import LiveTable
 
 # How many are under way is decided by the settings; the runner must only never be the narrower one.
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)

@@ -17,13 +17,13 @@ from operations.deploy.run import run_deploy
 from operations.environment.environment import Environment
 from operations.health.status import read_status
 from operations.runner.context import RunContext
-from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.logs import logged
 from tasks.nodes import as_tasks
-from tasks.pictures import outcome_artifact
+from tasks.pages.artifacts import keep_report
+from tasks.pages.pictures import outcome_artifact
+from tasks.pages.table import LiveTable, plan_artifact, status_artifact
 from tasks.redacted_errors import completed, failed, redacted_errors
-from tasks.table import LiveTable, plan_artifact, status_artifact
 
 Node = Literal["storage-classes", "namespace", Component]
 Nodes = Annotated[list[Node], Field(max_length=len(get_args(Node)))]

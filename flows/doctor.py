@@ -13,13 +13,13 @@ from operations.environment.environment import Environment
 from operations.health import doctor as platform
 from operations.health import findings
 from operations.health.findings import Finding
-from tasks import doctor as server
-from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.late import superseded
 from tasks.logs import logged
+from tasks.pages.artifacts import keep_report
+from tasks.pages.table import doctor_artifact
 from tasks.redacted_errors import completed, failed, redacted_errors
-from tasks.table import doctor_artifact
+from tasks.server import doctor as server
 
 
 def examine(environment: str, *, fix: bool) -> list[Finding]:

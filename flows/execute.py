@@ -1,6 +1,6 @@
 """The process of one flow run: finds the run's flow in the shipped prefect.yaml and runs it.
 
-A worker starts it (`tasks.worker`), with the queues that it serves as arguments. It reads the run from the API once:
+A worker starts it (`tasks.workers`), with the queues that it serves as arguments. It reads the run from the API once:
 the names of its flow and deployment, its queue and its parameters. Prefect's own engine (prefect/engine.py, 3.8.8)
 also executes pull steps, imports any entrypoint, loads blocks that parameters refer to, and unpickles the result of a
 run that someone has set to Completed. This module does none of that.
@@ -30,8 +30,8 @@ from config.process_environment import clean_process
 from errors import PermanentError
 from flows.parameters import validate
 from redaction import install, redact
-from tasks.deployed import code_faults
-from tasks.server import connect, deployments
+from tasks.server.api import connect, deployments
+from tasks.server.deployed import code_faults
 
 
 class Refused(PermanentError):

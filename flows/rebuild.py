@@ -17,12 +17,12 @@ from operations.rebuild.rebuild import run_rebuild
 from operations.runner.context import RunContext
 from operations.state.rebuild_state import Policy
 from tasks.approval import ask
-from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.logs import logged
 from tasks.nodes import as_tasks
+from tasks.pages.artifacts import keep_report
+from tasks.pages.table import LiveTable, rebuild_plan_artifact
 from tasks.redacted_errors import cancelled, completed, failed, redacted_errors
-from tasks.table import LiveTable, rebuild_plan_artifact
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=2)
 

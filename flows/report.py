@@ -11,7 +11,7 @@ from operations.environment.environment import Environment
 from operations.health.status import read_status
 from operations.report import history
 from operations.report.report import Asking, Report, needs_of
-from tasks.history import last_deploys
+from tasks.server.history import last_deploys
 
 
 def collect(environment: str) -> Report:

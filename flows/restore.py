@@ -16,12 +16,12 @@ from operations.restore.plan import plans_of
 from operations.restore.report import document
 from operations.restore.restore import run_restores
 from operations.runner.context import RunContext
-from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.logs import logged
 from tasks.nodes import as_tasks
+from tasks.pages.artifacts import keep_report
+from tasks.pages.table import LiveTable, restore_plan_artifact
 from tasks.redacted_errors import completed, failed, redacted_errors
-from tasks.table import LiveTable, restore_plan_artifact
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
 

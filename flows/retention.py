@@ -12,12 +12,12 @@ from flows.parameters import EnvironmentName, Sets
 from operations.backup.retention import apply_retention, extend_locks, plan_retention
 from operations.backup.retention_report import RetentionReport
 from operations.environment.environment import Environment
-from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.late import superseded
 from tasks.logs import logged
+from tasks.pages.artifacts import keep_report
+from tasks.pages.table import retention_artifact
 from tasks.redacted_errors import completed, failed, redacted_errors
-from tasks.table import retention_artifact
 
 
 @flow(name="retention", flow_run_name="retention-{environment}", persist_result=False)

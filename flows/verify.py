@@ -13,15 +13,15 @@ from flows.parameters import EnvironmentName, SetIds, Sets
 from operations.environment.environment import Environment
 from operations.runner.context import RunContext
 from operations.verify.proofs import choose, run_proofs, week
-from tasks.artifacts import keep_report
 from tasks.cancellation import cancellable
 from tasks.freshness import tell_freshness
 from tasks.late import superseded
 from tasks.logs import logged
 from tasks.nodes import as_tasks
-from tasks.pictures import history_artifact
+from tasks.pages.artifacts import keep_report
+from tasks.pages.pictures import history_artifact
+from tasks.pages.table import LiveTable, proofs_artifact
 from tasks.redacted_errors import completed, failed, redacted_errors
-from tasks.table import LiveTable, proofs_artifact
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
 

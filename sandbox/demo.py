@@ -19,7 +19,7 @@ from sandbox import prerequisites
 from sandbox.cluster import Sandbox
 from sandbox.control_room import ControlRoom
 from sandbox.walk import PATIENT, Walk, say, step
-from tasks.artifacts import read_report, report_key
+from tasks.pages.artifacts import read_report, report_key
 
 NAME = "default"
 ISA = str(Path(sys.executable).with_name("isa"))

@@ -1,1 +1,1 @@
-"""Thin Prefect tasks: names, retries, artifacts. No layer below this one imports Prefect."""
+"""Thin Prefect tasks: names, retries, cancellation. No layer below this one imports Prefect."""

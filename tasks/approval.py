@@ -19,7 +19,7 @@ from pydantic import Field
 
 from cluster.command import CANCELLATION
 from errors import IsaError, TemporaryError
-from tasks.server import connect
+from tasks.server.api import connect
 
 POLL_SECONDS = 2  # how soon an answer is heard
 # Prefect knows the pause by it: once it was answered, the same pause gives that answer at once.

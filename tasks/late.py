@@ -24,7 +24,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.logging import get_run_logger
 
 from errors import IsaError
-from tasks.server import connect
+from tasks.server.api import connect
 
 # Prefect tags what a schedule made (`_generate_scheduled_flow_runs` in prefect/server/models/deployments.py).
 SCHEDULED = "auto-scheduled"

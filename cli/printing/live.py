@@ -12,9 +12,9 @@ from errors import ConfigurationError, IsaError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from flows.runs import Ended, Run
     from operations.documents import runs as documents
     from operations.runner.progress import NodeProgress
+    from tasks.server.runs import Ended, Run
 
 R = TypeVar("R", bound="documents.Run")
 N = TypeVar("N")
@@ -89,7 +89,7 @@ class LiveNodes:
             idempotency_key: the same key returns the same run.
             paused: called once if the run waits for an approval.
         """
-        from flows.runs import follow, start_run
+        from tasks.server.runs import follow, start_run
 
         run = start_run(deployment, parameters, idempotency_key=idempotency_key)
         self.announce(f"flow run {run.name}: {run.url}")

@@ -25,7 +25,7 @@ from prefect.workers.process import ProcessWorker
 
 from config.loading import load
 from sandbox.control_room import POOL, ControlRoom
-from tasks.doctor import check_deployments
+from tasks.server.doctor import check_deployments
 
 pytestmark = pytest.mark.integration
 

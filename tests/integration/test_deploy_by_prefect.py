@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from cluster.records import read_records
 from sandbox.cluster import Sandbox
 from sandbox.control_room import ControlRoom
-from tasks import automations
+from tasks.server import automations
 from tests.contract import checked
 
 from .receivers import PASSWORD, Receivers, receiving

@@ -437,7 +437,7 @@ import json
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from flows.retention import retention
-from tasks.artifacts import read_report
+from tasks.pages.artifacts import read_report
 state = retention("sandbox", components=["redis", "nats"], apply=True, return_state=True)
 print(state.type.value, state.message)
 key = ArtifactFilterKey(any_=["retention-sandbox-report"])

@@ -111,7 +111,7 @@ def _in_process(settings: Any, only: tuple[str, ...], slot: str, nodes: LiveNode
 
 
 def _by_server(environment: str, only: tuple[str, ...], slot: str, nodes: LiveNodes) -> Backup:
-    from flows.runs import BACKUP, NIGHTLY
+    from tasks.server.runs import BACKUP, NIGHTLY
 
     parameters = {"environment": environment, "only": list(only) or None, "slot": slot}
     key = f"backup-{environment}-{slot}-{'-'.join(sorted(only))}" if slot else None

@@ -68,7 +68,7 @@ def _in_process(settings: Any, only: tuple[str, ...], nodes: LiveNodes) -> Deplo
 def _by_server(
     environment: str, only: tuple[str, ...], nodes: LiveNodes, key: str | None
 ) -> Deploy:
-    from flows.runs import DEPLOY
+    from tasks.server.runs import DEPLOY
 
     parameters = {"environment": environment, "only": list(only) or None}
     ended = nodes.follow(DEPLOY, parameters, f"deploy-{environment}", key)

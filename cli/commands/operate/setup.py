@@ -15,7 +15,7 @@ def setup(environment: str, as_json: bool) -> None:
     from cli.printing.output import emit, say
     from config.loading import load
     from operations.documents.environment import Setup
-    from tasks.setup import set_up
+    from tasks.server.setup import set_up
 
     words = set_up(load(environment))
     if as_json:
@@ -33,7 +33,7 @@ def notify(environment: str, as_json: bool) -> None:
     from cli.printing.tables import console, table
     from config.loading import load
     from operations.documents.environment import Notify, SentMessage
-    from tasks.notifications import send_test
+    from tasks.server.notifications import send_test
 
     sent = send_test(load(environment))
     if as_json:

@@ -24,6 +24,6 @@ def worker(queues: tuple[str, ...], name: str, jobs: bool, with_healthcheck: boo
     It runs only flows that prefect.yaml declares, in their declared queue. Code, command and environment come from this
     installation; what the server says about them is refused.
     """
-    from tasks.serve import serve
+    from tasks.workers.serve import serve
 
     serve(queues, name, jobs=jobs, with_healthcheck=with_healthcheck)

@@ -67,7 +67,7 @@ def rebuild(
     policy = Policy(component, volumes, back, not no_final_backup)  # type: ignore[arg-type]
     policy.check()
     if approver:
-        from flows.runs import check_answer
+        from tasks.server.runs import check_answer
 
         check_answer({"decision": "approve", "name": approver, "ticket": ticket})
     settings = load(environment)
@@ -164,7 +164,7 @@ def purge(component: str, environment: str, as_json: bool) -> None:
 @click.option("--ticket", required=True, help="Change ticket, or a reason.")
 def approve(run: str, name: str, ticket: str) -> None:
     """Approve a rebuild. Exits 1 if it no longer waits for an answer."""
-    from flows.runs import answer
+    from tasks.server.runs import answer
 
     answer(run, {"decision": "approve", "name": name, "ticket": ticket})
     say("approved")
@@ -176,7 +176,7 @@ def approve(run: str, name: str, ticket: str) -> None:
 @click.option("--ticket", required=True, help="Change ticket, or a reason.")
 def refuse(run: str, name: str, ticket: str) -> None:
     """Refuse a rebuild; nothing is changed. Exits 1 if it no longer waits for an answer."""
-    from flows.runs import answer
+    from tasks.server.runs import answer
 
     answer(run, {"decision": "refuse", "name": name, "ticket": ticket})
     say("refused; nothing is changed")
@@ -205,7 +205,7 @@ def _by_server(
 ) -> Rebuild:
     from dataclasses import asdict
 
-    from flows.runs import REBUILD, Run, answer
+    from tasks.server.runs import REBUILD, Run, answer
 
     def paused(run: Run) -> None:
         if approver:

@@ -132,7 +132,7 @@ def _in_process(
 
 
 def _by_server(environment: str, parameters: dict[str, Any], nodes: LiveNodes) -> Restore:
-    from flows.runs import RESTORE
+    from tasks.server.runs import RESTORE
 
     ended = nodes.follow(RESTORE, parameters, f"restore-{environment}", None)
     return ended.document(_from_rows(ended.rows))

@@ -104,8 +104,8 @@ def _by_server(
     which: str,
     nodes: LiveNodes,
 ) -> Verify:
-    from flows.runs import VERIFY
     from operations.backup.component import selected
+    from tasks.server.runs import VERIFY
 
     selected(components)  # a wrong name is told before a run is made
     parameters = {

@@ -19,7 +19,6 @@ from archive.retention import Verdict
 from cli.main import run
 from cli.printing.failures import Reporter
 from components.base import Check, Role
-from flows.runs import Ended, Run
 from operations.backup.component import BackupResult
 from operations.backup.nightly import BackupLine, BackupReport
 from operations.backup.retention import RetentionPlan
@@ -36,7 +35,8 @@ from operations.runner.progress import DONE, NodeProgress, as_rows
 from operations.runner.walk import NodeResult
 from operations.state.rebuild_state import Policy
 from operations.verify.proofs import ProofLine, ProofReport, ProofResult
-from tasks.notifications import Sent
+from tasks.server.notifications import Sent
+from tasks.server.runs import Ended, Run
 
 from ..archive.test_retention import a_set
 
@@ -123,9 +123,9 @@ def world(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     opened = SimpleNamespace(settings=settings, catalogue=lambda names: made.catalogue)  # type: ignore[attr-defined]
     opened.open_store = lambda: opened
     for where, what in {
-        "flows.runs.start_run": made.start_run,
-        "flows.runs.follow": made.follow,
-        "flows.runs.answer": lambda *answer: made.answered.append(answer),
+        "tasks.server.runs.start_run": made.start_run,
+        "tasks.server.runs.follow": made.follow,
+        "tasks.server.runs.answer": lambda *answer: made.answered.append(answer),
         "operations.environment.environment.Environment.open_releases": lambda _: opened,
         "operations.environment.environment.Environment.open_store": lambda _: opened,
         "operations.verify.proofs.choose": noting(made.asked, (SET,)),
@@ -621,14 +621,14 @@ def test_retention_exits_1_where_it_could_not_do_all(world: World) -> None:
 @pytest.mark.parametrize("arrived", [True, False])
 def test_a_test_message_that_is_lost_exits_1(arrived: bool, world: World) -> None:
     sent = [Sent("pager", arrived, 1.25, "" if arrived else "refused"), Sent("mail", True, 0.5, "")]
-    world.patches.setattr("tasks.notifications.send_test", lambda settings: sent)
+    world.patches.setattr("tasks.server.notifications.send_test", lambda settings: sent)
     code, out, _ = world.isa("notify")
     assert code == (0 if arrived else 1)
     assert out[2] == ("pager  arrived  1.2" if arrived else "pager  LOST  1.2  refused")
 
 
 def test_setup_says_what_it_did(world: World) -> None:
-    world.patches.setattr("tasks.setup.set_up", lambda settings: "3 made")
+    world.patches.setattr("tasks.server.setup.set_up", lambda settings: "3 made")
     code, out, _ = world.isa("setup")
     assert (code, out) == (
         0,

@@ -21,11 +21,11 @@ from cli.json_reference import documents
 from cli.main import isa, run
 from cli.printing.failures import Reporter
 from config.printable import visible
-from flows.runs import Ended, Run
 from operations.runner.context import RunContext
 from operations.runner.progress import as_rows
 from redaction import redact
-from tasks.notifications import Sent
+from tasks.server.notifications import Sent
+from tasks.server.runs import Ended, Run
 from tests import hostile
 from tests.commands import commands_of
 from tests.contract import document_of
@@ -81,9 +81,9 @@ def by_server(reports: Reports, **more: Any) -> dict[str, Any]:
         return Ended("failed", 1.0, rows, reports.all, str(run.id))
 
     return {
-        "flows.runs.start_run": always(Run(RUN, reports.all, f"http://ui/{reports.all}")),
-        "flows.runs.follow": follow,
-        "flows.runs.answer": always(None),
+        "tasks.server.runs.start_run": always(Run(RUN, reports.all, f"http://ui/{reports.all}")),
+        "tasks.server.runs.follow": follow,
+        "tasks.server.runs.answer": always(None),
     }
 
 
@@ -203,10 +203,10 @@ CASES = {
     ),
     "approve": Case(f"approve {RUN} --name Ada --ticket T-1", lambda r: by_server(r), json=False),
     "refuse": Case(f"refuse {RUN} --name Ada --ticket T-1", lambda r: by_server(r), json=False),
-    "setup": Case("setup", lambda r: {"tasks.setup.set_up": always(r.all)}),
+    "setup": Case("setup", lambda r: {"tasks.server.setup.set_up": always(r.all)}),
     "notify": Case(
         "notify",
-        lambda r: {"tasks.notifications.send_test": always([Sent(n, False, 1, n) for n in r.names])},
+        lambda r: {"tasks.server.notifications.send_test": always([Sent(n, False, 1, n) for n in r.names])},
     ),
     "doctor": Case("doctor", lambda r: {"flows.doctor.examine": always(r.doctor)}),
     "report": Case(
@@ -227,7 +227,7 @@ CASES = {
     "secrets restore": Case(
         f"secrets restore {SET}", lambda r: {"operations.restore.credentials.reinstate": always(r.reinstated)}
     ),
-    "worker": Case("worker QUEUE", lambda r: {"tasks.serve.serve": always(None)}, json=False),
+    "worker": Case("worker QUEUE", lambda r: {"tasks.workers.serve.serve": always(None)}, json=False),
     "sandbox up": Case("sandbox up", sandbox),
     "sandbox down": Case("sandbox down", sandbox, json=False),
     "sandbox status": Case("sandbox status", sandbox),
@@ -322,7 +322,7 @@ def test_a_hostile_name_on_the_command_line_is_refused_as_text(
         raise AssertionError("something was asked")
 
     monkeypatch.setattr("cluster.kube.Kube.connect", reached)
-    monkeypatch.setattr("flows.runs.connect", reached)
+    monkeypatch.setattr("tasks.server.runs.connect", reached)
     for name in MARKED if "approve" in command else OTHERS:
         arguments = [name if part == "{}" else part for part in shlex.split(command)]
         if arguments[0] not in WITHOUT_ENVIRONMENT and "--env" not in arguments:

@@ -18,7 +18,6 @@ from archive.evidence import Difference
 from cli.main import run
 from cli.printing.failures import Reporter
 from errors import PermanentError
-from flows import runs
 from operations.backup.component import BackupResult
 from operations.backup.nightly import BackupLine, BackupReport
 from operations.deploy.run import DeployReport
@@ -29,8 +28,9 @@ from operations.runner.context import RunContext
 from operations.runner.progress import NodeProgress, as_rows
 from operations.runner.walk import NodeResult
 from operations.verify.proofs import ProofLine, ProofReport, ProofResult
-from tasks import artifacts
-from tasks.artifacts import keep_report
+from tasks.pages import artifacts
+from tasks.pages.artifacts import keep_report
+from tasks.server import runs
 from tests.contract import checked
 
 RUN = "9d0f0c3e-0000-4000-8000-000000000001"

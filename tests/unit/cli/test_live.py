@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 
 from cli.printing.live import LiveNodes
-from flows.runs import Ended, Run
 from operations.runner.progress import NodeProgress, as_rows
+from tasks.server.runs import Ended, Run
 
 RUN = Run(UUID("9d0f0c3e-0000-4000-8000-000000000001"), "calm-otter", "https://ui/runs/1")
 ENDED = Ended("completed", 1.0, [], "", str(RUN.id))
@@ -47,8 +47,8 @@ def test_a_run_that_is_no_longer_followed_goes_on_and_says_where(
     def interrupted(*_: Any) -> Ended:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flows.runs.start_run", lambda *_, **__: RUN)
-    monkeypatch.setattr("flows.runs.follow", interrupted)
+    monkeypatch.setattr("tasks.server.runs.start_run", lambda *_, **__: RUN)
+    monkeypatch.setattr("tasks.server.runs.follow", interrupted)
     with LiveNodes(quiet=False) as nodes, pytest.raises(KeyboardInterrupt):
         nodes.follow("flow/deployment", {}, "key", None)
     assert capsys.readouterr().err.splitlines() == [
@@ -73,8 +73,8 @@ def test_a_run_is_followed_by_its_own_table(
         asked.append((given, more))
         return RUN
 
-    monkeypatch.setattr("flows.runs.start_run", start)
-    monkeypatch.setattr("flows.runs.follow", follow)
+    monkeypatch.setattr("tasks.server.runs.start_run", start)
+    monkeypatch.setattr("tasks.server.runs.follow", follow)
     with LiveNodes(quiet=False) as nodes:
         assert nodes.follow("flow/deployment", {"a": 1}, "key", "once", asked.append) == ENDED
     assert asked == [

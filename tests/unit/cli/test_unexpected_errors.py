@@ -62,8 +62,8 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyError(f"spec of\n{ENGINE_SECRET}")
 
     monkeypatch.setattr("config.loading._read", fail)
-    monkeypatch.setattr("flows.runs.UUID", fail)
-    monkeypatch.setattr("tasks.serve.deployments", fail)
+    monkeypatch.setattr("tasks.server.runs.UUID", fail)
+    monkeypatch.setattr("tasks.workers.serve.deployments", fail)
     monkeypatch.setattr("sandbox.cluster.Sandbox", fail)
 
 

@@ -12,7 +12,7 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.server.events.schemas.automations import AutomationCreate
 from prefect.server.utilities.user_templates import render_user_template_sync
 
-from tasks.automations import declared, expand
+from tasks.server.automations import declared, expand
 
 PROJECT = Path(__file__).resolve().parents[3]
 BLOCKS = {"slack-webhook/on-call": uuid4(), "custom-webhook/pager": uuid4()}

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from config.control import NotifySettings, ScheduleSettings
 from config.loading import ROOT, variable
 from operations.backup.slot import night
-from tasks.deployed import filled
+from tasks.server.deployed import filled
 
 SETTINGS = ScheduleSettings(timezone="Europe/Berlin")
 ENVIRON = {variable(f"schedules.{name}"): text for name, text in SETTINGS.model_dump().items()}

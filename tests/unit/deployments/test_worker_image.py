@@ -15,7 +15,7 @@ from sandbox.binaries import GO_MINIMUM, TOOLS
 from sandbox.control_room import CLIENT, QUEUES
 from sandbox.object_store import POLICY_OF
 from tasks.cancellation import LIMIT_SECONDS
-from tasks.server import PROGRAM, deployments
+from tasks.server.api import PROGRAM, deployments
 
 PROJECT = Path(__file__).resolve().parents[3]
 CONTAINERFILE = (PROJECT / "deployments/worker/Containerfile").read_text()

@@ -17,8 +17,8 @@ from prefect.settings import (
 )
 
 from errors import ConfigurationError, PermanentError
-from flows import runs
-from flows.runs import answer
+from tasks.server import runs
+from tasks.server.runs import answer
 
 THERE, NOWHERE = "9d0f0c3e-0000-4000-8000-000000000001", "9d0f0c3e-0000-4000-8000-000000000002"
 WORDS = {"decision": "approve", "name": "Ada", "ticket": "T-1"}

@@ -16,7 +16,7 @@ from errors import PermanentError
 from flows import execute
 from flows.execute import Refused, declared_flow, load, refuse_other_environment
 from flows.parameters import validate
-from tasks.server import deployments
+from tasks.server.api import deployments
 from tests import hostile
 
 DECLARED = {one["name"]: one for one in deployments()}

@@ -15,7 +15,7 @@ from components.neo4j.offline import pod_of
 from config.models import Settings
 from operations.environment.place import ENVIRONMENT
 from operations.environment.render import render_manifest
-from tasks.server import deployments
+from tasks.server.api import deployments
 
 from .conftest import PRODUCTION, ROOT, merge
 

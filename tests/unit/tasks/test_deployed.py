@@ -12,9 +12,10 @@ from prefect.utilities.schema_tools import ValidationError, validate
 
 from config.loading import load
 from operations.health.findings import Finding
-from tasks import deployed, doctor, server
-from tasks.deployed import declared, filled, flow_name, parameter_schema, variables
-from tasks.server import deployments
+from tasks.server import api as server
+from tasks.server import deployed, doctor
+from tasks.server.api import deployments
+from tasks.server.deployed import declared, filled, flow_name, parameter_schema, variables
 
 SETTINGS = load("sandbox", {})
 ENVIRON = variables(SETTINGS)

@@ -12,7 +12,7 @@ import pytest
 from components.base import Check
 from config.models import Settings
 from operations.health.findings import Finding, fix
-from tasks import doctor
+from tasks.server import doctor
 
 from .prefect_api import PrefectApi, serve
 

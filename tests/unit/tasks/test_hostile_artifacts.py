@@ -15,9 +15,10 @@ from config.printable import visible
 from operations.documents.runs import Deploy
 from operations.report.svg import Drawing
 from redaction import redact
-from tasks import artifacts, pictures, redacted_errors, table
-from tasks.artifacts import keep_report, read_report
-from tasks.markdown import plain_cells
+from tasks import redacted_errors
+from tasks.pages import artifacts, pictures, table
+from tasks.pages.artifacts import keep_report, read_report
+from tasks.pages.markdown import plain_cells
 from tests import hostile, markdown_reader
 from tests.hostile_reports import Reports, harmless
 

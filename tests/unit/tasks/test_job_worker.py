@@ -18,9 +18,9 @@ from prefect.states import Cancelling, Completed, Pending, Running, Scheduled
 
 from cluster.jobs import EndedJob, RunJobs
 from errors import PermanentError, TemporaryError
-from tasks import job_worker
-from tasks.job_worker import CLOCKS, NO_JOB_AFTER, JobWorker
-from tasks.worker import FixedConfiguration
+from tasks.workers import job_worker
+from tasks.workers.job_worker import CLOCKS, NO_JOB_AFTER, JobWorker
+from tasks.workers.worker import FixedConfiguration
 
 RUN = uuid4()
 

@@ -13,8 +13,8 @@ from flows.doctor import conclude
 from operations.documents.base import Document
 from operations.documents.retention import Locks, Orphans, Retention
 from operations.health.findings import Finding, document
-from tasks import artifacts
-from tasks.artifacts import keep_report, read_report
+from tasks.pages import artifacts
+from tasks.pages.artifacts import keep_report, read_report
 from tests.contract import checked
 
 FINDINGS = (

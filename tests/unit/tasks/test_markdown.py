@@ -8,7 +8,7 @@ import pytest
 
 from config.printable import visible
 from redaction import MASK, redact
-from tasks.markdown import (
+from tasks.pages.markdown import (
     Markdown,
     bold,
     cells,

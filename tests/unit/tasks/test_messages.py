@@ -16,7 +16,7 @@ from prefect.server.utilities.user_templates import (
     validate_user_template,
 )
 
-from tasks.automations import declared, expand
+from tasks.server.automations import declared, expand
 from tests import hostile, markdown_reader
 
 MESSAGES = [document for document in declared() if "notify" in document]

@@ -8,7 +8,7 @@ import pytest
 
 from config.loading import load
 from errors import PermanentError
-from tasks.setup import set_up
+from tasks.server.setup import set_up
 
 from .prefect_api import PrefectApi, serve
 

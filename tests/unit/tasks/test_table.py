@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from operations.runner.progress import DONE, INSTALLING, NodeProgress
-from tasks import table
-from tasks.table import LiveTable
+from tasks.pages import table
+from tasks.pages.table import LiveTable
 
 
 class Server:

@@ -10,8 +10,8 @@ import pytest
 from prefect.client.schemas.objects import FlowRun, WorkPool
 
 from errors import ConfigurationError
-from tasks.serve import serve
-from tasks.worker import POLLS, DeclaredFlowWorker, FixedConfiguration
+from tasks.workers.serve import serve
+from tasks.workers.worker import POLLS, DeclaredFlowWorker, FixedConfiguration
 
 HOSTILE = {"command": "touch /tmp/evil", "env": {"LD_PRELOAD": "/tmp/evil.so"}, "name": "evil"}
 

@@ -18,8 +18,8 @@ from operations.report import figures, history
 from operations.report.report import needs_of, outcome
 from operations.report.svg import Drawing
 from operations.runner.progress import NodeProgress
-from tasks.artifacts import keep
-from tasks.markdown import Markdown, bold, picture
+from tasks.pages.artifacts import keep
+from tasks.pages.markdown import Markdown, bold, picture
 
 
 def plan_picture(plan: Plan, graph: Dag) -> str:

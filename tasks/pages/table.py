@@ -20,9 +20,9 @@ from operations.rebuild.plan import RebuildPlan
 from operations.restore.plan import RestorePlan
 from operations.runner.progress import DONE, NodeProgress, as_rows
 from operations.verify.proofs import ProofReport
-from tasks.artifacts import PATIENCE_SECONDS, RETRY_SECONDS, Artifact, keep
-from tasks.markdown import Markdown, bold, cells, code, table
-from tasks.pictures import plan_picture
+from tasks.pages.artifacts import PATIENCE_SECONDS, RETRY_SECONDS, Artifact, keep
+from tasks.pages.markdown import Markdown, bold, cells, code, table
+from tasks.pages.pictures import plan_picture
 
 REASONS = 4  # of a node in the plan
 REWRITE_SECONDS = 2.0

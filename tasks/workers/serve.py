@@ -12,9 +12,9 @@ from prefect.utilities.processutils import setup_signal_handlers_worker
 
 from config.loading import ENVIRONMENT, load
 from errors import ConfigurationError, Fault
-from tasks.job_worker import JobWorker, jobs_of
-from tasks.server import deployments
-from tasks.worker import DeclaredFlowWorker
+from tasks.server.api import deployments
+from tasks.workers.job_worker import JobWorker, jobs_of
+from tasks.workers.worker import DeclaredFlowWorker
 
 
 def serve(

@@ -20,10 +20,10 @@ from components.base import Check
 from config.models import Settings
 from operations.health.cluster_checks import check_clock
 from operations.health.findings import Finding, Question
-from tasks import automations
-from tasks.deployed import CODE, HARMLESS, declared, differences, pools, present, queues
-from tasks.server import JOB_TEMPLATE, connect, deployments, get, post
-from tasks.setup import set_up
+from tasks.server import automations
+from tasks.server.api import JOB_TEMPLATE, connect, deployments, get, post
+from tasks.server.deployed import CODE, HARMLESS, declared, differences, pools, present, queues
+from tasks.server.setup import set_up
 
 # A worker asks every 15 s and a process starts in less than a minute; a cancelled run has 30 s until SIGKILL.
 STUCK = {"PENDING": timedelta(minutes=10), "CANCELLING": timedelta(minutes=2)}

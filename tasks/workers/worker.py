@@ -22,7 +22,7 @@ from prefect.utilities.processutils import command_to_string
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from config.loading import ROOT
-from tasks.server import PROGRAM
+from tasks.server.api import PROGRAM
 
 # A worker is connected while one of its last polls was answered: 60 s with Prefect's default of 10 s between two.
 POLLS = 6

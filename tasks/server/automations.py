@@ -19,8 +19,8 @@ from prefect.events.schemas.automations import Automation, AutomationCore
 from pydantic import TypeAdapter
 
 from config.loading import ROOT
-from tasks.deployed import present
-from tasks.server import connect, deployments, post
+from tasks.server.api import connect, deployments, post
+from tasks.server.deployed import present
 
 FILE = ROOT / "deployments/automations.yaml"
 # A message quotes what a run ended with, and that may quote a tenant's name. Mails are HTML (Apprise's default, Prefect

@@ -29,9 +29,9 @@ from cluster.polling import polling
 from errors import ConfigurationError, Fault, PermanentError, TemporaryError
 from operations.documents import runs as documents
 from tasks.approval import Approval
-from tasks.artifacts import read_report, report_key
-from tasks.markdown import plain_cells
-from tasks.server import connect
+from tasks.pages.artifacts import read_report, report_key
+from tasks.pages.markdown import plain_cells
+from tasks.server.api import connect
 
 log = logging.getLogger(__name__)
 R = TypeVar("R", bound=documents.Run)

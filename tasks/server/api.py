@@ -20,7 +20,7 @@ from errors import PermanentError, TemporaryError
 
 FILE = ROOT / "prefect.yaml"
 PAGE = 200  # the most that the server gives at once (PREFECT_SERVER_API_DEFAULT_LIMIT)
-PROGRAM = "flows.execute"  # the module that a worker runs for every flow run (tasks.worker)
+PROGRAM = "flows.execute"  # the module that a worker runs for every flow run (tasks.workers.worker)
 # A job template without variables: the server refuses job variables. `job_configuration` must not be empty
 # (`validate_base_job_template` in prefect/server/schemas/actions.py, 3.8.8).
 JOB_TEMPLATE: dict[str, Any] = {

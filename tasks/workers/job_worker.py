@@ -36,7 +36,7 @@ from cluster.jobs import EndedJob, RunJobs
 from cluster.kube import Kube
 from config.models import Settings
 from errors import IsaError, PermanentError, TemporaryError
-from tasks.worker import DeclaredFlowWorker, FixedConfiguration
+from tasks.workers.worker import DeclaredFlowWorker, FixedConfiguration
 
 # A run waits as Pending for an API server that is away.
 START_SECONDS = 600.0

@@ -21,8 +21,8 @@ from prefect.settings import PREFECT_API_URL
 from errors import PermanentError
 from operations.report.report import DeployRun
 from operations.runner.progress import NodeProgress
-from tasks.markdown import plain_cells
-from tasks.server import connect
+from tasks.pages.markdown import plain_cells
+from tasks.server.api import connect
 
 FLOW = "deploy-platform"
 RUNS = 10

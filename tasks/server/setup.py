@@ -16,8 +16,9 @@ from config.loading import ROOT
 from config.models import Settings
 from config.process_environment import child_environ
 from errors import PermanentError
-from tasks import automations
-from tasks.deployed import (
+from tasks.server import automations
+from tasks.server.api import JOB_TEMPLATE, connect
+from tasks.server.deployed import (
     complete,
     declared,
     pause,
@@ -26,7 +27,6 @@ from tasks.deployed import (
     remove_undeclared_schedules,
     variables,
 )
-from tasks.server import JOB_TEMPLATE, connect
 
 DEPLOY_SECONDS = 300.0  # eight deployments take about 8 s, most of it imports
 

@@ -14,8 +14,8 @@ from uuid import uuid4
 
 from config.models import Settings
 from errors import ConfigurationError, Fault, PermanentError
-from tasks import automations
-from tasks.server import post
+from tasks.server import automations
+from tasks.server.api import post
 
 EVENT, AUTOMATION = "isa-cloud.notify.test", "isa-notify-test"
 EXECUTED, FAILED = "prefect.automation.action.executed", "prefect.automation.action.failed"

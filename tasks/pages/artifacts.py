@@ -26,9 +26,9 @@ from config.printable import json_text
 from operations.documents.base import Document
 from operations.documents.runs import Run
 from redaction import redact
-from tasks.markdown import Markdown, escape
+from tasks.pages.markdown import Markdown, escape
 
-# A server's restart takes 10-30 s here, a database's failover as long; `flows.runs.follow` waits so long too.
+# A server's restart takes 10-30 s here, a database's failover as long; `tasks.server.runs.follow` waits so long too.
 PATIENCE_SECONDS = 120.0
 RETRY_SECONDS = 2.0
 FENCE = "```json"  # the UI shows it as it is

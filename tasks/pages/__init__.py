@@ -1,0 +1,1 @@
+"""What Prefect's UI shows of a run: artifacts, tables, pictures."""

@@ -1,0 +1,1 @@
+"""Requests to the Prefect server: what it should have, what it has, runs started and followed."""

@@ -1,0 +1,1 @@
+"""Workers: processes that take runs from queues and start them."""
