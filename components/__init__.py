@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archive.manifest import PLATFORM
+from archive.backup.manifest import PLATFORM
 from components.base import BackupTarget, Component
 from config import models
 

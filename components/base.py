@@ -13,11 +13,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from archive.cleanup_journal import CleanupJournal
-from archive.evidence import Level
-from archive.manifest import Consistency, Engine, Manifest, Measure
-from archive.reader import SetReader
-from archive.writer import SetWriter
+from archive.backup.cleanup_journal import CleanupJournal
+from archive.backup.manifest import Consistency, Engine, Manifest, Measure
+from archive.backup.reader import SetReader
+from archive.backup.writer import SetWriter
+from archive.evidence.verdicts import Level
 from cluster.credentials import SecretSpec
 from components.access import Access, Endpoint
 from config.models import Settings

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, Literal
 
-from archive.manifest import Measure
-from archive.names import NAME_CHARACTERS, short_name
+from archive.backup.manifest import Measure
+from archive.backup.names import NAME_CHARACTERS, short_name
 from errors import PermanentError
 
 MASK = (1 << 128) - 1

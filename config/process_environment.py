@@ -7,10 +7,10 @@ What stays, and why:
 
 - `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`: a site may reach its API server, chart hosts and object store through a proxy
   only; TLS authenticates the server. Engines are called by address or over loopback, never through a proxy: their
-  clients are created without one (`components.access`, `archive.endpoint`).
+  clients are created without one (`components.access`, `archive.object_store.endpoint`).
 - `SSL_CERT_FILE`, `SSL_CERT_DIR`: the certificates that a site trusts.
 - `AWS_*`, `GOOGLE_*`, `AZURE_*`: a credential plugin of a kubeconfig may need them. boto3 reads none of them
-  (`archive.endpoint.connect`).
+  (`archive.object_store.endpoint.connect`).
 - `DOCKER_CONFIG` and helm's registry login: credentials of a chart registry; helmfile.yaml names the registry.
 - `PREFECT_*`: they define which Prefect server a run belongs to.
 """

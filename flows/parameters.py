@@ -17,7 +17,7 @@ from config.values import DnsLabel
 from errors import PermanentError
 from operations.backup.slot import SLOT
 
-# `archive.manifest.IDENTITY` without its named groups, which JSON Schema's regular expressions do not have.
+# `archive.backup.manifest.IDENTITY` without its named groups, which JSON Schema's regular expressions do not have.
 _IDENTITY = r"[a-z0-9]{1,20}-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}"
 
 EnvironmentName = Annotated[DnsLabel, Field(max_length=63)]

@@ -22,7 +22,7 @@ def identity_file(directory: Path, name: str) -> Path:
 
 def signers(directory: Path) -> list[str]:
     """The public keys that sign evidence, for `verify.signers`: one for each age private key."""
-    from archive.evidence import signer_of
+    from archive.evidence.verdicts import signer_of
 
     return [
         signer_of(identity_file(directory, name).read_text(encoding="utf-8").splitlines()[-1])

@@ -17,12 +17,12 @@ from typing import Any
 import pyrage
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archive import digests
-from archive.digests import document_of, without_digests
-from archive.encryption import SUFFIX, decrypt, encrypt
-from archive.manifest import Artefact, Manifest, new_identity
-from archive.reader import SetReader
-from archive.store import Store
+from archive.backup import digests
+from archive.backup.digests import document_of, without_digests
+from archive.backup.encryption import SUFFIX, decrypt, encrypt
+from archive.backup.manifest import Artefact, Manifest, new_identity
+from archive.backup.reader import SetReader
+from archive.object_store.store import Store
 
 PART_BYTES = 8 << 20
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from archive.catalogue import Catalogue
-from archive.evidence import Difference, Evidence, Proof
-from archive.garbage import Garbage
-from archive.locks import Extension
-from archive.manifest import Artefact, Engine, Manifest
-from archive.retention import Verdict
+from archive.backup.manifest import Artefact, Engine, Manifest
+from archive.catalogue.listing import Catalogue
+from archive.evidence.verdicts import Difference, Evidence, Proof
+from archive.retention.garbage import Garbage
+from archive.retention.locks import Extension
+from archive.retention.policy import Verdict
 from cluster.dag import Dag
 from cluster.volumes import Volume
 from components.base import Check, Role

@@ -15,9 +15,9 @@ import pyrage
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archive.encryption import LEVEL, public_keys
-from archive.reader import Damaged
-from archive.store import Missing, Store
+from archive.backup.encryption import LEVEL, public_keys
+from archive.backup.reader import Damaged
+from archive.object_store.store import Missing, Store
 from archive.wal.coverage import Line, Wal
 from archive.wal.names import TimelineHistory, WalObject, lsn_text, read_name, wal_prefix
 from config.backups import BackupSigner

@@ -16,9 +16,9 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from archive.manifest import Manifest
-from archive.names import NAME_CHARACTERS, short_name
-from archive.unpacking import readable
+from archive.backup.manifest import Manifest
+from archive.backup.names import NAME_CHARACTERS, short_name
+from archive.streams.unpacking import readable
 from components.access import Access
 from components.emqx.client import Api, archive_path, make_archive, rows
 from components.emqx.export import META, TABLES, rewritten

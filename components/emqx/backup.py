@@ -15,10 +15,10 @@ from typing import Any
 
 import httpx
 
-from archive.cleanup_journal import CleanupJournal, ExportArchive
-from archive.manifest import Consistency, Engine, Measure
-from archive.unpacking import Unreadable
-from archive.writer import SetWriter
+from archive.backup.cleanup_journal import CleanupJournal, ExportArchive
+from archive.backup.manifest import Consistency, Engine, Measure
+from archive.backup.writer import SetWriter
+from archive.streams.unpacking import Unreadable
 from components.access import Access, Endpoint
 from components.base import BackupContent
 from components.digest import settled

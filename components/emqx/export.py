@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from archive.unpacking import Unreadable, readable
+from archive.streams.unpacking import Unreadable, readable
 from components.digest import hash_of
 from components.emqx.mnesia import records
 from errors import PermanentError

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from archive.manifest import Manifest, Measure
+from archive.backup.manifest import Manifest, Measure
 from components.digest import Digest, expiring, hash_of
 from components.emqx.client import USERS, Api, rows
 from components.emqx.export import Retained, content_of, garbled, is_garbled

@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from archive.cleanup_journal import CleanupJournal
-from archive.manifest import Measure
-from archive.reader import SetReader
+from archive.backup.cleanup_journal import CleanupJournal
+from archive.backup.manifest import Measure
+from archive.backup.reader import SetReader
 from components.access import Access
 from components.base import Live, RunningScratch, without_fence
 from components.emqx.accounts import import_beside, returning

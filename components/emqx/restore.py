@@ -14,9 +14,9 @@ from pathlib import Path
 
 import httpx
 
-from archive.manifest import Manifest, Measure
-from archive.reader import SetReader
-from archive.spool import prepare_spool
+from archive.backup.manifest import Manifest, Measure
+from archive.backup.reader import SetReader
+from archive.streams.spool import prepare_spool
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
 from components.emqx.client import (

@@ -15,10 +15,10 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from httpx import HTTPError, HTTPStatusError
 
-from archive.chain import open_chain
-from archive.manifest import Consistency, Engine, Measure
-from archive.spool import pieces
-from archive.writer import SetWriter
+from archive.backup.manifest import Consistency, Engine, Measure
+from archive.backup.writer import SetWriter
+from archive.catalogue.chain import open_chain
+from archive.streams.spool import pieces
 from components.access import Access, Endpoint
 from components.base import BackupContent
 from components.minio.capacity import KMS

@@ -13,7 +13,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from archive.endpoint import session
+from archive.object_store.endpoint import session
 from calls import call
 from components.access import Access, Endpoint
 

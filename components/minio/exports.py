@@ -14,9 +14,9 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
-from archive.manifest import Manifest, Measure
-from archive.reader import SetReader
-from archive.unpacking import unzip
+from archive.backup.manifest import Manifest, Measure
+from archive.backup.reader import SetReader
+from archive.streams.unpacking import unzip
 from components.access import Access, Endpoint
 from components.digest import expiring, few, part
 from components.minio.client import admin

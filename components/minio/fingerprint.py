@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from components.digest import Digest
 from components.minio.versions import Version
 

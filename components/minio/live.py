@@ -12,9 +12,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from archive.cleanup_journal import CleanupJournal
-from archive.manifest import Measure
-from archive.reader import SetReader
+from archive.backup.cleanup_journal import CleanupJournal
+from archive.backup.manifest import Measure
+from archive.backup.reader import SetReader
 from components.access import Access, Endpoint
 from components.base import Live, RunningScratch, without_fence
 from components.minio.capacity import refusals

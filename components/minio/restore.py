@@ -25,11 +25,11 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError
 from httpx import HTTPError, HTTPStatusError
 
-from archive.manifest import Manifest, Measure
-from archive.reader import SetReader, opened
-from archive.spool import prepare_spool
-from archive.unpacking import Unreadable, readable
-from archive.upload import PARALLEL_PARTS, part_size
+from archive.backup.manifest import Manifest, Measure
+from archive.backup.reader import SetReader, opened
+from archive.object_store.upload import PARALLEL_PARTS, part_size
+from archive.streams.spool import prepare_spool
+from archive.streams.unpacking import Unreadable, readable
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
 from components.minio.client import PORT, STATEFULSET, admin, connect, health

@@ -19,7 +19,7 @@ from typing import Any
 
 from minio.crypto import encrypt
 
-from archive.unpacking import unzip
+from archive.streams.unpacking import unzip
 from components.access import Access, Endpoint
 from components.minio.client import admin, root_password
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from archive.folders import folder_name
-from archive.manifest import Consistency, Engine, Measure
-from archive.spool import require_room
-from archive.writer import SetWriter
+from archive.backup.folders import folder_name
+from archive.backup.manifest import Consistency, Engine, Measure
+from archive.backup.writer import SetWriter
+from archive.streams.spool import require_room
 from components.access import Access
 from components.base import BackupContent
 from components.nats.client import (

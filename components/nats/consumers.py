@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from archive.reader import SetReader
+from archive.backup.reader import SetReader
 from cluster.polling import retry
 from components.nats.client import (
     NO_STREAM,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
 
-from archive.manifest import Manifest, Measure
+from archive.backup.manifest import Manifest, Measure
 from components.digest import expiring, few, part
 from components.nats.messages import MessageStats
 

@@ -21,10 +21,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from archive.cleanup_journal import CleanupJournal
-from archive.manifest import Measure
-from archive.reader import SetReader
-from archive.spool import PIECE_BYTES, require_room
+from archive.backup.cleanup_journal import CleanupJournal
+from archive.backup.manifest import Measure
+from archive.backup.reader import SetReader
+from archive.streams.spool import PIECE_BYTES, require_room
 from components.access import Access
 from components.base import Live, RunningScratch, without_fence
 from components.nats.capacity import EXISTS, refusals, restored_first

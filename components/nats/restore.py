@@ -20,8 +20,8 @@ from typing import Any
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
-from archive.manifest import Manifest, Measure
-from archive.reader import SetReader
+from archive.backup.manifest import Manifest, Measure
+from archive.backup.reader import SetReader
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
 from components.nats.capacity import SET_LATER

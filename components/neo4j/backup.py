@@ -8,8 +8,8 @@ from typing import Any
 
 from neo4j.exceptions import DriverError, Neo4jError
 
-from archive.manifest import Consistency, Engine, Measure
-from archive.writer import SetWriter
+from archive.backup.manifest import Consistency, Engine, Measure
+from archive.backup.writer import SetWriter
 from components.access import Access, Endpoint
 from components.base import BackupContent
 from components.digest import settled

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import zstandard
 from neo4j.exceptions import AuthError, DriverError, Neo4jError
 
-from archive.reader import SetReader
+from archive.backup.reader import SetReader
 from cluster.exec import exec_stream
 from components.access import Access
 from components.neo4j import offline

@@ -19,8 +19,8 @@ from typing import Any
 
 import neo4j
 
-from archive.manifest import Manifest, Measure
-from archive.names import ITEM_CHARACTERS, short_name
+from archive.backup.manifest import Manifest, Measure
+from archive.backup.names import ITEM_CHARACTERS, short_name
 from calls import call
 from components.access import Access, Endpoint
 from components.digest import Digest

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 
 from neo4j.exceptions import AuthError
 
-from archive.cleanup_journal import CleanupJournal
-from archive.manifest import Measure
-from archive.reader import SetReader
+from archive.backup.cleanup_journal import CleanupJournal
+from archive.backup.manifest import Measure
+from archive.backup.reader import SetReader
 from components.access import Access
 from components.base import Live, RunningScratch, without_fence
 from components.neo4j import offline

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from archive.cleanup_journal import CleanupJournal, StoppedMember
-from archive.writer import SetWriter
+from archive.backup.cleanup_journal import CleanupJournal, StoppedMember
+from archive.backup.writer import SetWriter
 from cluster.command import CANCELLATION
 from cluster.exec import exec_stream
 from cluster.kube import Manifest

@@ -13,8 +13,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from archive.spool import pieces
-from archive.writer import SetWriter
+from archive.backup.writer import SetWriter
+from archive.streams.spool import pieces
 from cluster.command import Cancelled, Command
 from components.access import Access
 from components.neo4j.client import BACKUP_PORT, members_of

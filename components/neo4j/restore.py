@@ -15,9 +15,9 @@ from pathlib import Path
 
 from neo4j.exceptions import DriverError, Neo4jError
 
-from archive.encryption import SUFFIX
-from archive.manifest import Manifest, Measure
-from archive.reader import SetReader
+from archive.backup.encryption import SUFFIX
+from archive.backup.manifest import Manifest, Measure
+from archive.backup.reader import SetReader
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch, Step
 from components.neo4j.client import PORT, query

@@ -17,9 +17,9 @@ from urllib.parse import unquote, urlsplit
 
 from psycopg.conninfo import make_conninfo
 
-from archive.manifest import Consistency, Engine, Measure
-from archive.spool import pieces
-from archive.writer import SetWriter
+from archive.backup.manifest import Consistency, Engine, Measure
+from archive.backup.writer import SetWriter
+from archive.streams.spool import pieces
 from cluster.credentials import read_secret
 from cluster.kube import HELM_RECORD, Manifest
 from components.access import Access

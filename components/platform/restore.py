@@ -13,9 +13,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from archive.manifest import Manifest, Measure
-from archive.reader import SetReader
-from archive.spool import prepare_spool
+from archive.backup.manifest import Manifest, Measure
+from archive.backup.reader import SetReader
+from archive.streams.spool import prepare_spool
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
 from components.platform.backup import measure_names

@@ -19,7 +19,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from archive.cleanup_journal import CleanupJournal
+from archive.backup.cleanup_journal import CleanupJournal
 from cluster.command import CANCELLATION
 from components.access import Access
 from components.postgresql.client import at_primary

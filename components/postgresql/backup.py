@@ -18,10 +18,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from archive.encryption import SUFFIX
-from archive.folders import folder_name
-from archive.manifest import Consistency, Engine, Measure
-from archive.writer import SetWriter
+from archive.backup.encryption import SUFFIX
+from archive.backup.folders import folder_name
+from archive.backup.manifest import Consistency, Engine, Measure
+from archive.backup.writer import SetWriter
 from cluster.command import Command
 from components.access import Access, Endpoint
 from components.base import BackupContent

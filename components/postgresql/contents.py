@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from components.access import Access, Endpoint
 from components.postgresql.client import MAINTENANCE, connect_long
 from components.postgresql.definitions import INVALID

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from components.digest import NAMED, Digest
 from components.postgresql.definitions import (
     CATALOGUES,

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from archive.chain import open_chain
-from archive.manifest import Manifest
-from archive.writer import SetWriter
+from archive.backup.manifest import Manifest
+from archive.backup.writer import SetWriter
+from archive.catalogue.chain import open_chain
 from components.access import Access, Endpoint
 from components.postgresql.client import NodeStatus, connect_long
 

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from archive.cleanup_journal import CleanupJournal, HalfReplaced
-from archive.manifest import Measure
-from archive.reader import SetReader
-from archive.spool import prepare_spool
+from archive.backup.cleanup_journal import CleanupJournal, HalfReplaced
+from archive.backup.manifest import Measure
+from archive.backup.reader import SetReader
+from archive.streams.spool import prepare_spool
 from components.access import Access
 from components.base import Live, RunningScratch
 from components.postgresql.aside import (

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
-from archive.reader import SetReader
+from archive.backup.reader import SetReader
 from components.postgresql.grants import FENCE, MARKS, readable, readable_or_null
 from components.postgresql.roles import Roles, read_roles
 from components.postgresql.settings import set_values

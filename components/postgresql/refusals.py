@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from archive.manifest import Manifest
-from archive.reader import SetReader
+from archive.backup.manifest import Manifest
+from archive.backup.reader import SetReader
 from components.access import Access
 from components.postgresql.client import PORT, STATEFULSET, at_primary, connect_long
 from components.postgresql.fingerprint import GLOBAL_UNIT

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from archive.manifest import Manifest
+from archive.backup.manifest import Manifest
 from components.access import Access
 from components.postgresql.client import MAINTENANCE, at_primary
 from components.postgresql.definitions import GLOBALS

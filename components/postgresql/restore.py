@@ -18,9 +18,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from archive.manifest import Manifest, Measure
-from archive.reader import SetReader, opened
-from archive.spool import prepare_spool
+from archive.backup.manifest import Manifest, Measure
+from archive.backup.reader import SetReader, opened
+from archive.streams.spool import prepare_spool
 from archive.wal.names import lsn_number
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch, Step

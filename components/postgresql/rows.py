@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from cluster.command import CANCELLATION
 from components.digest import Digest
 from components.postgresql.client import SCHEMA

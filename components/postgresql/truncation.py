@@ -15,8 +15,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from archive.reader import SetReader
-from archive.streams import as_file
+from archive.backup.reader import SetReader
+from archive.streams.chunks import as_file
 from components.postgresql.expressions import TOKEN
 from components.postgresql.rights import ENUM, NAME, plain_name
 from components.postgresql.toc import Entry, replace_statements

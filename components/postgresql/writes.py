@@ -19,7 +19,7 @@ from typing import Any
 
 import psycopg
 
-from archive.manifest import Manifest, Measure
+from archive.backup.manifest import Manifest, Measure
 from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
 from components.postgresql.client import SUPERUSER

@@ -19,10 +19,10 @@ from typing import Any
 
 import httpx
 
-from archive.encryption import SUFFIX
-from archive.folders import folder_name
-from archive.manifest import Consistency, Engine, Manifest, Measure
-from archive.writer import SetWriter
+from archive.backup.encryption import SUFFIX
+from archive.backup.folders import folder_name
+from archive.backup.manifest import Consistency, Engine, Manifest, Measure
+from archive.backup.writer import SetWriter
 from cluster.command import CANCELLATION
 from components.access import Access
 from components.base import BackupContent

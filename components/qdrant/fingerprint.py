@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from components.access import Access, Endpoint
 from components.digest import Digest
 from components.http import ANSWER_BYTES, NoProgress, TooLarge

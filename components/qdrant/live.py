@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from archive.cleanup_journal import CleanupJournal
-from archive.manifest import Measure
-from archive.reader import SetReader
+from archive.backup.cleanup_journal import CleanupJournal
+from archive.backup.manifest import Measure
+from archive.backup.reader import SetReader
 from components.access import Access
 from components.base import Live, RunningScratch, without_fence
 from components.qdrant.client import call, names, path_of

@@ -15,9 +15,9 @@ from typing import Any
 
 import httpx
 
-from archive.manifest import Manifest, Measure
-from archive.reader import SetReader
-from archive.spool import prepare_spool
+from archive.backup.manifest import Manifest, Measure
+from archive.backup.reader import SetReader
+from archive.streams.spool import prepare_spool
 from cluster.polling import polling
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch

@@ -25,7 +25,7 @@ from typing import Any
 
 import httpx
 
-from archive.cleanup_journal import CleanupJournal, ShardSnapshot
+from archive.backup.cleanup_journal import CleanupJournal, ShardSnapshot
 from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
 from components.qdrant.client import Gone, Refused, call, get, headers, path_of

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from archive.manifest import Consistency, Engine, Measure
-from archive.writer import SetWriter
+from archive.backup.manifest import Consistency, Engine, Measure
+from archive.backup.writer import SetWriter
 from components.access import Access, Endpoint
 from components.base import BackupContent
 from components.questions import ask_members, words

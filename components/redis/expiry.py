@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from components.redis.fingerprint import PASSING
 
 AHEAD_SECONDS, SKEW_SECONDS = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import BinaryIO
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from components.digest import NAMED, Digest, few, summed
 from components.questions import PROBE
 from components.redis.rdb import Key, read_keys

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from archive.manifest import Manifest
-from archive.names import short_name
+from archive.backup.manifest import Manifest
+from archive.backup.names import short_name
 from components.redis.client import REVERSIBLE, parse_ranges
 
 SHOWN = 200  # characters of a library's name

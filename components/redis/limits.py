@@ -15,7 +15,7 @@ from typing import Any
 
 import redis
 
-from archive.cleanup_journal import CleanupJournal, ServerLimits
+from archive.backup.cleanup_journal import CleanupJournal, ServerLimits
 from components.access import Access, Endpoint
 from components.questions import ask_members
 from components.redis.client import connect

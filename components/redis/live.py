@@ -17,10 +17,10 @@ from typing import Any
 import redis
 from redis.crc import key_slot
 
-from archive.cleanup_journal import CleanupJournal
-from archive.manifest import Measure
-from archive.reader import SetReader, opened
-from archive.spool import Spool
+from archive.backup.cleanup_journal import CleanupJournal
+from archive.backup.manifest import Measure
+from archive.backup.reader import SetReader, opened
+from archive.streams.spool import Spool
 from components.access import Access, Endpoint
 from components.base import Live, RunningScratch
 from components.questions import ask_members, words

@@ -12,8 +12,8 @@ from typing import Any
 
 import redis
 
-from archive.manifest import Manifest
-from archive.reader import SetReader, opened
+from archive.backup.manifest import Manifest
+from archive.backup.reader import SetReader, opened
 from components.access import Access, Endpoint
 from components.questions import ask_members, words
 from components.redis.client import (

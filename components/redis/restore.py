@@ -12,9 +12,9 @@ from pathlib import Path
 
 import redis
 
-from archive.manifest import Manifest, Measure
-from archive.reader import SetReader
-from archive.spool import Spool
+from archive.backup.manifest import Manifest, Measure
+from archive.backup.reader import SetReader
+from archive.streams.spool import Spool
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch, Step
 from components.redis.client import KEY, PORT, SECRET, STATEFULSET, connect

@@ -14,8 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archive.catalogue import Catalogue
-from archive.manifest import (
+from archive.backup.manifest import (
     Artefact,
     Capabilities,
     Manifest,
@@ -23,7 +22,8 @@ from archive.manifest import (
     new_identity,
     set_prefix,
 )
-from archive.writer import SetWriter
+from archive.backup.writer import SetWriter
+from archive.catalogue.listing import Catalogue
 from cluster.lease import Lease
 from components import SETS
 from components.base import BackupContent

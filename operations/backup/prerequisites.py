@@ -9,10 +9,10 @@ from pathlib import Path
 import pyrage
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archive.manifest import Capabilities
-from archive.selftest import self_test
+from archive.backup.manifest import Capabilities
+from archive.backup.selftest import self_test
 from archive.signing import out_of_date, public_half, read_signing_key
-from archive.spool import prepare_spool
+from archive.streams.spool import prepare_spool
 from cluster.credentials import read_secret
 from errors import ConfigurationError, Fault, PermanentError
 from operations.environment.environment import Environment

@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from archive import locks
-from archive.garbage import Garbage, collect_garbage, find_garbage
-from archive.hidden import explain_hidden
-from archive.locks import Extension
-from archive.manifest import Manifest, set_prefix
-from archive.retention import Verdict, decide
+from archive.backup.manifest import Manifest, set_prefix
+from archive.catalogue.hidden import explain_hidden
+from archive.retention import locks
+from archive.retention.garbage import Garbage, collect_garbage, find_garbage
+from archive.retention.locks import Extension
+from archive.retention.policy import Verdict, decide
 from cluster.lease import LeaseHeld, UnreadableNote
 from config.printable import first_of
 from errors import PermanentError

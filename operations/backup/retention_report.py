@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from archive.locks import Extension
+from archive.retention.locks import Extension
 from operations.backup.retention import RetentionPlan
 from operations.documents import retention as documents
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from archive.endpoint import check_endpoint
+from archive.object_store.endpoint import check_endpoint
 from cluster.charts import kept_archive
 from cluster.credentials import read_secret
 from cluster.kube import Manifest

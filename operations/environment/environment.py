@@ -8,11 +8,11 @@ from typing import Any
 
 import pyrage
 
-from archive.catalogue import Catalogue, find_chain, read_catalogue
-from archive.evidence_chain import Record, read_record
-from archive.manifest import Manifest as Backup
+from archive.backup.manifest import Manifest as Backup
+from archive.catalogue.listing import Catalogue, find_chain, read_catalogue
+from archive.evidence.chain import Record, read_record
+from archive.object_store.store import Store
 from archive.signing import Trust
-from archive.store import Store
 from cluster.command import Command
 from cluster.credentials import read_secret
 from cluster.dag import Dag
@@ -222,7 +222,7 @@ class Environment:
         """The manifest of a backup, and those of the earlier backups that it needs.
 
         Raises:
-            PermanentError, TemporaryError: as `archive.catalogue.find_chain`.
+            PermanentError, TemporaryError: as `archive.catalogue.listing.find_chain`.
         """
         return find_chain(self.store, self.settings.environment, backup, self.trust)
 

@@ -1,7 +1,7 @@
 """Names of the Leases by which runs exclude each other; all are in the control namespace.
 
 What a Lease's note holds is typed where it is read: `operations.state` (restore, rebuild, verdicts) and
-`archive.cleanup_journal` (what an engine holds for a backup).
+`archive.backup.cleanup_journal` (what an engine holds for a backup).
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from archive.catalogue import Catalogue
-from archive.evidence import Evidence, Proof, read_evidence, stored_evidence
+from archive.catalogue.listing import Catalogue
+from archive.evidence.verdicts import Evidence, Proof, read_evidence, stored_evidence
 from components import SETS
 from config.printable import visible
 from errors import IsaError

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
-from archive.catalogue import Catalogue
-from archive.garbage import collect_garbage, find_garbage
-from archive.stored_dates import stored_again
+from archive.catalogue.listing import Catalogue
+from archive.catalogue.stored_dates import stored_again
+from archive.retention.garbage import collect_garbage, find_garbage
 from components.base import Check
 from config.printable import first_of
 from operations.backup.prerequisites import check_store

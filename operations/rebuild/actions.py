@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from archive.evidence import Evidence
-from archive.reader import SetReader
+from archive.backup.reader import SetReader
+from archive.evidence.verdicts import Evidence
 from cluster import volumes
 from cluster.kube import Manifest
 from cluster.volumes import Volume

@@ -11,9 +11,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from archive.catalogue import Catalogue
-from archive.evidence import Evidence
-from archive.manifest import Manifest
+from archive.backup.manifest import Manifest
+from archive.catalogue.listing import Catalogue
+from archive.evidence.verdicts import Evidence
 from cluster.records import read_records
 from config.printable import first_of
 from errors import ConfigurationError, Fault, PermanentError

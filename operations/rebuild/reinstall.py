@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from archive.reader import SetReader
+from archive.backup.reader import SetReader
 from cluster import volumes
 from cluster.kube import Manifest
 from cluster.polling import polling

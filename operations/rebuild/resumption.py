@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from archive.catalogue import Catalogue
-from archive.manifest import Manifest
+from archive.backup.manifest import Manifest
+from archive.catalogue.listing import Catalogue
 from cluster import volumes
 from errors import PermanentError
 from operations.environment.environment import Environment

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
-from archive.manifest import begun_of
+from archive.backup.manifest import begun_of
 from cluster.lease import Lease
 from components.questions import explain
 from errors import PermanentError

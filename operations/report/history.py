@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 
-from archive.catalogue import Catalogue
-from archive.evidence import Evidence, Proof
+from archive.catalogue.listing import Catalogue
+from archive.evidence.verdicts import Evidence, Proof
 from components import SETS
 from operations.documents import report as documents
 from operations.environment.environment import Environment

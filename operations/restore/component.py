@@ -11,8 +11,8 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from archive.manifest import Manifest
-from archive.reader import SetReader
+from archive.backup.manifest import Manifest
+from archive.backup.reader import SetReader
 from cluster.credentials import password
 from cluster.lease import UnreadableNote
 from components.access import Access

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from archive.catalogue import find_set
-from archive.manifest import PLATFORM
-from archive.reader import SetReader
+from archive.backup.manifest import PLATFORM
+from archive.backup.reader import SetReader
+from archive.catalogue.listing import find_set
 from cluster.kube import Manifest, remember
 from components import COMPONENTS
 from errors import PermanentError

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from archive import digests
-from archive.catalogue import Catalogue
-from archive.check import look
-from archive.manifest import IDENTITY, Manifest, component_of
-from archive.reader import SetReader
+from archive.backup import digests
+from archive.backup.manifest import IDENTITY, Manifest, component_of
+from archive.backup.reader import SetReader
+from archive.catalogue.check import look
+from archive.catalogue.listing import Catalogue
 from components import COMPONENTS
 from components.base import Live
 from components.questions import explain

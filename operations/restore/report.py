@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from archive.evidence import Difference
+from archive.evidence.verdicts import Difference
 from operations.documents import runs as documents
 from operations.documents.runs import ComponentRestore, Restore
 from operations.runner.progress import NodeProgress

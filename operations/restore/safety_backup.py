@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from archive.manifest import Manifest, Measure
-from archive.reader import Damaged, SetReader
+from archive.backup.manifest import Manifest, Measure
+from archive.backup.reader import Damaged, SetReader
 from cluster.lease import LeaseHeld
 from components.access import Access
 from components.base import Live

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from archive.manifest import IDENTITY, Identity
+from archive.backup.manifest import IDENTITY, Identity
 from cluster.kube import Kube
 from cluster.lease import UnreadableNote, inquire
 from components import COMPONENTS

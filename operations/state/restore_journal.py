@@ -12,7 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from archive.cleanup_journal import CleanupJournal, HalfReplaced, Unreadable, notes_text, read_notes
+from archive.backup.cleanup_journal import (
+    CleanupJournal,
+    HalfReplaced,
+    Unreadable,
+    notes_text,
+    read_notes,
+)
 from cluster.kube import Kube
 from cluster.lease import Lease, UnreadableNote, inquire, lease_of
 from config.models import Settings

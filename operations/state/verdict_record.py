@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from archive.evidence_chain import read_record
+from archive.evidence.chain import read_record
 from cluster.lease import Lease
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
-from archive.evidence import Difference
-from archive.manifest import Measure
-from archive.names import short_name
+from archive.backup.manifest import Measure
+from archive.backup.names import short_name
+from archive.evidence.verdicts import Difference
 from config.printable import first_of
 
 SHOWN = 10  # names of a kind

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from archive.manifest import Manifest
+from archive.backup.manifest import Manifest
 from components.base import Restore, Scratch, Step
 from operations.runner.context import RunContext
 from operations.verify.scratch import Unrestorable, engines

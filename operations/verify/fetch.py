@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from archive.catalogue import find_chain
-from archive.reader import Damaged, SetReader
+from archive.backup.reader import Damaged, SetReader
+from archive.catalogue.listing import find_chain
+from archive.object_store.store import Store
 from archive.signing import Trust
-from archive.store import Store
-from archive.unpacking import Unreadable, readable
+from archive.streams.unpacking import Unreadable, readable
 from components import SETS
 from config.backups import BackupSigner
 from config.models import ObjectStoreSettings

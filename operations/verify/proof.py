@@ -12,11 +12,11 @@ from contextlib import suppress
 
 import pyrage
 
-from archive.check import look
-from archive.evidence import Difference, Evidence, Level, Verdict
-from archive.manifest import IDENTITY, Manifest, Measure
-from archive.reader import Damaged, SetReader
-from archive.store import Refused
+from archive.backup.manifest import IDENTITY, Manifest, Measure
+from archive.backup.reader import Damaged, SetReader
+from archive.catalogue.check import look
+from archive.evidence.verdicts import Difference, Evidence, Level, Verdict
+from archive.object_store.store import Refused
 from cluster.command import Cancelled
 from cluster.credentials import password
 from errors import IsaError, PermanentError

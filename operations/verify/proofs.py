@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from archive.catalogue import Catalogue
-from archive.evidence import Evidence
-from archive.manifest import IDENTITY, component_of
+from archive.backup.manifest import IDENTITY, component_of
+from archive.catalogue.listing import Catalogue
+from archive.evidence.verdicts import Evidence
 from cluster.command import Cancelled
 from cluster.dag import Dag
 from errors import ConfigurationError, Fault, IsaError

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from archive.evidence import Level
+from archive.evidence.verdicts import Level
 from cluster.kube import Manifest
 from cluster.polling import polling
 from components.access import Access, Endpoint

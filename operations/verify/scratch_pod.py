@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from archive.manifest import Manifest as Set
+from archive.backup.manifest import Manifest as Set
 from cluster.kube import Kube, Manifest
 from components.base import Scratch
 from config.models import Settings

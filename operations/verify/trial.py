@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from archive.evidence import Level
-from archive.manifest import Measure
-from archive.reader import Damaged, SetReader
-from archive.store import Refused
-from archive.unpacking import Unreadable
+from archive.backup.manifest import Measure
+from archive.backup.reader import Damaged, SetReader
+from archive.evidence.verdicts import Level
+from archive.object_store.store import Refused
+from archive.streams.unpacking import Unreadable
 from cluster.command import Cancelled
 from components.base import Restore, RunningScratch, Scratch
 from errors import PermanentError, TemporaryError

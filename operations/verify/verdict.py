@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from archive.evidence import (
+from archive.backup.manifest import Manifest, component_of, set_prefix
+from archive.evidence.chain import next_link, read_record
+from archive.evidence.verdicts import (
     Difference,
     Evidence,
     Level,
@@ -16,8 +18,6 @@ from archive.evidence import (
     signer_of,
     write_evidence,
 )
-from archive.evidence_chain import next_link, read_record
-from archive.manifest import Manifest, component_of, set_prefix
 from cluster.lease import Lease
 from operations.environment.environment import Environment
 from operations.runner.stages import Stages

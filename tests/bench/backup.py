@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from itertools import repeat
 from typing import Any
 
-from archive.encryption import LEVEL, encrypt
-from archive.spool import Spool
-from archive.upload import PARALLEL_PARTS, part_size
+from archive.backup.encryption import LEVEL, encrypt
+from archive.object_store.upload import PARALLEL_PARTS, part_size
+from archive.streams.spool import Spool
 from components.access import Access, Endpoint
 from components.nats import client as nats_client
 from components.nats.snapshot import Snapshot
@@ -37,8 +37,8 @@ import random, resource, sys
 sys.path.insert(0, {root!r})
 from config.loading import load
 from operations.environment.environment import Environment
-from archive.encryption import seal
-from archive.upload import part_size
+from archive.backup.encryption import seal
+from archive.object_store.upload import part_size
 environment = Environment(load("sandbox")).open_store()
 block = random.Random(1).randbytes(1 << 20)
 size = int(sys.argv[1]) << 20

@@ -21,10 +21,10 @@ from typing import Any
 import pyrage
 import zstandard
 
-from archive.encryption import LEVEL, decrypt, encrypt
-from archive.store import Store
-from archive.streams import BUFFER_BYTES
-from archive.upload import PARALLEL_PARTS, part_size
+from archive.backup.encryption import LEVEL, decrypt, encrypt
+from archive.object_store.store import Store
+from archive.object_store.upload import PARALLEL_PARTS, part_size
+from archive.streams.chunks import BUFFER_BYTES
 from operations.environment.environment import Environment
 from tests.bench.deploy import Figure
 

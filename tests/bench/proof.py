@@ -10,8 +10,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from archive.evidence import Evidence
-from archive.reader import SetReader
+from archive.backup.reader import SetReader
+from archive.evidence.verdicts import Evidence
 from components.access import Access
 from config.loading import ROOT
 from operations.backup.component import back_up

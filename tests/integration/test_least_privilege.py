@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from archive.check import look
-from archive.manifest import new_identity, set_prefix
+from archive.backup.manifest import new_identity, set_prefix
+from archive.catalogue.check import look
 from cluster.kube import Kube, Manifest
 from cluster.lease import API_VERSION, KIND, Lease
 from components import SETS

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from archive.manifest import Capabilities, Manifest
-from archive.reader import Damaged, SetReader
-from archive.store import Store
+from archive.backup.manifest import Capabilities, Manifest
+from archive.backup.reader import Damaged, SetReader
+from archive.object_store.store import Store
 from cluster.lease import inquire
 from components import SETS
 from config.loading import ROOT

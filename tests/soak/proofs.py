@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from archive.evidence import Evidence
-from archive.manifest import Manifest
+from archive.backup.manifest import Manifest
+from archive.evidence.verdicts import Evidence
 from components.access import Access
 from config.loading import ROOT
 from operations.backup.component import back_up

@@ -1,4 +1,4 @@
-"""A bucket in memory: as much of `archive.store.Store` as catalogue, evidence and locks ask."""
+"""A bucket in memory: as much of `archive.object_store.store.Store` as catalogue, evidence and locks ask."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from archive.bounds import MANIFEST_BYTES
-from archive.entries import Entry
-from archive.store import Missing
+from archive.object_store.entries import Entry
+from archive.object_store.store import Missing
 from errors import TemporaryError
 
 

@@ -12,7 +12,7 @@ from cli.commands.verbs import Verbs
 from cli.printing.live import LiveNodes
 
 if TYPE_CHECKING:
-    from archive.catalogue import Catalogue
+    from archive.catalogue.listing import Catalogue
     from operations.documents.backups import Backups
     from operations.documents.runs import Backup
     from operations.environment.environment import Environment

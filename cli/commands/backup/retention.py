@@ -27,7 +27,7 @@ def retention(components: tuple[str, ...], environment: str, as_json: bool, appl
 
     Exits 1 if an object lock could not be extended, or a manifest cannot be read.
     """
-    from archive.locks import Extension
+    from archive.retention.locks import Extension
     from cli.printing.output import emit
     from config.loading import load
     from operations.backup.component import selected

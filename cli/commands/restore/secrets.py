@@ -52,7 +52,7 @@ def secrets(environment: str, as_json: bool) -> None:
 @options.prints("operations.documents.environment:RestoredSecrets")
 def restore(backup: str, environment: str, as_json: bool) -> None:
     """Restore Secrets from BACKUP, a backup of `platform`, into a namespace without engines."""
-    from archive.manifest import IDENTITY, PLATFORM
+    from archive.backup.manifest import IDENTITY, PLATFORM
     from cli.printing.output import emit
     from cli.printing.tables import console, table
     from config.loading import load

@@ -47,7 +47,7 @@ def verify(what: tuple[str, ...], environment: str, as_json: bool, which: str, l
     Names are components or backup ids (isa backups). Without a name: all components.
     Exits 1 if a backup failed, or ended without a verdict.
     """
-    from archive.manifest import IDENTITY
+    from archive.backup.manifest import IDENTITY
     from cli.printing.output import emit
     from config.loading import load
     from operations.environment.environment import Environment
@@ -73,7 +73,7 @@ def verify(what: tuple[str, ...], environment: str, as_json: bool, which: str, l
 
 def _signer(environment: Environment) -> str:
     """Print the verify workers' public key for verify.signers."""
-    from archive.evidence import signer_of
+    from archive.evidence.verdicts import signer_of
 
     return signer_of(environment.verify_identity())
 
@@ -119,7 +119,7 @@ def _by_server(
 
 
 def _from_rows(rows: list[dict[str, Any]]) -> Verify:
-    from archive.manifest import component_of
+    from archive.backup.manifest import component_of
     from operations.documents.runs import BackupProof, Verify
     from operations.runner.walk import NOT_ATTEMPTED
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import psycopg
 
-from archive.spool import prepare_spool
-from archive.store import Store
+from archive.object_store.store import Store
+from archive.streams.spool import prepare_spool
 from archive.wal.bucket import WalWriter, list_wal
 from archive.wal.names import lsn_text
 from cluster.command import CANCELLATION

@@ -15,17 +15,24 @@ import botocore.auth
 import pytest
 from botocore.exceptions import ClientError
 
-from archive.catalogue import read_catalogue
-from archive.check import look
-from archive.endpoint import connect
-from archive.garbage import collect_garbage, find_garbage
-from archive.locks import extend, shortest
-from archive.manifest import Capabilities, Consistency, Engine, Manifest, new_identity, set_prefix
-from archive.reader import SetReader
-from archive.retention import decide
-from archive.selftest import self_test
-from archive.store import Refused, Store
-from archive.writer import SetWriter
+from archive.backup.manifest import (
+    Capabilities,
+    Consistency,
+    Engine,
+    Manifest,
+    new_identity,
+    set_prefix,
+)
+from archive.backup.reader import SetReader
+from archive.backup.selftest import self_test
+from archive.backup.writer import SetWriter
+from archive.catalogue.check import look
+from archive.catalogue.listing import read_catalogue
+from archive.object_store.endpoint import connect
+from archive.object_store.store import Refused, Store
+from archive.retention.garbage import collect_garbage, find_garbage
+from archive.retention.locks import extend, shortest
+from archive.retention.policy import decide
 from cluster.kube import Kube
 from cluster.lease import Lease
 from config.backups import RetentionSettings

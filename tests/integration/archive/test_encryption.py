@@ -18,11 +18,11 @@ import pyrage
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archive.encryption import SUFFIX, Encrypted, decrypt, encrypt
-from archive.endpoint import connect
+from archive.backup.encryption import SUFFIX, Encrypted, decrypt, encrypt
+from archive.object_store.endpoint import connect
+from archive.object_store.store import Missing, Store
+from archive.object_store.upload import part_size
 from archive.signing import Trust, read_signing_key
-from archive.store import Missing, Store
-from archive.upload import part_size
 from config.loading import load
 from config.models import ObjectStoreSettings
 from errors import IsaError, PermanentError, TemporaryError

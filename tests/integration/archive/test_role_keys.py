@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from archive import locks
-from archive.catalogue import read_catalogue
-from archive.check import look
-from archive.encryption import SUFFIX
-from archive.garbage import find_garbage
-from archive.hidden import explain_hidden
-from archive.manifest import FILE, Manifest, new_identity, set_prefix
-from archive.selftest import self_test
-from archive.store import Refused, Store
-from archive.writer import SetWriter
+from archive.backup.encryption import SUFFIX
+from archive.backup.manifest import FILE, Manifest, new_identity, set_prefix
+from archive.backup.selftest import self_test
+from archive.backup.writer import SetWriter
+from archive.catalogue.check import look
+from archive.catalogue.hidden import explain_hidden
+from archive.catalogue.listing import read_catalogue
+from archive.object_store.store import Refused, Store
+from archive.retention import locks
+from archive.retention.garbage import find_garbage
 from sandbox import object_store
 from sandbox.cluster import Sandbox
 

@@ -16,9 +16,9 @@ from typing import Any
 import pyrage
 import pytest
 
-from archive.encryption import SUFFIX, decrypt
-from archive.manifest import Manifest
-from archive.reader import SetReader
+from archive.backup.encryption import SUFFIX, decrypt
+from archive.backup.manifest import Manifest
+from archive.backup.reader import SetReader
 from components.access import Access
 from operations.backup.prerequisites import read_worker_key
 from operations.environment.environment import Environment

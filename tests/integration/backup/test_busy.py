@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 
-from archive.manifest import Manifest
+from archive.backup.manifest import Manifest
 from components.access import Access, Endpoint
 from components.emqx import client as emqx
 from components.minio import client as minio

@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from psycopg import sql
 from redis.crc import key_slot
 
-from archive.manifest import Manifest
+from archive.backup.manifest import Manifest
 from components.access import Access
 from components.emqx import client as emqx
 from components.minio import client as minio

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from archive.evidence import Evidence, manifest_digest, write_evidence
+from archive.evidence.verdicts import Evidence, manifest_digest, write_evidence
 from components.minio.backup import _server
 from components.minio.client import connect
 from components.postgresql.client import PORT, STATEFULSET, connect_long, node_status

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from archive.garbage import collect_garbage, find_garbage
-from archive.reader import SetReader
-from archive.writer import SetWriter
+from archive.backup.reader import SetReader
+from archive.backup.writer import SetWriter
+from archive.retention.garbage import collect_garbage, find_garbage
 from components.nats import snapshot as nats_snapshot
 from components.postgresql import source
 from components.postgresql.backup import back_up as back_up_postgresql

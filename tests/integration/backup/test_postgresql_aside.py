@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from archive.cleanup_journal import CleanupJournal
+from archive.backup.cleanup_journal import CleanupJournal
 from components.access import Access
 from components.postgresql import aside as module
 from components.postgresql.aside import aside, close_unfinished, databases, reopen, statement, undo

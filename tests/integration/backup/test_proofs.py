@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from archive.encryption import decrypt
-from archive.evidence import Evidence, read_evidence, signer_of
-from archive.manifest import Manifest
+from archive.backup.encryption import decrypt
+from archive.backup.manifest import Manifest
+from archive.evidence.verdicts import Evidence, read_evidence, signer_of
 from components import SETS
 from operations.backup.prerequisites import read_worker_key
 from operations.verify.scratch_pod import LABEL

@@ -23,7 +23,7 @@ import nats
 import psycopg
 import pytest
 
-from archive.manifest import Manifest, Measure
+from archive.backup.manifest import Manifest, Measure
 from components.emqx.client import USER, sign_on
 from components.emqx.export import read_export
 from components.emqx.fingerprint import counts

@@ -21,7 +21,7 @@ from minio.error import S3Error
 from minio.minioadmin import MinioAdmin
 from redis.crc import key_slot
 
-from archive.manifest import Manifest
+from archive.backup.manifest import Manifest
 from components import COMPONENTS
 from components.access import Access
 from components.emqx import client as emqx

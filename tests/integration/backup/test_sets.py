@@ -12,10 +12,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from archive.catalogue import find_set
-from archive.check import look
-from archive.manifest import Measure
-from archive.reader import Damaged, SetReader
+from archive.backup.manifest import Measure
+from archive.backup.reader import Damaged, SetReader
+from archive.catalogue.check import look
+from archive.catalogue.listing import find_set
 from cluster.credentials import read_secret
 from components import SETS
 from components.postgresql.client import at_primary

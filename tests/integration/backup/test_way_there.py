@@ -58,7 +58,7 @@ def test_refused_credentials_are_said(backups: Backups) -> None:
 def test_minio_is_not_backed_up_into_itself(backups: Backups) -> None:
     from datetime import UTC, datetime, timedelta
 
-    from archive.store import Store
+    from archive.object_store.store import Store
     from components.minio import backup as minio
     from components.minio.client import connect
 

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from components.access import Endpoint
 from components.base import Check
 from components.emqx import restore

@@ -11,7 +11,7 @@ import neo4j
 import pytest
 from neo4j.exceptions import DriverError, Neo4jError
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from components.digest import settled
 from components.neo4j.fingerprint import measure_graph
 from sandbox.engines import neo4j_programs as programs

@@ -23,13 +23,13 @@ import pyrage
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archive.cleanup_journal import CleanupJournal
-from archive.entries import Entry
-from archive.evidence import Difference
-from archive.manifest import Capabilities, Manifest
-from archive.reader import SetReader
-from archive.store import Missing
-from archive.writer import SetWriter
+from archive.backup.cleanup_journal import CleanupJournal
+from archive.backup.manifest import Capabilities, Manifest
+from archive.backup.reader import SetReader
+from archive.backup.writer import SetWriter
+from archive.evidence.verdicts import Difference
+from archive.object_store.entries import Entry
+from archive.object_store.store import Missing
 from components.access import Access, Endpoint
 from components.base import Scratch
 from components.postgresql import live, restore
@@ -48,7 +48,7 @@ START_SECONDS = 60.0
 
 
 class Bucket:
-    """As much of `archive.store.Store` as a set needs, in memory."""
+    """As much of `archive.object_store.store.Store` as a set needs, in memory."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}

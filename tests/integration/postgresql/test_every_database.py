@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from archive.manifest import Manifest
-from archive.reader import SetReader
+from archive.backup.manifest import Manifest
+from archive.backup.reader import SetReader
 from components.postgresql import live
 from errors import PermanentError
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from archive.reader import SetReader
+from archive.backup.reader import SetReader
 from components.postgresql import live, properties
 
 from .conftest import Pair

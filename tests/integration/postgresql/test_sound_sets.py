@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from archive.reader import SetReader
+from archive.backup.reader import SetReader
 from components.postgresql import backup as taking
 from components.postgresql import client
 from components.postgresql.contents import Snapshot, snapshots

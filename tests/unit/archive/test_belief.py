@@ -11,11 +11,11 @@ from typing import Any, cast
 import pyrage
 import pytest
 
+from archive.backup.manifest import Manifest, read_manifest
 from archive.bounds import MANIFEST_BYTES
-from archive.catalogue import Catalogue, read_catalogue
-from archive.entries import Entry
-from archive.evidence import Evidence, proof_of, signer_of, write_evidence
-from archive.manifest import Manifest, read_manifest
+from archive.catalogue.listing import Catalogue, read_catalogue
+from archive.evidence.verdicts import Evidence, proof_of, signer_of, write_evidence
+from archive.object_store.entries import Entry
 from archive.signing import Trust
 
 from .test_retention import KEY, SIGNERS, a_set

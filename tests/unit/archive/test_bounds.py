@@ -11,9 +11,9 @@ import pyrage
 import pytest
 import zstandard
 
-from archive.manifest import Artefact, Manifest
-from archive.reader import Damaged, SetReader
-from archive.store import SMALL_BYTES, Store
+from archive.backup.manifest import Artefact, Manifest
+from archive.backup.reader import Damaged, SetReader
+from archive.object_store.store import SMALL_BYTES, Store
 from errors import PermanentError
 
 from .test_retention import a_set

@@ -14,11 +14,7 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 
-from archive.bounds import EVIDENCE_BYTES, MANIFEST_BYTES, PROOFS
-from archive.catalogue import read_catalogue
-from archive.entries import Entry, PendingUpload, Version
-from archive.evidence import Difference, Evidence, file_of, read_evidence, signer_of
-from archive.manifest import (
+from archive.backup.manifest import (
     Artefact,
     Consistency,
     Manifest,
@@ -26,6 +22,10 @@ from archive.manifest import (
     new_identity,
     read_manifest,
 )
+from archive.bounds import EVIDENCE_BYTES, MANIFEST_BYTES, PROOFS
+from archive.catalogue.listing import read_catalogue
+from archive.evidence.verdicts import Difference, Evidence, file_of, read_evidence, signer_of
+from archive.object_store.entries import Entry, PendingUpload, Version
 from archive.signing import Trust, canonical
 from components import SETS
 from errors import PermanentError

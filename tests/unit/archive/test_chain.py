@@ -1,9 +1,9 @@
 from datetime import timedelta
 
-from archive.catalogue import Catalogue
-from archive.chain import open_chain
-from archive.evidence import Proof
-from archive.manifest import Manifest
+from archive.backup.manifest import Manifest
+from archive.catalogue.chain import open_chain
+from archive.catalogue.listing import Catalogue
+from archive.evidence.verdicts import Proof
 
 from .test_retention import START, a_set
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from archive.cleanup_journal import (
+from archive.backup.cleanup_journal import (
     CleanupJournal,
     ExportArchive,
     HalfReplaced,

@@ -10,12 +10,12 @@ from typing import Any
 import pyrage
 import pytest
 
-from archive.digests import FORM, NAME, SEALED
-from archive.encryption import SUFFIX
-from archive.manifest import Manifest, Measure, read_manifest
-from archive.reader import Damaged, SetReader
-from archive.store import Store
-from archive.writer import SetWriter
+from archive.backup.digests import FORM, NAME, SEALED
+from archive.backup.encryption import SUFFIX
+from archive.backup.manifest import Manifest, Measure, read_manifest
+from archive.backup.reader import Damaged, SetReader
+from archive.backup.writer import SetWriter
+from archive.object_store.store import Store
 from components.digest import Digest
 from operations.verify.comparison import compare
 

@@ -4,7 +4,7 @@ from typing import Any
 import pyrage
 import pytest
 
-from archive.evidence import (
+from archive.evidence.verdicts import (
     Evidence,
     proof_of,
     read_evidence,

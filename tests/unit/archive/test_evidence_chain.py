@@ -9,10 +9,10 @@ from typing import Any
 import pyrage
 import pytest
 
-from archive.catalogue import Catalogue, read_catalogue
-from archive.evidence import Evidence, manifest_digest, signer_of, write_evidence
-from archive.evidence_chain import RECORDED, Record, next_link, read_record
-from archive.manifest import Manifest, read_manifest
+from archive.backup.manifest import Manifest, read_manifest
+from archive.catalogue.listing import Catalogue, read_catalogue
+from archive.evidence.chain import RECORDED, Record, next_link, read_record
+from archive.evidence.verdicts import Evidence, manifest_digest, signer_of, write_evidence
 from archive.signing import Trust
 
 from .test_belief import Bucket

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import TypeAdapter
 
-from archive.folders import FOLDER_BYTES, folder_name
-from archive.manifest import FileName
+from archive.backup.folders import FOLDER_BYTES, folder_name
+from archive.backup.manifest import FileName
 from tests import hostile
 
 NAMES = [name for name in hostile.NAMES.values() if hostile.unicode_text(name) and name]

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from archive.garbage import collect_garbage, find_garbage
-from archive.locks import Extension
-from archive.store import Store
+from archive.object_store.store import Store
+from archive.retention.garbage import collect_garbage, find_garbage
+from archive.retention.locks import Extension
 from operations.backup.retention import RetentionPlan, apply_retention, plan_retention
 from operations.backup.retention_report import RetentionReport
 from operations.health.store_checks import check_garbage

@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import pytest
 
-from archive.entries import Version
-from archive.garbage import Garbage
-from archive.locks import extend
-from archive.manifest import Manifest
-from archive.retention import decide
-from archive.store import Missing, Refused, Store
+from archive.backup.manifest import Manifest
+from archive.object_store.entries import Version
+from archive.object_store.store import Missing, Refused, Store
+from archive.retention.garbage import Garbage
+from archive.retention.locks import extend
+from archive.retention.policy import decide
 from config.backups import RetentionSettings
 from errors import TemporaryError
 from operations.backup.retention import RetentionPlan, extend_locks, short_locks

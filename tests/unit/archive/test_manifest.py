@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from archive.manifest import Artefact, Manifest, begun_of, new_identity, read_manifest
+from archive.backup.manifest import Artefact, Manifest, begun_of, new_identity, read_manifest
 from errors import PermanentError
 
 from .test_retention import KEY, SIGNERS, a_set
@@ -16,7 +16,7 @@ SCHEMA = Path(__file__).resolve().parents[3] / "docs/reference/manifest.schema.j
 
 def test_the_schema_is_up_to_date() -> None:
     assert json.loads(SCHEMA.read_text()) == Manifest.model_json_schema(), (
-        "python -m archive.manifest > docs/reference/manifest.schema.json"
+        "python -m archive.backup.manifest > docs/reference/manifest.schema.json"
     )
 
 

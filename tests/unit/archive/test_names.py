@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from archive.manifest import Measure
-from archive.names import NAME_CHARACTERS, short_name
+from archive.backup.manifest import Measure
+from archive.backup.names import NAME_CHARACTERS, short_name
 from components.digest import Digest, few
 
 

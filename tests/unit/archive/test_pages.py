@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from archive.store import Store
+from archive.object_store.store import Store
 from components.minio.versions import Unlisted, list_versions
 from errors import TemporaryError
 

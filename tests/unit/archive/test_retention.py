@@ -2,8 +2,8 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archive.manifest import Capabilities, Consistency, Engine, Manifest, new_identity
-from archive.retention import decide
+from archive.backup.manifest import Capabilities, Consistency, Engine, Manifest, new_identity
+from archive.retention.policy import decide
 from archive.signing import public_half
 from config.backups import BackupSigner, RetentionSettings
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from archive.manifest import read_manifest
+from archive.backup.manifest import read_manifest
 from archive.signing import public_half, read_signing_key
 from config.backups import BackupSigner
 from errors import PermanentError

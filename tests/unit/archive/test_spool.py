@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from archive.spool import Disk, Spool, prepare_spool, require_room
+from archive.streams.spool import Disk, Spool, prepare_spool, require_room
 from errors import PermanentError, TemporaryError
 
 PIECES = [bytes([n]) * 1000 for n in range(200)]

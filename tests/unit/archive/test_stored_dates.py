@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from archive.catalogue import Catalogue
-from archive.manifest import Manifest
-from archive.store import Store
-from archive.stored_dates import StoredDates, judge_dates, stored_again
+from archive.backup.manifest import Manifest
+from archive.catalogue.listing import Catalogue
+from archive.catalogue.stored_dates import StoredDates, judge_dates, stored_again
+from archive.object_store.store import Store
 from operations.health.store_checks import check_dates
 
 from .test_retention import a_set

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from archive.streams import PREFETCH, HashingCounter, Put, as_file, prefetch
+from archive.streams.chunks import PREFETCH, HashingCounter, Put, as_file, prefetch
 from errors import TemporaryError
 
 PIECES = [bytes([n]) * (n * 37) for n in range(200)]

@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import pytest
 
-from archive import unpacking
-from archive.manifest import Manifest
-from archive.reader import Damaged, SetReader
-from archive.store import Store
-from archive.unpacking import Unreadable, readable, unzip
+from archive.backup.manifest import Manifest
+from archive.backup.reader import Damaged, SetReader
+from archive.object_store.store import Store
+from archive.streams import unpacking
+from archive.streams.unpacking import Unreadable, readable, unzip
 from components.emqx.export import CONFIGURATION_BYTES, read_export, rewritten
 from components.emqx.fingerprint import counts
 from components.minio import restore as minio

@@ -3,8 +3,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from archive.store import Store
-from archive.upload import Upload
+from archive.object_store.store import Store
+from archive.object_store.upload import Upload
 from errors import TemporaryError
 
 PART = 1000

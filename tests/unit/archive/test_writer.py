@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archive.encryption import Encrypted
-from archive.entries import Entry
-from archive.store import Refused
-from archive.writer import SetWriter
+from archive.backup.encryption import Encrypted
+from archive.backup.writer import SetWriter
+from archive.object_store.entries import Entry
+from archive.object_store.store import Refused
 from errors import PermanentError, TemporaryError
 
 KEY = Ed25519PrivateKey.generate()

@@ -12,7 +12,7 @@ PAGE = 1000  # entries of a listing at most: ListObjectVersions, MaxKeys
 
 
 class VersionedClient:
-    """As much of boto3's client as `archive.store` uses.
+    """As much of boto3's client as `archive.object_store.store` uses.
 
     Delete without a version puts a marker above what is there; with one it removes that version
     (https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeleteMarker.html).

@@ -12,10 +12,10 @@ from uuid import UUID
 
 import pytest
 
-from archive.evidence import Proof
-from archive.garbage import Garbage
-from archive.locks import Extension
-from archive.retention import Verdict
+from archive.evidence.verdicts import Proof
+from archive.retention.garbage import Garbage
+from archive.retention.locks import Extension
+from archive.retention.policy import Verdict
 from cli.main import run
 from cli.printing.failures import Reporter
 from components.base import Check, Role

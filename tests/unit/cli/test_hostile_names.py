@@ -176,7 +176,7 @@ CASES = {
     "verify here": Case(
         "verify --local", lambda r: {"operations.verify.proofs.run_proofs": running(r.proof, r)}
     ),
-    "verify signer": Case("verify signer", lambda r: {"archive.evidence.signer_of": always(r.all)}),
+    "verify signer": Case("verify signer", lambda r: {"archive.evidence.verdicts.signer_of": always(r.all)}),
     "proofs": Case("proofs", lambda r: {"operations.health.freshness.read_freshness": always(r.freshness)}),
     "restore": Case(f"restore {SET} --yes", lambda r: by_server(r, backup="", safety="")),
     "restore plan": Case(f"restore {SET} --plan", world),

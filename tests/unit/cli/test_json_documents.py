@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
-from archive.evidence import Difference
+from archive.evidence.verdicts import Difference
 from cli.main import run
 from cli.printing.failures import Reporter
 from errors import PermanentError

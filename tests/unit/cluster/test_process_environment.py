@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from botocore.config import Config
 
-from archive.endpoint import session
+from archive.object_store.endpoint import session
 from cluster.command import Cancellation, Command
 from cluster.helm import Helm, helm_environ
 from cluster.target import Target, find_target

@@ -19,8 +19,8 @@ from urllib.parse import unquote
 
 import httpx
 
-from archive.cleanup_journal import CleanupJournal
-from archive.manifest import Measure
+from archive.backup.cleanup_journal import CleanupJournal
+from archive.backup.manifest import Measure
 from components.access import Access, Endpoint
 from components.qdrant.snapshot import TAR_END
 

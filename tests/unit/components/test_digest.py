@@ -2,7 +2,7 @@ from datetime import date
 
 import pytest
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from components.digest import NAMED, Digest, expiring, part, settled
 from errors import PermanentError
 from operations.verify.comparison import compare

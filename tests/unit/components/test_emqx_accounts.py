@@ -13,7 +13,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from archive.manifest import Manifest, Measure
+from archive.backup.manifest import Manifest, Measure
 from components.emqx.accounts import import_beside, returning
 from components.emqx.client import USERS, Api
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from archive.unpacking import Unreadable
+from archive.streams.unpacking import Unreadable
 from components.emqx.backup import TABLES, lacking
 from components.emqx.export import RETAINED_TABLE, UPLOAD, Export, read_export, rewritten
 from components.emqx.fingerprint import counts

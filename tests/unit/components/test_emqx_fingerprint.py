@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from components.emqx.export import Message, Retained, read_export
 from components.emqx.fingerprint import (
     ACL,

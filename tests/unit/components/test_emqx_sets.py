@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from archive.cleanup_journal import CleanupJournal, ExportArchive, Resource
-from archive.manifest import Measure
+from archive.backup.cleanup_journal import CleanupJournal, ExportArchive, Resource
+from archive.backup.manifest import Measure
 from components.base import BackupContent
 from components.emqx import backup
 from components.emqx.client import USERS

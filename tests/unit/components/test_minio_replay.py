@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from s3transfer.compat import seekable  # type: ignore[import-untyped]
 
-from archive.reader import SetReader
+from archive.backup.reader import SetReader
 from components.minio import restore
 from components.minio.versions import Version
 

@@ -23,7 +23,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, IncompleteReadError
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archive.writer import SetWriter
+from archive.backup.writer import SetWriter
 from components.base import BackupContent
 from components.digest import Digest
 from components.minio import backup

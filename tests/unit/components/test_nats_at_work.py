@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from components.nats.live import at_saved, may_have_gone
 from operations.verify.comparison import compare
 

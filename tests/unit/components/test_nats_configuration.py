@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
-from archive.manifest import Manifest
+from archive.backup.manifest import Manifest
 from components.nats.fingerprint import has_configuration, measure_configuration
 from operations.verify.comparison import compare
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from components.nats.fingerprint import measures
 from components.nats.messages import MessageStats, Reading, expires, lifetime_seconds
 from operations.verify.comparison import compare

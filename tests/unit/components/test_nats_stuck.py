@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from archive.manifest import Consistency
+from archive.backup.manifest import Consistency
 from components.base import BackupContent
 from components.nats import backup
 from components.nats.client import NO_STREAM, Account, AccountRefused, Refused, Unanswered

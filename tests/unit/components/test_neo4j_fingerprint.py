@@ -12,7 +12,7 @@ import pytest
 from neo4j.spatial import WGS84Point
 from neo4j.time import Date
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from components.access import Endpoint
 from components.neo4j.client import unless_silent
 from components.neo4j.fingerprint import (

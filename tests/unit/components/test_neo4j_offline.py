@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from neo4j.exceptions import AuthError, ServiceUnavailable
 
-from archive.cleanup_journal import CleanupJournal
-from archive.manifest import Measure
+from archive.backup.cleanup_journal import CleanupJournal
+from archive.backup.manifest import Measure
 from components.neo4j import offline
 from components.neo4j.backup import settled_or_counted
 from components.neo4j.client import until_answered

@@ -14,7 +14,7 @@ from typing import Any, cast
 import psycopg
 import pytest
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from components.access import Endpoint
 from components.base import BackupContent
 from components.postgresql import backup

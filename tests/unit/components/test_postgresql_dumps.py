@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from archive.reader import Damaged
+from archive.backup.reader import Damaged
 from components.postgresql.toc import (
     DATA,
     POSITION_KNOWN,

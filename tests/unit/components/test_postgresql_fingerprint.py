@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import psycopg
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from components.postgresql.client import SCHEMA
 from components.postgresql.definitions import CATALOGUES, DEFINITIONS, EARLIER
 from components.postgresql.fingerprint import items_of, measure_database, measure_original

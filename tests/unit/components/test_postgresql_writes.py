@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from archive.manifest import Manifest, Measure
+from archive.backup.manifest import Manifest, Measure
 from components.postgresql.writes import (
     CHANGED,
     Counters,

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from archive.cleanup_journal import CleanupJournal
+from archive.backup.cleanup_journal import CleanupJournal
 from cluster.command import CANCELLATION
 from components.qdrant import live, restore
 from components.qdrant.backup import back_up

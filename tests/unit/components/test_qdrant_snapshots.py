@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from archive.cleanup_journal import CleanupJournal, ShardSnapshot
+from archive.backup.cleanup_journal import CleanupJournal, ShardSnapshot
 from cluster.command import CANCELLATION
 from components.access import Access
 from components.qdrant.snapshot import MAKING, Shard, snapshot, sweep

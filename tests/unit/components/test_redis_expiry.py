@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from components.digest import summed
 from components.redis.expiry import as_promised, measure_until_due
 from components.redis.fingerprint import EXPIRING, measure_rdb

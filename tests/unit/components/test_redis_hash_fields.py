@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from components.redis.expiry import as_promised
 from components.redis.fingerprint import (
     FIELDS,

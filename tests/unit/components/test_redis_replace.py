@@ -14,8 +14,8 @@ from typing import Any, cast
 import pytest
 from redis.crc import key_slot
 
-from archive.cleanup_journal import CleanupJournal, HalfReplaced, ServerLimits
-from archive.reader import SetReader
+from archive.backup.cleanup_journal import CleanupJournal, HalfReplaced, ServerLimits
+from archive.backup.reader import SetReader
 from components.access import Access, Endpoint
 from components.base import RunningScratch
 from components.redis import limits

@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 import redis
 
-from archive.cleanup_journal import CleanupJournal
-from archive.manifest import Manifest
+from archive.backup.cleanup_journal import CleanupJournal
+from archive.backup.manifest import Manifest
 from components.redis.backup import back_up
 from components.redis.client import parse_ranges, ranges
 from components.redis.readiness import ask

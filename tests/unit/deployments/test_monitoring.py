@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from archive.evidence import Evidence, Proof
+from archive.evidence.verdicts import Evidence, Proof
 from config.backups import VerifySettings
 from config.loading import ROOT
 from operations.health.freshness import FAILING, FRESH, NEVER, STALE, Freshness, metrics

@@ -14,8 +14,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from archive.entries import Entry
-from archive.manifest import Capabilities, Engine, Manifest, read_manifest
+from archive.backup.manifest import Capabilities, Engine, Manifest, read_manifest
+from archive.object_store.entries import Entry
 from archive.signing import public_half
 from cluster.command import CANCELLATION, Cancelled
 from cluster.dag import Dag

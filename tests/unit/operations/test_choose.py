@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
-from archive.catalogue import Catalogue
-from archive.evidence import Proof
+from archive.catalogue.listing import Catalogue
+from archive.evidence.verdicts import Proof
 from operations.verify.proofs import due, everything, latest, sample
 
 from ..archive.test_retention import a_set

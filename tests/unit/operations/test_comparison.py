@@ -1,4 +1,4 @@
-from archive.manifest import Measure
+from archive.backup.manifest import Measure
 from operations.verify.comparison import compare
 
 

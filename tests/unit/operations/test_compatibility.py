@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from archive.manifest import Engine, Manifest
+from archive.backup.manifest import Engine, Manifest
 from cluster.command import Command
 from components import SETS
 from components.postgresql.filling import run

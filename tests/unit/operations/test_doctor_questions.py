@@ -11,9 +11,9 @@ from typing import Any
 import pyrage
 import pytest
 
-from archive.evidence import Evidence, manifest_digest, signer_of, write_evidence
-from archive.manifest import Manifest, read_manifest
-from archive.store import Store
+from archive.backup.manifest import Manifest, read_manifest
+from archive.evidence.verdicts import Evidence, manifest_digest, signer_of, write_evidence
+from archive.object_store.store import Store
 from components.base import Check
 from operations.environment.environment import Environment
 from operations.health.doctor import questions

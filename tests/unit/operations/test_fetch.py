@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from archive.reader import Damaged
+from archive.backup.reader import Damaged
 from errors import TemporaryError
 from operations.verify import fetch
 

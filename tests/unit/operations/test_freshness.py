@@ -3,8 +3,8 @@ from pathlib import Path
 
 import yaml
 
-from archive.catalogue import Catalogue
-from archive.evidence import Evidence, Proof
+from archive.catalogue.listing import Catalogue
+from archive.evidence.verdicts import Evidence, Proof
 from operations.health.freshness import Freshness, judge, metrics
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from archive.catalogue import Catalogue
-from archive.evidence import Evidence, Proof
+from archive.catalogue.listing import Catalogue
+from archive.evidence.verdicts import Evidence, Proof
 from operations.health.freshness import Freshness
 from operations.report.history import (
     DOCUMENTS,

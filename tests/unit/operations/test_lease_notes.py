@@ -9,8 +9,8 @@ from typing import Any, cast
 import pyrage
 import pytest
 
-from archive.cleanup_journal import StoppedMember
-from archive.manifest import Capabilities, Engine
+from archive.backup.cleanup_journal import StoppedMember
+from archive.backup.manifest import Capabilities, Engine
 from cluster.lease import UnreadableNote, inquire
 from config.backups import RetentionSettings
 from operations.backup import component as backup

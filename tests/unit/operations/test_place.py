@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from archive.store import Store
+from archive.object_store.store import Store
 from cluster.dag import Dag
 from errors import PermanentError
 from operations.deploy.run import run_deploy

@@ -10,7 +10,7 @@ from typing import Any
 import pyrage
 import pytest
 
-from archive.manifest import Capabilities
+from archive.backup.manifest import Capabilities
 from errors import ConfigurationError, PermanentError
 from operations.backup import prerequisites
 from operations.backup.prerequisites import check_store

@@ -12,10 +12,10 @@ from typing import Any, cast
 import pyrage
 import pytest
 
-from archive.evidence import Evidence, manifest_digest, read_evidence, signer_of
-from archive.manifest import Artefact, Engine, Measure, read_manifest
-from archive.reader import Damaged
-from archive.unpacking import Unreadable
+from archive.backup.manifest import Artefact, Engine, Measure, read_manifest
+from archive.backup.reader import Damaged
+from archive.evidence.verdicts import Evidence, manifest_digest, read_evidence, signer_of
+from archive.streams.unpacking import Unreadable
 from cluster.command import CANCELLATION, Cancelled
 from components.base import Restore, Scratch
 from errors import PermanentError, TemporaryError

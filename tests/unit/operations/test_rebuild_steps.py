@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from archive.manifest import Manifest
+from archive.backup.manifest import Manifest
 from cluster.dag import Dag
 from errors import PermanentError, TemporaryError
 from operations.backup.component import COMPLETE, PARTIAL, BackupResult

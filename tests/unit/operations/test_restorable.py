@@ -9,9 +9,9 @@ from typing import Any, cast
 import pyrage
 import pytest
 
-from archive.catalogue import Catalogue, read_catalogue
-from archive.evidence import Evidence, manifest_digest, signer_of, write_evidence
-from archive.manifest import Artefact, Engine, Manifest, read_manifest
+from archive.backup.manifest import Artefact, Engine, Manifest, read_manifest
+from archive.catalogue.listing import Catalogue, read_catalogue
+from archive.evidence.verdicts import Evidence, manifest_digest, signer_of, write_evidence
 from archive.signing import Trust
 from components import COMPONENTS
 from components.base import Live
@@ -229,7 +229,7 @@ def test_digests_that_cannot_be_read_are_no_reason_to_have_no_plan(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.remarks = ["never asked"]
-    monkeypatch.setattr("archive.digests.apart", lambda manifest: True)
+    monkeypatch.setattr("archive.backup.digests.apart", lambda manifest: True)
     (words,) = (w for w in world.plan(world.store(3)).warnings if "other changes" in w)
     assert words.startswith("other changes are unknown, because its digests")
     assert "verify-identity" in words

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from archive.catalogue import Catalogue
-from archive.evidence import Proof
-from archive.manifest import Artefact, Manifest, new_identity
+from archive.backup.manifest import Artefact, Manifest, new_identity
+from archive.catalogue.listing import Catalogue
+from archive.evidence.verdicts import Proof
 from components import COMPONENTS
 from components.neo4j.restore import DUMP
 from errors import PermanentError

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from archive.cleanup_journal import CleanupJournal, StoppedMember
+from archive.backup.cleanup_journal import CleanupJournal, StoppedMember
 from cluster.lease import Lease, LeaseHeld, UnreadableNote, inquire
 from errors import PermanentError, TemporaryError
 from operations.environment.leases import verify_lease

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from archive.garbage import Garbage
-from archive.locks import Extension
-from archive.retention import Verdict
+from archive.retention.garbage import Garbage
+from archive.retention.locks import Extension
+from archive.retention.policy import Verdict
 from operations.backup.retention import RetentionPlan
 from operations.backup.retention_report import RetentionReport
 

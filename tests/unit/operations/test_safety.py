@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from archive.manifest import Artefact, Capabilities, Engine, Manifest, Measure
-from archive.reader import Damaged, SetReader
+from archive.backup.manifest import Artefact, Capabilities, Engine, Manifest, Measure
+from archive.backup.reader import Damaged, SetReader
 from components.minio.live import LIVE
 from errors import PermanentError
 from operations.backup.component import BackupResult, Unneeded

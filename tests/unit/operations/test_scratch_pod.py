@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from archive.manifest import Manifest as Set
+from archive.backup.manifest import Manifest as Set
 from components.base import Scratch
 from components.neo4j import restore as neo4j
 from config.models import Settings

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from archive.catalogue import Catalogue
-from archive.manifest import Capabilities, Consistency, Engine, Manifest, new_identity
+from archive.backup.manifest import Capabilities, Consistency, Engine, Manifest, new_identity
+from archive.catalogue.listing import Catalogue
 from errors import ConfigurationError
 from operations.backup.component import EXISTS, PARTIAL, BackupResult, slot_taken
 from operations.backup.nightly import BackupReport

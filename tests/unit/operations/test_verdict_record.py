@@ -8,9 +8,9 @@ from typing import Any, cast
 import pyrage
 
 from archive.bounds import MANIFEST_BYTES
-from archive.evidence import signer_of
-from archive.evidence_chain import Record, read_record
-from archive.store import Missing
+from archive.evidence.chain import Record, read_record
+from archive.evidence.verdicts import signer_of
+from archive.object_store.store import Missing
 from cluster.lease import inquire
 from operations.environment.environment import Environment
 from operations.runner.context import RunContext

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from archive.manifest import Manifest as Set
+from archive.backup.manifest import Manifest as Set
 from components import SETS
 from components.base import Scratch
 from config.models import Settings

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archive.reader import Damaged
+from archive.backup.reader import Damaged
 from archive.signing import public_half
 from archive.wal.bucket import WalReader, WalWriter, list_wal, segment_name
 from archive.wal.names import TimelineHistory, WalObject

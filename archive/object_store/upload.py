@@ -10,8 +10,8 @@ import logging
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 
-from archive.store import Store
-from archive.streams import HashingCounter
+from archive.object_store.store import Store
+from archive.streams.chunks import HashingCounter
 from errors import IsaError, PermanentError
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-from archive.encryption import SUFFIX
-from archive.manifest import (
+from archive.backup.encryption import SUFFIX
+from archive.backup.manifest import (
     NOT_A_DOCUMENT,
     Artefact,
     Digest,

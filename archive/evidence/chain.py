@@ -18,10 +18,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from archive.backup.manifest import Identity, begun_of, component_of, set_prefix
 from archive.bounds import EVIDENCE_BYTES, PROOFS
-from archive.evidence import Evidence, Proof, believe, proof_of, stored_evidence
-from archive.manifest import Identity, begun_of, component_of, set_prefix
-from archive.store import Store
+from archive.evidence.verdicts import Evidence, Proof, believe, proof_of, stored_evidence
+from archive.object_store.store import Store
 from errors import PermanentError
 
 RECORDED = 400  # backups of a component; retention keeps far fewer

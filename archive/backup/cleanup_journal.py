@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from archive.manifest import Identity, Label
+from archive.backup.manifest import Identity, Label
 
 SHOWN = 1000  # characters of an entry that cannot be read
 Member = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]

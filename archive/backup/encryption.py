@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import pyrage
 import zstandard
 
-from archive.store import Store
-from archive.streams import BUFFER_BYTES, HashingCounter, Put, as_file, prefetch
-from archive.upload import Upload
+from archive.object_store.store import Store
+from archive.object_store.upload import Upload
+from archive.streams.chunks import BUFFER_BYTES, HashingCounter, Put, as_file, prefetch
 from errors import PermanentError
 
 # Level 1 is twice as fast as 3 for a tenth more bytes (measured on COPY data: 199-235 against 92-100 MB/s of one core).

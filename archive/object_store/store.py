@@ -15,8 +15,8 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any
 
-from archive.endpoint import SEND_SECONDS, connect
-from archive.entries import Entry, PendingUpload, Version
+from archive.object_store.endpoint import SEND_SECONDS, connect
+from archive.object_store.entries import Entry, PendingUpload, Version
 from calls import call
 from config.models import ObjectStoreSettings
 from errors import PermanentError, TemporaryError

@@ -1,7 +1,7 @@
 """Removes what belongs to no backup: incomplete uploads, and objects whose manifest was never written.
 
 Only objects older than any backup takes are removed, because a running backup looks the same. A backup whose manifest
-was deleted in a versioned bucket is not garbage (`archive.hidden`).
+was deleted in a versioned bucket is not garbage (`archive.catalogue.hidden`).
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from archive.entries import Version
-from archive.hidden import HiddenSet, find_hidden
-from archive.manifest import FILE, begun_of
-from archive.store import Store
+from archive.backup.manifest import FILE, begun_of
+from archive.catalogue.hidden import HiddenSet, find_hidden
+from archive.object_store.entries import Version
+from archive.object_store.store import Store
 from errors import PermanentError
 
 

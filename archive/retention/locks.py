@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from archive.entries import Version
-from archive.manifest import FILE, Manifest
-from archive.store import Missing, Store
+from archive.backup.manifest import FILE, Manifest
+from archive.object_store.entries import Version
+from archive.object_store.store import Missing, Store
 from errors import PermanentError
 
 THREADS = 8  # a request is a round trip

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 
-from archive.manifest import Capabilities
-from archive.store import Changed, Refused, Store, Unsupported
+from archive.backup.manifest import Capabilities
+from archive.object_store.store import Changed, Refused, Store, Unsupported
 from errors import IsaError, PermanentError
 
 SMALLEST_PART = 5 << 20  # S3's limit for all parts but the last one

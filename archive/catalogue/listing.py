@@ -9,10 +9,7 @@ from datetime import datetime
 from functools import partial
 from itertools import chain
 
-from archive.bounds import AT_ONCE_BYTES, EVIDENCE_BYTES, MANIFEST_BYTES
-from archive.evidence import Proof, proof_of, unfounded
-from archive.evidence_chain import Document, Record, crowded, gap, read_document
-from archive.manifest import (
+from archive.backup.manifest import (
     FILE,
     IDENTITY,
     Manifest,
@@ -21,9 +18,12 @@ from archive.manifest import (
     read_manifest,
     set_prefix,
 )
+from archive.bounds import AT_ONCE_BYTES, EVIDENCE_BYTES, MANIFEST_BYTES
+from archive.catalogue.stored_dates import StoredDates, judge_dates
+from archive.evidence.chain import Document, Record, crowded, gap, read_document
+from archive.evidence.verdicts import Proof, proof_of, unfounded
+from archive.object_store.store import Missing, Refused, Store
 from archive.signing import Trust
-from archive.store import Missing, Refused, Store
-from archive.stored_dates import StoredDates, judge_dates
 from config.backups import BackupSigner
 from errors import PermanentError
 

@@ -12,12 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from archive import digests
-from archive.encryption import SUFFIX, Encrypted, Writable, decrypt
-from archive.manifest import Artefact, Manifest
-from archive.store import Missing, Refused, Store
-from archive.streams import HashingCounter, Put, as_file, prefetch
-from archive.unpacking import Unreadable
+from archive.backup import digests
+from archive.backup.encryption import SUFFIX, Encrypted, Writable, decrypt
+from archive.backup.manifest import Artefact, Manifest
+from archive.object_store.store import Missing, Refused, Store
+from archive.streams.chunks import HashingCounter, Put, as_file, prefetch
+from archive.streams.unpacking import Unreadable
 from errors import PermanentError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from archive.manifest import Manifest
+from archive.backup.manifest import Manifest
 
 NIGHT = timedelta(hours=1)  # tolerance: nightly runs do not start at the same minute
 

@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from archive.catalogue import fetch_manifest
-from archive.entries import Version
-from archive.manifest import FILE, set_of
-from archive.store import Refused, Store
+from archive.backup.manifest import FILE, set_of
+from archive.catalogue.listing import fetch_manifest
+from archive.object_store.entries import Version
+from archive.object_store.store import Refused, Store
 from config.backups import BackupSigner
 from errors import PermanentError
 

@@ -2,7 +2,7 @@
 
 The manifest is plain text in the bucket, because the catalogue is read without a private key: it holds names of objects
 and of definitions (tables, consumers, users), sizes and counts, never a value of the data. Digests are stored apart
-(`archive.digests`). Its JSON Schema is docs/reference/manifest.schema.json.
+(`archive.backup.digests`). Its JSON Schema is docs/reference/manifest.schema.json.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pydantic import (
     ValidationError,
 )
 
+from archive.backup.names import ITEM_CHARACTERS, short_name
 from archive.bounds import parse
-from archive.names import ITEM_CHARACTERS, short_name
 from archive.signing import SIGNATURE, SIGNER, canonical, check_signature, out_of_date, sign
 from config.backups import BackupSigner
 from errors import PermanentError
@@ -402,5 +402,6 @@ def _hash(body: dict[str, Any]) -> str:
     return hashlib.sha256(canonical(body)).hexdigest()
 
 
-if __name__ == "__main__":  # python -m archive.manifest > docs/reference/manifest.schema.json
+# python -m archive.backup.manifest > docs/reference/manifest.schema.json
+if __name__ == "__main__":
     print(json.dumps(Manifest.model_json_schema(), indent=2))

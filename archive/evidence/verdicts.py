@@ -21,9 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import AwareDatetime, Field
 
-from archive.bounds import EVIDENCE_BYTES, parse
-from archive.encryption import SUFFIX, encrypt
-from archive.manifest import (
+from archive.backup.encryption import SUFFIX, encrypt
+from archive.backup.manifest import (
     NOT_A_DOCUMENT,
     PARSING,
     FileName,
@@ -36,9 +35,10 @@ from archive.manifest import (
     Words,
     brief,
 )
+from archive.bounds import EVIDENCE_BYTES, parse
+from archive.object_store.store import Store
+from archive.object_store.upload import part_size
 from archive.signing import canonical, public_half
-from archive.store import Store
-from archive.upload import part_size
 from errors import PermanentError
 
 Verdict = Literal["pass", "partial", "fail", "error"]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from archive.manifest import Manifest
+from archive.backup.manifest import Manifest
 from config.backups import RetentionSettings
 
 Period = Callable[[datetime], object]

@@ -14,15 +14,15 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archive import digests
+from archive.backup import digests
+from archive.backup.cleanup_journal import CleanupJournal
+from archive.backup.digests import document_of, without_digests
+from archive.backup.encryption import SUFFIX, Encrypted, encrypt
+from archive.backup.manifest import FILE, Artefact, Manifest
 from archive.bounds import excess
-from archive.cleanup_journal import CleanupJournal
-from archive.digests import document_of, without_digests
-from archive.encryption import SUFFIX, Encrypted, encrypt
-from archive.manifest import FILE, Artefact, Manifest
-from archive.spool import Spool, require_room
-from archive.store import Refused, Store
-from archive.upload import Upload, part_size
+from archive.object_store.store import Refused, Store
+from archive.object_store.upload import Upload, part_size
+from archive.streams.spool import Spool, require_room
 from errors import IsaError, PermanentError
 
 log = logging.getLogger(__name__)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from archive.manifest import Manifest
-from archive.store import Missing, Store
+from archive.backup.manifest import Manifest
+from archive.object_store.store import Missing, Store
 
 
 @dataclass(frozen=True)

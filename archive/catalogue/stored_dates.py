@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from archive.entries import Version
-from archive.manifest import Manifest, set_of
+from archive.backup.manifest import Manifest, set_of
+from archive.object_store.entries import Version
 
 LATE = timedelta(days=1)  # an upload may be repeated for hours; clocks differ by less than a day
 

@@ -1,0 +1,1 @@
+"""Which backups the bucket holds, and what can be believed about them."""

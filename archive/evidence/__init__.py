@@ -1,0 +1,1 @@
+"""Verdicts of verifications: signed, numbered, append-only."""

@@ -1,0 +1,1 @@
+"""A bucket of any S3 server."""

@@ -1,0 +1,1 @@
+"""Which backups and orphaned objects may be removed."""

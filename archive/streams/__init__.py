@@ -1,0 +1,1 @@
+"""Streams of bytes: counted and hashed, buffered on disk, unpacked."""
