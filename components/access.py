@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import httpx
 
 from cluster.credentials import read_secret
-from cluster.forward import Forwards
 from cluster.kube import Kube
+from cluster.pods.forward import Forwards
 from components.http import HttpClient
 from config.models import Settings
 from errors import PermanentError

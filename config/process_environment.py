@@ -23,7 +23,7 @@ from collections.abc import Mapping, MutableMapping
 # prefix → why
 LEADS_ELSEWHERE = {
     # https://helm.sh/docs/helm/helm/: server, context, token, namespace, record store, plugins, repositories
-    "HELM_": "helm would take its target from them; isa passes arguments instead (cluster.helm)",
+    "HELM_": "helm would take its target from them; isa passes arguments instead (cluster.helm.client)",
     # https://www.postgresql.org/docs/current/libpq-envars.html: PGHOSTADDR and PGSERVICE change the server,
     # PGDATESTYLE and PGTZ change how rows are written, and with them every digest
     "PG": "libpq applies them to every connection",

@@ -17,7 +17,7 @@ from archive.retention.garbage import Garbage
 from archive.retention.locks import Extension
 from archive.retention.policy import Verdict
 from cluster.dag import Dag
-from cluster.volumes import Volume
+from cluster.pods.volumes import Volume
 from components.base import Check, Role
 from components.pods import Member
 from operations.backup.component import BackupResult

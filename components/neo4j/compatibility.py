@@ -13,7 +13,7 @@ import zstandard
 from neo4j.exceptions import AuthError, DriverError, Neo4jError
 
 from archive.backup.reader import SetReader
-from cluster.exec import exec_stream
+from cluster.pods.exec import exec_stream
 from components.access import Access
 from components.neo4j import offline
 from components.neo4j.client import PORT, query

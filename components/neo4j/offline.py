@@ -16,8 +16,8 @@ from typing import Any, Final
 from archive.backup.cleanup_journal import CleanupJournal, StoppedMember
 from archive.backup.writer import SetWriter
 from cluster.command import CANCELLATION
-from cluster.exec import exec_stream
 from cluster.kube import Manifest
+from cluster.pods.exec import exec_stream
 from cluster.polling import polling
 from components.access import Access
 from components.neo4j.client import DATABASE

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from cluster.drift import PLANNER, UNDECIDED, with_namespace
 from cluster.kube import Kube, NotAllowed, NotFound, WebhookFailed
 from cluster.manifests import Manifest
+from cluster.objects.drift import PLANNER, UNDECIDED, with_namespace
 from components.base import Check
 from errors import PermanentError
 from operations.deploy.plan import RECOVER, RESTART, UNCHANGED, UNKNOWN, NodePlan, Plan

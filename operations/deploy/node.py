@@ -12,12 +12,12 @@ from functools import partial
 
 from cluster.command import Cancelled
 from cluster.credentials import ensure_secret
-from cluster.drift import HELM, UNDECIDED, compare, take_back, with_namespace
-from cluster.helm import Helm, with_marks
+from cluster.helm.client import Helm, with_marks
+from cluster.helm.records import read_records
+from cluster.helm.releases import Release
 from cluster.kube import Kube, Manifest, NotAllowed
 from cluster.lease import Lease
-from cluster.records import read_records
-from cluster.releases import Release
+from cluster.objects.drift import HELM, UNDECIDED, compare, take_back, with_namespace
 from components import COMPONENTS
 from errors import PermanentError, TemporaryError
 from operations.deploy import restarts

@@ -11,11 +11,19 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from cluster.drift import CHANGED, HELM, MISSING, UNDECIDED, Difference, changed_objects, compare
+from cluster.helm.records import ReleaseRecord, last_good, read_records
+from cluster.helm.releases import Release
 from cluster.kube import FIELD_MANAGER, NotFound
 from cluster.manifests import Manifest, parse_manifests
-from cluster.records import ReleaseRecord, last_good, read_records
-from cluster.releases import Release
+from cluster.objects.drift import (
+    CHANGED,
+    HELM,
+    MISSING,
+    UNDECIDED,
+    Difference,
+    changed_objects,
+    compare,
+)
 from components import COMPONENTS
 from components.base import Check
 from errors import PermanentError

@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 from archive.object_store.endpoint import check_endpoint
-from cluster.charts import kept_archive
 from cluster.credentials import read_secret
+from cluster.helm.charts import kept_archive
 from cluster.kube import Manifest
 from components import COMPONENTS
 from components.base import Check

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from cluster.helm import Helm
+from cluster.helm.client import Helm
+from cluster.helm.records import ReleaseRecord, last_good
+from cluster.helm.releases import Release
 from cluster.lease import Lease
 from cluster.manifests import parse_manifests
-from cluster.records import ReleaseRecord, last_good
-from cluster.releases import Release
 from errors import TemporaryError
 from operations.deploy.plan import images
 

@@ -6,10 +6,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.charts import kept_archive
 from cluster.command import Command
-from cluster.helm import INSTALL_HINT, Helm, helm_environ
-from cluster.releases import LOCK_FILE, Release, load_releases, read_lock
+from cluster.helm.charts import kept_archive
+from cluster.helm.client import INSTALL_HINT, Helm, helm_environ
+from cluster.helm.releases import LOCK_FILE, Release, load_releases, read_lock
 from cluster.target import Target
 from config.models import COMPONENTS, Settings
 from errors import ConfigurationError, IsaError, PermanentError

@@ -16,11 +16,11 @@ from archive.signing import Trust
 from cluster.command import Command
 from cluster.credentials import read_secret
 from cluster.dag import Dag
-from cluster.helm import INSTALL_HINT, Helm, helm_environ
+from cluster.helm.client import INSTALL_HINT, Helm, helm_environ
+from cluster.helm.releases import Release, ReleaseSet, load_releases
 from cluster.kube import Kube
 from cluster.lease import Lease, inquire, lease_of
 from cluster.manifests import Manifest, faults_of
-from cluster.releases import Release, ReleaseSet, load_releases
 from components import COMPONENTS, SETS
 from components.access import Access
 from components.base import BackupTarget, Component

@@ -16,8 +16,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from cluster.helm.releases import load_releases
 from cluster.manifests import Manifest, without_nulls
-from cluster.releases import load_releases
 from config.documents import read
 from config.loading import keys
 from config.models import COMPONENTS, Settings

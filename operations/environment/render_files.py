@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cluster.charts import kept_archive
-from cluster.releases import Release, load_releases
+from cluster.helm.charts import kept_archive
+from cluster.helm.releases import Release, load_releases
 from config.documents import dump
 from config.models import COMPONENTS, Settings
 from errors import ConfigurationError, Fault

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from packaging.requirements import Requirement
 
-from cluster import volumes
+from cluster.helm.records import read_records
 from cluster.lease import UnreadableNote, inquire
-from cluster.records import read_records
+from cluster.pods import volumes
 from components.base import Check
 from config.models import Settings
 from operations.environment.environment import Environment

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 from archive.backup.reader import SetReader
 from archive.evidence.verdicts import Evidence
-from cluster import volumes
 from cluster.kube import Manifest
-from cluster.volumes import Volume
+from cluster.pods import volumes
+from cluster.pods.volumes import Volume
 from operations.backup.component import BackupResult, back_up
 from operations.backup.prerequisites import check_store
 from operations.environment.environment import Environment

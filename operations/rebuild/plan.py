@@ -14,7 +14,7 @@ from typing import Any
 from archive.backup.manifest import Manifest
 from archive.catalogue.listing import Catalogue
 from archive.evidence.verdicts import Evidence
-from cluster.records import read_records
+from cluster.helm.records import read_records
 from config.printable import first_of
 from errors import ConfigurationError, Fault, PermanentError
 from operations.deploy.plan import DRIFTED, UPGRADE, NodePlan

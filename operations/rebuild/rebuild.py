@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from cluster import volumes
 from cluster.dag import Dag
 from cluster.lease import Lease
+from cluster.pods import volumes
 from config.models import Settings
 from errors import PermanentError
 from operations.environment import leases

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from archive.backup.reader import SetReader
-from cluster import volumes
 from cluster.kube import Manifest
+from cluster.pods import volumes
 from cluster.polling import polling
 from errors import PermanentError, TemporaryError
 from operations.deploy.node import Deployer

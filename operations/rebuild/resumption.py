@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from archive.backup.manifest import Manifest
 from archive.catalogue.listing import Catalogue
-from cluster import volumes
+from cluster.pods import volumes
 from errors import PermanentError
 from operations.environment.environment import Environment
 from operations.environment.leases import rebuild_lease

@@ -2,7 +2,7 @@
 
 prefect-kubernetes (0.8.0) is not used. Its worker builds Jobs from the server's job template and job variables, writes
 the API's password into them, and deletes the Job that a run's `infrastructure_pid` names, which a caller of the API can
-set. This worker uses the run's id and queue alone; `cluster.jobs` builds the Job.
+set. This worker uses the run's id and queue alone; `cluster.pods.jobs` builds the Job.
 
 The worker keeps no state: a restarted one finds the Jobs by their labels. A run reports its own states and logs to the
 server. Only the end of a run whose process was killed is reported here.
@@ -32,8 +32,8 @@ from prefect.states import Scheduled
 from prefect.utilities.engine import propose_state
 from prefect.workers.base import BaseWorkerResult
 
-from cluster.jobs import EndedJob, RunJobs
 from cluster.kube import Kube
+from cluster.pods.jobs import EndedJob, RunJobs
 from config.models import Settings
 from errors import IsaError, PermanentError, TemporaryError
 from tasks.workers.worker import DeclaredFlowWorker, FixedConfiguration

@@ -25,8 +25,8 @@ from typing import Any
 import yaml
 
 from cluster.dag import Dag
-from cluster.records import read_records
-from cluster.releases import Release, load_releases
+from cluster.helm.records import read_records
+from cluster.helm.releases import Release, load_releases
 from config.loading import ROOT
 from config.models import COMPONENTS
 from operations.environment.environment import NAMESPACE as NAMESPACE_NODE

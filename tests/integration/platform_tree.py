@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from cluster.helm.records import ReleaseRecord, read_records
 from cluster.kube import Kube, Manifest
-from cluster.records import ReleaseRecord, read_records
 from sandbox.cluster import Sandbox
 from tests.contract import checked
 

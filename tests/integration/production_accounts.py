@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster.helm.records import read_records
 from cluster.kube import Kube
-from cluster.records import read_records
 from config.loading import ROOT
 from sandbox.cluster import Sandbox
 from tests.contract import checked

@@ -20,7 +20,7 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWe
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 
-from cluster.records import read_records
+from cluster.helm.records import read_records
 from sandbox.cluster import Sandbox
 from sandbox.control_room import ControlRoom
 from tasks.server import automations

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster.helm.records import read_records
+from cluster.helm.releases import load_releases
 from cluster.kube import Manifest
 from cluster.manifests import parse_manifests
-from cluster.records import read_records
-from cluster.releases import load_releases
 from config.loading import ROOT, load
 from config.models import COMPONENTS
 from operations.deploy.plan import make_plan

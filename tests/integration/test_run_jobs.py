@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.jobs import QUEUE, RUN, job_of
 from cluster.kube import Kube, Manifest, NotAllowed
+from cluster.pods.jobs import QUEUE, RUN, job_of
 from config.loading import ROOT
 from config.models import KubernetesSettings
 from sandbox.cluster import Sandbox

@@ -112,7 +112,7 @@ class Stored(Kube):
         self.create(claim)
 
     def helm_release(self, name: str, revision: int, status: str, *manifests: Manifest) -> None:
-        """A revision of a release, as helm keeps it (`cluster.records`)."""
+        """A revision of a release, as helm keeps it (`cluster.helm.records`)."""
         document = {
             "name": name,
             "version": revision,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cluster import volumes
+from cluster.pods import volumes
 from components import COMPONENTS
 from operations.health.freshness import FRESH, read_freshness
 from tests.contract import checked

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.exec import exec_stream
+from cluster.pods.exec import exec_stream
 from errors import PermanentError
 
 from ..accounts import STORE_SECRET

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.charts import ChartUnavailable
 from cluster.command import Cancellation, Command
-from cluster.helm import Helm, helm_environ
-from cluster.releases import Release
+from cluster.helm.charts import ChartUnavailable
+from cluster.helm.client import Helm, helm_environ
+from cluster.helm.releases import Release
 from cluster.target import Target
 from errors import PermanentError
 from sandbox.binaries import ensure

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from cluster.drift import changed_objects, compare, take_back
 from cluster.kube import NotAllowed, Resource, WebhookFailed
+from cluster.objects.drift import changed_objects, compare, take_back
 from errors import PermanentError
 
 MANIFEST: dict[str, Any] = {

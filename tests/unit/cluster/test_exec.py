@@ -12,9 +12,9 @@ import pytest
 from websockets.sync.server import Server, ServerConnection, serve
 from websockets.typing import Subprotocol
 
-from cluster import exec
-from cluster.exec import DONE, exec_stream
 from cluster.kube import Kube
+from cluster.pods import exec
+from cluster.pods.exec import DONE, exec_stream
 from config.models import KubernetesSettings
 from errors import TemporaryError
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cluster.fields import Change, differences, missing
+from cluster.objects.fields import Change, differences, missing
 
 
 def paths(old: Any, new: Any) -> list[str]:

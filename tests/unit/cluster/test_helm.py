@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cluster.command import Cancellation, Command
-from cluster.helm import Helm
-from cluster.releases import Release
+from cluster.helm.client import Helm
+from cluster.helm.releases import Release
 from cluster.target import Target
 from errors import PermanentError, TemporaryError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.releases import Release, load_releases
+from cluster.helm.releases import Release, load_releases
 from errors import ConfigurationError
 
 GOOD = """\

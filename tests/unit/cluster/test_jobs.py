@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.jobs import JOB_NAME, LOST_AFTER, QUEUE, RUN, EndedJob, RunJobs, job_of, why_ended
 from cluster.kube import Conflict
 from cluster.manifests import Manifest
+from cluster.pods.jobs import JOB_NAME, LOST_AFTER, QUEUE, RUN, EndedJob, RunJobs, job_of, why_ended
 from config.loading import ROOT
 from errors import PermanentError
 

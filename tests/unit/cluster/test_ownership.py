@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster.ownership import additions, has_more, removal, taken_over
+from cluster.objects.ownership import additions, has_more, removal, taken_over
 
 CONTAINER = 'k:{"name":"a"}'
 POD: dict[str, Any] = {

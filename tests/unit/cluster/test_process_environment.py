@@ -16,7 +16,7 @@ from botocore.config import Config
 
 from archive.object_store.endpoint import session
 from cluster.command import Cancellation, Command
-from cluster.helm import Helm, helm_environ
+from cluster.helm.client import Helm, helm_environ
 from cluster.target import Target, find_target
 from components.access import Access
 from config.models import KubernetesSettings

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.releases import load_releases
+from cluster.helm.releases import load_releases
 from errors import ConfigurationError
 
 COMPONENTS = ("postgresql", "redis", "nats")

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from cluster.command import Cancellation, Command
-from cluster.helm import Helm, helm_environ
+from cluster.helm.client import Helm, helm_environ
+from cluster.helm.releases import Release
 from cluster.manifests import parse_manifests
-from cluster.releases import Release
 from cluster.target import Target
 from config.documents import dump, parse
 from sandbox.binaries import ensure

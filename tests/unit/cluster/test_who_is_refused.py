@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cluster.command import Completed
-from cluster.helm import Helm
+from cluster.helm.client import Helm
 from cluster.kube import Kube, Terminating, Unauthenticated
 from cluster.target import Target
 from errors import PermanentError, TemporaryError

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from prefect.settings import PREFECT_WORKER_WEBSERVER_PORT
 
-from cluster.jobs import LOST_AFTER, RUN
+from cluster.pods.jobs import LOST_AFTER, RUN
 from config.models import StoreSecrets
 from sandbox.binaries import GO_MINIMUM, TOOLS
 from sandbox.control_room import CLIENT, QUEUES

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cluster.command import Command, Completed
-from cluster.releases import load_releases
+from cluster.helm.releases import load_releases
 from config.loading import load
 from config.models import COMPONENTS, Settings
 from errors import PermanentError

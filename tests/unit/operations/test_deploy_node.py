@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from cluster.command import Cancelled
+from cluster.helm.records import read_records
+from cluster.helm.releases import Release
 from cluster.kube import Manifest, Resource
-from cluster.records import read_records
-from cluster.releases import Release
 from errors import PermanentError, TemporaryError
 from operations.deploy.node import Deployer
 from operations.deploy.plan import (

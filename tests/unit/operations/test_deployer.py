@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from cluster.records import ReleaseRecord
+from cluster.helm.records import ReleaseRecord
 from errors import PermanentError
 from operations.deploy import node as deploy
 from operations.deploy.node import Deployer

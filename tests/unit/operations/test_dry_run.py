@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from cluster.drift import Difference
 from cluster.kube import NotAllowed, NotFound, Resource, WebhookFailed
+from cluster.objects.drift import Difference
 from components.base import Check
 from errors import PermanentError
 from operations.deploy.dry_run import changing, check_changes

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from cluster.helm.records import ReleaseRecord
 from cluster.kube import Resource
-from cluster.records import ReleaseRecord
 from operations.deploy.plan import ReleasePlan, plan_release
 
 CONFIG: dict[str, Any] = {

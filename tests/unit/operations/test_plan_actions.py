@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from cluster.dag import Dag
+from cluster.helm.records import ReleaseRecord
 from cluster.kube import NotFound, Resource
-from cluster.records import ReleaseRecord
 from components.base import Check
 from errors import PermanentError
 from operations.deploy.plan import (

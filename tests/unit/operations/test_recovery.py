@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from cluster.records import ReleaseRecord
+from cluster.helm.records import ReleaseRecord
 from errors import TemporaryError
 from operations.deploy.recovery import operation, recover
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster import volumes
+from cluster.pods import volumes
 from errors import IsaError, PermanentError
 from operations.rebuild import reinstall
 from operations.runner.context import RunContext

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from cluster.command import Cancellation, Command
-from cluster.helm import helm_environ
+from cluster.helm.client import helm_environ
 from config.models import COMPONENTS, Settings
 from errors import ConfigurationError, Fault
 from operations.environment.render import render_manifest, site_values
@@ -279,7 +279,7 @@ class TestWriting:
     def test_leaves_a_helmfile_of_the_same_releases_with_the_sites_values_last(
         self, settings: Settings, project: Path, tmp_path: Path
     ) -> None:
-        from cluster.releases import load_releases
+        from cluster.helm.releases import load_releases
 
         write_rendered(settings, tmp_path / "out")
         before = load_releases(project / "helmfile.yaml", COMPONENTS).releases
@@ -307,7 +307,7 @@ class TestWriting:
     def test_can_be_moved_to_another_machine(
         self, settings: Settings, project: Path, tmp_path: Path
     ) -> None:
-        from cluster.releases import load_releases
+        from cluster.helm.releases import load_releases
 
         write_rendered(settings, tmp_path / "out")
         shutil.move(tmp_path / "out", tmp_path / "elsewhere")

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from cluster.drift import Difference
-from cluster.fields import Change
 from cluster.kube import NotAllowed, Resource
+from cluster.objects.drift import Difference
+from cluster.objects.fields import Change
 from errors import PermanentError
 from operations.deploy.node import Deployer
 from operations.deploy.plan import DRIFTED, NodePlan, Plan, ReleasePlan

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from yaml import CSafeLoader
 
-from cluster.releases import Release, load_releases
+from cluster.helm.releases import Release, load_releases
 from config.models import COMPONENTS, ImageSettings, Settings
 from operations.environment.render import render_manifest, site_values
 

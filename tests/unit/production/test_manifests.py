@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from yaml import CSafeLoader
 
-from cluster.jobs import QUEUE
+from cluster.pods.jobs import QUEUE
 from components.neo4j.offline import pod_of
 from config.models import Settings
 from operations.environment.place import ENVIRONMENT

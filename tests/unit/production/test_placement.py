@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster.releases import Release
+from cluster.helm.releases import Release
 from config.models import Settings
 from operations.environment.render import render_manifest
 from operations.verify.scratch_pod import FETCHES

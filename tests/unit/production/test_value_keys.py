@@ -11,7 +11,7 @@ import pytest
 import yaml
 from yaml import CSafeLoader
 
-from cluster.releases import Release
+from cluster.helm.releases import Release
 from config.models import Settings
 from operations.environment.render import site_values
 

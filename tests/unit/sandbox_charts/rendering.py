@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from yaml import CSafeLoader
 
-from cluster.releases import Release, load_releases
+from cluster.helm.releases import Release, load_releases
 from config.loading import ROOT, load
 from config.models import COMPONENTS
 from operations.environment.render import site_values

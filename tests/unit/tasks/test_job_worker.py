@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Completed, Pending, Running, Scheduled
 
-from cluster.jobs import EndedJob, RunJobs
+from cluster.pods.jobs import EndedJob, RunJobs
 from errors import PermanentError, TemporaryError
 from tasks.workers import job_worker
 from tasks.workers.job_worker import CLOCKS, NO_JOB_AFTER, JobWorker

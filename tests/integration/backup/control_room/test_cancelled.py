@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from archive.retention.garbage import collect_garbage, find_garbage
-from cluster.records import read_records
+from cluster.helm.records import read_records
 from components.access import Access, Endpoint
 from components.postgresql import client as postgresql
 from sandbox.control_room import ControlRoom

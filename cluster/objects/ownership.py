@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.fields import Change, join, missing
 from cluster.manifests import Manifest
+from cluster.objects.fields import Change, join, missing
 
 Fields = dict[str, Any]
 # The control plane's own managers, and this tool, which marks pods and volumes.

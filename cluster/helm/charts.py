@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cluster.command import Cancelled, Completed
-from cluster.releases import Release
+from cluster.helm.releases import Release
 from errors import IsaError, PermanentError
 
 log = logging.getLogger(__name__)

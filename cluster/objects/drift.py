@@ -6,7 +6,7 @@ Only if it does not, the API server computes the object after the apply (dry run
 step also avoids needing write permission for objects that this identity never writes (RBAC).
 
 An apply leaves fields that others added, so they are no difference there. They are read from the owners of the fields
-(`cluster.ownership`), and removed by `take_back`.
+(`cluster.objects.ownership`), and removed by `take_back`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cluster.fields import Change, differences, missing
 from cluster.kube import FIELD_MANAGER, Kube, NotAllowed, WebhookFailed
 from cluster.manifests import Manifest
-from cluster.ownership import additions, has_more, removal, still_there, taken_over
+from cluster.objects.fields import Change, differences, missing
+from cluster.objects.ownership import additions, has_more, removal, still_there, taken_over
 from config.printable import first_of
 from errors import PermanentError
 

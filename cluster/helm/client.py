@@ -18,10 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.charts import Charts
 from cluster.command import Command, Completed
+from cluster.helm.charts import Charts
+from cluster.helm.releases import Release
 from cluster.manifests import Manifest, faults_of, parse_manifests
-from cluster.releases import Release
 from cluster.target import Target
 from config.documents import dump
 from config.process_environment import child_environ
@@ -34,7 +34,7 @@ MARGIN_SECONDS = 60
 UNAUTHENTICATED = "the server has asked for the client to provide credentials"
 # Helm's variables that a shell may set: a registry's login, and a writable place for what helm downloads.
 FROM_SHELL = ("HELM_REGISTRY_CONFIG", "HELM_CACHE_HOME")
-# https://helm.sh/docs/helm/helm/: records are Secrets, which is where `cluster.records` reads them; no plugins (of
+# https://helm.sh/docs/helm/helm/: records are Secrets, which is where `cluster.helm.records` reads them; no plugins (of
 # downloads and post-renderers), and no repositories but those of helmfile.yaml
 FIXED = {
     "HELM_DRIVER": "secret",

@@ -1,6 +1,6 @@
 """The releases of an environment: helmfile.yaml, its lock file and its mirrors as checked data.
 
-`cluster.helmfile` defines the file's schema; this module combines its parts: charts with their repositories,
+`cluster.helm.helmfile` defines the file's schema; this module combines its parts: charts with their repositories,
 values with their files, needs with their releases.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.dag import CycleError, Dag
-from cluster.helmfile import (
+from cluster.helm.helmfile import (
     DEFAULT_HISTORY,
     DEFAULT_TIMEOUT_SECONDS,
     Reading,

@@ -1,0 +1,1 @@
+"""Helm: its command line, its releases and their records, helmfile.yaml, charts."""

@@ -1,0 +1,1 @@
+"""Compares declared objects with live ones, and finds who owns a field."""

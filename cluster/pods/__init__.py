@@ -1,0 +1,1 @@
+"""Pods: commands in them, their ports, their volumes; the Jobs of runs."""
