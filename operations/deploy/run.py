@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from cluster.dag import Dag
 from operations.deploy.node import Deployer
 from operations.deploy.plan import Plan, make_plan
-from operations.deploy.preflight import preflight
+from operations.deploy.preflight.checks import preflight
 from operations.documents.runs import Deploy, DeployNode
 from operations.environment import leases
 from operations.environment.environment import NAMESPACE, Environment, require_known

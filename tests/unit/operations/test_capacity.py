@@ -3,7 +3,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from operations.deploy.capacity import Node, PodRequest, free_nodes, place, pod_requests, pods_of
+from operations.deploy.preflight.capacity import (
+    Node,
+    PodRequest,
+    free_nodes,
+    place,
+    pod_requests,
+    pods_of,
+)
 
 GIB = Decimal(1 << 30)
 

@@ -9,8 +9,8 @@ from cluster.kube import NotAllowed, NotFound, Resource, WebhookFailed
 from cluster.objects.drift import Difference
 from components.base import Check
 from errors import PermanentError
-from operations.deploy.dry_run import changing, check_changes
 from operations.deploy.plan import DRIFTED, INSTALL, UNCHANGED, UPGRADE, NodePlan, Plan, ReleasePlan
+from operations.deploy.preflight.dry_run import changing, check_changes
 
 
 def manifest(name: str, kind: str = "StatefulSet") -> dict[str, Any]:

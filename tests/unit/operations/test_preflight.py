@@ -14,7 +14,7 @@ from cluster.kube import Manifest, Resource
 from components.base import Check
 from errors import TemporaryError
 from operations.deploy.plan import INSTALL, UNKNOWN, NodePlan, Plan, ReleasePlan
-from operations.deploy.preflight import preflight
+from operations.deploy.preflight.checks import preflight
 from operations.environment.environment import NAMESPACE, STORAGE
 
 ENGINES, CONTROL, PROOFS = "engines", "control", "proofs"

@@ -9,9 +9,9 @@ import pytest
 
 from cluster.kube import Resource
 from components.base import Check
-from operations.deploy.capacity import PodRequest, pods_of
 from operations.deploy.plan import INSTALL, NodePlan, Plan, ReleasePlan
-from operations.deploy.quota import check_quota, needs
+from operations.deploy.preflight.capacity import PodRequest, pods_of
+from operations.deploy.preflight.quota import check_quota, needs
 
 GIB = Decimal(1 << 30)
 POD = PodRequest(

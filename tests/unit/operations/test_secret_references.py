@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.manifests import without_nulls
-from operations.deploy.preflight import secret_references
+from operations.deploy.preflight.checks import secret_references
 
 from ..sandbox_charts.rendering import RELEASES, production
 from ..sandbox_charts.test_pods import SECRETS

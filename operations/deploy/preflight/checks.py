@@ -15,10 +15,10 @@ from cluster.kube import Manifest
 from components import COMPONENTS
 from components.base import Check
 from errors import IsaError
-from operations.deploy.capacity import PodRequest, Shortage, free_nodes, place, pods_of
-from operations.deploy.dry_run import check_changes
 from operations.deploy.plan import UNKNOWN, NodePlan, Plan
-from operations.deploy.quota import check_quota
+from operations.deploy.preflight.capacity import PodRequest, Shortage, free_nodes, place, pods_of
+from operations.deploy.preflight.dry_run import check_changes
+from operations.deploy.preflight.quota import check_quota
 from operations.environment.environment import STORAGE, Environment
 
 

@@ -14,8 +14,8 @@ from decimal import Decimal
 from cluster.manifests import Manifest
 from components import COMPONENTS
 from components.base import Check
-from operations.deploy.capacity import PodRequest, amount
 from operations.deploy.plan import Plan
+from operations.deploy.preflight.capacity import PodRequest, amount
 from operations.environment.environment import NAMESPACE, Environment
 
 # A quota of such a scope counts pods with a deadline, or pods that ask for nothing: none of these are.

@@ -1,0 +1,1 @@
+"""Everything that can fail, checked before the first change."""
