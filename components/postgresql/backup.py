@@ -25,7 +25,13 @@ from archive.backup.writer import SetWriter
 from cluster.command import Command
 from components.access import Access, Endpoint
 from components.base import BackupContent
-from components.postgresql.basetar import BaseTar
+from components.postgresql.base_backup.basetar import BaseTar
+from components.postgresql.base_backup.increment import MANIFEST, Base, find_base
+from components.postgresql.base_backup.replay import paused_replay
+from components.postgresql.base_backup.source import Source, choose_source
+from components.postgresql.base_backup.writes import CHANGED, Watch
+from components.postgresql.catalog.properties import FILE, FORM, read_globals
+from components.postgresql.catalog.roles import Roles, read_unreadable
 from components.postgresql.client import (
     LOCK_TIMEOUT,
     SCHEMA,
@@ -35,17 +41,17 @@ from components.postgresql.client import (
     program,
     where,
 )
-from components.postgresql.contents import Snapshot, Unreadable, locked, measure_all, snapshots
-from components.postgresql.failures import explained, first_error
+from components.postgresql.connection.failures import explained, first_error
+from components.postgresql.connection.session import SESSION
+from components.postgresql.dumps.contents import (
+    Snapshot,
+    Unreadable,
+    locked,
+    measure_all,
+    snapshots,
+)
 from components.postgresql.fingerprint import measure_globals, measure_system
-from components.postgresql.increment import MANIFEST, Base, find_base
-from components.postgresql.properties import FILE, FORM, read_globals
-from components.postgresql.remarks import NEEDED
-from components.postgresql.replay import paused_replay
-from components.postgresql.roles import Roles, read_unreadable
-from components.postgresql.session import SESSION
-from components.postgresql.source import Source, choose_source
-from components.postgresql.writes import CHANGED, Watch
+from components.postgresql.replacement.remarks import NEEDED
 from errors import PermanentError, TemporaryError
 
 PROGRAMS = ("pg_basebackup", "pg_dump", "pg_dumpall")

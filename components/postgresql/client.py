@@ -21,8 +21,8 @@ from psycopg.rows import dict_row
 from calls import call, first_words
 from cluster.command import Command
 from components.access import Access, Endpoint
-from components.postgresql.failures import explained
-from components.postgresql.session import (
+from components.postgresql.connection.failures import explained
+from components.postgresql.connection.session import (
     COMMON,
     OF_SUPERUSER,
     OF_SUPERUSER_17,

@@ -18,7 +18,8 @@ from psycopg import sql
 
 from archive.backup.manifest import Measure
 from components.digest import NAMED, Digest
-from components.postgresql.definitions import (
+from components.postgresql.catalog.settings import LISTS, spaced
+from components.postgresql.measures.definitions import (
     CATALOGUES,
     DEFINITIONS,
     EARLIER,
@@ -26,9 +27,8 @@ from components.postgresql.definitions import (
     GLOBALS,
     SYSTEM_ITEM,
 )
-from components.postgresql.expressions import canonical
-from components.postgresql.rows import hashed, measure_restored, measure_source
-from components.postgresql.settings import LISTS, spaced
+from components.postgresql.measures.expressions import canonical
+from components.postgresql.measures.rows import hashed, measure_restored, measure_source
 
 GLOBAL_UNIT = "globals"  # roles, and what is set for the server as a whole
 

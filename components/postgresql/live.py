@@ -20,16 +20,10 @@ from archive.backup.reader import SetReader
 from archive.streams.spool import prepare_spool
 from components.access import Access
 from components.base import Live, RunningScratch
-from components.postgresql.aside import (
-    ASIDE,
-    aside,
-    close_unfinished,
-    databases,
-    end_sessions,
-    reopen,
-    statement,
-    undo,
-)
+from components.postgresql.catalog.properties import FORM, Globals, stored_globals
+from components.postgresql.catalog.roles import create_missing, restore_roles
+from components.postgresql.catalog.settings import read_system, restore_system
+from components.postgresql.catalog.statements import role_statements
 from components.postgresql.client import (
     MAINTENANCE,
     PORT,
@@ -40,10 +34,10 @@ from components.postgresql.client import (
     connect_long,
     primary,
 )
-from components.postgresql.definitions import SYSTEM_ITEM
-from components.postgresql.exchange import ALWAYS_THERE, READ_ONLY, beside, successor
-from components.postgresql.failures import explained
-from components.postgresql.filling import Server, fill, make_database, prepare
+from components.postgresql.connection.failures import explained
+from components.postgresql.connection.session import SESSION
+from components.postgresql.dumps.filling import Server, fill, make_database, prepare
+from components.postgresql.dumps.truncation import save_dump
 from components.postgresql.fingerprint import (
     GLOBAL_UNIT,
     items_of,
@@ -51,15 +45,21 @@ from components.postgresql.fingerprint import (
     measure_globals,
     measure_system,
 )
-from components.postgresql.properties import FORM, Globals, stored_globals
-from components.postgresql.refusals import refusals
-from components.postgresql.remarks import remarks
+from components.postgresql.measures.definitions import SYSTEM_ITEM
+from components.postgresql.replacement.aside import (
+    ASIDE,
+    aside,
+    close_unfinished,
+    databases,
+    end_sessions,
+    reopen,
+    statement,
+    undo,
+)
+from components.postgresql.replacement.exchange import ALWAYS_THERE, READ_ONLY, beside, successor
+from components.postgresql.replacement.refusals import refusals
+from components.postgresql.replacement.remarks import remarks
 from components.postgresql.restore import DUMP, GLOBALS
-from components.postgresql.roles import create_missing, restore_roles
-from components.postgresql.session import SESSION
-from components.postgresql.settings import read_system, restore_system
-from components.postgresql.statements import role_statements
-from components.postgresql.truncation import save_dump
 
 READ_WRITE = "ALTER DATABASE {} RESET default_transaction_read_only"
 

@@ -32,7 +32,7 @@ from components.postgresql.client import (
     node_status,
     query,
 )
-from components.postgresql.proxies import ask_pools, say_where_pools_write
+from components.postgresql.connection.proxies import ask_pools, say_where_pools_write
 from components.questions import Answers, Round, ask_members, words
 from config.models import Settings
 from errors import PermanentError
@@ -108,7 +108,7 @@ def ask(access: Access) -> Report:
         roles |= {m: Role(m, "standby", f"{lag} B") for m, lag in lags.items() if m in roles}
         missing = sorted(set(nodes) - set(lags) - {primary})
         answer.settle(not missing, _streaming(lags, missing))
-        # a paused standby has the WAL, and replays it when the backup ends (components.postgresql.replay)
+        # a paused standby has the WAL, and replays it when the backup ends (components.postgresql.base_backup.replay)
         paused = {m: s.paused for m, s in answers.good.items() if s.paused}
         behind = {
             m: f"{lag} B"

@@ -24,6 +24,10 @@ from archive.streams.spool import prepare_spool
 from archive.wal.names import lsn_number
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch, Step
+from components.postgresql.base_backup.writes import of_files
+from components.postgresql.catalog.properties import Globals, restore_properties, stored_globals
+from components.postgresql.catalog.roles import restore_roles
+from components.postgresql.catalog.statements import role_statements
 from components.postgresql.client import (
     MAINTENANCE,
     PORT,
@@ -31,9 +35,10 @@ from components.postgresql.client import (
     SUPERUSER,
     connect_superuser,
 )
-from components.postgresql.definitions import SYSTEM_ITEM
-from components.postgresql.failures import explained
-from components.postgresql.filling import Server, fill, make_database
+from components.postgresql.connection.failures import explained
+from components.postgresql.connection.session import SESSION, WRITES
+from components.postgresql.dumps.filling import Server, fill, make_database
+from components.postgresql.dumps.truncation import save_dump
 from components.postgresql.fingerprint import (
     GLOBAL_UNIT,
     items_of,
@@ -41,12 +46,7 @@ from components.postgresql.fingerprint import (
     measure_globals,
     measure_system,
 )
-from components.postgresql.properties import Globals, restore_properties, stored_globals
-from components.postgresql.roles import restore_roles
-from components.postgresql.session import SESSION, WRITES
-from components.postgresql.statements import role_statements
-from components.postgresql.truncation import save_dump
-from components.postgresql.writes import of_files
+from components.postgresql.measures.definitions import SYSTEM_ITEM
 from config.models import Settings
 from errors import PermanentError
 

@@ -27,11 +27,11 @@ import psycopg
 
 from components.access import Access, Endpoint
 from components.postgresql.client import MAINTENANCE, SUPERUSER, connect_superuser, where
-from components.postgresql.filling import Server, fill, make_database, run
+from components.postgresql.connection.session import SESSION
+from components.postgresql.dumps.filling import Server, fill, make_database, run
+from components.postgresql.dumps.truncation import save_dump
+from components.postgresql.measures.rows import measure_source
 from components.postgresql.restore import RULES, SETTINGS
-from components.postgresql.rows import measure_source
-from components.postgresql.session import SESSION
-from components.postgresql.truncation import save_dump
 from config.loading import ROOT
 from sandbox import postgres
 from sandbox.processes import Daemon

@@ -161,7 +161,7 @@ def test_the_runbook_of_an_engine_explains_every_check_of_its_gate() -> None:
     for engine in SETS:
         files = [
             file
-            for name in ("readiness.py", "proxies.py")
+            for name in ("readiness.py", "connection/proxies.py")
             if (file := ROOT / "components" / engine / name).exists()
         ]
         if not files:

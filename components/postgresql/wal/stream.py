@@ -33,8 +33,8 @@ from components.postgresql.client import (
     connect_long,
     primary,
 )
-from components.postgresql.failures import explained
-from components.postgresql.session import WRITES
+from components.postgresql.connection.failures import explained
+from components.postgresql.connection.session import WRITES
 from components.postgresql.wal.heartbeat import Heartbeats
 from components.postgresql.wal.receiver import REMOVED, WalReceiver, receiving
 from components.postgresql.wal.shipper import (

@@ -61,7 +61,7 @@ def test_an_incremental_base_backup_is_whole_with_the_one_it_needs(
 
 
 def test_a_promotion_makes_a_full_one_due(backups: Backups) -> None:
-    from components.postgresql.increment import _same_history
+    from components.postgresql.base_backup.increment import _same_history
 
     manifest = backups.manifest("postgresql")
     with backups.access() as access:

@@ -20,10 +20,10 @@ from archive.backup.reader import SetReader
 from archive.backup.writer import SetWriter
 from archive.retention.garbage import collect_garbage, find_garbage
 from components.nats import snapshot as nats_snapshot
-from components.postgresql import source
 from components.postgresql.backup import back_up as back_up_postgresql
+from components.postgresql.base_backup import source
+from components.postgresql.base_backup.replay import paused_replay
 from components.postgresql.client import PORT, STATEFULSET, connect_long, node_status
-from components.postgresql.replay import paused_replay
 from components.qdrant import backup as qdrant
 from components.qdrant.client import get, replicas
 from components.qdrant.peers import all_peers

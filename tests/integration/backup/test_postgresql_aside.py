@@ -10,9 +10,16 @@ import pytest
 
 from archive.backup.cleanup_journal import CleanupJournal
 from components.access import Access
-from components.postgresql import aside as module
-from components.postgresql.aside import aside, close_unfinished, databases, reopen, statement, undo
 from components.postgresql.client import at_primary
+from components.postgresql.replacement import aside as module
+from components.postgresql.replacement.aside import (
+    aside,
+    close_unfinished,
+    databases,
+    reopen,
+    statement,
+    undo,
+)
 from errors import TemporaryError
 
 from .conftest import Backups

@@ -37,15 +37,15 @@ from components.nats.fingerprint import has_expiring, measure_configuration, mea
 from components.nats.messages import measure_messages
 from components.neo4j.fingerprint import measure_database as measure_graph
 from components.neo4j.fingerprint import measure_users
+from components.postgresql.catalog.settings import read_system
 from components.postgresql.client import SECRET, SUPERUSER
+from components.postgresql.connection.session import SESSION
 from components.postgresql.fingerprint import (
     items_of,
     measure_database,
     measure_globals,
     measure_system,
 )
-from components.postgresql.session import SESSION
-from components.postgresql.settings import read_system
 from components.qdrant.fingerprint import measure_everything
 from components.redis.fingerprint import measure_rdb
 from sandbox import binaries, postgres

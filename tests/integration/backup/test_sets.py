@@ -19,8 +19,8 @@ from archive.catalogue.listing import find_set
 from cluster.credentials import read_secret
 from components import SETS
 from components.postgresql.client import at_primary
+from components.postgresql.connection.session import SESSION
 from components.postgresql.fingerprint import measure_database
-from components.postgresql.session import SESSION
 from errors import PermanentError
 from sandbox.seed import words
 

@@ -13,9 +13,9 @@ import pytest
 
 from cluster.credentials import read_secret
 from components.access import Access
+from components.postgresql.base_backup.replay import paused_replay
 from components.postgresql.client import PORT, STATEFULSET, node_status
 from components.postgresql.readiness import ask as ask_engine
-from components.postgresql.replay import paused_replay
 from operations.health.gate import Finding
 
 from .live import Live, says, troubles

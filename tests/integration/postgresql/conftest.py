@@ -33,9 +33,9 @@ from archive.object_store.store import Missing
 from components.access import Access, Endpoint
 from components.base import Scratch
 from components.postgresql import live, restore
-from components.postgresql.aside import statement
 from components.postgresql.backup import back_up
 from components.postgresql.client import SUPERUSER
+from components.postgresql.replacement.aside import statement
 from operations.verify.comparison import compare
 from sandbox import postgres
 

@@ -9,7 +9,7 @@ import pytest
 
 from components.postgresql import live
 from components.postgresql.client import connect_long
-from components.postgresql.failures import explained
+from components.postgresql.connection.failures import explained
 from errors import IsaError
 
 from .conftest import Pair

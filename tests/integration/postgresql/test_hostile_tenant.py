@@ -9,7 +9,7 @@ import pytest
 
 from components.postgresql.client import connect_long
 from components.postgresql.readiness import ask
-from components.postgresql.refusals import refusals
+from components.postgresql.replacement.refusals import refusals
 
 from .conftest import Pair
 from .hostile import as_tenant, caught, settle_in

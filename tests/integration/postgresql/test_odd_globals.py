@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from components.postgresql.filling import Server, prepare
+from components.postgresql.dumps.filling import Server, prepare
 from errors import PermanentError
 
 from .conftest import PASSWORD, Pair

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from components.postgresql.filling import LEFT, Server, acting, prepare
-from components.postgresql.rights import Run
-from components.postgresql.toc import DATA, read_entries
-from components.postgresql.truncation import save_dump
+from components.postgresql.dumps.filling import LEFT, Server, acting, prepare
+from components.postgresql.dumps.rights import Run
+from components.postgresql.dumps.toc import DATA, read_entries
+from components.postgresql.dumps.truncation import save_dump
 from errors import PermanentError
 
 from .conftest import PASSWORD, Pair

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from archive.backup.reader import SetReader
-from components.postgresql import live, properties
+from components.postgresql import live
+from components.postgresql.catalog import properties
 
 from .conftest import Pair
 
@@ -62,7 +63,9 @@ def stored(pair: Pair, backup: SetReader, monkeypatch: pytest.MonkeyPatch) -> It
         for one in found.databases
     ]
     other = found.model_copy(update={"databases": databases, "system": {"timescaledb.max": "1"}})
-    monkeypatch.setattr("components.postgresql.refusals.stored_globals", lambda _: other)
+    monkeypatch.setattr(
+        "components.postgresql.replacement.refusals.stored_globals", lambda _: other
+    )
     yield
 
 

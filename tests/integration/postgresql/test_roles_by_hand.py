@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from components.postgresql.properties import stored_globals
+from components.postgresql.catalog.properties import stored_globals
 from sandbox import postgres
 
 from .conftest import PASSWORD, Pair, Server, free_port

@@ -13,8 +13,8 @@ import pytest
 from archive.backup.reader import SetReader
 from components.postgresql import backup as taking
 from components.postgresql import client
-from components.postgresql.contents import Snapshot, snapshots
-from components.postgresql.replay import paused_replay
+from components.postgresql.base_backup.replay import paused_replay
+from components.postgresql.dumps.contents import Snapshot, snapshots
 
 from .conftest import Pair
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from components.postgresql.basetar import BaseTar
+from components.postgresql.base_backup.basetar import BaseTar
 from errors import TemporaryError
 
 WAL = "pg_wal/000000010000000000000003"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from components.postgresql.filling import of_database
-from components.postgresql.statements import role_statements
+from components.postgresql.catalog.statements import role_statements
+from components.postgresql.dumps.filling import of_database
 from errors import PermanentError
 
 GLOBALS = """\

@@ -19,15 +19,15 @@ from components.access import Endpoint
 from components.base import BackupContent
 from components.postgresql import backup
 from components.postgresql.backup import DROP_TRIES, back_up
+from components.postgresql.base_backup.increment import Base
+from components.postgresql.base_backup.replay import Pause
+from components.postgresql.base_backup.source import Source
+from components.postgresql.base_backup.writes import Written
+from components.postgresql.catalog.properties import FILE, FORM, Globals
+from components.postgresql.catalog.roles import Roles
 from components.postgresql.client import NodeStatus
-from components.postgresql.contents import Snapshot, Unreadable
-from components.postgresql.increment import Base
-from components.postgresql.properties import FILE, FORM, Globals
-from components.postgresql.remarks import NEEDED
-from components.postgresql.replay import Pause
-from components.postgresql.roles import Roles
-from components.postgresql.source import Source
-from components.postgresql.writes import Written
+from components.postgresql.dumps.contents import Snapshot, Unreadable
+from components.postgresql.replacement.remarks import NEEDED
 from errors import PermanentError, TemporaryError
 
 from .test_basetar import FILES, manifest

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from archive.backup.reader import Damaged
-from components.postgresql.toc import (
+from components.postgresql.dumps.toc import (
     DATA,
     POSITION_KNOWN,
     POSITION_UNKNOWN,
@@ -18,7 +18,7 @@ from components.postgresql.toc import (
     Entry,
     read_entries,
 )
-from components.postgresql.truncation import save_dump, truncating
+from components.postgresql.dumps.truncation import save_dump, truncating
 from errors import PermanentError
 
 

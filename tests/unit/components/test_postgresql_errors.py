@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from components.postgresql.contents import Unreadable
-from components.postgresql.failures import explained, first_error, without_statement
+from components.postgresql.connection.failures import explained, first_error, without_statement
+from components.postgresql.dumps.contents import Unreadable
 from errors import PermanentError, TemporaryError
 
 

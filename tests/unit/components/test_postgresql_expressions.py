@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from components.postgresql.expressions import canonical
+from components.postgresql.measures.expressions import canonical
 
 
 @pytest.mark.parametrize(

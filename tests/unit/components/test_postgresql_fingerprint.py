@@ -10,8 +10,8 @@ import psycopg
 
 from archive.backup.manifest import Measure
 from components.postgresql.client import SCHEMA
-from components.postgresql.definitions import CATALOGUES, DEFINITIONS, EARLIER
 from components.postgresql.fingerprint import items_of, measure_database, measure_original
+from components.postgresql.measures.definitions import CATALOGUES, DEFINITIONS, EARLIER
 
 OLDER = ("relations and owners", "columns", "functions")
 

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from components.access import Access, Endpoint
-from components.postgresql import replay
-from components.postgresql.replay import Pause, paused_replay
+from components.postgresql.base_backup import replay
+from components.postgresql.base_backup.replay import Pause, paused_replay
 from errors import TemporaryError
 
 NODE = Endpoint("postgresql-ha-postgresql-1", "10.0.0.1", 5432, "10.0.0.1", "")

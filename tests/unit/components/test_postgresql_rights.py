@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from components.postgresql.foreign_objects import Objects, check_unchanged
-from components.postgresql.rights import plan_runs
-from components.postgresql.toc import DATA, POST_DATA, PRE_DATA, Entry
+from components.postgresql.dumps.foreign_objects import Objects, check_unchanged
+from components.postgresql.dumps.rights import plan_runs
+from components.postgresql.dumps.toc import DATA, POST_DATA, PRE_DATA, Entry
 from errors import PermanentError
 
 SUPERUSERS = {"postgres", "root"}

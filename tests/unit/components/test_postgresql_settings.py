@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.postgresql.settings import split_list
+from components.postgresql.catalog.settings import split_list
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from archive.backup.manifest import Manifest, Measure
-from components.postgresql.writes import (
+from components.postgresql.base_backup.writes import (
     CHANGED,
     Counters,
     changed_tables,

@@ -10,7 +10,7 @@ import pytest
 from archive.backup.manifest import Engine, Manifest
 from cluster.command import Command
 from components import SETS
-from components.postgresql.filling import run
+from components.postgresql.dumps.filling import run
 from errors import PermanentError
 from operations.runner.context import RunContext
 from operations.verify.compatibility import incompatibility, version_mismatch

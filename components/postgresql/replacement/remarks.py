@@ -13,9 +13,9 @@ import psycopg
 from archive.backup.manifest import Manifest
 from components.access import Access
 from components.postgresql.client import MAINTENANCE, at_primary
-from components.postgresql.definitions import GLOBALS
+from components.postgresql.connection.session import SESSION
 from components.postgresql.fingerprint import GLOBAL_UNIT, measure_globals
-from components.postgresql.session import SESSION
+from components.postgresql.measures.definitions import GLOBALS
 from config.printable import first_of
 
 NEEDED = "roles"  # key in the topology: database → roles that it needs

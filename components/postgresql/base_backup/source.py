@@ -11,6 +11,7 @@ import psycopg
 
 from cluster.polling import polling
 from components.access import Access, Endpoint
+from components.postgresql.catalog.settings import read_system
 from components.postgresql.client import (
     PORT,
     STATEFULSET,
@@ -19,7 +20,6 @@ from components.postgresql.client import (
     connect_long,
     node_status,
 )
-from components.postgresql.settings import read_system
 from components.questions import ask_members, words
 from errors import TemporaryError
 

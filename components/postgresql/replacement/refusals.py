@@ -14,9 +14,9 @@ from psycopg import sql
 from archive.backup.manifest import Manifest
 from archive.backup.reader import SetReader
 from components.access import Access
+from components.postgresql.catalog.properties import Globals, Properties, stored_globals
 from components.postgresql.client import PORT, STATEFULSET, at_primary, connect_long
 from components.postgresql.fingerprint import GLOBAL_UNIT
-from components.postgresql.properties import Globals, Properties, stored_globals
 from components.questions import ask_members
 
 # pg_restore with two jobs, and the sessions that close and rename databases and end other sessions.

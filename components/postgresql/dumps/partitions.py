@@ -1,6 +1,6 @@
 """Attaches partitions whose owner is not their parent's, where a key's expressions may run the parent's owner's code.
 
-Such code runs with no more than its owner's rights (`components.postgresql.rights`), and ATTACH PARTITION takes the
+Such code runs with no more than its owner's rights (`rights`), and ATTACH PARTITION takes the
 owner of both tables (`ATExecAttachPartition` in src/backend/commands/tablecmds.c). So the partition, which has no rows
 yet, becomes the restoring role's own while it is attached, and must be what it was when it goes back to its owner.
 """
@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from components.postgresql.rights import ATTACH
-from components.postgresql.toc import Entry
+from components.postgresql.dumps.rights import ATTACH
+from components.postgresql.dumps.toc import Entry
 from errors import PermanentError
 
 # What an owner can change of a table, but for what an attachment does: what hangs on it (constraints, indexes,

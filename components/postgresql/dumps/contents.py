@@ -14,11 +14,11 @@ import psycopg
 from archive.backup.manifest import Measure
 from components.access import Access, Endpoint
 from components.postgresql.client import MAINTENANCE, connect_long
-from components.postgresql.definitions import INVALID
-from components.postgresql.failures import passing
+from components.postgresql.connection.failures import passing
+from components.postgresql.connection.session import SESSION
 from components.postgresql.fingerprint import measure_original
-from components.postgresql.rows import MOVING
-from components.postgresql.session import SESSION
+from components.postgresql.measures.definitions import INVALID
+from components.postgresql.measures.rows import MOVING
 
 T = TypeVar("T")
 

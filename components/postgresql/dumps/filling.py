@@ -1,6 +1,6 @@
 """Fills an empty database from a dump: each owner's code with that owner's rights, in a proof as in a live restore.
 
-`components.postgresql.rights` says which entries run code. For those a role is made that can log in for a day, is a
+`rights` says which entries run code. For those a role is made that can log in for a day, is a
 member of the owner only, and is dropped when its entries are restored. While it exists, no other role
 but superusers gets in: rights and limit of the database are put aside, and given back.
 """
@@ -21,20 +21,25 @@ from psycopg import sql
 
 from cluster.command import Command
 from components.access import Access, Endpoint
-from components.postgresql.aside import ASIDE
+from components.postgresql.catalog.properties import read_rights, restore_rights
 from components.postgresql.client import (
     MAINTENANCE,
     connect_superuser,
     program,
     where,
 )
-from components.postgresql.failures import explained, first_error, server_words, without_statement
-from components.postgresql.foreign_objects import check_unchanged, foreign_objects
-from components.postgresql.partitions import lend_partitions, take_back
-from components.postgresql.properties import read_rights, restore_rights
-from components.postgresql.rights import Run, plan_runs
-from components.postgresql.session import WRITES
-from components.postgresql.toc import POST_DATA, PRE_DATA, read_entries
+from components.postgresql.connection.failures import (
+    explained,
+    first_error,
+    server_words,
+    without_statement,
+)
+from components.postgresql.connection.session import WRITES
+from components.postgresql.dumps.foreign_objects import check_unchanged, foreign_objects
+from components.postgresql.dumps.partitions import lend_partitions, take_back
+from components.postgresql.dumps.rights import Run, plan_runs
+from components.postgresql.dumps.toc import POST_DATA, PRE_DATA, read_entries
+from components.postgresql.replacement.aside import ASIDE
 from errors import PermanentError
 from redaction import redact
 

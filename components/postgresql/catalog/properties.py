@@ -14,9 +14,9 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
 from archive.backup.reader import SetReader
-from components.postgresql.grants import FENCE, MARKS, readable, readable_or_null
-from components.postgresql.roles import Roles, read_roles
-from components.postgresql.settings import set_values
+from components.postgresql.catalog.grants import FENCE, MARKS, readable, readable_or_null
+from components.postgresql.catalog.roles import Roles, read_roles
+from components.postgresql.catalog.settings import set_values
 
 FILE, FORM = "globals.json", "JSON of roles and settings"
 DATABASES = f"""

@@ -14,8 +14,8 @@ import psycopg
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
-from components.postgresql.grants import readable, readable_or_null
-from components.postgresql.settings import set_values
+from components.postgresql.catalog.grants import readable, readable_or_null
+from components.postgresql.catalog.settings import set_values
 
 # pg_ is reserved for the server's own roles, which cannot be created or dropped.
 ROLES = f"""

@@ -20,7 +20,9 @@ import psycopg
 from psycopg import sql
 
 from components.access import Access
-from components.postgresql.aside import (
+from components.postgresql.catalog.properties import Properties, restore_properties
+from components.postgresql.client import MAINTENANCE, SUPERUSER, at_primary
+from components.postgresql.replacement.aside import (
     aside_name,
     close_unfinished,
     databases,
@@ -29,8 +31,6 @@ from components.postgresql.aside import (
     statement,
     unmark_unfinished,
 )
-from components.postgresql.client import MAINTENANCE, SUPERUSER, at_primary
-from components.postgresql.properties import Properties, restore_properties
 from errors import IsaError, TemporaryError
 
 ALWAYS_THERE = (SUPERUSER, MAINTENANCE)

@@ -2,7 +2,7 @@
 
 A server with `wal_level = minimal`, as a proof's, writes no WAL for rows of a file that the same transaction made
 (`RelationNeedsWAL` in src/include/utils/rel.h), and TRUNCATE makes one. pg_restore truncates only tables that it
-created in the same run (`use_truncate` in src/bin/pg_dump/pg_backup_archiver.c), and `components.postgresql.filling`
+created in the same run (`use_truncate` in src/bin/pg_dump/pg_backup_archiver.c), and `filling`
 fills them in another one. So TRUNCATE is put before COPY in the dump. pg_restore sends both as one query
 (`ExecuteSqlCommand` in src/bin/pg_dump/pg_backup_db.c), which the server runs as one transaction:
 https://www.postgresql.org/docs/18/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from archive.backup.reader import SetReader
 from archive.streams.chunks import as_file
-from components.postgresql.expressions import TOKEN
-from components.postgresql.rights import ENUM, NAME, plain_name
-from components.postgresql.toc import Entry, replace_statements
+from components.postgresql.dumps.rights import ENUM, NAME, plain_name
+from components.postgresql.dumps.toc import Entry, replace_statements
+from components.postgresql.measures.expressions import TOKEN
 from errors import PermanentError
 
 COPY = re.compile(rf"COPY (({NAME})\.({NAME})) ")

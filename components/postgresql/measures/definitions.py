@@ -6,8 +6,7 @@ is a new item, and the old one is kept for older backups.
 
 from __future__ import annotations
 
-from components.postgresql.client import SCHEMA
-from components.postgresql.grants import (
+from components.postgresql.catalog.grants import (
     CONNECTIONS,
     GRANTS,
     OWN,
@@ -15,6 +14,7 @@ from components.postgresql.grants import (
     readable,
     readable_or_null,
 )
+from components.postgresql.client import SCHEMA
 
 # CREATE INDEX CONCURRENTLY that failed, or is under way, leaves one that is not valid, and a dump leaves it out.
 VALID = "(c.relkind <> 'i' OR EXISTS (SELECT FROM pg_index x WHERE x.indexrelid = c.oid AND x.indisvalid))"

@@ -4,7 +4,7 @@ A superuser who restores a dump evaluates what is in it: CHECK constraints, doma
 casts of foreign keys, and while objects are made already constants of domains' arrays, bounds of partitions and
 generation expressions. `SET SESSION AUTHORIZATION` or `SET ROLE` would be no wall: the code itself may RESET it. So
 these entries go through a session that logged in as a role which has the owner's rights and no others
-(`components.postgresql.filling`). The rest makes objects, or is switched to the table's owner by PostgreSQL itself in
+(`filling`). The rest makes objects, or is switched to the table's owner by PostgreSQL itself in
 a context that allows no way back (CREATE INDEX, REFRESH MATERIALIZED VIEW: `SECURITY_RESTRICTED_OPERATION`).
 """
 
@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
-from components.postgresql.expressions import TOKEN
-from components.postgresql.toc import DATA, POST_DATA, Entry
+from components.postgresql.dumps.toc import DATA, POST_DATA, Entry
+from components.postgresql.measures.expressions import TOKEN
 
 # Rows are checked, or compared, by what their table's owner defined.
 EVALUATING = frozenset(("TABLE DATA", "CHECK CONSTRAINT", "FK CONSTRAINT"))

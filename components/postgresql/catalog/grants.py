@@ -8,8 +8,8 @@ https://www.postgresql.org/docs/18/ddl-priv.html
 
 from __future__ import annotations
 
+from components.postgresql.catalog.settings import LISTS
 from components.postgresql.client import SCHEMA
-from components.postgresql.settings import LISTS
 
 # Not the server's own schemas, not other sessions' temporary ones, and not the one that backups leave out.
 OWN = (
@@ -19,7 +19,7 @@ OWN = (
 )
 # The fence of a live restore sets that, and takes it away; a backup that is taken behind a fence must not hold it.
 FENCE = "default_transaction_read_only"
-MARKS = "isa."  # of a database that a restore puts aside or makes: components.postgresql.aside
+MARKS = "isa."  # of a database that a restore puts aside or makes: components.postgresql.replacement.aside
 CONNECTIONS = (
     "isa.connections"  # of a database that is closed: how many it took before; -1 is any number
 )

@@ -22,8 +22,8 @@ from psycopg import sql
 from archive.backup.cleanup_journal import CleanupJournal
 from cluster.command import CANCELLATION
 from components.access import Access
+from components.postgresql.catalog.grants import CONNECTIONS, readable
 from components.postgresql.client import at_primary
-from components.postgresql.grants import CONNECTIONS, readable
 from errors import IsaError, TemporaryError
 
 log = logging.getLogger(__name__)

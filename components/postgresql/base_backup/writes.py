@@ -23,10 +23,10 @@ from archive.backup.manifest import Manifest, Measure
 from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
 from components.postgresql.client import SUPERUSER
-from components.postgresql.contents import Unreadable, connected
-from components.postgresql.definitions import CATALOGUES, DEFINITIONS, GLOBALS
+from components.postgresql.dumps.contents import Unreadable, connected
 from components.postgresql.fingerprint import GLOBAL_UNIT, measure_definitions
-from components.postgresql.rows import COPIED, UNMEASURED
+from components.postgresql.measures.definitions import CATALOGUES, DEFINITIONS, GLOBALS
+from components.postgresql.measures.rows import COPIED, UNMEASURED
 
 CHANGED = "rows_changed"  # of the topology of a primary's backup: database → table → rows inserted and deleted
 REPORT_SECONDS = 11.0

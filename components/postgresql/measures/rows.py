@@ -24,7 +24,7 @@ from archive.backup.manifest import Measure
 from cluster.command import CANCELLATION
 from components.digest import Digest
 from components.postgresql.client import SCHEMA
-from components.postgresql.failures import passing
+from components.postgresql.connection.failures import passing
 
 CANCEL_SECONDS = 5.0  # the request to end a query is a connection of its own
 OLDER = "columns"  # an item of backups whose rows were measured in the order of their columns

@@ -1,0 +1,1 @@
+"""Roles, rights, properties and settings, read as data and created again."""

@@ -1,0 +1,1 @@
+"""Sessions: their settings, their errors, and the proxies that clients go through."""

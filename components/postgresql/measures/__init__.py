@@ -1,0 +1,1 @@
+"""What a fingerprint counts and digests."""

@@ -1,0 +1,1 @@
+"""Replaces databases of a server in use."""
