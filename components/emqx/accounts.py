@@ -21,7 +21,7 @@ from archive.backup.names import NAME_CHARACTERS, short_name
 from archive.streams.unpacking import readable
 from components.access import Access
 from components.emqx.client import Api, archive_path, make_archive, rows
-from components.emqx.export import META, TABLES, rewritten
+from components.emqx.exports.export import META, TABLES, rewritten
 from components.emqx.fingerprint import LISTS
 from components.emqx.restore import import_export
 

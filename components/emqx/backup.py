@@ -32,7 +32,7 @@ from components.emqx.client import (
     rows,
     sign_on,
 )
-from components.emqx.export import RETAINED_TABLE, Export, garbled, read_export
+from components.emqx.exports.export import RETAINED_TABLE, Export, garbled, read_export
 from components.emqx.fingerprint import (
     MESSAGES,
     NEWEST,

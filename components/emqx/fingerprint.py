@@ -21,7 +21,7 @@ import httpx
 from archive.backup.manifest import Manifest, Measure
 from components.digest import Digest, expiring, hash_of
 from components.emqx.client import USERS, Api, rows
-from components.emqx.export import Retained, content_of, garbled, is_garbled
+from components.emqx.exports.export import Retained, content_of, garbled, is_garbled
 from components.questions import PROBE
 from config.urls import path_part
 from errors import TemporaryError

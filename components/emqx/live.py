@@ -19,7 +19,7 @@ from components.access import Access
 from components.base import Live, RunningScratch, without_fence
 from components.emqx.accounts import import_beside, returning
 from components.emqx.client import API_PORT, STATEFULSET, USERS, Api, rows, sign_on
-from components.emqx.export import Export
+from components.emqx.exports.export import Export
 from components.emqx.fingerprint import measure as measure_cluster
 from components.emqx.restore import FORM, SOURCE, explained, exported, saved_exports
 from errors import TemporaryError

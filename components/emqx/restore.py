@@ -30,7 +30,7 @@ from components.emqx.client import (
     rows,
     sign_on,
 )
-from components.emqx.export import (
+from components.emqx.exports.export import (
     CONFIGURATION,
     META,
     TABLES,
@@ -39,10 +39,10 @@ from components.emqx.export import (
     read_export,
     rewritten,
 )
+from components.emqx.exports.hocon import UnknownForm
+from components.emqx.exports.isolation import isolated, switches
 from components.emqx.fingerprint import counts
 from components.emqx.fingerprint import measure as measure_cluster
-from components.emqx.hocon import UnknownForm
-from components.emqx.isolation import isolated, switches
 from components.questions import PROBE
 from config.models import Settings
 from errors import PermanentError, TemporaryError

@@ -21,12 +21,12 @@ from archive.catalogue.chain import open_chain
 from archive.streams.spool import pieces
 from components.access import Access, Endpoint
 from components.base import BackupContent
+from components.minio.admin.exports import joined, measure_rights, measure_settings
 from components.minio.capacity import KMS
 from components.minio.client import PORT, STATEFULSET, admin, connect, health
-from components.minio.exports import joined, measure_rights, measure_settings
 from components.minio.fingerprint import BucketMeasure
-from components.minio.index import Index, hash_of, packed, record
-from components.minio.versions import READERS, Unlisted, Version, VersionTar, listing
+from components.minio.objects.index import Index, hash_of, packed, record
+from components.minio.objects.versions import READERS, Unlisted, Version, VersionTar, listing
 from components.questions import PROBE
 from errors import PermanentError, TemporaryError
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from archive.backup.manifest import Measure
 from components.digest import Digest
-from components.minio.versions import Version
+from components.minio.objects.versions import Version
 
 # Counted separately, because a retention that has ended cannot be set again by a restore.
 LOCK = ("ObjectLockMode", "ObjectLockRetainUntilDate")

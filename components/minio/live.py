@@ -17,10 +17,8 @@ from archive.backup.manifest import Measure
 from archive.backup.reader import SetReader
 from components.access import Access, Endpoint
 from components.base import Live, RunningScratch, without_fence
-from components.minio.capacity import refusals
-from components.minio.client import PORT, STATEFULSET, admin, connect, health
-from components.minio.exports import RIGHTS as RIGHTS_UNIT
-from components.minio.exports import (
+from components.minio.admin.exports import RIGHTS as RIGHTS_UNIT
+from components.minio.admin.exports import (
     import_zip,
     measure_rights,
     rights_apart,
@@ -28,7 +26,11 @@ from components.minio.exports import (
     some_settings,
     without_lapsed_rules,
 )
+from components.minio.admin.rights import complete, importable, of_the_set, with_live_keys
+from components.minio.capacity import refusals
+from components.minio.client import PORT, STATEFULSET, admin, connect, health
 from components.minio.fingerprint import BucketMeasure
+from components.minio.objects.versions import Among, Version, list_versions, read_versions
 from components.minio.restore import (
     ATTEMPTS,
     IMPORT_RIGHTS,
@@ -43,8 +45,6 @@ from components.minio.restore import (
     stored_versions,
     with_lapsed_retentions,
 )
-from components.minio.rights import complete, importable, of_the_set, with_live_keys
-from components.minio.versions import Among, Version, list_versions, read_versions
 from errors import PermanentError, TemporaryError
 
 # DeleteBucketHandler in https://github.com/minio/minio/blob/master/cmd/bucket-handlers.go

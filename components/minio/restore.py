@@ -32,8 +32,7 @@ from archive.streams.spool import prepare_spool
 from archive.streams.unpacking import Unreadable, readable
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch
-from components.minio.client import PORT, STATEFULSET, admin, connect, health
-from components.minio.exports import (
+from components.minio.admin.exports import (
     ELSEWHERE,
     LIFECYCLE,
     import_zip,
@@ -42,9 +41,10 @@ from components.minio.exports import (
     settings_of,
     some_settings,
 )
+from components.minio.admin.rights import complete, importable
+from components.minio.client import PORT, STATEFULSET, admin, connect, health
 from components.minio.fingerprint import LOCK, BucketMeasure, retained_until
-from components.minio.rights import complete, importable
-from components.minio.versions import Version, read_versions
+from components.minio.objects.versions import Version, read_versions
 from config.models import Settings
 from errors import IsaError, PermanentError, TemporaryError
 

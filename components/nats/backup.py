@@ -36,11 +36,11 @@ from components.nats.client import (
     listed,
     some,
 )
-from components.nats.consumers import LEFT_OUT, consumers_of, with_progress
 from components.nats.fingerprint import consumer_expires, measure_configuration, measures
-from components.nats.messages import LIFETIME, OWN_TIMES, Silent, expires, measure_messages
 from components.nats.resources import LARGEST, is_probe, numbers
-from components.nats.snapshot import Snapshot
+from components.nats.streams.consumers import LEFT_OUT, consumers_of, with_progress
+from components.nats.streams.messages import LIFETIME, OWN_TIMES, Silent, expires, measure_messages
+from components.nats.streams.snapshot import Snapshot
 from config.backups import NatsAccount
 from errors import PermanentError, TemporaryError
 

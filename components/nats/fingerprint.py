@@ -13,7 +13,7 @@ from typing import Any
 
 from archive.backup.manifest import Manifest, Measure
 from components.digest import expiring, few, part
-from components.nats.messages import MessageStats
+from components.nats.streams.messages import MessageStats
 
 MESSAGES, EXPIRING, CONFIGURATION = "messages", "messages that expire", "configuration"
 CONSUMERS, EXPIRING_CONSUMERS = "consumers", "consumers that expire"

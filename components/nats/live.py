@@ -40,16 +40,6 @@ from components.nats.client import (
     call_when_placed,
     listed,
 )
-from components.nats.consumers import (
-    as_saved,
-    consumers_of,
-    left_out_consumers,
-    lost_interest,
-    make_missing_consumers,
-    saved_consumers,
-    taken_since,
-    wait_for_consumers,
-)
 from components.nats.fingerprint import (
     MESSAGES,
     has_configuration,
@@ -59,9 +49,25 @@ from components.nats.fingerprint import (
     measured,
     measures,
 )
-from components.nats.messages import MessageStats, Silent, expires, measure_messages, nanoseconds
 from components.nats.resources import LARGEST, StoredStream, account_of, numbers, servers_of
 from components.nats.restore import ABOUT, ARCHIVE, FORM, INTEREST, accounts, restore_stream
+from components.nats.streams.consumers import (
+    as_saved,
+    consumers_of,
+    left_out_consumers,
+    lost_interest,
+    make_missing_consumers,
+    saved_consumers,
+    taken_since,
+    wait_for_consumers,
+)
+from components.nats.streams.messages import (
+    MessageStats,
+    Silent,
+    expires,
+    measure_messages,
+    nanoseconds,
+)
 from config.backups import NatsAccount
 from errors import PermanentError
 

@@ -36,8 +36,8 @@ from components.nats.client import (
     connect,
     listed,
 )
-from components.nats.messages import nanoseconds
 from components.nats.resources import is_probe
+from components.nats.streams.messages import nanoseconds
 from components.questions import PROBE, Answer, Round, ask_members, words
 from config.models import Settings
 

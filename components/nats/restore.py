@@ -38,12 +38,6 @@ from components.nats.client import (
     call_when_placed,
     listed,
 )
-from components.nats.consumers import (
-    as_saved,
-    consumers_of,
-    make_missing_consumers,
-    saved_consumers,
-)
 from components.nats.fingerprint import (
     has_configuration,
     has_expiring,
@@ -51,7 +45,13 @@ from components.nats.fingerprint import (
     measure_configuration,
     measures,
 )
-from components.nats.messages import OWN_TIMES, measure_messages
+from components.nats.streams.consumers import (
+    as_saved,
+    consumers_of,
+    make_missing_consumers,
+    saved_consumers,
+)
+from components.nats.streams.messages import OWN_TIMES, measure_messages
 from config.backups import NatsAccount
 from config.models import Settings
 from errors import IsaError, PermanentError, TemporaryError

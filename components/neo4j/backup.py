@@ -13,8 +13,8 @@ from archive.backup.writer import SetWriter
 from components.access import Access, Endpoint
 from components.base import BackupContent
 from components.digest import settled
-from components.neo4j import offline, online
 from components.neo4j.client import Rows, members_of, query, until_answered
+from components.neo4j.editions import offline, online
 from components.neo4j.fingerprint import NEWEST, VERSION, measure_database, measure_users
 from errors import PermanentError, TemporaryError
 

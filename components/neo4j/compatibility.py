@@ -15,8 +15,8 @@ from neo4j.exceptions import AuthError, DriverError, Neo4jError
 from archive.backup.reader import SetReader
 from cluster.pods.exec import exec_stream
 from components.access import Access
-from components.neo4j import offline
 from components.neo4j.client import PORT, query
+from components.neo4j.editions import offline
 from components.neo4j.restore import DUMP
 from errors import PermanentError, TemporaryError
 

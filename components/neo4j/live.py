@@ -16,9 +16,9 @@ from archive.backup.manifest import Measure
 from archive.backup.reader import SetReader
 from components.access import Access
 from components.base import Live, RunningScratch, without_fence
-from components.neo4j import offline
 from components.neo4j.client import PORT, until_answered
 from components.neo4j.compatibility import can_take, data_directory, require_room
+from components.neo4j.editions import offline
 from components.neo4j.fingerprint import ACCOUNTS, form_of, measure_database, measure_users
 from components.neo4j.restore import DUMP, SYSTEM
 from config.models import Settings

@@ -21,8 +21,8 @@ from archive.backup.reader import SetReader
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch, Step
 from components.neo4j.client import PORT, query
+from components.neo4j.editions.offline import RELEASE
 from components.neo4j.fingerprint import form_of, measure_database, measure_users
-from components.neo4j.offline import RELEASE
 from config.models import Settings
 from errors import TemporaryError
 

@@ -28,6 +28,8 @@ from components.access import Access
 from components.base import BackupContent
 from components.digest import settled
 from components.qdrant.client import Refused, copies_in, get, layout, names, path_of, told
+from components.qdrant.collections.room import as_text, free_bytes
+from components.qdrant.collections.snapshot import Download, NotTaken, Shard, snapshot, sweep
 from components.qdrant.fingerprint import (
     measure_aliases,
     measure_definition,
@@ -35,8 +37,6 @@ from components.qdrant.fingerprint import (
     measure_points,
 )
 from components.qdrant.peers import Peers, some_peers
-from components.qdrant.room import as_text, free_bytes
-from components.qdrant.snapshot import Download, NotTaken, Shard, snapshot, sweep
 from components.questions import PROBE
 from errors import TemporaryError
 

@@ -14,6 +14,7 @@ from archive.backup.reader import SetReader
 from components.access import Access
 from components.base import Live, RunningScratch, without_fence
 from components.qdrant.client import call, names, path_of
+from components.qdrant.collections.room import as_text, free_bytes
 from components.qdrant.fingerprint import comparable, measure_whole
 from components.qdrant.peers import Peers, all_peers, without_consensus
 from components.qdrant.restore import (
@@ -26,7 +27,6 @@ from components.qdrant.restore import (
     restore_aliases,
     restore_collection,
 )
-from components.qdrant.room import as_text, free_bytes
 
 
 def units(reader: SetReader) -> dict[str, int]:

@@ -33,15 +33,15 @@ from components.qdrant.client import (
     replicas,
     words_of,
 )
-from components.qdrant.creation import (
+from components.qdrant.collections.creation import (
     by_key,
     create,
     create_indexes,
     places,
     set_limits,
 )
+from components.qdrant.collections.settling import wait_until_settled
 from components.qdrant.fingerprint import comparable, measure_everything
-from components.qdrant.settling import wait_until_settled
 from config.models import Settings
 from errors import PermanentError, TemporaryError
 

@@ -18,7 +18,6 @@ from archive.backup.writer import SetWriter
 from components.access import Access, Endpoint
 from components.base import BackupContent
 from components.questions import ask_members, words
-from components.redis import limits
 from components.redis.client import (
     PORT,
     SLOTS,
@@ -31,8 +30,9 @@ from components.redis.client import (
     read_view,
 )
 from components.redis.fingerprint import measure_rdb
-from components.redis.rdb import UnknownFormat
-from components.redis.replication import Replica
+from components.redis.keys.rdb import UnknownFormat
+from components.redis.keys.replication import Replica
+from components.redis.replacement import limits
 from errors import TemporaryError
 
 NOT_COVERED = (

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from archive.backup.manifest import Measure
 from components.digest import NAMED, Digest, few, summed
 from components.questions import PROBE
-from components.redis.rdb import Key, read_keys
+from components.redis.keys.rdb import Key, read_keys
 
 EXPIRING, LATER = "keys that expire", "keys that expire later"
 FIELDS, FIELDS_LATER = "hash fields that expire", "hash fields that expire later"

@@ -24,17 +24,17 @@ from archive.streams.spool import Spool
 from components.access import Access, Endpoint
 from components.base import Live, RunningScratch
 from components.questions import ask_members, words
-from components.redis import limits
 from components.redis.client import KEY, PORT, REVERSIBLE, SECRET, STATEFULSET, connect, read_view
-from components.redis.expiry import as_promised, measure_until_due
-from components.redis.fence import USER, close, reopen
 from components.redis.fingerprint import has_fields_apart, measure_rdb, together
-from components.redis.functions import place, read_libraries, slots_of
-from components.redis.rdb import UnknownFormat
+from components.redis.keys.expiry import as_promised, measure_until_due
+from components.redis.keys.rdb import UnknownFormat
+from components.redis.keys.relay import BATCH_KEYS, Line, copy_keys, line
+from components.redis.keys.replication import Replica
 from components.redis.readiness import PROBE_EXPIRY_SECONDS, probe_key
-from components.redis.refusals import refusals
-from components.redis.relay import BATCH_KEYS, Line, copy_keys, line
-from components.redis.replication import Replica
+from components.redis.replacement import limits
+from components.redis.replacement.fence import USER, close, reopen
+from components.redis.replacement.functions import place, read_libraries, slots_of
+from components.redis.replacement.refusals import refusals
 from components.redis.restore import FORM, unit_of
 from errors import PermanentError, TemporaryError
 from redaction import redact

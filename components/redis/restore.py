@@ -19,8 +19,8 @@ from components.access import Access, Endpoint
 from components.base import Restore, Scratch, Step
 from components.redis.client import KEY, PORT, SECRET, STATEFULSET, connect
 from components.redis.fingerprint import has_fields_apart, measure_rdb
-from components.redis.rdb import UnknownFormat
-from components.redis.replication import Replica
+from components.redis.keys.rdb import UnknownFormat
+from components.redis.keys.replication import Replica
 from config.models import Settings
 from errors import PermanentError, TemporaryError
 

@@ -20,9 +20,9 @@ from archive.object_store.upload import PARALLEL_PARTS, part_size
 from archive.streams.spool import Spool
 from components.access import Access, Endpoint
 from components.nats import client as nats_client
-from components.nats.snapshot import Snapshot
+from components.nats.streams.snapshot import Snapshot
 from components.postgresql.client import SECRET, program, where
-from components.redis.replication import Replica
+from components.redis.keys.replication import Replica
 from config.loading import ROOT
 from operations.environment.environment import Environment
 from sandbox.cluster import Sandbox

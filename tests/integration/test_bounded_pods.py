@@ -15,7 +15,7 @@ import pytest
 
 from cluster.kube import Kube, Manifest, NotAllowed
 from components.base import Scratch
-from components.neo4j import offline
+from components.neo4j.editions import offline
 from config.models import Settings
 from operations.verify.scratch_pod import Request, pod_of
 from sandbox.cluster import Sandbox

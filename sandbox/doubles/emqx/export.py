@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from components.emqx.mnesia import Atom, records
+from components.emqx.exports.mnesia import Atom, records
 from sandbox.doubles.emqx.backups import Backups
 from sandbox.doubles.emqx.mnesia import backup
 from sandbox.doubles.emqx.retainer import Kept, Retainer

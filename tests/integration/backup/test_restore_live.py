@@ -27,11 +27,11 @@ from components.access import Access
 from components.emqx import client as emqx
 from components.emqx.readiness import session
 from components.minio import client as minio
-from components.minio.versions import list_versions
+from components.minio.objects.versions import list_versions
 from components.postgresql import client as postgresql
 from components.qdrant import client as qdrant
 from components.redis import client as redis_client
-from components.redis.fence import close
+from components.redis.replacement.fence import close
 from tests.damage import largest
 from tests.losses import LOSSES
 

@@ -29,7 +29,7 @@ def test_neo4j_comes_back_with_its_users_as_they_are(restorer: Restorer) -> None
 # Dies in the midst of a load, as by kill -9: its member is stopped then, and its database half overwritten.
 KILLED = """
 import os, signal, sys, time
-from components.neo4j import offline
+from components.neo4j.editions import offline
 real = offline.exec_stream
 def half(*words, stdin=None, **more):
     def pieces():

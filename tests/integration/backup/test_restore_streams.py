@@ -14,8 +14,8 @@ from nats.errors import Error as NatsError
 
 from components.access import Access
 from components.nats.client import CLIENT_PORT, STATEFULSET, account
-from components.nats.consumers import consumers_of, make_missing_consumers
 from components.nats.restore import _own
+from components.nats.streams.consumers import consumers_of, make_missing_consumers
 
 from .conftest import Restorer, at_work, until
 from .streams import ask, connected, publish, take

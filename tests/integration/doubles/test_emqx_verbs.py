@@ -23,7 +23,7 @@ from components.access import Endpoint
 from components.base import Check
 from components.emqx import restore
 from components.emqx.client import USERS, Api, sign_on
-from components.emqx.export import read_export, rewritten
+from components.emqx.exports.export import read_export, rewritten
 from components.emqx.fingerprint import (
     MESSAGES,
     NEWEST,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from archive.object_store.store import Store
-from components.minio.versions import Unlisted, list_versions
+from components.minio.objects.versions import Unlisted, list_versions
 from errors import TemporaryError
 
 # ListObjectsV2, ListObjectVersions, ListMultipartUploads: each with its own marks.

@@ -17,7 +17,7 @@ from archive.backup.reader import Damaged, SetReader
 from archive.object_store.store import Store
 from archive.streams import unpacking
 from archive.streams.unpacking import Unreadable, readable, unzip
-from components.emqx.export import CONFIGURATION_BYTES, read_export, rewritten
+from components.emqx.exports.export import CONFIGURATION_BYTES, read_export, rewritten
 from components.emqx.fingerprint import counts
 from components.minio import restore as minio
 from errors import TemporaryError

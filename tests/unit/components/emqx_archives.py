@@ -7,8 +7,8 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from components.emqx.export import RETAINED_TABLE
-from components.emqx.mnesia import Atom
+from components.emqx.exports.export import RETAINED_TABLE
+from components.emqx.exports.mnesia import Atom
 from sandbox.doubles.emqx.mnesia import backup
 
 TABLES = (

@@ -22,7 +22,7 @@ import httpx
 from archive.backup.cleanup_journal import CleanupJournal
 from archive.backup.manifest import Measure
 from components.access import Access, Endpoint
-from components.qdrant.snapshot import TAR_END
+from components.qdrant.collections.snapshot import TAR_END
 
 ACTIVE, DEAD = "Active", "Dead"
 BEGUN_AT = datetime(2026, 12, 24, 1, 2, 3, tzinfo=UTC)

@@ -11,9 +11,9 @@ import pytest
 
 from archive.streams.unpacking import Unreadable
 from components.emqx.backup import TABLES, lacking
-from components.emqx.export import RETAINED_TABLE, UPLOAD, Export, read_export, rewritten
+from components.emqx.exports.export import RETAINED_TABLE, UPLOAD, Export, read_export, rewritten
+from components.emqx.exports.mnesia import records
 from components.emqx.fingerprint import counts
-from components.emqx.mnesia import records
 from components.emqx.retainer import Retainer
 
 from .emqx_archives import TABLES as USUAL
@@ -80,7 +80,7 @@ def test_a_table_that_cannot_be_read_is_named_and_costs_no_other() -> None:
 
 def test_a_row_that_is_no_message_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [(b"t", "no message", 0), *records(io.BytesIO(retained(MESSAGES)), RETAINED_TABLE)]
-    monkeypatch.setattr("components.emqx.export.records", lambda *_: iter(rows))
+    monkeypatch.setattr("components.emqx.exports.export.records", lambda *_: iter(rows))
     found = read(archive(MESSAGES)).retained
     assert found is not None
     assert (set(found.lasting), found.unreadable) == ({"plant/1"}, 1)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from archive.backup.manifest import Measure
-from components.emqx.export import Message, Retained, read_export
+from components.emqx.exports.export import Message, Retained, read_export
 from components.emqx.fingerprint import (
     ACL,
     GARBLED,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from components.emqx.exports.hocon import Scalar, UnknownForm, parse, render
+from components.emqx.exports.isolation import isolated, switches
 from components.emqx.fingerprint import LISTS
-from components.emqx.hocon import Scalar, UnknownForm, parse, render
-from components.emqx.isolation import isolated, switches
 from components.emqx.restore import isolated_or_no_verdict, scratch
 from errors import TemporaryError
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from components.emqx.mnesia import Atom, decode, records
+from components.emqx.exports.mnesia import Atom, decode, records
 from errors import PermanentError
 from sandbox.doubles.emqx.mnesia import backup
 

@@ -16,7 +16,7 @@ from archive.backup.manifest import Measure
 from components.base import BackupContent
 from components.emqx import backup
 from components.emqx.client import USERS
-from components.emqx.export import UPLOAD, rewritten
+from components.emqx.exports.export import UPLOAD, rewritten
 from components.emqx.fingerprint import ACL, MESSAGES, NEWEST
 from components.emqx.live import can_take
 from components.emqx.restore import SOURCE, import_export, load

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.minio.versions import Among, Version
+from components.minio.objects.versions import Among, Version
 
 STORED = (("b", 2), ("d", 1), ("ü", 3))
 

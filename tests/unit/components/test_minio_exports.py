@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 
 from components.access import Access, Endpoint
-from components.minio import exports
-from components.minio.exports import (
+from components.minio.admin import exports
+from components.minio.admin.exports import (
     import_zip,
     measure_settings,
     some_settings,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from components.minio.index import RECORD, Index, hash_of, packed, record
+from components.minio.objects.index import RECORD, Index, hash_of, packed, record
 
 CONTENT = hashlib.sha256(b"PIN 4711").hexdigest()
 VERSION = ("cards", "pin.txt", "7f1c1d4e-6f0a-4c43-9a55-9f1f6f2e8a10", "etag")

@@ -16,7 +16,7 @@ from s3transfer.compat import seekable  # type: ignore[import-untyped]
 
 from archive.backup.reader import SetReader
 from components.minio import restore
-from components.minio.versions import Version
+from components.minio.objects.versions import Version
 
 WHOLE = 100
 

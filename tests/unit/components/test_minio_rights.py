@@ -12,9 +12,9 @@ import httpx
 import pytest
 from minio.crypto import decrypt
 
-from components.minio import rights
-from components.minio.exports import measure_rights
-from components.minio.rights import complete, importable, of_the_set, with_live_keys
+from components.minio.admin import rights
+from components.minio.admin.exports import measure_rights
+from components.minio.admin.rights import complete, importable, of_the_set, with_live_keys
 from operations.verify.comparison import compare
 from tests.archives import zipped
 

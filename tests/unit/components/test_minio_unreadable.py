@@ -28,7 +28,7 @@ from components.base import BackupContent
 from components.digest import Digest
 from components.minio import backup
 from components.minio.fingerprint import BucketMeasure
-from components.minio.versions import WHOLE_BYTES, Version, VersionTar
+from components.minio.objects.versions import WHOLE_BYTES, Version, VersionTar
 from errors import TemporaryError
 
 SSE_C = (

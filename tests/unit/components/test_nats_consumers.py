@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from components.nats.consumers import BY_SEQUENCE, QUEUE, as_saved, taken_since, with_progress
 from components.nats.fingerprint import measures
-from components.nats.messages import MessageStats
+from components.nats.streams.consumers import (
+    BY_SEQUENCE,
+    QUEUE,
+    as_saved,
+    taken_since,
+    with_progress,
+)
+from components.nats.streams.messages import MessageStats
 
 STREAM = {"retention": "limits"}
 STATE = {"messages": 0, "last_seq": 9}

@@ -9,7 +9,7 @@ import pytest
 
 from archive.backup.manifest import Measure
 from components.nats.fingerprint import measures
-from components.nats.messages import MessageStats, Reading, expires, lifetime_seconds
+from components.nats.streams.messages import MessageStats, Reading, expires, lifetime_seconds
 from operations.verify.comparison import compare
 
 STATE = {"messages": 5, "num_subjects": 4, "last_seq": 9}

@@ -18,7 +18,7 @@ from components.nats.client import (
     Refused,
     call_when_placed,
 )
-from components.nats.consumers import (
+from components.nats.streams.consumers import (
     MAYBE_SECONDS,
     QUEUE,
     consumers_of,

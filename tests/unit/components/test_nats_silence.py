@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from nats.errors import ConnectionClosedError
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from components.nats.messages import MessageStats, Silent, measure_messages
+from components.nats.streams.messages import MessageStats, Silent, measure_messages
 from errors import TemporaryError
 
 STATE = {"first_seq": 1, "last_seq": 3, "messages": 3}

@@ -13,7 +13,7 @@ from nats.errors import ConnectionClosedError
 
 from components.access import Endpoint
 from components.nats.client import connect
-from components.nats.messages import Reading
+from components.nats.streams.messages import Reading
 
 INFO = {"server_id": "N", "version": "2.15.1", "max_payload": 1 << 20, "headers": True}
 

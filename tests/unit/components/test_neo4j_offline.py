@@ -11,9 +11,9 @@ from neo4j.exceptions import AuthError, ServiceUnavailable
 
 from archive.backup.cleanup_journal import CleanupJournal
 from archive.backup.manifest import Measure
-from components.neo4j import offline
 from components.neo4j.backup import settled_or_counted
 from components.neo4j.client import until_answered
+from components.neo4j.editions import offline
 from errors import TemporaryError
 
 AWAY: Exception = ServiceUnavailable("connection timed out")  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from components.neo4j import online
+from components.neo4j.editions import online
 from errors import PermanentError, TemporaryError
 
 PROGRAM = """#!/bin/sh

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from components.access import Endpoint
-from components.qdrant.snapshot import TAR_END, Download, Made, Shard
+from components.qdrant.collections.snapshot import TAR_END, Download, Made, Shard
 from errors import TemporaryError
 
 PEER = Endpoint("qdrant-0", "10.0.0.1", 6333, "10.0.0.1", "node")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from components.qdrant.creation import by_key, places
+from components.qdrant.collections.creation import by_key, places
 
 
 def copy(number: int, key: Any = None) -> dict[str, Any]:

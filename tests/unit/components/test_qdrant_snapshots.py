@@ -12,7 +12,7 @@ import pytest
 from archive.backup.cleanup_journal import CleanupJournal, ShardSnapshot
 from cluster.command import CANCELLATION
 from components.access import Access
-from components.qdrant.snapshot import MAKING, Shard, snapshot, sweep
+from components.qdrant.collections.snapshot import MAKING, Shard, snapshot, sweep
 from tests.unit.components.qdrant_fake import Cluster, Refusal
 
 PEER = 101

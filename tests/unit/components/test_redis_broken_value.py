@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from components.redis.backup import back_up
-from components.redis.rdb import UnknownFormat, read_keys
+from components.redis.keys.rdb import UnknownFormat, read_keys
 
 from .redis_double import three_shards
 from .test_redis_shards import Written

@@ -10,8 +10,8 @@ import pytest
 
 from archive.backup.manifest import Measure
 from components.digest import summed
-from components.redis.expiry import as_promised, measure_until_due
 from components.redis.fingerprint import EXPIRING, measure_rdb
+from components.redis.keys.expiry import as_promised, measure_until_due
 from operations.verify.comparison import compare
 
 UNIT = "all keys"

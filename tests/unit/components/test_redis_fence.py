@@ -11,7 +11,7 @@ import redis
 
 from components.access import Endpoint
 from components.redis import live
-from components.redis.fence import close, reopen
+from components.redis.replacement.fence import close, reopen
 from errors import TemporaryError
 
 MEMBERS = [f"redis-cluster-{number}" for number in range(6)]

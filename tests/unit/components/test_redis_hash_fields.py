@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from archive.backup.manifest import Measure
-from components.redis.expiry import as_promised
 from components.redis.fingerprint import (
     FIELDS,
     FIELDS_LATER,
@@ -21,6 +20,7 @@ from components.redis.fingerprint import (
     measure_rdb,
     together,
 )
+from components.redis.keys.expiry import as_promised
 from operations.verify.comparison import compare
 
 NOW = 1_800_000_000_000

@@ -18,9 +18,9 @@ from archive.backup.cleanup_journal import CleanupJournal, HalfReplaced, ServerL
 from archive.backup.reader import SetReader
 from components.access import Access, Endpoint
 from components.base import RunningScratch
-from components.redis import limits
+from components.redis.keys.relay import Line, copy_keys
 from components.redis.live import EVERYTHING, can_take, replace
-from components.redis.relay import Line, copy_keys
+from components.redis.replacement import limits
 from errors import PermanentError, TemporaryError
 
 from .redis_double import LIBRARY, Cluster, Server, three_shards

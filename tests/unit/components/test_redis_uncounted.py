@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from components.redis import live
-from components.redis.rdb import UnknownFormat
+from components.redis.keys.rdb import UnknownFormat
 from errors import PermanentError, TemporaryError
 
 

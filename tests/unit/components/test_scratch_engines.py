@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from components.minio import restore as minio
-from components.minio.exports import ELSEWHERE, LIFECYCLE
+from components.minio.admin.exports import ELSEWHERE, LIFECYCLE
 from components.nats import restore as nats
 from components.neo4j import restore as neo4j
 from components.qdrant import restore as qdrant

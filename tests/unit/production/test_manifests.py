@@ -11,7 +11,7 @@ import yaml
 from yaml import CSafeLoader
 
 from cluster.pods.jobs import QUEUE
-from components.neo4j.offline import pod_of
+from components.neo4j.editions.offline import pod_of
 from config.models import Settings
 from operations.environment.place import ENVIRONMENT
 from operations.environment.render import render_manifest

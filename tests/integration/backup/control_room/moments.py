@@ -11,7 +11,7 @@ from typing import Any
 from redis.exceptions import NoPermissionError
 
 from cluster.kube import Manifest
-from components.neo4j.offline import DUMPER, POD, RELEASE
+from components.neo4j.editions.offline import DUMPER, POD, RELEASE
 from components.postgresql import client as postgresql
 from components.redis import client as redis
 from sandbox.processes import Daemon

@@ -19,8 +19,8 @@ from archive.backup.reader import SetReader
 from archive.streams.unpacking import unzip
 from components.access import Access, Endpoint
 from components.digest import expiring, few, part
+from components.minio.admin.rights import SERVICE_ACCOUNTS, expires
 from components.minio.client import admin
-from components.minio.rights import SERVICE_ACCOUNTS, expires
 from errors import PermanentError
 
 SETTINGS = "settings"

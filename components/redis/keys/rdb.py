@@ -17,8 +17,8 @@ from hashlib import blake2b
 from typing import BinaryIO
 
 from components.digest import MASK, Digest
-from components.redis.packed import UnknownFormat as UnknownFormat
-from components.redis.packed import decompress, intset, listpack, ziplist
+from components.redis.keys.packed import UnknownFormat as UnknownFormat
+from components.redis.keys.packed import decompress, intset, listpack, ziplist
 
 # Exceptions from decoding a broken value.
 BROKEN = (LookupError, ValueError, ArithmeticError, MemoryError, struct.error)

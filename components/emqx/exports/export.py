@@ -19,7 +19,7 @@ from typing import IO, Any, BinaryIO
 
 from archive.streams.unpacking import Unreadable, readable
 from components.digest import hash_of
-from components.emqx.mnesia import records
+from components.emqx.exports.mnesia import records
 from errors import PermanentError
 
 META, CONFIGURATION, TABLES, SUFFIX = "META.hocon", "cluster.hocon", "mnesia/", ".tar.gz"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
 from components.access import Endpoint
-from components.redis.replication import PIECE_BYTES, command
+from components.redis.keys.replication import PIECE_BYTES, command
 from errors import PermanentError, TemporaryError
 
 BATCH_KEYS = 500

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from components.emqx.hocon import FALSE, Scalar, Tree, UnknownForm, Value, parse, render
+from components.emqx.exports.hocon import FALSE, Scalar, Tree, UnknownForm, Value, parse, render
 
 SWITCHED = ("connectors", "actions", "sources", "bridges")
 ENABLE = "enable"

@@ -26,9 +26,9 @@ from components.redis.client import (
     read_view,
 )
 from components.redis.fingerprint import FUNCTIONS
-from components.redis.functions import place, slots_of
-from components.redis.limits import NAMES, may_lift, settings
-from components.redis.rdb import UnknownFormat, read_keys
+from components.redis.keys.rdb import UnknownFormat, read_keys
+from components.redis.replacement.functions import place, slots_of
+from components.redis.replacement.limits import NAMES, may_lift, settings
 from components.redis.restore import FORM
 from errors import TemporaryError
 

@@ -1,0 +1,1 @@
+"""EMQX's data export: the archive, its configuration and its tables."""

@@ -1,0 +1,1 @@
+"""What the admin API exports and imports: settings of buckets, rights."""

@@ -1,0 +1,1 @@
+"""One stream: its snapshot, its messages, its consumers."""

@@ -1,0 +1,1 @@
+"""Backups of the two editions: Enterprise online, Community offline."""

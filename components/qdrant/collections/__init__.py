@@ -1,0 +1,1 @@
+"""One collection: created, read and written as snapshots, awaited."""
