@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, unquote
 
-from config.printable import visible
+from config.text.printable import visible
 
 MASK = "‹redacted›"  # no markup of rich, none of Markdown
 # Shorter ones, and short plain words (`postgres`, `prefect-database`), are names: their loss would spoil every message.

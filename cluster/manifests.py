@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from kubernetes.utils.quantity import parse_quantity
 
-from config.documents import FastLoader
+from config.text.documents import FastLoader
 
 Manifest = dict[str, Any]
 # A type; a map that says which keys ("*": all) must have which shape if they are there; [X], a list of X.

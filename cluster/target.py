@@ -18,8 +18,8 @@ import yaml
 from kubernetes import client
 from kubernetes import config as kubeconfig
 
-from config.documents import FastLoader
 from config.models import KubernetesSettings
+from config.text.documents import FastLoader
 from errors import PermanentError
 
 HINT = "Set kubernetes.kubeconfig (and .context) or KUBECONFIG"

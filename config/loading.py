@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from config.documents import parse
-from config.documents import read as documents_of
 from config.models import Settings
+from config.text.documents import parse
+from config.text.documents import read as documents_of
 from config.values import Image, Section
 from errors import ConfigurationError, Fault
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from config.urls import path_part
+from config.text.urls import path_part
 
 # Many stores take no more than 255 bytes between slashes; a byte of a name may be three characters here.
 FOLDER_BYTES = 200

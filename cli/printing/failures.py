@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from cli.printing.output import say
-from config.printable import json_text, visible
+from config.text.printable import json_text, visible
 
 VERBOSE = re.compile("-v+|--verbose")
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 
 from calls import CALLS, LOGGERS
-from config.printable import json_text, visible
+from config.text.printable import json_text, visible
 
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 FORMAT_VARIABLE = "ISA_LOG_FORMAT"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
-from config.printable import json_text
+from config.text.printable import json_text
 from redaction import redact, shown
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.printing.output import terminal
-from config.printable import visible
+from config.text.printable import visible
 from redaction import shown
 
 COLOURS = {

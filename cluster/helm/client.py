@@ -23,8 +23,8 @@ from cluster.helm.charts import Charts
 from cluster.helm.releases import Release
 from cluster.manifests import Manifest, faults_of, parse_manifests
 from cluster.target import Target
-from config.documents import dump
 from config.process_environment import child_environ
+from config.text.documents import dump
 from errors import PermanentError, TemporaryError
 
 INSTALL_HINT = "Install Helm 4: https://helm.sh/docs/intro/install/ (`make demo` brings its own)."

@@ -27,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from config.documents import read
+from config.text.documents import read
 from config.values import DnsLabel, Section
 from errors import ConfigurationError, Fault
 

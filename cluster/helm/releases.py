@@ -22,7 +22,7 @@ from cluster.helm.helmfile import (
     Repository,
     read_helmfile,
 )
-from config.documents import read
+from config.text.documents import read
 from errors import ConfigurationError, Fault
 
 LOCK_FILE = "charts.lock"  # beside helmfile.yaml, which has a helmfile.lock of its own kind

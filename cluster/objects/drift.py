@@ -19,7 +19,7 @@ from cluster.kube import FIELD_MANAGER, Kube, NotAllowed, WebhookFailed
 from cluster.manifests import Manifest
 from cluster.objects.fields import Change, differences, missing
 from cluster.objects.ownership import additions, has_more, removal, still_there, taken_over
-from config.printable import first_of
+from config.text.printable import first_of
 from errors import PermanentError
 
 HELM = "helm"  # field manager of Helm's own applies

@@ -16,7 +16,7 @@ import httpx
 from components.access import Access, Endpoint
 from components.digest import hash_of
 from components.http import NoProgress
-from config.urls import path_part
+from config.text.urls import path_part
 
 STATEFULSET = "emqx"
 API_PORT, MQTT_PORT = 18083, 1883

@@ -23,7 +23,7 @@ from components.digest import Digest, expiring, hash_of
 from components.emqx.client import USERS, Api, rows
 from components.emqx.exports.export import Retained, content_of, garbled, is_garbled
 from components.questions import PROBE
-from config.urls import path_part
+from config.text.urls import path_part
 from errors import TemporaryError
 
 UNIT = "cluster"

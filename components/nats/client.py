@@ -22,7 +22,7 @@ from cluster.polling import retry
 from components.access import Access, Endpoint
 from components.questions import PROBE
 from config.backups import NatsAccount
-from config.printable import first_of
+from config.text.printable import first_of
 from errors import IsaError, PermanentError, TemporaryError
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import httpx
 from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
 from components.http import ANSWER_BYTES
-from config.urls import path_part
+from config.text.urls import path_part
 
 STATEFULSET = "qdrant"
 PORT = 6333

@@ -13,7 +13,7 @@ from redis.retry import Retry
 from calls import call
 from components.access import Access, Endpoint
 from components.questions import PROBE
-from config.printable import first_of
+from config.text.printable import first_of
 
 STATEFULSET = "redis-cluster"
 PORT, SLOTS = 6379, 16384

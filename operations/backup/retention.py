@@ -18,7 +18,7 @@ from archive.retention.garbage import Garbage, collect_garbage, find_garbage
 from archive.retention.locks import Extension
 from archive.retention.policy import Verdict, decide
 from cluster.lease import LeaseHeld, UnreadableNote
-from config.printable import first_of
+from config.text.printable import first_of
 from errors import PermanentError
 from operations.backup.component import selected
 from operations.environment.environment import Environment

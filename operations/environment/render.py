@@ -18,9 +18,9 @@ from pydantic import BaseModel
 
 from cluster.helm.releases import load_releases
 from cluster.manifests import Manifest, without_nulls
-from config.documents import read
 from config.loading import keys
 from config.models import COMPONENTS, Settings
+from config.text.documents import read
 from errors import ConfigurationError, Fault
 
 PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")

@@ -16,8 +16,8 @@ from typing import Any
 
 from cluster.helm.charts import kept_archive
 from cluster.helm.releases import Release, load_releases
-from config.documents import dump
 from config.models import COMPONENTS, Settings
+from config.text.documents import dump
 from errors import ConfigurationError, Fault
 from operations.environment.render import read_documents, render_manifest, site_values
 

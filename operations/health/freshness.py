@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from archive.catalogue.listing import Catalogue
 from archive.evidence.verdicts import Evidence, Proof, read_evidence, stored_evidence
 from components import SETS
-from config.printable import visible
+from config.text.printable import visible
 from errors import IsaError
 from operations.documents.backups import ComponentProof
 from operations.environment.environment import Environment

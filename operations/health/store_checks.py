@@ -9,7 +9,7 @@ from archive.catalogue.listing import Catalogue
 from archive.catalogue.stored_dates import stored_again
 from archive.retention.garbage import collect_garbage, find_garbage
 from components.base import Check
-from config.printable import first_of
+from config.text.printable import first_of
 from operations.backup.prerequisites import check_store
 from operations.backup.retention import explain, plan_retention, short_locks
 from operations.environment.environment import Environment

@@ -15,7 +15,7 @@ from archive.backup.manifest import Manifest
 from archive.catalogue.listing import Catalogue
 from archive.evidence.verdicts import Evidence
 from cluster.helm.records import read_records
-from config.printable import first_of
+from config.text.printable import first_of
 from errors import ConfigurationError, Fault, PermanentError
 from operations.deploy.plan import DRIFTED, UPGRADE, NodePlan
 from operations.deploy.run import checked_plan

@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from archive.backup.manifest import Measure
 from archive.backup.names import short_name
 from archive.evidence.verdicts import Difference
-from config.printable import first_of
+from config.text.printable import first_of
 
 SHOWN = 10  # names of a kind
 SHOWN_CHARACTERS = 200  # of a name

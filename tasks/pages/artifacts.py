@@ -22,7 +22,7 @@ from prefect.logging import get_run_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from cluster.polling import polling
-from config.printable import json_text
+from config.text.printable import json_text
 from operations.documents.base import Document
 from operations.documents.runs import Run
 from redaction import redact

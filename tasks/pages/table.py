@@ -12,7 +12,7 @@ from prefect.logging import get_run_logger
 
 from cluster.dag import Dag
 from components.base import Check
-from config.printable import first_of, json_text
+from config.text.printable import first_of, json_text
 from operations.backup.retention import RetentionPlan
 from operations.deploy.plan import Plan
 from operations.health.status import ComponentStatus

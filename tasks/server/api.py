@@ -14,8 +14,8 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 
-from config.documents import FastLoader
 from config.loading import ROOT
+from config.text.documents import FastLoader
 from errors import PermanentError, TemporaryError
 
 FILE = ROOT / "prefect.yaml"

@@ -18,7 +18,7 @@ from prefect.utilities.callables import parameter_schema_from_entrypoint
 
 from config.loading import ROOT, variable
 from config.models import Settings
-from config.printable import json_text
+from config.text.printable import json_text
 from tasks.server.api import delete, deployments, every, patch, post
 
 Document = Mapping[str, Any]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.command import CANCELLATION
-from config import documents
+from config.text import documents
 
 
 @pytest.fixture(autouse=True)

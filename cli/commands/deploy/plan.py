@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cli.commands import options
-from config.printable import first_of
+from config.text.printable import first_of
 
 CHANGES = 3
 REASONS = 6  # of a node in the table

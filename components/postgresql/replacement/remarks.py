@@ -16,7 +16,7 @@ from components.postgresql.client import MAINTENANCE, at_primary
 from components.postgresql.connection.session import SESSION
 from components.postgresql.fingerprint import GLOBAL_UNIT, measure_globals
 from components.postgresql.measures.definitions import GLOBALS
-from config.printable import first_of
+from config.text.printable import first_of
 
 NEEDED = "roles"  # key in the topology: database → roles that it needs
 SHOWN = 20  # names shown in a remark

@@ -29,7 +29,7 @@ from archive.backup.cleanup_journal import CleanupJournal, ShardSnapshot
 from cluster.command import CANCELLATION
 from components.access import Access, Endpoint
 from components.qdrant.client import Gone, Refused, call, get, headers, path_of
-from config.urls import path_part
+from config.text.urls import path_part
 from errors import TemporaryError
 
 PIECE_BYTES = 1 << 20

@@ -1,7 +1,7 @@
 """Writes a Mnesia backup as EMQX has it in its exports: a disk log of Erlang terms in the external format.
 
-Formats: lib/kernel/src/disk_log.hrl, https://www.erlang.org/doc/apps/erts/erl_ext_dist.html; components.emqx.exports.mnesia
-reads them, and was tried on files that Erlang wrote.
+Formats: lib/kernel/src/disk_log.hrl, https://www.erlang.org/doc/apps/erts/erl_ext_dist.html. What reads them is
+`components.emqx.exports.mnesia`, which was tried on files that Erlang wrote.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from components.neo4j.client import DATABASE, driver_of, query
 from components.postgresql.client import at_primary
 from components.qdrant import client as qdrant
 from components.redis import client as redis_client
-from config.urls import path_part
+from config.text.urls import path_part
 from tests import hostile
 
 from ..listening import called

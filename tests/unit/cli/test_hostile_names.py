@@ -20,7 +20,7 @@ import pytest
 from cli.json_reference import documents
 from cli.main import isa, run
 from cli.printing.failures import Reporter
-from config.printable import visible
+from config.text.printable import visible
 from operations.runner.context import RunContext
 from operations.runner.progress import as_rows
 from redaction import redact

@@ -16,7 +16,7 @@ from cli.printing.failures import Reporter
 from cli.printing.logs import Line
 from cli.printing.output import PlainStream, emit, install_plain_streams, say, terminal
 from cli.printing.tables import console, table
-from config.printable import visible
+from config.text.printable import visible
 from operations.documents.retention import Locks, Orphans, Retention
 from redaction import MASK, redact
 from tests import hostile

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from config.printable import visible
+from config.text.printable import visible
 from tests import hostile
 
 

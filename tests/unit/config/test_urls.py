@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import httpx
 
 from components.qdrant.client import path_of
-from config.urls import path_part
+from config.text.urls import path_part
 from tests import hostile
 
 

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from config.printable import visible
+from config.text.printable import visible
 from operations.health.freshness import metrics
 from operations.report import figures as drawing
 from operations.report.html import as_html

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from config.printable import visible
+from config.text.printable import visible
 from operations.documents.runs import Deploy
 from operations.report.svg import Drawing
 from redaction import redact

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from config.printable import visible
+from config.text.printable import visible
 from redaction import MASK, redact
 from tasks.pages.markdown import (
     Markdown,

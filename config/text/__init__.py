@@ -1,0 +1,1 @@
+"""Text: YAML as helm and Kubernetes read it, foreign text escaped for people, names in URLs."""
