@@ -12,6 +12,7 @@ import re
 import tarfile
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -216,23 +217,13 @@ def measure(
         TemporaryError: it went away.
     """
     fingerprint = reader.manifest.fingerprint
-    units = dict.fromkeys(m.unit for m in fingerprint)
-    names = [unit.partition(" ")[2] for unit in units if unit.startswith("database ")]
-    found: dict[str, list[Measure]] = {}
-    for way, endpoint in at.items():
-        with explained(way), _connect(endpoint, SUPERUSER) as connection:
-            if way == FILES:
-                _check_end(connection, reader.manifest)
-            found[way] = measure_globals(connection, items_of(fingerprint, GLOBAL_UNIT))
-            there = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
-        for name in names:
-            if name in there:
-                with explained(way), _connect(endpoint, name) as connection:
-                    items = items_of(fingerprint, f"database {name}")
-                    measures = measure_database(connection, name, items, still=True)
-                    if way == FILES:
-                        measures = of_files(reader.manifest, name, measures)
-                    found[way] += measures
+    # at once: each server hashes its own rows
+    with ThreadPoolExecutor(len(at), thread_name_prefix="measure") as pool:
+        running = {
+            way: pool.submit(_measure_server, way, endpoint, reader.manifest)
+            for way, endpoint in at.items()
+        }
+    found = {way: future.result() for way, future in running.items()}
     if SYSTEM_ITEM in items_of(fingerprint, GLOBAL_UNIT):
         # a scratch server has settings of its own: what would be set again is in the artefact
         kept = stored_globals(reader)
@@ -247,6 +238,25 @@ RESTORE = Restore(
 
 
 # ---------------------------------------------------------------------- inside
+def _measure_server(way: str, endpoint: Endpoint, manifest: Manifest) -> list[Measure]:
+    """Measure what one server holds of the databases that the backup has."""
+    fingerprint = manifest.fingerprint
+    units = dict.fromkeys(m.unit for m in fingerprint)
+    names = [unit.partition(" ")[2] for unit in units if unit.startswith("database ")]
+    with explained(way), _connect(endpoint, SUPERUSER) as connection:
+        if way == FILES:
+            _check_end(connection, manifest)
+        found = measure_globals(connection, items_of(fingerprint, GLOBAL_UNIT))
+        there = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
+    for name in names:
+        if name in there:
+            with explained(way), _connect(endpoint, name) as connection:
+                items = items_of(fingerprint, f"database {name}")
+                measures = measure_database(connection, name, items, still=True)
+            found += of_files(manifest, name, measures) if way == FILES else measures
+    return found
+
+
 def _lsn(manifest: Manifest) -> str:
     """Where recovery stops; "" where there is no base backup.
 
