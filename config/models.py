@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from config.backups import BackupSettings, RebuildSettings, VerifySettings
 from config.control import NotifySettings, PoolSettings, ScheduleSettings
+from config.objectives import ObjectiveSettings
 from config.values import (
     Count,
     DeclaredFile,
@@ -449,6 +450,7 @@ class Settings(Section):
     backup: BackupSettings
     verify: VerifySettings = VerifySettings()
     rebuild: RebuildSettings = RebuildSettings()
+    objectives: ObjectiveSettings = ObjectiveSettings()
     schedules: ScheduleSettings = ScheduleSettings()
     pool: PoolSettings = PoolSettings()
     notify: NotifySettings = NotifySettings()

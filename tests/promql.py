@@ -16,7 +16,11 @@ import promql_parser as parser
 Labels = frozenset[tuple[str, str]]
 Vector = dict[Labels, float]
 Samples = dict[str, Vector]
-ARITHMETIC: dict[str, Callable[[float, float], float]] = {"-": operator.sub, "*": operator.mul}
+ARITHMETIC: dict[str, Callable[[float, float], float]] = {
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+}
 COMPARISON: dict[str, Callable[[float, float], bool]] = {">": operator.gt, "==": operator.eq}
 AGGREGATE: dict[str, Callable[[Any], float]] = {"sum": sum, "max": max}
 SAMPLE = re.compile(r"(?P<name>\w+)\{(?P<labels>[^}]*)\} (?P<value>\S+)")

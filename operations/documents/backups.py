@@ -77,6 +77,9 @@ class ComponentProof(Document):
         level: that the last pass reached; empty if that is not known.
         backup: id of the backup that passed last; empty if that is not known.
         sentence: the last pass in one sentence; empty if that is not known.
+        rpo_seconds: recovery point objective: greatest age of the newest complete backup; null if it was not measured.
+        rto_seconds: recovery time objective: greatest duration of a restore; null if it was not measured.
+        missed: objectives that are not met, for people.
     """
 
     component: str
@@ -89,6 +92,9 @@ class ComponentProof(Document):
     level: Level
     backup: str
     sentence: str
+    rpo_seconds: float | None
+    rto_seconds: float | None
+    missed: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,18 +2,21 @@
 
 *never*: no restore was verified yet; *failing*: the last verdict is a fail; *stale*: the last pass is older than
 `verify.stale_days`; *fresh* otherwise. An error is not a verdict, so a component whose verifications end in errors
-becomes stale.
+becomes stale. The newest complete backup is measured against the recovery point objective, and the duration of the last
+passed verification against the recovery time objective (`objectives`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from archive.catalogue.listing import Catalogue
 from archive.evidence.verdicts import Evidence, Proof, read_evidence, stored_evidence
 from components import SETS
+from config.models import Settings
+from config.objectives import Objective
 from config.text.printable import visible
 from errors import IsaError
 from operations.documents.backups import ComponentProof
@@ -21,6 +24,25 @@ from operations.environment.environment import Environment
 
 NEVER, FAILING, STALE, FRESH = "never", "failing", "stale", "fresh"
 PREFIX = "isa_cloud"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a component is measured against.
+
+    Attributes:
+        stale_seconds: age of the last pass from which on it is stale.
+        objective: of its recovery.
+    """
+
+    stale_seconds: float
+    objective: Objective = field(default_factory=Objective)
+
+    @classmethod
+    def of(cls, settings: Settings, component: str) -> Limits:
+        """The limits that an environment sets for a component."""
+        days = timedelta(days=settings.verify.stale_days)
+        return cls(days.total_seconds(), settings.objectives.of(component))
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,8 @@ class Freshness:
         proof: the last verdict's document; None if there is none.
         passed: time of the last pass.
         evidence: the last pass's document, where it could be read.
+        limits: what it is measured against; None if it was not measured.
+        missed: objectives that are not met, for people.
     """
 
     component: str
@@ -44,6 +68,8 @@ class Freshness:
     proof: Proof | None = None
     passed: datetime | None = None
     evidence: Evidence | None = None
+    limits: Limits | None = None
+    missed: tuple[str, ...] = ()
 
     def document(self) -> ComponentProof:
         """As `isa proofs --json` prints it."""
@@ -58,6 +84,9 @@ class Freshness:
             level=self.evidence.level if self.evidence else "",
             backup=self.evidence.set if self.evidence else "",
             sentence=self.sentence,
+            rpo_seconds=self.limits.objective.rpo_seconds if self.limits else None,
+            rto_seconds=self.limits.objective.rto_seconds if self.limits else None,
+            missed=self.missed,
         )
 
     @property
@@ -76,9 +105,10 @@ def read_freshness(
     """
     names = tuple(components) or tuple(SETS)
     catalogue = environment.catalogue(names)
-    after = timedelta(days=environment.settings.verify.stale_days)
     now, read = datetime.now(UTC), documents(environment)
-    return tuple(judge(catalogue, name, after, now, read) for name in names)
+    return tuple(
+        judge(catalogue, name, Limits.of(environment.settings, name), now, read) for name in names
+    )
 
 
 def documents(environment: Environment) -> Callable[[Proof], Evidence | None]:
@@ -97,7 +127,7 @@ def documents(environment: Environment) -> Callable[[Proof], Evidence | None]:
 def judge(
     catalogue: Catalogue,
     component: str,
-    after: timedelta,
+    limits: Limits,
     now: datetime,
     read: Callable[[Proof], Evidence | None],
 ) -> Freshness:
@@ -106,7 +136,7 @@ def judge(
     Args:
         catalogue: its sets and proofs.
         component: name.
-        after: age of the last pass from which on it is stale.
+        limits: what it is measured against.
         now: the present.
         read: returns a verdict's document; None if it is not trustworthy.
     """
@@ -120,17 +150,43 @@ def judge(
         state = FAILING
     elif passed is None:
         state = NEVER
-    elif now - passed > after:
+    elif (now - passed).total_seconds() > limits.stale_seconds:
         state = STALE
+    backup = complete[-1].begun if complete else None
     return Freshness(
         component,
         state,
-        complete[-1].begun if complete else None,
+        backup,
         complete[-1].stored_size if complete else 0,
         proofs[-1] if proofs else None,
         passed,
         evidence,
+        limits,
+        tuple(_missed(limits.objective, backup, evidence, now)),
     )
+
+
+def _missed(
+    objective: Objective, backup: datetime | None, evidence: Evidence | None, now: datetime
+) -> Iterator[str]:
+    """Objectives that are not met, for people."""
+    if backup is None:
+        yield "no complete backup"
+    elif (age := (now - backup).total_seconds()) > objective.rpo_seconds:
+        yield f"the newest complete backup is {span(age)} old, its objective is {span(objective.rpo_seconds)}"
+    if evidence is not None and evidence.seconds > objective.rto_seconds:
+        took, limit = span(evidence.seconds), span(objective.rto_seconds)
+        yield f"the last verified restore took {took}, its objective is {limit}"
+
+
+def span(seconds: float) -> str:
+    """A length of time, for people: the two largest units."""
+    parts, rest = list[str](), round(seconds)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])
 
 
 def metrics(components: Iterable[Freshness], environment: str) -> str:
@@ -149,6 +205,12 @@ def metrics(components: Iterable[Freshness], environment: str) -> str:
          lambda f: float(f.state == FAILING)),
         ("verify_never", "1 if no restore was ever verified.",
          lambda f: float(f.state == NEVER)),
+        ("recovery_point_objective_seconds", "Greatest age of the newest complete backup.",
+         lambda f: f.limits.objective.rpo_seconds if f.limits else None),
+        ("recovery_time_objective_seconds", "Greatest duration of a verified restore.",
+         lambda f: f.limits.objective.rto_seconds if f.limits else None),
+        ("verify_stale_seconds", "Age from which on the last passed verification is stale.",
+         lambda f: f.limits.stale_seconds if f.limits else None),
     )  # fmt: skip
     lines = []
     for name, help_text, value in families:

@@ -128,7 +128,7 @@ def check_dates(catalogue: Catalogue, again: Mapping[str, datetime], now: dateti
 
 
 def check_proofs(environment: Environment) -> Iterator[Finding]:
-    """How recent the verification of each component is."""
+    """How recent the verification of each component is, and whether it meets its objectives."""
     for proof in freshness.read_freshness(environment):
         fresh, name = proof.state == freshness.FRESH, proof.component
         hint = f"{proof.state}: {proof.sentence or 'no restore is verified yet'}"
@@ -136,6 +136,14 @@ def check_proofs(environment: Environment) -> Iterator[Finding]:
             hint += f" (isa verify {name})"
         critical = proof.state == freshness.FAILING
         yield Finding(Check(f"proof of {name}", fresh, hint, critical=critical))
+        yield Finding(
+            Check(
+                f"objectives of {name}",
+                not proof.missed,
+                "; ".join(proof.missed) or "recovery point and recovery time are met",
+                critical=False,
+            )
+        )
 
 
 def _listed(name: str, faults: Iterable[str], otherwise: str) -> Finding:

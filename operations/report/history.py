@@ -18,7 +18,7 @@ from components import SETS
 from operations.documents import report as documents
 from operations.environment.environment import Environment
 from operations.health import freshness
-from operations.health.freshness import FAILING, FRESH, Freshness
+from operations.health.freshness import FAILING, FRESH, Freshness, Limits
 
 UNREADABLE = "unreadable"
 DOCUMENTS = 20  # newest proofs of a component whose documents are read; of older ones the name tells time and verdict
@@ -135,7 +135,9 @@ class ComponentHistory:
         errors = len(self.proofs) - (self.proofs.index(judged[-1]) + 1 if judged else 0)
         if errors:
             sentence += f". Since then {errors} ended in an error, without a verdict"
-        return sentence if fresh.backup else f"there is no complete backup, and {sentence}"
+        if not fresh.backup:
+            return f"there is no complete backup, and {sentence}"
+        return "; ".join((sentence, *fresh.missed))
 
     def trend(self, value: Callable[[BackupPoint], float]) -> Trend | None:
         """The trend of a figure of its full backups; None if there are too few.
@@ -184,16 +186,20 @@ def read_history(
     """
     names = tuple(components) or tuple(SETS)
     catalogue = environment.catalogue(names)
-    after = timedelta(days=environment.settings.verify.stale_days)
+    settings = environment.settings
     now, read = datetime.now(UTC), freshness.documents(environment)
     with ThreadPoolExecutor(READERS) as pool:
-        return tuple(pool.map(lambda name: history(catalogue, name, after, now, read), names))
+        return tuple(
+            pool.map(
+                lambda name: history(catalogue, name, Limits.of(settings, name), now, read), names
+            )
+        )
 
 
 def history(
     catalogue: Catalogue,
     component: str,
-    after: timedelta,
+    limits: Limits,
     now: datetime,
     read: Callable[[Proof], Evidence | None],
 ) -> ComponentHistory:
@@ -202,7 +208,7 @@ def history(
     Args:
         catalogue: its sets and proofs.
         component: name.
-        after: age of the last pass from which on it is stale.
+        limits: what it is measured against.
         now: the present.
         read: returns a verdict's document; None if it is not trustworthy.
     """
@@ -210,7 +216,7 @@ def history(
     newest = {proof: read(proof) for proof, _ in proofs[-DOCUMENTS:]}
     return ComponentHistory(
         freshness.judge(
-            catalogue, component, after, now, lambda p: newest[p] if p in newest else read(p)
+            catalogue, component, limits, now, lambda p: newest[p] if p in newest else read(p)
         ),
         tuple(
             BackupPoint(

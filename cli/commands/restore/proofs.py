@@ -31,7 +31,7 @@ def proofs(
     metrics: Path | None,
     push: str | None,
 ) -> None:
-    """Show the last backup and restore proof of each component. Exits 1 if one is stale."""
+    """Show the last backup and restore proof of each component. Exits 1 if one is stale or misses an objective."""
     from cli.printing.output import emit
     from config.loading import load
     from operations.backup.component import selected
@@ -52,7 +52,7 @@ def proofs(
         emit(Proofs(proofs=tuple(one.document() for one in found)))
     else:
         _print(found)
-    if any(one.state != freshness.FRESH for one in found):
+    if any(one.state != freshness.FRESH or one.missed for one in found):
         raise click.exceptions.Exit(1)
 
 
@@ -66,7 +66,7 @@ def _print(found: tuple[Freshness, ...]) -> None:
             _time(one.backup),
             one.proof.verdict if one.proof else "",
             _time(one.passed),
-            one.sentence,
+            "; ".join((one.sentence, *one.missed) if one.sentence else one.missed),
         )
         for one in found
     ]

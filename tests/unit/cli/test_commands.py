@@ -513,16 +513,22 @@ def test_a_plan_exits_by_what_it_found(
     assert out[5:] == ["asked  verdict  finding", *("  ".join(v) for v in verdicts)]
 
 
-@pytest.mark.parametrize(("state", "code"), [(FRESH, 0), (STALE, 1)])
-def test_proofs_exit_1_if_one_is_stale(state: str, code: int, world: World) -> None:
-    found = Freshness("redis", state, AT, 1024, Proof(AT, "pass", "k"), AT, None)
+@pytest.mark.parametrize(
+    ("state", "missed", "code"), [(FRESH, (), 0), (STALE, (), 1), (FRESH, ("too old",), 1)]
+)
+def test_proofs_exit_1_if_one_is_stale_or_misses_an_objective(
+    state: str, missed: tuple[str, ...], code: int, world: World
+) -> None:
+    proof = Proof(AT, "pass", "k")
+    found = Freshness("redis", state, AT, 1024, proof, AT, None, missed=missed)
     looked: list[Any] = []
     world.patches.setattr("operations.health.freshness.read_freshness", noting(looked, (found,)))
     exit_code, out, _ = world.isa("proofs redis")
     assert exit_code == code
     assert looked == [(("redis",),)]
     assert out[0] == "Verified restores"
-    assert out[2] == f"redis  {state}  2026-11-23 01:00  pass  2026-11-23 01:00"
+    row = ("redis", state, "2026-11-23 01:00", "pass", "2026-11-23 01:00", *missed)
+    assert out[2] == "  ".join(row)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from archive.backup.manifest import Manifest, read_manifest
 from archive.evidence.verdicts import Evidence, manifest_digest, signer_of, write_evidence
 from archive.object_store.store import Store
 from components.base import Check
+from config.objectives import ObjectiveSettings
 from operations.environment.environment import Environment
 from operations.health.doctor import questions
 from operations.health.findings import Finding, fix
@@ -59,6 +60,7 @@ class World:
                 signers=SIGNERS, retention=RULES, object_lock_days=self.lock_days
             ),
             verify=SimpleNamespace(signers=self.signers, stale_days=8),
+            objectives=ObjectiveSettings(),
             storage=SimpleNamespace(object=SimpleNamespace(endpoint="http://s3.example")),
         )
         releases = [SimpleNamespace(name=name) for name in self.declared]

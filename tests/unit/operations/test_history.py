@@ -8,7 +8,7 @@ import pytest
 
 from archive.catalogue.listing import Catalogue
 from archive.evidence.verdicts import Evidence, Proof
-from operations.health.freshness import Freshness
+from operations.health.freshness import Freshness, Limits
 from operations.report.history import (
     DOCUMENTS,
     BackupPoint,
@@ -42,7 +42,7 @@ def read(*proofs: tuple[float, str], believed: bool = True) -> ComponentHistory:
     found = tuple(Proof(days(ago), verdict, f"{ago}") for ago, verdict in proofs)
     catalogue = Catalogue((), {}, (), {SET: found})
     documents = evidence if believed else lambda proof: None
-    return history(catalogue, "redis", timedelta(days=8), NOW, documents)
+    return history(catalogue, "redis", Limits(8 * 86400), NOW, documents)
 
 
 def backup(ago: float, stored: int, kind: str = "full", outcome: str = "complete") -> BackupPoint:
