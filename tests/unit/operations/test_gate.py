@@ -161,7 +161,7 @@ def test_an_engine_that_never_answers_is_down_after_the_limit(
 
 def test_a_command_ends_though_an_engine_still_hangs() -> None:
     program = "from components.questions import begin; import time; begin(lambda: time.sleep(600))"
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
 
 
 def test_what_cannot_be_asked_is_neither_good_nor_bad() -> None:
