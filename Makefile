@@ -15,9 +15,9 @@ down: .venv/installed ## end all that `make demo` started
 test: check integration ## all tests
 
 tools: .venv/installed ## what the tests run, built once: before them, since it takes longer than a test may
-	$(BIN)/python -m sandbox.prerequisites
-	$(BIN)/python -m sandbox.binaries
-	$(BIN)/python -m sandbox.engines
+	$(BIN)/python -m sandbox.machine.prerequisites
+	$(BIN)/python -m sandbox.machine.binaries
+	$(BIN)/python -m sandbox.machine.neo4j_programs
 
 check: tools ## lint, types, layers, documents, unit tests
 	$(BIN)/ruff check .

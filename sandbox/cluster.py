@@ -18,24 +18,17 @@ from typing import Any
 from cluster.kube import Kube
 from config.models import KubernetesSettings
 from errors import ConfigurationError, Fault, PermanentError, TemporaryError
-from sandbox import (
-    addresses,
-    binaries,
-    keys,
-    object_store,
-    prerequisites,
-    processes,
-    site,
-    stages,
-)
+from sandbox import stages
 from sandbox.connections import connections
 from sandbox.control_plane import START_ORDER, ControlPlane
-from sandbox.engines import neo4j_programs
+from sandbox.machine import addresses, binaries, neo4j_programs, prerequisites, processes
+from sandbox.machine.paths import locked, state_dir, write_atomic
+from sandbox.machine.processes import Daemon
 from sandbox.nodes import simulated
 from sandbox.nodes.simulated import NodeSize
-from sandbox.paths import locked, state_dir, write_atomic
-from sandbox.processes import Daemon
-from sandbox.site import CONTROL_NAMESPACE
+from sandbox.site import keys, object_store
+from sandbox.site import settings as site
+from sandbox.site.settings import CONTROL_NAMESPACE
 
 # A killed process is a zombie before its last thread has closed its ports.
 PORT_SECONDS = 5

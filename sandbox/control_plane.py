@@ -17,9 +17,9 @@ from pathlib import Path
 
 import yaml
 
-from sandbox.addresses import Addresses
-from sandbox.paths import write_atomic
-from sandbox.processes import Daemon
+from sandbox.machine.addresses import Addresses
+from sandbox.machine.paths import write_atomic
+from sandbox.machine.processes import Daemon
 
 CONTEXT = "isa-sandbox"
 START_ORDER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")

@@ -22,11 +22,11 @@ import httpx
 import psycopg
 
 from errors import PermanentError, TemporaryError
-from sandbox import binaries, postgres
 from sandbox.cluster import Sandbox
-from sandbox.paths import locked, write_atomic
-from sandbox.processes import Daemon
-from sandbox.site import CONTROL_NAMESPACE
+from sandbox.machine import binaries, postgres
+from sandbox.machine.paths import locked, write_atomic
+from sandbox.machine.processes import Daemon
+from sandbox.site.settings import CONTROL_NAMESPACE
 
 PROJECT = Path(__file__).resolve().parents[1]
 POOL = "isa-platform"

@@ -9,8 +9,8 @@ from pathlib import Path
 import yaml
 
 from cluster.kube import Manifest
-from sandbox import binaries
-from sandbox.paths import cache_dir
+from sandbox.machine import binaries
+from sandbox.machine.paths import cache_dir
 
 MANIFESTS = Path(__file__).resolve().parent / "manifests"
 POD_STAGES = "pod-stages.yaml"

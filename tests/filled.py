@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from config.loading import load
 from operations.environment.environment import Environment
-from sandbox import keys
 from sandbox.cluster import Sandbox
+from sandbox.site import keys
 from tests.bench.deploy import ISA
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cluster.kube import Kube, Manifest
 from sandbox.agent.pod import Pod
-from sandbox.processes import MARK
+from sandbox.machine.processes import MARK
 
 API = "kwok.x-k8s.io/v1alpha1"
 KINDS = ("Logs", "PortForward", "Exec")

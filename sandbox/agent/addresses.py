@@ -11,7 +11,7 @@ import re
 import threading
 from pathlib import Path
 
-from sandbox.paths import write_atomic
+from sandbox.machine.paths import write_atomic
 
 # Host parts of 127.N.0.0/16; .0. is reserved for tests and tools.
 FIRST, LAST = 1 * 256 + 1, 250 * 256

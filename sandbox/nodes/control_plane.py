@@ -14,9 +14,9 @@ from pathlib import Path
 import yaml
 
 from sandbox.control_plane import ControlPlane
-from sandbox.nodes import network
-from sandbox.nodes.capsule import Capsule
-from sandbox.paths import write_atomic
+from sandbox.machine.paths import write_atomic
+from sandbox.nodes.capsules import network
+from sandbox.nodes.capsules.capsule import Capsule
 
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 # An API server reads its tokens once: there is one for every node that may join later.

@@ -16,11 +16,12 @@ import yaml
 from cluster.kube import Manifest
 from cluster.polling import polling
 from errors import PermanentError, TemporaryError
-from sandbox.nodes import network, settings
-from sandbox.nodes.capsule import Capsule
+from sandbox.machine.paths import write_atomic
+from sandbox.nodes import settings
+from sandbox.nodes.capsules import network
+from sandbox.nodes.capsules.capsule import Capsule
 from sandbox.nodes.control_plane import PROXY, ROUTER, NodesControlPlane
 from sandbox.nodes.simulated import ZONES
-from sandbox.paths import write_atomic
 
 CONTAINERD_SECONDS = 60.0
 CNI_PLUGINS = ("bridge", "loopback", "host-local", "portmap")

@@ -21,11 +21,14 @@ from cluster.kube import Kube, NotFound
 from cluster.polling import polling
 from config.loading import ROOT
 from errors import TemporaryError
-from sandbox import addresses, binaries, object_store, site, stages
-from sandbox.nodes import network
+from sandbox import stages
+from sandbox.machine import addresses, binaries
+from sandbox.machine.paths import write_atomic
+from sandbox.nodes.capsules import network
 from sandbox.nodes.cluster import Nodes
-from sandbox.object_store import ObjectStore
-from sandbox.paths import write_atomic
+from sandbox.site import object_store
+from sandbox.site import settings as site
+from sandbox.site.object_store import ObjectStore
 
 CRD_SECONDS = 60.0
 RELAY = "relay-store"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sandbox.nodes import network
+from sandbox.nodes.capsules import network
 
 PAUSE = "sandbox.local/pause:1"
 SOCKET = Path("/run/containerd/containerd.sock")  # inside the node

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from config.loading import ROOT
-from sandbox import processes
 from sandbox.cluster import Sandbox
 from sandbox.control_room import POOL, ControlRoom
+from sandbox.machine import processes
 from tests.bench.control_room_flows import TASKS
 from tests.bench.deploy import Figure, table
 

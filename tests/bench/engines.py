@@ -14,9 +14,9 @@ from pathlib import Path
 from config.loading import ROOT, load
 from operations.environment.environment import Environment
 from operations.health import gate
-from sandbox import processes
 from sandbox.agent.pod import HOLD
 from sandbox.cluster import Sandbox
+from sandbox.machine import processes
 from tests.bench.deploy import ISA, Figure, table
 
 ROUNDS = 5

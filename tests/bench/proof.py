@@ -20,8 +20,9 @@ from operations.environment.environment import Environment
 from operations.runner.context import RunContext
 from operations.verify.proof import prove
 from operations.verify.proofs import latest
-from sandbox import drill, postgres
-from sandbox.processes import Daemon
+from sandbox.demo import drill
+from sandbox.machine import postgres
+from sandbox.machine.processes import Daemon
 from tests.bench.deploy import ISA, Figure, table
 from tests.bench.filling import fill_postgresql
 from tests.filled import Filled, filled

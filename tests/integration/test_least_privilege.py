@@ -26,7 +26,7 @@ from errors import PermanentError
 from operations.environment import leases
 from operations.environment.leases import backup_lease, verify_lease
 from sandbox.cluster import Sandbox
-from sandbox.object_store import ENVIRONMENT
+from sandbox.site.object_store import ENVIRONMENT
 from tests.contract import checked
 
 from .accounts import CONTROL, PRODUCTION, VERIFY

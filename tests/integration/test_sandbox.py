@@ -20,9 +20,9 @@ import pytest
 from errors import PermanentError
 from sandbox.cluster import Sandbox
 from sandbox.control_plane import START_ORDER
+from sandbox.machine.paths import state_dir
+from sandbox.machine.processes import start_time
 from sandbox.nodes.simulated import NodeSize
-from sandbox.paths import state_dir
-from sandbox.processes import start_time
 
 ISA = str(Path(sys.executable).with_name("isa"))
 

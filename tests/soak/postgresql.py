@@ -25,7 +25,7 @@ from errors import IsaError
 from operations.environment.environment import Environment
 from operations.environment.render import read_documents
 from operations.health.gate import READY, Finding, check
-from sandbox import binaries
+from sandbox.machine import binaries
 from sandbox.nodes.cluster import Nodes
 from sandbox.nodes.postgresql import image
 from tests.soak.case_table import CaseTable, expect

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 
 from config.loading import ROOT
 from errors import IsaError
-from sandbox.binaries import TOOLS
-from sandbox.nodes.build import WorkerImage
+from sandbox.machine.binaries import TOOLS
+from sandbox.nodes.images.build import WorkerImage
 from tests.soak.case_table import CaseTable, Missed
 
 # A worker beside a server, both of this image: what its /health answers before, with and after the server.

@@ -11,11 +11,11 @@ import time
 from functools import partial
 from pathlib import Path
 
+from sandbox.doubles.emqx.api.server import servers
+from sandbox.doubles.emqx.api.wire import Node
 from sandbox.doubles.emqx.broker import Broker, password_hash
 from sandbox.doubles.emqx.retainer import Retainer, seconds
-from sandbox.doubles.emqx.server import servers
 from sandbox.doubles.emqx.state import State
-from sandbox.doubles.emqx.wire import Node
 
 
 def main() -> None:

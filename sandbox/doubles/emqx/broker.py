@@ -21,7 +21,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from sandbox.doubles.emqx.state import State
-from sandbox.paths import write_atomic
+from sandbox.machine.paths import write_atomic
 
 MQTT_PORT, ROUTE_PORT, MONITOR_PORT = 1883, 4370, 8222
 INTERNAL_USER = "$internal"

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from sandbox.paths import write_atomic
+from sandbox.machine.paths import write_atomic
 
 INTERNAL_PORT = 5369
 TIMEOUT_SECONDS = 2.0

@@ -12,9 +12,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from sandbox.doubles.qdrant.api.server import servers
 from sandbox.doubles.qdrant.peer import Peer
-from sandbox.doubles.qdrant.replication import Replication
-from sandbox.doubles.qdrant.server import servers
+from sandbox.doubles.qdrant.peers.replication import Replication
 
 BEAT_SECONDS = 0.5
 FLUSH_SECONDS = 5.0  # as the real server's flush_interval_sec

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sandbox.doubles.qdrant.consensus import Acceptor, Consensus, Edit, State
 from sandbox.doubles.qdrant.errors import (
     Refused,
     malformed,
@@ -24,10 +23,11 @@ from sandbox.doubles.qdrant.errors import (
 )
 from sandbox.doubles.qdrant.keys import CUSTOM, same
 from sandbox.doubles.qdrant.limits import Rates
-from sandbox.doubles.qdrant.network import Network, Other
+from sandbox.doubles.qdrant.peers.consensus import Acceptor, Consensus, Edit, State
+from sandbox.doubles.qdrant.peers.network import Network, Other
 from sandbox.doubles.qdrant.points import config
 from sandbox.doubles.qdrant.shards import Shard
-from sandbox.paths import write_atomic
+from sandbox.machine.paths import write_atomic
 
 ACTIVE, DEAD = "Active", "Dead"
 SHARDS_AT_MOST = 1000  # each needs 64 MB of address space for its log

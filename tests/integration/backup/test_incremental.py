@@ -14,7 +14,7 @@ from archive.evidence.verdicts import Evidence, manifest_digest, write_evidence
 from components.minio.backup import _server
 from components.minio.client import connect
 from components.postgresql.client import PORT, STATEFULSET, connect_long, node_status
-from sandbox import postgres
+from sandbox.machine import postgres
 
 from .conftest import Backups
 

@@ -23,7 +23,7 @@ from archive.evidence.verdicts import Evidence, read_evidence, signer_of
 from components import SETS
 from operations.backup.prerequisites import read_worker_key
 from operations.verify.scratch_pod import LABEL
-from sandbox import keys
+from sandbox.site import keys
 from tests.contract import checked
 from tests.damage import STORED, Forger, largest
 from tests.losses import LOSSES, NAME

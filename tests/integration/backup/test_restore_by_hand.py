@@ -48,8 +48,7 @@ from components.postgresql.fingerprint import (
 )
 from components.qdrant.fingerprint import measure_everything
 from components.redis.fingerprint import measure_rdb
-from sandbox import binaries, postgres
-from sandbox.engines import neo4j_programs
+from sandbox.machine import binaries, neo4j_programs, postgres
 
 from .hand import DOCUMENT, SECTIONS, START_SECONDS, Hand, hand
 

@@ -11,7 +11,7 @@ import pytest
 
 from components import COMPONENTS
 from components.postgresql.client import connect as connect_postgresql
-from sandbox import drill
+from sandbox.demo import drill
 
 from .conftest import ISA, Backups
 

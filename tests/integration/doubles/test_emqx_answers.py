@@ -23,7 +23,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from sandbox.doubles.emqx import wire
+from sandbox.doubles.emqx.api import wire
 from sandbox.doubles.emqx.broker import Broker
 from sandbox.doubles.emqx.state import State
 

@@ -14,9 +14,9 @@ from components import COMPONENTS
 from operations.environment.environment import Environment
 from operations.health import gate
 from operations.health.gate import Finding
-from sandbox import processes
 from sandbox.agent.pod import HOLD
 from sandbox.cluster import Sandbox
+from sandbox.machine import processes
 
 # Generous: two cores are shared with other work. What is fast is measured by the bench.
 PATIENCE_SECONDS = 90.0

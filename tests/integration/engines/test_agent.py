@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from cluster.credentials import read_secret
-from sandbox import processes
+from sandbox.machine import processes
 
 from .live import Live
 

@@ -14,7 +14,7 @@ from neo4j.exceptions import DriverError, Neo4jError
 from archive.backup.manifest import Measure
 from components.digest import settled
 from components.neo4j.fingerprint import measure_graph
-from sandbox.engines import neo4j_programs as programs
+from sandbox.machine import neo4j_programs as programs
 
 pytestmark = pytest.mark.integration
 

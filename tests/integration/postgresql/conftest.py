@@ -37,7 +37,7 @@ from components.postgresql.backup import back_up
 from components.postgresql.client import SUPERUSER
 from components.postgresql.replacement.aside import statement
 from operations.verify.comparison import compare
-from sandbox import postgres
+from sandbox.machine import postgres
 
 PASSWORD = "of-nobody"
 OPTIONS = (

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from components.postgresql.catalog.properties import stored_globals
-from sandbox import postgres
+from sandbox.machine import postgres
 
 from .conftest import PASSWORD, Pair, Server, free_port
 

@@ -24,7 +24,7 @@ from components.postgresql.wal.slots import SLOT
 from components.postgresql.wal.stream import WalStream
 from config.backups import BackupSigner
 from errors import TemporaryError
-from sandbox import postgres
+from sandbox.machine import postgres
 
 from .conftest import PASSWORD, Bucket, Pair, free_port
 

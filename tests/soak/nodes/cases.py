@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.kube import Kube, Manifest
-from sandbox.nodes.capsule import groups_left
+from sandbox.machine.processes import running_below
+from sandbox.nodes.capsules.capsule import groups_left
 from sandbox.nodes.cluster import Nodes
-from sandbox.nodes.images import BUSYBOX
-from sandbox.processes import running_below
+from sandbox.nodes.images.pods import BUSYBOX
 from tests.soak.case_table import CaseTable, expect
 
 NAMESPACE = "isa-cloud-production"

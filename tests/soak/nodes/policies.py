@@ -11,7 +11,7 @@ from functools import partial
 from cluster.kube import Manifest
 from config.loading import load
 from operations.environment.render import render_manifest
-from sandbox.nodes import network
+from sandbox.nodes.capsules import network
 from tests.soak.case_table import expect
 from tests.soak.nodes.cases import NodeCases, is_ready, pod
 from tests.soak.nodes.ways import ENDS, OTHER, PUSHGATEWAY, SITE, STORE, WAYS, Way

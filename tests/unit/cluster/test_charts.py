@@ -17,7 +17,7 @@ from cluster.helm.client import Helm, helm_environ
 from cluster.helm.releases import Release
 from cluster.target import Target
 from errors import PermanentError
-from sandbox.binaries import ensure
+from sandbox.machine.binaries import ensure
 
 INDEX = """\
 apiVersion: v1

@@ -21,7 +21,7 @@ from cluster.target import Target, find_target
 from components.access import Access
 from config.models import KubernetesSettings
 from config.process_environment import child_environ, clean_process, program_environ
-from sandbox.binaries import ensure
+from sandbox.machine.binaries import ensure
 
 NOWHERE = "127.0.0.1:9"  # the discard port: nobody listens
 HOSTILE = {

@@ -15,7 +15,7 @@ from cluster.helm.releases import Release
 from cluster.manifests import parse_manifests
 from cluster.target import Target
 from config.text.documents import dump, parse
-from sandbox.binaries import ensure
+from sandbox.machine.binaries import ensure
 
 # What some reader of YAML takes for a number, a date, a truth or nothing at all.
 TEXTS = (

@@ -11,9 +11,9 @@ from prefect.settings import PREFECT_WORKER_WEBSERVER_PORT
 
 from cluster.pods.jobs import LOST_AFTER, RUN
 from config.models import StoreSecrets
-from sandbox.binaries import GO_MINIMUM, TOOLS
 from sandbox.control_room import CLIENT, QUEUES
-from sandbox.object_store import POLICY_OF
+from sandbox.machine.binaries import GO_MINIMUM, TOOLS
+from sandbox.site.object_store import POLICY_OF
 from tasks.cancellation import LIMIT_SECONDS
 from tasks.server.api import PROGRAM, deployments
 

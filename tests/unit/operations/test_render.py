@@ -19,7 +19,7 @@ from config.models import COMPONENTS, Settings
 from errors import ConfigurationError, Fault
 from operations.environment.render import render_manifest, site_values
 from operations.environment.render_files import write_rendered
-from sandbox.binaries import ensure
+from sandbox.machine.binaries import ensure
 
 HELMFILE = """
 releases:

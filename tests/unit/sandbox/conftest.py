@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.nodes import oci
+from sandbox.nodes.images import oci
 
 
 @pytest.fixture

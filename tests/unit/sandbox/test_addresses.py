@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from errors import PermanentError
-from sandbox import addresses
-from sandbox.addresses import FIRST, LAST, Addresses, allocate, release
-from sandbox.paths import state_dir
+from sandbox.machine import addresses
+from sandbox.machine.addresses import FIRST, LAST, Addresses, allocate, release
+from sandbox.machine.paths import state_dir
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from sandbox.agent.access import Output
 from sandbox.agent.addresses import AddressBook
 from sandbox.agent.pod import Host, NotStartable, Pod
 from sandbox.agent.status import ContainerState
-from sandbox.processes import running_below
+from sandbox.machine.processes import running_below
 
 
 @dataclass

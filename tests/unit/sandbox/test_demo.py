@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from errors import TemporaryError
-from sandbox import demo
-from sandbox.demo import last_report
-from sandbox.walk import PATIENT, PAUSE_SECONDS, TRIES, Walk
+from sandbox.demo import demo
+from sandbox.demo.demo import last_report
+from sandbox.demo.walk import PATIENT, PAUSE_SECONDS, TRIES, Walk
 
 
 class Machine:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from errors import PermanentError, TemporaryError
-from sandbox.engines import neo4j_programs as programs
+from sandbox.machine import neo4j_programs as programs
 
 VERSION = "5.0.0"
 JARS = {f"org/neo4j/neo4j/{VERSION}/neo4j-{VERSION}.jar": b"one"}

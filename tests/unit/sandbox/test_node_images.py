@@ -10,7 +10,8 @@ import yaml
 
 from config.loading import load
 from config.models import COMPONENTS
-from sandbox.nodes import engines, image_store, oci, platform
+from sandbox.nodes import platform
+from sandbox.nodes.images import engines, image_store, oci
 
 
 def test_an_image_is_written_again_only_when_its_files_change(

@@ -19,12 +19,14 @@ import yaml
 
 from cluster.kube import Conflict, Manifest
 from errors import ConfigurationError
-from sandbox import binaries
-from sandbox.addresses import Addresses
-from sandbox.nodes import capsule, network, oci, settings
-from sandbox.nodes.capsule import Capsule
+from sandbox.machine import binaries
+from sandbox.machine.addresses import Addresses
+from sandbox.nodes import settings
+from sandbox.nodes.capsules import capsule, network
+from sandbox.nodes.capsules.capsule import Capsule
 from sandbox.nodes.control_plane import NAMES, PROXY, ROUTER, NodesControlPlane
-from sandbox.nodes.volumes import PROVISIONER, provision
+from sandbox.nodes.helpers.volumes import PROVISIONER, provision
+from sandbox.nodes.images import oci
 
 
 def opened(archive: Path) -> dict[str, bytes]:
@@ -215,7 +217,7 @@ def test_the_relay_carries_both_ways_and_hands_on_the_end_of_each(tmp_path: Path
         ahead.start()
         with socket.create_server(("127.0.0.1", 0)) as listener:
             program = (
-                "import asyncio, socket, sys; from sandbox.nodes.relay import relay;"
+                "import asyncio, socket, sys; from sandbox.nodes.helpers.relay import relay;"
                 "asyncio.run(relay(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])))"
             )
             descriptor = listener.fileno()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.processes import (
+from sandbox.machine.processes import (
     MARK,
     Daemon,
     end_leftovers,

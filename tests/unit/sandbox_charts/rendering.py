@@ -17,7 +17,7 @@ from cluster.helm.releases import Release, load_releases
 from config.loading import ROOT, load
 from config.models import COMPONENTS
 from operations.environment.render import site_values
-from sandbox.binaries import KUBERNETES, ensure
+from sandbox.machine.binaries import KUBERNETES, ensure
 from tests.contracts.shape import Manifest
 
 CHARTS = ROOT / "deployments/kubernetes/sandbox/charts"

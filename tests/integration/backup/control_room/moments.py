@@ -14,7 +14,7 @@ from cluster.kube import Manifest
 from components.neo4j.editions.offline import DUMPER, POD, RELEASE
 from components.postgresql import client as postgresql
 from components.redis import client as redis
-from sandbox.processes import Daemon
+from sandbox.machine.processes import Daemon
 from tests.losses import LOSSES
 
 from ..conftest import Backups, until

@@ -1,0 +1,1 @@
+"""The demo and the disaster drill: `python -m sandbox.demo`."""

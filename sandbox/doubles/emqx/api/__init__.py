@@ -1,0 +1,1 @@
+"""The management API: its routes, requests and answers."""

@@ -1,0 +1,1 @@
+"""What this machine provides: directories, addresses, programs, daemons."""

@@ -1,0 +1,1 @@
+"""A node's walls, and the network between nodes."""
