@@ -40,6 +40,7 @@ SECTIONS = {
         "backup": "cli.commands.backup.backup:backup",
         "backups": "cli.commands.backup.backup:backups",
         "retention": "cli.commands.backup.retention:retention",
+        "wal": "cli.commands.backup.wal:wal",
     },
     "Verify and restore": {
         "verify": "cli.commands.restore.verify:verify",

@@ -112,14 +112,22 @@ def lease_of(kube: Kube, settings: Settings, name: str, purpose: str) -> Lease:
 
 
 def inquire(kube: Kube, settings: Settings, name: str) -> tuple[str, bool]:
-    """Return the note on a lease of an environment, and whether it is held now; acquires nothing.
+    """Return the note on a lease of an environment, and whether it is held now; acquires nothing."""
+    note, holder = read_holder(kube, settings, name)
+    return note, bool(holder)
+
+
+def read_holder(kube: Kube, settings: Settings, name: str) -> tuple[str, str]:
+    """Return the note on a lease of an environment, and who holds it now; "" if nobody does. Acquires nothing.
 
     Both times are the API server's, so that no holder's clock matters.
     """
     lease = kube.get(API_VERSION, KIND, name, settings.kubernetes.control_namespace) or {}
     spec = lease.get("spec", {})
-    held = bool(spec.get("holderIdentity")) and _fresh(lease, kube.now(), _duration(spec, 0))
-    return str(lease.get("metadata", {}).get("annotations", {}).get(OPERATION, "")), held
+    holder = str(spec.get("holderIdentity") or "")[:SHOWN]
+    held = bool(holder) and _fresh(lease, kube.now(), _duration(spec, 0))
+    note = str(lease.get("metadata", {}).get("annotations", {}).get(OPERATION, ""))
+    return note, holder if held else ""
 
 
 class Lease:

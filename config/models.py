@@ -22,6 +22,7 @@ from config.values import (
     Section,
     UserPath,
 )
+from config.wal import WalSettings
 
 # The engines, in the order in which the design deploys them: the one list of them.
 Component = Literal["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx"]
@@ -168,6 +169,7 @@ class StoreSecrets(Section):
     restore: DnsLabel = Field(default="isa-store-restore", description="of isa-restore")
     rebuild: DnsLabel = Field(default="isa-store-rebuild", description="of isa-rebuild")
     retention: DnsLabel = Field(default="isa-store-retention", description="of isa-retention")
+    wal: DnsLabel = Field(default="isa-store-wal", description="of isa-wal")
 
 
 class ObjectStoreSettings(Section):
@@ -448,6 +450,7 @@ class Settings(Section):
     deploy: DeploySettings = DeploySettings()
     autoscaling: AutoscalingSettings = AutoscalingSettings()
     backup: BackupSettings
+    wal: WalSettings = WalSettings()
     verify: VerifySettings = VerifySettings()
     rebuild: RebuildSettings = RebuildSettings()
     objectives: ObjectiveSettings = ObjectiveSettings()

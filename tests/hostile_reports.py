@@ -25,6 +25,8 @@ from operations.backup.nightly import BackupReport
 from operations.backup.retention import RetentionPlan
 from operations.deploy.plan import NodePlan, Plan
 from operations.deploy.run import DeployReport
+from operations.documents import environment as documents
+from operations.documents.wal import WalRange, WalStatus, WalStream, WalSystem
 from operations.environment.charts import ChartState
 from operations.health.findings import Finding as DoctorFinding
 from operations.health.freshness import Freshness
@@ -104,6 +106,21 @@ class Reports:
         for name in ("namespace", *self.names):
             dag.add(name)
         return dag
+
+    @property
+    def wal(self) -> WalStatus:
+        checks = tuple(documents.Check.of(check) for check in self.checks)
+        kept = WalRange(timelines=(1,), start="0/0", end="0/1", covers=NOW, begun=NOW, objects=1)
+        systems = tuple(
+            WalSystem(system=n, ranges=(kept,), gaps=(n,), forks=(n,), unknown_timelines=())
+            for n in self.names
+        )
+        stream = WalStream(
+            component="postgresql", holder=self.all, recovery_point=NOW, recovery_point_seconds=1.0, note=None
+        )  # fmt: skip
+        return WalStatus(
+            enabled=True, stream=stream, systems=systems, refused=tuple(self.names), checks=checks
+        )  # fmt: skip
 
     @property
     def status(self) -> list[ComponentStatus]:

@@ -184,13 +184,14 @@ class _At(io.RawIOBase):
         return count
 
 
-def prepare_spool(directory: Path) -> Path:
+def prepare_spool(directory: Path, setting: str = "backup.spool") -> Path:
     """Create the directory of the spool, accessible only to its owner, because plain data is stored in it.
 
     Everyone can write to `/var/tmp`: another user who creates the directory first could read it, or redirect it.
 
     Args:
         directory: as the settings name it.
+        setting: that names it, for messages.
 
     Returns:
         The same.
@@ -203,7 +204,7 @@ def prepare_spool(directory: Path) -> Path:
         status = directory.lstat()
     except OSError as exc:
         raise PermanentError(
-            f"backup.spool {directory} cannot be created: {exc.strerror or exc}"
+            f"{setting} {directory} cannot be created: {exc.strerror or exc}"
         ) from exc
     if stat.S_ISLNK(status.st_mode):
         fault, cure = "is a symbolic link", "name the directory that it points to"
@@ -216,7 +217,7 @@ def prepare_spool(directory: Path) -> Path:
     else:
         return directory
     raise PermanentError(
-        f"backup.spool {directory} {fault}: unencrypted data would be exposed there: {cure}"
+        f"{setting} {directory} {fault}: unencrypted data would be exposed there: {cure}"
     )
 
 

@@ -33,6 +33,7 @@ from components.postgresql.client import (
     query,
 )
 from components.postgresql.connection.proxies import ask_pools, say_where_pools_write
+from components.postgresql.wal.slots import SLOT
 from components.questions import Answers, Round, ask_members, words
 from config.models import Settings
 from errors import PermanentError
@@ -127,10 +128,13 @@ def ask(access: Access) -> Report:
     by_hand = sorted(m for m, s in answers.good.items() if s.paused == "hand")
     backups = sorted(m for m, s in answers.good.items() if s.paused and m not in by_hand)
     questions.note("replay goes on", not by_hand, _held(by_hand, backups), critical=False)
+    streamed = access.settings.wal.postgresql.enabled  # the doctor judges how much that slot holds
     with questions.check("no slot holds back WAL", critical=False) as answer:
         slots = {s["slot_name"]: int(s["held"]) for s in query(access, nodes[primary], SLOTS)}
         large = {
-            name: f"{size >> 20} MiB" for name, size in slots.items() if size > SLOT_LIMIT_BYTES
+            name: f"{size >> 20} MiB"
+            for name, size in slots.items()
+            if size > SLOT_LIMIT_BYTES and not (name == SLOT and streamed)
         }
         hint = f"{words(large)}, not in use: drop it or bring its standby back" if large else ""
         answer.settle(not large, hint)

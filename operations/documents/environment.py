@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
 
 from components import base
@@ -167,16 +168,37 @@ class ComponentStatus(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecoveryPoint(Document):
+    """Until when the changes of a component are stored.
+
+    Attributes:
+        component: name.
+        time: each commit until then is stored, as the stream noted it; null if that is not known.
+        seconds: how long ago that is; null if that is not known.
+        holder: who streams its WAL; empty if nobody does.
+        checks: what is wrong with the stream, and what is right.
+    """
+
+    component: str
+    time: datetime | None
+    seconds: float | None
+    holder: str
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Status(Document):
     """How the platform is right now.
 
     Attributes:
         ready: whether every component is.
         components: one each.
+        recovery_points: one for each component whose changes are stored continuously.
     """
 
     ready: bool
     components: tuple[ComponentStatus, ...]
+    recovery_points: tuple[RecoveryPoint, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,3 +27,8 @@ def verify_lease(component: str) -> str:
 def rebuild_lease(component: str) -> str:
     """Name of the Lease that a component's rebuild holds; its note: how far the rebuild has come."""
     return f"isa-rebuild-{component}"
+
+
+def wal_lease(component: str) -> str:
+    """Name of the Lease that the stream of a component's WAL holds; its note: how the stream stands."""
+    return f"isa-wal-{component}"

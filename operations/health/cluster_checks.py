@@ -25,6 +25,8 @@ from operations.health.status import ComponentStatus, read_status
 from operations.state.rebuild_state import RebuildState
 from operations.state.restore_journal import interrupted_restore
 from operations.verify.scratch_pod import LABEL
+from operations.wal.checks import check_stream
+from operations.wal.status import read_stream
 
 CERTIFICATE_DAYS = 30  # time to find who can renew it
 CONNECT_SECONDS = 10.0
@@ -194,3 +196,12 @@ def check_scratch(environment: Environment) -> Iterator[Finding]:
         else f"{len(pods)} running"
     )
     yield Finding(Check("scratch engines", not orphans, hint, critical=False), remove)
+
+
+def check_wal_stream(environment: Environment) -> Iterator[Finding]:
+    """Whether PostgreSQL's WAL is streamed, how far behind, and what waits."""
+    if not environment.settings.wal.postgresql.enabled:
+        yield Finding(Check("WAL stream", True, "not used (wal.postgresql.enabled is false)"))
+        return
+    for check in check_stream(read_stream(environment)):
+        yield Finding(check)

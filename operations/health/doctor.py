@@ -20,6 +20,7 @@ from operations.health.cluster_checks import (
     check_restores,
     check_scratch,
     check_versions,
+    check_wal_stream,
 )
 from operations.health.findings import Finding, Question
 from operations.health.store_checks import (
@@ -28,6 +29,7 @@ from operations.health.store_checks import (
     check_locks,
     check_object_store,
     check_proofs,
+    check_wal,
 )
 
 
@@ -45,11 +47,13 @@ def questions(environment: Environment) -> list[Question]:
         ("rebuilds", lambda: check_rebuilds(environment)),
         ("restores", lambda: check_restores(environment)),
         ("scratch engines", lambda: check_scratch(environment)),
+        ("WAL stream", lambda: check_wal_stream(environment)),
         ("object store", lambda: check_object_store(stored())),
         ("object locks", lambda: check_locks(stored())),
         ("leftovers", lambda: check_garbage(stored())),
         ("evidence", lambda: check_evidence(stored())),
         ("proofs", lambda: check_proofs(stored())),
+        ("WAL coverage", lambda: check_wal(stored())),
         *((f"certificate of {url}", lambda url=url: check_certificate(url)) for url in endpoints),
     ]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from archive.wal.names import COMPONENT
 from components.base import Check, Role
 from components.pods import Member, members
 from errors import IsaError
@@ -14,6 +15,8 @@ from operations.documents import environment as documents
 from operations.environment.environment import Environment
 from operations.health import gate
 from operations.health.gate import Finding
+from operations.wal.checks import check_stream
+from operations.wal.status import read_stream
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,42 @@ def read_status(environment: Environment, only: Iterable[str] = ()) -> list[Comp
         return list(pool.map(lambda name: _component(environment, name), names))
 
 
-def document(status: Iterable[ComponentStatus]) -> documents.Status:
+def read_recovery_points(
+    environment: Environment, only: Iterable[str] = ()
+) -> tuple[documents.RecoveryPoint, ...]:
+    """Until when changes are stored, for each component, or some, whose changes are stored continuously."""
+    settings = environment.settings.wal.postgresql
+    if not settings.enabled or COMPONENT not in (tuple(only) or (COMPONENT,)):
+        return ()
+    try:
+        stream = read_stream(environment)
+    except IsaError as exc:
+        lost = documents.Check.of(Check("WAL stream", False, str(exc)))
+        return (
+            documents.RecoveryPoint(
+                component=COMPONENT, time=None, seconds=None, holder="", checks=(lost,)
+            ),
+        )
+    return (
+        documents.RecoveryPoint(
+            component=COMPONENT,
+            time=stream.recovery_point,
+            seconds=stream.recovery_point_seconds,
+            holder=stream.holder,
+            checks=tuple(documents.Check.of(check) for check in check_stream(stream)),
+        ),
+    )
+
+
+def document(
+    status: Iterable[ComponentStatus], points: tuple[documents.RecoveryPoint, ...] = ()
+) -> documents.Status:
     """The status as `isa status --json` prints it."""
     components = tuple(component.document() for component in status)
     return documents.Status(
-        ready=all(component.ready for component in components), components=components
+        ready=all(component.ready for component in components),
+        components=components,
+        recovery_points=points,
     )
 
 

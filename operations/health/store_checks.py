@@ -16,6 +16,7 @@ from operations.environment.environment import Environment
 from operations.health import freshness
 from operations.health.findings import Finding
 from operations.runner.transfer import human
+from operations.wal.status import check_stored, read_listing
 
 LISTED = 5  # names in one finding
 COPY_NAMED = timedelta(days=14)  # a copied bucket is a finding for so long
@@ -144,6 +145,13 @@ def check_proofs(environment: Environment) -> Iterator[Finding]:
                 critical=False,
             )
         )
+
+
+def check_wal(environment: Environment) -> Iterator[Finding]:
+    """Gaps in the stored WAL since the newest complete backup."""
+    if environment.settings.wal.postgresql.enabled:
+        for check in check_stored(environment, read_listing(environment)):
+            yield Finding(check)
 
 
 def _listed(name: str, faults: Iterable[str], otherwise: str) -> Finding:

@@ -185,7 +185,8 @@ def first_cells(page: str, title: str) -> set[str]:
 def test_the_runbook_of_the_platform_explains_findings_messages_and_shared_checks() -> None:
     page = PAGES["docs/runbooks/platform.md"]
     health = ROOT / "operations/health"
-    doctors = [health / "doctor.py", *health.glob("*_checks.py"), ROOT / "tasks/server/doctor.py"]
+    others = [ROOT / "tasks/server/doctor.py", ROOT / "operations/wal/checks.py"]
+    doctors = [health / "doctor.py", *health.glob("*_checks.py"), *others]
     findings = {name for file in doctors for name in names_of_checks(file)}
     explained = {
         cell.partition(" *")[0] for cell in first_cells("docs/runbooks/platform.md", "Doctor")

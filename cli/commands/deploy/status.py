@@ -13,6 +13,7 @@ from cli.commands import options
 if TYPE_CHECKING:
     from rich.console import Group
 
+    from operations.documents.environment import Check, RecoveryPoint
     from operations.health.status import ComponentStatus
 
 WATCH_SECONDS = 2.0
@@ -33,26 +34,26 @@ def status(environment: str, only: tuple[str, ...], as_json: bool, watch: bool) 
     from config.loading import load
     from config.models import COMPONENTS
     from operations.environment.environment import Environment, require_known
-    from operations.health.status import document, read_status
+    from operations.health.status import document, read_recovery_points, read_status
 
     require_known(only, COMPONENTS)
     env = Environment(load(environment)).open_releases()
-    found = read_status(env, only)
+    found, points = read_status(env, only), read_recovery_points(env, only)
     if as_json:
-        emit(document(found))
+        emit(document(found, points))
     elif watch:
-        with Live(_tables(found), console=console()) as live:
+        with Live(_tables(found, points), console=console()) as live:
             while not abandoned(sys.stdout):
                 time.sleep(WATCH_SECONDS)
-                found = read_status(env, only)
-                live.update(_tables(found))
+                found, points = read_status(env, only), read_recovery_points(env, only)
+                live.update(_tables(found, points))
     else:
-        console().print(_tables(found))
+        console().print(_tables(found, points))
     if not all(component.ready for component in found):
         raise click.exceptions.Exit(1)
 
 
-def _tables(found: list[ComponentStatus]) -> Group:
+def _tables(found: list[ComponentStatus], points: tuple[RecoveryPoint, ...]) -> Group:
     from rich.console import Group
 
     from cli.printing.tables import table
@@ -68,8 +69,20 @@ def _tables(found: list[ComponentStatus]) -> Group:
             pods.append(
                 (component.name, m.name, role.role, role.lag, m.node, m.restarts or "", m.trouble)
             )
+    stored = [
+        (point.component, check.name, _verdict(check), check.hint)
+        for point in points
+        for check in point.checks
+    ]
+    heads = ("component", "check", "verdict", "finding")
+    recovery = ("", table("Recovery points", heads, stored)) if stored else ()
     return Group(
         table("Components", ("component", "check", "verdict", "finding"), checks),
         "",
         table("Members", ("component", "pod", "role", "lag", "node", "restarts", "trouble"), pods),
+        *recovery,
     )
+
+
+def _verdict(check: Check) -> str:
+    return "ok" if check.ok else "BAD" if check.critical else "warning"

@@ -36,6 +36,29 @@ ADVANCE = """
 """
 
 
+# -1 stands for no limit (src/backend/utils/misc/guc_tables.c, max_slot_wal_keep_size).
+USE = """
+    SELECT pg_wal_lsn_diff(
+               CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END, restart_lsn),
+           nullif(setting, '-1')::bigint * 1024 * 1024
+    FROM pg_replication_slots, pg_settings
+    WHERE slot_name = %s AND name = 'max_slot_wal_keep_size'
+"""
+
+
+@dataclass(frozen=True)
+class SlotUse:
+    """How much WAL a node keeps for the slot.
+
+    Attributes:
+        held: bytes that it keeps.
+        limit: bytes at which it drops them; None without a limit.
+    """
+
+    held: int
+    limit: int | None
+
+
 @dataclass(frozen=True)
 class SlotStatus:
     """The slot of a node.
@@ -76,3 +99,15 @@ def advance_slot(connection: psycopg.Connection[Any], lsn: int) -> None:
     """
     text = lsn_text(lsn)
     connection.execute(ADVANCE, [SLOT, text, SLOT, text])
+
+
+def slot_use(connection: psycopg.Connection[Any]) -> SlotUse | None:
+    """Return how much WAL a node keeps for the slot; None if it has no slot, or the slot is lost.
+
+    Args:
+        connection: to the node.
+    """
+    row = connection.execute(USE, [SLOT]).fetchone()
+    if row is None or row[0] is None:
+        return None
+    return SlotUse(max(0, int(row[0])), row[1])

@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,14 @@ from components.postgresql.wal.shipper import (
     read_switches,
     stored_position,
 )
-from components.postgresql.wal.slots import advance_slot, ensure_slot
+from components.postgresql.wal.slots import SlotUse, advance_slot, ensure_slot, slot_use
 from components.postgresql.wal.spool import WalSpool
 from config.backups import BackupSigner
 from errors import TemporaryError
 
 log = logging.getLogger(__name__)
 
+SPOOL = "wal.postgresql.spool"  # the setting
 ROUND_SECONDS = 0.5
 RECEIVE_SECONDS, RECEIVE_PAUSE = 0.4, 0.02  # that a round waits for its own heartbeat
 SLOT_ROUNDS = 20  # rounds between two looks at the slots
@@ -74,6 +75,10 @@ class StreamStatus:
         store: why the store takes nothing; "" if it does.
         diverged: why the server's WAL does not continue the stored one; "" if it does.
         begun_again: why WAL is missing before the newest chain; "" if none is.
+        system: system identifier of the database cluster; "" before the first connection.
+        gaps: in the stored WAL, as it was listed at the last connection.
+        last_gap: when the WAL behind the newest gap began to be stored; None without a gap.
+        slots: node → the WAL that it keeps; of those that were reached.
     """
 
     covers: datetime | None = None
@@ -84,6 +89,10 @@ class StreamStatus:
     store: str = ""
     diverged: str = ""
     begun_again: str = ""
+    system: str = ""
+    gaps: int = 0
+    last_gap: datetime | None = None
+    slots: dict[str, SlotUse] = field(default_factory=dict)
 
     @property
     def recovery_point_seconds(self) -> float | None:
@@ -105,6 +114,7 @@ class WalStream:
         spool: directory; below it each database cluster has one of its own.
         spool_bytes: at which pg_receivewal is stopped until the store has taken half of it.
         stopped: whether to end.
+        observe: called with the status after each round.
 
     Attributes:
         status: changes with every round.
@@ -120,11 +130,12 @@ class WalStream:
         spool: Path,
         spool_bytes: int,
         stopped: Callable[[], bool],
+        observe: Callable[[StreamStatus], None] = lambda status: None,
     ) -> None:
         self._access, self._store, self._writer = access, store, writer
         self._environment, self._signers = environment, signers
         self._directory, self._spool_bytes = spool, spool_bytes
-        self._stopped = stopped
+        self._stopped, self._observe = stopped, observe
         self._removed = ""
         self.status = StreamStatus()
 
@@ -140,13 +151,19 @@ class WalStream:
             stack.enter_context(explained(node.member))
             connection = stack.enter_context(connect_long(self._access, node, SUPERUSER, *WRITES))
             server = _server(connection)
+            self.status.system = server.system
             slot = ensure_slot(connection)
-            directory = prepare_spool(prepare_spool(self._directory) / server.system)
+            directory = prepare_spool(prepare_spool(self._directory, SPOOL) / server.system, SPOOL)
             spool = WalSpool(directory, server.segment)
-            stored = None if self._removed else self._stored(server)
+            stored, hole = self._stored(server)
+            if self._removed:
+                stored, hole, self._removed = None, self._removed, ""
             if stored is None:
                 spool.clear()
-            self.status.begun_again, self._removed = self._removed, ""
+            self.status.begun_again = hole
+            if hole:
+                self.status.gaps += 1
+                self.status.last_gap = datetime.now(UTC)
             shipper = Shipper(
                 self._writer, spool, self._environment, server.system, stored,
                 begin=(server.timeline, slot.reserved),
@@ -193,6 +210,7 @@ class WalStream:
         status.covers, status.newest = shipper.covers, beats.newest
         status.stored_lsn, status.timeline = shipper.lsn, shipper.timeline
         status.diverged, status.spool_bytes = shipper.diverged, spool.size()
+        self._observe(status)
         ended = receiver.ended
         if ended is not None:
             if REMOVED in ended:
@@ -207,12 +225,15 @@ class WalStream:
                 delay=5.0,
             )
 
-    def _stored(self, server: Server) -> StoredPosition | None:
-        """Where the stored WAL of this history ends; None if none is stored."""
+    def _stored(self, server: Server) -> tuple[StoredPosition | None, str]:
+        """Where the stored WAL of this history ends, or None; then why stored WAL is not continued, "" if none is."""
         listing = list_wal(self._store, self._environment, self._signers, server.system)
         for key, why in listing.refused.items():
             log.warning("WAL object %s does not count: %s", key, why)
-        lines = listing.of(server.system).coverage().lines
+        coverage = listing.of(server.system).coverage()
+        lines, gaps = coverage.lines, coverage.gaps
+        self.status.gaps = len(gaps)
+        self.status.last_gap = max((gap.after.objects[0].stored for gap in gaps), default=None)
         for line in sorted(lines, key=lambda one: one.end, reverse=True):
             objects = line.objects
             if line.timeline != server.timeline:
@@ -223,8 +244,14 @@ class WalStream:
                     boundary = switch - switch % server.segment
                     objects = tuple(one for one in objects if one.end <= boundary)
             if objects:
-                return stored_position(objects, server.segment)
-        return None
+                return stored_position(objects, server.segment), ""
+        if not lines:
+            return None, ""
+        stored = ", ".join(str(one) for one in sorted({line.timeline for line in lines}))
+        return None, (
+            f"the server's timeline {server.timeline} does not descend from a stored one ({stored}): it is of another "
+            "history"
+        )
 
     def _keep_slots(self, lsn: int) -> None:
         """Keep each node's WAL from an LSN on; a node that cannot be reached is asked again later."""
@@ -234,6 +261,8 @@ class WalStream:
                 with connect_long(self._access, node) as connection, answered_within(connection):
                     ensure_slot(connection)
                     advance_slot(connection, lsn)
+                    if use := slot_use(connection):
+                        self.status.slots = {**self.status.slots, node.member: use}
             except (psycopg.Error, OSError) as exc:
                 log.info("%s: its replication slot was not advanced: %s", node.member, exc)
 

@@ -36,6 +36,7 @@ from components.postgresql import live, restore
 from components.postgresql.backup import back_up
 from components.postgresql.client import SUPERUSER
 from components.postgresql.replacement.aside import statement
+from config.wal import PostgresqlWal
 from operations.verify.comparison import compare
 from sandbox.machine import postgres
 
@@ -180,7 +181,10 @@ class Pair:
             postgresql=SimpleNamespace(full_every_days=1), stall_seconds=60,
             programs=[postgres.programs()], spool=self.directory,
         )  # fmt: skip
-        settings = SimpleNamespace(components=SimpleNamespace(postgresql=component), backup=backup)
+        settings = SimpleNamespace(
+            components=SimpleNamespace(postgresql=component), backup=backup,
+            wal=SimpleNamespace(postgresql=PostgresqlWal()),
+        )  # fmt: skip
         made = SimpleNamespace(
             settings=settings, timeout_seconds=4.0, secret=lambda name, key: PASSWORD,
             endpoints=lambda *_: nodes[: self.members],

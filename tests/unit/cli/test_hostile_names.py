@@ -142,6 +142,20 @@ def dataclass_of(**values: Any) -> Any:
     return Seeded(**values)
 
 
+def streaming(reports: Reports) -> dict[str, Any]:
+    """A stream whose faults hold every name."""
+
+    def run(environment: Any, context: Any, *_: Any) -> None:
+        for name in reports.names:
+            context.tell(f"interrupted: {name}")
+
+    return {
+        "operations.wal.service.require_enabled": always(None),
+        "operations.wal.service.run_stream": run,
+        "signal.signal": always(None),
+    }
+
+
 CASES = {
     "plan": Case("plan", lambda r: {"operations.deploy.run.checked_plan": always(r.plan)}),
     "render": Case(
@@ -227,6 +241,8 @@ CASES = {
     "secrets restore": Case(
         f"secrets restore {SET}", lambda r: {"operations.restore.credentials.reinstate": always(r.reinstated)}
     ),
+    "wal status": Case("wal status", lambda r: {"operations.wal.status.read_wal": always(r.wal)}),
+    "wal stream": Case("wal stream", streaming, json=False),
     "worker": Case("worker QUEUE", lambda r: {"tasks.workers.serve.serve": always(None)}, json=False),
     "sandbox up": Case("sandbox up", sandbox),
     "sandbox down": Case("sandbox down", sandbox, json=False),

@@ -43,6 +43,8 @@ COMMANDS = {
     "retention": "retention --env sandbox",
     "secrets": "secrets --env sandbox",
     "secrets restore": "secrets restore platform-20260101T000000Z-000000 --env sandbox",
+    "wal stream": "wal stream --env sandbox",
+    "wal status": "wal status --env sandbox",
     "worker": "worker default",
     "sandbox up": "sandbox up",
     "sandbox down": "sandbox down",
@@ -50,7 +52,15 @@ COMMANDS = {
     "sandbox seed": "sandbox seed",
     "sandbox env": "sandbox env",
 }
-WITHOUT_JSON = {"render", "approve", "refuse", "worker", "sandbox down", "sandbox env"}
+WITHOUT_JSON = {
+    "render",
+    "approve",
+    "refuse",
+    "wal stream",
+    "worker",
+    "sandbox down",
+    "sandbox env",
+}
 
 
 @pytest.fixture

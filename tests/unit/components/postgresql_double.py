@@ -15,6 +15,7 @@ import psycopg
 
 from components.access import Access, Endpoint
 from components.postgresql.client import PORT, STATEFULSET
+from config.wal import PostgresqlWal
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Cluster:
         names: whether standbys announce themselves by their names.
         others: further rows of `pg_stat_replication`.
         slots: unused ones → bytes that they hold.
+        streams: whether the WAL is stored continuously.
         owner: of the gate's schema, where it is not ours.
         pools: Pgpool → rows of `SHOW pool_nodes`.
         read_only: hosts whose sessions take no write.
@@ -72,6 +74,7 @@ class Cluster:
     names: bool = True
     others: list[dict[str, Any]] = field(default_factory=list)
     slots: dict[str, int] = field(default_factory=dict)
+    streams: bool = False
     owner: tuple[str, str] | None = None
     pools: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     read_only: set[str] = field(default_factory=set)
@@ -98,6 +101,7 @@ class Cluster:
             settings=SimpleNamespace(
                 components=SimpleNamespace(postgresql=SimpleNamespace(**{**wanted, **settings})),
                 kubernetes=SimpleNamespace(namespace="engines"),
+                wal=SimpleNamespace(postgresql=PostgresqlWal(enabled=self.streams)),
             ),
             endpoints=lambda workload, members, port: [
                 self.endpoint(f"{workload}-{n}", port) for n in range(members)

@@ -11,6 +11,7 @@ from psycopg import errors
 
 from components.base import Check, Report, Role, Workload
 from components.postgresql.readiness import SLOT_LIMIT_BYTES, ask, workloads
+from components.postgresql.wal.slots import SLOT
 
 from .postgresql_double import Cluster
 
@@ -181,6 +182,14 @@ def test_an_unused_slot_may_hold_a_gibibyte(held: int, ok: bool, cluster: Cluste
     assert check.hint == (
         "" if ok else "old: 1024 MiB, not in use: drop it or bring its standby back"
     )
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_the_slot_of_the_wal_stream_is_the_doctors_while_there_is_a_stream(
+    streams: bool, cluster: Cluster
+) -> None:
+    cluster.slots, cluster.streams = {SLOT: 2 * SLOT_LIMIT_BYTES}, streams
+    assert checks(cluster)["no slot holds back WAL"].ok is streams
 
 
 def test_settings_that_wait_for_a_restart_are_named_and_no_gate_waits(cluster: Cluster) -> None:
