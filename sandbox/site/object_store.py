@@ -33,6 +33,7 @@ POLICY_OF = {
     "restore": "backup",
     "rebuild": "backup",
     "retention": "retention",
+    "wal": "wal",
 }
 
 
@@ -139,13 +140,14 @@ def users(directory: Path, store: ObjectStore) -> dict[str, dict[str, str]]:
     (minio/minio: cmd/admin-handlers-users.go, `ImportIAM`).
     """
     file = directory / "object-store-users.json"
-    if not file.exists():
-        keys = {
-            name: {"access-key": f"isa-{name}", "secret-key": secrets.token_urlsafe(24)}
-            for name in POLICY_OF
-        }
-        write_atomic(file, json.dumps(keys))
-    found: dict[str, dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))
+    found: dict[str, dict[str, str]] = {}
+    if file.exists():
+        found = json.loads(file.read_text(encoding="utf-8"))
+    missing = [name for name in POLICY_OF if name not in found]
+    for name in missing:  # all at first; later what a new version of the project adds
+        found[name] = {"access-key": f"isa-{name}", "secret-key": secrets.token_urlsafe(24)}
+    if missing:
+        write_atomic(file, json.dumps(found))
     policies = {name: _policy(name, store.bucket) for name in set(POLICY_OF.values())}
     documents = {
         "policies": policies,

@@ -32,6 +32,7 @@ ACCOUNTS = (
     "isa-restore",
     "isa-rebuild",
     "isa-retention",
+    "isa-wal",
     "isa-reader",
 )
 

@@ -24,7 +24,7 @@ from cluster.lease import API_VERSION, KIND, Lease
 from components import SETS
 from errors import PermanentError
 from operations.environment import leases
-from operations.environment.leases import backup_lease, verify_lease
+from operations.environment.leases import backup_lease, verify_lease, wal_lease
 from sandbox.cluster import Sandbox
 from sandbox.site.object_store import ENVIRONMENT
 from tests.contract import checked
@@ -255,6 +255,7 @@ STORE_SECRETS = {
     "isa-restore": {"backup", "verify", "restore"},
     "isa-rebuild": {"deployer", "backup", "verify", "rebuild"},
     "isa-retention": {"retention"},
+    "isa-wal": {"wal"},
     "isa-reader": set(),
 }
 DEPLOYS = {leases.DEPLOY, "isa-storage-classes", "isa-namespace"}
@@ -269,6 +270,7 @@ LEASES: dict[str, set[str]] = {
     "isa-restore": OF_ENGINES | BACKUPS | PROOFS,
     "isa-rebuild": DEPLOYS | OF_ENGINES | BACKUPS | PROOFS | REBUILDS,
     "isa-retention": BACKUPS,
+    "isa-wal": {wal_lease("postgresql")},
     "isa-reader": set(),
 }
 

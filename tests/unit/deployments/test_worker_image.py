@@ -5,12 +5,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from prefect.settings import PREFECT_WORKER_WEBSERVER_PORT
 
+from cli.main import isa
 from cluster.pods.jobs import LOST_AFTER, RUN
+from config.loading import variable
 from config.models import StoreSecrets
+from config.wal import PostgresqlWal
+from operations.wal.probe import PORT
 from sandbox.control_room import CLIENT, QUEUES
 from sandbox.machine.binaries import GO_MINIMUM, TOOLS
 from sandbox.site.object_store import POLICY_OF
@@ -20,6 +25,8 @@ from tasks.server.api import PROGRAM, deployments
 PROJECT = Path(__file__).resolve().parents[3]
 CONTAINERFILE = (PROJECT / "deployments/worker/Containerfile").read_text()
 MANIFESTS = list(yaml.safe_load_all((PROJECT / "deployments/worker/worker.yaml").read_text()))
+(STREAM,) = yaml.safe_load_all((PROJECT / "deployments/worker/wal.yaml").read_text())
+PODS = [*MANIFESTS, STREAM]
 DISPATCHERS = [one for one in MANIFESTS if one["kind"] == "Deployment"]
 RUNS = [one for one in MANIFESTS if one["kind"] == "PodTemplate"]
 
@@ -75,7 +82,7 @@ def test_every_package_of_the_image_is_debians() -> None:
 def test_the_image_runs_as_the_user_that_the_pods_run_as() -> None:
     assert re.findall(r"^USER (\d+)$", CONTAINERFILE, re.MULTILINE) == ["10001"]
     assert "useradd --uid 10001" in CONTAINERFILE
-    assert {pod_of(one)["securityContext"]["runAsUser"] for one in MANIFESTS} == {10001}
+    assert {pod_of(one)["securityContext"]["runAsUser"] for one in PODS} == {10001}
 
 
 # queue → account
@@ -150,7 +157,7 @@ def test_a_dispatcher_is_ready_while_its_server_answers_and_is_not_restarted_whe
     assert "livenessProbe" not in container
 
 
-@each(MANIFESTS)
+@each(PODS)
 def test_a_pod_writes_to_its_own_volumes_alone(one: dict[str, Any]) -> None:
     (container,) = pod_of(one)["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
@@ -162,13 +169,36 @@ def test_a_pod_writes_to_its_own_volumes_alone(one: dict[str, Any]) -> None:
         assert volumes[mounts[path]]["emptyDir"]["sizeLimit"]
 
 
-@each(RUNS)
+@each([*RUNS, STREAM])
 def test_every_run_names_its_own_accounts_key_of_the_object_store(one: dict[str, Any]) -> None:
     pod = pod_of(one)
     environ = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
     role = pod["serviceAccountName"].removeprefix("isa-")
     named = environ.get("ISA_STORAGE__OBJECT__CREDENTIALS_SECRET", "infotrend-object")
     assert named == getattr(StoreSecrets(), role)
+
+
+def test_the_stream_of_wal_runs_once_with_its_own_command_probe_and_room() -> None:
+    pod = pod_of(STREAM)
+    (container,) = pod["containers"]
+    assert (STREAM["spec"]["replicas"], STREAM["spec"]["strategy"]) == (1, {"type": "Recreate"})
+    assert container["args"][:3] == ["isa", *stream_command()]
+    assert container["livenessProbe"]["httpGet"] == {"path": "/health", "port": PORT}
+    environ = {one["name"]: one["value"] for one in container["env"]}
+    mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+    assert Path(environ[variable("wal.postgresql.spool")]).parent == Path(mounts["spool"])
+    (spool,) = (one for one in pod["volumes"] if one["name"] == "spool")
+    room = spool["ephemeral"]["volumeClaimTemplate"]["spec"]["resources"]["requests"]["storage"]
+    assert int(room.removesuffix("Gi")) << 30 >= PostgresqlWal().spool_bytes + (32 << 20)
+    # the Prefect server's password is not its business
+    assert container["envFrom"] == [{"configMapRef": {"name": "isa-worker"}}]
+
+
+def stream_command() -> list[str]:
+    context = click.Context(isa)
+    group = isa.get_command(context, "wal")
+    assert isinstance(group, click.Group) and "stream" in group.commands
+    return ["wal", "stream"]
 
 
 def test_a_dispatchers_policy_knows_the_queues_that_it_serves() -> None:

@@ -12,7 +12,10 @@ from yaml import CSafeLoader
 
 from cluster.pods.jobs import QUEUE
 from components.neo4j.editions.offline import pod_of
-from config.models import Settings
+from components.postgresql.client import SECRET
+from config.backups import BackupSettings
+from config.models import Settings, StoreSecrets
+from operations.environment.leases import wal_lease
 from operations.environment.place import ENVIRONMENT
 from operations.environment.render import render_manifest
 from tasks.server.api import deployments
@@ -154,6 +157,7 @@ def test_every_binding_names_a_role_and_an_account_that_exist(
         "isa-restore",
         "isa-rebuild",
         "isa-retention",
+        "isa-wal",
         "isa-dispatcher",
         "isa-recovery-dispatcher",
         "isa-reader",
@@ -201,6 +205,29 @@ def test_backup_and_reader_change_nothing_in_production(manifests: list[dict[str
         for rule in rules(manifests, account, "isa-cloud-production"):
             if rule["resources"] != ["pods/portforward"]:
                 assert set(rule["verbs"]) <= {"get", "list", "watch"}, (account, rule)
+
+
+def test_the_stream_of_wal_reads_one_password_and_its_keys_and_changes_its_lease_alone(
+    manifests: list[dict[str, Any]],
+) -> None:
+    production = rules(manifests, "isa-wal", "isa-cloud-production")
+    control = rules(manifests, "isa-wal", "isa-cloud-control")
+    assert [rule["verbs"] for rule in production] == [["get"]] * 3
+    named = {
+        resource: rule.get("resourceNames")
+        for rule in (*production, *control)
+        for resource in rule["resources"]
+    }
+    assert named["secrets"] == [
+        StoreSecrets().wal,
+        BackupSettings.model_fields["signing_secret"].default,
+    ]
+    (password,) = (rule for rule in production if rule["resources"] == ["secrets"])
+    assert password["resourceNames"] == [SECRET]
+    assert named["leases"] == [wal_lease("postgresql")]
+    assert set(named) == {"pods", "secrets", "namespaces", "leases"}
+    assert not rules(manifests, "isa-wal", None)
+    assert not rules(manifests, "isa-wal", "isa-cloud-verify")
 
 
 def test_no_password_and_no_default_user_stands_in_the_tree() -> None:
