@@ -34,6 +34,7 @@ JAVA_VERSIONS = (
     17,
     21,
 )  # https://neo4j.com/docs/operations-manual/5/installation/requirements/#deployment-requirements-java
+JAVA_SECONDS = 20.0
 DOWNLOADS, TRIES = 8, 4
 MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:2.8:copy-dependencies"
 SERVER = "org.neo4j.server.CommunityEntryPoint"
@@ -102,28 +103,48 @@ def lock(wanted: str) -> str:
     return "".join(f"{path} {jars[path]}\n" for path in sorted(jars))
 
 
-def java() -> Path:
+def java(candidates: Sequence[str] | None = None, seconds: float = JAVA_SECONDS) -> Path:
     """A Java that Neo4j runs on: JAVA_HOME's, or the PATH's.
+
+    Args:
+        candidates: programs to ask; by default those of this machine.
+        seconds: limit of each answer.
 
     Raises:
         ConfigurationError: no suitable version is installed.
+        TemporaryError: none was found, and a program did not answer in time.
     """
-    home = os.environ.get("JAVA_HOME")
-    candidates = [f"{home}/bin/java" if home else None, shutil.which("java")]
-    candidates += [str(path) for path in sorted(Path("/usr/lib/jvm").glob("*/bin/java"))]
-    for candidate in filter(None, candidates):
+    slow = []
+    for candidate in _installed_javas() if candidates is None else candidates:
         try:
             done = subprocess.run(
-                [candidate, "-version"], capture_output=True, text=True, timeout=20, check=False
+                [candidate, "-version"],
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
             )
+        except subprocess.TimeoutExpired:
+            slow.append(candidate)
+            continue
         except OSError:
             continue
         found = re.search(r'version "(\d+)', done.stderr)
         if found and int(found[1]) in JAVA_VERSIONS:
             return Path(candidate)
+    if slow:
+        raise TemporaryError(
+            f"{', '.join(slow)} -version did not answer within {seconds:g} s: try again when this machine is less busy"
+        )
     raise ConfigurationError(
         [Fault("this machine", "has no Java 17 or 21, which Neo4j needs", "apt-get install openjdk-17-jre-headless")]
     )  # fmt: skip
+
+
+def _installed_javas() -> list[str]:
+    home = os.environ.get("JAVA_HOME")
+    first = [f"{home}/bin/java" if home else None, shutil.which("java")]
+    return [*filter(None, first), *map(str, sorted(Path("/usr/lib/jvm").glob("*/bin/java")))]
 
 
 def write_config(home: Path, data: Path, address: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from errors import PermanentError, TemporaryError
+from errors import ConfigurationError, PermanentError, TemporaryError
 from sandbox.machine import neo4j_programs as programs
 
 VERSION = "5.0.0"
@@ -116,6 +116,16 @@ def test_a_dead_repository_is_given_up_after_the_first_jar(repository: Repositor
         programs.ensure(lambda words: None)
     # Those under way end their tries; the rest is never asked for.
     assert len(set(repository.asked)) <= programs.DOWNLOADS
+
+
+def test_a_java_that_does_not_answer_in_time_is_not_called_missing(tmp_path: Path) -> None:
+    slow = tmp_path / "java"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
+    slow.chmod(0o755)
+    with pytest.raises(TemporaryError, match=r"java -version did not answer within 0\.05 s"):
+        programs.java([str(slow)], seconds=0.05)
+    with pytest.raises(ConfigurationError, match="Java 17 or 21"):
+        programs.java([str(tmp_path / "missing")])
 
 
 def test_java_gets_arguments_as_they_were_given(tmp_path: Path) -> None:
