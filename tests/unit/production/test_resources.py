@@ -175,18 +175,3 @@ def test_qdrant_writes_snapshots_to_its_claim_and_not_to_the_nodes_disk(
     # the chart mounts the claim at /qdrant/storage, and an emptyDir at /qdrant/snapshots, the server's default
     assert path.startswith("/qdrant/storage/")
     assert not values["qdrant"]["snapshotPersistence"]["enabled"]
-
-
-def test_pgpool_finds_a_dead_primary_before_its_clients_have_waited_for_long(
-    values: dict[str, dict[str, Any]],
-) -> None:
-    given = values["postgresql-ha"]["pgpool"]["extraEnvVars"]
-    seconds = {one["name"].removeprefix("PGPOOL_"): int(one["value"]) for one in given}
-    tries = seconds["HEALTH_CHECK_MAX_RETRIES"] + 1
-    waits = seconds["HEALTH_CHECK_PERIOD"] + seconds["HEALTH_CHECK_RETRY_DELAY"] * (tries - 1)
-    assert waits <= 10, "its server was killed: each try is refused at once"
-    assert waits + seconds["HEALTH_CHECK_TIMEOUT"] * tries <= 20, (
-        "its node is gone: nothing answers"
-    )
-    assert tries > 2, "one late answer is no reason to give a node up"
-    assert seconds["CONNECT_TIMEOUT"] <= 1000 * seconds["HEALTH_CHECK_TIMEOUT"]

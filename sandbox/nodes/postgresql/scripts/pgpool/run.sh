@@ -55,6 +55,7 @@ backend_weight$number = 1
 backend_flag$number = 'ALLOW_TO_FAILOVER'
 END
 done
+if [ -n "${PGPOOL_USER_CONF_FILE:-}" ]; then cat "$PGPOOL_USER_CONF_FILE" >> $conf; fi
 cat > $home/conf/pool_hba.conf << END
 local all all trust
 host all $PGPOOL_SR_CHECK_USER all trust

@@ -1,0 +1,1 @@
+"""PostgreSQL under repmgr behind Pgpool on real nodes, with production's values."""
