@@ -109,6 +109,7 @@ class BackupContent:
         not_covered: what such a backup never holds.
         missing: what is missing from it, with the reason; makes the backup partial.
         needs: ids of earlier backups that this one depends on.
+        states: unit → keyed digest of its state; an unchanged unit is not stored again (`archive.backup.references`).
     """
 
     engine: Engine
@@ -119,6 +120,7 @@ class BackupContent:
     tools: dict[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    states: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

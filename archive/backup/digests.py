@@ -9,6 +9,7 @@ manifest.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Literal
 
 from archive.backup.encryption import SUFFIX
@@ -63,7 +64,9 @@ def document_of(manifest: Manifest) -> bytes:
         for measure in manifest.fingerprint
     )
     artefacts = {
-        artefact.name: artefact.plain_sha256 for artefact in manifest.artefacts if artefact.sealed
+        artefact.name: artefact.plain_sha256
+        for artefact in manifest.artefacts
+        if artefact.sealed and not artefact.stored_in
     }
     return canonical(Digests(measures=measures, artefacts=artefacts).model_dump(mode="json"))
 
@@ -93,25 +96,43 @@ def without_digests(manifest: Manifest, artefact: Artefact) -> Manifest:
     )
 
 
-def with_digests(manifest: Manifest, document: bytes) -> Manifest:
+def with_digests(manifest: Manifest, documents: Mapping[str, bytes]) -> Manifest:
     """Return the manifest with its digests, as before it was stored.
 
     Args:
         manifest: as it is stored.
-        document: the artefact.
+        documents: id of the backup → its artefact with the digests, and those of the backups that store some of its
+            artefacts: the digests of these units are there.
 
     Raises:
         PermanentError: the artefact is from another backup, or from another version of this project.
     """
+    holders = {artefact.unit: artefact.stored_in or manifest.id for artefact in manifest.artefacts}
     try:
-        content = Digests.model_validate(json.loads(document))
-        by_item = {(measure.unit, measure.item): measure for measure in content.measures}
+        contents = {
+            identity: Digests.model_validate(json.loads(document))
+            for identity, document in documents.items()
+        }
+        by_item = {
+            (identity, measure.unit, measure.item): measure
+            for identity, content in contents.items()
+            for measure in content.measures
+        }
         measures = tuple(
-            _opened(measure, by_item[measure.unit, measure.item])
+            _opened(
+                measure,
+                by_item[holders.get(measure.unit, manifest.id), measure.unit, measure.item],
+            )
             for measure in manifest.fingerprint
         )
         artefacts = tuple(
-            artefact.model_copy(update={"plain_sha256": content.artefacts[artefact.name]})
+            artefact.model_copy(
+                update={
+                    "plain_sha256": contents[artefact.stored_in or manifest.id].artefacts[
+                        artefact.name
+                    ]
+                }
+            )
             if artefact.sealed and artefact.name != NAME + SUFFIX
             else artefact
             for artefact in manifest.artefacts

@@ -126,6 +126,10 @@ class Artefact(Part):
     stored_sha256: Sha256 = Field(description="of the stored bytes")
     part_size: Bytes = Field(description="part size of its upload, bytes")
     sealed: bool = Field(default=True, description="zstd, then age; false: stored as is")
+    stored_in: Identity | Literal[""] = Field(
+        default="",
+        description="id of the earlier backup that stores it under the same name; empty: this one",
+    )
 
 
 def _short(value: Any) -> Any:
@@ -230,6 +234,11 @@ class Manifest(Part):
     consistency: tuple[Consistency, ...]
     artefacts: tuple[Artefact, ...]
     fingerprint: tuple[Measure, ...]
+    states: dict[Label, Digest] = Field(
+        default={},
+        description="unit → keyed digest of its state when it was stored; an equal one at a later backup means that "
+        "the unit has not changed. Only backup workers can compute it",
+    )
     store: Capabilities = Field(description="the object store, as tested before the run")
     recipients: tuple[Word, ...] = Field(
         description="age public keys; the holder of any matching private key can read the backup"
@@ -246,8 +255,14 @@ class Manifest(Part):
         return self.prefix + FILE
 
     def key(self, artefact: Artefact) -> str:
-        """Key of an artefact."""
-        return self.prefix + artefact.name
+        """Key of an artefact, which may lie in an earlier backup of the same component."""
+        holder = artefact.stored_in or self.id
+        return set_prefix(self.environment, self.component, holder) + artefact.name
+
+    @property
+    def holders(self) -> frozenset[str]:
+        """Ids of the earlier backups that store some of its artefacts."""
+        return frozenset(artefact.stored_in for artefact in self.artefacts) - {""}
 
     @property
     def seconds(self) -> float:
@@ -256,13 +271,13 @@ class Manifest(Part):
 
     @property
     def plain_size(self) -> int:
-        """Bytes that were read."""
-        return sum(artefact.plain_size for artefact in self.artefacts)
+        """Bytes that were read, without those of artefacts in earlier backups."""
+        return sum(artefact.plain_size for artefact in self.artefacts if not artefact.stored_in)
 
     @property
     def stored_size(self) -> int:
-        """Bytes in the bucket."""
-        return sum(artefact.stored_size for artefact in self.artefacts)
+        """Bytes that it takes in the bucket, without those of artefacts in earlier backups."""
+        return sum(artefact.stored_size for artefact in self.artefacts if not artefact.stored_in)
 
     def to_bytes(self, *, as_read: bool = False) -> bytes:
         """The document as it is stored: JSON with a hash of itself, so that any changed byte is detected.
@@ -387,6 +402,8 @@ def _misplaced(manifest: Manifest, key: str, now: datetime) -> str:
         return f"it began at {manifest.begun:%Y-%m-%d %H:%M:%S}, but its id names another time"
     if any(not _earlier(needed, manifest) for needed in manifest.needs):
         return "it depends on a backup that is not an earlier one of its component"
+    if strange := sorted(manifest.holders - {*manifest.needs}):
+        return f"it refers to artefacts in {strange[0]}, which is not one of the backups that it depends on"
     if manifest.ended < manifest.begun:
         return "it ended before it began"
     if manifest.begun > now + CLOCK_TOLERANCE:

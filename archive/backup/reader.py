@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from archive.backup import digests
 from archive.backup.encryption import SUFFIX, Encrypted, Writable, decrypt
 from archive.backup.manifest import Artefact, Manifest
+from archive.backup.references import fully_needed
 from archive.object_store.store import Missing, Refused, Store
 from archive.streams.chunks import HashingCounter, Put, as_file, prefetch
 from archive.streams.unpacking import Unreadable
@@ -32,7 +33,7 @@ class SetReader:
         store: the bucket.
         manifest: the backup's manifest.
         identity: age private key.
-        earlier: manifests of `needs`, in that order.
+        earlier: manifests of `needs`, in that order. Artefacts that lie in one of them are read there.
         told: called with artefact and size of every plain chunk; may raise to stop.
 
     Attributes:
@@ -65,7 +66,9 @@ class SetReader:
         if not self._identity or not digests.apart(self._stored):
             return self._stored
         try:
-            return digests.with_digests(self._stored, self.read(digests.NAME, self._stored))
+            sets = [*(one for one in self.chain if one.id in self._stored.holders), self._stored]
+            documents = {one.id: self.read(digests.NAME, one) for one in sets}
+            return digests.with_digests(self._stored, documents)
         except (Damaged, Refused):
             raise
         except PermanentError as exc:
@@ -153,7 +156,8 @@ class SetReader:
             TemporaryError: the store does not answer.
         """
         skipped = set(but)
-        self._read(self.chain, lambda artefact: artefact.unit in skipped)
+        sets = [*fully_needed(self._stored, self.chain[:-1]), self._stored]
+        self._read(sets, lambda artefact: artefact.unit in skipped)
 
     # ------------------------------------------------------------------ inside
     @staticmethod

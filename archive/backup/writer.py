@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import logging
 import threading
@@ -12,7 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from archive.backup import digests
 from archive.backup.cleanup_journal import CleanupJournal
@@ -22,10 +25,12 @@ from archive.backup.manifest import FILE, Artefact, Manifest
 from archive.bounds import excess
 from archive.object_store.store import Refused, Store
 from archive.object_store.upload import Upload, part_size
+from archive.signing import canonical
 from archive.streams.spool import Spool, require_room
 from errors import IsaError, PermanentError
 
 log = logging.getLogger(__name__)
+STATE_PURPOSE = b"isa-cloud state of a unit 1"  # HKDF's info: the signing key itself only signs
 
 
 class SetWriter:
@@ -148,6 +153,26 @@ class SetWriter:
         require_room(self.spool, expected)
         return Spool(source, self.spool, f"the data of {self.prefix}", expected)
 
+    def refer(self, artefact: Artefact, holder: Manifest) -> None:
+        """Add an artefact that an earlier backup stores, instead of storing it again.
+
+        Args:
+            artefact: as an earlier backup lists it.
+            holder: that backup. If it refers to an even older one, so does this one.
+        """
+        entry = artefact.model_copy(update={"stored_in": artefact.stored_in or holder.id})
+        with self._lock:
+            self._artefacts[entry.name] = entry
+
+    def keyed_digest(self, value: Any) -> str:
+        """Digest of a JSON value that only the backup workers can compute, because it stands in the manifest.
+
+        A new signing key makes all digests differ.
+        """
+        hkdf = HKDF(hashes.SHA256(), 32, salt=None, info=STATE_PURPOSE)
+        key = hkdf.derive(self._signing_key.private_bytes_raw())
+        return hmac.digest(key, canonical({"": value}), "sha256").hex()
+
     def drop(self, folder: str) -> None:
         """Remove from the backup what was stored below a folder; locked objects cannot be deleted and stay.
 
@@ -156,11 +181,11 @@ class SetWriter:
         """
         with self._lock:
             names = [name for name in self._artefacts if name.startswith(folder)]
-            for name in names:
-                del self._artefacts[name]
+            dropped = [self._artefacts.pop(name) for name in names]
         with suppress(IsaError):
-            for name in names:
-                self.store.purge(self.prefix + name)
+            for artefact in dropped:
+                if not artefact.stored_in:
+                    self.store.purge(self.prefix + artefact.name)
 
     def commit(self, manifest: Manifest) -> Manifest:
         """Store the digests, encrypted, and then the manifest without them: from then on the backup exists.

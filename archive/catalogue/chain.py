@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 from archive.backup.manifest import Manifest
 
 NIGHT = timedelta(hours=1)  # tolerance: nightly runs do not start at the same minute
+
+
+def dependable(
+    earlier: Sequence[Manifest], recipients: Collection[str], cluster: str
+) -> tuple[Manifest, ...]:
+    """Return the backups since the last one with other recipients or of another cluster: a new one may need these.
+
+    A backup that depends on one with other recipients could only be restored with the keys of both.
+
+    Args:
+        earlier: a component's backups, the oldest first.
+        recipients: age public keys of the new backup.
+        cluster: uid of the engines' namespace.
+    """
+    newest_first = takewhile(
+        lambda one: set(one.recipients) == set(recipients) and one.cluster == cluster,
+        reversed(earlier),
+    )
+    return tuple(reversed(list(newest_first)))
 
 
 def open_chain(

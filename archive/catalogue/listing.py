@@ -18,6 +18,7 @@ from archive.backup.manifest import (
     read_manifest,
     set_prefix,
 )
+from archive.backup.references import unfounded_reference
 from archive.bounds import AT_ONCE_BYTES, EVIDENCE_BYTES, MANIFEST_BYTES
 from archive.catalogue.stored_dates import StoredDates, judge_dates
 from archive.evidence.chain import Document, Record, crowded, gap, read_document
@@ -255,10 +256,14 @@ def find_chain(
     """Read the manifest of one backup, and those of the backups that it depends on.
 
     Raises:
-        PermanentError: one of them does not exist, or its manifest is damaged.
+        PermanentError: one of them does not exist, its manifest is damaged, or it does not store what the backup
+            refers to.
     """
     manifest = find_set(store, environment, identity, trust)
-    return manifest, tuple(find_set(store, environment, needed, trust) for needed in manifest.needs)
+    earlier = tuple(find_set(store, environment, needed, trust) for needed in manifest.needs)
+    if fault := unfounded_reference(manifest, earlier):
+        raise PermanentError(f"{identity} is refused: {fault}")
+    return manifest, earlier
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from archive.backup.manifest import (
     set_prefix,
 )
 from archive.backup.writer import SetWriter
+from archive.catalogue.chain import dependable
 from archive.catalogue.listing import Catalogue
 from cluster.lease import Lease
 from components import SETS
@@ -135,7 +136,11 @@ def back_up(
             )
         begun = datetime.now(UTC)
         identity = new_identity(component, begun, secrets.token_hex(3))
-        earlier = () if full else catalogue.sound(component)
+        earlier = dependable(
+            () if full else catalogue.sound(component),
+            environment.settings.backup.age_recipients,
+            environment.cluster_uid,
+        )
         writer = _writer(environment, context, identity, earlier, lease, signing_key)
         try:
             with (
@@ -196,6 +201,7 @@ def _manifest(
         consistency=content.consistency,
         artefacts=artefacts,
         fingerprint=content.fingerprint,
+        states=content.states,
         store=store,
         recipients=environment.settings.backup.age_recipients,
     )

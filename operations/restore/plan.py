@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from archive.backup import digests
 from archive.backup.manifest import IDENTITY, Manifest, component_of
 from archive.backup.reader import SetReader
+from archive.backup.references import fully_needed
 from archive.catalogue.check import look
 from archive.catalogue.listing import Catalogue
 from components import COMPONENTS
@@ -116,7 +117,7 @@ def plan_restore(
     warnings = [
         *_backup_warnings(catalogue, manifest),
         *_unit_warnings(live, not_replaced),
-        *_remarks(environment, live, manifest, chosen),
+        *_remarks(environment, live, manifest, earlier, chosen),
     ]
     return RestorePlan(
         manifest=manifest,
@@ -197,7 +198,8 @@ def _complete_chain(
     """Return the manifests of a backup of this platform whose objects all exist."""
     manifest, earlier = environment.backup_chain(backup)
     _check_identity(environment, manifest, component_of(backup), other_cluster)
-    faults = [fault for link in (*earlier, manifest) for fault in look(environment.store, link)]
+    links = (*fully_needed(manifest, earlier), manifest)
+    faults = [fault for link in links for fault in look(environment.store, link)]
     if faults:
         message = "; ".join(f"{fault.artefact} {fault.what}" for fault in faults)
         raise PermanentError(f"{backup} is not complete: {message}")
@@ -256,16 +258,19 @@ def _took(environment: Environment, catalogue: Catalogue, backup: str) -> str:
 
 
 def _remarks(
-    environment: Environment, live: Live, manifest: Manifest, chosen: tuple[str, ...]
+    environment: Environment,
+    live: Live,
+    manifest: Manifest,
+    earlier: tuple[Manifest, ...],
+    chosen: tuple[str, ...],
 ) -> list[str]:
     """Ask the live engine for remarks; if it does not answer, the plan is still made."""
     if live.remarks is None:
         return []
     try:
         if digests.apart(manifest):
-            manifest = SetReader(
-                environment.store, manifest, environment.verify_identity()
-            ).manifest
+            key = environment.verify_identity()
+            manifest = SetReader(environment.store, manifest, key, earlier).manifest
     except IsaError as exc:
         return [f"other changes are unknown, because its digests cannot be read: {exc}"]
     try:

@@ -14,6 +14,7 @@ import pyrage
 
 from archive.backup.manifest import IDENTITY, Manifest, Measure
 from archive.backup.reader import Damaged, SetReader
+from archive.backup.references import fully_needed
 from archive.catalogue.check import look
 from archive.evidence.verdicts import Difference, Evidence, Level, Verdict
 from archive.object_store.store import Refused
@@ -157,7 +158,7 @@ def _manifests(environment: Environment, backup: str) -> tuple[Manifest, tuple[M
 def _check_objects(
     environment: Environment, identity: str, manifest: Manifest, earlier: tuple[Manifest, ...]
 ) -> None:
-    for backup in (*earlier, manifest):
+    for backup in (*fully_needed(manifest, earlier), manifest):
         faults = look(environment.store, backup)
         if faults:
             message = "; ".join(f"{fault.artefact} {fault.what}" for fault in faults)

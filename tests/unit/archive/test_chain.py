@@ -1,7 +1,7 @@
 from datetime import timedelta
 
 from archive.backup.manifest import Manifest
-from archive.catalogue.chain import open_chain
+from archive.catalogue.chain import dependable, open_chain
 from archive.catalogue.listing import Catalogue
 from archive.evidence.verdicts import Proof
 
@@ -64,3 +64,16 @@ def test_a_full_set_that_failed_its_proof_is_not_rested_on() -> None:
 def test_behind_an_incremental_set_that_failed_its_proof_everything_is_taken_anew() -> None:
     assert proved(FULL, SECOND, THIRD, first="pass", second="pass", third="fail") == ()
     assert proved(FULL, SECOND, a_set(2), first="pass", second="fail") != ()
+
+
+def test_a_backup_depends_on_none_of_other_recipients_or_of_another_cluster() -> None:
+    def days(*sets: Manifest) -> list[Manifest]:
+        return list(dependable(sets, ("age1b", "age1a"), "uid"))
+
+    alike = [a_set(day, recipients=("age1a", "age1b")) for day in range(4)]
+    assert days(*alike) == alike
+    other_keys = a_set(2, recipients=("age1a", "age1old"))
+    assert days(*alike[:2], other_keys, alike[3]) == alike[3:]
+    assert days(*alike[:2], other_keys) == []
+    elsewhere = alike[2].model_copy(update={"cluster": "another"})
+    assert days(*alike[:2], elsewhere, alike[3]) == alike[3:]

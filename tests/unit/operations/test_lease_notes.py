@@ -102,6 +102,7 @@ def taken(writer: Any) -> Any:
         topology={},
         consistency=(),
         fingerprint=(),
+        states={},
     )
 
 
