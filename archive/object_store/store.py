@@ -243,10 +243,16 @@ class Store:
         retention = {"Mode": COMPLIANCE, "RetainUntilDate": until}
         self._call("put_object_retention", key, Key=key, Retention=retention, **options)
 
-    def list(self, prefix: str) -> Iterator[Entry]:
-        """All objects below a prefix, by key."""
+    def list(self, prefix: str, after: str = "") -> Iterator[Entry]:
+        """All objects below a prefix, by key.
+
+        Args:
+            prefix: of their keys.
+            after: only keys behind this one.
+        """
         follow = {"ContinuationToken": "NextContinuationToken"}
-        for answer in self._pages("list_objects_v2", prefix, follow, Prefix=prefix):
+        start = {"StartAfter": after} if after else {}
+        for answer in self._pages("list_objects_v2", prefix, follow, Prefix=prefix, **start):
             for entry in answer.get("Contents", []):
                 yield Entry(entry["Key"], int(entry["Size"]), entry["LastModified"])
 

@@ -7,7 +7,8 @@ objects of a segment, joined in the order of their names, is the segment's file.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,12 +20,20 @@ from archive.backup.encryption import LEVEL, public_keys
 from archive.backup.reader import Damaged
 from archive.object_store.store import Missing, Store
 from archive.wal.coverage import Line, Wal
-from archive.wal.names import TimelineHistory, WalObject, lsn_text, read_name, wal_prefix
+from archive.wal.names import (
+    TimelineHistory,
+    WalObject,
+    lsn_text,
+    read_name,
+    timeline_folder,
+    wal_prefix,
+)
 from config.backups import BackupSigner
 from errors import PermanentError
 
 # Incompressible bytes grow by 3 bytes in 128 KiB (zstd) and 16 in 64 KiB (age), behind a header for each recipient.
 OVERHEAD_BYTES = 64 << 10
+START = re.compile("([0-9A-F]{16})-")  # how a key goes on behind its timeline's folder
 HISTORY_BYTES = 1 << 20
 
 
@@ -46,6 +55,18 @@ class WalListing:
         """The WAL of one database cluster."""
         return Wal(self.objects.get(system, ()), self.histories.get(system, ()))
 
+    def add(self, key: str, environment: str, signers: Collection[BackupSigner]) -> None:
+        """Note an object by its key."""
+        try:
+            one = read_name(key, environment, signers)
+        except PermanentError as exc:
+            self.refused[key] = str(exc)
+            return
+        if isinstance(one, WalObject):
+            self.objects.setdefault(one.system, []).append(one)
+        else:
+            self.histories.setdefault(one.system, []).append(one)
+
 
 def list_wal(
     store: Store, environment: str, signers: Collection[BackupSigner], system: str = ""
@@ -63,16 +84,55 @@ def list_wal(
     """
     found = WalListing()
     for entry in store.list(wal_prefix(environment) + (f"{system}/" if system else "")):
-        try:
-            one = read_name(entry.key, environment, signers)
-        except PermanentError as exc:
-            found.refused[entry.key] = str(exc)
-            continue
-        if isinstance(one, WalObject):
-            found.objects.setdefault(one.system, []).append(one)
-        else:
-            found.histories.setdefault(one.system, []).append(one)
+        found.add(entry.key, environment, signers)
     return found
+
+
+def list_tail(
+    store: Store,
+    environment: str,
+    signers: Collection[BackupSigner],
+    *,
+    system: str,
+    timelines: Iterable[int],
+    start: int,
+) -> WalListing:
+    """List the WAL of some timelines from an LSN on, with their histories: a few objects, whatever is stored in all.
+
+    Args:
+        store: the bucket.
+        environment: name.
+        signers: trusted signers.
+        system: system identifier.
+        timelines: whose WAL is listed.
+        start: objects that begin before it are left out.
+
+    Raises:
+        TemporaryError, PermanentError: the bucket cannot be listed.
+    """
+    found = WalListing()
+    for timeline in sorted(timelines):
+        folder = timeline_folder(environment, system, timeline)
+        for entry in store.list(folder, f"{folder}{start:016X}"):
+            found.add(entry.key, environment, signers)
+    return found
+
+
+def newest_start(
+    store: Store, environment: str, system: str, timelines: Iterable[int]
+) -> int | None:
+    """The LSN at which the newest object of some timelines begins, by its unchecked name; None without one.
+
+    Raises:
+        TemporaryError, PermanentError: the bucket cannot be listed.
+    """
+    newest = None
+    for timeline in timelines:
+        folder = timeline_folder(environment, system, timeline)
+        for entry in store.list(folder):
+            if start := START.match(entry.key, len(folder)):
+                newest = max(newest or 0, int(start[1], 16))
+    return newest
 
 
 class WalWriter:

@@ -6,7 +6,7 @@
 SYSTEM is the system identifier, TIMELINE and LSNs are hexadecimal as in PostgreSQL's own file names. An object holds
 the WAL from START to END and never crosses a segment boundary. It is stored under its name by one request and never
 changed: after a kill it either exists as a whole or does not. A growing segment is a row of such objects; when the
-segment is complete, it is stored once more as one object.
+segment is complete, it is stored once more in a few large objects.
 
 BEFORE and THROUGH are the states of the WAL at START and END. The state at an LSN is the SHA-256 of the WAL from the
 last segment boundary below the LSN to the LSN. Two objects continue each other if the END and THROUGH of one are the
@@ -38,7 +38,7 @@ COMPONENT = "postgresql"
 PURPOSE = b"isa-cloud wal 1\n"  # a signature of a manifest is none of WAL
 UNKNOWN = "-"
 SIGNER_DIGITS = 16  # of the public key in hexadecimal, to find it in backup.signers
-# An object is read into memory, and so is its encrypted form. A segment of 16 MiB, PostgreSQL's default, is one object.
+# An object is read into memory, and so is its encrypted form.
 MAXIMUM_BYTES = 16 << 20
 TIME = "%Y%m%dT%H%M%S.%fZ"
 _TIME = r"\d{8}T\d{6}\.\d{6}Z"
@@ -136,6 +136,11 @@ def wal_prefix(environment: str) -> str:
     return f"{component_prefix(environment, COMPONENT)}{FOLDER}/"
 
 
+def timeline_folder(environment: str, system: str, timeline: int) -> str:
+    """Prefix of a timeline's WAL and of its history."""
+    return f"{wal_prefix(environment)}{system}/{timeline:08X}/"
+
+
 def read_name(
     key: str, environment: str, signers: Collection[BackupSigner], now: datetime | None = None
 ) -> WalObject | TimelineHistory:
@@ -184,7 +189,7 @@ def lsn_number(text: str) -> int:
 
 # ---------------------------------------------------------------------- inside
 def _folder(one: WalObject | TimelineHistory) -> str:
-    return f"{wal_prefix(one.environment)}{one.system}/{one.timeline:08X}"
+    return timeline_folder(one.environment, one.system, one.timeline).removesuffix("/")
 
 
 def _statement(parts: dict[str, str], environment: str, key: str) -> WalObject | TimelineHistory:

@@ -47,7 +47,7 @@ class WalNote(Document):
         store: why the store takes nothing; empty if it does.
         diverged: why the server's WAL does not continue the stored one; empty if it does.
         hole: why WAL is missing before the newest chain; empty if none is.
-        gaps: in the stored WAL, as it was listed at the last connection.
+        gaps: that streams have left so far.
         last_gap: when the WAL behind the newest gap began to be stored; null without a gap.
         slots: one a node.
     """

@@ -26,7 +26,7 @@ def metrics(note: WalNote, environment: str, component: str) -> str:
         ("spool_bytes", "WAL that waits for the store.", {"": float(note.spool_bytes)}),
         ("spool_limit_bytes", "Size of the spool at which nothing more is received.",
          {"": float(note.spool_limit_bytes)}),
-        ("gaps", "Gaps in the stored WAL, as it was listed at the last connection.",
+        ("gaps", "Gaps that streams have left so far.",
          {"": float(note.gaps)}),
         ("last_gap_timestamp_seconds", "When the WAL behind the newest gap began to be stored.",
          {"": note.last_gap.timestamp() if note.last_gap else None}),

@@ -58,6 +58,11 @@ class StreamMonitor:
         self.rounds = 0
 
     # ------------------------------------------------------------------ the stream reports
+    def continues(self, note: WalNote | None) -> None:
+        """Take over what the last stream knew: its gaps, and until when commits are stored."""
+        if note is not None:
+            self.status = StreamStatus(covers=note.covers, gaps=note.gaps, last_gap=note.last_gap)
+
     def waits(self, reason: str) -> None:
         """Another stream holds the Lease, or the cluster does not answer."""
         self._become(WAITING, reason)

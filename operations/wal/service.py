@@ -29,7 +29,7 @@ from operations.environment.environment import Environment
 from operations.environment.leases import wal_lease
 from operations.runner.context import RunContext
 from operations.wal.monitor import StreamMonitor
-from operations.wal.note import note_text
+from operations.wal.note import note_text, read_note
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +111,7 @@ def run_stream(
         try:
             with _lease(environment, run) as lease:
                 pause = FIRST_PAUSE
+                monitor.continues(read_note(lease.previous_operation))
                 with _noting(lease, monitor, note_seconds) as lost:
                     _stream(environment, monitor, _any(ended, lost), make)
                     if ended.is_set():
@@ -147,6 +148,7 @@ def _stream(
             access, environment.store, writer, settings.environment, settings.backup.signers,
             settings.wal.postgresql.spool, settings.wal.postgresql.spool_bytes, stopped, monitor.observe,
         )  # fmt: skip
+        stream.status.gaps, stream.status.last_gap = monitor.status.gaps, monitor.status.last_gap
         monitor.connects()
         pause = FIRST_PAUSE
         while not stopped():

@@ -40,8 +40,8 @@ class Bucket:
     def describe(self, key: str) -> tuple[int, str]:
         return len(self.get(key)), "etag"
 
-    def list(self, prefix: str) -> list[Entry]:
-        keys = sorted(key for key in self.objects if key.startswith(prefix))
+    def list(self, prefix: str, after: str = "") -> list[Entry]:
+        keys = sorted(key for key in self.objects if key.startswith(prefix) and key > after)
         return [Entry(key, len(self.objects[key]), self._stored) for key in keys]
 
     def begin(self, key: str) -> str:

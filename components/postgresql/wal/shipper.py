@@ -1,4 +1,4 @@
-"""Stores what pg_receivewal has received: the growing segment in pieces, and each complete segment as a whole.
+"""Stores what pg_receivewal has received: the growing segment in pieces, and a complete one again, in large objects.
 
 The position moves only behind a stored object. What the store did not take is sent again, with what came after it, by
 the next call; an object that was stored although the answer was lost does no harm (`archive.wal.coverage`).
@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from archive.wal.bucket import WalWriter
-from archive.wal.names import MAXIMUM_BYTES, TimelineHistory, WalObject, lsn_number, lsn_text
+from archive.wal.names import TimelineHistory, WalObject, lsn_number, lsn_text
 from components.postgresql.wal.spool import SegmentFile, WalSpool
 from errors import PermanentError
 
 log = logging.getLogger(__name__)
+
+# An object is in memory three times: plain, compressed and encrypted. A segment of 16 MiB is four objects.
+OBJECT_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,8 @@ class Shipper:
             self._resume(file, file.start + self._spool.segment)
         before, digest = self._before, hashlib.sha256()
         with file.path.open("rb") as source:
-            for start in range(file.start, file.start + self._spool.segment, MAXIMUM_BYTES):
-                end = min(start + MAXIMUM_BYTES, file.start + self._spool.segment)
+            for start in range(file.start, file.start + self._spool.segment, OBJECT_BYTES):
+                end = min(start + OBJECT_BYTES, file.start + self._spool.segment)
                 plain = source.read(end - start)
                 digest.update(plain)
                 self._put(start, end, before, digest.hexdigest(), plain, covered)
@@ -138,7 +141,7 @@ class Shipper:
         if self._tip is not None and not self._resume(file, end):
             return
         while self.lsn < end:
-            size = min(end - self.lsn, MAXIMUM_BYTES)
+            size = min(end - self.lsn, OBJECT_BYTES)
             plain = self._read(file, self.lsn, size)
             before = self._digest.hexdigest() if self.lsn > file.start else self._before
             digest = self._digest.copy()
@@ -156,8 +159,9 @@ class Shipper:
         tip = self._tip
         if end < tip.lsn:
             return False
-        plain = self._read(file, file.start, tip.lsn - file.start)
-        digest = hashlib.sha256(plain)
+        digest = hashlib.sha256()
+        for start in range(file.start, tip.lsn, OBJECT_BYTES):
+            digest.update(self._read(file, start, min(OBJECT_BYTES, tip.lsn - start)))
         self._tip = None
         if digest.hexdigest() == tip.state:
             self.lsn, self._digest = tip.lsn, digest

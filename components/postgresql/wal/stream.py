@@ -20,8 +20,8 @@ import psycopg
 
 from archive.object_store.store import Store
 from archive.streams.spool import prepare_spool
-from archive.wal.bucket import WalWriter, list_wal
-from archive.wal.names import lsn_text
+from archive.wal.bucket import WalWriter, list_tail, newest_start
+from archive.wal.names import lsn_text, wal_prefix
 from cluster.command import CANCELLATION
 from cluster.polling import polling
 from components.access import Access
@@ -76,7 +76,7 @@ class StreamStatus:
         diverged: why the server's WAL does not continue the stored one; "" if it does.
         begun_again: why WAL is missing before the newest chain; "" if none is.
         system: system identifier of the database cluster; "" before the first connection.
-        gaps: in the stored WAL, as it was listed at the last connection.
+        gaps: that streams have left so far.
         last_gap: when the WAL behind the newest gap began to be stored; None without a gap.
         slots: node → the WAL that it keeps; of those that were reached.
     """
@@ -155,15 +155,14 @@ class WalStream:
             slot = ensure_slot(connection)
             directory = prepare_spool(prepare_spool(self._directory, SPOOL) / server.system, SPOOL)
             spool = WalSpool(directory, server.segment)
-            stored, hole = self._stored(server)
+            stored, hole = self._stored(server, slot.reserved)
             if self._removed:
                 stored, hole, self._removed = None, self._removed, ""
             if stored is None:
                 spool.clear()
             self.status.begun_again = hole
             if hole:
-                self.status.gaps += 1
-                self.status.last_gap = datetime.now(UTC)
+                self._gap()
             shipper = Shipper(
                 self._writer, spool, self._environment, server.system, stored,
                 begin=(server.timeline, slot.reserved),
@@ -209,6 +208,8 @@ class WalStream:
         status = self.status
         status.covers, status.newest = shipper.covers, beats.newest
         status.stored_lsn, status.timeline = shipper.lsn, shipper.timeline
+        if shipper.diverged and not status.diverged:
+            self._gap()
         status.diverged, status.spool_bytes = shipper.diverged, spool.size()
         self._observe(status)
         ended = receiver.ended
@@ -225,33 +226,53 @@ class WalStream:
                 delay=5.0,
             )
 
-    def _stored(self, server: Server) -> tuple[StoredPosition | None, str]:
-        """Where the stored WAL of this history ends, or None; then why stored WAL is not continued, "" if none is."""
-        listing = list_wal(self._store, self._environment, self._signers, server.system)
+    def _gap(self) -> None:
+        self.status.gaps += 1
+        self.status.last_gap = datetime.now(UTC)
+
+    def _stored(self, server: Server, reserved: int) -> tuple[StoredPosition | None, str]:
+        """Where the stored WAL of this history ends, or None; then why stored WAL is not continued, "" if none is.
+
+        The WAL before the slot's LSN is stored, so only what follows is listed.
+        """
+        timelines = (server.timeline, *server.switches)
+        found = self._position(server, timelines, reserved)
+        if found is not None:
+            return found, ""
+        newest = newest_start(self._store, self._environment, server.system, timelines)
+        if newest is not None:  # the slot was made again
+            found = self._position(server, timelines, newest)
+            if found is not None:
+                return found, ""
+        prefix = f"{wal_prefix(self._environment)}{server.system}/"
+        if next(iter(self._store.list(prefix)), None) is None:
+            return None, ""
+        return None, f"the server's timeline {server.timeline} does not continue what is stored"
+
+    def _position(
+        self, server: Server, timelines: tuple[int, ...], lsn: int
+    ) -> StoredPosition | None:
+        """Where the stored WAL of this history ends, if that is at an LSN's segment or behind it."""
+        start = max(
+            0, lsn - lsn % server.segment - server.segment
+        )  # the segment may not have begun
+        listing = list_tail(
+            self._store, self._environment, self._signers,
+            system=server.system, timelines=timelines, start=start,
+        )  # fmt: skip
         for key, why in listing.refused.items():
             log.warning("WAL object %s does not count: %s", key, why)
-        coverage = listing.of(server.system).coverage()
-        lines, gaps = coverage.lines, coverage.gaps
-        self.status.gaps = len(gaps)
-        self.status.last_gap = max((gap.after.objects[0].stored for gap in gaps), default=None)
+        lines = listing.of(server.system).coverage().lines
         for line in sorted(lines, key=lambda one: one.end, reverse=True):
             objects = line.objects
             if line.timeline != server.timeline:
-                switch = server.switches.get(line.timeline)
-                if switch is None:
-                    continue
+                switch = server.switches[line.timeline]
                 if line.end > switch:  # the old primary was ahead of the new one
                     boundary = switch - switch % server.segment
                     objects = tuple(one for one in objects if one.end <= boundary)
             if objects:
-                return stored_position(objects, server.segment), ""
-        if not lines:
-            return None, ""
-        stored = ", ".join(str(one) for one in sorted({line.timeline for line in lines}))
-        return None, (
-            f"the server's timeline {server.timeline} does not descend from a stored one ({stored}): it is of another "
-            "history"
-        )
+                return stored_position(objects, server.segment)
+        return None
 
     def _keep_slots(self, lsn: int) -> None:
         """Keep each node's WAL from an LSN on; a node that cannot be reached is asked again later."""

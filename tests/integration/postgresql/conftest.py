@@ -68,9 +68,13 @@ class Bucket:
         for start in range(0, len(body), 1 << 20):
             yield body[start : start + (1 << 20)]
 
-    def list(self, prefix: str) -> list[Entry]:
+    def list(self, prefix: str, after: str = "") -> list[Entry]:
         now = datetime.now(UTC)
-        return [Entry(k, len(v), now) for k, v in self.objects.items() if k.startswith(prefix)]
+        return [
+            Entry(k, len(v), now)
+            for k, v in self.objects.items()
+            if k.startswith(prefix) and k > after
+        ]
 
     def purge(self, key: str) -> None:
         self.objects.pop(key, None)

@@ -214,6 +214,23 @@ def test_the_end_is_not_delayed_by_what_waits_in_the_spool() -> None:
         writer.put(WalObject("test", "1", 1, 0, 1, "", "00" * 32, None, NOON), b"x")
 
 
+def test_gaps_and_the_recovery_point_are_known_again_after_a_restart() -> None:
+    def gap(stream: Any) -> None:
+        stream.round(gaps=2, last_gap=NOON, covers=NOON)
+        raise PermanentError("the key was replaced")
+
+    first = Service(gap)
+    with first:
+        first.join()
+    second = Service()
+    second.kube = first.kube
+    vars(second.environment)["kube"] = first.kube
+    with second:
+        second.until(lambda: second.monitor.rounds > 0)
+        note = second.monitor.note()
+    assert (note.gaps, note.last_gap) == (2, NOON)
+
+
 def test_no_stream_is_started_where_the_doctor_would_not_notice_its_end() -> None:
     settings: Any = SimpleNamespace(wal=SimpleNamespace(postgresql=PostgresqlWal()))
     with pytest.raises(ConfigurationError, match=r"wal\.postgresql\.enabled"):

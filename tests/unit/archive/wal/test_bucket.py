@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive.backup.reader import Damaged
 from archive.signing import public_half
-from archive.wal.bucket import WalReader, WalWriter, list_wal, segment_name
+from archive.wal.bucket import WalReader, WalWriter, list_tail, list_wal, newest_start, segment_name
 from archive.wal.names import TimelineHistory, WalObject
 from config.backups import BackupSigner
 from errors import PermanentError
@@ -115,6 +115,31 @@ def test_an_object_that_unpacks_to_more_than_its_name_says_is_not_unpacked(store
     stored.bucket.objects[one.key] = pyrage.encrypt(bomb, [OWNER.to_public()])
     with pytest.raises(Damaged, match="67108864 bytes instead of 64"):
         stored.read()
+
+
+def test_a_tail_is_listed_from_an_lsn_on_with_the_histories_and_no_object_before_it(
+    stored: Stored,
+) -> None:
+    stored.cluster.promote(1, 150, 2)
+    stored.cluster.write(100, 2)
+    for history in stored.cluster.histories:
+        stored.writer.put(history, b"history")
+    for one in stored.cluster.stored(2, 128, 192, 240):
+        stored.put(one)
+
+    def tail(*timelines: int, start: int) -> tuple[list[tuple[int, int]], int]:
+        bucket = cast(Any, stored.bucket)
+        found = list_tail(
+            bucket, "test", SIGNERS, system=SYSTEM, timelines=timelines, start=start
+        )  # fmt: skip
+        objects = found.objects.get(SYSTEM, [])
+        return [(one.timeline, one.start) for one in objects], len(found.histories.get(SYSTEM, []))
+
+    assert tail(1, 2, start=128) == ([(1, 128), (1, 150), (1, 192), (2, 128), (2, 192)], 1)
+    assert tail(2, start=192) == ([(2, 192)], 1)
+    assert tail(1, start=SEGMENT * 4) == ([], 0)
+    assert newest_start(cast(Any, stored.bucket), "test", SYSTEM, (1, 2)) == 192
+    assert newest_start(cast(Any, stored.bucket), "test", SYSTEM, (3,)) is None
 
 
 def test_a_foreign_object_is_listed_as_refused_and_does_not_count(stored: Stored) -> None:
