@@ -51,6 +51,7 @@ soak: tools ## exhaustive: faults at every call of every component's backup, eve
 	$(BIN)/python -m tests.soak.worker_image
 	$(BIN)/python -m tests.soak.nodes
 	$(BIN)/python -m tests.soak.postgresql
+	$(BIN)/python -m tests.soak.wal
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
