@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 class IsaError(Exception):
@@ -65,13 +66,30 @@ class Fault:
         return f"{self.where}: {self.message}" + (f" ({self.hint})" if self.hint else "")
 
 
-class ConfigurationError(PermanentError):
+class InputError(PermanentError):
     """The input is wrong; nothing has been changed yet. The command line exits with 2.
 
     Args:
         faults: all that were found, so that one report shows everything at once.
+
+    Attributes:
+        title: what is wrong with the input as a whole, for the line above the faults.
     """
+
+    title: ClassVar[str] = "The input is wrong"
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
         super().__init__("; ".join(str(fault) for fault in self.faults))
+
+
+class ConfigurationError(InputError):
+    """Settings, declared files, variables or this machine lack something or contradict each other."""
+
+    title = "The configuration is not complete"
+
+
+class ArgumentError(InputError):
+    """An argument of a command, or a parameter of its run, names something unknown or contradicts another."""
+
+    title = "The arguments are wrong"

@@ -25,7 +25,7 @@ from cli.printing.failures import Reporter, verbosity
 from cli.printing.logs import FORMAT_VARIABLE, log_to_stderr
 from cli.printing.output import install_plain_streams
 from config.process_environment import clean_process
-from errors import ConfigurationError, IsaError
+from errors import InputError, IsaError
 from redaction import install
 
 SECTIONS = {
@@ -158,9 +158,10 @@ def run(arguments: Sequence[str], reporter: Reporter) -> int:
     """
     try:
         code = isa.main(list(arguments), prog_name="isa", standalone_mode=False)
-    except ConfigurationError as exc:
-        message = "The configuration is not complete; nothing has been changed."
-        reporter.failed(message, [str(fault) for fault in exc.faults])
+    except InputError as exc:
+        reporter.failed(
+            f"{exc.title}; nothing has been changed.", [str(fault) for fault in exc.faults]
+        )
         return 2
     except IsaError as exc:
         reporter.failed(str(exc))

@@ -15,7 +15,7 @@ from config.models import Settings
 from config.text.documents import parse
 from config.text.documents import read as documents_of
 from config.values import Image, Section
-from errors import ConfigurationError, Fault
+from errors import ArgumentError, ConfigurationError, Fault
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "ISA_"
@@ -58,7 +58,7 @@ def load(environment: str, environ: Mapping[str, str] = os.environ, root: Path =
     directory = root / "config" / "environments"
     environments = sorted(path.stem for path in directory.glob("*.yaml"))
     if environment not in environments:
-        raise ConfigurationError(
+        raise ArgumentError(
             [_unknown("config/environments", environment, environments, "environment")]
         )
     file = f"config/environments/{environment}.yaml"

@@ -17,7 +17,7 @@ from typing import Any
 
 from cluster.kube import Kube
 from config.models import KubernetesSettings
-from errors import ConfigurationError, Fault, PermanentError, TemporaryError
+from errors import ArgumentError, Fault, PermanentError, TemporaryError
 from sandbox import stages
 from sandbox.connections import connections
 from sandbox.control_plane import START_ORDER, ControlPlane
@@ -47,12 +47,12 @@ class Sandbox:
         tell: called with a line for each step.
 
     Raises:
-        ConfigurationError: the name is invalid (it also names a directory that `down --purge` deletes).
+        ArgumentError: the name is invalid (it also names a directory that `down --purge` deletes).
     """
 
     def __init__(self, name: str = "default", tell: Callable[[str], None] = binaries.say) -> None:
         if not NAME.fullmatch(name):
-            raise ConfigurationError(
+            raise ArgumentError(
                 [Fault("--name", f"{name!r} is not a valid name", "a-z, 0-9 and -, at most 40")]
             )
         self.name = name

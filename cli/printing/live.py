@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cluster.command import Cancelled
-from errors import ConfigurationError, IsaError
+from errors import InputError, IsaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -110,7 +110,7 @@ class LiveNodes:
         began = time.monotonic()
         try:
             return work()
-        except (ConfigurationError, Cancelled):
+        except (InputError, Cancelled):
             raise
         except IsaError as exc:
             if not self._quiet:

@@ -29,7 +29,7 @@ from cluster.lease import Lease
 from components import SETS
 from components.base import BackupContent
 from config.models import Settings
-from errors import ConfigurationError, Fault, IsaError, PermanentError, TemporaryError
+from errors import ArgumentError, Fault, IsaError, PermanentError, TemporaryError
 from operations.backup.prerequisites import valid_worker_key
 from operations.backup.slot import fills
 from operations.documents.runs import ComponentBackup
@@ -80,14 +80,12 @@ def selected(only: Iterable[str]) -> tuple[str, ...]:
     """Names of the components to back up; all if none is given.
 
     Raises:
-        ConfigurationError: one is unknown.
+        ArgumentError: one is unknown.
     """
     unknown = [name for name in only if name not in SETS]
     if unknown:
         known = f"known: {', '.join(SETS)}"
-        raise ConfigurationError(
-            [Fault("component", f"unknown: {name!r}", known) for name in unknown]
-        )
+        raise ArgumentError([Fault("component", f"unknown: {name!r}", known) for name in unknown])
     names = set(only)
     return tuple(name for name in SETS if not names or name in names)
 

@@ -99,7 +99,8 @@ def run_backups(
         start: how one is begun (a thread, a Prefect task).
 
     Raises:
-        ConfigurationError: a name is unknown, a recipient is invalid, or the slot is a date in the future.
+        ArgumentError: a name is unknown, or the slot is a date in the future.
+        ConfigurationError: a recipient is invalid.
         PermanentError, TemporaryError: the store or the spool cannot be used; no engine was touched.
     """
     began = context.clock()

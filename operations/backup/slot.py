@@ -11,7 +11,7 @@ import re
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from errors import ConfigurationError, Fault
+from errors import ArgumentError, Fault
 
 TOLERANCE = timedelta(hours=1)  # clocks of workers differ
 SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
@@ -57,7 +57,7 @@ def check_slot(slot: str, timezone: str, now: datetime | None = None) -> None:
         now: the present by default.
 
     Raises:
-        ConfigurationError: it is a date in the future, or not a valid name.
+        ArgumentError: it is a date in the future, or not a valid name.
     """
     present = now or datetime.now(UTC)
     if slot and SLOT.fullmatch(slot) is None:
@@ -68,4 +68,4 @@ def check_slot(slot: str, timezone: str, now: datetime | None = None) -> None:
         hint = f"today is {night(present, timezone)} in {timezone}"
     else:
         return
-    raise ConfigurationError([Fault("--slot", what, hint)])
+    raise ArgumentError([Fault("--slot", what, hint)])

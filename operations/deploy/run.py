@@ -104,7 +104,7 @@ def run_deploy(
 
     Raises:
         LeaseHeld: another deploy is running.
-        ConfigurationError: `only` names something unknown.
+        ArgumentError: `only` names something unknown.
         PermanentError: the cluster belongs to another environment.
     """
     began = context.clock()

@@ -25,7 +25,7 @@ from components import COMPONENTS, SETS
 from components.access import Access
 from components.base import BackupTarget, Component
 from config.models import Settings
-from errors import ConfigurationError, Fault, PermanentError
+from errors import ArgumentError, ConfigurationError, Fault, PermanentError
 from operations.environment.leases import verify_lease
 from operations.environment.place import read_namespace
 from operations.environment.render import render_manifest, site_values
@@ -235,13 +235,13 @@ def require_known(only: Iterable[str], known: Iterable[str]) -> None:
     """Refuse unknown names in `--only`.
 
     Raises:
-        ConfigurationError: for each of them, with the known ones.
+        ArgumentError: for each of them, with the known ones.
     """
     names = list(known)
     wrong = [name for name in only if name not in names]
     if wrong:
         hint = f"known: {', '.join(names)}"
-        raise ConfigurationError(
+        raise ArgumentError(
             [Fault("--only", f"unknown component {name!r}", hint) for name in wrong]
         )
 

@@ -18,7 +18,7 @@ from cluster.helm.charts import kept_archive
 from cluster.helm.releases import Release, load_releases
 from config.models import COMPONENTS, Settings
 from config.text.documents import dump
-from errors import ConfigurationError, Fault
+from errors import ArgumentError, Fault
 from operations.environment.render import read_documents, render_manifest, site_values
 
 HEADER = "# Written by `isa render`; the next rendering replaces it.\n"
@@ -38,13 +38,13 @@ def write_rendered(settings: Settings, directory: Path) -> None:
         directory: absent, empty, or an older rendering, which is replaced as a whole.
 
     Raises:
-        ConfigurationError: the declared files have faults, or the directory holds other files;
-            nothing is written then.
+        ConfigurationError: the declared files have faults.
+        ArgumentError: the directory holds other files, or cannot be written.
     """
     target = directory.resolve()
     if target.exists() and not _replaceable(target):
         hint = "name a new or empty directory: only an older rendering is replaced"
-        raise ConfigurationError(
+        raise ArgumentError(
             [Fault(str(target), "holds files that `isa render` did not write", hint)]
         )
     try:
@@ -52,7 +52,7 @@ def write_rendered(settings: Settings, directory: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     except (OSError, tarfile.TarError) as exc:
-        raise ConfigurationError([Fault(str(target.parent), f"cannot be written: {exc}")]) from exc
+        raise ArgumentError([Fault(str(target.parent), f"cannot be written: {exc}")]) from exc
     try:
         fresh = work / "new"
         sums = [f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items()]
@@ -64,7 +64,7 @@ def write_rendered(settings: Settings, directory: Path) -> None:
             target.rename(work / "old")
         fresh.rename(target)
     except OSError as exc:
-        raise ConfigurationError([Fault(str(target), f"cannot be written: {exc}")]) from exc
+        raise ArgumentError([Fault(str(target), f"cannot be written: {exc}")]) from exc
     finally:
         shutil.rmtree(work)
 

@@ -16,7 +16,7 @@ from archive.catalogue.listing import Catalogue
 from archive.evidence.verdicts import Evidence
 from cluster.helm.records import read_records
 from config.text.printable import first_of
-from errors import ConfigurationError, Fault, PermanentError
+from errors import ArgumentError, Fault, PermanentError
 from operations.deploy.plan import DRIFTED, UPGRADE, NodePlan
 from operations.deploy.run import checked_plan
 from operations.documents import plans as documents
@@ -78,7 +78,7 @@ def plan_rebuild(environment: Environment, policy: Policy) -> RebuildPlan:
     """Make the plan of a rebuild from a component and its backups. Nothing is changed.
 
     Raises:
-        ConfigurationError: the policy is contradictory.
+        ArgumentError: the policy is contradictory.
         TemporaryError, PermanentError: cluster or store do not answer, or a named backup does not exist or is not
             complete.
     """
@@ -137,7 +137,7 @@ def _set_to_look_at(
         name = newest.id
     elif not name.startswith(f"{policy.component}-"):
         hint = f"`isa backups {policy.component}` lists them"
-        raise ConfigurationError(
+        raise ArgumentError(
             [Fault("restore", f"{name!r} is not a backup of {policy.component}", hint)]
         )
     try:

@@ -17,7 +17,7 @@ from archive.catalogue.listing import Catalogue
 from components import COMPONENTS
 from components.base import Live
 from components.questions import explain
-from errors import ConfigurationError, Fault, IsaError, PermanentError
+from errors import ArgumentError, Fault, IsaError, PermanentError
 from operations.documents.plans import ComponentRestorePlan, ReplacedUnit
 from operations.environment.environment import Environment
 from operations.health.freshness import documents
@@ -102,7 +102,7 @@ def plan_restore(
             belongs to it as a whole is restored too. This is so for a backup of another cluster.
 
     Raises:
-        ConfigurationError: a unit is unknown.
+        ArgumentError: a unit is unknown.
         PermanentError: the backup is from another platform, not complete, or its last verification failed or is
             unknown.
     """
@@ -145,16 +145,14 @@ def plans_of(
         other_cluster: whether to accept backups of another cluster of this environment: after a disaster.
 
     Raises:
-        ConfigurationError: the id or a unit is unknown, or that engine is restored by hand.
+        ArgumentError: the id or a unit is unknown, or that engine is restored by hand.
         PermanentError: a backup is from another platform or not complete, or an engine has none.
     """
     if backup:
         component = engine_of(backup)
         refusal = environment.components[component].live.by_hand(environment.settings)
         if refusal:
-            raise ConfigurationError(
-                [Fault("backup", f"{backup!r} cannot be restored by isa", refusal)]
-            )
+            raise ArgumentError([Fault("backup", f"{backup!r} cannot be restored by isa", refusal)])
         catalogue = environment.catalogue([component])
         return [plan_restore(environment, catalogue, backup, units, other_cluster=other_cluster)]
     catalogue = environment.catalogue(environment.components)
@@ -180,14 +178,12 @@ def engine_of(backup: str) -> str:
     """Return the component of a backup id.
 
     Raises:
-        ConfigurationError: it is not a backup id, or not of an engine.
+        ArgumentError: it is not a backup id, or not of an engine.
     """
     match = IDENTITY.fullmatch(backup)
     if match is None or match["component"] not in COMPONENTS:
         hint = "`isa backups` lists them"
-        raise ConfigurationError(
-            [Fault("backup", f"{backup!r} is not a backup of an engine", hint)]
-        )
+        raise ArgumentError([Fault("backup", f"{backup!r} is not a backup of an engine", hint)])
     return match["component"]
 
 
@@ -291,5 +287,5 @@ def _chosen(
     unknown = [name for name in only if name not in by_name]
     if unknown:
         hint = f"the backup has {', '.join(sizes)}"
-        raise ConfigurationError([Fault("--unit", f"unknown: {name!r}", hint) for name in unknown])
+        raise ArgumentError([Fault("--unit", f"unknown: {name!r}", hint) for name in unknown])
     return tuple(dict.fromkeys(by_name[name] for name in only))

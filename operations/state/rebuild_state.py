@@ -15,7 +15,7 @@ from cluster.kube import Kube
 from cluster.lease import UnreadableNote, inquire
 from components import COMPONENTS
 from config.models import Settings
-from errors import ConfigurationError, Fault
+from errors import ArgumentError, Fault
 from operations.environment.leases import rebuild_lease
 
 Volumes = Literal["new", "keep"]
@@ -52,7 +52,7 @@ class Policy:
         """Refuse a contradictory policy.
 
         Raises:
-            ConfigurationError: a value is unknown, or two contradict each other.
+            ArgumentError: a value is unknown, or two contradict each other.
         """
         faults = []
         if self.component not in COMPONENTS:
@@ -72,7 +72,7 @@ class Policy:
                 Fault("restore", "is `fresh`, but the kept volumes hold newer data", hint)
             )
         if faults:
-            raise ConfigurationError(faults)
+            raise ArgumentError(faults)
 
     @property
     def fenced(self) -> bool:
@@ -175,7 +175,7 @@ class RebuildState:
         try:
             state = _STANDING.validate_json(text)
             state.policy.check()
-        except (ValidationError, ConfigurationError):
+        except (ValidationError, ArgumentError):
             state = None
         if state is None or state.policy.component != component:
             raise UnreadableNote(

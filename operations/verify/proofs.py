@@ -12,7 +12,7 @@ from archive.catalogue.listing import Catalogue
 from archive.evidence.verdicts import Evidence
 from cluster.command import Cancelled
 from cluster.dag import Dag
-from errors import ConfigurationError, Fault, IsaError
+from errors import ArgumentError, Fault, IsaError
 from operations.backup.component import selected
 from operations.documents.runs import BackupProof, Verify
 from operations.environment.environment import Environment
@@ -178,13 +178,13 @@ def choose(
         seed: of the sample.
 
     Raises:
-        ConfigurationError: an id or a component is unknown.
+        ArgumentError: an id or a component is unknown.
     """
     named = tuple(backups)
     invalid = [identity for identity in named if not IDENTITY.fullmatch(identity)]
     if invalid:
         hint = "`isa backups` lists them"
-        raise ConfigurationError(
+        raise ArgumentError(
             [Fault("backup", f"{identity!r} is not a backup id", hint) for identity in invalid]
         )
     if named:

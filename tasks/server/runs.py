@@ -26,7 +26,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from pydantic import ValidationError
 
 from cluster.polling import polling
-from errors import ConfigurationError, Fault, PermanentError, TemporaryError
+from errors import ArgumentError, Fault, PermanentError, TemporaryError
 from operations.documents import runs as documents
 from tasks.approval import Approval
 from tasks.pages.artifacts import read_report, report_key
@@ -200,14 +200,14 @@ def check_answer(words: Mapping[str, Any]) -> None:
         words: fields of the form.
 
     Raises:
-        ConfigurationError: a name or a ticket is too short or too long, or could be markup.
+        ArgumentError: a name or a ticket is too short or too long, or could be markup.
     """
     try:
         Approval.model_validate(words)
     except ValidationError as exc:
         hint = "2 to 100 characters on one line, none of < > [ ] ` * | \\"
         faults = [(str(error["loc"][0]), error["input"]) for error in exc.errors()]
-        raise ConfigurationError(
+        raise ArgumentError(
             [Fault(field, f"{value!r} is not accepted", hint) for field, value in faults]
         ) from exc
 
@@ -220,7 +220,7 @@ def answer(run: str, words: dict[str, Any]) -> None:
         words: fields of its form.
 
     Raises:
-        ConfigurationError: that is not an id, or the form would not accept the answer.
+        ArgumentError: that is not an id, or the form would not accept the answer.
         PermanentError: the run does not wait, or did not accept the answer.
         TemporaryError: the server does not answer.
     """
@@ -228,9 +228,7 @@ def answer(run: str, words: dict[str, Any]) -> None:
         identity = UUID(run)
     except ValueError as exc:
         hint = "the run's page in the UI shows it"
-        raise ConfigurationError(
-            [Fault("FLOW_RUN", f"{run!r} is not a flow run id", hint)]
-        ) from exc
+        raise ArgumentError([Fault("FLOW_RUN", f"{run!r} is not a flow run id", hint)]) from exc
     check_answer(words)
     with connect() as client:
         try:

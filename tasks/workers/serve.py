@@ -11,7 +11,7 @@ from typing import Any
 from prefect.utilities.processutils import setup_signal_handlers_worker
 
 from config.loading import ENVIRONMENT, load
-from errors import ConfigurationError, Fault
+from errors import ArgumentError, ConfigurationError, Fault
 from tasks.server.api import deployments
 from tasks.workers.job_worker import JobWorker, jobs_of
 from tasks.workers.worker import DeclaredFlowWorker
@@ -35,7 +35,8 @@ def serve(
         with_healthcheck: whether it serves `/health`, at Prefect's own settings PREFECT_WORKER_WEBSERVER_{HOST,PORT}.
 
     Raises:
-        ConfigurationError: prefect.yaml has no such queue, or the worker has no environment, or its settings are wrong.
+        ArgumentError: prefect.yaml has no such queue.
+        ConfigurationError: the worker has no environment, or its settings are wrong.
         PermanentError: a queue has no PodTemplate.
         TemporaryError: the Kubernetes API does not answer.
     """
@@ -52,11 +53,13 @@ def serve(
         for queue in queues
         if queue not in pools
     ]
+    if faults:
+        raise ArgumentError(faults)
     if not environ.get(ENVIRONMENT):
         words = "is not set: the worker would refuse every run"
-        faults.append(Fault(f"environment variable {ENVIRONMENT}", words, "production, staging"))
-    if faults:
-        raise ConfigurationError(faults)
+        raise ConfigurationError(
+            [Fault(f"environment variable {ENVIRONMENT}", words, "production, staging")]
+        )
     (pool,) = {pools[queue] for queue in queues}
     common: dict[str, Any] = {
         "work_pool_name": pool,

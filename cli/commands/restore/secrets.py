@@ -6,7 +6,7 @@ import click
 
 from cli.commands import options
 from cli.commands.verbs import Verbs
-from errors import ConfigurationError, Fault
+from errors import ArgumentError, Fault
 
 
 @click.command(cls=Verbs)
@@ -62,7 +62,7 @@ def restore(backup: str, environment: str, as_json: bool) -> None:
 
     if not IDENTITY.fullmatch(backup):
         hint = f"`isa backups {PLATFORM}` lists them"
-        raise ConfigurationError([Fault("BACKUP", f"{backup!r} is not a backup id", hint)])
+        raise ArgumentError([Fault("BACKUP", f"{backup!r} is not a backup id", hint)])
     env = Environment(load(environment)).open_store()
     done = reinstate(env, env.verify_identity(), backup)
     if as_json:

@@ -191,3 +191,35 @@ def test_a_librarys_log_has_its_traceback_with_v_only(verbose: bool) -> None:
 
     assert "library: it broke" in text.splitlines()[0]
     assert ("Traceback" in text) is verbose
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "title", "fault"),
+    [
+        (["plan", "--env", "moon"], {}, "The arguments are wrong", "'moon'"),
+        (["worker", "moon"], {}, "The arguments are wrong", "'moon' is not a queue"),
+        (
+            ["plan", "--env", "sandbox"],
+            {"ISA_DEPLOY__MOON": "1"},
+            "The configuration is not complete",
+            "ISA_DEPLOY__MOON",
+        ),
+        (["worker", "backups"], {"ISA_ENV": ""}, "The configuration is not complete", "ISA_ENV"),
+    ],
+)
+def test_the_title_says_whether_arguments_or_configuration_are_wrong(
+    arguments: list[str],
+    variables: dict[str, str],
+    title: str,
+    fault: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert run(arguments, Reporter.of(["--json"])) == 2
+
+    printed = json.loads(capsys.readouterr().err)
+    assert printed["error"] == f"{title}; nothing has been changed."
+    assert fault in printed["faults"][0]

@@ -14,7 +14,7 @@ import yaml
 
 from config.loading import ROOT, load
 from config.models import Settings
-from errors import ConfigurationError, Fault
+from errors import ConfigurationError, Fault, InputError
 
 KEYS = (
     "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p",
@@ -60,7 +60,7 @@ def sandbox(project: Path, **environ: str) -> Settings:
 def faults(
     project: Path, environment: str = "sandbox", environ: Mapping[str, str] | None = None
 ) -> list[Fault]:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(InputError) as caught:
         load(environment, environ or {}, project)
     return list(caught.value.faults)
 

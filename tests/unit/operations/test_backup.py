@@ -22,7 +22,7 @@ from cluster.dag import Dag
 from components import SETS
 from components.base import BackupContent
 from config.backups import BackupSigner
-from errors import ConfigurationError, PermanentError, TemporaryError
+from errors import ArgumentError, PermanentError, TemporaryError
 from operations.backup import nightly
 from operations.backup.component import BackupResult, back_up, selected
 from operations.backup.nightly import BackupLine, BackupReport, run_backups
@@ -294,7 +294,7 @@ def test_the_workers_key_may_stand_behind_others(world: World) -> None:
 def test_components_are_taken_in_one_order_and_once() -> None:
     assert selected(["redis", "nats", "redis"]) == tuple(n for n in SETS if n in ("nats", "redis"))
     assert selected([]) == tuple(SETS)
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(ArgumentError) as refused:
         selected(["moon", "redis", "sun"])
     assert [str(fault).partition("'")[2][:4] for fault in refused.value.faults] == ["moon", "sun'"]
     assert all("known: " in str(fault) for fault in refused.value.faults)
@@ -386,7 +386,7 @@ def test_where_the_store_cannot_be_used_no_engine_is_touched(night: Night) -> No
 
 
 def test_a_night_to_come_is_refused(night: Night) -> None:
-    with pytest.raises(ConfigurationError, match="is in the future"):
+    with pytest.raises(ArgumentError, match="is in the future"):
         night.run("9999-12-31")
     assert night.world.asked == 0
 

@@ -11,7 +11,7 @@ import pytest
 
 from cluster.dag import Dag
 from components.base import Check
-from errors import ConfigurationError, PermanentError
+from errors import ArgumentError, PermanentError
 from operations.deploy import run as deploying
 from operations.deploy.plan import UPGRADE, NodePlan, Plan
 from operations.deploy.run import DeployReport, run_deploy
@@ -143,7 +143,7 @@ def test_chosen_nodes_come_with_what_they_need(world: World) -> None:
 
 
 def test_a_node_that_does_not_exist_is_refused_before_anything(world: World) -> None:
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ArgumentError):
         world.run("moon")
     assert world.happened == []
 

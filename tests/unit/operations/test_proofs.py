@@ -10,7 +10,7 @@ import pytest
 
 from cluster.command import Cancelled
 from cluster.dag import Dag
-from errors import ConfigurationError, PermanentError, TemporaryError
+from errors import ArgumentError, PermanentError, TemporaryError
 from operations.runner.context import RunContext
 from operations.runner.progress import NodeProgress
 from operations.runner.walk import Start, Work
@@ -164,7 +164,7 @@ def test_named_sets_are_taken_once_and_nothing_is_looked_up() -> None:
 
 
 def test_what_is_no_id_is_refused_with_all_that_are_none() -> None:
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(ArgumentError) as refused:
         chosen(OLD, "moon", "sun")
     assert [str(fault) for fault in refused.value.faults] == [
         str(fault) for fault in refused.value.faults if "moon" in str(fault) or "sun" in str(fault)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from errors import ConfigurationError, PermanentError
+from errors import ArgumentError, PermanentError
 from operations.rebuild.plan import RebuildPlan
 from operations.rebuild.rebuild import resumed_state
 from operations.rebuild.report import RebuildReport
@@ -103,7 +103,7 @@ def test_whatever_moves_makes_it_another_plan(change: dict[str, Any]) -> None:
     ],
 )
 def test_a_policy_that_cannot_be_meant_is_refused(policy: Policy, says: str) -> None:
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(ArgumentError) as refused:
         policy.check()
     assert says in str(refused.value.faults[0])
 

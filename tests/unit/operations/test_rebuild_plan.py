@@ -12,7 +12,7 @@ import pytest
 from cluster.dag import Dag
 from components import COMPONENTS
 from components.base import Check
-from errors import ConfigurationError, PermanentError
+from errors import ArgumentError, PermanentError
 from operations.deploy.plan import DRIFTED, INSTALL, UNCHANGED, UPGRADE
 from operations.health import freshness
 from operations.rebuild import plan as rebuild_plan
@@ -212,7 +212,7 @@ def test_a_plan_lists_what_is_replaced_and_what_waits_for_it(world: World) -> No
 
 # ---------------------------------------------------------------------- what is in the way
 def test_a_contradictory_policy_is_refused(world: World) -> None:
-    with pytest.raises(ConfigurationError, match="kept volumes"):
+    with pytest.raises(ArgumentError, match="kept volumes"):
         world.plan(Policy("redis", "keep"))
 
 
@@ -243,7 +243,7 @@ def test_an_engine_that_isa_cannot_restore_is_not_rebuilt_from_a_backup(world: W
 
 def test_a_set_of_another_component_is_refused(world: World) -> None:
     other = Policy("redis", NEW, "nats-20260101T023000Z-abcdef")
-    with pytest.raises(ConfigurationError, match="is not a backup of redis"):
+    with pytest.raises(ArgumentError, match="is not a backup of redis"):
         world.plan(other)
 
 

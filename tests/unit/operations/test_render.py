@@ -16,7 +16,7 @@ import yaml
 from cluster.command import Cancellation, Command
 from cluster.helm.client import helm_environ
 from config.models import COMPONENTS, Settings
-from errors import ConfigurationError, Fault
+from errors import Fault, InputError
 from operations.environment.render import render_manifest, site_values
 from operations.environment.render_files import write_rendered
 from sandbox.machine.binaries import ensure
@@ -108,7 +108,7 @@ def one(settings: Settings, text: str) -> dict[str, Any]:
 
 
 def faults(call: Any, *arguments: Any) -> list[Fault]:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(InputError) as caught:
         call(*arguments)
     return list(caught.value.faults)
 

@@ -15,7 +15,7 @@ from archive.evidence.verdicts import Evidence, manifest_digest, signer_of, writ
 from archive.signing import Trust
 from components import COMPONENTS
 from components.base import Live
-from errors import ConfigurationError, PermanentError, TemporaryError
+from errors import ArgumentError, PermanentError, TemporaryError
 from operations.environment.environment import Environment
 from operations.restore.plan import RestorePlan, engine_of, plan_restore, plans_of
 from tests.environments import environment_with
@@ -204,7 +204,7 @@ def test_a_unit_is_named_with_or_without_its_kind(name: str, world: World) -> No
 
 
 def test_units_that_the_set_has_not_are_all_named(world: World) -> None:
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(ArgumentError) as refused:
         world.plan(world.store(3), "moon", "shop", "sun")
     told = [str(fault) for fault in refused.value.faults]
     assert ["'moon'" in told[0], "'sun'" in told[1], len(told)] == [True, True, 2]
@@ -240,7 +240,7 @@ def test_digests_that_cannot_be_read_are_no_reason_to_have_no_plan(
     "name", ["", "redis", "moon-20250104T010000Z-000000", "platform-20250104T010000Z-000000"]
 )
 def test_what_is_no_set_of_an_engine_is_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="is not a backup of an engine") as refused:
+    with pytest.raises(ArgumentError, match="is not a backup of an engine") as refused:
         engine_of(name)
     assert "`isa backups` lists them" in str(refused.value.faults[0])
 
@@ -282,7 +282,7 @@ def test_a_named_set_of_an_engine_that_is_restored_by_hand_is_refused(world: Wor
     (plan,) = plans_of(world.environment, made.id, ["shop"], other_cluster=False)
     assert [one.unit for one in plan.units] == ["database shop"]
     world.manual = "docs/restore-by-hand.md"
-    with pytest.raises(ConfigurationError, match="cannot be restored by isa") as refused:
+    with pytest.raises(ArgumentError, match="cannot be restored by isa") as refused:
         plans_of(world.environment, made.id, (), other_cluster=False)
     assert "docs/restore-by-hand.md" in str(refused.value.faults[0])
 

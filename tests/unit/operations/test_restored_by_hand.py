@@ -10,7 +10,7 @@ import pyrage
 import pytest
 
 from components import COMPONENTS
-from errors import ConfigurationError
+from errors import ArgumentError
 from operations.environment.environment import Environment
 from operations.restore import restore as restoring
 from operations.restore.plan import RestorePlan, plan_restore, plans_of
@@ -57,7 +57,7 @@ def plans(edition: str) -> list[RestorePlan]:
 def test_a_set_of_an_engine_that_is_restored_by_hand_is_refused_before_it_is_looked_at() -> None:
     assert plans_of(environment_of("community", "neo4j"), SETS["neo4j"], (), other_cluster=False)
     without_backups = environment_of("enterprise")
-    with pytest.raises(ConfigurationError, match=WHERE):
+    with pytest.raises(ArgumentError, match=WHERE):
         plans_of(without_backups, SETS["neo4j"], (), other_cluster=False)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from archive.backup.manifest import Capabilities, Consistency, Engine, Manifest, new_identity
 from archive.catalogue.listing import Catalogue
-from errors import ConfigurationError
+from errors import ArgumentError
 from operations.backup.component import EXISTS, PARTIAL, BackupResult, slot_taken
 from operations.backup.nightly import BackupReport
 from operations.backup.slot import check_slot, fills
@@ -98,7 +98,7 @@ def test_a_night_begins_at_midnight_of_the_site(begun: str, timezone: str, fille
     ],
 )
 def test_a_slot_that_a_backup_made_now_cannot_be_for_is_refused(slot: str, words: str) -> None:
-    with pytest.raises(ConfigurationError, match=words):
+    with pytest.raises(ArgumentError, match=words):
         check_slot(slot, "UTC", START)
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from errors import ConfigurationError
+from errors import ArgumentError
 from sandbox.cluster import Sandbox
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/tmp", "A", "-a", "a-", "a" * 41])
 def test_what_is_no_name_is_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="not a valid name"):
+    with pytest.raises(ArgumentError, match="not a valid name"):
         Sandbox(name)
 
 

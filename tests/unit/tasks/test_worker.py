@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import FlowRun, WorkPool
 
-from errors import ConfigurationError
+from errors import ArgumentError, ConfigurationError
 from tasks.workers.serve import serve
 from tasks.workers.worker import POLLS, DeclaredFlowWorker, FixedConfiguration
 
@@ -29,7 +29,7 @@ def test_nothing_of_template_and_job_variables_reaches_the_configuration_of_a_ru
 
 
 def test_a_queue_that_prefect_yaml_does_not_have_is_refused_before_anything_starts() -> None:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(ArgumentError) as caught:
         serve(["backups", "nightly"], environ={"ISA_ENV": "production"})
     (fault,) = caught.value.faults
     assert "'nightly' is not a queue of prefect.yaml" in str(fault)
