@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from config.backups import BackupSigner
 from config.models import Settings
+from config.sections.backups import BackupSigner
 from errors import PermanentError
 
 PURPOSE = b"isa-cloud manifest 1\n"  # so that a signature for another purpose cannot be used for a manifest

@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from config.backups import BackupSettings, RebuildSettings, VerifySettings
-from config.control import NotifySettings, PoolSettings, ScheduleSettings
 from config.objectives import ObjectiveSettings
+from config.sections.backups import BackupSettings, RebuildSettings, VerifySettings
+from config.sections.control import NotifySettings, PoolSettings, ScheduleSettings
+from config.sections.wal import WalSettings
 from config.values import (
     Count,
     DeclaredFile,
@@ -22,7 +23,6 @@ from config.values import (
     Section,
     UserPath,
 )
-from config.wal import WalSettings
 
 # The engines, in the order in which the design deploys them: the one list of them.
 Component = Literal["postgresql", "redis", "nats", "minio", "qdrant", "neo4j", "emqx"]

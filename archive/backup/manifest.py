@@ -29,7 +29,7 @@ from pydantic import (
 from archive.backup.names import ITEM_CHARACTERS, short_name
 from archive.bounds import parse
 from archive.signing import SIGNATURE, SIGNER, canonical, check_signature, out_of_date, sign
-from config.backups import BackupSigner
+from config.sections.backups import BackupSigner
 from errors import PermanentError
 
 FORMAT = 1

@@ -14,7 +14,7 @@ from archive.backup.manifest import FILE, set_of
 from archive.catalogue.listing import fetch_manifest
 from archive.object_store.entries import Version
 from archive.object_store.store import Refused, Store
-from config.backups import BackupSigner
+from config.sections.backups import BackupSigner
 from errors import PermanentError
 
 HOW = "deployments/object-store/README.md explains how to restore or delete it"

@@ -25,7 +25,7 @@ from archive.evidence.chain import Document, Record, crowded, gap, read_document
 from archive.evidence.verdicts import Proof, proof_of, unfounded
 from archive.object_store.store import Missing, Refused, Store
 from archive.signing import Trust
-from config.backups import BackupSigner
+from config.sections.backups import BackupSigner
 from errors import PermanentError
 
 READERS = 8  # manifests are small: their time is the round trip

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from archive.backup.manifest import Manifest
-from config.backups import RetentionSettings
+from config.sections.backups import RetentionSettings
 
 Period = Callable[[datetime], object]
 PERIODS: tuple[tuple[str, str, Period], ...] = (

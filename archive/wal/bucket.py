@@ -28,7 +28,7 @@ from archive.wal.names import (
     timeline_folder,
     wal_prefix,
 )
-from config.backups import BackupSigner
+from config.sections.backups import BackupSigner
 from errors import PermanentError
 
 # Incompressible bytes grow by 3 bytes in 128 KiB (zstd) and 16 in 64 KiB (age), behind a header for each recipient.

@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from archive.backup.encryption import SUFFIX
 from archive.backup.manifest import CLOCK_TOLERANCE, component_prefix
 from archive.signing import SIGNATURE, SIGNER, canonical, check_signature, out_of_date, sign
-from config.backups import BackupSigner
+from config.sections.backups import BackupSigner
 from errors import PermanentError
 
 FOLDER = "wal"

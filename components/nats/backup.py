@@ -41,7 +41,7 @@ from components.nats.resources import LARGEST, is_probe, numbers
 from components.nats.streams.consumers import LEFT_OUT, consumers_of, with_progress
 from components.nats.streams.messages import LIFETIME, OWN_TIMES, Silent, expires, measure_messages
 from components.nats.streams.snapshot import Snapshot
-from config.backups import NatsAccount
+from config.sections.backups import NatsAccount
 from errors import PermanentError, TemporaryError
 
 NOT_COVERED = (

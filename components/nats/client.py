@@ -21,7 +21,7 @@ import calls
 from cluster.polling import retry
 from components.access import Access, Endpoint
 from components.questions import PROBE
-from config.backups import NatsAccount
+from config.sections.backups import NatsAccount
 from config.text.printable import first_of
 from errors import IsaError, PermanentError, TemporaryError
 

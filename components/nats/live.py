@@ -68,7 +68,7 @@ from components.nats.streams.messages import (
     measure_messages,
     nanoseconds,
 )
-from config.backups import NatsAccount
+from config.sections.backups import NatsAccount
 from errors import PermanentError
 
 LIMITS = "limits"  # retention: only limits remove messages

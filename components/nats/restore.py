@@ -52,8 +52,8 @@ from components.nats.streams.consumers import (
     saved_consumers,
 )
 from components.nats.streams.messages import OWN_TIMES, measure_messages
-from config.backups import NatsAccount
 from config.models import Settings
+from config.sections.backups import NatsAccount
 from errors import IsaError, PermanentError, TemporaryError
 
 FORM, ARCHIVE, ABOUT = "nats stream backup", "stream.tar.s2", "backup.json"

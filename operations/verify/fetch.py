@@ -17,8 +17,8 @@ from archive.object_store.store import Store
 from archive.signing import Trust
 from archive.streams.unpacking import Unreadable, readable
 from components import SETS
-from config.backups import BackupSigner
 from config.models import ObjectStoreSettings
+from config.sections.backups import BackupSigner
 from errors import IsaError
 from redaction import redact, shown
 

@@ -11,10 +11,10 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 
 from cluster.command import Command
-from config.control import PoolSettings
 from config.loading import ROOT
 from config.models import Settings
 from config.process_environment import child_environ
+from config.sections.control import PoolSettings
 from errors import PermanentError
 from tasks.server import automations
 from tasks.server.api import JOB_TEMPLATE, connect

@@ -38,7 +38,7 @@ from archive.wal.bucket import WalReader, list_wal
 from archive.wal.coverage import Coverage
 from archive.wal.names import lsn_number
 from components.postgresql.client import SUPERUSER
-from config.backups import BackupSigner
+from config.sections.backups import BackupSigner
 from sandbox.machine import binaries, postgres
 from sandbox.machine.processes import Daemon
 from sandbox.site import object_store

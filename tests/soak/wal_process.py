@@ -14,9 +14,9 @@ from types import SimpleNamespace
 from archive.object_store.store import Store
 from archive.signing import public_half, read_signing_key
 from components.access import Endpoint
-from config.backups import BackupSigner
 from config.models import ObjectStoreSettings
-from config.wal import PostgresqlWal
+from config.sections.backups import BackupSigner
+from config.sections.wal import PostgresqlWal
 from operations.runner.context import RunContext
 from operations.wal.monitor import StreamMonitor
 from operations.wal.service import run_stream

@@ -45,7 +45,7 @@ from components.postgresql.wal.shipper import (
 )
 from components.postgresql.wal.slots import SlotUse, advance_slot, ensure_slot, slot_use
 from components.postgresql.wal.spool import WalSpool
-from config.backups import BackupSigner
+from config.sections.backups import BackupSigner
 from errors import TemporaryError
 
 log = logging.getLogger(__name__)

@@ -35,8 +35,8 @@ from archive.retention.locks import extend, shortest
 from archive.retention.policy import decide
 from cluster.kube import Kube
 from cluster.lease import Lease
-from config.backups import RetentionSettings
 from config.loading import load
+from config.sections.backups import RetentionSettings
 from errors import PermanentError, TemporaryError
 from operations.backup.retention import apply_retention, plan_retention
 from operations.state.restore_journal import (

@@ -36,7 +36,7 @@ from components.postgresql import live, restore
 from components.postgresql.backup import back_up
 from components.postgresql.client import SUPERUSER
 from components.postgresql.replacement.aside import statement
-from config.wal import PostgresqlWal
+from config.sections.wal import PostgresqlWal
 from operations.verify.comparison import compare
 from sandbox.machine import postgres
 

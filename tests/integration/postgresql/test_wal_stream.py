@@ -22,7 +22,7 @@ from archive.wal.coverage import Coverage
 from archive.wal.names import lsn_number, lsn_text
 from components.postgresql.wal.slots import SLOT
 from components.postgresql.wal.stream import WalStream
-from config.backups import BackupSigner
+from config.sections.backups import BackupSigner
 from errors import TemporaryError
 from sandbox.machine import postgres
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.nats.client import CLIENT_PORT, KEY, SECRET, STATEFULSET, USER, account, call
-from config.backups import NatsAccount
+from config.sections.backups import NatsAccount
 from sandbox.seed.nats import STREAM
 from tests.soak.case_table import expect
 from tests.soak.nodes.engine import EngineCases

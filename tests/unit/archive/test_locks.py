@@ -15,7 +15,7 @@ from archive.object_store.store import Missing, Refused, Store
 from archive.retention.garbage import Garbage
 from archive.retention.locks import extend
 from archive.retention.policy import decide
-from config.backups import RetentionSettings
+from config.sections.backups import RetentionSettings
 from errors import TemporaryError
 from operations.backup.retention import RetentionPlan, extend_locks, short_locks
 from operations.health.store_checks import lock_finding

@@ -5,7 +5,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from archive.backup.manifest import Capabilities, Consistency, Engine, Manifest, new_identity
 from archive.retention.policy import decide
 from archive.signing import public_half
-from config.backups import BackupSigner, RetentionSettings
+from config.sections.backups import BackupSigner, RetentionSettings
 
 KEY = Ed25519PrivateKey.generate()
 SIGNERS = (BackupSigner(key=public_half(KEY)),)

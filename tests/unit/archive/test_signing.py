@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from archive.backup.manifest import read_manifest
 from archive.signing import public_half, read_signing_key
-from config.backups import BackupSigner
+from config.sections.backups import BackupSigner
 from errors import PermanentError
 
 from .test_retention import KEY, SIGNERS, a_set

@@ -15,7 +15,7 @@ import psycopg
 
 from components.access import Access, Endpoint
 from components.postgresql.client import PORT, STATEFULSET
-from config.wal import PostgresqlWal
+from config.sections.wal import PostgresqlWal
 
 
 @dataclass

@@ -15,7 +15,7 @@ from archive.backup.manifest import Consistency
 from components.base import BackupContent
 from components.nats import backup
 from components.nats.client import NO_STREAM, Account, AccountRefused, Refused, Unanswered
-from config.backups import NatsAccount
+from config.sections.backups import NatsAccount
 from errors import PermanentError, TemporaryError
 
 

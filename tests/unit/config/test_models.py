@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from config.backups import BackupSettings
 from config.models import (
     COMPONENTS,
     ComponentSettings,
@@ -19,6 +18,7 @@ from config.models import (
     ScaledService,
     StorageSettings,
 )
+from config.sections.backups import BackupSettings
 from config.values import Image
 
 ONE = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from archive.evidence.verdicts import Evidence, Proof
-from config.backups import VerifySettings
 from config.loading import ROOT
 from config.objectives import Objective
+from config.sections.backups import VerifySettings
 from operations.health.freshness import FAILING, FRESH, NEVER, STALE, Freshness, Limits, metrics
 from tests.promql import Vector, evaluate, samples, selectors
 

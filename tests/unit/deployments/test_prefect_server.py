@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from config.backups import BackupSettings
 from config.loading import ROOT
+from config.sections.backups import BackupSettings
 from sandbox.control_room import LEASES
 
 MANIFESTS = list(yaml.safe_load_all((ROOT / "deployments/prefect/server.yaml").read_text()))

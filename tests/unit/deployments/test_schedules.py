@@ -12,8 +12,8 @@ from prefect.client.schemas.schedules import CronSchedule as Declared
 from prefect.server.schemas.schedules import CronSchedule
 from pydantic import ValidationError
 
-from config.control import NotifySettings, ScheduleSettings
 from config.loading import ROOT, variable
+from config.sections.control import NotifySettings, ScheduleSettings
 from operations.backup.slot import night
 from tasks.server.deployed import filled
 

@@ -14,7 +14,7 @@ from cli.main import isa
 from cluster.pods.jobs import LOST_AFTER, RUN
 from config.loading import variable
 from config.models import StoreSecrets
-from config.wal import PostgresqlWal
+from config.sections.wal import PostgresqlWal
 from operations.wal.probe import PORT
 from sandbox.control_room import CLIENT, QUEUES
 from sandbox.machine.binaries import GO_MINIMUM, TOOLS

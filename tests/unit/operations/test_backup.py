@@ -21,7 +21,7 @@ from cluster.command import CANCELLATION, Cancelled
 from cluster.dag import Dag
 from components import SETS
 from components.base import BackupContent
-from config.backups import BackupSigner
+from config.sections.backups import BackupSigner
 from errors import ArgumentError, PermanentError, TemporaryError
 from operations.backup import nightly
 from operations.backup.component import BackupResult, back_up, selected

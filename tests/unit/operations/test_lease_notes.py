@@ -12,7 +12,7 @@ import pytest
 from archive.backup.cleanup_journal import StoppedMember
 from archive.backup.manifest import Capabilities, Engine
 from cluster.lease import UnreadableNote, inquire
-from config.backups import RetentionSettings
+from config.sections.backups import RetentionSettings
 from operations.backup import component as backup
 from operations.backup.component import BackupResult, back_up
 from operations.backup.retention import plan_retention

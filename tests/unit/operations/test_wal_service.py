@@ -22,8 +22,8 @@ from cluster.command import Cancelled
 from cluster.lease import OPERATION, Lease
 from components.postgresql.wal.slots import SlotUse
 from components.postgresql.wal.stream import StreamStatus
-from config.backups import BackupSigner
-from config.wal import PostgresqlWal
+from config.sections.backups import BackupSigner
+from config.sections.wal import PostgresqlWal
 from errors import ConfigurationError, PermanentError, TemporaryError
 from operations.documents.wal import INTERRUPTED, STREAMING, WAITING
 from operations.runner.context import RunContext

@@ -13,8 +13,8 @@ from yaml import CSafeLoader
 from cluster.pods.jobs import QUEUE
 from components.neo4j.editions.offline import pod_of
 from components.postgresql.client import SECRET
-from config.backups import BackupSettings
 from config.models import Settings, StoreSecrets
+from config.sections.backups import BackupSettings
 from operations.environment.leases import wal_lease
 from operations.environment.place import ENVIRONMENT
 from operations.environment.render import render_manifest

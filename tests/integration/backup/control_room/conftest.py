@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from config.control import ScheduleSettings
 from config.loading import variable
+from config.sections.control import ScheduleSettings
 from sandbox.control_room import ControlRoom
 
 from ..conftest import Backups

@@ -16,7 +16,7 @@ from archive.backup.reader import Damaged
 from archive.signing import public_half
 from archive.wal.bucket import WalReader, WalWriter, list_tail, list_wal, newest_start, segment_name
 from archive.wal.names import TimelineHistory, WalObject
-from config.backups import BackupSigner
+from config.sections.backups import BackupSigner
 from errors import PermanentError
 from tests.unit.buckets import Bucket
 

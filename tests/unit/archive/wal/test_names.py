@@ -17,7 +17,7 @@ from archive.wal.names import (
     lsn_text,
     read_name,
 )
-from config.backups import BackupSigner
+from config.sections.backups import BackupSigner
 from errors import PermanentError
 
 KEY, STRANGER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()

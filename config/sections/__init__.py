@@ -1,0 +1,1 @@
+"""The larger sections of the settings; `config.models` puts all sections together."""
