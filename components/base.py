@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +19,9 @@ from archive.backup.cleanup_journal import CleanupJournal
 from archive.backup.manifest import Consistency, Engine, Manifest, Measure
 from archive.backup.reader import SetReader
 from archive.backup.writer import SetWriter
-from archive.evidence.verdicts import Level
+from archive.evidence.verdicts import Difference, Level
+from archive.wal.bucket import WalReader
+from archive.wal.point import Point
 from cluster.credentials import SecretSpec
 from components.access import Access, Endpoint
 from config.models import Settings
@@ -183,6 +187,7 @@ class Restore:
         highest: highest level that a verification can reach.
         version: prints the engine's version in its image, for engines whose data is placed before they start.
         lacking: pattern of the engine's message if it lacks an extension or a module of the source.
+        reads_all: whether a verification reads the artefacts that no engine needs, too.
     """
 
     scratch: Callable[[Settings, Manifest, str], tuple[Scratch, ...]]
@@ -193,6 +198,42 @@ class Restore:
     highest: Level = "L4"
     version: tuple[str, ...] = ()
     lacking: str = ""
+    reads_all: bool = True
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a scratch engine that was recovered to a point says of itself.
+
+    Attributes:
+        lsn: behind the last record that was replayed.
+        last: time of the last commit that was replayed; None if none was.
+        stopped: time of the commit before which it stopped; None if the target is no time.
+        databases: how many it has.
+        checked: tables and indexes that were checked.
+        faults: where it is not at its target, and damaged tables and indexes.
+        messages: of the engine about damaged ones; may quote data.
+        unchecked: why tables and indexes could not be checked; "" if they were.
+    """
+
+    lsn: str
+    last: datetime | None
+    stopped: datetime | None
+    databases: int
+    checked: int
+    faults: tuple[Difference, ...] = ()
+    messages: tuple[str, ...] = ()
+    unchecked: str = ""
+
+    @property
+    def words(self) -> str:
+        """Where it is, for people."""
+        parts = [f"LSN {self.lsn}"]
+        if self.last is not None:
+            parts.append(f"last commit {self.last:%Y-%m-%d %H:%M:%S.%f}")
+        if self.stopped is not None:
+            parts.append(f"stopped before the commit of {self.stopped:%Y-%m-%d %H:%M:%S.%f} UTC")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -283,6 +324,18 @@ class RestoreModule(Protocol):
     RESTORE: Restore
 
 
+class PointModule(Protocol):
+    """What `components/NAME/point.py` answers, where changes are stored between two backups."""
+
+    def place_wal(self, point: Point, reader: WalReader, directory: Path, /) -> None:
+        """Write what leads from a base backup to a point, and the settings of the recovery, into a volume."""
+
+    def restore_to(
+        self, point: Point, done: Callable[[Recovered], None], /, *, check: bool = True
+    ) -> Restore:
+        """Restore into a scratch engine that recovers to a point; `done` gets what it says of itself."""
+
+
 class ReadinessModule(Protocol):
     """What `components/ENGINE/readiness.py` answers; `settings_read` is in it only where an engine reads them again."""
 
@@ -332,6 +385,14 @@ class BackupTarget:
         """Restores backups into scratch engines."""
         module: RestoreModule = self._file("restore")
         return module.RESTORE
+
+    @property
+    def point(self) -> PointModule | None:
+        """Recovers to a point between two backups; None where changes are not stored between them."""
+        if find_spec(f"components.{self.name}.point") is None:
+            return None
+        module: PointModule = self._file("point")
+        return module
 
     def _file(self, name: str) -> Any:
         return import_module(f"components.{self.name}.{name}")

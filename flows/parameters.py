@@ -29,6 +29,14 @@ RestoreSource = Annotated[str, Field(pattern=f"^(fresh|none|{_IDENTITY})$", max_
 """What a rebuild restores."""
 Slot = Annotated[str, Field(pattern=f"^({SLOT.pattern})?$", max_length=100)]
 """Idempotency key of a backup, `2026-11-23` (`operations.backup.slot`); "" for none."""
+PointInTime = Annotated[
+    str,
+    Field(
+        pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,15}(Z|[+-][0-9]{2}:[0-9]{2})|[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8})?$",
+        max_length=40,
+    ),
+]
+"""A time with its UTC offset, or an LSN (`archive.wal.target`); "" for none."""
 Unit = Annotated[
     str, Field(min_length=1, max_length=600, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")
 ]

@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
-from flows.parameters import EnvironmentName, SetIds, Sets
+from flows.parameters import EnvironmentName, PointInTime, SetIds, Sets
 from operations.environment.environment import Environment
 from operations.runner.context import RunContext
 from operations.verify.proofs import choose, run_proofs, week
@@ -37,6 +37,7 @@ def verify_restores(
     backups: SetIds | None = None,
     only: Sets | None = None,
     which: Literal["latest", "due", "all", "sample"] = "latest",
+    at: PointInTime = "",
 ) -> State[Any]:
     """Restore backups into scratch engines and compare the restored data with what the source held.
 
@@ -46,6 +47,8 @@ def verify_restores(
         only: components; all if left out.
         which: `latest`, the newest backup of each component; `due`, the newest if it has no verdict yet; `all`;
             `sample`, an older one of each component, a different one every week.
+        at: if given, a scratch engine recovers to this point: a time with its UTC offset, `2026-11-29T17:59:30Z`, or
+            an LSN, `0/3000028`. `only` must be postgresql.
     """
     with cancellable(), redacted_errors(), logged():
         if over := superseded():
@@ -58,7 +61,7 @@ def verify_restores(
             report = run_proofs(
                 env,
                 RunContext(f"flow run {runtime.flow_run.name}", publish=table.publish),
-                choose(env, backups or (), only or (), which, week()),
+                choose(env, backups or (), only or (), which, week(), at),
                 start=as_tasks("verify", verify.attempts, verify.retry_delay_seconds),
             )
         keep_report(report.document(), f"verify-{environment}")

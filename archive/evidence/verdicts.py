@@ -85,6 +85,11 @@ class Evidence(Part):
         default={},
         description="id of each backup that it depends on → SHA-256 of that backup's manifest",
     )
+    point: Label = Field(
+        default="",
+        description="time or LSN between two backups that was recovered to; empty: the backup itself was verified",
+    )
+    reached: Words = Field(default="", description="where that recovery stopped, in words")
     begun: AwareDatetime
     seconds: float = Field(description="wall time of the whole verification")
     stages: dict[Label, float] = Field(default={}, description="seconds of each part of it")
@@ -105,6 +110,12 @@ class Evidence(Part):
     @property
     def sentence(self) -> str:
         """The result in one line, for people."""
+        if self.verdict in GOOD and self.point:
+            summary = (
+                f"recovered to {self.point} ({self.level}): {self.reached}; {self.compared} tables and indexes are "
+                f"sound, {self.seconds:.0f} s"
+            )
+            return f"{summary}; partial: {self.reason}" if self.verdict == "partial" else summary
         if self.verdict in GOOD:
             summary = (
                 f"restore verified ({self.level}): {self.compared} checks match over {self.things:,} objects, "
@@ -115,9 +126,17 @@ class Evidence(Part):
         return f"{self.verdict} at {self.failed_at or 'no level'}: {self.reason}{pointer}"
 
 
-def file_of(manifest_prefix: str, at: datetime, verdict: str) -> str:
-    """Key of an evidence document: time and verdict are in its name, so that a listing shows them."""
-    return f"{manifest_prefix}proof-{_stamp(at)}-{verdict}.json"
+def file_of(manifest_prefix: str, at: datetime, verdict: str, *, of_point: bool = False) -> str:
+    """Key of an evidence document: time and verdict are in its name, so that a listing shows them.
+
+    Args:
+        manifest_prefix: of the backup.
+        at: start of the verification.
+        verdict: of it.
+        of_point: whether it is about a point behind the backup, and says nothing of the backup itself.
+    """
+    kind = "proof-point" if of_point else "proof"
+    return f"{manifest_prefix}{kind}-{_stamp(at)}-{verdict}.json"
 
 
 def seal_words(
@@ -146,7 +165,8 @@ def write_evidence(store: Store, prefix: str, evidence: Evidence, identity: str)
     while len(document) > EVIDENCE_BYTES and limit:
         limit //= 2
         document = _signed(_shortened(evidence, limit), key)
-    object_key = file_of(prefix, evidence.begun, evidence.verdict)
+    of_point = bool(evidence.point)
+    object_key = file_of(prefix, evidence.begun, evidence.verdict, of_point=of_point)
     store.put(object_key, document)
     return object_key
 
@@ -251,6 +271,10 @@ def believe(
     expected = (identity, proof.verdict, _stamp(proof.at))
     if evidence.environment != environment:
         raise PermanentError(f"{proof.key} is of {evidence.environment}, not of {environment}")
+    if evidence.point:
+        raise PermanentError(
+            f"{proof.key} is about a point behind {identity}, not about the backup"
+        )
     if (evidence.set, evidence.verdict, _stamp(evidence.begun)) != expected:
         raise PermanentError(
             f"{proof.key} is a {evidence.verdict} of {evidence.set}, stored under another name"

@@ -79,6 +79,21 @@ class Line:
             raise NotCovered(f"LSN {lsn_text(lsn)} is not stored. Stored: {self.words}")
         return Line(tuple(one for one in self.objects if one.start < lsn) or self.objects[:1])
 
+    def beyond_lsn(self, lsn: int) -> Line:
+        """The part that leads to an LSN and to a commit behind it, at which PostgreSQL knows that it is there.
+
+        Raises:
+            NotCovered: the line ends before it, or has no commit behind it.
+        """
+        part = self.up_to_lsn(lsn)
+        known, number = part.objects[-1].covers, len(part.objects)
+        for count, one in enumerate(self.objects[number:], number + 1):
+            if one.covers and one.covers != known:
+                return Line(self.objects[:count])
+        raise NotCovered(
+            f"LSN {lsn_text(lsn)} is not followed by a stored commit yet. Stored: {self.words}"
+        )
+
     def up_to_time(self, at: datetime) -> Line:
         """The part that recovery to a time needs: to a commit after it, at which PostgreSQL knows that it is there.
 
@@ -205,6 +220,14 @@ class Wal:
                 "is no longer part of the database"
             )
         return line
+
+    def ancestry(self, timeline: int) -> tuple[TimelineHistory, ...]:
+        """The stored history files of a timeline and of those that it descends from, the newest first."""
+        found = []
+        while (history := self._histories.get(timeline)) is not None:
+            found.append(history)
+            timeline = history.parent  # always smaller (`archive.wal.names`)
+        return tuple(found)
 
     # ------------------------------------------------------------------ inside
     def _best_steps(self) -> dict[Node, tuple[tuple[int, int], WalObject | Node | None]]:

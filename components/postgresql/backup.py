@@ -22,6 +22,7 @@ from archive.backup.encryption import SUFFIX
 from archive.backup.folders import folder_name
 from archive.backup.manifest import Consistency, Engine, Measure
 from archive.backup.writer import SetWriter
+from archive.wal.point import SEGMENT, SETTLED, TIMELINE
 from cluster.command import Command
 from components.access import Access, Endpoint
 from components.base import BackupContent
@@ -83,6 +84,8 @@ DROPPED = (
     f"tables in it were dropped while it was read, {DROP_TRIES + 1} times in a row: end what drops and makes them all "
     "the time"
 )
+# By the node's own clock: what is committed later is not in a base backup that ended before.
+CLOCK = "SELECT clock_timestamp(), pg_size_bytes(current_setting('wal_segment_size'))"
 CONFIGURATION = """
     SELECT name, setting, source FROM pg_settings
     WHERE source NOT IN ('default', 'session', 'client') AND name <> 'primary_conninfo' ORDER BY name
@@ -118,10 +121,11 @@ def _back_up(access: Access, writer: SetWriter) -> BackupContent:
     timeline = source.node_status.timeline
     with ExitStack() as stack:
         begun = datetime.now(UTC)
-        point = ""
+        point, settled = "", dict[str, Any]()
         if source.node_status.standby:
             pause = stack.enter_context(paused_replay(access, source.node))
             point = pause.point
+            settled = _settled(access, source.node)
             unreadable.reasons.update({name: unreadable.locked(name) for name in pause.locked})
         still = source.node_status.standby
         watch = None if still else Watch(access, source.node, source.databases, unreadable)
@@ -137,7 +141,8 @@ def _back_up(access: Access, writer: SetWriter) -> BackupContent:
             base = find_base(access, writer, source.node, source.node_status)
             tar = _physical(writer, programs["pg_basebackup"], access, source, base)
             timeline, end = tar.reaches
-            point = point or end
+            if not still:
+                point, settled = end, _settled(access, source.node)
         for name, snapshot in found.items():
             _dump(writer, programs["pg_dump"], access, source, name, snapshot, unreadable)
         fingerprint = measured.result()
@@ -177,7 +182,8 @@ def _back_up(access: Access, writer: SetWriter) -> BackupContent:
         topology={
             "taken_from": source.node.member,
             "role": "standby" if source.node_status.standby else "primary",
-            "timeline": timeline,
+            TIMELINE: timeline,
+            **settled,
             "replay_paused": source.node_status.standby,
             NEEDED: {name: needed for name, needed in roles.needed.items() if name in found},
             **({CHANGED: written.rows} if written else {}),
@@ -192,6 +198,14 @@ def _back_up(access: Access, writer: SetWriter) -> BackupContent:
         missing=(*missing, *unkept, *unreadable.missing),
         needs=base.needs if base else (),
     )
+
+
+def _settled(access: Access, node: Endpoint) -> dict[str, Any]:
+    """What recovery to a point has to know of a base backup (`archive.wal.point`), for the manifest's topology."""
+    with connect_long(access, node) as connection:
+        row = connection.execute(CLOCK).fetchone()
+    assert row is not None
+    return {SETTLED: row[0].astimezone(UTC).isoformat(), SEGMENT: row[1]}
 
 
 def _again(

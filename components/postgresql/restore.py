@@ -23,6 +23,7 @@ from archive.backup.manifest import Manifest, Measure
 from archive.backup.reader import SetReader, opened
 from archive.streams.spool import prepare_spool
 from archive.wal.names import lsn_number
+from archive.wal.point import BASE
 from components.access import Access, Endpoint
 from components.base import Restore, Scratch, Step
 from components.postgresql.base_backup.writes import of_files
@@ -52,10 +53,10 @@ from config.models import Settings
 from errors import PermanentError
 
 FILES, DUMPS = "files", "dumps"
-BASE, GLOBALS, DUMP = "base.tar", "globals.sql", "pg_dump custom"
+GLOBALS, DUMP = "globals.sql", "pg_dump custom"
 DATA, PARTS = "/scratch/data", "parts"
 # What the source's files say must not count: an archive, a primary, memory of another machine. What ALTER SYSTEM set
-# there is taken out of the files before the server starts (RECOVER).
+# there is taken out of the files before the server starts (PREPARE).
 COMMAND = (
     "postgres", "-D", DATA, "-c", "config_file=/config/postgresql.conf", "-c", "hba_file=/config/pg_hba.conf",
     "-c", "ident_file=/config/pg_ident.conf", "-c", "archive_mode=off", "-c", "hot_standby=off",
@@ -85,7 +86,7 @@ RULES = "host all all all trust\n"
 # A server that recovers refuses to start with less of these than the source had, as its control file says
 # (`CheckRequiredParameterValues` in src/backend/access/transam/xlogrecovery.c); hot_standby is off, but prepared
 # transactions need their room all the same.
-RECOVER = """
+PREPARE = """
 set -eu
 cd /scratch/data
 rm -f standby.signal
@@ -100,6 +101,8 @@ max_prepared_xacts setting:|max_prepared_transactions
 max_worker_processes setting:|max_worker_processes
 max_locks_per_xact setting:|max_locks_per_transaction
 END
+"""
+RECOVER = """
 if pg_waldump -q -p pg_wal -t {timeline} -s '{lsn}' -n 1 2> /dev/null; then
   printf "%s\\n" "recovery_target_lsn = '{lsn}'" "recovery_target_inclusive = off" \\
     "recovery_target_action = promote" >> /scratch/recovery.conf
@@ -135,6 +138,17 @@ def scratch(_: Settings, manifest: Manifest, __: str) -> tuple[Scratch, ...]:
     )  # fmt: skip
     if not _lsn(manifest):  # tablespaces: there is no base backup
         return (dumps,)
+    recover = RECOVER.format(timeline=int(manifest.topology["timeline"]), lsn=_lsn(manifest))
+    return base_scratch(manifest, PREPARE + recover), dumps
+
+
+def base_scratch(manifest: Manifest, recover: str) -> Scratch:
+    """A server on the files of the base backup.
+
+    Args:
+        manifest: of the set.
+        recover: shell script that prepares its recovery.
+    """
     steps = [Step("verify", ("pg_verifybackup", "-n", DATA), "L2")]
     if manifest.needs:
         parts = [f"/scratch/{PARTS}/{number}" for number in range(len(manifest.needs) + 1)]
@@ -142,13 +156,12 @@ def scratch(_: Settings, manifest: Manifest, __: str) -> tuple[Scratch, ...]:
             *(Step(f"verify-{n}", ("pg_verifybackup", "-n", part), "L2") for n, part in enumerate(parts)),
             Step("combine", ("pg_combinebackup", "--no-sync", "-o", DATA, *parts), "L2"),
         ]  # fmt: skip
-    recover = RECOVER.format(timeline=int(manifest.topology["timeline"]), lsn=_lsn(manifest))
     steps.append(Step("recover", ("sh", "-c", recover), "L2"))
-    restored = Scratch(
+    files = {"postgresql.conf": SETTINGS, "pg_hba.conf": RULES, "pg_ident.conf": ""}
+    return Scratch(
         FILES, STATEFULSET, "postgresql", COMMAND, PORT, files=files, placed=(BASE,),
         steps=tuple(steps),
     )  # fmt: skip
-    return restored, dumps
 
 
 def place(reader: SetReader, name: str, directory: Path) -> None:
@@ -174,7 +187,7 @@ def place(reader: SetReader, name: str, directory: Path) -> None:
 
 def ask(_: Access, endpoint: Endpoint) -> str:
     """Version of a server that has ended its recovery."""
-    with _connect(endpoint, SUPERUSER) as connection:
+    with connect_scratch(endpoint, SUPERUSER) as connection:
         row = connection.execute("SHOW server_version").fetchone()
     return f"PostgreSQL {row[0]}" if row else ""
 
@@ -188,7 +201,7 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
         TemporaryError: a server is away.
     """
     server, spool = at[DUMPS], access.settings.backup.spool
-    with explained(DUMPS), _connect(server, MAINTENANCE) as connection:
+    with explained(DUMPS), connect_scratch(server, MAINTENANCE) as connection:
         version = connection.info.server_version
         restored = _restore_globals(connection, reader)
     target = Server(access, server, version, "")
@@ -203,7 +216,7 @@ def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
             dump.unlink()
     for one in restored.databases if restored else ():
         if one.name == MAINTENANCE:
-            with explained(DUMPS), _connect(server, SUPERUSER) as connection:
+            with explained(DUMPS), connect_scratch(server, SUPERUSER) as connection:
                 restore_properties(connection, one.name, one)
 
 
@@ -232,6 +245,12 @@ def measure(
     return found
 
 
+def connect_scratch(endpoint: Endpoint, database: str) -> psycopg.Connection[Any]:
+    """Connect to a scratch server as the superuser."""
+    # a backup that was taken behind a fence says that its databases are read-only
+    return connect_superuser(endpoint, database, "", *WRITES, *SESSION)
+
+
 RESTORE = Restore(
     scratch, place, ask, load, measure, version=("postgres", "--version"), lacking=LACKING
 )
@@ -243,14 +262,14 @@ def _measure_server(way: str, endpoint: Endpoint, manifest: Manifest) -> list[Me
     fingerprint = manifest.fingerprint
     units = dict.fromkeys(m.unit for m in fingerprint)
     names = [unit.partition(" ")[2] for unit in units if unit.startswith("database ")]
-    with explained(way), _connect(endpoint, SUPERUSER) as connection:
+    with explained(way), connect_scratch(endpoint, SUPERUSER) as connection:
         if way == FILES:
             _check_end(connection, manifest)
         found = measure_globals(connection, items_of(fingerprint, GLOBAL_UNIT))
         there = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
     for name in names:
         if name in there:
-            with explained(way), _connect(endpoint, name) as connection:
+            with explained(way), connect_scratch(endpoint, name) as connection:
                 items = items_of(fingerprint, f"database {name}")
                 measures = measure_database(connection, name, items, still=True)
             found += of_files(manifest, name, measures) if way == FILES else measures
@@ -303,8 +322,3 @@ def _check_end(connection: psycopg.Connection[Any], manifest: Manifest) -> None:
         raise PermanentError(
             f"recovery of the files ended at {end} instead of {_lsn(manifest)}, where the backup was measured"
         )
-
-
-def _connect(endpoint: Endpoint, database: str) -> psycopg.Connection[Any]:
-    # a backup that was taken behind a fence says that its databases are read-only
-    return connect_superuser(endpoint, database, "", *WRITES, *SESSION)

@@ -102,11 +102,11 @@ class BackupProof(Document):
     """How the verification of a backup ended.
 
     Attributes:
-        backup: id of the backup.
+        backup: id of the backup; `ID@POINT` if a point behind it was recovered to.
         component: of the backup.
         verdict: whether it was restored, and compared equal; `error` if there is no verdict.
         level: the highest one reached.
-        compared: number of measures that were compared.
+        compared: number of measures that were compared; of a point, tables and indexes that were checked.
         seconds: wall time.
         reason: why it is not a pass; of a pass the proof in one sentence.
         scratch: engine that the backup was restored into.

@@ -16,6 +16,9 @@ from archive.catalogue.listing import find_chain
 from archive.object_store.store import Store
 from archive.signing import Trust
 from archive.streams.unpacking import Unreadable, readable
+from archive.wal.bucket import WalReader
+from archive.wal.point import base_of, find_point, stored_wal
+from archive.wal.target import RecoveryTarget
 from components import SETS
 from config.models import ObjectStoreSettings
 from config.sections.backups import BackupSigner
@@ -30,7 +33,7 @@ def fetch(request: dict[str, Any], directory: Path) -> None:
 
     Args:
         request: what `operations.verify.scratch` wrote: environment, set, scratch, store, credentials,
-            identity, signers.
+            identity, signers, at (the point that is recovered to; "" for the backup itself).
         directory: the volume.
 
     Raises:
@@ -44,8 +47,16 @@ def fetch(request: dict[str, Any], directory: Path) -> None:
     trust = Trust(tuple(BackupSigner(**signer) for signer in request["signers"]))
     manifest, earlier = find_chain(store, request["environment"], request["set"], trust)
     reader = SetReader(store, manifest, request["identity"], earlier)
+    target = SETS[manifest.component]
     with readable(f"an artefact of {manifest.id}"):
-        SETS[manifest.component].restore.place(reader, request["scratch"], directory)
+        target.restore.place(reader, request["scratch"], directory)
+    if request.get("at") and target.point:
+        base, at = base_of(manifest), RecoveryTarget.parse(request["at"])
+        if base is None:
+            raise Damaged(f"{manifest.id} has no base backup")
+        wal = stored_wal(store, request["environment"], trust.backups)(base.system)
+        reading = WalReader(store, request["identity"])
+        target.point.place_wal(find_point(base, wal, at), reading, directory)
 
 
 def main(request: str, directory: str) -> int:

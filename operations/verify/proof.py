@@ -7,7 +7,7 @@ a verdict is an *error*.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 import pyrage
@@ -20,6 +20,7 @@ from archive.evidence.verdicts import Difference, Evidence, Level, Verdict
 from archive.object_store.store import Refused
 from cluster.command import Cancelled
 from cluster.credentials import password
+from cluster.lease import Lease
 from errors import IsaError, PermanentError
 from operations.environment.environment import Environment
 from operations.environment.leases import verify_lease
@@ -68,21 +69,67 @@ def prove(environment: Environment, context: RunContext, identity: str, backup: 
     course, outcome = Course(context), Outcome()
     writer = EvidenceWriter(environment, identity, backup, course, outcome)
     with environment.lease(verify_lease(match["component"]), context.who) as lease:
-        try:
-            _prove(environment, identity, backup, course, outcome)
-        except Rejected as exc:
-            outcome.differences = exc.differences
-            return writer.write(lease, "fail", exc.plain, failed_at=exc.level, message=exc.said)
-        except IsaError as exc:
-            if context.cancellation.is_set():
-                raise Cancelled("cancelled before there was a verdict") from exc
-            with suppress(IsaError):  # it may be the store that is away
-                writer.write(lease, "error", exc.plain, message=exc.said)
-            exc.args = (exc.plain,)  # on its way into Prefect's database
-            raise
-        reason = "; ".join(outcome.partial)
-        verdict: Verdict = "partial" if reason else "pass"
-        return writer.write(lease, verdict, reason, message="\n".join(outcome.messages))
+        return conclude(
+            writer, lease, outcome, context,
+            lambda: _prove(environment, identity, backup, course, outcome),
+        )  # fmt: skip
+
+
+def conclude(
+    writer: EvidenceWriter,
+    lease: Lease,
+    outcome: Outcome,
+    context: RunContext,
+    verify: Callable[[], None],
+) -> Evidence:
+    """Do a verification and store its verdict.
+
+    Args:
+        writer: of the evidence.
+        lease: of the component's verifications.
+        outcome: what the verification finds.
+        context: of the run.
+        verify: does it; raises the first fault.
+
+    Raises:
+        TemporaryError, PermanentError: no verdict was possible, for reasons outside the backup.
+    """
+    try:
+        verify()
+    except Rejected as exc:
+        outcome.differences = exc.differences
+        return writer.write(lease, "fail", exc.plain, failed_at=exc.level, message=exc.said)
+    except IsaError as exc:
+        if context.cancellation.is_set():
+            raise Cancelled("cancelled before there was a verdict") from exc
+        with suppress(IsaError):  # it may be the store that is away
+            writer.write(lease, "error", exc.plain, message=exc.said)
+        exc.args = (exc.plain,)  # on its way into Prefect's database
+        raise
+    reason = "; ".join(outcome.partial)
+    verdict: Verdict = "partial" if reason else "pass"
+    return writer.write(lease, verdict, reason, message="\n".join(outcome.messages))
+
+
+def read_backup(
+    environment: Environment, identity: str, backup: str, outcome: Outcome
+) -> tuple[Manifest, tuple[Manifest, ...]]:
+    """Read a backup's manifest and those of the backups that it depends on, and check their objects (L0).
+
+    Args:
+        environment: opened.
+        identity: the verify pool's age private key.
+        backup: id of the set.
+        outcome: gets the manifests.
+
+    Raises:
+        Rejected: one of them does not exist or is damaged, or the verify pool cannot decrypt it.
+        TemporaryError: the store does not answer.
+    """
+    manifest, earlier = _manifests(environment, backup)
+    outcome.manifest, outcome.earlier = manifest, earlier
+    _check_objects(environment, identity, manifest, earlier)
+    return manifest, earlier
 
 
 # ---------------------------------------------------------------------- inside
@@ -91,9 +138,7 @@ def _prove(
 ) -> None:
     """Do all levels; raises the first fault."""
     with course.stage("manifest"):
-        manifest, earlier = _manifests(environment, backup)
-        outcome.manifest, outcome.earlier = manifest, earlier
-        _check_objects(environment, identity, manifest, earlier)
+        manifest, earlier = read_backup(environment, identity, backup, outcome)
     course.level = "L0"
     watch = watched(Transfer(course.context.tell), manifest.component)
     reader = SetReader(environment.store, manifest, identity, earlier, watch)

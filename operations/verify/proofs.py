@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from archive.backup.manifest import IDENTITY, component_of
 from archive.catalogue.listing import Catalogue
 from archive.evidence.verdicts import Evidence
+from archive.wal.target import RecoveryTarget
 from cluster.command import Cancelled
 from cluster.dag import Dag
 from errors import ArgumentError, Fault, IsaError
@@ -20,6 +21,7 @@ from operations.runner.context import RunContext
 from operations.runner.lines import run_lines
 from operations.runner.progress import NodeProgress, Progress
 from operations.runner.walk import Start, Work
+from operations.verify.point import AT, point_of, prove_point, require_points, verification_of
 from operations.verify.proof import prove
 
 RUNNING, ERROR = "proving", "error"
@@ -45,7 +47,7 @@ class ProofResult:
     """How one verification ended.
 
     Attributes:
-        backup: id of the set.
+        backup: id of the set; with the point behind it, if that was verified.
         component: of the backup.
         verdict: pass, partial, fail or error.
         level: the highest one reached.
@@ -167,6 +169,7 @@ def choose(
     components: Iterable[str],
     which: str,
     seed: str = "",
+    at: str = "",
 ) -> tuple[str, ...]:
     """Choose the backups to verify, by id.
 
@@ -176,11 +179,16 @@ def choose(
         components: else of these; all if empty.
         which: latest, due, all or sample.
         seed: of the sample.
+        at: if given, only this point between two backups is verified (`operations.verify.point`).
 
     Raises:
-        ArgumentError: an id or a component is unknown.
+        ArgumentError: an id or a component is unknown, or the point is no time and no LSN.
+        NotCovered: the point is not covered.
     """
     named = tuple(backups)
+    if at:
+        require_points((*components, *named))
+        return (verification_of(point_of(environment, RecoveryTarget.parse(at))),)
     invalid = [identity for identity in named if not IDENTITY.fullmatch(identity)]
     if invalid:
         hint = "`isa backups` lists them"
@@ -235,7 +243,8 @@ def run_proofs(
 
     def work(context: RunContext, backup: str) -> ProofResult:
         try:
-            return _result(prove(environment, context, identity, backup))
+            verify = prove_point if AT in backup else prove
+            return _result(backup, verify(environment, context, identity, backup))
         except Cancelled:
             raise
         except IsaError as exc:
@@ -269,9 +278,9 @@ def run_proofs(
     return ProofReport(context.clock() - began, tuple(results[backup] for backup in identities))
 
 
-def _result(evidence: Evidence) -> ProofResult:
+def _result(name: str, evidence: Evidence) -> ProofResult:
     return ProofResult(
-        backup=evidence.set,
+        backup=name,
         component=evidence.component,
         verdict=evidence.verdict,
         level=evidence.level,

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from archive.backup.manifest import Manifest as Set
+from archive.wal.point import Point
 from cluster.kube import Kube, Manifest
 from components.base import Scratch
 from config.models import Settings
@@ -41,6 +42,7 @@ class Request:
         chain: manifests of the backups that are needed, the one that is restored last.
         credentials: of the object store.
         identity: age private key.
+        point: that the engine recovers to; None if it serves the backup itself.
     """
 
     settings: Settings
@@ -48,6 +50,7 @@ class Request:
     chain: tuple[Set, ...]
     credentials: Mapping[str, str]
     identity: str
+    point: Point | None = None
 
     @property
     def manifest(self) -> Set:
@@ -158,7 +161,9 @@ def _fetch(request: Request, user: Manifest) -> Manifest:
 def _volume(request: Request) -> Manifest:
     """A volume claim deleted with the pod: for the fetched data, the unpacked data, and space to start."""
     plain_size = sum(manifest.plain_size for manifest in request.chain)
-    gibibytes = max(1, math.ceil(3 * plain_size / GIB)) + 1
+    # WAL is there twice: as it was fetched, and in the engine's own directory
+    wal_size = 2 * request.point.wal_bytes if request.point else 0
+    gibibytes = max(1, math.ceil((3 * plain_size + wal_size) / GIB)) + 1
     claim = {
         "accessModes": ["ReadWriteOnce"],
         "storageClassName": request.settings.verify.storage_class,
@@ -191,6 +196,7 @@ def secrets_of(request: Request, scratch: Scratch, pod: Manifest) -> list[Manife
         "store": request.settings.storage.object.model_dump(mode="json"),
         "credentials": dict(request.credentials),
         "identity": request.identity,
+        "at": request.point.target.text if request.point else "",
         "signers": [s.model_dump(mode="json") for s in request.settings.backup.signers],
     }
     contents = {

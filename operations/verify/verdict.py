@@ -19,6 +19,7 @@ from archive.evidence.verdicts import (
     write_evidence,
 )
 from cluster.lease import Lease
+from components.base import Recovered
 from operations.environment.environment import Environment
 from operations.runner.stages import Stages
 from operations.state.verdict_record import record
@@ -49,6 +50,7 @@ class Outcome:
         partial: why a verification without a fault is only partial.
         messages: engine messages that are not a fault of the backup.
         differences: from the source.
+        recovered: what the engine says of its recovery to a point.
     """
 
     manifest: Manifest | None = None
@@ -57,6 +59,7 @@ class Outcome:
     partial: list[str] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
     differences: tuple[Difference, ...] = ()
+    recovered: Recovered | None = None
 
     def facts(self, compared: bool) -> dict[str, Any]:
         """The fields of the evidence."""
@@ -65,6 +68,7 @@ class Outcome:
             "manifest_sha256": manifest_digest(self.manifest) if self.manifest else "",
             "chain": {manifest.id: manifest_digest(manifest) for manifest in self.earlier},
             "scratch": self.scratch,
+            "differences": self.differences[:DIFFERENCES],
             "compared": len(measures) if compared else 0,
             "things": sum(measure.count for measure in measures) if compared else 0,
             "counted_only": tuple(
@@ -73,7 +77,17 @@ class Outcome:
                 if (measure.count or measure.until) and not measure.digest
             ),
             "from_artefact": sum(measure.origin == "artefact" for measure in measures),
-            "differences": self.differences[:DIFFERENCES],
+        }
+
+    def point_facts(self) -> dict[str, Any]:
+        """The fields of the evidence of a recovery to a point."""
+        recovered = self.recovered
+        return {
+            **self.facts(compared=False),
+            "compared": recovered.checked if recovered else 0,
+            "counted_only": (),
+            "from_artefact": 0,
+            "reached": recovered.words if recovered else "",
         }
 
 
@@ -86,6 +100,7 @@ class EvidenceWriter:
         backup: id of the set.
         course: of the verification.
         outcome: what it has found.
+        point: that is recovered to; "" if the backup itself is verified.
     """
 
     def __init__(
@@ -95,9 +110,10 @@ class EvidenceWriter:
         backup: str,
         course: Course,
         outcome: Outcome,
+        point: str = "",
     ) -> None:
         self._environment, self._identity, self._backup = environment, identity, backup
-        self._course, self._outcome = course, outcome
+        self._course, self._outcome, self._point = course, outcome, point
         self._begun, self._began = datetime.now(UTC), course.context.clock()
 
     def write(
@@ -124,7 +140,9 @@ class EvidenceWriter:
         environment, backup, course = self._environment, self._backup, self._course
         name, component = environment.settings.environment, component_of(backup)
         prefix = set_prefix(name, component, backup)
-        number, previous = self._link(lease)
+        # the numbers are those of the verdicts on the backup itself
+        number, previous = (0, "") if self._point else self._link(lease)
+        facts = self._outcome.facts("compare" in course.seconds)
         evidence = Evidence(
             set=backup,
             component=component,
@@ -139,10 +157,12 @@ class EvidenceWriter:
             begun=self._begun,
             seconds=round(course.context.clock() - self._began, 2),
             stages=course.seconds,
-            **self._outcome.facts("compare" in course.seconds),
+            point=self._point,
+            **(self._outcome.point_facts() if self._point else facts),
         )
         write_evidence(environment.store, prefix, evidence, self._identity)
-        record(lease, backup, number)
+        if not self._point:
+            record(lease, backup, number)
         return evidence
 
     def _link(self, lease: Lease) -> tuple[int, str]:

@@ -40,8 +40,17 @@ if TYPE_CHECKING:
     flag_value="sample",
     help="An older backup of each component, a different one every week.",
 )
+@click.option(
+    "--at",
+    default="",
+    metavar="POINT",
+    help="Recover to this point between two backups instead (postgresql only): a time, 2026-11-29T17:59:30Z, or an "
+    "LSN, 0/3000028.",
+)
 @click.option("--local", is_flag=True, help="Run in this process, without a Prefect server.")
-def verify(what: tuple[str, ...], environment: str, as_json: bool, which: str, local: bool) -> None:
+def verify(
+    what: tuple[str, ...], environment: str, as_json: bool, which: str, at: str, local: bool
+) -> None:
     """Restore backups into scratch engines and compare them with their source.
 
     Names are components or backup ids (isa backups). Without a name: all components.
@@ -53,22 +62,33 @@ def verify(what: tuple[str, ...], environment: str, as_json: bool, which: str, l
     from operations.environment.environment import Environment
     from operations.verify.proofs import choose, week
 
+    if at:
+        _check_point(at, what)
     settings = load(environment)
     backups = tuple(name for name in what if IDENTITY.fullmatch(name))
     components = tuple(name for name in what if name not in backups)
     with LiveNodes(quiet=as_json) as nodes:
         if local:
             env = Environment(settings).open_store()
-            wanted = choose(env, backups, components, which, week())
+            wanted = choose(env, backups, components, which, week(), at)
             report = nodes.here(lambda: _in_process(env, wanted, nodes), _from_rows)
         else:
-            report = _by_server(environment, backups, components, which, nodes)
+            report = _by_server(environment, backups, components, which, at, nodes)
     if as_json:
         emit(report)
     else:
         _summary(report)
     if report.state != "completed":
         raise click.exceptions.Exit(1)
+
+
+def _check_point(at: str, what: tuple[str, ...]) -> None:
+    """Refuse a wrong point before anything is asked."""
+    from archive.wal.target import RecoveryTarget
+    from operations.verify.point import require_points
+
+    RecoveryTarget.parse(at)
+    require_points(what)
 
 
 def _signer(environment: Environment) -> str:
@@ -102,6 +122,7 @@ def _by_server(
     backups: tuple[str, ...],
     components: tuple[str, ...],
     which: str,
+    at: str,
     nodes: LiveNodes,
 ) -> Verify:
     from operations.backup.component import selected
@@ -113,6 +134,7 @@ def _by_server(
         "backups": list(backups) or None,
         "only": list(components) or None,
         "which": which,
+        "at": at,
     }
     ended = nodes.follow(VERIFY, parameters, f"verify-{environment}", None)
     return ended.document(_from_rows(ended.rows))

@@ -30,9 +30,11 @@ from archive.backup.writer import SetWriter
 from archive.evidence.verdicts import Difference
 from archive.object_store.entries import Entry
 from archive.object_store.store import Missing
+from archive.wal.bucket import WalReader
+from archive.wal.point import BASE, Point
 from components.access import Access, Endpoint
-from components.base import Scratch
-from components.postgresql import live, restore
+from components.base import Recovered, Scratch
+from components.postgresql import live, point, restore
 from components.postgresql.backup import back_up
 from components.postgresql.client import SUPERUSER
 from components.postgresql.replacement.aside import statement
@@ -203,17 +205,32 @@ class Pair:
             for one in restore.scratch(self.access.settings, reader.manifest, ""):
                 at[one.name] = stack.enter_context(self._scratch(one, reader, directory / one.name))
             restore.load(self.access, at, reader)
-            reader.read_rest([restore.BASE])
+            reader.read_rest([BASE])
             found = restore.measure(self.access, at, reader)
         return compare(reader.manifest.fingerprint, found)
 
     @contextmanager
-    def _scratch(self, one: Scratch, reader: SetReader, directory: Path) -> Iterator[Endpoint]:
+    def recovered(self, reader: SetReader, to: Point) -> Iterator[tuple[Endpoint, Recovered]]:
+        """A scratch server that has recovered to a point, and what it says of itself."""
+        said: list[Recovered] = []
+        way = point.restore_to(to, said.append)
+        (one,) = way.scratch(self.access.settings, reader.manifest, "")
+        directory = self.directory / f"point-{uuid.uuid4().hex[:6]}"
+        with self._scratch(one, reader, directory, to) as endpoint:
+            way.measure(self.access, {one.name: endpoint}, reader)
+            yield endpoint, said[0]
+
+    @contextmanager
+    def _scratch(
+        self, one: Scratch, reader: SetReader, directory: Path, to: Point | None = None
+    ) -> Iterator[Endpoint]:
         (directory / "config").mkdir(parents=True)
         for name, text in one.files.items():
             (directory / "config" / name).write_text(text.replace("/scratch", str(directory)))
         if one.placed:
             restore.place(reader, one.name, directory)
+        if to is not None:
+            point.place_wal(to, WalReader(cast(Any, self.bucket), str(self.key)), directory)
 
         def here(words: Iterable[str]) -> list[str]:
             moved = [w.replace("/scratch", str(directory)) for w in words]

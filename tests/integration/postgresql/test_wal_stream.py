@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -83,6 +84,10 @@ class Streaming:
             lambda: self.stream.status.stored_lsn >= lsn_number(lsn),
             lambda: f"{lsn} is not stored: {self.stream.status} {self.faults[-3:]}",
         )
+
+    def covers(self, at: datetime) -> None:
+        """Wait until each commit until a time is stored."""
+        until(lambda: (self.stream.status.covers or at) > at, self.faults.__str__)
 
 
 def until(condition: Callable[[], bool], words: Callable[[], str] = str) -> None:
@@ -248,7 +253,7 @@ def test_a_base_backup_is_recovered_to_an_lsn_and_to_a_time_across_a_failover(
         table.switch_over()
         table.primary.run("INSERT INTO points VALUES ('b')")
         late = table.primary.ask("SELECT clock_timestamp()")
-        until(lambda: (streaming.stream.status.covers or late) > late, streaming.faults.__str__)
+        streaming.covers(late)
         table.primary.run("INSERT INTO points VALUES ('c')")
         streaming.stores(str(table.primary.ask(LSN)))
     found = listing(bucket)

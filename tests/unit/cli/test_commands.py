@@ -170,14 +170,15 @@ def world(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
             "verify",
             (
                 "verify-restores/verify-restores",
-                {"environment": "sandbox", "backups": None, "only": None, "which": "latest"}, "verify-sandbox", None,
+                {"environment": "sandbox", "backups": None, "only": None, "which": "latest", "at": ""},
+                "verify-sandbox", None,
             ),
         ),
         (
             f"verify {SET} nats --due",
             (
                 "verify-restores/verify-restores",
-                {"environment": "sandbox", "backups": [SET], "only": ["nats"], "which": "due"},
+                {"environment": "sandbox", "backups": [SET], "only": ["nats"], "which": "due", "at": ""},
                 "verify-sandbox", None,
             ),
         ),
@@ -308,13 +309,31 @@ def test_a_backup_here_shows_each_set(world: World) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        ("verify postgresql --at yesterday", "'yesterday' is not a point"),
+        ("verify postgresql --at 2026-11-29T17:59:30", "is not a point"),
+        ("verify redis --at 2026-11-29T17:59:30Z", "only postgresql can be recovered to a point"),
+        ("verify --at 0/3000028", "only postgresql can be recovered to a point"),
+    ],
+)
+def test_a_wrong_point_is_refused_before_anything_is_asked(
+    world: World, words: str, fault: str
+) -> None:
+    code, _, err = world.isa(words)
+    assert code == 2
+    assert fault in " ".join(err)
+    assert world.asked == []
+
+
 def test_a_proof_here_is_of_the_sets_that_are_chosen(world: World) -> None:
     result = ProofResult(SET, "redis", "pass", "L4", 3, 2.5, "restore verified", "valkey 9")
     world.is_given("operations.verify.proofs.run_proofs", ProofReport(9.0, (result,)))
     code, out, _ = world.isa(f"verify {SET} nats --sample --local")
     assert code == 0
     assert world.asked == [
-        ((SET,), ("nats",), "sample", "2026-W48"),
+        ((SET,), ("nats",), "sample", "2026-W48", ""),
         (((SET,),), {"run": "isa verify --local as ada@laptop"}),
     ]
     assert out[:3] == [

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -37,6 +37,7 @@ NODE = Endpoint("postgresql-ha-postgresql-1", "10.0.0.1", 5432, "10.0.0.1", "")
 STANDBY = NodeStatus(True, "7", 3, "18.1", 180001)
 PRIMARY = replace(STANDBY, standby=False)
 TAKEN = datetime(2026, 1, 1, 1, tzinfo=UTC)
+CLOCK = datetime(2026, 1, 1, 3, tzinfo=timezone(timedelta(hours=1)))
 REACHED = {"Timeline": 4, "Start-LSN": "0/1", "End-LSN": "0/9"}
 
 
@@ -196,7 +197,9 @@ class World:
                 rows = [("work_mem", "4MB", "configuration file")]
             elif "pg_hba" in text:
                 rows = [("host", ["all"], ["all"], "::1", None, "md5")]
-            return SimpleNamespace(fetchall=lambda: rows)
+            elif "clock_timestamp" in text:
+                rows = [(CLOCK, 1 << 24)]
+            return SimpleNamespace(fetchall=lambda: rows, fetchone=lambda: rows[0])
 
         yield SimpleNamespace(execute=execute)
 
@@ -281,6 +284,8 @@ def test_a_set_has_files_dumps_roles_and_what_they_were_taken_with(world: World)
         "taken_from": NODE.member,
         "role": "standby",
         "timeline": 4,  # the files know of a promotion that the node does not
+        "settled": "2026-01-01T02:00:00+00:00",
+        "wal_segment_bytes": 16777216,
         "replay_paused": True,
         NEEDED: {"isa": ["owner"], "shop": ["clerk"]},
     }

@@ -95,7 +95,7 @@ def test_the_entrypoint_exists_and_takes_the_parameters(deployment: dict[str, An
 
 
 # What the UI's form offers for a field: these are typed in by hand, everything else is chosen.
-BY_HAND = {"environment", "slot", "confirm", "backup", "backups", "units", "restore"}
+BY_HAND = {"at", "environment", "slot", "confirm", "backup", "backups", "units", "restore"}
 
 
 def choices(field: dict[str, Any]) -> bool:
