@@ -335,6 +335,17 @@ class PointModule(Protocol):
     ) -> Restore:
         """Restore into a scratch engine that recovers to a point; `done` gets what it says of itself."""
 
+    def dump(
+        self,
+        served: RunningScratch,
+        writer: SetWriter,
+        reader: SetReader,
+        point: Point,
+        recovered: Recovered,
+        /,
+    ) -> BackupContent:
+        """Back up what such an engine has, so that it can be restored as any backup."""
+
 
 class ReadinessModule(Protocol):
     """What `components/ENGINE/readiness.py` answers; `settings_read` is in it only where an engine reads them again."""

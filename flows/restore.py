@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.loading import load
-from flows.parameters import Confirmation, EnvironmentName, SetId, Units
+from flows.parameters import Confirmation, EnvironmentName, PointInTime, SetId, Units
 from operations.environment.environment import Environment
 from operations.restore.plan import plans_of
 from operations.restore.report import document
@@ -39,6 +39,7 @@ def restore_component(
     units: Units | None = None,
     other_cluster: bool = False,
     safety_backup: bool = True,
+    at: PointInTime = "",
 ) -> State[Any]:
     """Replace live data by a backup. The current data is backed up first.
 
@@ -49,11 +50,15 @@ def restore_component(
         units: databases, streams, buckets or collections; all if left out.
         other_cluster: whether to accept backups of another cluster of this environment, one that no longer exists.
         safety_backup: whether to back up the current data first; turn it off only for an empty platform.
+        at: restores PostgreSQL to this point between two backups; `backup` is left out then. A time with its UTC
+            offset, `2026-11-29T17:59:30Z`, or an LSN, `0/3000028`.
     """
     with cancellable(), redacted_errors(), logged():
         env = Environment(load(environment)).open_store()
-        plans = plans_of(env, backup or "", units or (), other_cluster=other_cluster)
-        wanted = plans[0].manifest.component if backup else environment
+        if at and backup:
+            return failed("`at` and `backup` exclude each other; nothing was changed")
+        plans = plans_of(env, backup or "", units or (), other_cluster=other_cluster, at=at)
+        wanted = plans[0].manifest.component if backup or at else environment
         if confirm != wanted:
             return failed(f"not confirmed: `confirm` must be {wanted!r}; nothing was changed")
         restore_plan_artifact(plans, environment)

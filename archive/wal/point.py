@@ -17,7 +17,7 @@ from archive.wal.bucket import list_wal
 from archive.wal.coverage import Line, NotCovered, Wal
 from archive.wal.names import TimelineHistory, lsn_number, lsn_text
 from archive.wal.target import RecoveryTarget
-from config.backups import BackupSigner
+from config.sections.backups import BackupSigner
 from errors import PermanentError
 
 BASE = "base.tar"  # artefact
@@ -80,12 +80,20 @@ class Point:
         return size + -size % self.base.segment
 
     @property
+    def wal_words(self) -> str:
+        """Its WAL, for people."""
+        ends = f"{lsn_text(self.line.start)} to {lsn_text(self.line.end)}"
+        return f"{self.wal_bytes >> 20} MiB of WAL, {ends}"
+
+    @property
+    def source(self) -> str:
+        """What leads to it, for people."""
+        return f"{self.base.manifest.id} and {self.wal_words}"
+
+    @property
     def words(self) -> str:
         """For people."""
-        return (
-            f"{self.target.words} from {self.base.manifest.id} and {self.wal_bytes >> 20} MiB of WAL, "
-            f"{lsn_text(self.line.start)} to {lsn_text(self.line.end)}"
-        )
+        return f"{self.target.words} from {self.source}"
 
 
 @dataclass(frozen=True)

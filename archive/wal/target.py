@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from archive.wal.coverage import Line
 from archive.wal.names import lsn_number, lsn_text
-from errors import ConfigurationError, Fault
+from errors import ArgumentError, Fault
 
 # RFC 3339 with seconds; without its offset a time could be meant in two ways.
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
@@ -32,7 +32,7 @@ class RecoveryTarget:
         """Read `2026-11-29T17:59:30Z` or `0/3000028`.
 
         Raises:
-            ConfigurationError: it is neither.
+            ArgumentError: it is neither.
         """
         try:
             if _TIME.fullmatch(text):
@@ -41,7 +41,7 @@ class RecoveryTarget:
         except (ValueError, OverflowError):
             lsn = 0
         if not lsn:
-            raise ConfigurationError([Fault("--at", f"{text[:100]!r} is not a point", _HINT)])
+            raise ArgumentError([Fault("--at", f"{text[:100]!r} is not a point", _HINT)])
         return cls(lsn=lsn)
 
     @property

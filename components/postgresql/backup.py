@@ -13,7 +13,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -29,7 +29,7 @@ from components.base import BackupContent
 from components.postgresql.base_backup.basetar import BaseTar
 from components.postgresql.base_backup.increment import MANIFEST, Base, find_base
 from components.postgresql.base_backup.replay import paused_replay
-from components.postgresql.base_backup.source import Source, choose_source
+from components.postgresql.base_backup.source import Source, choose_source, scratch_source
 from components.postgresql.base_backup.writes import CHANGED, Watch
 from components.postgresql.catalog.properties import FILE, FORM, read_globals
 from components.postgresql.catalog.roles import Roles, read_unreadable
@@ -99,9 +99,34 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
         TemporaryError: no node is suitable, or it was promoted or lost; a table was dropped.
         PermanentError: a program is missing.
     """
+    with explained("backup"), _readable_names():
+        return _back_up(access, writer, choose_source(access))
+
+
+def dump_scratch(
+    access: Access, node: Endpoint, writer: SetWriter, system: dict[str, str], why: str
+) -> BackupContent:
+    """Take a backup of the dumps alone of a scratch server, which nobody writes to.
+
+    Args:
+        access: to the scratch server.
+        node: the server.
+        writer: of the set.
+        system: settings of ALTER SYSTEM, which the server itself does not have.
+        why: reason that there is no base backup.
+
+    Raises:
+        TemporaryError: the server was lost.
+        PermanentError: a program is missing.
+    """
+    with explained("backup"), _readable_names():
+        return _back_up(access, writer, scratch_source(access, node, system), why)
+
+
+@contextmanager
+def _readable_names() -> Iterator[None]:
     try:
-        with explained("backup"):
-            return _back_up(access, writer)
+        yield
     except UnicodeError as exc:
         raise PermanentError(
             "the name of a role, a database or a tablespace is not valid UTF-8, so a manifest cannot hold it: rename "
@@ -109,9 +134,11 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
         ) from exc
 
 
-def _back_up(access: Access, writer: SetWriter) -> BackupContent:
+def _back_up(access: Access, writer: SetWriter, source: Source, no_base: str = "") -> BackupContent:
     password = access.secret(SECRET, "postgres-password")
-    source = choose_source(access)
+    if source.tablespaces and not no_base:
+        names = ", ".join(source.tablespaces)
+        no_base = f"pg_basebackup cannot send tablespaces ({names}) as one stream"
     programs = {
         name: program(access, name, password, source.node_status.number) for name in PROGRAMS
     }
@@ -127,16 +154,13 @@ def _back_up(access: Access, writer: SetWriter) -> BackupContent:
             point = pause.point
             settled = _settled(access, source.node)
             unreadable.reasons.update({name: unreadable.locked(name) for name in pause.locked})
-        still = source.node_status.standby
+        still = source.still
         watch = None if still else Watch(access, source.node, source.databases, unreadable)
         found = stack.enter_context(snapshots(access, source.node, source.databases, unreadable))
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="fingerprint"))
         measured = pool.submit(measure_all, found, unreadable, unreadable.dropped.add, still=still)
-        if source.tablespaces:
-            names = ", ".join(source.tablespaces)
-            missing.append(
-                f"no base backup: pg_basebackup cannot send tablespaces ({names}) as one stream"
-            )
+        if no_base:
+            missing.append(f"no base backup: {no_base}")
         else:
             base = find_base(access, writer, source.node, source.node_status)
             tar = _physical(writer, programs["pg_basebackup"], access, source, base)
@@ -188,7 +212,7 @@ def _back_up(access: Access, writer: SetWriter) -> BackupContent:
             NEEDED: {name: needed for name, needed in roles.needed.items() if name in found},
             **({CHANGED: written.rows} if written else {}),
         },
-        consistency=_consistency(source, found, point, begun),
+        consistency=_consistency(source, found, point, begun, files=not no_base),
         fingerprint=tuple(fingerprint),
         tools={
             name: command.run("--version", timeout=20).stdout.strip()
@@ -227,7 +251,7 @@ def _left_out(found: dict[str, Snapshot]) -> list[str]:
 
 
 def _consistency(
-    source: Source, found: dict[str, Snapshot], point: str, begun: datetime
+    source: Source, found: dict[str, Snapshot], point: str, begun: datetime, *, files: bool
 ) -> tuple[Consistency, ...]:
     ended = datetime.now(UTC)
     logical = [
@@ -239,7 +263,7 @@ def _consistency(
         )
         for name, snapshot in found.items()
     ]
-    if source.tablespaces:
+    if not files:
         return tuple(logical)
     whole = Consistency(
         unit="all databases",

@@ -21,14 +21,17 @@ from psycopg import sql
 
 from archive.backup.manifest import Manifest, Measure
 from archive.backup.reader import SetReader
+from archive.backup.writer import SetWriter
 from archive.evidence.verdicts import Difference
 from archive.wal.bucket import WalReader
 from archive.wal.names import lsn_number, lsn_text
 from archive.wal.point import Point
 from archive.wal.target import RecoveryTarget
 from components.access import Access, Endpoint
-from components.base import Recovered, Restore, Scratch
-from components.postgresql.client import SUPERUSER
+from components.base import BackupContent, Recovered, Restore, RunningScratch, Scratch
+from components.postgresql.backup import dump_scratch
+from components.postgresql.catalog.properties import stored_globals
+from components.postgresql.client import SECRET, SUPERUSER
 from components.postgresql.connection.failures import explained, passing, server_words
 from components.postgresql.restore import (
     ENDED,
@@ -112,8 +115,10 @@ def restore_to(point: Point, done: Callable[[Recovered], None], *, check: bool =
         check: whether tables and indexes are checked, too.
     """
 
-    def scratch(_: Settings, manifest: Manifest, __: str) -> tuple[Scratch, ...]:
-        return (base_scratch(manifest, RECOVER),)
+    def scratch(_: Settings, manifest: Manifest, password: str) -> tuple[Scratch, ...]:
+        # it asks for no password, and clients find one all the same
+        secrets = {SECRET: {"postgres-password": password}}
+        return (replace(base_scratch(manifest, RECOVER), secrets=secrets),)
 
     def load(access: Access, at: Mapping[str, Endpoint], reader: SetReader) -> None:
         """Nothing comes over the network."""
@@ -125,6 +130,43 @@ def restore_to(point: Point, done: Callable[[Recovered], None], *, check: bool =
         return {}
 
     return replace(RESTORE, scratch=scratch, load=load, measure=measure, reads_all=False)
+
+
+def dump(
+    served: RunningScratch, writer: SetWriter, reader: SetReader, point: Point, recovered: Recovered
+) -> BackupContent:
+    """Back up what a scratch server has that was recovered to a point: dumps, roles and a fingerprint.
+
+    Args:
+        served: the server.
+        writer: of the new set.
+        reader: of the set that the recovery began with. Settings of ALTER SYSTEM are in no WAL: they are its own.
+        point: that was recovered to.
+        recovered: what the server says of it.
+
+    Raises:
+        Damaged: an artefact of the set is not what was stored.
+        PermanentError, TemporaryError: the server cannot be dumped.
+    """
+    kept = stored_globals(reader)
+    why = (
+        f"the databases are those of {point.target.words}, recovered from {point.base.manifest.id}"
+    )
+    taken = dump_scratch(
+        served.access, served.at[FILES], writer, dict(kept.system) if kept else {}, why
+    )
+    begun = recovered.last or point.base.settled
+    consistency = (
+        one.model_copy(
+            update={
+                "point": f"LSN {recovered.lsn}",
+                "begun": begun,
+                "ended": recovered.stopped or begun,
+            }
+        )
+        for one in taken.consistency
+    )
+    return replace(taken, consistency=tuple(consistency))
 
 
 # ---------------------------------------------------------------------- where it stopped

@@ -27,6 +27,7 @@ from archive.catalogue.chain import dependable
 from archive.catalogue.listing import Catalogue
 from cluster.lease import Lease
 from components import SETS
+from components.access import Access
 from components.base import BackupContent
 from config.models import Settings
 from errors import ArgumentError, Fault, IsaError, PermanentError, TemporaryError
@@ -39,6 +40,7 @@ from operations.runner.context import RunContext
 from operations.runner.transfer import Transfer, watched
 from operations.state.restore_journal import InterruptedRestore, doubt_of, journal_on
 
+Take = Callable[[Access, SetWriter], BackupContent]
 COMPLETE, PARTIAL, EXISTS, FAILED = "complete", "partial", "exists", "failed"
 
 
@@ -103,6 +105,7 @@ def back_up(
     slot: str,
     full: bool = False,
     doubts: Iterable[str] = (),
+    take: Take | None = None,
     needed: Callable[[Manifest], bool] = lambda _: True,
 ) -> BackupResult:
     """Back up one component.
@@ -115,6 +118,7 @@ def back_up(
         slot: idempotency key; "" always takes a backup.
         full: whether to take a full backup.
         doubts: why the engine may not hold all of its data now: the backup is then partial.
+        take: writes the artefacts; the component's own backup of the live engine by default.
         needed: whether a set is kept, by what it holds.
 
     Raises:
@@ -145,7 +149,7 @@ def back_up(
                 environment.access() as access,
                 explained(component),
             ):
-                content = environment.backup_targets[component].back_up(access, writer)
+                content = (take or environment.backup_targets[component].back_up)(access, writer)
             missing = (*content.missing, *doubts, *_left(lease, environment.settings, component))
             with explained(component):  # a text of the engine's may be longer than any
                 manifest = _manifest(

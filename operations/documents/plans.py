@@ -37,6 +37,8 @@ class ComponentRestorePlan(Document):
         warnings: what to know before.
         by_hand: why a person has to restore it; empty if isa does.
         took: how long its parts took the last time, in words; empty if that is not known.
+        point: time or LSN behind the backup that is recovered to and restored; empty if the backup itself is.
+        wal: WAL that leads from the backup to the point, in words; empty without a point.
     """
 
     backup: str
@@ -49,6 +51,8 @@ class ComponentRestorePlan(Document):
     warnings: tuple[str, ...]
     by_hand: str
     took: str
+    point: str = ""
+    wal: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

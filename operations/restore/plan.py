@@ -6,7 +6,7 @@ Nothing is changed here. A person approves one of these plans.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from archive.backup import digests
 from archive.backup.manifest import IDENTITY, Manifest, component_of
@@ -14,6 +14,8 @@ from archive.backup.reader import SetReader
 from archive.backup.references import fully_needed
 from archive.catalogue.check import look
 from archive.catalogue.listing import Catalogue
+from archive.wal.point import Point
+from archive.wal.target import RecoveryTarget
 from components import COMPONENTS
 from components.base import Live
 from components.questions import explain
@@ -21,6 +23,7 @@ from errors import ArgumentError, Fault, IsaError, PermanentError
 from operations.documents.plans import ComponentRestorePlan, ReplacedUnit
 from operations.environment.environment import Environment
 from operations.health.freshness import documents
+from operations.verify.point import point_of
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,19 @@ class Replacement:
 
 
 @dataclass(frozen=True)
+class PointPlan:
+    """What a plan says of a point between two backups.
+
+    Attributes:
+        point: that is recovered to, from the plan's backup.
+        only: units that were named; those that are restored by default if empty.
+    """
+
+    point: Point
+    only: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class RestorePlan:
     """The plan of a restore.
 
@@ -50,6 +66,7 @@ class RestorePlan:
         warnings: for the person who approves it.
         by_hand: why isa cannot restore it, and the document that describes how; "" if it can.
         took: how long its parts took the last time, as text; "" if unknown.
+        to_point: the point behind the set that comes back; None if the set itself does.
     """
 
     manifest: Manifest
@@ -61,6 +78,19 @@ class RestorePlan:
     warnings: tuple[str, ...]
     by_hand: str = ""
     took: str = ""
+    to_point: PointPlan | None = None
+
+    @property
+    def target(self) -> str:
+        """What comes back, for people."""
+        if self.to_point is None:
+            return f"{self.manifest.begun:%Y-%m-%d %H:%M} UTC"
+        return self.to_point.point.target.words
+
+    @property
+    def source(self) -> str:
+        """What it comes back from, for people."""
+        return self.to_point.point.source if self.to_point else self.manifest.id
 
     def document(self) -> ComponentRestorePlan:
         """As `isa restore --plan --json` prints it."""
@@ -78,6 +108,8 @@ class RestorePlan:
             warnings=self.warnings,
             by_hand=self.by_hand,
             took=self.took,
+            point=self.to_point.point.target.text if self.to_point else "",
+            wal=self.to_point.point.wal_words if self.to_point else "",
         )
 
 
@@ -133,7 +165,12 @@ def plan_restore(
 
 
 def plans_of(
-    environment: Environment, backup: str, units: Iterable[str], *, other_cluster: bool
+    environment: Environment,
+    backup: str,
+    units: Iterable[str],
+    *,
+    other_cluster: bool,
+    at: str = "",
 ) -> list[RestorePlan]:
     """Make the plan of one backup, or if none is named, of every engine.
 
@@ -143,9 +180,11 @@ def plans_of(
             last that is not refused.
         units: of the set; those that are restored by default if empty.
         other_cluster: whether to accept backups of another cluster of this environment: after a disaster.
+        at: a point between two backups of PostgreSQL, if no backup is named.
 
     Raises:
-        ArgumentError: the id or a unit is unknown, or that engine is restored by hand.
+        ArgumentError: the id or a unit is unknown, or that engine is restored by hand; `at` is no point.
+        NotCovered: the point is not covered; with the ranges that are.
         PermanentError: a backup is from another platform or not complete, or an engine has none.
     """
     if backup:
@@ -155,6 +194,8 @@ def plans_of(
             raise ArgumentError([Fault("backup", f"{backup!r} cannot be restored by isa", refusal)])
         catalogue = environment.catalogue([component])
         return [plan_restore(environment, catalogue, backup, units, other_cluster=other_cluster)]
+    if at:
+        return [_plan_point(environment, at, tuple(units), other_cluster=other_cluster)]
     catalogue = environment.catalogue(environment.components)
     proven = catalogue.proven
     plans = []
@@ -188,6 +229,28 @@ def engine_of(backup: str) -> str:
 
 
 # ---------------------------------------------------------------------- inside
+def _plan_point(
+    environment: Environment, at: str, only: tuple[str, ...], *, other_cluster: bool
+) -> RestorePlan:
+    """Make the plan of restoring a point: that of its base backup, with what differs."""
+    point = point_of(environment, RecoveryTarget.parse(at))
+    base = point.base.manifest
+    catalogue = environment.catalogue([base.component])
+    plan = plan_restore(environment, catalogue, base.id, only, other_cluster=other_cluster)
+    newer = set(_backup_warnings(catalogue, base))
+    warnings = [words for words in plan.warnings if words not in newer]
+    if catalogue.verdict(base.id) != "pass":
+        warnings.insert(
+            0, f"no restore of {base.id}, which the recovery begins with, was ever verified"
+        )
+    if not only:
+        warnings.append(
+            f"a database that was created after {base.id} comes back, too, and one that was dropped before the point "
+            "stays as it is: what there was is known when the point is recovered"
+        )
+    return replace(plan, warnings=tuple(warnings), took="", to_point=PointPlan(point, only))
+
+
 def _complete_chain(
     environment: Environment, backup: str, other_cluster: bool
 ) -> tuple[Manifest, tuple[Manifest, ...]]:

@@ -11,6 +11,7 @@ from operations.environment.environment import Environment
 from operations.environment.leases import rebuild_lease
 from operations.restore.component import run_restore
 from operations.restore.plan import RestorePlan
+from operations.restore.point import recover
 from operations.restore.report import BY_HAND, FAILED, RUNNING, RestoreLine, RestoreReport
 from operations.runner.context import RunContext
 from operations.runner.lines import run_lines
@@ -53,7 +54,10 @@ def run_restores(
     def work(context: RunContext, name: str) -> RestoreReport:
         if inquire(environment.kube, environment.settings, rebuild_lease(name))[1]:
             raise PermanentError(f"a rebuild of {name} is running: nothing was replaced")
-        return run_restore(environment, context, identity, by_component[name], safety=safety)
+        plan = by_component[name]
+        if plan.to_point is not None:
+            plan = recover(environment, context, identity, plan, plan.to_point)
+        return run_restore(environment, context, identity, plan, safety=safety)
 
     def settle(name: str, report: RestoreReport, seconds: float) -> None:
         progress.update(

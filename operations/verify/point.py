@@ -20,7 +20,7 @@ from archive.wal.point import Point, WalOf, base_of, bases_of, choose_point, fin
 from archive.wal.target import RecoveryTarget
 from cluster.credentials import password
 from components.base import PointModule, Recovered
-from errors import ConfigurationError, Fault, PermanentError
+from errors import ArgumentError, Fault, PermanentError
 from operations.environment.environment import Environment
 from operations.environment.leases import verify_lease
 from operations.runner.context import RunContext
@@ -69,13 +69,25 @@ def require_points(components: Iterable[str]) -> None:
     """Refuse components that cannot be recovered to a point.
 
     Raises:
-        ConfigurationError: there is one, or none is named.
+        ArgumentError: there is one, or none is named.
     """
     names = list(components)
     if names != [COMPONENT]:
         named = ", ".join(names) or "no component"
         hint = f"only {COMPONENT} can be recovered to a point"
-        raise ConfigurationError([Fault("--at", f"is used with {named}", hint)])
+        raise ArgumentError([Fault("--at", f"is used with {named}", hint)])
+
+
+def points_of(environment: Environment, component: str) -> PointModule:
+    """How a component recovers to a point.
+
+    Raises:
+        PermanentError: it cannot.
+    """
+    points = environment.backup_targets[component].point
+    if points is None:
+        raise PermanentError(f"{component} cannot be recovered to a point")
+    return points
 
 
 def prove_point(
@@ -158,7 +170,7 @@ def _recover(
     def done(recovered: Recovered) -> None:
         outcome.recovered = recovered
 
-    restore = _points(environment, manifest.component).restore_to(point, done)
+    restore = points_of(environment, manifest.component).restore_to(point, done)
     request = Request(
         settings, environment.kube, reader.chain, environment.store_credentials(), identity, point
     )
@@ -172,10 +184,3 @@ def _recover(
         if ENDED_EARLY in exc.said:
             message = f"recovery ended before {point.target.words} was reached: {exc.plain}"
         raise Rejected(exc.level, message, said=exc.said) from exc
-
-
-def _points(environment: Environment, component: str) -> PointModule:
-    points = environment.backup_targets[component].point
-    if points is None:
-        raise PermanentError(f"{component} cannot be recovered to a point")
-    return points

@@ -165,8 +165,8 @@ def restore_plan_artifact(plans: list[RestorePlan], environment: str) -> None:
             plan.manifest.component,
             unit.unit,
             f"{unit.size:,}",
-            f"{plan.manifest.begun:%Y-%m-%d %H:%M} UTC",
-            code(plan.manifest.id),
+            plan.target,
+            code(plan.source),
         )
         for plan in plans
         for unit in plan.units

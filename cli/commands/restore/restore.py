@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     help="Restore only this database, stream, bucket or collection; repeatable.",
 )
 @click.option(
+    "--at",
+    default="",
+    metavar="POINT",
+    help="Restore PostgreSQL to this point between two backups (isa restore postgresql --at POINT): a time, "
+    "2026-11-29T17:59:30Z, or an LSN, 0/3000028.",
+)
+@click.option(
     "--all",
     "everything",
     is_flag=True,
@@ -50,6 +57,7 @@ def restore(
     environment: str,
     as_json: bool,
     units: tuple[str, ...],
+    at: str,
     everything: bool,
     other_cluster: bool,
     no_safety_backup: bool,
@@ -63,18 +71,24 @@ def restore(
     differs from the backup. An engine that is restored by hand is refused with exit code 2; with --all it is listed at
     the end, and the exit code is 1.
     """
+    from archive.wal.target import RecoveryTarget
     from cli.printing.output import emit
     from config.loading import load
     from operations.documents.plans import RestorePlan
     from operations.environment.environment import Environment
     from operations.restore.plan import engine_of, plans_of
+    from operations.verify.point import require_points
 
-    if bool(backup) == everything or (everything and units):
+    if bool(backup) == everything or (everything and (units or at)):
         raise click.UsageError("name a backup, or use --all")
-    if backup:
-        engine_of(backup)  # wrong input is told before anything is asked
+    if at:  # wrong input is told before anything is asked
+        RecoveryTarget.parse(at)
+        require_points([backup or ""])
+        backup = None
+    elif backup:
+        engine_of(backup)
     env = Environment(load(environment)).open_store()
-    plans = plans_of(env, backup or "", units, other_cluster=other_cluster)
+    plans = plans_of(env, backup or "", units, other_cluster=other_cluster, at=at)
     if plan_only and as_json:
         emit(RestorePlan(plans=tuple(plan.document() for plan in plans)))
         return
@@ -97,6 +111,7 @@ def restore(
                 "units": list(units) or None,
                 "other_cluster": other_cluster,
                 "safety_backup": not no_safety_backup,
+                "at": at,
                 "confirm": wanted,
             }
             report = _by_server(environment, parameters, nodes)
@@ -174,7 +189,7 @@ def _show(plans: list[RestorePlan], no_safety: bool) -> None:
             )
             out.print(words, style="bold yellow", highlight=False)
     for plan in (plan for plan in plans if not plan.by_hand):
-        title = f"{plan.manifest.component}: back to {plan.manifest.begun:%Y-%m-%d %H:%M} UTC ({plan.manifest.id})"
+        title = f"{plan.manifest.component}: back to {plan.target} ({plan.source})"
         rows = [(unit.unit, human(unit.size), "replaced") for unit in plan.units]
         rows += [(unit, "", "left as it is") for unit in plan.not_replaced]
         out.print(table(title, ("unit", "in the backup", "what happens"), rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -57,6 +57,7 @@ class Source:
         unreadable: name of a database that cannot be backed up → why.
         tablespaces: names of additional tablespaces.
         system: settings of ALTER SYSTEM on the primary; on the node itself if there is no primary.
+        scratch: whether it is a scratch server, which nobody writes to.
     """
 
     node: Endpoint
@@ -65,6 +66,25 @@ class Source:
     unreadable: dict[str, str]
     tablespaces: tuple[str, ...]
     system: dict[str, str]
+    scratch: bool = False
+
+    @property
+    def still(self) -> bool:
+        """Whether nobody can change a table while it is backed up."""
+        return self.node_status.standby or self.scratch
+
+
+def scratch_source(access: Access, node: Endpoint, system: dict[str, str]) -> Source:
+    """A scratch server.
+
+    Args:
+        access: to it.
+        node: its address.
+        system: settings of ALTER SYSTEM that a backup of it has.
+    """
+    status = node_status(access, node, superuser=True)
+    with connect_long(access, node) as connection:
+        return replace(_held_by(connection, node, status, system), scratch=True)
 
 
 def choose_source(access: Access) -> Source:

@@ -33,7 +33,7 @@ from archive.object_store.store import Missing
 from archive.wal.bucket import WalReader
 from archive.wal.point import BASE, Point
 from components.access import Access, Endpoint
-from components.base import Recovered, Scratch
+from components.base import BackupContent, Recovered, RunningScratch, Scratch
 from components.postgresql import live, point, restore
 from components.postgresql.backup import back_up
 from components.postgresql.client import SUPERUSER
@@ -337,13 +337,22 @@ class Pair:
 
     def take(self) -> SetReader:
         """Back up; the set to read from."""
+        return self._stored(lambda writer: back_up(self.access, writer))
+
+    def take_point(self, reader: SetReader, to: Point) -> SetReader:
+        """Recover to a point and back up what the scratch server has; the set to read from."""
+        with self.recovered(reader, to) as (endpoint, said):
+            served = RunningScratch(self.access, {restore.FILES: endpoint})
+            return self._stored(lambda writer: point.dump(served, writer, reader, to, said))
+
+    def _stored(self, take: Callable[[SetWriter], BackupContent]) -> SetReader:
         begun = datetime.now(UTC)
         name = f"postgresql-{begun:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
         prefix = f"test/postgresql/{name}/"
         recipients = (str(self.key.to_public()),)
         signer = Ed25519PrivateKey.generate()
         writer = SetWriter(cast(Any, self.bucket), prefix, recipients, signer, self.directory)
-        taken = back_up(self.access, writer)
+        taken = take(writer)
         manifest = Manifest(
             id=name, component="postgresql", environment="test", cluster="here", slot=name,
             begun=begun, ended=datetime.now(UTC), artefacts=writer.artefacts,

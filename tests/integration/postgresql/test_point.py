@@ -52,16 +52,15 @@ class Written:
 def written(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Written:
     """Three marks behind a base backup, the last one behind a failover."""
     pair.bucket = bucket = Away()
-    pair.primary.run(
-        "CREATE TABLE journal (line text)", "CREATE TABLE marks (name text PRIMARY KEY)"
-    )
+    pair.primary.run("CREATE TABLE journal (line text)")
+    pair.primary.run("CREATE TABLE marks (name text PRIMARY KEY)", database="isa")
     pair.caught_up()
     times, lsns = dict[str, datetime](), dict[str, str]()
     with Streaming(pair, bucket, tmp_path_factory.mktemp("spool")) as streaming:
         streaming.stores(write(pair))
         reader = pair.take()
         for mark in "abc":
-            pair.primary.run(f"INSERT INTO marks VALUES ('{mark}')")
+            pair.primary.run(f"INSERT INTO marks VALUES ('{mark}')", database="isa")
             lsns[mark] = str(pair.primary.ask(LSN))
             times[mark] = at = pair.primary.ask("SELECT clock_timestamp()")
             streaming.covers(at)
@@ -75,7 +74,7 @@ def written(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Written:
 def recovered(written: Written, point: Point) -> Iterator[tuple[Any, Any]]:
     with (
         written.pair.recovered(written.reader, point) as (endpoint, said),
-        connect_scratch(endpoint, "postgres") as connection,
+        connect_scratch(endpoint, "isa") as connection,
     ):
         row = connection.execute(MARKS).fetchone()
         yield said, row[0] if row else None
@@ -138,3 +137,14 @@ def test_a_damaged_segment_is_named_before_a_server_starts(
         assert key in str(damaged.value)
     finally:
         objects[key] = stored
+
+
+def test_the_databases_of_a_point_come_back_into_the_live_server(written: Written) -> None:
+    pair, point = written.pair, written.point(time=written.times["b"])
+    taken = pair.take_point(written.reader, point)
+    assert taken.manifest.missing[0].startswith("no base backup: the databases are those of")
+    assert bases_of([taken.manifest]) == ()
+    told, differences = pair.restore(taken, "database isa")
+    assert differences == ()
+    assert pair.primary.ask(MARKS, database="isa") == "ab"
+    assert "the old database is kept" in " ".join(told)

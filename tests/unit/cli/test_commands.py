@@ -188,7 +188,7 @@ def world(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
                 "restore-component/restore-component",
                 {
                     "environment": "sandbox", "backup": SET, "units": ["a", "b"], "other_cluster": True,
-                    "safety_backup": True, "confirm": "redis",
+                    "safety_backup": True, "at": "", "confirm": "redis",
                 },
                 "restore-sandbox", None,
             ),
@@ -199,7 +199,7 @@ def world(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
                 "restore-component/restore-component",
                 {
                     "environment": "sandbox", "backup": None, "units": None, "other_cluster": False,
-                    "safety_backup": False, "confirm": "sandbox",
+                    "safety_backup": False, "at": "", "confirm": "sandbox",
                 },
                 "restore-sandbox", None,
             ),

@@ -27,7 +27,7 @@ from archive.wal.coverage import NotCovered
 from archive.wal.names import WalObject
 from archive.wal.target import RecoveryTarget
 from components.base import Recovered, Restore, Scratch
-from errors import ConfigurationError, TemporaryError
+from errors import ArgumentError, TemporaryError
 from operations.environment.environment import Environment
 from operations.runner.context import RunContext
 from operations.verify import trial
@@ -64,6 +64,7 @@ class World:
         recovered: what the engine says of itself.
         starts: what happens when it starts.
         asked: points that it was to recover to.
+        dumped: what was said of the engines that were backed up.
     """
 
     def __init__(self) -> None:
@@ -71,6 +72,7 @@ class World:
         self.recovered = REACHED
         self.starts: Callable[[], None] = lambda: None
         self.asked: list[Any] = []
+        self.dumped: list[Recovered] = []
         manifest = a_base(3, SEGMENT + 0x100, 0, recipients=(str(POOL.to_public()),))
         self.manifest = manifest
         self.bucket.objects[manifest.own_key] = manifest.signed(KEY)
@@ -97,13 +99,18 @@ class World:
             ),
             storage=SimpleNamespace(object=SimpleNamespace(credentials_secret="store-key")),
         )
-        target = SimpleNamespace(point=SimpleNamespace(restore_to=self.restore_to))
+        target = SimpleNamespace(point=SimpleNamespace(restore_to=self.restore_to, dump=self.dump))
         return environment_with(
             settings, kube=self.kube, store=cast(Any, self.bucket), cluster_uid="uid",
             backup_targets={"postgresql": target},
         )  # fmt: skip
 
-    def restore_to(self, point: Any, done: Callable[[Recovered], None]) -> Restore:
+    def dump(self, *arguments: Any) -> None:
+        self.dumped.append(arguments[-1])
+
+    def restore_to(
+        self, point: Any, done: Callable[[Recovered], None], *, check: bool = True
+    ) -> Restore:
         self.asked.append(point)
 
         def measure(*_: Any) -> Mapping[str, list[Measure]]:
@@ -221,5 +228,5 @@ def test_a_backup_that_a_verification_refuses_is_no_base(world: World) -> None:
 
 @pytest.mark.parametrize("components", [("redis",), ("postgresql", "redis")])
 def test_only_postgresql_recovers_to_a_point(world: World, components: tuple[str, ...]) -> None:
-    with pytest.raises(ConfigurationError, match="only postgresql"):
+    with pytest.raises(ArgumentError, match="only postgresql"):
         world.choose("0/1000100", *components)

@@ -18,7 +18,7 @@ from archive.wal.point import (
     covered_ranges,
 )
 from archive.wal.target import RecoveryTarget
-from errors import ConfigurationError, PermanentError
+from errors import ArgumentError, PermanentError
 
 from ..test_retention import a_set
 from .history import NOON, SEGMENT, SYSTEM, Cluster
@@ -171,7 +171,7 @@ def test_a_point_is_a_time_with_its_offset_or_an_lsn(text: str, same: str) -> No
     ],
 )  # fmt: skip
 def test_anything_else_is_a_wrong_input(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="--at"):
+    with pytest.raises(ArgumentError, match="--at"):
         RecoveryTarget.parse(text)
 
 
