@@ -19,6 +19,7 @@ import pytest
 from archive.backup.reader import SetReader
 from archive.backup.writer import SetWriter
 from archive.retention.garbage import collect_garbage, find_garbage
+from components.access import Access
 from components.nats.streams import snapshot as nats_snapshot
 from components.postgresql.backup import back_up as back_up_postgresql
 from components.postgresql.base_backup import source
@@ -315,7 +316,10 @@ def test_a_snapshot_that_is_not_acknowledged_fails(
             self._client.publish = publish
 
     monkeypatch.setattr(nats_snapshot.Snapshot, "_next", deaf)
-    with backups.access() as access, pytest.raises(TemporaryError, match="snapshot of"):
+    environment = backups.environment
+    # the client gives up when the server has had its 5 s, not when an engine's usual 30 s are over
+    impatient = Access(environment.settings, environment.kube, 10.0)
+    with impatient as access, pytest.raises(TemporaryError, match="snapshot of"):
         back_up(access, writer_of(backups, "test/deaf"))
 
 
@@ -329,6 +333,7 @@ def test_a_short_snapshot_is_found(backups: Backups, monkeypatch: pytest.MonkeyP
         yield from real(self)
 
     monkeypatch.setattr(Download, "__iter__", short)
+    monkeypatch.setattr(qdrant, "PAUSES_SECONDS", (0.0, 0.1))  # two minutes in all otherwise
     with backups.access() as access, pytest.raises(TemporaryError, match="is truncated"):
         qdrant.back_up(access, writer_of(backups, "test/short"))
 
