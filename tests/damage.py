@@ -22,7 +22,10 @@ from archive.backup.digests import document_of, without_digests
 from archive.backup.encryption import SUFFIX, decrypt, encrypt
 from archive.backup.manifest import Artefact, Manifest, new_identity
 from archive.backup.reader import SetReader
+from archive.catalogue.listing import find_chain
 from archive.object_store.store import Store
+from archive.signing import Trust, public_half
+from config.sections.backups import BackupSigner
 
 PART_BYTES = 8 << 20
 
@@ -42,7 +45,7 @@ class Forger:
     signing_key: Ed25519PrivateKey
 
     def copy(self, good: Manifest, **changes: Any) -> Manifest:
-        """A set like a good one, under a new id; with other contents of the manifest."""
+        """A set like a good one, under a new id; with other contents of the manifest. No later one refers to it."""
         now = datetime.now(UTC)
         identity = new_identity(good.component, now, secrets.token_hex(3))
         times = {
@@ -50,14 +53,21 @@ class Forger:
             "ended": now,
         }  # a manifest of another time than its id is refused at once
         whole = self.opened(good)
-        made = whole.model_copy(update={"id": identity, "slot": identity, **times, **changes})
-        for artefact in made.artefacts:
-            self.store.put(made.key(artefact), self.store.get(good.key(artefact)))
+        artefacts = changes.pop("artefacts", whole.artefacts)
+        own = {
+            "artefacts": tuple(one.model_copy(update={"stored_in": ""}) for one in artefacts),
+            "needs": tuple(needed for needed in good.needs if needed not in good.holders),
+            "states": {},
+        }
+        update = {"id": identity, "slot": identity, **own, **times, **changes}
+        made = whole.model_copy(update=update)
+        for artefact in artefacts:
+            self.store.put(made.prefix + artefact.name, self.store.get(good.key(artefact)))
         return self.commit(made)
 
     def opened(self, stored: Manifest) -> Manifest:
         """A manifest with its digests."""
-        return SetReader(self.store, stored, self.identity).manifest
+        return SetReader(self.store, stored, self.identity, self._earlier(stored)).manifest
 
     def commit(self, made: Manifest) -> Manifest:
         """Store the manifest, and its digests apart from it."""
@@ -162,11 +172,17 @@ class Forger:
         for artefact in lent.values():
             self.store.put(made.key(artefact), self.store.get(other.key(artefact)))
         whole = self.opened(made)
-        theirs = {a.name: a for a in self.opened(other).artefacts}
+        theirs = {
+            a.name: a.model_copy(update={"stored_in": ""}) for a in self.opened(other).artefacts
+        }
         artefacts = tuple(theirs[a.name] if a.name in lent else a for a in whole.artefacts)
         return self.commit(whole.model_copy(update={"artefacts": artefacts}))
 
     # ------------------------------------------------------------------ inside
+    def _earlier(self, stored: Manifest) -> tuple[Manifest, ...]:
+        trust = Trust((BackupSigner(key=public_half(self.signing_key)),))
+        return find_chain(self.store, stored.environment, stored.id, trust)[1]
+
     def _object(self, good: Manifest, name: str) -> tuple[Manifest, str, bytes]:
         made = self.copy(good)
         key = made.key(artefact_of(made, name))

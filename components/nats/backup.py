@@ -2,6 +2,8 @@
 
 Each stream has a folder with `stream.tar.s2` and `backup.json`, the format of the `nats` tool (`nats stream restore`).
 
+A stream whose state has not moved since the newest backup is not stored again: the backup refers to the earlier one.
+
 Consumers are saved a second time as JSON. Servers up to 2.14 silently leave a consumer out of the snapshot if the
 stream's leader has no replica of it (nats-io/nats-server#7829).
 """
@@ -14,8 +16,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from archive.backup.folders import folder_name
-from archive.backup.manifest import Consistency, Engine, Measure
+from archive.backup.manifest import Consistency, Engine, Manifest, Measure
+from archive.backup.references import References
 from archive.backup.writer import SetWriter
+from archive.catalogue.chain import open_chain
 from archive.streams.spool import require_room
 from components.access import Access
 from components.base import BackupContent
@@ -41,6 +45,7 @@ from components.nats.resources import LARGEST, is_probe, numbers
 from components.nats.streams.consumers import LEFT_OUT, consumers_of, with_progress
 from components.nats.streams.messages import LIFETIME, OWN_TIMES, Silent, expires, measure_messages
 from components.nats.streams.snapshot import Snapshot
+from components.nats.streams.state import state_of
 from config.sections.backups import NatsAccount
 from errors import PermanentError, TemporaryError
 
@@ -70,6 +75,8 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
         TemporaryError: JetStream has no leader, or a snapshot was interrupted.
         PermanentError: the platform's user may not use JetStream.
     """
+    days = access.settings.backup.nats.full_every_days
+    references = References(writer, open_chain(writer.earlier, days))
     own = NatsAccount(user=USER, secret=SECRET, key=KEY)
     fingerprint: list[Measure] = []
     consistency: list[Consistency] = []
@@ -84,7 +91,7 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
             with account(access, servers, declared) as connected:
                 info: Any = connected.client._server_info
                 version, identity = str(info["version"]), str(info.get("cluster", ""))
-                for name, result in _streams(access, writer, connected, version):
+                for name, result in _streams(access, writer, references, connected, version):
                     if isinstance(result, str):
                         missing.append(f"stream {name}: {result}")
                         continue
@@ -105,6 +112,8 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
         fingerprint=tuple(fingerprint),
         not_covered=NOT_COVERED,
         missing=tuple(missing),
+        needs=references.needs,
+        states=references.states,
     )
 
 
@@ -117,16 +126,22 @@ class StreamBackup:
         consistency: its recovery point.
         layout: its entry in the manifest's topology.
         missing: what the backup lacks, with the reason.
+        ages: whether a later backup could lack something although the state of the stream is the same.
     """
 
     measures: list[Measure]
     consistency: Consistency
     layout: dict[str, Any]
     missing: list[str]
+    ages: bool = False
 
 
 def _streams(
-    access: Access, writer: SetWriter, connected: Account, version: str
+    access: Access,
+    writer: SetWriter,
+    references: References,
+    connected: Account,
+    version: str,
 ) -> Iterator[tuple[str, StreamBackup | str]]:
     """Store the streams of an account. Yields each folder with the stream's backup, or the reason why it has none.
 
@@ -144,7 +159,7 @@ def _streams(
         for name in names:
             folder = f"{connected.user}/{folder_name(name)}"
             try:
-                result = _stream(access, writer, connected, name, version)
+                result = _stream(access, writer, references, connected, name, version)
             except Refused as exc:
                 writer.drop(f"{folder}/")
                 if exc.code == NO_STREAM:  # a client deleted it
@@ -163,20 +178,74 @@ def _streams(
 
 
 def _stream(
-    access: Access, writer: SetWriter, account: Account, name: str, version: str
+    access: Access,
+    writer: SetWriter,
+    references: References,
+    account: Account,
+    name: str,
+    version: str,
 ) -> StreamBackup | str:
-    """Store one stream, or return the reason why it cannot be stored."""
-    timeout, folder = access.timeout_seconds, f"{account.user}/{folder_name(name)}"
-    unit = f"stream {account.user}/{name}"
-    begun = datetime.now(UTC)
+    """Store one stream unless it is unchanged, or return the reason why it cannot be stored."""
+    begun, unit = datetime.now(UTC), f"stream {account.user}/{name}"
     consumers, leaderless = _consumers(account, name, LEADER_SECONDS)
+    before = state_of(_info(access, account, name), consumers, version)
+    if not leaderless and (held := references.unchanged(unit, before)):
+        return _as_held(held, unit, f"{account.user}/{folder_name(name)}", before, begun)
+    result = _store(access, writer, account, name, version, begun, consumers, leaderless)
+    if isinstance(result, StreamBackup) and not leaderless and not result.ages:
+        after = _consumers(account, name, 0)[0]
+        references.stored(unit, before, state_of(_info(access, account, name), after, version))
+    return result
+
+
+def _info(access: Access, account: Account, name: str) -> dict[str, Any]:
+    subject = f"STREAM.INFO.{name}"
+    return account.run(call(account.client, subject, timeout=access.timeout_seconds))
+
+
+def _as_held(
+    held: Manifest, unit: str, folder: str, state: dict[str, Any], begun: datetime
+) -> StreamBackup:
+    """The backup of a stream that an earlier backup holds, and that has not changed since."""
+    point = f"sequence {state['state']['last_seq']}"
+    return StreamBackup(
+        [measure for measure in held.fingerprint if measure.unit == unit],
+        Consistency(unit=unit, point=point, begun=begun, ended=datetime.now(UTC)),
+        held.topology["streams"][folder],
+        [],
+    )
+
+
+def _store(
+    access: Access,
+    writer: SetWriter,
+    account: Account,
+    name: str,
+    version: str,
+    begun: datetime,
+    consumers: list[dict[str, Any]],
+    leaderless: list[str],
+) -> StreamBackup | str:
+    """Store one stream, or return the reason why it cannot be stored.
+
+    Args:
+        access: addresses and settings.
+        writer: of the backup.
+        account: the stream's account.
+        name: its name.
+        version: of the server.
+        begun: before its consumers were listed.
+        consumers: its consumers.
+        leaderless: names of its consumers that have no leader.
+    """
+    unit, folder = f"stream {account.user}/{name}", f"{account.user}/{folder_name(name)}"
     snapshot = Snapshot(
         account.loop, account.client, name, min(access.settings.backup.stall_seconds, 60)
     )
     try:
         snapshot.begin()
     except Refused as exc:
-        info = account.run(call(account.client, f"STREAM.INFO.{name}", timeout=timeout))
+        info = _info(access, account, name)
         if info["config"].get("storage") == "memory" and numbers(version) < MEMORY_SINCE:
             return f"it is kept in memory, and servers before 2.15 cannot take a snapshot of such a stream: {exc}"
         raise
@@ -223,7 +292,9 @@ def _stream(
         missing.append(
             f"{stats.overdue} messages are older than their {LIFETIME}: this stream keeps them, no restore does"
         )
-    return StreamBackup(fingerprint, consistency, layout, missing)
+    # such messages become overdue by themselves, although nothing of the stream's state moves
+    ages = bool(stats.expiring) and not snapshot.config.get(ALLOWED)
+    return StreamBackup(fingerprint, consistency, layout, missing, ages)
 
 
 def _consumers(

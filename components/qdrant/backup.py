@@ -3,6 +3,9 @@
 Each shard has a snapshot of its own, because a collection's snapshot has only the shards of one peer, and a cluster
 offers no full snapshot (https://qdrant.tech/documentation/snapshots/). Neither has the aliases.
 
+A collection whose points, definition and shards have not changed since the newest backup is not stored again: the
+backup refers to the earlier one. Its points are read for that, but no snapshot is made.
+
 During a backup clients create and drop collections, and operators move shards. A collection that fails is tried again
 after the others, with the shards' places at that time. A collection that was dropped does not belong to the backup.
 """
@@ -22,7 +25,9 @@ import httpx
 from archive.backup.encryption import SUFFIX
 from archive.backup.folders import folder_name
 from archive.backup.manifest import Consistency, Engine, Manifest, Measure
+from archive.backup.references import References
 from archive.backup.writer import SetWriter
+from archive.catalogue.chain import open_chain
 from cluster.command import CANCELLATION
 from components.access import Access
 from components.base import BackupContent
@@ -79,7 +84,11 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
         peers = some_peers(access)
         sweep(access, {peer.member: peer for peer in peers.by_id.values()}, writer.cleanup)
         names_before = _names(access, peers)
-        results, missing = _collections(access, writer, names_before)
+        version = str(access.http.get(f"http://{peers.first.url}/").json()["version"])
+        days = access.settings.backup.qdrant.full_every_days
+        references = References(writer, open_chain(writer.earlier, days))
+        source = _Source(access, writer, references, version)
+        results, missing = _collections(source, names_before)
         if missing and not results:
             why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
             raise TemporaryError(f"no collection of Qdrant could be stored: {why}", delay=30)
@@ -91,9 +100,8 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
             if alias["collection_name"] in results
         ]
         writer.add_json("aliases.json", "aliases", aliases)
-        about = access.http.get(f"http://{peers.first.url}/").json()
     return BackupContent(
-        engine=Engine(name="Qdrant", version=str(about["version"])),
+        engine=Engine(name="Qdrant", version=version),
         topology={
             "peers": peers.names,
             "collections": {name: result.shards for name, result in results.items()},
@@ -108,11 +116,30 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
         ),
         not_covered=NOT_COVERED,
         missing=tuple(f"collection {name}: {reason}" for name, reason in missing.items()),
+        needs=references.needs,
+        states=references.states,
     )
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What a backup works with.
+
+    Attributes:
+        access: addresses and settings.
+        writer: of the backup.
+        references: the collections that an earlier backup holds.
+        version: of the server.
+    """
+
+    access: Access
+    writer: SetWriter
+    references: References
+    version: str
+
+
 def _collections(
-    access: Access, writer: SetWriter, remaining: list[str]
+    source: _Source, remaining: list[str]
 ) -> tuple[dict[str, CollectionBackup], dict[str, str]]:
     """Back up collections.
 
@@ -128,35 +155,67 @@ def _collections(
         missing = {}
         for name in remaining:
             try:
-                results[name] = _collection(access, writer, some_peers(access), name)
+                results[name] = _collection(source, some_peers(source.access), name)
             except (NotTaken, Refused, httpx.HTTPError) as exc:
-                writer.drop(f"{folder_name(name)}/")
+                source.writer.drop(f"{folder_name(name)}/")
                 missing[name] = told(exc)
-        live_names = _names(access, some_peers(access)) if missing else []
+        live_names = _names(source.access, some_peers(source.access)) if missing else []
         missing = {name: reason for name, reason in missing.items() if name in live_names}
         remaining = list(missing)
     return results, missing
 
 
-def _collection(
-    access: Access, writer: SetWriter, peers: Peers, collection: str
-) -> CollectionBackup:
-    """Back up one collection from the current places of its shards."""
+def _collection(source: _Source, peers: Peers, collection: str) -> CollectionBackup:
+    """Back up one collection from the current places of its shards, unless it is unchanged."""
+    access, writer, references = source.access, source.writer, source.references
     unit, peer = f"collection {collection}", peers.first
     begun = datetime.now(UTC)
     described = get(access, peer, path_of(collection))
     replicas_of = layout(access, peer, collection)
     shards = _shards(peers, replicas_of, collection)
     points_before = measure_points(access, peer, collection, described["config"])
+    before = _state(source.version, points_before, collection, described, replicas_of)
+    if held := references.unchanged(unit, before):
+        return _as_held(held, unit, collection, begun)
     with ThreadPoolExecutor(PARALLEL_SHARDS, thread_name_prefix="shard") as pool:
         list(pool.map(lambda shard: _take(access, writer, shard), shards))
     points_after = measure_points(access, peer, collection, described["config"])
     about = {"collection": described, "layout": replicas_of}
     writer.add_json(f"{folder_name(collection)}/collection.json", unit, about)
+    again = get(access, peer, path_of(collection))
+    after = _state(
+        source.version, points_after, collection, again, layout(access, peer, collection)
+    )
+    references.stored(unit, before, after)
     return CollectionBackup(
         [*settled([points_before], [points_after]), *measure_definition(collection, described)],
         Consistency(unit=unit, point="each shard by itself", begun=begun, ended=datetime.now(UTC)),
         [{"shard": s.number, "taken_from": s.peer.member, "key": s.key} for s in shards],
+    )
+
+
+def _state(
+    version: str,
+    points: Measure,
+    collection: str,
+    described: dict[str, Any],
+    placement: dict[str, Any],
+) -> dict[str, Any]:
+    """What changes whenever a collection does; not where its shards are, and not the indexes that Qdrant derives."""
+    measures = [points, *measure_definition(collection, described)]
+    copies = sorted(
+        [int(copy["shard_id"]), str(copy.get("shard_key"))] for copy in copies_in(placement)
+    )
+    counted = [[measure.item, measure.count, measure.digest] for measure in measures]
+    return {"version": version, "measures": counted, "copies": copies}
+
+
+def _as_held(held: Manifest, unit: str, collection: str, begun: datetime) -> CollectionBackup:
+    """The backup of a collection that an earlier backup holds, and that has not changed since."""
+    return CollectionBackup(
+        [measure for measure in held.fingerprint if measure.unit == unit],
+        Consistency(unit=unit, point="each shard by itself", begun=begun, ended=datetime.now(UTC)),
+        held.topology["collections"][collection],
     )
 
 

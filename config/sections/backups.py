@@ -80,6 +80,12 @@ class NatsAccount(Section):
 class NatsBackup(Section):
     """NATS' backups."""
 
+    full_every_days: Count = Field(
+        default=1,
+        ge=1,
+        description="days between full backups. Those between hold the streams that have changed, and refer to earlier "
+        "backups for the others",
+    )
     accounts: tuple[NatsAccount, ...] = Field(
         default=(),
         description="further accounts with streams, each `{user, secret, key}`; the platform's own account is always "
@@ -94,6 +100,17 @@ class MinioBackup(Section):
         default=7,
         ge=1,
         description="days between full backups. Those between hold new versions only and depend on the earlier ones",
+    )
+
+
+class QdrantBackup(Section):
+    """Qdrant's backups."""
+
+    full_every_days: Count = Field(
+        default=1,
+        ge=1,
+        description="days between full backups. Those between hold the collections that have changed, and refer to "
+        "earlier backups for the others",
     )
 
 
@@ -178,6 +195,7 @@ class BackupSettings(Section):
     postgresql: PostgresqlBackup = PostgresqlBackup()
     nats: NatsBackup = NatsBackup()
     minio: MinioBackup = MinioBackup()
+    qdrant: QdrantBackup = QdrantBackup()
     neo4j: Neo4jBackup = Neo4jBackup()
 
 

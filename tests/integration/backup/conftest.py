@@ -96,7 +96,8 @@ class Backups:
         """The newest set of a component, with its digests."""
         found = self.environment.catalogue([component]).latest(component)
         assert found is not None, f"there is no set of {component}"
-        return SetReader(self.environment.store, found, self.identity).manifest
+        _, earlier = self.environment.backup_chain(found.id)
+        return SetReader(self.environment.store, found, self.identity, earlier).manifest
 
     def access(self) -> Access:
         """The way into the engines; to be closed."""
@@ -105,7 +106,8 @@ class Backups:
     def fetch(self, manifest: Manifest, name: str) -> bytes:
         """An artefact's plain bytes, by its plain name."""
         target = io.BytesIO()
-        decrypt(self.environment.store, manifest.prefix + name + SUFFIX, self.identity, target)
+        (artefact,) = (one for one in manifest.artefacts if one.name == name + SUFFIX)
+        decrypt(self.environment.store, manifest.key(artefact), self.identity, target)
         return target.getvalue()
 
 

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 import httpx
 
 from archive.backup.cleanup_journal import CleanupJournal
-from archive.backup.manifest import Measure
+from archive.backup.manifest import Artefact, Measure
 from components.access import Access, Endpoint
 from components.qdrant.collections.snapshot import TAR_END
 
@@ -121,7 +121,9 @@ class Cluster:
     def access(self, spool: Path = Path("/nonexistent")) -> Access:
         """The way in, for the product."""
         access = Access.__new__(Access)
-        backup = SimpleNamespace(stall_seconds=30.0, spool=spool)
+        backup = SimpleNamespace(
+            stall_seconds=30.0, spool=spool, qdrant=SimpleNamespace(full_every_days=1)
+        )
         qdrant = SimpleNamespace(members=len(self.members))
         access.settings = SimpleNamespace(  # type: ignore[assignment]
             backup=backup, components=SimpleNamespace(qdrant=qdrant)
@@ -475,12 +477,25 @@ class Stored:
     def __init__(self) -> None:
         self.cleanup = CleanupJournal()
         self.earlier: tuple[Any, ...] = ()
+        self.interval = False
         self.plain: dict[str, bytes] = {}
+        self.referred: list[Artefact] = []
         self._about: dict[str, tuple[str, str]] = {}
         self.manifest = SimpleNamespace(fingerprint=())
 
     def add(self, name: str, unit: str, form: str, source: Any, estimate: int = 0) -> None:
         self.plain[name], self._about[name] = b"".join(source), (unit, form)
+
+    @property
+    def artefacts(self) -> tuple[Artefact, ...]:
+        """What a backup in memory lists: those that it refers to."""
+        return tuple(self.referred)
+
+    def refer(self, artefact: Artefact, holder: Any) -> None:
+        self.referred.append(artefact.model_copy(update={"stored_in": holder.id}))
+
+    def keyed_digest(self, value: Any) -> str:
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
     def add_json(self, name: str, unit: str, document: Any) -> None:
         self.add(name, unit, "JSON", [json.dumps(document).encode()])

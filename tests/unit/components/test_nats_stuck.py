@@ -24,6 +24,8 @@ class Writer:
 
     def __init__(self) -> None:
         self.dropped: list[str] = []
+        self.earlier = self.artefacts = ()
+        self.interval = False
 
     def drop(self, folder: str) -> None:
         self.dropped.append(folder)
@@ -45,7 +47,7 @@ class JetStream:
         self.troubles, self.up, self.deleted, self.refused = troubles, up, deleted, refused
         self.asked: list[str] = []
 
-    def store(self, access: Any, writer: Any, account: Any, name: str, version: str) -> str:
+    def store(self, access: Any, writer: Any, held: Any, account: Any, name: str, _: str) -> str:
         self.asked.append(name)
         if name == self.deleted:
             raise Refused("CONSUMER.LIST", NO_STREAM, "stream not found")
@@ -71,7 +73,8 @@ def stored(server: JetStream, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str
     connected = Account("app", cast(Any, None), loop)
     access = SimpleNamespace(timeout_seconds=1.0)
     try:
-        found = dict(backup._streams(cast(Any, access), cast(Any, writer), connected, "2.15.1"))
+        there = (cast(Any, access), cast(Any, writer), cast(Any, None), connected, "2.15.1")
+        found = dict(backup._streams(*there))
     finally:
         loop.close()
     return found, writer.dropped
@@ -118,7 +121,7 @@ def backed_up(monkeypatch: pytest.MonkeyPatch, *refused: str) -> BackupContent:
         client = SimpleNamespace(_server_info={"version": "2.15.1"})
         yield SimpleNamespace(user=declared.user, client=client)
 
-    def streams(access: Any, writer: Any, connected: Any, version: str) -> Any:
+    def streams(access: Any, writer: Any, held: Any, connected: Any, version: str) -> Any:
         now = datetime.now(UTC)
         unit = f"stream {connected.user}/A"
         moment = Consistency(unit=unit, point="sequence 0", begun=now, ended=now)
@@ -129,7 +132,7 @@ def backed_up(monkeypatch: pytest.MonkeyPatch, *refused: str) -> BackupContent:
     other = NatsAccount(user="analytics", secret="analytics", key="password")
     settings = SimpleNamespace(
         components=SimpleNamespace(nats=SimpleNamespace(members=3)),
-        backup=SimpleNamespace(nats=SimpleNamespace(accounts=(other,))),
+        backup=SimpleNamespace(nats=SimpleNamespace(accounts=(other,), full_every_days=1)),
     )
     access = SimpleNamespace(settings=settings, endpoints=lambda *_: [])
     return backup.back_up(cast(Any, access), cast(Any, Writer()))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from archive.backup.digests import FORM
+from archive.backup.manifest import Artefact, Manifest, new_identity
 from cluster.command import CANCELLATION
 from components.base import BackupContent
 from components.qdrant.backup import back_up
 from components.qdrant.fingerprint import PAGE
 from errors import TemporaryError
+from tests.unit.archive.test_retention import a_set
 from tests.unit.components.qdrant_fake import Cluster, Refusal, Stored
 
 
@@ -189,12 +194,90 @@ def test_a_peer_without_room_for_a_snapshot_makes_none(cluster: Cluster) -> None
     cluster.make("small", points=5)
     cluster.disk = dict.fromkeys(cluster.members, (100 << 20, 99))
     stored = Stored()
-    before = type("Manifest", (), {"artefacts": ()})
-    artefact = type(
-        "Artefact", (), {"name": "large/shard-1.snapshot.zst.age", "plain_size": 9 << 20}
-    )
-    before.artefacts = (artefact,)  # type: ignore[attr-defined]
+    artefact = SimpleNamespace(name="large/shard-1.snapshot.zst.age", plain_size=9 << 20)
+    before = cast(Any, SimpleNamespace(artefacts=(artefact,), outcome="partial"))
     stored.earlier = (before,)
     (missing,) = take(cluster, stored).missing
     assert missing.startswith("collection large: large, shard 1 on ")
     assert "enlarge the peer's volume" in missing
+
+
+# ---------------------------------------------------------------------- between two full ones
+def held(cluster: Cluster, name: str) -> Manifest:
+    """A backup that holds a collection in its present state, as the catalogue lists it."""
+    stored, begun = Stored(), datetime.now(UTC)
+    taken = take(cluster, stored)
+    unit = f"collection {name}"
+    artefacts = tuple(
+        Artefact(
+            name=name, unit=stored.unit(name), format="f", plain_size=1, plain_sha256="",
+            stored_size=1, stored_sha256="0" * 64, part_size=1,
+        )
+        for name in stored.plain
+    )  # fmt: skip
+    digests = artefacts[0].model_copy(update={"name": "digests.json", "format": FORM, "unit": "d"})
+    assert unit in taken.states
+    return a_set(
+        0,
+        id=new_identity("qdrant", begun, "0a0a0a"),
+        component="qdrant",
+        begun=begun,
+        states=taken.states,
+        artefacts=(*artefacts, digests),
+        topology=taken.topology,
+        fingerprint=taken.fingerprint,
+    )
+
+
+def again(cluster: Cluster, before: Manifest) -> tuple[BackupContent, Stored]:
+    stored = Stored()
+    stored.earlier = (before,)
+    return take(cluster, stored), stored
+
+
+def test_a_collection_that_has_not_changed_is_not_stored_again(cluster: Cluster) -> None:
+    cluster.make("quiet", points=5)
+    before = held(cluster, "quiet")
+    taken, stored = again(cluster, before)
+    assert list(stored.plain) == ["aliases.json"]
+    assert taken.needs == (before.id,)
+    assert count(taken, "quiet") == 5
+    assert taken.topology["collections"] == before.topology["collections"]
+    assert taken.states == before.states
+
+
+def test_one_that_is_as_large_as_before_with_another_point_is_stored_again(
+    cluster: Cluster,
+) -> None:
+    made = cluster.make("busy", points=5)
+    before = held(cluster, "busy")
+    for shard in made.shards.values():
+        for points in shard.points.values():
+            for point in points.values():
+                point["payload"] = {"n": "other"}
+    taken, stored = again(cluster, before)
+    assert len(stored.names("Qdrant shard snapshot")) == 3
+    assert taken.needs == ()
+
+
+def test_one_with_another_setting_or_index_is_stored_again(cluster: Cluster) -> None:
+    made = cluster.make("defined", points=5)
+    before = held(cluster, "defined")
+    made.config["hnsw_config"] = {"m": 32, "on_disk": False}
+    assert again(cluster, before)[0].needs == ()
+    before = held(cluster, "defined")
+    made.indexes["n"] = {"data_type": "keyword"}
+    assert again(cluster, before)[0].needs == ()
+
+
+def test_one_that_clients_write_to_during_its_backup_is_stored_again_next_time(
+    cluster: Cluster,
+) -> None:
+    cluster.make("written", points=5)
+
+    def write(member: str, method: str, path: str) -> None:
+        if path.endswith("/shards/2/snapshots") and method == "POST":
+            cluster.fill("written", [len(cluster.requests) + 100])
+
+    cluster.before = write
+    assert take(cluster).states == {}
