@@ -41,10 +41,10 @@ POLL_SECONDS = 1.0  # between two looks at a lease that may be a dead holder's
 
 
 class LeaseHeld(TemporaryError):
-    """Another holder has the lease; `holder` names it."""
+    """Another holder has the lease; `holder` names it, `purpose` what it does."""
 
     def __init__(self, name: str, holder: str, purpose: str, since: str, delay: float) -> None:
-        self.holder = holder
+        self.holder, self.purpose = holder, purpose
         super().__init__(
             f"lease {name} is held by {holder} ({purpose or 'purpose unknown'}) since {since}: "
             "wait for it, or cancel that run",

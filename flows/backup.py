@@ -11,7 +11,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from config.loading import load
 from flows.parameters import EnvironmentName, Sets, Slot
 from operations.backup.nightly import run_backups
-from operations.backup.slot import night
+from operations.backup.slot import interval_slot, night
 from operations.environment.environment import Environment
 from operations.runner.context import RunContext
 from tasks.cancellation import cancellable
@@ -33,7 +33,10 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=8)
     persist_result=False,
 )
 def backup_platform(
-    environment: EnvironmentName, only: Sets | None = None, slot: Slot | None = None
+    environment: EnvironmentName,
+    only: Sets | None = None,
+    slot: Slot | None = None,
+    interval: bool = False,
 ) -> State[Any]:
     """Back up every component of an environment.
 
@@ -43,6 +46,8 @@ def backup_platform(
         slot: idempotency key, usually the date of the night, `2026-11-23`. Left out: the date for which the run was
             scheduled, in the time zone of the schedules. A component that already has a backup with this key is
             skipped. An empty text always takes new backups.
+        interval: between two nightly backups: the key is the minute for which the run was scheduled, and a component
+            that is being backed up already is skipped.
     """
     with cancellable(), redacted_errors(), logged():
         if over := superseded():
@@ -50,17 +55,20 @@ def backup_platform(
         settings = load(environment)
         backup = settings.backup
         # however late it starts: a night lasts until the next one is due
-        planned = night(runtime.flow_run.scheduled_start_time, settings.schedules.timezone)
-        words = f"Backup of {environment}"
-        with LiveTable(f"backup-{environment}", words, counting=True) as table:
+        planned = runtime.flow_run.scheduled_start_time
+        own = interval_slot(planned) if interval else night(planned, settings.schedules.timezone)
+        words, key = f"Backup of {environment}", f"backup-{environment}"
+        if interval:  # the page of the nightly backup stays
+            key = f"backup-interval-{environment}"
+        with LiveTable(key, words, counting=True) as table:
             report = run_backups(
                 Environment(settings).open_store(),
                 RunContext(f"flow run {runtime.flow_run.name}", publish=table.publish),
                 only=only or (),
-                slot=planned if slot is None else slot,
+                slot=own if slot is None else slot,
                 start=as_tasks("back-up", backup.attempts, backup.retry_delay_seconds),
             )
-        keep_report(report.document(), f"backup-{environment}")
+        keep_report(report.document(), key)
     if report.state == "failed":
         return failed(report.summary)
     return completed(report.summary)

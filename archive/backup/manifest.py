@@ -36,6 +36,7 @@ FORMAT = 1
 FILE = "manifest.json"
 PLATFORM = "platform"  # the backup beside the seven engines'
 IDENTITY = re.compile(r"(?P<component>[a-z0-9]+)-(?P<begun>\d{8}T\d{6}Z)-(?P<nonce>[0-9a-f]{6})")
+INTERVAL = re.compile(r"interval-\d{8}T\d{4}Z")  # slot of a backup between two nightly ones
 Identity = Annotated[str, Field(pattern=f"^{IDENTITY.pattern}$")]
 # of an environment, a component: one folder in the bucket
 Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
@@ -248,6 +249,11 @@ class Manifest(Part):
     def prefix(self) -> str:
         """Prefix of the backup in the bucket."""
         return set_prefix(self.environment, self.component, self.id)
+
+    @property
+    def interval(self) -> bool:
+        """Whether it was taken between two nightly ones, by the component's own schedule."""
+        return INTERVAL.fullmatch(self.slot) is not None
 
     @property
     def own_key(self) -> str:

@@ -45,6 +45,7 @@ class SetWriter:
         earlier: the component's committed backups, the oldest first, that an incremental one may depend on.
         watch: called with name and size of every chunk before it is stored: for progress, and to stop a cancelled run.
         cleanup: resources that engines hold during the backup.
+        interval: the backup is one between two nightly ones.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class SetWriter:
         earlier: tuple[Manifest, ...] = (),
         watch: Callable[[str, int], None] = lambda name, size: None,
         cleanup: CleanupJournal | None = None,
+        *,
+        interval: bool = False,
     ) -> None:
         self.store = store
         self.prefix = prefix
@@ -64,6 +67,7 @@ class SetWriter:
         self._signing_key = signing_key
         self.spool = spool
         self.earlier = earlier
+        self.interval = interval
         self.cleanup = cleanup or CleanupJournal()
         self._watch = watch
         self._lock = threading.Lock()

@@ -31,7 +31,11 @@ def dependable(
 
 
 def open_chain(
-    earlier: Iterable[Manifest], full_every_days: int, now: datetime | None = None
+    earlier: Iterable[Manifest],
+    full_every_days: int,
+    now: datetime | None = None,
+    *,
+    interval: bool = False,
 ) -> tuple[Manifest, ...]:
     """Return the newest complete backup and all that it depends on, unless a full backup is due.
 
@@ -39,6 +43,8 @@ def open_chain(
         earlier: a component's committed backups whose verification did not fail, the oldest first.
         full_every_days: days after which a chain ends.
         now: the present by default.
+        interval: the next backup is one between two nightly ones. It leaves the full backup to the night: only if that
+            is late, it is a full one.
 
     Returns:
         The full backup first, the newest last. Empty if the next backup must be full: because it is due, or because a
@@ -49,5 +55,5 @@ def open_chain(
     if newest is None or any(needed not in complete for needed in newest.needs):
         return ()
     chain = (*(complete[needed] for needed in newest.needs), newest)
-    due = chain[0].begun + timedelta(days=full_every_days) - NIGHT
+    due = chain[0].begun + timedelta(days=full_every_days) + (NIGHT if interval else -NIGHT)
     return () if (now or datetime.now(UTC)) >= due else chain

@@ -1,7 +1,8 @@
 """Decides which backups may be removed: grandfather-father-son for each component, by the recorded start of the run.
 
 Names and an engine's own numbers are not used: they start again after an upgrade, and tools that sort by them have
-deleted new backups and kept old ones. If a period has no complete backup, its last partial one is kept. A kept backup
+deleted new backups and kept old ones. Backups between two nightly ones are kept for some hours; they stand for a period
+only if it has no other complete backup. If a period has no complete backup, its last partial one is kept. A kept backup
 keeps all backups that it depends on. The newest complete backup and the last verified one are always kept.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from archive.backup.manifest import Manifest
 from config.sections.backups import RetentionSettings
@@ -56,9 +57,14 @@ def decide(
     ordered = sorted(sets, key=lambda manifest: manifest.begun)
     reasons: dict[str, list[str]] = {manifest.id: [] for manifest in ordered}
     complete = [manifest for manifest in ordered if manifest.outcome == "complete"]
+    for manifest in ordered:
+        if manifest.interval and ordered[-1].begun - manifest.begun <= timedelta(
+            hours=rules.recent_hours
+        ):
+            reasons[manifest.id].append(f"of the last {rules.recent_hours} hours")
     for name, period, key in PERIODS:
         number: int = getattr(rules, name)
-        for manifest in _last(complete, key, number):
+        for manifest in _last(_nightly_first(complete, key), key, number):
             reasons[manifest.id].append(f"last of its {period}")
         periods = {key(manifest.begun) for manifest in complete}
         for manifest in _last(ordered, key, number):
@@ -89,6 +95,13 @@ def decide(
 
 
 # ---------------------------------------------------------------------- inside
+def _nightly_first(sets: Iterable[Manifest], key: Period) -> list[Manifest]:
+    """Return backups without those between two nightly ones, except where a period has only such."""
+    ordered = list(sets)
+    nightly = {key(manifest.begun) for manifest in ordered if not manifest.interval}
+    return [one for one in ordered if not one.interval or key(one.begun) not in nightly]
+
+
 def _last(sets: Iterable[Manifest], key: Period, number: int) -> list[Manifest]:
     """Return the last backup of each of the last periods that have one."""
     last: dict[object, Manifest] = {key(manifest.begun): manifest for manifest in sets}

@@ -60,7 +60,8 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
     client = connect(access, server, attempts=ATTEMPTS, connections=READERS + 2)
     buckets = [name for name in _list_buckets(client) if name != PROBE]
     _refuse_itself(access, writer, client)
-    sets = open_chain(writer.earlier, access.settings.backup.minio.full_every_days)
+    days = access.settings.backup.minio.full_every_days
+    sets = open_chain(writer.earlier, days, interval=writer.interval)
     if sets and not any(artefact.name == INDEX for artefact in sets[-1].artefacts):
         sets = ()  # an index of an earlier version cannot be used, so this backup is a full one
     chain = tuple(manifest.id for manifest in sets)

@@ -76,7 +76,8 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
         PermanentError: the platform's user may not use JetStream.
     """
     days = access.settings.backup.nats.full_every_days
-    references = References(writer, open_chain(writer.earlier, days))
+    chain = open_chain(writer.earlier, days, interval=writer.interval)
+    references = References(writer, chain)
     own = NatsAccount(user=USER, secret=SECRET, key=KEY)
     fingerprint: list[Measure] = []
     consistency: list[Consistency] = []

@@ -86,7 +86,8 @@ def back_up(access: Access, writer: SetWriter) -> BackupContent:
         names_before = _names(access, peers)
         version = str(access.http.get(f"http://{peers.first.url}/").json()["version"])
         days = access.settings.backup.qdrant.full_every_days
-        references = References(writer, open_chain(writer.earlier, days))
+        chain = open_chain(writer.earlier, days, interval=writer.interval)
+        references = References(writer, chain)
         source = _Source(access, writer, references, version)
         results, missing = _collections(source, names_before)
         if missing and not results:

@@ -47,6 +47,12 @@ def _public_keys(value: tuple[str, ...]) -> tuple[str, ...]:
 class RetentionSettings(Section):
     """How many backups of each component are kept, by age (grandfather, father, son)."""
 
+    recent_hours: Count = Field(
+        default=48,
+        ge=1,
+        description="hours before the newest backup in which every backup between two nightly ones is kept "
+        "(`schedules.components`)",
+    )
     daily: Count = Field(default=14, ge=1, description="daily backups to keep")
     weekly: Count = Field(default=8, ge=0, description="weekly backups to keep")
     monthly: Count = Field(default=12, ge=0, description="monthly backups to keep")

@@ -17,7 +17,24 @@ def _zone(value: str) -> str:
 
 
 # Prefect looks closer when `isa setup` takes it there.
+NEVER = "never"
 Cron = Annotated[str, Field(pattern=r"^\S+( +\S+){4}$")]
+OptionalCron = Annotated[str, Field(pattern=rf"^({NEVER}|\S+( +\S+){{4}})$")]
+
+
+class ComponentSchedules(Section):
+    """Schedules of backups between two nightly ones. Such a backup stores only what has changed."""
+
+    postgresql: OptionalCron = Field(default=NEVER, description="PostgreSQL, cron, or `never`")
+    redis: OptionalCron = Field(default=NEVER, description="Redis, cron, or `never`")
+    nats: OptionalCron = Field(default="5-59/15 * * * *", description="NATS, cron, or `never`")
+    minio: OptionalCron = Field(default="8-59/15 * * * *", description="MinIO, cron, or `never`")
+    qdrant: OptionalCron = Field(default="35 * * * *", description="Qdrant, cron, or `never`")
+    neo4j: OptionalCron = Field(default=NEVER, description="Neo4j, cron, or `never`")
+    emqx: OptionalCron = Field(default="40 * * * *", description="EMQX, cron, or `never`")
+    platform: OptionalCron = Field(
+        default=NEVER, description="the platform itself, cron, or `never`"
+    )
 
 
 class ScheduleSettings(Section):
@@ -28,6 +45,7 @@ class ScheduleSettings(Section):
         description="IANA name of the time zone of all schedules, and of the date that a nightly backup belongs to",
     )
     backup: Cron = Field(default="0 1 * * *", description="nightly backups, cron")
+    components: ComponentSchedules = ComponentSchedules()
     verify: Cron = Field(
         default="0 5 * * *",
         description="verification of the backups that the end of the backup run did not start, in case its event was "

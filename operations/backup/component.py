@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive.backup.manifest import (
+    INTERVAL,
     Artefact,
     Capabilities,
     Manifest,
@@ -35,13 +36,14 @@ from operations.backup.prerequisites import valid_worker_key
 from operations.backup.slot import fills
 from operations.documents.runs import ComponentBackup
 from operations.environment.environment import Environment
-from operations.environment.leases import backup_lease
+from operations.environment.leases import INTERVAL_BACKUP, after_interval_backup, backup_lease
 from operations.runner.context import RunContext
 from operations.runner.transfer import Transfer, watched
 from operations.state.restore_journal import InterruptedRestore, doubt_of, journal_on
 
 Take = Callable[[Access, SetWriter], BackupContent]
 COMPLETE, PARTIAL, EXISTS, FAILED = "complete", "partial", "exists", "failed"
+SKIPPED = "skipped"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class BackupResult:
 
     Attributes:
         component: its name.
-        outcome: complete, partial, exists (there is one for this slot already) or failed.
+        outcome: complete, partial, exists (there is one for this slot already), skipped (another backup of it is
+            running, and this one was between two nightly ones) or failed.
         id: of the set; "" if there is none.
         bytes_read: plain bytes.
         bytes_stored: bytes in the bucket.
@@ -70,8 +73,8 @@ class BackupResult:
 
     @property
     def good(self) -> bool:
-        """Whether there is a complete backup for the slot."""
-        return self.outcome in (COMPLETE, EXISTS)
+        """Whether there is a complete backup for the slot, or none is needed."""
+        return self.outcome in (COMPLETE, EXISTS, SKIPPED)
 
     def document(self) -> ComponentBackup:
         """The result as `isa backup --json` prints it."""
@@ -129,7 +132,7 @@ def back_up(
     clock = context.clock
     started, signing_key = clock(), valid_worker_key(environment)
     # beside the deploy's: a backup changes nothing
-    with environment.lease(backup_lease(component), context.who) as lease:
+    with _exclusive(environment, context, component, slot) as lease:
         catalogue = environment.catalogue([component])
         existing = slot_taken(catalogue, component, slot, environment.settings.schedules.timezone)
         if existing is not None:
@@ -138,12 +141,8 @@ def back_up(
             )
         begun = datetime.now(UTC)
         identity = new_identity(component, begun, secrets.token_hex(3))
-        earlier = dependable(
-            () if full else catalogue.sound(component),
-            environment.settings.backup.age_recipients,
-            environment.cluster_uid,
-        )
-        writer = _writer(environment, context, identity, earlier, lease, signing_key)
+        earlier = () if full else _earlier(environment, catalogue, component, slot)
+        writer = _writer(environment, context, identity, earlier, lease, signing_key, slot)
         try:
             with (
                 environment.access() as access,
@@ -237,6 +236,29 @@ def explained(component: str) -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------- inside
+def _exclusive(
+    environment: Environment, context: RunContext, component: str, slot: str
+) -> AbstractContextManager[Lease]:
+    """The component's backup Lease. Only a backup between two nights does not wait for another such one."""
+    name = backup_lease(component)
+    if INTERVAL.fullmatch(slot):
+        return environment.lease(name, f"{INTERVAL_BACKUP}, {context.who}")
+    return after_interval_backup(environment.lease(name, context.who))
+
+
+def _earlier(
+    environment: Environment, catalogue: Catalogue, component: str, slot: str
+) -> tuple[Manifest, ...]:
+    """Return the earlier backups that a new one may depend on.
+
+    A nightly backup depends on none between two nightly ones, so that these can be removed after a day or two.
+    """
+    recipients = environment.settings.backup.age_recipients
+    sets = dependable(catalogue.sound(component), recipients, environment.cluster_uid)
+    interval = INTERVAL.fullmatch(slot) is not None
+    return tuple(manifest for manifest in sets if interval or not manifest.interval)
+
+
 def _result(manifest: Manifest, outcome: str, seconds: float, reason: str) -> BackupResult:
     return BackupResult(
         component=manifest.component,
@@ -264,6 +286,7 @@ def _writer(
     earlier: tuple[Manifest, ...],
     lease: Lease,
     signing_key: Ed25519PrivateKey,
+    slot: str,
 ) -> SetWriter:
     backup, store = environment.settings.backup, environment.store
     if backup.object_lock_days:
@@ -280,4 +303,5 @@ def _writer(
         earlier,
         watched(Transfer(context.tell, context.clock), component),
         journal_on(lease),
+        interval=INTERVAL.fullmatch(slot) is not None,
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from archive.backup.manifest import INTERVAL
 from cluster.dag import Dag
-from cluster.lease import UnreadableNote
+from cluster.lease import LeaseHeld, UnreadableNote
 from errors import PermanentError
-from operations.backup.component import FAILED, BackupResult, back_up, selected
+from operations.backup.component import FAILED, SKIPPED, BackupResult, back_up, selected
 from operations.backup.prerequisites import check_store
 from operations.backup.slot import check_slot
 from operations.documents.runs import Backup
@@ -111,7 +112,14 @@ def run_backups(
 
     def work(context: RunContext, component: str) -> BackupResult:
         doubts = _doubts(environment, component)
-        return back_up(environment, context, component, able, slot=slot, doubts=doubts)
+        try:
+            return back_up(environment, context, component, able, slot=slot, doubts=doubts)
+        except LeaseHeld as exc:
+            if INTERVAL.fullmatch(slot) is None:
+                raise
+            return BackupResult(
+                component, SKIPPED, reason=str(exc)
+            )  # the next interval has its own
 
     def settle(component: str, result: BackupResult, seconds: float) -> None:
         sizes = f"{human(result.bytes_read)} read, {human(result.bytes_stored)} stored"

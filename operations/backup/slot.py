@@ -31,6 +31,15 @@ def night(planned: datetime, timezone: str) -> str:
     return str(planned.astimezone(ZoneInfo(timezone)).date())
 
 
+def interval_slot(planned: datetime) -> str:
+    """Return the slot of a run between two nightly ones: the minute for which it was scheduled, in UTC.
+
+    Args:
+        planned: when it was to start.
+    """
+    return f"interval-{planned.astimezone(UTC):%Y%m%dT%H%MZ}"
+
+
 def fills(slot: str, begun: datetime, timezone: str) -> bool:
     """Whether a backup that began at a time counts for a slot.
 

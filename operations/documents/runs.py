@@ -67,7 +67,8 @@ class ComponentBackup(Document):
 
     Attributes:
         component: name.
-        outcome: how it ended; `exists` if there is a backup of this slot already.
+        outcome: how it ended; `exists` if there is a backup of this slot already, `skipped` if another one of the
+            component was running and this one was between two nightly ones.
         id: of the backup; empty if there is none.
         bytes_read: plain bytes.
         bytes_stored: bytes in the bucket.
@@ -77,7 +78,9 @@ class ComponentBackup(Document):
     """
 
     component: str
-    outcome: Annotated[str, one_of("complete", "partial", "exists", "failed", "not-attempted")]
+    outcome: Annotated[
+        str, one_of("complete", "partial", "exists", "skipped", "failed", "not-attempted")
+    ]
     id: str
     bytes_read: int
     bytes_stored: int

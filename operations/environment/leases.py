@@ -6,6 +6,15 @@ What a Lease's note holds is typed where it is read: `operations.state` (restore
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from cluster.command import CANCELLATION
+from cluster.lease import Lease, LeaseHeld
+from cluster.polling import retry
+
+INTERVAL_BACKUP = "backup between two nights"  # begins the purpose of the Lease that it holds
+INTERVAL_SECONDS = 1800.0  # such a backup is short; it is waited for
 DEPLOY = "isa-deploy"  # one deploy of the whole platform at a time
 
 
@@ -32,3 +41,26 @@ def rebuild_lease(component: str) -> str:
 def wal_lease(component: str) -> str:
     """Name of the Lease that the stream of a component's WAL holds; its note: how the stream stands."""
     return f"isa-wal-{component}"
+
+
+@contextmanager
+def after_interval_backup(
+    lease: Lease, *, sleep: Callable[[float], None] = CANCELLATION.sleep
+) -> Iterator[Lease]:
+    """Hold a component's backup Lease. A backup between two nights that holds it is waited for: it runs often.
+
+    Args:
+        lease: not yet held.
+        sleep: waits.
+
+    Raises:
+        LeaseHeld: another run holds it.
+    """
+    with ExitStack() as stack:
+        yield retry(
+            lambda: stack.enter_context(lease),
+            lambda exc: isinstance(exc, LeaseHeld) and exc.purpose.startswith(INTERVAL_BACKUP),
+            INTERVAL_SECONDS,
+            pause=2.0,
+            sleep=sleep,
+        )

@@ -53,7 +53,7 @@ class Freshness:
         component: its name.
         state: never, failing, stale or fresh.
         backup: start of the newest complete backup.
-        stored: its bytes in the store.
+        stored: bytes in the store of the newest complete nightly one.
         proof: the last verdict's document; None if there is none.
         passed: time of the last pass.
         evidence: the last pass's document, where it could be read.
@@ -153,11 +153,12 @@ def judge(
     elif (now - passed).total_seconds() > limits.stale_seconds:
         state = STALE
     backup = complete[-1].begun if complete else None
+    nightly = [manifest for manifest in complete if not manifest.interval] or complete
     return Freshness(
         component,
         state,
         backup,
-        complete[-1].stored_size if complete else 0,
+        nightly[-1].stored_size if complete else 0,
         proofs[-1] if proofs else None,
         passed,
         evidence,
@@ -195,7 +196,7 @@ def metrics(components: Iterable[Freshness], environment: str) -> str:
     families: tuple[tuple[str, str, Callable[[Freshness], float | None]], ...] = (
         ("last_success_backup_timestamp_seconds", "Start of the newest complete backup.",
          lambda f: f.backup.timestamp() if f.backup else None),
-        ("last_backup_stored_bytes", "Bytes of that backup in the object store.",
+        ("last_backup_stored_bytes", "Bytes of the newest complete nightly backup in the object store.",
          lambda f: f.stored if f.backup else None),
         ("last_passing_verify_timestamp_seconds", "Time of the last passed verification.",
          lambda f: f.passed.timestamp() if f.passed else None),

@@ -22,7 +22,7 @@ from archive.backup.cleanup_journal import (
 from cluster.kube import Kube
 from cluster.lease import Lease, UnreadableNote, inquire, lease_of
 from config.models import Settings
-from operations.environment.leases import backup_lease
+from operations.environment.leases import after_interval_backup, backup_lease
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ def replacing(
     Raises:
         LeaseHeld: a backup of the component is running.
     """
-    with lease_of(kube, settings, backup_lease(component), run) as lease:
+    own = lease_of(kube, settings, backup_lease(component), run)
+    with after_interval_backup(own) as lease:
         cleanup = journal_on(lease, what)
         yield cleanup
         for note in cleanup.earlier(HalfReplaced):
@@ -137,7 +138,8 @@ def forget(kube: Kube, settings: Settings, component: str, run: str) -> None:
     Raises:
         LeaseHeld: a backup of the component is running.
     """
-    with lease_of(kube, settings, backup_lease(component), run) as lease:
+    own = lease_of(kube, settings, backup_lease(component), run)
+    with after_interval_backup(own) as lease:
         cleanup = journal_on(lease)
         for note in (*cleanup.earlier(HalfReplaced), *cleanup.earlier(Unreadable)):
             cleanup.release(note)

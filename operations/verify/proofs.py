@@ -118,11 +118,12 @@ def latest(catalogue: Catalogue, components: Iterable[str]) -> tuple[str, ...]:
     """The newest readable backup of each component, and the newest damaged one if that is newer.
 
     Both, because anyone with write access to the bucket can store a damaged one after the last good one. Ids sort by
-    time.
+    time. Backups between two nightly ones count only where there are no others.
     """
     readable = {manifest.id for manifest in catalogue.sets}
+    between = _between(catalogue)
     newest: dict[tuple[str, bool], str] = {}
-    for identity in sorted(everything(catalogue)):
+    for identity in sorted(set(everything(catalogue)) - between):
         newest[component_of(identity), identity in readable] = identity
     backups: list[str] = []
     for name in components:
@@ -146,18 +147,25 @@ def everything(catalogue: Catalogue) -> tuple[str, ...]:
 def sample(catalogue: Catalogue, components: Iterable[str], seed: str) -> tuple[str, ...]:
     """An older backup of each component, chosen by the seed; a damaged one if no other can be read.
 
+    Of those between two nightly ones only the last is a candidate: they are many, and alike.
+
     Args:
         catalogue: of the backups.
         components: names.
         seed: for instance the week.
     """
-    newest = set(latest(catalogue, components))
+    names = tuple(components)
+    newest = set(latest(catalogue, names))
     readable = {manifest.id for manifest in catalogue.sets}
+    between = _between(catalogue)
+    last_between = {component_of(identity): identity for identity in sorted(between)}
     older: dict[tuple[str, bool], list[str]] = {}
     for identity in everything(catalogue):
-        if identity not in newest:
+        if identity not in newest and (
+            identity not in between or identity in last_between.values()
+        ):
             older.setdefault((component_of(identity), identity in readable), []).append(identity)
-    choices = {name: older.get((name, True)) or older.get((name, False)) for name in components}
+    choices = {name: older.get((name, True)) or older.get((name, False)) for name in names}
     return tuple(
         random.Random(f"{seed} {name}").choice(ids) for name, ids in choices.items() if ids
     )
@@ -276,6 +284,12 @@ def run_proofs(
         settle=settle,
     )
     return ProofReport(context.clock() - began, tuple(results[backup] for backup in identities))
+
+
+def _between(catalogue: Catalogue) -> set[str]:
+    """Ids of the backups between two nightly ones, of components that have others too."""
+    nightly = {manifest.component for manifest in catalogue.sets if not manifest.interval}
+    return {m.id for m in catalogue.sets if m.interval and m.component in nightly}
 
 
 def _result(name: str, evidence: Evidence) -> ProofResult:

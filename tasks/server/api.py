@@ -90,7 +90,13 @@ def patch(path: str, body: Any) -> Any:
 
 def deployments() -> list[dict[str, Any]]:
     """The deployments in prefect.yaml."""
-    return list(yaml.load(FILE.read_text(encoding="utf-8"), Loader=FastLoader)["deployments"])
+    return list(document()["deployments"])
+
+
+def document() -> dict[str, Any]:
+    """The content of prefect.yaml."""
+    content: dict[str, Any] = yaml.load(FILE.read_text(encoding="utf-8"), Loader=FastLoader)
+    return content
 
 
 def _ask(method: str, path: str, body: Any) -> Any:

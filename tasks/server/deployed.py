@@ -18,8 +18,9 @@ from prefect.utilities.callables import parameter_schema_from_entrypoint
 
 from config.loading import ROOT, variable
 from config.models import Settings
+from config.sections.control import NEVER
 from config.text.printable import json_text
-from tasks.server.api import delete, deployments, every, patch, post
+from tasks.server.api import delete, deployments, document, every, patch, post
 
 Document = Mapping[str, Any]
 Terms = dict[str, Any]
@@ -55,9 +56,11 @@ class Present:
 def variables(settings: Settings) -> dict[str, str]:
     """The variables that prefect.yaml refers to."""
     schedules = settings.schedules.model_dump()
+    components = schedules.pop("components")
     return {
         "ISA_ENV": settings.environment,
         **{variable(f"schedules.{name}"): text for name, text in schedules.items()},
+        **{variable(f"schedules.components.{name}"): text for name, text in components.items()},
     }
 
 
@@ -69,7 +72,16 @@ def filled(text: str, environ: Mapping[str, str]) -> str:
 def declared(settings: Settings) -> dict[str, Terms]:
     """The terms of every deployment in prefect.yaml, by name."""
     environ = variables(settings)
-    return {deployment["name"]: _declared(deployment, environ) for deployment in deployments()}
+    return {one["name"]: _declared(one, environ) for one in registered(settings)["deployments"]}
+
+
+def registered(settings: Settings) -> dict[str, Any]:
+    """prefect.yaml without the schedules that are switched off in the settings."""
+    environ, whole = variables(settings), document()
+    for one in whole["deployments"]:
+        if "schedules" in one:
+            one["schedules"] = [s for s in one["schedules"] if filled(s["cron"], environ) != NEVER]
+    return whole
 
 
 def present() -> Present:

@@ -77,3 +77,12 @@ def test_a_backup_depends_on_none_of_other_recipients_or_of_another_cluster() ->
     assert days(*alike[:2], other_keys) == []
     elsewhere = alike[2].model_copy(update={"cluster": "another"})
     assert days(*alike[:2], elsewhere, alike[3]) == alike[3:]
+
+
+def test_a_backup_between_two_nights_leaves_the_full_one_to_the_night_unless_that_is_late() -> None:
+    def at(hours: float) -> int:
+        now = START + timedelta(hours=hours)
+        return len(open_chain([FULL], 1, now, interval=True))
+
+    assert [at(23.5), at(24.5), at(25)] == [1, 1, 0]
+    assert open_chain([FULL], 1, START + timedelta(hours=23)) == ()

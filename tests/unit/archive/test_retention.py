@@ -109,3 +109,42 @@ def test_what_a_kept_set_needs_stays() -> None:
 def test_the_only_set_stays_whatever_the_rules_say() -> None:
     rules = RetentionSettings(daily=1, weekly=0, monthly=0, yearly=0)
     assert decide([a_set(0)], rules)[0].kept
+
+
+# ---------------------------------------------------------------------- between two nightly ones
+def quarter(day: float, **more: object) -> Manifest:
+    begun = START + timedelta(days=day)
+    return a_set(day, slot=f"interval-{begun:%Y%m%dT%H%MZ}", **more)
+
+
+def test_those_between_two_nights_are_kept_for_two_days_and_never_stand_for_a_day() -> None:
+    sets = [a_set(day) for day in range(20)]
+    sets += [quarter(day + hour / 24) for day in range(20) for hour in (6, 12, 18)]
+    verdicts = {v.manifest.id: v for v in decide(sets, RULES)}
+    newest = max(one.begun for one in sets)
+    for one in sets:
+        if one.interval:
+            recent = newest - one.begun <= timedelta(hours=48)
+            assert bool(verdicts[one.id].kept) == recent, one.id
+    assert all(verdicts[one.id].kept for one in sets[13:20])
+
+
+def test_where_a_day_has_no_nightly_one_the_last_between_stands_for_it() -> None:
+    nightly, between = a_set(0), [quarter(1 + hour / 24) for hour in (6, 12)]
+    sets = [nightly, *between, *(a_set(day) for day in range(2, 6))]
+    verdicts = {v.manifest.id: v for v in decide(sets, RULES)}
+    assert verdicts[between[0].id].kept == ()
+    assert "last of its day" in verdicts[between[1].id].kept
+
+
+def test_what_a_recent_one_refers_to_is_kept_with_it() -> None:
+    night = a_set(0)
+    first = quarter(0.5, needs=(night.id,))
+    last = quarter(3, needs=(night.id, first.id))
+    rules = RetentionSettings(daily=1, weekly=0, monthly=0)
+    assert all(v.kept for v in decide([night, first, last], rules))
+
+
+def test_when_backups_stop_nothing_more_is_removed() -> None:
+    sets = [a_set(0), *(quarter(hour / 24) for hour in range(1, 48))]
+    assert all(v.kept for v in decide(sets, RULES))

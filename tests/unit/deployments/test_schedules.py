@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-import yaml
 from prefect.client.schemas.schedules import CronSchedule as Declared
 from prefect.server.schemas.schedules import CronSchedule
 from pydantic import ValidationError
 
-from config.loading import ROOT, variable
-from config.sections.control import NotifySettings, ScheduleSettings
+from config.loading import load
+from config.sections.control import NEVER, ComponentSchedules, NotifySettings, ScheduleSettings
 from operations.backup.slot import night
-from tasks.server.deployed import filled
+from tasks.server.deployed import filled, registered, variables
 
-SETTINGS = ScheduleSettings(timezone="Europe/Berlin")
-ENVIRON = {variable(f"schedules.{name}"): text for name, text in SETTINGS.model_dump().items()}
+EVERY_COMPONENT = {
+    f"ISA_SCHEDULES__COMPONENTS__{name.upper()}": "5 * * * *"
+    for name in ComponentSchedules.model_fields
+}
+WHOLE = load("sandbox", {"ISA_SCHEDULES__TIMEZONE": "Europe/Berlin", **EVERY_COMPONENT})
+SETTINGS, ENVIRON = WHOLE.schedules, variables(WHOLE)
 ROWS = [
     (deployment["name"], schedule)
-    for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    for deployment in registered(WHOLE)["deployments"]
     for schedule in deployment.get("schedules", ())
 ]
 # The nights around both changes of each zone; Tokyo has none.
@@ -71,17 +75,37 @@ def test_by_utcs_day_two_nights_would_be_one() -> None:
 @pytest.mark.parametrize(("deployment", "schedule"), ROWS, ids=lambda row: str(row)[:20])
 def test_every_schedule_is_the_settings(deployment: str, schedule: dict[str, str]) -> None:
     cron, zone = filled(schedule["cron"], ENVIRON), filled(schedule["timezone"], ENVIRON)
-    assert cron in SETTINGS.model_dump().values()
+    own = SETTINGS.model_dump()
+    assert cron in {*own.pop("components").values(), *own.values()}
     assert zone == "Europe/Berlin"
     assert Declared(cron=cron, timezone=zone)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"timezone": "Berlin"}, {"backup": "0 1 * *"}, {"backup": "nightly"}]
+    "wrong",
+    [
+        {"timezone": "Berlin"},
+        {"backup": "0 1 * *"},
+        {"backup": "nightly"},
+        {"components": {"nats": "often"}},
+        {"components": {"etcd": "0 * * * *"}},
+    ],
 )
-def test_what_is_no_schedule_is_a_fault_of_the_settings(wrong: dict[str, str]) -> None:
+def test_what_is_no_schedule_is_a_fault_of_the_settings(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ScheduleSettings(**wrong)
+
+
+def test_nats_and_minio_have_a_backup_every_quarter_of_an_hour_and_two_others_every_hour() -> None:
+    midnight = datetime(2026, 6, 1, tzinfo=UTC)
+
+    def runs_of_a_day(cron: str) -> int:
+        dates = CronSchedule(cron=cron).get_dates(n=200, start=midnight)
+        return sum(one < midnight + timedelta(days=1) for one in asyncio.run(dates))
+
+    crons = ComponentSchedules().model_dump().items()
+    counts = {name: runs_of_a_day(cron) for name, cron in crons if cron != NEVER}
+    assert counts == {"nats": 96, "minio": 96, "qdrant": 24, "emqx": 24}
 
 
 def test_a_type_of_block_that_loses_messages_is_refused() -> None:

@@ -19,6 +19,7 @@ from archive.object_store.entries import Entry
 from archive.signing import public_half
 from cluster.command import CANCELLATION, Cancelled
 from cluster.dag import Dag
+from cluster.lease import LeaseHeld
 from components import SETS
 from components.base import BackupContent
 from config.sections.backups import BackupSigner
@@ -27,6 +28,7 @@ from operations.backup import nightly
 from operations.backup.component import BackupResult, back_up, selected
 from operations.backup.nightly import BackupLine, BackupReport, run_backups
 from operations.environment.environment import Environment
+from operations.environment.leases import INTERVAL_BACKUP, after_interval_backup
 from operations.runner.context import RunContext
 from operations.runner.progress import NodeProgress
 from operations.runner.walk import Start, Work
@@ -411,3 +413,53 @@ def test_what_may_be_all_that_there_is_is_taken_as_partial(night: Night) -> None
     assert found["redis"].outcome == "partial"
     assert "isa-rebuild-redis" in found["redis"].reason
     assert found["nats"].outcome == "complete"
+
+
+# ---------------------------------------------------------------------- between two nightly ones
+def test_a_nightly_set_never_depends_on_one_between_two_nights(world: World) -> None:
+    night = world.back_up("2026-01-01")
+    between = world.back_up("interval-20260101T0615Z")
+    told: list[tuple[tuple[str, ...], bool]] = []
+    world.during = lambda w: told.append((tuple(one.id for one in w.earlier), w.interval))
+    world.back_up("interval-20260101T0630Z")
+    world.back_up("2026-01-02")
+    assert told == [((night.id, between.id), True), ((night.id,), False)]
+
+
+class Held:
+    """A Lease that somebody else holds for so many attempts."""
+
+    def __init__(self, purpose: str, attempts: int) -> None:
+        self.purpose, self.left = purpose, attempts
+
+    def __enter__(self) -> Held:
+        self.left -= 1
+        if self.left >= 0:
+            raise LeaseHeld("isa-backup-redis", "another worker", self.purpose, "01:00", 5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """It is released."""
+
+
+def test_a_run_between_two_nights_that_finds_another_one_running_makes_no_set(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Environment, "lease", lambda *_: Held("the nightly run", 1))
+    report = night.run("interval-20260101T0615Z", only=("redis",))
+    (skipped,) = report.backups
+    assert (skipped.outcome, skipped.good, report.state) == ("skipped", True, "completed")
+    assert "another worker (the nightly run)" in skipped.reason
+    assert night.world.asked == 0
+    assert night.run("2026-01-01", only=("redis",)).state == "failed"
+
+
+def test_one_between_two_nights_is_waited_for_and_no_other_run() -> None:
+    waited: list[float] = []
+    with after_interval_backup(cast(Any, Held(INTERVAL_BACKUP, 3)), sleep=waited.append):
+        assert len(waited) == 3
+    with (
+        pytest.raises(LeaseHeld),
+        after_interval_backup(cast(Any, Held("retention", 1)), sleep=waited.append),
+    ):
+        pass

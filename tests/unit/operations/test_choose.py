@@ -62,3 +62,17 @@ def test_an_error_behind_a_verdict_does_not_take_it_back() -> None:
         assert found.verdict(NEW) == verdict
         assert (NEW in found.proven) == (verdict == "pass")
     assert Catalogue((), {}, (), {NEW: (later,)}).verdict(NEW) == ""
+
+
+def test_those_between_two_nights_are_not_verified_and_the_last_may_be_a_sample() -> None:
+    nights = [a_set(day) for day in range(3)]
+    between = [a_set(2 + hour / 24, slot=f"interval-20250103T{hour:02d}00Z") for hour in (6, 9)]
+    found = Catalogue((*nights, *between), {}, ())
+    assert latest(found, NAMES) == due(found, NAMES) == (nights[-1].id,)
+    chosen = {sample(found, NAMES, f"week {number}")[0] for number in range(50)}
+    assert chosen == {nights[0].id, nights[1].id, between[-1].id}
+
+
+def test_where_there_is_no_nightly_one_the_newest_between_is_verified() -> None:
+    only = a_set(1, slot="interval-20250102T0100Z")
+    assert due(Catalogue((only,), {}, ()), NAMES) == (only.id,)

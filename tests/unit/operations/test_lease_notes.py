@@ -73,7 +73,7 @@ class World:
     def back_up(self, **more: Any) -> BackupResult:
         return back_up(self.environment, RunContext("test"), "redis", ABLE, slot="", **more)
 
-    def writer(self, *arguments: Any) -> Any:
+    def writer(self, *arguments: Any, **_: Any) -> Any:
         self.notes.append(arguments[-1])
         return SimpleNamespace(
             cleanup=arguments[-1], artefacts=(), commit=lambda made: made, discard=lambda: None

@@ -14,14 +14,28 @@ from config.loading import load
 from operations.health.findings import Finding
 from tasks.server import api as server
 from tasks.server import deployed, doctor
-from tasks.server.api import deployments
-from tasks.server.deployed import declared, filled, flow_name, parameter_schema, variables
+from tasks.server.deployed import (
+    declared,
+    filled,
+    flow_name,
+    parameter_schema,
+    registered,
+    variables,
+)
 
 SETTINGS = load("sandbox", {})
 ENVIRON = variables(SETTINGS)
-DECLARED = deployments()
+DECLARED = registered(SETTINGS)["deployments"]
 NAMES = [one["name"] for one in DECLARED]
 Live = dict[str, Any]
+
+
+def defaults_of(one: dict[str, Any]) -> dict[str, Any]:
+    """The default parameters of a declared deployment."""
+    return {
+        key: filled(value, ENVIRON) if isinstance(value, str) else value
+        for key, value in one["parameters"].items()
+    }
 
 
 def live_of(one: dict[str, Any]) -> Live:
@@ -42,7 +56,7 @@ def live_of(one: dict[str, Any]) -> Live:
         "infrastructure_document_id": None,
         "work_pool_name": one["work_pool"]["name"],
         "work_queue_name": one["work_pool"]["work_queue_name"],
-        "parameters": {key: filled(value, ENVIRON) for key, value in one["parameters"].items()},
+        "parameters": defaults_of(one),
         "schedules": [
             {
                 "id": f"id-{schedule['slug']}",
@@ -382,6 +396,17 @@ def test_a_parameter_that_the_flow_does_not_have_is_refused(name: str) -> None:
 def test_what_schedules_and_triggers_say_is_taken() -> None:
     for one in DECLARED:
         for more in (*one.get("schedules", ()), *one.get("triggers", ()), {}):
-            fixed = {key: filled(value, ENVIRON) for key, value in one["parameters"].items()}
+            fixed = defaults_of(one)
             given = required(one) | fixed | more.get("parameters", {})
             assert takes(one["name"], given), (one["name"], more)
+
+
+def test_a_component_has_a_schedule_of_its_own_where_the_settings_have_a_cron() -> None:
+    settings = load("sandbox", {"ISA_SCHEDULES__COMPONENTS__NATS": "*/10 * * * *"})
+    (one,) = (o for o in registered(settings)["deployments"] if o["name"] == "backup-interval")
+    assert [schedule["slug"] for schedule in one["schedules"]] == ["nats"]
+    terms = declared(settings)["backup-interval"]
+    assert terms["schedule nats"]["cron"] == "*/10 * * * *"
+    assert terms["parameters of schedule nats"] == {"only": ["nats"]}
+    assert terms["default of interval"] is True
+    assert "schedule minio" not in terms
