@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from archive.backup.selftest import SKEW_SECONDS
 from archive.object_store.store import Store
 from archive.wal.bucket import WalWriter
 from archive.wal.names import COMPONENT, TimelineHistory, WalObject
@@ -154,6 +155,7 @@ def _stream(
         while not stopped():
             rounds = monitor.rounds
             try:
+                _require_clock(environment.store)
                 stream.follow()
             except Cancelled:
                 if not stopped():
@@ -167,6 +169,20 @@ def _stream(
                     pause = FIRST_PAUSE
                 _wait(pause, stopped)
                 pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _require_clock(store: Store) -> None:
+    """Refuse to sign WAL with a wrong time: readers refuse what was signed in the future.
+
+    Raises:
+        TemporaryError: this clock and the store's differ.
+    """
+    skew = store.skew_seconds()
+    if abs(skew) > SKEW_SECONDS:
+        raise TemporaryError(
+            f"{store.address}: its clock differs from this machine's by {skew:.0f} s: synchronise both with NTP. "
+            "Readers refuse WAL that was signed in the future"
+        )
 
 
 def _any(*events: threading.Event) -> Callable[[], bool]:

@@ -74,6 +74,10 @@ class Service:
 
     def __init__(self, *does: Callable[[Any], None]) -> None:
         self.kube = Stored()
+        self.skews: list[float] = []
+        self.store = SimpleNamespace(
+            address="store", skew_seconds=lambda: self.skews.pop(0) if self.skews else 0.0
+        )
         self.kube.objects["Secret", "signing"] = {"data": {}}
         settings = settings_of(
             environment="test",
@@ -84,7 +88,7 @@ class Service:
             wal=SimpleNamespace(postgresql=PostgresqlWal(enabled=True)),
         )  # fmt: skip
         self.environment = environment_with(
-            settings, kube=self.kube, store=SimpleNamespace(), access=lambda: nullcontext(None)
+            settings, kube=self.kube, store=self.store, access=lambda: nullcontext(None)
         )
         self.kube.objects["Secret", "signing"] = secret(PEM)
         self.lines: list[str] = []
@@ -158,6 +162,16 @@ def test_a_lost_primary_and_a_full_disk_are_tried_again_until_they_pass() -> Non
     assert "the spool cannot be used: No space left on device" in text
     assert service.lines[-1] == "ended"
     assert service.failure is None
+
+
+def test_nothing_is_signed_while_the_clock_is_wrong() -> None:
+    service = Service()
+    service.skews = [-3600.0, 3600.0]
+    with service:
+        service.until(lambda: service.monitor.state == STREAMING)
+    hours = [line for line in service.lines if "synchronise both with NTP" in line]
+    assert len(hours) == 2
+    assert service.streams[0].calls == 1
 
 
 def test_an_engines_own_words_are_not_printed_or_noted() -> None:
