@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from archive.backup.manifest import Manifest
@@ -25,6 +25,7 @@ BASE = "base.tar"  # artefact
 TIMELINE, SEGMENT, SETTLED = "timeline", "wal_segment_bytes", "settled"
 DEFAULT_SEGMENT = 16 << 20  # of earlier manifests, which do not name it
 SMALLEST_SEGMENT, LARGEST_SEGMENT = 1 << 20, 1 << 30  # of `initdb --wal-segsize`
+MOMENT = timedelta(microseconds=1)  # PostgreSQL's times are not finer
 LISTED = 5  # covered ranges in one message
 WalOf = Callable[[str], Wal]
 
@@ -213,6 +214,46 @@ def covered_ranges(bases: Iterable[Base], wal_of: WalOf) -> tuple[CoveredRange, 
             continue
         ranges.setdefault((base.system, line.timeline, line.end), CoveredRange(base, line))
     return tuple(ranges.values())
+
+
+def newest_target(base: Base, wal: Wal) -> RecoveryTarget:
+    """The newest time that the WAL behind a base backup reaches.
+
+    Raises:
+        NotCovered: the WAL behind it is not stored, or has no commit behind it.
+    """
+    line = wal.from_base(base.timeline, base.end, base.segment)
+    if line.covers is None or line.covers <= base.settled:
+        raise NotCovered(f"no commit behind {base.manifest.id} is stored. Stored: {line.words}")
+    return RecoveryTarget(time=line.covers - MOMENT)
+
+
+def chain_faults(base: Base, wal: Wal) -> tuple[str, ...]:
+    """What breaks the WAL behind a base backup, by names alone: missing or replaced objects, a missing history file.
+
+    The newest object alone can be missing without a trace: nothing follows it.
+    """
+    found = wal.coverage()
+    broken = [gap for gap in found.gaps if gap.after.start > base.end]
+    faults = [
+        f"{gap.words} (between {gap.before.objects[-1].key} and {gap.after.objects[0].key})"
+        for gap in broken
+    ]
+    first = min(found.lines, key=lambda line: line.start, default=None)
+    if first is not None and first.start > base.end and first.objects[0].before:
+        faults.append(f"the WAL before {first.objects[0].key} is missing")
+    faults += [
+        f"the history file of timeline {timeline} is missing"
+        for timeline in found.unknown
+        if timeline > base.timeline
+    ]
+    return tuple(faults)
+
+
+def began_later(base: Base, wal: Wal) -> bool:
+    """Whether storing WAL began only after a base backup: then no point behind it was ever covered."""
+    lines = wal.coverage().lines
+    return all(line.start > base.end and not line.objects[0].before for line in lines[:1])
 
 
 def stored_wal(store: Store, environment: str, signers: Collection[BackupSigner]) -> WalOf:

@@ -7,8 +7,9 @@ indexes are sound. The verdict is about the point. It is stored beside the base 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from random import Random
 
 from archive.backup.manifest import Manifest, component_of
 from archive.backup.reader import Damaged, SetReader
@@ -16,7 +17,19 @@ from archive.catalogue.listing import Catalogue
 from archive.evidence.verdicts import Evidence
 from archive.wal.coverage import NotCovered
 from archive.wal.names import COMPONENT
-from archive.wal.point import Point, WalOf, base_of, bases_of, choose_point, find_point, stored_wal
+from archive.wal.point import (
+    Base,
+    Point,
+    WalOf,
+    base_of,
+    bases_of,
+    began_later,
+    chain_faults,
+    choose_point,
+    find_point,
+    newest_target,
+    stored_wal,
+)
 from archive.wal.target import RecoveryTarget
 from cluster.credentials import password
 from components.base import PointModule, Recovered
@@ -33,6 +46,7 @@ from operations.verify.trial import Trial
 from operations.verify.verdict import Course, EvidenceWriter, Outcome
 
 AT = "@"  # between the id of the base backup and the point, in the name of a verification
+NEWEST = "newest"  # as a point: the last one that the stored WAL reaches
 # `PerformWalRecovery` and `FinishWalRecovery` in src/backend/access/transam/xlogrecovery.c; the same since 13
 ENDED_EARLY = "recovery ended before configured recovery target was reached"
 
@@ -63,6 +77,48 @@ def wal_of(environment: Environment) -> WalOf:
 def verification_of(point: Point) -> str:
     """Name of the verification of a point: id of the base backup and the point."""
     return f"{point.base.manifest.id}{AT}{point.target.text}"
+
+
+def nightly_points(environment: Environment, catalogue: Catalogue, dice: Random) -> tuple[str, ...]:
+    """Verifications of a random time since the base backup before the newest one, and of the newest point.
+
+    Args:
+        environment: opened.
+        catalogue: with the backups of PostgreSQL.
+        dice: chooses the time.
+
+    Returns:
+        Their names; none where no WAL is stored.
+    """
+    bases = bases_of(usable(catalogue))
+    if not environment.settings.wal.postgresql.enabled or not bases:
+        return ()
+    wal = wal_of(environment)
+    newest = bases[-1]
+    if began_later(newest, wal(newest.system)):
+        return ()
+    names = []
+    first = bases[-2] if len(bases) > 1 and bases[-2].system == newest.system else newest
+    reached = newest_base(bases, wal)
+    if reached is not None and not began_later(first, wal(first.system)):
+        last = newest_target(reached, wal(reached.system)).time
+        assert last is not None
+        time = first.settled + dice.random() * (last - first.settled)
+        target = RecoveryTarget(time=time)
+        base = next((one for one in reversed(bases) if one.precedes(target)), first)
+        names.append(f"{base.manifest.id}{AT}{target.text}")
+    return (*names, f"{(reached or newest).manifest.id}{AT}{NEWEST}")
+
+
+def newest_base(bases: Sequence[Base], wal: WalOf) -> Base | None:
+    """The newest base backup with WAL behind it: a backup that has just ended has none yet."""
+    for base in reversed(bases):
+        try:
+            newest_target(base, wal(base.system))
+        except NotCovered:
+            continue
+        return base
+    return None
 
 
 def require_points(components: Iterable[str]) -> None:
@@ -106,9 +162,9 @@ def prove_point(
         TemporaryError, PermanentError: no verdict was possible, for reasons outside of backup and WAL.
     """
     backup, _, text = name.partition(AT)
-    target = RecoveryTarget.parse(text)
+    target = None if text == NEWEST else RecoveryTarget.parse(text)
     course, outcome = Course(context), Outcome()
-    writer = EvidenceWriter(environment, identity, backup, course, outcome, target.text)
+    writer = EvidenceWriter(environment, identity, backup, course, outcome, text)
     with environment.lease(verify_lease(component_of(backup)), context.who) as lease:
         return conclude(
             writer, lease, outcome, context,
@@ -121,7 +177,7 @@ def _prove(
     environment: Environment,
     identity: str,
     backup: str,
-    target: RecoveryTarget,
+    target: RecoveryTarget | None,
     course: Course,
     outcome: Outcome,
 ) -> None:
@@ -145,13 +201,18 @@ def _prove(
         outcome.partial.append(recovered.unchecked)
 
 
-def _covered(environment: Environment, manifest: Manifest, target: RecoveryTarget) -> Point:
-    """Find the WAL that leads from a backup to a point."""
+def _covered(environment: Environment, manifest: Manifest, target: RecoveryTarget | None) -> Point:
+    """Find the WAL that leads from a backup to a point; to the newest one, if all that is stored leads there."""
     try:
         base = base_of(manifest)
         if base is None:
             raise NotCovered(f"{manifest.id} has no base backup")
-        return find_point(base, wal_of(environment)(base.system), target)
+        wal = wal_of(environment)(base.system)
+        if target is None:
+            if faults := chain_faults(base, wal):
+                raise NotCovered("; ".join(faults))
+            target = newest_target(base, wal)
+        return find_point(base, wal, target)
     except NotCovered as exc:
         raise Rejected("L0", str(exc)) from exc
 

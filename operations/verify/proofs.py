@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from archive.backup.manifest import IDENTITY, component_of
 from archive.catalogue.listing import Catalogue
 from archive.evidence.verdicts import Evidence
+from archive.wal.names import COMPONENT
 from archive.wal.target import RecoveryTarget
 from cluster.command import Cancelled
 from cluster.dag import Dag
@@ -21,7 +22,14 @@ from operations.runner.context import RunContext
 from operations.runner.lines import run_lines
 from operations.runner.progress import NodeProgress, Progress
 from operations.runner.walk import Start, Work
-from operations.verify.point import AT, point_of, prove_point, require_points, verification_of
+from operations.verify.point import (
+    AT,
+    nightly_points,
+    point_of,
+    prove_point,
+    require_points,
+    verification_of,
+)
 from operations.verify.proof import prove
 
 RUNNING, ERROR = "proving", "error"
@@ -209,11 +217,12 @@ def choose(
     catalogue = environment.catalogue(names)
     if which == "all":
         return everything(catalogue)
-    if which == "due":
-        return due(catalogue, names)
     if which == "sample":
         return sample(catalogue, names, seed)
-    return latest(catalogue, names)
+    chosen = due(catalogue, names) if which == "due" else latest(catalogue, names)
+    if all(component_of(identity) != COMPONENT for identity in chosen):
+        return chosen
+    return (*chosen, *nightly_points(environment, catalogue, random.SystemRandom()))
 
 
 def week(now: datetime | None = None) -> str:

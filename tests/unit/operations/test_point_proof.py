@@ -65,6 +65,7 @@ class World:
         starts: what happens when it starts.
         asked: points that it was to recover to.
         dumped: what was said of the engines that were backed up.
+        enabled: whether the settings say that WAL is stored.
     """
 
     def __init__(self) -> None:
@@ -73,6 +74,7 @@ class World:
         self.starts: Callable[[], None] = lambda: None
         self.asked: list[Any] = []
         self.dumped: list[Recovered] = []
+        self.enabled = True
         manifest = a_base(3, SEGMENT + 0x100, 0, recipients=(str(POOL.to_public()),))
         self.manifest = manifest
         self.bucket.objects[manifest.own_key] = manifest.signed(KEY)
@@ -94,6 +96,7 @@ class World:
         settings = settings_of(
             environment="test",
             backup=SimpleNamespace(signers=SIGNERS),
+            wal=SimpleNamespace(postgresql=SimpleNamespace(enabled=self.enabled)),
             verify=SimpleNamespace(
                 signers=(signer_of(IDENTITY),), identity_secret="verify-identity"
             ),
@@ -126,6 +129,10 @@ class World:
     def engines(self, *_: Any) -> Iterator[Any]:
         self.starts()
         yield SimpleNamespace(access=None, at={}, version="PostgreSQL 18.1", check=lambda: None)
+
+    def nightly(self) -> tuple[str, ...]:
+        """What a night verifies, without the backup itself."""
+        return choose(self.environment, (), ("postgresql",), "latest")[1:]
 
     def choose(self, at: str, *components: str) -> tuple[str, ...]:
         return choose(self.environment, (), components or ("postgresql",), "latest", at=at)
@@ -230,3 +237,56 @@ def test_a_backup_that_a_verification_refuses_is_no_base(world: World) -> None:
 def test_only_postgresql_recovers_to_a_point(world: World, components: tuple[str, ...]) -> None:
     with pytest.raises(ArgumentError, match="only postgresql"):
         world.choose("0/1000100", *components)
+
+
+# ---------------------------------------------------------------------- every night
+def test_a_night_verifies_a_random_time_since_the_backup_before_and_the_newest_point(
+    world: World,
+) -> None:
+    later = a_base(4, 2 * SEGMENT + 0x100, 40, recipients=world.manifest.recipients)
+    world.bucket.objects[later.own_key] = later.signed(KEY)
+    random, newest = world.nightly()
+    base, _, text = random.partition("@")
+    time = RecoveryTarget.parse(text).time
+    assert time is not None
+    assert NOON <= time < NOON + timedelta(seconds=60)
+    assert base == (later.id if time >= NOON + timedelta(seconds=40) else world.manifest.id)
+    assert newest == f"{later.id}@newest"
+
+
+def test_the_newest_point_is_before_the_last_commit_that_is_stored(world: World) -> None:
+    said = prove_point(world.environment, RunContext("test"), IDENTITY, world.nightly()[-1])
+    assert (said.verdict, said.point) == ("pass", "newest")
+    (point,) = world.asked
+    assert point.target.time == NOON + timedelta(seconds=60, microseconds=-1)
+
+
+def test_a_missing_segment_is_found_by_its_neighbours_every_night(world: World) -> None:
+    segment = a_segment(4 * SEGMENT, "cc" * 32, "dd" * 32, 100)
+    world.bucket.objects[segment.signed(KEY)] = b"wal"
+    world.starts = raising(AssertionError("an engine was started"))
+    said = prove_point(world.environment, RunContext("test"), IDENTITY, world.nightly()[-1])
+    assert (said.verdict, said.failed_at) == ("fail", "L0")
+    assert "0/3000000 to 0/4000000 is missing" in said.reason
+    assert f"between {world.wal[1]} and {segment.signed(KEY)}" in said.reason
+
+
+def test_the_first_segment_behind_a_backup_is_missed_too(world: World) -> None:
+    del world.bucket.objects[world.wal[0]]
+    (newest,) = world.nightly()
+    said = prove_point(world.environment, RunContext("test"), IDENTITY, newest)
+    assert (said.verdict, said.reason) == ("fail", f"the WAL before {world.wal[1]} is missing")
+
+
+def test_where_no_wal_is_stored_or_only_since_the_backup_a_night_verifies_no_point(
+    world: World,
+) -> None:
+    world.enabled = False
+    assert world.nightly() == ()
+    world.enabled = True
+    for key in world.wal:
+        del world.bucket.objects[key]
+    assert world.nightly() == ()
+    segment = a_segment(4 * SEGMENT, "", "dd" * 32, 100)
+    world.bucket.objects[segment.signed(KEY)] = b"wal"
+    assert world.nightly() == ()
