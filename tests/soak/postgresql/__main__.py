@@ -48,6 +48,7 @@ def main() -> None:
             "with one synchronous standby nothing is lost",
             soak.one_synchronous_standby_loses_nothing,
         ),
+        ("after each fault, the first write came within 15 s", soak.clients_wrote_again_in_time),
     ]
     try:
         nodes.down()  # what an interrupted run left
@@ -57,6 +58,7 @@ def main() -> None:
                 break  # each case goes on where the one before it ended
     finally:
         nodes.down()
+    loads = soak.loads or [*os.getloadavg()]
     soak.write(
         "docs/results/soak-postgresql.md",
         "# PostgreSQL under repmgr behind Pgpool",
@@ -64,7 +66,8 @@ def main() -> None:
         f"`make soak`, {datetime.now(UTC):%Y-%m-%d}. Three real nodes, production's values, PostgreSQL 17,",
         "repmgr 5.5, Pgpool 4.6. Each write is a connection of its own. The client *outside* is on a node that",
         "stays connected and writes through Pgpool's Service. *inside* is on the primary's node and writes",
-        "through the Pgpool on it.",
+        f"through the Pgpool on it. The load of the machine was {min(loads):.0f} to {max(loads):.0f} on",
+        f"{os.cpu_count()} processors.",
         "",
         *(f"- {one}" for one in soak.figures),
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import os
 import shlex
 import subprocess
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -42,11 +45,13 @@ class Installation(CaseTable):
     Attributes:
         nodes: the cluster.
         figures: what was measured, in words.
+        loads: of the machine, whenever something was measured.
     """
 
     wait_seconds = 300.0
     nodes: Nodes = field(kw_only=True)
     figures: list[str] = field(default_factory=list)
+    loads: list[float] = field(default_factory=list)
 
     def install(self) -> None:
         """Install production's release from images of our own."""
@@ -186,11 +191,20 @@ class Installation(CaseTable):
     # ------------------------------------------------------------------ how they ask
     def note(self, words: str) -> None:
         self.figures.append(words)
+        self.loads.append(os.getloadavg()[0])
         print(f"  {time.strftime('%T')} {words}", flush=True)
 
     def query(self, sql: str) -> str:
         """Answer of the primary."""
         return self.in_pod(self.primary(), SERVER, f"{PSQL} -d isa -c {shlex.quote(sql)}")
+
+    def logged(self, pod: str, container: str, words: str, since: float) -> float:
+        """Seconds from a moment to the first line of a log with these words; nan if there is none."""
+        for line in self.kubectl("logs", pod, "-c", container, "--timestamps").splitlines():
+            moment = datetime.fromisoformat(line.partition(" ")[0]).timestamp()
+            if moment > since and words in line:
+                return moment - since
+        return math.nan
 
     def in_pod(self, pod: str, container: str, script: str) -> str:
         return self.kubectl("exec", pod, "-c", container, "--", "bash", "-c", script)
