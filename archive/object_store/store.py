@@ -74,14 +74,23 @@ class Store:
             self._lock = {"ObjectLockMode": COMPLIANCE, "ObjectLockRetainUntilDate": locked_until}
 
     @classmethod
-    def open(cls, settings: ObjectStoreSettings, credentials: Mapping[str, str]) -> Store:
+    def open(
+        cls,
+        settings: ObjectStoreSettings,
+        credentials: Mapping[str, str],
+        *,
+        read_seconds: float = SEND_SECONDS,
+        attempts: int = ATTEMPTS,
+    ) -> Store:
         """The bucket of the settings.
 
         Args:
             settings: where it is.
             credentials: `access-key` and `secret-key`.
+            read_seconds: limit for an answer.
+            attempts: for each request.
         """
-        client = connect(settings, credentials, read_seconds=SEND_SECONDS, attempts=ATTEMPTS)
+        client = connect(settings, credentials, read_seconds=read_seconds, attempts=attempts)
         return cls(client, settings.bucket)
 
     def locking(self, until: datetime) -> Store:

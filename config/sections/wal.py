@@ -26,7 +26,8 @@ class PostgresqlWal(Section):
         default=4 << 30,
         ge=128 << 20,
         description="size of the spool at which nothing more is received until the store has taken some, bytes. The "
-        "servers keep the WAL then, up to max_slot_wal_keep_size. Its disk needs two segments (32 MiB) more",
+        "servers keep the WAL then, up to max_slot_wal_keep_size. Its disk also needs room for what arrives within "
+        "half a minute",
     )
 
 

@@ -19,8 +19,8 @@ from operations.documents.wal import (
     WalSlot,
 )
 
-# A connection to a lost node takes up to 10 s, a request to a lost store five attempts of 65 s.
-ALIVE_SECONDS = 400.0
+# A connection to a lost node takes up to 10 s, an answer of a hanging one 20 s, a request to a lost store 30 s.
+ALIVE_SECONDS = 180.0
 REASON = 500  # characters of an error that a note holds
 
 

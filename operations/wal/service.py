@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 NOTE_SECONDS = 5.0  # between two notes on the Lease
 # Shorter than other Leases: while a dead stream's Lease runs out, nothing is stored, and two streams do no harm.
 LEASE_SECONDS = 10.0
+# Limits of a request of at most 4 MiB. While one hangs the spool grows; two attempts take 30 s.
+ANSWER_SECONDS, ATTEMPTS = 10.0, 2
 # Pauses between attempts. A failover takes seconds, and each second counts in the recovery point.
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 
@@ -92,6 +94,7 @@ def run_stream(
     monitor: StreamMonitor,
     ended: threading.Event,
     make: Callable[..., WalStream] = WalStream,
+    open_store: Callable[[Environment], Store] | None = None,
     note_seconds: float = NOTE_SECONDS,
 ) -> None:
     """Store WAL until `ended` is set.
@@ -102,6 +105,7 @@ def run_stream(
         monitor: is told what happens.
         ended: set by another thread or a signal.
         make: makes the stream.
+        open_store: opens the bucket; with the limits above by default.
         note_seconds: between two notes on the Lease.
 
     Raises:
@@ -114,7 +118,8 @@ def run_stream(
                 pause = FIRST_PAUSE
                 monitor.continues(read_note(lease.previous_operation))
                 with _noting(lease, monitor, note_seconds) as lost:
-                    _stream(environment, monitor, _any(ended, lost), make)
+                    store = (open_store or _open_store)(environment)
+                    _stream(environment, store, monitor, _any(ended, lost), make)
                     if ended.is_set():
                         monitor.ended()
         except LeaseHeld as exc:
@@ -133,20 +138,25 @@ def _lease(environment: Environment, run: RunContext) -> Lease:
     return Lease(environment.kube, where, name, purpose=run.who, duration=LEASE_SECONDS)
 
 
+def _open_store(environment: Environment) -> Store:
+    _ = environment.cluster_uid  # refuses another environment's cluster before its Secret is read
+    where, credentials = environment.settings.storage.object, environment.store_credentials()
+    return Store.open(where, credentials, read_seconds=ANSWER_SECONDS, attempts=ATTEMPTS)
+
+
 def _stream(
     environment: Environment,
+    store: Store,
     monitor: StreamMonitor,
     stopped: Callable[[], bool],
     make: Callable[..., WalStream],
 ) -> None:
     """Store WAL until it is told to stop; each fault of primary, store and disk is tried again."""
     settings = environment.settings
-    writer = EndedWriter(
-        environment.store, settings, valid_worker_key(environment), monitor, stopped
-    )
+    writer = EndedWriter(store, settings, valid_worker_key(environment), monitor, stopped)
     with environment.access() as access:
         stream = make(
-            access, environment.store, writer, settings.environment, settings.backup.signers,
+            access, store, writer, settings.environment, settings.backup.signers,
             settings.wal.postgresql.spool, settings.wal.postgresql.spool_bytes, stopped, monitor.observe,
         )  # fmt: skip
         stream.status.gaps, stream.status.last_gap = monitor.status.gaps, monitor.status.last_gap
@@ -155,7 +165,7 @@ def _stream(
         while not stopped():
             rounds = monitor.rounds
             try:
-                _require_clock(environment.store)
+                _require_clock(store)
                 stream.follow()
             except Cancelled:
                 if not stopped():

@@ -60,7 +60,13 @@ def stream(plan: Path) -> None:
         print(f"{datetime.now(UTC):%H:%M:%S.%f} {line}", flush=True)
 
     monitor = StreamMonitor(tell, wal.postgresql.spool_bytes)
-    run_stream(environment, RunContext("soak"), monitor, threading.Event())
+    run_stream(
+        environment,
+        RunContext("soak"),
+        monitor,
+        threading.Event(),
+        open_store=lambda one: one.store,
+    )
 
 
 def opened(store: dict[str, str]) -> Store:

@@ -109,7 +109,13 @@ class Service:
         run = RunContext("a test", tell=self.lines.append)
         try:
             run_stream(
-                self.environment, run, self.monitor, self.ended, self._make, note_seconds=0.02
+                self.environment,
+                run,
+                self.monitor,
+                self.ended,
+                self._make,
+                open_store=lambda environment: environment.store,
+                note_seconds=0.02,
             )
         except PermanentError as exc:
             self.failure = exc
