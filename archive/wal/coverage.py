@@ -229,6 +229,39 @@ class Wal:
             timeline = history.parent  # always smaller (`archive.wal.names`)
         return tuple(found)
 
+    def replaced(self, segment: int) -> frozenset[WalObject]:
+        """Pieces of complete segments that no line uses, because larger objects lead from start to end of the segment.
+
+        Args:
+            segment: size of a segment, bytes.
+        """
+        used = {one for line in self.coverage().lines for one in line.objects}
+        found: set[WalObject] = set()
+        for timeline, start, state in list(self._edges):
+            if start % segment == 0:
+                found |= self._pieces((timeline, start, state), segment, used)
+        return frozenset(found)
+
+    def _pieces(self, first: Node, segment: int, used: set[WalObject]) -> set[WalObject]:
+        """Unused objects on a way through a segment whose start and end a used way connects, too."""
+        timeline, start, _ = first
+        inside: list[WalObject] = []
+        reached, todo = {first}, [first]
+        while todo:
+            for one in self._edges.get(todo.pop(), ()):
+                node = (timeline, one.end, one.through)
+                inside.append(one)
+                if node not in reached:
+                    reached.add(node)
+                    if one.end < start + segment:
+                        todo.append(node)
+        whole = {(one.end, one.through) for one in inside if one in used}
+        leads = {end for end in whole if end[0] == start + segment}
+        for one in sorted(inside, key=lambda piece: piece.end, reverse=True):
+            if (one.end, one.through) in leads:
+                leads.add((one.start, one.before))
+        return {one for one in inside if one not in used and (one.end, one.through) in leads}
+
     # ------------------------------------------------------------------ inside
     def _best_steps(self) -> dict[Node, tuple[tuple[int, int], WalObject | Node | None]]:
         """For each node the furthest end (timeline, LSN) that it leads to, and the first step to it.

@@ -11,12 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from archive.backup.manifest import Manifest, set_prefix
+from archive.backup.manifest import Manifest, component_of, set_prefix
 from archive.catalogue.hidden import explain_hidden
 from archive.retention import locks
 from archive.retention.garbage import Garbage, collect_garbage, find_garbage
 from archive.retention.locks import Extension
 from archive.retention.policy import Verdict, decide
+from archive.wal.bucket import list_wal
+from archive.wal.names import COMPONENT as WAL
+from archive.wal.names import WalObject
+from archive.wal.retention import expired_wal
 from cluster.lease import LeaseHeld, UnreadableNote
 from config.text.printable import first_of
 from errors import PermanentError
@@ -39,12 +43,14 @@ class RetentionPlan:
         waste: orphaned objects and uploads.
         hidden: id of a backup whose manifest was deleted → what to do; it is not removed.
         unread: key of a manifest that cannot be read → why; no backup of its component is removed.
+        wal: stored WAL that no kept backup needs.
     """
 
     verdicts: tuple[Verdict, ...]
     waste: Garbage
     hidden: dict[str, str] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
+    wal: tuple[WalObject, ...] = ()
 
     @property
     def going(self) -> tuple[Manifest, ...]:
@@ -90,7 +96,8 @@ def plan_retention(
     grace = timedelta(hours=environment.settings.backup.retention.grace_hours)
     before = (now or datetime.now(UTC)) - grace
     waste = find_garbage(environment.store, environment.settings.environment, before)
-    return RetentionPlan(verdicts, waste, explain(environment, waste), unread)
+    wal = _expired_wal(environment, verdicts, unread, before)
+    return RetentionPlan(verdicts, waste, explain(environment, waste), unread, wal)
 
 
 def explain(environment: Environment, waste: Garbage) -> dict[str, str]:
@@ -130,6 +137,8 @@ def apply_retention(environment: Environment, plan: RetentionPlan) -> dict[str, 
         except LeaseHeld as exc:
             held.update({manifest.id: str(exc) for manifest in removable})
     collect_garbage(environment.store, plan.waste)
+    if plan.wal and not any(component_of(identity) == WAL for identity in held):
+        _remove_wal(environment, plan.wal)
     return held
 
 
@@ -182,6 +191,30 @@ def _decide(
                 verdict = replace(verdict, kept=(why,))
             verdicts.append(verdict)
     return tuple(verdicts), catalogue.broken
+
+
+def _expired_wal(
+    environment: Environment,
+    verdicts: Iterable[Verdict],
+    unread: Iterable[str],
+    before: datetime,
+) -> tuple[WalObject, ...]:
+    """Return the WAL that no kept backup needs; none if a backup of PostgreSQL cannot be read."""
+    kept = [v.manifest for v in verdicts if v.manifest.component == WAL and v.kept]
+    if not kept or any(_component_of(key) == WAL for key in unread):
+        return ()
+    settings = environment.settings
+    listing = list_wal(environment.store, settings.environment, settings.backup.signers)
+    return expired_wal(listing, kept, before)
+
+
+def _remove_wal(environment: Environment, wal: Iterable[WalObject]) -> None:
+    """Remove WAL unless a backup needs it since the plan was made; the oldest first, so that no hole is left."""
+    verdicts, unread = _decide(environment, [WAL])
+    expired = set(_expired_wal(environment, verdicts, unread, datetime.now(UTC)))
+    for one in sorted(expired.intersection(wal), key=lambda item: (item.start, item.end)):
+        with suppress(PermanentError):  # an object lock holds it; the next run tries again
+            environment.store.purge(one.key)
 
 
 def _component_of(key: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from archive.retention.locks import Extension
 from operations.backup.retention import RetentionPlan
 from operations.documents import retention as documents
+from operations.runner.transfer import human
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class RetentionReport:
         summary = f"{removed} of {len(self.plan.verdicts)} backups {verb}"
         if self.held:
             summary += f"; {len(self.held)} cannot be removed yet"
+        if self.plan.wal:
+            size = human(sum(one.size for one in self.plan.wal))
+            summary += f"; {len(self.plan.wal)} objects of WAL ({size}) {verb}"
         if until is not None:
             summary += (
                 f"; {self.extension.extended} objects locked until {until:%Y-%m-%d %H:%M} UTC"
@@ -70,6 +74,9 @@ class RetentionReport:
             backups=tuple(backups),
             orphans=documents.Orphans(
                 uploads=len(garbage.uploads), objects=len(garbage.objects), bytes=garbage.size
+            ),
+            expired_wal=documents.ExpiredWal(
+                objects=len(self.plan.wal), bytes=sum(one.size for one in self.plan.wal)
             ),
             hidden=self.plan.hidden,
             unread=self.plan.unread,

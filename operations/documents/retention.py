@@ -47,6 +47,19 @@ class Orphans(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpiredWal(Document):
+    """Stored WAL of PostgreSQL that no kept backup needs.
+
+    Attributes:
+        objects: number of objects.
+        bytes: of WAL in them, before compression.
+    """
+
+    objects: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Locks(Document):
     """What became of the object locks.
 
@@ -69,6 +82,7 @@ class Retention(Document):
         applied: whether it was removed; otherwise it is listed only.
         backups: one each.
         orphans: objects that belong to no backup.
+        expired_wal: WAL that no kept backup needs.
         hidden: id of a backup whose manifest was deleted → what to do; nothing of it is removed.
         unread: key of a manifest that cannot be read → why; no backup of its component is removed.
         locks: of the backups that stay.
@@ -80,3 +94,4 @@ class Retention(Document):
     hidden: dict[str, str]
     unread: dict[str, str]
     locks: Locks
+    expired_wal: ExpiredWal = ExpiredWal()
