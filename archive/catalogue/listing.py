@@ -82,6 +82,11 @@ class Catalogue:
         """A component's backups, the oldest first."""
         return tuple(manifest for manifest in self.sets if manifest.component == component)
 
+    def nightly(self, component: str) -> tuple[Manifest, ...]:
+        """The same without those between two nights, unless there are no others."""
+        sets = self.of(component)
+        return tuple(manifest for manifest in sets if not manifest.interval) or sets
+
     def proofs_of(self, component: str) -> list[tuple[Proof, str]]:
         """The verdicts on a component's backups, the oldest first, each with the id of its backup."""
         return sorted(

@@ -228,7 +228,7 @@ def history(
                 kind=manifest.kind,
                 outcome=manifest.outcome,
             )
-            for manifest in catalogue.of(component)
+            for manifest in catalogue.nightly(component)
         ),
         tuple(
             _proof(proof, identity, newest[proof])

@@ -79,8 +79,9 @@ def registered(settings: Settings) -> dict[str, Any]:
     """prefect.yaml without the schedules that are switched off in the settings."""
     environ, whole = variables(settings), document()
     for one in whole["deployments"]:
-        if "schedules" in one:
-            one["schedules"] = [s for s in one["schedules"] if filled(s["cron"], environ) != NEVER]
+        used = [s for s in one.pop("schedules", ()) if filled(s["cron"], environ) != NEVER]
+        if used:
+            one["schedules"] = used
     return whole
 
 

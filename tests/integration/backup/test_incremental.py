@@ -15,8 +15,10 @@ from components.minio.backup import _server
 from components.minio.client import connect
 from components.postgresql.client import PORT, STATEFULSET, connect_long, node_status
 from sandbox.machine import postgres
+from sandbox.seed.nats import STREAM
 
 from .conftest import Backups
+from .streams import publish, take
 
 pytestmark = pytest.mark.integration
 
@@ -105,6 +107,32 @@ def test_an_object_that_is_there_already_is_not_read_again(backups: Backups, rep
     lines = backups.fetch(second, "buckets/documents/versions.jsonl").decode()
     assert lines.count('"held": ""') >= 1
     assert full.id in lines
+
+
+def test_a_stream_that_has_moved_is_stored_again_and_no_other(
+    backups: Backups, report: Any
+) -> None:
+    """Messages that are published, and acknowledged by a consumer."""
+
+    def stored_streams() -> set[str]:
+        backups.isa("backup", "nats", "--local")
+        newest = backups.manifest("nats")
+        return {one.unit for one in newest.artefacts if not one.stored_in} - {"fingerprint"}
+
+    first = backups.manifest("nats")
+    unit = f"stream app/{STREAM}"
+    assert {one.unit for one in first.artefacts} > {unit, "fingerprint"}
+    assert stored_streams() == set()
+    with backups.access() as access:
+        publish(access, "orders.new")
+    assert stored_streams() == {unit}
+    with backups.access() as access:
+        take(access, STREAM, "audit", 1)
+    assert stored_streams() == {unit}
+    assert stored_streams() == set()
+    point = {one.unit: one.point for one in backups.manifest("nats").consistency}
+    before = {one.unit: one.point for one in first.consistency}
+    assert {name for name in point if point[name] != before[name]} == {unit}
 
 
 def test_nothing_rests_on_a_set_that_failed_its_proof(backups: Backups, report: Any) -> None:

@@ -153,6 +153,25 @@ def test_the_evidence_is_signed_and_names_what_it_is_about(prover: Prover, proof
     assert {"start", "load", "compare"} <= set(evidence.stages)
 
 
+@pytest.mark.parametrize(
+    ("component", "unit"), [("nats", "stream app/"), ("qdrant", "collection ")]
+)
+def test_a_set_that_refers_to_an_earlier_one_is_small_and_is_proven(
+    component: str, unit: str, prover: Prover
+) -> None:
+    made = prover.backups.isa("backup", component, "--local")["backups"][0]
+    manifest, (full, *_) = prover.backups.environment.backup_chain(made["id"])
+    stored = {one.unit for one in manifest.artefacts if not one.stored_in}
+    assert not {one for one in stored if one.startswith(unit)}
+    assert any(one.unit.startswith(unit) for one in manifest.artefacts)
+    assert made["bytes_stored"] < full.stored_size / 10
+    (proof,) = prover.isa(made["id"])["proofs"]
+    assert (proof["verdict"], proof["level"]) == ("pass", "L4"), proof["reason"]
+    evidence = prover.evidence(manifest)
+    assert evidence.counted_only == prover.evidence(full).counted_only
+    assert set(evidence.chain) >= {full.id}
+
+
 @pytest.mark.parametrize("damage", list(STORED))
 def test_what_was_done_to_a_stored_set_is_seen_at_the_lowest_level_that_can(
     damage: str, prover: Prover, copies: list[Manifest]

@@ -76,3 +76,9 @@ def test_those_between_two_nights_are_not_verified_and_the_last_may_be_a_sample(
 def test_where_there_is_no_nightly_one_the_newest_between_is_verified() -> None:
     only = a_set(1, slot="interval-20250102T0100Z")
     assert due(Catalogue((only,), {}, ()), NAMES) == (only.id,)
+
+
+def test_the_report_shows_those_between_two_nights_only_where_there_are_no_others() -> None:
+    night, between = a_set(0), a_set(0.5, slot="interval-20250101T1300Z")
+    assert Catalogue((night, between), {}, ()).nightly("redis") == (night,)
+    assert Catalogue((between,), {}, ()).nightly("redis") == (between,)
