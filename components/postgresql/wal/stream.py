@@ -218,7 +218,10 @@ class WalStream:
                 self._removed = (
                     f"the server no longer has the WAL from {lsn_text(shipper.segment_start)} on"
                 )
-            raise TemporaryError(ended, delay=1.0)  # a walsender quotes no rows
+            words = " ".join(ended.partition(" exited with ")[2].split())
+            raise TemporaryError(
+                f"pg_receivewal exited with {words}", delay=1.0
+            )  # it quotes no rows
         if status.spool_bytes > self._spool_bytes:
             raise TemporaryError(
                 f"the spool {spool.directory} has {status.spool_bytes} bytes of WAL that the store has not taken: "
