@@ -98,11 +98,12 @@ def nightly_points(environment: Environment, catalogue: Catalogue, dice: Random)
     if began_later(newest, wal(newest.system)):
         return ()
     names = []
-    first = bases[-2] if len(bases) > 1 and bases[-2].system == newest.system else newest
+    first = newest
+    if len(bases) > 1 and bases[-2].system == newest.system:
+        first = newest if began_later(bases[-2], wal(newest.system)) else bases[-2]
     reached = newest_base(bases, wal)
-    if reached is not None and not began_later(first, wal(first.system)):
-        last = newest_target(reached, wal(reached.system)).time
-        assert last is not None
+    last = newest_target(reached, wal(reached.system)).time if reached else None
+    if last is not None and last > first.settled:
         time = first.settled + dice.random() * (last - first.settled)
         target = RecoveryTarget(time=time)
         base = next((one for one in reversed(bases) if one.precedes(target)), first)

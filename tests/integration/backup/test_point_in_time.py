@@ -17,6 +17,7 @@ from archive.wal.target import RecoveryTarget
 from components.postgresql.client import at_primary
 from operations.verify.point import point_of
 
+from ..accounts import environ_of, log_in
 from .conftest import ISA, Backups, Restorer, until
 from .test_proofs import Prover, prover
 
@@ -61,11 +62,12 @@ def run(backups: Backups, *statements: str) -> Any:
 @pytest.fixture(scope="module")
 def history(backups: Backups, report: Any, tmp_path_factory: Any) -> Iterator[History]:
     spool = tmp_path_factory.mktemp("wal")
-    environ = {
-        **backups.sandbox.environ(),
-        "ISA_WAL__POSTGRESQL__ENABLED": "true",
-        "ISA_WAL__POSTGRESQL__SPOOL": str(spool / "spool"),
-    }
+    account = log_in(backups.sandbox, spool, "isa-wal")
+    assert account.kubeconfig is not None
+    environ = environ_of(
+        backups.sandbox, account.kubeconfig, ISA_WAL__POSTGRESQL__ENABLED="true",
+        ISA_WAL__POSTGRESQL__SPOOL=str(spool / "spool"),
+    )  # fmt: skip
     with (spool / "log").open("w") as log:
         stream = subprocess.Popen([ISA, "wal", "stream"], env=environ, stdout=log, stderr=log)
     try:
