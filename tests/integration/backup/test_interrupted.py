@@ -19,7 +19,6 @@ import pytest
 from archive.backup.reader import SetReader
 from archive.backup.writer import SetWriter
 from archive.retention.garbage import collect_garbage, find_garbage
-from components.access import Access
 from components.nats.streams import snapshot as nats_snapshot
 from components.postgresql.backup import back_up as back_up_postgresql
 from components.postgresql.base_backup import source
@@ -316,10 +315,7 @@ def test_a_snapshot_that_is_not_acknowledged_fails(
             self._client.publish = publish
 
     monkeypatch.setattr(nats_snapshot.Snapshot, "_next", deaf)
-    environment = backups.environment
-    # the client gives up when the server has had its 5 s, not when an engine's usual 30 s are over
-    impatient = Access(environment.settings, environment.kube, 10.0)
-    with impatient as access, pytest.raises(TemporaryError, match="snapshot of"):
+    with backups.access() as access, pytest.raises(TemporaryError, match="snapshot of"):
         back_up(access, writer_of(backups, "test/deaf"))
 
 
