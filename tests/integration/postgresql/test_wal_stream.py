@@ -74,7 +74,7 @@ class Streaming:
         while not self._end.is_set():
             try:
                 self.stream.follow()
-            except (TemporaryError, psycopg.Error) as exc:
+            except (TemporaryError, psycopg.Error, OSError) as exc:  # as the service does
                 self.faults.append(f"{exc} {getattr(exc, 'said', '')}")
                 self._end.wait(0.1)
 
