@@ -43,6 +43,7 @@ bench: .venv/installed ## figures of deploy, gates, control room, backups and pr
 	$(BIN)/python -m tests.bench.backup
 	$(BIN)/python -m tests.bench.proof
 	$(BIN)/python -m tests.bench.owners
+	$(BIN)/python -m tests.bench.interval
 
 soak: tools ## exhaustive: faults at every call of every component's backup, every damage, every engine rebuilt; an hour
 	$(BIN)/python -m tests.soak.backup
