@@ -6,6 +6,7 @@ written; until then a failure deletes what was stored, and garbage collection re
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -26,6 +27,7 @@ from archive.backup.manifest import (
 from archive.backup.writer import SetWriter
 from archive.catalogue.chain import dependable
 from archive.catalogue.listing import Catalogue
+from archive.retention.locks import shortest
 from cluster.lease import Lease
 from components import SETS
 from components.access import Access
@@ -42,6 +44,9 @@ from operations.runner.transfer import Transfer, watched
 from operations.state.restore_journal import InterruptedRestore, doubt_of, journal_on
 
 Take = Callable[[Access, SetWriter], BackupContent]
+log = logging.getLogger(__name__)
+
+LATE = timedelta(hours=30)  # retention extends locks once a day
 COMPLETE, PARTIAL, EXISTS, FAILED = "complete", "partial", "exists", "failed"
 SKIPPED = "skipped"
 
@@ -251,12 +256,23 @@ def _earlier(
 ) -> tuple[Manifest, ...]:
     """Return the earlier backups that a new one may depend on.
 
-    A nightly backup depends on none between two nightly ones, so that these can be removed after a day or two.
+    A nightly backup depends on none between two nightly ones, so that these can be removed after a day or two. With
+    object locks it depends on none that the store could delete sooner than it: a full one is due then.
     """
-    recipients = environment.settings.backup.age_recipients
-    sets = dependable(catalogue.sound(component), recipients, environment.cluster_uid)
+    backup = environment.settings.backup
+    sets = dependable(catalogue.sound(component), backup.age_recipients, environment.cluster_uid)
     interval = INTERVAL.fullmatch(slot) is not None
-    return tuple(manifest for manifest in sets if interval or not manifest.interval)
+    earlier = tuple(manifest for manifest in sets if interval or not manifest.interval)
+    if not earlier or not backup.object_lock_days:
+        return earlier
+    chain = [one for one in earlier if one.id in (earlier[-1].id, *earlier[-1].needs)]
+    until = datetime.now(UTC) + timedelta(days=backup.object_lock_days) - LATE
+    try:
+        dates = shortest(environment.store, chain).values()
+    except PermanentError as exc:
+        log.warning("the locks of earlier backups are unknown, so this one is full: %s", exc)
+        return ()
+    return earlier if all(date is not None and date >= until for date in dates) else ()
 
 
 def _result(manifest: Manifest, outcome: str, seconds: float, reason: str) -> BackupResult:

@@ -12,12 +12,15 @@ from errors import PermanentError
 
 from ..accounts import STORE_SECRET
 from .conftest import Backups, small_disk
+from .streams import publish
 from .test_interrupted import writer_of
 
 pytestmark = pytest.mark.integration
 
 
 def test_a_full_spool_names_its_disk(backups: Backups, tmp_path: Path) -> None:
+    with backups.access() as access:  # an unchanged stream needs no spool
+        publish(access, "orders.new")
     with small_disk(tmp_path / "spool") as spool:
         # one attempt: the next would find the same disk a minute later
         variables = {"ISA_BACKUP__SPOOL": str(spool), "ISA_BACKUP__ATTEMPTS": "1"}

@@ -94,6 +94,9 @@ class Bucket:
     def get(self, key: str, limit: int = 0, version: str = "") -> bytes:
         return self.objects[key]
 
+    def locked_until(self, key: str, version: str = "") -> datetime | None:
+        return self.locked.get(key)
+
     def list(self, prefix: str) -> list[Entry]:
         now = datetime.now(UTC)
         return [
@@ -463,3 +466,16 @@ def test_one_between_two_nights_is_waited_for_and_no_other_run() -> None:
         after_interval_backup(cast(Any, Held("retention", 1)), sleep=waited.append),
     ):
         pass
+
+
+def test_a_set_depends_on_none_that_the_store_could_delete_sooner(world: World) -> None:
+    told: list[int] = []
+    world.during = lambda writer: told.append(len(writer.earlier))
+    world.back_up()
+    world.lock_days = 30
+    first = world.back_up()
+    second = world.back_up()
+    assert world.set_of(second).prefix != world.set_of(first).prefix
+    del world.bucket.locked[first.manifest], world.bucket.locked[second.manifest]
+    world.back_up()
+    assert told == [0, 0, 2, 0]
