@@ -14,7 +14,8 @@ from archive.backup.manifest import Manifest
 from archive.evidence.verdicts import read_evidence
 from archive.wal.point import Point
 from archive.wal.target import RecoveryTarget
-from components.postgresql.client import at_primary
+from components.postgresql.client import PORT, STATEFULSET, at_primary, connect_long
+from components.postgresql.wal.slots import SLOT
 from operations.verify.point import point_of
 
 from ..accounts import environ_of, log_in
@@ -25,6 +26,9 @@ __all__ = ["prover"]  # the fixture
 
 pytestmark = pytest.mark.integration
 
+DROP_SLOT = (
+    "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s"
+)
 MARKS = "SELECT string_agg(name, '' ORDER BY name) FROM public.marks"
 
 
@@ -94,6 +98,13 @@ def history(backups: Backups, report: Any, tmp_path_factory: Any) -> Iterator[Hi
         stream.terminate()
         stream.wait(60)
         run(backups, "DROP TABLE IF EXISTS public.marks")
+        with backups.access() as access:
+            members = access.settings.components.postgresql.members
+            for node in access.endpoints(STATEFULSET, members, PORT):
+                with connect_long(access, node) as connection:
+                    connection.execute(DROP_SLOT, [SLOT])
+        # the newest backup is an ordinary one again
+        backups.isa("backup", "postgresql", "--local")
 
 
 def test_a_point_is_verified_and_says_nothing_of_its_backup(
