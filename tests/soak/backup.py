@@ -135,7 +135,7 @@ def kills(
 def _run(environment: Environment, component: str, able: Capabilities, client: Any) -> bool:
     troubled = changed(environment, store=Store(client, environment.store.bucket))
     try:
-        back_up(troubled, RunContext("soak"), component, able, slot="")
+        back_up(troubled, RunContext("soak"), component, able, slot="", full=True)
     except IsaError:
         return False
     return True
