@@ -53,6 +53,7 @@ soak: tools ## exhaustive: faults at every call of every component's backup, eve
 	$(BIN)/python -m tests.soak.nodes
 	$(BIN)/python -m tests.soak.postgresql
 	$(BIN)/python -m tests.soak.wal
+	$(BIN)/python -m tests.soak.run_jobs
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

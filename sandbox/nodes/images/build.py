@@ -48,6 +48,22 @@ class WorkerImage:
             self.state.mkdir(parents=True, exist_ok=True)
             return self._do("bases") + self._do("build")
 
+    def export(self, target: Path, name: str) -> None:
+        """Write it as an archive that nodes take (`Nodes.load`).
+
+        Args:
+            target: file; replaced as a whole.
+            name: that the nodes know it by, with its tag.
+
+        Raises:
+            PermanentError: there is none; build it first.
+        """
+        with locked(self.state.with_name("worker-image.lock")):
+            fresh = target.with_name(f".{target.name}")
+            fresh.unlink(missing_ok=True)  # buildah adds to one that exists
+            self._do("export", str(fresh), name)
+            fresh.replace(target)
+
     def run(self, script: str, **variables: str) -> str:
         """Run a shell script in it as worker.yaml runs its worker; returns what it printed.
 

@@ -43,6 +43,9 @@ build) # the files are mounted and leave nothing in the image; a registry may be
         -v "$bundle:/run/ca.pem:ro" -v "$state/pip.conf:/etc/pip.conf:ro" \
         -v "$(go env GOCACHE):/root/.cache/go-build" -v "$(go env GOMODCACHE):$(go env GOMODCACHE)" .
     ;;
+export) # for `ctr images import`, which takes the name from Docker's format. Layers stay unpacked: packing them costs minutes
+    buildah $store push --quiet $signed $worker "docker-archive:$1:$2"
+    ;;
 run) # as worker.yaml runs it: user 10001, root file system read-only but for the two volumes; a network of its own, loopback
     # alone, and processes of its own, which end with it
     container=$(buildah $store from --pull-never $worker)

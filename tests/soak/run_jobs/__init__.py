@@ -1,0 +1,1 @@
+"""Runs as Kubernetes Jobs on real nodes, in the worker image."""
