@@ -40,6 +40,7 @@ PARAMETERS = {
     "max_wal_senders": 10,
     "max_replication_slots": 10,
     "wal_keep_size": "256MB",  # pg_basebackup -X fetch needs the WAL of its whole duration
+    "max_slot_wal_keep_size": "2GB",  # as in production: an unused slot does not fill the disk
     "summarize_wal": "on",  # incremental backups (17 and newer)
     "fsync": "off",  # a sandbox need not survive a power failure
     "log_line_prefix": "%m [%p] %u@%d ",
