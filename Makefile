@@ -33,8 +33,8 @@ docs: .venv/installed ## the documents as a site in build/site; a link that lead
 unit: .venv/installed
 	$(BIN)/pytest -q -n 2 tests/unit
 
-integration: tools ## on embedded clusters, in three processes: tests/integration/conftest.py says which test in which
-	$(BIN)/pytest -q -n 3 --dist loadgroup tests/integration
+integration: tools ## on embedded clusters, in two processes: tests/integration/conftest.py says which test in which
+	$(BIN)/pytest -q -n 2 --dist loadgroup tests/integration
 
 bench: .venv/installed ## figures of deploy, gates, control room, backups and proofs, with their targets
 	$(BIN)/python -m tests.bench.deploy

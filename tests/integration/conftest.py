@@ -27,29 +27,20 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HERE = Path(__file__).parent
 CONTROL_ROOM = HERE / "backup" / "control_room"
-# The third that runs a test is that of its longest path here. All three take about the same time. One third has what
-# needs `sandbox`, so that there is one cluster without engines.
-THIRDS = {
-    HERE: "without engines",
-    HERE / "backup": "backups",
-    HERE / "engines": "gates and control room",
-    CONTROL_ROOM: "gates and control room",
-}
+# They need no engines, and go where there is time: both halves then end within a few minutes of each other.
+BESIDE_ENGINES = [HERE / "test_least_privilege.py"]
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the mark
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which third of the tests one process runs, in case there are three (`make integration`), and in which order.
+    """Say which half of the tests one process runs, in case there are two (`make integration`), and in which order.
 
-    A third alone leaves every other second idle. What needs no engines comes first: they cost a third of a core.
+    Alone, either half leaves every other second idle. What needs no engines comes first: they cost a third of a core.
     """
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(_third(item.path)))
+        engines = _with_engines(item) or any(item.path.is_relative_to(p) for p in BESIDE_ENGINES)
+        item.add_marker(pytest.mark.xdist_group("engines" if engines else "control"))
     items.sort(key=lambda item: (_with_engines(item), item.path.is_relative_to(CONTROL_ROOM)))
-
-
-def _third(file: Path) -> str:
-    return next(THIRDS[path] for path in (file, *file.parents) if path in THIRDS)
 
 
 def _with_engines(item: pytest.Item) -> bool:
