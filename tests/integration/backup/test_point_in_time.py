@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from psycopg import sql
 
 from archive.backup.manifest import Manifest
 from archive.evidence.verdicts import read_evidence
@@ -166,6 +167,7 @@ def test_the_databases_of_a_point_come_back_into_the_live_platform(
     restorer.ready("postgresql")
     with history.backups.access() as access, at_primary(access) as connection:
         for (name,) in connection.execute(
-            "SELECT datname FROM pg_database WHERE datname ~ '__before_'"
+            "SELECT datname FROM pg_database WHERE datname ~ '^isa__before_'"
         ).fetchall():
-            connection.execute(f'DROP DATABASE "{name}" (FORCE)'.encode())
+            drop = sql.SQL("DROP DATABASE {} (FORCE)").format(sql.Identifier(name))
+            connection.execute(drop)
