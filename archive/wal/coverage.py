@@ -320,7 +320,9 @@ class Wal:
         return [
             parent
             for parent in self._timelines
-            if (parent, lsn, state) in self._entered and self._leaves(parent, timeline, lsn)
+            # what is stored may begin there, too
+            if ((parent, lsn, state) in self._entered or (parent, lsn, state) in self._edges)
+            and self._leaves(parent, timeline, lsn)
         ]
 
     def _known(self, timeline: int) -> bool:

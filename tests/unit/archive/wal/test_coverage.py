@@ -126,6 +126,18 @@ def test_a_promotion_is_followed_without_a_gap(cluster: Cluster) -> None:
     assert line.words.startswith("0/0 to 0/15E (timelines 1 to 2")
 
 
+def test_a_promotion_within_the_first_stored_segment_is_followed(cluster: Cluster) -> None:
+    end = cluster.write(SEGMENT + 20)
+    old = cluster.stored(1, SEGMENT, SEGMENT + 10, end, begins=True)
+    cluster.promote(1, SEGMENT + 15, 2)
+    end = cluster.write(40, timeline=2)
+    new = cluster.stored(2, SEGMENT, SEGMENT + 10, end, begins=True)
+    found = Wal([*old, *new], cluster.histories).coverage()
+    assert found.complete, found
+    (line,) = found.lines
+    assert (line.start, line.end, line.timeline) == (SEGMENT, end, 2)
+
+
 def test_a_missing_timeline_history_is_named(cluster: Cluster) -> None:
     promoted(cluster)
     objects = [*cluster.stored(1, *boundaries(0, 3), begins=True), *cluster.stored(2, 192, 256)]
