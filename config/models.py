@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from config.objectives import ObjectiveSettings
 from config.sections.backups import BackupSettings, RebuildSettings, VerifySettings
 from config.sections.control import NotifySettings, PoolSettings, ScheduleSettings
+from config.sections.objectives import ObjectiveSettings
 from config.sections.wal import WalSettings
 from config.values import (
     Count,

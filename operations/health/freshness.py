@@ -16,7 +16,7 @@ from archive.catalogue.listing import Catalogue
 from archive.evidence.verdicts import Evidence, Proof, read_evidence, stored_evidence
 from components import SETS
 from config.models import Settings
-from config.objectives import Objective
+from config.sections.objectives import Objective
 from config.text.printable import visible
 from errors import IsaError
 from operations.documents.backups import ComponentProof

@@ -12,8 +12,8 @@ import yaml
 
 from archive.evidence.verdicts import Evidence, Proof
 from config.loading import ROOT
-from config.objectives import Objective
 from config.sections.backups import VerifySettings
+from config.sections.objectives import Objective
 from operations.health.freshness import FAILING, FRESH, NEVER, STALE, Freshness, Limits, metrics
 from tests.promql import Vector, evaluate, samples, selectors
 

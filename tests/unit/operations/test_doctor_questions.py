@@ -15,7 +15,7 @@ from archive.backup.manifest import Manifest, read_manifest
 from archive.evidence.verdicts import Evidence, manifest_digest, signer_of, write_evidence
 from archive.object_store.store import Store
 from components.base import Check
-from config.objectives import ObjectiveSettings
+from config.sections.objectives import ObjectiveSettings
 from operations.environment.environment import Environment
 from operations.health.doctor import questions
 from operations.health.findings import Finding, fix

@@ -5,7 +5,7 @@ import yaml
 
 from archive.catalogue.listing import Catalogue
 from archive.evidence.verdicts import Evidence, Proof
-from config.objectives import Objective
+from config.sections.objectives import Objective
 from operations.health.freshness import Freshness, Limits, judge, metrics, span
 
 from ..archive.test_retention import a_set
