@@ -36,7 +36,7 @@ FORMAT = 1
 FILE = "manifest.json"
 PLATFORM = "platform"  # the backup beside the seven engines'
 IDENTITY = re.compile(r"(?P<component>[a-z0-9]+)-(?P<begun>\d{8}T\d{6}Z)-(?P<nonce>[0-9a-f]{6})")
-INTERVAL = re.compile(r"interval-\d{8}T\d{4}Z")  # slot of a backup between two nightly ones
+_INTERVAL = re.compile(r"interval-\d{8}T\d{4}Z")
 Identity = Annotated[str, Field(pattern=f"^{IDENTITY.pattern}$")]
 # of an environment, a component: one folder in the bucket
 Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
@@ -253,7 +253,7 @@ class Manifest(Part):
     @property
     def interval(self) -> bool:
         """Whether it was taken between two nightly ones, by the component's own schedule."""
-        return INTERVAL.fullmatch(self.slot) is not None
+        return is_interval(self.slot)
 
     @property
     def own_key(self) -> str:
@@ -359,6 +359,11 @@ def new_identity(component: str, begun: datetime, nonce: str) -> str:
 def component_of(identity: str) -> str:
     """Return the component of a backup id."""
     return identity.partition("-")[0]
+
+
+def is_interval(slot: str) -> bool:
+    """Whether a slot is that of a backup between two nightly ones."""
+    return _INTERVAL.fullmatch(slot) is not None
 
 
 def begun_of(identity: str) -> datetime | None:

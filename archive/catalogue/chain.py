@@ -30,6 +30,11 @@ def dependable(
     return tuple(reversed(list(newest_first)))
 
 
+def nightly(backups: Sequence[Manifest]) -> tuple[Manifest, ...]:
+    """Return backups without those between two nightly ones, unless there are no others."""
+    return tuple(one for one in backups if not one.interval) or tuple(backups)
+
+
 def open_chain(
     earlier: Iterable[Manifest],
     full_every_days: int,

@@ -20,6 +20,7 @@ from archive.backup.manifest import (
 )
 from archive.backup.references import unfounded_reference
 from archive.bounds import AT_ONCE_BYTES, EVIDENCE_BYTES, MANIFEST_BYTES
+from archive.catalogue.chain import nightly
 from archive.catalogue.stored_dates import StoredDates, judge_dates
 from archive.evidence.chain import Document, Record, crowded, gap, read_document
 from archive.evidence.verdicts import Proof, proof_of, unfounded
@@ -84,8 +85,7 @@ class Catalogue:
 
     def nightly(self, component: str) -> tuple[Manifest, ...]:
         """The same without those between two nights, unless there are no others."""
-        sets = self.of(component)
-        return tuple(manifest for manifest in sets if not manifest.interval) or sets
+        return nightly(self.of(component))
 
     def proofs_of(self, component: str) -> list[tuple[Proof, str]]:
         """The verdicts on a component's backups, the oldest first, each with the id of its backup."""

@@ -34,12 +34,12 @@ from components.postgresql.catalog.properties import stored_globals
 from components.postgresql.client import SECRET, SUPERUSER
 from components.postgresql.connection.failures import explained, passing, server_words
 from components.postgresql.restore import (
-    ENDED,
     FILES,
     PREPARE,
     RESTORE,
     base_scratch,
     connect_scratch,
+    recovery_end,
 )
 from config.models import Settings
 from errors import PermanentError
@@ -189,8 +189,7 @@ def _recovered(endpoint: Endpoint, point: Point, *, check: bool) -> Recovered:
         TemporaryError: it went away.
     """
     with explained(FILES), connect_scratch(endpoint, SUPERUSER) as connection:
-        row = connection.execute(ENDED).fetchone()
-        lsn, reason = _last_switch(str(row[0] if row and row[0] else ""))
+        lsn, reason = _stop(recovery_end(connection))
         last, stopped = _times(connection, reason.removeprefix(BEFORE) if point.target.time else "")
         databases = [name for (name,) in connection.execute(DATABASES).fetchall()]
         lacks = "" if connection.execute(AVAILABLE).fetchone() else LACKS
@@ -205,9 +204,8 @@ def _recovered(endpoint: Endpoint, point: Point, *, check: bool) -> Recovered:
     )  # fmt: skip
 
 
-def _last_switch(history: str) -> tuple[int, str]:
-    """Read from the history file of the server's new timeline at which LSN and why its recovery stopped."""
-    fields = (history.strip().splitlines() or [""])[-1].split("\t")
+def _stop(fields: list[str]) -> tuple[int, str]:
+    """At which LSN and why a recovery stopped, by its history file."""
     try:
         return lsn_number(fields[1]), fields[2]
     except (IndexError, ValueError) as exc:

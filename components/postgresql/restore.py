@@ -83,6 +83,7 @@ include_if_exists = '/scratch/recovery.conf'
 """
 # The roles' own passwords are not known here. Who gets in at all is the network policy's business.
 RULES = "host all all all trust\n"
+CONFIG = {"postgresql.conf": SETTINGS, "pg_hba.conf": RULES, "pg_ident.conf": ""}
 # A server that recovers refuses to start with less of these than the source had, as its control file says
 # (`CheckRequiredParameterValues` in src/backend/access/transam/xlogrecovery.c); hot_standby is off, but prepared
 # transactions need their room all the same.
@@ -131,9 +132,8 @@ LSN = re.compile(r"[0-9A-F]{1,8}/[0-9A-F]{1,8}")
 
 def scratch(_: Settings, manifest: Manifest, __: str) -> tuple[Scratch, ...]:
     """A server on the files, and an empty one for the dumps."""
-    files = {"postgresql.conf": SETTINGS, "pg_hba.conf": RULES, "pg_ident.conf": ""}
     dumps = Scratch(
-        DUMPS, STATEFULSET, "postgresql", COMMAND, PORT, files=files,
+        DUMPS, STATEFULSET, "postgresql", COMMAND, PORT, files=CONFIG,
         steps=(Step("initdb", ("sh", "-c", INITDB), "L1"),),
     )  # fmt: skip
     if not _lsn(manifest):  # tablespaces: there is no base backup
@@ -157,9 +157,8 @@ def base_scratch(manifest: Manifest, recover: str) -> Scratch:
             Step("combine", ("pg_combinebackup", "--no-sync", "-o", DATA, *parts), "L2"),
         ]  # fmt: skip
     steps.append(Step("recover", ("sh", "-c", recover), "L2"))
-    files = {"postgresql.conf": SETTINGS, "pg_hba.conf": RULES, "pg_ident.conf": ""}
     return Scratch(
-        FILES, STATEFULSET, "postgresql", COMMAND, PORT, files=files, placed=(BASE,),
+        FILES, STATEFULSET, "postgresql", COMMAND, PORT, files=CONFIG, placed=(BASE,),
         steps=tuple(steps),
     )  # fmt: skip
 
@@ -251,6 +250,16 @@ def connect_scratch(endpoint: Endpoint, database: str) -> psycopg.Connection[Any
     return connect_superuser(endpoint, database, "", *WRITES, *SESSION)
 
 
+def recovery_end(connection: psycopg.Connection[Any]) -> list[str]:
+    """What the history file of a promoted server says of its recovery: timeline, LSN and reason of its end.
+
+    Nothing if the file does not exist.
+    """
+    row = connection.execute(ENDED).fetchone()
+    lines = str(row[0] if row and row[0] else "").strip().splitlines()
+    return lines[-1].split("\t") if lines else []
+
+
 RESTORE = Restore(
     scratch, place, ask, load, measure, version=("postgres", "--version"), lacking=LACKING
 )
@@ -314,9 +323,8 @@ def _check_end(connection: psycopg.Connection[Any], manifest: Manifest) -> None:
     """
     if not manifest.topology.get("replay_paused"):
         return
-    row = connection.execute(ENDED).fetchone()
-    lines = str(row[0] if row and row[0] else "").strip().splitlines()
-    end = lines[-1].split("\t")[1] if lines else "an unknown LSN"
+    fields = recovery_end(connection)
+    end = fields[1] if fields else "an unknown LSN"
     # servers write an LSN with and without leading zeros
     if not LSN.fullmatch(end) or lsn_number(end) != lsn_number(_lsn(manifest)):
         raise PermanentError(

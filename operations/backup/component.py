@@ -16,11 +16,11 @@ from datetime import UTC, datetime, timedelta
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archive.backup.manifest import (
-    INTERVAL,
     Artefact,
     Capabilities,
     Manifest,
     component_of,
+    is_interval,
     new_identity,
     set_prefix,
 )
@@ -246,7 +246,7 @@ def _exclusive(
 ) -> AbstractContextManager[Lease]:
     """The component's backup Lease. Only a backup between two nights does not wait for another such one."""
     name = backup_lease(component)
-    if INTERVAL.fullmatch(slot):
+    if is_interval(slot):
         return environment.lease(name, f"{INTERVAL_BACKUP}, {context.who}")
     return after_interval_backup(environment.lease(name, context.who))
 
@@ -261,8 +261,7 @@ def _earlier(
     """
     backup = environment.settings.backup
     sets = dependable(catalogue.sound(component), backup.age_recipients, environment.cluster_uid)
-    interval = INTERVAL.fullmatch(slot) is not None
-    earlier = tuple(manifest for manifest in sets if interval or not manifest.interval)
+    earlier = tuple(one for one in sets if is_interval(slot) or not one.interval)
     if not earlier or not backup.object_lock_days:
         return earlier
     chain = [one for one in earlier if one.id in (earlier[-1].id, *earlier[-1].needs)]
@@ -319,5 +318,5 @@ def _writer(
         earlier,
         watched(Transfer(context.tell, context.clock), component),
         journal_on(lease),
-        interval=INTERVAL.fullmatch(slot) is not None,
+        interval=is_interval(slot),
     )

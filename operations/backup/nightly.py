@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from archive.backup.manifest import INTERVAL
+from archive.backup.manifest import is_interval
 from cluster.dag import Dag
 from cluster.lease import LeaseHeld, UnreadableNote
 from errors import PermanentError
@@ -115,7 +115,7 @@ def run_backups(
         try:
             return back_up(environment, context, component, able, slot=slot, doubts=doubts)
         except LeaseHeld as exc:
-            if INTERVAL.fullmatch(slot) is None:
+            if not is_interval(slot):
                 raise
             return BackupResult(
                 component, SKIPPED, reason=str(exc)

@@ -39,6 +39,10 @@ class Check(Document):
         """An answer of an engine, of the preflight, of the doctor."""
         return cls(**{**vars(check), "seconds": round(check.seconds, 3)})
 
+    def verdict(self, critical: str, other: str) -> str:
+        """The answer in one word, as `components.base.Check.verdict`."""
+        return base.Check(**vars(self)).verdict(critical, other)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Change(Document):

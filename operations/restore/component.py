@@ -234,9 +234,9 @@ def _scratch(
     environment: Environment, context: RunContext, identity: str, reader: SetReader
 ) -> Iterator[RunningScratch]:
     """A backup in scratch engines, to be copied from."""
-    settings, kube, component = environment.settings, environment.kube, reader.manifest.component
+    settings, component = environment.settings, reader.manifest.component
     restore = environment.backup_targets[component].restore
-    request = Request(settings, kube, reader.chain, environment.store_credentials(), identity)
+    request = Request.of(environment, reader.chain, identity)
     pods = restore.scratch(settings, reader.manifest, password())
     with (
         # otherwise a verification would remove them

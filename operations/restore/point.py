@@ -73,9 +73,7 @@ def _store(
     points = points_of(environment, manifest.component)
     said: list[Recovered] = []
     restore = points.restore_to(point, said.append, check=False)
-    request = Request(
-        settings, environment.kube, reader.chain, environment.store_credentials(), identity, point
-    )
+    request = Request.of(environment, reader.chain, identity, point)
     scratches = restore.scratch(settings, manifest, password())
     context.tell(f"recovers to {point.words}")
     with (

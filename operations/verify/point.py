@@ -122,17 +122,18 @@ def newest_base(bases: Sequence[Base], wal: WalOf) -> Base | None:
     return None
 
 
-def require_points(components: Iterable[str]) -> None:
-    """Refuse components that cannot be recovered to a point.
+def target_of(at: str, components: Iterable[str]) -> RecoveryTarget:
+    """Read a point, and refuse components that cannot be recovered to one.
 
     Raises:
-        ArgumentError: there is one, or none is named.
+        ArgumentError: it is no point, or a component cannot, or none is named.
     """
-    names = list(components)
+    target, names = RecoveryTarget.parse(at), list(components)
     if names != [COMPONENT]:
         named = ", ".join(names) or "no component"
         hint = f"only {COMPONENT} can be recovered to a point"
         raise ArgumentError([Fault("--at", f"is used with {named}", hint)])
+    return target
 
 
 def points_of(environment: Environment, component: str) -> PointModule:
@@ -233,9 +234,7 @@ def _recover(
         outcome.recovered = recovered
 
     restore = points_of(environment, manifest.component).restore_to(point, done)
-    request = Request(
-        settings, environment.kube, reader.chain, environment.store_credentials(), identity, point
-    )
+    request = Request.of(environment, reader.chain, identity, point)
     scratches = restore.scratch(settings, manifest, password())
     try:
         Trial(request, reader, restore, course, outcome).run(scratches)

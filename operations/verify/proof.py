@@ -155,8 +155,7 @@ def _restore(
     """Restore into scratch engines; returns their measures, None if no engine is compatible with the backup."""
     settings, manifest = environment.settings, reader.chain[-1]
     restore = environment.backup_targets[manifest.component].restore
-    credentials = environment.store_credentials()
-    request = Request(settings, environment.kube, reader.chain, credentials, identity)
+    request = Request.of(environment, reader.chain, identity)
     scratches = restore.scratch(settings, manifest, password())
     try:
         return Trial(request, reader, restore, course, outcome).run(scratches)

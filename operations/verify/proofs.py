@@ -11,7 +11,6 @@ from archive.backup.manifest import IDENTITY, component_of
 from archive.catalogue.listing import Catalogue
 from archive.evidence.verdicts import Evidence
 from archive.wal.names import COMPONENT
-from archive.wal.target import RecoveryTarget
 from cluster.command import Cancelled
 from cluster.dag import Dag
 from errors import ArgumentError, Fault, IsaError
@@ -27,7 +26,7 @@ from operations.verify.point import (
     nightly_points,
     point_of,
     prove_point,
-    require_points,
+    target_of,
     verification_of,
 )
 from operations.verify.proof import prove
@@ -203,8 +202,8 @@ def choose(
     """
     named = tuple(backups)
     if at:
-        require_points((*components, *named))
-        return (verification_of(point_of(environment, RecoveryTarget.parse(at))),)
+        target = target_of(at, (*components, *named))
+        return (verification_of(point_of(environment, target)),)
     invalid = [identity for identity in named if not IDENTITY.fullmatch(identity)]
     if invalid:
         hint = "`isa backups` lists them"
@@ -297,8 +296,9 @@ def run_proofs(
 
 def _between(catalogue: Catalogue) -> set[str]:
     """Ids of the backups between two nightly ones, of components that have others too."""
-    nightly = {manifest.component for manifest in catalogue.sets if not manifest.interval}
-    return {m.id for m in catalogue.sets if m.interval and m.component in nightly}
+    components = {manifest.component for manifest in catalogue.sets}
+    nightly = {manifest.id for name in components for manifest in catalogue.nightly(name)}
+    return {manifest.id for manifest in catalogue.sets} - nightly
 
 
 def _result(name: str, evidence: Evidence) -> ProofResult:

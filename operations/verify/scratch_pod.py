@@ -18,6 +18,7 @@ from cluster.kube import Kube, Manifest
 from components.base import Scratch
 from config.models import Settings
 from errors import ConfigurationError, Fault
+from operations.environment.environment import Environment
 
 LABEL, SET = "isa-cloud.io/scratch", "isa-cloud.io/set"
 # Network policies let pods with it reach the object store, and all others nothing (namespace.yaml).
@@ -51,6 +52,19 @@ class Request:
     credentials: Mapping[str, str]
     identity: str
     point: Point | None = None
+
+    @classmethod
+    def of(
+        cls,
+        environment: Environment,
+        chain: tuple[Set, ...],
+        identity: str,
+        point: Point | None = None,
+    ) -> Request:
+        """The inputs of scratch engines of an environment."""
+        return cls(
+            environment.settings, environment.kube, chain, environment.store_credentials(), identity, point
+        )  # fmt: skip
 
     @property
     def manifest(self) -> Set:

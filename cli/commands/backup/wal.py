@@ -90,7 +90,7 @@ def _print(found: WalStatus) -> None:
     out = console()
     if not found.enabled:
         say("wal.postgresql.enabled is false: no WAL is stored between two backups")
-    checks = [(c.name, _verdict(c.ok, c.critical), c.hint) for c in found.checks]
+    checks = [(c.name, c.verdict("BAD", "warning"), c.hint) for c in found.checks]
     if checks:
         out.print(table("WAL", ("check", "verdict", "finding"), checks))
     rows = [
@@ -109,9 +109,3 @@ def _print(found: WalStatus) -> None:
     out.print(table("Stored WAL", heads, rows))
     for system in found.systems:
         say(*(f"gap: {words}" for words in (*system.gaps, *system.forks)))
-
-
-def _verdict(ok: bool, critical: bool) -> str:
-    if ok:
-        return "ok"
-    return "BAD" if critical else "warning"

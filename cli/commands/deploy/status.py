@@ -13,7 +13,7 @@ from cli.commands import options
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from operations.documents.environment import Check, RecoveryPoint
+    from operations.documents.environment import RecoveryPoint
     from operations.health.status import ComponentStatus
 
 WATCH_SECONDS = 2.0
@@ -70,7 +70,7 @@ def _tables(found: list[ComponentStatus], points: tuple[RecoveryPoint, ...]) -> 
                 (component.name, m.name, role.role, role.lag, m.node, m.restarts or "", m.trouble)
             )
     stored = [
-        (point.component, check.name, _verdict(check), check.hint)
+        (point.component, check.name, check.verdict("BAD", "warning"), check.hint)
         for point in points
         for check in point.checks
     ]
@@ -82,7 +82,3 @@ def _tables(found: list[ComponentStatus], points: tuple[RecoveryPoint, ...]) -> 
         table("Members", ("component", "pod", "role", "lag", "node", "restarts", "trouble"), pods),
         *recovery,
     )
-
-
-def _verdict(check: Check) -> str:
-    return "ok" if check.ok else "BAD" if check.critical else "warning"

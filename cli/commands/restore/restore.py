@@ -71,19 +71,17 @@ def restore(
     differs from the backup. An engine that is restored by hand is refused with exit code 2; with --all it is listed at
     the end, and the exit code is 1.
     """
-    from archive.wal.target import RecoveryTarget
     from cli.printing.output import emit
     from config.loading import load
     from operations.documents.plans import RestorePlan
     from operations.environment.environment import Environment
     from operations.restore.plan import engine_of, plans_of
-    from operations.verify.point import require_points
+    from operations.verify.point import target_of
 
     if bool(backup) == everything or (everything and (units or at)):
         raise click.UsageError("name a backup, or use --all")
     if at:  # wrong input is told before anything is asked
-        RecoveryTarget.parse(at)
-        require_points([backup or ""])
+        target_of(at, [backup or ""])
         backup = None
     elif backup:
         engine_of(backup)

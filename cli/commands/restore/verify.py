@@ -60,10 +60,11 @@ def verify(
     from cli.printing.output import emit
     from config.loading import load
     from operations.environment.environment import Environment
+    from operations.verify.point import target_of
     from operations.verify.proofs import choose, week
 
-    if at:
-        _check_point(at, what)
+    if at:  # wrong input is told before anything is asked
+        target_of(at, what)
     settings = load(environment)
     backups = tuple(name for name in what if IDENTITY.fullmatch(name))
     components = tuple(name for name in what if name not in backups)
@@ -80,15 +81,6 @@ def verify(
         _summary(report)
     if report.state != "completed":
         raise click.exceptions.Exit(1)
-
-
-def _check_point(at: str, what: tuple[str, ...]) -> None:
-    """Refuse a wrong point before anything is asked."""
-    from archive.wal.target import RecoveryTarget
-    from operations.verify.point import require_points
-
-    RecoveryTarget.parse(at)
-    require_points(what)
 
 
 def _signer(environment: Environment) -> str:
