@@ -6,7 +6,7 @@ Nothing is changed here. A person approves one of these plans.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from archive.backup import digests
 from archive.backup.manifest import IDENTITY, Manifest, component_of
@@ -121,6 +121,7 @@ def plan_restore(
     *,
     other_cluster: bool = False,
     new_engine: bool = False,
+    to_point: PointPlan | None = None,
 ) -> RestorePlan:
     """Make the plan of restoring a backup. Nothing is changed.
 
@@ -132,6 +133,7 @@ def plan_restore(
         other_cluster: whether to accept a backup of another cluster of this environment: after a disaster.
         new_engine: whether the engine was installed after the backup, and holds no changes of operators: then what
             belongs to it as a whole is restored too. This is so for a backup of another cluster.
+        to_point: the point behind the backup that comes back instead of the backup.
 
     Raises:
         ArgumentError: a unit is unknown.
@@ -146,11 +148,17 @@ def plan_restore(
     if refused := catalogue.refused(backup):
         raise PermanentError(refused)
     not_replaced = tuple(unit for unit in sizes if unit not in chosen)
+    of_backup = _base_warnings if to_point else _backup_warnings
     warnings = [
-        *_backup_warnings(catalogue, manifest),
+        *of_backup(catalogue, manifest),
         *_unit_warnings(live, not_replaced),
         *_remarks(environment, live, manifest, earlier, chosen),
     ]
+    if to_point and not to_point.only:
+        warnings.append(
+            f"a database that was created after {backup} comes back, too, and one that was dropped before the point "
+            "stays as it is: what there was is known when the point is recovered"
+        )
     return RestorePlan(
         manifest=manifest,
         earlier=earlier,
@@ -160,7 +168,8 @@ def plan_restore(
         proven=catalogue.verdict(backup) == "pass",
         warnings=tuple(warnings),
         by_hand=live.by_hand(environment.settings),
-        took=_took(environment, catalogue, backup),
+        took="" if to_point else _took(environment, catalogue, backup),
+        to_point=to_point,
     )
 
 
@@ -232,23 +241,13 @@ def engine_of(backup: str) -> str:
 def _plan_point(
     environment: Environment, at: str, only: tuple[str, ...], *, other_cluster: bool
 ) -> RestorePlan:
-    """Make the plan of restoring a point: that of its base backup, with what differs."""
+    """Make the plan of restoring a point."""
     point = point_of(environment, RecoveryTarget.parse(at))
     base = point.base.manifest
-    catalogue = environment.catalogue([base.component])
-    plan = plan_restore(environment, catalogue, base.id, only, other_cluster=other_cluster)
-    newer = set(_backup_warnings(catalogue, base))
-    warnings = [words for words in plan.warnings if words not in newer]
-    if catalogue.verdict(base.id) != "pass":
-        warnings.insert(
-            0, f"no restore of {base.id}, which the recovery begins with, was ever verified"
-        )
-    if not only:
-        warnings.append(
-            f"a database that was created after {base.id} comes back, too, and one that was dropped before the point "
-            "stays as it is: what there was is known when the point is recovered"
-        )
-    return replace(plan, warnings=tuple(warnings), took="", to_point=PointPlan(point, only))
+    return plan_restore(
+        environment, environment.catalogue([base.component]), base.id, only,
+        other_cluster=other_cluster, to_point=PointPlan(point, only),
+    )  # fmt: skip
 
 
 def _complete_chain(
@@ -274,6 +273,12 @@ def _backup_warnings(catalogue: Catalogue, manifest: Manifest) -> Iterator[str]:
     newest = catalogue.latest(manifest.component)
     if newest is not None and newest.id != manifest.id:
         yield f"there is a newer backup, of {newest.begun:%Y-%m-%d %H:%M} UTC: {newest.id}"
+
+
+def _base_warnings(catalogue: Catalogue, manifest: Manifest) -> Iterator[str]:
+    """What to know about the backup that a recovery to a point begins with."""
+    if catalogue.verdict(manifest.id) != "pass":
+        yield f"no restore of {manifest.id}, which the recovery begins with, was ever verified"
 
 
 def _unit_warnings(live: Live, not_replaced: Iterable[str]) -> Iterator[str]:

@@ -86,7 +86,7 @@ class World:
         trust = Trust(SIGNERS, (signer_of(POOL),))
         return read_catalogue(cast(Any, self.bucket), "test", ["redis"], trust)
 
-    def plan(self, made: Manifest, *only: str, **how: bool) -> RestorePlan:
+    def plan(self, made: Manifest, *only: str, **how: Any) -> RestorePlan:
         return plan_restore(self.environment, self.catalogue, made.id, only, **how)
 
 

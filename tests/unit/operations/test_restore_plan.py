@@ -44,7 +44,7 @@ def postgresql() -> Manifest:
 
 
 def planned(
-    manifest: Manifest, cluster: str = "uid", *only: str, gap: str = "", **how: bool
+    manifest: Manifest, cluster: str = "uid", *only: str, gap: str = "", **how: Any
 ) -> RestorePlan:
     bucket = Bucket()
     bucket.put(manifest.own_key, manifest.signed(KEY))
