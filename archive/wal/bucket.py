@@ -50,10 +50,13 @@ class WalListing:
     objects: dict[str, list[WalObject]] = field(default_factory=dict)
     histories: dict[str, list[TimelineHistory]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    _wal: dict[str, Wal] = field(default_factory=dict, repr=False, compare=False)
 
     def of(self, system: str) -> Wal:
         """The WAL of one database cluster."""
-        return Wal(self.objects.get(system, ()), self.histories.get(system, ()))
+        if system not in self._wal:
+            self._wal[system] = Wal(self.objects.get(system, ()), self.histories.get(system, ()))
+        return self._wal[system]
 
     def add(self, key: str, environment: str, signers: Collection[BackupSigner]) -> None:
         """Note an object by its key."""
@@ -62,6 +65,7 @@ class WalListing:
         except PermanentError as exc:
             self.refused[key] = str(exc)
             return
+        self._wal.pop(one.system, None)
         if isinstance(one, WalObject):
             self.objects.setdefault(one.system, []).append(one)
         else:

@@ -14,6 +14,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from itertools import accumulate
 
 from archive.wal.names import TimelineHistory, WalObject, lsn_text
 from errors import PermanentError
@@ -174,18 +176,16 @@ class Wal:
         self._timelines = {timeline for timeline, _, _ in self._edges}
         self._steps = self._best_steps()
 
+    @cached_property
     def coverage(self) -> Coverage:
-        """Return lines and gaps."""
+        """Lines and gaps."""
         begins = sorted(
             (node for node in self._edges if node not in self._entered and not self._parents(node)),
             key=lambda node: (node[1], node[0], node[2]),
         )
         lines = tuple(self._line(node) for node in begins)
-        gaps = tuple(
-            Gap(max(lines[:number], key=lambda line: line.end), after)
-            for number, after in enumerate(lines)
-            if number
-        )
+        furthest = accumulate(lines, _further)
+        gaps = tuple(Gap(before, after) for before, after in zip(furthest, lines[1:], strict=False))
         known = {timeline for timeline in self._timelines if self._known(timeline)}
         return Coverage(lines, gaps, self._forks(), tuple(sorted(self._timelines - known)))
 
@@ -212,7 +212,7 @@ class Wal:
             raise NotCovered(f"two histories of the WAL from {at} are stored")
         line = self._line(max(own)) if own else None
         if line is None or line.end < lsn:
-            stored = "; ".join(line.words for line in self.coverage().lines) or "none"
+            stored = "; ".join(line.words for line in self.coverage.lines) or "none"
             raise NotCovered(f"the WAL from {at} is not stored. Stored: {stored}")
         if line.timeline != timeline and not self._leaves(timeline, line.timeline, lsn):
             raise NotCovered(
@@ -235,7 +235,7 @@ class Wal:
         Args:
             segment: size of a segment, bytes.
         """
-        used = {one for line in self.coverage().lines for one in line.objects}
+        used = {one for line in self.coverage.lines for one in line.objects}
         found: set[WalObject] = set()
         for timeline, start, state in list(self._edges):
             if start % segment == 0:
@@ -344,3 +344,8 @@ class Wal:
             for (timeline, lsn), found in sorted(states.items())
             if len(found) > 1
         )
+
+
+def _further(one: Line, other: Line) -> Line:
+    """Of two lines the one that reaches further; the first if both end at one LSN."""
+    return other if other.end > one.end else one

@@ -233,7 +233,7 @@ def chain_faults(base: Base, wal: Wal) -> tuple[str, ...]:
 
     The newest object alone can be missing without a trace: nothing follows it.
     """
-    found = wal.coverage()
+    found = wal.coverage
     broken = [gap for gap in found.gaps if gap.after.start > base.end]
     faults = [
         f"{gap.words} (between {gap.before.objects[-1].key} and {gap.after.objects[0].key})"
@@ -252,7 +252,7 @@ def chain_faults(base: Base, wal: Wal) -> tuple[str, ...]:
 
 def began_later(base: Base, wal: Wal) -> bool:
     """Whether storing WAL began only after a base backup: then no point behind it was ever covered."""
-    lines = wal.coverage().lines
+    lines = wal.coverage.lines
     return all(line.start > base.end and not line.objects[0].before for line in lines[:1])
 
 

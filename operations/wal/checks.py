@@ -51,7 +51,7 @@ def check_coverage(listing: WalListing, backup: datetime | None) -> Iterator[Che
     others: list[str] = []
     closed = 0
     for system in sorted(listing.objects):
-        found = listing.of(system).coverage()
+        found = listing.of(system).coverage
         for gap in found.gaps:
             if backup is not None and gap.after.objects[0].stored < backup:
                 closed += 1

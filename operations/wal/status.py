@@ -79,7 +79,7 @@ def read_wal(environment: Environment) -> WalStatus:
 
 # ---------------------------------------------------------------------- inside
 def _system(listing: WalListing, system: str) -> WalSystem:
-    found = listing.of(system).coverage()
+    found = listing.of(system).coverage
     return WalSystem(
         system=system,
         ranges=tuple(_range(line) for line in found.lines),

@@ -286,7 +286,7 @@ class Soak(CaseTable):
     def coverage(self) -> Coverage:
         """What is covered at the end."""
         found, system = self._listing()
-        return cast(Coverage, found.of(system).coverage())
+        return cast(Coverage, found.of(system).coverage)
 
     def judge(self) -> None:
         """Compare the figures with their targets."""

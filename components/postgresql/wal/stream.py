@@ -265,7 +265,7 @@ class WalStream:
         )  # fmt: skip
         for key, why in listing.refused.items():
             log.warning("WAL object %s does not count: %s", key, why)
-        lines = listing.of(server.system).coverage().lines
+        lines = listing.of(server.system).coverage.lines
         for line in sorted(lines, key=lambda one: one.end, reverse=True):
             objects = line.objects
             if line.timeline != server.timeline:

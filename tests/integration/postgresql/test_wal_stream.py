@@ -106,7 +106,7 @@ def listing(bucket: Bucket) -> WalListing:
 def coverage(bucket: Bucket) -> Coverage:
     found = listing(bucket)
     (system,) = found.objects
-    return found.of(system).coverage()
+    return found.of(system).coverage
 
 
 def write(pair: Pair, rows: int = 10) -> str:
@@ -259,7 +259,7 @@ def test_a_base_backup_is_recovered_to_an_lsn_and_to_a_time_across_a_failover(
     found = listing(bucket)
     (system,) = found.objects
     wal = found.of(system)
-    assert wal.coverage().complete, [gap.words for gap in wal.coverage().gaps]
+    assert wal.coverage.complete, [gap.words for gap in wal.coverage.gaps]
     line = wal.from_base(timeline, end, SEGMENT)
     assert line.timeline > timeline
     subprocess.run(["cp", "-a", tmp_path / "first", tmp_path / "second"], check=True)

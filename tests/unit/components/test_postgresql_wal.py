@@ -45,7 +45,7 @@ class Writer:
 
     @property
     def coverage(self) -> Coverage:
-        return Wal(self.objects, self.histories).coverage()
+        return Wal(self.objects, self.histories).coverage
 
 
 class Server:

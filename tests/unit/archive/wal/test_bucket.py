@@ -46,7 +46,7 @@ class Stored:
     def line(self) -> Any:
         listing = list_wal(cast(Any, self.bucket), "test", SIGNERS)
         assert listing.refused == {}
-        return listing.of(SYSTEM).coverage().lines[0]
+        return listing.of(SYSTEM).coverage.lines[0]
 
     def read(self) -> dict[str, bytes]:
         return dict(self.reader.segments(self.line, SEGMENT))

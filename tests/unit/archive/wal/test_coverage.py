@@ -27,7 +27,7 @@ def boundaries(first: int, last: int) -> list[int]:
 
 def test_segments_and_the_growing_one_are_one_line(cluster: Cluster) -> None:
     objects = cluster.stored(1, *boundaries(1, 5), 330, 340, 352, begins=True)
-    found = Wal(objects, ()).coverage()
+    found = Wal(objects, ()).coverage
     assert found.complete
     assert [(line.start, line.end) for line in found.lines] == [(64, 352)]
     assert (
@@ -38,14 +38,14 @@ def test_segments_and_the_growing_one_are_one_line(cluster: Cluster) -> None:
 def test_the_order_of_the_listing_does_not_matter(cluster: Cluster) -> None:
     objects = cluster.stored(1, *boundaries(1, 5), 330, 340, 352, begins=True)
     random.Random(1).shuffle(objects)
-    assert Wal(objects, ()).coverage().complete
+    assert Wal(objects, ()).coverage.complete
 
 
 @pytest.mark.parametrize("lost", range(1, 7))
 def test_a_missing_object_is_a_gap_with_its_exact_range(cluster: Cluster, lost: int) -> None:
     objects = cluster.stored(1, *boundaries(0, 5), 340, 352, begins=True)
     gone = objects.pop(lost)
-    found = Wal(objects, ()).coverage()
+    found = Wal(objects, ()).coverage
     if lost == 6:  # the newest: no listing can show it
         assert [line.end for line in found.lines] == [gone.start]
         return
@@ -60,10 +60,10 @@ def test_a_complete_segment_takes_the_place_of_the_pieces_that_it_was_stored_in_
     pieces = cluster.stored(1, 64, 70, 100, 128, begins=True)
     whole = cluster.stored(1, 64, 128, begins=True)
     rest = cluster.stored(1, 128, 192)
-    line = Wal([*pieces, *whole, *rest], ()).coverage().lines[0]
+    line = Wal([*pieces, *whole, *rest], ()).coverage.lines[0]
     assert [one.size for one in line.objects] == [64, 64]
-    assert Wal([*pieces, *rest], ()).coverage().complete
-    assert Wal([*pieces[:-1], *whole, *rest], ()).coverage().complete
+    assert Wal([*pieces, *rest], ()).coverage.complete
+    assert Wal([*pieces[:-1], *whole, *rest], ()).coverage.complete
 
 
 def test_a_segment_that_was_stored_in_other_pieces_after_a_restart_is_no_gap(
@@ -71,7 +71,7 @@ def test_a_segment_that_was_stored_in_other_pieces_after_a_restart_is_no_gap(
 ) -> None:
     first = cluster.stored(1, 0, 64, 90, 100, begins=True)
     again = cluster.stored(1, 64, 80, 100, 128)
-    line = Wal([*first, *again], ()).coverage().lines[0]
+    line = Wal([*first, *again], ()).coverage.lines[0]
     assert (line.start, line.end) == (0, 128)
 
 
@@ -81,7 +81,7 @@ def test_objects_that_fit_by_position_but_are_of_another_history_are_no_line(
     stranger = Cluster()
     stranger.wal[1] = bytes(len(cluster.wal[1]))
     objects = [*cluster.stored(1, 0, 64, 128, begins=True), *stranger.stored(1, 128, 192)]
-    found = Wal(objects, ()).coverage()
+    found = Wal(objects, ()).coverage
     assert [(line.start, line.end) for line in found.lines] == [(0, 128), (128, 192)]
     assert "does not continue" in found.gaps[0].words
 
@@ -90,7 +90,7 @@ def test_two_histories_of_one_timeline_are_reported(cluster: Cluster) -> None:
     other = Cluster()
     other.wal[1] = cluster.wal[1][:100] + bytes(28)
     objects = [*cluster.stored(1, 0, 64, 100, 128, begins=True), *other.stored(1, 100, 128)]
-    found = Wal(objects, ()).coverage()
+    found = Wal(objects, ()).coverage
     assert found.forks == ("two different WALs up to 0/80 of timeline 1 are stored",)
     assert not found.complete
 
@@ -100,7 +100,7 @@ def test_wal_that_begins_again_after_a_lost_slot_is_a_named_gap(cluster: Cluster
         *cluster.stored(1, 0, 64, 100, begins=True),
         *cluster.stored(1, 256, 320, 352, begins=True),
     ]
-    found = Wal(objects, ()).coverage()
+    found = Wal(objects, ()).coverage
     assert [gap.words for gap in found.gaps] == [
         "0/64 to 0/100 is missing (156 bytes) before timeline 1"
     ]
@@ -116,7 +116,7 @@ def test_a_promotion_is_followed_without_a_gap(cluster: Cluster) -> None:
     promoted(cluster)
     old = cluster.stored(1, *boundaries(0, 3), 210, begins=True)
     new = cluster.stored(2, 192, 256, 320, 350)
-    found = Wal([*old, *new], cluster.histories).coverage()
+    found = Wal([*old, *new], cluster.histories).coverage
     assert found.complete
     line = found.lines[0]
     # the segment of the switch is read from the new timeline
@@ -132,7 +132,7 @@ def test_a_promotion_within_the_first_stored_segment_is_followed(cluster: Cluste
     cluster.promote(1, SEGMENT + 15, 2)
     end = cluster.write(40, timeline=2)
     new = cluster.stored(2, SEGMENT, SEGMENT + 10, end, begins=True)
-    found = Wal([*old, *new], cluster.histories).coverage()
+    found = Wal([*old, *new], cluster.histories).coverage
     assert found.complete, found
     (line,) = found.lines
     assert (line.start, line.end, line.timeline) == (SEGMENT, end, 2)
@@ -141,7 +141,7 @@ def test_a_promotion_within_the_first_stored_segment_is_followed(cluster: Cluste
 def test_a_missing_timeline_history_is_named(cluster: Cluster) -> None:
     promoted(cluster)
     objects = [*cluster.stored(1, *boundaries(0, 3), begins=True), *cluster.stored(2, 192, 256)]
-    found = Wal(objects, ()).coverage()
+    found = Wal(objects, ()).coverage
     assert found.unknown == (2,)
     assert not found.complete
     with pytest.raises(NotCovered):
@@ -152,7 +152,7 @@ def test_a_switch_that_happened_before_the_stored_segment_is_not_followed(cluste
     cluster.promote(1, 100, 2)
     cluster.write(200, 2)
     objects = [*cluster.stored(1, *boundaries(0, 3), begins=True), *cluster.stored(2, 192, 256)]
-    assert not Wal(objects, cluster.histories).coverage().complete
+    assert not Wal(objects, cluster.histories).coverage.complete
 
 
 def test_two_promotions_within_one_segment_are_followed(cluster: Cluster) -> None:
@@ -164,8 +164,8 @@ def test_two_promotions_within_one_segment_are_followed(cluster: Cluster) -> Non
         *cluster.stored(1, *boundaries(0, 3), begins=True),
         *cluster.stored(3, 192, 256, 300),
     ]
-    assert Wal(objects, cluster.histories).coverage().complete
-    assert not Wal(objects, cluster.histories[1:]).coverage().complete
+    assert Wal(objects, cluster.histories).coverage.complete
+    assert not Wal(objects, cluster.histories[1:]).coverage.complete
 
 
 def test_recovery_of_a_base_begins_at_the_segment_of_its_end(cluster: Cluster) -> None:
@@ -205,7 +205,7 @@ def test_two_histories_at_a_base_are_refused(cluster: Cluster) -> None:
 
 
 def test_a_line_is_cut_at_an_lsn(cluster: Cluster) -> None:
-    line = Wal(cluster.stored(1, *boundaries(0, 5), 352, begins=True), ()).coverage().lines[0]
+    line = Wal(cluster.stored(1, *boundaries(0, 5), 352, begins=True), ()).coverage.lines[0]
     assert line.up_to_lsn(128).end == 128
     assert line.up_to_lsn(129).end == 192
     assert line.up_to_lsn(352) == line
@@ -214,7 +214,7 @@ def test_a_line_is_cut_at_an_lsn(cluster: Cluster) -> None:
 
 
 def test_a_line_is_cut_behind_the_first_commit_after_a_time(cluster: Cluster) -> None:
-    line = Wal(cluster.stored(1, *boundaries(0, 5), 352, begins=True), ()).coverage().lines[0]
+    line = Wal(cluster.stored(1, *boundaries(0, 5), 352, begins=True), ()).coverage.lines[0]
     assert line.up_to_time(NOON + timedelta(seconds=127)).end == 128
     assert line.up_to_time(NOON + timedelta(seconds=128)).end == 192
     with pytest.raises(NotCovered, match="not followed by a stored commit"):
@@ -234,7 +234,7 @@ def test_any_subset_of_the_objects_gives_lines_of_objects_that_continue_each_oth
     chance = random.Random(23)
     for _ in range(300):
         objects = chance.sample(everything, chance.randint(1, len(everything)))
-        found = Wal(objects, cluster.histories).coverage()
+        found = Wal(objects, cluster.histories).coverage
         assert found.lines
         for line in found.lines:
             for one, following in pairwise(line.objects):
