@@ -142,7 +142,11 @@ class EvidenceWriter:
         prefix = set_prefix(name, component, backup)
         # the numbers are those of the verdicts on the backup itself
         number, previous = (0, "") if self._point else self._link(lease)
-        facts = self._outcome.facts("compare" in course.seconds)
+        facts = (
+            self._outcome.point_facts()
+            if self._point
+            else self._outcome.facts("compare" in course.seconds)
+        )
         evidence = Evidence(
             set=backup,
             component=component,
@@ -158,7 +162,7 @@ class EvidenceWriter:
             seconds=round(course.context.clock() - self._began, 2),
             stages=course.seconds,
             point=self._point,
-            **(self._outcome.point_facts() if self._point else facts),
+            **facts,
         )
         write_evidence(environment.store, prefix, evidence, self._identity)
         if not self._point:
