@@ -1,1 +1,1 @@
-"""Text: YAML as helm and Kubernetes read it, foreign text escaped for people, names in URLs."""
+"""Text: YAML as helm and Kubernetes read it, foreign text escaped for people, names in URLs, metrics."""

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from archive.catalogue.chain import nightly
 from archive.catalogue.listing import Catalogue
 from archive.evidence.verdicts import Evidence, Proof, read_evidence, stored_evidence
 from components import SETS
 from config.models import Settings
 from config.sections.objectives import Objective
-from config.text.printable import visible
+from config.text.prometheus import gauges
 from errors import IsaError
 from operations.documents.backups import ComponentProof
 from operations.environment.environment import Environment
@@ -153,12 +154,11 @@ def judge(
     elif (now - passed).total_seconds() > limits.stale_seconds:
         state = STALE
     backup = complete[-1].begun if complete else None
-    nightly = [manifest for manifest in complete if not manifest.interval] or complete
     return Freshness(
         component,
         state,
         backup,
-        nightly[-1].stored_size if complete else 0,
+        nightly(complete)[-1].stored_size if complete else 0,
         proofs[-1] if proofs else None,
         passed,
         evidence,
@@ -213,17 +213,14 @@ def metrics(components: Iterable[Freshness], environment: str) -> str:
         ("verify_stale_seconds", "Age from which on the last passed verification is stale.",
          lambda f: f.limits.stale_seconds if f.limits else None),
     )  # fmt: skip
-    lines = []
-    for name, help_text, value in families:
-        lines += [f"# HELP {PREFIX}_{name} {help_text}", f"# TYPE {PREFIX}_{name} gauge"]
-        for row in table:
-            number = value(row)
-            if number is not None:
-                labels = f'environment="{_label(environment)}",component="{_label(row.component)}"'
-                lines.append(f"{PREFIX}_{name}{{{labels}}} {number:.3f}")
-    return "\n".join(lines) + "\n"
-
-
-def _label(value: str) -> str:
-    """A label's value, which ends neither its quotes nor its line (text format 0.0.4)."""
-    return visible(value).replace("\\", "\\\\").replace('"', '\\"')
+    return gauges(
+        (
+            f"{PREFIX}_{name}",
+            help_text,
+            [
+                ({"environment": environment, "component": row.component}, value(row))
+                for row in table
+            ],
+        )
+        for name, help_text, value in families
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from archive.wal.names import lsn_number
+from config.text.prometheus import gauges
 from operations.documents.wal import STREAMING, WalNote
 
 PREFIX = "isa_cloud_wal"
@@ -16,7 +17,6 @@ def metrics(note: WalNote, environment: str, component: str) -> str:
         environment: name.
         component: name.
     """
-    labels = f'environment="{environment}",component="{component}"'
     families: list[tuple[str, str, dict[str, float | None]]] = [
         ("streaming", "1 while WAL is received.", {"": float(note.state == STREAMING)}),
         ("recovery_point_seconds", "Age of the newest stored commit.",
@@ -37,11 +37,15 @@ def metrics(note: WalNote, environment: str, component: str) -> str:
         ("slot_limit_bytes", "max_slot_wal_keep_size of a node.",
          {slot.member: slot.limit_bytes for slot in note.slots}),
     ]  # fmt: skip
-    lines = []
-    for name, help_text, values in families:
-        lines += [f"# HELP {PREFIX}_{name} {help_text}", f"# TYPE {PREFIX}_{name} gauge"]
-        for member, value in values.items():
-            if value is not None:
-                more = f',member="{member}"' if member else ""
-                lines.append(f"{PREFIX}_{name}{{{labels}{more}}} {value:.3f}")
-    return "\n".join(lines) + "\n"
+    own = {"environment": environment, "component": component}
+    return gauges(
+        (
+            f"{PREFIX}_{name}",
+            help_text,
+            [
+                (own | ({"member": member} if member else {}), value)
+                for member, value in values.items()
+            ],
+        )
+        for name, help_text, values in families
+    )
