@@ -257,6 +257,20 @@ def table(figures: list[Figure]) -> str:
     return "\n".join(lines)
 
 
+def publish(name: str, text: str, figures: list[Figure]) -> None:
+    """Write a page of docs/results and print it; the process exits with 1 if a target is missed.
+
+    Args:
+        name: file name of the page.
+        text: of the page.
+        figures: on it.
+    """
+    (ROOT / "docs/results" / name).write_text(text)
+    print(text)
+    if not all(figure.met for figure in figures):
+        sys.exit(1)
+
+
 def write(figures: list[Figure], directory: Path, load: float) -> None:
     """Keep the figures: docs/results/bench-deploy.json for machines, docs/results/bench-deploy.md for people.
 

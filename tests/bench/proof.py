@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -13,7 +12,6 @@ from pathlib import Path
 from archive.backup.reader import SetReader
 from archive.evidence.verdicts import Evidence
 from components.access import Access
-from config.loading import ROOT
 from operations.backup.component import back_up
 from operations.backup.prerequisites import check_store
 from operations.environment.environment import Environment
@@ -23,7 +21,7 @@ from operations.verify.proofs import latest
 from sandbox.demo import drill
 from sandbox.machine import postgres
 from sandbox.machine.processes import Daemon
-from tests.bench.deploy import ISA, Figure, table
+from tests.bench.deploy import ISA, Figure, publish, table
 from tests.bench.filling import fill_postgresql
 from tests.filled import Filled, filled
 
@@ -126,11 +124,7 @@ def main() -> None:
     with filled("bench") as platform:
         figures.append(postgresql(platform))
     head = f"# Proofs and recovery, measured\n\n`make bench`, {datetime.now(UTC):%Y-%m-%d}.\n\n"
-    text = head + table(figures)
-    (ROOT / "docs/results/bench-proof.md").write_text(text)
-    print(text)
-    if not all(figure.met for figure in figures):
-        sys.exit(1)
+    publish("bench-proof.md", head + table(figures), figures)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -50,6 +50,13 @@ class CaseTable:
             verdict = f"**failed**: {exc}"
         self.rows.append((words, verdict, time.monotonic() - began))
         print(f"{words}: {verdict} ({self.rows[-1][2]:.1f} s)", flush=True)
+
+    def chain(self, cases: Iterable[tuple[str, Callable[[], object]]]) -> None:
+        """Try cases that each go on where the one before ended, up to the first that fails."""
+        for words, action in cases:
+            self.case(words, action)
+            if self.failed:
+                return
 
     def until(
         self, condition: Callable[[], bool], words: str, state: Callable[[], Any] = str

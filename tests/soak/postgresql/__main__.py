@@ -52,10 +52,7 @@ def main() -> None:
     ]
     try:
         nodes.down()  # what an interrupted run left
-        for words, action in cases:
-            soak.case(words, action)
-            if soak.failed:
-                break  # each case goes on where the one before it ended
+        soak.chain(cases)
     finally:
         nodes.down()
     loads = soak.loads or [*os.getloadavg()]

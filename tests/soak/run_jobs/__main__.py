@@ -57,10 +57,7 @@ def main() -> None:
     ]
     try:
         nodes.down()  # what an interrupted run left
-        for words, action in cases:
-            soak.case(words, action)
-            if soak.failed:
-                break  # each case needs the ones before it
+        soak.chain(cases)
     finally:
         nodes.down()
     soak.write(

@@ -59,7 +59,7 @@ def test_a_recovery_that_is_not_at_its_time_says_so(
         (END, END),
         (END + 24, END),  # the record begins behind the header of its page
         (2 * SEGMENT + 40, 2 * SEGMENT),  # of the first page of a segment
-        (END + 100, END + 108),  # the target was in the midst of a record
+        (END + 100, END + 108),  # the target was in the middle of a record
     ],
 )
 def test_a_recovery_that_replayed_all_before_an_lsn_is_at_it(target: int, lsn: int) -> None:

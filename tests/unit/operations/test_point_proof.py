@@ -41,6 +41,7 @@ from ..archive.wal.history import NOON, SYSTEM
 from ..archive.wal.test_point import a_base
 from ..buckets import Bucket
 from ..stored import Stored, settings_of
+from .test_proof import raising
 
 POOL = pyrage.x25519.Identity.generate()
 IDENTITY = str(POOL)
@@ -147,13 +148,6 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(trial, "engines", made.engines)
     return made
-
-
-def raising(error: Exception) -> Callable[[], None]:
-    def fail() -> None:
-        raise error
-
-    return fail
 
 
 def test_a_point_that_was_reached_passes_at_the_highest_level(world: World) -> None:
